@@ -1,0 +1,2 @@
+//! Map keys, values and constants that the XDP program and the agent share.
+#![no_std]

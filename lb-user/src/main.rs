@@ -1,0 +1,3 @@
+//! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the two RTMP servers share: wire, session, stream, server.

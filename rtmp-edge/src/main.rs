@@ -1,0 +1,3 @@
+//! The RTMP edge: pulls each stream once from its origin and serves it to many.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! An RTMP load generator: thousands of players from one process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The RTMP origin: takes publishers, serves players and edges.
+
+fn main() {}

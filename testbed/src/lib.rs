@@ -1,0 +1,1 @@
+//! A whole Millrace cluster in network namespaces.

@@ -1,0 +1,3 @@
+//! The project's own tasks: build-ebpf, demo, bench, dist.
+
+fn main() {}

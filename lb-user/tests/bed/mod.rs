@@ -3,6 +3,7 @@
 //! The clock is moved by ageing what the program remembers: the kernel's own
 //! cannot be set.
 
+mod answers;
 pub mod frames;
 
 use std::collections::HashMap;
@@ -14,7 +15,8 @@ use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
 use lb_user::dataplane::state::{
-    DesiredState, NextHop, Persistence, Protocol, RealServer, Scheduler, Service,
+    DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
+    Service, Timeouts, Vlan,
 };
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, TableSizes};
 
@@ -41,6 +43,15 @@ pub enum Verdict {
     To(&'static str),
     /// As `To`, by another interface.
     Via(&'static str),
+    /// It went back out towards the server with these bytes behind its MAC
+    /// addresses.
+    Changed(&'static str, Vec<u8>),
+    /// The client was answered by a reset with this sequence number.
+    Reset(u32),
+    /// The client was told that packets of more than so many bytes do not fit.
+    TooBig(u32),
+    /// It was dropped.
+    Dropped,
     /// The host's own stack got it untouched, for the named reason.
     Stack(&'static str),
 }
@@ -139,20 +150,26 @@ impl Bed {
             assert_eq!(run.frame, frame, "the stack gets frames untouched");
             return Verdict::Stack(reason);
         }
-        assert_ne!(run.action, XDP_DROP, "nothing is ever dropped ({reason})");
-        let expected_reason = if run.action == XDP_TX {
-            "forwarded"
-        } else {
-            "redirected"
+        match reason {
+            "reset" => return answers::reset(frame, &run.frame),
+            "too-big" => return answers::too_big(frame, &run.frame),
+            _ => {}
+        }
+        if run.action == XDP_DROP {
+            assert_eq!(reason, "dropped");
+            return Verdict::Dropped;
+        }
+        let expected = match reason {
+            "forwarded" | "tunnelled" => XDP_TX,
+            "redirected" | "tunnel-redirected" => XDP_REDIRECT,
+            other => panic!("{other} led to action {}", run.action),
         };
-        assert_eq!(reason, expected_reason, "action {}", run.action);
-        assert_eq!(
-            run.frame[12..],
-            frame[12..],
-            "direct routing touches two MAC addresses"
-        );
+        assert_eq!(run.action, expected, "{reason}");
         assert_eq!(run.frame[6..12], DIRECTOR, "the director is the sender");
         let server = name_of(&run.frame[..6]);
+        if run.frame[12..] != frame[12..] {
+            return Verdict::Changed(server, run.frame[12..].to_vec());
+        }
         if run.action == XDP_REDIRECT {
             Verdict::Via(server)
         } else {
@@ -238,7 +255,9 @@ fn small_tables() -> TableSizes {
         templates: 1024,
         services: 16,
         servers: 64,
-        ring_places: 4096,
+        ring_places: 1 << 14,
+        fragments: 64,
+        maglev_places: 251,
     }
 }
 
@@ -273,10 +292,12 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
         address: SocketAddr::new(address, port),
         weight: 1,
         alive: true,
+        forwarding: Forwarding::Direct,
         next_hop: Some(NextHop {
             interface_index,
             source: DIRECTOR,
             destination: mac,
+            vlan: Vlan::Untagged,
         }),
     }
 }
@@ -288,7 +309,10 @@ pub fn service(address: &str, servers: &[&'static str]) -> Service {
         protocol: Protocol::Tcp,
         address,
         scheduler: Scheduler::Rr,
+        hash_port: false,
         persistence: None,
+        orphans: OrphanPolicy::Reset,
+        sloppy: false,
         servers: servers
             .iter()
             .map(|name| server(name, address.port()))
@@ -302,6 +326,7 @@ pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Se
     service.persistence = Some(Persistence {
         timeout,
         prefix_length,
+        expire_quiescent: false,
     });
     service
 }
@@ -310,5 +335,6 @@ pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Se
 pub fn state(services: impl IntoIterator<Item = Service>) -> DesiredState {
     DesiredState {
         services: services.into_iter().collect(),
+        timeouts: Timeouts::default(),
     }
 }

@@ -8,9 +8,15 @@ mod bed;
 
 mod connections;
 mod counters;
+mod fragments;
 mod frames;
+mod icmp;
+mod ipv6;
 mod persistence;
 mod scheduling;
+mod tunnels;
+mod udp;
+mod vlans;
 
 use bed::{Bed, Step, Verdict};
 use lb_user::dataplane::DesiredState;
@@ -53,6 +59,26 @@ impl Case {
 
     fn goes_via_another_interface_to(mut self, server: &'static str) -> Self {
         self.verdict = Verdict::Via(server);
+        self
+    }
+
+    fn goes_changed_to(mut self, server: &'static str, rest: &[u8]) -> Self {
+        self.verdict = Verdict::Changed(server, rest.to_vec());
+        self
+    }
+
+    fn is_reset_at(mut self, sequence: u32) -> Self {
+        self.verdict = Verdict::Reset(sequence);
+        self
+    }
+
+    fn is_too_big_for(mut self, mtu: u32) -> Self {
+        self.verdict = Verdict::TooBig(mtu);
+        self
+    }
+
+    fn is_dropped(mut self) -> Self {
+        self.verdict = Verdict::Dropped;
         self
     }
 

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
 use lb_user::dataplane::state::{
@@ -108,6 +108,32 @@ impl Bed {
             .apply(&desired)
             .expect("the first state is applied");
         Some(Self { dataplane, desired })
+    }
+
+    /// Forgets everything and does what `desired` says from then on.
+    pub fn reset(&mut self, desired: DesiredState) {
+        self.dataplane
+            .apply(&DesiredState::default())
+            .expect("the empty state is applied");
+        for (name, data) in self.maps() {
+            match name.as_str() {
+                maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
+                maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
+                maps::FRAGMENTS => clear::<[u64; 5], u64>(data),
+                maps::CURSORS => {
+                    let mut cursors: Array<_, u64> =
+                        Map::Array(data).try_into().expect("an array of cursors");
+                    for cursor in 0..cursors.len() {
+                        cursors.set(cursor, 0, 0).expect("can be written");
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.dataplane
+            .apply(&desired)
+            .expect("the next state is applied");
+        self.desired = desired;
     }
 
     /// Lets `step` happen.
@@ -245,6 +271,16 @@ fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
     for (key, mut value) in entries {
         change(&mut value);
         table.insert(key, value, 0).expect("can be written");
+    }
+}
+
+fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
+    let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
+        .try_into()
+        .expect("keys and values are as lb_common says");
+    let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("can be read");
+    for key in keys {
+        table.remove(&key).expect("can be written");
     }
 }
 

@@ -1,3 +1,4 @@
 //! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
 
+pub mod config;
 pub mod dataplane;

@@ -3,3 +3,4 @@
 pub mod checker;
 pub mod config;
 pub mod dataplane;
+pub mod neighbor;

@@ -1,1 +1,3 @@
 //! What the two RTMP servers share: wire, session, stream, server.
+
+pub mod config;

@@ -45,10 +45,4 @@ pub enum SessionError {
     /// `connect` does not name what to connect to in a usable way.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A command that needs a connection came before `connect` was accepted.
-    #[error("{command} before connect")]
-    NotConnected {
-        /// The command's name, shortened.
-        command: String,
-    },
 }

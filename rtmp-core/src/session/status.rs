@@ -58,7 +58,7 @@ pub struct Status {
 
 impl Status {
     /// A status that reports success or a change.
-    pub fn status(code: &'static str, description: impl Into<String>) -> Status {
+    pub fn notice(code: &'static str, description: impl Into<String>) -> Status {
         Status {
             level: Level::Status,
             code: code.into(),

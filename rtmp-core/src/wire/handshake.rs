@@ -4,6 +4,8 @@
 //! what it is given. The peer's third packet (C2 or S2) is not verified: Flash
 //! players never passed that check.
 
+use std::fmt;
+
 use rml_rtmp::handshake::{Handshake as Inner, HandshakeProcessResult, PeerType};
 
 /// Bytes that a peer sends in its handshake: version, first and second packet.
@@ -25,6 +27,14 @@ pub struct Handshake {
     inner: Inner,
     /// Bytes of the peer's handshake still to come.
     missing: usize,
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake")
+            .field("missing", &self.missing)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Handshake {

@@ -3,7 +3,6 @@
 use crate::session::name::{Parameters, StreamKey};
 use crate::wire::Message;
 use crate::wire::amf0::Value;
-use crate::wire::message::video::FourCc;
 
 /// What came out of the client's bytes.
 #[derive(Clone, PartialEq, Debug)]
@@ -85,8 +84,9 @@ pub struct ConnectRequest {
     pub page_url: String,
     /// `flashVer`: what the client says it is.
     pub flash_ver: String,
-    /// The codecs of Enhanced RTMP that the client knows (`fourCcList`).
-    pub four_cc_list: Vec<FourCc>,
+    /// The codecs of Enhanced RTMP that the client knows (`fourCcList`), each
+    /// a FourCC, or `*` for any.
+    pub four_cc_list: Vec<String>,
     /// The whole command object.
     pub object: Value,
     /// Arguments after the command object, for whoever authenticates by them.

@@ -35,7 +35,7 @@ pub enum ChunkError {
 /// Turns the bytes of one direction of a connection into messages.
 ///
 /// Bytes go in as they come, cut anywhere; each payload byte is copied once,
-/// into its message. Between messages the reader holds some 40 bytes per chunk
+/// into its message. Between messages the reader holds some 60 bytes per chunk
 /// stream that was used, and no buffer.
 ///
 /// Messages that govern the chunk layer itself (Set Chunk Size, Abort, Window
@@ -173,11 +173,11 @@ impl ChunkReader {
     /// Reads a chunk header and makes its chunk stream the current one;
     /// `false`: more bytes are needed.
     fn read_header(&mut self, input: &mut &[u8]) -> Result<bool, ChunkError> {
-        if self.held_len == 0 {
-            if let Some(len) = self.begin_chunk(input)? {
-                *input = &input[len..];
-                return Ok(true);
-            }
+        if self.held_len == 0
+            && let Some(len) = self.begin_chunk(input)?
+        {
+            *input = &input[len..];
+            return Ok(true);
         }
         // The header came, or may have come, in pieces: gather it.
         loop {

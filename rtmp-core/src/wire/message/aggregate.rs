@@ -9,7 +9,7 @@ use super::{Message, MessageType};
 /// the aggregate's own, as the specification asks. A part that is cut short,
 /// or whose type is not audio, video or data, ends the iteration or is passed
 /// over.
-pub fn split(aggregate: Message) -> impl Iterator<Item = Message> {
+pub fn split(aggregate: Message) -> Parts {
     Parts {
         aggregate,
         at: 0,
@@ -17,7 +17,9 @@ pub fn split(aggregate: Message) -> impl Iterator<Item = Message> {
     }
 }
 
-struct Parts {
+/// The iterator of [`split`].
+#[derive(Clone, Debug)]
+pub struct Parts {
     aggregate: Message,
     at: usize,
     shift: Option<u32>,

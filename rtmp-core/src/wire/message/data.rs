@@ -32,6 +32,12 @@ pub fn kind(message: &Message) -> DataKind {
     }
 }
 
+/// The first string of a data message, which says what the data is.
+pub fn name(message: &Message) -> Option<Bytes> {
+    let payload = amf0_payload(message);
+    leading_string(&payload).map(|(name, _)| payload.slice_ref(name))
+}
+
 /// The data message as players take it: in AMF0, and without the
 /// `@setDataFrame` before it, which is an instruction to the server. The bytes
 /// of the values are the publisher's, not copied.

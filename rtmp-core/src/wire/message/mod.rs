@@ -17,7 +17,7 @@ pub use control::{BandwidthLimit, Control, UserControl};
 /// One RTMP message, whole, as the chunk layer delivers and takes it.
 ///
 /// Cloning is cheap: the payload is shared.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// Milliseconds from an epoch of the sender's choice; wraps at 2³².
     pub timestamp: u32,
@@ -28,6 +28,20 @@ pub struct Message {
     pub stream_id: u32,
     /// The payload, without any chunk header.
     pub payload: Bytes,
+}
+
+/// Shows the payload's length and first bytes, not all of it.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.payload.len();
+        let shown = self.payload.slice(..len.min(32));
+        f.debug_struct("Message")
+            .field("timestamp", &self.timestamp)
+            .field("message_type", &self.message_type)
+            .field("stream_id", &self.stream_id)
+            .field("payload", &format_args!("{len} bytes {shown:?}"))
+            .finish()
+    }
 }
 
 /// A message type id (RTMP 1.0 §5.4, §7.1), known to us or not.

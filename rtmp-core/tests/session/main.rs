@@ -1,0 +1,3 @@
+//! The sessions, against scripts of commands and against independent peers.
+
+mod independent_peer;

@@ -4,3 +4,5 @@ pub mod checker;
 pub mod config;
 pub mod dataplane;
 pub mod neighbor;
+pub mod netlink;
+pub mod virtual_address;

@@ -7,8 +7,7 @@ use crate::checker::machine::Timing;
 use crate::checker::tcp::Connection;
 use crate::checker::{CheckSpec, Probe};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, RealServer, Script, Seconds, VirtualServer,
-    VrrpInstance,
+    Check, CheckKind, CheckTiming, Config, RealServer, Script, Seconds, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::state::{Persistence, Protocol, Scheduler};
 use crate::virtual_address::{Announcing, VirtualAddress};
@@ -126,20 +125,30 @@ impl Plan {
 
     /// Every check, each once.
     pub fn checks(&self) -> impl Iterator<Item = &CheckSpec> {
-        self.services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks)
+        self.services
+            .iter()
+            .flat_map(|service| &service.servers)
+            .flat_map(|server| &server.checks)
     }
 }
 
 fn instance_plan(instance: &VrrpInstance, config: &Config) -> InstancePlan {
     let global = &config.global_defs;
-    let interface =
-        instance.interface.clone().or_else(|| global.default_interface.clone()).unwrap_or_default();
+    let interface = instance
+        .interface
+        .clone()
+        .or_else(|| global.default_interface.clone())
+        .unwrap_or_default();
     let addresses = instance
         .virtual_ipaddress
         .iter()
         .map(|address| VirtualAddress {
             address: address.address,
-            prefix_length: address.prefix.unwrap_or(if address.address.is_ipv4() { 32 } else { 128 }),
+            prefix_length: address.prefix.unwrap_or(if address.address.is_ipv4() {
+                32
+            } else {
+                128
+            }),
             interface: address.dev.clone().unwrap_or_else(|| interface.clone()),
             label: address.label.clone(),
         })
@@ -147,14 +156,24 @@ fn instance_plan(instance: &VrrpInstance, config: &Config) -> InstancePlan {
     let default = Announcing::default();
     let announcing = Announcing {
         repeat: global.vrrp_garp_master_repeat.unwrap_or(default.repeat),
-        delay: global.vrrp_garp_master_delay.map_or(default.delay, |Seconds(delay)| delay),
+        delay: global
+            .vrrp_garp_master_delay
+            .map_or(default.delay, |Seconds(delay)| delay),
     };
-    InstancePlan { name: instance.name.clone(), interface, addresses, announcing }
+    InstancePlan {
+        name: instance.name.clone(),
+        interface,
+        addresses,
+        announcing,
+    }
 }
 
 fn service_plan(service: &VirtualServer) -> ServicePlan {
     ServicePlan {
-        key: ServiceKey { protocol: service.protocol, address: service.address },
+        key: ServiceKey {
+            protocol: service.protocol,
+            address: service.address,
+        },
         scheduler: service.lb_algo.unwrap_or(Scheduler::Rr),
         persistence: service.persistence_timeout.map(|timeout| Persistence {
             timeout: Duration::from_secs(timeout.into()),
@@ -168,7 +187,11 @@ fn service_plan(service: &VirtualServer) -> ServicePlan {
         quorum_down: service.quorum_down.clone(),
         sorry_server: service.sorry_server,
         omega: service.omega,
-        servers: service.real_server.iter().map(|server| server_plan(server, service)).collect(),
+        servers: service
+            .real_server
+            .iter()
+            .map(|server| server_plan(server, service))
+            .collect(),
     }
 }
 
@@ -204,7 +227,10 @@ fn check_spec(check: &Check, server: SocketAddr, outer: &CheckTiming) -> CheckSp
         IpAddr::from([0u8; 16])
     };
     let from = (options.bindto.is_some() || options.bind_port.is_some()).then(|| {
-        SocketAddr::new(options.bindto.unwrap_or(any), options.bind_port.unwrap_or(0))
+        SocketAddr::new(
+            options.bindto.unwrap_or(any),
+            options.bind_port.unwrap_or(0),
+        )
     });
     let probe = match check.kind {
         CheckKind::Tcp => Probe::Tcp(Connection {
@@ -268,21 +294,30 @@ mod tests {
         let plan = plan(include_str!("../../../examples/keepalived.conf"));
         assert_eq!(plan.interfaces(), ["eth2"]);
         let address = &plan.instances[0].addresses[0];
-        assert_eq!((address.prefix_length, address.interface.as_str()), (32, "eth2"));
+        assert_eq!(
+            (address.prefix_length, address.interface.as_str()),
+            (32, "eth2")
+        );
         let service = &plan.services[0];
         assert_eq!(service.key.to_string(), "TCP 172.16.1.200:1935");
-        let persistence = Persistence { timeout: Duration::from_secs(50), prefix_length: 32 };
+        let persistence = Persistence {
+            timeout: Duration::from_secs(50),
+            prefix_length: 32,
+        };
         assert_eq!(service.persistence, Some(persistence));
         assert_eq!(service.quorum, 1);
         let check = &service.servers[1].checks[0];
         assert_eq!(check.probe.to_string(), "TCP_CHECK 172.16.1.207:1935");
-        assert_eq!(check.timing, Timing {
-            delay_loop: Duration::from_secs(6),
-            delay_before_retry: Duration::from_secs(3),
-            retry: 3,
-            warmup: Duration::from_secs(6),
-            alpha: false,
-        });
+        assert_eq!(
+            check.timing,
+            Timing {
+                delay_loop: Duration::from_secs(6),
+                delay_before_retry: Duration::from_secs(3),
+                retry: 3,
+                warmup: Duration::from_secs(6),
+                alpha: false,
+            }
+        );
     }
 
     #[test]
@@ -302,9 +337,17 @@ mod tests {
             }",
         );
         let check = &plan.services[0].servers[0].checks[0];
-        assert_eq!(check.timing.delay_loop, Duration::from_secs(9), "of the service");
+        assert_eq!(
+            check.timing.delay_loop,
+            Duration::from_secs(9),
+            "of the service"
+        );
         assert_eq!(check.timing.retry, 8, "of the server");
-        assert_eq!(check.timing.delay_before_retry, Duration::from_millis(500), "of the check");
+        assert_eq!(
+            check.timing.delay_before_retry,
+            Duration::from_millis(500),
+            "of the check"
+        );
         assert_eq!(check.timing.warmup, Duration::from_secs(9), "as delay_loop");
         let connection = Connection {
             to: "10.0.0.2:8080".parse().expect("an address"),

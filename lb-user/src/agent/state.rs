@@ -61,21 +61,50 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server { service, server, failure: None, .. } => {
+            Self::Server {
+                service,
+                server,
+                failure: None,
+                ..
+            } => {
                 write!(f, "{service}: server {server} is up: its checks succeed")
             }
-            Self::Server { service, server, failure: Some(reason), .. } => {
+            Self::Server {
+                service,
+                server,
+                failure: Some(reason),
+                ..
+            } => {
                 write!(f, "{service}: server {server} is down: {reason}")
             }
-            Self::Quorum { service, gained, weight, quorum, .. } => {
+            Self::Quorum {
+                service,
+                gained,
+                weight,
+                quorum,
+                ..
+            } => {
                 let verb = if *gained { "gained" } else { "lost" };
-                write!(f, "{service}: quorum {verb}: weight {weight} is up, {quorum} needed")
+                write!(
+                    f,
+                    "{service}: quorum {verb}: weight {weight} is up, {quorum} needed"
+                )
             }
-            Self::Hop { address, hop: Hop::Ready { next_hop, interface } } => {
+            Self::Hop {
+                address,
+                hop:
+                    Hop::Ready {
+                        next_hop,
+                        interface,
+                    },
+            } => {
                 let mac = crate::format_mac(next_hop.destination);
                 write!(f, "{address}: reached at {mac} on {interface}")
             }
-            Self::Hop { address, hop: Hop::NotReady(reason) } => {
+            Self::Hop {
+                address,
+                hop: Hop::NotReady(reason),
+            } => {
                 write!(f, "{address}: not reached: {reason}")
             }
         }
@@ -109,12 +138,18 @@ impl State {
         for spec in plan.checks() {
             let result = known
                 .get(spec)
-                .or_else(|| known.iter().find(|(old, _)| old.probe == spec.probe).map(|(_, r)| r))
+                .or_else(|| {
+                    known
+                        .iter()
+                        .find(|(old, _)| old.probe == spec.probe)
+                        .map(|(_, r)| r)
+                })
                 .cloned()
                 .unwrap_or_else(|| spec.timing.alpha.then(|| NOT_CHECKED_YET.to_owned()));
             self.checks.insert(spec.clone(), result);
         }
-        self.quorum.retain(|key, _| plan.services.iter().any(|service| service.key == *key));
+        self.quorum
+            .retain(|key, _| plan.services.iter().any(|service| service.key == *key));
         self.plan = plan;
         self.update_quorums()
     }
@@ -134,8 +169,10 @@ impl State {
             .filter(|(_, _, server)| server.checks.contains(&event.spec))
             .map(|(service, index, _)| (service.key, index))
             .collect();
-        let before: Vec<bool> =
-            concerned.iter().map(|place| self.failure(self.server(*place)).is_none()).collect();
+        let before: Vec<bool> = concerned
+            .iter()
+            .map(|place| self.failure(self.server(*place)).is_none())
+            .collect();
         self.checks.insert(event.spec, event.failure);
         let mut changes = Vec::new();
         for (place, was_up) in concerned.into_iter().zip(before) {
@@ -148,7 +185,12 @@ impl State {
                 service: place.0,
                 server: server.address,
                 failure: failure.cloned(),
-                notify: if was_up { &server.notify_down } else { &server.notify_up }.clone(),
+                notify: if was_up {
+                    &server.notify_down
+                } else {
+                    &server.notify_up
+                }
+                .clone(),
             });
         }
         changes.extend(self.update_quorums());
@@ -160,7 +202,10 @@ impl State {
         let changes = hops
             .iter()
             .filter(|(address, hop)| self.hops.get(*address) != Some(*hop))
-            .map(|(address, hop)| Change::Hop { address: *address, hop: hop.clone() })
+            .map(|(address, hop)| Change::Hop {
+                address: *address,
+                hop: hop.clone(),
+            })
             .collect();
         self.hops = hops;
         changes
@@ -168,8 +213,16 @@ impl State {
 
     /// The addresses that frames must reach.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        let sorry = self.plan.services.iter().filter_map(|service| service.sorry_server);
-        self.servers().map(|(_, _, server)| server.address).chain(sorry).map(|a| a.ip()).collect()
+        let sorry = self
+            .plan
+            .services
+            .iter()
+            .filter_map(|service| service.sorry_server);
+        self.servers()
+            .map(|(_, _, server)| server.address)
+            .chain(sorry)
+            .map(|a| a.ip())
+            .collect()
     }
 
     /// How frames reach a server.
@@ -179,7 +232,10 @@ impl State {
 
     /// Why a server is down; `None` if it is up.
     pub fn failure(&self, server: &ServerPlan) -> Option<&String> {
-        server.checks.iter().find_map(|spec| self.checks.get(spec).and_then(Option::as_ref))
+        server
+            .checks
+            .iter()
+            .find_map(|spec| self.checks.get(spec).and_then(Option::as_ref))
     }
 
     /// Whether a service has its quorum.
@@ -194,12 +250,23 @@ impl State {
 
     /// The share of new connections that a server gets now.
     pub fn weight(&self, server: &ServerPlan) -> u32 {
-        if self.failure(server).is_some() { 0 } else { server.weight }
+        if self.failure(server).is_some() {
+            0
+        } else {
+            server.weight
+        }
     }
 
     /// What the data plane should do.
     pub fn desired(&self) -> DesiredState {
-        DesiredState { services: self.plan.services.iter().map(|s| self.desired_service(s)).collect() }
+        DesiredState {
+            services: self
+                .plan
+                .services
+                .iter()
+                .map(|s| self.desired_service(s))
+                .collect(),
+        }
     }
 
     fn desired_service(&self, service: &ServicePlan) -> Service {
@@ -210,12 +277,15 @@ impl State {
             alive: !sorry && (self.failure(server).is_none() || server.inhibit_on_failure),
             next_hop: self.next_hop(server.address),
         });
-        let sorry = service.sorry_server.filter(|_| sorry).map(|address| RealServer {
-            address,
-            weight: 1,
-            alive: true,
-            next_hop: self.next_hop(address),
-        });
+        let sorry = service
+            .sorry_server
+            .filter(|_| sorry)
+            .map(|address| RealServer {
+                address,
+                weight: 1,
+                alive: true,
+                next_hop: self.next_hop(address),
+            });
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
@@ -232,15 +302,33 @@ impl State {
         }
     }
 
+    /// The scripts to run when the agent stops (keepalived.conf(5), `omega`):
+    /// every server, and every service, of such a service goes down.
+    pub fn scripts_on_stop(&self) -> Vec<Script> {
+        let mut scripts = Vec::new();
+        for service in self.plan.services.iter().filter(|service| service.omega) {
+            let up = service
+                .servers
+                .iter()
+                .filter(|server| self.failure(server).is_none());
+            scripts.extend(up.filter_map(|server| server.notify_down.clone()));
+            if self.has_quorum(service.key) {
+                scripts.extend(service.quorum_down.clone());
+            }
+        }
+        scripts
+    }
+
     /// Decides anew which services have their quorum (keepalived
     /// `update_quorum_state`).
     fn update_quorums(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for service in &self.plan.services {
             let known = self.quorum.get(&service.key).copied();
-            let weight = service.servers.iter().fold(0u32, |sum, server| {
-                sum.saturating_add(self.weight(server))
-            });
+            let weight = service
+                .servers
+                .iter()
+                .fold(0u32, |sum, server| sum.saturating_add(self.weight(server)));
             let needed = match known {
                 None => service.quorum,
                 Some(true) => service.quorum.saturating_sub(service.hysteresis),
@@ -254,7 +342,12 @@ impl State {
                     gained: has,
                     weight,
                     quorum: needed,
-                    notify: if has { &service.quorum_up } else { &service.quorum_down }.clone(),
+                    notify: if has {
+                        &service.quorum_up
+                    } else {
+                        &service.quorum_down
+                    }
+                    .clone(),
                 });
             }
         }
@@ -263,7 +356,11 @@ impl State {
 
     fn servers(&self) -> impl Iterator<Item = (&ServicePlan, usize, &ServerPlan)> {
         self.plan.services.iter().flat_map(|service| {
-            service.servers.iter().enumerate().map(move |(index, server)| (service, index, server))
+            service
+                .servers
+                .iter()
+                .enumerate()
+                .map(move |(index, server)| (service, index, server))
         })
     }
 
@@ -314,7 +411,10 @@ mod tests {
 
     fn event(state: &State, server: usize, failure: Option<&str>) -> CheckEvent {
         let spec = state.plan().services[0].servers[server].checks[0].clone();
-        CheckEvent { spec, failure: failure.map(str::to_owned) }
+        CheckEvent {
+            spec,
+            failure: failure.map(str::to_owned),
+        }
     }
 
     fn fail(state: &mut State, server: usize) -> Vec<Change> {
@@ -334,7 +434,11 @@ mod tests {
     /// Address, weight and life of each server that the data plane is to have.
     fn servers(state: &State) -> Vec<(String, u32, bool)> {
         let service = state.desired().services.remove(0);
-        service.servers.iter().map(|s| (s.address.to_string(), s.weight, s.alive)).collect()
+        service
+            .servers
+            .iter()
+            .map(|s| (s.address.to_string(), s.weight, s.alive))
+            .collect()
     }
 
     fn server(address: &str, weight: u32, alive: bool) -> (String, u32, bool) {
@@ -344,24 +448,39 @@ mod tests {
     #[test]
     fn a_failing_server_is_taken_out_and_comes_back() {
         let mut state = state(two_servers(""));
-        assert_eq!(servers(&state), [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+        );
         let changes = fail(&mut state, 0);
-        assert_eq!(said(&changes), ["TCP 10.0.0.1:80: server 10.0.0.2:80 is down: refused"]);
+        assert_eq!(
+            said(&changes),
+            ["TCP 10.0.0.1:80: server 10.0.0.2:80 is down: refused"]
+        );
         let script = changes[0].script().expect("notify_down");
         assert_eq!(script.command, ["/bin/down", "two"]);
-        assert_eq!(servers(&state), [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]
+        );
         assert_eq!(
             said(&succeed(&mut state, 0)),
             ["TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed"]
         );
-        assert_eq!(servers(&state), [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+        );
     }
 
     #[test]
     fn inhibit_on_failure_keeps_a_failing_server_at_weight_0() {
         let mut state = state(two_servers("inhibit_on_failure"));
         fail(&mut state, 1);
-        assert_eq!(servers(&state), [server("10.0.0.2", 1, true), server("10.0.0.3", 0, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 1, true), server("10.0.0.3", 0, true)]
+        );
     }
 
     #[test]
@@ -378,21 +497,31 @@ mod tests {
         succeed(&mut state, 0);
         assert_eq!(
             servers(&state),
-            [server("10.0.0.2", 1, false), server("10.0.0.3", 0, false), server("10.0.0.9", 1, true)],
+            [
+                server("10.0.0.2", 1, false),
+                server("10.0.0.3", 0, false),
+                server("10.0.0.9", 1, true)
+            ],
             "one server of weight 1 is no quorum of 2"
         );
         assert_eq!(
             said(&succeed(&mut state, 1))[1],
             "TCP 10.0.0.1:80: quorum gained: weight 3 is up, 2 needed"
         );
-        assert_eq!(servers(&state), [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+        );
     }
 
     #[test]
     fn hysteresis_widens_the_gap_between_losing_and_gaining() {
         let mut state = state(two_servers("quorum 2\nhysteresis 1"));
         let key = state.plan().services[0].key;
-        assert!(state.has_quorum(key), "at the start the quorum itself counts");
+        assert!(
+            state.has_quorum(key),
+            "at the start the quorum itself counts"
+        );
         fail(&mut state, 1);
         assert!(state.has_quorum(key), "1 is not below 2 - 1");
         fail(&mut state, 0);
@@ -406,7 +535,10 @@ mod tests {
     #[test]
     fn alpha_servers_are_out_until_they_are_checked() {
         let state = state(two_servers("alpha"));
-        assert_eq!(servers(&state), [server("10.0.0.2", 0, false), server("10.0.0.3", 0, false)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 0, false), server("10.0.0.3", 0, false)]
+        );
         assert!(!state.has_quorum(state.plan().services[0].key));
     }
 
@@ -416,7 +548,10 @@ mod tests {
         fail(&mut state, 0);
         let changes = state.replace_plan(two_servers("delay_before_retry 2"));
         assert_eq!(said(&changes), Vec::<String>::new());
-        assert_eq!(servers(&state), [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]);
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]
+        );
     }
 
     #[test]
@@ -428,11 +563,38 @@ mod tests {
     }
 
     #[test]
+    fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
+        let mut quiet = state(two_servers("quorum_down /bin/lost"));
+        assert_eq!(quiet.scripts_on_stop(), []);
+        quiet.replace_plan(two_servers("omega\nquorum_down /bin/lost"));
+        let programs = |state: &State| {
+            let scripts = state.scripts_on_stop();
+            scripts
+                .iter()
+                .map(|script| script.command.join(" "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(programs(&quiet), ["/bin/down two", "/bin/lost"]);
+        fail(&mut quiet, 0);
+        assert_eq!(
+            programs(&quiet),
+            ["/bin/lost"],
+            "what is down already is not told again"
+        );
+    }
+
+    #[test]
     fn a_hop_reaches_the_data_plane_and_the_log() {
         let mut state = state(two_servers(""));
-        let next_hop =
-            NextHop { interface_index: 2, source: [2, 0, 0, 0, 0, 1], destination: [2, 0, 0, 0, 0, 2] };
-        let ready = Hop::Ready { next_hop, interface: "eth2".to_owned() };
+        let next_hop = NextHop {
+            interface_index: 2,
+            source: [2, 0, 0, 0, 0, 1],
+            destination: [2, 0, 0, 0, 0, 2],
+        };
+        let ready = Hop::Ready {
+            next_hop,
+            interface: "eth2".to_owned(),
+        };
         let address: IpAddr = "10.0.0.2".parse().expect("an address");
         let hops = Hops::from([(address, ready)]);
         assert_eq!(

@@ -77,15 +77,23 @@ impl Server {
     /// # Errors
     /// Another agent listens there, or the socket cannot be made.
     pub async fn start(path: &Path, calls: mpsc::Sender<Call>) -> Result<Self, Error> {
-        let failed = |source| Error::Listen { path: path.to_owned(), source };
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
+        let failed = |source| Error::Listen {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(directory) = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
         {
             fs::create_dir_all(directory).map_err(failed)?;
         }
         remove_stale(path).await?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), task: tokio::spawn(accept(listener, calls)) })
+        Ok(Self {
+            path: path.to_owned(),
+            task: tokio::spawn(accept(listener, calls)),
+        })
     }
 }
 
@@ -100,14 +108,19 @@ impl Drop for Server {
 
 /// Removes the socket that an agent left which was killed.
 async fn remove_stale(path: &Path) -> Result<(), Error> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Err(Error::NotASocket(path.to_owned()));
     }
     if UnixStream::connect(path).await.is_ok() {
         return Err(Error::InUse(path.to_owned()));
     }
-    fs::remove_file(path).map_err(|source| Error::Listen { path: path.to_owned(), source })
+    fs::remove_file(path).map_err(|source| Error::Listen {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
@@ -134,7 +147,12 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> 
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = String::new();
-        if (&mut reader).take(REQUEST_LIMIT_BYTES).read_line(&mut line).await? == 0 {
+        if (&mut reader)
+            .take(REQUEST_LIMIT_BYTES)
+            .read_line(&mut line)
+            .await?
+            == 0
+        {
             return Ok(());
         }
         let response = match serde_json::from_str(&line) {
@@ -152,7 +170,9 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
     if calls.send((request, answer)).await.is_err() {
         return Response::Refused("the agent is stopping".to_owned());
     }
-    response.await.unwrap_or_else(|_| Response::Refused("the agent is stopping".to_owned()))
+    response
+        .await
+        .unwrap_or_else(|_| Response::Refused("the agent is stopping".to_owned()))
 }
 
 /// Asks the agent that listens on `path`.
@@ -160,15 +180,24 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
 /// # Errors
 /// Nobody listens there, or the answer is none.
 pub async fn ask(path: &Path, request: &Request) -> Result<Response, Error> {
-    let broken = |source| Error::Broken { path: path.to_owned(), source };
+    let broken = |source| Error::Broken {
+        path: path.to_owned(),
+        source,
+    };
     let mut stream = UnixStream::connect(path)
         .await
-        .map_err(|source| Error::Connect { path: path.to_owned(), source })?;
+        .map_err(|source| Error::Connect {
+            path: path.to_owned(),
+            source,
+        })?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).await.map_err(broken)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).await.map_err(broken)?;
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .await
+        .map_err(broken)?;
     Ok(serde_json::from_str(&answer)?)
 }
 
@@ -192,9 +221,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("deeper/agent.sock");
         let response = Response::Done(vec!["read".to_owned()]);
-        let server = Server::start(&path, agent(response.clone())).await.expect("it listens");
-        assert_eq!(ask(&path, &Request::Reload).await.expect("an answer"), response);
-        let mode = fs::metadata(&path).expect("the socket").permissions().mode();
+        let server = Server::start(&path, agent(response.clone()))
+            .await
+            .expect("it listens");
+        assert_eq!(
+            ask(&path, &Request::Reload).await.expect("an answer"),
+            response
+        );
+        let mode = fs::metadata(&path)
+            .expect("the socket")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o660, "no one else may connect");
         drop(server);
         assert!(!path.exists());
@@ -205,13 +242,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
-        let first = Server::start(&path, calls.clone()).await.expect("it listens");
+        let first = Server::start(&path, calls.clone())
+            .await
+            .expect("it listens");
         let second = Server::start(&path, calls.clone()).await;
         assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
         drop(first);
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket, then nobody's"));
-        Server::start(&path, calls.clone()).await.expect("a stale socket is replaced");
+        Server::start(&path, calls.clone())
+            .await
+            .expect("a stale socket is replaced");
 
         fs::write(&path, "").expect("a file");
         let on_file = Server::start(&path, calls).await;
@@ -225,16 +266,14 @@ mod tests {
         let calls = agent(Response::Done(Vec::new()));
         let _server = Server::start(&path, calls).await.expect("it listens");
         let mut stream = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
-        let mut answer = |line: &'static str| {
-            let stream = &mut stream;
-            async move {
-                stream.write_all(line.as_bytes()).await.expect("written");
-                let mut answer = String::new();
-                stream.read_line(&mut answer).await.expect("read");
-                serde_json::from_str::<Response>(&answer).expect("an answer")
-            }
-        };
-        assert!(matches!(answer("{\"command\":\"dance\"}\n").await, Response::Refused(_)));
-        assert_eq!(answer("{\"command\":\"reload\"}\n").await, Response::Done(Vec::new()));
+        let mut answers = Vec::new();
+        for line in ["{\"command\":\"dance\"}\n", "{\"command\":\"reload\"}\n"] {
+            stream.write_all(line.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            stream.read_line(&mut answer).await.expect("read");
+            answers.push(serde_json::from_str::<Response>(&answer).expect("an answer"));
+        }
+        assert!(matches!(answers[0], Response::Refused(_)), "{answers:?}");
+        assert_eq!(answers[1], Response::Done(Vec::new()));
     }
 }

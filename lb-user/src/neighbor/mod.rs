@@ -135,7 +135,8 @@ impl Follower {
         let mut events = Box::pin(events.ready_chunks(256));
         let mut ask = interval(ASK_INTERVAL);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refreshed = None;
+        self.refresh().await;
+        let mut refreshed = Instant::now();
         loop {
             tokio::select! {
                 notices = events.next() => {
@@ -154,9 +155,9 @@ impl Follower {
                     self.ask(false).await;
                 }
                 _ = ask.tick() => {
-                    let due = refreshed.is_none_or(|at: Instant| at.elapsed() >= REFRESH_INTERVAL);
+                    let due = refreshed.elapsed() >= REFRESH_INTERVAL;
                     if due {
-                        refreshed = Some(Instant::now());
+                        refreshed = Instant::now();
                         self.refresh().await;
                     }
                     self.ask(due).await;

@@ -1,5 +1,6 @@
 //! The sessions: names, dialogues as tables, and independent peers.
 
+mod captures;
 mod client;
 mod dialogues;
 mod independent_peer;

@@ -1,11 +1,16 @@
 //! What the two RTMP servers share, in layers; each knows only those below it.
 //!
 //! - [`wire`]: handshake, chunks, messages, AMF0. Bytes in, structures out.
+//! - [`stream`]: registry, log, fan-out. A stream is a file in memory, a player
+//!   an offset into it.
 //! - [`session`]: the command dialogue of a connection, server and client side.
+//! - [`config`] stands beside them.
 //!
-//! Neither of these two performs I/O or looks at a clock.
+//! [`wire`] and [`session`] perform no I/O and look at no clock.
 
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod session;
+pub mod stream;
 pub mod wire;

@@ -235,8 +235,9 @@ impl Dialogue {
                 self.stream_id = id as u32;
                 self.play_or_publish(out);
             }
-            // Only these two matter; releaseStream may fail with impunity.
-            "_error" if [CONNECT, CREATE_STREAM].contains(&command.transaction_id) => {
+            // These two may fail with impunity; of the others, some servers
+            // answer under the wrong transaction.
+            "_error" if ![RELEASE_STREAM, FC_PUBLISH].contains(&command.transaction_id) => {
                 return Err(refusal(text("code"), text("description")));
             }
             "onStatus" => match text("code") {

@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod control;
 pub mod limits;
+mod link;
 pub mod media;
 pub mod options;
 pub mod plan;

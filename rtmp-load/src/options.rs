@@ -32,7 +32,7 @@ the command line or the machine's limits do not allow the run.";
 /// Loads an RTMP server with thousands of players from one process, and says
 /// how it served them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "rtmp-load", version, after_help = EXAMPLES)]
+#[command(name = "rtmp-load", version, after_help = EXAMPLES, args_override_self = true)]
 pub struct Options {
     /// What to play: rtmp://HOST[:PORT]/APP/STREAM; `{}` stands for the number
     /// of the stream, from 1. tcp://HOST:PORT counts bare bytes.

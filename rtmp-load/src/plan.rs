@@ -196,7 +196,7 @@ fn plan_players(options: &Options, url: &StreamAddress, binds: &[IpAddr]) -> Vec
         address: Arc::clone(&addresses[index as usize % addresses.len()]),
         bind: binds.get(index as usize % binds.len().max(1)).copied(),
         starts: interval * index,
-        inspects: options.inspect_one_in > 0 && index % options.inspect_one_in == 0,
+        inspects: options.inspect_one_in > 0 && index.is_multiple_of(options.inspect_one_in),
     };
     (0..options.players).map(player).collect()
 }

@@ -155,6 +155,13 @@ struct Session {
 }
 
 impl Session {
+    fn is_playing(&self) -> bool {
+        match self.client {
+            Some(_) => self.keyframe_at.is_some(),
+            None => self.media_at.is_some(),
+        }
+    }
+
     fn progress(&self) -> Progress {
         match (self.connected, self.agreed, self.media_at) {
             (false, ..) => Progress::Connecting,
@@ -217,14 +224,9 @@ impl Player {
         !self.inspects && self.is_playing()
     }
 
-    /// Whether media flows.
+    /// Whether it has something to show: from the first keyframe on.
     pub fn is_playing(&self) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|session| match session.client {
-                Some(_) => session.keyframe_at.is_some(),
-                None => session.media_at.is_some(),
-            })
+        self.session.as_ref().is_some_and(Session::is_playing)
     }
 
     /// Takes note of bytes that were thrown away unread.
@@ -349,13 +351,13 @@ impl Player {
         };
         let silence = now.since(session.last_byte);
         session.last_byte = now;
-        if session.media_at.is_some() {
+        if session.is_playing() {
             self.note_silence(silence, tally);
         }
     }
 
     fn end_session(&mut self, session: &Session, now: Instant, tally: &mut Tally) {
-        if session.media_at.is_some() {
+        if session.is_playing() {
             self.note_silence(now.since(session.last_byte), tally);
         }
     }

@@ -187,7 +187,7 @@ impl Publisher {
     /// in time.
     pub fn overdue(&self, now: Instant) -> Option<EndCause> {
         let waiting = self.client.is_some() && self.agreed_at.is_none();
-        (waiting && now.since(self.began) > self.timeout).then(|| EndCause::TimedOut {
+        (waiting && now.since(self.began) > self.timeout).then_some(EndCause::TimedOut {
             seconds: self.timeout.as_secs(),
             progress: crate::player::Progress::Negotiating,
         })

@@ -1,6 +1,9 @@
 //! What a run has shown: figures for programs (JSON) and a table for people.
 
+mod cost;
 mod text;
+
+pub use cost::{Own, Watched, WatchedCost};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +15,7 @@ use crate::{
     player::{self, Health, Rules},
     publisher,
     stats::{Percentiles, Tally},
-    usage::{CpuTime, ProcessSample},
+    usage::CpuTime,
 };
 
 /// Bytes in a megabyte, as data rates have it.
@@ -36,17 +39,6 @@ pub struct Measured {
     pub watched: Vec<Watched>,
     /// For times of day.
     pub calendar: Calendar,
-}
-
-/// A watched process at three moments.
-#[derive(Debug, Clone)]
-pub struct Watched {
-    /// Before the first connection.
-    pub before: ProcessSample,
-    /// At the start of the measured window.
-    pub start: ProcessSample,
-    /// At its end; `None` if the process was gone.
-    pub end: Option<ProcessSample>,
 }
 
 /// See the module's description. Times are milliseconds, rates Mbit/s, sizes
@@ -206,46 +198,6 @@ pub struct Publishers {
     pub ended: BTreeMap<String, u64>,
 }
 
-/// What this program itself cost in the measured window.
-#[derive(Debug, Clone, Serialize)]
-pub struct Own {
-    /// Threads that serve players.
-    pub threads: usize,
-    /// CPU time in the program, `getrusage(2)`; publishers included.
-    pub cpu_user_s: f64,
-    /// CPU time in the kernel.
-    pub cpu_system_s: f64,
-    /// CPU time per megabyte (10⁶ bytes) received.
-    pub cpu_ms_per_mb: Option<f64>,
-    /// Share of one core that the busiest thread used.
-    pub busiest_thread: f64,
-    /// The longest turn of an event loop: what latencies may include of this
-    /// program itself.
-    pub longest_turn_ms: f64,
-}
-
-/// What a watched process cost.
-#[derive(Debug, Clone, Serialize)]
-pub struct WatchedCost {
-    /// Its process id.
-    pub pid: u32,
-    /// Its command's name.
-    pub name: String,
-    /// CPU time in the measured window; `None` if it was gone at the end.
-    pub cpu_s: Option<f64>,
-    /// The same per megabyte (10⁶ bytes) received by the players.
-    pub cpu_ms_per_mb: Option<f64>,
-    /// CPU time of each of its threads that used any, busiest first.
-    pub threads_cpu_s: Vec<f64>,
-    /// Resident memory (without shared memory files) before the first
-    /// connection, in kilobytes.
-    pub resident_before_kb: u64,
-    /// The same at the start of the window.
-    pub resident_kb: u64,
-    /// The growth per player, in bytes.
-    pub resident_bytes_per_player: Option<f64>,
-}
-
 /// One player.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlayerDetail {
@@ -322,8 +274,8 @@ impl Report {
             frames: frames(players),
             connections: connections(&measured),
             publishers: publishers(&measured.publishers),
-            own: own(&measured, per_mb),
-            watched: watched(&measured, per_mb),
+            own: cost::own(&measured, per_mb),
+            watched: cost::watched(&measured, per_mb),
             details: match options.details {
                 true => players
                     .iter()
@@ -473,65 +425,6 @@ fn merge(all: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
     for (cause, count) in more {
         *all.entry(cause.clone()).or_default() += count;
     }
-}
-
-fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own {
-    let user: Duration = measured.threads.iter().map(|(cpu, _)| cpu.user).sum();
-    let system: Duration = measured.threads.iter().map(|(cpu, _)| cpu.system).sum();
-    let busiest = measured
-        .threads
-        .iter()
-        .map(|(cpu, _)| cpu.total())
-        .max()
-        .unwrap_or_default();
-    let longest = measured
-        .threads
-        .iter()
-        .map(|(_, turn)| *turn)
-        .max()
-        .unwrap_or_default();
-    Own {
-        threads: measured.threads.len(),
-        cpu_user_s: user.as_secs_f64(),
-        cpu_system_s: system.as_secs_f64(),
-        cpu_ms_per_mb: per_mb(user + system),
-        busiest_thread: busiest.as_secs_f64() / measured.span.as_secs_f64().max(1e-9),
-        longest_turn_ms: milliseconds(longest),
-    }
-}
-
-fn watched(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Vec<WatchedCost> {
-    let players = measured.players.len() as f64;
-    let cost = |watched: &Watched| {
-        let cpu = watched
-            .end
-            .as_ref()
-            .map(|end| end.cpu.since(watched.start.cpu).total());
-        let mut threads: Vec<f64> = watched
-            .end
-            .iter()
-            .flat_map(|end| &end.threads)
-            .map(|(id, cpu)| {
-                let before = watched.start.threads.get(id).copied().unwrap_or_default();
-                cpu.saturating_sub(before).as_secs_f64()
-            })
-            .filter(|cpu| *cpu > 0.0)
-            .collect();
-        threads.sort_by(|one, other| other.total_cmp(one));
-        let (before, start) = (watched.before.resident_bytes, watched.start.resident_bytes);
-        WatchedCost {
-            pid: watched.start.pid,
-            name: watched.start.name.clone(),
-            cpu_s: cpu.map(|cpu| cpu.as_secs_f64()),
-            cpu_ms_per_mb: cpu.and_then(&per_mb),
-            threads_cpu_s: threads,
-            resident_before_kb: before / 1024,
-            resident_kb: start / 1024,
-            resident_bytes_per_player: (players > 0.0)
-                .then(|| (start as f64 - before as f64) / players),
-        }
-    };
-    measured.watched.iter().map(cost).collect()
 }
 
 fn detail(

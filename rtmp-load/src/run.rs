@@ -65,11 +65,10 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
     let result = conductor.conduct();
     let (outcomes, conductor) = conductor.stop()?;
     let window = result?;
-    let watched = match watched_before.into_iter().zip(window.watched) {
-        pairs => pairs
-            .map(|(before, (start, end))| Watched { before, start, end })
-            .collect(),
-    };
+    let pairs = watched_before.into_iter().zip(window.watched);
+    let watched = pairs
+        .map(|(before, (start, end))| Watched { before, start, end })
+        .collect();
     Ok(report(
         options,
         &conductor,

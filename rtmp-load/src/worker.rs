@@ -4,9 +4,8 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    io::{self, Read, Write},
+    io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,16 +15,13 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        socket::{MsgFlags, recv, setsockopt, sockopt},
-    },
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     clock::Instant,
     control::{Control, Phase},
+    link::{Link, open, plain},
     plan::PlayerPlan,
     player::{EndCause, Player, Progress},
     publisher::Publisher,
@@ -119,14 +115,6 @@ struct Seat {
 enum Peer {
     Player(Player),
     Publisher(Publisher),
-}
-
-struct Link {
-    socket: Socket,
-    connecting: bool,
-    /// What the socket has not taken yet.
-    outbox: Vec<u8>,
-    interest: EpollFlags,
 }
 
 /// Runs until the control says stop.
@@ -501,76 +489,5 @@ impl Peer {
             Self::Publisher(publisher) if publisher.is_publishing() => Progress::Streaming,
             Self::Publisher(_) => Progress::Negotiating,
         }
-    }
-}
-
-impl Link {
-    /// Reads into `buffer`, or takes as many bytes off the socket without
-    /// copying them (`MSG_TRUNC`, tcp(7)).
-    fn read(&mut self, buffer: &mut [u8], discard: bool) -> io::Result<usize> {
-        if discard {
-            return Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
-        }
-        self.socket.read(buffer)
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < self.outbox.len() {
-            match self.socket.write(&self.outbox[sent..]) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.outbox.drain(..sent);
-        Ok(())
-    }
-}
-
-/// Begins to connect.
-fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, EndCause> {
-    let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRNOTAVAIL) => EndCause::Connect(match bind {
-            Some(bind) => format!(
-                "no port is left at client address {bind}, or it is not this machine's; give more \
-                 with --bind"
-            ),
-            None => format!(
-                "no port is left for connections to {server}; spread them over several client \
-                 addresses with --bind"
-            ),
-        }),
-        _ => EndCause::Connect(plain(&error)),
-    };
-    let socket = Socket::new(
-        Domain::for_address(server),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .map_err(failed)?;
-    socket.set_nonblocking(true).map_err(failed)?;
-    socket.set_tcp_nodelay(true).map_err(failed)?;
-    if let Some(bind) = bind {
-        // The port is chosen when connecting, so that one port serves several
-        // servers; without this, bind() takes it for all of them.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
-            .map_err(|error| failed(error.into()))?;
-        socket
-            .bind(&SocketAddr::new(bind, 0).into())
-            .map_err(failed)?;
-    }
-    match socket.connect(&server.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(failed(error)),
-        _ => Ok(socket),
-    }
-}
-
-/// What the system said, without its number: causes are counted by their text.
-fn plain(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_lowercase(),
-        None => error.to_string(),
     }
 }

@@ -87,7 +87,17 @@ impl Server {
             sent_at,
             checksum,
         };
-        let mut payload = vec![if sequence % 60 == 0 { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        let mut payload = vec![
+            if sequence.is_multiple_of(60) {
+                0x17
+            } else {
+                0x27
+            },
+            1,
+            0,
+            0,
+            0,
+        ];
         payload.extend_from_slice(&50_u32.to_be_bytes());
         payload.extend_from_slice(&stamp.to_nal());
         payload.extend_from_slice(body);

@@ -64,7 +64,7 @@ mod tests {
             bits.put_ue(value);
         }
         assert_eq!(bits.len(), 1 + 3 + 3 + 5 + 7);
-        assert_eq!(bits.into_bytes(), [0b1_010_011_0, 0b0100_0001, 0b000_00000]);
+        assert_eq!(bits.into_bytes(), [0b1010_0110, 0b0100_0001, 0b0000_0000]);
     }
 
     #[test]

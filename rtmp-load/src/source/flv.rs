@@ -188,12 +188,11 @@ impl Source for FlvFile {
                 Some(first_ms) => first_ms,
             };
             let at_ms = message.at_ms.saturating_sub(first_ms) + self.offset_ms;
-            if message.type_id == message_type::VIDEO {
-                if let Some(before) = self.last_picture_ms.replace(at_ms)
-                    && at_ms > before
-                {
-                    self.step_ms = at_ms - before;
-                }
+            if message.type_id == message_type::VIDEO
+                && let Some(before) = self.last_picture_ms.replace(at_ms)
+                && at_ms > before
+            {
+                self.step_ms = at_ms - before;
             }
             self.last_ms = self.last_ms.max(at_ms);
             message.at_ms = self.last_ms;

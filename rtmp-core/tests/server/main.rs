@@ -1,0 +1,5 @@
+//! Whole servers on loopback sockets, with our own client session as the peer.
+
+mod edge;
+mod origin;
+mod support;

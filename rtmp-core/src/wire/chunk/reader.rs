@@ -82,9 +82,8 @@ struct ChunkStream {
     payload: BytesMut,
 }
 
-/// A message's buffer is this long at first, if the message is to be longer,
-/// and grows as its bytes arrive: a header's word alone allocates no more.
-const FIRST_ALLOCATION: usize = 64 << 10;
+/// Buffers may be this much larger than all that the peer has sent so far.
+const UNEARNED_BYTES: u64 = 64 << 10;
 
 impl ChunkReader {
     /// A reader that expects chunks of [`DEFAULT_CHUNK_SIZE`].
@@ -149,6 +148,19 @@ impl ChunkReader {
     /// Bytes taken so far.
     pub fn bytes_received(&self) -> u64 {
         self.bytes_received
+    }
+
+    /// Bytes of memory held for messages that are not complete.
+    pub fn buffered_capacity(&self) -> usize {
+        self.streams
+            .iter()
+            .map(|stream| stream.payload.capacity())
+            .sum()
+    }
+
+    /// Bytes of memory held beside the reader itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.streams.capacity() * size_of::<ChunkStream>() + self.buffered_capacity()
     }
 
     /// Asks for an acknowledgement every `bytes`, as a peer's Window
@@ -273,19 +285,25 @@ impl ChunkReader {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), ChunkError> {
-        let stream = &mut self.streams[self.current];
+        let stream = &self.streams[self.current];
         let length = stream.length as usize;
         if self.unfinished as usize + bytes.len() > self.max_unfinished_bytes as usize {
             return Err(limit(Limit::UnfinishedBytes, self.max_unfinished_bytes));
         }
-        let have = stream.payload.len();
-        if stream.payload.capacity() < have + bytes.len() {
-            let room = FIRST_ALLOCATION
-                .max(2 * have)
-                .max(have + bytes.len())
-                .min(length);
-            grow(&mut stream.payload, room);
+        let needed = stream.payload.len() + bytes.len();
+        if stream.payload.capacity() < needed {
+            // A buffer of the announced length, so that nothing is moved
+            // later; but only for a peer that has sent as much before. For
+            // others it grows with what arrives.
+            let earned = self.bytes_received + UNEARNED_BYTES;
+            let capacity = if (self.buffered_capacity() + length) as u64 <= earned {
+                length
+            } else {
+                needed.max(2 * (needed - bytes.len())).min(length)
+            };
+            grow(&mut self.streams[self.current].payload, capacity);
         }
+        let stream = &mut self.streams[self.current];
         stream.payload.extend_from_slice(bytes);
         self.unfinished += bytes.len() as u32;
         self.chunk_left -= bytes.len() as u32;

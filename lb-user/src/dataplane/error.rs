@@ -1,0 +1,92 @@
+//! Why the data plane could not do what it was asked to.
+
+use std::net::SocketAddr;
+
+use super::state::Protocol;
+
+/// What went wrong, and whose fault it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The process lacks a capability.
+    #[error(
+        "the kernel refused {operation}: this needs {capabilities}; run as root or grant them \
+         (systemd: AmbientCapabilities=, setcap(8))"
+    )]
+    MissingCapability {
+        /// What was tried.
+        operation: &'static str,
+        /// What would have allowed it, such as `CAP_BPF and CAP_NET_ADMIN`.
+        capabilities: &'static str,
+    },
+    /// The running kernel cannot do what the data plane needs.
+    #[error("this kernel ({release}) lacks {feature}, which Linux has since {since}: {source}")]
+    MissingKernelFeature {
+        /// Release of the running kernel.
+        release: String,
+        /// What it lacks.
+        feature: &'static str,
+        /// First release that has it.
+        since: &'static str,
+        /// What the kernel answered.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel's verifier refused the program: a defect of ours.
+    #[error(
+        "the kernel's verifier refused the XDP program; please report this with the lines that \
+         follow\n{log}"
+    )]
+    Verifier {
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// An interface does not exist.
+    #[error("there is no network interface {name}; `ip link` shows those that exist")]
+    UnknownInterface {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The program could not be attached to an interface.
+    #[error("cannot attach to {interface} in {mode} mode: {reason}")]
+    Attach {
+        /// Name of the interface.
+        interface: String,
+        /// `native` or `generic`.
+        mode: &'static str,
+        /// What the kernel answered, and what to do about it.
+        reason: String,
+    },
+    /// More services, servers or ring places than the tables hold.
+    #[error("{what}: {wanted} are needed and the table holds {limit}; raise {option}")]
+    TableFull {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many the desired state needs.
+        wanted: usize,
+        /// How many fit.
+        limit: usize,
+        /// Which field of [`TableSizes`](super::TableSizes) to raise.
+        option: &'static str,
+    },
+    /// Two services of the desired state share protocol, address and port.
+    #[error("two services for {protocol:?} {address}")]
+    DuplicateService {
+        /// Their protocol.
+        protocol: Protocol,
+        /// Their address and port.
+        address: SocketAddr,
+    },
+    /// The kernel refused to read or write a map.
+    #[error("cannot {operation} the map {map}: {source}")]
+    Map {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// Anything else that aya reports while loading.
+    #[error("cannot load the XDP program: {0}")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,59 @@
+//! How the data plane is set up; fixed from load to unload.
+
+/// What to load and where to attach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Names of the interfaces that viewers' packets arrive on.
+    pub interfaces: Vec<String>,
+    /// Where in the receive path the program runs.
+    pub mode: AttachMode,
+    /// Capacities of the kernel's tables.
+    pub tables: TableSizes,
+    /// What the kernel side may log; `None` removes every log line from the
+    /// program before the verifier sees it.
+    pub log_level: Option<log::Level>,
+}
+
+/// Where in the receive path the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttachMode {
+    /// Native where the driver can, else generic.
+    #[default]
+    Auto,
+    /// In the driver, before the kernel allocates anything.
+    Native,
+    /// After the kernel has made an skb: works everywhere, costs more.
+    Generic,
+}
+
+/// Capacities of the kernel's tables, in entries.
+///
+/// Memory is taken at load. A connection costs about 110 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Established connections.
+    pub connections: u32,
+    /// Connections whose handshake is not complete, and one-packet UDP flows.
+    pub half_open: u32,
+    /// Persistence templates.
+    pub templates: u32,
+    /// Virtual services.
+    pub services: u32,
+    /// Real servers, counted once per service they belong to.
+    pub servers: u32,
+    /// Places in all scheduling rings together.
+    pub ring_places: u32,
+}
+
+impl Default for TableSizes {
+    fn default() -> Self {
+        Self {
+            connections: 1 << 18,
+            half_open: 1 << 16,
+            templates: 1 << 17,
+            services: 256,
+            servers: 4096,
+            ring_places: 1 << 18,
+        }
+    }
+}

@@ -187,3 +187,59 @@ async fn the_vhost_travels_to_the_origin() {
     let mut player = edge.player("s").await;
     assert_eq!(player.frame().await, keyframe(0));
 }
+
+fn publishing(address: std::net::SocketAddr) -> ClientConfig {
+    ClientConfig::new(
+        Purpose::Publish,
+        &format!("rtmp://{address}/live"),
+        "live",
+        "s",
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_at_an_edge_goes_to_the_origin_and_comes_back() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut there = origin.player("s").await;
+    assert_eq!(there.frame().await, keyframe(0));
+    let mut here = edge.player("s").await;
+    assert_eq!(here.frame().await, keyframe(0));
+    publisher.publish(&[sound(20)]).await;
+    assert_eq!(there.frame().await, sound(20));
+    assert_eq!(here.frame().await, sound(20));
+    drop(publisher);
+    until(|| !origin.server.streams()[0].is_published()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origins_refusal_reaches_the_publisher_at_the_edge() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let _first = origin.publisher("s").await;
+    let mut second = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
+    second.closed().await;
+
+    let strict = Running::origin("security { enabled on; }");
+    let edge = Running::edge(&[strict.address], "");
+    let mut denied = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(denied.refusal().await.code, code::PUBLISH_DENIED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.stop().await;
+    publisher.refusal().await;
+    publisher.closed().await;
+
+    let mut late = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(late.refusal().await.code, code::PUBLISH_DENIED);
+}

@@ -522,7 +522,7 @@ impl Connection {
         let stream = seat.stream().clone();
         log::info!("{}: play {}", self.client, stream.key());
         self.client
-            .set_activity(Activity::Playing(Arc::new(stream.key().clone())));
+            .set_activity(Activity::Playing(stream.key().clone()));
         let socket = match self.socket.into_std() {
             Ok(socket) => socket,
             Err(error) => {

@@ -187,7 +187,8 @@ impl Connection {
         if live {
             self.accept_play(request, seat);
         } else {
-            self.client.set_activity(Activity::Waiting(Arc::new(key)));
+            self.client
+                .set_activity(Activity::Waiting(stream.key().clone()));
             self.session.defer_play(request.stream_id);
             self.engagement = Engagement::Waiting {
                 request,

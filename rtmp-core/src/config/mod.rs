@@ -142,6 +142,12 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
     })
 }
 
+/// Whether directives of this name stand outside of vhosts.
+#[must_use]
+pub fn is_global(name: &str) -> bool {
+    name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
+}
+
 fn check_role(vhost: &Vhost, role: Role, location: &Location, findings: &mut Findings) {
     let name = &vhost.name;
     let message = match (role, &vhost.upstream) {

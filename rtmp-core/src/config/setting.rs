@@ -46,6 +46,11 @@ impl<T> Setting<T> {
         }
     }
 
+    /// Whether this is the directive of that name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// A directive of SRS that has no effect here, and why.
     pub(super) const fn ignored(name: &'static str, why: &'static str) -> Self {
         Self {

@@ -15,7 +15,7 @@ pub mod timeline;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -97,9 +97,33 @@ pub struct Stream {
     reader: LogReader,
     presence: Mutex<Presence>,
     standing: watch::Sender<Standing>,
+    audience: watch::Sender<usize>,
+    /// Whether a pull from an origin feeds it.
+    fed: AtomicBool,
     watches: Box<[Watch]>,
     doorbells: Doorbells,
     totals: Totals,
+}
+
+/// Somebody who plays a stream or waits to: as long as it is held, the stream
+/// is wanted.
+#[derive(Debug)]
+pub struct Seat {
+    stream: Arc<Stream>,
+}
+
+impl Seat {
+    /// The stream that it is a seat for.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stream.audience.send_modify(|seats| *seats -= 1);
+    }
 }
 
 /// Locks `mutex`. A panic elsewhere must not take every stream with it: what
@@ -144,6 +168,8 @@ impl Stream {
                 last_sign: now,
             }),
             standing: watch::Sender::new(standing),
+            audience: watch::Sender::new(0),
+            fed: AtomicBool::new(false),
             watches: (0..workers).map(|_| Watch::default()).collect(),
             doorbells,
             totals: Totals::default(),
@@ -199,6 +225,39 @@ impl Stream {
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    /// Becomes one of those who want the stream.
+    #[must_use]
+    pub fn take_seat(self: &Arc<Self>) -> Seat {
+        self.audience.send_modify(|seats| *seats += 1);
+        Seat {
+            stream: self.clone(),
+        }
+    }
+
+    /// Follows how many want the stream: players, and those who wait to be.
+    #[must_use]
+    pub fn audience(&self) -> watch::Receiver<usize> {
+        self.audience.subscribe()
+    }
+
+    /// Claims the task of feeding the stream from an origin; `false` if
+    /// somebody has it.
+    #[must_use]
+    pub fn begin_feeding(&self) -> bool {
+        !self.fed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Gives that task back.
+    pub fn end_feeding(&self) {
+        self.fed.store(false, Ordering::SeqCst);
+    }
+
+    /// Length of the chunks in the log, in bytes.
+    #[must_use]
+    pub fn chunk_size(&self) -> u32 {
+        self.chunk_size
     }
 
     /// Whether a publisher is there.

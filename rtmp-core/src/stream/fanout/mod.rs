@@ -70,6 +70,8 @@ pub struct Joining<D> {
     pub stream: Arc<Stream>,
     /// What is to be sent before the stream.
     pub unsent: Vec<u8>,
+    /// What it has asked for already.
+    pub requests: Vec<Request>,
     /// Where its delivery is counted.
     pub meter: Arc<Meter>,
     /// Whether `TCP_NODELAY` stays on after the beginning has been sent.

@@ -349,6 +349,18 @@ impl<D> Player<D> {
         Ok(true)
     }
 
+    /// Does what the player asked for before it came here.
+    pub(super) fn fulfil_all(
+        &mut self,
+        requests: Vec<Request>,
+        stream: &Stream,
+        view: &View,
+    ) -> Result<(), Reason> {
+        requests
+            .into_iter()
+            .try_for_each(|request| self.fulfil(request, stream, view))
+    }
+
     fn fulfil(&mut self, request: Request, stream: &Stream, view: &View) -> Result<(), Reason> {
         match request {
             Request::Leave => {

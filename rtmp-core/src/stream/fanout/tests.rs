@@ -125,6 +125,7 @@ impl Server {
             dialogue: Speller,
             stream: stream.clone(),
             unsent: Vec::new(),
+            requests: Vec::new(),
             meter: meter.clone(),
             nodelay: true,
             send_timeout: PATIENCE,

@@ -176,7 +176,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         false
     }
 
-    fn join(&mut self, joining: Joining<D>, now: Instant) {
+    fn join(&mut self, mut joining: Joining<D>, now: Instant) {
+        let requests = std::mem::take(&mut joining.requests);
         let stream = joining.stream.clone();
         stream.player_joined(self.number);
         let group = match self.group_of.get(&stream.id()) {
@@ -199,7 +200,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         entry.view = stream.look(self.number, entry.low_water);
         let place = (group, entry.members.len());
         let gop_cache = stream.gop_cache.load(Ordering::Relaxed);
-        let player = Player::new(joining, &stream, &entry.view, gop_cache, place);
+        let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.low_water = entry.low_water.min(player.low_water());
         if stream.is_over() {
@@ -210,14 +211,16 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP
             | EpollFlags::EPOLLET;
+        let asked = player.fulfil_all(requests, &stream, &entry.view);
         let registered = self
             .epoll
             .add(player.socket(), EpollEvent::new(interest, slot as u64));
         self.players.insert(player);
-        match registered {
+        match (registered, asked) {
             // Epoll reports the new socket as writable: it is served then.
-            Ok(()) => {}
-            Err(error) => self.leave(slot, Reason::Broken(io::Error::from(error).kind())),
+            (Ok(()), Ok(())) => {}
+            (Ok(()), Err(reason)) => self.leave(slot, reason),
+            (Err(error), _) => self.leave(slot, Reason::Broken(io::Error::from(error).kind())),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The project's own tasks: build-ebpf, demo, bench, dist.
 
+mod bench;
 mod build_ebpf;
 mod ebpf_sources;
 
@@ -17,10 +18,14 @@ struct Arguments {
 enum Task {
     /// Build the XDP program that lb-user embeds.
     BuildEbpf,
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::BuildEbpf => build_ebpf::run(),
+        Task::Bench(bench) => bench::run(&bench),
     }
 }

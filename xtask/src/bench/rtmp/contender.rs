@@ -75,6 +75,8 @@ pub struct Surroundings {
     pub scratch: PathBuf,
     /// The servers' cores, as taskset(1) takes them.
     pub cores: String,
+    /// Whether they go before all else on the machine.
+    pub realtime: bool,
     /// Fan-out threads of our servers.
     pub workers: u32,
     /// Bits per second of the stream that the floor sends.
@@ -175,7 +177,7 @@ fn end(child: &mut Child) {
 }
 
 fn our_server(name: &str, port: u16, batching: Batching, around: &Surroundings) -> Command {
-    let mut command = pinned(&around.cores);
+    let mut command = pinned(&around.cores, around.realtime);
     command.arg(around.binaries.join(name));
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--max-connections", &MAX_CONNECTIONS.to_string()]);
@@ -221,7 +223,7 @@ fn nginx(port: u16, around: &Surroundings) -> anyhow::Result<Command> {
         folder = folder.display(),
     );
     fs::write(&file, configuration)?;
-    let mut command = pinned(&around.cores);
+    let mut command = pinned(&around.cores, around.realtime);
     command.arg(NGINX).arg("-c").arg(file).arg("-p").arg(folder);
     Ok(command)
 }
@@ -232,7 +234,7 @@ fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
         Batching::Milliseconds(milliseconds) => u64::from(milliseconds) * 1000,
     };
     let batch_bytes = around.bits_per_second * batch_us / 8_000_000;
-    let mut command = pinned(&around.cores);
+    let mut command = pinned(&around.cores, around.realtime);
     command
         .arg(around.binaries.join("xtask"))
         .args(["bench", "rtmp-floor"]);
@@ -247,10 +249,13 @@ fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
 }
 
 /// A command that will run on these cores only, all its threads from the first
-/// instruction on.
-pub fn pinned(cores: &str) -> Command {
+/// instruction on; if `realtime`, before all else (`SCHED_FIFO`).
+pub fn pinned(cores: &str, realtime: bool) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", cores]);
+    if realtime {
+        command.args(["chrt", "--fifo", "1"]);
+    }
     command
 }
 

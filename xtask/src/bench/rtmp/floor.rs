@@ -104,9 +104,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 index => floor.send(index as usize),
             }
         }
-        if Instant::now() >= next {
-            next += interval;
-            floor.append(&batch)?;
+        let now = Instant::now();
+        if now >= next {
+            // What is overdue goes out together, as it does with a server.
+            while now >= next {
+                next += interval;
+                floor.append(&batch)?;
+            }
             for index in 0..floor.receivers.len() {
                 floor.send(index);
             }

@@ -27,6 +27,8 @@ pub struct Load {
 pub struct Generator {
     /// Its cores, as taskset(1) takes them.
     pub cores: String,
+    /// Whether it goes before all else on the machine.
+    pub realtime: bool,
     /// Its threads.
     pub threads: u32,
     /// Bits of video per second.
@@ -62,8 +64,6 @@ pub struct Figures {
     pub latency_p99: Option<f64>,
     /// The busiest server thread's CPU time over the mean of those that serve.
     pub busiest_over_mean: f64,
-    /// Players that were healthy.
-    pub healthy: u64,
     /// The whole report of the load generator.
     pub report: Value,
 }
@@ -83,7 +83,7 @@ pub fn measure(
         1 => url.to_owned(),
         _ => format!("{url}{{}}"),
     };
-    let mut command = pinned(&generator.cores);
+    let mut command = pinned(&generator.cores, generator.realtime);
     command
         .arg(around.binaries.join("rtmp-load"))
         .args(["--json", "--quiet", "--settle", "3"]);
@@ -136,7 +136,6 @@ fn figures(report: Value) -> Option<Figures> {
         latency_p50: number("/latency_ms/p50"),
         latency_p99: number("/latency_ms/p99"),
         busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads_cpu_s")?)?,
-        healthy: report.pointer("/players/healthy")?.as_u64()?,
         report,
     })
 }

@@ -56,6 +56,11 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     load_core: u32,
 
+    /// Give servers and load precedence over all else on the machine
+    /// (SCHED_FIFO, needs root), so that other programs disturb less.
+    #[arg(long)]
+    realtime: bool,
+
     /// Bits of video per second.
     #[arg(long, default_value_t = 2_000_000)]
     bitrate: u64,
@@ -130,12 +135,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         binaries,
         scratch: scratch.path().to_owned(),
         cores: options.server_core.to_string(),
+        realtime: options.realtime,
         workers: 1,
         bits_per_second: options.bitrate + options.audio_bitrate,
         frames_per_second: FRAMES_PER_SECOND,
     };
     let generator = Generator {
         cores: options.load_core.to_string(),
+        realtime: options.realtime,
         threads: 1,
         video_bits_per_second: options.bitrate,
         audio_bits_per_second: options.audio_bitrate,
@@ -145,10 +152,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("nginx-rtmp is not installed (Debian: libnginx-mod-rtmp): not compared with");
     }
     println!(
-        "servers on core {}, load and publisher on core {}; {} kbit/s of video at {} pictures a \
+        "servers on core {}, load and publisher on core {}{}; {} kbit/s of video at {} pictures a \
          second, {} kbit/s of audio; {} rounds of {} s",
         options.server_core,
         options.load_core,
+        if options.realtime {
+            ", before all else"
+        } else {
+            ""
+        },
         options.bitrate / 1000,
         FRAMES_PER_SECOND,
         options.audio_bitrate / 1000,
@@ -343,6 +355,7 @@ fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow:
     let document = json!({
         "server_core": options.server_core,
         "load_core": options.load_core,
+        "realtime": options.realtime,
         "video_bits_per_second": options.bitrate,
         "audio_bits_per_second": options.audio_bitrate,
         "rounds": options.rounds,

@@ -4,10 +4,12 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Row, contender::Contender, goals::Goal};
 
+const ENOUGH_PLAYERS: u32 = 1000;
+
 /// All rows.
 pub fn of(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header([
         "section",
         "server",
@@ -41,6 +43,9 @@ pub fn of(rows: &[Row]) -> Table {
             _ => None,
         };
         let nginx = against(&|one| one.contender == Contender::Nginx);
+        // With few players this would be the server's start, divided by them.
+        let bytes_per_player =
+            (row.load.players >= ENOUGH_PLAYERS).then_some(figures.bytes_per_player);
         let percent = |share: Option<f64>| show(share.map(|share| share * 100.0), 3);
         let players = match row.load.streams {
             1 => row.load.players.to_string(),
@@ -56,7 +61,7 @@ pub fn of(rows: &[Row]) -> Table {
             show(Some(figures.mbit_per_s), 0),
             percent(figures.delivered),
             percent(figures.lowest_delivered),
-            show(Some(figures.bytes_per_player), 0),
+            show(bytes_per_player, 0),
             show(figures.keyframe_p50, 1),
             show(figures.keyframe_p99, 1),
             show(figures.latency_p50, 1),
@@ -72,7 +77,7 @@ pub fn of(rows: &[Row]) -> Table {
 /// What was to be reached.
 pub fn of_goals(goals: &[Goal]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["goal", "measured", "bound", "reached"]);
     for goal in goals {
         table.add_row([

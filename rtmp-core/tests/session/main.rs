@@ -1,3 +1,10 @@
-//! The sessions, against scripts of commands and against independent peers.
+//! The sessions: names, dialogues as tables, and independent peers.
 
+mod captures;
+mod client;
+mod dialogues;
 mod independent_peer;
+mod names;
+mod server;
+mod server_limits;
+mod tools;

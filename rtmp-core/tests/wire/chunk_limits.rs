@@ -95,7 +95,7 @@ fn an_announcement_alone_reserves_no_memory_to_speak_of() {
     for id in 0..64 {
         let header = [vec![0, id], hex("000000 ffffff 09 01000000"), vec![0]].concat();
         assert_eq!(reader.read(&mut &header[..]), Ok(None), "chunk stream {id}");
-        let rest = vec![0; 127];
+        let rest = [0; 127];
         assert_eq!(reader.read(&mut &rest[..]), Ok(None), "chunk stream {id}");
     }
     let held = reader.buffered_capacity();

@@ -379,8 +379,32 @@ impl ServerSession {
         self.reader.bytes_received()
     }
 
+    /// Bytes of memory held beside the session itself, without what an
+    /// allocator adds.
+    pub fn heap_bytes(&self) -> usize {
+        let stage = match &self.stage {
+            Stage::Handshake(handshake) => size_of_val(&**handshake),
+            Stage::ConnectRequested(pending) => {
+                size_of_val(&**pending) + pending.names.heap_bytes()
+            }
+            Stage::Connected(names) => size_of_val(&**names) + names.heap_bytes(),
+            Stage::Connecting | Stage::Refused => 0,
+        };
+        stage
+            + self.reader.heap_bytes()
+            + self.streams.heap_bytes()
+            + self.parts.as_ref().map_or(0, |parts| size_of_val(&**parts))
+            + self.queued.capacity() * size_of::<ServerEvent>()
+    }
+
     fn send_user_control(&mut self, event: UserControl, out: &mut Vec<u8>) {
         self.send(&Control::UserControl(event).to_message(), out);
+    }
+}
+
+impl Connected {
+    fn heap_bytes(&self) -> usize {
+        self.vhost.capacity() + self.app.capacity()
     }
 }
 

@@ -95,6 +95,10 @@ impl Streams {
         })
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.activities.capacity() * size_of::<Activity>()
+    }
+
     fn with(&self, activity: Activity) -> impl Iterator<Item = u32> {
         (1..)
             .zip(&self.activities)

@@ -158,6 +158,11 @@ impl ChunkReader {
             .sum()
     }
 
+    /// Bytes of memory held beside the reader itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.streams.capacity() * size_of::<ChunkStream>() + self.buffered_capacity()
+    }
+
     /// Asks for an acknowledgement every `bytes`, as a peer's Window
     /// Acknowledgement Size does; 0: none.
     pub fn set_ack_window(&mut self, bytes: u32) {

@@ -1,0 +1,43 @@
+//! From the tree of directives to the model: one file per kind of block.
+//!
+//! Each block has a vocabulary: the words that are served, the words that
+//! keepalived knows and Millrace does not serve (a warning that names them),
+//! and anything else (an error that names the nearest known word).
+
+mod arguments;
+mod check;
+mod global;
+mod service;
+pub(super) mod vocabulary;
+mod vrrp;
+
+use super::diagnostic::Diagnostics;
+use super::model::Config;
+use super::tree::Directive;
+use vocabulary::TOP_LEVEL;
+
+/// Reads a whole file's directives.
+pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
+    let mut reader = Reader { diagnostics };
+    let mut config = Config::default();
+    for directive in directives {
+        match directive.keyword.as_str() {
+            "global_defs" => reader.global_defs(directive, &mut config.global_defs),
+            "vrrp_script" => config.vrrp_script.extend(reader.vrrp_script(directive)),
+            "vrrp_sync_group" => config
+                .vrrp_sync_group
+                .extend(reader.vrrp_sync_group(directive)),
+            "vrrp_instance" => config.vrrp_instance.extend(reader.vrrp_instance(directive)),
+            "virtual_server" => config
+                .virtual_server
+                .extend(reader.virtual_server(directive)),
+            _ => reader.not_served(directive, &TOP_LEVEL),
+        }
+    }
+    config
+}
+
+/// Reads directives and reports what is wrong with them.
+struct Reader<'a> {
+    diagnostics: &'a mut Diagnostics,
+}

@@ -1,0 +1,284 @@
+//! Where frames for the real servers go: MAC addresses, as the kernel knows them.
+//!
+//! A [`Watcher`] looks up the route to each address it is told of, makes the
+//! kernel resolve the neighbour on it, follows the kernel's notices, and
+//! publishes a [`Hop`] per address.
+
+mod netlink;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+pub use table::Hop;
+use table::{Neighbor, Table};
+
+use crate::netlink::io_error;
+use crate::netlink::link::{self, Link};
+
+/// How often a neighbour that is not known is asked for.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often everything is read anew and known neighbours are confirmed: before
+/// the kernel's entries go stale (30 s on average), and in case a notice of the
+/// kernel's was lost.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The hops towards all addresses asked for.
+pub type Hops = BTreeMap<IpAddr, Hop>;
+
+/// Follows the hops towards a set of addresses, until it is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    addresses: watch::Sender<BTreeSet<IpAddr>>,
+    hops: watch::Receiver<Hops>,
+    tasks: [JoinHandle<()>; 3],
+}
+
+impl Watcher {
+    /// Starts to watch nothing yet; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket.
+    pub fn start() -> io::Result<Self> {
+        let (addresses, wanted) = watch::channel(BTreeSet::new());
+        let (publish, hops) = watch::channel(Hops::new());
+        // Subscribed before the first dump, so that no change falls between.
+        let (notices, _, events) = new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv6Ifaddr,
+        ])?;
+        let (requests, handle, _) = new_connection()?;
+        let follower = Follower {
+            handle,
+            wanted,
+            publish,
+            table: Table::default(),
+        };
+        let events = events.map(|(message, _)| message.payload);
+        let tasks = [
+            tokio::spawn(notices),
+            tokio::spawn(requests),
+            tokio::spawn(follower.run(events)),
+        ];
+        Ok(Self {
+            addresses,
+            hops,
+            tasks,
+        })
+    }
+
+    /// Replaces the set of addresses.
+    pub fn watch(&self, addresses: BTreeSet<IpAddr>) {
+        self.addresses.send_if_modified(|current| {
+            let changed = *current != addresses;
+            *current = addresses;
+            changed
+        });
+    }
+
+    /// Waits until a hop has changed, and returns all of them.
+    ///
+    /// # Errors
+    /// The watcher has come to an end: the kernel closed its sockets.
+    pub async fn changed(&mut self) -> io::Result<Hops> {
+        self.hops
+            .changed()
+            .await
+            .map_err(|_| io::Error::other("the netlink connection has come to an end"))?;
+        Ok(self.hops.borrow_and_update().clone())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+struct Follower {
+    handle: Handle,
+    wanted: watch::Receiver<BTreeSet<IpAddr>>,
+    publish: watch::Sender<Hops>,
+    table: Table,
+}
+
+/// What has to be done after a notice of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Consequence {
+    Nothing,
+    Publish,
+    LookUpRoutes,
+}
+
+type Payload = NetlinkPayload<RouteNetlinkMessage>;
+
+impl Follower {
+    async fn run(mut self, events: impl futures_util::Stream<Item = Payload>) {
+        // A route change comes as a burst of notices: one look-up answers all.
+        let mut events = Box::pin(events.ready_chunks(256));
+        let mut ask = interval(ASK_INTERVAL);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.refresh().await;
+        let mut refreshed = Instant::now();
+        loop {
+            tokio::select! {
+                notices = events.next() => {
+                    let Some(notices) = notices else { return };
+                    match notices.into_iter().map(|notice| self.note(notice)).max() {
+                        Some(Consequence::LookUpRoutes) => self.look_up_routes().await,
+                        Some(Consequence::Publish) => {}
+                        Some(Consequence::Nothing) | None => continue,
+                    }
+                }
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.look_up_routes().await;
+                    self.ask(false).await;
+                }
+                _ = ask.tick() => {
+                    let due = refreshed.elapsed() >= REFRESH_INTERVAL;
+                    if due {
+                        refreshed = Instant::now();
+                        self.refresh().await;
+                    }
+                    self.ask(due).await;
+                }
+            }
+            self.publish();
+        }
+    }
+
+    /// Takes a notice of the kernel's into the table.
+    fn note(&mut self, payload: Payload) -> Consequence {
+        let NetlinkPayload::InnerMessage(message) = payload else {
+            return Consequence::Nothing;
+        };
+        match message {
+            RouteNetlinkMessage::NewNeighbour(message) => match netlink::neighbor(&message) {
+                Some((key, neighbor)) if self.table.note_neighbor(key, neighbor) => {
+                    Consequence::Publish
+                }
+                _ => Consequence::Nothing,
+            },
+            // The kernel tidies its table; the MAC address is as good as it was
+            // until the neighbour is asked again and fails.
+            RouteNetlinkMessage::DelNeighbour(_) => Consequence::Nothing,
+            RouteNetlinkMessage::NewLink(message) => {
+                let link = Link::from(&message);
+                let before = self.table.links.insert(link.index, link.clone());
+                if before == Some(link) {
+                    Consequence::Nothing
+                } else {
+                    Consequence::LookUpRoutes
+                }
+            }
+            RouteNetlinkMessage::DelLink(message) => {
+                let index = message.header.index;
+                self.table.links.remove(&index);
+                self.table
+                    .neighbors
+                    .retain(|(interface, _), _| *interface != index);
+                Consequence::LookUpRoutes
+            }
+            RouteNetlinkMessage::NewRoute(_)
+            | RouteNetlinkMessage::DelRoute(_)
+            | RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_) => Consequence::LookUpRoutes,
+            _ => Consequence::Nothing,
+        }
+    }
+
+    async fn look_up_routes(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.table
+            .routes
+            .retain(|address, _| wanted.contains(address));
+        for address in wanted {
+            let route = netlink::route_to(&self.handle, address).await;
+            self.table.routes.insert(address, route);
+        }
+    }
+
+    /// Reads links, neighbours and routes anew.
+    async fn refresh(&mut self) {
+        match link::all(&self.handle).await {
+            Ok(links) => {
+                self.table.links = links.into_iter().map(|link| (link.index, link)).collect();
+            }
+            Err(error) => log::warn!("cannot read the list of interfaces: {error}"),
+        }
+        match netlink::neighbors(&self.handle).await {
+            Ok(neighbors) => self.replace_neighbors(neighbors),
+            Err(error) => log::warn!("cannot read the neighbour table: {error}"),
+        }
+        self.look_up_routes().await;
+    }
+
+    /// Takes the kernel's whole table; of the neighbours in question, what was
+    /// known stays, should the kernel have tidied them away.
+    fn replace_neighbors(&mut self, now: Vec<((u32, IpAddr), Neighbor)>) {
+        let in_question: HashSet<_> = self
+            .table
+            .routes
+            .keys()
+            .filter_map(|address| self.table.whom_to_ask(*address))
+            .collect();
+        self.table
+            .neighbors
+            .retain(|key, _| in_question.contains(key));
+        for (key, neighbor) in now {
+            self.table.note_neighbor(key, neighbor);
+        }
+    }
+
+    /// Makes the kernel ask for neighbours: all, or those it does not know.
+    async fn ask(&self, known_too: bool) {
+        let to_ask: BTreeSet<_> = self
+            .table
+            .routes
+            .keys()
+            .filter_map(|address| self.table.whom_to_ask(*address))
+            .filter(|key| {
+                known_too || !matches!(self.table.neighbors.get(key), Some(Neighbor::Known(_)))
+            })
+            .collect();
+        for (interface, address) in to_ask {
+            if let Err(error) = netlink::ask(&self.handle, interface, address).await {
+                log::debug!("the kernel does not ask for {address}: {}", io_error(error));
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let wanted = self.wanted.borrow();
+        let hops: Hops = wanted
+            .iter()
+            .map(|address| (*address, self.table.hop(*address)))
+            .collect();
+        drop(wanted);
+        self.publish.send_if_modified(|current| {
+            let changed = *current != hops;
+            *current = hops;
+            changed
+        });
+    }
+}

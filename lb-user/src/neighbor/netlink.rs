@@ -1,0 +1,181 @@
+//! rtnetlink(7) messages to and from the [`Table`](super::table::Table)'s terms.
+
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use nix::errno::Errno;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::table::{Neighbor, Route};
+use crate::netlink::errno;
+
+/// Looks up the route that a packet to `address` would take.
+pub async fn route_to(handle: &Handle, address: IpAddr) -> Route {
+    match look_up(handle, address).await {
+        Ok(Some(message)) => route(address, &message),
+        Ok(None) => Route::None(format!("there is no route to {address}")),
+        Err(error) => Route::None(match errno(&error) {
+            Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => {
+                format!("there is no route to {address}")
+            }
+            Some(errno) => format!("the route to {address} forbids it: {}", errno.desc()),
+            None => format!("the route to {address} cannot be looked up: {error}"),
+        }),
+    }
+}
+
+async fn look_up(
+    handle: &Handle,
+    address: IpAddr,
+) -> Result<Option<RouteMessage>, rtnetlink::Error> {
+    let widest = if address.is_ipv4() { 32 } else { 128 };
+    let request = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(address, widest)
+        .expect("a host's prefix is as long as its address")
+        .build();
+    handle.route().get(request).execute().try_next().await
+}
+
+fn route(address: IpAddr, message: &RouteMessage) -> Route {
+    if message.header.kind == RouteType::Local {
+        return Route::Local;
+    }
+    let mut interface_index = None;
+    let mut neighbor = address;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface_index = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => neighbor = (*gateway).into(),
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => neighbor = (*gateway).into(),
+            RouteAttribute::Via(RouteVia::Inet(gateway)) => neighbor = (*gateway).into(),
+            RouteAttribute::Via(RouteVia::Inet6(gateway)) => neighbor = (*gateway).into(),
+            _ => {}
+        }
+    }
+    match interface_index {
+        Some(interface_index) => Route::Via {
+            interface_index,
+            neighbor,
+        },
+        None => Route::None(format!("the route to {address} leaves by no interface")),
+    }
+}
+
+/// Makes the kernel find out, or confirm, a neighbour's MAC address.
+///
+/// `NTF_USE` does what a packet to it would do, without the packet.
+pub async fn ask(
+    handle: &Handle,
+    interface_index: u32,
+    address: IpAddr,
+) -> Result<(), rtnetlink::Error> {
+    handle
+        .neighbours()
+        .add(interface_index, address)
+        .state(NeighbourState::None)
+        .flags(NeighbourFlags::Use)
+        .replace()
+        .execute()
+        .await
+}
+
+/// All neighbours with the state that they are in.
+pub async fn neighbors(
+    handle: &Handle,
+) -> Result<Vec<((u32, IpAddr), Neighbor)>, rtnetlink::Error> {
+    handle
+        .neighbours()
+        .get()
+        .execute()
+        .try_filter_map(async |message| Ok(neighbor(&message)))
+        .try_collect()
+        .await
+}
+
+/// A neighbour's interface and address, and its state; `None` for messages
+/// that tell nothing of the kind.
+pub fn neighbor(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)> {
+    let mut address = None;
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                address = Some(IpAddr::from(*v4));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                address = Some(IpAddr::from(*v6));
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
+            _ => {}
+        }
+    }
+    let state = match (message.header.state, mac) {
+        (NeighbourState::Failed, _) => Neighbor::Failed,
+        (NeighbourState::Incomplete | NeighbourState::None, _) | (_, None) => Neighbor::Asking,
+        (_, Some(mac)) => Neighbor::Known(mac),
+    };
+    Some(((message.header.ifindex, address?), state))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn message(state: NeighbourState, mac: Option<[u8; 6]>) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = 7;
+        message.header.state = state;
+        let address = NeighbourAddress::Inet(Ipv4Addr::new(10, 0, 0, 2));
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(address));
+        if let Some(mac) = mac {
+            message
+                .attributes
+                .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        }
+        message
+    }
+
+    #[test]
+    fn a_mac_address_counts_in_every_state_but_failed_and_incomplete() {
+        use NeighbourState::{
+            Delay, Failed, Incomplete, Noarp, Permanent, Probe, Reachable, Stale,
+        };
+        let mac = [2, 0, 0, 0, 0, 9];
+        let state = |state, mac| neighbor(&message(state, mac)).expect("it has an address").1;
+        for known in [Reachable, Stale, Delay, Probe, Permanent, Noarp] {
+            assert_eq!(state(known, Some(mac)), Neighbor::Known(mac), "{known:?}");
+        }
+        assert_eq!(state(Failed, Some(mac)), Neighbor::Failed);
+        assert_eq!(state(Failed, None), Neighbor::Failed);
+        assert_eq!(state(Incomplete, Some(mac)), Neighbor::Asking);
+        assert_eq!(state(Noarp, None), Neighbor::Asking);
+    }
+
+    #[test]
+    fn a_gateway_of_the_other_family_is_the_neighbour() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        let gateway = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        message.attributes.push(RouteAttribute::Oif(3));
+        message
+            .attributes
+            .push(RouteAttribute::Via(RouteVia::Inet6(gateway)));
+        assert_eq!(
+            route(Ipv4Addr::new(10, 0, 0, 2).into(), &message),
+            Route::Via {
+                interface_index: 3,
+                neighbor: gateway.into()
+            }
+        );
+    }
+}

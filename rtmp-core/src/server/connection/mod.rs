@@ -1,0 +1,610 @@
+//! One connection, from its handshake to its end: commands, publishing, and
+//! waiting for a stream. Players are handed to the fan-out workers.
+
+mod end;
+mod requests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use end::{End, log_end, log_play};
+
+use super::Server;
+use super::clients::{Activity, Client};
+use super::player::PlayerDialogue;
+use super::upstream::dial::{self, Dialled};
+use crate::config::Vhost;
+use crate::session::server::Phase;
+use crate::session::{PlayRequest, PublishRequest, ServerEvent, ServerSession, Status, StreamKey};
+use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
+use crate::stream::{AppendError, Publication, Seat, Standing};
+use crate::wire::Message;
+use crate::wire::message::Control;
+
+/// Time for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from accept to a `connect` that makes sense.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without a word on a connection that neither publishes nor plays.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a peer to take our last words and to close.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes read from a publisher at once.
+const READ_SIZE: usize = 64 * 1024;
+/// Bytes read at once from whoever only sends commands.
+const COMMAND_READ_SIZE: usize = 4 * 1024;
+
+/// What a connection is engaged in.
+enum Engagement {
+    None,
+    /// An edge's publisher, whose stream the origin has to accept.
+    Asking(Box<PublishRequest>),
+    Publishing {
+        stream_id: u32,
+        key: Arc<StreamKey>,
+        sink: Sink,
+        /// Nothing has come yet.
+        first: bool,
+    },
+    Waiting {
+        request: Box<PlayRequest>,
+        seat: Seat,
+        standing: watch::Receiver<Standing>,
+        until: Instant,
+    },
+    /// The play has been accepted: on to a fan-out worker.
+    Playing {
+        request: Box<PlayRequest>,
+        seat: Seat,
+    },
+}
+
+/// Where a publisher's messages go.
+enum Sink {
+    /// To the stream's log.
+    Log {
+        publication: Publication,
+        standing: watch::Receiver<Standing>,
+        /// What came with the present read.
+        batch: Vec<Message>,
+    },
+    /// To the origin, from an edge.
+    Origin(Box<Dialled>),
+}
+
+/// What a connection has waited for.
+enum Heard {
+    /// So many bytes came; none: the peer has closed.
+    Bytes(usize),
+    /// The stream's standing has changed.
+    Standing,
+    /// The origin that the stream is forwarded to has said something, or has
+    /// gone.
+    Origin(Result<(), dial::End>),
+    /// The connection is to end.
+    Dismissal,
+    /// The time is over.
+    Silence,
+}
+
+/// A connection that tokio serves.
+pub(super) struct Connection {
+    server: Arc<Server>,
+    client: Arc<Client>,
+    socket: TcpStream,
+    session: ServerSession,
+    /// The vhost that `connect` named.
+    vhost: Option<Arc<Vhost>>,
+    engagement: Engagement,
+    input: BytesMut,
+    out: Vec<u8>,
+    accepted: Instant,
+    /// Why it ends, when that was decided before it came here.
+    verdict: Option<End>,
+    /// An event that has been read and not answered.
+    unanswered: Option<Box<ServerEvent>>,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: TcpStream) -> Self {
+        let session = ServerSession::new(&server.limits);
+        Self {
+            server,
+            client,
+            socket,
+            session,
+            vhost: None,
+            engagement: Engagement::None,
+            input: BytesMut::new(),
+            out: Vec::new(),
+            accepted: Instant::now(),
+            verdict: None,
+            unanswered: None,
+        }
+    }
+
+    /// A connection that comes back from its fan-out worker; none if there is
+    /// nothing more to say to it.
+    pub(super) fn take_back(
+        server: Arc<Server>,
+        departed: Departed<PlayerDialogue>,
+    ) -> Option<Self> {
+        let Departed {
+            socket,
+            mut dialogue,
+            unsent,
+            reason,
+            ..
+        } = departed;
+        let client = dialogue.client.clone();
+        let key = dialogue.seat.stream().key().clone();
+        let mut out = unsent;
+        let (verdict, silent) = match reason {
+            Reason::Asked => (None, false),
+            Reason::Closed => (Some(End::Closed), true),
+            Reason::Broken(kind) => (Some(End::Lost(kind.into())), true),
+            Reason::Misbehaved(why) => (Some(End::Misbehaved(why)), false),
+            Reason::Stalled => (Some(End::Stalled), true),
+            Reason::StreamOver => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (Some(End::StreamOver), false)
+            }
+            Reason::Complete => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (None, false)
+            }
+            Reason::Dismissed => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (Some(End::Dismissed), false)
+            }
+        };
+        log_play(&client, &key, verdict.as_ref());
+        client.set_activity(Activity::Idle);
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) if !silent => socket,
+            _ => {
+                log_end(&server, &client, verdict.as_ref().unwrap_or(&End::Closed));
+                return None;
+            }
+        };
+        let (unanswered, unread) = match dialogue.left_with {
+            Some((event, unread)) => (Some(event), unread),
+            None => (None, Vec::new()),
+        };
+        Some(Self {
+            server,
+            client,
+            socket,
+            session: dialogue.session,
+            vhost: Some(dialogue.vhost),
+            engagement: Engagement::None,
+            input: BytesMut::from(unread.as_slice()),
+            out,
+            accepted: Instant::now(),
+            verdict,
+            unanswered,
+        })
+    }
+
+    /// Serves the connection until it ends or plays.
+    pub(super) async fn run(mut self) {
+        let end = match self.verdict.take() {
+            Some(end) => end,
+            None => match self.converse().await {
+                Ok((request, seat)) => {
+                    self.hand_over(&request, seat);
+                    return;
+                }
+                Err(end) => end,
+            },
+        };
+        // What is published ends before the last words: whoever comes next
+        // need not wait for a slow peer.
+        self.disengage();
+        if !matches!(end, End::Closed | End::Lost(_)) {
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.farewell()).await;
+        }
+        log_end(&self.server, &self.client, &end);
+    }
+
+    /// Reads and answers until the client plays.
+    async fn converse(&mut self) -> Result<(Box<PlayRequest>, Seat), End> {
+        let mut last_word = Instant::now();
+        loop {
+            let heard = self.interpret();
+            // Replies go out in one write, even those before a mistake.
+            self.flush().await?;
+            heard?;
+            match std::mem::replace(&mut self.engagement, Engagement::None) {
+                Engagement::Playing { request, seat } => return Ok((request, seat)),
+                Engagement::Asking(request) => {
+                    self.forward(request).await?;
+                    // What came after the request has waited for the answer.
+                    continue;
+                }
+                other => self.engagement = other,
+            }
+            let deadline = self.deadline(last_word);
+            self.input.reserve(match self.engagement {
+                Engagement::Publishing { .. } => READ_SIZE,
+                _ => COMMAND_READ_SIZE,
+            });
+            match self.listen(deadline.0).await? {
+                Heard::Bytes(0) => return Err(End::Closed),
+                Heard::Bytes(count) => {
+                    last_word = Instant::now();
+                    self.client
+                        .received
+                        .fetch_add(count as u64, Ordering::Relaxed);
+                }
+                Heard::Standing | Heard::Origin(Ok(())) => {}
+                Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
+                Heard::Dismissal => return Err(End::Dismissed),
+                Heard::Silence => return Err(self.expired(deadline.1)),
+            }
+            self.standing_changed()?;
+            self.gather().await;
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn listen(&mut self, deadline: Instant) -> io::Result<Heard> {
+        let other = async {
+            match &mut self.engagement {
+                Engagement::Publishing {
+                    sink: Sink::Log { standing, .. },
+                    ..
+                }
+                | Engagement::Waiting { standing, .. } => {
+                    // The sender lives as long as the stream, which we hold.
+                    let _ = standing.changed().await;
+                    Heard::Standing
+                }
+                Engagement::Publishing {
+                    sink: Sink::Origin(dialled),
+                    ..
+                } => {
+                    // Whatever it says that is not the end needs no answer
+                    // but the session's own.
+                    Heard::Origin(dialled.read(&mut Vec::new()).await)
+                }
+                Engagement::None | Engagement::Asking(_) | Engagement::Playing { .. } => {
+                    std::future::pending().await
+                }
+            }
+        };
+        tokio::select! {
+            read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
+            heard = other => Ok(heard),
+            () = self.client.dismissal() => Ok(Heard::Dismissal),
+            () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
+        }
+    }
+
+    /// Takes what has been read, event by event.
+    fn interpret(&mut self) -> Result<(), End> {
+        if let Some(event) = self.unanswered.take() {
+            self.answer(*event)?;
+        }
+        let bytes = self.input.split();
+        let mut input = &bytes[..];
+        let outcome = loop {
+            if matches!(self.engagement, Engagement::Playing { .. }) {
+                break Ok(());
+            }
+            match self.session.read(&mut input, &mut self.out) {
+                Ok(Some(event)) => {
+                    if let Err(end) = self.answer(event) {
+                        break Err(end);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        // Only an accepted play leaves something: it is read by the worker's
+        // dialogue.
+        let unread = input.len();
+        let appended = self.append();
+        self.input = bytes;
+        let read = self.input.len() - unread;
+        bytes::Buf::advance(&mut self.input, read);
+        outcome.and(appended)
+    }
+
+    /// Appends what the publisher sent to its stream.
+    fn append(&mut self) -> Result<(), End> {
+        let Engagement::Publishing {
+            sink: Sink::Log {
+                publication, batch, ..
+            },
+            ..
+        } = &mut self.engagement
+        else {
+            return Ok(());
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let appended = publication.append(batch, std::time::Instant::now());
+        batch.clear();
+        Ok(appended?)
+    }
+
+    /// Takes a message of the stream that the connection publishes.
+    fn media(&mut self, message: Message) {
+        let Engagement::Publishing {
+            stream_id,
+            sink,
+            first,
+            ..
+        } = &mut self.engagement
+        else {
+            return;
+        };
+        if message.stream_id != *stream_id {
+            return;
+        }
+        *first = false;
+        self.client
+            .messages_received
+            .fetch_add(1, Ordering::Relaxed);
+        match sink {
+            Sink::Log { batch, .. } => batch.push(message),
+            Sink::Origin(dialled) => {
+                // Where the origin takes no more, reading from it says why.
+                let _ = dialled.publish(&message);
+            }
+        }
+    }
+
+    fn answer(&mut self, event: ServerEvent) -> Result<(), End> {
+        match event {
+            ServerEvent::Connect(request) => self.connect(&request),
+            ServerEvent::Publish(request) => self.publish(request),
+            ServerEvent::Play(request) => self.play(request),
+            ServerEvent::Media(message) => {
+                self.media(message);
+                Ok(())
+            }
+            ServerEvent::PublishEnded { .. } => {
+                self.append()?;
+                self.disengage();
+                Ok(())
+            }
+            ServerEvent::PlayEnded { .. } => {
+                if matches!(self.engagement, Engagement::Waiting { .. }) {
+                    self.disengage();
+                }
+                Ok(())
+            }
+            ServerEvent::Pause { .. }
+            | ServerEvent::ReceiveAudio { .. }
+            | ServerEvent::ReceiveVideo { .. }
+            | ServerEvent::BufferLength { .. }
+            | ServerEvent::Acknowledged(_)
+            | ServerEvent::Pong(_) => Ok(()),
+        }
+    }
+
+    /// The stream that this connection publishes or waits for has a new
+    /// standing.
+    fn standing_changed(&mut self) -> Result<(), End> {
+        match &mut self.engagement {
+            Engagement::Publishing {
+                sink:
+                    Sink::Log {
+                        publication,
+                        standing,
+                        ..
+                    },
+                ..
+            } => {
+                if publication.holds(&standing.borrow_and_update()) {
+                    return Ok(());
+                }
+                let over = publication.stream().is_over();
+                Err(if over {
+                    AppendError::Over
+                } else {
+                    AppendError::TakenOver
+                }
+                .into())
+            }
+            Engagement::Waiting { standing, .. } => {
+                let now = *standing.borrow_and_update();
+                if now.live {
+                    let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
+                    if let Engagement::Waiting { request, seat, .. } = engagement {
+                        self.accept_play(request, seat);
+                    }
+                } else if now.over {
+                    return Err(self.expired(""));
+                }
+                Ok(())
+            }
+            Engagement::None
+            | Engagement::Asking(_)
+            | Engagement::Publishing { .. }
+            | Engagement::Playing { .. } => Ok(()),
+        }
+    }
+
+    /// With `mr`, lets a publisher's input gather before it is read.
+    async fn gather(&mut self) {
+        let Engagement::Publishing { .. } = self.engagement else {
+            return;
+        };
+        let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
+        if let Some(latency) = latency
+            && self.input.len() < READ_SIZE
+        {
+            tokio::time::sleep(latency).await;
+        }
+    }
+
+    /// When patience ends, and with what.
+    fn deadline(&self, last_word: Instant) -> (Instant, &'static str) {
+        match (&self.engagement, &self.vhost) {
+            (Engagement::Waiting { until, .. }, _) => (*until, "play_wait_timeout"),
+            (Engagement::Publishing { first: true, .. }, Some(vhost)) => (
+                last_word + vhost.publish_1stpkt_timeout,
+                "publish_1stpkt_timeout",
+            ),
+            (Engagement::Publishing { .. }, Some(vhost)) => (
+                last_word + vhost.publish_normal_timeout,
+                "publish_normal_timeout",
+            ),
+            _ => match self.session.phase() {
+                Phase::Handshake => (self.accepted + HANDSHAKE_TIMEOUT, "5 s for the handshake"),
+                Phase::Connecting => (self.accepted + CONNECT_TIMEOUT, "10 s to connect"),
+                Phase::Connected => (last_word + IDLE_TIMEOUT, "60 s without a word"),
+            },
+        }
+    }
+
+    /// The origin takes the stream no more: its publisher is told.
+    fn origin_lost(&mut self, end: dial::End) -> End {
+        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
+            let status = match &end {
+                dial::End::Rejected(status) => status.clone(),
+                other => Status::error("NetStream.Failed", other.to_string()),
+            };
+            self.session
+                .refuse_publish(*stream_id, &status, &mut self.out);
+        }
+        End::Forwarding(end)
+    }
+
+    /// Patience has ended.
+    fn expired(&mut self, limit: &'static str) -> End {
+        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
+            let key = seat.stream().key();
+            let status = Status::stream_not_found(format!("nobody publishes {key}"));
+            self.session
+                .refuse_play(request.stream_id, &status, &mut self.out);
+            return End::Refused(status);
+        }
+        End::TimedOut(limit)
+    }
+
+    /// Ends what the connection is engaged in.
+    fn disengage(&mut self) {
+        let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
+        if let Engagement::Publishing { key, sink, .. } = engagement {
+            let messages = self.client.messages_received.load(Ordering::Relaxed);
+            let bytes = self.client.received.load(Ordering::Relaxed);
+            log::info!(
+                "{}: published {key}: {bytes} bytes, {messages} messages",
+                self.client
+            );
+            if let Sink::Origin(dialled) = sink {
+                tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+            }
+        }
+        self.client.set_activity(Activity::Idle);
+    }
+
+    /// Hands the connection to a fan-out worker.
+    fn hand_over(mut self, request: &PlayRequest, seat: Seat) {
+        let Some(vhost) = self.vhost.take() else {
+            return;
+        };
+        let stream = seat.stream().clone();
+        log::info!("{}: play {}", self.client, stream.key());
+        self.client
+            .set_activity(Activity::Playing(stream.key().clone()));
+        let socket = match self.socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => {
+                log_end(&self.server, &self.client, &End::Lost(error));
+                return;
+            }
+        };
+        let mut unsent = self.out;
+        // The log's chunks may be of another size than the connection's, when
+        // the configuration has changed since one of them began.
+        let size = Control::SetChunkSize(stream.chunk_size()).to_message();
+        self.session.send(&size, &mut unsent);
+        let mut dialogue = PlayerDialogue {
+            session: self.session,
+            client: self.client.clone(),
+            vhost: vhost.clone(),
+            seat,
+            stream_id: request.stream_id,
+            left_with: None,
+        };
+        let mut requests = Vec::new();
+        let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
+        if let Err(why) = heard {
+            log_end(&self.server, &self.client, &End::Misbehaved(why));
+            return;
+        }
+        self.server.fanout.join(Joining {
+            id: self.client.id,
+            socket,
+            dialogue,
+            stream,
+            unsent,
+            requests,
+            meter: self.client.meter.clone(),
+            nodelay: vhost.tcp_nodelay,
+            send_timeout: vhost.send_timeout,
+            duration: request
+                .duration_ms
+                .map(|length| Duration::from_millis(length.into())),
+        });
+    }
+
+    /// Sends what is to be sent to either side.
+    async fn flush(&mut self) -> Result<(), End> {
+        if matches!(self.engagement, Engagement::Playing { .. }) {
+            // The replies to an accepted play go out with the stream's headers.
+            return Ok(());
+        }
+        let send = async {
+            if !self.out.is_empty() {
+                self.socket.write_all(&self.out).await?;
+            }
+            if let Engagement::Publishing {
+                sink: Sink::Origin(dialled),
+                ..
+            } = &mut self.engagement
+            {
+                dialled.flush().await.map_err(End::Forwarding)?;
+            }
+            Ok(())
+        };
+        let sent = tokio::time::timeout(IDLE_TIMEOUT, send).await;
+        self.client
+            .meter
+            .bytes
+            .fetch_add(self.out.len() as u64, Ordering::Relaxed);
+        self.out = Vec::new();
+        match sent {
+            Ok(Err(End::Forwarding(end))) => Err(self.origin_lost(end)),
+            Ok(sent) => sent,
+            Err(_) => Err(End::TimedOut("60 s to take an answer")),
+        }
+    }
+
+    /// Sends the last words, and reads what the peer still sends: closing with
+    /// unread input would throw away our last words with it (RFC 1122
+    /// §4.2.2.13).
+    async fn farewell(&mut self) -> io::Result<()> {
+        self.socket.write_all(&self.out).await?;
+        self.socket.shutdown().await?;
+        let mut ignored = [0; COMMAND_READ_SIZE];
+        while self.socket.read(&mut ignored).await? > 0 {}
+        Ok(())
+    }
+}

@@ -358,7 +358,7 @@ fn the_streams_media_is_told_and_the_servers_own_data_is_not() {
         metadata,
         audio,
         video(1, b"\x17\x01"),
-        data::message(7, 1, &["any".into()]),
+        data::message(7, 1, &["onStatus".into(), "of the camera".into()]),
     ];
     for message in &all {
         client.hears(message);

@@ -486,11 +486,16 @@ fn leaving_is_said() {
         client.hears(&video(1, b"\x17\x00"));
         assert_eq!(client.events, []);
     }
-    // There is nothing to leave before the request.
+    // There is nothing to leave before the request, nor in the handshake.
     let mut client = Client::new(Purpose::Play);
     client.says();
     client.session.close(&mut client.out);
     assert_eq!(client.says(), NOTHING);
+    let mut out = Vec::new();
+    let config = ClientConfig::new(Purpose::Play, "rtmp://h/live", "live", "camera");
+    let mut session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+    session.close(&mut out);
+    assert_eq!(session.read(&mut &[3; 5000][..], &mut out), Ok(None));
 }
 
 #[test]

@@ -87,7 +87,8 @@ impl ClientSession {
 
     /// Takes bytes off the front of `input` up to the next event; `None` when
     /// all of it has been taken. What the dialogue needs next is appended to
-    /// `out`.
+    /// `out`. After a rejection or [`close`](Self::close), input is thrown
+    /// away.
     ///
     /// # Errors
     /// The connection has to end.
@@ -97,6 +98,10 @@ impl ClientSession {
         out: &mut Vec<u8>,
     ) -> Result<Option<ClientEvent>, SessionError> {
         loop {
+            if matches!(self.stage, Stage::Over) {
+                *input = &[];
+                return Ok(None);
+            }
             if let Some(part) = self.parts.as_mut().and_then(Iterator::next) {
                 return Ok(Some(ClientEvent::Media(part)));
             }
@@ -114,9 +119,6 @@ impl ClientSession {
             let Some(message) = message else {
                 return Ok(None);
             };
-            if matches!(self.stage, Stage::Over) {
-                continue;
-            }
             if let Some(event) = self.take(message, out)? {
                 return Ok(Some(event));
             }

@@ -268,7 +268,6 @@ impl Player {
             Event::Media(message) => {
                 media_came(session, &mut self.record, &self.rules, now, message, tally);
             }
-            Event::Unpublished => {}
         });
         session.client = Some(client);
         Ok(result?)

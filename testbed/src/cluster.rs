@@ -37,6 +37,7 @@ pub struct Builder {
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
+    others: Vec<(String, Ipv4Addr)>,
 }
 
 impl Builder {
@@ -65,6 +66,14 @@ impl Builder {
     #[must_use]
     pub fn without_balancer(mut self) -> Self {
         self.balancer = false;
+        self
+    }
+
+    /// Adds a machine for a purpose of the test's own, called `name` (at most 15
+    /// letters: it names a port of the switch).
+    #[must_use]
+    pub fn host(mut self, name: &str, address: Ipv4Addr) -> Self {
+        self.others.push((name.to_owned(), address));
         self
     }
 
@@ -151,6 +160,7 @@ pub struct Cluster {
     edges: Vec<Server>,
     encoder: Arc<Host>,
     clients: Vec<Client>,
+    others: Vec<Arc<Host>>,
 }
 
 impl Cluster {
@@ -165,6 +175,7 @@ impl Cluster {
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
+            others: Vec::new(),
         }
     }
 
@@ -194,11 +205,17 @@ impl Cluster {
         let clients = (0..builder.clients)
             .map(|i| create(&format!("client-{}", i + 1), config::client_address(i)))
             .collect::<Result<Vec<_>>>()?;
+        let others = builder
+            .others
+            .iter()
+            .map(|(name, address)| create(name, *address))
+            .collect::<Result<Vec<_>>>()?;
 
         let connected: Vec<&Host> = [&director, &origin, &encoder]
             .into_iter()
             .chain(&edges)
             .chain(&clients)
+            .chain(&others)
             .map(Arc::as_ref)
             .collect();
         network::connect(&switch, &connected)?;
@@ -234,6 +251,7 @@ impl Cluster {
                 .collect(),
             encoder,
             clients: clients.into_iter().map(Client::new).collect(),
+            others,
             switch,
             _peer_program: peer_program,
             directory,
@@ -312,6 +330,17 @@ impl Cluster {
         &self.encoder
     }
 
+    /// The machine of that name, whatever its role.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn host(&self, name: &str) -> &Host {
+        self.hosts()
+            .find(|host| host.name() == name)
+            .unwrap_or_else(|| panic!("no host of this cluster is called {name}"))
+    }
+
     /// The switch: it sees every packet, at ports called like the hosts.
     #[must_use]
     pub fn switch(&self) -> &Host {
@@ -332,6 +361,7 @@ impl Cluster {
         .into_iter()
         .chain(self.servers().map(Server::host))
         .chain(self.clients.iter().map(Client::host))
+        .chain(self.others.iter().map(Arc::as_ref))
     }
 
     /// Where the encoder pushes to.

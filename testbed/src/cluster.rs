@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::lifeline::Lifeline;
 use crate::media::{self, Source};
 use crate::native;
-use crate::network;
+use crate::network::{self, Segment};
 use crate::process::Process;
 use crate::server::{self, Role, Server, ServerKind};
 
@@ -32,6 +32,7 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 pub struct Builder {
     edges: u8,
     clients: u8,
+    outer_clients: u8,
     servers: ServerKind,
     balancer: bool,
     programs: bool,
@@ -52,6 +53,14 @@ impl Builder {
     #[must_use]
     pub fn clients(mut self, number: u8) -> Self {
         self.clients = number;
+        self
+    }
+
+    /// Adds client machines in another subnet, behind a router. They follow the
+    /// others in [`Cluster::clients`].
+    #[must_use]
+    pub fn outer_clients(mut self, number: u8) -> Self {
+        self.outer_clients = number;
         self
     }
 
@@ -170,6 +179,7 @@ impl Cluster {
         Builder {
             edges: 2,
             clients: 2,
+            outer_clients: 0,
             servers: ServerKind::default(),
             balancer: true,
             programs: true,
@@ -205,6 +215,15 @@ impl Cluster {
         let clients = (0..builder.clients)
             .map(|i| create(&format!("client-{}", i + 1), config::client_address(i)))
             .collect::<Result<Vec<_>>>()?;
+        let outer_clients = (builder.clients..builder.clients + builder.outer_clients)
+            .zip(0..)
+            .map(|(i, outer)| {
+                create(
+                    &format!("client-{}", i + 1),
+                    config::outer_client_address(outer),
+                )
+            })
+            .collect::<Result<Vec<_>>>()?;
         let others = builder
             .others
             .iter()
@@ -218,7 +237,16 @@ impl Cluster {
             .chain(&others)
             .map(Arc::as_ref)
             .collect();
-        network::connect(&switch, &connected)?;
+        network::connect(&switch, &connected, Segment::Inside)?;
+        let mut router = None;
+        if !outer_clients.is_empty() {
+            let outside: Vec<&Host> = outer_clients.iter().map(Arc::as_ref).collect();
+            network::connect(&switch, &outside, Segment::Outside)?;
+            let host = create("router", config::ROUTER)?;
+            network::connect_router(&switch, &host, &connected, &outside)?;
+            router = Some(host);
+        }
+        let clients: Vec<Arc<Host>> = clients.into_iter().chain(outer_clients).collect();
         network::set_sysctl(&director, "net/ipv4/ip_forward", "1")?;
         let peer_program = match builder.xdp_mode {
             XdpMode::Generic => None,
@@ -251,7 +279,7 @@ impl Cluster {
                 .collect(),
             encoder,
             clients: clients.into_iter().map(Client::new).collect(),
-            others,
+            others: others.into_iter().chain(router).collect(),
             switch,
             _peer_program: peer_program,
             directory,

@@ -4,3 +4,4 @@ pub mod checker;
 pub mod config;
 pub mod dataplane;
 pub mod neighbor;
+pub mod vrrp;

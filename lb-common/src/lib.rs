@@ -1,2 +1,33 @@
 //! Map keys, values and constants that the XDP program and the agent share.
+//!
+//! The agent describes the whole data plane twice: every description map has
+//! two halves, [`ACTIVE`](maps::ACTIVE) names the one that packets are judged
+//! by, and a change is written to the other half before that one number is
+//! flipped. So no packet sees half a change. Connections, templates and
+//! counters outlive a flip; they name servers by slot and generation.
 #![no_std]
+#![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
+
+mod address;
+mod description;
+mod flow;
+pub mod maps;
+mod reason;
+
+pub use address::Address;
+pub use description::{
+    DirectoryEntry, Geometry, HALVES, Half, MAX_PROBES, Mac, Macs, SCHEDULE_ROUND_ROBIN,
+    SERVER_ALIVE, SERVER_QUIESCENT, SERVICE_EXPIRE_QUIESCENT, SERVICE_PERSISTENT, Server, Service,
+    directory_home,
+};
+pub use flow::{Flow, FlowKey, FlowState, STATES, ServerCounters, Template, TemplateKey, Timeouts};
+pub use reason::{Action, REASONS, Reason};
+
+/// Version of everything in this crate that lies in a map. Pinned maps of
+/// another version are not adopted.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// `IPPROTO_TCP`.
+pub const TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+pub const UDP: u8 = 17;

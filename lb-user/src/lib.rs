@@ -1,7 +1,21 @@
 //! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
+//!
+//! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
+//! that owns desired and actual state) → [`config`], [`checker`],
+//! [`virtual_address`], [`neighbor`], [`control`] → [`dataplane`], [`netlink`].
 
+pub mod agent;
 pub mod checker;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod neighbor;
+pub mod netlink;
+pub mod virtual_address;
 pub mod vrrp;
+
+/// A MAC address as people write it.
+pub fn format_mac(mac: netlink::link::Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

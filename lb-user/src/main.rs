@@ -1,3 +1,7 @@
 //! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_user::cli::main()
+}

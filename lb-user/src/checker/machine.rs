@@ -84,6 +84,16 @@ impl Checker {
         }
     }
 
+    /// A checker that takes over what another has found: its result stands
+    /// until as many checks as ever say otherwise.
+    pub fn resume(timing: Timing, now: Instant, spread: f64, is_up: bool) -> Self {
+        Self {
+            is_up,
+            has_run: true,
+            ..Self::new(timing, now, spread)
+        }
+    }
+
     /// Whether the server counts as up.
     pub fn is_up(&self) -> bool {
         self.is_up
@@ -301,6 +311,22 @@ mod tests {
         run.check(failure());
         run.check(Outcome::Local("no ports left".to_owned()));
         assert!(matches!(run.check(failure()).1, Some(Action::Down(_))));
+    }
+
+    #[test]
+    fn a_resumed_checker_allows_the_retries_that_a_first_check_has_not() {
+        let start = Instant::now();
+        let checker = Checker::resume(TIMING, start, 0.0, true);
+        let mut run = Run {
+            checker,
+            ..Run::new(TIMING)
+        };
+        assert!(matches!(run.check(failure()).1, Some(Action::Failed(_))));
+        let checker = Checker::resume(TIMING, start, 0.0, false);
+        assert!(
+            !checker.is_up(),
+            "what was down stays down until it succeeds"
+        );
     }
 
     #[test]

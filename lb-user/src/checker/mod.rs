@@ -63,10 +63,21 @@ pub struct RunningCheck {
 }
 
 impl RunningCheck {
-    /// Starts to check; changes are sent to `events`.
-    pub fn start(spec: CheckSpec, events: mpsc::UnboundedSender<CheckEvent>) -> Self {
+    /// Starts to check; changes are sent to `events`. `known` is what an
+    /// earlier check of the same thing has found, if there was one.
+    pub fn start(
+        spec: CheckSpec,
+        known: Option<bool>,
+        events: mpsc::UnboundedSender<CheckEvent>,
+    ) -> Self {
+        let now = now();
+        let spread = fastrand::f64();
+        let checker = match known {
+            Some(is_up) => Checker::resume(spec.timing, now, spread, is_up),
+            None => Checker::new(spec.timing, now, spread),
+        };
         Self {
-            task: tokio::spawn(drive(spec, events)),
+            task: tokio::spawn(drive(spec, checker, events)),
         }
     }
 }
@@ -77,9 +88,11 @@ impl Drop for RunningCheck {
     }
 }
 
-async fn drive(spec: CheckSpec, events: mpsc::UnboundedSender<CheckEvent>) {
-    let now = || tokio::time::Instant::now().into_std();
-    let mut checker = Checker::new(spec.timing, now(), fastrand::f64());
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSender<CheckEvent>) {
     loop {
         let mut action = match checker.deadline() {
             Some(due) => {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, did_you_mean};
 use diagnostic::{Diagnostics, Origin};
+pub use json::write as to_json;
 pub use model::Config;
 
 /// A configuration that can be used.

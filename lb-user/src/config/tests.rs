@@ -265,6 +265,80 @@ fn mistakes_are_told_in_words_that_help() {
 }
 
 #[test]
+fn virtual_routers_are_read_with_all_that_they_track_and_tell() {
+    let loaded = load_text(
+        "vrrp_script chk { script \"/bin/chk -q\" nobody\n interval 2\n weight -20 reverse\n fall 3\n init_fail }
+        vrrp_sync_group G { group { A\n } notify_master /bin/gm }
+        vrrp_instance A {
+            state BACKUP
+            interface eth2
+            version 3
+            virtual_router_id 7
+            advert_int 0.5
+            nopreempt
+            preempt_delay 300
+            unicast_src_ip 10.0.0.1
+            unicast_peer { 10.0.0.2 min_ttl 254 max_ttl 255\n 10.0.0.3 }
+            virtual_ipaddress { 10.0.0.9/24 dev eth3 label eth3:1\n 10.0.0.8 brd 10.0.0.255 scope link }
+            track_interface { eth4\n eth5 weight 10 }
+            track_script { chk weight -5 }
+            notify \"/bin/notify all\"
+        }",
+    )
+    .expect("the routers are accepted");
+    let instance = &loaded.config.vrrp_instance[0];
+    assert_eq!(
+        instance.advert_int,
+        Some(Seconds(std::time::Duration::from_millis(500)))
+    );
+    assert!(instance.nopreempt);
+    assert_eq!(instance.unicast_peer.len(), 2);
+    assert_eq!(instance.unicast_peer[0].min_ttl, Some(254));
+    let address = &instance.virtual_ipaddress[0];
+    assert_eq!(
+        (address.prefix, address.dev.as_deref()),
+        (Some(24), Some("eth3"))
+    );
+    let tracked: Vec<_> = instance.track_interface.iter().map(|t| t.weight).collect();
+    assert_eq!(tracked, [None, Some(10)]);
+    let script = &loaded.config.vrrp_script[0];
+    assert_eq!(
+        (script.weight, script.reverse, script.fall),
+        (Some(-20), true, Some(3))
+    );
+    assert_eq!(script.script.command, ["/bin/chk", "-q"]);
+    assert_eq!(loaded.config.vrrp_sync_group[0].group, ["A"]);
+    let ignored: Vec<_> = messages(&loaded.warnings)
+        .into_iter()
+        .filter(|warning| warning.contains("is ignored"))
+        .collect();
+    assert_eq!(
+        ignored,
+        [
+            "t.conf:20: warning: `brd` is ignored: Millrace leaves this to the kernel's defaults",
+            "t.conf:20: warning: `scope` is ignored: Millrace leaves this to the kernel's defaults",
+        ]
+    );
+}
+
+#[test]
+fn names_that_refer_to_nothing_are_mistakes() {
+    let router =
+        "vrrp_instance VI_1 {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress { 10.0.0.9 }\n";
+    assert_eq!(
+        mistake(&format!(
+            "vrrp_sync_group G {{ group {{ VI_2 }}\n }}\n{router}}}"
+        )),
+        "t.conf:1: vrrp_sync_group G names vrrp_instance `VI_2`, which does not exist, did you \
+         mean `VI_1`?"
+    );
+    assert_eq!(
+        mistake(&format!("{router}track_script {{ chk }}\n}}")),
+        "t.conf:1: `track_script` names `chk`, which is no vrrp_script"
+    );
+}
+
+#[test]
 fn persistence_is_as_keepalived_reads_it() {
     let timeout = |line: &str| {
         let loaded = load_text(&service(line, "")).expect("the service is accepted");
@@ -326,10 +400,12 @@ fn braces_may_share_lines_or_have_their_own() {
 #[test]
 fn every_word_that_is_listed_as_served_is_read() {
     use super::reader::vocabulary as v;
-    let around: [(&v::Vocabulary, &str, &str); 5] = [
+    let around: [(&v::Vocabulary, &str, &str); 7] = [
         (&v::TOP_LEVEL, "", ""),
         (&v::GLOBAL_DEFS, "global_defs {\n", "\n}"),
         (&v::VRRP_INSTANCE, "vrrp_instance V {\n", "\n}"),
+        (&v::VRRP_SYNC_GROUP, "vrrp_sync_group G {\n", "\n}"),
+        (&v::VRRP_SCRIPT, "vrrp_script S {\n", "\n}"),
         (&v::VIRTUAL_SERVER, "virtual_server 10.0.0.1 80 {\n", "\n}"),
         (
             &v::REAL_SERVER,

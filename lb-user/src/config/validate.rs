@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::diagnostic::Diagnostics;
-use super::model::{Config, VirtualServer, VrrpInstance};
+use super::diagnostic::{Diagnostics, Origin, did_you_mean};
+use super::model::{Config, Tracked, VirtualServer, VrrpInstance};
 
 /// Reports everything about `config` that cannot work, or that probably is not
 /// meant.
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     vrrp_instances(config, diagnostics);
+    sync_groups(config, diagnostics);
     services(config, diagnostics);
     for service in &config.virtual_server {
         service_address(service, config, diagnostics);
@@ -44,6 +45,9 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 ),
             );
         }
+        for tracked in &instance.track_script {
+            known_script(tracked, &instance.origin, config, diagnostics);
+        }
         if instance.virtual_ipaddress.is_empty() {
             diagnostics.warn(
                 &instance.origin,
@@ -62,6 +66,58 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 );
             }
         }
+    }
+}
+
+fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
+    let names = || {
+        config
+            .vrrp_instance
+            .iter()
+            .map(|instance| instance.name.as_str())
+    };
+    let mut member_of: HashMap<&str, &str> = HashMap::new();
+    for group in &config.vrrp_sync_group {
+        let name = &group.name;
+        for member in &group.group {
+            if !names().any(|instance| instance == member) {
+                let suggestion = did_you_mean(member, names());
+                diagnostics.error(
+                    &group.origin,
+                    format!(
+                        "vrrp_sync_group {name} names vrrp_instance `{member}`, which does not \
+                         exist{suggestion}"
+                    ),
+                );
+            } else if let Some(other) = member_of.insert(member, name) {
+                diagnostics.error(
+                    &group.origin,
+                    format!("vrrp_instance {member} is in vrrp_sync_group {other} and in {name}"),
+                );
+            }
+        }
+        for tracked in &group.track_script {
+            known_script(tracked, &group.origin, config, diagnostics);
+        }
+    }
+}
+
+fn known_script(
+    tracked: &Tracked,
+    origin: &Origin,
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let names = || config.vrrp_script.iter().map(|script| script.name.as_str());
+    if !names().any(|script| script == tracked.name) {
+        let suggestion = did_you_mean(&tracked.name, names());
+        diagnostics.error(
+            origin,
+            format!(
+                "`track_script` names `{}`, which is no vrrp_script{suggestion}",
+                tracked.name
+            ),
+        );
     }
 }
 
@@ -204,7 +260,7 @@ fn other_port(what: &str, server: SocketAddr, service: SocketAddr) -> String {
     )
 }
 
-fn at(origin: &super::diagnostic::Origin) -> String {
+fn at(origin: &Origin) -> String {
     origin
         .0
         .as_ref()

@@ -86,6 +86,9 @@ pub enum Error {
         /// What the kernel answered.
         source: std::io::Error,
     },
+    /// The kernel would not run the program on a frame.
+    #[error("cannot run the XDP program on a frame: {0}")]
+    TestRun(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Anything else that aya reports while loading.
     #[error("cannot load the XDP program: {0}")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),

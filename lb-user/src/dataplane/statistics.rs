@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::Protocol;
+use super::maps::Memory;
+use super::registry::{Registry, key_of};
+use super::state::{DesiredState, Protocol};
+use super::{Error, memory};
 
 /// A snapshot of every counter, taken by
 /// [`Dataplane::statistics`](super::Dataplane::statistics).
@@ -76,4 +79,55 @@ pub struct ReasonCount {
     pub description: String,
     /// Packets.
     pub packets: u64,
+}
+
+/// Reads every counter for the services of `desired`.
+pub(super) fn collect(
+    desired: &DesiredState,
+    registry: &Registry,
+    memory: &Memory,
+) -> Result<Statistics, Error> {
+    let census = memory::census(memory)?;
+    let services = desired.services.iter().map(|service| {
+        let record = registry
+            .service(&key_of(service))
+            .expect("reconciled by `apply`");
+        let mut traffic = record.retired;
+        let mut servers = Vec::with_capacity(service.servers.len());
+        for server in &service.servers {
+            let known = &record.servers[&server.address];
+            let own = known.traffic(memory.server_counters(known.slot)?);
+            traffic += own;
+            let count = census
+                .get(&(known.slot, known.generation))
+                .copied()
+                .unwrap_or_default();
+            servers.push(ServerStatistics {
+                address: server.address,
+                traffic: own,
+                active_connections: count.active,
+                inactive_connections: count.inactive,
+                templates: count.templates,
+            });
+        }
+        Ok(ServiceStatistics {
+            protocol: service.protocol,
+            address: service.address,
+            traffic,
+            servers,
+        })
+    });
+    let services = services.collect::<Result<_, Error>>()?;
+    let reasons = memory
+        .reasons()?
+        .into_iter()
+        .map(|(reason, packets)| ReasonCount {
+            name: reason.name().to_owned(),
+            description: reason.description().to_owned(),
+            packets,
+        });
+    Ok(Statistics {
+        services,
+        reasons: reasons.collect(),
+    })
 }

@@ -20,9 +20,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-pub use netlink::io_error;
-pub use table::{Hop, Mac};
+pub use table::Hop;
 use table::{Neighbor, Table};
+
+use crate::netlink::io_error;
+use crate::netlink::link::{self, Link};
 
 /// How often a neighbour that is not known is asked for.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -181,8 +183,8 @@ impl Follower {
             // until the neighbour is asked again and fails.
             RouteNetlinkMessage::DelNeighbour(_) => Consequence::Nothing,
             RouteNetlinkMessage::NewLink(message) => {
-                let (index, link) = netlink::link(&message);
-                let before = self.table.links.insert(index, link.clone());
+                let link = Link::from(&message);
+                let before = self.table.links.insert(link.index, link.clone());
                 if before == Some(link) {
                     Consequence::Nothing
                 } else {
@@ -218,8 +220,10 @@ impl Follower {
 
     /// Reads links, neighbours and routes anew.
     async fn refresh(&mut self) {
-        match netlink::links(&self.handle).await {
-            Ok(links) => self.table.links = links.into_iter().collect(),
+        match link::all(&self.handle).await {
+            Ok(links) => {
+                self.table.links = links.into_iter().map(|link| (link.index, link)).collect();
+            }
             Err(error) => log::warn!("cannot read the list of interfaces: {error}"),
         }
         match netlink::neighbors(&self.handle).await {

@@ -1,11 +1,9 @@
 //! rtnetlink(7) messages to and from the [`Table`](super::table::Table)'s terms.
 
-use std::io;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use nix::errno::Errno;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -14,7 +12,8 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::table::{Link, Neighbor, Route};
+use super::table::{Neighbor, Route};
+use crate::netlink::errno;
 
 /// Looks up the route that a packet to `address` would take.
 pub async fn route_to(handle: &Handle, address: IpAddr) -> Route {
@@ -86,17 +85,6 @@ pub async fn ask(
         .await
 }
 
-/// All links, by index.
-pub async fn links(handle: &Handle) -> Result<Vec<(u32, Link)>, rtnetlink::Error> {
-    handle
-        .link()
-        .get()
-        .execute()
-        .map_ok(|message| link(&message))
-        .try_collect()
-        .await
-}
-
 /// All neighbours with the state that they are in.
 pub async fn neighbors(
     handle: &Handle,
@@ -108,31 +96,6 @@ pub async fn neighbors(
         .try_filter_map(async |message| Ok(neighbor(&message)))
         .try_collect()
         .await
-}
-
-/// A link's index, and the link.
-pub fn link(message: &LinkMessage) -> (u32, Link) {
-    let mut name = String::new();
-    let mut mac = None;
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name.clone_from(text),
-            LinkAttribute::Address(bytes) => {
-                // The loopback's is all zeros, which is nobody's.
-                mac = bytes
-                    .as_slice()
-                    .try_into()
-                    .ok()
-                    .filter(|mac| *mac != [0; 6]);
-            }
-            _ => {}
-        }
-    }
-    let running = message
-        .header
-        .flags
-        .contains(LinkFlags::Up | LinkFlags::Running);
-    (message.header.index, Link { name, mac, running })
 }
 
 /// A neighbour's interface and address, and its state; `None` for messages
@@ -158,24 +121,6 @@ pub fn neighbor(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)>
         (_, Some(mac)) => Neighbor::Known(mac),
     };
     Some(((message.header.ifindex, address?), state))
-}
-
-/// The kernel's answer as an error number.
-pub fn errno(error: &rtnetlink::Error) -> Option<Errno> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message
-            .code
-            .map(|code| Errno::from_raw(code.get().saturating_neg())),
-        _ => None,
-    }
-}
-
-/// The kernel's answer as an I/O error.
-pub fn io_error(error: rtnetlink::Error) -> io::Error {
-    match errno(&error) {
-        Some(errno) => errno.into(),
-        None => io::Error::other(error),
-    }
 }
 
 #[cfg(test)]

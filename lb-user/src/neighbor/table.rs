@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::dataplane::state::NextHop;
-
-/// A MAC address.
-pub type Mac = [u8; 6];
+use crate::netlink::link::{Link, Mac};
 
 /// How frames reach an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,17 +19,6 @@ pub enum Hop {
     },
     /// Not at all, for this reason.
     NotReady(String),
-}
-
-/// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// Its own MAC address, if it is of the Ethernet kind.
-    pub mac: Option<Mac>,
-    /// Whether it is up and has a carrier.
-    pub running: bool,
 }
 
 /// The answer to a route look-up.
@@ -149,6 +136,7 @@ mod tests {
     fn table(neighbor: IpAddr, entry: Option<Neighbor>) -> Table {
         let mut table = Table::default();
         let link = Link {
+            index: 2,
             name: "eth2".to_owned(),
             mac: Some(OURS),
             running: true,

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::diagnostic::did_you_mean;
+use super::super::diagnostic::{Origin, did_you_mean};
 use super::super::model::{Script, Seconds};
 use super::super::tree::Directive;
 use super::Reader;
@@ -15,18 +15,21 @@ use super::vocabulary::Vocabulary;
 impl Reader<'_> {
     /// Reports a directive that its block does not serve.
     pub fn not_served(&mut self, directive: &Directive, vocabulary: &Vocabulary) {
-        let word = directive.keyword.as_str();
+        self.word_not_served(&directive.origin, &directive.keyword, vocabulary);
+    }
+
+    /// Reports a word that is not served where it stands.
+    pub fn word_not_served(&mut self, origin: &Origin, word: &str, vocabulary: &Vocabulary) {
         match vocabulary.reason_not_served(word) {
-            Some(reason) => self
-                .diagnostics
-                .warn(&directive.origin, format!("`{word}` is ignored: {reason}")),
+            Some(reason) => {
+                self.diagnostics
+                    .warn(origin, format!("`{word}` is ignored: {reason}"));
+            }
             None => {
                 let suggestion = did_you_mean(word, vocabulary.words());
                 let block = vocabulary.block;
-                self.diagnostics.error(
-                    &directive.origin,
-                    format!("unknown word `{word}` {block}{suggestion}"),
-                );
+                self.diagnostics
+                    .error(origin, format!("unknown word `{word}` {block}{suggestion}"));
             }
         }
     }

@@ -23,6 +23,10 @@ pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
     for directive in directives {
         match directive.keyword.as_str() {
             "global_defs" => reader.global_defs(directive, &mut config.global_defs),
+            "vrrp_script" => config.vrrp_script.extend(reader.vrrp_script(directive)),
+            "vrrp_sync_group" => config
+                .vrrp_sync_group
+                .extend(reader.vrrp_sync_group(directive)),
             "vrrp_instance" => config.vrrp_instance.extend(reader.vrrp_instance(directive)),
             "virtual_server" => config
                 .virtual_server

@@ -1,51 +1,153 @@
-//! `vrrp_instance`
+//! `vrrp_instance`, `vrrp_sync_group` and `vrrp_script`
 
 use std::net::IpAddr;
 
-use super::super::model::{AuthType, Authentication, InitialState, VirtualIpAddress, VrrpInstance};
+use super::super::model::{
+    AuthType, Authentication, InitialState, Script, Tracked, UnicastPeer, VirtualIpAddress,
+    VrrpInstance, VrrpScript, VrrpSyncGroup,
+};
 use super::super::tree::Directive;
 use super::Reader;
-use super::vocabulary::{AUTHENTICATION, VIRTUAL_IPADDRESS, VRRP_INSTANCE};
+use super::vocabulary::{
+    AUTHENTICATION, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT,
+    VRRP_SYNC_GROUP,
+};
 
 impl Reader<'_> {
     pub fn vrrp_instance(&mut self, block: &Directive) -> Option<VrrpInstance> {
         let name = self.argument(block, "a name")?.to_owned();
-        let mut virtual_router_id = None;
         let mut instance = VrrpInstance {
             name,
-            state: InitialState::default(),
-            interface: None,
-            virtual_router_id: 0,
-            priority: None,
-            advert_int: None,
-            authentication: None,
-            virtual_ipaddress: Vec::new(),
             origin: block.origin.clone(),
+            ..Default::default()
         };
+        let mut has_virtual_router_id = false;
         for item in self.block(block) {
             match item.keyword.as_str() {
                 "state" => instance.state = self.initial_state(item),
                 "interface" => instance.interface = self.text(item),
-                "virtual_router_id" => virtual_router_id = Some(self.number(item, 1..=255)),
+                "version" => instance.version = self.number(item, 2..=3),
+                "virtual_router_id" => {
+                    has_virtual_router_id = true;
+                    instance.virtual_router_id = self.number(item, 1..=255).unwrap_or_default();
+                }
                 "priority" => instance.priority = self.number(item, 1..=255),
                 "advert_int" => instance.advert_int = self.positive_seconds(item),
+                "down_timer_adverts" => instance.down_timer_adverts = self.number(item, 1..=100),
                 "authentication" => instance.authentication = self.authentication(item),
-                "virtual_ipaddress" => instance.virtual_ipaddress = self.virtual_ipaddress(item),
+                "virtual_ipaddress" => instance.virtual_ipaddress = self.virtual_addresses(item),
+                "virtual_ipaddress_excluded" => {
+                    instance.virtual_ipaddress_excluded = self.virtual_addresses(item);
+                }
+                "mcast_src_ip" => instance.mcast_src_ip = self.ip_address(item),
+                "unicast_src_ip" => instance.unicast_src_ip = self.ip_address(item),
+                "unicast_peer" => instance.unicast_peer = self.unicast_peers(item),
+                "unicast_ttl" => instance.unicast_ttl = self.number(item, 1..=255),
+                "nopreempt" => instance.nopreempt = true,
+                "preempt" => instance.nopreempt = false,
+                "preempt_delay" => instance.preempt_delay = self.seconds(item),
+                "accept" => instance.accept = Some(true),
+                "garp_master_delay" => instance.garp_master_delay = self.seconds(item),
+                "garp_master_repeat" => instance.garp_master_repeat = self.number(item, 1..=100),
+                "garp_lower_prio_delay" => instance.garp_lower_prio_delay = self.seconds(item),
+                "garp_lower_prio_repeat" => {
+                    instance.garp_lower_prio_repeat = self.number(item, 0..=100);
+                }
+                "garp_master_refresh" => instance.garp_master_refresh = self.seconds(item),
+                "garp_master_refresh_repeat" => {
+                    instance.garp_master_refresh_repeat = self.number(item, 1..=100);
+                }
+                "lower_prio_no_advert" => instance.lower_prio_no_advert = self.switch(item),
+                "higher_prio_send_advert" => instance.higher_prio_send_advert = self.switch(item),
+                "track_interface" => instance.track_interface = self.tracked(item),
+                "track_script" => instance.track_script = self.tracked(item),
+                "notify_master" => instance.notify_master = self.script(item),
+                "notify_backup" => instance.notify_backup = self.script(item),
+                "notify_fault" => instance.notify_fault = self.script(item),
+                "notify_stop" => instance.notify_stop = self.script(item),
+                "notify" => instance.notify = self.script(item),
                 _ => self.not_served(item, &VRRP_INSTANCE),
             }
         }
-        match virtual_router_id {
-            Some(id) => instance.virtual_router_id = id?,
-            None => {
-                let message = format!(
-                    "vrrp_instance {} has no `virtual_router_id`; expected one from 1 to 255",
-                    instance.name
-                );
-                self.diagnostics.error(&block.origin, message);
-                return None;
-            }
+        if !has_virtual_router_id {
+            let name = &instance.name;
+            let message = format!(
+                "vrrp_instance {name} has no `virtual_router_id`; expected one from 1 to 255"
+            );
+            self.diagnostics.error(&block.origin, message);
         }
         Some(instance)
+    }
+
+    pub fn vrrp_sync_group(&mut self, block: &Directive) -> Option<VrrpSyncGroup> {
+        let name = self.argument(block, "a name")?.to_owned();
+        let mut group = VrrpSyncGroup {
+            name,
+            origin: block.origin.clone(),
+            ..Default::default()
+        };
+        for item in self.block(block) {
+            match item.keyword.as_str() {
+                "group" => {
+                    let members = self.block(item);
+                    group.group = members
+                        .iter()
+                        .map(|member| member.keyword.clone())
+                        .collect();
+                }
+                "track_interface" => group.track_interface = self.tracked(item),
+                "track_script" => group.track_script = self.tracked(item),
+                "notify_master" => group.notify_master = self.script(item),
+                "notify_backup" => group.notify_backup = self.script(item),
+                "notify_fault" => group.notify_fault = self.script(item),
+                "notify_stop" => group.notify_stop = self.script(item),
+                "notify" => group.notify = self.script(item),
+                _ => self.not_served(item, &VRRP_SYNC_GROUP),
+            }
+        }
+        Some(group)
+    }
+
+    pub fn vrrp_script(&mut self, block: &Directive) -> Option<VrrpScript> {
+        let mut script = VrrpScript {
+            name: self.argument(block, "a name")?.to_owned(),
+            script: Script {
+                command: Vec::new(),
+                user: None,
+                group: None,
+            },
+            interval: None,
+            timeout: None,
+            weight: None,
+            reverse: false,
+            rise: None,
+            fall: None,
+            init_fail: false,
+            origin: block.origin.clone(),
+        };
+        let mut user: Option<(String, Option<String>)> = None;
+        for item in self.block(block) {
+            match item.keyword.as_str() {
+                "script" => script.script = self.script(item)?,
+                "interval" => script.interval = self.positive_seconds(item),
+                "timeout" => script.timeout = self.positive_seconds(item),
+                "weight" => (script.weight, script.reverse) = self.weight(item, &item.arguments),
+                "rise" => script.rise = self.number(item, 1..=u32::MAX),
+                "fall" => script.fall = self.number(item, 1..=u32::MAX),
+                "user" => user = self.user(item),
+                "init_fail" => script.init_fail = true,
+                _ => self.not_served(item, &VRRP_SCRIPT),
+            }
+        }
+        if script.script.command.is_empty() {
+            let message = format!("vrrp_script {} has no `script`", script.name);
+            self.diagnostics.error(&block.origin, message);
+            return None;
+        }
+        if let Some((user, group)) = user {
+            (script.script.user, script.script.group) = (Some(user), group);
+        }
+        Some(script)
     }
 
     fn initial_state(&mut self, item: &Directive) -> InitialState {
@@ -100,7 +202,7 @@ impl Reader<'_> {
         }
     }
 
-    fn virtual_ipaddress(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
+    fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
         self.block(block)
             .iter()
             .filter_map(|item| self.virtual_address(item))
@@ -113,11 +215,7 @@ impl Reader<'_> {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (item.keyword.as_str(), None),
         };
-        let Ok(address) = address.parse::<IpAddr>() else {
-            let message = format!("expected an IP address instead of `{}`", item.keyword);
-            self.diagnostics.error(&item.origin, message);
-            return None;
-        };
+        let address = self.leading_address(item, address)?;
         let widest = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix.map(str::parse::<u8>) {
             None => None,
@@ -143,13 +241,7 @@ impl Reader<'_> {
                 "dev" => virtual_address.dev = words.next().cloned(),
                 "label" => virtual_address.label = words.next().cloned(),
                 _ => {
-                    let stray = Directive {
-                        keyword: word.clone(),
-                        arguments: Vec::new(),
-                        block: None,
-                        origin: item.origin.clone(),
-                    };
-                    self.not_served(&stray, &VIRTUAL_IPADDRESS);
+                    self.word_not_served(&item.origin, word, &VIRTUAL_IPADDRESS);
                     if VIRTUAL_IPADDRESS.takes_value(word) {
                         words.next();
                     }
@@ -157,5 +249,102 @@ impl Reader<'_> {
             }
         }
         Some(virtual_address)
+    }
+
+    /// `ADDRESS [min_ttl N] [max_ttl N]`
+    fn unicast_peers(&mut self, block: &Directive) -> Vec<UnicastPeer> {
+        let mut peers = Vec::new();
+        for item in self.block(block) {
+            let Some(address) = self.leading_address(item, &item.keyword) else {
+                continue;
+            };
+            let mut peer = UnicastPeer {
+                address,
+                min_ttl: None,
+                max_ttl: None,
+            };
+            let mut words = item.arguments.iter();
+            while let Some(word) = words.next() {
+                let ttl = match word.as_str() {
+                    "min_ttl" => &mut peer.min_ttl,
+                    "max_ttl" => &mut peer.max_ttl,
+                    _ => {
+                        self.word_not_served(&item.origin, word, &UNICAST_PEER);
+                        continue;
+                    }
+                };
+                *ttl = words.next().and_then(|number| number.parse().ok());
+                if ttl.is_none() {
+                    let message = format!("`{word}` expects a whole number from 0 to 255");
+                    self.diagnostics.error(&item.origin, message);
+                }
+            }
+            peers.push(peer);
+        }
+        peers
+    }
+
+    fn leading_address(&mut self, item: &Directive, word: &str) -> Option<IpAddr> {
+        let address = word.parse().ok();
+        if address.is_none() {
+            let message = format!("expected an IP address instead of `{word}`");
+            self.diagnostics.error(&item.origin, message);
+        }
+        address
+    }
+
+    /// Lines of `NAME [weight N [reverse]]`.
+    fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
+        let mut list = Vec::new();
+        for item in self.block(block) {
+            let (weight, reverse) = match item.arguments.split_first() {
+                None => (None, false),
+                Some((word, rest)) if word == "weight" => self.weight(item, rest),
+                Some((word, _)) => {
+                    self.word_not_served(&item.origin, word, &TRACKED);
+                    continue;
+                }
+            };
+            list.push(Tracked {
+                name: item.keyword.clone(),
+                weight,
+                reverse,
+            });
+        }
+        list
+    }
+
+    /// `N [reverse|noreverse]`
+    fn weight(&mut self, item: &Directive, words: &[String]) -> (Option<i16>, bool) {
+        const EXPECTED: &str = "a weight from -253 to 253 and perhaps `reverse`";
+        let number = |word: &String| word.parse().ok().filter(|n| (-253..=253).contains(n));
+        let weight = match words {
+            [word] => number(word).map(|weight| (weight, false)),
+            [word, direction] => match direction.as_str() {
+                "reverse" => number(word).map(|weight| (weight, true)),
+                "noreverse" | "no_reverse" => number(word).map(|weight| (weight, false)),
+                _ => None,
+            },
+            _ => None,
+        };
+        match weight {
+            Some((weight, reverse)) => (Some(weight), reverse),
+            None => {
+                self.wrong(item, EXPECTED);
+                (None, false)
+            }
+        }
+    }
+
+    /// `user USER [GROUP]`
+    pub fn user(&mut self, item: &Directive) -> Option<(String, Option<String>)> {
+        match item.arguments.as_slice() {
+            [user] => Some((user.clone(), None)),
+            [user, group] => Some((user.clone(), Some(group.clone()))),
+            _ => {
+                self.wrong(item, "a user and perhaps a group");
+                None
+            }
+        }
     }
 }

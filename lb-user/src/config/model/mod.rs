@@ -4,6 +4,8 @@
 //! allowed. A field that the file leaves out is `None` here and gets its
 //! default where it is used, so that the model says what the operator said.
 
+mod vrrp;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,95 +14,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::diagnostic::Origin;
 use crate::dataplane::state::{Protocol, Scheduler};
 
+pub use vrrp::{
+    AuthType, Authentication, GlobalDefs, InitialState, Tracked, UnicastPeer, VirtualIpAddress,
+    VrrpInstance, VrrpScript, VrrpSyncGroup,
+};
+
 /// A whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// Settings of the agent as a whole.
     pub global_defs: GlobalDefs,
+    /// Scripts that virtual routers depend on.
+    pub vrrp_script: Vec<VrrpScript>,
+    /// Virtual routers that change state together.
+    pub vrrp_sync_group: Vec<VrrpSyncGroup>,
     /// Virtual routers: who holds which virtual address.
     pub vrrp_instance: Vec<VrrpInstance>,
     /// Virtual services and the real servers behind them.
     pub virtual_server: Vec<VirtualServer>,
-}
-
-/// `global_defs`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct GlobalDefs {
-    /// Interface of virtual routers that name none.
-    pub default_interface: Option<String>,
-    /// Delay of the second volley of gratuitous ARPs; default 5, 0 for none.
-    pub vrrp_garp_master_delay: Option<Seconds>,
-    /// Gratuitous ARPs in a volley; default 5.
-    pub vrrp_garp_master_repeat: Option<u32>,
-}
-
-/// `vrrp_instance NAME`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VrrpInstance {
-    /// Its name, for logs and references.
-    pub name: String,
-    /// Role to start in.
-    #[serde(default)]
-    pub state: InitialState,
-    /// Interface that adverts use and that addresses are added to.
-    pub interface: Option<String>,
-    /// VRID, 1 to 255; unique on the network segment.
-    pub virtual_router_id: u8,
-    /// 1 to 255; the highest becomes master. Default 100.
-    pub priority: Option<u8>,
-    /// Interval between adverts; default 1.
-    pub advert_int: Option<Seconds>,
-    /// VRRP version 2 password.
-    pub authentication: Option<Authentication>,
-    /// Addresses that the master holds and that adverts name.
-    #[serde(default)]
-    pub virtual_ipaddress: Vec<VirtualIpAddress>,
-    /// Where the block stands.
-    #[serde(skip)]
-    pub origin: Origin,
-}
-
-/// `state` of a VRRP instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum InitialState {
-    /// Becomes master unless a higher priority is heard.
-    Master,
-    /// Waits for the master to fall silent.
-    #[default]
-    Backup,
-}
-
-/// `authentication` of a VRRP instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authentication {
-    /// Kind of authentication.
-    pub auth_type: AuthType,
-    /// The password; its first eight bytes travel in clear text.
-    pub auth_pass: String,
-}
-
-/// `auth_type`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum AuthType {
-    /// A password in clear text (RFC 2338 §5.3.6).
-    Pass,
-}
-
-/// One line of `virtual_ipaddress`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VirtualIpAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Prefix length; default 32 for IPv4 and 128 for IPv6.
-    pub prefix: Option<u8>,
-    /// Interface, where it is not the instance's.
-    pub dev: Option<String>,
-    /// Label of an IPv4 address.
-    pub label: Option<String>,
 }
 
 /// `virtual_server ADDRESS PORT`

@@ -1,0 +1,182 @@
+//! What the agent wants done, as the packet path reads it.
+
+use crate::Address;
+use crate::flow::Timeouts;
+
+/// Every description map holds this many halves one after the other.
+pub const HALVES: u32 = 2;
+
+/// A service lies at most this many places behind its home in the directory.
+/// The agent picks a seed for which that holds.
+pub const MAX_PROBES: u32 = 4;
+
+/// How large a half of each description map is.
+///
+/// A read-only global of the program ([`maps::GEOMETRY`](crate::maps::GEOMETRY)),
+/// set at load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Geometry {
+    /// Places in the directory of services, a power of two.
+    pub directory_places: u32,
+    /// Virtual services.
+    pub services: u32,
+    /// Slots of real servers.
+    pub servers: u32,
+    /// Places in all rings together.
+    pub ring_places: u32,
+}
+
+impl Geometry {
+    /// What the object is born with: too small for anything.
+    pub const DEFAULT: Self = Self {
+        directory_places: 1,
+        services: 1,
+        servers: 1,
+        ring_places: 1,
+    };
+}
+
+/// What holds for the whole half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Half {
+    /// Seed of [`directory_home`].
+    pub directory_seed: u64,
+    /// How long a connection may be silent.
+    pub timeouts: Timeouts,
+}
+
+/// One place of the directory of services; an empty place has protocol 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct DirectoryEntry {
+    /// Virtual address.
+    pub address: Address,
+    /// Port, in network byte order.
+    pub port: u16,
+    /// IP protocol number; 0 marks an empty place.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Number of the service.
+    pub service: u32,
+}
+
+/// Where in a directory of `places` (a power of two) a service is looked for
+/// first. Multiplicative hashing (Knuth, TAOCP 6.4): a few instructions, and
+/// the agent chooses `seed` so that no chain is long.
+#[inline(always)]
+pub const fn directory_home(
+    seed: u64,
+    places: u32,
+    address: &Address,
+    port: u16,
+    protocol: u8,
+) -> u32 {
+    let Address([a, b, c, d]) = *address;
+    let folded = ((a ^ c) as u64) << 32 | (b ^ d) as u64;
+    let mixed = (folded ^ seed ^ (port as u64) << 40 ^ (protocol as u64) << 32)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 40) as u32 & (places - 1)
+}
+
+/// [`Service::flags`]: clients stick to their server.
+pub const SERVICE_PERSISTENT: u32 = 1;
+/// [`Service::flags`]: a template whose server has weight 0 is void
+/// (`expire_quiescent_template` of IPVS).
+pub const SERVICE_EXPIRE_QUIESCENT: u32 = 1 << 1;
+
+/// [`Service::schedule`]: the ring's places in turn, for everybody.
+pub const SCHEDULE_ROUND_ROBIN: u32 = 0;
+
+/// One virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Service {
+    /// A combination of `SERVICE_…`.
+    pub flags: u32,
+    /// One of `SCHEDULE_…`.
+    pub schedule: u32,
+    /// First place of the service's ring within the half's rings.
+    pub ring_offset: u32,
+    /// Places in the ring; 0 when no server can take a connection.
+    pub ring_length: u32,
+    /// How long a template outlives the client's last packet, in nanoseconds.
+    pub persistence_ns: u64,
+    /// Which bits of a client's address tell clients apart.
+    pub persistence_mask: Address,
+}
+
+/// [`Server::flags`]: its checks succeed and its next hop is known.
+pub const SERVER_ALIVE: u32 = 1;
+/// [`Server::flags`]: weight 0; keeps what it has.
+pub const SERVER_QUIESCENT: u32 = 1 << 1;
+
+/// One real server of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Server {
+    /// Counts the owners of this slot; a connection or template of an earlier
+    /// owner is void.
+    pub generation: u32,
+    /// A combination of `SERVER_…`.
+    pub flags: u32,
+    /// Interface towards the server.
+    pub interface_index: u32,
+    /// Addresses of the frames that go to the server.
+    pub macs: Macs,
+}
+
+/// The first twelve bytes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Macs {
+    /// The next hop's address.
+    pub destination: Mac,
+    /// Our address.
+    pub source: Mac,
+}
+
+/// A MAC address as it lies in a frame, in the two pieces that are quickest
+/// to compare and copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, packed)]
+pub struct Mac {
+    first: u32,
+    last: u16,
+}
+
+impl Mac {
+    /// Two stores, where a plain assignment may become six.
+    #[inline(always)]
+    pub const fn copy_from(&mut self, other: &Self) {
+        self.first = other.first;
+        self.last = other.last;
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self {
+            first: u32::from_ne_bytes([a, b, c, d]),
+            last: u16::from_ne_bytes([e, f]),
+        }
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+
+    // SAFETY: repr(C), Copy, made of integers, without padding.
+    unsafe impl aya::Pod for Geometry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Half {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DirectoryEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Service {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Server {}
+}

@@ -1,0 +1,30 @@
+//! Names of the maps, as they are pinned and as tools show them.
+
+/// [`Geometry`](crate::Geometry); a read-only global, not a map.
+pub const GEOMETRY: &str = "GEOMETRY";
+/// Which half packets are judged by: one `u32`, 0 or 1.
+pub const ACTIVE: &str = "ACTIVE";
+/// [`Half`](crate::Half) × 2.
+pub const HALVES: &str = "HALVES";
+/// [`DirectoryEntry`](crate::DirectoryEntry) × places × 2.
+pub const DIRECTORY: &str = "DIRECTORY";
+/// [`Service`](crate::Service) × services × 2.
+pub const SERVICES: &str = "SERVICES";
+/// [`Server`](crate::Server) × servers × 2.
+pub const SERVERS: &str = "SERVERS";
+/// Server slots × ring places × 2.
+pub const RINGS: &str = "RINGS";
+/// Round-robin cursor, one `u64` per service.
+pub const CURSORS: &str = "CURSORS";
+/// [`FlowKey`](crate::FlowKey) → [`Flow`](crate::Flow), handshake complete.
+pub const FLOWS: &str = "FLOWS";
+/// [`FlowKey`](crate::FlowKey) → [`Flow`](crate::Flow), after the first packet.
+pub const HALF_OPEN: &str = "HALF_OPEN";
+/// [`TemplateKey`](crate::TemplateKey) → [`Template`](crate::Template).
+pub const TEMPLATES: &str = "TEMPLATES";
+/// As [`TEMPLATES`], for clients that have not completed a handshake.
+pub const NEW_TEMPLATES: &str = "NEW_TEMPLATES";
+/// [`ServerCounters`](crate::ServerCounters) per CPU and server slot.
+pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
+/// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
+pub const REASONS: &str = "REASONS";

@@ -1,0 +1,36 @@
+//! Counters: per CPU, so that counting is a plain addition.
+
+use lb_common::Reason;
+
+use crate::maps::{REASONS, SERVER_COUNTERS};
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn reason(reason: Reason) {
+    if let Some(counter) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: points at this CPU's counter, which no other code touches
+        // while the program runs.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts a packet forwarded to the server in `slot`.
+#[inline(always)]
+pub fn forwarded(slot: u32, bytes: u32) {
+    if let Some(counters) = SERVER_COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: as above.
+        unsafe {
+            (*counters).packets += 1;
+            (*counters).bytes += u64::from(bytes);
+        }
+    }
+}
+
+/// Counts a connection scheduled to the server in `slot`.
+#[inline(always)]
+pub fn scheduled(slot: u32) {
+    if let Some(counters) = SERVER_COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: as above.
+        unsafe { (*counters).connections += 1 };
+    }
+}

@@ -1,0 +1,56 @@
+//! Every map of the program, by the names that `lb_common::maps` documents.
+//!
+//! The sizes here are only what the object is born with: the agent sets those
+//! that its operator chose at load, and tells the program of those that it
+//! must know through [`GEOMETRY`].
+
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use lb_common::{
+    DirectoryEntry, Flow, FlowKey, Geometry, HALVES as TWO, Half, REASONS as ALL_REASONS, Server,
+    ServerCounters, Service, Template, TemplateKey,
+};
+
+/// How large a half of each description map is; fixed at load, so that the
+/// verifier sees constants.
+#[unsafe(no_mangle)]
+static GEOMETRY: Geometry = Geometry::DEFAULT;
+
+/// [`GEOMETRY`] as the loader left it.
+#[inline(always)]
+pub fn geometry() -> Geometry {
+    // SAFETY: the static is initialised and read-only; volatile, since what
+    // the compiler knows of it is not what the loader writes there.
+    unsafe { core::ptr::read_volatile(&raw const GEOMETRY) }
+}
+
+const PLACES: usize = TWO as usize;
+
+#[btf_map]
+pub static ACTIVE: Array<u32, 1> = Array::new();
+#[btf_map]
+pub static HALVES: Array<Half, PLACES> = Array::new();
+#[btf_map]
+pub static DIRECTORY: Array<DirectoryEntry, PLACES> = Array::new();
+#[btf_map]
+pub static SERVICES: Array<Service, PLACES> = Array::new();
+#[btf_map]
+pub static SERVERS: Array<Server, PLACES> = Array::new();
+#[btf_map]
+pub static RINGS: Array<u32, PLACES> = Array::new();
+#[btf_map]
+pub static CURSORS: Array<u64, 1> = Array::new();
+
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
+#[btf_map]
+pub static HALF_OPEN: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
+#[btf_map]
+pub static TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
+#[btf_map]
+pub static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
+
+#[btf_map]
+pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
+#[btf_map]
+pub static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();

@@ -1,0 +1,116 @@
+//! A client's connections stick to one server.
+//!
+//! A template is born beside a half-open connection, in a table that a flood
+//! of SYNs may churn, and moves to the lasting table when the handshake is
+//! complete. From then on the connection's packets re-arm it now and then.
+
+use lb_common::{SERVICE_EXPIRE_QUIESCENT, SERVICE_PERSISTENT, Template, TemplateKey};
+
+use crate::maps::{NEW_TEMPLATES, TEMPLATES};
+use crate::parse::Packet;
+use crate::service::{Chosen, Description, Found};
+
+/// A live connection's packets re-arm its template this many times per
+/// persistence time-out at most: a look-up in so many packets, for a template
+/// that may end a quarter of its time early.
+const REARMS_PER_TIMEOUT: u64 = 4;
+
+impl Found {
+    #[inline(always)]
+    pub fn is_persistent(self) -> bool {
+        self.service.flags & SERVICE_PERSISTENT != 0
+    }
+}
+
+#[inline(always)]
+fn key(found: Found, packet: &Packet) -> TemplateKey {
+    TemplateKey {
+        client: packet.client.masked(&found.service.persistence_mask),
+        service: found.number,
+    }
+}
+
+/// The server that the client sticks to, if there is a valid template.
+#[inline(always)]
+pub fn server(
+    description: Description,
+    found: Found,
+    packet: &Packet,
+    now_ns: u64,
+) -> Option<Chosen> {
+    let key = key(found, packet);
+    let valid = |template: *mut Template| {
+        // SAFETY: a map value; should the kernel reuse it meanwhile, the
+        // generation tells.
+        let template = unsafe { *template };
+        valid_server(description, found, &template, now_ns)
+    };
+    TEMPLATES
+        .get_ptr_mut(&key)
+        .and_then(valid)
+        .or_else(|| NEW_TEMPLATES.get_ptr_mut(&key).and_then(valid))
+}
+
+/// Remembers the server of a client that has only knocked so far.
+#[inline(always)]
+pub fn remember(found: Found, packet: &Packet, chosen: Chosen, now_ns: u64) {
+    let template = Template {
+        expires_ns: now_ns + found.service.persistence_ns,
+        server: chosen.slot,
+        generation: chosen.server.generation,
+    };
+    // The table evicts by itself; should the kernel refuse all the same, the
+    // connection goes on without a template.
+    let _ = NEW_TEMPLATES.insert(&key(found, packet), &template, 0);
+}
+
+/// Re-arms the template of a client of which a packet has just been seen, and
+/// says when that is due again.
+#[inline(always)]
+pub fn rearm(
+    description: Description,
+    found: Found,
+    packet: &Packet,
+    chosen: Chosen,
+    now_ns: u64,
+) -> u64 {
+    let key = key(found, packet);
+    let expires_ns = now_ns + found.service.persistence_ns;
+    let existing = TEMPLATES.get_ptr_mut(&key).and_then(|template| {
+        // SAFETY: as above.
+        let holds = unsafe { valid_server(description, found, &*template, now_ns) };
+        holds.map(|holder| (template, holder))
+    });
+    match existing {
+        // SAFETY: as above.
+        Some((template, holder)) if holder.slot == chosen.slot => unsafe {
+            (*template).expires_ns = expires_ns;
+        },
+        // The client has been given another server since: that one counts.
+        Some(_) => {}
+        None => {
+            let template = Template {
+                expires_ns,
+                server: chosen.slot,
+                generation: chosen.server.generation,
+            };
+            let _ = TEMPLATES.insert(&key, &template, 0);
+        }
+    }
+    now_ns + found.service.persistence_ns / REARMS_PER_TIMEOUT
+}
+
+#[inline(always)]
+fn valid_server(
+    description: Description,
+    found: Found,
+    template: &Template,
+    now_ns: u64,
+) -> Option<Chosen> {
+    if template.expires_ns <= now_ns {
+        return None;
+    }
+    let chosen = description.server(template.server, template.generation)?;
+    let expired = chosen.is_quiescent() && found.service.flags & SERVICE_EXPIRE_QUIESCENT != 0;
+    (!expired).then_some(chosen)
+}

@@ -1,0 +1,98 @@
+//! Is this packet for a virtual service, and which real server is whose?
+
+use lb_common::{
+    Half, MAX_PROBES, SERVER_ALIVE, SERVER_QUIESCENT, Server, Service, directory_home,
+};
+
+use crate::maps::{ACTIVE, DIRECTORY, HALVES, SERVERS, SERVICES, geometry};
+use crate::parse::Packet;
+
+/// The half of the description that this packet is judged by, taken once.
+#[derive(Clone, Copy)]
+pub struct Description {
+    index: u32,
+    pub half: &'static Half,
+}
+
+/// A service that the packet is for.
+#[derive(Clone, Copy)]
+pub struct Found {
+    pub number: u32,
+    pub service: &'static Service,
+}
+
+/// A real server that may be sent to.
+#[derive(Clone, Copy)]
+pub struct Chosen {
+    pub slot: u32,
+    pub server: &'static Server,
+}
+
+impl Description {
+    /// The active one.
+    #[inline(always)]
+    pub fn active() -> Option<Self> {
+        let index = *ACTIVE.get(0)?;
+        Some(Self {
+            index,
+            half: HALVES.get(index)?,
+        })
+    }
+
+    /// The service that `packet` is addressed to.
+    #[inline(always)]
+    pub fn service(self, packet: &Packet) -> Option<Found> {
+        let places = geometry().directory_places;
+        let home = directory_home(
+            self.half.directory_seed,
+            places,
+            &packet.virtual_address,
+            packet.service_port,
+            packet.protocol,
+        );
+        for probe in 0..MAX_PROBES {
+            let place = (home + probe) & (places - 1);
+            let entry = DIRECTORY.get(self.index * places + place)?;
+            if entry.protocol == 0 {
+                return None;
+            }
+            if entry.port == packet.service_port
+                && entry.protocol == packet.protocol
+                && entry.address == packet.virtual_address
+            {
+                let number = entry.service;
+                let service = SERVICES.get(self.index * geometry().services + number)?;
+                return Some(Found { number, service });
+            }
+        }
+        None
+    }
+
+    /// The server in `slot`, if it is alive and still the one of `generation`.
+    #[inline(always)]
+    pub fn server(self, slot: u32, generation: u32) -> Option<Chosen> {
+        let chosen = self.slot(slot)?;
+        (chosen.server.generation == generation).then_some(chosen)
+    }
+
+    /// Whatever server is in `slot`, if it is alive.
+    #[inline(always)]
+    pub fn slot(self, slot: u32) -> Option<Chosen> {
+        let server = SERVERS.get(self.index * geometry().servers + slot)?;
+        (server.flags & SERVER_ALIVE != 0).then_some(Chosen { slot, server })
+    }
+
+    /// First place of this half in the rings.
+    #[inline(always)]
+    pub fn ring_base(self) -> u32 {
+        self.index * geometry().ring_places
+    }
+}
+
+impl Chosen {
+    /// Whether the server takes no new connections.
+    #[inline(always)]
+    pub fn is_quiescent(self) -> bool {
+        self.server.flags & SERVER_QUIESCENT != 0
+    }
+}

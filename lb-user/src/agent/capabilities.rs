@@ -1,0 +1,105 @@
+//! What the kernel must allow the agent to do (capabilities(7)).
+
+use std::fs;
+
+/// A capability, its number in `linux/capability.h`, and what it is needed for.
+struct Capability {
+    name: &'static str,
+    number: u32,
+    purpose: &'static str,
+}
+
+const NEEDED: [Capability; 3] = [
+    Capability {
+        name: "CAP_BPF",
+        number: 39,
+        purpose: "load the XDP program",
+    },
+    Capability {
+        name: "CAP_NET_ADMIN",
+        number: 12,
+        purpose: "attach it and hold virtual addresses",
+    },
+    Capability {
+        name: "CAP_NET_RAW",
+        number: 13,
+        purpose: "announce virtual addresses",
+    },
+];
+
+/// Stands for `CAP_BPF` too.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Capabilities that the agent needs and does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "lb-user lacks {list}: run it as root, or grant it {names} (systemd: AmbientCapabilities={names})"
+)]
+pub struct Missing {
+    list: String,
+    names: String,
+}
+
+/// Checks that the process has every capability that it needs.
+///
+/// # Errors
+/// Names those that it lacks.
+pub fn check() -> Result<(), Missing> {
+    match effective() {
+        Some(effective) => check_set(effective),
+        // Without /proc the kernel itself will say what it refuses.
+        None => Ok(()),
+    }
+}
+
+fn check_set(effective: u64) -> Result<(), Missing> {
+    let has = |number: u32| effective & (1 << number) != 0;
+    let granted = |needed: &Capability| {
+        has(needed.number) || (needed.name == "CAP_BPF" && has(CAP_SYS_ADMIN))
+    };
+    let missing: Vec<&Capability> = NEEDED.iter().filter(|needed| !granted(needed)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = missing
+        .iter()
+        .map(|capability| format!("{} (to {})", capability.name, capability.purpose))
+        .collect();
+    let names: Vec<&str> = missing.iter().map(|capability| capability.name).collect();
+    Err(Missing {
+        list: list.join(", "),
+        names: names.join(" "),
+    })
+}
+
+/// The effective set, as in `/proc/self/status`.
+fn effective() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_purpose() {
+        let all = (1 << 39) | (1 << 12) | (1 << 13);
+        assert_eq!(check_set(all), Ok(()));
+        assert_eq!(
+            check_set((1 << 21) | (1 << 12) | (1 << 13)),
+            Ok(()),
+            "CAP_SYS_ADMIN"
+        );
+        let missing = check_set(all & !(1 << 39) & !(1 << 13)).expect_err("two are missing");
+        assert_eq!(
+            missing.to_string(),
+            "lb-user lacks CAP_BPF (to load the XDP program), CAP_NET_RAW (to announce virtual \
+             addresses): run it as root, or grant it CAP_BPF CAP_NET_RAW (systemd: \
+             AmbientCapabilities=CAP_BPF CAP_NET_RAW)"
+        );
+    }
+}

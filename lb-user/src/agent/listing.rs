@@ -1,0 +1,120 @@
+//! What the agent shows of itself: state and counters, joined.
+
+use super::plan::ServicePlan;
+use super::state::State;
+use crate::control::protocol::{
+    Counters, ListedPersistence, ListedServer, ListedService, ServerState,
+};
+use crate::dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
+use crate::format_mac;
+use crate::neighbor::Hop;
+
+/// The services with their servers, in the order of the configuration.
+pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
+    state
+        .plan()
+        .services
+        .iter()
+        .map(|service| listed(service, state, statistics))
+        .collect()
+}
+
+fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> ListedService {
+    let seen = statistics
+        .services
+        .iter()
+        .find(|seen| seen.address == service.key.address && seen.protocol == service.key.protocol);
+    let sorry = state.is_sorry(service);
+    let mut servers: Vec<ListedServer> = service
+        .servers
+        .iter()
+        .map(|server| {
+            let mut listed = without_state(server.address, state, seen);
+            listed.weight = state.weight(server);
+            if let Some(failure) = state.failure(server) {
+                listed.state = ServerState::Down;
+                listed.reason = Some(failure.clone());
+            } else if sorry {
+                listed.state = ServerState::Down;
+                listed.reason = Some("the quorum is lost: the sorry server serves".to_owned());
+            } else if listed.reason.is_some() {
+                listed.state = ServerState::NoMac;
+            } else if listed.weight == 0 {
+                listed.state = ServerState::Quiesced;
+            }
+            listed
+        })
+        .collect();
+    if let Some(address) = service.sorry_server {
+        let mut listed = without_state(address, state, seen);
+        listed.sorry = true;
+        listed.weight = u32::from(sorry);
+        if !sorry {
+            listed.state = ServerState::Standby;
+        } else if listed.reason.is_some() {
+            listed.state = ServerState::NoMac;
+        }
+        servers.push(listed);
+    }
+    ListedService {
+        protocol: service.key.protocol,
+        address: service.key.address,
+        scheduler: service.scheduler,
+        persistence: service.persistence.map(|persistence| ListedPersistence {
+            timeout_s: persistence.timeout.as_secs(),
+            prefix_length: persistence.prefix_length,
+        }),
+        quorum: state.has_quorum(service.key),
+        counters: counters(seen.map(|seen| seen.traffic)),
+        servers,
+    }
+}
+
+/// A server that is up as far as its hop goes: `reason` says why frames cannot
+/// reach it.
+fn without_state(
+    address: std::net::SocketAddr,
+    state: &State,
+    seen: Option<&ServiceStatistics>,
+) -> ListedServer {
+    let seen: Option<&ServerStatistics> =
+        seen.and_then(|seen| seen.servers.iter().find(|server| server.address == address));
+    let (mac, interface, reason) = match state.hop(address) {
+        Some(Hop::Ready {
+            next_hop,
+            interface,
+        }) => (
+            Some(format_mac(next_hop.destination)),
+            Some(interface.clone()),
+            None,
+        ),
+        Some(Hop::NotReady(reason)) => (None, None, Some(reason.clone())),
+        None => (
+            None,
+            None,
+            Some("its MAC address is being looked up".to_owned()),
+        ),
+    };
+    ListedServer {
+        address,
+        sorry: false,
+        weight: 0,
+        state: ServerState::Up,
+        reason,
+        mac,
+        interface,
+        active_connections: seen.map_or(0, |seen| seen.active_connections),
+        inactive_connections: seen.map_or(0, |seen| seen.inactive_connections),
+        persistent_clients: seen.map_or(0, |seen| seen.templates),
+        counters: counters(seen.map(|seen| seen.traffic)),
+    }
+}
+
+fn counters(traffic: Option<Traffic>) -> Counters {
+    let traffic = traffic.unwrap_or_default();
+    Counters {
+        connections: traffic.connections,
+        packets: traffic.packets_in,
+        bytes: traffic.bytes_in,
+    }
+}

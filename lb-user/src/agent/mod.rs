@@ -1,0 +1,443 @@
+//! The one loop that owns desired and actual state.
+//!
+//! Events come in (checks, neighbours, signals, commands), [`state::State`]
+//! decides what follows, and the data plane is handed the whole desired state.
+//! Nobody else writes to it.
+
+mod capabilities;
+mod listing;
+pub mod plan;
+mod scripts;
+pub mod state;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
+use crate::config::{self, Diagnostic, Loaded, did_you_mean};
+use crate::control::protocol::{ListedAddress, ListedInterface, Listing, Request, Response};
+use crate::control::{self, Call};
+use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
+use crate::neighbor::{Hop, Watcher};
+use crate::netlink::{self, link};
+use crate::virtual_address::Mastership;
+use plan::{InstancePlan, Plan};
+use scripts::ScriptRunner;
+use state::{Change, State};
+
+/// How long the start waits for the servers' MAC addresses before it attracts
+/// viewers all the same.
+const NEIGHBOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How the agent is to run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Interfaces to attach to, in place of those of the configuration.
+    pub interfaces: Vec<String>,
+    /// Where in the receive path the program is attached.
+    pub mode: AttachMode,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+/// A mistake of the operator's that is neither in the file nor in the syntax of
+/// the command line.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(String);
+
+/// Runs until a signal or a failure ends it; leaves nothing behind.
+///
+/// # Errors
+/// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
+/// is what the system refused.
+pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load(&options.config)?;
+    log_diagnostics(&loaded.warnings);
+    let plan = Plan::new(&loaded.config);
+    let mut signals = Signals::install()?;
+    let (calls, incoming) = mpsc::channel(16);
+    let mut agent = Agent::start(options, plan, calls, incoming).await?;
+    let result = agent.serve(&mut signals).await;
+    agent.stop().await;
+    result
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
+        })
+    }
+}
+
+struct Agent {
+    options: RunOptions,
+    state: State,
+    dataplane: Dataplane,
+    netlink: netlink::Connection,
+    watcher: Watcher,
+    checks: HashMap<CheckSpec, RunningCheck>,
+    check_results: mpsc::UnboundedReceiver<CheckEvent>,
+    check_events: mpsc::UnboundedSender<CheckEvent>,
+    held: Vec<(InstancePlan, Mastership)>,
+    scripts: ScriptRunner,
+    /// Keeps the socket open; requests arrive by `calls`.
+    _control: control::Server,
+    calls: mpsc::Receiver<Call>,
+}
+
+impl Agent {
+    /// Sets everything up, in an order that attracts viewers only when they can
+    /// be served.
+    async fn start(
+        options: RunOptions,
+        plan: Plan,
+        call_sender: mpsc::Sender<Call>,
+        calls: mpsc::Receiver<Call>,
+    ) -> anyhow::Result<Self> {
+        let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
+        let interfaces = attach_to(&options, &plan)?;
+        require_interfaces(&netlink, &interfaces, &plan).await?;
+        capabilities::check()?;
+        let control = control::Server::start(&options.socket, call_sender).await?;
+        let dataplane = Dataplane::load(&Options {
+            interfaces,
+            mode: options.mode,
+            tables: TableSizes::default(),
+            log_level: None,
+        })?;
+        for attachment in dataplane.attachments() {
+            let mode = mode_name(attachment.mode);
+            match &attachment.native_refused {
+                None => log::info!(
+                    "{}: XDP program attached, {mode} mode",
+                    attachment.interface
+                ),
+                Some(reason) => log::info!(
+                    "{}: XDP program attached, {mode} mode; native refused: {reason}",
+                    attachment.interface
+                ),
+            }
+        }
+        let (check_events, check_results) = mpsc::unbounded_channel();
+        let mut agent = Self {
+            options,
+            state: State::default(),
+            dataplane,
+            netlink,
+            watcher: Watcher::start().context("cannot open a netlink socket")?,
+            checks: HashMap::new(),
+            check_results,
+            check_events,
+            held: Vec::new(),
+            scripts: ScriptRunner::start(),
+            _control: control,
+            calls,
+        };
+        let instances = plan.instances.clone();
+        agent.put_in_force(plan)?;
+        agent.wait_for_neighbors().await?;
+        if let Err(error) = agent.hold(instances).await {
+            agent.stop().await;
+            return Err(error);
+        }
+        log::info!("ready: {} service(s)", agent.state.plan().services.len());
+        Ok(agent)
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
+        let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
+        loop {
+            tokio::select! {
+                Some(event) = self.check_results.recv() => {
+                    let changes = self.state.check_changed(event);
+                    self.carry_out(changes);
+                }
+                hops = self.watcher.changed() => {
+                    let changes = self.state.hops_changed(hops?);
+                    self.carry_out(changes);
+                }
+                Some((request, answer)) = self.calls.recv() => {
+                    let response = self.answer(request).await;
+                    // A client that has gone wants no answer.
+                    let _ = answer.send(response);
+                }
+                () = sleep_until(sweep_at) => {
+                    if let Err(error) = self.dataplane.sweep() {
+                        log::error!("cannot sweep expired connections: {error}");
+                    }
+                    sweep_at = Instant::now() + self.dataplane.sweep_interval();
+                }
+                _ = signals.hangup.recv() => {
+                    // Both outcomes have been logged.
+                    let _ = self.reload().await;
+                }
+                _ = signals.terminate.recv() => {
+                    log::info!("stopping: SIGTERM");
+                    return Ok(());
+                }
+                _ = signals.interrupt.recv() => {
+                    log::info!("stopping: SIGINT");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes everything away; the data plane and the socket go with `self`.
+    async fn stop(mut self) {
+        for (_, mastership) in self.held.drain(..) {
+            mastership.release(&self.netlink).await;
+        }
+        for script in self.state.scripts_on_stop() {
+            self.scripts.run(script);
+        }
+        for attachment in self.dataplane.attachments() {
+            log::info!("{}: XDP program detached", attachment.interface);
+        }
+        drop(self.dataplane);
+        self.scripts.finish().await;
+    }
+
+    /// Makes `plan` the one in force: state, checks, neighbours, data plane.
+    fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
+        let changes = self.state.replace_plan(plan);
+        let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
+        let mut before = std::mem::take(&mut self.checks);
+        for spec in wanted {
+            if self.checks.contains_key(&spec) {
+                continue;
+            }
+            let running = before.remove(&spec).unwrap_or_else(|| {
+                let known = before
+                    .keys()
+                    .any(|old| old.probe == spec.probe)
+                    .then(|| self.state.check_result(&spec).is_none_or(Option::is_none));
+                RunningCheck::start(spec.clone(), known, self.check_events.clone())
+            });
+            self.checks.insert(spec, running);
+        }
+        self.watcher.watch(self.state.addresses());
+        self.dataplane.apply(&self.state.desired())?;
+        self.report(changes);
+        Ok(())
+    }
+
+    /// Waits until every server's MAC address is known, within reason.
+    async fn wait_for_neighbors(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + NEIGHBOR_PATIENCE;
+        while let Ok(hops) = timeout_at(deadline, self.watcher.changed()).await {
+            let hops = hops?;
+            let all_ready = hops.values().all(|hop| matches!(hop, Hop::Ready { .. }));
+            let changes = self.state.hops_changed(hops);
+            self.carry_out(changes);
+            if all_ready {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the addresses of `instances`, and lets go of all others.
+    async fn hold(&mut self, instances: Vec<InstancePlan>) -> anyhow::Result<()> {
+        let mut kept = Vec::new();
+        for (instance, mastership) in std::mem::take(&mut self.held) {
+            if instances.contains(&instance) {
+                kept.push((instance, mastership));
+            } else {
+                mastership.release(&self.netlink).await;
+            }
+        }
+        self.held = kept;
+        for instance in instances {
+            if self.held.iter().any(|(held, _)| *held == instance) {
+                continue;
+            }
+            let mastership =
+                Mastership::take(&self.netlink, &instance.addresses, instance.announcing)
+                    .await
+                    .with_context(|| format!("vrrp_instance {}", instance.name))?;
+            self.held.push((instance, mastership));
+        }
+        Ok(())
+    }
+
+    /// Lets the data plane and the operator know of changes.
+    fn carry_out(&mut self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.dataplane.apply(&self.state.desired()) {
+            log::error!("the data plane keeps its former state: {error}");
+        }
+        self.report(changes);
+    }
+
+    fn report(&self, changes: Vec<Change>) {
+        for change in changes {
+            log::info!("{change}");
+            if let Some(script) = change.script() {
+                self.scripts.run(script.clone());
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Response {
+        match request {
+            Request::List => match self.dataplane.statistics() {
+                Ok(statistics) => Response::Listing(self.listing(&statistics)),
+                Err(error) => Response::Refused(error.to_string()),
+            },
+            Request::Reload => match self.reload().await {
+                Ok(remarks) => Response::Done(remarks),
+                Err(error) => Response::Refused(format!("{error:#}")),
+            },
+        }
+    }
+
+    fn listing(&self, statistics: &Statistics) -> Listing {
+        let interfaces = self
+            .dataplane
+            .attachments()
+            .iter()
+            .map(|attachment| ListedInterface {
+                name: attachment.interface.clone(),
+                index: attachment.interface_index,
+                xdp_mode: mode_name(attachment.mode).to_owned(),
+                native_refused: attachment.native_refused.clone(),
+            })
+            .collect();
+        let virtual_addresses = self
+            .state
+            .plan()
+            .instances
+            .iter()
+            .flat_map(|instance| {
+                let held = self.held.iter().any(|(held, _)| held == instance);
+                instance.addresses.iter().map(move |address| ListedAddress {
+                    address: format!("{}/{}", address.address, address.prefix_length),
+                    interface: address.interface.clone(),
+                    instance: instance.name.clone(),
+                    held,
+                })
+            })
+            .collect();
+        let services = listing::services(&self.state, statistics);
+        Listing {
+            interfaces,
+            virtual_addresses,
+            services,
+        }
+    }
+
+    /// Reads the configuration again; a bad one changes nothing.
+    async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(_) => log::info!("reloaded {}", self.options.config.display()),
+            Err(error) => {
+                log::error!("not reloaded, nothing has changed:");
+                for line in format!("{error:#}").lines() {
+                    log::error!("  {line}");
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
+        let Loaded { config, warnings } = config::load(&self.options.config)?;
+        let plan = Plan::new(&config);
+        let interfaces = attach_to(&self.options, &plan)?;
+        let attached: Vec<&str> = self
+            .dataplane
+            .attachments()
+            .iter()
+            .map(|a| a.interface.as_str())
+            .collect();
+        if interfaces != attached {
+            bail!(Misuse(format!(
+                "the interfaces have changed from {} to {}: this needs a restart",
+                attached.join(", "),
+                interfaces.join(", ")
+            )));
+        }
+        require_interfaces(&self.netlink, &interfaces, &plan).await?;
+        log_diagnostics(&warnings);
+        let instances = plan.instances.clone();
+        self.put_in_force(plan)?;
+        self.hold(instances).await?;
+        Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// The interfaces that viewers' packets arrive on.
+fn attach_to(options: &RunOptions, plan: &Plan) -> Result<Vec<String>, Misuse> {
+    let interfaces = if options.interfaces.is_empty() {
+        plan.interfaces()
+    } else {
+        options.interfaces.clone()
+    };
+    if interfaces.is_empty() {
+        return Err(Misuse(format!(
+            "{} names no interface; add a vrrp_instance with `interface`, or give --interface",
+            options.config.display()
+        )));
+    }
+    Ok(interfaces)
+}
+
+/// Checks that every interface exists that will be needed.
+async fn require_interfaces(
+    netlink: &netlink::Connection,
+    attached: &[String],
+    plan: &Plan,
+) -> anyhow::Result<()> {
+    let links = link::all(&netlink.handle)
+        .await
+        .context("cannot read the list of interfaces")?;
+    let of_plan = plan.interfaces();
+    for name in attached.iter().chain(&of_plan) {
+        if !links.iter().any(|link| link.name == *name) {
+            let existing: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+            bail!(Misuse(format!(
+                "there is no network interface `{name}`; there are: {}{}",
+                existing.join(", "),
+                did_you_mean(name, existing.iter().copied())
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn log_diagnostics(diagnostics: &[Diagnostic]) {
+    for Diagnostic { place, message, .. } in diagnostics {
+        log::warn!("{place}: {message}");
+    }
+}
+
+fn mode_name(mode: AttachMode) -> &'static str {
+    match mode {
+        AttachMode::Auto => "auto",
+        AttachMode::Native => "native",
+        AttachMode::Generic => "generic",
+    }
+}

@@ -1,0 +1,192 @@
+//! `lb-user list`: a table like that of `ipvsadm -Ln --stats`.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+
+use crate::control::protocol::{Counters, ListedServer, ListedService, Listing, ServerState};
+use crate::dataplane::state::Protocol;
+
+const HEADINGS: [&str; 10] = [
+    "Prot",
+    "Local/Remote Address:Port",
+    "State",
+    "Weight",
+    "ActiveConn",
+    "InActConn",
+    "Conns",
+    "InPkts",
+    "InBytes",
+    "MAC / reason",
+];
+
+/// Columns of `HEADINGS` that hold numbers.
+const NUMBERS: std::ops::Range<usize> = 3..9;
+
+/// Everything for people.
+pub fn table(listing: &Listing) -> String {
+    let mut text = String::new();
+    let mut line = |sentence: String| {
+        writeln!(text, "{sentence}").expect("a string can always grow");
+    };
+    for interface in &listing.interfaces {
+        line(format!("{}: XDP {}", interface.name, interface.xdp_mode));
+    }
+    for address in &listing.virtual_addresses {
+        let held = if address.held { "held" } else { "not held" };
+        line(format!(
+            "{} on {}: {held} ({})",
+            address.address, address.interface, address.instance
+        ));
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(HEADINGS.map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
+    for column in NUMBERS {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for service in &listing.services {
+        table.add_row(service_row(service));
+        for server in &service.servers {
+            table.add_row(server_row(server));
+        }
+    }
+    line(table.trim_fmt());
+    text
+}
+
+fn service_row(service: &ListedService) -> Vec<Cell> {
+    let protocol = match service.protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    let scheduler = serde_json::to_value(service.scheduler).unwrap_or_default();
+    let mut what = format!(
+        "{} {}",
+        service.address,
+        scheduler.as_str().unwrap_or_default()
+    );
+    if let Some(persistence) = &service.persistence {
+        what += &format!(" persistent {}", persistence.timeout_s);
+    }
+    let quorum = if service.quorum {
+        Cell::new("")
+    } else {
+        Cell::new("no quorum").fg(Color::Red)
+    };
+    let mut row = vec![Cell::new(protocol), Cell::new(what), quorum];
+    row.extend(["", "", ""].map(Cell::new));
+    row.extend(numbers(&service.counters));
+    row.push(Cell::new(""));
+    row
+}
+
+fn server_row(server: &ListedServer) -> Vec<Cell> {
+    let color = match server.state {
+        ServerState::Up => Color::Green,
+        ServerState::Down | ServerState::NoMac => Color::Red,
+        ServerState::Quiesced | ServerState::Standby => Color::Yellow,
+    };
+    let mac_or_reason = server.reason.as_ref().or(server.mac.as_ref());
+    let mut row = vec![
+        Cell::new(if server.sorry { "  ~>" } else { "  ->" }),
+        Cell::new(server.address),
+        Cell::new(server.state).fg(color),
+        Cell::new(server.weight),
+        Cell::new(server.active_connections),
+        Cell::new(server.inactive_connections),
+    ];
+    row.extend(numbers(&server.counters));
+    row.push(Cell::new(mac_or_reason.map_or("", String::as_str)));
+    row
+}
+
+fn numbers(counters: &Counters) -> [Cell; 3] {
+    [counters.connections, counters.packets, counters.bytes].map(Cell::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::protocol::{ListedAddress, ListedInterface, ListedPersistence};
+    use crate::dataplane::state::Scheduler;
+
+    fn server(address: &str, state: ServerState, reason: Option<&str>) -> ListedServer {
+        ListedServer {
+            address: address.parse().expect("an address"),
+            sorry: false,
+            weight: 1,
+            state,
+            reason: reason.map(str::to_owned),
+            mac: Some("02:00:00:00:00:0b".to_owned()),
+            interface: Some("eth2".to_owned()),
+            active_connections: 3,
+            inactive_connections: 1,
+            persistent_clients: 2,
+            counters: Counters {
+                connections: 12,
+                packets: 3456,
+                bytes: 789_012,
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_reads_like_that_of_ipvsadm() {
+        let listing = Listing {
+            interfaces: vec![ListedInterface {
+                name: "eth2".to_owned(),
+                index: 2,
+                xdp_mode: "generic".to_owned(),
+                native_refused: None,
+            }],
+            virtual_addresses: vec![ListedAddress {
+                address: "172.16.1.200/32".to_owned(),
+                interface: "eth2".to_owned(),
+                instance: "VI_1".to_owned(),
+                held: true,
+            }],
+            services: vec![ListedService {
+                protocol: Protocol::Tcp,
+                address: "172.16.1.200:1935".parse().expect("an address"),
+                scheduler: Scheduler::Rr,
+                persistence: Some(ListedPersistence {
+                    timeout_s: 50,
+                    prefix_length: 32,
+                }),
+                quorum: true,
+                counters: Counters {
+                    connections: 24,
+                    packets: 6912,
+                    bytes: 1_578_024,
+                },
+                servers: vec![
+                    server("172.16.1.211:1935", ServerState::Up, None),
+                    server(
+                        "172.16.1.207:1935",
+                        ServerState::Down,
+                        Some("Connection refused"),
+                    ),
+                ],
+            }],
+        };
+        let lines: Vec<String> = table(&listing)
+            .lines()
+            .map(|l| l.trim_end().to_owned())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "eth2: XDP generic",
+                "172.16.1.200/32 on eth2: held (VI_1)",
+                " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  MAC / reason",
+                " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024",
+                "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012  02:00:00:00:00:0b",
+                "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012  Connection refused",
+            ]
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! The command line.
+
+mod check;
+mod list;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::Builder;
+
+use crate::agent::{self, Misuse, RunOptions};
+use crate::config;
+use crate::control::protocol::{Request, Response};
+use crate::control::{self, DEFAULT_SOCKET};
+use crate::dataplane::AttachMode;
+
+/// Exit status of a mistake in the configuration or on the command line; clap's
+/// own mistakes have it too.
+const EXIT_MISTAKE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  lb-user check -c /etc/keepalived/keepalived.conf   Is the file right, and what will be done?
+  lb-user run -c /etc/keepalived/keepalived.conf     Balance, until SIGTERM; SIGHUP reloads
+  lb-user list                                       Services, servers, state, counters
+  lb-user list --json | jq '.services[].servers[]'   The same for programs
+  lb-user reload                                     Read the file again
+
+Exit status: 0 done; 1 the system refused; 2 a mistake in the configuration or the command line.
+RUST_LOG=debug shows every check; RUST_LOG=warn only trouble.";
+
+/// Spreads connections over real servers: keepalived's promises on an XDP data
+/// plane.
+#[derive(Debug, Parser)]
+#[command(name = "lb-user", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Balance as a configuration file says, until SIGTERM or SIGINT
+    Run(RunArguments),
+    /// Say whether a configuration file is right, and what would be done
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Print the configuration as JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show services and servers with their state, weights and counters
+    List {
+        #[command(flatten)]
+        socket: SocketArgument,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the running agent read its configuration file again
+    Reload {
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Attach to this interface, not to those of the file [may be repeated]
+    #[arg(long, value_name = "IF")]
+    interface: Vec<String>,
+    /// Where the XDP program runs
+    #[arg(long, value_enum, default_value_t = XdpMode::Auto)]
+    xdp_mode: XdpMode,
+    #[command(flatten)]
+    socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// Configuration: keepalived.conf(5), or JSON if its name ends in .json
+    #[arg(short, long = "config", value_name = "FILE")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct SocketArgument {
+    /// The agent's control socket
+    #[arg(long = "socket", value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum XdpMode {
+    /// Native where the driver can, else generic
+    Auto,
+    /// In the driver
+    Native,
+    /// In the kernel's stack: works everywhere, costs more
+    Generic,
+}
+
+impl From<XdpMode> for AttachMode {
+    fn from(mode: XdpMode) -> Self {
+        match mode {
+            XdpMode::Auto => Self::Auto,
+            XdpMode::Native => Self::Native,
+            XdpMode::Generic => Self::Generic,
+        }
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            if error.is::<config::Refused>() || error.is::<Misuse>() {
+                ExitCode::from(EXIT_MISTAKE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    // Everything waits for the network or the kernel: one thread is plenty, and
+    // events are handled in the order in which they come.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Run(arguments) => {
+            start_log();
+            runtime.block_on(agent::run(RunOptions {
+                config: arguments.config.file,
+                interfaces: arguments.interface,
+                mode: arguments.xdp_mode.into(),
+                socket: arguments.socket.path,
+            }))
+        }
+        Command::Check { config, json } => check::check(&config.file, json),
+        Command::List { socket, json } => {
+            let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
+            let Response::Listing(listing) = response else {
+                return finish(response);
+            };
+            let text = if json {
+                serde_json::to_string_pretty(&listing)? + "\n"
+            } else {
+                list::table(&listing)
+            };
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(())
+        }
+        Command::Reload { socket } => {
+            finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
+        }
+    }
+}
+
+/// Tells the operator how a command went.
+fn finish(response: Response) -> anyhow::Result<()> {
+    match response {
+        Response::Done(remarks) => {
+            for remark in remarks {
+                writeln!(io::stdout(), "{remark}")?;
+            }
+            Ok(())
+        }
+        Response::Refused(reason) => anyhow::bail!("{reason}"),
+        Response::Listing(_) => anyhow::bail!("the agent answered another question"),
+    }
+}
+
+fn start_log() {
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(
+        // The netlink crates warn of every attribute that they do not know.
+        "info,netlink_proto=error,netlink_packet_route=error",
+    ));
+    log.format_target(false);
+    if !io::stderr().is_terminal() {
+        log.write_style(env_logger::WriteStyle::Never);
+    }
+    log.init();
+}
+
+/// Whether the reader of our output has gone, as with `| head`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,236 @@
+//! The part of the model that is about virtual routers.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Script, Seconds};
+use crate::config::diagnostic::Origin;
+
+/// `global_defs`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GlobalDefs {
+    /// Interface of virtual routers that name none.
+    pub default_interface: Option<String>,
+    /// User, and group, that scripts run as where they name none.
+    pub script_user: Option<Vec<String>>,
+    /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
+    pub vrrp_version: Option<u8>,
+    /// Multicast group of IPv4 adverts; default 224.0.0.18.
+    pub vrrp_mcast_group4: Option<IpAddr>,
+    /// Multicast group of IPv6 adverts; default ff02::12.
+    pub vrrp_mcast_group6: Option<IpAddr>,
+    /// Delay before virtual routers start.
+    pub vrrp_startup_delay: Option<Seconds>,
+    /// Default of `garp_master_delay`; default 5, 0 for no second volley.
+    pub vrrp_garp_master_delay: Option<Seconds>,
+    /// Default of `garp_master_repeat`; default 5.
+    pub vrrp_garp_master_repeat: Option<u32>,
+    /// Default of `garp_lower_prio_delay`; default `garp_master_delay`.
+    pub vrrp_garp_lower_prio_delay: Option<Seconds>,
+    /// Default of `garp_lower_prio_repeat`; default `garp_master_repeat`.
+    pub vrrp_garp_lower_prio_repeat: Option<u32>,
+    /// Default of `garp_master_refresh`; default 0, no refreshing.
+    pub vrrp_garp_master_refresh: Option<Seconds>,
+    /// Default of `garp_master_refresh_repeat`; default 1.
+    pub vrrp_garp_master_refresh_repeat: Option<u32>,
+}
+
+/// `vrrp_instance NAME`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VrrpInstance {
+    /// Its name, for logs and references.
+    pub name: String,
+    /// Role to start in.
+    pub state: InitialState,
+    /// Interface that adverts use and that addresses are added to.
+    pub interface: Option<String>,
+    /// VRRP version, 2 or 3; default `vrrp_version`.
+    pub version: Option<u8>,
+    /// VRID, 1 to 255; unique on the network segment.
+    pub virtual_router_id: u8,
+    /// 1 to 255; the highest becomes master. Default 100.
+    pub priority: Option<u8>,
+    /// Interval between adverts; default 1. Version 3: 0.01 to 40.95.
+    pub advert_int: Option<Seconds>,
+    /// Adverts that a backup may miss before it takes over; default 3.
+    pub down_timer_adverts: Option<u32>,
+    /// VRRP version 2 password.
+    pub authentication: Option<Authentication>,
+    /// Addresses that the master holds and that adverts name.
+    pub virtual_ipaddress: Vec<VirtualIpAddress>,
+    /// Addresses that the master holds and that adverts do not name.
+    pub virtual_ipaddress_excluded: Vec<VirtualIpAddress>,
+    /// Source address of multicast adverts; default the interface's first.
+    pub mcast_src_ip: Option<IpAddr>,
+    /// Source address of unicast adverts; default the interface's first.
+    pub unicast_src_ip: Option<IpAddr>,
+    /// Peers that adverts are sent to one by one, instead of by multicast.
+    pub unicast_peer: Vec<UnicastPeer>,
+    /// TTL of unicast adverts; default 255.
+    pub unicast_ttl: Option<u8>,
+    /// Whether a backup leaves a master of lower priority alone.
+    pub nopreempt: bool,
+    /// Delay before a master of lower priority is displaced.
+    pub preempt_delay: Option<Seconds>,
+    /// Whether packets to the addresses are accepted though the priority is not
+    /// 255. Millrace always accepts, as keepalived does by default.
+    pub accept: Option<bool>,
+    /// Delay of the second volley of gratuitous ARPs after becoming master.
+    pub garp_master_delay: Option<Seconds>,
+    /// Gratuitous ARPs in a volley after becoming master.
+    pub garp_master_repeat: Option<u32>,
+    /// Delay of the second volley after an advert of lower priority.
+    pub garp_lower_prio_delay: Option<Seconds>,
+    /// Gratuitous ARPs in a volley after an advert of lower priority.
+    pub garp_lower_prio_repeat: Option<u32>,
+    /// Interval between gratuitous ARPs while master; 0 for none.
+    pub garp_master_refresh: Option<Seconds>,
+    /// Gratuitous ARPs per refreshing.
+    pub garp_master_refresh_repeat: Option<u32>,
+    /// Whether an advert of lower priority is answered with none; default false.
+    pub lower_prio_no_advert: Option<bool>,
+    /// Whether an advert of higher priority is answered with a last one.
+    pub higher_prio_send_advert: Option<bool>,
+    /// Interfaces that must be up, or change the priority.
+    pub track_interface: Vec<Tracked>,
+    /// Scripts that must succeed, or change the priority.
+    pub track_script: Vec<Tracked>,
+    /// Run on becoming master.
+    pub notify_master: Option<Script>,
+    /// Run on becoming backup.
+    pub notify_backup: Option<Script>,
+    /// Run on becoming unable to serve.
+    pub notify_fault: Option<Script>,
+    /// Run when the agent stops.
+    pub notify_stop: Option<Script>,
+    /// Run on every change, with `INSTANCE`, the name, the state and the
+    /// priority as further arguments.
+    pub notify: Option<Script>,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// `state` of a VRRP instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum InitialState {
+    /// Becomes master unless a higher priority is heard.
+    Master,
+    /// Waits for the master to fall silent.
+    #[default]
+    Backup,
+}
+
+/// `authentication` of a VRRP instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authentication {
+    /// Kind of authentication.
+    pub auth_type: AuthType,
+    /// The password; its first eight bytes travel in clear text.
+    pub auth_pass: String,
+}
+
+/// `auth_type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AuthType {
+    /// A password in clear text (RFC 2338 §5.3.6).
+    Pass,
+}
+
+/// One line of `virtual_ipaddress`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualIpAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length; default 32 for IPv4 and 128 for IPv6.
+    pub prefix: Option<u8>,
+    /// Interface, where it is not the instance's.
+    pub dev: Option<String>,
+    /// Label of an IPv4 address.
+    pub label: Option<String>,
+}
+
+/// One line of `unicast_peer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnicastPeer {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// Lowest TTL that an advert of the peer may arrive with.
+    pub min_ttl: Option<u8>,
+    /// Highest TTL that an advert of the peer may arrive with.
+    pub max_ttl: Option<u8>,
+}
+
+/// One line of `track_interface` or `track_script`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// Name of the interface or the script.
+    pub name: String,
+    /// What its state adds to the priority, -253 to 253; absent or 0: the
+    /// virtual router cannot serve while it is down.
+    pub weight: Option<i16>,
+    /// Whether up and down change places.
+    #[serde(default)]
+    pub reverse: bool,
+}
+
+/// `vrrp_script NAME`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VrrpScript {
+    /// Its name.
+    pub name: String,
+    /// What is run; exit status 0 is success.
+    pub script: Script,
+    /// Interval between runs; default 1.
+    pub interval: Option<Seconds>,
+    /// Time after which a run counts as failed; default `interval`.
+    pub timeout: Option<Seconds>,
+    /// What its state adds to the priority, -253 to 253; default 0.
+    pub weight: Option<i16>,
+    /// Whether success and failure change places.
+    #[serde(default)]
+    pub reverse: bool,
+    /// Successes in a row that make it succeed; default 1.
+    pub rise: Option<u32>,
+    /// Failures in a row that make it fail; default 1.
+    pub fall: Option<u32>,
+    /// Whether it counts as failed until it first succeeds.
+    #[serde(default)]
+    pub init_fail: bool,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// `vrrp_sync_group NAME`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VrrpSyncGroup {
+    /// Its name.
+    pub name: String,
+    /// Names of the virtual routers that change state together.
+    pub group: Vec<String>,
+    /// Interfaces that must be up for all of them.
+    pub track_interface: Vec<Tracked>,
+    /// Scripts that must succeed for all of them.
+    pub track_script: Vec<Tracked>,
+    /// Run when the group becomes master.
+    pub notify_master: Option<Script>,
+    /// Run when the group becomes backup.
+    pub notify_backup: Option<Script>,
+    /// Run when the group cannot serve.
+    pub notify_fault: Option<Script>,
+    /// Run when the agent stops.
+    pub notify_stop: Option<Script>,
+    /// Run on every change, with `GROUP`, the name, the state and the priority
+    /// as further arguments.
+    pub notify: Option<Script>,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}

@@ -1,0 +1,279 @@
+//! The control socket: a Unix socket on which the command line asks the agent.
+
+pub mod protocol;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use protocol::{Request, Response};
+
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/millrace/lb-user.sock";
+
+/// The longest request that is read.
+const REQUEST_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// A request, and where its answer goes.
+pub type Call = (Request, oneshot::Sender<Response>);
+
+/// Why the socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another agent answers there.
+    #[error(
+        "another lb-user listens on {0} already; stop it, or choose another socket with --socket"
+    )]
+    InUse(PathBuf),
+    /// What is there is no socket.
+    #[error("{0} is there already and is no socket; choose another with --socket")]
+    NotASocket(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot listen on {path}: {source}")]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nobody answers.
+    #[error("no agent answers on {path}: {source}; is `lb-user run` running with this --socket?")]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the agent on {path} broke off: {source}")]
+    Broken {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent speaks another version of the protocol.
+    #[error("the agent's answer is not understood (are both of one version?): {0}")]
+    NotUnderstood(#[from] serde_json::Error),
+}
+
+/// Listens for requests until it is dropped; then the socket is gone.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts to listen; requests are sent to `calls`. Only the socket's owner
+    /// and group may connect.
+    ///
+    /// # Errors
+    /// Another agent listens there, or the socket cannot be made.
+    pub async fn start(path: &Path, calls: mpsc::Sender<Call>) -> Result<Self, Error> {
+        let failed = |source| Error::Listen {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(directory) = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
+        {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        remove_stale(path).await?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            task: tokio::spawn(accept(listener, calls)),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes the socket that an agent left which was killed.
+async fn remove_stale(path: &Path) -> Result<(), Error> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(Error::NotASocket(path.to_owned()));
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(Error::InUse(path.to_owned()));
+    }
+    fs::remove_file(path).map_err(|source| Error::Listen {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let calls = calls.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve(stream, calls).await {
+                        log::debug!("control connection: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                log::warn!("control socket: {error}");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        if (&mut reader)
+            .take(REQUEST_LIMIT_BYTES)
+            .read_line(&mut line)
+            .await?
+            == 0
+        {
+            return Ok(());
+        }
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => call(request, &calls).await,
+            Err(error) => Response::Refused(format!("not a request: {error}")),
+        };
+        let mut line = serde_json::to_string(&response)?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).await?;
+    }
+}
+
+async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
+    let (answer, response) = oneshot::channel();
+    if calls.send((request, answer)).await.is_err() {
+        return Response::Refused("the agent is stopping".to_owned());
+    }
+    response
+        .await
+        .unwrap_or_else(|_| Response::Refused("the agent is stopping".to_owned()))
+}
+
+/// Asks the agent that listens on `path`.
+///
+/// # Errors
+/// Nobody listens there, or the answer is none.
+pub async fn ask(path: &Path, request: &Request) -> Result<Response, Error> {
+    let broken = |source| Error::Broken {
+        path: path.to_owned(),
+        source,
+    };
+    let mut stream = UnixStream::connect(path)
+        .await
+        .map_err(|source| Error::Connect {
+            path: path.to_owned(),
+            source,
+        })?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes()).await.map_err(broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .await
+        .map_err(broken)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent that answers every request with `response`.
+    fn agent(response: Response) -> mpsc::Sender<Call> {
+        let (sender, mut calls) = mpsc::channel::<Call>(1);
+        tokio::spawn(async move {
+            while let Some((_, answer)) = calls.recv().await {
+                let _ = answer.send(response.clone());
+            }
+        });
+        sender
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_and_the_socket_goes_with_the_server() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("deeper/agent.sock");
+        let response = Response::Done(vec!["read".to_owned()]);
+        let server = Server::start(&path, agent(response.clone()))
+            .await
+            .expect("it listens");
+        assert_eq!(
+            ask(&path, &Request::Reload).await.expect("an answer"),
+            response
+        );
+        let mode = fs::metadata(&path)
+            .expect("the socket")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o660, "no one else may connect");
+        drop(server);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn two_agents_do_not_share_a_socket_but_a_dead_one_leaves_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let calls = agent(Response::Done(Vec::new()));
+        let first = Server::start(&path, calls.clone())
+            .await
+            .expect("it listens");
+        let second = Server::start(&path, calls.clone()).await;
+        assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
+        drop(first);
+
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket, then nobody's"));
+        Server::start(&path, calls.clone())
+            .await
+            .expect("a stale socket is replaced");
+
+        fs::write(&path, "").expect("a file");
+        let on_file = Server::start(&path, calls).await;
+        assert!(matches!(on_file, Err(Error::NotASocket(_))), "{on_file:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_refused_and_the_next_one_served() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let calls = agent(Response::Done(Vec::new()));
+        let _server = Server::start(&path, calls).await.expect("it listens");
+        let mut stream = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
+        let mut answers = Vec::new();
+        for line in ["{\"command\":\"dance\"}\n", "{\"command\":\"reload\"}\n"] {
+            stream.write_all(line.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            stream.read_line(&mut answer).await.expect("read");
+            answers.push(serde_json::from_str::<Response>(&answer).expect("an answer"));
+        }
+        assert!(matches!(answers[0], Response::Refused(_)), "{answers:?}");
+        assert_eq!(answers[1], Response::Done(Vec::new()));
+    }
+}

@@ -1,0 +1,162 @@
+//! What is said on the control socket: one JSON object per line, a request and
+//! its answer.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::state::{Protocol, Scheduler};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// Services, servers, counters.
+    List,
+    /// Read the configuration file again.
+    Reload,
+}
+
+/// What the agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Request::List`].
+    Listing(Listing),
+    /// It has been done; what there is to say about it.
+    Done(Vec<String>),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+/// What `lb-user list --json` prints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Where the XDP program is attached.
+    pub interfaces: Vec<ListedInterface>,
+    /// The virtual addresses that this machine is to hold.
+    pub virtual_addresses: Vec<ListedAddress>,
+    /// The services, in the order of the configuration.
+    pub services: Vec<ListedService>,
+}
+
+/// An interface that the XDP program is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedInterface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// `native` or `generic`.
+    pub xdp_mode: String,
+    /// Why native mode was not possible, where it was tried.
+    pub native_refused: Option<String>,
+}
+
+/// A virtual address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedAddress {
+    /// Address and prefix length.
+    pub address: String,
+    /// Name of its interface.
+    pub interface: String,
+    /// The virtual router it belongs to.
+    pub instance: String,
+    /// Whether this machine holds it now.
+    pub held: bool,
+}
+
+/// A virtual service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedService {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// How connections are spread.
+    pub scheduler: Scheduler,
+    /// Its persistence, if any.
+    pub persistence: Option<ListedPersistence>,
+    /// Whether enough servers are up.
+    pub quorum: bool,
+    /// Traffic since the service was set up.
+    pub counters: Counters,
+    /// Its servers, in the order of the configuration.
+    pub servers: Vec<ListedServer>,
+}
+
+/// Persistence of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPersistence {
+    /// How long a client's address is remembered after its last connection, in
+    /// seconds.
+    pub timeout_s: u64,
+    /// How many leading bits of the address count.
+    pub prefix_length: u8,
+}
+
+/// Traffic from viewers; direct routing never sees the other direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Bytes forwarded, from the IP header on.
+    pub bytes: u64,
+}
+
+/// A real server of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedServer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it only serves while the quorum is lost.
+    pub sorry: bool,
+    /// Its share of new connections at present.
+    pub weight: u32,
+    /// Whether it takes connections.
+    pub state: ServerState,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// MAC address that its frames go to.
+    pub mac: Option<String>,
+    /// Interface that its frames leave by.
+    pub interface: Option<String>,
+    /// Connections in the ESTABLISHED state.
+    pub active_connections: u64,
+    /// Connections in any other state.
+    pub inactive_connections: u64,
+    /// Clients that persistence ties to it.
+    pub persistent_clients: u64,
+    /// Traffic since it joined the service.
+    pub counters: Counters,
+}
+
+/// Whether a server takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// It takes connections.
+    Up,
+    /// Its checks fail.
+    Down,
+    /// Its weight is 0: it keeps its connections and takes no new ones.
+    Quiesced,
+    /// Its checks succeed, but frames cannot reach it.
+    NoMac,
+    /// A sorry server that is not needed.
+    Standby,
+}
+
+impl std::fmt::Display for ServerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Quiesced => "quiesced",
+            Self::NoMac => "no-mac",
+            Self::Standby => "standby",
+        })
+    }
+}

@@ -1,0 +1,314 @@
+//! A data plane without a network, and the vocabulary to test it with.
+//!
+//! The clock is moved by ageing what the program remembers: the kernel's own
+//! cannot be set.
+
+pub mod frames;
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use aya::programs::loaded_programs;
+use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
+use lb_user::dataplane::state::{
+    DesiredState, NextHop, Persistence, Protocol, RealServer, Scheduler, Service,
+};
+use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, TableSizes};
+
+/// MAC address of the director, which every frame is addressed to.
+pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 8];
+/// MAC address of whatever brings the viewers' frames.
+pub const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// `BPF_PROG_TEST_RUN` lets frames come in by the loopback interface.
+const INGRESS: u32 = 1;
+/// Any other interface.
+const ELSEWHERE: u32 = 4242;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// What became of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It went back out towards the server of this name, only its MAC
+    /// addresses changed.
+    To(&'static str),
+    /// As `To`, by another interface.
+    Via(&'static str),
+    /// The host's own stack got it untouched, for the named reason.
+    Stack(&'static str),
+}
+
+/// What may happen before the packet that a case is about.
+#[derive(Clone)]
+pub enum Step {
+    /// A packet comes, whatever becomes of it.
+    Packet(Vec<u8>),
+    /// Time passes.
+    Wait(Duration),
+    /// The agent does what it does every now and then.
+    Sweep,
+    /// A new state is applied.
+    Change(fn(&mut DesiredState)),
+}
+
+/// Shorthand for [`Step::Wait`].
+pub fn seconds(seconds: u64) -> Step {
+    Step::Wait(Duration::from_secs(seconds))
+}
+
+/// The data plane under test.
+pub struct Bed {
+    pub dataplane: Dataplane,
+    pub desired: DesiredState,
+}
+
+impl Bed {
+    /// A data plane that does what `desired` says; `None`, and says so, where
+    /// the kernel lets us load none.
+    pub fn new(desired: DesiredState) -> Option<Self> {
+        Self::with_tables(desired, small_tables())
+    }
+
+    /// As [`Self::new`], with tables of other sizes.
+    pub fn with_tables(desired: DesiredState, tables: TableSizes) -> Option<Self> {
+        let options = Options {
+            interfaces: Vec::new(),
+            mode: AttachMode::Generic,
+            tables,
+            log_level: None,
+        };
+        let mut dataplane = match Dataplane::load(&options) {
+            Ok(dataplane) => dataplane,
+            Err(error @ Error::MissingCapability { .. }) => {
+                // Not through eprintln!, which the test harness swallows.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        dataplane
+            .apply(&desired)
+            .expect("the first state is applied");
+        Some(Self { dataplane, desired })
+    }
+
+    /// Lets `step` happen.
+    pub fn step(&mut self, step: &Step) {
+        match step {
+            Step::Packet(frame) => {
+                self.send(frame);
+            }
+            Step::Wait(duration) => self.age(*duration),
+            Step::Sweep => {
+                self.dataplane.sweep().expect("the tables can be swept");
+            }
+            Step::Change(change) => {
+                change(&mut self.desired);
+                self.dataplane
+                    .apply(&self.desired)
+                    .expect("the new state is applied");
+            }
+        }
+    }
+
+    /// Lets `frame` come in, and says what became of it. Whatever must hold of
+    /// every packet is checked here.
+    pub fn send(&mut self, frame: &[u8]) -> Verdict {
+        let before = self.reasons();
+        let run = self.dataplane.test_run(frame, 1).expect("the program runs");
+        let after = self.reasons();
+
+        let counted: Vec<&'static str> = lb_common::REASONS
+            .iter()
+            .map(|reason| reason.name())
+            .filter(|name| before[*name] != after[*name])
+            .collect();
+        let [reason] = counted[..] else {
+            panic!("one packet, one reason; counted were {counted:?}");
+        };
+        assert_eq!(after[reason], before[reason] + 1, "{reason} counts once");
+
+        if run.action == XDP_PASS {
+            assert_eq!(run.frame, frame, "the stack gets frames untouched");
+            return Verdict::Stack(reason);
+        }
+        assert_ne!(run.action, XDP_DROP, "nothing is ever dropped ({reason})");
+        let expected_reason = if run.action == XDP_TX {
+            "forwarded"
+        } else {
+            "redirected"
+        };
+        assert_eq!(reason, expected_reason, "action {}", run.action);
+        assert_eq!(
+            run.frame[12..],
+            frame[12..],
+            "direct routing touches two MAC addresses"
+        );
+        assert_eq!(run.frame[6..12], DIRECTOR, "the director is the sender");
+        let server = name_of(&run.frame[..6]);
+        if run.action == XDP_REDIRECT {
+            Verdict::Via(server)
+        } else {
+            Verdict::To(server)
+        }
+    }
+
+    /// The statistics as they are now.
+    pub fn statistics(&self) -> Statistics {
+        self.dataplane
+            .statistics()
+            .expect("the counters can be read")
+    }
+
+    fn reasons(&self) -> HashMap<String, u64> {
+        let reasons = self.statistics().reasons;
+        reasons
+            .into_iter()
+            .map(|reason| (reason.name, reason.packets))
+            .collect()
+    }
+
+    /// Makes everything that is remembered older by `duration`.
+    fn age(&mut self, duration: Duration) {
+        let older = duration.as_nanos() as u64;
+        for (name, data) in self.maps() {
+            match name.as_str() {
+                maps::FLOWS | maps::HALF_OPEN => {
+                    rewrite::<FlowKey, Flow>(data, |flow| {
+                        flow.last_seen_ns = flow.last_seen_ns.wrapping_sub(older);
+                        flow.rearm_ns = flow.rearm_ns.saturating_sub(older);
+                    });
+                }
+                maps::TEMPLATES | maps::NEW_TEMPLATES => {
+                    rewrite::<TemplateKey, Template>(data, |template| {
+                        template.expires_ns = template.expires_ns.saturating_sub(older);
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The maps of our program, found as any tool would find them.
+    fn maps(&self) -> Vec<(String, MapData)> {
+        let id = self.dataplane.program_id();
+        let program = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|program| program.id() == id)
+            .expect("our program is loaded");
+        let ids = program
+            .map_ids()
+            .expect("the kernel tells")
+            .expect("our program has maps");
+        ids.into_iter()
+            .map(|id| {
+                let data = MapData::from_id(id).expect("the map can be opened");
+                let info = data.info().expect("the kernel tells");
+                (
+                    info.name_as_str().expect("map names are ASCII").to_owned(),
+                    data,
+                )
+            })
+            .collect()
+    }
+}
+
+fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
+    let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
+        .try_into()
+        .expect("keys and values are as lb_common says");
+    let entries: Vec<(K, V)> = table.iter().collect::<Result<_, _>>().expect("can be read");
+    for (key, mut value) in entries {
+        change(&mut value);
+        table.insert(key, value, 0).expect("can be written");
+    }
+}
+
+fn small_tables() -> TableSizes {
+    TableSizes {
+        connections: 1024,
+        half_open: 1024,
+        templates: 1024,
+        services: 16,
+        servers: 64,
+        ring_places: 4096,
+    }
+}
+
+/// The servers that cases speak of.
+const SERVERS: [&str; 4] = ["edge 1", "edge 2", "edge 3", "far edge"];
+
+fn mac_of(name: &str) -> [u8; 6] {
+    let number = SERVERS
+        .iter()
+        .position(|server| *server == name)
+        .expect("a server of ours");
+    [2, 0, 0, 1, 0, number as u8]
+}
+
+fn name_of(mac: &[u8]) -> &'static str {
+    SERVERS
+        .iter()
+        .find(|name| mac_of(name) == mac)
+        .unwrap_or_else(|| panic!("no server has the MAC address {mac:02x?}"))
+}
+
+/// A real server of weight 1 in good health.
+pub fn server(name: &'static str, port: u16) -> RealServer {
+    let mac = mac_of(name);
+    let address: IpAddr = [172, 16, 1, 210 + mac[5]].into();
+    let interface_index = if name == "far edge" {
+        ELSEWHERE
+    } else {
+        INGRESS
+    };
+    RealServer {
+        address: SocketAddr::new(address, port),
+        weight: 1,
+        alive: true,
+        next_hop: Some(NextHop {
+            interface_index,
+            source: DIRECTOR,
+            destination: mac,
+        }),
+    }
+}
+
+/// A service on `address` served by `servers` in turn.
+pub fn service(address: &str, servers: &[&'static str]) -> Service {
+    let address: SocketAddr = address.parse().expect("an address and a port");
+    Service {
+        protocol: Protocol::Tcp,
+        address,
+        scheduler: Scheduler::Rr,
+        persistence: None,
+        servers: servers
+            .iter()
+            .map(|name| server(name, address.port()))
+            .collect(),
+    }
+}
+
+/// As `service`, with persistence.
+pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Service {
+    let timeout = Duration::from_secs(timeout_s);
+    service.persistence = Some(Persistence {
+        timeout,
+        prefix_length,
+    });
+    service
+}
+
+/// A state of these services.
+pub fn state(services: impl IntoIterator<Item = Service>) -> DesiredState {
+    DesiredState {
+        services: services.into_iter().collect(),
+    }
+}

@@ -1,0 +1,302 @@
+//! Connections: how they begin, go on, and end.
+
+use crate::bed::frames::*;
+use crate::bed::{DIRECTOR, Step, seconds, server, service, state};
+use crate::{case, check, packet};
+
+fn deployment() -> lb_user::dataplane::DesiredState {
+    state([service("172.16.1.200:1935", &["edge 1", "edge 2"])])
+}
+
+/// Alice has connected from port 5000, which the scheduler gave to edge 1.
+fn alice_connects() -> [Step; 2] {
+    [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))]
+}
+
+#[test]
+fn a_connection_begins_with_a_syn() {
+    check([
+        case("a SYN is scheduled", deployment())
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 1"),
+        case("a SYN sent again goes to the same server", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 1"),
+        case("the client's ACK follows its SYN", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("data follows the handshake", deployment())
+            .after(alice_connects())
+            .packet(tcp(ALICE, 5000, "P."))
+            .goes_to("edge 1"),
+        case("connections of other ports are others", deployment())
+            .after(alice_connects())
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 2"),
+        case("connections of other clients are others", deployment())
+            .after(alice_connects())
+            .packet(tcp(BOB, 5000, S))
+            .goes_to("edge 2"),
+        case("an ACK out of the blue is the stack's", deployment())
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("a FIN out of the blue is the stack's", deployment())
+            .packet(tcp(ALICE, 5000, F))
+            .passes("no-connection"),
+        case("a RST out of the blue is the stack's", deployment())
+            .packet(tcp(ALICE, 5000, R))
+            .passes("no-connection"),
+        case("a SYN with ACK opens nothing", deployment())
+            .packet(tcp(ALICE, 5000, "S."))
+            .passes("no-connection"),
+        case("a SYN with FIN opens nothing", deployment())
+            .packet(tcp(ALICE, 5000, "SF"))
+            .passes("no-connection"),
+        case("a SYN with RST opens nothing", deployment())
+            .packet(tcp(ALICE, 5000, "SR"))
+            .passes("no-connection"),
+        case("a segment without any flag opens nothing", deployment())
+            .packet(tcp(ALICE, 5000, ""))
+            .passes("no-connection"),
+    ]);
+}
+
+#[test]
+fn a_connection_stays_where_it_is() {
+    check([
+        case("a new server takes no connection away", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers.insert(0, server("edge 3", 1935));
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("a server at weight 0 keeps its connections", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].weight = 0
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case(
+            "a server whose neighbour entry is lost keeps its connections",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([Step::Change(|state| {
+            state.services[0].servers[0].next_hop = None
+        })])
+        .packet(tcp(ALICE, 5000, A))
+        .goes_to("edge 1"),
+        case(
+            "a server that moves takes its connections with it",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([Step::Change(|state| {
+            state.services[0].servers[0].next_hop = server("edge 3", 1935).next_hop;
+        })])
+        .packet(tcp(ALICE, 5000, A))
+        .goes_to("edge 3"),
+        case("a SYN within a connection does not move it", deployment())
+            .after(alice_connects())
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 1"),
+        case("a change elsewhere does not touch it", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state
+                    .services
+                    .insert(0, service("172.16.1.200:80", &["edge 3"]));
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+    ]);
+}
+
+#[test]
+fn a_connection_ends() {
+    check([
+        case("the last ACK after a FIN still arrives", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, F))])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("a SYN after a FIN is a new connection", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, F))])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 2"),
+        case("a SYN after a RST is a new connection", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, R))])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 2"),
+        case(
+            "a SYN after a FIN before the handshake was over is a new connection",
+            deployment(),
+        )
+        .after([packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, "F"))])
+        .packet(tcp(ALICE, 5000, S))
+        .goes_to("edge 2"),
+        case("the new connection is followed from then on", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, F)), packet(tcp(ALICE, 5000, S))])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 2"),
+        case(
+            "an established connection may be silent for 900 s",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([seconds(899)])
+        .packet(tcp(ALICE, 5000, A))
+        .goes_to("edge 1"),
+        case("and no longer", deployment())
+            .after(alice_connects())
+            .after([seconds(901)])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("every packet counts against silence", deployment())
+            .after(alice_connects())
+            .after([seconds(800), packet(tcp(ALICE, 5000, A)), seconds(800)])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("a handshake may take 60 s", deployment())
+            .after([packet(tcp(ALICE, 5000, S)), seconds(59)])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("and no longer", deployment())
+            .after([packet(tcp(ALICE, 5000, S)), seconds(61)])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("a closing connection may be silent for 120 s", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, F)), seconds(119)])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("and no longer", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, F)), seconds(121)])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("a reset connection is gone after 10 s", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, R)), seconds(11)])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("sweeping takes no live connection", deployment())
+            .after(alice_connects())
+            .after([seconds(899), Step::Sweep])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+    ]);
+}
+
+#[test]
+fn a_dead_servers_connections_are_void() {
+    check([
+        case("the stack resets a dead server's connection", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("server-gone"),
+        case(
+            "the stack resets a removed server's connection",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([Step::Change(|state| {
+            state.services[0].servers.remove(0);
+        })])
+        .packet(tcp(ALICE, 5000, A))
+        .passes("server-gone"),
+        case("the viewer's next SYN goes to a live server", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 2"),
+        case("a handshake with a dead server begins anew", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 2"),
+        case(
+            "a server that comes back does not get its old connections",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([
+            Step::Change(|state| state.services[0].servers[0].alive = false),
+            Step::Change(|state| state.services[0].servers[0].alive = true),
+        ])
+        .packet(tcp(ALICE, 5000, A))
+        .passes("server-gone"),
+        case(
+            "a server that inherits the slot does not inherit connections",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([
+            Step::Change(|state| {
+                state.services[0].servers.remove(0);
+            }),
+            Step::Change(|state| state.services[0].servers.push(server("edge 3", 1935))),
+        ])
+        .packet(tcp(ALICE, 5000, A))
+        .passes("server-gone"),
+        case(
+            "a service that inherits the number does not inherit connections",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([
+            Step::Change(|state| state.services.clear()),
+            Step::Change(|state| {
+                state
+                    .services
+                    .push(service("172.16.1.200:1935", &["edge 3"]));
+            }),
+        ])
+        .packet(tcp(ALICE, 5000, A))
+        .passes("server-gone"),
+        case("without any server the stack answers", deployment())
+            .after([Step::Change(|state| {
+                state.services[0]
+                    .servers
+                    .iter_mut()
+                    .for_each(|server| server.alive = false);
+            })])
+            .packet(tcp(ALICE, 5000, S))
+            .passes("no-server"),
+    ]);
+}
+
+#[test]
+fn frames_leave_by_the_right_interface() {
+    let far = || state([service("172.16.1.200:1935", &["far edge"])]);
+    check([
+        case("a server behind another interface is redirected to", far())
+            .packet(tcp(ALICE, 5000, S))
+            .goes_via_another_interface_to("far edge"),
+        case("and so is the rest of the connection", far())
+            .after(alice_connects())
+            .packet(tcp(ALICE, 5000, A))
+            .goes_via_another_interface_to("far edge"),
+        case("a frame for another host is left alone", deployment())
+            .after(alice_connects())
+            .packet(patched(tcp(ALICE, 5000, A), 0, &[2, 9, 9, 9, 9, 9]))
+            .passes("other-host"),
+        case("be it by its last byte only", deployment())
+            .packet(patched(tcp(ALICE, 5000, S), 5, &[DIRECTOR[5] + 1]))
+            .passes("other-host"),
+    ]);
+}

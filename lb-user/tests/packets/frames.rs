@@ -1,0 +1,158 @@
+//! What is not ours, or not understood, is the stack's.
+
+use lb_user::dataplane::DesiredState;
+
+use crate::bed::frames::*;
+use crate::bed::{Bed, Verdict, service, state};
+use crate::{Case, case, check};
+
+fn deployment() -> DesiredState {
+    state([service("172.16.1.200:1935", &["edge 1"])])
+}
+
+/// Offsets in a frame of Ethernet, IPv4 without options, and TCP.
+const ETHERTYPE: usize = 12;
+const VERSION_AND_LENGTH: usize = 14;
+const TOTAL_LENGTH: usize = 16;
+const FLAGS_AND_OFFSET: usize = 20;
+const PROTOCOL: usize = 23;
+const DATA_OFFSET: usize = 46;
+
+fn syn() -> Vec<u8> {
+    tcp(ALICE, 5000, S)
+}
+
+#[test]
+fn other_traffic_is_left_alone() {
+    check([
+        case("another address", deployment())
+            .packet(tcp_to(ALICE, 5000, [172, 16, 1, 201], RTMP, S))
+            .passes("not-a-service"),
+        case("another port", deployment())
+            .packet(tcp_to(ALICE, 5000, VIP, 22, S))
+            .passes("not-a-service"),
+        case("another protocol of the same port", deployment())
+            .packet(patched(syn(), PROTOCOL, &[17]))
+            .passes("malformed"),
+        case("a protocol without ports", deployment())
+            .packet(patched(syn(), PROTOCOL, &[47]))
+            .passes("other-protocol"),
+        case("ARP", deployment())
+            .packet(patched(syn(), ETHERTYPE, &[0x08, 0x06]))
+            .passes("not-ip"),
+        case("an IEEE 802.3 length in place of a type", deployment())
+            .packet(patched(syn(), ETHERTYPE, &[0x00, 0x2e]))
+            .passes("not-ip"),
+        case(
+            "before any state there is no service",
+            DesiredState::default(),
+        )
+        .packet(syn())
+        .passes("not-a-service"),
+    ]);
+}
+
+#[test]
+fn headers_that_lie_are_the_stacks() {
+    let malformed = |says, frame| case(says, deployment()).packet(frame).passes("malformed");
+    check([
+        malformed("IP version 5", patched(syn(), VERSION_AND_LENGTH, &[0x55])),
+        malformed(
+            "IP version 6 under IPv4's type",
+            patched(syn(), VERSION_AND_LENGTH, &[0x65]),
+        ),
+        malformed(
+            "an IP header of 16 bytes",
+            patched(syn(), VERSION_AND_LENGTH, &[0x44]),
+        ),
+        malformed(
+            "an IP header of 0 bytes",
+            patched(syn(), VERSION_AND_LENGTH, &[0x40]),
+        ),
+        malformed(
+            "a packet shorter than its header",
+            patched(syn(), TOTAL_LENGTH, &[0, 19]),
+        ),
+        malformed("a packet of 0 bytes", patched(syn(), TOTAL_LENGTH, &[0, 0])),
+        malformed(
+            "a packet that ends within TCP's header",
+            patched(syn(), TOTAL_LENGTH, &[0, 39]),
+        ),
+        malformed(
+            "a TCP header of 16 bytes",
+            patched(syn(), DATA_OFFSET, &[0x40]),
+        ),
+        malformed(
+            "a TCP header longer than the packet",
+            patched(syn(), DATA_OFFSET, &[0x60]),
+        ),
+        case("a packet longer than the frame", deployment())
+            .packet(patched(syn(), TOTAL_LENGTH, &[0, 41]))
+            .passes("truncated"),
+        case("a packet of 65535 bytes", deployment())
+            .packet(patched(syn(), TOTAL_LENGTH, &[0xff, 0xff]))
+            .passes("truncated"),
+    ]);
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_the_stacks() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    let whole = syn();
+    // The kernel runs no program on less than an Ethernet header.
+    for length in 14..whole.len() {
+        let verdict = bed.send(&whole[..length]);
+        assert_eq!(
+            verdict,
+            Verdict::Stack("truncated"),
+            "cut after {length} bytes"
+        );
+    }
+    assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
+}
+
+#[test]
+fn fragments_are_the_stacks() {
+    let fragment = |says, bytes: &[u8]| -> Case {
+        let frame = patched(syn(), FLAGS_AND_OFFSET, bytes);
+        case(says, deployment()).packet(frame).passes("fragment")
+    };
+    check([
+        fragment("the first of several", &[0x20, 0x00]),
+        fragment("one in the middle", &[0x20, 0x01]),
+        fragment("the last", &[0x00, 0x01]),
+        fragment("one at the end of the largest packet", &[0x1f, 0xff]),
+        case("not to fragment is no fragment", deployment())
+            .packet(patched(syn(), FLAGS_AND_OFFSET, &[0x40, 0x00]))
+            .goes_to("edge 1"),
+    ]);
+}
+
+#[test]
+fn ip_options_are_no_obstacle() {
+    for words in 1..=10_u8 {
+        let Some(mut bed) = Bed::new(deployment()) else {
+            return;
+        };
+        let mut frame = syn();
+        let options = vec![1; usize::from(words) * 4]; // no-operation
+        frame.splice(34..34, options);
+        frame[VERSION_AND_LENGTH] = 0x45 + words;
+        let length = (frame.len() - 14) as u16;
+        frame[TOTAL_LENGTH..TOTAL_LENGTH + 2].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(
+            bed.send(&frame),
+            Verdict::To("edge 1"),
+            "{words} words of options"
+        );
+        for cut in 34..frame.len() {
+            assert_eq!(
+                bed.send(&frame[..cut]),
+                Verdict::Stack("truncated"),
+                "cut after {cut}"
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What becomes of a packet: the specification of the data plane, run in the
+//! kernel (BPF_PROG_TEST_RUN). Needs root.
+//!
+//! Every case is a sentence, the state before, a packet and its verdict.
+
+#[path = "../bed/mod.rs"]
+mod bed;
+
+mod connections;
+mod counters;
+mod frames;
+mod persistence;
+mod scheduling;
+
+use bed::{Bed, Step, Verdict};
+use lb_user::dataplane::DesiredState;
+
+/// One sentence of the specification.
+struct Case {
+    says: &'static str,
+    state: DesiredState,
+    before: Vec<Step>,
+    packet: Vec<u8>,
+    verdict: Verdict,
+}
+
+/// A sentence, to be completed by the methods of [`Case`].
+fn case(says: &'static str, state: DesiredState) -> Case {
+    Case {
+        says,
+        state,
+        before: Vec::new(),
+        packet: Vec::new(),
+        verdict: Verdict::Stack(""),
+    }
+}
+
+impl Case {
+    fn after(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
+        self.before.extend(steps);
+        self
+    }
+
+    fn packet(mut self, packet: Vec<u8>) -> Self {
+        self.packet = packet;
+        self
+    }
+
+    fn goes_to(mut self, server: &'static str) -> Self {
+        self.verdict = Verdict::To(server);
+        self
+    }
+
+    fn goes_via_another_interface_to(mut self, server: &'static str) -> Self {
+        self.verdict = Verdict::Via(server);
+        self
+    }
+
+    fn passes(mut self, reason: &'static str) -> Self {
+        self.verdict = Verdict::Stack(reason);
+        self
+    }
+}
+
+/// Runs every case on a data plane of its own.
+fn check(cases: impl IntoIterator<Item = Case>) {
+    let mut failures = Vec::new();
+    for case in cases {
+        let Some(mut bed) = Bed::new(case.state) else {
+            return;
+        };
+        for step in &case.before {
+            bed.step(step);
+        }
+        let verdict = bed.send(&case.packet);
+        if verdict != case.verdict {
+            failures.push(format!(
+                "{}\n  expected {:?}, got {verdict:?}\n  packet {:02x?}",
+                case.says, case.verdict, case.packet
+            ));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} wrong:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Shorthand for [`Step::Packet`].
+fn packet(frame: Vec<u8>) -> Step {
+    Step::Packet(frame)
+}

@@ -12,6 +12,7 @@ pub mod control;
 pub mod dataplane;
 pub mod neighbor;
 pub mod netlink;
+pub mod script;
 pub mod virtual_address;
 pub mod vrrp;
 

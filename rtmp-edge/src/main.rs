@@ -1,3 +1,44 @@
 //! The RTMP edge: pulls each stream once from its origin and serves it to many.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use rtmp_core::config::Role;
+use rtmp_core::server::daemon;
+use rtmp_core::server::options::Options;
+
+/// The RTMP edge: pulls each stream once from its origin and serves it to many.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  rtmp-edge --origin 172.16.1.228      pull from there, serve on port 1935
+  rtmp-edge -c edge.conf               as an SRS configuration says
+  rtmp-edge -t -c edge.conf            only check it
+  rtmp-edge --listen 19350 --origin a:1935 --origin b:1935
+
+Signals:
+  SIGTERM  stop           SIGHUP   reload the configuration
+  SIGQUIT  drain, stop    SIGUSR1  open the log file anew
+
+Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
+)]
+struct Arguments {
+    /// Pull streams from here; may be repeated, and is tried in turn
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    origin: Vec<String>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    let Arguments { origin, options } = Arguments::parse();
+    daemon::run(
+        Role::Edge,
+        &Options {
+            origins: origin,
+            ..options
+        },
+    )
+}

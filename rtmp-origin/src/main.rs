@@ -1,3 +1,33 @@
 //! The RTMP origin: takes publishers, serves players and edges.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use rtmp_core::config::Role;
+use rtmp_core::server::daemon;
+use rtmp_core::server::options::Options;
+
+/// The RTMP origin: takes publishers, serves players and edges.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  rtmp-origin                          take RTMP on port 1935
+  rtmp-origin -c origin.conf           as an SRS configuration says
+  rtmp-origin -t -c origin.conf        only check it
+  rtmp-origin --listen 19350 --min-latency on --http-api 127.0.0.1:1985
+
+Signals:
+  SIGTERM  stop           SIGHUP   reload the configuration
+  SIGQUIT  drain, stop    SIGUSR1  open the log file anew
+
+Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
+)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    daemon::run(Role::Origin, &Arguments::parse().options)
+}

@@ -7,7 +7,6 @@
 mod capabilities;
 mod listing;
 pub mod plan;
-mod scripts;
 pub mod state;
 
 use std::collections::HashMap;
@@ -26,9 +25,9 @@ use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
+use crate::script::ScriptRunner;
 use crate::virtual_address::Mastership;
 use plan::{InstancePlan, Plan};
-use scripts::ScriptRunner;
 use state::{Change, State};
 
 /// How long the start waits for the servers' MAC addresses before it attracts

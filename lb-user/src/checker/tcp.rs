@@ -33,11 +33,11 @@ pub async fn check(connection: &Connection) -> Outcome {
 /// # Errors
 /// The outcome that the attempt means for the server.
 pub async fn connect(connection: &Connection) -> Result<TcpStream, Outcome> {
-    let socket = open(connection).map_err(|error| Outcome::Local(error.to_string()))?;
+    let socket = open(connection).map_err(|error| Outcome::Local(reason(&error)))?;
     match tokio::time::timeout(connection.timeout, socket.connect(connection.to)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if is_local(&error) => Err(Outcome::Local(error.to_string())),
-        Ok(Err(error)) => Err(Outcome::Failure(error.to_string())),
+        Ok(Err(error)) if is_local(&error) => Err(Outcome::Local(reason(&error))),
+        Ok(Err(error)) => Err(Outcome::Failure(reason(&error))),
         Err(_) => Err(Outcome::Failure(format!(
             "no connection within {} s",
             connection.timeout.as_secs_f64()
@@ -55,6 +55,14 @@ fn open(connection: &Connection) -> io::Result<TcpSocket> {
         socket.bind(from)?;
     }
     Ok(socket)
+}
+
+/// An error in words, without its number.
+pub fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
 }
 
 /// Whether a failed connect(2) tells of this machine rather than of the server.

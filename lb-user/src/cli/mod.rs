@@ -84,7 +84,7 @@ struct RunArguments {
 #[derive(Debug, Args)]
 struct ConfigArgument {
     /// Configuration: keepalived.conf(5), or JSON if its name ends in .json
-    #[arg(short, long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: PathBuf,
 }
 
@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", describe(&error));
             if error.is::<config::Refused>() || error.is::<Misuse>() {
                 ExitCode::from(EXIT_MISTAKE)
             } else {
@@ -192,6 +192,17 @@ fn start_log() {
     log.init();
 }
 
+/// An error with its causes, each said once: some errors quote their cause.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whether the reader of our output has gone, as with `| head`.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
@@ -207,5 +218,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        use anyhow::Context;
+        let cause = || io::Error::other("no such luck");
+        let quoted = anyhow::Error::new(control::Error::Listen {
+            path: "/x".into(),
+            source: cause(),
+        });
+        assert_eq!(describe(&quoted), "cannot listen on /x: no such luck");
+        let added = Err::<(), _>(cause()).context("cannot start");
+        let added = added.expect_err("it is an error");
+        assert_eq!(describe(&added), "cannot start: no such luck");
     }
 }

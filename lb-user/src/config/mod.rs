@@ -1,26 +1,28 @@
 //! Configuration: keepalived.conf(5) or JSON in, one model and a list of
 //! remarks out.
 //!
-//! A file goes through these stages, one module each: [`source`] (files to
-//! lines), [`words`] (a line to words), [`tree`] (words to directives),
+//! A file goes through these stages, one module each: `expand` (files to
+//! lines), `words` (a line to words), `tree` (words to directives),
 //! `reader` (directives to the [`model`]), `validate` (what no single
 //! directive can know).
 
 pub mod diagnostic;
+mod expand;
 mod json;
 pub mod model;
 mod reader;
-mod source;
+mod substitute;
 mod tree;
 mod validate;
 mod words;
 
 #[cfg(test)]
+mod expand_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, did_you_mean};
 use diagnostic::{Diagnostics, Origin};
@@ -58,28 +60,49 @@ impl fmt::Display for Refused {
 /// Loads a configuration file; one whose name ends in `.json` is JSON, any
 /// other is keepalived.conf.
 ///
+/// Conditional lines hold for the host's name up to its first dot.
+///
 /// # Errors
 /// The file cannot be read or says something that cannot be done: every
 /// mistake is named with its file and line.
 pub fn load(file: &Path) -> Result<Loaded, Refused> {
+    load_for(file, &default_config_id())
+}
+
+/// Loads a configuration file for a configuration id (keepalived.conf(5),
+/// "Conditional configuration").
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, Refused> {
     let mut diagnostics = Diagnostics::new(file.into());
-    let text = source::read(file, &Origin::default(), &mut diagnostics);
-    finish(
-        text.and_then(|text| parse(file, &text, &mut diagnostics)),
-        diagnostics,
-    )
+    let text = expand::read(file, &Origin::default(), &mut diagnostics);
+    let config = text.and_then(|text| parse(file, &text, config_id, &mut diagnostics));
+    finish(config, diagnostics)
+}
+
+/// The host's name up to its first dot.
+pub fn default_config_id() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = name.to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Reads `text` as the content of `file`, and checks it.
-fn parse(file: &Path, text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
+fn parse(
+    file: &Path,
+    text: &str,
+    config_id: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Config> {
     let config = if file
         .extension()
         .is_some_and(|extension| extension == "json")
     {
         json::read(text, diagnostics)?
     } else {
-        let file: Arc<Path> = file.into();
-        let directives = tree::parse(&source::lines(&file, text), diagnostics);
+        let lines = expand::expand(file, text, config_id, diagnostics);
+        let directives = tree::parse(&lines, diagnostics);
         reader::read(&directives, diagnostics)
     };
     // What was not understood would only cause further complaints.

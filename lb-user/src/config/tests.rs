@@ -12,7 +12,7 @@ const DEPLOYMENT: &str = include_str!("../../../examples/keepalived.conf");
 /// Reads `text` as `t.conf`.
 fn load_text(text: &str) -> Result<Loaded, Refused> {
     let mut diagnostics = Diagnostics::new(Path::new("t.conf").into());
-    let config = parse(Path::new("t.conf"), text, &mut diagnostics);
+    let config = parse(Path::new("t.conf"), text, "main", &mut diagnostics);
     finish(config, diagnostics)
 }
 
@@ -104,7 +104,7 @@ fn json_says_the_same_as_keepalived_conf() {
         .config;
     let text = json::write(&config).to_string();
     let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
-    let again = parse(Path::new("t.json"), &text, &mut diagnostics);
+    let again = parse(Path::new("t.json"), &text, "main", &mut diagnostics);
     assert_eq!(messages(&diagnostics.into_list()), Vec::<String>::new());
     assert_eq!(again, Some(config));
 }
@@ -125,8 +125,7 @@ fn a_file_that_is_not_there_is_named() {
     let refused = load(Path::new("/nonexistent/keepalived.conf")).expect_err("there is no file");
     assert_eq!(
         refused.to_string(),
-        "/nonexistent/keepalived.conf: cannot read /nonexistent/keepalived.conf: \
-         No such file or directory (os error 2)"
+        "/nonexistent/keepalived.conf: cannot be read: No such file or directory (os error 2)"
     );
 }
 
@@ -416,9 +415,9 @@ fn every_word_that_is_listed_as_served_is_read() {
     for (vocabulary, before, after) in around {
         for word in vocabulary.served {
             let mut diagnostics = Diagnostics::new(Path::new("t.conf").into());
-            let file: Arc<Path> = Path::new("t.conf").into();
             let text = format!("{before}{word} x{after}");
-            let directives = tree::parse(&source::lines(&file, &text), &mut diagnostics);
+            let lines = expand::expand(Path::new("t.conf"), &text, "main", &mut diagnostics);
+            let directives = tree::parse(&lines, &mut diagnostics);
             read(&directives, &mut diagnostics);
             for said in messages(&diagnostics.into_list()) {
                 let about_it = said.contains(&format!("`{word}`"));

@@ -1,7 +1,7 @@
 //! keepalived.conf as a tree of directives, before any of them has a meaning.
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::source::Line;
+use super::expand::Line;
 use super::words::{Token, split};
 
 /// `keyword argument… [{ … }]`

@@ -7,7 +7,7 @@
 mod netlink;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -135,7 +135,8 @@ impl Follower {
         let mut events = Box::pin(events.ready_chunks(256));
         let mut ask = interval(ASK_INTERVAL);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refreshed = None;
+        self.refresh().await;
+        let mut refreshed = Instant::now();
         loop {
             tokio::select! {
                 notices = events.next() => {
@@ -154,9 +155,9 @@ impl Follower {
                     self.ask(false).await;
                 }
                 _ = ask.tick() => {
-                    let due = refreshed.is_none_or(|at: Instant| at.elapsed() >= REFRESH_INTERVAL);
+                    let due = refreshed.elapsed() >= REFRESH_INTERVAL;
                     if due {
-                        refreshed = Some(Instant::now());
+                        refreshed = Instant::now();
                         self.refresh().await;
                     }
                     self.ask(due).await;
@@ -173,11 +174,10 @@ impl Follower {
         };
         match message {
             RouteNetlinkMessage::NewNeighbour(message) => match netlink::neighbor(&message) {
-                Some((key, neighbor)) => {
-                    self.table.neighbors.insert(key, neighbor);
+                Some((key, neighbor)) if self.table.note_neighbor(key, neighbor) => {
                     Consequence::Publish
                 }
-                None => Consequence::Nothing,
+                _ => Consequence::Nothing,
             },
             // The kernel tidies its table; the MAC address is as good as it was
             // until the neighbour is asked again and fails.
@@ -227,23 +227,27 @@ impl Follower {
             Err(error) => log::warn!("cannot read the list of interfaces: {error}"),
         }
         match netlink::neighbors(&self.handle).await {
-            Ok(neighbors) => self.replace_neighbors(neighbors.into_iter().collect()),
+            Ok(neighbors) => self.replace_neighbors(neighbors),
             Err(error) => log::warn!("cannot read the neighbour table: {error}"),
         }
         self.look_up_routes().await;
     }
 
-    /// Takes the kernel's whole table, but keeps what was known of the
-    /// neighbours in question, should the kernel have tidied them away.
-    fn replace_neighbors(&mut self, mut now: HashMap<(u32, IpAddr), Neighbor>) {
-        for address in self.table.routes.keys() {
-            if let Some(key) = self.table.whom_to_ask(*address)
-                && let Some(known) = self.table.neighbors.get(&key)
-            {
-                now.entry(key).or_insert(*known);
-            }
+    /// Takes the kernel's whole table; of the neighbours in question, what was
+    /// known stays, should the kernel have tidied them away.
+    fn replace_neighbors(&mut self, now: Vec<((u32, IpAddr), Neighbor)>) {
+        let in_question: HashSet<_> = self
+            .table
+            .routes
+            .keys()
+            .filter_map(|address| self.table.whom_to_ask(*address))
+            .collect();
+        self.table
+            .neighbors
+            .retain(|key, _| in_question.contains(key));
+        for (key, neighbor) in now {
+            self.table.note_neighbor(key, neighbor);
         }
-        self.table.neighbors = now;
     }
 
     /// Makes the kernel ask for neighbours: all, or those it does not know.

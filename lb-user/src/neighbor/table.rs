@@ -103,6 +103,17 @@ impl Table {
         }
     }
 
+    /// Takes what the kernel says of a neighbour; false if that is no news.
+    ///
+    /// That it is being asked says nothing: what was known stays good, and what
+    /// failed stays so, until there is an answer.
+    pub fn note_neighbor(&mut self, key: (u32, IpAddr), neighbor: Neighbor) -> bool {
+        if neighbor == Neighbor::Asking && self.neighbors.contains_key(&key) {
+            return false;
+        }
+        self.neighbors.insert(key, neighbor) != Some(neighbor)
+    }
+
     /// Whom to ask so that `address` becomes or stays reachable.
     pub fn whom_to_ask(&self, address: IpAddr) -> Option<(u32, IpAddr)> {
         match self.routes.get(&address)? {
@@ -178,6 +189,23 @@ mod tests {
             assert_eq!(table.hop(server()), expected);
             assert_eq!(table.whom_to_ask(server()), Some((2, neighbor)));
         }
+    }
+
+    #[test]
+    fn being_asked_changes_nothing_until_there_is_an_answer() {
+        for known in [Neighbor::Known(THEIRS), Neighbor::Failed] {
+            let mut table = table(server(), Some(known));
+            let before = table.hop(server());
+            assert!(!table.note_neighbor((2, server()), Neighbor::Asking));
+            assert_eq!(table.hop(server()), before);
+        }
+        let mut table = table(server(), Some(Neighbor::Failed));
+        assert!(table.note_neighbor((2, server()), Neighbor::Known(THEIRS)));
+        assert!(matches!(table.hop(server()), Hop::Ready { .. }));
+        assert!(
+            !table.note_neighbor((2, server()), Neighbor::Known(THEIRS)),
+            "no news"
+        );
     }
 
     #[test]

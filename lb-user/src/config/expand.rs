@@ -1,0 +1,431 @@
+//! From files to lines: comments, `include`, parameters, conditional lines and
+//! sequences (keepalived.conf(5), "ADVANCED CONFIGURATION").
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostics, Origin, Position};
+use super::substitute::{Found, next_parameter};
+use super::words::without_comment;
+
+/// A line that holds something, everything in it expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The text.
+    pub text: String,
+    /// Where it stands, or where that stands which it was expanded from.
+    pub position: Position,
+}
+
+/// Files that include files that include files …
+const DEEPEST_INCLUDE: usize = 16;
+
+/// Substitutions on one line; more mean that a parameter refers to itself.
+const MOST_SUBSTITUTIONS: usize = 1000;
+
+/// Lines of an expanded configuration.
+const MOST_LINES: usize = 1_000_000;
+
+/// Expands the content of `file`. `config_id` decides which conditional lines
+/// hold.
+pub fn expand(
+    file: &Path,
+    text: &str,
+    config_id: &str,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Line> {
+    let mut expander = Expander {
+        config_id,
+        parameters: HashMap::new(),
+        open_definition: None,
+        including: Vec::new(),
+        lines: Vec::new(),
+        diagnostics,
+    };
+    expander.file(file, text);
+    expander.lines
+}
+
+/// Reads a file, or reports why it cannot be read.
+pub fn read(file: &Path, at: &Origin, diagnostics: &mut Diagnostics) -> Option<String> {
+    match std::fs::read(file) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+                let position = Position {
+                    file: file.into(),
+                    line,
+                };
+                diagnostics.error(&Origin(Some(position)), "the file is not UTF-8 text here");
+                None
+            }
+        },
+        Err(error) => {
+            let message = match &at.0 {
+                Some(_) => format!("{} cannot be read: {error}", file.display()),
+                None => format!("cannot be read: {error}"),
+            };
+            diagnostics.error(at, message);
+            None
+        }
+    }
+}
+
+struct Expander<'a> {
+    config_id: &'a str,
+    /// The lines that each parameter stands for.
+    parameters: HashMap<String, Vec<String>>,
+    /// A definition that goes on on the next line.
+    open_definition: Option<(String, Vec<String>)>,
+    /// The files being read, the innermost last.
+    including: Vec<PathBuf>,
+    lines: Vec<Line>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Expander<'_> {
+    fn file(&mut self, file: &Path, text: &str) {
+        self.including.push(file.to_owned());
+        let name: Arc<Path> = file.into();
+        for (index, line) in text.lines().enumerate() {
+            let position = Position {
+                file: Arc::clone(&name),
+                line: index + 1,
+            };
+            let line = without_comment(line).trim();
+            if self.open_definition.is_some() {
+                self.continue_definition(line);
+            } else if !line.is_empty() {
+                self.line(line, &position, MOST_SUBSTITUTIONS);
+            }
+        }
+        if let Some((name, _)) = self.open_definition.take() {
+            let message = format!("the definition of `${name}` goes on, but the file ends");
+            self.diagnostics.error(&Origin(None), message);
+        }
+        self.including.pop();
+    }
+
+    /// Expands one line; `budget` substitutions are left to it.
+    fn line(&mut self, text: &str, position: &Position, budget: usize) {
+        let origin = Origin(Some(position.clone()));
+        let Some(text) = self.condition(text) else {
+            return;
+        };
+        if text.is_empty() {
+            return;
+        }
+        if let Some((name, value)) = definition(text) {
+            self.define(name, value);
+        } else if let Some(rest) = text.strip_prefix("~SEQ") {
+            self.repeat(sequence(rest), position, budget);
+        } else if let Some(rest) = text.strip_prefix("~LST") {
+            self.repeat(list(rest), position, budget);
+        } else if let Some(found) = next_parameter(text, |name| self.value(name, position)) {
+            match budget.checked_sub(1) {
+                Some(budget) => self.substitute(text, found, position, budget),
+                None => {
+                    let message =
+                        format!("`{text}` cannot be expanded: a parameter contains itself");
+                    self.diagnostics.error(&origin, message);
+                }
+            }
+        } else if let Some((checks, pattern)) = include(text) {
+            self.include(checks, pattern, &origin);
+        } else if self.lines.len() < MOST_LINES {
+            self.lines.push(Line {
+                text: text.to_owned(),
+                position: position.clone(),
+            });
+        } else if self.lines.len() == MOST_LINES {
+            self.diagnostics
+                .error(&origin, format!("more than {MOST_LINES} lines"));
+            self.lines.clear();
+        }
+    }
+
+    /// What follows `@word`s that hold; `None` if one does not hold.
+    fn condition<'t>(&self, mut text: &'t str) -> Option<&'t str> {
+        while let Some(rest) = text.strip_prefix('@') {
+            let (negated, rest) = match rest.strip_prefix('^') {
+                Some(rest) => (true, rest),
+                None => (false, rest),
+            };
+            let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            if (word == self.config_id) == negated {
+                return None;
+            }
+            text = rest.trim_start();
+        }
+        Some(text)
+    }
+
+    fn define(&mut self, name: &str, value: &str) {
+        match value.strip_suffix('\\') {
+            Some(first) => {
+                let first = Some(first.trim()).filter(|first| !first.is_empty());
+                let lines = first.map(str::to_owned).into_iter().collect();
+                self.open_definition = Some((name.to_owned(), lines));
+            }
+            None => {
+                self.parameters
+                    .insert(name.to_owned(), vec![value.to_owned()]);
+            }
+        }
+    }
+
+    fn continue_definition(&mut self, line: &str) {
+        let Some((name, mut lines)) = self.open_definition.take() else {
+            return;
+        };
+        let (line, goes_on) = match line.strip_suffix('\\') {
+            Some(line) => (line.trim_end(), true),
+            None => (line, false),
+        };
+        lines.push(line.to_owned());
+        if goes_on {
+            self.open_definition = Some((name, lines));
+        } else {
+            self.parameters.insert(name, lines);
+        }
+    }
+
+    /// The lines that a parameter stands for, if it is defined.
+    fn value(&self, name: &str, position: &Position) -> Option<Vec<String>> {
+        if let Some(lines) = self.parameters.get(name) {
+            return Some(lines.clone());
+        }
+        let mut words = name.split_whitespace();
+        let value = match words.next()? {
+            "_PWD" => directory(&position.file).display().to_string(),
+            "_INSTANCE" => self.config_id.to_owned(),
+            "_HASH" => "#".to_owned(),
+            "_BANG" => "!".to_owned(),
+            "_RANDOM" => {
+                let low = words.next().map_or(Ok(0), str::parse).ok()?;
+                let high = words.next().map_or(Ok(32767), str::parse).ok()?;
+                fastrand::u32(low..=high.max(low)).to_string()
+            }
+            _ => return None,
+        };
+        Some(vec![value])
+    }
+
+    fn substitute(&mut self, text: &str, found: Found, position: &Position, budget: usize) {
+        let before = &text[..found.range.start];
+        let after = &text[found.range.end..];
+        let last = found.lines.len().saturating_sub(1);
+        if found.lines.is_empty() {
+            return self.line(&format!("{before}{after}"), position, budget);
+        }
+        for (index, line) in found.lines.iter().enumerate() {
+            let before = if index == 0 { before } else { "" };
+            let after = if index == last { after } else { "" };
+            // Within a definition of several lines, lines can end with the
+            // backslash of a nested one.
+            let line = format!("{before}{line}{after}");
+            self.line(line.trim(), position, budget);
+        }
+    }
+
+    /// Expands the rest of a `~SEQ` or `~LST` line once per round.
+    fn repeat(
+        &mut self,
+        repetition: Result<Repetition<'_>, &'static str>,
+        position: &Position,
+        budget: usize,
+    ) {
+        match repetition {
+            Ok(repetition) => {
+                for values in repetition.rounds {
+                    for (name, value) in repetition.names.iter().zip(values) {
+                        self.parameters.insert((*name).to_owned(), vec![value]);
+                    }
+                    self.line(repetition.rest, position, budget);
+                }
+            }
+            Err(expected) => {
+                self.diagnostics.error(
+                    &Origin(Some(position.clone())),
+                    format!("expected {expected}"),
+                );
+            }
+        }
+    }
+
+    fn include(&mut self, checks: IncludeChecks, pattern: &str, at: &Origin) {
+        if self.including.len() > DEEPEST_INCLUDE {
+            let message = format!("more than {DEEPEST_INCLUDE} files include one another");
+            return self.diagnostics.error(at, message);
+        }
+        let includer = self
+            .including
+            .last()
+            .map_or(Path::new(""), PathBuf::as_path);
+        let full = directory(includer).join(pattern);
+        let matches = match glob::glob(&full.to_string_lossy()) {
+            Ok(matches) => matches,
+            Err(mistake) => {
+                let message = format!("`{pattern}` is no file name or pattern: {mistake}");
+                return self.diagnostics.error(at, message);
+            }
+        };
+        let files: Vec<PathBuf> = matches.filter_map(Result::ok).collect();
+        if files.is_empty() {
+            let message = format!("no file matches `{}`", full.display());
+            return if checks == IncludeChecks::MustMatch {
+                self.diagnostics.error(at, message);
+            } else if !pattern.contains(['*', '?', '[']) {
+                self.diagnostics.warn(at, message);
+            };
+        }
+        for file in files {
+            if self.including.contains(&file) {
+                let message = format!("{} includes itself", file.display());
+                self.diagnostics.error(at, message);
+            } else if let Some(text) = read(&file, at, self.diagnostics) {
+                self.file(&file, &text);
+            }
+        }
+    }
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// `$NAME=VALUE` at the start of a line.
+fn definition(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.strip_prefix('$')?.split_once('=')?;
+    let is_name = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    is_name.then_some((name, value.trim()))
+}
+
+/// How much an `include` line insists on its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IncludeChecks {
+    /// Files may be missing.
+    MayMatch,
+    /// One file must be there at least.
+    MustMatch,
+}
+
+/// `include PATTERN` and its variants.
+fn include(text: &str) -> Option<(IncludeChecks, &str)> {
+    let (keyword, pattern) = text.split_once(char::is_whitespace)?;
+    let checks = match keyword {
+        "include" | "includer" => IncludeChecks::MayMatch,
+        "includem" | "includew" | "includeb" | "includea" => IncludeChecks::MustMatch,
+        _ => return None,
+    };
+    Some((checks, pattern.trim().trim_matches('"')))
+}
+
+/// The rounds of a `~SEQ` or `~LST`.
+struct Repetition<'t> {
+    names: Vec<&'t str>,
+    rounds: Vec<Vec<String>>,
+    rest: &'t str,
+}
+
+/// `(NAME[, START[, STEP]], END) rest`, or `x(…) rest` for hexadecimal numbers.
+fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
+    const EXPECTED: &str = "`~SEQ(NAME, START, STEP, END)` and something to repeat";
+    let (hexadecimal, text) = match text.strip_prefix('x') {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let (inside, rest) = text
+        .strip_prefix('(')
+        .and_then(|text| text.split_once(')'))
+        .ok_or(EXPECTED)?;
+    let mut words = inside.split(',').map(str::trim);
+    let name = words
+        .next()
+        .filter(|name| !name.is_empty())
+        .ok_or(EXPECTED)?;
+    let numbers: Vec<i64> = words
+        .map(whole_number)
+        .collect::<Option<_>>()
+        .ok_or(EXPECTED)?;
+    let toward = |start: i64, end: i64| if end < start { -1 } else { 1 };
+    let (start, step, end) = match numbers[..] {
+        [end] => (end.signum(), toward(end.signum(), end), end),
+        [start, end] => (start, toward(start, end), end),
+        [start, step, end] => (start, step, end),
+        _ => return Err(EXPECTED),
+    };
+    if step == 0 || (end - start) / step > 1_000_000 {
+        return Err("a `~SEQ` that comes to its end");
+    }
+    let rounds = std::iter::successors(Some(start), |value| value.checked_add(step))
+        .take_while(|value| {
+            if step > 0 {
+                *value <= end
+            } else {
+                *value >= end
+            }
+        })
+        .map(|value| {
+            vec![if hexadecimal {
+                format!("{value:x}")
+            } else {
+                value.to_string()
+            }]
+        })
+        .collect();
+    Ok(Repetition {
+        names: vec![name],
+        rounds,
+        rest: rest.trim_start(),
+    })
+}
+
+fn whole_number(word: &str) -> Option<i64> {
+    match word.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// `(NAME, VALUE…) rest` or `({NAME, …}, {VALUE, …}…) rest`
+fn list(text: &str) -> Result<Repetition<'_>, &'static str> {
+    const EXPECTED: &str = "`~LST(NAME, VALUE, …)` and something to repeat";
+    let (inside, rest) = text
+        .strip_prefix('(')
+        .and_then(|text| text.split_once(')'))
+        .ok_or(EXPECTED)?;
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    let mut remaining = inside.trim();
+    while !remaining.is_empty() {
+        let (group, after) = match remaining.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').ok_or(EXPECTED)?,
+            None => {
+                let end = remaining.find(',').unwrap_or(remaining.len());
+                remaining.split_at(end)
+            }
+        };
+        groups.push(group.split(',').map(str::trim).collect());
+        remaining = after.trim_start().trim_start_matches(',').trim_start();
+    }
+    let mut groups = groups.into_iter();
+    let names = groups.next().ok_or(EXPECTED)?;
+    let rounds: Vec<Vec<String>> = groups
+        .map(|group| group.into_iter().map(str::to_owned).collect())
+        .collect();
+    if rounds.is_empty() || rounds.iter().any(|round| round.len() != names.len()) {
+        return Err("a `~LST` with as many values in each round as it has names");
+    }
+    Ok(Repetition {
+        names,
+        rounds,
+        rest: rest.trim_start(),
+    })
+}

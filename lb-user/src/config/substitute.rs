@@ -1,0 +1,57 @@
+//! Finding the parameters in a line: `$NAME` before white space, `${NAME}`
+//! anywhere.
+
+use std::ops::Range;
+
+/// A parameter that is to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it stands in the line.
+    pub range: Range<usize>,
+    /// The lines that it stands for.
+    pub lines: Vec<String>,
+}
+
+/// The first parameter in `text` that `value` knows. An unknown one stays as it
+/// is: scripts have dollar signs too.
+pub fn next_parameter(text: &str, value: impl Fn(&str) -> Option<Vec<String>>) -> Option<Found> {
+    text.match_indices('$').find_map(|(start, _)| {
+        let rest = &text[start + 1..];
+        let (name, length) = match rest.strip_prefix('{') {
+            Some(braced) => {
+                let name = &braced[..braced.find('}')?];
+                (name, name.len() + 2)
+            }
+            None => {
+                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+                (&rest[..end], end)
+            }
+        };
+        let lines = value(name)?;
+        Some(Found {
+            range: start..start + 1 + length,
+            lines,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_end_at_white_space_or_their_brace() {
+        let value = |name: &str| (name == "X").then(|| vec!["1".to_owned()]);
+        let range = |text| next_parameter(text, value).map(|found| found.range);
+        assert_eq!(range("a $X b"), Some(2..4));
+        assert_eq!(range("a $X"), Some(2..4));
+        assert_eq!(range("a.${X}.b"), Some(2..6));
+        assert_eq!(range("a $XY b"), None);
+        assert_eq!(
+            range("a $Y ${X}"),
+            Some(5..9),
+            "what is unknown is passed over"
+        );
+        assert_eq!(range("a ${X"), None);
+    }
+}

@@ -1,0 +1,351 @@
+//! The agent as a whole: a director in a network namespace, real servers,
+//! real packets. Needs root.
+
+mod network;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use network::{Network, Process, VIP};
+
+/// How long a condition may take to come true, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for a condition.
+fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Skips a test aloud where there is no root.
+macro_rules! need_root {
+    () => {
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: network namespaces need root");
+            return;
+        }
+    };
+}
+
+/// The deployment with checks that are quick enough for a test.
+fn configuration(inside: &str) -> String {
+    format!(
+        "vrrp_instance VI_1 {{
+            state MASTER
+            interface eth2
+            virtual_router_id 51
+            virtual_ipaddress {{ {VIP} }}
+        }}
+        virtual_server {VIP} 1935 {{
+            delay_loop 0.2
+            delay_before_retry 0.1
+            warmup 0
+            lb_algo rr
+            lb_kind DR
+            protocol TCP
+            {inside}
+        }}"
+    )
+}
+
+fn server(address: &str) -> String {
+    format!("real_server {address} 1935 {{ TCP_CHECK {{ connect_timeout 1 }} }}\n")
+}
+
+fn both_servers() -> String {
+    configuration(&(server("172.16.1.211") + &server("172.16.1.207")))
+}
+
+/// A running agent on the director.
+struct Agent {
+    process: Process,
+    directory: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it answers.
+    fn start(network: &Network, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        fs::write(&file, configuration).expect("the file is written");
+        let socket = directory.path().join("agent.sock");
+        let mut command =
+            network.command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
+        command.arg(&file).arg("--socket").arg(&socket);
+        let agent = Self {
+            process: Process::start(command),
+            directory,
+        };
+        wait_for("the agent answers", || agent.list());
+        agent
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("keepalived.conf")
+    }
+
+    fn command(&self, words: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_lb-user"))
+            .args(words)
+            .arg("--socket")
+            .arg(self.directory.path().join("agent.sock"))
+            .output()
+            .expect("lb-user exists")
+    }
+
+    fn list(&self) -> Option<Value> {
+        let output = self.command(&["list", "--json"]);
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// The state of each server of the one service.
+    fn states(&self) -> Vec<String> {
+        let list = self.list().expect("the agent answers");
+        let servers = list["services"][0]["servers"]
+            .as_array()
+            .expect("servers")
+            .clone();
+        servers
+            .iter()
+            .map(|s| s["state"].as_str().expect("a state").to_owned())
+            .collect()
+    }
+
+    fn wait_for_states(&self, expected: &[&str]) {
+        wait_for(
+            &format!("states {expected:?}, the last being {:?}", self.states()),
+            || (self.states() == expected).then_some(()),
+        );
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.0.id().try_into().expect("a pid"));
+        kill(pid, signal).expect("the agent runs");
+    }
+
+    /// Ends the agent as an operator would.
+    fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        wait_for("the agent ends", || {
+            self.process.0.try_wait().expect("it can be waited for")
+        })
+    }
+}
+
+#[test]
+fn an_agent_balances_and_leaves_nothing_behind() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.serve("edge1"), network.serve("edge2")];
+    let agent = Agent::start(&network, &both_servers());
+    agent.wait_for_states(&["up", "up"]);
+
+    let link = || network.stdout("director", &["ip", "addr", "show", "eth2"]);
+    assert!(
+        link().contains("xdp"),
+        "the program is attached:\n{}",
+        link()
+    );
+    assert!(
+        link().contains("172.16.1.200/32"),
+        "the address is held:\n{}",
+        link()
+    );
+
+    let mut answers: Vec<String> = (0..2)
+        .map(|_| {
+            wait_for("an answer", || {
+                Some(network.ask()).filter(|a| !a.is_empty())
+            })
+        })
+        .collect();
+    answers.sort();
+    assert_eq!(
+        answers,
+        ["edge1", "edge2"],
+        "round robin without persistence"
+    );
+    let list = agent.list().expect("the agent answers");
+    assert!(
+        list["services"][0]["counters"]["connections"].as_u64() >= Some(2),
+        "{list}"
+    );
+
+    let socket = agent.directory.path().join("agent.sock");
+    assert!(agent.stop().success());
+    assert!(
+        !link().contains("xdp"),
+        "the program is detached:\n{}",
+        link()
+    );
+    assert!(!link().contains(VIP), "the address is gone:\n{}", link());
+    assert!(!socket.exists(), "the socket is gone");
+}
+
+#[test]
+fn a_server_that_stops_listening_leaves_rotation_and_comes_back() {
+    need_root!();
+    let network = Network::new();
+    let _one = network.serve("edge1");
+    let two = network.serve("edge2");
+    let agent = Agent::start(&network, &both_servers());
+    agent.wait_for_states(&["up", "up"]);
+    drop(two);
+    agent.wait_for_states(&["up", "down"]);
+    let list = agent.list().expect("the agent answers");
+    assert_eq!(
+        list["services"][0]["servers"][1]["reason"],
+        "Connection refused"
+    );
+    for _ in 0..3 {
+        assert_eq!(network.ask(), "edge1");
+    }
+    let _two = network.serve("edge2");
+    agent.wait_for_states(&["up", "up"]);
+}
+
+#[test]
+fn a_server_without_mac_address_is_not_ready_until_it_answers() {
+    need_root!();
+    let network = Network::new();
+    network.output("edge2", &["ip", "link", "set", "eth2", "down"]);
+    let without_checks =
+        configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
+    let agent = Agent::start(&network, &without_checks);
+    agent.wait_for_states(&["up", "no-mac"]);
+    network.output("edge2", &["ip", "link", "set", "eth2", "up"]);
+    agent.wait_for_states(&["up", "up"]);
+
+    let mac = "02:00:00:00:00:77";
+    network.output("edge2", &["ip", "link", "set", "eth2", "address", mac]);
+    // What a host does whose MAC address changes; the agent follows at once
+    // what the kernel learns.
+    network.output("edge2", &["ping", "-c1", "-W2", "172.16.1.208"]);
+    wait_for("the new MAC address", || {
+        let list = agent.list()?;
+        (list["services"][0]["servers"][1]["mac"] == mac).then_some(())
+    });
+}
+
+#[test]
+fn a_reload_changes_what_the_file_changes_and_a_bad_file_changes_nothing() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.serve("edge1"), network.serve("edge2")];
+    let agent = Agent::start(&network, &configuration(&server("172.16.1.211")));
+    agent.wait_for_states(&["up"]);
+    assert_eq!(network.ask(), "edge1");
+    let connections =
+        |list: &Value| list["services"][0]["servers"][0]["counters"]["connections"].clone();
+    let before = connections(&agent.list().expect("the agent answers"));
+
+    fs::write(agent.file(), "virtual_serve").expect("the file is written");
+    let refused = agent.command(&["reload"]);
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success());
+    assert!(
+        reason.contains("did you mean `virtual_server`?"),
+        "{reason}"
+    );
+    assert_eq!(agent.states(), ["up"]);
+
+    fs::write(agent.file(), both_servers()).expect("the file is written");
+    agent.signal(Signal::SIGHUP);
+    agent.wait_for_states(&["up", "up"]);
+    assert_eq!(
+        connections(&agent.list().expect("the agent answers")),
+        before,
+        "the server that stays keeps its counters"
+    );
+}
+
+#[test]
+fn an_address_that_was_there_before_is_left_there() {
+    need_root!();
+    let network = Network::new();
+    network.output(
+        "director",
+        &["ip", "addr", "add", "172.16.1.200/32", "dev", "eth2"],
+    );
+    let agent = Agent::start(&network, &both_servers());
+    assert!(agent.stop().success());
+    let addresses = network.stdout("director", &["ip", "addr", "show", "eth2"]);
+    assert!(addresses.contains(VIP), "{addresses}");
+}
+
+#[test]
+fn a_host_that_comes_to_hold_the_address_says_so_twice_five_times() {
+    need_root!();
+    let network = Network::new();
+    let capture = network
+        .command(
+            "client",
+            &[
+                "tcpdump", "-c", "10", "-n", "-l", "-i", "eth2", "arp", "and", "src", "host", VIP,
+            ],
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tcpdump exists");
+    let mut capture = Process(capture);
+    // tcpdump says on its standard error that it listens.
+    let mut line = String::new();
+    let stderr = capture.0.stderr.as_mut().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).expect("read");
+    let _agent = Agent::start(&network, &both_servers());
+    wait_for("ten announcements", || {
+        capture.0.try_wait().expect("it can be waited for")
+    });
+    let mut text = String::new();
+    let stdout = capture.0.stdout.as_mut().expect("piped");
+    std::io::Read::read_to_string(stdout, &mut text).expect("read");
+    let announcements = text.lines().filter(|line| {
+        line.contains("Request who-has 172.16.1.200") && line.contains("tell 172.16.1.200")
+    });
+    assert_eq!(announcements.count(), 10, "{text}");
+}
+
+#[test]
+fn mistakes_end_with_status_2_and_a_sentence() {
+    need_root!();
+    let network = Network::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keepalived.conf");
+    fs::write(
+        &file,
+        both_servers().replace("interface eth2", "interface eth3"),
+    )
+    .expect("written");
+    let socket = directory.path().join("agent.sock");
+    let output = network
+        .command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"])
+        .arg(&file)
+        .arg("--socket")
+        .arg(&socket)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("there is no network interface `eth3`"),
+        "{said}"
+    );
+    assert!(said.contains("did you mean `eth2`?"), "{said}");
+}

@@ -1,0 +1,167 @@
+//! A director, two servers and a client on one bridge, in network namespaces
+//! of their own.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The virtual address of `examples/keepalived.conf`.
+pub const VIP: &str = "172.16.1.200";
+
+/// Hosts with their addresses; each has an interface `eth2`.
+const HOSTS: [(&str, &str); 4] = [
+    ("director", "172.16.1.208"),
+    ("edge1", "172.16.1.211"),
+    ("edge2", "172.16.1.207"),
+    ("client", "172.16.1.50"),
+];
+
+/// Namespaces that go away with this.
+pub struct Network {
+    prefix: String,
+}
+
+impl Network {
+    /// Builds the network; needs root.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let network = Self {
+            prefix: format!("lbuser-{}-{number}", std::process::id()),
+        };
+        let switch = network.namespace("switch");
+        ip(&["netns", "add", &switch]);
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
+        ip(&["-n", &switch, "link", "set", "br0", "up"]);
+        for (host, address) in HOSTS {
+            let namespace = network.namespace(host);
+            let port = format!("p-{host}");
+            ip(&["netns", "add", &namespace]);
+            ip(&[
+                "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
+                "netns", &namespace,
+            ]);
+            ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
+            ip(&[
+                "-n",
+                &namespace,
+                "addr",
+                "add",
+                &format!("{address}/24"),
+                "dev",
+                "eth2",
+            ]);
+            ip(&["-n", &namespace, "link", "set", "eth2", "up"]);
+            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        }
+        for edge in ["edge1", "edge2"] {
+            network.output(
+                edge,
+                &[
+                    "sysctl",
+                    "-qw",
+                    "net.ipv4.conf.all.arp_ignore=1",
+                    "net.ipv4.conf.all.arp_announce=2",
+                ],
+            );
+            ip(&[
+                "-n",
+                &network.namespace(edge),
+                "addr",
+                "add",
+                &format!("{VIP}/32"),
+                "dev",
+                "lo",
+            ]);
+        }
+        network
+    }
+
+    fn namespace(&self, host: &str) -> String {
+        format!("{}-{host}", self.prefix)
+    }
+
+    /// A command that is to run on a host.
+    pub fn command(&self, host: &str, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.namespace(host)])
+            .args(words);
+        command
+    }
+
+    /// Runs a command on a host to its end.
+    pub fn output(&self, host: &str, words: &[&str]) -> Output {
+        self.command(host, words).output().expect("ip exists")
+    }
+
+    /// What a command on a host prints.
+    pub fn stdout(&self, host: &str, words: &[&str]) -> String {
+        String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
+    }
+
+    /// Starts a TCP server on a host's port 1935 that says the host's name.
+    pub fn serve(&self, host: &str) -> Process {
+        const PROGRAM: &str = "
+import socketserver, sys
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(sys.argv[1].encode())
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+Server(('0.0.0.0', 1935), Handler).serve_forever()
+";
+        Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
+    }
+
+    /// The name of the host that answers on the virtual address, if one does.
+    pub fn ask(&self) -> String {
+        const PROGRAM: &str = "
+import socket, sys
+with socket.create_connection((sys.argv[1], 1935), 1) as s:
+    print(s.recv(64).decode(), end='')
+";
+        self.stdout("client", &["python3", "-c", PROGRAM, VIP])
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for host in HOSTS.iter().map(|(host, _)| *host).chain(["switch"]) {
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.namespace(host)])
+                .status();
+        }
+    }
+}
+
+/// A process that is killed with this.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        Self(
+            command
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("the program exists"),
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ip(words: &[&str]) {
+    let output = Command::new("ip").args(words).output().expect("ip exists");
+    assert!(
+        output.status.success(),
+        "ip {}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,99 @@
+//! Attaching to interfaces, in a network namespace that lives as long as the
+//! test's thread. Needs root.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::thread;
+
+use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, TableSizes};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `test` in a network namespace with a pair of interfaces, `near` and
+/// `far`; says so where the kernel does not let us.
+fn with_interfaces(test: fn()) {
+    let thread = thread::spawn(move || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: cannot make a namespace: {error}");
+            return;
+        }
+        ip("link add near type veth peer name far");
+        ip("link set near up");
+        ip("link set far up");
+        test();
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip(8) runs");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
+    let tables = TableSizes {
+        connections: 64,
+        half_open: 64,
+        templates: 64,
+        services: 4,
+        servers: 4,
+        ring_places: 64,
+    };
+    Dataplane::load(&Options {
+        interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+        mode,
+        tables,
+        log_level: None,
+    })
+}
+
+#[test]
+fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
+    with_interfaces(|| {
+        let chosen = load(&["near"], AttachMode::Auto).expect("generic mode works everywhere");
+        let attachment = &chosen.attachments()[0];
+        assert_eq!(attachment.interface, "near");
+        assert_eq!(attachment.mode, AttachMode::Generic);
+        let reason = attachment.native_refused.as_deref().expect("a reason is given");
+        assert!(reason.contains("peer"), "{reason}");
+        assert!(ip("link show near").contains("xdpgeneric"));
+        drop(chosen);
+
+        let native = load(&["near"], AttachMode::Native).expect("veth can do native mode");
+        assert_eq!(native.attachments()[0].mode, AttachMode::Native);
+        assert!(ip("-d link show near").contains("prog/xdp"));
+    });
+}
+
+#[test]
+fn dropping_the_data_plane_detaches_it() {
+    with_interfaces(|| {
+        let loaded = load(&["near", "far"], AttachMode::Generic).expect("attaches");
+        assert_eq!(loaded.attachments().len(), 2);
+        assert!(ip("link show far").contains("xdp"));
+        drop(loaded);
+        assert!(!ip("link show near").contains("xdp"));
+        assert!(!ip("link show far").contains("xdp"));
+    });
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    with_interfaces(|| match load(&["near", "eth9"], AttachMode::Auto) {
+        Err(Error::UnknownInterface { name }) => {
+            assert_eq!(name, "eth9");
+            assert!(!ip("link show near").contains("xdp"), "nothing stays attached");
+        }
+        other => panic!("expected UnknownInterface, got {:?}", other.err()),
+    });
+}
+
+#[test]
+fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
+    with_interfaces(|| {
+        let _first = load(&["near"], AttachMode::Generic).expect("attaches");
+        let error = load(&["near"], AttachMode::Generic).err().expect("one program at a time");
+        let message = error.to_string();
+        assert!(message.contains("near") && message.contains("xdp off"), "{message}");
+    });
+}

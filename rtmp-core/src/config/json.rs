@@ -1,0 +1,145 @@
+//! Reads the same directives from JSON.
+//!
+//! An object's members are directives. A string, number or boolean is the one
+//! argument (`true` is `on`), an array is several, an object is the block; for
+//! `vhost` the object's members are the vhosts by name:
+//! `{"listen": 1935, "vhost": {"__defaultVhost__": {"gop_cache": false}}}`.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::directive::{Directive, Location, Mistake};
+
+/// Reads `text`, which messages call `source`, into its directives.
+///
+/// # Errors
+/// Text that is no JSON, with its line; a value that cannot be a directive,
+/// with its path.
+pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Mistake> {
+    let source: Arc<str> = source.into();
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        let line = u32::try_from(error.line()).unwrap_or(u32::MAX);
+        Mistake::new(&Location::line(&source, line), error.to_string())
+    })?;
+    match value {
+        Value::Object(members) => block(&source, "", members),
+        _ => Err(Mistake::new(
+            &Location::whole(&source),
+            "the file must hold one JSON object whose members are the directives",
+        )),
+    }
+}
+
+fn block(
+    source: &Arc<str>,
+    path: &str,
+    members: serde_json::Map<String, Value>,
+) -> Result<Vec<Directive>, Mistake> {
+    let mut directives = Vec::new();
+    for (name, value) in members {
+        let place = format!("{path}{name}");
+        let location = Location::whole(&format!("{source}: at {place}").into());
+        match value {
+            Value::Object(vhosts) if path.is_empty() && name == "vhost" => {
+                for (vhost, settings) in vhosts {
+                    let Value::Object(settings) = settings else {
+                        return Err(Mistake::new(&location, "each vhost must be an object"));
+                    };
+                    let children = block(source, &format!("{place}.{vhost}."), settings)?;
+                    directives.push(Directive::block(
+                        &name,
+                        &[&vhost],
+                        children,
+                        location.clone(),
+                    ));
+                }
+            }
+            Value::Object(children) => {
+                let children = block(source, &format!("{place}."), children)?;
+                directives.push(Directive::block(&name, &[], children, location));
+            }
+            Value::Array(values) => {
+                let arguments = values
+                    .iter()
+                    .map(argument)
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or_else(|| {
+                        Mistake::new(&location, "an array may hold words and numbers only")
+                    })?;
+                directives.push(Directive {
+                    arguments,
+                    ..Directive::leaf(&name, &[], location)
+                });
+            }
+            scalar => {
+                let argument = argument(&scalar).ok_or_else(|| {
+                    Mistake::new(&location, "null is no value: leave the member out")
+                })?;
+                directives.push(Directive::leaf(&name, &[&argument], location));
+            }
+        }
+    }
+    Ok(directives)
+}
+
+fn argument(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(true) => Some("on".to_owned()),
+        Value::Bool(false) => Some("off".to_owned()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::conf;
+
+    /// The tree without its locations, which must differ.
+    fn bare(tree: &[Directive]) -> Vec<(String, Vec<String>, Vec<String>)> {
+        tree.iter()
+            .map(|directive| {
+                let children = directive.children.as_deref().unwrap_or_default();
+                let children = bare(children)
+                    .iter()
+                    .map(|child| format!("{child:?}"))
+                    .collect();
+                (
+                    directive.name.clone(),
+                    directive.arguments.clone(),
+                    children,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn json_and_conf_give_the_same_tree() {
+        let json = parse(
+            "x.json",
+            r#"{"listen": [1935, "127.0.0.1:1936"],
+                "vhost": {"__defaultVhost__": {"gop_cache": false, "mr": {"enabled": true}}}}"#,
+        )
+        .unwrap();
+        let conf = conf::parse(
+            "x.conf",
+            "listen 1935 127.0.0.1:1936; vhost __defaultVhost__ { gop_cache off; mr { enabled on; } }",
+        )
+        .unwrap();
+        assert_eq!(bare(&json), bare(&conf));
+        let vhost = json[1].children.as_ref().unwrap();
+        let place = vhost[0].location.to_string();
+        assert_eq!(place, "x.json: at vhost.__defaultVhost__.gop_cache");
+    }
+
+    #[test]
+    fn broken_json_names_its_line() {
+        let mistake = parse("x.json", "{\n  \"listen\": 1935,\n}")
+            .unwrap_err()
+            .to_string();
+        assert!(mistake.starts_with("x.json:3: "), "{mistake}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Configuration: SRS's `.conf` grammar, the same as JSON, and command-line
+//! flags, all read into one tree of directives and from there into [`Config`].
+
+pub mod conf;
+pub mod directive;
+pub mod json;
+mod model;
+mod schema;
+mod security;
+mod setting;
+mod value;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use directive::{Directive, Location, Mistake};
+pub use model::{Config, DEFAULT_PORT, DEFAULT_VHOST, Log, LogTank, Upstream, Vhost};
+use schema::{GLOBAL, Globals, HttpApi, VHOST};
+pub use security::{Action, Network, Rule, Security};
+use setting::{Findings, apply};
+
+/// Which of the two servers a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes publishers and serves players: every vhost is local.
+    Origin,
+    /// Pulls from origins: every vhost is remote.
+    Edge,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Mistakes(pub Vec<Mistake>);
+
+/// A configuration and what the operator should know about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub config: Config,
+    /// Directives that have no effect here.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads the directives of a file: JSON if its name ends in `.json`, SRS's
+/// grammar otherwise.
+///
+/// # Errors
+/// An unreadable file, or the first break of the grammar.
+pub fn read_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
+    let source = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let location = Location::whole(&source.as_str().into());
+        Mistake::new(
+            &location,
+            format!("cannot read the configuration file: {error}"),
+        )
+    })?;
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        json::parse(&source, &text)
+    } else {
+        conf::parse(&source, &text)
+    }
+}
+
+/// Makes a configuration of `directives`; later ones override earlier ones of
+/// another source, as the command line does the file.
+///
+/// # Errors
+/// All mistakes that were found, in order.
+pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
+    let mut findings = Findings::default();
+    let (vhost_blocks, globals_only): (Vec<_>, Vec<_>) = directives
+        .iter()
+        .cloned()
+        .partition(|directive| directive.name == "vhost");
+    let mut globals = defaults();
+    apply(
+        &mut globals,
+        &globals_only,
+        GLOBAL,
+        "outside of a vhost",
+        &[],
+        &mut findings,
+    );
+    let Globals {
+        mut config,
+        vhost: template,
+        http_api,
+    } = globals;
+    config.http_api = http_api.enabled.then_some(http_api.listen);
+
+    let mut vhosts: Vec<Vhost> = Vec::new();
+    for block in &vhost_blocks {
+        let ([name], Some(children)) = (block.arguments.as_slice(), &block.children) else {
+            let message = "a vhost is written `vhost NAME { … }`";
+            findings
+                .mistakes
+                .push(Mistake::new(&block.location, message));
+            continue;
+        };
+        let position = vhosts
+            .iter()
+            .position(|vhost| vhost.name == *name)
+            .unwrap_or_else(|| {
+                vhosts.push(Vhost {
+                    name: name.clone(),
+                    ..template.clone()
+                });
+                vhosts.len() - 1
+            });
+        apply(
+            &mut vhosts[position],
+            children,
+            VHOST,
+            "in a vhost",
+            &[],
+            &mut findings,
+        );
+        check_role(&vhosts[position], role, &block.location, &mut findings);
+    }
+    if vhosts.is_empty() {
+        let location = Location::whole(&"configuration".into());
+        check_role(&template, role, &location, &mut findings);
+        vhosts.push(template);
+    }
+    if !findings.mistakes.is_empty() {
+        return Err(Mistakes(findings.mistakes));
+    }
+    config.vhosts = vhosts
+        .into_iter()
+        .map(|vhost| (vhost.name.clone(), Arc::new(vhost)))
+        .collect();
+    Ok(Loaded {
+        config,
+        warnings: findings.warnings,
+    })
+}
+
+/// Whether directives of this name stand outside of vhosts.
+#[must_use]
+pub fn is_global(name: &str) -> bool {
+    name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
+}
+
+fn check_role(vhost: &Vhost, role: Role, location: &Location, findings: &mut Findings) {
+    let name = &vhost.name;
+    let message = match (role, &vhost.upstream) {
+        (Role::Origin, None) => return,
+        (Role::Edge, Some(upstream)) if !upstream.origins.is_empty() => return,
+        (Role::Origin, Some(_)) => format!(
+            "the vhost `{name}` pulls from an origin: such a configuration is for rtmp-edge"
+        ),
+        (Role::Edge, _) => format!(
+            "the vhost `{name}` names no `origin` to pull from: \
+             give `origin HOST:PORT;` in it, or --origin HOST:PORT"
+        ),
+    };
+    findings.mistakes.push(Mistake::new(location, message));
+}
+
+fn defaults() -> Globals {
+    let any = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    Globals {
+        config: Config {
+            listen: vec![any(DEFAULT_PORT)],
+            max_connections: 1_000,
+            pid: None,
+            log: Log {
+                tank: None,
+                level: "info".to_owned(),
+                file: None,
+            },
+            http_api: None,
+            workers: None,
+            drain_timeout: Duration::from_secs(300),
+            vhosts: std::collections::BTreeMap::new(),
+        },
+        vhost: Vhost {
+            name: DEFAULT_VHOST.to_owned(),
+            enabled: true,
+            chunk_size: 60_000,
+            out_ack_size: 2_500_000,
+            in_ack_size: 0,
+            gop_cache: true,
+            queue_length: Duration::from_secs(30),
+            min_latency: false,
+            mw_latency: Duration::from_millis(350),
+            mr: None,
+            tcp_nodelay: false,
+            publish_1stpkt_timeout: Duration::from_secs(20),
+            publish_normal_timeout: Duration::from_secs(5),
+            publish_return_timeout: Duration::from_secs(30),
+            play_wait_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(30),
+            security: Security::default(),
+            upstream: None,
+        },
+        http_api: HttpApi {
+            enabled: false,
+            listen: any(1985),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

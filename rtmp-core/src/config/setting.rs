@@ -1,0 +1,132 @@
+//! Tables of known directives: a table both reads a block and knows the words
+//! that a misspelled one may have meant.
+
+use super::directive::{Directive, Mistake};
+
+/// One directive that may stand in a block that configures a `T`.
+pub(super) struct Setting<T> {
+    name: &'static str,
+    read: Reading<T>,
+}
+
+enum Reading<T> {
+    Value(fn(&mut T, &Directive) -> Result<(), Mistake>),
+    Block(fn(&mut T, &[Directive], &mut Findings)),
+    /// Known from SRS but without effect here: a warning with this reason.
+    Ignored(&'static str),
+}
+
+/// What reading a configuration found besides the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) mistakes: Vec<Mistake>,
+    pub(super) warnings: Vec<Mistake>,
+}
+
+impl<T> Setting<T> {
+    /// A directive whose arguments are read by `read`.
+    pub(super) const fn new(
+        name: &'static str,
+        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::Value(read),
+        }
+    }
+
+    /// A directive without arguments, whose block is read by `read`.
+    pub(super) const fn block(
+        name: &'static str,
+        read: fn(&mut T, &[Directive], &mut Findings),
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::Block(read),
+        }
+    }
+
+    /// Whether this is the directive of that name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// A directive of SRS that has no effect here, and why.
+    pub(super) const fn ignored(name: &'static str, why: &'static str) -> Self {
+        Self {
+            name,
+            read: Reading::Ignored(why),
+        }
+    }
+}
+
+/// Applies `directives` to `target` by `table`. `block` names the place in
+/// messages. Only the names in `repeatable` may stand twice.
+pub(super) fn apply<T>(
+    target: &mut T,
+    directives: &[Directive],
+    table: &[Setting<T>],
+    block: &str,
+    repeatable: &[&str],
+    findings: &mut Findings,
+) {
+    for (position, directive) in directives.iter().enumerate() {
+        let earlier = directives[..position].iter().find(|earlier| {
+            earlier.name == directive.name && earlier.location.source == directive.location.source
+        });
+        if let Some(earlier) = earlier
+            && directive.location.line.is_some()
+            && !repeatable.contains(&directive.name.as_str())
+        {
+            findings.mistakes.push(Mistake::new(
+                &directive.location,
+                format!(
+                    "`{}` was already given at {}",
+                    directive.name, earlier.location
+                ),
+            ));
+            continue;
+        }
+        let Some(setting) = table.iter().find(|setting| setting.name == directive.name) else {
+            let names = table.iter().map(|setting| setting.name);
+            findings.mistakes.push(unknown(directive, block, names));
+            continue;
+        };
+        match &setting.read {
+            Reading::Value(read) => {
+                if let Err(mistake) = read(target, directive) {
+                    findings.mistakes.push(mistake);
+                }
+            }
+            Reading::Block(read) => match directive.body() {
+                Ok(children) => read(target, children, findings),
+                Err(mistake) => findings.mistakes.push(mistake),
+            },
+            Reading::Ignored(why) => findings.warnings.push(Mistake::new(
+                &directive.location,
+                format!("`{}` has no effect: {why}", directive.name),
+            )),
+        }
+    }
+}
+
+/// The mistake of an unknown directive, with the nearest known word.
+pub(super) fn unknown<'a>(
+    directive: &Directive,
+    block: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Mistake {
+    const LIKENESS: f64 = 0.75;
+    let name = directive.name.as_str();
+    let nearest = known
+        .map(|word| (strsim::jaro_winkler(name, word), word))
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .max_by(|left, right| left.0.total_cmp(&right.0));
+    let hint = nearest.map_or(String::new(), |(_, word)| {
+        format!(", did you mean `{word}`?")
+    });
+    Mistake::new(
+        &directive.location,
+        format!("unknown directive `{name}` {block}{hint}"),
+    )
+}

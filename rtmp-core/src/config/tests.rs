@@ -1,0 +1,217 @@
+//! What configuration files mean, and how their mistakes are told.
+
+use super::*;
+
+/// The origin of the deployment that Millrace replaces, as it stood there.
+const ORIGIN: &str = include_str!("../../../examples/origin.conf");
+/// One of its edges.
+const EDGE: &str = include_str!("../../../examples/edge.conf");
+
+fn load(text: &str, role: Role) -> Result<Loaded, Mistakes> {
+    let directives = conf::parse("x.conf", text).map_err(|mistake| Mistakes(vec![mistake]))?;
+    build(&directives, role)
+}
+
+fn origin(text: &str) -> Arc<Vhost> {
+    load(text, Role::Origin).unwrap().config.vhosts[DEFAULT_VHOST].clone()
+}
+
+fn mistakes(text: &str, role: Role) -> String {
+    load(text, role).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_origin_means_what_srs_made_of_it() {
+    let Loaded { config, warnings } = load(ORIGIN, Role::Origin).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.listen, ["[::]:1935".parse().unwrap()]);
+    assert_eq!(config.max_connections, 1000);
+    assert_eq!(config.pid.as_deref(), Some(Path::new("objs/origin.pid")));
+    assert_eq!(
+        config.log.destination().unwrap(),
+        Path::new("./objs/origin.log")
+    );
+    let vhost = config.vhost("172.16.1.228").unwrap();
+    assert_eq!(vhost.name, DEFAULT_VHOST);
+    assert!(!vhost.gop_cache && vhost.min_latency && vhost.tcp_nodelay);
+    assert_eq!(vhost.queue_length, Duration::from_secs(10));
+    assert_eq!(vhost.flush_after(), Duration::ZERO);
+    assert_eq!(vhost.mw_latency, Duration::from_millis(100));
+    assert_eq!(vhost.mr, None);
+    assert_eq!(vhost.upstream, None);
+}
+
+#[test]
+fn the_example_edge_pulls_from_the_origin() {
+    let Loaded { config, warnings } = load(EDGE, Role::Edge).unwrap();
+    assert_eq!(warnings, []);
+    let vhost = &config.vhosts[DEFAULT_VHOST];
+    assert_eq!(
+        vhost.upstream.as_ref().unwrap().origins,
+        ["172.16.1.228:1935"]
+    );
+    assert!(vhost.gop_cache);
+    assert_eq!(vhost.flush_after(), Duration::from_millis(350));
+}
+
+#[test]
+fn an_unknown_directive_is_named_with_its_place_and_the_nearest_word() {
+    for (text, expected) in [
+        (
+            "\nlisten_ 1935;",
+            "x.conf:2: unknown directive `listen_` outside of a vhost, did you mean `listen`?",
+        ),
+        (
+            "vhost a {\n gop_cach on;\n}",
+            "x.conf:2: unknown directive `gop_cach` in a vhost, did you mean `gop_cache`?",
+        ),
+        (
+            "vhost a { mr { enable on; } }",
+            "x.conf:1: unknown directive `enable` in `mr`, did you mean `enabled`?",
+        ),
+        (
+            "zzz;",
+            "x.conf:1: unknown directive `zzz` outside of a vhost",
+        ),
+    ] {
+        assert_eq!(mistakes(text, Role::Origin), expected);
+    }
+}
+
+#[test]
+fn a_wrong_value_says_what_was_expected() {
+    for (text, expected) in [
+        (
+            "chunk_size 127;",
+            "x.conf:1: `chunk_size` takes a number between 128 and 65536, not `127`",
+        ),
+        (
+            "listen 0;",
+            "x.conf:1: `listen` takes `port` or `address:port`, the port between 1 and 65535, not `0`",
+        ),
+        (
+            "listen;",
+            "x.conf:1: `listen` takes `port` or `address:port`, the port between 1 and 65535, not nothing",
+        ),
+        (
+            "daemon maybe;",
+            "x.conf:1: `daemon` takes `on` or `off`, not `maybe`",
+        ),
+        (
+            "vhost { }",
+            "x.conf:1: a vhost is written `vhost NAME { … }`",
+        ),
+        (
+            "vhost a { mr on; }",
+            "x.conf:1: `mr` takes a block: `mr { … }`",
+        ),
+        (
+            "vhost a { gop_cache { } }",
+            "x.conf:1: `gop_cache` takes `on` or `off` and a `;`, not a block",
+        ),
+        (
+            "pid a; pid b;",
+            "x.conf:1: `pid` was already given at x.conf:1",
+        ),
+        (
+            "vhost a { security { allow play 1.2.3; } }",
+            "x.conf:1: `allow` takes `publish` or `play`, then `all`, an address or a network",
+        ),
+    ] {
+        assert_eq!(mistakes(text, Role::Origin), expected);
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    assert_eq!(
+        mistakes("lisen 1;\nchunk_size x;", Role::Origin)
+            .lines()
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn what_srs_has_and_we_do_not_is_a_warning() {
+    let loaded = load(
+        "vhost __defaultVhost__ {\n hls { enabled on; }\n}",
+        Role::Origin,
+    )
+    .unwrap();
+    let warning = loaded.warnings[0].to_string();
+    assert!(
+        warning.starts_with("x.conf:2: `hls` has no effect: "),
+        "{warning}"
+    );
+}
+
+#[test]
+fn each_server_refuses_the_other_ones_configuration() {
+    let mistake = mistakes(EDGE, Role::Origin);
+    assert!(mistake.contains("is for rtmp-edge"), "{mistake}");
+    let mistake = mistakes(ORIGIN, Role::Edge);
+    assert!(mistake.contains("--origin HOST:PORT"), "{mistake}");
+}
+
+#[test]
+fn global_values_reach_vhosts_that_set_none() {
+    let text = "vhost __defaultVhost__ { } vhost b { chunk_size 200; } chunk_size 4096;";
+    let config = load(text, Role::Origin).unwrap().config;
+    assert_eq!(config.vhosts[DEFAULT_VHOST].chunk_size, 4096);
+    assert_eq!(config.vhosts["b"].chunk_size, 200);
+}
+
+#[test]
+fn an_unknown_vhost_falls_to_the_default_one_or_to_none() {
+    let config = load("vhost a { }", Role::Origin).unwrap().config;
+    assert_eq!(config.vhost("a").unwrap().name, "a");
+    assert_eq!(config.vhost("b"), None);
+    let config = load(
+        "vhost a { enabled off; } vhost __defaultVhost__ { }",
+        Role::Origin,
+    );
+    let config = config.unwrap().config;
+    assert_eq!(config.vhost("a"), None);
+    assert_eq!(config.vhost("b").unwrap().name, DEFAULT_VHOST);
+}
+
+#[test]
+fn the_blocks_of_newer_srs_are_read_too() {
+    let vhost = origin(
+        "vhost __defaultVhost__ { play { gop_cache off; mw_latency 100; queue_length 7; }
+           publish { mr on; mr_latency 200; normal_timeout 7000; } }",
+    );
+    assert!(!vhost.gop_cache);
+    assert_eq!(vhost.queue_length, Duration::from_secs(7));
+    assert_eq!(vhost.mr, Some(Duration::from_millis(200)));
+    assert_eq!(vhost.publish_normal_timeout, Duration::from_secs(7));
+    let text = "vhost __defaultVhost__ { cluster { mode remote; origin a b:19350 [::1]:7 ::1; } }";
+    let config = load(text, Role::Edge).unwrap().config;
+    let upstream = config.vhosts[DEFAULT_VHOST].upstream.as_ref().unwrap();
+    assert_eq!(
+        upstream.origins,
+        ["a:1935", "b:19350", "[::1]:7", "[::1]:1935"]
+    );
+}
+
+#[test]
+fn a_later_source_overrides_an_earlier_one() {
+    let mut directives = conf::parse(
+        "x.conf",
+        "listen 1935; vhost __defaultVhost__ { gop_cache off; queue_length 7; }",
+    )
+    .unwrap();
+    directives.extend(
+        conf::parse(
+            "command line",
+            "listen 7; vhost __defaultVhost__ { gop_cache on; }",
+        )
+        .unwrap(),
+    );
+    let config = build(&directives, Role::Origin).unwrap().config;
+    assert_eq!(config.listen, ["[::]:7".parse().unwrap()]);
+    let vhost = &config.vhosts[DEFAULT_VHOST];
+    assert!(vhost.gop_cache);
+    assert_eq!(vhost.queue_length, Duration::from_secs(7));
+}

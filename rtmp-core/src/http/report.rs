@@ -1,0 +1,125 @@
+//! What the API says of vhosts, streams and clients.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::Vhost;
+use crate::server::clients::Client;
+use crate::stream::Stream;
+
+/// A vhost.
+#[derive(Debug, Serialize)]
+pub(super) struct VhostReport<'a> {
+    name: &'a str,
+    enabled: bool,
+    /// Streams that are known at present.
+    streams: usize,
+    /// Players of all of them.
+    clients: usize,
+    /// All its settings.
+    settings: &'a Vhost,
+}
+
+impl<'a> VhostReport<'a> {
+    pub(super) fn new(vhost: &'a Vhost, streams: &[Arc<Stream>]) -> Self {
+        let ours = || {
+            streams
+                .iter()
+                .filter(|stream| stream.key().vhost == vhost.name)
+        };
+        Self {
+            name: &vhost.name,
+            enabled: vhost.enabled,
+            streams: ours().count(),
+            clients: ours().map(|stream| stream.players()).sum(),
+            settings: vhost,
+        }
+    }
+}
+
+/// Whether a stream is published.
+#[derive(Debug, Serialize)]
+struct PublishReport {
+    active: bool,
+    /// Publishers so far, or connections to origins.
+    count: u64,
+}
+
+/// A stream.
+#[derive(Debug, Serialize)]
+pub(super) struct StreamReport<'a> {
+    id: u64,
+    name: &'a str,
+    vhost: &'a str,
+    app: &'a str,
+    /// Players.
+    clients: usize,
+    publish: PublishReport,
+    recv_bytes: u64,
+    recv_messages: u64,
+    /// Memory that its log takes.
+    log_bytes: Option<u64>,
+}
+
+impl<'a> StreamReport<'a> {
+    pub(super) fn new(stream: &'a Stream) -> Self {
+        let (key, totals) = (stream.key(), stream.totals());
+        Self {
+            id: stream.id(),
+            name: &key.stream,
+            vhost: &key.vhost,
+            app: &key.app,
+            clients: stream.players(),
+            publish: PublishReport {
+                active: stream.is_published(),
+                count: totals.publishers.load(Ordering::Relaxed),
+            },
+            recv_bytes: totals.bytes_in.load(Ordering::Relaxed),
+            recv_messages: totals.messages_in.load(Ordering::Relaxed),
+            log_bytes: stream.memory().ok(),
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug, Serialize)]
+pub(super) struct ClientReport {
+    id: u64,
+    ip: String,
+    port: u16,
+    /// `idle`, `publish`, `wait` or `play`.
+    r#type: &'static str,
+    vhost: Option<String>,
+    app: Option<String>,
+    /// The stream's name.
+    name: Option<String>,
+    /// Seconds since it connected.
+    alive: f64,
+    recv_bytes: u64,
+    send_bytes: u64,
+    /// Times that it was moved on because it was too slow.
+    skips: u64,
+}
+
+impl ClientReport {
+    pub(super) fn new(client: &Client, now: Instant) -> Self {
+        let activity = client.activity();
+        let key = activity.stream();
+        Self {
+            id: client.id,
+            ip: client.peer.ip().to_string(),
+            port: client.peer.port(),
+            r#type: activity.name(),
+            vhost: key.map(|key| key.vhost.clone()),
+            app: key.map(|key| key.app.clone()),
+            name: key.map(|key| key.stream.clone()),
+            alive: client.age(now).as_secs_f64(),
+            recv_bytes: client.received.load(Ordering::Relaxed),
+            send_bytes: client.meter.bytes.load(Ordering::Relaxed),
+            skips: client.meter.skips.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The servers themselves: listeners, connections, time-outs, upstreams, and
+//! the daemon around them.
+//!
+//! A connection's way: [`Server::accept`] → `connection` (handshake and
+//! commands, on tokio) → a publisher stays there, a player goes to a fan-out
+//! worker with its [`player::PlayerDialogue`] and comes back when it wants
+//! something else.
+
+pub mod clients;
+mod connection;
+pub mod daemon;
+mod logging;
+pub mod options;
+pub mod player;
+mod socket;
+mod upstream;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Role, Vhost};
+use crate::session::StreamKey;
+use crate::stream::fanout::{Departed, Doorbells, Fanout};
+use crate::stream::index::Retention;
+use crate::stream::registry::Registry;
+use crate::stream::{Stream, StreamSettings};
+use crate::wire::Limits;
+use clients::Clients;
+use connection::Connection;
+use player::PlayerDialogue;
+pub use socket::listen;
+
+/// The most bytes of one stream that are kept, whatever its timestamps say.
+const MOST_LOG_BYTES: u64 = 256 << 20;
+/// How often streams are looked over that nobody may need.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// A pause after the kernel refused to give us a connection: most likely there
+/// are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An origin or an edge.
+#[derive(Debug)]
+pub struct Server {
+    role: Role,
+    config: RwLock<Arc<Config>>,
+    limits: Limits,
+    registry: Registry,
+    fanout: Fanout<PlayerDialogue>,
+    clients: Clients,
+    started: Instant,
+    draining: AtomicBool,
+}
+
+impl Server {
+    /// Starts the fan-out workers and all that does not depend on listeners.
+    /// To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// No thread or descriptor left.
+    pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let doorbells = Doorbells::new(config.workers.unwrap_or(cores))?;
+        let (departing, departed) = mpsc::unbounded_channel();
+        let fanout = Fanout::start(doorbells.clone(), move |player| {
+            // Nobody listens any more only when the process ends.
+            let _ = departing.send(player);
+        })?;
+        let server = Arc::new(Self {
+            role,
+            config: RwLock::new(Arc::new(config)),
+            limits: Limits::default(),
+            registry: Registry::new(doorbells),
+            fanout,
+            clients: Clients::default(),
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+        });
+        tokio::spawn(take_back(server.clone(), departed));
+        tokio::spawn(sweep(server.clone()));
+        Ok(server)
+    }
+
+    /// Takes connections from `listener` until the task is dropped.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let (socket, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    log::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let most = self.config().max_connections as usize;
+            let Some(client) = self.clients.enter(peer, most, Instant::now()) else {
+                log::warn!("{peer} is turned away: {most} connections are there (max_connections)");
+                continue;
+            };
+            match socket::prepare(&socket) {
+                Ok(()) => {
+                    tokio::spawn(Connection::new(self.clone(), client, socket).run());
+                }
+                Err(error) => {
+                    log::debug!("{client}: gone before it was accepted: {error}");
+                    self.clients.remove(client.id);
+                }
+            }
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another configuration in force: for what begins from now on, and
+    /// for the streams that are there as far as it can change.
+    pub fn reconfigure(&self, config: Config) {
+        let config = Arc::new(config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        for stream in self.registry.list() {
+            if let Some(vhost) = config.vhost(&stream.key().vhost) {
+                stream.apply(&stream_settings(vhost));
+            }
+        }
+    }
+
+    /// Which of the two servers this is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// All streams.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.registry.list()
+    }
+
+    /// All connections.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// How many players each fan-out worker has.
+    #[must_use]
+    pub fn players_per_worker(&self) -> Vec<usize> {
+        self.fanout.players()
+    }
+
+    /// How long it has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Lets a connection go; whether there is one with this id.
+    pub fn dismiss(&self, id: u64) -> bool {
+        self.fanout.dismiss(id);
+        self.clients.dismiss(id)
+    }
+
+    /// Lets all connections go, politely.
+    pub fn dismiss_all(&self) {
+        self.fanout.dismiss_all();
+        for client in self.clients.list() {
+            self.clients.dismiss(client.id);
+        }
+    }
+
+    /// Begins to drain: no new publishers and players, those that are there
+    /// may finish.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The stream called `key` at `vhost`; a new one if there is none.
+    fn stream(&self, key: &StreamKey, vhost: &Vhost) -> io::Result<Arc<Stream>> {
+        self.registry
+            .obtain(key, &stream_settings(vhost), Instant::now())
+    }
+}
+
+fn stream_settings(vhost: &Vhost) -> StreamSettings {
+    StreamSettings {
+        chunk_size: vhost.chunk_size,
+        flush_after: vhost.flush_after(),
+        gop_cache: vhost.gop_cache,
+        retention: Retention {
+            queue_length: vhost.queue_length,
+            most_bytes: MOST_LOG_BYTES,
+        },
+    }
+}
+
+/// Takes players back from the fan-out workers.
+async fn take_back(
+    server: Arc<Server>,
+    mut departed: mpsc::UnboundedReceiver<Departed<PlayerDialogue>>,
+) {
+    while let Some(player) = departed.recv().await {
+        if let Some(connection) = Connection::take_back(server.clone(), player) {
+            tokio::spawn(connection.run());
+        }
+    }
+}
+
+/// Ends and forgets streams whose publisher does not return.
+async fn sweep(server: Arc<Server>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        let config = server.config();
+        server.registry.sweep(Instant::now(), |stream| {
+            let vhost = config.vhost(&stream.key().vhost);
+            vhost.map_or(Duration::ZERO, |vhost| vhost.publish_return_timeout)
+        });
+    }
+}

@@ -1,0 +1,244 @@
+//! The command line that both servers share. Every option becomes a directive
+//! and overrides the file's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::config::{self, DEFAULT_VHOST, Directive, Loaded, Location, Mistakes, Role, conf};
+
+/// What both servers can be told on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Configuration in SRS's format, or JSON if it ends in .json
+    #[arg(short = 'c', long = "conf", value_name = "FILE")]
+    pub conf: Option<PathBuf>,
+
+    /// Check the configuration and exit: 0 if it is good, 2 if not
+    #[arg(short = 't', long)]
+    pub check: bool,
+
+    /// Go to the background (otherwise we stay in the foreground, whatever
+    /// `daemon` says in the file)
+    #[arg(long)]
+    pub daemon: bool,
+
+    /// Take RTMP connections here; may be repeated [default: 1935]
+    #[arg(short, long, value_name = "[IP:]PORT", help_heading = "Settings")]
+    pub listen: Vec<String>,
+
+    /// Answer the HTTP API here, e.g. 127.0.0.1:1985 [default: off]
+    #[arg(long, value_name = "[IP:]PORT", help_heading = "Settings")]
+    pub http_api: Option<String>,
+
+    /// Connections beyond this number are closed [default: 1000]
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub max_connections: Option<String>,
+
+    /// Write our process id to this file
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub pid: Option<String>,
+
+    /// Write the log to this file [default: standard error]
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub log_file: Option<String>,
+
+    /// error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Settings")]
+    pub log_level: Option<String>,
+
+    /// Fan-out threads [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub workers: Option<String>,
+
+    /// Start players at the newest keyframe rather than the next
+    /// [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Settings")]
+    pub gop_cache: Option<String>,
+
+    /// Seconds that a player may be behind before it is moved to a keyframe
+    /// [default: 30]
+    #[arg(long, value_name = "SECONDS", help_heading = "Settings")]
+    pub queue_length: Option<String>,
+
+    /// Send each message at once rather than gathering them [default: off]
+    #[arg(long, value_name = "on|off", help_heading = "Settings")]
+    pub min_latency: Option<String>,
+
+    /// Milliseconds for which messages are gathered otherwise [default: 350]
+    #[arg(long, value_name = "MS", help_heading = "Settings")]
+    pub mw_latency: Option<String>,
+
+    /// Any other directive, as it would stand in the file, for the default
+    /// vhost if it is a vhost's; may be repeated
+    #[arg(
+        long = "set",
+        value_name = "'DIRECTIVE VALUE'",
+        help_heading = "Settings"
+    )]
+    pub set: Vec<String>,
+
+    /// Pull from these origins; set by the edge's own option
+    #[arg(skip)]
+    pub origins: Vec<String>,
+}
+
+impl Options {
+    /// Reads the file, if there is one, and puts the options over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(&self, role: Role) -> Result<Loaded, Mistakes> {
+        let mut directives = match &self.conf {
+            Some(path) => config::read_file(path).map_err(|mistake| Mistakes(vec![mistake]))?,
+            None => Vec::new(),
+        };
+        directives.extend(self.directives()?);
+        config::build(&directives, role)
+    }
+
+    fn directives(&self) -> Result<Vec<Directive>, Mistakes> {
+        let option = |name: &str| Location::whole(&Arc::from(format!("--{name}")));
+        let mut globals = Vec::new();
+        let mut vhost = Vec::new();
+        if !self.listen.is_empty() {
+            let words: Vec<&str> = self.listen.iter().map(String::as_str).collect();
+            globals.push(Directive::leaf("listen", &words, option("listen")));
+        }
+        if let Some(address) = &self.http_api {
+            let place = option("http-api");
+            let children = vec![
+                Directive::leaf("enabled", &["on"], place.clone()),
+                Directive::leaf("listen", &[address], place.clone()),
+            ];
+            globals.push(Directive::block("http_api", &[], children, place));
+        }
+        for (flag, directive, value) in [
+            ("max-connections", "max_connections", &self.max_connections),
+            ("pid", "pid", &self.pid),
+            ("log-file", "srs_log_file", &self.log_file),
+            ("log-level", "srs_log_level", &self.log_level),
+            ("workers", "workers", &self.workers),
+        ] {
+            if let Some(value) = value {
+                globals.push(Directive::leaf(directive, &[value], option(flag)));
+            }
+        }
+        for (flag, directive, value) in [
+            ("gop-cache", "gop_cache", &self.gop_cache),
+            ("queue-length", "queue_length", &self.queue_length),
+            ("min-latency", "min_latency", &self.min_latency),
+            ("mw-latency", "mw_latency", &self.mw_latency),
+        ] {
+            if let Some(value) = value {
+                vhost.push(Directive::leaf(directive, &[value], option(flag)));
+            }
+        }
+        if !self.origins.is_empty() {
+            let words: Vec<&str> = self.origins.iter().map(String::as_str).collect();
+            vhost.push(Directive::leaf("origin", &words, option("origin")));
+        }
+        for text in &self.set {
+            let ended = text.trim_end().ends_with([';', '}']);
+            let text = format!("{text}{}", if ended { "" } else { ";" });
+            let read = conf::parse("--set", &text).map_err(|mistake| Mistakes(vec![mistake]))?;
+            for mut directive in read {
+                directive.location = option("set");
+                let target = if config::is_global(&directive.name) {
+                    &mut globals
+                } else {
+                    &mut vhost
+                };
+                target.push(directive);
+            }
+        }
+        if !vhost.is_empty() {
+            let place = vhost[0].location.clone();
+            globals.push(Directive::block("vhost", &[DEFAULT_VHOST], vhost, place));
+        }
+        Ok(globals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn flags_alone_make_a_configuration() {
+        let options = Options {
+            listen: vec!["19350".into(), "127.0.0.1:7".into()],
+            origins: vec!["a:1".into(), "b".into()],
+            http_api: Some("127.0.0.1:1985".into()),
+            min_latency: Some("on".into()),
+            ..Options::default()
+        };
+        let config = options.load(Role::Edge).unwrap().config;
+        assert_eq!(
+            config.listen,
+            [
+                "[::]:19350".parse().unwrap(),
+                "127.0.0.1:7".parse().unwrap()
+            ]
+        );
+        assert_eq!(config.http_api, Some("127.0.0.1:1985".parse().unwrap()));
+        let vhost = &config.vhosts[DEFAULT_VHOST];
+        assert_eq!(vhost.upstream.as_ref().unwrap().origins, ["a:1", "b:1935"]);
+        assert_eq!(vhost.flush_after(), Duration::ZERO);
+    }
+
+    #[test]
+    fn any_directive_can_be_set() {
+        let set = [
+            "chunk_size 4096",
+            "send_timeout 5000;",
+            "vhost other { gop_cache off; }",
+        ];
+        let options = Options {
+            set: set.map(String::from).into(),
+            ..Options::default()
+        };
+        let config = options.load(Role::Origin).unwrap().config;
+        assert_eq!(config.vhosts[DEFAULT_VHOST].chunk_size, 4096);
+        assert_eq!(
+            config.vhosts[DEFAULT_VHOST].send_timeout,
+            Duration::from_secs(5)
+        );
+        assert!(!config.vhosts["other"].gop_cache);
+    }
+
+    #[test]
+    fn a_wrong_option_is_named() {
+        let options = Options {
+            mw_latency: Some("fast".into()),
+            ..Options::default()
+        };
+        let mistake = options.load(Role::Origin).unwrap_err().to_string();
+        assert!(
+            mistake.starts_with("--mw-latency: `mw_latency` takes a number"),
+            "{mistake}"
+        );
+        let options = Options {
+            set: vec!["gop_cach on".into()],
+            ..Options::default()
+        };
+        let mistake = options.load(Role::Origin).unwrap_err().to_string();
+        assert!(mistake.contains("did you mean `gop_cache`?"), "{mistake}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let options = Options {
+            conf: Some("/nonexistent/x.conf".into()),
+            ..Options::default()
+        };
+        let mistake = options.load(Role::Origin).unwrap_err().to_string();
+        assert!(
+            mistake.starts_with("/nonexistent/x.conf: cannot read"),
+            "{mistake}"
+        );
+    }
+}

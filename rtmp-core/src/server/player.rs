@@ -1,0 +1,67 @@
+//! What a player says while a fan-out worker serves it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::clients::Client;
+use crate::config::Vhost;
+use crate::session::{ServerEvent, ServerSession};
+use crate::stream::Seat;
+use crate::stream::fanout::{Dialogue, Request};
+
+/// A playing connection, without its socket.
+#[derive(Debug)]
+pub struct PlayerDialogue {
+    pub(super) session: ServerSession,
+    pub(super) client: Arc<Client>,
+    pub(super) vhost: Arc<Vhost>,
+    pub(super) seat: Seat,
+    /// The message stream that it plays on.
+    pub(super) stream_id: u32,
+    /// What it asked for that is not the worker's to answer, and what it sent
+    /// after that.
+    pub(super) left_with: Option<(Box<ServerEvent>, Vec<u8>)>,
+}
+
+impl Dialogue for PlayerDialogue {
+    fn receive(
+        &mut self,
+        mut input: &[u8],
+        replies: &mut Vec<u8>,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), String> {
+        self.client
+            .received
+            .fetch_add(input.len() as u64, Ordering::Relaxed);
+        if let Some((_, unread)) = &mut self.left_with {
+            unread.extend_from_slice(input);
+            return Ok(());
+        }
+        while let Some(event) = self
+            .session
+            .read(&mut input, replies)
+            .map_err(|error| error.to_string())?
+        {
+            match event {
+                ServerEvent::Pause { paused, .. } => requests.push(Request::Pause(paused)),
+                ServerEvent::ReceiveAudio { receive, .. } => requests.push(Request::Audio(receive)),
+                ServerEvent::ReceiveVideo { receive, .. } => requests.push(Request::Video(receive)),
+                // A connection's media while it plays: it was not asked for any.
+                ServerEvent::Media(_)
+                | ServerEvent::PublishEnded { .. }
+                | ServerEvent::BufferLength { .. }
+                | ServerEvent::Acknowledged(_)
+                | ServerEvent::Pong(_) => {}
+                ServerEvent::PlayEnded { .. }
+                | ServerEvent::Connect(_)
+                | ServerEvent::Publish(_)
+                | ServerEvent::Play(_) => {
+                    self.left_with = Some((Box::new(event), input.to_vec()));
+                    requests.push(Request::Leave);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! An edge's side of its origins: one connection per stream, for as long as
+//! somebody plays it.
+
+mod origin;
+pub mod pull;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Server;
+use crate::config::Upstream;
+use crate::session::Parameters;
+use crate::stream::Stream;
+use origin::{Event, Origin};
+use pull::{Action, Input, Pull};
+
+/// Makes sure that `stream` is being pulled. `parameters` are those of the
+/// player whose coming starts the pull.
+pub(super) fn ensure(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    settings: &Upstream,
+    parameters: &Parameters,
+) {
+    if stream.begin_feeding() {
+        let puller = Puller {
+            server: server.clone(),
+            stream: stream.clone(),
+            settings: settings.clone(),
+            parameters: parameters.clone(),
+        };
+        tokio::spawn(puller.run());
+    }
+}
+
+/// The task that pulls one stream.
+struct Puller {
+    server: Arc<Server>,
+    stream: Arc<Stream>,
+    settings: Upstream,
+    parameters: Parameters,
+}
+
+/// A running connection; dropped, it ends.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Puller {
+    async fn run(self) {
+        loop {
+            self.pull().await;
+            self.stream.end_feeding();
+            // Somebody may have come between the decision to end and here, and
+            // have found the stream still fed.
+            let wanted = *self.stream.audience().borrow() > 0;
+            if !wanted || !self.stream.begin_feeding() {
+                return;
+            }
+        }
+    }
+
+    /// Pulls until nobody wants the stream.
+    async fn pull(&self) {
+        let seed = RandomState::new().hash_one(self.stream.id());
+        let mut pull = Pull::new(self.settings.origins.len(), self.settings.linger, seed);
+        let mut audience = self.stream.audience();
+        let (sender, mut events) = mpsc::channel(4);
+        let mut running: Option<Running> = None;
+        let mut input = Input::Audience(*audience.borrow_and_update());
+        loop {
+            let lost = input == Input::Lost;
+            match pull.handle(Instant::now().into_std(), input) {
+                Some(Action::Connect(number)) => {
+                    let origin = self.origin(number);
+                    running = Some(Running(tokio::spawn(origin.run(sender.clone()))));
+                }
+                Some(Action::Finish) => {
+                    log::info!("{}: no longer pulled, nobody plays it", self.stream.key());
+                    return;
+                }
+                None if lost => running = None,
+                None => {}
+            }
+            let deadline = pull.deadline();
+            input = tokio::select! {
+                // We hold the stream, so its sender lives.
+                _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
+                event = events.recv(), if running.is_some() => match event {
+                    Some(Event::Flowing) => Input::Flowing,
+                    Some(Event::Lost) | None => Input::Lost,
+                },
+                () = sleep_until(deadline) => Input::Time,
+            };
+        }
+    }
+
+    fn origin(&self, number: usize) -> Origin {
+        Origin {
+            address: self.settings.origins[number].clone(),
+            server: self.server.clone(),
+            stream: self.stream.clone(),
+            settings: self.settings.clone(),
+            parameters: self.parameters.clone(),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,251 @@
+//! What a stream is called: virtual host, application, stream, parameters.
+
+use std::fmt;
+
+use crate::wire::Limits;
+
+/// A stream's full name. Parameters are no part of it: players and publishers
+/// with different tokens meet on the same stream.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StreamKey {
+    /// The virtual host: as requested in a session's events; the server puts
+    /// in its place the configured one that it falls to.
+    pub vhost: String,
+    /// The application, e.g. `live`.
+    pub app: String,
+    /// The stream, e.g. `livestream`.
+    pub stream: String,
+}
+
+/// `vhost/app/stream`, without the default virtual host.
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.vhost.is_empty() && self.vhost != DEFAULT_VHOST {
+            write!(f, "{}/", self.vhost)?;
+        }
+        write!(f, "{}/{}", self.app, self.stream)
+    }
+}
+
+/// The virtual host of requests whose own is not configured.
+pub const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+/// The parameters of an application's or stream's name (`?token=x&…`), as they
+/// came, without the `?`; empty if there are none.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Parameters(pub String);
+
+impl Parameters {
+    /// The value of the first parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .split('&')
+            .find_map(|pair| match pair.split_once('=') {
+                Some((key, value)) => (key == name).then_some(value),
+                None => (pair == name).then_some(""),
+            })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// With a leading `?` if there are any, as to append them to a name.
+impl fmt::Display for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "?{}", self.0)
+        }
+    }
+}
+
+/// Why a name cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NameError {
+    /// Longer than [`Limits::name_bytes`].
+    #[error("limit exceeded: a name of {len} bytes; at most {allowed} are allowed")]
+    TooLong {
+        /// Its length, in bytes.
+        len: usize,
+        /// The limit.
+        allowed: u32,
+    },
+    /// No name at all.
+    #[error("the {0} has no name")]
+    Missing(&'static str),
+}
+
+/// What `connect` names: an application on a virtual host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppName {
+    /// The requested virtual host: from the parameters, else the host of
+    /// tcUrl; empty if neither names one.
+    pub vhost: String,
+    /// The application, without parameters and `/_definst_`.
+    pub app: String,
+    /// The application's parameters.
+    pub parameters: Parameters,
+}
+
+/// What `publish` and `play` name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamName {
+    /// A virtual host named in the stream's parameters.
+    pub vhost: Option<String>,
+    /// The stream, without parameters.
+    pub stream: String,
+    /// The stream's parameters.
+    pub parameters: Parameters,
+}
+
+impl AppName {
+    /// Reads `connect`'s `app` and `tcUrl`.
+    ///
+    /// The application is `app`, or the path of `tcUrl` where a client leaves
+    /// `app` out. The virtual host is that of `app`'s parameters, of `tcUrl`'s,
+    /// or `tcUrl`'s host.
+    ///
+    /// # Errors
+    /// A name that is too long, or no application.
+    pub fn parse(app: &str, tc_url: &str, limits: &Limits) -> Result<AppName, NameError> {
+        let (host, path) = split_url(tc_url);
+        let in_app = Name::parse(app);
+        let in_url = Name::parse(path);
+        let vhost = in_app
+            .vhost
+            .or(in_url.vhost)
+            .unwrap_or_else(|| clean(host).to_ascii_lowercase());
+        let app = if in_app.path.is_empty() {
+            in_url.path
+        } else {
+            in_app.path
+        };
+        let parameters = if in_app.parameters.is_empty() {
+            in_url.parameters
+        } else {
+            in_app.parameters
+        };
+        check("application", &app, limits)?;
+        check_length(&vhost, limits)?;
+        Ok(AppName {
+            vhost,
+            app,
+            parameters,
+        })
+    }
+}
+
+impl StreamName {
+    /// Reads the stream name of `publish` and `play`.
+    ///
+    /// # Errors
+    /// A name that is too long, or none.
+    pub fn parse(name: &str, limits: &Limits) -> Result<StreamName, NameError> {
+        let Name {
+            path: stream,
+            parameters,
+            vhost,
+        } = Name::parse(name);
+        check("stream", &stream, limits)?;
+        check_length(vhost.as_deref().unwrap_or_default(), limits)?;
+        Ok(StreamName {
+            vhost,
+            stream,
+            parameters,
+        })
+    }
+}
+
+/// An application's or stream's name in its parts.
+struct Name {
+    path: String,
+    parameters: Parameters,
+    vhost: Option<String>,
+}
+
+impl Name {
+    fn parse(name: &str) -> Name {
+        let (path, query) = match name.split_once('?') {
+            Some((path, query)) => (path, query),
+            None => (name, ""),
+        };
+        let (path, dotted_vhost) = split_dotted_vhost(path);
+        let (query, dotted_in_query) = split_dotted_vhost(query);
+        let parameters = Parameters(clean(query));
+        let vhost = dotted_vhost
+            .or(dotted_in_query)
+            .or_else(|| parameters.get("vhost"))
+            .or_else(|| parameters.get("domain"))
+            .map(clean)
+            .filter(|vhost| !vhost.is_empty());
+        let path = clean(path);
+        let path = path.trim_matches('/');
+        let path = path.strip_suffix(DEFAULT_INSTANCE).unwrap_or(path);
+        Name {
+            path: path.trim_end_matches('/').to_owned(),
+            parameters,
+            vhost,
+        }
+    }
+}
+
+/// The instance of an application when none is meant, which clients made for
+/// Flash Media Server append.
+const DEFAULT_INSTANCE: &str = "/_definst_";
+
+/// Splits `live...vhost...example.com`, the form for clients that cannot put a
+/// `?` in a name.
+fn split_dotted_vhost(name: &str) -> (&str, Option<&str>) {
+    for separator in ["...vhost...", "...domain..."] {
+        if let Some((path, vhost)) = name.split_once(separator) {
+            return (path, Some(vhost.split("...").next().unwrap_or(vhost)));
+        }
+    }
+    (name, None)
+}
+
+/// `rtmp://user@host:port/path` into host and path; empty where there is none.
+fn split_url(url: &str) -> (&str, &str) {
+    let Some((_, rest)) = url.split_once("://") else {
+        return ("", "");
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // rtmp://host?vhost=X names no application, but a host all the same.
+    let authority = authority.split('?').next().unwrap_or(authority);
+    let host_and_port = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let host = match host_and_port.strip_prefix('[') {
+        Some(ipv6) => ipv6.split(']').next().unwrap_or(ipv6),
+        None => host_and_port.split(':').next().unwrap_or(host_and_port),
+    };
+    (host, path)
+}
+
+/// Without blanks and control characters, which no log line should have and
+/// which pasted names have at their ends.
+fn clean(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control() && !c.is_whitespace())
+        .collect()
+}
+
+fn check(what: &'static str, name: &str, limits: &Limits) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Missing(what));
+    }
+    check_length(name, limits)
+}
+
+fn check_length(name: &str, limits: &Limits) -> Result<(), NameError> {
+    let (len, allowed) = (name.len(), limits.name_bytes);
+    if len > allowed as usize {
+        Err(NameError::TooLong { len, allowed })
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What a server tells its clients about a request: `NetConnection.*` and
+//! `NetStream.*`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::wire::amf0::Value;
+
+/// The codes we send and understand.
+pub mod code {
+    #![allow(missing_docs)] // each constant is named as its text
+    pub const CONNECT_SUCCESS: &str = "NetConnection.Connect.Success";
+    pub const CONNECT_REJECTED: &str = "NetConnection.Connect.Rejected";
+    pub const CONNECT_INVALID_APP: &str = "NetConnection.Connect.InvalidApp";
+    pub const CONNECT_CLOSED: &str = "NetConnection.Connect.Closed";
+    pub const CALL_FAILED: &str = "NetConnection.Call.Failed";
+    pub const PUBLISH_START: &str = "NetStream.Publish.Start";
+    pub const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
+    pub const PUBLISH_DENIED: &str = "NetStream.Publish.Denied";
+    pub const PUBLISH_IDLE: &str = "NetStream.Publish.Idle";
+    pub const UNPUBLISH_SUCCESS: &str = "NetStream.Unpublish.Success";
+    pub const PLAY_RESET: &str = "NetStream.Play.Reset";
+    pub const PLAY_START: &str = "NetStream.Play.Start";
+    pub const PLAY_STOP: &str = "NetStream.Play.Stop";
+    pub const PLAY_COMPLETE: &str = "NetStream.Play.Complete";
+    pub const PLAY_FAILED: &str = "NetStream.Play.Failed";
+    pub const PLAY_STREAM_NOT_FOUND: &str = "NetStream.Play.StreamNotFound";
+    pub const PLAY_INSUFFICIENT_BW: &str = "NetStream.Play.InsufficientBW";
+    pub const PLAY_PUBLISH_NOTIFY: &str = "NetStream.Play.PublishNotify";
+    pub const PLAY_UNPUBLISH_NOTIFY: &str = "NetStream.Play.UnpublishNotify";
+    pub const PAUSE_NOTIFY: &str = "NetStream.Pause.Notify";
+    pub const UNPAUSE_NOTIFY: &str = "NetStream.Unpause.Notify";
+    pub const DATA_START: &str = "NetStream.Data.Start";
+}
+
+/// How grave a status is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// All is as it should be.
+    Status,
+    /// Worth a notice.
+    Warning,
+    /// The request has failed.
+    Error,
+}
+
+/// A status: the information object of `onStatus`, and of the results of
+/// `connect`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// How grave it is.
+    pub level: Level,
+    /// One of [`code`]'s, or the peer's own.
+    pub code: Cow<'static, str>,
+    /// For people.
+    pub description: String,
+}
+
+impl Status {
+    /// A status that reports success or a change.
+    pub fn notice(code: &'static str, description: impl Into<String>) -> Status {
+        Status {
+            level: Level::Status,
+            code: code.into(),
+            description: description.into(),
+        }
+    }
+
+    /// A status that refuses or ends something.
+    pub fn error(code: &'static str, description: impl Into<String>) -> Status {
+        Status {
+            level: Level::Error,
+            code: code.into(),
+            description: description.into(),
+        }
+    }
+
+    /// `NetConnection.Connect.Rejected`.
+    pub fn connect_rejected(description: impl Into<String>) -> Status {
+        Status::error(code::CONNECT_REJECTED, description)
+    }
+
+    /// `NetStream.Publish.BadName`: the stream has a publisher already.
+    pub fn publish_bad_name(description: impl Into<String>) -> Status {
+        Status::error(code::PUBLISH_BAD_NAME, description)
+    }
+
+    /// `NetStream.Publish.Denied`: this client may not publish here.
+    pub fn publish_denied(description: impl Into<String>) -> Status {
+        Status::error(code::PUBLISH_DENIED, description)
+    }
+
+    /// `NetStream.Play.StreamNotFound`: nobody publishes this stream.
+    pub fn stream_not_found(description: impl Into<String>) -> Status {
+        Status::error(code::PLAY_STREAM_NOT_FOUND, description)
+    }
+
+    /// `NetStream.Play.Failed`: this client may not play here.
+    pub fn play_failed(description: impl Into<String>) -> Status {
+        Status::error(code::PLAY_FAILED, description)
+    }
+
+    /// Reads an information object; what is missing is empty.
+    pub fn parse(info: &Value) -> Status {
+        let text = |name: &str| info.get(name).and_then(Value::as_str).unwrap_or_default();
+        let level = match text("level") {
+            "error" => Level::Error,
+            "warning" => Level::Warning,
+            _ => Level::Status,
+        };
+        Status {
+            level,
+            code: text("code").to_owned().into(),
+            description: text("description").to_owned(),
+        }
+    }
+
+    /// The information object's properties.
+    pub fn properties(&self) -> Vec<(String, Value)> {
+        let level = match self.level {
+            Level::Status => "status",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        vec![
+            ("level".into(), level.into()),
+            ("code".into(), Value::String(self.code.to_string())),
+            ("description".into(), self.description.as_str().into()),
+        ]
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)?;
+        if self.description.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.description)
+        }
+    }
+}

@@ -1,0 +1,691 @@
+//! Players on real sockets: what reaches them, and when they go.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::session::StreamKey;
+use crate::stream::index::Retention;
+use crate::stream::registry::Registry;
+use crate::stream::{AppendError, Publication, StreamSettings};
+use crate::wire::chunk::ChunkReader;
+use crate::wire::{Limits, Message, MessageType};
+
+/// Longer than anything here takes on the most loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CHUNK_SIZE: u32 = 4_096;
+
+/// A player that speaks in single bytes.
+#[derive(Debug)]
+struct Speller;
+
+impl Dialogue for Speller {
+    fn receive(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), String> {
+        for letter in input {
+            match letter {
+                b'p' => requests.push(Request::Pause(true)),
+                b'P' => requests.push(Request::Pause(false)),
+                b'v' => requests.push(Request::Video(false)),
+                b'V' => requests.push(Request::Video(true)),
+                b'l' => requests.push(Request::Leave),
+                b'r' => {
+                    let payload = Bytes::from_static(b"reply");
+                    let message = Message {
+                        timestamp: 0,
+                        message_type: REPLY,
+                        stream_id: 0,
+                        payload,
+                    };
+                    crate::wire::chunk::encode_message(&message, CHUNK_SIZE, 3, replies);
+                }
+                other => return Err(format!("cannot read {other}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+const REPLY: MessageType = MessageType::COMMAND_AMF0;
+
+struct Server {
+    registry: Registry,
+    fanout: Fanout<Speller>,
+    departures: mpsc::Receiver<Departed<Speller>>,
+    listener: TcpListener,
+    next_id: u64,
+}
+
+fn settings() -> StreamSettings {
+    StreamSettings {
+        chunk_size: CHUNK_SIZE,
+        flush_after: Duration::ZERO,
+        gop_cache: true,
+        retention: Retention {
+            queue_length: Duration::from_secs(2),
+            most_bytes: 256 << 20,
+        },
+    }
+}
+
+impl Server {
+    fn start(workers: usize) -> Self {
+        let doorbells = Doorbells::new(workers).unwrap();
+        let (sender, departures) = mpsc::channel();
+        let fanout = Fanout::start(doorbells.clone(), move |departed| {
+            sender.send(departed).unwrap();
+        });
+        Self {
+            registry: Registry::new(doorbells),
+            fanout: fanout.unwrap(),
+            departures,
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+            next_id: 0,
+        }
+    }
+
+    fn stream(&self, settings: &StreamSettings) -> Arc<Stream> {
+        let key = StreamKey {
+            vhost: "v".into(),
+            app: "live".into(),
+            stream: "s".into(),
+        };
+        self.registry
+            .obtain(&key, settings, Instant::now())
+            .unwrap()
+    }
+
+    fn join(&mut self, stream: &Arc<Stream>) -> Client {
+        self.join_with(stream, |_| {})
+    }
+
+    fn join_with(
+        &mut self,
+        stream: &Arc<Stream>,
+        adjust: impl FnOnce(&mut Joining<Speller>),
+    ) -> Client {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (socket, _) = self.listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.set_nodelay(true).unwrap();
+        self.next_id += 1;
+        let meter = Arc::new(Meter::default());
+        let mut joining = Joining {
+            id: self.next_id,
+            socket,
+            dialogue: Speller,
+            stream: stream.clone(),
+            unsent: Vec::new(),
+            requests: Vec::new(),
+            meter: meter.clone(),
+            nodelay: true,
+            send_timeout: PATIENCE,
+            duration: None,
+        };
+        adjust(&mut joining);
+        self.fanout.join(joining);
+        Client {
+            socket: client,
+            reader: reader(),
+            buffer: Vec::new(),
+            id: self.next_id,
+            meter,
+        }
+    }
+
+    fn departure(&self) -> Departed<Speller> {
+        self.departures.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+fn reader() -> ChunkReader {
+    let mut reader = ChunkReader::new(&Limits::default());
+    let mut size = Vec::new();
+    let payload = Bytes::copy_from_slice(&CHUNK_SIZE.to_be_bytes());
+    let message = Message {
+        timestamp: 0,
+        message_type: MessageType::SET_CHUNK_SIZE,
+        stream_id: 0,
+        payload,
+    };
+    crate::wire::chunk::encode_message(&message, 128, 2, &mut size);
+    assert!(reader.read(&mut size.as_slice()).unwrap().is_some());
+    reader
+}
+
+struct Client {
+    socket: TcpStream,
+    reader: ChunkReader,
+    buffer: Vec<u8>,
+    id: u64,
+    meter: Arc<Meter>,
+}
+
+impl Client {
+    /// The next message; `None` when the connection has been closed.
+    fn message(&mut self) -> Option<Message> {
+        loop {
+            let mut input = self.buffer.as_slice();
+            let message = self.reader.read(&mut input).unwrap();
+            let left = input.len();
+            self.buffer.drain(..self.buffer.len() - left);
+            if message.is_some() {
+                return message;
+            }
+            let mut bytes = [0; 65_536];
+            match self.socket.read(&mut bytes).expect("no message came") {
+                0 => return None,
+                count => self.buffer.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
+    fn messages(&mut self, count: usize) -> Vec<Message> {
+        (0..count)
+            .map(|_| self.message().expect("the connection was closed"))
+            .collect()
+    }
+
+    /// What kind each of the next messages is, and when.
+    fn told(&mut self, count: usize) -> Vec<(&'static str, u32)> {
+        self.messages(count)
+            .iter()
+            .map(|message| (kind(message), message.timestamp))
+            .collect()
+    }
+
+    fn say(&mut self, letters: &[u8]) {
+        self.socket.write_all(letters).unwrap();
+    }
+}
+
+fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> Message {
+    Message {
+        timestamp,
+        message_type,
+        stream_id: 7,
+        payload: payload.into(),
+    }
+}
+
+const PICTURE: usize = 10_000;
+
+/// A picture whose every byte tells its time.
+fn picture(timestamp: u32, keyframe: bool) -> Message {
+    let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    let filling = timestamp.to_be_bytes();
+    payload.extend(filling.iter().cycle().take(PICTURE));
+    message(MessageType::VIDEO, timestamp, payload)
+}
+
+fn sound(timestamp: u32) -> Message {
+    message(MessageType::AUDIO, timestamp, vec![0xaf, 1, 1, 2, 3])
+}
+
+fn headers() -> Vec<Message> {
+    vec![
+        message(
+            MessageType::DATA_AMF0,
+            0,
+            b"\x02\0\x0aonMetaData\x05".to_vec(),
+        ),
+        message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 1, 2, 3]),
+        message(MessageType::AUDIO, 0, vec![0xaf, 0, 0x12, 0x10]),
+    ]
+}
+
+fn kind(message: &Message) -> &'static str {
+    match (message.message_type, &message.payload[..2]) {
+        (MessageType::VIDEO, [0x17, 0]) => "video header",
+        (MessageType::VIDEO, [0x17, 1]) => "keyframe",
+        (MessageType::VIDEO, _) => "picture",
+        (MessageType::AUDIO, [0xaf, 0]) => "audio header",
+        (MessageType::AUDIO, _) => "sound",
+        (MessageType::DATA_AMF0, _) => "data",
+        (REPLY, _) => "reply",
+        _ => "something else",
+    }
+}
+
+fn publish(publication: &mut Publication, messages: &[Message]) {
+    publication.append(messages, Instant::now()).unwrap();
+}
+
+#[test]
+fn a_joining_player_gets_headers_and_the_newest_group_then_all_that_follows() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    publish(&mut publication, &[picture(0, true), picture(40, false)]);
+    publish(
+        &mut publication,
+        &[picture(80, true), sound(85), picture(120, false)],
+    );
+    let mut player = server.join(&stream);
+    let beginning = player.told(6);
+    assert_eq!(
+        beginning,
+        [
+            ("data", 80),
+            ("video header", 80),
+            ("audio header", 80),
+            ("keyframe", 80),
+            ("sound", 85),
+            ("picture", 120),
+        ]
+    );
+    publish(&mut publication, &[picture(160, false)]);
+    assert_eq!(
+        player.message().unwrap().payload,
+        picture(160, false).payload
+    );
+}
+
+#[test]
+fn every_player_of_every_worker_gets_every_message_whole() {
+    let mut server = Server::start(2);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut players: Vec<Client> = (0..10).map(|_| server.join(&stream)).collect();
+    for player in &mut players {
+        assert_eq!(player.told(1), [("keyframe", 0)]);
+    }
+    assert_eq!(server.fanout.players(), [5, 5]);
+    let pictures: Vec<Message> = (1..50).map(|number| picture(number * 40, false)).collect();
+    for picture in &pictures {
+        publish(&mut publication, std::slice::from_ref(picture));
+    }
+    for player in &mut players {
+        for (got, sent) in player.messages(pictures.len()).iter().zip(&pictures) {
+            assert_eq!(
+                (got.timestamp, &got.payload),
+                (sent.timestamp, &sent.payload)
+            );
+        }
+    }
+}
+
+#[test]
+fn without_gop_cache_a_player_begins_at_the_next_keyframe() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&StreamSettings {
+        gop_cache: false,
+        ..settings()
+    });
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    publish(&mut publication, &[picture(0, true), picture(40, false)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(3).last(), Some(&("audio header", 40)));
+    publish(
+        &mut publication,
+        &[
+            picture(80, false),
+            sound(90),
+            picture(120, true),
+            sound(130),
+        ],
+    );
+    assert_eq!(player.told(2), [("keyframe", 120), ("sound", 130)]);
+}
+
+#[test]
+fn a_player_that_comes_before_the_publisher_gets_all_from_the_first_keyframe() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut player = server.join(&stream);
+    while stream.players() == 0 {
+        std::thread::yield_now();
+    }
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    publish(&mut publication, &[picture(0, true)]);
+    let told: Vec<_> = player.told(4).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(told, ["data", "video header", "audio header", "keyframe"]);
+}
+
+#[test]
+fn a_slow_player_is_moved_to_a_keyframe_between_two_messages_and_costs_no_memory() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    let mut player = server.join(&stream);
+    let mut attentive = server.join(&stream);
+    // Far more than any socket buffers hold: 60 MB, a group each second.
+    let mut most_memory = 0;
+    for number in 0..6_000 {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+        while attentive.message().unwrap().message_type != MessageType::VIDEO {}
+        most_memory = most_memory.max(stream.memory().unwrap());
+    }
+    // Two seconds of queue and one of a group at 250 kB/s, and the blocks of
+    // the file; the 60 MB that went through are not there.
+    assert!(most_memory < 4 << 20, "{most_memory} bytes of log");
+    let skips = player.meter.skips.load(Ordering::Relaxed);
+    assert!(skips > 0, "the player that read nothing was never moved on");
+    assert_eq!(attentive.meter.skips.load(Ordering::Relaxed), 0);
+
+    let (mut leaps, mut last) = (0, None);
+    loop {
+        let message = player.message().unwrap();
+        match kind(&message) {
+            "keyframe" | "picture" => {}
+            _ => continue,
+        }
+        let whole = picture(message.timestamp, kind(&message) == "keyframe");
+        assert!(
+            message.payload == whole.payload,
+            "a picture has come to harm"
+        );
+        if last.is_some_and(|last| message.timestamp != last + 40) {
+            leaps += 1;
+            assert_eq!(
+                kind(&message),
+                "keyframe",
+                "a leap to a picture that needs others"
+            );
+        }
+        last = Some(message.timestamp);
+        if message.timestamp == 5_999 * 40 {
+            break;
+        }
+    }
+    assert!(leaps > 0);
+}
+
+#[test]
+fn new_headers_within_what_a_slow_player_has_missed_are_given_to_it() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    let mut player = server.join(&stream);
+    let mut number = 0;
+    // Until it is stuck and has been moved on at least once.
+    while player.meter.skips.load(Ordering::Relaxed) == 0 {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+        number += 1;
+    }
+    let renewed = message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 9, 9, 9]);
+    publish(&mut publication, std::slice::from_ref(&renewed));
+    let missed = number;
+    for number in missed..missed + 200 {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+    }
+    let skips = player.meter.skips.load(Ordering::Relaxed);
+    let mut renewed_seen = false;
+    for _ in 0.. {
+        let got = player.message().unwrap();
+        if got.payload == renewed.payload {
+            renewed_seen = true;
+        }
+        if kind(&got) == "keyframe" && got.timestamp > missed * 40 {
+            assert!(renewed_seen, "a keyframe without the header that it needs");
+            break;
+        }
+    }
+    assert!(skips > 0);
+}
+
+#[test]
+fn replies_come_between_messages_even_when_one_is_half_sent() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let mut player = server.join(&stream);
+    let mut number = 0;
+    while player.meter.skips.load(Ordering::Relaxed) == 0 {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+        number += 1;
+    }
+    // It is stuck, most likely within a message.
+    player.say(b"r");
+    loop {
+        let message = player.message().unwrap();
+        match kind(&message) {
+            "reply" => break,
+            kind => {
+                let whole = picture(message.timestamp, kind == "keyframe");
+                assert!(
+                    message.payload == whole.payload,
+                    "a picture has come to harm"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_paused_player_gets_nothing_and_goes_on_where_it_was() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("keyframe", 0)]);
+    player.say(b"pr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    publish(&mut publication, &[picture(40, false)]);
+    player.say(b"r");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    player.say(b"P");
+    assert_eq!(player.told(1), [("picture", 40)]);
+}
+
+#[test]
+fn a_player_paused_for_longer_than_the_queue_goes_on_at_a_keyframe() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("keyframe", 0)]);
+    player.say(b"pr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    let mut witness = server.join(&stream);
+    for number in 1..=150 {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+    }
+    // The worker has looked at all of it once the witness has it.
+    while witness.message().unwrap().timestamp != 6_000 {}
+    player.say(b"P");
+    assert_eq!(player.told(1), [("keyframe", 6_000)]);
+}
+
+#[test]
+fn pictures_can_be_turned_off_and_come_back_with_a_keyframe() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("keyframe", 0)]);
+    player.say(b"vr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    publish(
+        &mut publication,
+        &[picture(40, false), sound(50), sound(60), picture(80, true)],
+    );
+    publish(&mut publication, &[sound(90)]);
+    assert_eq!(
+        player.told(3),
+        [("sound", 50), ("sound", 60), ("sound", 90)]
+    );
+    player.say(b"Vr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    publish(
+        &mut publication,
+        &[picture(120, false), sound(130), picture(160, true)],
+    );
+    publish(&mut publication, &[picture(200, false)]);
+    assert_eq!(
+        player.told(3),
+        [("sound", 130), ("keyframe", 160), ("picture", 200)]
+    );
+}
+
+#[test]
+fn a_player_with_a_duration_gets_that_much() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(1_000, true)]);
+    let mut player = server.join_with(&stream, |joining| {
+        joining.duration = Some(Duration::from_millis(80));
+    });
+    publish(
+        &mut publication,
+        &[picture(1_040, false), picture(1_080, false)],
+    );
+    assert_eq!(player.told(2), [("keyframe", 1_000), ("picture", 1_040)]);
+    assert_eq!(server.departure().reason, Reason::Complete);
+}
+
+#[test]
+fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("keyframe", 0)]);
+    player.say(b"l");
+    let mut departed = server.departure();
+    assert_eq!((departed.id, &departed.reason), (player.id, &Reason::Asked));
+    assert_eq!(stream.players(), 0);
+    departed.socket.write_all(&departed.unsent).unwrap();
+    departed.socket.write_all(b"").unwrap();
+    drop(departed);
+    assert_eq!(player.message(), None);
+}
+
+#[test]
+fn a_closed_connection_is_noticed_without_a_message_of_the_stream() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let player = server.join(&stream);
+    let id = player.id;
+    drop(player);
+    let departed = server.departure();
+    assert_eq!((departed.id, departed.reason), (id, Reason::Closed));
+}
+
+#[test]
+fn a_player_that_makes_no_sense_is_let_go_alone() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let mut mad = server.join(&stream);
+    let mut sane = server.join(&stream);
+    mad.say(b"?");
+    assert_eq!(
+        server.departure().reason,
+        Reason::Misbehaved("cannot read 63".to_owned())
+    );
+    publish(&mut publication, &[picture(0, true)]);
+    assert_eq!(sane.told(1), [("keyframe", 0)]);
+}
+
+#[test]
+fn a_player_that_takes_nothing_is_dropped_in_the_end() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let _stuck = server.join_with(&stream, |joining| {
+        joining.send_timeout = Duration::from_millis(1);
+    });
+    let begun = Instant::now();
+    let mut number = 0;
+    let departed = loop {
+        publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+        number += 1;
+        if let Ok(departed) = server.departures.try_recv() {
+            break departed;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the stuck player is still there"
+        );
+    };
+    assert_eq!(departed.reason, Reason::Stalled);
+}
+
+#[test]
+fn the_players_of_a_stream_that_ends_are_let_go() {
+    let mut server = Server::start(2);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let players = [server.join(&stream), server.join(&stream)];
+    while stream.players() < players.len() {
+        std::thread::yield_now();
+    }
+    stream.end();
+    for _ in &players {
+        assert_eq!(server.departure().reason, Reason::StreamOver);
+    }
+    let refused = publication.append(&[picture(0, true)], Instant::now());
+    assert!(matches!(refused, Err(AppendError::Over)));
+}
+
+#[test]
+fn one_player_can_be_dismissed() {
+    let mut server = Server::start(2);
+    let stream = server.stream(&settings());
+    let _others = [server.join(&stream), server.join(&stream)];
+    let player = server.join(&stream);
+    server.fanout.dismiss(player.id);
+    let departed = server.departure();
+    assert_eq!(
+        (departed.id, departed.reason),
+        (player.id, Reason::Dismissed)
+    );
+}
+
+#[test]
+fn a_second_publisher_is_refused_unless_the_first_has_fallen_silent() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut first = stream.publish(now).unwrap();
+    assert!(stream.publish(now + Duration::from_millis(1_900)).is_err());
+    let silent = now + Duration::from_secs(2);
+    let mut second = stream.publish(silent).unwrap();
+    let refused = first.append(&[picture(0, true)], silent);
+    assert!(matches!(refused, Err(AppendError::TakenOver)));
+    drop(first);
+    assert!(
+        stream.is_published(),
+        "the former publisher's end is not the present one's"
+    );
+    second.append(&[picture(0, true)], silent).unwrap();
+}
+
+#[test]
+fn a_stream_that_nobody_holds_is_forgotten_after_its_time() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let patience = Duration::from_secs(10);
+    let now = Instant::now();
+    let publication = stream.publish(now).unwrap();
+    let later = now + Duration::from_secs(3_600);
+    drop(stream);
+    server.registry.sweep(later, |_| patience);
+    assert_eq!(server.registry.list().len(), 1, "it has a publisher");
+    drop(publication);
+    server.registry.sweep(now, |_| patience);
+    assert_eq!(server.registry.list().len(), 1, "its publisher may return");
+    server.registry.sweep(later, |_| patience);
+    assert_eq!(server.registry.list().len(), 0);
+}

@@ -1,0 +1,348 @@
+//! One fan-out worker: an epoll, its players, and the streams they play.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use slab::Slab;
+
+use super::player::{Player, Scratch};
+use super::{Departed, Desk, Dialogue, Doorbells, Joining, Letter, Reason};
+use crate::stream::index::View;
+use crate::stream::{Stream, lock};
+
+/// What epoll calls the doorbell; players are called by their slot.
+const DOORBELL: u64 = u64::MAX;
+/// How often time-outs are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Events taken from epoll at once.
+const MOST_EVENTS: usize = 512;
+/// Reads from one player before the others have their turn.
+const MOST_READS: usize = 4;
+
+/// The players of one stream at this worker.
+#[derive(Debug)]
+struct Group {
+    stream: Arc<Stream>,
+    members: Vec<usize>,
+    /// The log as of the last flush: nobody is sent anything beyond it.
+    view: View,
+    /// The lowest offset that a member read at or after the last flush.
+    low_water: u64,
+    /// When what has come since is to be sent.
+    flush_at: Option<Instant>,
+}
+
+/// A worker, before and in its thread.
+#[derive(Debug)]
+pub(super) struct Worker<D, F> {
+    number: usize,
+    epoll: Epoll,
+    desks: Arc<[Desk<D>]>,
+    doorbells: Doorbells,
+    departed: F,
+    players: Slab<Player<D>>,
+    groups: Slab<Group>,
+    /// Where the stream with this id is in `groups`.
+    group_of: HashMap<u64, usize>,
+    /// Players that may have more to say than they were let.
+    unheard: Vec<usize>,
+    scratch: Scratch,
+}
+
+impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
+    pub(super) fn new(
+        number: usize,
+        desks: Arc<[Desk<D>]>,
+        doorbells: Doorbells,
+        departed: F,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL);
+        epoll.add(doorbells.bell(number).descriptor(), bell)?;
+        Ok(Self {
+            number,
+            epoll,
+            desks,
+            doorbells,
+            departed,
+            players: Slab::new(),
+            groups: Slab::new(),
+            group_of: HashMap::new(),
+            unheard: Vec::new(),
+            scratch: Scratch::new(),
+        })
+    }
+
+    /// Serves until it is told to stop; then all players are let go.
+    pub(super) fn run(mut self) {
+        let mut events = [EpollEvent::empty(); MOST_EVENTS];
+        let mut news = Vec::new();
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let count = match self.epoll.wait(&mut events, self.timeout(next_tick)) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => {
+                    log::error!(
+                        "fan-out worker {} cannot wait for its players: {error}",
+                        self.number
+                    );
+                    return;
+                }
+            };
+            let now = Instant::now();
+            let mut rung = false;
+            for event in &events[..count] {
+                match usize::try_from(event.data()) {
+                    Ok(slot) if event.data() != DOORBELL => {
+                        self.player_event(slot, event.events(), now);
+                    }
+                    _ => rung = true,
+                }
+            }
+            for slot in std::mem::take(&mut self.unheard) {
+                self.hear(slot, now);
+            }
+            if rung {
+                self.doorbells.bell(self.number).answer(&mut news);
+                for stream in news.drain(..) {
+                    self.note_news(stream, now);
+                }
+                if self.read_letters(now) {
+                    self.dismiss_all();
+                    return;
+                }
+            }
+            self.flush_due(now);
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.drop_stalled(now);
+            }
+        }
+    }
+
+    fn timeout(&self, next_tick: Instant) -> EpollTimeout {
+        if !self.unheard.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let flushes = self.groups.iter().filter_map(|(_, group)| group.flush_at);
+        let next = flushes.fold(next_tick, Instant::min);
+        let left = next.saturating_duration_since(Instant::now());
+        // Rounded up: waking before the time would only mean waiting again.
+        let milliseconds = left.as_micros().div_ceil(1_000);
+        u16::try_from(milliseconds).map_or(EpollTimeout::MAX, EpollTimeout::from)
+    }
+
+    /// A publisher has appended to the stream, or it has ended.
+    fn note_news(&mut self, stream: u64, now: Instant) {
+        let Some(&group) = self.group_of.get(&stream) else {
+            return;
+        };
+        let group = &mut self.groups[group];
+        let flush_at = if group.stream.is_over() {
+            now
+        } else {
+            now + group.stream.flush_after()
+        };
+        group.flush_at = Some(
+            group
+                .flush_at
+                .map_or(flush_at, |earlier| earlier.min(flush_at)),
+        );
+    }
+
+    /// Does what others ask; `true` if that is to stop.
+    fn read_letters(&mut self, now: Instant) -> bool {
+        let letters = std::mem::take(&mut *lock(&self.desks[self.number].letters));
+        for letter in letters {
+            match letter {
+                Letter::Join(joining) => self.join(*joining, now),
+                Letter::Dismiss(id) => {
+                    let found = self.players.iter().find(|(_, player)| player.id() == id);
+                    if let Some(slot) = found.map(|(slot, _)| slot) {
+                        self.leave(slot, Reason::Dismissed);
+                    }
+                }
+                Letter::DismissAll => self.dismiss_all(),
+                Letter::Stop => return true,
+            }
+        }
+        false
+    }
+
+    fn join(&mut self, mut joining: Joining<D>, now: Instant) {
+        let requests = std::mem::take(&mut joining.requests);
+        let stream = joining.stream.clone();
+        stream.player_joined(self.number);
+        let group = match self.group_of.get(&stream.id()) {
+            Some(&group) => group,
+            None => {
+                let view = stream.look(self.number, u64::MAX);
+                let group = self.groups.insert(Group {
+                    stream: stream.clone(),
+                    members: Vec::new(),
+                    view,
+                    low_water: u64::MAX,
+                    flush_at: None,
+                });
+                self.group_of.insert(stream.id(), group);
+                group
+            }
+        };
+        let slot = self.players.vacant_key();
+        let entry = &mut self.groups[group];
+        entry.view = stream.look(self.number, entry.low_water);
+        let place = (group, entry.members.len());
+        let gop_cache = stream.gop_cache.load(Ordering::Relaxed);
+        let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
+        entry.members.push(slot);
+        entry.low_water = entry.low_water.min(player.low_water());
+        if stream.is_over() {
+            // Its last news were told before this player counted.
+            entry.flush_at = Some(now);
+        }
+        let interest = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
+        let asked = player.fulfil_all(requests, &stream, &entry.view);
+        let registered = self
+            .epoll
+            .add(player.socket(), EpollEvent::new(interest, slot as u64));
+        self.players.insert(player);
+        match (registered, asked) {
+            // Epoll reports the new socket as writable: it is served then.
+            (Ok(()), Ok(())) => {}
+            (Ok(()), Err(reason)) => self.leave(slot, reason),
+            (Err(error), _) => self.leave(slot, Reason::Broken(io::Error::from(error).kind())),
+        }
+    }
+
+    fn player_event(&mut self, slot: usize, events: EpollFlags, now: Instant) {
+        let Some(player) = self.players.get_mut(slot) else {
+            return;
+        };
+        if events.contains(EpollFlags::EPOLLOUT) {
+            player.unblock();
+            let group = &self.groups[player.group];
+            if let Err(reason) = player.serve(&group.stream, &group.view, now) {
+                self.leave(slot, reason);
+                return;
+            }
+        }
+        let inbound = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLHUP
+            | EpollFlags::EPOLLERR;
+        if events.intersects(inbound) {
+            self.hear(slot, now);
+        }
+    }
+
+    /// Reads what a player has sent, and sends the answers.
+    fn hear(&mut self, slot: usize, now: Instant) {
+        let Some(player) = self.players.get_mut(slot) else {
+            return;
+        };
+        let group = &self.groups[player.group];
+        for _ in 0..MOST_READS {
+            let more = player
+                .receive(&group.stream, &group.view, &mut self.scratch)
+                .and_then(|more| player.serve(&group.stream, &group.view, now).map(|()| more));
+            match more {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(reason) => {
+                    self.leave(slot, reason);
+                    return;
+                }
+            }
+        }
+        self.unheard.push(slot);
+    }
+
+    fn flush_due(&mut self, now: Instant) {
+        let due = |group: &Group| group.flush_at.is_some_and(|at| at <= now);
+        let groups: Vec<usize> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| due(group))
+            .map(|(key, _)| key)
+            .collect();
+        for group in groups {
+            self.flush(group, now);
+        }
+    }
+
+    /// Sends a stream's news to all its players here.
+    fn flush(&mut self, key: usize, now: Instant) {
+        let group = &mut self.groups[key];
+        group.flush_at = None;
+        group.view = group.stream.look(self.number, group.low_water);
+        let over = group.stream.is_over();
+        let mut low_water = u64::MAX;
+        let mut leaving = Vec::new();
+        for &slot in &group.members {
+            let player = &mut self.players[slot];
+            match player.serve(&group.stream, &group.view, now) {
+                Ok(()) if over => leaving.push((slot, Reason::StreamOver)),
+                Ok(()) => low_water = low_water.min(player.low_water()),
+                Err(reason) => leaving.push((slot, reason)),
+            }
+        }
+        group.low_water = low_water;
+        for (slot, reason) in leaving {
+            self.leave(slot, reason);
+        }
+    }
+
+    fn drop_stalled(&mut self, now: Instant) {
+        let stalled: Vec<usize> = self
+            .players
+            .iter()
+            .filter(|(_, player)| player.has_stalled(now))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in stalled {
+            self.leave(slot, Reason::Stalled);
+        }
+    }
+
+    fn dismiss_all(&mut self) {
+        let slots: Vec<usize> = self.players.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.leave(slot, Reason::Dismissed);
+        }
+    }
+
+    /// Takes a player out of everything here, and hands it on.
+    fn leave(&mut self, slot: usize, reason: Reason) {
+        let player = self.players.remove(slot);
+        // A socket that epoll does not know any more is gone from it all right.
+        let _ = self.epoll.delete(player.socket().as_fd());
+        let (key, member) = (player.group, player.member);
+        let group = &mut self.groups[key];
+        group.members.swap_remove(member);
+        if let Some(&moved) = group.members.get(member) {
+            self.players[moved].member = member;
+        }
+        let departed = player.depart(&group.stream, reason);
+        let stream = group.stream.clone();
+        if group.members.is_empty() {
+            stream.index().leave(self.number);
+            self.group_of.remove(&stream.id());
+            self.groups.remove(key);
+        }
+        stream.player_left(self.number);
+        self.desks[self.number]
+            .players
+            .fetch_sub(1, Ordering::Relaxed);
+        (self.departed)(departed);
+    }
+}

@@ -1,0 +1,190 @@
+//! The bytes of a stream's log: a file in memory whose offsets only grow.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::sendfile::sendfile64;
+
+/// Memory is given back in blocks of this size, in bytes.
+///
+/// Never part of a page: punching a hole in part of a page overwrites the rest
+/// of the range with zeros *in place*, and the page may still be on its way to
+/// a player (`sendfile` lends pages to the socket, it does not copy them).
+/// Where the kernel backs shared memory with huge pages the same holds for
+/// those, hence the larger block.
+fn release_block() -> u64 {
+    const SMALL: u64 = 64 * 1024;
+    const HUGE: u64 = 2 * 1024 * 1024;
+    static BLOCK: OnceLock<u64> = OnceLock::new();
+    *BLOCK.get_or_init(|| {
+        let policy = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+        match policy {
+            Ok(policy) if !policy.contains("[never]") && !policy.contains("[deny]") => HUGE,
+            _ => SMALL,
+        }
+    })
+}
+
+/// A `memfd` that is written at its end, read anywhere, and given back from
+/// its beginning.
+///
+/// Minimum kernel: 3.17 (`memfd_create`).
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    /// Everything before this offset has been given back.
+    released: u64,
+}
+
+impl LogFile {
+    /// An empty file; `name` is what `/proc/PID/fd` shows.
+    ///
+    /// # Errors
+    /// No descriptor or no memory left.
+    pub fn create(name: &str) -> io::Result<Self> {
+        let readable: String = name
+            .chars()
+            .filter(|&character| character != '\0')
+            .take(200)
+            .collect();
+        let descriptor = memfd_create(readable.as_str(), MFdFlags::MFD_CLOEXEC)?;
+        Ok(Self {
+            file: File::from(descriptor),
+            released: 0,
+        })
+    }
+
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// No memory left.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Gives the memory of what lies before `offset` back, in whole blocks.
+    /// Reading there afterwards would give zeros: nobody may.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the memory is then kept.
+    pub fn release(&mut self, offset: u64) -> io::Result<()> {
+        let block = release_block();
+        let end = offset / block * block;
+        if end <= self.released {
+            return Ok(());
+        }
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let (start, length) = (
+            self.released.cast_signed(),
+            (end - self.released).cast_signed(),
+        );
+        fallocate(&self.file, mode, start, length)?;
+        self.released = end;
+        Ok(())
+    }
+
+    /// The bytes of memory that the file holds now.
+    ///
+    /// # Errors
+    /// The kernel's refusal to say.
+    pub fn memory(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        const BLOCK_BYTES: u64 = 512;
+        Ok(self.file.metadata()?.blocks() * BLOCK_BYTES)
+    }
+
+    /// What readers need; it may outlive the stream.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn reader(&self) -> io::Result<LogReader> {
+        Ok(LogReader {
+            file: self.file.try_clone()?,
+        })
+    }
+}
+
+/// Reads a log that another thread writes.
+#[derive(Debug)]
+pub struct LogReader {
+    file: File,
+}
+
+/// What became of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// This many bytes went out; at least one.
+    Bytes(usize),
+    /// The socket takes nothing at present.
+    Blocked,
+}
+
+impl LogReader {
+    /// Copies the bytes from `offset` up to `end`.
+    ///
+    /// # Errors
+    /// The range is not in the file.
+    pub fn copy(&self, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(end - offset).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// Sends from `offset` up to `end` to `socket`, as much as it takes now.
+    ///
+    /// # Errors
+    /// The socket's error.
+    pub fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<Sent> {
+        // The most that one call transfers (sendfile(2)).
+        const MOST: u64 = 0x7fff_f000;
+        let mut position = offset.cast_signed();
+        let count = usize::try_from((end - offset).min(MOST)).map_err(io::Error::other)?;
+        loop {
+            return match sendfile64(socket, self.file.as_fd(), Some(&mut position), count) {
+                // A file that ends before `end` cannot be: the log's end is
+                // published after its bytes.
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(sent) => Ok(Sent::Bytes(sent)),
+                Err(Errno::EAGAIN) => Ok(Sent::Blocked),
+                Err(Errno::EINTR) => continue,
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_and_later_bytes_stay_where_they_were() {
+        let mut log = LogFile::create("test").unwrap();
+        let block = release_block();
+        let bytes = vec![7; usize::try_from(4 * block).unwrap()];
+        log.write(0, &bytes).unwrap();
+        assert!(log.memory().unwrap() >= 4 * block);
+        log.release(3 * block + 1).unwrap();
+        assert_eq!(log.memory().unwrap(), block);
+        let kept = log.reader().unwrap().copy(3 * block, 4 * block).unwrap();
+        assert!(
+            kept.iter().all(|&byte| byte == 7),
+            "the part kept has changed"
+        );
+    }
+
+    #[test]
+    fn part_of_a_block_is_never_given_back() {
+        let mut log = LogFile::create("test").unwrap();
+        log.write(0, &[7; 4096]).unwrap();
+        log.release(4096).unwrap();
+        assert_eq!(log.reader().unwrap().copy(0, 4096).unwrap(), [7; 4096]);
+    }
+}

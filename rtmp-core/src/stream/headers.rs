@@ -1,0 +1,117 @@
+//! What a player needs before its first picture: metadata and the decoders'
+//! configurations.
+
+use bytes::Bytes;
+
+use crate::wire::MessageType;
+use crate::wire::media::MediaClass;
+
+/// More tracks and kinds than this are nothing that an encoder sends.
+const MOST_HEADERS: usize = 32;
+
+/// One message that every joining player gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its part in the stream; the newest of each class is in force.
+    pub class: MediaClass,
+    /// How its payload is to be read.
+    pub message_type: MessageType,
+    /// The message's payload.
+    pub payload: Bytes,
+    /// Where in the log it stands.
+    pub offset: u64,
+}
+
+/// The headers in force at some place of the log, metadata first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    headers: Vec<Header>,
+}
+
+impl Headers {
+    /// Whether messages of this class are kept for joining players.
+    #[must_use]
+    pub fn keeps(class: MediaClass) -> bool {
+        match class {
+            MediaClass::VideoSequenceHeader { .. }
+            | MediaClass::VideoMetadata { .. }
+            | MediaClass::AudioSequenceHeader { .. }
+            | MediaClass::AudioChannels { .. }
+            | MediaClass::Metadata => true,
+            MediaClass::Keyframe
+            | MediaClass::InterFrame
+            | MediaClass::VideoOther
+            | MediaClass::Audio
+            | MediaClass::ClearMetadata
+            | MediaClass::Data => false,
+        }
+    }
+
+    /// Puts `header` in force in place of the last of its class.
+    pub fn set(&mut self, header: Header) {
+        if let Some(known) = self
+            .headers
+            .iter_mut()
+            .find(|known| known.class == header.class)
+        {
+            *known = header;
+        } else if self.headers.len() < MOST_HEADERS {
+            let metadata = header.class == MediaClass::Metadata;
+            let position = if metadata { 0 } else { self.headers.len() };
+            self.headers.insert(position, header);
+        }
+    }
+
+    /// Forgets the metadata.
+    pub fn clear_metadata(&mut self) {
+        self.headers
+            .retain(|header| header.class != MediaClass::Metadata);
+    }
+
+    /// The headers that a player lacks that has seen the log up to `seen`.
+    pub fn since(&self, seen: u64) -> impl Iterator<Item = &Header> {
+        self.headers
+            .iter()
+            .filter(move |header| header.offset >= seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(class: MediaClass, offset: u64) -> Header {
+        Header {
+            class,
+            message_type: MessageType::VIDEO,
+            payload: Bytes::new(),
+            offset,
+        }
+    }
+
+    fn classes(headers: &Headers, seen: u64) -> Vec<MediaClass> {
+        headers.since(seen).map(|header| header.class).collect()
+    }
+
+    #[test]
+    fn metadata_comes_first_and_the_newest_of_each_class_counts() {
+        let video = MediaClass::VideoSequenceHeader { track: 0 };
+        let mut headers = Headers::default();
+        headers.set(header(video, 10));
+        headers.set(header(MediaClass::Metadata, 20));
+        headers.set(header(video, 30));
+        assert_eq!(classes(&headers, 0), [MediaClass::Metadata, video]);
+        assert_eq!(classes(&headers, 25), [video]);
+        headers.clear_metadata();
+        assert_eq!(classes(&headers, 0), [video]);
+    }
+
+    #[test]
+    fn an_encoder_cannot_make_the_headers_grow_without_end() {
+        let mut headers = Headers::default();
+        for track in 0..=255 {
+            headers.set(header(MediaClass::AudioSequenceHeader { track }, 0));
+        }
+        assert_eq!(headers.since(0).count(), MOST_HEADERS);
+    }
+}

@@ -1,0 +1,512 @@
+//! Which messages lie where in a stream's log. No bytes, no I/O, no clock.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::headers::{Header, Headers};
+
+/// Without video for this long on the stream's timeline, ms, a stream counts
+/// as sound only, where a player can join at any message.
+const SOUND_ONLY_AFTER_MS: u64 = 10_000;
+
+/// What a message in the log is to a player that leaves some messages out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A frame of sound.
+    Audio,
+    /// A picture at which a player can join.
+    Keyframe,
+    /// A picture that needs others, or another message of the video.
+    Video,
+    /// Sequence headers, metadata and data: nobody does without.
+    Always,
+}
+
+/// How much of the past the log keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// A player further behind than this is moved on.
+    pub queue_length: Duration,
+    /// The most bytes that are kept, whatever the publisher's timestamps say.
+    pub most_bytes: u64,
+}
+
+/// Where a player can begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinPoint {
+    /// Where its keyframe (without video: any frame of sound) begins.
+    pub offset: u64,
+    /// That frame's time, ms.
+    pub timestamp: u64,
+    /// The headers in force there.
+    pub headers: Arc<Headers>,
+}
+
+/// The state of a log at one moment: all that a flush has to know.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Where the newest message ends.
+    pub end: u64,
+    /// The newest message's time, ms.
+    pub timestamp: u64,
+    /// A player before this offset is too far behind and must be moved on.
+    pub keep_from: u64,
+    /// Where a player can begin; `None` before the first keyframe.
+    pub join: Option<JoinPoint>,
+    /// The headers in force at the end.
+    pub headers: Arc<Headers>,
+}
+
+/// What a player has asked to do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// Whether it wants sound.
+    pub audio: bool,
+    /// What it wants of the pictures.
+    pub video: VideoFilter,
+}
+
+/// What a player wants of the pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoFilter {
+    /// All of them.
+    All,
+    /// All from the next keyframe on.
+    FromKeyframe,
+    /// None.
+    None,
+}
+
+impl Filter {
+    /// The filter that lets everything through.
+    pub const EVERYTHING: Self = Self {
+        audio: true,
+        video: VideoFilter::All,
+    };
+
+    fn keeps(&mut self, part: Part) -> bool {
+        match (part, self.video) {
+            (Part::Always, _) => true,
+            (Part::Audio, _) => self.audio,
+            (Part::Keyframe, VideoFilter::FromKeyframe) => {
+                self.video = VideoFilter::All;
+                true
+            }
+            (Part::Keyframe | Part::Video, VideoFilter::All) => true,
+            (Part::Video, VideoFilter::FromKeyframe)
+            | (Part::Keyframe | Part::Video, VideoFilter::None) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: u64,
+    timestamp: u64,
+    /// Pictures in the log before this message.
+    pictures_before: u64,
+    part: Part,
+}
+
+/// The messages of a log, oldest first.
+#[derive(Debug)]
+pub struct Index {
+    retention: Retention,
+    entries: VecDeque<Entry>,
+    /// Position in `entries` of the first message within `queue_length`.
+    recent: usize,
+    end: u64,
+    timestamp: u64,
+    pictures: u64,
+    last_video: Option<u64>,
+    headers: Arc<Headers>,
+    join: Option<JoinPoint>,
+    /// Per fan-out worker the lowest offset that it may still read.
+    low_water: Box<[u64]>,
+}
+
+impl Index {
+    /// The index of an empty log that `workers` fan-out workers will read.
+    #[must_use]
+    pub fn new(retention: Retention, workers: usize) -> Self {
+        Self {
+            retention,
+            entries: VecDeque::new(),
+            recent: 0,
+            end: 0,
+            timestamp: 0,
+            pictures: 0,
+            last_video: None,
+            headers: Arc::default(),
+            join: None,
+            low_water: vec![u64::MAX; workers].into(),
+        }
+    }
+
+    /// Changes what is kept, from the next message on.
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    /// Enters a message of `length` bytes that lies at the end of the log.
+    /// Timestamps may fall within `DISORDER` between tracks, not further.
+    pub fn push(&mut self, part: Part, timestamp: u64, length: u64) {
+        let offset = self.end;
+        let entry = Entry {
+            offset,
+            timestamp,
+            pictures_before: self.pictures,
+            part,
+        };
+        self.entries.push_back(entry);
+        self.end += length;
+        self.timestamp = self.timestamp.max(timestamp);
+        let joinable = match part {
+            Part::Keyframe => true,
+            Part::Audio => self
+                .last_video
+                .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS),
+            Part::Video | Part::Always => false,
+        };
+        if matches!(part, Part::Keyframe | Part::Video) {
+            self.pictures += 1;
+            self.last_video = Some(timestamp);
+        }
+        if joinable {
+            self.join = Some(JoinPoint {
+                offset,
+                timestamp,
+                headers: self.headers.clone(),
+            });
+        }
+        self.forget();
+    }
+
+    /// Puts a header in force; its message is entered with [`Index::push`].
+    pub fn set_header(&mut self, header: Header) {
+        if matches!(
+            header.class,
+            crate::wire::media::MediaClass::VideoSequenceHeader { .. }
+        ) {
+            self.last_video = Some(self.timestamp);
+        }
+        Arc::make_mut(&mut self.headers).set(header);
+    }
+
+    /// The metadata in force is void.
+    pub fn clear_metadata(&mut self) {
+        Arc::make_mut(&mut self.headers).clear_metadata();
+    }
+
+    /// Moves `recent` on, and gives up a join point that lies too far back.
+    fn forget(&mut self) {
+        let queue = u64::try_from(self.retention.queue_length.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.timestamp.saturating_sub(queue);
+        let floor = self.end.saturating_sub(self.retention.most_bytes);
+        while let Some(entry) = self.entries.get(self.recent)
+            && (entry.timestamp < oldest || entry.offset < floor)
+        {
+            self.recent += 1;
+        }
+        self.join = self.join.take().filter(|join| join.offset >= floor);
+    }
+
+    /// Where the newest message ends.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// What must be kept for players that are not too far behind, and for the
+    /// next one that joins.
+    fn keep_from(&self) -> u64 {
+        let recent = self
+            .entries
+            .get(self.recent)
+            .map_or(self.end, |entry| entry.offset);
+        self.join
+            .as_ref()
+            .map_or(recent, |join| join.offset.min(recent))
+    }
+
+    /// The log as it is now, for the fan-out worker number `worker`, whose
+    /// players stand at `low_water` or later. Until its next look nothing is
+    /// given back that one of them, or one that joins, can read.
+    pub fn look(&mut self, worker: usize, low_water: u64) -> View {
+        let keep_from = self.keep_from();
+        self.low_water[worker] = low_water.min(keep_from);
+        View {
+            end: self.end,
+            timestamp: self.timestamp,
+            keep_from,
+            join: self.join.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+
+    /// Worker number `worker` has no player of this stream any more.
+    pub fn leave(&mut self, worker: usize) {
+        self.low_water[worker] = u64::MAX;
+    }
+
+    /// Forgets the messages that nobody can need, and returns the offset
+    /// before which the log's bytes may be given back.
+    pub fn trim(&mut self) -> u64 {
+        let keep_from = self
+            .low_water
+            .iter()
+            .copied()
+            .fold(self.keep_from(), u64::min);
+        while let Some(second) = self.entries.get(1)
+            && second.offset <= keep_from
+            && self.recent > 0
+        {
+            self.entries.pop_front();
+            self.recent -= 1;
+        }
+        keep_from
+    }
+
+    /// Position in `entries` of the first message at or after `offset`.
+    fn position(&self, offset: u64) -> usize {
+        self.entries.partition_point(|entry| entry.offset < offset)
+    }
+
+    /// The first offset at or after `offset` where a message begins.
+    #[must_use]
+    pub fn boundary(&self, offset: u64) -> u64 {
+        self.entries
+            .get(self.position(offset))
+            .map_or(self.end, |entry| entry.offset)
+    }
+
+    /// Where the first message of `timestamp` or later begins, else the end.
+    #[must_use]
+    pub fn first_at(&self, timestamp: u64) -> u64 {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|entry| entry.timestamp >= timestamp)
+            .map_or(self.end, |entry| entry.offset)
+    }
+
+    /// How many pictures begin in the log before `offset`.
+    #[must_use]
+    pub fn pictures_before(&self, offset: u64) -> u64 {
+        let next = self.entries.get(self.position(offset));
+        next.map_or(self.pictures, |entry| entry.pictures_before)
+    }
+
+    /// The first run of messages from `offset` up to `end` that `filter`
+    /// keeps; empty, at the end, where it keeps none. `offset` must be the
+    /// beginning of a message.
+    pub fn kept(&self, offset: u64, end: u64, filter: &mut Filter) -> Range<u64> {
+        let mut messages = self
+            .entries
+            .range(self.position(offset)..)
+            .take_while(|entry| entry.offset < end);
+        let Some(first) = messages.find(|entry| filter.keeps(entry.part)) else {
+            return end..end;
+        };
+        let mut after = messages.skip_while(|entry| filter.keeps(entry.part));
+        first.offset..after.next().map_or(end, |entry| entry.offset)
+    }
+
+    /// The messages that are known at present.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LENGTH: u64 = 100;
+
+    fn retention(queue_length_ms: u64, most_bytes: u64) -> Retention {
+        Retention {
+            queue_length: Duration::from_millis(queue_length_ms),
+            most_bytes,
+        }
+    }
+
+    fn index(queue_length_ms: u64) -> Index {
+        Index::new(retention(queue_length_ms, u64::MAX), 2)
+    }
+
+    /// Enters pictures every 40 ms with a keyframe each `gop` of them.
+    fn pictures(index: &mut Index, range: Range<u64>, gop: u64) {
+        for number in range {
+            let part = if number % gop == 0 {
+                Part::Keyframe
+            } else {
+                Part::Video
+            };
+            index.push(part, number * 40, LENGTH);
+        }
+    }
+
+    #[test]
+    fn a_player_joins_at_the_newest_keyframe_with_the_headers_of_that_place() {
+        let mut index = index(10_000);
+        pictures(&mut index, 0..60, 25);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert_eq!((join.offset, join.timestamp), (50 * LENGTH, 2_000));
+    }
+
+    #[test]
+    fn before_the_first_keyframe_there_is_nowhere_to_join() {
+        let mut index = index(10_000);
+        index.push(Part::Always, 0, LENGTH);
+        index.push(Part::Video, 0, LENGTH);
+        index.push(Part::Audio, 10, LENGTH);
+        assert_eq!(index.look(0, u64::MAX).join, None);
+    }
+
+    #[test]
+    fn a_stream_of_sound_alone_can_be_joined_at_its_newest_frame() {
+        let mut index = index(10_000);
+        index.push(Part::Audio, 0, LENGTH);
+        index.push(Part::Audio, 20, LENGTH);
+        assert_eq!(index.look(0, u64::MAX).join.unwrap().offset, LENGTH);
+    }
+
+    #[test]
+    fn a_stream_whose_video_ended_becomes_one_of_sound() {
+        let mut index = index(60_000);
+        index.push(Part::Keyframe, 0, LENGTH);
+        index.push(Part::Audio, SOUND_ONLY_AFTER_MS, LENGTH);
+        assert_eq!(index.look(0, u64::MAX).join.unwrap().offset, 0);
+        index.push(Part::Audio, SOUND_ONLY_AFTER_MS + 1, LENGTH);
+        assert_eq!(index.look(0, u64::MAX).join.unwrap().offset, 2 * LENGTH);
+    }
+
+    #[test]
+    fn what_lies_behind_the_queue_and_the_group_of_pictures_is_given_back() {
+        let mut index = index(1_000);
+        pictures(&mut index, 0..110, 50);
+        // Newest 4360 ms: the queue begins at 3360 ms, picture 84; the group at 100.
+        assert_eq!(index.trim(), 84 * LENGTH);
+        // A long group is kept whole, though it is longer than the queue.
+        pictures(&mut index, 110..149, 50);
+        assert_eq!(index.trim(), 100 * LENGTH);
+        assert_eq!(index.messages(), 49);
+    }
+
+    #[test]
+    fn nothing_is_given_back_that_a_worker_may_still_read() {
+        let mut index = index(1_000);
+        pictures(&mut index, 0..20, 10);
+        let view = index.look(1, 300);
+        assert_eq!(view.keep_from, 0);
+        pictures(&mut index, 20..200, 10);
+        assert_eq!(index.trim(), 0);
+        let view = index.look(1, 1_234);
+        assert_eq!(view.keep_from, 174 * LENGTH);
+        assert_eq!(index.trim(), 1_234);
+        assert_eq!(index.boundary(1_234), 1_300);
+        index.leave(1);
+        assert_eq!(index.trim(), 174 * LENGTH);
+    }
+
+    #[test]
+    fn a_publisher_whose_clock_stands_still_cannot_fill_the_memory() {
+        let mut index = Index::new(retention(10_000, 1_000), 1);
+        index.push(Part::Keyframe, 0, LENGTH);
+        for _ in 0..100 {
+            index.push(Part::Video, 0, LENGTH);
+        }
+        let view = index.look(0, u64::MAX);
+        assert_eq!(view.join, None);
+        assert_eq!(view.keep_from, view.end - 1_000);
+        assert_eq!(index.trim(), view.end - 1_000);
+        assert_eq!(index.messages(), 10);
+    }
+
+    #[test]
+    fn a_filter_keeps_runs_of_messages() {
+        let mut index = index(10_000);
+        for part in [
+            Part::Keyframe,
+            Part::Audio,
+            Part::Audio,
+            Part::Video,
+            Part::Always,
+        ] {
+            index.push(part, 0, LENGTH);
+        }
+        let end = index.end();
+        let mut sound = Filter {
+            audio: true,
+            video: VideoFilter::None,
+        };
+        assert_eq!(index.kept(0, end, &mut sound), 100..300);
+        assert_eq!(index.kept(300, end, &mut sound), 400..500);
+        assert_eq!(index.kept(500, end, &mut sound), 500..500);
+        let mut everything = Filter::EVERYTHING;
+        assert_eq!(index.kept(0, end, &mut everything), 0..500);
+    }
+
+    #[test]
+    fn pictures_wanted_again_begin_with_a_keyframe() {
+        let mut index = index(10_000);
+        for part in [Part::Video, Part::Audio, Part::Keyframe, Part::Video] {
+            index.push(part, 0, LENGTH);
+        }
+        let mut filter = Filter {
+            audio: true,
+            video: VideoFilter::FromKeyframe,
+        };
+        assert_eq!(index.kept(0, 400, &mut filter), 100..400);
+        assert_eq!(filter, Filter::EVERYTHING);
+    }
+
+    #[test]
+    fn pictures_are_counted_by_place() {
+        let mut index = index(10_000);
+        for part in [Part::Always, Part::Keyframe, Part::Audio, Part::Video] {
+            index.push(part, 0, LENGTH);
+        }
+        let counts = [0, 100, 200, 300, 400].map(|offset| index.pictures_before(offset));
+        assert_eq!(counts, [0, 0, 1, 1, 2]);
+    }
+
+    proptest! {
+        /// Whatever is published and however slow the workers are: what may be
+        /// read is never given back, and what nobody needs is.
+        #[test]
+        fn holes_lie_below_everything_readable(
+            messages in proptest::collection::vec((0..4u8, 0..200u64, 1..500u64), 1..300),
+            looks in proptest::collection::vec((0..300usize, 0..2usize, 0..100u64), 0..40),
+        ) {
+            let mut index = Index::new(retention(2_000, 20_000), 2);
+            let mut readable: [Option<u64>; 2] = [None, None];
+            let mut time = 0;
+            for (number, (part, step, length)) in messages.into_iter().enumerate() {
+                time += step;
+                let part = [Part::Audio, Part::Keyframe, Part::Video, Part::Always][usize::from(part)];
+                index.push(part, time, length);
+                for &(_, worker, back) in looks.iter().filter(|look| look.0 == number) {
+                    let floor = index.trim();
+                    let low = floor.max(index.end().saturating_sub(back));
+                    let view = index.look(worker, low);
+                    let lowest = low.min(view.join.map_or(view.keep_from, |join| join.offset));
+                    readable[worker] = Some(lowest);
+                }
+                let released = index.trim();
+                for lowest in readable.into_iter().flatten() {
+                    prop_assert!(released <= lowest, "released {released}, read from {lowest}");
+                }
+                prop_assert!(index.boundary(released) >= released);
+            }
+            index.leave(0);
+            index.leave(1);
+            let released = index.trim();
+            prop_assert!(index.end() - released <= 20_000);
+        }
+    }
+}

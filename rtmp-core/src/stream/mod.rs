@@ -1,0 +1,320 @@
+//! Streams: one log each, written once, read by every player at its own pace.
+//!
+//! A publisher's messages are encoded to chunks once and appended to a file in
+//! memory ([`file`]); [`index`] knows which message lies where, [`timeline`]
+//! when it is to be shown, [`headers`] what a joining player needs before it.
+//! [`fanout`] sends the file to the players; [`registry`] finds streams.
+
+pub mod fanout;
+pub mod file;
+pub mod headers;
+pub mod index;
+mod publication;
+pub mod registry;
+pub mod timeline;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::session::StreamKey;
+use fanout::Doorbells;
+use file::{LogFile, LogReader};
+use index::{Index, Retention, View};
+use publication::Writer;
+pub use publication::{AppendError, Busy, Publication};
+
+/// The message stream that every publisher's messages are encoded for, and
+/// that therefore every player is given.
+pub const MESSAGE_STREAM: u32 = 1;
+
+/// What a stream takes from its vhost's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// Length of the chunks in the log, in bytes; fixed for the stream's life.
+    pub chunk_size: u32,
+    /// How long messages are gathered before they are sent.
+    pub flush_after: Duration,
+    /// Whether players begin at the newest keyframe, or wait for the next.
+    pub gop_cache: bool,
+    /// How much of the past is kept.
+    pub retention: Retention,
+}
+
+/// Whether there is anything to play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Counts publishers; the present one holds the newest number.
+    pub generation: u64,
+    /// The publisher has sent something.
+    pub live: bool,
+    /// The stream has ended for good: it is on its way out of the registry.
+    pub over: bool,
+}
+
+/// Who publishes at present.
+#[derive(Debug)]
+struct Presence {
+    generation: u64,
+    /// Whether the publisher of that generation is still there.
+    present: bool,
+    /// When the last message came, or the last publisher came or went.
+    last_sign: Instant,
+}
+
+/// One worker's interest in a stream.
+#[derive(Debug, Default)]
+struct Watch {
+    players: AtomicUsize,
+    /// The worker has been told of news and has not looked yet.
+    told: AtomicBool,
+}
+
+/// Totals of a stream, for reports.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Bytes of media received.
+    pub bytes_in: AtomicU64,
+    /// Messages received.
+    pub messages_in: AtomicU64,
+    /// Publishers so far.
+    pub publishers: AtomicU64,
+}
+
+/// A stream: its log, its publisher, its players' view of it.
+#[derive(Debug)]
+pub struct Stream {
+    id: u64,
+    key: StreamKey,
+    chunk_size: u32,
+    flush_after_us: AtomicU64,
+    gop_cache: AtomicBool,
+    writer: Mutex<Writer>,
+    index: Mutex<Index>,
+    reader: LogReader,
+    presence: Mutex<Presence>,
+    standing: watch::Sender<Standing>,
+    audience: watch::Sender<usize>,
+    /// Whether a pull from an origin feeds it.
+    fed: AtomicBool,
+    watches: Box<[Watch]>,
+    doorbells: Doorbells,
+    totals: Totals,
+}
+
+/// Somebody who plays a stream or waits to: as long as it is held, the stream
+/// is wanted.
+#[derive(Debug)]
+pub struct Seat {
+    stream: Arc<Stream>,
+}
+
+impl Seat {
+    /// The stream that it is a seat for.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stream.audience.send_modify(|seats| *seats -= 1);
+    }
+}
+
+/// Locks `mutex`. A panic elsewhere must not take every stream with it: what
+/// the locks guard here is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stream {
+    /// A stream without publisher, whose players the workers behind
+    /// `doorbells` will serve.
+    ///
+    /// # Errors
+    /// No file in memory can be made.
+    pub fn new(
+        id: u64,
+        key: StreamKey,
+        settings: &StreamSettings,
+        doorbells: Doorbells,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let file = LogFile::create(&format!("rtmp:{key}"))?;
+        let reader = file.reader()?;
+        let workers = doorbells.workers();
+        let standing = Standing {
+            generation: 0,
+            live: false,
+            over: false,
+        };
+        let stream = Self {
+            id,
+            key,
+            chunk_size: settings.chunk_size,
+            flush_after_us: AtomicU64::new(0),
+            gop_cache: AtomicBool::new(settings.gop_cache),
+            writer: Mutex::new(Writer::new(file)),
+            index: Mutex::new(Index::new(settings.retention, workers)),
+            reader,
+            presence: Mutex::new(Presence {
+                generation: 0,
+                present: false,
+                last_sign: now,
+            }),
+            standing: watch::Sender::new(standing),
+            audience: watch::Sender::new(0),
+            fed: AtomicBool::new(false),
+            watches: (0..workers).map(|_| Watch::default()).collect(),
+            doorbells,
+            totals: Totals::default(),
+        };
+        stream.apply(settings);
+        Ok(stream)
+    }
+
+    /// Takes over changed settings, all but the chunk size.
+    pub fn apply(&self, settings: &StreamSettings) {
+        let flush_after = u64::try_from(settings.flush_after.as_micros()).unwrap_or(u64::MAX);
+        self.flush_after_us.store(flush_after, Ordering::Relaxed);
+        self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
+        lock(&self.index).set_retention(settings.retention);
+    }
+
+    /// Unique among the streams of this process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// What has come in.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// How many players it has.
+    #[must_use]
+    pub fn players(&self) -> usize {
+        self.watches
+            .iter()
+            .map(|watch| watch.players.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The bytes of memory that the log holds.
+    ///
+    /// # Errors
+    /// The kernel's refusal to say.
+    pub fn memory(&self) -> io::Result<u64> {
+        lock(&self.writer).memory()
+    }
+
+    /// Follows whether there is something to play.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Becomes one of those who want the stream.
+    #[must_use]
+    pub fn take_seat(self: &Arc<Self>) -> Seat {
+        self.audience.send_modify(|seats| *seats += 1);
+        Seat {
+            stream: self.clone(),
+        }
+    }
+
+    /// Follows how many want the stream: players, and those who wait to be.
+    #[must_use]
+    pub fn audience(&self) -> watch::Receiver<usize> {
+        self.audience.subscribe()
+    }
+
+    /// Claims the task of feeding the stream from an origin; `false` if
+    /// somebody has it.
+    #[must_use]
+    pub fn begin_feeding(&self) -> bool {
+        !self.fed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Gives that task back.
+    pub fn end_feeding(&self) {
+        self.fed.store(false, Ordering::SeqCst);
+    }
+
+    /// Length of the chunks in the log, in bytes.
+    #[must_use]
+    pub fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
+    /// Whether a publisher is there.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        lock(&self.presence).present
+    }
+
+    /// How long there has been no publisher; `None` while there is one.
+    #[must_use]
+    pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
+        let presence = lock(&self.presence);
+        (!presence.present).then(|| now.saturating_duration_since(presence.last_sign))
+    }
+
+    /// Ends the stream for good: its players are told and let go.
+    pub fn end(&self) {
+        self.standing.send_modify(|standing| standing.over = true);
+        self.tell_workers();
+    }
+
+    /// Whether the stream has ended for good.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.standing.borrow().over
+    }
+
+    /// Tells each worker with players of this stream, once until it looks.
+    fn tell_workers(&self) {
+        for (worker, watch) in self.watches.iter().enumerate() {
+            if watch.players.load(Ordering::SeqCst) > 0 && !watch.told.swap(true, Ordering::SeqCst)
+            {
+                self.doorbells.ring_for(worker, self.id);
+            }
+        }
+    }
+
+    /// The log as it is now, for a worker that has been told or has a player
+    /// join: see [`Index::look`].
+    fn look(&self, worker: usize, low_water: u64) -> View {
+        self.watches[worker].told.store(false, Ordering::SeqCst);
+        lock(&self.index).look(worker, low_water)
+    }
+
+    fn flush_after(&self) -> Duration {
+        Duration::from_micros(self.flush_after_us.load(Ordering::Relaxed))
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
+    }
+
+    fn player_joined(&self, worker: usize) {
+        self.watches[worker].players.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn player_left(&self, worker: usize) {
+        self.watches[worker].players.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a stream's message means to whoever keeps and forwards the stream.
+
+use super::message::audio::{AudioContent, AudioHead};
+use super::message::data::{self, DataKind};
+use super::message::video::{VideoContent, VideoHead};
+use super::{Message, MessageType};
+
+/// A media message's part in its stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MediaClass {
+    /// A video decoder's configuration, needed by every player that joins;
+    /// each track has its own.
+    VideoSequenceHeader {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
+    /// Colour information and the like, needed by every player that joins.
+    VideoMetadata {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
+    /// A picture at which a player can join: the start of a group of pictures.
+    Keyframe,
+    /// A picture that needs others. Keyframes of other tracks than the first
+    /// count here: a player joins at the first track's.
+    InterFrame,
+    /// Video with nothing to decode (end of sequence, commands).
+    VideoOther,
+    /// An audio decoder's configuration, needed by every player that joins;
+    /// each track has its own.
+    AudioSequenceHeader {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
+    /// Which audio channels there are, needed by every player that joins.
+    AudioChannels {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
+    /// Sound.
+    Audio,
+    /// `onMetaData`, needed by every player that joins.
+    Metadata,
+    /// The metadata kept so far is void; nothing for players.
+    ClearMetadata,
+    /// Another data message.
+    Data,
+}
+
+/// Classifies a message of a stream; `None` for messages that are not media,
+/// and for audio and video too short to be anything (empty ones are sent by
+/// some encoders, and are not worth passing on).
+pub fn classify(message: &Message) -> Option<MediaClass> {
+    Some(match message.message_type {
+        MessageType::VIDEO => {
+            let head = VideoHead::parse(&message.payload)?;
+            let track = head.track;
+            match head.content {
+                VideoContent::SequenceHeader => MediaClass::VideoSequenceHeader { track },
+                VideoContent::Metadata => MediaClass::VideoMetadata { track },
+                VideoContent::Keyframe if track == 0 => MediaClass::Keyframe,
+                VideoContent::Keyframe | VideoContent::InterFrame => MediaClass::InterFrame,
+                VideoContent::Other => MediaClass::VideoOther,
+            }
+        }
+        MessageType::AUDIO => {
+            let head = AudioHead::parse(&message.payload)?;
+            let track = head.track;
+            match head.content {
+                AudioContent::SequenceHeader => MediaClass::AudioSequenceHeader { track },
+                AudioContent::ChannelConfiguration => MediaClass::AudioChannels { track },
+                AudioContent::Frame | AudioContent::Other => MediaClass::Audio,
+            }
+        }
+        MessageType::DATA_AMF0 | MessageType::DATA_AMF3 => match data::kind(message) {
+            DataKind::Metadata => MediaClass::Metadata,
+            DataKind::ClearMetadata => MediaClass::ClearMetadata,
+            DataKind::Other => MediaClass::Data,
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,11 @@
+//! The sessions against the programs that people use: ffmpeg, librtmp,
+//! GStreamer as clients, nginx-rtmp as a server. Whatever is not installed is
+//! skipped, with a line that says so.
+//!
+//! `MILLRACE_RECORD=directory cargo test --test real_peers` writes down what
+//! the clients said, for `tests/captures`.
+
+mod clients;
+mod nginx;
+mod program;
+mod relay;

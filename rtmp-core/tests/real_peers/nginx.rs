@@ -1,0 +1,266 @@
+//! Our client session against nginx-rtmp, and nginx-rtmp as a client of ours.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
+use rtmp_core::wire::message::data;
+use rtmp_core::wire::{Limits, Message, MessageType};
+use tempfile::TempDir;
+
+use crate::program::{Program, installed};
+use crate::relay::{Ending, Relay};
+
+/// For machines that are busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+
+/// A running nginx with one application `live`.
+struct Nginx {
+    address: SocketAddr,
+    _program: Program,
+    _directory: TempDir,
+}
+
+/// Starts nginx with these directives in its application; `None`: it is not
+/// installed.
+fn nginx(directives: &str) -> Option<Nginx> {
+    if !std::path::Path::new(MODULE).exists() || !installed("nginx", &["-v"]) {
+        eprintln!("skipped: nginx with libnginx-mod-rtmp is not installed");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let configuration = format!(
+        "load_module {MODULE};
+         daemon off; master_process off; error_log stderr crit; pid nginx.pid;
+         events {{ worker_connections 64; }}
+         rtmp {{ access_log off; server {{ listen {address}; application live {{
+             live on; meta copy; {directives}
+         }} }} }}"
+    );
+    let file = directory.path().join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let program = Program::start(
+        Command::new("nginx")
+            .arg("-p")
+            .arg(directory.path())
+            .arg("-c")
+            .arg(&file),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(Nginx {
+        address,
+        _program: program,
+        _directory: directory,
+    })
+}
+
+/// A client session with a socket.
+struct Client {
+    session: ClientSession,
+    connection: TcpStream,
+    buffer: Vec<u8>,
+    /// Bytes received and not yet read.
+    input: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Client {
+    fn connect(purpose: Purpose, address: SocketAddr) -> Client {
+        let connection = TcpStream::connect(address).unwrap();
+        connection.set_nodelay(true).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        let config =
+            ClientConfig::new(purpose, &format!("rtmp://{address}/live"), "live", "camera");
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+        Client {
+            session,
+            connection,
+            buffer: vec![0; 64 << 10],
+            input: Vec::new(),
+            out,
+        }
+    }
+
+    /// The next event.
+    fn next(&mut self) -> ClientEvent {
+        loop {
+            let mut input = &self.input[..];
+            let event = self.session.read(&mut input, &mut self.out).unwrap();
+            let taken = self.input.len() - input.len();
+            self.input.drain(..taken);
+            self.flush();
+            if let Some(event) = event {
+                return event;
+            }
+            match self.connection.read(&mut self.buffer) {
+                Ok(0) => panic!("nginx has closed the connection"),
+                Ok(len) => self.input.extend_from_slice(&self.buffer[..len]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("waiting for an event: {error}"),
+            }
+        }
+    }
+
+    /// Passes over events until this one comes.
+    fn wait_for(&mut self, expected: &ClientEvent) {
+        while self.next() != *expected {}
+    }
+
+    fn next_media(&mut self) -> Message {
+        loop {
+            if let ClientEvent::Media(message) = self.next() {
+                return message;
+            }
+        }
+    }
+
+    fn publish(&mut self, message: &Message) {
+        assert!(self.session.publish(message, &mut self.out));
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.connection
+            .write_all(&std::mem::take(&mut self.out))
+            .unwrap();
+    }
+}
+
+/// A small stream: metadata, sequence headers, pictures and sound, one of them
+/// larger than any chunk.
+fn stream() -> Vec<Message> {
+    let media = |timestamp, message_type, payload: Vec<u8>| Message {
+        timestamp,
+        message_type,
+        stream_id: 1,
+        payload: payload.into(),
+    };
+    let avc = b"\x17\x00\0\0\0\x01\x42\xc0\x0a\xff\xe1\0\x04\x67\x42\xc0\x0a\x01\0\x02\x68\xce";
+    let picture = |kind: u8, size: usize| [vec![kind, 1, 0, 0, 0], vec![0x5a; size]].concat();
+    vec![
+        data::message(
+            0,
+            1,
+            &["@setDataFrame".into(), "onMetaData".into(), metadata()],
+        ),
+        media(0, MessageType::VIDEO, avc.to_vec()),
+        media(0, MessageType::AUDIO, vec![0xaf, 0, 0x12, 0x10]),
+        media(0, MessageType::VIDEO, picture(0x17, 150_000)),
+        media(0, MessageType::AUDIO, vec![0xaf, 1, 1, 2, 3]),
+        media(23, MessageType::AUDIO, vec![0xaf, 1, 4, 5, 6]),
+        media(40, MessageType::VIDEO, picture(0x27, 1)),
+        media(80, MessageType::VIDEO, picture(0x27, 4096)),
+    ]
+}
+
+fn metadata() -> rtmp_core::wire::amf0::Value {
+    rtmp_core::wire::amf0::Value::EcmaArray(vec![
+        ("width".into(), 160.0.into()),
+        ("height".into(), 120.0.into()),
+        ("videocodecid".into(), 7.0.into()),
+    ])
+}
+
+fn pictures(stream: &[Message]) -> Vec<Message> {
+    let of_video = |message: &&Message| message.message_type == MessageType::VIDEO;
+    stream.iter().filter(of_video).cloned().collect()
+}
+
+#[test]
+fn we_publish_to_nginx_and_play_from_it() {
+    let Some(nginx) = nginx("") else { return };
+    let mut player = Client::connect(Purpose::Play, nginx.address);
+    player.wait_for(&ClientEvent::Playing);
+    let mut publisher = Client::connect(Purpose::Publish, nginx.address);
+    publisher.wait_for(&ClientEvent::Publishing);
+    for message in stream() {
+        publisher.publish(&message);
+    }
+    let expected = pictures(&stream());
+    let mut received = Vec::new();
+    while received.len() < expected.len() {
+        received.extend(pictures(&[player.next_media()]));
+    }
+    assert_eq!(received, expected);
+}
+
+#[test]
+fn nginx_refuses_a_second_publisher_and_we_hear_it() {
+    let Some(nginx) = nginx("") else { return };
+    let mut first = Client::connect(Purpose::Publish, nginx.address);
+    first.wait_for(&ClientEvent::Publishing);
+    let mut second = Client::connect(Purpose::Publish, nginx.address);
+    assert_eq!(second.next(), ClientEvent::Connected);
+    let answer = second.next();
+    let ClientEvent::Rejected(status) = answer else {
+        panic!("expected a rejection, got {answer:?}")
+    };
+    assert_eq!(status.code, "NetStream.Publish.BadName");
+}
+
+#[test]
+fn nginx_pulls_from_us() {
+    let relay = Relay::with_stream(Ending::Complete, stream());
+    let Some(nginx) = nginx(&format!("pull {} live=1;", relay.url())) else {
+        return;
+    };
+    let mut player = Client::connect(Purpose::Play, nginx.address);
+    let expected = pictures(&stream());
+    let mut received = Vec::new();
+    while received.len() < expected.len() {
+        received.extend(pictures(&[player.next_media()]));
+    }
+    let payloads = |messages: &[Message]| -> Vec<_> {
+        messages
+            .iter()
+            .map(|message| message.payload.clone())
+            .collect()
+    };
+    assert_eq!(payloads(&received), payloads(&expected));
+    relay.record("nginx-pull");
+}
+
+#[test]
+fn nginx_pushes_to_us() {
+    let relay = Relay::start(Ending::Complete);
+    let Some(nginx) = nginx(&format!("push {};", relay.url())) else {
+        return;
+    };
+    let mut publisher = Client::connect(Purpose::Publish, nginx.address);
+    publisher.wait_for(&ClientEvent::Publishing);
+    // nginx connects to us while it takes what is published: what comes before
+    // it is connected does not reach us, so the pictures go on until one has.
+    let frames = stream();
+    for message in &frames {
+        publisher.publish(message);
+    }
+    relay.wait("nginx's publish", |state| {
+        state.told.contains(&"Publish").then_some(())
+    });
+    for message in &frames {
+        publisher.publish(message);
+    }
+    let expected = pictures(&frames);
+    relay.wait("all pictures", |state| {
+        let received = pictures(&state.stream);
+        let payload = |message: &Message| message.payload.clone();
+        let received: Vec<_> = received.iter().map(payload).collect();
+        let expected: Vec<_> = expected.iter().map(payload).collect();
+        received.ends_with(&expected).then_some(())
+    });
+    relay.record("nginx-push");
+}

@@ -1,0 +1,10 @@
+//! The sessions: names, dialogues as tables, and independent peers.
+
+mod captures;
+mod client;
+mod dialogues;
+mod independent_peer;
+mod names;
+mod server;
+mod server_limits;
+mod tools;

@@ -1,0 +1,84 @@
+//! How the threads of a run and the one that conducts them speak.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU8, AtomicU32, Ordering},
+};
+
+use crate::player::EndCause;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// The publishers connect; no player has started.
+    Publishing,
+    /// The players start one after the other and settle.
+    Playing,
+    /// The measured window.
+    Measuring,
+    /// Everything stops.
+    Over,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Control {
+    phase: AtomicU8,
+    publishers_ready: AtomicU32,
+    publisher_trouble: Mutex<Option<String>>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Publishing as u8),
+            publishers_ready: AtomicU32::new(0),
+            publisher_trouble: Mutex::new(None),
+        }
+    }
+}
+
+impl Control {
+    /// Where the run stands.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Publishing,
+            1 => Phase::Playing,
+            2 => Phase::Measuring,
+            _ => Phase::Over,
+        }
+    }
+
+    /// Moves the run on.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// A server has agreed to take a stream.
+    pub fn publisher_ready(&self) {
+        self.publishers_ready.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a server has agreed to take a stream.
+    pub fn publishers_ready(&self) -> u32 {
+        self.publishers_ready.load(Ordering::Relaxed)
+    }
+
+    /// A publisher's connection has ended.
+    pub fn publisher_ended(&self, cause: &EndCause) {
+        let mut trouble = self
+            .publisher_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert_with(|| cause.to_string());
+    }
+
+    /// Why the first publisher ended that did.
+    pub fn publisher_trouble(&self) -> Option<String> {
+        self.publisher_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,102 @@
+//! One TCP connection: opening, reading and writing without ever waiting.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::EpollFlags,
+        socket::{MsgFlags, recv, setsockopt, sockopt},
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::player::EndCause;
+
+/// See the module's description.
+pub struct Link {
+    /// The socket.
+    pub socket: Socket,
+    /// Whether the connection is still being made.
+    pub connecting: bool,
+    /// What the socket has not taken yet.
+    pub outbox: Vec<u8>,
+    /// What the event queue watches it for.
+    pub interest: EpollFlags,
+}
+
+impl Link {
+    /// Reads into `buffer`, or takes as many bytes off the socket without
+    /// copying them (`MSG_TRUNC`, tcp(7)).
+    pub fn read(&mut self, buffer: &mut [u8], discard: bool) -> io::Result<usize> {
+        if discard {
+            return Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
+        }
+        self.socket.read(buffer)
+    }
+
+    /// Sends as much of the outbox as the socket takes.
+    pub fn write(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.outbox.len() {
+            match self.socket.write(&self.outbox[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.outbox.drain(..sent);
+        Ok(())
+    }
+}
+
+/// Begins to connect.
+pub fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, EndCause> {
+    let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL) => EndCause::Connect(match bind {
+            Some(bind) => format!(
+                "no port is left at client address {bind}, or it is not this machine's; give more \
+                 with --bind"
+            ),
+            None => format!(
+                "no port is left for connections to {server}; spread them over several client \
+                 addresses with --bind"
+            ),
+        }),
+        _ => EndCause::Connect(plain(&error)),
+    };
+    let socket = Socket::new(
+        Domain::for_address(server),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+    .map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    socket.set_tcp_nodelay(true).map_err(failed)?;
+    if let Some(bind) = bind {
+        // The port is chosen when connecting, so that one port serves several
+        // servers; without this, bind() takes it for all of them.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
+            .map_err(|error| failed(error.into()))?;
+        socket
+            .bind(&SocketAddr::new(bind, 0).into())
+            .map_err(failed)?;
+    }
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(failed(error)),
+        _ => Ok(socket),
+    }
+}
+
+/// What the system said, without its number: causes are counted by their text.
+pub fn plain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}

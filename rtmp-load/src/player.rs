@@ -1,0 +1,495 @@
+//! One player: what it has seen, and what that is worth. No I/O.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    address::{Protocol, StreamAddress},
+    chunks,
+    client::{Client, ClientError, Event, Role},
+    clock::Instant,
+    media::{VideoKind, message_type, video_kind},
+    stamp::Stamp,
+    stats::Tally,
+    timeline::{FrameCount, Timeline},
+};
+
+/// What every player goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which boot's stamps can be compared with our clock.
+    pub boot: u32,
+    /// A silence longer than this is a stall.
+    pub stall: Duration,
+    /// A jump of timestamps longer than this is a gap.
+    pub timestamp_gap: Duration,
+    /// A connection that brings nothing for this long is given up.
+    pub timeout: Duration,
+    /// Whether the bytes of stamped frames are checked.
+    pub verify: bool,
+    /// Whether a player whose connection ends connects again.
+    pub reconnect: bool,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndCause {
+    /// The TCP connection could not be made.
+    #[error("connect: {0}")]
+    Connect(String),
+    /// The peer closed in order.
+    #[error("closed by the server {0}")]
+    Closed(Progress),
+    /// The connection broke.
+    #[error("{error} {progress}")]
+    Broken {
+        /// What the system said.
+        error: String,
+        /// How far the connection was.
+        progress: Progress,
+    },
+    /// Nothing came.
+    #[error("nothing came for {seconds} s {progress}")]
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+        /// How far the connection was.
+        progress: Progress,
+    },
+    /// The server refused or talked nonsense.
+    #[error("{0}")]
+    Client(String),
+    /// The source of what is published failed.
+    #[error("{0}")]
+    Source(String),
+}
+
+impl From<ClientError> for EndCause {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error.to_string())
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// TCP is not established.
+    Connecting,
+    /// Handshake and commands.
+    Negotiating,
+    /// Waiting for the first media.
+    Waiting,
+    /// Media flows.
+    Streaming,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "while connecting",
+            Self::Negotiating => "during handshake and commands",
+            Self::Waiting => "before any media",
+            Self::Streaming => "while streaming",
+        })
+    }
+}
+
+/// A span without video between two connections of a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// The last media before.
+    pub lost_at: Instant,
+    /// The first whole keyframe after; `None` if it never came.
+    pub resumed_at: Option<Instant>,
+}
+
+/// Everything noted about one player over all its connections.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Connections begun.
+    pub attempts: u64,
+    /// Connections on which a keyframe arrived.
+    pub joins: u64,
+    /// Bytes received, all included.
+    pub bytes: u64,
+    /// Messages of audio, video and data.
+    pub messages: u64,
+    /// Audio timestamps.
+    pub audio: Timeline,
+    /// Video timestamps.
+    pub video: Timeline,
+    /// Stamped frames.
+    pub frames: FrameCount,
+    /// Stalls, the sum of them and the longest.
+    pub stalls: u64,
+    /// The sum of the stalls.
+    pub stalled: Duration,
+    /// The longest stall.
+    pub longest_stall: Duration,
+    /// Spans without video between connections.
+    pub outages: Vec<Outage>,
+    /// How often each cause ended a connection.
+    pub ends: BTreeMap<String, u64>,
+}
+
+/// See the module's description.
+pub struct Player {
+    address: Arc<StreamAddress>,
+    rules: Arc<Rules>,
+    /// Whether messages are looked at to the end, or only counted after the
+    /// first keyframe.
+    inspects: bool,
+    session: Option<Session>,
+    record: Record,
+}
+
+/// One connection of a player.
+struct Session {
+    began: Instant,
+    /// `None` if the bytes are raw.
+    client: Option<Client>,
+    connected: bool,
+    agreed: bool,
+    media_at: Option<Instant>,
+    keyframe_at: Option<Instant>,
+    last_byte: Instant,
+}
+
+impl Session {
+    fn is_playing(&self) -> bool {
+        match self.client {
+            Some(_) => self.keyframe_at.is_some(),
+            None => self.media_at.is_some(),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        match (self.connected, self.agreed, self.media_at) {
+            (false, ..) => Progress::Connecting,
+            (_, _, Some(_)) => Progress::Streaming,
+            (_, false, _) => Progress::Negotiating,
+            (_, true, _) => Progress::Waiting,
+        }
+    }
+}
+
+impl Player {
+    /// A player that has not begun.
+    pub fn new(address: Arc<StreamAddress>, rules: Arc<Rules>, inspects: bool) -> Self {
+        Self {
+            address,
+            rules,
+            inspects,
+            session: None,
+            record: Record::default(),
+        }
+    }
+
+    /// Begins a connection. `out` takes what is to be sent once it stands.
+    ///
+    /// # Errors
+    /// If no handshake can be made.
+    pub fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
+        self.record.attempts += 1;
+        let client = match self.address.protocol {
+            Protocol::Raw => None,
+            Protocol::Rtmp => {
+                let address = Arc::clone(&self.address);
+                Some(Client::new(Role::Player, address, self.rules.verify, out)?)
+            }
+        };
+        self.session = Some(Session {
+            began: now,
+            agreed: client.is_none(),
+            client,
+            connected: false,
+            media_at: None,
+            keyframe_at: None,
+            last_byte: now,
+        });
+        Ok(())
+    }
+
+    /// The TCP connection stands.
+    pub fn connected(&mut self, now: Instant, tally: &mut Tally) {
+        if let Some(session) = &mut self.session {
+            session.connected = true;
+            session.last_byte = now;
+            tally.connect.record(now.since(session.began));
+        }
+    }
+
+    /// Whether bytes may be thrown away unread, as [`Player::discard`] takes
+    /// them.
+    pub fn wants_discard(&self) -> bool {
+        !self.inspects && self.is_playing()
+    }
+
+    /// Whether it has something to show: from the first keyframe on.
+    pub fn is_playing(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_playing)
+    }
+
+    /// Takes note of bytes that were thrown away unread.
+    pub fn discard(&mut self, now: Instant, bytes: usize, out: &mut Vec<u8>, tally: &mut Tally) {
+        self.bytes_came(now, bytes, tally);
+        if let Some(client) = self
+            .session
+            .as_mut()
+            .and_then(|session| session.client.as_mut())
+        {
+            client.discard(bytes, out);
+        }
+    }
+
+    /// Takes bytes as they came; appends answers to `out`.
+    ///
+    /// # Errors
+    /// The connection is of no more use and has to be closed.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> Result<(), EndCause> {
+        self.bytes_came(now, bytes.len(), tally);
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let Some(mut client) = session.client.take() else {
+            if session.media_at.replace(now).is_none() {
+                tally.first_byte.record(now.since(session.began));
+                self.record.joins += 1;
+            }
+            return Ok(());
+        };
+        let result = client.receive(bytes, out, |event| match event {
+            Event::Agreed => session.agreed = true,
+            Event::Media(message) => {
+                media_came(session, &mut self.record, &self.rules, now, message, tally);
+            }
+            Event::Unpublished => {}
+        });
+        session.client = Some(client);
+        Ok(result?)
+    }
+
+    /// The connection is over.
+    pub fn ended(&mut self, now: Instant, cause: &EndCause, tally: &mut Tally) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        *self.record.ends.entry(cause.to_string()).or_default() += 1;
+        self.end_session(&session, now, tally);
+        if session.keyframe_at.is_some() && self.rules.reconnect {
+            self.record.outages.push(Outage {
+                lost_at: session.last_byte,
+                resumed_at: None,
+            });
+        }
+        self.record.audio.restart();
+        self.record.video.restart();
+        self.record.frames.restart();
+    }
+
+    /// The cause to give the connection up for, if nothing has come for too
+    /// long. A player that is told to wait waits as long as it gets anything.
+    pub fn overdue(&self, now: Instant) -> Option<EndCause> {
+        let session = self.session.as_ref()?;
+        (now.since(session.last_byte) > self.rules.timeout).then(|| EndCause::TimedOut {
+            seconds: self.rules.timeout.as_secs(),
+            progress: session.progress(),
+        })
+    }
+
+    /// How far the connection is, if there is one.
+    pub fn progress(&self) -> Option<Progress> {
+        self.session.as_ref().map(Session::progress)
+    }
+
+    /// The end of the run: settles what is open and hands over the record.
+    /// `due` tells the last frame that a publisher has sent long enough ago.
+    pub fn finish(
+        mut self,
+        now: Instant,
+        due: impl Fn(u32) -> Option<u32>,
+        tally: &mut Tally,
+    ) -> Finished {
+        let mut ending = Ending {
+            playing: self.is_playing(),
+            quiet_for: None,
+            joined_for: None,
+        };
+        if let Some(session) = self.session.take() {
+            self.end_session(&session, now, tally);
+            ending.quiet_for = Some(now.since(session.last_byte));
+            ending.joined_for = session.media_at.map(|at| now.since(at));
+            if let Some(publisher) = self.record.frames.publisher()
+                && let Some(due) = due(publisher)
+                && self.inspects
+            {
+                self.record.frames.owe(publisher, due);
+            }
+        }
+        Finished {
+            address: self.address,
+            inspected: self.inspects,
+            record: self.record,
+            ending,
+        }
+    }
+
+    /// All bytes received so far.
+    pub fn bytes(&self) -> u64 {
+        self.record.bytes
+    }
+
+    fn bytes_came(&mut self, now: Instant, bytes: usize, tally: &mut Tally) {
+        self.record.bytes += bytes as u64;
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let silence = now.since(session.last_byte);
+        session.last_byte = now;
+        if session.is_playing() {
+            self.note_silence(silence, tally);
+        }
+    }
+
+    fn end_session(&mut self, session: &Session, now: Instant, tally: &mut Tally) {
+        if session.is_playing() {
+            self.note_silence(now.since(session.last_byte), tally);
+        }
+    }
+
+    fn note_silence(&mut self, silence: Duration, tally: &mut Tally) {
+        if silence > self.rules.stall {
+            self.record.stalls += 1;
+            self.record.stalled += silence;
+            self.record.longest_stall = self.record.longest_stall.max(silence);
+            tally.stalls.record(silence);
+        }
+    }
+}
+
+fn media_came(
+    session: &mut Session,
+    record: &mut Record,
+    rules: &Rules,
+    now: Instant,
+    message: chunks::Message<'_>,
+    tally: &mut Tally,
+) {
+    record.messages += 1;
+    if session.media_at.is_none() {
+        session.media_at = Some(now);
+        tally.first_byte.record(now.since(session.began));
+    }
+    match message.type_id {
+        message_type::AUDIO => record.audio.advance(message.timestamp, rules.timestamp_gap),
+        message_type::VIDEO => {
+            record.video.advance(message.timestamp, rules.timestamp_gap);
+            if session.keyframe_at.is_none() && video_kind(message.head) == VideoKind::Keyframe {
+                session.keyframe_at = Some(now);
+                record.joins += 1;
+                tally.first_keyframe.record(now.since(session.began));
+                if let Some(outage) = record.outages.last_mut()
+                    && outage.resumed_at.is_none()
+                {
+                    outage.resumed_at = Some(now);
+                    tally.outages.record(now.since(outage.lost_at));
+                }
+            }
+            if let Some((stamp, end)) = Stamp::find(message.head) {
+                stamped_frame_came(session, record, rules, now, (stamp, end), message, tally);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn stamped_frame_came(
+    session: &Session,
+    record: &mut Record,
+    rules: &Rules,
+    now: Instant,
+    (stamp, end): (Stamp, usize),
+    message: chunks::Message<'_>,
+    tally: &mut Tally,
+) {
+    record.frames.advance(&stamp);
+    // What a server had in store when the player came is not late.
+    if stamp.boot == rules.boot && stamp.sent_at >= session.began {
+        tally.latency.record(now.since(stamp.sent_at));
+    }
+    if let Some(tail) = message.tail {
+        let mut whole = crc32fast::Hasher::new();
+        whole.update(&message.head[end..]);
+        whole.combine(&tail);
+        if whole.finalize() != stamp.checksum {
+            record.frames.corrupt += 1;
+        }
+    }
+}
+
+/// How a player stood when the run ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    /// Whether it was playing.
+    pub playing: bool,
+    /// How long nothing had come on its connection.
+    pub quiet_for: Option<Duration>,
+    /// How long media had been coming on its connection.
+    pub joined_for: Option<Duration>,
+}
+
+/// A player after the run.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// What it played.
+    pub address: Arc<StreamAddress>,
+    /// Whether its messages were looked at to the end.
+    pub inspected: bool,
+    /// What was noted.
+    pub record: Record,
+    /// How it stood.
+    pub ending: Ending,
+}
+
+/// A verdict on a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It got what it should.
+    Healthy,
+    /// It was connected and got too little.
+    Starved,
+    /// It was not connected when it should have been.
+    Failed,
+}
+
+impl Finished {
+    /// The verdict: *failed* if it was not connected at the end, or had to
+    /// begin again without being told to; *starved* if it never got a keyframe,
+    /// had gone quiet, or got less than `least` of its frames.
+    pub fn health(&self, rules: &Rules, least: f64) -> Health {
+        let lost_connections: u64 = self.record.ends.values().sum();
+        let Some(quiet_for) = self.ending.quiet_for else {
+            return Health::Failed;
+        };
+        if lost_connections > 0 && !rules.reconnect {
+            return Health::Failed;
+        }
+        let short = self
+            .record
+            .frames
+            .delivered()
+            .is_some_and(|share| share < least);
+        if !self.ending.playing || quiet_for > rules.stall || short {
+            return Health::Starved;
+        }
+        Health::Healthy
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Where a publisher's messages come from: an FLV file or thin air.
+
+pub mod aac;
+mod bits;
+pub mod flv;
+pub mod generated;
+pub mod h264;
+mod metadata;
+
+/// One message to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaMessage {
+    /// RTMP message type: audio, video, or AMF0 data.
+    pub type_id: u8,
+    /// Milliseconds since the publisher's start; never falls.
+    pub at_ms: u64,
+    /// The payload as FLV and RTMP have it.
+    pub payload: Vec<u8>,
+}
+
+/// An endless supply of messages in the order they are sent.
+pub trait Source: Send {
+    /// The next message.
+    ///
+    /// # Errors
+    /// When what it is read from fails.
+    fn next_message(&mut self) -> Result<MediaMessage, SourceError>;
+
+    /// Begins again with whatever a new connection needs first: metadata and
+    /// sequence headers. Time goes on from where it is.
+    ///
+    /// # Errors
+    /// When what it is read from fails.
+    fn restart(&mut self) -> Result<(), SourceError>;
+}
+
+/// Why a source has nothing to send.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error("{path}: {error}; give the path of an FLV file, or `generated`")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is something else.
+    #[error("{path}: not an FLV file ({what}); convert it: ffmpeg -i {path} -c copy out.flv")]
+    NotFlv {
+        /// The file.
+        path: String,
+        /// Where it differs.
+        what: &'static str,
+    },
+    /// The file has nothing to send.
+    #[error("{path}: holds no audio and no video")]
+    Empty {
+        /// The file.
+        path: String,
+    },
+}

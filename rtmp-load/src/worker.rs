@@ -1,0 +1,493 @@
+//! One thread's event loop: the sockets of its publishers and players, and the
+//! clock that starts them.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+};
+
+use crate::{
+    clock::Instant,
+    control::{Control, Phase},
+    link::{Link, open, plain},
+    plan::PlayerPlan,
+    player::{EndCause, Player, Progress},
+    publisher::Publisher,
+    stats::Tally,
+    usage::CpuTime,
+};
+
+/// One read takes at most this much; the kernel's receive buffer is rarely
+/// fuller. Small enough to stay in the second-level cache.
+const READ_BYTES: usize = 256 * 1024;
+/// Reads from one socket before the others have their turn.
+const READS_PER_TURN: usize = 4;
+const EVENTS_PER_TURN: usize = 512;
+/// How often connections are looked over for silence, and figures published.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// What a thread is given to do.
+pub struct Job {
+    /// The server of the players.
+    pub server: SocketAddr,
+    /// The server of the publishers.
+    pub publish_server: SocketAddr,
+    /// The publishers' client address.
+    pub publish_bind: Option<IpAddr>,
+    /// Players and their plans.
+    pub players: Vec<(PlayerPlan, Player)>,
+    /// Publishers.
+    pub publishers: Vec<Publisher>,
+    /// Whether connections that end are made again.
+    pub reconnect: bool,
+    /// How long to wait between attempts.
+    pub reconnect_delay: Duration,
+}
+
+/// What a thread has to show, readable while it runs.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Bytes received by players.
+    pub bytes: AtomicU64,
+    /// Players started.
+    pub started: AtomicU64,
+    /// Players that play now.
+    pub playing: AtomicU64,
+    /// Connections of players that ended.
+    pub ended: AtomicU64,
+}
+
+/// What a thread leaves behind.
+pub struct Outcome {
+    /// Measurements of all its players.
+    pub tally: Tally,
+    /// Its players, with what each received in the measured window.
+    pub players: Vec<(Player, u64)>,
+    /// Its publishers.
+    pub publishers: Vec<Publisher>,
+    /// CPU time in the measured window.
+    pub cpu: CpuTime,
+    /// The longest time in the measured window from one wait to the next: what
+    /// latencies may include of this program itself.
+    pub longest_turn: Duration,
+}
+
+struct Worker {
+    epoll: Epoll,
+    buffer: Vec<u8>,
+    seats: Vec<Seat>,
+    /// Which seats connect when; the seat's number breaks ties.
+    starts: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Seats of publishers are the first ones.
+    publishers: usize,
+    reconnect: bool,
+    reconnect_delay: Duration,
+    control: Arc<Control>,
+    gauges: Arc<Gauges>,
+    tally: Tally,
+    bytes: u64,
+    cpu_mark: CpuTime,
+    longest_turn: Duration,
+}
+
+/// A place for one publisher or player, connected or not.
+struct Seat {
+    peer: Peer,
+    server: SocketAddr,
+    bind: Option<IpAddr>,
+    link: Option<Link>,
+    /// Bytes received before the measured window.
+    mark: u64,
+}
+
+enum Peer {
+    Player(Player),
+    Publisher(Publisher),
+}
+
+/// Runs until the control says stop.
+///
+/// # Errors
+/// If the system has no event queue for us.
+pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<Outcome> {
+    let mut worker = Worker {
+        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        buffer: vec![0; READ_BYTES],
+        seats: Vec::with_capacity(job.publishers.len() + job.players.len()),
+        starts: BinaryHeap::new(),
+        publishers: job.publishers.len(),
+        reconnect: job.reconnect,
+        reconnect_delay: job.reconnect_delay,
+        control,
+        gauges,
+        tally: Tally::default(),
+        bytes: 0,
+        cpu_mark: CpuTime::of_thread(),
+        longest_turn: Duration::ZERO,
+    };
+    let now = Instant::now();
+    for publisher in job.publishers {
+        worker.starts.push(Reverse((now, worker.seats.len())));
+        let peer = Peer::Publisher(publisher);
+        worker
+            .seats
+            .push(Seat::new(peer, job.publish_server, job.publish_bind));
+    }
+    let mut starts = Vec::with_capacity(job.players.len());
+    for (plan, player) in job.players {
+        starts.push((plan.starts, worker.seats.len()));
+        worker
+            .seats
+            .push(Seat::new(Peer::Player(player), job.server, plan.bind));
+    }
+    worker.run(starts)?;
+    Ok(worker.outcome())
+}
+
+impl Seat {
+    fn new(peer: Peer, server: SocketAddr, bind: Option<IpAddr>) -> Self {
+        Self {
+            peer,
+            server,
+            bind,
+            link: None,
+            mark: 0,
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self, player_starts: Vec<(Duration, usize)>) -> io::Result<()> {
+        let mut player_starts = Some(player_starts);
+        let mut phase = Phase::Publishing;
+        let mut next_sweep = Instant::now();
+        let mut events = vec![EpollEvent::empty(); EVENTS_PER_TURN];
+        loop {
+            let timeout = self.timeout(Instant::now(), next_sweep);
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            let turn_began = Instant::now();
+            for event in &events[..count] {
+                self.ready(event.data() as usize, event.events());
+            }
+            self.send_due();
+            self.start_due();
+            self.gauges.bytes.store(self.bytes, Ordering::Relaxed);
+
+            let now = Instant::now();
+            if now >= next_sweep {
+                next_sweep = now + SWEEP;
+                self.sweep(now);
+            }
+            let phase_now = self.control.phase();
+            if phase_now >= Phase::Playing
+                && let Some(starts) = player_starts.take()
+            {
+                self.starts.extend(
+                    starts
+                        .into_iter()
+                        .map(|(at, seat)| Reverse((now + at, seat))),
+                );
+            }
+            if phase_now == Phase::Measuring && phase < Phase::Measuring {
+                self.begin_measuring();
+            } else {
+                self.longest_turn = self.longest_turn.max(Instant::now().since(turn_began));
+            }
+            phase = phase_now;
+            if phase == Phase::Over {
+                self.sweep(now);
+                return Ok(());
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let mut players = Vec::with_capacity(self.seats.len());
+        let mut publishers = Vec::with_capacity(self.publishers);
+        for seat in self.seats {
+            match seat.peer {
+                Peer::Player(player) => {
+                    let in_window = player.bytes() - seat.mark;
+                    players.push((player, in_window));
+                }
+                Peer::Publisher(publisher) => publishers.push(publisher),
+            }
+        }
+        Outcome {
+            tally: self.tally,
+            players,
+            publishers,
+            cpu: CpuTime::of_thread().since(self.cpu_mark),
+            longest_turn: self.longest_turn,
+        }
+    }
+
+    /// Until something is to be done even if no socket is ready. Rounded up:
+    /// waking before the time would only mean waiting again.
+    fn timeout(&self, now: Instant, next_sweep: Instant) -> EpollTimeout {
+        let start = self.starts.peek().map(|Reverse((at, _))| *at);
+        let publishers = self.seats[..self.publishers]
+            .iter()
+            .filter_map(Seat::sends_at);
+        let next = publishers.chain(start).fold(next_sweep, Instant::min);
+        let milliseconds = next.since(now).as_micros().div_ceil(1000);
+        EpollTimeout::try_from(milliseconds as i32).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn begin_measuring(&mut self) {
+        self.tally.latency.clear();
+        self.longest_turn = Duration::ZERO;
+        self.cpu_mark = CpuTime::of_thread();
+        for seat in &mut self.seats {
+            if let Peer::Player(player) = &seat.peer {
+                seat.mark = player.bytes();
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, index))) = self.starts.peek()
+            && at <= now
+        {
+            self.starts.pop();
+            self.start(index);
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        let now = Instant::now();
+        let mut outbox = Vec::new();
+        let begun = match &mut seat.peer {
+            Peer::Player(player) => {
+                self.gauges.started.fetch_add(1, Ordering::Relaxed);
+                player.begin(now, &mut outbox)
+            }
+            Peer::Publisher(publisher) => publisher.begin(now, &mut outbox),
+        };
+        let opened = begun.and_then(|()| open(seat.server, seat.bind));
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+        let registered = opened.and_then(|socket| {
+            let event = EpollEvent::new(interest, index as u64);
+            match self.epoll.add(&socket, event) {
+                Ok(()) => Ok(socket),
+                Err(error) => Err(EndCause::Connect(error.to_string())),
+            }
+        });
+        match registered {
+            Ok(socket) => {
+                seat.link = Some(Link {
+                    socket,
+                    connecting: true,
+                    outbox,
+                    interest,
+                })
+            }
+            Err(cause) => self.end(index, &cause),
+        }
+    }
+
+    fn ready(&mut self, index: usize, flags: EpollFlags) {
+        let result = match self.seats[index].link.as_ref().map(|link| link.connecting) {
+            None => return,
+            Some(true) => self.finish_connecting(index),
+            Some(false) if flags.contains(EpollFlags::EPOLLOUT) => {
+                self.flush(index).and_then(|()| self.receive(index))
+            }
+            Some(false) => self.receive(index),
+        };
+        if let Err(cause) = result {
+            self.end(index, &cause);
+        }
+    }
+
+    fn finish_connecting(&mut self, index: usize) -> Result<(), EndCause> {
+        let seat = &mut self.seats[index];
+        let Some(link) = &mut seat.link else {
+            return Ok(());
+        };
+        match link.socket.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Err(EndCause::Connect(plain(&error))),
+        }
+        link.connecting = false;
+        if let Peer::Player(player) = &mut seat.peer {
+            player.connected(Instant::now(), &mut self.tally);
+        }
+        self.flush(index)
+    }
+
+    fn receive(&mut self, index: usize) -> Result<(), EndCause> {
+        let seat = &mut self.seats[index];
+        let Some(link) = &mut seat.link else {
+            return Ok(());
+        };
+        let before = link.outbox.len();
+        for _ in 0..READS_PER_TURN {
+            let discards = matches!(&seat.peer, Peer::Player(player) if player.wants_discard());
+            let count = match link.read(&mut self.buffer, discards) {
+                Ok(0) => return Err(EndCause::Closed(seat.peer.progress())),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let progress = seat.peer.progress();
+                    return Err(EndCause::Broken {
+                        error: plain(&error),
+                        progress,
+                    });
+                }
+            };
+            let now = Instant::now();
+            let bytes = &self.buffer[..count];
+            match &mut seat.peer {
+                Peer::Player(player) => {
+                    self.bytes += count as u64;
+                    if discards {
+                        player.discard(now, count, &mut link.outbox, &mut self.tally);
+                    } else {
+                        player.receive(now, bytes, &mut link.outbox, &mut self.tally)?;
+                    }
+                }
+                Peer::Publisher(publisher) => {
+                    if publisher.receive(now, bytes, &mut link.outbox)? {
+                        self.control.publisher_ready();
+                    }
+                }
+            }
+            if count < self.buffer.len() {
+                break;
+            }
+        }
+        if link.outbox.len() > before {
+            return self.flush(index);
+        }
+        Ok(())
+    }
+
+    fn send_due(&mut self) {
+        for index in 0..self.publishers {
+            let now = Instant::now();
+            let seat = &mut self.seats[index];
+            let (Peer::Publisher(publisher), Some(link)) = (&mut seat.peer, &mut seat.link) else {
+                continue;
+            };
+            let sent = publisher.send_due(now, &mut link.outbox);
+            if let Err(cause) = sent.and_then(|()| self.flush(index)) {
+                self.end(index, &cause);
+            }
+        }
+    }
+
+    /// Sends what the socket takes, and asks to be told when it takes more.
+    fn flush(&mut self, index: usize) -> Result<(), EndCause> {
+        let seat = &mut self.seats[index];
+        let Some(link) = &mut seat.link else {
+            return Ok(());
+        };
+        if link.connecting {
+            return Ok(());
+        }
+        link.write().map_err(|error| {
+            let progress = seat.peer.progress();
+            EndCause::Broken {
+                error: plain(&error),
+                progress,
+            }
+        })?;
+        let interest = match link.outbox.is_empty() {
+            true => EpollFlags::EPOLLIN,
+            false => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+        };
+        if interest != link.interest {
+            link.interest = interest;
+            let mut event = EpollEvent::new(interest, index as u64);
+            self.epoll
+                .modify(&link.socket, &mut event)
+                .map_err(|error| EndCause::Connect(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, index: usize, cause: &EndCause) {
+        let seat = &mut self.seats[index];
+        let now = Instant::now();
+        seat.link = None;
+        let wait = match &mut seat.peer {
+            Peer::Player(player) => {
+                let was_playing = player.is_playing();
+                player.ended(now, cause, &mut self.tally);
+                self.gauges.ended.fetch_add(1, Ordering::Relaxed);
+                if was_playing {
+                    Duration::ZERO
+                } else {
+                    self.reconnect_delay
+                }
+            }
+            Peer::Publisher(publisher) => {
+                publisher.ended(cause);
+                self.control.publisher_ended(cause);
+                self.reconnect_delay
+            }
+        };
+        if self.reconnect {
+            self.starts.push(Reverse((now + wait, index)));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let mut playing = 0;
+        for index in 0..self.seats.len() {
+            let overdue = match &self.seats[index].peer {
+                Peer::Player(player) => {
+                    playing += u64::from(player.is_playing());
+                    player.overdue(now)
+                }
+                Peer::Publisher(publisher) => publisher.overdue(now),
+            };
+            if let Some(cause) = overdue {
+                self.end(index, &cause);
+            }
+        }
+        self.gauges.playing.store(playing, Ordering::Relaxed);
+    }
+}
+
+impl Seat {
+    /// When its publisher has something to send that the socket would take.
+    fn sends_at(&self) -> Option<Instant> {
+        match &self.peer {
+            Peer::Publisher(publisher) if self.link.as_ref()?.outbox.is_empty() => {
+                publisher.due_at()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Peer {
+    fn progress(&self) -> Progress {
+        match self {
+            Self::Player(player) => player.progress().unwrap_or(Progress::Connecting),
+            Self::Publisher(publisher) if publisher.is_publishing() => Progress::Streaming,
+            Self::Publisher(_) => Progress::Negotiating,
+        }
+    }
+}

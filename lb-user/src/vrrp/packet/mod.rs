@@ -24,7 +24,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-pub use receive::{Datagram, Heard, Refusal, Senders};
+pub use receive::{Datagram, Heard, Peer, Refusal, Senders};
 
 /// IP protocol number of VRRP.
 pub const IP_PROTOCOL: u8 = 112;
@@ -54,6 +54,9 @@ const AUTHENTICATION_PASSWORD: u8 = 1;
 const CENTISECOND: Duration = Duration::from_millis(10);
 /// The widest interval of the twelve bits of version 3.
 const MAX_CENTISECONDS: u128 = 0xfff;
+
+/// What the count's byte can say.
+const MAX_ADDRESSES: usize = 255;
 
 /// VRRP's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +135,14 @@ pub enum FormatError {
     /// A virtual router's number is 0.
     #[error("virtual_router_id is 0; expected 1 to 255")]
     VirtualRouterId,
-    /// No address, or more than the count's byte can say.
-    #[error("{0} virtual addresses; expected 1 to 255 (others go to virtual_ipaddress_excluded)")]
+    /// More addresses than the count's byte can say.
+    #[error(
+        "{0} virtual addresses; expected at most 255 (others go to virtual_ipaddress_excluded)"
+    )]
     AddressCount(usize),
+    /// Version 3 needs an address.
+    #[error("VRRP version 3 needs a virtual address; expected one at least")]
+    NoAddressInVersion3,
     /// IPv4 and IPv6 together.
     #[error(
         "virtual addresses of both families; expected one (others go to virtual_ipaddress_excluded)"
@@ -183,7 +191,7 @@ impl Format {
         if virtual_router_id == 0 {
             return Err(FormatError::VirtualRouterId);
         }
-        if !(1..=255).contains(&addresses.len()) {
+        if addresses.len() > MAX_ADDRESSES {
             return Err(FormatError::AddressCount(addresses.len()));
         }
         let addresses = one_family(addresses).ok_or(FormatError::MixedFamilies)?;
@@ -196,6 +204,7 @@ impl Format {
             {
                 return Err(FormatError::IntervalInVersion2(interval));
             }
+            Version::V3 if addresses.count() == 0 => return Err(FormatError::NoAddressInVersion3),
             Version::V3 if password.is_some() => return Err(FormatError::PasswordInVersion3),
             Version::V3 if !is_centiseconds(interval) => {
                 return Err(FormatError::IntervalInVersion3(interval));

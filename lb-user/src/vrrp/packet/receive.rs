@@ -1,6 +1,7 @@
 //! What is looked at before an advert is believed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -59,8 +60,37 @@ pub enum Senders<'a> {
     OnLink,
     /// From anywhere: unicast adverts may cross routers.
     Anyone,
-    /// From anywhere, but from these only (`check_unicast_src`).
-    Peers(&'a [IpAddr]),
+    /// From these only, each within its range of time to live.
+    Peers(&'a [Peer]),
+}
+
+/// A router that adverts are exchanged with by unicast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The time to live that its adverts may arrive with.
+    pub time_to_live: RangeInclusive<u8>,
+}
+
+impl Senders<'_> {
+    fn allow_time_to_live(&self, datagram: &Datagram) -> bool {
+        match self {
+            Self::OnLink => datagram.time_to_live == TIME_TO_LIVE,
+            Self::Anyone => true,
+            Self::Peers(peers) => peers
+                .iter()
+                .filter(|peer| peer.address == datagram.source)
+                .all(|peer| peer.time_to_live.contains(&datagram.time_to_live)),
+        }
+    }
+
+    fn allow_source(&self, source: IpAddr) -> bool {
+        match self {
+            Self::OnLink | Self::Anyone => true,
+            Self::Peers(peers) => peers.iter().any(|peer| peer.address == source),
+        }
+    }
 }
 
 /// An advert that is believed.
@@ -81,8 +111,8 @@ pub enum Refusal {
     /// Not as long as it should be.
     #[error("its length is wrong")]
     Length,
-    /// It has crossed a router.
-    #[error("its time to live is not 255")]
+    /// It has crossed a router, or more routers than a peer may be away.
+    #[error("its time to live is not 255, or not within the peer's bounds")]
     TimeToLive,
     /// Of another version of VRRP.
     #[error("its VRRP version is not ours")]
@@ -136,7 +166,7 @@ impl Format {
             _,
             _,
         ] = *header;
-        if matches!(senders, Senders::OnLink) && datagram.time_to_live != TIME_TO_LIVE {
+        if !senders.allow_time_to_live(datagram) {
             return Err(Refusal::TimeToLive);
         }
         if version_and_type >> 4 != self.version.number() {
@@ -173,9 +203,7 @@ impl Format {
         if !self.names_ours(body) {
             return Err(Refusal::Addresses);
         }
-        if let Senders::Peers(peers) = senders
-            && !peers.contains(&datagram.source)
-        {
+        if !senders.allow_source(datagram.source) {
             return Err(Refusal::Sender);
         }
         Ok(Heard {

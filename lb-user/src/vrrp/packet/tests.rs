@@ -71,6 +71,42 @@ fn version_3_tells_its_interval_in_hundredths_of_a_second() {
     assert_eq!(advert.len(), 12, "no password");
 }
 
+#[test]
+fn version_3_over_ipv4_is_keepaliveds_byte_for_byte() {
+    let address = Ipv4Addr::new(172, 16, 1, 201).into();
+    let format = Format::new(
+        Version::V3,
+        52,
+        &[address],
+        None,
+        Duration::from_millis(250),
+    );
+    let expected = bytes("3134 c801 0019 ca67 ac10 01c9");
+    assert_eq!(format.expect("valid").encode(200, US, GROUP), expected);
+}
+
+#[test]
+fn version_3_over_ipv6_is_keepaliveds_byte_for_byte() {
+    let addresses = ["fe80::200", "2001:db8::200"].map(|text| text.parse().expect("an address"));
+    let format = Format::new(
+        Version::V3,
+        53,
+        &addresses,
+        None,
+        Duration::from_millis(500),
+    );
+    let source = "fe80::e4d1:11ff:feba:d6ac".parse().expect("an address");
+    let expected = bytes(
+        "3135 c802 0032 0bf5
+         fe80 0000 0000 0000 0000 0000 0000 0200
+         2001 0db8 0000 0000 0000 0000 0000 0200",
+    );
+    let advert = format
+        .expect("valid")
+        .encode(200, source, MULTICAST_V6.into());
+    assert_eq!(advert, expected);
+}
+
 /// Everything that can be wrong with an advert, one mistake at a time.
 #[test]
 fn each_fault_of_an_advert_is_refused_by_its_name() {
@@ -162,12 +198,22 @@ fn an_advert_that_crossed_a_router_counts_only_among_unicast_peers() {
         time_to_live: 254,
         ..datagram(&advert)
     };
-    let stranger: IpAddr = [172, 16, 1, 9].into();
+    let peer = |last, time_to_live| Peer {
+        address: [172, 16, 1, last].into(),
+        time_to_live,
+    };
     let table = [
         (Senders::OnLink, Err(Refusal::TimeToLive)),
         (Senders::Anyone, Ok(US)),
-        (Senders::Peers(&[stranger, US]), Ok(US)),
-        (Senders::Peers(&[stranger]), Err(Refusal::Sender)),
+        (
+            Senders::Peers(&[peer(9, 0..=255), peer(208, 254..=255)]),
+            Ok(US),
+        ),
+        (
+            Senders::Peers(&[peer(208, 255..=255)]),
+            Err(Refusal::TimeToLive),
+        ),
+        (Senders::Peers(&[peer(9, 0..=255)]), Err(Refusal::Sender)),
     ];
     for (senders, expected) in table {
         let result = format.check(&routed, senders).map(|heard| heard.source);
@@ -233,7 +279,15 @@ fn what_cannot_be_told_is_refused_at_the_start() {
     use FormatError as E;
     use Version::{V2, V3};
     assert_eq!(format(V2, 0, &[v4], None, second), Some(E::VirtualRouterId));
-    assert_eq!(format(V2, 1, &[], None, second), Some(E::AddressCount(0)));
+    assert_eq!(
+        format(V2, 1, &[], None, second),
+        None,
+        "keepalived allows it"
+    );
+    assert_eq!(
+        format(V3, 1, &[], None, second),
+        Some(E::NoAddressInVersion3)
+    );
     assert_eq!(
         format(V2, 1, &[v4; 256], None, second),
         Some(E::AddressCount(256))

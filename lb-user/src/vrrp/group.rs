@@ -93,6 +93,19 @@ impl Group {
         self.all(now, |_| Input::Stop)
     }
 
+    /// Stops one member that the others are to go on without; then
+    /// [`forget`](Self::forget) it.
+    pub fn retire(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
+        let mut actions = Vec::new();
+        self.give(now, member, Input::Stop, &mut actions);
+        actions
+    }
+
+    /// Lets go of a member.
+    pub fn forget(&mut self, member: usize) {
+        self.members.remove(member);
+    }
+
     /// Gives an input to one member; not for faults and recoveries, which
     /// [`set_fault`](Self::set_fault) takes.
     pub fn handle(&mut self, now: Instant, member: usize, input: Input) -> Vec<MemberAction> {

@@ -9,15 +9,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use super::group::{Group, MemberAction};
+use super::group::MemberAction;
 use super::holder::Holder;
 use super::instance::{Arrival, Instance};
 use super::interfaces::{Interfaces, Watcher};
-use super::machine::{Action, Input, Machine, Policy, State};
-use super::settings::{GroupSettings, InstanceSettings, ScriptSettings, Settings};
+use super::machine::{Action, Input, State};
+use super::settings::{InstanceSettings, ScriptSettings, Settings};
 use super::status::InstanceStatus;
 use super::track_script::{RunningScript, ScriptResult, Streak};
 use super::tracking::{self, Health, Standing, Tracked};
+use super::unit::{Survivor, Unit, partition};
 use super::{Event, Subject};
 use crate::netlink;
 
@@ -27,7 +28,8 @@ const ARRIVALS: usize = 64;
 /// How soon sockets that could not be opened are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// All virtual routers of this machine.
+/// All virtual routers of this machine. Dropped, they stop as with
+/// [`stop`](Self::stop), but nobody waits for it.
 #[derive(Debug)]
 pub struct Vrrp {
     commands: mpsc::UnboundedSender<Command>,
@@ -98,16 +100,6 @@ impl Vrrp {
         }
         events
     }
-}
-
-/// Virtual routers that lead together, or one on its own.
-struct Unit {
-    /// The sync group, if it is one of several members.
-    settings: Option<GroupSettings>,
-    group: Group,
-    members: Vec<Instance>,
-    /// The state that was last told of the group.
-    told: Option<State>,
 }
 
 struct TrackedScript {
@@ -253,6 +245,12 @@ impl Driver {
             if waiting && !undecided && self.start_at <= now() {
                 let members = &self.units[unit].members;
                 let holding = members.iter().all(|member| member.is_holding(&interfaces));
+                if !holding {
+                    // Half of what an earlier run held is of no use.
+                    for member in members {
+                        member.holder.release(member.leftovers(&interfaces));
+                    }
+                }
                 let actions = self.units[unit].group.start(now(), holding);
                 self.carry_out(unit, actions);
             }
@@ -383,21 +381,17 @@ impl Driver {
     fn configure(&mut self, settings: Settings) -> Vec<Holder> {
         self.configure_scripts(settings.scripts);
         let leaving = self.leave_all_but(&settings.instances);
-        let mut survivors: Vec<Survivor> = Vec::new();
-        for unit in self.units.drain(..) {
-            let told = unit.settings.map(|group| (group.name, unit.told));
-            let machines = unit.group.into_machines();
-            survivors.extend(unit.members.into_iter().zip(machines).map(
-                |(instance, (machine, fault))| Survivor {
-                    instance,
-                    machine,
-                    fault,
-                    told: told.clone(),
-                },
-            ));
-        }
+        let mut survivors: Vec<Survivor> = self
+            .units
+            .drain(..)
+            .flat_map(Unit::into_survivors)
+            .collect();
         for (group, members) in partition(settings.groups, settings.instances) {
-            let unit = self.unit(group, members, &mut survivors);
+            let start_holder = |name: &str| {
+                let handle = self.netlink.handle.clone();
+                Holder::start(name.to_owned(), handle, self.interfaces.clone())
+            };
+            let unit = Unit::new(now(), group, members, &mut survivors, start_holder);
             self.units.push(unit);
             let last = self.units.len() - 1;
             let actions = self.units[last].group.reconcile(now());
@@ -407,17 +401,23 @@ impl Driver {
         leaving
     }
 
+    /// A script that is to be run otherwise is still taken to be as it was.
     fn configure_scripts(&mut self, wanted: Vec<ScriptSettings>) {
-        self.scripts
-            .retain(|_, script| wanted.contains(&script.settings));
+        let mut before = std::mem::take(&mut self.scripts);
         for settings in wanted {
-            self.scripts
-                .entry(settings.name.clone())
-                .or_insert_with(|| TrackedScript {
-                    streak: Streak::new(&settings),
-                    _running: RunningScript::start(settings.clone(), self.results.clone()),
-                    settings,
-                });
+            let name = settings.name.clone();
+            let script = match before.remove(&name) {
+                Some(script) if script.settings == settings => script,
+                earlier => {
+                    let health = earlier.map(|script| script.streak.health());
+                    TrackedScript {
+                        streak: Streak::new(&settings, health),
+                        _running: RunningScript::start(settings.clone(), self.results.clone()),
+                        settings,
+                    }
+                }
+            };
+            self.scripts.insert(name, script);
         }
     }
 
@@ -439,60 +439,8 @@ impl Driver {
         leaving
     }
 
-    /// Puts together a unit, of survivors where there are any.
-    fn unit(
-        &self,
-        settings: Option<GroupSettings>,
-        members: Vec<InstanceSettings>,
-        survivors: &mut Vec<Survivor>,
-    ) -> Unit {
-        let mut machines = Vec::new();
-        let mut instances = Vec::new();
-        let mut told = None;
-        for wanted in members {
-            let policy = Policy {
-                grouped: settings.is_some(),
-                ..wanted.policy
-            };
-            let same = |survivor: &Survivor| survivor.instance.is_same_router(&wanted);
-            match survivors.iter().position(same) {
-                Some(index) => {
-                    let mut survivor = survivors.swap_remove(index);
-                    survivor.machine.set_policy(now(), policy);
-                    let is_master = survivor.machine.state() == State::Master;
-                    survivor.instance.replace_settings(wanted, is_master);
-                    let name = settings.as_ref().map(|group| &group.name);
-                    told = told.or(survivor.told.filter(|(of, _)| Some(of) == name));
-                    machines.push((survivor.machine, survivor.fault));
-                    instances.push(survivor.instance);
-                }
-                None => {
-                    machines.push((Machine::new(policy, wanted.priority), None));
-                    let handle = self.netlink.handle.clone();
-                    let holder =
-                        Holder::start(wanted.name.clone(), handle, self.interfaces.clone());
-                    instances.push(Instance::new(wanted, holder));
-                }
-            }
-        }
-        let told = told.and_then(|(_, state)| state);
-        Unit {
-            settings,
-            group: Group::new(machines),
-            members: instances,
-            told,
-        }
-    }
-
     fn status(&self) -> Vec<InstanceStatus> {
-        let of_unit = |unit: &Unit| -> Vec<InstanceStatus> {
-            let group = unit.settings.as_ref().map(|group| group.name.as_str());
-            let members = unit.members.iter().enumerate();
-            members
-                .map(|(index, member)| member.status(unit.group.machine(index), group))
-                .collect()
-        };
-        self.units.iter().flat_map(of_unit).collect()
+        self.units.iter().flat_map(Unit::status).collect()
     }
 
     fn stop(&mut self) -> Vec<Holder> {
@@ -503,45 +451,6 @@ impl Driver {
         let members = self.units.drain(..).flat_map(|unit| unit.members);
         members.map(|member| member.holder).collect()
     }
-}
-
-impl Unit {
-    /// Whether it has not started yet.
-    fn is_waiting(&self) -> bool {
-        self.group.state() == Some(State::Init)
-    }
-}
-
-/// A virtual router of the earlier settings.
-struct Survivor {
-    instance: Instance,
-    machine: Machine,
-    fault: Option<String>,
-    /// Its sync group, and the state that was last told of it.
-    told: Option<(String, Option<State>)>,
-}
-
-/// The instances of each group that has several, and each other one by itself.
-fn partition(
-    groups: Vec<GroupSettings>,
-    mut instances: Vec<InstanceSettings>,
-) -> Vec<(Option<GroupSettings>, Vec<InstanceSettings>)> {
-    let mut units = Vec::new();
-    for group in groups {
-        let is_member = |instance: &mut InstanceSettings| group.members.contains(&instance.name);
-        let mut members: Vec<_> = instances.extract_if(.., is_member).collect();
-        if members.len() > 1 {
-            units.push((Some(group), members));
-        } else {
-            log::warn!(
-                "vrrp_sync_group {} has fewer than two members: ignored",
-                group.name
-            );
-            instances.append(&mut members);
-        }
-    }
-    units.extend(instances.into_iter().map(|instance| (None, vec![instance])));
-    units
 }
 
 /// tokio's clock, which tests can stop.

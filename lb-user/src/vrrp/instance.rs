@@ -282,6 +282,13 @@ impl Instance {
             .all(|held| is_on(held, interfaces))
     }
 
+    /// The virtual addresses that are on their interfaces.
+    pub fn leftovers(&self, interfaces: &Interfaces) -> Vec<VirtualAddress> {
+        let mut addresses = self.settings.addresses.clone();
+        addresses.retain(|held| is_on(held, interfaces));
+        addresses
+    }
+
     /// As master: whether addresses that were there have been taken away.
     pub fn has_lost_addresses(&mut self, interfaces: &Interfaces) -> bool {
         let holding = self.is_holding(interfaces);

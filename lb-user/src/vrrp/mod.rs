@@ -34,6 +34,7 @@ mod socket;
 mod status;
 mod track_script;
 pub mod tracking;
+mod unit;
 
 use std::fmt;
 

@@ -10,7 +10,8 @@ use super::{Event, Subject};
 /// The scripts to run for an event, in keepalived's order and with its
 /// arguments: first the state's own, as it is written; then `notify`, with
 /// `INSTANCE` or `GROUP`, the name, the state and the priority behind its own
-/// arguments.
+/// arguments. For a virtual router that a reload removes, `config` is the
+/// earlier one: it is told `STOP`.
 pub fn scripts(event: &Event, config: &Config) -> Vec<Script> {
     let found = match event.subject {
         Subject::Instance => config

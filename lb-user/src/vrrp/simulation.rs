@@ -1,5 +1,5 @@
 //! Several routers on one lossy network, in made-up time: in the end there is
-//! exactly one master.
+//! exactly one master, and the addresses are there alone.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -27,9 +27,20 @@ struct World {
     routers: Vec<Router>,
     /// Packets out of 100 that are lost while there is trouble.
     loss: u32,
-    /// Each: when, which router, whether it misses something from then on.
-    faults: Vec<(u64, usize, bool)>,
+    /// Each: when, to which router, what.
+    mishaps: Vec<(u64, usize, Mishap)>,
     chance: u64,
+}
+
+/// What happens to a router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mishap {
+    /// A cable is pulled out.
+    Unplugged,
+    /// It is put in again.
+    Plugged,
+    /// It is killed, and started again at once; its addresses stay.
+    Restarted,
 }
 
 #[derive(Debug, Clone)]
@@ -53,17 +64,19 @@ fn worlds(preemptions: impl Strategy<Value = Preemption> + Clone) -> impl Strate
         1..=2usize,
         prop::collection::vec(router, 2..=3),
         0..=90u32,
-        prop::collection::vec((0..60_000u64, 0..3usize, any::<bool>()), 0..8),
+        prop::collection::vec((0..60_000u64, 0..3usize, mishaps()), 0..8),
         any::<u64>(),
     )
-        .prop_map(|(version, segments, routers, loss, faults, chance)| World {
-            version,
-            segments,
-            routers,
-            loss,
-            faults,
-            chance,
-        })
+        .prop_map(
+            |(version, segments, routers, loss, mishaps, chance)| World {
+                version,
+                segments,
+                routers,
+                loss,
+                mishaps,
+                chance,
+            },
+        )
 }
 
 struct Packet {
@@ -76,6 +89,10 @@ struct Packet {
 struct Simulation {
     world: World,
     groups: Vec<Group>,
+    /// Whether each router's addresses are on its interfaces, by segment.
+    held: Vec<Vec<bool>>,
+    /// Whether each router's cable is out.
+    unplugged: Vec<bool>,
     under_way: Vec<Packet>,
     now: Instant,
     trouble_ends: Instant,
@@ -88,6 +105,8 @@ impl Simulation {
             .map(|index| group(&world, index))
             .collect();
         Self {
+            held: vec![vec![false; world.segments]; world.routers.len()],
+            unplugged: vec![false; world.routers.len()],
             world,
             groups,
             under_way: Vec::new(),
@@ -112,8 +131,17 @@ impl Simulation {
             action,
         } in actions
         {
-            let Action::Advertise { priority } = action else {
-                continue;
+            let priority = match action {
+                Action::Advertise { priority } => priority,
+                Action::AddAddresses => {
+                    self.held[router][segment] = true;
+                    continue;
+                }
+                Action::RemoveAddresses => {
+                    self.held[router][segment] = false;
+                    continue;
+                }
+                Action::Announce { .. } | Action::Entered(..) => continue,
             };
             for to in (0..self.groups.len()).filter(|to| *to != router) {
                 let trouble = self.now < self.trouble_ends;
@@ -177,29 +205,41 @@ impl Simulation {
             .map(|router| router.start_ms)
             .enumerate();
         let starts = starts.map(|(router, at)| (at, router, None));
-        let faults = self.world.faults.iter();
-        let faults = faults.map(|(at, router, missing)| (*at, router % count, Some(*missing)));
-        let mut events: Vec<_> = starts.chain(faults).collect();
+        let mishaps = self.world.mishaps.iter();
+        let mishaps = mishaps.map(|(at, router, mishap)| (*at, router % count, Some(*mishap)));
+        let mut events: Vec<_> = starts.chain(mishaps).collect();
         events.sort();
         for (at, router, what) in events {
             self.run_to(begin + Duration::from_millis(at));
-            let actions = match what {
-                None => self.groups[router].start(self.now, false),
-                Some(missing) => self.set_fault(router, missing),
-            };
-            self.carry_out(router, actions);
+            match what {
+                None => self.start(router),
+                Some(Mishap::Unplugged) => self.plug(router, true),
+                Some(Mishap::Plugged) => self.plug(router, false),
+                Some(Mishap::Restarted) => {
+                    self.groups[router] = group(&self.world, router);
+                    self.plug(router, self.unplugged[router]);
+                    self.start(router);
+                }
+            }
         }
         self.run_to(begin + TROUBLE);
         for router in 0..count {
-            let actions = self.set_fault(router, false);
-            self.carry_out(router, actions);
+            self.plug(router, false);
         }
     }
 
+    fn start(&mut self, router: usize) {
+        let holding = self.held[router].iter().all(|held| *held);
+        let actions = self.groups[router].start(self.now, holding);
+        self.carry_out(router, actions);
+    }
+
     /// The last segment's cable is pulled out, or put in.
-    fn set_fault(&mut self, router: usize, missing: bool) -> Vec<MemberAction> {
-        let fault = missing.then(|| "the cable".to_owned());
-        self.groups[router].set_fault(self.now, self.world.segments - 1, fault)
+    fn plug(&mut self, router: usize, out: bool) {
+        self.unplugged[router] = out;
+        let fault = out.then(|| "the cable".to_owned());
+        let actions = self.groups[router].set_fault(self.now, self.world.segments - 1, fault);
+        self.carry_out(router, actions);
     }
 
     fn states(&self) -> Vec<Option<State>> {
@@ -237,6 +277,14 @@ fn group(world: &World, index: usize) -> Group {
     }))
 }
 
+fn mishaps() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        Just(Mishap::Unplugged),
+        Just(Mishap::Plugged),
+        Just(Mishap::Restarted),
+    ]
+}
+
 fn preemptions() -> impl Strategy<Value = Preemption> + Clone {
     prop_oneof![
         Just(Preemption::AtOnce),
@@ -256,6 +304,10 @@ proptest! {
         simulation.run_to(end);
         let masters = simulation.masters();
         prop_assert_eq!(masters.len(), 1, "states: {:?}", simulation.states());
+        for (router, held) in simulation.held.iter().enumerate() {
+            let is_master = masters.contains(&router);
+            prop_assert!(held.iter().all(|held| *held == is_master), "held: {:?}", simulation.held);
+        }
         simulation.run_to(end + CALM);
         prop_assert_eq!(simulation.masters(), masters, "and it stays");
     }
@@ -289,7 +341,7 @@ fn a_partition_has_two_masters_and_its_end_the_one_with_the_higher_address() {
         segments: 1,
         routers: vec![router.clone(), router],
         loss: 100,
-        faults: Vec::new(),
+        mishaps: Vec::new(),
         chance: 1,
     });
     simulation.live_through_trouble();

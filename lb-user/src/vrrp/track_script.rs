@@ -19,16 +19,17 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// Before the first result.
-    pub fn new(settings: &ScriptSettings) -> Self {
+    /// Before the first result; `health` is what earlier settings left known.
+    pub fn new(settings: &ScriptSettings, health: Option<Health>) -> Self {
+        let at_first = if settings.starts_failed {
+            Health::Down
+        } else {
+            Health::Unknown
+        };
         Self {
             rise: settings.rise,
             fall: settings.fall,
-            health: if settings.starts_failed {
-                Health::Down
-            } else {
-                Health::Unknown
-            },
+            health: health.unwrap_or(at_first),
             against: 0,
         }
     }
@@ -143,7 +144,7 @@ mod tests {
 
     /// The health after each result; `+` is a success.
     fn follow(settings: &ScriptSettings, results: &str) -> String {
-        let mut streak = Streak::new(settings);
+        let mut streak = Streak::new(settings, None);
         let letters = results.chars().map(|result| {
             streak.count(result == '+');
             match streak.health() {
@@ -174,6 +175,12 @@ mod tests {
     #[test]
     fn init_fail_must_be_overcome_like_any_failure() {
         assert_eq!(follow(&settings(2, 1, true), "+++"), "DUU");
+    }
+
+    #[test]
+    fn what_was_known_before_a_reload_is_known_after_it() {
+        let streak = Streak::new(&settings(1, 1, true), Some(Health::Up));
+        assert_eq!(streak.health(), Health::Up);
     }
 
     #[tokio::test]

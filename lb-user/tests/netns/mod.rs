@@ -210,6 +210,31 @@ impl Network {
         });
     }
 
+    /// Has the third host ask an address every few milliseconds while `events`
+    /// happen; returns the longest time without an answer, and what they
+    /// bring. Asks for a moment before and after.
+    pub fn longest_silence<T>(&self, address: &str, events: impl FnOnce() -> T) -> (Duration, T) {
+        const MOMENT: Duration = Duration::from_millis(200);
+        let mut ping = self.command(Host::Third, &["ping", "-D", "-n", "-i", "0.005", address]);
+        let child = ping.stdout(Stdio::piped()).spawn().expect("ping starts");
+        thread::sleep(MOMENT);
+        let result = events();
+        thread::sleep(MOMENT);
+        signal(&child, Signal::SIGINT);
+        let output = child.wait_with_output().expect("ping ends").stdout;
+        // [1700000000.123456] 64 bytes from …
+        let answers: Vec<f64> = String::from_utf8_lossy(&output)
+            .lines()
+            .filter(|line| line.contains("bytes from"))
+            .filter_map(|line| line.strip_prefix('[')?.split(']').next()?.parse().ok())
+            .collect();
+        let longest = answers
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .fold(0.0, f64::max);
+        (Duration::from_secs_f64(longest), result)
+    }
+
     /// Runs `work` in a thread that is on a host.
     pub fn on<T: Send + 'static>(
         &self,

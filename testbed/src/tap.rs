@@ -1,7 +1,7 @@
 //! Listening in on one port of the switch.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt,
@@ -97,12 +98,20 @@ fn listen(socket: &OwnedFd, index: usize, stop: &AtomicBool) -> Result<Vec<Passa
             }
             // Another port's.
             Ok(_) | Err(Errno::EINTR) => {}
-            // Nothing waits: whatever had gone by before the stop is noted.
-            Err(Errno::EAGAIN) if stop.load(Ordering::Relaxed) => return Ok(passages),
+            // Nothing came for a while: see whether to go on.
             Err(Errno::EAGAIN) => {}
             Err(error) => bail!("the packet socket failed: {error}"),
         }
+        // Whatever had gone by before the stop is to be noted.
+        if stop.load(Ordering::Relaxed) && !is_readable(socket)? {
+            return Ok(passages);
+        }
     }
+}
+
+fn is_readable(socket: &OwnedFd) -> Result<bool> {
+    let mut descriptors = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut descriptors, PollTimeout::ZERO)? > 0)
 }
 
 /// The ends of an IPv4/TCP packet; other packets have none.

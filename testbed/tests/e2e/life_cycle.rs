@@ -1,6 +1,6 @@
 //! The balancer's coming and going.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use testbed::{Cluster, Host, INTERFACE, Source, VIP};
 
 use crate::{SOON, on};
@@ -66,6 +66,25 @@ fn the_balancer_holds_the_vip_as_a_host_address() {
             list.virtual_addresses.iter().all(|address| address.held),
             "{list:#?}"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_capabilities_of_the_systemd_unit_are_enough_for_the_balancer() {
+    let unit = include_str!("../../../examples/lb-user.service");
+    on(Cluster::builder().edges(1).clients(1), |cluster| {
+        let director = cluster.director();
+        director.stop()?;
+        let capabilities: Vec<&str> = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+            .context("the unit bounds the capabilities")?
+            .split_whitespace()
+            .collect();
+        director.start_with_capabilities(&capabilities)?;
+        director.wait_until_ready()?;
+        assert!(director.host().has_address(VIP)?, "it has the VIP");
         Ok(())
     });
 }

@@ -103,7 +103,7 @@ build_tests() {
         return 1
     fi
     # Each test program, after the directory of its package.
-    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo\.toml".*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' \
+    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo\.toml".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' \
         "$work/artifacts.json" >"$work/programs"
     [ -s "$work/programs" ]
 }

@@ -72,32 +72,12 @@ impl Director {
     /// # Errors
     /// When the program is missing.
     pub fn start(&self) -> Result<()> {
-        self.launch(Command::new(binaries::program("lb-user")?))
-    }
-
-    /// Starts the balancer as root with no more than these capabilities
-    /// (`CAP_BPF` and so on), and returns at once.
-    ///
-    /// # Errors
-    /// When the program is missing.
-    pub fn start_with_capabilities(&self, capabilities: &[&str]) -> Result<()> {
-        let kept = capabilities
-            .iter()
-            .map(|name| name.trim_start_matches("CAP_").to_lowercase());
-        let bounding_set = kept.fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--bounding-set", &bounding_set, "--"])
-            .arg(binaries::program("lb-user")?);
-        self.launch(command)
-    }
-
-    fn launch(&self, mut command: Command) -> Result<()> {
         let mode = match self.xdp_mode {
             XdpMode::Generic => "generic",
             XdpMode::Native => "native",
         };
         self.host.write_file(CONFIG_FILE, &self.config)?;
+        let mut command = Command::new(binaries::program("lb-user")?);
         command.args(["run", "-c", CONFIG_FILE, "--xdp-mode", mode]);
         let process = self.host.spawn("lb-user", command)?;
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);

@@ -180,6 +180,7 @@ fn service_plan(service: &VirtualServer) -> ServicePlan {
             prefix_length: service
                 .persistence_granularity
                 .unwrap_or(if service.address.is_ipv4() { 32 } else { 128 }),
+            expire_quiescent: false,
         }),
         quorum: service.quorum.unwrap_or(1),
         hysteresis: service.hysteresis.unwrap_or(0),
@@ -303,6 +304,7 @@ mod tests {
         let persistence = Persistence {
             timeout: Duration::from_secs(50),
             prefix_length: 32,
+            expire_quiescent: false,
         };
         assert_eq!(service.persistence, Some(persistence));
         assert_eq!(service.quorum, 1);

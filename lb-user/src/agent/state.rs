@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use crate::checker::{CheckEvent, CheckSpec};
 use crate::config::model::Script;
-use crate::dataplane::state::{DesiredState, RealServer, Service};
+use crate::dataplane::state::{
+    DesiredState, Forwarding, OrphanPolicy, RealServer, Service, Timeouts,
+};
 use crate::neighbor::{Hop, Hops};
 
 /// Something that an operator wants to know of.
@@ -266,6 +268,7 @@ impl State {
                 .iter()
                 .map(|s| self.desired_service(s))
                 .collect(),
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -275,6 +278,7 @@ impl State {
             address: server.address,
             weight: self.weight(server),
             alive: !sorry && (self.failure(server).is_none() || server.inhibit_on_failure),
+            forwarding: Forwarding::Direct,
             next_hop: self.next_hop(server.address),
         });
         let sorry = service
@@ -284,13 +288,17 @@ impl State {
                 address,
                 weight: 1,
                 alive: true,
+                forwarding: Forwarding::Direct,
                 next_hop: self.next_hop(address),
             });
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
             scheduler: service.scheduler,
+            hash_port: false,
             persistence: service.persistence,
+            orphans: OrphanPolicy::default_for(service.key.protocol),
+            sloppy: false,
             servers: real.chain(sorry).collect(),
         }
     }
@@ -374,7 +382,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::dataplane::state::NextHop;
+    use crate::dataplane::state::{NextHop, Vlan};
 
     fn plan(text: &str) -> Plan {
         let directory = tempfile::tempdir().expect("a directory");
@@ -590,6 +598,7 @@ mod tests {
             interface_index: 2,
             source: [2, 0, 0, 0, 0, 1],
             destination: [2, 0, 0, 0, 0, 2],
+            vlan: Vlan::Untagged,
         };
         let ready = Hop::Ready {
             next_hop,

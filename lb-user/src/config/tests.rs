@@ -235,7 +235,7 @@ fn mistakes_are_told_in_words_that_help() {
         (
             "a scheduler that nobody knows",
             service("lb_algo rrr", ""),
-            "t.conf:2: unknown scheduler `rrr`; expected one of: rr, did you mean `rr`?",
+            "t.conf:2: unknown scheduler `rrr`; expected one of: rr, wrr, lc, wlc, sh, mh, did you mean `rr`?",
         ),
         (
             "a block that is never closed",

@@ -104,10 +104,15 @@ impl Reader<'_> {
     }
 
     fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
-        const SERVED: [(&str, Scheduler); 1] = [("rr", Scheduler::Rr)];
-        const NOT_SERVED: [&str; 13] = [
-            "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos",
+        const SERVED: [(&str, Scheduler); 6] = [
+            ("rr", Scheduler::Rr),
+            ("wrr", Scheduler::Wrr),
+            ("lc", Scheduler::Lc),
+            ("wlc", Scheduler::Wlc),
+            ("sh", Scheduler::Sh),
+            ("mh", Scheduler::Mh),
         ];
+        const NOT_SERVED: [&str; 8] = ["dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos"];
         let served = SERVED.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
         if let Some((_, scheduler)) = SERVED.iter().find(|(known, _)| *known == name) {

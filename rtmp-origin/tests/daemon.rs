@@ -336,18 +336,43 @@ fn a_port_in_use_is_named_with_the_option_that_changes_it() {
 }
 
 #[test]
-fn a_log_or_pid_file_that_cannot_be_written_is_named() {
+fn a_log_or_pid_file_that_cannot_be_written_is_named_in_the_background_too() {
     for (option, word) in [("--log-file", "srs_log_file"), ("--pid", "pid file")] {
-        let address = free_address().to_string();
-        let output = origin()
-            .args(["--listen", &address, option, "/proc/nowhere/x"])
-            .output();
-        let Output { status, stderr, .. } = output.unwrap();
-        assert_eq!(status.code(), Some(1));
-        let message = text(&stderr);
-        assert!(
-            message.contains("/proc/nowhere/x") && message.contains(word),
-            "{message}"
-        );
+        for background in [false, true] {
+            let address = free_address().to_string();
+            let mut command = origin();
+            command.args(["--listen", &address, option, "/proc/nowhere/x"]);
+            if background {
+                command.arg("--daemon");
+            }
+            let Output { status, stderr, .. } = command.output().unwrap();
+            assert_eq!(
+                status.code(),
+                Some(1),
+                "{option}, in the background: {background}"
+            );
+            let message = text(&stderr);
+            assert!(
+                message.contains("/proc/nowhere/x") && message.contains(word),
+                "{message}"
+            );
+        }
     }
+}
+
+#[test]
+fn in_the_background_it_writes_its_own_pid_and_stops_by_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let pid_file = directory.path().join("origin.pid");
+    let started = origin()
+        .args(["--daemon", "--listen", &address.to_string()])
+        .args(["--pid", "origin.pid", "--log-file", "origin.log"])
+        .current_dir(&directory)
+        .status();
+    assert!(started.unwrap().success());
+    until("a serving origin", || answers(address).is_ok());
+    let pid: i32 = read(&pid_file).trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    until("the end of the origin", || !pid_file.exists());
 }

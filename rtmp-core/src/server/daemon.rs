@@ -1,5 +1,7 @@
 //! A server's life: start, reload, drain, stop.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,10 +66,6 @@ struct Opened {
 fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let Loaded { config, warnings } = loaded;
     let opened = open(&config)?;
-    if options.daemon {
-        let (keep_directory, keep_output) = (true, config.log.destination().is_none());
-        nix::unistd::daemon(keep_directory, keep_output).context("cannot go to the background")?;
-    }
     let output = LogOutput::start(&config.log).with_context(|| {
         let file = config
             .log
@@ -75,7 +73,15 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             .map_or("?".into(), |path| path.display().to_string());
         format!("cannot write the log {file}: choose another by srs_log_file or --log-file")
     })?;
-    let _pid_file = config.pid.as_deref().map(PidFile::write).transpose()?;
+    let mut pid_file = config.pid.as_deref().map(PidFile::open).transpose()?;
+    // What can fail has been tried: whoever started us sees only our end.
+    if options.daemon {
+        let (keep_directory, keep_output) = (true, config.log.destination().is_none());
+        nix::unistd::daemon(keep_directory, keep_output).context("cannot go to the background")?;
+    }
+    if let Some(pid_file) = &mut pid_file {
+        pid_file.write()?;
+    }
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -299,20 +305,30 @@ fn reopen_log(server: &Server, output: &LogOutput) {
 /// Holds our process id while we run.
 struct PidFile {
     path: PathBuf,
+    file: File,
 }
 
 impl PidFile {
-    fn write(path: &Path) -> anyhow::Result<Self> {
-        create_parent(path)
-            .and_then(|()| std::fs::write(path, format!("{}\n", std::process::id())))
-            .with_context(|| {
-                let path = path.display();
-                format!("cannot write the pid file {path}: choose another by `pid` or --pid")
-            })?;
+    /// Opens the file, so that its mistakes are told while somebody reads them.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = create_parent(path).and_then(|()| File::create(path));
+        let file = file.with_context(|| pid_mistake(path))?;
         Ok(Self {
             path: path.to_owned(),
+            file,
         })
     }
+
+    /// Writes our process id, which is another in the background.
+    fn write(&mut self) -> anyhow::Result<()> {
+        let written = writeln!(self.file, "{}", std::process::id());
+        written.with_context(|| pid_mistake(&self.path))
+    }
+}
+
+fn pid_mistake(path: &Path) -> String {
+    let path = path.display();
+    format!("cannot write the pid file {path}: choose another by `pid` or --pid")
 }
 
 impl Drop for PidFile {

@@ -17,12 +17,12 @@ mod socket;
 mod upstream;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Vhost};
 use crate::session::StreamKey;
@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     role: Role,
-    config: RwLock<Arc<Config>>,
+    config: watch::Sender<Arc<Config>>,
     limits: Limits,
     registry: Registry,
     fanout: Fanout<PlayerDialogue>,
@@ -73,7 +73,7 @@ impl Server {
         })?;
         let server = Arc::new(Self {
             role,
-            config: RwLock::new(Arc::new(config)),
+            config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
             registry: Registry::new(doorbells),
             fanout,
@@ -117,17 +117,14 @@ impl Server {
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        self.config
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.config.borrow().clone()
     }
 
     /// Puts another configuration in force: for what begins from now on, and
     /// for the streams that are there as far as it can change.
     pub fn reconfigure(&self, config: Config) {
         let config = Arc::new(config);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        self.config.send_replace(config.clone());
         for stream in self.registry.list() {
             if let Some(vhost) = config.vhost(&stream.key().vhost) {
                 stream.apply(&stream_settings(vhost));

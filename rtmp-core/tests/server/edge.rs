@@ -243,3 +243,27 @@ async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
     let mut late = Client::connect(edge.address, publishing(edge.address)).await;
     assert_eq!(late.refusal().await.code, code::PUBLISH_DENIED);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_moves_running_pulls_to_the_new_origin_and_players_stay() {
+    let (first, second) = (Running::origin(""), Running::origin(""));
+    let edge = Running::edge(&[first.address], "");
+    let mut publisher = first.publisher("s").await;
+    publisher.publish(&[keyframe(50_000)]).await;
+    let mut other = second.publisher("s").await;
+    other.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await.timestamp, 50_000);
+    let text = format!(
+        "vhost __defaultVhost__ {{ mode remote; origin {}; min_latency on; }}",
+        second.address
+    );
+    let directives = rtmp_core::config::conf::parse("new.conf", &text).unwrap();
+    let config = rtmp_core::config::build(&directives, Role::Edge)
+        .unwrap()
+        .config;
+    edge.server.reconfigure(config);
+    until(|| pulls(&first) == 0 && pulls(&second) == 1).await;
+    assert!(player.frame().await.timestamp > 50_000);
+    assert_eq!(edge.server.streams()[0].players(), 1);
+}

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Server;
-use crate::config::Upstream;
+use crate::config::{Config, Upstream};
 use crate::session::Parameters;
 use crate::stream::Stream;
 use origin::{Event, Origin};
@@ -47,6 +47,15 @@ struct Puller {
     parameters: Parameters,
 }
 
+/// Why a pull has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nobody wants the stream any more.
+    Unwanted,
+    /// The configuration names other origins, or another way to ask.
+    Reconfigured,
+}
+
 /// A running connection; dropped, it ends.
 struct Running(JoinHandle<()>);
 
@@ -57,9 +66,9 @@ impl Drop for Running {
 }
 
 impl Puller {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
-            self.pull().await;
+            while self.pull().await == Outcome::Reconfigured {}
             self.stream.end_feeding();
             // Somebody may have come between the decision to end and here, and
             // have found the stream still fed.
@@ -70,8 +79,10 @@ impl Puller {
         }
     }
 
-    /// Pulls until nobody wants the stream.
-    async fn pull(&self) {
+    /// Pulls until nobody wants the stream, or from elsewhere.
+    async fn pull(&mut self) -> Outcome {
+        let mut config = self.server.config.subscribe();
+        self.take_settings(&config.borrow_and_update().clone());
         let seed = RandomState::new().hash_one(self.stream.id());
         let mut pull = Pull::new(self.settings.origins.len(), self.settings.linger, seed);
         let mut audience = self.stream.audience();
@@ -87,13 +98,22 @@ impl Puller {
                 }
                 Some(Action::Finish) => {
                     log::info!("{}: no longer pulled, nobody plays it", self.stream.key());
-                    return;
+                    return Outcome::Unwanted;
                 }
                 None if lost => running = None,
                 None => {}
             }
             let deadline = pull.deadline();
             input = tokio::select! {
+                _ = config.changed() => {
+                    let config = config.borrow_and_update().clone();
+                    if self.take_settings(&config) {
+                        let key = self.stream.key();
+                        log::info!("{key}: now pulled from {}", self.settings.origins.join(", "));
+                        return Outcome::Reconfigured;
+                    }
+                    Input::Audience(*audience.borrow_and_update())
+                }
                 // We hold the stream, so its sender lives.
                 _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
                 event = events.recv(), if running.is_some() => match event {
@@ -103,6 +123,25 @@ impl Puller {
                 () = sleep_until(deadline) => Input::Time,
             };
         }
+    }
+
+    /// Takes over what the configuration says of the stream's upstream;
+    /// whether the stream has to be asked for anew.
+    fn take_settings(&mut self, config: &Config) -> bool {
+        let vhost = config.vhost(&self.stream.key().vhost);
+        let Some(settings) = vhost.and_then(|vhost| vhost.upstream.clone()) else {
+            return false;
+        };
+        let asks = |settings: &Upstream| {
+            (
+                settings.origins.clone(),
+                settings.vhost.clone(),
+                settings.token_traverse,
+            )
+        };
+        let anew = asks(&settings) != asks(&self.settings);
+        self.settings = settings;
+        anew
     }
 
     fn origin(&self, number: usize) -> Origin {

@@ -376,3 +376,23 @@ fn in_the_background_it_writes_its_own_pid_and_stops_by_it() {
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     until("the end of the origin", || !pid_file.exists());
 }
+
+#[test]
+fn probes_of_the_port_are_not_worth_a_line_but_rust_log_shows_them() {
+    for (rust_log, shown) in [(None, false), (Some("rtmp_core=debug"), true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let mut command = origin();
+        command.args(["--listen", &address.to_string(), "--log-file", "origin.log"]);
+        if let Some(rust_log) = rust_log {
+            command.env("RUST_LOG", rust_log);
+        }
+        let mut process = Process(command.current_dir(&directory).spawn().unwrap());
+        until("a serving origin", || answers(address).is_ok());
+        drop(TcpStream::connect(address).unwrap());
+        process.signal(Signal::SIGTERM);
+        process.end();
+        let log = read(&directory.path().join("origin.log"));
+        assert_eq!(log.contains("closed by the peer"), shown, "{log}");
+    }
+}

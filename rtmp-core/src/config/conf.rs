@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::directive::{Directive, Location, Mistake};
+use super::directive::{Directive, Location, Mistake, shortened};
 
 /// Blocks deeper than this are no configuration that anyone wrote by hand.
 const MAX_DEPTH: usize = 16;
@@ -113,10 +113,10 @@ impl Reader {
                 None => {
                     return match opened {
                         None => Ok(directives),
-                        Some((name, line)) => {
-                            Err(self
-                                .mistake(line, format!("the block `{name}` has no closing `}}`")))
-                        }
+                        Some((name, line)) => Err(self.mistake(
+                            line,
+                            format!("the block `{}` has no closing `}}`", shortened(name)),
+                        )),
                     };
                 }
                 Some((Token::Close, line)) => {
@@ -147,9 +147,10 @@ impl Reader {
                     break Some(self.block(depth + 1, Some((&name, opened)))?);
                 }
                 Some((Token::Close, _)) | None => {
-                    return Err(
-                        self.mistake(line, format!("`{name}` is not ended by `;` or a block"))
-                    );
+                    return Err(self.mistake(
+                        line,
+                        format!("`{}` is not ended by `;` or a block", shortened(&name)),
+                    ));
                 }
             }
         };

@@ -99,3 +99,12 @@ impl Mistake {
         }
     }
 }
+
+/// `text` as it is shown in a message: not more than a line of it.
+pub(super) fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

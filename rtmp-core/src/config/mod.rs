@@ -56,12 +56,19 @@ pub struct Loaded {
 /// An unreadable file, or the first break of the grammar.
 pub fn read_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
     let source = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let bytes = std::fs::read(path).map_err(|error| {
         let location = Location::whole(&source.as_str().into());
         Mistake::new(
             &location,
             format!("cannot read the configuration file: {error}"),
         )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let lines = good.iter().filter(|&&byte| byte == b'\n').count();
+        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
+        let location = Location::line(&source.as_str().into(), line);
+        Mistake::new(&location, "the file must be UTF-8, and is not from here on")
     })?;
     if path
         .extension()

@@ -1,7 +1,9 @@
 //! Tables of known directives: a table both reads a block and knows the words
 //! that a misspelled one may have meant.
 
-use super::directive::{Directive, Mistake};
+use std::collections::HashMap;
+
+use super::directive::{Directive, Mistake, shortened};
 
 /// One directive that may stand in a block that configures a `T`.
 pub(super) struct Setting<T> {
@@ -70,10 +72,11 @@ pub(super) fn apply<T>(
     repeatable: &[&str],
     findings: &mut Findings,
 ) {
-    for (position, directive) in directives.iter().enumerate() {
-        let earlier = directives[..position].iter().find(|earlier| {
-            earlier.name == directive.name && earlier.location.source == directive.location.source
-        });
+    let mut seen: HashMap<(&str, &str), &Directive> = HashMap::new();
+    for directive in directives {
+        let here = (directive.name.as_str(), &*directive.location.source);
+        let earlier = seen.get(&here).copied();
+        seen.entry(here).or_insert(directive);
         if let Some(earlier) = earlier
             && directive.location.line.is_some()
             && !repeatable.contains(&directive.name.as_str())
@@ -117,8 +120,12 @@ pub(super) fn unknown<'a>(
     known: impl Iterator<Item = &'a str>,
 ) -> Mistake {
     const LIKENESS: f64 = 0.75;
+    const LONGEST_WORD: usize = 64;
     let name = directive.name.as_str();
+    // The comparison takes the square of the length, and no known word is long.
+    let comparable = name.len() <= LONGEST_WORD;
     let nearest = known
+        .filter(|_| comparable)
         .map(|word| (strsim::jaro_winkler(name, word), word))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .max_by(|left, right| left.0.total_cmp(&right.0));
@@ -127,6 +134,6 @@ pub(super) fn unknown<'a>(
     });
     Mistake::new(
         &directive.location,
-        format!("unknown directive `{name}` {block}{hint}"),
+        format!("unknown directive `{}` {block}{hint}", shortened(name)),
     )
 }

@@ -237,3 +237,31 @@ fn hooks_are_read_and_only_when_enabled() {
          not `https://a/`"
     );
 }
+
+#[test]
+fn a_file_that_is_not_utf8_is_named_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.conf");
+    std::fs::write(&path, b"listen 1935;\n# caf\xe9\n").unwrap();
+    let mistake = read_file(&path).unwrap_err().to_string();
+    assert!(mistake.ends_with("x.conf:2: the file must be UTF-8, and is not from here on"));
+}
+
+#[test]
+fn endless_words_are_shown_in_part_and_compared_with_nothing() {
+    let long = "x".repeat(20_000_000);
+    for text in [
+        format!("{long};"),
+        format!("chunk_size {long};"),
+        format!("vhost a {{ {long}; }}"),
+    ] {
+        let mistake = mistakes(&text, Role::Origin);
+        assert!(
+            mistake.len() < 300 && mistake.contains("xxx…"),
+            "{} bytes",
+            mistake.len()
+        );
+    }
+    let unended = mistakes(&long, Role::Origin);
+    assert!(unended.len() < 300, "{} bytes", unended.len());
+}

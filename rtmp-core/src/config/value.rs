@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::directive::{Directive, Mistake};
+use super::directive::{Directive, Mistake, shortened};
 use super::model::DEFAULT_PORT;
 
 impl Directive {
     fn mistake(&self, expected: &str) -> Mistake {
         let found = match self.arguments.as_slice() {
             [] => "nothing".to_owned(),
-            words => format!("`{}`", words.join(" ")),
+            words => format!("`{}`", shortened(&words.join(" "))),
         };
         Mistake::new(
             &self.location,

@@ -53,7 +53,8 @@ impl Destination {
 
 impl LogOutput {
     /// Opens what `log` says, and sends every log line of this process there.
-    /// `RUST_LOG` still chooses levels by module, below `srs_log_level`.
+    /// Where the environment has `RUST_LOG`, it chooses the levels in place of
+    /// `srs_log_level`.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -77,7 +78,7 @@ impl LogOutput {
             });
         // A process has one logger: a second server in it shares the first's.
         let _ = builder.try_init();
-        log::set_max_level(level(log));
+        limit(log);
         Ok(output)
     }
 
@@ -89,7 +90,7 @@ impl LogOutput {
     pub fn reopen(&self, log: &Log) -> io::Result<()> {
         let opened = Destination::open(log)?;
         *self.lock() = opened;
-        log::set_max_level(level(log));
+        limit(log);
         Ok(())
     }
 
@@ -98,6 +99,15 @@ impl LogOutput {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Puts `srs_log_level` in force, unless `RUST_LOG` says it more precisely.
+fn limit(log: &Log) {
+    let level = match std::env::var_os("RUST_LOG") {
+        Some(_) => LevelFilter::Trace,
+        None => level(log),
+    };
+    log::set_max_level(level);
 }
 
 fn level(log: &Log) -> LevelFilter {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use log::Level;
 use serde_json::json;
 
 use crate::config::Vhost;
@@ -12,6 +13,9 @@ use crate::server::hooks;
 use crate::server::upstream::dial;
 use crate::session::{Status, StreamKey};
 use crate::stream::AppendError;
+
+/// What a client sends for its handshake: C0, C1 and C2 (RTMP 1.0 §5.2).
+const HANDSHAKE_BYTES: u64 = 1 + 2 * 1536;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,13 @@ pub(super) fn log_end(server: &Server, client: &Client, vhost: Option<&Vhost>, e
     let duration = client.age(std::time::Instant::now()).as_secs_f64();
     let received = client.received.load(Ordering::Relaxed);
     let sent = client.meter.bytes.load(Ordering::Relaxed);
-    log::info!("{client}: {end} ({duration:.1} s, {received} bytes in, {sent} out)");
+    // Health checks connect and go, every few seconds.
+    let probe = received < HANDSHAKE_BYTES && matches!(end, End::Closed | End::Lost(_));
+    let level = if probe { Level::Debug } else { Level::Info };
+    log::log!(
+        level,
+        "{client}: {end} ({duration:.1} s, {received} bytes in, {sent} out)"
+    );
     server.clients.remove(client.id);
     if let Some(vhost) = vhost {
         let key = StreamKey {

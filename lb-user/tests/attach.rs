@@ -13,7 +13,10 @@ use nix::sched::{CloneFlags, unshare};
 fn with_interfaces(test: fn()) {
     let thread = thread::spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: cannot make a namespace: {error}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: cannot make a namespace: {error}"
+            );
             return;
         }
         ip("link add near type veth peer name far");
@@ -21,12 +24,21 @@ fn with_interfaces(test: fn()) {
         ip("link set far up");
         test();
     });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip(8) runs");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip(8) runs");
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -54,7 +66,10 @@ fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
         let attachment = &chosen.attachments()[0];
         assert_eq!(attachment.interface, "near");
         assert_eq!(attachment.mode, AttachMode::Generic);
-        let reason = attachment.native_refused.as_deref().expect("a reason is given");
+        let reason = attachment
+            .native_refused
+            .as_deref()
+            .expect("a reason is given");
         assert!(reason.contains("peer"), "{reason}");
         assert!(ip("link show near").contains("xdpgeneric"));
         drop(chosen);
@@ -82,7 +97,10 @@ fn an_interface_that_is_not_there_is_named() {
     with_interfaces(|| match load(&["near", "eth9"], AttachMode::Auto) {
         Err(Error::UnknownInterface { name }) => {
             assert_eq!(name, "eth9");
-            assert!(!ip("link show near").contains("xdp"), "nothing stays attached");
+            assert!(
+                !ip("link show near").contains("xdp"),
+                "nothing stays attached"
+            );
         }
         other => panic!("expected UnknownInterface, got {:?}", other.err()),
     });
@@ -92,8 +110,13 @@ fn an_interface_that_is_not_there_is_named() {
 fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
     with_interfaces(|| {
         let _first = load(&["near"], AttachMode::Generic).expect("attaches");
-        let error = load(&["near"], AttachMode::Generic).err().expect("one program at a time");
+        let error = load(&["near"], AttachMode::Generic)
+            .err()
+            .expect("one program at a time");
         let message = error.to_string();
-        assert!(message.contains("near") && message.contains("xdp off"), "{message}");
+        assert!(
+            message.contains("near") && message.contains("xdp off"),
+            "{message}"
+        );
     });
 }

@@ -1,5 +1,6 @@
 //! What the agent shows of itself: state and counters, joined.
 
+use super::change::Order;
 use super::plan::ServicePlan;
 use super::state::State;
 use crate::control::protocol::{
@@ -30,8 +31,12 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
         .iter()
         .map(|server| {
             let mut listed = without_state(server.address, state, seen);
-            listed.weight = state.weight(server);
-            if let Some(failure) = state.failure(server) {
+            listed.weight = state.weight(service.key, server);
+            let order = state.order(service.key, server.address);
+            if order == Some(Order::Disabled) {
+                listed.state = ServerState::Disabled;
+                listed.reason = Some("disabled by the operator".to_owned());
+            } else if let Some(failure) = state.failure(server) {
                 listed.state = ServerState::Down;
                 listed.reason = Some(failure.clone());
             } else if sorry {
@@ -41,6 +46,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
                 listed.state = ServerState::NoMac;
             } else if listed.weight == 0 {
                 listed.state = ServerState::Quiesced;
+                listed.reason = order.map(|_| "drained by the operator".to_owned());
             }
             listed
         })

@@ -5,34 +5,39 @@
 //! Nobody else writes to it.
 
 mod capabilities;
+pub mod change;
 mod listing;
 pub mod plan;
 pub mod state;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
+use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
 use crate::config::{self, Diagnostic, Loaded, did_you_mean};
-use crate::control::protocol::{ListedAddress, ListedInterface, Listing, Request, Response};
+use crate::control::protocol::{Event, ListedAddress, ListedInterface, Listing, Request, Response};
 use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
 use crate::script::ScriptRunner;
 use crate::virtual_address::Mastership;
+use change::{Change, ServerName};
 use plan::{InstancePlan, Plan};
-use state::{Change, State};
+use state::State;
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
 const NEIGHBOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Events that a follower may be behind before it misses some.
+const EVENTS_KEPT: usize = 1024;
 
 /// How the agent is to run.
 #[derive(Debug, Clone)]
@@ -98,6 +103,7 @@ struct Agent {
     check_events: mpsc::UnboundedSender<CheckEvent>,
     held: Vec<(InstancePlan, Mastership)>,
     scripts: ScriptRunner,
+    events: broadcast::Sender<Event>,
     /// Keeps the socket open; requests arrive by `calls`.
     _control: control::Server,
     calls: mpsc::Receiver<Call>,
@@ -116,7 +122,8 @@ impl Agent {
         let interfaces = attach_to(&options, &plan)?;
         require_interfaces(&netlink, &interfaces, &plan).await?;
         capabilities::check()?;
-        let control = control::Server::start(&options.socket, call_sender).await?;
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         let dataplane = Dataplane::load(&Options {
             interfaces,
             mode: options.mode,
@@ -148,6 +155,7 @@ impl Agent {
             check_events,
             held: Vec::new(),
             scripts: ScriptRunner::start(),
+            events,
             _control: control,
             calls,
         };
@@ -229,7 +237,7 @@ impl Agent {
                 let known = before
                     .keys()
                     .any(|old| old.probe == spec.probe)
-                    .then(|| self.state.check_result(&spec).is_none_or(Option::is_none));
+                    .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
                 RunningCheck::start(spec.clone(), known, self.check_events.clone())
             });
             self.checks.insert(spec, running);
@@ -293,6 +301,11 @@ impl Agent {
     fn report(&self, changes: Vec<Change>) {
         for change in changes {
             log::info!("{change}");
+            // Nobody may be following.
+            let _ = self.events.send(Event {
+                time_s: now_s(),
+                message: change.to_string(),
+            });
             if let Some(script) = change.script() {
                 self.scripts.run(script.clone());
             }
@@ -305,6 +318,19 @@ impl Agent {
                 Ok(statistics) => Response::Listing(self.listing(&statistics)),
                 Err(error) => Response::Refused(error.to_string()),
             },
+            Request::Order { server, order } => match server.parse::<ServerName>() {
+                Ok(name) => {
+                    let (concerned, changes) = self.state.order_changed(name, order);
+                    if concerned.is_empty() {
+                        return Response::Refused(format!("no service has a server {server}"));
+                    }
+                    let remarks = changes.iter().map(ToString::to_string).collect();
+                    self.carry_out(changes);
+                    Response::Done(remarks)
+                }
+                Err(mistake) => Response::Refused(mistake),
+            },
+            Request::Follow => Response::Refused("events are followed elsewhere".to_owned()),
             Request::Reload => match self.reload().await {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
@@ -431,6 +457,13 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
     for Diagnostic { place, message, .. } in diagnostics {
         log::warn!("{place}: {message}");
     }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 fn mode_name(mode: AttachMode) -> &'static str {

@@ -1,13 +1,18 @@
 //! The configuration with every default filled in: what the agent works from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
+use crate::checker::misc::MiscProbe;
+use crate::checker::rtmp::RtmpProbe;
 use crate::checker::tcp::Connection;
-use crate::checker::{CheckSpec, Probe};
+use crate::checker::udp::{Reply, UdpProbe};
+use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, RealServer, Script, Seconds, VirtualServer, VrrpInstance,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Script, Seconds,
+    StatusCodes, UrlCheck, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::state::{Persistence, Protocol, Scheduler};
 use crate::virtual_address::{Announcing, VirtualAddress};
@@ -104,7 +109,14 @@ impl Plan {
                 .iter()
                 .map(|instance| instance_plan(instance, config))
                 .collect(),
-            services: config.virtual_server.iter().map(service_plan).collect(),
+            services: config
+                .virtual_server
+                .iter()
+                .flat_map(|service| {
+                    let addresses = config.addresses(service).into_iter();
+                    addresses.map(move |address| service_plan(service, address))
+                })
+                .collect(),
         }
     }
 
@@ -168,18 +180,18 @@ fn instance_plan(instance: &VrrpInstance, config: &Config) -> InstancePlan {
     }
 }
 
-fn service_plan(service: &VirtualServer) -> ServicePlan {
+fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
     ServicePlan {
         key: ServiceKey {
             protocol: service.protocol,
-            address: service.address,
+            address,
         },
         scheduler: service.lb_algo.unwrap_or(Scheduler::Rr),
         persistence: service.persistence_timeout.map(|timeout| Persistence {
             timeout: Duration::from_secs(timeout.into()),
             prefix_length: service
                 .persistence_granularity
-                .unwrap_or(if service.address.is_ipv4() { 32 } else { 128 }),
+                .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
         }),
         quorum: service.quorum.unwrap_or(1),
         hysteresis: service.hysteresis.unwrap_or(0),
@@ -197,6 +209,7 @@ fn service_plan(service: &VirtualServer) -> ServicePlan {
 
 fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
     let timing = server.timing.or(&service.timing);
+    let virtual_host = server.virtualhost.as_ref().or(service.virtualhost.as_ref());
     ServerPlan {
         address: server.address,
         weight: server.weight.unwrap_or(1),
@@ -209,49 +222,144 @@ fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
         checks: server
             .checks
             .iter()
-            .map(|check| check_spec(check, server.address, &timing))
+            .map(|check| check_spec(check, server.address, &timing, virtual_host))
             .collect(),
     }
 }
 
-fn check_spec(check: &Check, server: SocketAddr, outer: &CheckTiming) -> CheckSpec {
+fn check_spec(
+    check: &Check,
+    server: SocketAddr,
+    outer: &CheckTiming,
+    virtual_host: Option<&String>,
+) -> CheckSpec {
     let timing = check.timing.or(outer);
-    let options = &check.connection;
-    let to = SocketAddr::new(
-        options.connect_ip.unwrap_or(server.ip()),
-        options.connect_port.unwrap_or(server.port()),
-    );
-    let any = if to.is_ipv4() {
-        IpAddr::from([0u8; 4])
-    } else {
-        IpAddr::from([0u8; 16])
-    };
-    let from = (options.bindto.is_some() || options.bind_port.is_some()).then(|| {
-        SocketAddr::new(
-            options.bindto.unwrap_or(any),
-            options.bind_port.unwrap_or(0),
-        )
-    });
-    let probe = match check.kind {
-        CheckKind::Tcp => Probe::Tcp(Connection {
-            to,
-            from,
-            timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
+    let connection = connection(&check.connection, server, &timing);
+    let mut retry = DEFAULT_RETRY;
+    let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
+    let probe = match &check.kind {
+        CheckKind::Tcp => Probe::Tcp(connection),
+        CheckKind::Ping => Probe::Ping(connection),
+        CheckKind::Http { url } | CheckKind::Https { url } => {
+            delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
+            Probe::Http(HttpProbe {
+                connection,
+                tls: matches!(check.kind, CheckKind::Https { .. }),
+                pages: url.iter().map(|url| page(url, virtual_host)).collect(),
+            })
+        }
+        CheckKind::Misc {
+            misc_path,
+            misc_timeout,
+            misc_dynamic,
+        } => {
+            retry = DEFAULT_MISC_RETRY;
+            Probe::Misc(MiscProbe {
+                script: misc_path.clone(),
+                timeout: seconds(*misc_timeout, delay_loop),
+                dynamic: *misc_dynamic,
+            })
+        }
+        CheckKind::Udp {
+            payload,
+            require_reply,
+            min_reply_length,
+            max_reply_length,
+        } => {
+            let bytes = |text: &String| hex::parse(text).unwrap_or_default();
+            let payload = payload.as_ref().map(bytes).unwrap_or_default();
+            Probe::Udp(UdpProbe {
+                connection,
+                payload: payload.into_iter().map(|(value, _)| value).collect(),
+                reply: require_reply.as_ref().map(|pattern| Reply {
+                    pattern: bytes(pattern),
+                    shortest: min_reply_length.unwrap_or(0).into(),
+                    longest: max_reply_length.unwrap_or(DEFAULT_LONGEST_REPLY).into(),
+                }),
+            })
+        }
+        CheckKind::Rtmp {
+            app,
+            stream,
+            play_timeout,
+            virtualhost,
+        } => Probe::Rtmp(RtmpProbe {
+            connection,
+            virtual_host: virtualhost.as_ref().or(virtual_host).cloned(),
+            app: app.clone().unwrap_or_else(|| "live".to_owned()),
+            play: stream
+                .clone()
+                .map(|stream| (stream, seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT))),
         }),
     };
-    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
     CheckSpec {
         probe,
         timing: Timing {
             delay_loop,
-            delay_before_retry: seconds(timing.delay_before_retry, DEFAULT_DELAY_BEFORE_RETRY),
-            retry: timing.retry.unwrap_or(1),
+            delay_before_retry: seconds(timing.delay_before_retry, delay_before_retry),
+            retry: timing.retry.unwrap_or(retry),
             warmup: seconds(timing.warmup, delay_loop),
             alpha: timing.alpha.unwrap_or_default(),
         },
     }
 }
 
+fn connection(options: &ConnectionOptions, server: SocketAddr, timing: &CheckTiming) -> Connection {
+    let to = SocketAddr::new(
+        options.connect_ip.unwrap_or(server.ip()),
+        options.connect_port.unwrap_or(server.port()),
+    );
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let is_bound = options.bindto.is_some() || options.bind_port.is_some();
+    let from = SocketAddr::new(
+        options.bindto.unwrap_or(any),
+        options.bind_port.unwrap_or(0),
+    );
+    Connection {
+        to,
+        from: is_bound.then_some(from),
+        timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+    }
+}
+
+fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
+    let mut status_codes: Vec<(u16, u16)> = url
+        .status_code
+        .iter()
+        .map(|StatusCodes(low, high)| (*low, *high))
+        .collect();
+    if status_codes.is_empty() {
+        status_codes.push(DEFAULT_STATUS_CODES);
+    }
+    Page {
+        path: url.path.clone(),
+        virtual_host: url.virtualhost.as_ref().or(virtual_host).cloned(),
+        status_codes,
+        digest: url.digest.clone(),
+        regex: url
+            .regex
+            .clone()
+            .map(|pattern| (pattern, !url.regex_no_match)),
+    }
+}
+
+/// keepalived.conf(5), `retry`.
+const DEFAULT_RETRY: u32 = 1;
+/// keepalived.conf(5), `MISC_CHECK`.
+const DEFAULT_MISC_RETRY: u32 = 0;
+/// keepalived.conf(5), `delay_before_retry`, for `HTTP_GET` and `SSL_GET`.
+const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
+/// keepalived.conf(5), `status_code`.
+const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
+/// keepalived.conf(5), `max_reply_length`.
+const DEFAULT_LONGEST_REPLY: u16 = 255;
+/// How long the first media of an `RTMP_CHECK` may take.
+const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
 const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
 /// keepalived.conf(5), `connect_timeout`.
@@ -355,5 +463,81 @@ mod tests {
             timeout: Duration::from_secs(5),
         };
         assert_eq!(check.probe, Probe::Tcp(connection));
+    }
+
+    #[test]
+    fn each_kind_of_check_has_its_own_defaults() {
+        let plan = plan(
+            "virtual_server 10.0.0.1 80 {
+                delay_loop 9
+                virtualhost www.example
+                real_server 10.0.0.2 80 {
+                    HTTP_GET { url { path /a } }
+                    MISC_CHECK { misc_path \"/bin/true -x\" }
+                    UDP_CHECK { payload ab12 }
+                    RTMP_CHECK { stream s }
+                }
+            }",
+        );
+        let [http, misc, udp, rtmp] = plan.services[0].servers[0].checks.as_slice() else {
+            panic!("four checks")
+        };
+        assert_eq!(
+            (http.timing.retry, http.timing.delay_before_retry.as_secs()),
+            (1, 3)
+        );
+        assert!(
+            matches!(&http.probe, Probe::Http(probe) if probe.pages[0].path == "/a"
+                && probe.pages[0].virtual_host.as_deref() == Some("www.example")
+                && probe.pages[0].status_codes == [(200, 299)]),
+            "{http:?}"
+        );
+        assert_eq!(misc.timing.retry, 0);
+        assert!(
+            matches!(&misc.probe, Probe::Misc(probe) if probe.timeout.as_secs() == 9),
+            "{misc:?}"
+        );
+        assert!(
+            matches!(&udp.probe, Probe::Udp(probe) if probe.payload == [0xab, 0x12]),
+            "{udp:?}"
+        );
+        assert_eq!(rtmp.probe.to_string(), "RTMP_CHECK 10.0.0.2:80 /live/s");
+    }
+
+    #[test]
+    fn a_group_of_addresses_is_a_service_each_with_the_same_checks() {
+        let plan = plan(
+            "virtual_server_group G {
+                10.0.0.1 80
+                10.0.1.8-10 81
+                10.0.2.252/30 82
+            }
+            virtual_server group G {
+                real_server 10.0.9.1 80 { TCP_CHECK { } }
+            }",
+        );
+        let addresses: Vec<String> = plan
+            .services
+            .iter()
+            .map(|service| service.key.address.to_string())
+            .collect();
+        assert_eq!(
+            addresses,
+            [
+                "10.0.0.1:80",
+                "10.0.1.8:81",
+                "10.0.1.9:81",
+                "10.0.1.10:81",
+                "10.0.2.252:82",
+                "10.0.2.253:82",
+                "10.0.2.254:82",
+                "10.0.2.255:82",
+            ]
+        );
+        let first = plan.checks().next().expect("a check");
+        assert!(
+            plan.checks().all(|check| check == first),
+            "made once for all"
+        );
     }
 }

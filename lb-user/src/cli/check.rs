@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::checker::CheckSpec;
 use crate::config;
+use crate::control::protocol::scheduler_name;
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
@@ -69,11 +70,11 @@ fn sentence_of_service(service: &ServicePlan) -> String {
         ),
         None => "no persistence".to_owned(),
     };
+    let scheduler = scheduler_name(service.scheduler);
     format!(
-        "{}: direct routing, scheduler {:?}; {persistence}.",
-        service.key, service.scheduler
+        "{}: direct routing, scheduler {scheduler}; {persistence}.",
+        service.key
     )
-    .replace("Rr", "rr")
 }
 
 fn sentence_of_server(server: &ServerPlan) -> String {

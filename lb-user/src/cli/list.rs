@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use crate::control::protocol::{Counters, ListedServer, ListedService, Listing, ServerState};
+use crate::control::protocol::{
+    Counters, ListedServer, ListedService, Listing, ServerState, scheduler_name,
+};
 use crate::dataplane::state::Protocol;
 
 const HEADINGS: [&str; 10] = [
@@ -63,12 +65,7 @@ fn service_row(service: &ListedService) -> Vec<Cell> {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
     };
-    let scheduler = serde_json::to_value(service.scheduler).unwrap_or_default();
-    let mut what = format!(
-        "{} {}",
-        service.address,
-        scheduler.as_str().unwrap_or_default()
-    );
+    let mut what = format!("{} {}", service.address, scheduler_name(service.scheduler));
     if let Some(persistence) = &service.persistence {
         what += &format!(" persistent {}", persistence.timeout_s);
     }
@@ -87,7 +84,7 @@ fn service_row(service: &ListedService) -> Vec<Cell> {
 fn server_row(server: &ListedServer) -> Vec<Cell> {
     let color = match server.state {
         ServerState::Up => Color::Green,
-        ServerState::Down | ServerState::NoMac => Color::Red,
+        ServerState::Down | ServerState::NoMac | ServerState::Disabled => Color::Red,
         ServerState::Quiesced | ServerState::Standby => Color::Yellow,
     };
     let mac_or_reason = server.reason.as_ref().or(server.mac.as_ref());

@@ -14,6 +14,7 @@ pub mod neighbor;
 pub mod netlink;
 pub mod script;
 pub mod virtual_address;
+pub mod vrrp;
 
 /// A MAC address as people write it.
 pub fn format_mac(mac: netlink::link::Mac) -> String {

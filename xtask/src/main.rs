@@ -1,7 +1,11 @@
 //! The project's own tasks: build-ebpf, demo, bench, dist.
 
+mod bench;
 mod build_ebpf;
+mod demo;
 mod ebpf_sources;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -17,10 +21,20 @@ struct Arguments {
 enum Task {
     /// Build the XDP program that lb-user embeds.
     BuildEbpf,
+    Demo(demo::Arguments),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
-        Task::BuildEbpf => build_ebpf::run(),
-    }
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

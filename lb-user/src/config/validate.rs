@@ -50,18 +50,6 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 format!("vrrp_instance {name} holds no virtual_ipaddress"),
             );
         }
-        for address in &instance.virtual_ipaddress {
-            if address.address.is_ipv6() {
-                diagnostics.error(
-                    &instance.origin,
-                    format!(
-                        "virtual_ipaddress {} of vrrp_instance {name} is no IPv4 address; \
-                         expected an IPv4 address",
-                        address.address
-                    ),
-                );
-            }
-        }
     }
 }
 

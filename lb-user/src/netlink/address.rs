@@ -5,9 +5,12 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use rtnetlink::Handle;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, CacheInfo};
 
 use super::{errno, io_error};
+
+/// A lifetime without end (RFC 4861 §4.6.2).
+const FOREVER: u32 = u32::MAX;
 
 /// An address with its prefix length on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,11 +48,27 @@ pub async fn add(handle: &Handle, address: &InterfaceAddress) -> io::Result<Adde
     let attributes = &mut request.message_mut().attributes;
     attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
     attributes.extend(address.label.clone().map(AddressAttribute::Label));
+    if address.address.is_ipv6() {
+        attributes.extend(ipv6_attributes(address.prefix_length));
+    }
     match request.execute().await {
         Ok(()) => Ok(Added::New),
         Err(error) if errno(&error) == Some(Errno::EEXIST) => Ok(Added::AlreadyThere),
         Err(error) => Err(io_error(error)),
     }
+}
+
+/// As keepalived adds IPv6 addresses: usable at once, though their last holder
+/// may still answer for them; a host's own (/128) never a source of ours.
+fn ipv6_attributes(prefix_length: u8) -> Vec<AddressAttribute> {
+    let mut attributes = vec![AddressAttribute::Flags(AddressFlags::Nodad)];
+    if prefix_length == 128 {
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_preferred = 0;
+        lifetimes.ifa_valid = FOREVER;
+        attributes.push(AddressAttribute::CacheInfo(lifetimes));
+    }
+    attributes
 }
 
 /// Removes an address from an interface; one that is gone already is no error.

@@ -88,7 +88,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Stream {
     id: u64,
-    key: StreamKey,
+    key: Arc<StreamKey>,
     chunk_size: u32,
     flush_after_us: AtomicU64,
     gop_cache: AtomicBool,
@@ -155,7 +155,7 @@ impl Stream {
         };
         let stream = Self {
             id,
-            key,
+            key: Arc::new(key),
             chunk_size: settings.chunk_size,
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
@@ -194,7 +194,7 @@ impl Stream {
 
     /// The stream's name.
     #[must_use]
-    pub fn key(&self) -> &StreamKey {
+    pub fn key(&self) -> &Arc<StreamKey> {
         &self.key
     }
 

@@ -111,12 +111,7 @@ impl Writer {
         } else {
             message.clone()
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "RTMP's timestamps wrap at 2³²"
-        )]
-        let wire_timestamp = timestamp as u32;
-        message.timestamp = wire_timestamp;
+        message.timestamp = wire_timestamp(class, timestamp);
         message.stream_id = MESSAGE_STREAM;
         let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
         let before = self.encoded.len();
@@ -141,6 +136,23 @@ impl Writer {
 
 fn is_data(class: MediaClass) -> bool {
     matches!(class, MediaClass::Metadata | MediaClass::Data)
+}
+
+/// What a message of the stream's time `timestamp` is stamped with.
+///
+/// Metadata always with 0, as SRS does: ffmpeg takes metadata of any other
+/// time for a subtitle, and shows a stream that is not there.
+pub(super) fn wire_timestamp(class: MediaClass, timestamp: u64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "RTMP's timestamps wrap at 2³²"
+    )]
+    let wrapped = timestamp as u32;
+    if class == MediaClass::Metadata {
+        0
+    } else {
+        wrapped
+    }
 }
 
 /// The right to append to a stream; dropped, the stream has no publisher.

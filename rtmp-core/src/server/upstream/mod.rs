@@ -1,6 +1,8 @@
 //! An edge's side of its origins: one connection per stream, for as long as
 //! somebody plays it.
 
+pub(super) mod dial;
+pub(super) mod forward;
 mod origin;
 pub mod pull;
 

@@ -11,6 +11,7 @@ use super::{Departed, Dialogue, Joining, Meter, Reason, Request};
 use crate::stream::file::Sent;
 use crate::stream::headers::Header;
 use crate::stream::index::{Filter, Index, JoinPoint, VideoFilter, View};
+use crate::stream::publication::wire_timestamp;
 use crate::stream::{MESSAGE_STREAM, Stream};
 use crate::wire::Message;
 use crate::wire::chunk::{csid, encode_message};
@@ -286,12 +287,8 @@ impl<D> Player<D> {
     }
 
     fn write_header(&mut self, header: &Header, timestamp: u64, stream: &Stream) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "RTMP's timestamps wrap at 2³²"
-        )]
         let message = Message {
-            timestamp: timestamp as u32,
+            timestamp: wire_timestamp(header.class, timestamp),
             message_type: header.message_type,
             stream_id: MESSAGE_STREAM,
             payload: header.payload.clone(),

@@ -276,7 +276,7 @@ fn a_joining_player_gets_headers_and_the_newest_group_then_all_that_follows() {
     assert_eq!(
         beginning,
         [
-            ("data", 80),
+            ("data", 0),
             ("video header", 80),
             ("audio header", 80),
             ("keyframe", 80),

@@ -1,6 +1,9 @@
 //! One connection, from its handshake to its end: commands, publishing, and
 //! waiting for a stream. Players are handed to the fan-out workers.
 
+mod end;
+mod requests;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,18 +15,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use end::{End, log_end, log_play};
+
 use super::Server;
 use super::clients::{Activity, Client};
 use super::player::PlayerDialogue;
-use super::upstream;
-use crate::config::{Action, Vhost};
+use super::upstream::dial::{self, Dialled};
+use crate::config::Vhost;
 use crate::session::server::Phase;
-use crate::session::{
-    ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, ServerEvent, ServerSession,
-    Status, StreamKey,
-};
+use crate::session::{PlayRequest, PublishRequest, ServerEvent, ServerSession, Status, StreamKey};
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
-use crate::stream::{AppendError, MESSAGE_STREAM, Publication, Seat, Standing};
+use crate::stream::{AppendError, Publication, Seat, Standing};
 use crate::wire::Message;
 use crate::wire::message::Control;
 
@@ -43,12 +45,12 @@ const COMMAND_READ_SIZE: usize = 4 * 1024;
 /// What a connection is engaged in.
 enum Engagement {
     None,
+    /// An edge's publisher, whose stream the origin has to accept.
+    Asking(Box<PublishRequest>),
     Publishing {
         stream_id: u32,
-        publication: Publication,
-        standing: watch::Receiver<Standing>,
-        /// What came with the present read.
-        batch: Vec<Message>,
+        key: Arc<StreamKey>,
+        sink: Sink,
         /// Nothing has come yet.
         first: bool,
     },
@@ -65,41 +67,32 @@ enum Engagement {
     },
 }
 
+/// Where a publisher's messages go.
+enum Sink {
+    /// To the stream's log.
+    Log {
+        publication: Publication,
+        standing: watch::Receiver<Standing>,
+        /// What came with the present read.
+        batch: Vec<Message>,
+    },
+    /// To the origin, from an edge.
+    Origin(Box<Dialled>),
+}
+
 /// What a connection has waited for.
 enum Heard {
     /// So many bytes came; none: the peer has closed.
     Bytes(usize),
     /// The stream's standing has changed.
     Standing,
+    /// The origin that the stream is forwarded to has said something, or has
+    /// gone.
+    Origin(Result<(), dial::End>),
     /// The connection is to end.
     Dismissal,
     /// The time is over.
     Silence,
-}
-
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("closed by the peer")]
-    Closed,
-    #[error("connection lost: {0}")]
-    Lost(#[from] io::Error),
-    #[error("{0}")]
-    Session(#[from] crate::session::SessionError),
-    #[error("refused: {0}")]
-    Refused(Status),
-    #[error("limit exceeded: {0}")]
-    TimedOut(&'static str),
-    #[error("{0}")]
-    Publishing(#[from] AppendError),
-    #[error("{0}")]
-    Misbehaved(String),
-    #[error("took nothing for the send_timeout")]
-    Stalled,
-    #[error("the stream has ended")]
-    StreamOver,
-    #[error("dismissed")]
-    Dismissed,
 }
 
 /// A connection that tokio serves.
@@ -233,6 +226,11 @@ impl Connection {
             heard?;
             match std::mem::replace(&mut self.engagement, Engagement::None) {
                 Engagement::Playing { request, seat } => return Ok((request, seat)),
+                Engagement::Asking(request) => {
+                    self.forward(request).await?;
+                    // What came after the request has waited for the answer.
+                    continue;
+                }
                 other => self.engagement = other,
             }
             let deadline = self.deadline(last_word);
@@ -248,7 +246,8 @@ impl Connection {
                         .received
                         .fetch_add(count as u64, Ordering::Relaxed);
                 }
-                Heard::Standing => {}
+                Heard::Standing | Heard::Origin(Ok(())) => {}
+                Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
                 Heard::Dismissal => return Err(End::Dismissed),
                 Heard::Silence => return Err(self.expired(deadline.1)),
             }
@@ -259,18 +258,33 @@ impl Connection {
 
     /// Waits for whatever comes first.
     async fn listen(&mut self, deadline: Instant) -> io::Result<Heard> {
-        let changed = async {
+        let other = async {
             match &mut self.engagement {
-                Engagement::Publishing { standing, .. } | Engagement::Waiting { standing, .. } => {
+                Engagement::Publishing {
+                    sink: Sink::Log { standing, .. },
+                    ..
+                }
+                | Engagement::Waiting { standing, .. } => {
                     // The sender lives as long as the stream, which we hold.
                     let _ = standing.changed().await;
+                    Heard::Standing
                 }
-                Engagement::None | Engagement::Playing { .. } => std::future::pending().await,
+                Engagement::Publishing {
+                    sink: Sink::Origin(dialled),
+                    ..
+                } => {
+                    // Whatever it says that is not the end needs no answer
+                    // but the session's own.
+                    Heard::Origin(dialled.read(&mut Vec::new()).await)
+                }
+                Engagement::None | Engagement::Asking(_) | Engagement::Playing { .. } => {
+                    std::future::pending().await
+                }
             }
         };
         tokio::select! {
             read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
-            () = changed => Ok(Heard::Standing),
+            heard = other => Ok(heard),
             () = self.client.dismissal() => Ok(Heard::Dismissal),
             () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
         }
@@ -310,9 +324,9 @@ impl Connection {
     /// Appends what the publisher sent to its stream.
     fn append(&mut self) -> Result<(), End> {
         let Engagement::Publishing {
-            publication,
-            batch,
-            first,
+            sink: Sink::Log {
+                publication, batch, ..
+            },
             ..
         } = &mut self.engagement
         else {
@@ -321,29 +335,45 @@ impl Connection {
         if batch.is_empty() {
             return Ok(());
         }
-        *first = false;
-        let count = batch.len() as u64;
-        self.client
-            .messages_received
-            .fetch_add(count, Ordering::Relaxed);
         let appended = publication.append(batch, std::time::Instant::now());
         batch.clear();
         Ok(appended?)
     }
 
+    /// Takes a message of the stream that the connection publishes.
+    fn media(&mut self, message: Message) {
+        let Engagement::Publishing {
+            stream_id,
+            sink,
+            first,
+            ..
+        } = &mut self.engagement
+        else {
+            return;
+        };
+        if message.stream_id != *stream_id {
+            return;
+        }
+        *first = false;
+        self.client
+            .messages_received
+            .fetch_add(1, Ordering::Relaxed);
+        match sink {
+            Sink::Log { batch, .. } => batch.push(message),
+            Sink::Origin(dialled) => {
+                // Where the origin takes no more, reading from it says why.
+                let _ = dialled.publish(&message);
+            }
+        }
+    }
+
     fn answer(&mut self, event: ServerEvent) -> Result<(), End> {
         match event {
             ServerEvent::Connect(request) => self.connect(&request),
-            ServerEvent::Publish(request) => self.publish(*request),
+            ServerEvent::Publish(request) => self.publish(request),
             ServerEvent::Play(request) => self.play(request),
             ServerEvent::Media(message) => {
-                if let Engagement::Publishing {
-                    batch, stream_id, ..
-                } = &mut self.engagement
-                    && message.stream_id == *stream_id
-                {
-                    batch.push(message);
-                }
+                self.media(message);
                 Ok(())
             }
             ServerEvent::PublishEnded { .. } => {
@@ -366,165 +396,27 @@ impl Connection {
         }
     }
 
-    fn connect(&mut self, request: &ConnectRequest) -> Result<(), End> {
-        let Some(vhost) = self.server.config().vhost(&request.vhost).cloned() else {
-            let status =
-                Status::connect_rejected(format!("there is no vhost {} here", request.vhost));
-            self.session.refuse_connect(&status, &mut self.out);
-            return Err(End::Refused(status));
-        };
-        log::debug!(
-            "{}: connect to {} ({})",
-            self.client,
-            request.tc_url,
-            request.flash_ver
-        );
-        let settings = ConnectSettings {
-            chunk_size: vhost.chunk_size,
-            in_ack_size: vhost.in_ack_size,
-            out_ack_size: vhost.out_ack_size,
-        };
-        self.session.accept_connect(&settings, &mut self.out);
-        self.vhost = Some(vhost);
-        Ok(())
-    }
-
-    /// The vhost that serves a request, and the stream's name there.
-    fn resolve(&self, key: StreamKey) -> Option<(Arc<Vhost>, StreamKey)> {
-        let vhost = self.server.config().vhost(&key.vhost).cloned()?;
-        let key = StreamKey {
-            vhost: vhost.name.clone(),
-            ..key
-        };
-        Some((vhost, key))
-    }
-
-    fn publish(&mut self, request: PublishRequest) -> Result<(), End> {
-        let PublishRequest { stream_id, key, .. } = request;
-        let peer = self.client.peer.ip();
-        let refusal = 'refused: {
-            let Some((vhost, key)) = self.resolve(key) else {
-                break 'refused Status::publish_denied("there is no such vhost here");
-            };
-            if !vhost.security.permits(Action::Publish, peer) {
-                break 'refused Status::publish_denied("this address may not publish here");
-            }
-            if self.server.is_draining() {
-                break 'refused Status::publish_denied("the server is about to stop");
-            }
-            if vhost.upstream.is_some() {
-                break 'refused Status::publish_denied("publish at the origin, this is an edge");
-            }
-            if !matches!(self.engagement, Engagement::None) {
-                break 'refused Status::publish_denied("this connection is engaged already");
-            }
-            let stream = match self.server.stream(&key, &vhost) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    log::error!("{}: no log for {key}: {error}", self.client);
-                    break 'refused Status::publish_denied("the server has no room for a stream");
-                }
-            };
-            let standing = stream.standing();
-            let Ok(publication) = stream.publish(std::time::Instant::now()) else {
-                break 'refused Status::publish_bad_name(format!("{key} has a publisher already"));
-            };
-            log::info!("{}: publish {key}", self.client);
-            self.session.accept_publish(stream_id, &mut self.out);
-            self.client
-                .set_activity(Activity::Publishing(Arc::new(key)));
-            self.vhost = Some(vhost);
-            self.engagement = Engagement::Publishing {
-                stream_id,
-                publication,
-                standing,
-                batch: Vec::new(),
-                first: true,
-            };
-            return Ok(());
-        };
-        self.session
-            .refuse_publish(stream_id, &refusal, &mut self.out);
-        Err(End::Refused(refusal))
-    }
-
-    fn play(&mut self, request: Box<PlayRequest>) -> Result<(), End> {
-        let peer = self.client.peer.ip();
-        let refusal = 'refused: {
-            let Some((vhost, key)) = self.resolve(request.key.clone()) else {
-                break 'refused Status::play_failed("there is no such vhost here");
-            };
-            if !vhost.security.permits(Action::Play, peer) {
-                break 'refused Status::play_failed("this address may not play here");
-            }
-            if self.server.is_draining() {
-                break 'refused Status::play_failed("the server is about to stop");
-            }
-            if request.stream_id != MESSAGE_STREAM {
-                break 'refused Status::play_failed("one stream can be played per connection");
-            }
-            if matches!(self.engagement, Engagement::Waiting { .. }) {
-                self.disengage();
-            }
-            if !matches!(self.engagement, Engagement::None) {
-                break 'refused Status::play_failed("this connection is engaged already");
-            }
-            let stream = match self.server.stream(&key, &vhost) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    log::error!("{}: no log for {key}: {error}", self.client);
-                    break 'refused Status::play_failed("the server has no room for a stream");
-                }
-            };
-            let seat = stream.take_seat();
-            let standing = stream.standing();
-            if let Some(settings) = &vhost.upstream {
-                upstream::ensure(&self.server, &stream, settings, &request.parameters);
-            }
-            let live = standing.borrow().live;
-            let until = Instant::now() + vhost.play_wait_timeout;
-            self.vhost = Some(vhost);
-            if live {
-                self.accept_play(request, seat);
-            } else {
-                self.client.set_activity(Activity::Waiting(Arc::new(key)));
-                self.session.defer_play(request.stream_id);
-                self.engagement = Engagement::Waiting {
-                    request,
-                    seat,
-                    standing,
-                    until,
-                };
-            }
-            return Ok(());
-        };
-        self.session
-            .refuse_play(request.stream_id, &refusal, &mut self.out);
-        Err(End::Refused(refusal))
-    }
-
-    fn accept_play(&mut self, request: Box<PlayRequest>, seat: Seat) {
-        self.session.accept_play(request.stream_id, &mut self.out);
-        self.engagement = Engagement::Playing { request, seat };
-    }
-
     /// The stream that this connection publishes or waits for has a new
     /// standing.
     fn standing_changed(&mut self) -> Result<(), End> {
         match &mut self.engagement {
             Engagement::Publishing {
-                publication,
-                standing,
+                sink:
+                    Sink::Log {
+                        publication,
+                        standing,
+                        ..
+                    },
                 ..
             } => {
                 if publication.holds(&standing.borrow_and_update()) {
                     return Ok(());
                 }
-                let taken_over = !publication.stream().is_over();
-                Err(if taken_over {
-                    AppendError::TakenOver
-                } else {
+                let over = publication.stream().is_over();
+                Err(if over {
                     AppendError::Over
+                } else {
+                    AppendError::TakenOver
                 }
                 .into())
             }
@@ -540,7 +432,10 @@ impl Connection {
                 }
                 Ok(())
             }
-            Engagement::None | Engagement::Playing { .. } => Ok(()),
+            Engagement::None
+            | Engagement::Asking(_)
+            | Engagement::Publishing { .. }
+            | Engagement::Playing { .. } => Ok(()),
         }
     }
 
@@ -577,6 +472,19 @@ impl Connection {
         }
     }
 
+    /// The origin takes the stream no more: its publisher is told.
+    fn origin_lost(&mut self, end: dial::End) -> End {
+        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
+            let status = match &end {
+                dial::End::Rejected(status) => status.clone(),
+                other => Status::error("NetStream.Failed", other.to_string()),
+            };
+            self.session
+                .refuse_publish(*stream_id, &status, &mut self.out);
+        }
+        End::Forwarding(end)
+    }
+
     /// Patience has ended.
     fn expired(&mut self, limit: &'static str) -> End {
         if let Engagement::Waiting { request, seat, .. } = &self.engagement {
@@ -592,14 +500,16 @@ impl Connection {
     /// Ends what the connection is engaged in.
     fn disengage(&mut self) {
         let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-        if let Engagement::Publishing { publication, .. } = engagement {
-            let key = publication.stream().key();
+        if let Engagement::Publishing { key, sink, .. } = engagement {
             let messages = self.client.messages_received.load(Ordering::Relaxed);
             let bytes = self.client.received.load(Ordering::Relaxed);
             log::info!(
                 "{}: published {key}: {bytes} bytes, {messages} messages",
                 self.client
             );
+            if let Sink::Origin(dialled) = sink {
+                tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+            }
         }
         self.client.set_activity(Activity::Idle);
     }
@@ -612,7 +522,7 @@ impl Connection {
         let stream = seat.stream().clone();
         log::info!("{}: play {}", self.client, stream.key());
         self.client
-            .set_activity(Activity::Playing(Arc::new(stream.key().clone())));
+            .set_activity(Activity::Playing(stream.key().clone()));
         let socket = match self.socket.into_std() {
             Ok(socket) => socket,
             Err(error) => {
@@ -655,19 +565,36 @@ impl Connection {
         });
     }
 
+    /// Sends what is to be sent to either side.
     async fn flush(&mut self) -> Result<(), End> {
-        if matches!(self.engagement, Engagement::Playing { .. }) || self.out.is_empty() {
+        if matches!(self.engagement, Engagement::Playing { .. }) {
             // The replies to an accepted play go out with the stream's headers.
             return Ok(());
         }
-        let sent = tokio::time::timeout(IDLE_TIMEOUT, self.socket.write_all(&self.out)).await;
+        let send = async {
+            if !self.out.is_empty() {
+                self.socket.write_all(&self.out).await?;
+            }
+            if let Engagement::Publishing {
+                sink: Sink::Origin(dialled),
+                ..
+            } = &mut self.engagement
+            {
+                dialled.flush().await.map_err(End::Forwarding)?;
+            }
+            Ok(())
+        };
+        let sent = tokio::time::timeout(IDLE_TIMEOUT, send).await;
         self.client
             .meter
             .bytes
             .fetch_add(self.out.len() as u64, Ordering::Relaxed);
         self.out = Vec::new();
-        sent.map_err(|_| End::TimedOut("60 s to take an answer"))??;
-        Ok(())
+        match sent {
+            Ok(Err(End::Forwarding(end))) => Err(self.origin_lost(end)),
+            Ok(sent) => sent,
+            Err(_) => Err(End::TimedOut("60 s to take an answer")),
+        }
     }
 
     /// Sends the last words, and reads what the peer still sends: closing with
@@ -680,26 +607,4 @@ impl Connection {
         while self.socket.read(&mut ignored).await? > 0 {}
         Ok(())
     }
-}
-
-/// The line that closes a play.
-fn log_play(client: &Client, key: &StreamKey, end: Option<&End>) {
-    let why = end.map_or("ended by the player".to_owned(), ToString::to_string);
-    let duration = client.age(std::time::Instant::now()).as_secs_f64();
-    let bytes = client.meter.bytes.load(Ordering::Relaxed);
-    let pictures = client.meter.pictures.load(Ordering::Relaxed);
-    let skips = client.meter.skips.load(Ordering::Relaxed);
-    log::info!(
-        "{client}: played {key}: {duration:.1} s, {bytes} bytes, {pictures} frames, \
-         {skips} skips; {why}"
-    );
-}
-
-/// The line that closes a connection; it is forgotten with it.
-fn log_end(server: &Server, client: &Client, end: &End) {
-    let duration = client.age(std::time::Instant::now()).as_secs_f64();
-    let received = client.received.load(Ordering::Relaxed);
-    let sent = client.meter.bytes.load(Ordering::Relaxed);
-    log::info!("{client}: {end} ({duration:.1} s, {received} bytes in, {sent} out)");
-    server.clients.remove(client.id);
 }

@@ -1,0 +1,459 @@
+//! The task that drives all virtual routers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+
+use super::group::MemberAction;
+use super::holder::Holder;
+use super::instance::{Arrival, Instance};
+use super::interfaces::{Interfaces, Watcher};
+use super::machine::{Action, Input, State};
+use super::settings::{InstanceSettings, ScriptSettings, Settings};
+use super::status::InstanceStatus;
+use super::track_script::{RunningScript, ScriptResult, Streak};
+use super::tracking::{self, Health, Standing, Tracked};
+use super::unit::{Survivor, Unit, partition};
+use super::{Event, Subject};
+use crate::netlink;
+
+/// Adverts that wait to be looked at; more are left in the sockets.
+const ARRIVALS: usize = 64;
+
+/// How soon sockets that could not be opened are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// All virtual routers of this machine. Dropped, they stop as with
+/// [`stop`](Self::stop), but nobody waits for it.
+#[derive(Debug)]
+pub struct Vrrp {
+    commands: mpsc::UnboundedSender<Command>,
+    events: mpsc::UnboundedReceiver<Event>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Reload(Settings),
+    Status(oneshot::Sender<Vec<InstanceStatus>>),
+    Stop,
+}
+
+impl Vrrp {
+    /// Starts the virtual routers; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket. What a single virtual router misses
+    /// makes it enter `fault`, and is no error.
+    pub async fn start(settings: Settings) -> io::Result<Self> {
+        let watcher = Watcher::start().await?;
+        let netlink = netlink::Connection::open()?;
+        let (commands, incoming) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
+        let driver = Driver::new(watcher, netlink, sender);
+        let task = tokio::spawn(driver.run(settings, incoming));
+        Ok(Self {
+            commands,
+            events,
+            task,
+        })
+    }
+
+    /// Waits for the next change of state. May be dropped without losing one.
+    /// Never returns once everything has stopped.
+    pub async fn next_event(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Compares with what runs: virtual routers that stay keep their state,
+    /// those that are gone leave.
+    pub fn reload(&self, settings: Settings) {
+        // The task ends only with `stop`.
+        let _ = self.commands.send(Command::Reload(settings));
+    }
+
+    /// All virtual routers at the moment, as configured.
+    pub async fn status(&self) -> Vec<InstanceStatus> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::Status(sender));
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Leaves: masters say so, then their addresses are removed. Returns the
+    /// changes of state that nobody has fetched, these last ones included.
+    pub async fn stop(mut self) -> Vec<Event> {
+        let _ = self.commands.send(Command::Stop);
+        if let Err(error) = self.task.await {
+            log::error!("the task that drives VRRP has failed: {error}");
+        }
+        let mut events = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            events.push(event);
+        }
+        events
+    }
+}
+
+struct TrackedScript {
+    settings: ScriptSettings,
+    streak: Streak,
+    _running: RunningScript,
+}
+
+struct Driver {
+    interfaces: watch::Receiver<Arc<Interfaces>>,
+    _watcher: Watcher,
+    netlink: netlink::Connection,
+    events: mpsc::UnboundedSender<Event>,
+    units: Vec<Unit>,
+    scripts: BTreeMap<String, TrackedScript>,
+    arrivals: mpsc::Sender<Arrival>,
+    arrived: mpsc::Receiver<Arrival>,
+    results: mpsc::UnboundedSender<ScriptResult>,
+    finished: mpsc::UnboundedReceiver<ScriptResult>,
+    next_channel: u64,
+    /// Nothing starts before.
+    start_at: Instant,
+    /// When to look around though nothing has changed.
+    look_at: Option<Instant>,
+}
+
+impl Driver {
+    fn new(
+        watcher: Watcher,
+        netlink: netlink::Connection,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let (arrivals, arrived) = mpsc::channel(ARRIVALS);
+        let (results, finished) = mpsc::unbounded_channel();
+        Self {
+            interfaces: watcher.subscribe(),
+            _watcher: watcher,
+            netlink,
+            events,
+            units: Vec::new(),
+            scripts: BTreeMap::new(),
+            arrivals,
+            arrived,
+            results,
+            finished,
+            next_channel: 0,
+            start_at: now(),
+            look_at: None,
+        }
+    }
+
+    async fn run(mut self, settings: Settings, mut commands: mpsc::UnboundedReceiver<Command>) {
+        self.start_at = now() + settings.startup_delay;
+        self.configure(settings);
+        let mut leaving = Vec::new();
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                Some(arrival) = self.arrived.recv() => self.take(arrival),
+                () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => {
+                    self.tick();
+                }
+                Some(result) = self.finished.recv() => self.count(&result),
+                Ok(()) = self.interfaces.changed() => self.look_around(),
+                command = commands.recv() => match command {
+                    Some(Command::Reload(settings)) => leaving.extend(self.configure(settings)),
+                    // Whoever asked may have gone.
+                    Some(Command::Status(asker)) => drop(asker.send(self.status())),
+                    Some(Command::Stop) | None => break,
+                },
+            }
+        }
+        leaving.extend(self.stop());
+        for holder in leaving {
+            holder.finish().await;
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let of_units = self.units.iter().filter_map(|unit| unit.group.deadline());
+        of_units.chain(self.look_at).min()
+    }
+
+    /// Time has passed.
+    fn tick(&mut self) {
+        for unit in 0..self.units.len() {
+            let actions = self.units[unit].group.tick(now());
+            self.carry_out(unit, actions);
+        }
+        if self.look_at.is_some_and(|at| at <= now()) {
+            self.look_around();
+        }
+    }
+
+    /// Something was received.
+    fn take(&mut self, arrival: Arrival) {
+        let found = self.units.iter().enumerate().find_map(|(unit, of)| {
+            let member = of
+                .members
+                .iter()
+                .position(|member| member.has_channel(arrival.channel));
+            member.map(|member| (unit, member))
+        });
+        // Sockets that were closed meanwhile have no owner any more.
+        let Some((unit, member)) = found else { return };
+        let instance = &mut self.units[unit].members[member];
+        match arrival.received {
+            Ok(received) => {
+                if let Some(heard) = instance.check(&received) {
+                    let group = &mut self.units[unit].group;
+                    let actions = group.handle(now(), member, Input::Heard(heard));
+                    self.carry_out(unit, actions);
+                }
+            }
+            Err(error) => {
+                instance.disconnect(&error);
+                self.look_around();
+            }
+        }
+    }
+
+    /// A tracked script has been run.
+    fn count(&mut self, result: &ScriptResult) {
+        let Some(script) = self.scripts.get_mut(&result.name) else {
+            return;
+        };
+        if script.streak.count(result.success) {
+            let verb = if result.success { "succeeds" } else { "fails" };
+            log::info!("vrrp_script {}: {verb}", result.name);
+            self.look_around();
+        }
+    }
+
+    /// Interfaces, scripts or settings have changed: what follows?
+    fn look_around(&mut self) {
+        let interfaces = self.interfaces.borrow_and_update().clone();
+        for unit in 0..self.units.len() {
+            let mut undecided = false;
+            for member in 0..self.units[unit].members.len() {
+                undecided |= self.examine(unit, member, &interfaces);
+            }
+            let waiting = self.units[unit].is_waiting();
+            if waiting && !undecided && self.start_at <= now() {
+                let members = &self.units[unit].members;
+                let holding = members.iter().all(|member| member.is_holding(&interfaces));
+                if !holding {
+                    // Half of what an earlier run held is of no use.
+                    for member in members {
+                        member.holder.release(member.leftovers(&interfaces));
+                    }
+                }
+                let actions = self.units[unit].group.start(now(), holding);
+                self.carry_out(unit, actions);
+            }
+        }
+        let in_trouble = |unit: &Unit| unit.members.iter().any(Instance::is_in_trouble);
+        self.look_at = if self.start_at > now() {
+            Some(self.start_at)
+        } else {
+            self.units.iter().any(in_trouble).then(|| now() + RETRY)
+        };
+    }
+
+    /// Finds out how one member is; returns whether that is not known yet.
+    fn examine(&mut self, unit: usize, member: usize, interfaces: &Interfaces) -> bool {
+        let standing = self.standing(unit, member, interfaces);
+        let Unit { members, group, .. } = &mut self.units[unit];
+        let instance = &mut members[member];
+        let missing = instance.connect(interfaces, &mut self.next_channel, &self.arrivals);
+        let fault = standing.fault.or(missing);
+        group
+            .machine_mut(member)
+            .set_local(instance.local_address());
+        let is_master = group.machine(member).state() == State::Master;
+        if is_master && instance.has_lost_addresses(interfaces) {
+            let addresses = &instance.settings.addresses;
+            log::warn!(
+                "{}: its addresses were taken away; added again",
+                instance.settings.name
+            );
+            instance.holder.hold(addresses.clone());
+            let repeat = instance.settings.policy.announcing.repeat;
+            instance.holder.announce(addresses.clone(), repeat);
+        }
+        let mut actions = Vec::new();
+        if group.machine(member).priority() != standing.priority {
+            let name = &instance.settings.name;
+            log::info!("{name}: its priority is {} now", standing.priority);
+            actions = group.handle(now(), member, Input::Priority(standing.priority));
+        }
+        actions.extend(group.set_fault(now(), member, fault));
+        self.carry_out(unit, actions);
+        standing.undecided
+    }
+
+    fn standing(&self, unit: usize, member: usize, interfaces: &Interfaces) -> Standing {
+        let Unit {
+            members,
+            settings: group,
+            ..
+        } = &self.units[unit];
+        let settings = &members[member].settings;
+        let mut tracked: Vec<Tracked> = settings.tracked.clone();
+        if let Some(group) = group {
+            // keepalived.conf(5): within a group, members' own weights are 0,
+            // lest their priorities contradict each other.
+            for own in &mut tracked {
+                own.weight = 0;
+            }
+            tracked.extend(group.tracked.iter().cloned());
+        }
+        tracking::standing(settings.priority, &tracked, |subject| match subject {
+            tracking::Subject::Interface(name) => match interfaces.get(name) {
+                Some(interface) if interface.running => Health::Up,
+                _ => Health::Down,
+            },
+            tracking::Subject::Script(name) => self
+                .scripts
+                .get(name)
+                .map_or(Health::Unknown, |script| script.streak.health()),
+        })
+    }
+
+    fn carry_out(&mut self, unit: usize, actions: Vec<MemberAction>) {
+        let mut last = None;
+        for MemberAction { member, action } in actions {
+            let Unit { members, group, .. } = &mut self.units[unit];
+            let instance = &mut members[member];
+            let addresses = || instance.settings.addresses.clone();
+            match action {
+                Action::Advertise { priority } => instance.advertise(priority),
+                Action::AddAddresses => instance.holder.hold(addresses()),
+                Action::RemoveAddresses => instance.holder.release(addresses()),
+                Action::Announce { repeat } => instance.holder.announce(addresses(), repeat),
+                Action::Entered(state, cause) => {
+                    instance.note(state, cause.clone());
+                    last = Some(cause.clone());
+                    let name = instance.settings.name.clone();
+                    let priority = group.machine(member).priority();
+                    let subject = Subject::Instance;
+                    self.tell(Event {
+                        subject,
+                        name,
+                        state,
+                        cause,
+                        priority,
+                    });
+                }
+            }
+        }
+        let Unit {
+            group,
+            told,
+            settings,
+            ..
+        } = &mut self.units[unit];
+        if let (Some(settings), Some(cause), Some(state)) = (settings, last, group.state())
+            && *told != Some(state)
+        {
+            *told = Some(state);
+            let (subject, name) = (Subject::Group, settings.name.clone());
+            self.tell(Event {
+                subject,
+                name,
+                state,
+                cause,
+                priority: 0,
+            });
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        log::info!("{event}");
+        // Nobody listens while the end is waited for.
+        let _ = self.events.send(event);
+    }
+
+    /// Brings everything in line with settings; returns what is being left.
+    fn configure(&mut self, settings: Settings) -> Vec<Holder> {
+        self.configure_scripts(settings.scripts);
+        let leaving = self.leave_all_but(&settings.instances);
+        let mut survivors: Vec<Survivor> = self
+            .units
+            .drain(..)
+            .flat_map(Unit::into_survivors)
+            .collect();
+        for (group, members) in partition(settings.groups, settings.instances) {
+            let start_holder = |name: &str| {
+                let handle = self.netlink.handle.clone();
+                Holder::start(name.to_owned(), handle, self.interfaces.clone())
+            };
+            let unit = Unit::new(now(), group, members, &mut survivors, start_holder);
+            self.units.push(unit);
+            let last = self.units.len() - 1;
+            let actions = self.units[last].group.reconcile(now());
+            self.carry_out(last, actions);
+        }
+        self.look_around();
+        leaving
+    }
+
+    /// A script that is to be run otherwise is still taken to be as it was.
+    fn configure_scripts(&mut self, wanted: Vec<ScriptSettings>) {
+        let mut before = std::mem::take(&mut self.scripts);
+        for settings in wanted {
+            let name = settings.name.clone();
+            let script = match before.remove(&name) {
+                Some(script) if script.settings == settings => script,
+                earlier => {
+                    let health = earlier.map(|script| script.streak.health());
+                    TrackedScript {
+                        streak: Streak::new(&settings, health),
+                        _running: RunningScript::start(settings.clone(), self.results.clone()),
+                        settings,
+                    }
+                }
+            };
+            self.scripts.insert(name, script);
+        }
+    }
+
+    /// Stops the virtual routers that are not wanted any more.
+    fn leave_all_but(&mut self, wanted: &[InstanceSettings]) -> Vec<Holder> {
+        let mut leaving = Vec::new();
+        for unit in 0..self.units.len() {
+            for member in (0..self.units[unit].members.len()).rev() {
+                let instance = &self.units[unit].members[member];
+                if wanted.iter().any(|wanted| instance.is_same_router(wanted)) {
+                    continue;
+                }
+                let actions = self.units[unit].group.retire(now(), member);
+                self.carry_out(unit, actions);
+                self.units[unit].group.forget(member);
+                leaving.push(self.units[unit].members.remove(member).holder);
+            }
+        }
+        leaving
+    }
+
+    fn status(&self) -> Vec<InstanceStatus> {
+        self.units.iter().flat_map(Unit::status).collect()
+    }
+
+    fn stop(&mut self) -> Vec<Holder> {
+        for unit in 0..self.units.len() {
+            let actions = self.units[unit].group.stop(now());
+            self.carry_out(unit, actions);
+        }
+        let members = self.units.drain(..).flat_map(|unit| unit.members);
+        members.map(|member| member.holder).collect()
+    }
+}
+
+/// tokio's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

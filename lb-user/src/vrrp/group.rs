@@ -1,0 +1,222 @@
+//! Virtual routers that lead together or not at all (`vrrp_sync_group`).
+//!
+//! The group leads once every member can; when one must give way, or misses
+//! something, all of them do. (keepalived prefers "backup" in the same way, and
+//! so do we where priorities of the members contradict each other.)
+
+use std::time::Instant;
+
+use super::machine::{Action, Input, Machine, State};
+
+/// Virtual routers that are in one state. A router on its own is a group of one.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    machine: Machine,
+    /// What this member itself misses.
+    fault: Option<String>,
+}
+
+/// What a member wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberAction {
+    /// Its place in the group.
+    pub member: usize,
+    /// What.
+    pub action: Action,
+}
+
+impl Group {
+    /// A group of these, in whatever state they are; see
+    /// [`reconcile`](Self::reconcile). The machines' policies say `grouped`
+    /// exactly if there are several.
+    pub fn new(machines: impl IntoIterator<Item = (Machine, Option<String>)>) -> Self {
+        Self {
+            members: machines
+                .into_iter()
+                .map(|(machine, fault)| Member { machine, fault })
+                .collect(),
+        }
+    }
+
+    /// The members, and what each misses, given back.
+    pub fn into_machines(self) -> impl Iterator<Item = (Machine, Option<String>)> {
+        self.members
+            .into_iter()
+            .map(|member| (member.machine, member.fault))
+    }
+
+    /// A member.
+    pub fn machine(&self, member: usize) -> &Machine {
+        &self.members[member].machine
+    }
+
+    /// A member, to be changed in what is no input.
+    pub fn machine_mut(&mut self, member: usize) -> &mut Machine {
+        &mut self.members[member].machine
+    }
+
+    /// The state that all members are in; `None` while they differ.
+    pub fn state(&self) -> Option<State> {
+        let mut states = self.members.iter().map(|member| member.machine.state());
+        let first = states.next()?;
+        states.all(|state| state == first).then_some(first)
+    }
+
+    /// When to call [`tick`](Self::tick).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.members
+            .iter()
+            .filter_map(|member| member.machine.deadline())
+            .min()
+    }
+
+    /// Lets time pass for all members.
+    pub fn tick(&mut self, now: Instant) -> Vec<MemberAction> {
+        self.all(now, |_| Input::Tick)
+    }
+
+    /// Starts all members; `holding` as in [`Input::Start`].
+    pub fn start(&mut self, now: Instant, holding: bool) -> Vec<MemberAction> {
+        match self.fault() {
+            Some(fault) => self.all(now, |member| Input::Fault(fault.told_to(member))),
+            None => self.all(now, |_| Input::Start { holding }),
+        }
+    }
+
+    /// Stops all members.
+    pub fn stop(&mut self, now: Instant) -> Vec<MemberAction> {
+        self.all(now, |_| Input::Stop)
+    }
+
+    /// Stops one member that the others are to go on without; then
+    /// [`forget`](Self::forget) it.
+    pub fn retire(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
+        let mut actions = Vec::new();
+        self.give(now, member, Input::Stop, &mut actions);
+        actions
+    }
+
+    /// Lets go of a member.
+    pub fn forget(&mut self, member: usize) {
+        self.members.remove(member);
+    }
+
+    /// Gives an input to one member; not for faults and recoveries, which
+    /// [`set_fault`](Self::set_fault) takes.
+    pub fn handle(&mut self, now: Instant, member: usize, input: Input) -> Vec<MemberAction> {
+        let mut actions = Vec::new();
+        self.give(now, member, input, &mut actions);
+        self.follow(now, &mut actions);
+        actions
+    }
+
+    /// Says what a member misses now, if anything.
+    pub fn set_fault(
+        &mut self,
+        now: Instant,
+        member: usize,
+        fault: Option<String>,
+    ) -> Vec<MemberAction> {
+        self.members[member].fault = fault;
+        self.reconcile(now)
+    }
+
+    /// Brings members to one state after the group, or a fault, has changed.
+    pub fn reconcile(&mut self, now: Instant) -> Vec<MemberAction> {
+        let started = |member: &Member| member.machine.state() != State::Init;
+        if !self.members.iter().any(started) {
+            return Vec::new();
+        }
+        match self.fault() {
+            Some(fault) => self.all(now, |member| Input::Fault(fault.told_to(member))),
+            None => {
+                let mut actions = self.all(now, |_| Input::Recovered);
+                let joined = self.all(now, |_| Input::Start { holding: false });
+                actions.extend(joined);
+                actions
+            }
+        }
+    }
+
+    fn fault(&self) -> Option<MemberFault> {
+        let alone = self.members.len() == 1;
+        self.members.iter().enumerate().find_map(|(index, member)| {
+            let reason = member.fault.clone()?;
+            Some(MemberFault {
+                member: index,
+                reason,
+                alone,
+            })
+        })
+    }
+
+    fn all(&mut self, now: Instant, input: impl Fn(usize) -> Input) -> Vec<MemberAction> {
+        let mut actions = Vec::new();
+        for member in 0..self.members.len() {
+            self.give(now, member, input(member), &mut actions);
+        }
+        self.follow(now, &mut actions);
+        actions
+    }
+
+    fn give(&mut self, now: Instant, member: usize, input: Input, out: &mut Vec<MemberAction>) {
+        let actions = self.members[member].machine.handle(now, input);
+        out.extend(
+            actions
+                .into_iter()
+                .map(|action| MemberAction { member, action }),
+        );
+    }
+
+    /// Makes all members follow the one that has changed.
+    fn follow(&mut self, now: Instant, out: &mut Vec<MemberAction>) {
+        let leads = |member: &Member| member.machine.state() == State::Master;
+        let can_lead = |member: &Member| leads(member) || member.machine.is_candidate();
+        if self.members.iter().all(can_lead) {
+            for member in 0..self.members.len() {
+                self.give(now, member, Input::Lead, out);
+            }
+        } else if self.members.iter().any(leads) {
+            let reason = self.reason_to_yield(out);
+            for member in 0..self.members.len() {
+                self.give(now, member, Input::Yield(reason.clone()), out);
+            }
+        }
+    }
+
+    /// What made a member stop leading just now.
+    fn reason_to_yield(&self, actions: &[MemberAction]) -> String {
+        let cause = actions
+            .iter()
+            .rev()
+            .find_map(|MemberAction { action, .. }| match action {
+                Action::Entered(State::Backup, cause) => Some(cause.to_string()),
+                _ => None,
+            });
+        cause.unwrap_or_else(|| "another member cannot lead".to_owned())
+    }
+}
+
+struct MemberFault {
+    member: usize,
+    reason: String,
+    alone: bool,
+}
+
+impl MemberFault {
+    fn told_to(&self, member: usize) -> String {
+        if self.alone || member == self.member {
+            self.reason.clone()
+        } else {
+            format!("its sync group: {}", self.reason)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

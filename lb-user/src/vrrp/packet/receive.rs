@@ -1,0 +1,252 @@
+//! What is looked at before an advert is believed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    AUTHENTICATION_NONE, AUTHENTICATION_PASSWORD, Addresses, CENTISECOND, Format, HEADER_BYTES,
+    PASSWORD_BYTES, TIME_TO_LIVE, TYPE_ADVERT, Version, ones_complement_sum,
+};
+
+const IPV4_HEADER_BYTES: usize = 20;
+
+/// What came from the network, IP header taken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// IPv4's time to live, IPv6's hop limit, as it arrived.
+    pub time_to_live: u8,
+    /// What follows the IP header.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// Takes the header off an IPv4 packet, as raw(7) sockets deliver them.
+    ///
+    /// # Errors
+    /// [`Refusal::Length`], if it is shorter than it says, or than an advert.
+    pub fn from_ipv4(packet: &'a [u8]) -> Result<Self, Refusal> {
+        if packet.len() < IPV4_HEADER_BYTES + HEADER_BYTES {
+            return Err(Refusal::Length);
+        }
+        let header_bytes = usize::from(packet[0] & 0xf) * 4;
+        let total_bytes = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+        if header_bytes < IPV4_HEADER_BYTES || total_bytes != packet.len() {
+            return Err(Refusal::Length);
+        }
+        let payload = packet.get(header_bytes..).ok_or(Refusal::Length)?;
+        let address = |at: usize| {
+            Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]).into()
+        };
+        Ok(Self {
+            source: address(12),
+            destination: address(16),
+            time_to_live: packet[8],
+            payload,
+        })
+    }
+}
+
+/// From whom adverts are expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Senders<'a> {
+    /// From the same network segment: their time to live must be unused.
+    OnLink,
+    /// From anywhere: unicast adverts may cross routers.
+    Anyone,
+    /// From these only, each within its range of time to live.
+    Peers(&'a [Peer]),
+}
+
+/// A router that adverts are exchanged with by unicast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The time to live that its adverts may arrive with.
+    pub time_to_live: RangeInclusive<u8>,
+}
+
+impl Senders<'_> {
+    fn allow_time_to_live(&self, datagram: &Datagram) -> bool {
+        match self {
+            Self::OnLink => datagram.time_to_live == TIME_TO_LIVE,
+            Self::Anyone => true,
+            Self::Peers(peers) => peers
+                .iter()
+                .filter(|peer| peer.address == datagram.source)
+                .all(|peer| peer.time_to_live.contains(&datagram.time_to_live)),
+        }
+    }
+
+    fn allow_source(&self, source: IpAddr) -> bool {
+        match self {
+            Self::OnLink | Self::Anyone => true,
+            Self::Peers(peers) => peers.iter().any(|peer| peer.address == source),
+        }
+    }
+}
+
+/// An advert that is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// With which priority; 0 says that the sender is leaving.
+    pub priority: u8,
+    /// The interval at which the sender advertises.
+    pub interval: Duration,
+}
+
+/// Why an advert is not believed; in the order of looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Not as long as it should be.
+    #[error("its length is wrong")]
+    Length,
+    /// It has crossed a router, or more routers than a peer may be away.
+    #[error("its time to live is not 255, or not within the peer's bounds")]
+    TimeToLive,
+    /// Of another version of VRRP.
+    #[error("its VRRP version is not ours")]
+    Version,
+    /// Authentication of another kind, or of none.
+    #[error("its authentication type is not ours")]
+    AuthenticationType,
+    /// Another password.
+    #[error("its password is not ours")]
+    Password,
+    /// Version 2: another interval. Version 3: none at all.
+    #[error("its advert interval is not ours")]
+    Interval,
+    /// Not an advert.
+    #[error("its type is not advertisement")]
+    Type,
+    /// Of another virtual router.
+    #[error("its virtual router is not ours")]
+    VirtualRouterId,
+    /// More or fewer addresses than ours.
+    #[error("it names more or fewer addresses than ours")]
+    AddressCount,
+    /// Damaged.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// One of our addresses is not among its own.
+    #[error("it does not name the addresses that are ours")]
+    Addresses,
+    /// `check_unicast_src`: from somebody who is no peer.
+    #[error("its sender is not one of the unicast peers")]
+    Sender,
+}
+
+impl Format {
+    /// Looks at an advert in keepalived's order.
+    ///
+    /// # Errors
+    /// The first check that it fails.
+    pub fn check(&self, datagram: &Datagram, senders: Senders) -> Result<Heard, Refusal> {
+        let payload = datagram.payload;
+        let Some((header, body)) = payload.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(Refusal::Length);
+        };
+        let [
+            version_and_type,
+            virtual_router_id,
+            priority,
+            count,
+            fifth,
+            sixth,
+            _,
+            _,
+        ] = *header;
+        if !senders.allow_time_to_live(datagram) {
+            return Err(Refusal::TimeToLive);
+        }
+        if version_and_type >> 4 != self.version.number() {
+            return Err(Refusal::Version);
+        }
+        let interval = match self.version {
+            Version::V2 => {
+                self.check_password(fifth, body)?;
+                Duration::from_secs(sixth.into())
+            }
+            Version::V3 => CENTISECOND * u32::from(u16::from_be_bytes([fifth & 0xf, sixth])),
+        };
+        match self.version {
+            Version::V2 if interval != self.interval => return Err(Refusal::Interval),
+            // Adverts without a pause would make us master without a pause.
+            Version::V3 if interval.is_zero() => return Err(Refusal::Interval),
+            Version::V2 | Version::V3 => {}
+        }
+        if version_and_type & 0xf != TYPE_ADVERT {
+            return Err(Refusal::Type);
+        }
+        if virtual_router_id != self.virtual_router_id {
+            return Err(Refusal::VirtualRouterId);
+        }
+        if usize::from(count) != self.addresses.count() {
+            return Err(Refusal::AddressCount);
+        }
+        if payload.len() != self.encoded_bytes() {
+            return Err(Refusal::Length);
+        }
+        if !self.is_intact(datagram) {
+            return Err(Refusal::Checksum);
+        }
+        if !self.names_ours(body) {
+            return Err(Refusal::Addresses);
+        }
+        if !senders.allow_source(datagram.source) {
+            return Err(Refusal::Sender);
+        }
+        Ok(Heard {
+            source: datagram.source,
+            priority,
+            interval,
+        })
+    }
+
+    fn check_password(&self, kind: u8, body: &[u8]) -> Result<(), Refusal> {
+        match self.password {
+            None if kind == AUTHENTICATION_NONE => Ok(()),
+            Some(password) if kind == AUTHENTICATION_PASSWORD => {
+                match body.last_chunk::<PASSWORD_BYTES>() {
+                    Some(theirs) if *theirs == password.0 => Ok(()),
+                    _ => Err(Refusal::Password),
+                }
+            }
+            None | Some(_) => Err(Refusal::AuthenticationType),
+        }
+    }
+
+    /// Whether the checksum is right. Over IPv4, version 3 is spoken with a
+    /// pseudo-header (keepalived; RFC 5798 §5.2.8 as most read it) and without
+    /// (RFC 9568 §5.2.8): both are taken.
+    fn is_intact(&self, datagram: &Datagram) -> bool {
+        let payload = datagram.payload;
+        let plain = self.version == Version::V3 && !self.is_ipv6();
+        self.checksum(payload, datagram.source, datagram.destination) == 0
+            || plain && ones_complement_sum(0, payload) == 0xffff
+    }
+
+    fn names_ours(&self, body: &[u8]) -> bool {
+        let body = &body[..self.addresses.count() * self.addresses.bytes_each()];
+        match &self.addresses {
+            Addresses::V4(ours) => ours
+                .iter()
+                .map(Ipv4Addr::octets)
+                .all(|ours| body.chunks_exact(ours.len()).any(|theirs| theirs == ours)),
+            Addresses::V6(ours) => ours
+                .iter()
+                .map(Ipv6Addr::octets)
+                .all(|ours| body.chunks_exact(ours.len()).any(|theirs| theirs == ours)),
+        }
+    }
+}

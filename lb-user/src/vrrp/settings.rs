@@ -1,0 +1,395 @@
+//! What the virtual routers are to be, with every default filled in.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::machine::{Announcing, Policy, Preemption};
+use super::packet::{
+    Format, FormatError, MULTICAST_V4, MULTICAST_V6, Password, Peer, TIME_TO_LIVE, Version,
+};
+use super::tracking::{Subject, Tracked};
+use crate::config::Config;
+use crate::config::diagnostic::Origin;
+use crate::config::model::{self, GlobalDefs, InitialState, Script, Seconds, VrrpInstance};
+
+/// keepalived.conf(5), `advert_int` of `vrrp_instance`.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// keepalived.conf(5), `interval` of `vrrp_script`.
+const DEFAULT_SCRIPT_INTERVAL: Duration = Duration::from_secs(1);
+/// keepalived.conf(5), `priority`.
+const DEFAULT_PRIORITY: u8 = 100;
+/// RFC 3768 §6.1.
+const DEFAULT_DOWN_TIMER_ADVERTS: u32 = 3;
+/// The priority of an owner, which `state MASTER` without `priority` means.
+const OWNER: u8 = super::packet::PRIORITY_OWNER;
+
+/// Everything about VRRP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// The virtual routers.
+    pub instances: Vec<InstanceSettings>,
+    /// Those of them that lead together.
+    pub groups: Vec<GroupSettings>,
+    /// The scripts that they track.
+    pub scripts: Vec<ScriptSettings>,
+    /// Delay before they start.
+    pub startup_delay: Duration,
+}
+
+/// A virtual address, and where it is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VirtualAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Its prefix length.
+    pub prefix_length: u8,
+    /// Name of the interface.
+    pub interface: String,
+    /// Its label, for IPv4.
+    pub label: Option<String>,
+}
+
+/// One virtual router.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceSettings {
+    /// Its name.
+    pub name: String,
+    /// The interface that adverts use.
+    pub interface: String,
+    /// What its adverts look like.
+    pub format: Format,
+    /// Its priority while nothing that it tracks changes it.
+    pub priority: u8,
+    /// What it keeps to.
+    pub policy: Policy,
+    /// Where its adverts come from; `None`: the interface's first address.
+    pub source: Option<IpAddr>,
+    /// How its adverts travel.
+    pub transport: Transport,
+    /// What it holds as master.
+    pub addresses: Vec<VirtualAddress>,
+    /// What it tracks.
+    pub tracked: Vec<Tracked>,
+}
+
+/// How adverts travel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transport {
+    /// To a group, on one network segment.
+    Multicast(IpAddr),
+    /// To peers, wherever they are.
+    Unicast {
+        /// The peers.
+        peers: Vec<Peer>,
+        /// Time to live of our adverts.
+        time_to_live: u8,
+        /// Whether adverts of others than the peers are dropped.
+        check_source: bool,
+    },
+}
+
+/// Virtual routers that lead together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// The group's name.
+    pub name: String,
+    /// Their names.
+    pub members: Vec<String>,
+    /// What all of them track.
+    pub tracked: Vec<Tracked>,
+}
+
+/// A script that is tracked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScriptSettings {
+    /// Its name.
+    pub name: String,
+    /// What is run.
+    pub script: Script,
+    /// Interval between runs.
+    pub interval: Duration,
+    /// Time after which a run has failed.
+    pub timeout: Duration,
+    /// Successes in a row that make it succeed.
+    pub rise: u32,
+    /// Failures in a row that make it fail.
+    pub fall: u32,
+    /// Whether it counts as failed at first.
+    pub starts_failed: bool,
+}
+
+/// A virtual router that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("vrrp_instance {instance}: {problem}")]
+pub struct SettingsError {
+    /// Its name.
+    pub instance: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Why it cannot be.
+    pub problem: Problem,
+}
+
+/// Why a virtual router cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It has no interface.
+    #[error("it names no interface; expected `interface`, or `default_interface` in `global_defs`")]
+    NoInterface,
+    /// A version of VRRP that does not exist.
+    #[error("VRRP version {0}; expected 2 or 3")]
+    Version(u8),
+    /// Its adverts cannot be.
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    /// An address of the other family.
+    #[error("{0} is not of the same family as the virtual addresses")]
+    Family(IpAddr),
+}
+
+impl Settings {
+    /// Fills in keepalived's defaults.
+    ///
+    /// # Errors
+    /// The first virtual router that cannot be.
+    pub fn from_config(config: &Config) -> Result<Self, SettingsError> {
+        let instance = |given: &VrrpInstance| {
+            instance(given, config).map_err(|problem| SettingsError {
+                instance: given.name.clone(),
+                origin: given.origin.clone(),
+                problem,
+            })
+        };
+        let groups = config.vrrp_sync_group.iter().map(|group| GroupSettings {
+            name: group.name.clone(),
+            members: group.group.clone(),
+            tracked: tracked(config, &group.track_interface, &group.track_script),
+        });
+        Ok(Self {
+            instances: config
+                .vrrp_instance
+                .iter()
+                .map(instance)
+                .collect::<Result<_, _>>()?,
+            groups: groups.collect(),
+            scripts: config.vrrp_script.iter().map(script).collect(),
+            startup_delay: seconds(config.global_defs.vrrp_startup_delay, Duration::ZERO),
+        })
+    }
+}
+
+fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, Problem> {
+    let global = &config.global_defs;
+    let interface = given
+        .interface
+        .as_ref()
+        .or(global.default_interface.as_ref());
+    let interface = interface.ok_or(Problem::NoInterface)?;
+    let advertised: Vec<IpAddr> = given
+        .virtual_ipaddress
+        .iter()
+        .map(|address| address.address)
+        .collect();
+    let is_ipv6 = advertised.iter().any(IpAddr::is_ipv6);
+    let version = match (given.version.or(global.vrrp_version), is_ipv6) {
+        (_, true) | (Some(3), false) => Version::V3,
+        (Some(2) | None, false) => Version::V2,
+        (Some(other), false) => return Err(Problem::Version(other)),
+    };
+    let interval = seconds(given.advert_int, DEFAULT_INTERVAL);
+    let format = Format::new(
+        version,
+        given.virtual_router_id,
+        &advertised,
+        password(given, version),
+        interval,
+    )?;
+    let transport = transport(given, global, is_ipv6);
+    let source = match transport {
+        Transport::Multicast(_) => given.mcast_src_ip,
+        Transport::Unicast { .. } => given.unicast_src_ip.or(given.mcast_src_ip),
+    };
+    for address in source
+        .iter()
+        .chain(given.unicast_peer.iter().map(|peer| &peer.address))
+    {
+        if address.is_ipv6() != is_ipv6 {
+            return Err(Problem::Family(*address));
+        }
+    }
+    let owns = given.state == InitialState::Master;
+    let held = given
+        .virtual_ipaddress
+        .iter()
+        .chain(&given.virtual_ipaddress_excluded);
+    let own_interface = Tracked {
+        subject: Subject::Interface(interface.clone()),
+        weight: 0,
+        reverse: false,
+    };
+    let mut all_tracked = vec![own_interface];
+    all_tracked.extend(tracked(config, &given.track_interface, &given.track_script));
+    Ok(InstanceSettings {
+        name: given.name.clone(),
+        interface: interface.clone(),
+        format,
+        priority: given
+            .priority
+            .unwrap_or(if owns { OWNER } else { DEFAULT_PRIORITY }),
+        policy: Policy {
+            version,
+            interval,
+            owner: owns,
+            preemption: preemption(given),
+            down_timer_adverts: given
+                .down_timer_adverts
+                .unwrap_or(DEFAULT_DOWN_TIMER_ADVERTS),
+            announcing: announcing(given, global),
+            answer_lower_priority: !given.lower_prio_no_advert.unwrap_or(false),
+            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(false),
+            grouped: false,
+        },
+        source,
+        transport,
+        addresses: held
+            .map(|address| virtual_address(address, interface))
+            .collect(),
+        tracked: all_tracked,
+    })
+}
+
+fn password(given: &VrrpInstance, version: Version) -> Option<Password> {
+    let authentication = given.authentication.as_ref()?;
+    if version == Version::V3 {
+        log::warn!(
+            "vrrp_instance {}: VRRP version 3 has no authentication; ignored, as keepalived does",
+            given.name
+        );
+        return None;
+    }
+    Some(Password::new(&authentication.auth_pass))
+}
+
+fn preemption(given: &VrrpInstance) -> Preemption {
+    // keepalived.conf(5): neither works with the initial state MASTER.
+    if given.state == InitialState::Master {
+        return Preemption::AtOnce;
+    }
+    match given.preempt_delay {
+        _ if given.nopreempt => Preemption::Never,
+        Some(Seconds(delay)) if !delay.is_zero() => Preemption::After(delay),
+        _ => Preemption::AtOnce,
+    }
+}
+
+fn announcing(given: &VrrpInstance, global: &GlobalDefs) -> Announcing {
+    let default = Announcing::default();
+    let repeat = given.garp_master_repeat.or(global.vrrp_garp_master_repeat);
+    let repeat = repeat.unwrap_or(default.repeat);
+    let delay = seconds(
+        given.garp_master_delay.or(global.vrrp_garp_master_delay),
+        default.delay,
+    );
+    let lower_delay = given
+        .garp_lower_prio_delay
+        .or(global.vrrp_garp_lower_prio_delay);
+    let lower_repeat = given
+        .garp_lower_prio_repeat
+        .or(global.vrrp_garp_lower_prio_repeat);
+    let refresh = given
+        .garp_master_refresh
+        .or(global.vrrp_garp_master_refresh);
+    let refresh_repeat = given
+        .garp_master_refresh_repeat
+        .or(global.vrrp_garp_master_refresh_repeat);
+    Announcing {
+        repeat,
+        delay,
+        lower_priority_repeat: lower_repeat.unwrap_or(repeat),
+        lower_priority_delay: seconds(lower_delay, delay),
+        refresh: seconds(refresh, default.refresh),
+        refresh_repeat: refresh_repeat.unwrap_or(default.refresh_repeat),
+    }
+}
+
+fn transport(given: &VrrpInstance, global: &GlobalDefs, is_ipv6: bool) -> Transport {
+    if given.unicast_peer.is_empty() {
+        let group = match is_ipv6 {
+            false => global.vrrp_mcast_group4.unwrap_or(MULTICAST_V4.into()),
+            true => global.vrrp_mcast_group6.unwrap_or(MULTICAST_V6.into()),
+        };
+        return Transport::Multicast(group);
+    }
+    let peers = given.unicast_peer.iter().map(|peer| Peer {
+        address: peer.address,
+        time_to_live: peer.min_ttl.unwrap_or(0)..=peer.max_ttl.unwrap_or(u8::MAX),
+    });
+    Transport::Unicast {
+        peers: peers.collect(),
+        time_to_live: given.unicast_ttl.unwrap_or(TIME_TO_LIVE),
+        // keepalived.conf(5): either bound turns on `check_unicast_src`.
+        check_source: given
+            .unicast_peer
+            .iter()
+            .any(|peer| peer.min_ttl.is_some() || peer.max_ttl.is_some()),
+    }
+}
+
+fn virtual_address(given: &model::VirtualIpAddress, interface: &str) -> VirtualAddress {
+    let host = if given.address.is_ipv4() { 32 } else { 128 };
+    VirtualAddress {
+        address: given.address,
+        prefix_length: given.prefix.unwrap_or(host),
+        interface: given.dev.clone().unwrap_or_else(|| interface.to_owned()),
+        label: given.label.clone(),
+    }
+}
+
+fn tracked(
+    config: &Config,
+    interfaces: &[model::Tracked],
+    scripts: &[model::Tracked],
+) -> Vec<Tracked> {
+    let interfaces = interfaces.iter().map(|given| Tracked {
+        subject: Subject::Interface(given.name.clone()),
+        weight: given.weight.unwrap_or(0),
+        reverse: given.reverse,
+    });
+    let scripts = scripts.iter().map(|given| {
+        let script = config
+            .vrrp_script
+            .iter()
+            .find(|script| script.name == given.name);
+        let (weight, reverse) = match (given.weight, script) {
+            (Some(weight), _) => (weight, given.reverse),
+            (None, Some(script)) => (script.weight.unwrap_or(0), script.reverse ^ given.reverse),
+            (None, None) => (0, given.reverse),
+        };
+        Tracked {
+            subject: Subject::Script(given.name.clone()),
+            weight,
+            reverse,
+        }
+    });
+    interfaces.chain(scripts).collect()
+}
+
+fn script(given: &model::VrrpScript) -> ScriptSettings {
+    let interval = seconds(given.interval, DEFAULT_SCRIPT_INTERVAL);
+    ScriptSettings {
+        name: given.name.clone(),
+        script: given.script.clone(),
+        interval,
+        timeout: seconds(given.timeout, interval),
+        rise: given.rise.unwrap_or(1).max(1),
+        fall: given.fall.unwrap_or(1).max(1),
+        starts_failed: given.init_fail,
+    }
+}
+
+fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
+    given.map_or(default, |Seconds(duration)| duration)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use super::*;
+
+fn config(text: &str) -> Config {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keepalived.conf");
+    std::fs::write(&file, text).expect("the file is written");
+    crate::config::load(&file)
+        .expect("the file is accepted")
+        .config
+}
+
+fn instance_with(more: &str) -> InstanceSettings {
+    let text = format!(
+        "vrrp_instance VI_1 {{
+            interface eth0
+            virtual_router_id 51
+            virtual_ipaddress {{
+                10.0.0.1
+            }}
+            {more}
+        }}"
+    );
+    Settings::from_config(&config(&text))
+        .expect("valid")
+        .instances
+        .remove(0)
+}
+
+fn problem(text: &str) -> Problem {
+    Settings::from_config(&config(text))
+        .expect_err("it cannot be")
+        .problem
+}
+
+#[test]
+fn the_deployment_is_what_keepalived_makes_of_it() {
+    let config = config(include_str!("../../../../examples/keepalived.conf"));
+    let settings = Settings::from_config(&config).expect("valid");
+    let [instance] = &settings.instances[..] else {
+        panic!("one virtual router")
+    };
+    let address = [172, 16, 1, 200].into();
+    let password = Some(Password::new("1111"));
+    let format = Format::new(
+        Version::V2,
+        51,
+        &[address],
+        password,
+        Duration::from_secs(1),
+    );
+    assert_eq!(instance.format, format.expect("valid"));
+    assert_eq!(instance.priority, 100);
+    assert_eq!(
+        instance.transport,
+        Transport::Multicast(MULTICAST_V4.into())
+    );
+    let held = VirtualAddress {
+        address,
+        prefix_length: 32,
+        interface: "eth2".to_owned(),
+        label: None,
+    };
+    assert_eq!(instance.addresses, [held]);
+    assert_eq!(instance.policy.announcing, Announcing::default());
+    assert_eq!(instance.policy.preemption, Preemption::AtOnce);
+}
+
+#[test]
+fn a_router_without_a_priority_has_100_and_a_master_without_one_owns_the_addresses() {
+    assert_eq!(instance_with("").priority, 100);
+    assert_eq!(instance_with("state MASTER").priority, 255);
+    assert_eq!(instance_with("state MASTER\npriority 7").priority, 7);
+}
+
+#[test]
+fn preemption_is_what_a_backup_asks_for() {
+    let preemption = |more| instance_with(more).policy.preemption;
+    assert_eq!(preemption("nopreempt"), Preemption::Never);
+    assert_eq!(
+        preemption("preempt_delay 7.5"),
+        Preemption::After(Duration::from_millis(7500))
+    );
+    assert_eq!(preemption("preempt_delay 0"), Preemption::AtOnce);
+    assert_eq!(
+        preemption("state MASTER\nnopreempt"),
+        Preemption::AtOnce,
+        "as keepalived has it"
+    );
+}
+
+#[test]
+fn announcements_for_a_lower_priority_default_to_those_of_a_new_master() {
+    let announcing = |more| instance_with(more).policy.announcing;
+    let few = announcing("garp_master_repeat 2\ngarp_master_delay 9");
+    assert_eq!(
+        (few.lower_priority_repeat, few.lower_priority_delay),
+        (2, Duration::from_secs(9))
+    );
+    let none = announcing("garp_lower_prio_repeat 0");
+    assert_eq!((none.repeat, none.lower_priority_repeat), (5, 0));
+}
+
+#[test]
+fn peers_with_bounds_of_their_own_shut_others_out() {
+    let transport = |peers: &str| instance_with(&format!("unicast_peer {{\n{peers}\n}}")).transport;
+    let unicast = |time_to_live, check_source| Transport::Unicast {
+        peers: vec![Peer {
+            address: [10, 0, 0, 9].into(),
+            time_to_live,
+        }],
+        time_to_live: 255,
+        check_source,
+    };
+    assert_eq!(transport("10.0.0.9"), unicast(0..=255, false));
+    assert_eq!(transport("10.0.0.9 min_ttl 250"), unicast(250..=255, true));
+}
+
+#[test]
+fn ipv6_is_spoken_in_version_3_whatever_the_default() {
+    let text = "global_defs {
+        vrrp_version 2
+    }
+    vrrp_instance VI_6 {
+        interface eth0
+        virtual_router_id 51
+        authentication {
+            auth_type PASS
+            auth_pass 1111
+        }
+        virtual_ipaddress {
+            fe80::1
+        }
+    }";
+    let settings = Settings::from_config(&config(text)).expect("valid");
+    let instance = &settings.instances[0];
+    assert_eq!(instance.format.version(), Version::V3);
+    assert_eq!(
+        instance.transport,
+        Transport::Multicast(MULTICAST_V6.into())
+    );
+    assert_eq!(instance.addresses[0].prefix_length, 128);
+}
+
+#[test]
+fn a_tracked_script_brings_its_weight_unless_another_is_named() {
+    let text = "vrrp_script chk {
+        script /bin/true
+        weight -5 reverse
+    }
+    vrrp_instance VI_1 {
+        interface eth0
+        virtual_router_id 51
+        virtual_ipaddress {
+            10.0.0.1
+        }
+        track_script {
+            chk
+            chk weight 7
+        }
+        track_interface {
+            eth1 weight 3
+        }
+    }";
+    let settings = Settings::from_config(&config(text)).expect("valid");
+    let tracked: Vec<_> = settings.instances[0]
+        .tracked
+        .iter()
+        .map(|tracked| (tracked.subject.clone(), tracked.weight, tracked.reverse))
+        .collect();
+    let interface = |name: &str| Subject::Interface(name.to_owned());
+    let script = || Subject::Script("chk".to_owned());
+    let expected = [
+        (interface("eth0"), 0, false),
+        (interface("eth1"), 3, false),
+        (script(), -5, true),
+        (script(), 7, false),
+    ];
+    assert_eq!(tracked, expected);
+    assert_eq!(
+        settings.scripts[0].timeout,
+        Duration::from_secs(1),
+        "as its interval"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_reason() {
+    let instance = |interface: &str, addresses: &str, more: &str| {
+        format!(
+            "vrrp_instance VI_1 {{
+                {interface}
+                virtual_router_id 51
+                virtual_ipaddress {{
+                    {addresses}
+                }}
+                {more}
+            }}"
+        )
+    };
+    let eth0 = "interface eth0";
+    let half = Duration::from_millis(500);
+    assert_eq!(
+        problem(&instance(eth0, "10.0.0.1", "advert_int 0.5")),
+        FormatError::IntervalInVersion2(half).into()
+    );
+    assert_eq!(
+        problem(&instance(eth0, "10.0.0.1\nfe80::1", "")),
+        FormatError::MixedFamilies.into()
+    );
+    let other_family = instance(eth0, "10.0.0.1", "mcast_src_ip fe80::2");
+    assert_eq!(
+        problem(&other_family),
+        Problem::Family("fe80::2".parse().expect("an address"))
+    );
+}

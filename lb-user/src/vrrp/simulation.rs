@@ -1,0 +1,351 @@
+//! Several routers on one lossy network, in made-up time: in the end there is
+//! exactly one master, and the addresses are there alone.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::group::{Group, MemberAction};
+use super::machine::{Action, Announcing, Input, Machine, Policy, Preemption, State};
+use super::packet::{Heard, Version};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time that a packet is under way.
+const LATENCY: Duration = Duration::from_millis(80);
+/// For so long packets are lost and routers fail.
+const TROUBLE: Duration = Duration::from_secs(60);
+/// Then for so long nothing happens any more.
+const CALM: Duration = Duration::from_secs(20);
+
+/// How one simulated network behaves.
+#[derive(Debug, Clone)]
+struct World {
+    version: Version,
+    /// Segments: members of each router's sync group.
+    segments: usize,
+    routers: Vec<Router>,
+    /// Packets out of 100 that are lost while there is trouble.
+    loss: u32,
+    /// Each: when, to which router, what.
+    mishaps: Vec<(u64, usize, Mishap)>,
+    chance: u64,
+}
+
+/// What happens to a router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mishap {
+    /// A cable is pulled out.
+    Unplugged,
+    /// It is put in again.
+    Plugged,
+    /// It is killed, and started again at once; its addresses stay.
+    Restarted,
+}
+
+#[derive(Debug, Clone)]
+struct Router {
+    priority: u8,
+    preemption: Preemption,
+    start_ms: u64,
+}
+
+fn worlds(preemptions: impl Strategy<Value = Preemption> + Clone) -> impl Strategy<Value = World> {
+    let router =
+        (1..=254u8, preemptions, 0..20_000u64).prop_map(|(priority, preemption, start_ms)| {
+            Router {
+                priority,
+                preemption,
+                start_ms,
+            }
+        });
+    (
+        prop_oneof![Just(Version::V2), Just(Version::V3)],
+        1..=2usize,
+        prop::collection::vec(router, 2..=3),
+        0..=90u32,
+        prop::collection::vec((0..60_000u64, 0..3usize, mishaps()), 0..8),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(version, segments, routers, loss, mishaps, chance)| World {
+                version,
+                segments,
+                routers,
+                loss,
+                mishaps,
+                chance,
+            },
+        )
+}
+
+struct Packet {
+    arrives: Instant,
+    to: usize,
+    segment: usize,
+    heard: Heard,
+}
+
+struct Simulation {
+    world: World,
+    groups: Vec<Group>,
+    /// Whether each router's addresses are on its interfaces, by segment.
+    held: Vec<Vec<bool>>,
+    /// Whether each router's cable is out.
+    unplugged: Vec<bool>,
+    under_way: Vec<Packet>,
+    now: Instant,
+    trouble_ends: Instant,
+}
+
+impl Simulation {
+    fn new(world: World) -> Self {
+        let now = Instant::now();
+        let groups = (0..world.routers.len())
+            .map(|index| group(&world, index))
+            .collect();
+        Self {
+            held: vec![vec![false; world.segments]; world.routers.len()],
+            unplugged: vec![false; world.routers.len()],
+            world,
+            groups,
+            under_way: Vec::new(),
+            now,
+            trouble_ends: now + TROUBLE,
+        }
+    }
+
+    /// xorshift: a run is repeated exactly by its first number.
+    fn chance(&mut self, below: u64) -> u64 {
+        let mut number = self.world.chance | 1;
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+        self.world.chance = number;
+        (number >> 11) % below
+    }
+
+    fn carry_out(&mut self, router: usize, actions: Vec<MemberAction>) {
+        for MemberAction {
+            member: segment,
+            action,
+        } in actions
+        {
+            let priority = match action {
+                Action::Advertise { priority } => priority,
+                Action::AddAddresses => {
+                    self.held[router][segment] = true;
+                    continue;
+                }
+                Action::RemoveAddresses => {
+                    self.held[router][segment] = false;
+                    continue;
+                }
+                Action::Announce { .. } | Action::Entered(..) => continue,
+            };
+            for to in (0..self.groups.len()).filter(|to| *to != router) {
+                let trouble = self.now < self.trouble_ends;
+                if trouble && self.chance(100) < self.world.loss.into() {
+                    continue;
+                }
+                let latency = self.chance(LATENCY.as_micros() as u64);
+                self.under_way.push(Packet {
+                    arrives: self.now + Duration::from_micros(latency),
+                    to,
+                    segment,
+                    heard: Heard {
+                        source: address(router),
+                        priority,
+                        interval: INTERVAL,
+                    },
+                });
+            }
+        }
+    }
+
+    fn run_to(&mut self, end: Instant) {
+        loop {
+            let arrival = self.under_way.iter().map(|packet| packet.arrives).min();
+            let deadline = self.groups.iter().filter_map(Group::deadline).min();
+            let Some(next) = arrival
+                .into_iter()
+                .chain(deadline)
+                .min()
+                .filter(|at| *at <= end)
+            else {
+                self.now = end;
+                return;
+            };
+            self.now = next;
+            let arrived = self
+                .under_way
+                .iter()
+                .position(|packet| packet.arrives == self.now);
+            if let Some(index) = arrived {
+                let Packet {
+                    to, segment, heard, ..
+                } = self.under_way.swap_remove(index);
+                let actions = self.groups[to].handle(self.now, segment, Input::Heard(heard));
+                self.carry_out(to, actions);
+            }
+            for router in 0..self.groups.len() {
+                let actions = self.groups[router].tick(self.now);
+                self.carry_out(router, actions);
+            }
+        }
+    }
+
+    fn live_through_trouble(&mut self) {
+        let begin = self.now;
+        let count = self.groups.len();
+        let starts = self
+            .world
+            .routers
+            .iter()
+            .map(|router| router.start_ms)
+            .enumerate();
+        let starts = starts.map(|(router, at)| (at, router, None));
+        let mishaps = self.world.mishaps.iter();
+        let mishaps = mishaps.map(|(at, router, mishap)| (*at, router % count, Some(*mishap)));
+        let mut events: Vec<_> = starts.chain(mishaps).collect();
+        events.sort();
+        for (at, router, what) in events {
+            self.run_to(begin + Duration::from_millis(at));
+            match what {
+                None => self.start(router),
+                Some(Mishap::Unplugged) => self.plug(router, true),
+                Some(Mishap::Plugged) => self.plug(router, false),
+                Some(Mishap::Restarted) => {
+                    self.groups[router] = group(&self.world, router);
+                    self.plug(router, self.unplugged[router]);
+                    self.start(router);
+                }
+            }
+        }
+        self.run_to(begin + TROUBLE);
+        for router in 0..count {
+            self.plug(router, false);
+        }
+    }
+
+    fn start(&mut self, router: usize) {
+        let holding = self.held[router].iter().all(|held| *held);
+        let actions = self.groups[router].start(self.now, holding);
+        self.carry_out(router, actions);
+    }
+
+    /// The last segment's cable is pulled out, or put in.
+    fn plug(&mut self, router: usize, out: bool) {
+        self.unplugged[router] = out;
+        let fault = out.then(|| "the cable".to_owned());
+        let actions = self.groups[router].set_fault(self.now, self.world.segments - 1, fault);
+        self.carry_out(router, actions);
+    }
+
+    fn states(&self) -> Vec<Option<State>> {
+        self.groups.iter().map(Group::state).collect()
+    }
+
+    fn masters(&self) -> Vec<usize> {
+        (0..self.groups.len())
+            .filter(|router| self.groups[*router].state() == Some(State::Master))
+            .collect()
+    }
+}
+
+fn address(router: usize) -> IpAddr {
+    [10, 0, 0, router as u8 + 1].into()
+}
+
+fn group(world: &World, index: usize) -> Group {
+    let router = &world.routers[index];
+    let policy = Policy {
+        version: world.version,
+        interval: INTERVAL,
+        owner: false,
+        preemption: router.preemption,
+        down_timer_adverts: 3,
+        announcing: Announcing::default(),
+        answer_lower_priority: true,
+        answer_higher_priority: false,
+        grouped: world.segments > 1,
+    };
+    Group::new((0..world.segments).map(|_| {
+        let mut machine = Machine::new(policy, router.priority);
+        machine.set_local(Some(address(index)));
+        (machine, None)
+    }))
+}
+
+fn mishaps() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        Just(Mishap::Unplugged),
+        Just(Mishap::Plugged),
+        Just(Mishap::Restarted),
+    ]
+}
+
+fn preemptions() -> impl Strategy<Value = Preemption> + Clone {
+    prop_oneof![
+        Just(Preemption::AtOnce),
+        Just(Preemption::Never),
+        (1..5u64).prop_map(|seconds| Preemption::After(Duration::from_secs(seconds))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn after_any_trouble_exactly_one_router_is_master(world in worlds(preemptions())) {
+        let mut simulation = Simulation::new(world);
+        simulation.live_through_trouble();
+        let end = simulation.now + CALM;
+        simulation.run_to(end);
+        let masters = simulation.masters();
+        prop_assert_eq!(masters.len(), 1, "states: {:?}", simulation.states());
+        for (router, held) in simulation.held.iter().enumerate() {
+            let is_master = masters.contains(&router);
+            prop_assert!(held.iter().all(|held| *held == is_master), "held: {:?}", simulation.held);
+        }
+        simulation.run_to(end + CALM);
+        prop_assert_eq!(simulation.masters(), masters, "and it stays");
+    }
+
+    #[test]
+    fn with_preemption_it_is_the_one_of_the_highest_priority(
+        world in worlds(Just(Preemption::AtOnce)),
+    ) {
+        let priorities: Vec<u8> = world.routers.iter().map(|router| router.priority).collect();
+        let highest = priorities.iter().copied().max().expect("two or three");
+        let mut simulation = Simulation::new(world);
+        simulation.live_through_trouble();
+        let end = simulation.now + CALM;
+        simulation.run_to(end);
+        let masters = simulation.masters();
+        prop_assert_eq!(masters.len(), 1, "states: {:?}", simulation.states());
+        // Of equal priorities, whoever leads already is let be.
+        prop_assert_eq!(priorities[masters[0]], highest);
+    }
+}
+
+#[test]
+fn a_partition_has_two_masters_and_its_end_the_one_with_the_higher_address() {
+    let router = Router {
+        priority: 100,
+        preemption: Preemption::AtOnce,
+        start_ms: 0,
+    };
+    let mut simulation = Simulation::new(World {
+        version: Version::V2,
+        segments: 1,
+        routers: vec![router.clone(), router],
+        loss: 100,
+        mishaps: Vec::new(),
+        chance: 1,
+    });
+    simulation.live_through_trouble();
+    assert_eq!(simulation.masters(), [0, 1]);
+    simulation.run_to(simulation.now + CALM);
+    assert_eq!(simulation.masters(), [1]);
+}

@@ -1,0 +1,202 @@
+//! Scripts whose success virtual routers track (`vrrp_script`).
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::settings::ScriptSettings;
+use super::tracking::Health;
+use crate::script;
+
+/// Counts successes and failures in a row, as keepalived does.
+#[derive(Debug, Clone)]
+pub struct Streak {
+    rise: u32,
+    fall: u32,
+    health: Health,
+    /// Results in a row that speak against `health`.
+    against: u32,
+}
+
+impl Streak {
+    /// Before the first result; `health` is what earlier settings left known.
+    pub fn new(settings: &ScriptSettings, health: Option<Health>) -> Self {
+        let at_first = if settings.starts_failed {
+            Health::Down
+        } else {
+            Health::Unknown
+        };
+        Self {
+            rise: settings.rise,
+            fall: settings.fall,
+            health: health.unwrap_or(at_first),
+            against: 0,
+        }
+    }
+
+    /// How the script is taken to be.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Takes a result; returns whether the script is now taken to be otherwise.
+    /// The very first one decides at once.
+    pub fn count(&mut self, success: bool) -> bool {
+        let (says, needed) = match success {
+            true => (Health::Up, self.rise),
+            false => (Health::Down, self.fall),
+        };
+        if says == self.health {
+            self.against = 0;
+            return false;
+        }
+        self.against += 1;
+        if self.health != Health::Unknown && self.against < needed {
+            return false;
+        }
+        self.against = 0;
+        self.health = says;
+        true
+    }
+}
+
+/// The result of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptResult {
+    /// The script's name.
+    pub name: String,
+    /// Whether it succeeded.
+    pub success: bool,
+}
+
+/// A script that is run again and again, until this is dropped.
+#[derive(Debug)]
+pub struct RunningScript {
+    task: JoinHandle<()>,
+}
+
+impl RunningScript {
+    /// Starts to run it; results are sent to `results`.
+    pub fn start(settings: ScriptSettings, results: mpsc::UnboundedSender<ScriptResult>) -> Self {
+        Self {
+            task: tokio::spawn(run_again_and_again(settings, results)),
+        }
+    }
+}
+
+impl Drop for RunningScript {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run_again_and_again(
+    settings: ScriptSettings,
+    results: mpsc::UnboundedSender<ScriptResult>,
+) {
+    let name = settings.name.as_str();
+    let mut due = interval(settings.interval);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let success = match timeout(settings.timeout, script::run(&settings.script)).await {
+            Ok(Ok(status)) => status.success(),
+            Ok(Err(error)) => {
+                log::warn!("vrrp_script {name} cannot be run: {error}");
+                false
+            }
+            Err(_) => {
+                log::warn!("vrrp_script {name}: killed after {:?}", settings.timeout);
+                false
+            }
+        };
+        let result = ScriptResult {
+            name: name.to_owned(),
+            success,
+        };
+        if results.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Script;
+    use std::time::Duration;
+
+    fn settings(rise: u32, fall: u32, starts_failed: bool) -> ScriptSettings {
+        ScriptSettings {
+            name: "chk".to_owned(),
+            script: Script {
+                command: vec!["true".to_owned()],
+                user: None,
+                group: None,
+            },
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise,
+            fall,
+            starts_failed,
+        }
+    }
+
+    /// The health after each result; `+` is a success.
+    fn follow(settings: &ScriptSettings, results: &str) -> String {
+        let mut streak = Streak::new(settings, None);
+        let letters = results.chars().map(|result| {
+            streak.count(result == '+');
+            match streak.health() {
+                Health::Up => 'U',
+                Health::Down => 'D',
+                Health::Unknown => '?',
+            }
+        });
+        letters.collect()
+    }
+
+    #[test]
+    fn the_first_result_decides_and_later_ones_need_to_come_in_a_row() {
+        // Rise, fall, results, health after each.
+        let table = [
+            (1, 1, "+-+-", "UDUD"),
+            (3, 1, "+", "U"),
+            (1, 3, "-", "D"),
+            (2, 3, "+--+---++", "UUUUUUDDU"),
+            (3, 1, "-++-+++", "DDDDDDU"),
+        ];
+        for (rise, fall, results, expected) in table {
+            let followed = follow(&settings(rise, fall, false), results);
+            assert_eq!(followed, expected, "rise {rise}, fall {fall}: {results}");
+        }
+    }
+
+    #[test]
+    fn init_fail_must_be_overcome_like_any_failure() {
+        assert_eq!(follow(&settings(2, 1, true), "+++"), "DUU");
+    }
+
+    #[test]
+    fn what_was_known_before_a_reload_is_known_after_it() {
+        let streak = Streak::new(&settings(1, 1, true), Some(Health::Up));
+        assert_eq!(streak.health(), Health::Up);
+    }
+
+    #[tokio::test]
+    async fn a_script_that_takes_too_long_has_failed() {
+        let mut slow = settings(1, 1, false);
+        slow.script.command = vec!["sleep".to_owned(), "600".to_owned()];
+        slow.timeout = Duration::from_millis(1);
+        let (sender, mut results) = mpsc::unbounded_channel();
+        let _running = RunningScript::start(slow, sender);
+        let result = results.recv().await.expect("a result");
+        assert_eq!(
+            result,
+            ScriptResult {
+                name: "chk".to_owned(),
+                success: false
+            }
+        );
+    }
+}

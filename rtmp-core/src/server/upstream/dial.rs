@@ -1,0 +1,200 @@
+//! A connection that we make to an origin, to play or to publish.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::{DEFAULT_VHOST, Upstream};
+use crate::server::socket;
+use crate::session::{
+    ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
+};
+use crate::stream::{AppendError, Busy};
+use crate::wire::{Limits, Message};
+
+/// Bytes read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Why a connection to an origin ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("cannot connect: {0}")]
+    Unreachable(io::Error),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("silent for {0:?}")]
+    Silent(Duration),
+    #[error("connection lost: {0}")]
+    Broken(#[from] io::Error),
+    #[error("closed by the origin")]
+    Closed,
+    #[error("the origin says: {0}")]
+    Rejected(Status),
+    #[error("the origin has ended the stream")]
+    Ended,
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    #[error("{0}")]
+    Append(#[from] AppendError),
+    #[error("{0}")]
+    Busy(#[from] Busy),
+}
+
+/// What an edge asks one of its origins for.
+pub(super) fn request(
+    purpose: Purpose,
+    address: &str,
+    settings: &Upstream,
+    key: &StreamKey,
+    parameters: &Parameters,
+) -> ClientConfig {
+    let vhost = settings.vhost.as_deref().unwrap_or(&key.vhost);
+    let vhost = if vhost == DEFAULT_VHOST {
+        String::new()
+    } else {
+        format!("?vhost={vhost}")
+    };
+    let app = format!("{}{vhost}", key.app);
+    let tc_url = format!("rtmp://{address}/{app}");
+    let stream = if settings.token_traverse {
+        format!("{}{parameters}", key.stream)
+    } else {
+        key.stream.clone()
+    };
+    ClientConfig::new(purpose, &tc_url, &app, &stream)
+}
+
+/// A connection to an origin.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    socket: TcpStream,
+    session: ClientSession,
+    input: BytesMut,
+    out: Vec<u8>,
+}
+
+impl Dialled {
+    /// Connects to `address` and begins the dialogue.
+    pub(super) async fn open(
+        address: &str,
+        config: ClientConfig,
+        limits: &Limits,
+        patience: Duration,
+    ) -> Result<Self, End> {
+        let connected = timeout(patience, TcpStream::connect(address)).await;
+        let socket = connected
+            .map_err(|_| End::Slow(patience))?
+            .map_err(End::Unreachable)?;
+        socket::prepare(&socket)?;
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, limits, &mut out)?;
+        let mut dialled = Self {
+            socket,
+            session,
+            input: BytesMut::new(),
+            out,
+        };
+        dialled.flush().await?;
+        Ok(dialled)
+    }
+
+    /// Reads once, and takes what came; to be called again if it is dropped
+    /// unfinished. What is to be answered goes out with the next flush.
+    pub(crate) async fn read(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), End> {
+        self.input.reserve(READ_SIZE);
+        if self.socket.read_buf(&mut self.input).await? == 0 {
+            return Err(End::Closed);
+        }
+        let bytes = self.input.split();
+        let mut input = &bytes[..];
+        while let Some(event) = self.session.read(&mut input, &mut self.out)? {
+            match event {
+                ClientEvent::Rejected(status) => return Err(End::Rejected(status)),
+                ClientEvent::Ended => return Err(End::Ended),
+                event => events.push(event),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a message of the published stream on its way, with the next flush.
+    /// `false`: nothing may be published.
+    pub(crate) fn publish(&mut self, message: &Message) -> bool {
+        self.session.publish(message, &mut self.out)
+    }
+
+    /// Sends what is to be sent, in one write.
+    pub(crate) async fn flush(&mut self) -> Result<(), End> {
+        if !self.out.is_empty() {
+            self.socket.write_all(&self.out).await?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes leave of the origin.
+    pub(crate) async fn close(mut self) {
+        self.session.close(&mut self.out);
+        // An origin that is gone needs no farewell.
+        let _ = self.flush().await;
+        let _ = self.socket.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Upstream {
+        Upstream {
+            origins: Vec::new(),
+            vhost: None,
+            token_traverse: false,
+            connect_timeout: Duration::ZERO,
+            read_timeout: Duration::ZERO,
+            linger: Duration::ZERO,
+        }
+    }
+
+    /// What is asked for: tcUrl, application, stream.
+    fn asked(vhost: &str, settings: &Upstream) -> [String; 3] {
+        let key = StreamKey {
+            vhost: vhost.to_owned(),
+            app: "live".to_owned(),
+            stream: "s".to_owned(),
+        };
+        let parameters = Parameters("token=x".to_owned());
+        let config = request(Purpose::Play, "origin:1935", settings, &key, &parameters);
+        [config.tc_url, config.app, config.stream]
+    }
+
+    #[test]
+    fn the_default_vhost_is_left_to_the_origin() {
+        let asked = asked(DEFAULT_VHOST, &settings());
+        assert_eq!(asked, ["rtmp://origin:1935/live", "live", "s"]);
+    }
+
+    #[test]
+    fn another_vhost_is_asked_for_by_name() {
+        let expected = ["rtmp://origin:1935/live?vhost=a", "live?vhost=a", "s"];
+        assert_eq!(asked("a", &settings()), expected);
+        let told = Upstream {
+            vhost: Some("a".to_owned()),
+            ..settings()
+        };
+        assert_eq!(asked(DEFAULT_VHOST, &told), expected);
+    }
+
+    #[test]
+    fn parameters_travel_where_configured() {
+        let traverse = Upstream {
+            token_traverse: true,
+            ..settings()
+        };
+        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x");
+    }
+}

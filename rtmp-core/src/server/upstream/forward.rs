@@ -1,0 +1,67 @@
+//! A stream that is published at an edge, on its way to the origin.
+
+use tokio::time::timeout;
+
+use super::dial::{Dialled, End, request};
+use crate::config::Upstream;
+use crate::session::status::code;
+use crate::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
+use crate::wire::Limits;
+
+/// Connects to the first origin that answers, and asks to publish there.
+///
+/// # Errors
+/// The status for the publisher: the origin's own refusal, or that no origin
+/// can be reached.
+pub(crate) async fn begin(
+    settings: &Upstream,
+    key: &StreamKey,
+    parameters: &Parameters,
+    limits: &Limits,
+) -> Result<Dialled, Status> {
+    for address in &settings.origins {
+        match publish_at(address, settings, key, parameters, limits).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(End::Rejected(status)) => return Err(refusal(status)),
+            Err(end) => log::warn!("{key} cannot be published at {address}: {end}"),
+        }
+    }
+    Err(Status::error(
+        code::PUBLISH_DENIED,
+        "no origin can be reached",
+    ))
+}
+
+/// A publisher understands refusals of its publish; the origin may have
+/// refused our connection already.
+fn refusal(status: Status) -> Status {
+    if status.code.starts_with("NetStream.Publish.") {
+        status
+    } else {
+        Status::publish_denied(status.to_string())
+    }
+}
+
+async fn publish_at(
+    address: &str,
+    settings: &Upstream,
+    key: &StreamKey,
+    parameters: &Parameters,
+    limits: &Limits,
+) -> Result<Dialled, End> {
+    let patience = settings.connect_timeout;
+    let config = request(Purpose::Publish, address, settings, key, parameters);
+    let mut dialled = Dialled::open(address, config, limits, patience).await?;
+    let accepted = async {
+        let mut events = Vec::new();
+        while !events.contains(&ClientEvent::Publishing) {
+            dialled.read(&mut events).await?;
+            dialled.flush().await?;
+        }
+        Ok::<(), End>(())
+    };
+    timeout(patience, accepted)
+        .await
+        .map_err(|_| End::Slow(patience))??;
+    Ok(dialled)
+}

@@ -1,0 +1,245 @@
+//! Edges between origins and players.
+
+use rtmp_core::config::Role;
+use rtmp_core::session::status::code;
+use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
+
+use crate::support::{Client, Running, headers, keyframe, picture, sound, until};
+
+/// Connections that pull from `origin`.
+fn pulls(origin: &Running) -> usize {
+    let clients = origin.server.clients().list();
+    clients
+        .iter()
+        .filter(|client| client.activity().name() == "play")
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_players_of_an_edge_cost_the_origin_one() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), sound(10)]).await;
+    let mut players = Vec::new();
+    for _ in 0..5 {
+        let mut player = edge.player("s").await;
+        assert_eq!(player.frame().await, keyframe(0));
+        assert_eq!(player.frame().await, sound(10));
+        players.push(player);
+    }
+    assert_eq!(pulls(&origin), 1);
+    publisher.publish(&[picture(40)]).await;
+    for player in &mut players {
+        assert_eq!(player.frame().await, picture(40));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pull_ends_after_the_last_player_and_begins_again_with_the_next() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "origin_linger 0;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    drop(player);
+    until(|| pulls(&origin) == 0).await;
+    publisher.publish(&[keyframe(40)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    assert_eq!(pulls(&origin), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pull_is_kept_for_a_player_that_comes_soon() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "origin_linger 600000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    let pull = || {
+        let clients = origin.server.clients().list();
+        clients
+            .iter()
+            .find(|client| client.activity().name() == "play")
+            .map(|client| client.id)
+    };
+    let first = pull();
+    drop(player);
+    until(|| edge.server.clients().count() == 0).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    assert_eq!(pull(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_stay_while_the_next_origin_takes_over_and_the_time_rises() {
+    let (first, second) = (Running::origin(""), Running::origin(""));
+    let edge = Running::edge(&[first.address, second.address], "");
+    let mut publisher = first.publisher("s").await;
+    publisher.publish(&[keyframe(50_000)]).await;
+    let mut other = second.publisher("s").await;
+    other.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await.timestamp, 50_000);
+    first.stop().await;
+    let next = player.frame().await;
+    assert!(
+        next.timestamp > 50_000,
+        "the time fell to {}",
+        next.timestamp
+    );
+    other.publish(&[picture(40)]).await;
+    assert_eq!(player.frame().await.timestamp, next.timestamp + 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_stay_until_their_origin_returns() {
+    let origin = Running::origin("");
+    let address = origin.address;
+    let edge = Running::edge(&[address], "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(1_000)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    origin.stop().await;
+    let stream = edge.server.streams()[0].clone();
+    until(|| !stream.is_published()).await;
+    let origin = Running::start_at(
+        address,
+        Role::Origin,
+        "vhost __defaultVhost__ { min_latency on; }",
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    assert!(player.frame().await.timestamp > 1_000);
+    assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_of_a_stream_that_no_origin_has_is_told() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let edge = Running::edge(&[origin.address], "play_wait_timeout 300;");
+    let mut player = edge.player("nowhere").await;
+    assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    player.closed().await;
+    until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_of_an_edge_whose_origin_is_down_is_told() {
+    let gone = Running::origin("");
+    let address = gone.address;
+    gone.stop().await;
+    let edge = Running::edge(&[address], "play_wait_timeout 300;");
+    let mut player = edge.player("s").await;
+    assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_may_be_the_origin_of_another() {
+    let origin = Running::origin("");
+    let middle = Running::edge(&[origin.address], "");
+    let edge = Running::edge(&[middle.address], "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.frame().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_that_waits_at_an_edge_gets_the_publisher_that_comes() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let edge = Running::edge(&[origin.address], "play_wait_timeout 600000;");
+    let mut player = edge.player("s").await;
+    assert_eq!(player.event().await, Some(ClientEvent::Connected));
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    assert_eq!(player.frame().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vhost_travels_to_the_origin() {
+    let origin = Running::start(
+        Role::Origin,
+        "vhost a.example { min_latency on; } vhost __defaultVhost__ { }",
+    );
+    let text = format!(
+        "vhost a.example {{ mode remote; origin {0}; }}
+         vhost __defaultVhost__ {{ mode remote; origin {0}; vhost a.example; }}",
+        origin.address
+    );
+    let edge = Running::start(Role::Edge, &text);
+    let config = ClientConfig::new(Purpose::Publish, "rtmp://a.example/live", "live", "s");
+    let mut publisher = Client::connect(origin.address, config).await;
+    while publisher.event().await.unwrap() != ClientEvent::Publishing {}
+    publisher.publish(&[keyframe(0)]).await;
+    let config = ClientConfig::new(Purpose::Play, "rtmp://a.example/live", "live", "s");
+    let mut player = Client::connect(edge.address, config).await;
+    assert_eq!(player.frame().await, keyframe(0));
+    // The default vhost is told to ask for the other one.
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+}
+
+fn publishing(address: std::net::SocketAddr) -> ClientConfig {
+    ClientConfig::new(
+        Purpose::Publish,
+        &format!("rtmp://{address}/live"),
+        "live",
+        "s",
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_at_an_edge_goes_to_the_origin_and_comes_back() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut there = origin.player("s").await;
+    assert_eq!(there.frame().await, keyframe(0));
+    let mut here = edge.player("s").await;
+    assert_eq!(here.frame().await, keyframe(0));
+    publisher.publish(&[sound(20)]).await;
+    assert_eq!(there.frame().await, sound(20));
+    assert_eq!(here.frame().await, sound(20));
+    drop(publisher);
+    until(|| !origin.server.streams()[0].is_published()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origins_refusal_reaches_the_publisher_at_the_edge() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let _first = origin.publisher("s").await;
+    let mut second = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
+    second.closed().await;
+
+    let strict = Running::origin("security { enabled on; }");
+    let edge = Running::edge(&[strict.address], "");
+    let mut denied = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(denied.refusal().await.code, code::PUBLISH_DENIED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.stop().await;
+    publisher.refusal().await;
+    publisher.closed().await;
+
+    let mut late = Client::connect(edge.address, publishing(edge.address)).await;
+    assert_eq!(late.refusal().await.code, code::PUBLISH_DENIED);
+}

@@ -1,0 +1,6 @@
+//! Whole servers on loopback sockets, with our own client session as the peer.
+
+mod api;
+mod edge;
+mod origin;
+mod support;

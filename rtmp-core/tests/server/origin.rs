@@ -1,0 +1,311 @@
+//! An origin, its publishers and its players.
+
+use rtmp_core::config::Role;
+use rtmp_core::session::status::code;
+use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
+use rtmp_core::wire::MessageType;
+use rtmp_core::wire::amf0::Value;
+use rtmp_core::wire::message::Command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{
+    Client, PATIENCE, Running, headers, keyframe, message, picture, sound, until,
+};
+
+fn command(name: &str, arguments: Vec<Value>) -> Command {
+    Command {
+        name: name.into(),
+        transaction_id: 0.0,
+        object: Value::Null,
+        arguments,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_gets_metadata_headers_and_the_newest_group() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher
+        .publish(&[keyframe(40), sound(45), keyframe(80), picture(120)])
+        .await;
+    let mut player = origin.player("s").await;
+    let mut got = Vec::new();
+    for _ in 0..5 {
+        let media = player.media().await;
+        got.push((media.message_type, media.timestamp, media.payload[0]));
+    }
+    assert_eq!(
+        got,
+        [
+            (MessageType::DATA_AMF0, 0, 2),
+            (MessageType::VIDEO, 80, 0x17),
+            (MessageType::AUDIO, 80, 0xaf),
+            (MessageType::VIDEO, 80, 0x17),
+            (MessageType::VIDEO, 120, 0x27),
+        ]
+    );
+    publisher.publish(&[sound(130)]).await;
+    assert_eq!(player.media().await, sound(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publisher_is_told_bad_name_and_the_first_goes_on() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.media().await, keyframe(0));
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+    let mut second = Client::connect(origin.address, config).await;
+    assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_returns_finds_its_players_and_the_time_goes_on() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(60_000)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await.timestamp, 60_000);
+    drop(publisher);
+    until(|| !origin.server.streams()[0].is_published()).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0), sound(23)]).await;
+    let first = player.frame().await;
+    assert!(
+        first.timestamp > 60_000,
+        "the time fell to {}",
+        first.timestamp
+    );
+    let second = player.frame().await;
+    assert_eq!(
+        second.timestamp - first.timestamp,
+        23,
+        "sound and pictures have parted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_stream_is_not_found_after_the_wait() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let mut player = origin.player("nowhere").await;
+    assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    player.closed().await;
+    until(|| origin.server.clients().count() == 0).await;
+    until(|| origin.server.streams()[0].players() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_may_come_before_its_publisher() {
+    let origin = Running::origin("play_wait_timeout 600000;");
+    let mut player = origin.player("s").await;
+    assert_eq!(player.event().await, Some(ClientEvent::Connected));
+    let waits = || {
+        let clients = origin.server.clients().list();
+        clients
+            .iter()
+            .any(|client| client.activity().name() == "wait")
+    };
+    let publishing = async {
+        until(waits).await;
+        let mut publisher = origin.publisher("s").await;
+        publisher.publish(&[keyframe(0)]).await;
+        publisher
+    };
+    let (media, _publisher) = tokio::join!(player.media(), publishing);
+    assert_eq!(media, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_is_given_up_and_its_players_stay() {
+    let origin = Running::origin("publish_normal_timeout 100;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    publisher.closed().await;
+    let stream = origin.server.streams()[0].clone();
+    until(|| !stream.is_published()).await;
+    assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_never_sends_is_given_up() {
+    let origin = Running::origin("publish_1stpkt_timeout 100;");
+    origin.publisher("s").await.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_of_a_publisher_that_does_not_return_are_told_the_end() {
+    let origin = Running::origin("publish_return_timeout 0;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    drop(publisher);
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    player.closed().await;
+    until(|| origin.server.streams().is_empty()).await;
+    until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_is_told_so_before_the_close() {
+    let origin = Running::origin("security { enabled on; allow play all; }");
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+    let mut publisher = Client::connect(origin.address, config).await;
+    assert_eq!(publisher.refusal().await.code, code::PUBLISH_DENIED);
+    publisher.closed().await;
+
+    let other = Running::start(Role::Origin, "vhost only.example { }");
+    let mut stranger = other.player("s").await;
+    assert_eq!(stranger.refusal().await.code, code::CONNECT_REJECTED);
+    stranger.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_two_vhosts_do_not_meet() {
+    let origin = Running::start(
+        Role::Origin,
+        "vhost a.example { min_latency on; } vhost __defaultVhost__ { play_wait_timeout 0; }",
+    );
+    let config = ClientConfig::new(Purpose::Publish, "rtmp://a.example/live", "live", "s");
+    let mut publisher = Client::connect(origin.address, config).await;
+    while publisher.event().await.unwrap() != ClientEvent::Publishing {}
+    publisher.publish(&[keyframe(0)]).await;
+    let mut elsewhere = origin.player("s").await;
+    assert_eq!(elsewhere.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    let app = "live?vhost=a.example";
+    let config = ClientConfig::new(Purpose::Play, "rtmp://127.0.0.1/live", app, "s?token=x");
+    let mut here = Client::connect(origin.address, config).await;
+    assert_eq!(here.media().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_closed() {
+    let text = "max_connections 1; vhost __defaultVhost__ { }";
+    let origin = Running::start(Role::Origin, text);
+    let mut first = origin.player("s").await;
+    assert_eq!(first.event().await, Some(ClientEvent::Connected));
+    let mut second = TcpStream::connect(origin.address).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, second.read(&mut [0]))
+        .await
+        .unwrap();
+    assert!(
+        matches!(read, Ok(0) | Err(_)),
+        "the second was served: {read:?}"
+    );
+    drop(first);
+    until(|| origin.server.clients().count() == 0).await;
+    let mut third = origin.player("s").await;
+    assert_eq!(third.event().await, Some(ClientEvent::Connected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_can_stop_and_play_again_on_its_connection() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let stream = origin.server.streams()[0].clone();
+    player
+        .send(&command("closeStream", vec![]).to_message(1))
+        .await;
+    until(|| stream.players() == 0).await;
+    publisher.publish(&[keyframe(40)]).await;
+    let again = command("play", vec![Value::String("s".into())]);
+    player.send(&again.to_message(1)).await;
+    assert_eq!(player.media().await, keyframe(40));
+    // Without a stop between: as a playlist's next entry.
+    publisher.publish(&[keyframe(80)]).await;
+    assert_eq!(player.media().await, keyframe(80));
+    player.send(&again.to_message(1)).await;
+    assert_eq!(player.media().await, keyframe(80));
+    assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dismissed_connection_ends_whatever_it_does() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let clients = origin.server.clients().list();
+    assert_eq!(clients.len(), 2);
+    for client in clients {
+        assert!(origin.server.dismiss(client.id));
+    }
+    publisher.closed().await;
+    player.closed().await;
+    until(|| origin.server.clients().count() == 0).await;
+    assert!(!origin.server.dismiss(1), "nobody is there any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_messages_reach_players_whole() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let cue = message(
+        MessageType::DATA_AMF0,
+        0,
+        b"\x02\0\x0aonCuePoint\x02\0\x03abc\x0b\x01\x02",
+    );
+    publisher.publish(std::slice::from_ref(&cue)).await;
+    assert_eq!(player.media().await.payload, cue.payload);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_ends_its_connection_and_no_other() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let mut mad = TcpStream::connect(origin.address).await.unwrap();
+    mad.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, mad.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "the connection is still open");
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_streams_that_are_there() {
+    let origin = Running::origin("mw_latency 0;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let text = "vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }";
+    let directives = rtmp_core::config::conf::parse("new.conf", text).unwrap();
+    let config = rtmp_core::config::build(&directives, Role::Origin)
+        .unwrap()
+        .config;
+    origin.server.reconfigure(config);
+    let mut late = origin.player("s").await;
+    while late.event().await.unwrap() != ClientEvent::Playing {}
+    let stream = origin.server.streams()[0].clone();
+    until(|| stream.players() == 2).await;
+    // Larger than the new chunk size: the log's is another, and was told.
+    let mut long = keyframe(40);
+    long.payload = [long.payload.as_ref(), &[7; 1_000]].concat().into();
+    publisher.publish(std::slice::from_ref(&long)).await;
+    assert_eq!(
+        late.media().await,
+        long,
+        "without gop_cache it begins with the next keyframe"
+    );
+    assert_eq!(player.media().await, long);
+}

@@ -1,0 +1,253 @@
+//! Servers and clients for the tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rtmp_core::config::{self, Role, conf};
+use rtmp_core::server::{Server, listen};
+use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
+use rtmp_core::wire::{Limits, Message, MessageType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Longer than anything here takes on the most loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server at a port of its own.
+pub struct Running {
+    pub server: Arc<Server>,
+    pub address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Running {
+    /// An origin with these directives in its default vhost.
+    pub fn origin(vhost: &str) -> Self {
+        Self::start(
+            Role::Origin,
+            &format!("vhost __defaultVhost__ {{ min_latency on; {vhost} }}"),
+        )
+    }
+
+    /// An edge of these origins, with these directives in its default vhost.
+    pub fn edge(origins: &[SocketAddr], vhost: &str) -> Self {
+        let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
+        let origins = origins.join(" ");
+        Self::start(
+            Role::Edge,
+            &format!(
+                "vhost __defaultVhost__ {{ mode remote; origin {origins}; min_latency on; {vhost} }}"
+            ),
+        )
+    }
+
+    /// A server with this configuration.
+    pub fn start(role: Role, text: &str) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), role, text)
+    }
+
+    /// A server at `address`.
+    pub fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
+        let directives = conf::parse("test.conf", text).unwrap();
+        let config = config::build(&directives, role).unwrap().config;
+        let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::start(role, config).unwrap();
+        let accepting = tokio::spawn(server.clone().accept(listener));
+        Self {
+            server,
+            address,
+            accepting,
+        }
+    }
+
+    /// Takes the server away, as a crash would: its port is closed and its
+    /// connections end.
+    pub async fn stop(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+        self.server.dismiss_all();
+        until(|| self.server.clients().count() == 0).await;
+    }
+
+    /// A publisher that has been accepted.
+    pub async fn publisher(&self, stream: &str) -> Client {
+        let mut client = self.client(Purpose::Publish, stream).await;
+        assert_eq!(client.event().await, Some(ClientEvent::Connected));
+        assert_eq!(client.event().await, Some(ClientEvent::Publishing));
+        client
+    }
+
+    /// A player that has asked for `stream`.
+    pub async fn player(&self, stream: &str) -> Client {
+        self.client(Purpose::Play, stream).await
+    }
+
+    async fn client(&self, purpose: Purpose, stream: &str) -> Client {
+        let tc_url = format!("rtmp://{}/live", self.address);
+        Client::connect(
+            self.address,
+            ClientConfig::new(purpose, &tc_url, "live", stream),
+        )
+        .await
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("the condition never held");
+}
+
+/// A connection of our own client session.
+pub struct Client {
+    pub socket: TcpStream,
+    session: ClientSession,
+    input: BytesMut,
+    out: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, config: ClientConfig) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+        Self {
+            socket,
+            session,
+            input: BytesMut::new(),
+            out,
+        }
+    }
+
+    /// The next event; `None` when the server has closed the connection.
+    pub async fn event(&mut self) -> Option<ClientEvent> {
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("no event came")
+    }
+
+    async fn read(&mut self) -> Option<ClientEvent> {
+        loop {
+            let mut input = &self.input[..];
+            let event = self.session.read(&mut input, &mut self.out).unwrap();
+            let read = self.input.len() - input.len();
+            bytes::Buf::advance(&mut self.input, read);
+            if !self.out.is_empty() {
+                // The server may have closed already: its last words count.
+                let _ = self.socket.write_all(&self.out).await;
+                self.out.clear();
+            }
+            if event.is_some() {
+                return event;
+            }
+            match self.socket.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// The next media message.
+    pub async fn media(&mut self) -> Message {
+        loop {
+            match self.event().await.expect("the connection was closed") {
+                ClientEvent::Media(message) => return message,
+                ClientEvent::Connected | ClientEvent::Playing | ClientEvent::Status(_) => {}
+                other => panic!("not media: {other:?}"),
+            }
+        }
+    }
+
+    /// The next picture or sound, past headers and data.
+    pub async fn frame(&mut self) -> Message {
+        loop {
+            let message = self.media().await;
+            let header = message.payload.get(1) == Some(&0);
+            if message.message_type != MessageType::DATA_AMF0 && !header {
+                return message;
+            }
+        }
+    }
+
+    /// The server's refusal.
+    pub async fn refusal(&mut self) -> Status {
+        loop {
+            match self.event().await.expect("closed without a word") {
+                ClientEvent::Rejected(status) => return status,
+                ClientEvent::Connected | ClientEvent::Status(_) => {}
+                other => panic!("not refused: {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn closed(&mut self) {
+        while self.event().await.is_some() {}
+    }
+
+    pub async fn publish(&mut self, messages: &[Message]) {
+        for message in messages {
+            assert!(
+                self.session.publish(message, &mut self.out),
+                "nothing may be published"
+            );
+        }
+        self.socket.write_all(&self.out).await.unwrap();
+        self.out.clear();
+    }
+
+    pub async fn send(&mut self, message: &Message) {
+        let mut bytes = Vec::new();
+        rtmp_core::wire::chunk::encode_message(message, 128, 3, &mut bytes);
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+}
+
+pub fn message(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Message {
+    let payload = payload.to_vec().into();
+    Message {
+        timestamp,
+        message_type,
+        stream_id: 1,
+        payload,
+    }
+}
+
+/// The first picture of a group.
+pub fn keyframe(timestamp: u32) -> Message {
+    message(MessageType::VIDEO, timestamp, &[0x17, 1, 0, 0, 0, 0x65])
+}
+
+/// A picture that needs the one before.
+pub fn picture(timestamp: u32) -> Message {
+    message(MessageType::VIDEO, timestamp, &[0x27, 1, 0, 0, 0, 0x41])
+}
+
+/// A frame of sound.
+pub fn sound(timestamp: u32) -> Message {
+    message(MessageType::AUDIO, timestamp, &[0xaf, 1, 0x21])
+}
+
+/// Metadata and sequence headers.
+pub fn headers() -> Vec<Message> {
+    vec![
+        message(
+            MessageType::DATA_AMF0,
+            0,
+            b"\x02\0\x0d@setDataFrame\x02\0\x0aonMetaData\x05",
+        ),
+        message(MessageType::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 2, 3]),
+        message(MessageType::AUDIO, 0, &[0xaf, 0, 0x12, 0x10]),
+    ]
+}

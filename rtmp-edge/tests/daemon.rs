@@ -1,0 +1,159 @@
+//! The edge as a process, between an origin and real ffmpeg.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rtmp_core::config::{Role, build, conf};
+use rtmp_core::server::{Server, listen};
+
+/// Longer than anything here takes on the most loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The deployment's configuration, as it is.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/edge.conf");
+
+fn edge() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rtmp-edge"))
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "{what} never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A child that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ffmpeg(arguments: &[&str]) -> Process {
+    let child = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Process(child.expect("ffmpeg is needed for this test"))
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    let output = edge().args(["-t", "-c", EXAMPLE]).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn an_edge_without_origin_says_what_it_needs() {
+    let output = edge().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("--origin HOST:PORT"), "{message}");
+}
+
+#[test]
+fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _context = runtime.enter();
+    let text = "vhost __defaultVhost__ { min_latency on; }";
+    let config = build(&conf::parse("origin.conf", text).unwrap(), Role::Origin)
+        .unwrap()
+        .config;
+    let origin = Server::start(Role::Origin, config).unwrap();
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let origin_address = listener.local_addr().unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    runtime.spawn(origin.clone().accept(listener));
+
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let child = edge()
+        .args([
+            "--origin",
+            &origin_address.to_string(),
+            "--listen",
+            &address.to_string(),
+        ])
+        .args(["--log-file", "edge.log"])
+        .current_dir(&directory)
+        .spawn();
+    let _edge = Process(child.unwrap());
+    until("a listening edge", || TcpStream::connect(address).is_ok());
+
+    let push_url = format!("rtmp://{origin_address}/live/livestream");
+    let _publisher = ffmpeg(&[
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=25",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "25",
+        "-c:a",
+        "aac",
+        "-f",
+        "flv",
+        &push_url,
+    ]);
+    let url = format!("rtmp://{address}/live/livestream");
+    let viewers: Vec<_> = (0..3)
+        .map(|_| {
+            Command::new("ffmpeg")
+                .args([
+                    "-hide_banner",
+                    "-loglevel",
+                    "error",
+                    "-rw_timeout",
+                    "30000000",
+                ])
+                .args(["-i", &url, "-t", "2", "-map", "0:v", "-map", "0:a"])
+                .args(["-f", "framecrc", "-"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    until("a pull", || {
+        !origin.streams().is_empty() && origin.streams()[0].players() > 0
+    });
+    for viewer in viewers {
+        let output = viewer.wait_with_output().unwrap();
+        let frames = String::from_utf8_lossy(&output.stdout);
+        for stream in ["0,", "1,"] {
+            let count = frames
+                .lines()
+                .filter(|line| line.starts_with(stream))
+                .count();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(count > 20, "{count} frames of stream {stream} {errors}");
+        }
+        assert_eq!(origin.streams()[0].players(), 1, "more than one pull");
+    }
+}

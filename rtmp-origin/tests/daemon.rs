@@ -1,0 +1,353 @@
+//! The origin as a process: configuration, signals, files, real ffmpeg.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Longer than anything here takes on the most loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The deployment's configuration, as it is.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/origin.conf");
+
+fn origin() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rtmp-origin"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An address at which nobody listens.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "{what} never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A child that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the end of the process", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An origin that listens, in a directory of its own.
+struct Origin {
+    process: Process,
+    directory: TempDir,
+    address: SocketAddr,
+}
+
+impl Origin {
+    fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let child = origin()
+            .args(arguments)
+            .args(["--listen", &address.to_string()])
+            .current_dir(&directory)
+            .stderr(Stdio::null())
+            .spawn();
+        let process = Process(child.unwrap());
+        until("a serving origin", || answers(address).is_ok());
+        Self {
+            process,
+            directory,
+            address,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn url(&self) -> String {
+        format!("rtmp://{}/live/livestream", self.address)
+    }
+}
+
+/// Whether an RTMP server answers the first bytes of a handshake: a port that
+/// is merely open may belong to a process that handles no signals yet.
+fn answers(address: SocketAddr) -> std::io::Result<()> {
+    const C0_C1: usize = 1 + 1536;
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut hello = [0; C0_C1];
+    hello[0] = 3;
+    socket.write_all(&hello)?;
+    socket.read_exact(&mut [0])
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Pushes generated video with sound until it is killed.
+fn push(url: &str) -> Process {
+    let child = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi"])
+        .args([
+            "-i",
+            "testsrc2=size=320x180:rate=25",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440",
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-g",
+            "25",
+            "-c:a",
+            "aac",
+        ])
+        .args(["-f", "flv", url])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Process(child.expect("ffmpeg is needed for this test"))
+}
+
+/// Pulls a hundred packets; their kinds and times, as ffprobe tells them.
+fn pull(url: &str) -> Vec<(String, i64)> {
+    let output = Command::new("ffprobe")
+        .args([
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-rw_timeout",
+            "20000000",
+        ])
+        .args([
+            "-read_intervals",
+            "%+#100",
+            "-show_entries",
+            "packet=codec_type,dts",
+        ])
+        .args(["-of", "csv=print_section=0", url])
+        .output()
+        .expect("ffprobe is needed for this test");
+    let packets = text(&output.stdout);
+    let packet = |line: &str| {
+        let (stream, dts) = line.split_once(',')?;
+        Some((
+            stream.parse().ok()?,
+            dts.trim_end_matches(',').parse().ok()?,
+        ))
+    };
+    packets.lines().filter_map(packet).collect()
+}
+
+#[test]
+fn the_example_configuration_runs_unchanged_and_serves_real_video() {
+    let mut origin = Origin::start(&["-c", EXAMPLE]);
+    let pid = read(&origin.path("objs/origin.pid"));
+    assert_eq!(pid.trim(), origin.process.0.id().to_string());
+    let _publisher = push(&origin.url());
+    until("a publisher", || {
+        read(&origin.path("objs/origin.log")).contains("publish live/livestream")
+    });
+    let packets = pull(&origin.url());
+    assert!(
+        packets.iter().all(|packet| packet.0 != "subtitle"),
+        "metadata taken for a subtitle"
+    );
+    for kind in ["video", "audio"] {
+        let times: Vec<i64> = packets
+            .iter()
+            .filter(|packet| packet.0 == kind)
+            .map(|packet| packet.1)
+            .collect();
+        assert!(times.len() > 10, "only {} packets of {kind}", times.len());
+        assert!(
+            times.is_sorted_by(|left, right| left < right),
+            "times fall: {times:?}"
+        );
+    }
+    origin.process.signal(Signal::SIGTERM);
+    assert!(origin.process.end().success());
+    assert!(
+        !origin.path("objs/origin.pid").exists(),
+        "the pid file is still there"
+    );
+    let log = read(&origin.path("objs/origin.log"));
+    assert!(log.contains("played live/livestream"), "{log}");
+    assert!(log.trim_end().ends_with("stopped"), "{log}");
+}
+
+#[test]
+fn the_log_is_opened_anew_by_a_signal() {
+    let origin = Origin::start(&["--log-file", "origin.log"]);
+    std::fs::rename(origin.path("origin.log"), origin.path("old.log")).unwrap();
+    origin.process.signal(Signal::SIGUSR1);
+    until("a new log", || {
+        read(&origin.path("origin.log")).contains("log reopened")
+    });
+}
+
+#[test]
+fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("x.conf");
+    std::fs::write(&conf, "vhost __defaultVhost__ { gop_cache on; }").unwrap();
+    let conf_name = conf.to_str().unwrap();
+    let origin = Origin::start(&["-c", conf_name, "--log-file", "origin.log"]);
+    let log = || read(&origin.path("origin.log"));
+    std::fs::write(&conf, "vhost __defaultVhost__ { gop_cach on; }").unwrap();
+    origin.process.signal(Signal::SIGHUP);
+    until("a complaint", || {
+        log().contains("did you mean `gop_cache`?")
+    });
+    until("a word", || log().contains("nothing was reloaded"));
+    std::fs::write(
+        &conf,
+        "workers 1; vhost __defaultVhost__ { chunk_size 4096; }",
+    )
+    .unwrap();
+    origin.process.signal(Signal::SIGHUP);
+    until("the reload", || log().contains("INFO  reloaded"));
+    let log = log();
+    assert!(
+        log.contains("`workers` has changed: it takes effect at the next start"),
+        "{log}"
+    );
+    assert!(log.contains("streams that are there keep theirs"), "{log}");
+    TcpStream::connect(origin.address).expect("it does not listen any more");
+}
+
+#[test]
+fn a_drain_waits_for_viewers_and_takes_nobody_new() {
+    let mut origin = Origin::start(&["--log-file", "origin.log", "--min-latency", "on"]);
+    let _publisher = push(&origin.url());
+    let viewer = Command::new("ffmpeg")
+        .args([
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-i",
+            &origin.url(),
+            "-f",
+            "null",
+            "-",
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let viewer = Process(viewer.unwrap());
+    let log = || read(&origin.path("origin.log"));
+    until("a viewer", || log().contains("play live/livestream"));
+    origin.process.signal(Signal::SIGQUIT);
+    until("the drain", || log().contains("draining"));
+    until("a closed port", || {
+        TcpStream::connect(origin.address).is_err()
+    });
+    assert!(
+        origin.process.0.try_wait().unwrap().is_none(),
+        "it did not wait for its viewer"
+    );
+    drop(viewer);
+    assert!(origin.process.end().success());
+}
+
+#[test]
+fn a_wrong_configuration_names_file_line_and_word_with_exit_status_2() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("x.conf"),
+        "listen 1935;\nmax_conections 5;\n",
+    )
+    .unwrap();
+    let Output { status, stderr, .. } = origin()
+        .args(["-c", "x.conf"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(
+        text(&stderr),
+        "x.conf:2: unknown directive `max_conections` outside of a vhost, \
+         did you mean `max_connections`?\n"
+    );
+}
+
+#[test]
+fn a_configuration_can_be_checked() {
+    let good = origin().args(["-t", "-c", EXAMPLE]).output().unwrap();
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    let bad = origin()
+        .args(["-t", "--mw-latency", "soon"])
+        .output()
+        .unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(
+        text(&bad.stderr).starts_with("--mw-latency: "),
+        "{}",
+        text(&bad.stderr)
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_option_that_changes_it() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let Output { status, stderr, .. } = origin().args(["--listen", &address]).output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let message = text(&stderr);
+    assert!(
+        message.contains(&address) && message.contains("--listen"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_log_or_pid_file_that_cannot_be_written_is_named() {
+    for (option, word) in [("--log-file", "srs_log_file"), ("--pid", "pid file")] {
+        let address = free_address().to_string();
+        let output = origin()
+            .args(["--listen", &address, option, "/proc/nowhere/x"])
+            .output();
+        let Output { status, stderr, .. } = output.unwrap();
+        assert_eq!(status.code(), Some(1));
+        let message = text(&stderr);
+        assert!(
+            message.contains("/proc/nowhere/x") && message.contains(word),
+            "{message}"
+        );
+    }
+}

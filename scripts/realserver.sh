@@ -1,0 +1,304 @@
+#!/bin/sh
+# Makes this machine a real server of a direct-routing virtual service.
+set -eu
+
+usage() {
+    cat <<'EOF'
+Makes this machine accept a virtual IP address (VIP) that a director forwards
+to it by direct routing, without ever answering ARP for it.
+
+Usage: realserver.sh start  VIP [--persist] [--root DIR]
+       realserver.sh stop   VIP [--persist] [--root DIR]
+       realserver.sh status VIP
+
+Commands:
+  start   put VIP/32 on lo (label lo:0), set arp_ignore=1 and arp_announce=2 for
+          all interfaces and lo, add a host route to the VIP on lo
+  stop    undo that, and restore the kernel settings that `start` found
+  status  say what is there; exit status 0 if everything is, 3 if not
+
+`start` and `stop` may be repeated; what is done already is left alone.
+
+Options:
+  --persist   also survive a reboot: `start` writes a sysctl file and enables a
+              systemd unit, `stop` removes them; says which files
+  --root DIR  with --persist, write below DIR instead of / (for building images)
+  -h, --help  show this
+
+Examples:
+  sudo scripts/realserver.sh start 172.16.1.200 --persist
+  scripts/realserver.sh status 172.16.1.200
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 `status` found something missing.
+EOF
+}
+
+# A mistake of the caller's: said in one line, with the way out.
+misuse() {
+    printf 'realserver.sh: %s (see realserver.sh --help)\n' "$1" >&2
+    exit 2
+}
+
+fail() {
+    printf 'realserver.sh: %s\n' "$1" >&2
+    exit 1
+}
+
+say() {
+    printf '%s\n' "$1"
+}
+
+is_ipv4() {
+    rest=$1.
+    count=0
+    while [ -n "$rest" ]; do
+        octet=${rest%%.*}
+        rest=${rest#*.}
+        case $octet in
+            '' | *[!0-9]* | ????* | 0?*) return 1 ;;
+        esac
+        [ "$octet" -le 255 ] || return 1
+        count=$((count + 1))
+    done
+    [ "$count" -eq 4 ]
+}
+
+# The kernel settings that direct routing needs, `path value` per line.
+settings() {
+    cat <<'EOF'
+net/ipv4/conf/all/arp_ignore 1
+net/ipv4/conf/lo/arp_ignore 1
+net/ipv4/conf/all/arp_announce 2
+net/ipv4/conf/lo/arp_announce 2
+EOF
+}
+
+has_address() {
+    ip -4 -oneline address show dev lo | grep -qF " $vip/32 "
+}
+
+has_route() {
+    [ -n "$(ip -4 route show "$vip/32" dev lo)" ]
+}
+
+# Several VIPs may share a machine: settings go back only with the last one.
+other_vips() {
+    for other in "$state_dir"/realserver-*.vip; do
+        [ -e "$other" ] || continue
+        [ "$other" = "$state_dir/realserver-$vip.vip" ] || return 0
+    done
+    return 1
+}
+
+start() {
+    mkdir -p "$state_dir" || fail "cannot create $state_dir"
+    # The settings come first: with the address there and without them, this
+    # machine would answer ARP requests that are meant for the director.
+    settings | while read -r path value; do
+        found=$(cat "/proc/sys/$path") || fail "the kernel has no setting $path"
+        saved=$state_dir/realserver-$(printf '%s' "$path" | tr / .).found
+        [ -e "$saved" ] || printf '%s\n' "$found" >"$saved"
+        if [ "$found" != "$value" ]; then
+            printf '%s\n' "$value" >"/proc/sys/$path" || fail "cannot set $path"
+            say "set $path = $value (was $found)"
+        fi
+    done
+    : >"$state_dir/realserver-$vip.vip"
+    ip link set lo up
+    if ! has_address; then
+        ip address add "$vip/32" dev lo label lo:0 scope host || fail "cannot add $vip to lo"
+        say "added $vip/32 to lo (lo:0)"
+    fi
+    if ! has_route; then
+        ip route replace "$vip/32" dev lo scope host || fail "cannot add a route to $vip"
+        say "added the host route $vip dev lo"
+    fi
+    say "$vip: this machine is a real server"
+}
+
+stop() {
+    if has_route; then
+        ip route del "$vip/32" dev lo || fail "cannot remove the route to $vip"
+        say "removed the host route $vip dev lo"
+    fi
+    if has_address; then
+        ip address del "$vip/32" dev lo || fail "cannot remove $vip from lo"
+        say "removed $vip/32 from lo"
+    fi
+    rm -f "$state_dir/realserver-$vip.vip"
+    if ! other_vips; then
+        settings | while read -r path value; do
+            saved=$state_dir/realserver-$(printf '%s' "$path" | tr / .).found
+            [ -e "$saved" ] || continue
+            found=$(cat "$saved")
+            if [ "$(cat "/proc/sys/$path")" != "$found" ]; then
+                printf '%s\n' "$found" >"/proc/sys/$path" || fail "cannot restore $path"
+                say "restored $path = $found"
+            fi
+            rm -f "$saved"
+        done
+    fi
+    say "$vip: this machine is no real server"
+}
+
+status() {
+    missing=0
+    if has_address; then
+        say "ok       $vip/32 on lo"
+    else
+        say "missing  $vip/32 on lo"
+        missing=1
+    fi
+    if has_route; then
+        say "ok       host route $vip dev lo"
+    else
+        say "missing  host route $vip dev lo"
+        missing=1
+    fi
+    while read -r path value; do
+        now=$(cat "/proc/sys/$path" 2>/dev/null || echo none)
+        if [ "$now" = "$value" ]; then
+            say "ok       $path = $value"
+        else
+            say "missing  $path = $value (is $now)"
+            missing=1
+        fi
+    done <<EOF
+$(settings)
+EOF
+    [ "$missing" -eq 0 ] || exit 3
+}
+
+sysctl_file() {
+    printf '%s/etc/sysctl.d/60-millrace-realserver.conf' "$root"
+}
+
+unit_name() {
+    printf 'millrace-realserver@%s.service' "$vip"
+}
+
+unit_file() {
+    printf '%s/etc/systemd/system/%s' "$root" "$(unit_name)"
+}
+
+wanted_by() {
+    printf '%s/etc/systemd/system/multi-user.target.wants/%s' "$root" "$(unit_name)"
+}
+
+installed_script=/usr/local/sbin/millrace-realserver
+
+persist() {
+    mkdir -p "$root/etc/sysctl.d" "$(dirname "$(wanted_by)")" \
+        "$root$(dirname "$installed_script")" || fail "cannot create directories below $root/etc"
+    {
+        say "# Direct routing: written by $(basename "$0") start --persist."
+        settings | while read -r path value; do
+            say "$(printf '%s' "$path" | tr / .) = $value"
+        done
+    } >"$(sysctl_file)" || fail "cannot write $(sysctl_file)"
+    say "wrote $(sysctl_file)"
+    if ! cmp -s "$0" "$root$installed_script"; then
+        cp -- "$0" "$root$installed_script" || fail "cannot write $root$installed_script"
+        chmod 755 "$root$installed_script"
+        say "wrote $root$installed_script"
+    fi
+    cat >"$(unit_file)" <<EOF || fail "cannot write $(unit_file)"
+[Unit]
+Description=Virtual IP address $vip of a direct-routing real server
+After=network-pre.target systemd-sysctl.service
+Before=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$installed_script start $vip
+ExecStop=$installed_script stop $vip
+
+[Install]
+WantedBy=multi-user.target
+EOF
+    say "wrote $(unit_file)"
+    # What `systemctl enable` does, without asking for a running systemd.
+    ln -sf "/etc/systemd/system/$(unit_name)" "$(wanted_by)" || fail "cannot write $(wanted_by)"
+    say "enabled $(unit_name)"
+}
+
+forget() {
+    for file in "$(wanted_by)" "$(unit_file)"; do
+        if [ -e "$file" ] || [ -L "$file" ]; then
+            rm -f "$file" || fail "cannot remove $file"
+            say "removed $file"
+        fi
+    done
+    for unit in "$root"/etc/systemd/system/millrace-realserver@*.service; do
+        # Another VIP still needs what they share.
+        [ ! -e "$unit" ] || return 0
+    done
+    for file in "$(sysctl_file)" "$root$installed_script"; do
+        if [ -e "$file" ]; then
+            rm -f "$file" || fail "cannot remove $file"
+            say "removed $file"
+        fi
+    done
+}
+
+command=
+vip=
+persist=false
+root=
+state_dir=/run/millrace
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --persist) persist=true ;;
+        --root)
+            [ $# -ge 2 ] || misuse "--root needs a directory"
+            root=${2%/}
+            shift
+            ;;
+        --root=*) root=${1#--root=} ;;
+        -*) misuse "unknown option $1" ;;
+        *)
+            if [ -z "$command" ]; then
+                command=$1
+            elif [ -z "$vip" ]; then
+                vip=$1
+            else
+                misuse "one argument too many: $1"
+            fi
+            ;;
+    esac
+    shift
+done
+
+case $command in
+    start | stop | status) ;;
+    '') misuse "a command is missing: start, stop or status" ;;
+    *) misuse "unknown command $command: expected start, stop or status" ;;
+esac
+[ -n "$vip" ] || misuse "the virtual IP address is missing"
+is_ipv4 "$vip" || misuse "not an IPv4 address: $vip"
+command -v ip >/dev/null || fail "the program ip is missing (Debian's package iproute2)"
+if [ -n "$root" ] && ! $persist; then
+    misuse "--root only has a meaning with --persist"
+fi
+if [ "$command" != status ] && [ "$(id -u)" -ne 0 ]; then
+    fail "needs root: run with sudo"
+fi
+
+case $command in
+    status) status ;;
+    start)
+        # An image that is being built has no running kernel of its own.
+        [ -n "$root" ] || start
+        if $persist; then persist; fi
+        ;;
+    stop)
+        [ -n "$root" ] || stop
+        if $persist; then forget; fi
+        ;;
+esac

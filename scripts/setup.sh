@@ -1,0 +1,180 @@
+#!/bin/sh
+# Installs what building, testing and showing Millrace needs on Debian 12.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'EOF'
+Installs what building, testing and showing Millrace needs on Debian 12 beside
+rustup's stable toolchain. What is there already is left alone, so that this
+may be run again at any time; with nothing missing it takes a second.
+
+Usage: sudo scripts/setup.sh [--build-only] [--dry-run]
+
+Options:
+  --build-only  only what building the programs needs, nothing for tests or demo
+  --dry-run     say what is missing and change nothing; exit status 1 if
+                anything is
+  -h, --help    show this
+
+What it may install:
+  with apt        a C compiler and linker; ffmpeg, iproute2 and the servers that
+                  the tests compare with; where no Rust toolchain carries the
+                  source of `core`, Debian's rustc-web, for the XDP program
+  with rustup     rustfmt and clippy
+  with cargo      bpf-linker, into the cargo of the user behind sudo
+No service is started or enabled by it.
+EOF
+}
+
+build_only=false
+dry_run=false
+for argument in "$@"; do
+    case $argument in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --build-only) build_only=true ;;
+        --dry-run) dry_run=true ;;
+        *) misuse "unknown argument $argument" ;;
+    esac
+done
+
+is_installed() {
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Whether a toolchain of rustup's carries the source that `-Z build-std` needs.
+rustup_carries_core() {
+    as_builder rustup toolchain list 2>/dev/null | cut -d' ' -f1 | while read -r toolchain; do
+        sysroot=$(as_builder rustc "+$toolchain" --print sysroot 2>/dev/null) || continue
+        if [ -e "$sysroot/lib/rustlib/src/rust/library/core/Cargo.toml" ]; then
+            say "$toolchain"
+        fi
+    done | grep -q .
+}
+
+has_linker() {
+    as_builder bpf-linker --version >/dev/null 2>&1
+}
+
+# The LLVM that Debian's rustc-web is made with: the linker must not be older.
+llvm_version() {
+    version=$(apt-cache depends rustc-web 2>/dev/null | sed -n 's/.*libllvm\([0-9][0-9]*\).*/\1/p')
+    say "${version:-22}"
+}
+
+# Prints the packages that are wanted, one per line.
+wanted_packages() {
+    say gcc
+    say libc6-dev
+    if ! rustup_carries_core; then
+        printf '%s\n' rustc-web cargo-web rust-web-src
+    fi
+    if ! has_linker; then
+        say "llvm-$llvm-dev"
+    fi
+    $build_only || printf '%s\n' \
+        ethtool ffmpeg iproute2 iputils-ping keepalived libnginx-mod-rtmp nginx procps \
+        rtmpdump shellcheck
+}
+
+missing_packages() {
+    wanted_packages | while read -r package; do
+        is_installed "$package" || printf '%s ' "$package"
+    done
+}
+
+# Keeps packages from starting their services while they are installed: the
+# tests start what they need themselves, in namespaces.
+install_packages() {
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
+    fi
+    services=
+    for service in nginx keepalived; do
+        case " $* " in
+            *" $service "*) services="$services $service" ;;
+        esac
+    done
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -o DPkg::Lock::Timeout=300 -qq -o Dpkg::Use-Pty=0 --yes \
+        --no-install-recommends install "$@" >/tmp/millrace-apt.$$ 2>&1 || {
+        cat /tmp/millrace-apt.$$ >&2
+        rm -f /tmp/millrace-apt.$$
+        fail "apt-get could not install: $*"
+    }
+    rm -f /tmp/millrace-apt.$$
+    # Nor at the next boot: they were not asked for as services.
+    for service in $services; do
+        if command -v systemctl >/dev/null; then
+            systemctl disable --quiet "$service" 2>/dev/null || true
+        fi
+    done
+}
+
+find_cargo
+
+if ! command -v apt-get >/dev/null; then
+    fail "this script knows Debian's apt only. Elsewhere install by hand what --help lists"
+fi
+
+done_something=false
+
+llvm=$(llvm_version)
+missing=$(missing_packages)
+if [ -n "$missing" ]; then
+    say "missing packages: $missing"
+    if $dry_run; then
+        done_something=true
+    else
+        require_root "$@"
+        apt-get -o DPkg::Lock::Timeout=300 -qq update ||
+            say "the package lists could not all be refreshed; trying with what is there"
+        # Which packages they are may only be known now.
+        llvm=$(llvm_version)
+        missing=$(missing_packages)
+        say "installing them with apt-get ..."
+        # shellcheck disable=SC2086 # one word per package
+        install_packages $missing
+        done_something=true
+    fi
+fi
+
+for component in rustfmt clippy; do
+    case $component in
+        rustfmt) probe=fmt ;;
+        *) probe=$component ;;
+    esac
+    if ! $build_only && ! as_builder cargo "$probe" --version >/dev/null 2>&1; then
+        say "missing: $component for rustup's toolchain"
+        $dry_run || as_builder rustup --quiet component add "$component" ||
+            fail "rustup could not add $component"
+        done_something=true
+    fi
+done
+
+if ! has_linker; then
+    say "missing: bpf-linker, which links the XDP program"
+    if ! $dry_run; then
+        say "building it with cargo, for $builder (about a minute) ..."
+        as_builder env LLVM_PREFIX="/usr/lib/llvm-$llvm" cargo install --quiet bpf-linker \
+            --version '^0.13' --locked --no-default-features --features "llvm-$llvm" ||
+            fail "cargo could not install bpf-linker"
+    fi
+    done_something=true
+fi
+
+if ! $done_something; then
+    say "nothing is missing"
+elif $dry_run; then
+    exit 1
+else
+    say "everything is there now"
+fi

@@ -1,0 +1,413 @@
+//! The whole deployment: switch, director, origin, edges, encoder, clients.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::binaries;
+use crate::client::Client;
+use crate::config::{self, HealthChecks, VIP};
+use crate::director::{Director, XdpMode};
+use crate::host::Host;
+use crate::lifeline::Lifeline;
+use crate::media::{self, Source};
+use crate::native;
+use crate::network;
+use crate::process::Process;
+use crate::server::{self, Role, Server, ServerKind};
+
+/// How many clusters this process has started, to tell their names apart.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+/// What a cluster is made of. See [`Cluster::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    edges: u8,
+    clients: u8,
+    servers: ServerKind,
+    balancer: bool,
+    programs: bool,
+    xdp_mode: XdpMode,
+    health_checks: HealthChecks,
+}
+
+impl Builder {
+    /// The number of edges; 2 if not said.
+    #[must_use]
+    pub fn edges(mut self, number: u8) -> Self {
+        self.edges = number;
+        self
+    }
+
+    /// The number of client machines, each with its own address; 2 if not said.
+    #[must_use]
+    pub fn clients(mut self, number: u8) -> Self {
+        self.clients = number;
+        self
+    }
+
+    /// Which programs serve; ours if not said.
+    #[must_use]
+    pub fn servers(mut self, kind: ServerKind) -> Self {
+        self.servers = kind;
+        self
+    }
+
+    /// Leaves the director without a balancer: nobody has the VIP.
+    #[must_use]
+    pub fn without_balancer(mut self) -> Self {
+        self.balancer = false;
+        self
+    }
+
+    /// Starts no program at all: hosts and cables only.
+    #[must_use]
+    pub fn network_only(mut self) -> Self {
+        self.programs = false;
+        self
+    }
+
+    /// How XDP is attached on the director; generic if not said.
+    #[must_use]
+    pub fn xdp_mode(mut self, mode: XdpMode) -> Self {
+        self.xdp_mode = mode;
+        self
+    }
+
+    /// How servers are checked; quickly if not said.
+    #[must_use]
+    pub fn health_checks(mut self, checks: HealthChecks) -> Self {
+        self.health_checks = checks;
+        self
+    }
+
+    /// Builds the network and starts every program. Returns when the servers
+    /// listen and the balancer, if there is one, has every edge in rotation.
+    ///
+    /// # Errors
+    /// When this process is not root, a program is missing, or one does not
+    /// come up; the message holds what it said. Nothing is left behind.
+    pub fn start(self) -> Result<Cluster> {
+        let cluster = Cluster::build(&self)?;
+        if !self.programs {
+            return Ok(cluster);
+        }
+        thread::scope(|scope| {
+            // The edges do not need the origin before somebody watches.
+            let servers: Vec<_> = cluster
+                .servers()
+                .map(|server| {
+                    scope.spawn(|| {
+                        if server.address() != config::ORIGIN {
+                            cluster.set_up_real_server(server)?;
+                        }
+                        server.start()
+                    })
+                })
+                .collect();
+            servers
+                .into_iter()
+                .try_for_each(|server| server.join().expect("starting does not panic"))
+        })?;
+        if self.balancer {
+            cluster.director.start()?;
+            cluster.director.wait_until_ready()?;
+        }
+        Ok(cluster)
+    }
+}
+
+/// A running deployment. Dropping it removes everything.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use testbed::{Cluster, Source};
+/// # fn main() -> anyhow::Result<()> {
+/// let cluster = Cluster::builder().edges(2).clients(4).start()?;
+/// cluster.push(&Source::Generated)?;
+/// let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+/// viewer.wait_for_more(25, Duration::from_secs(20))?.ensure_rising()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    directory: PathBuf,
+    lifeline: Lifeline,
+    switch: Arc<Host>,
+    // What native XDP needs at the switch's end, as long as it is open.
+    _peer_program: Option<File>,
+    director: Director,
+    origin: Server,
+    edges: Vec<Server>,
+    encoder: Arc<Host>,
+    clients: Vec<Client>,
+}
+
+impl Cluster {
+    /// Begins the description of a cluster.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            edges: 2,
+            clients: 2,
+            servers: ServerKind::default(),
+            balancer: true,
+            programs: true,
+            xdp_mode: XdpMode::default(),
+            health_checks: HealthChecks::default(),
+        }
+    }
+
+    /// Builds the network of `builder`, without any program.
+    fn build(builder: &Builder) -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "network namespaces need root: run with sudo"
+        );
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("millrace-{}-{number}", std::process::id());
+        let directory = env::temp_dir().join(&name);
+        fs::create_dir(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        let lifeline = Lifeline::start(&directory)?;
+
+        let create = |name: &str, address: Ipv4Addr| {
+            Host::create(name, address, &directory, lifeline.pid_namespace()).map(Arc::new)
+        };
+        let switch = create("switch", Ipv4Addr::UNSPECIFIED)?;
+        let director = create("director", config::DIRECTOR)?;
+        let origin = create("origin", config::ORIGIN)?;
+        let encoder = create("encoder", config::ENCODER)?;
+        let edges = (0..builder.edges)
+            .map(|i| create(&format!("edge-{}", i + 1), config::edge_address(i)))
+            .collect::<Result<Vec<_>>>()?;
+        let clients = (0..builder.clients)
+            .map(|i| create(&format!("client-{}", i + 1), config::client_address(i)))
+            .collect::<Result<Vec<_>>>()?;
+
+        let connected: Vec<&Host> = [&director, &origin, &encoder]
+            .into_iter()
+            .chain(&edges)
+            .chain(&clients)
+            .map(Arc::as_ref)
+            .collect();
+        network::connect(&switch, &connected)?;
+        network::set_sysctl(&director, "net/ipv4/ip_forward", "1")?;
+        let peer_program = match builder.xdp_mode {
+            XdpMode::Generic => None,
+            XdpMode::Native => {
+                let senders: Vec<&Host> = clients.iter().map(Arc::as_ref).collect();
+                Some(native::prepare(&switch, director.name(), &senders)?)
+            }
+        };
+
+        let kind = builder.servers;
+        let (origin_conf, edge_conf) = match kind {
+            ServerKind::Millrace => (
+                config::DEPLOYED_ORIGIN_CONF.to_owned(),
+                config::DEPLOYED_EDGE_CONF.to_owned(),
+            ),
+            ServerKind::NginxRtmp => (
+                server::nginx_config(None),
+                server::nginx_config(Some(config::ORIGIN)),
+            ),
+        };
+        let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
+        let balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
+        Ok(Self {
+            name,
+            director: Director::new(director, balancer_conf, builder.xdp_mode),
+            origin: Server::new(origin, Role::Origin, kind, origin_conf),
+            edges: edges
+                .into_iter()
+                .map(|host| Server::new(host, Role::Edge, kind, edge_conf.clone()))
+                .collect(),
+            encoder,
+            clients: clients.into_iter().map(Client::new).collect(),
+            switch,
+            _peer_program: peer_program,
+            directory,
+            lifeline,
+        })
+    }
+
+    /// Makes a host answer for the VIP as operators do, by the script.
+    fn set_up_real_server(&self, server: &Server) -> Result<()> {
+        let mut command = Command::new(binaries::source_root().join("scripts/realserver.sh"));
+        command.args(["start", &VIP.to_string()]);
+        server.host().run(command).map(drop)
+    }
+
+    /// The name that tells it from other clusters.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where each host has its directory, with the logs of its programs.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn lifeline(&self) -> &Lifeline {
+        &self.lifeline
+    }
+
+    /// The balancer.
+    #[must_use]
+    pub fn director(&self) -> &Director {
+        &self.director
+    }
+
+    /// The server that the encoder pushes to.
+    #[must_use]
+    pub fn origin(&self) -> &Server {
+        &self.origin
+    }
+
+    /// The edges in the order of the configuration.
+    #[must_use]
+    pub fn edges(&self) -> &[Server] {
+        &self.edges
+    }
+
+    /// One of the edges.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn edge(&self, index: usize) -> &Server {
+        &self.edges[index]
+    }
+
+    /// The clients' machines.
+    #[must_use]
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// One of the clients' machines.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn client(&self, index: usize) -> &Client {
+        &self.clients[index]
+    }
+
+    /// The machine that pushes.
+    #[must_use]
+    pub fn encoder(&self) -> &Host {
+        &self.encoder
+    }
+
+    /// The switch: it sees every packet, at ports called like the hosts.
+    #[must_use]
+    pub fn switch(&self) -> &Host {
+        &self.switch
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.edges.iter().chain([&self.origin])
+    }
+
+    /// Every machine, the switch first.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        [
+            self.switch.as_ref(),
+            self.director.host(),
+            self.encoder.as_ref(),
+        ]
+        .into_iter()
+        .chain(self.servers().map(Server::host))
+        .chain(self.clients.iter().map(Client::host))
+    }
+
+    /// Where the encoder pushes to.
+    #[must_use]
+    pub fn publishing_url(&self) -> String {
+        format!("rtmp://{}/live/livestream", self.origin.address())
+    }
+
+    /// Where viewers pull from: the VIP.
+    #[must_use]
+    pub fn viewing_url(&self) -> String {
+        format!("rtmp://{VIP}/live/livestream")
+    }
+
+    /// Starts an encoder that pushes to the origin, and waits until the origin
+    /// has accepted its connection.
+    ///
+    /// # Errors
+    /// When ffmpeg cannot be started or does not reach the origin.
+    pub fn push(&self, source: &Source) -> Result<Process> {
+        let encoder = media::push(&self.encoder, source, &self.publishing_url())?;
+        crate::wait_until(
+            "the encoder to reach the origin",
+            Duration::from_secs(20),
+            || {
+                ensure!(encoder.is_running(), "it has ended");
+                let peers = self.origin.peers()?;
+                Ok(peers.iter().any(|peer| peer.ip() == config::ENCODER))
+            },
+        )
+        .with_context(|| encoder.log_tail())?;
+        Ok(encoder)
+    }
+
+    /// The edge that serves `client` just now: the one that has established
+    /// connections from its address.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be read, or several edges serve it.
+    pub fn edge_serving(&self, client: &Client) -> Result<Option<usize>> {
+        let mut serving = Vec::new();
+        for (index, edge) in self.edges.iter().enumerate() {
+            if edge
+                .peers()?
+                .iter()
+                .any(|peer| peer.ip() == client.address())
+            {
+                serving.push(index);
+            }
+        }
+        ensure!(
+            serving.len() < 2,
+            "{} is served by edges {serving:?}",
+            client.host().name()
+        );
+        Ok(serving.first().copied())
+    }
+
+    /// What every program of the cluster said last, for a failed test.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let processes = self.hosts().flat_map(Host::processes);
+        processes
+            .map(|process| process.log_tail())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.lifeline.cut();
+        // The first process ends when all others have been waited for, and
+        // those that were started from here wait for us.
+        for process in self.hosts().flat_map(Host::processes) {
+            let _ = process.child().wait();
+        }
+    }
+}

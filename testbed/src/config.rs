@@ -1,0 +1,134 @@
+//! The configuration files of a cluster: the deployment's own where they fit,
+//! else files like them.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+/// The virtual address of the deployment.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
+/// The origin, where the encoder pushes to.
+pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 228);
+/// The balancer.
+pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
+/// The encoder's machine.
+pub const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
+
+/// The files of the deployment, as they were deployed.
+pub const DEPLOYED_KEEPALIVED_CONF: &str = include_str!("../../examples/keepalived.conf");
+/// See [`DEPLOYED_KEEPALIVED_CONF`].
+pub const DEPLOYED_ORIGIN_CONF: &str = include_str!("../../examples/origin.conf");
+/// See [`DEPLOYED_KEEPALIVED_CONF`].
+pub const DEPLOYED_EDGE_CONF: &str = include_str!("../../examples/edge.conf");
+
+/// The address of an edge, counted from 0: the deployment's two, then others.
+#[must_use]
+pub fn edge_address(index: u8) -> Ipv4Addr {
+    let last = match index {
+        0 => 211,
+        1 => 207,
+        more => 230 + more,
+    };
+    Ipv4Addr::new(172, 16, 1, last)
+}
+
+/// The address of a client's machine, counted from 0.
+#[must_use]
+pub fn client_address(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 16, 1, 101 + index)
+}
+
+/// How often the balancer looks at its servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HealthChecks {
+    /// As deployed: every 6 s, three more tries 3 s apart.
+    Deployed,
+    /// Every second, one more try a second later, so that tests are quick.
+    #[default]
+    Quick,
+}
+
+impl HealthChecks {
+    /// Seconds of `delay_loop`, `connect_timeout`, `delay_before_retry`, and
+    /// the number of retries.
+    fn timing(self) -> [u32; 4] {
+        match self {
+            Self::Deployed => [6, 3, 3, 3],
+            Self::Quick => [1, 1, 1, 1],
+        }
+    }
+
+    /// The longest that a server which refuses connections stays in rotation:
+    /// almost a `delay_loop` until the check, then the retries (each answered
+    /// at once), and the same again for a busy machine.
+    #[must_use]
+    pub fn refusal_noticed_within(self) -> std::time::Duration {
+        let [delay_loop, _, delay_before_retry, retries] = self.timing();
+        std::time::Duration::from_secs(2 * u64::from(delay_loop + retries * delay_before_retry))
+    }
+
+    /// The longest that a server which is back stays out of rotation: a
+    /// `delay_loop`, and the same again for a busy machine.
+    #[must_use]
+    pub fn return_noticed_within(self) -> std::time::Duration {
+        let [delay_loop, ..] = self.timing();
+        std::time::Duration::from_secs(2 * u64::from(delay_loop) + 2)
+    }
+}
+
+/// A `keepalived.conf` for the deployment's service and these real servers.
+#[must_use]
+pub fn keepalived_conf(checks: HealthChecks, real_servers: &[Ipv4Addr]) -> String {
+    let deployed = [edge_address(0), edge_address(1)];
+    if checks == HealthChecks::Deployed && real_servers == deployed {
+        return DEPLOYED_KEEPALIVED_CONF.to_owned();
+    }
+    let (head, _) = DEPLOYED_KEEPALIVED_CONF
+        .split_once("virtual_server ")
+        .expect("the deployment has a virtual server");
+    let [delay_loop, connect_timeout, delay_before_retry, retries] = checks.timing();
+    let mut text = format!(
+        "{head}virtual_server {VIP} 1935 {{\n    delay_loop {delay_loop}\n    lb_algo rr\n    \
+         lb_kind DR\n    persistence_timeout 50\n    protocol TCP\n"
+    );
+    for address in real_servers {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n    real_server {address} 1935 {{\n        weight 1\n        TCP_CHECK {{\n            \
+             connect_timeout {connect_timeout}\n            nb_get_retry {retries}\n            \
+             delay_before_retry {delay_before_retry}\n        }}\n    }}\n"
+        );
+    }
+    text + "}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_edges_checked_as_deployed_use_the_deployments_file_unchanged() {
+        let edges = [edge_address(0), edge_address(1)];
+        assert_eq!(
+            keepalived_conf(HealthChecks::Deployed, &edges),
+            DEPLOYED_KEEPALIVED_CONF
+        );
+    }
+
+    #[test]
+    fn each_edge_becomes_a_real_server() {
+        let edges = [edge_address(0), edge_address(1), edge_address(2)];
+        let text = keepalived_conf(HealthChecks::Quick, &edges);
+        for address in edges {
+            assert!(
+                text.contains(&format!("real_server {address} 1935 {{")),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            text.matches('{').count(),
+            text.matches('}').count(),
+            "{text}"
+        );
+    }
+}

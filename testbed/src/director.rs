@@ -1,0 +1,162 @@
+//! The balancer's machine.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::balancer::Balancer;
+use crate::binaries;
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait::{wait_for, wait_until};
+
+const CONFIG_FILE: &str = "keepalived.conf";
+
+/// How long the balancer may take to come up or to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How XDP runs on the director's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the kernel's generic path. Works on veth as it is.
+    #[default]
+    Generic,
+    /// In the driver. On veth it needs a program at the other end of the cable
+    /// and senders that compute their checksums themselves.
+    Native,
+}
+
+/// The machine that spreads viewers over edges.
+#[derive(Debug)]
+pub struct Director {
+    host: Arc<Host>,
+    config: String,
+    xdp_mode: XdpMode,
+    process: Mutex<Option<Process>>,
+}
+
+impl Director {
+    pub(crate) fn new(host: Arc<Host>, config: String, xdp_mode: XdpMode) -> Self {
+        Self {
+            host,
+            config,
+            xdp_mode,
+            process: Mutex::default(),
+        }
+    }
+
+    /// The machine itself.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The running balancer, or the one that ran last.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn process(&self) -> Result<Process> {
+        let process = self
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        process.with_context(|| format!("no balancer was started on {}", self.host.name()))
+    }
+
+    /// Starts the balancer and returns at once.
+    ///
+    /// # Errors
+    /// When the program is missing.
+    pub fn start(&self) -> Result<()> {
+        let mode = match self.xdp_mode {
+            XdpMode::Generic => "generic",
+            XdpMode::Native => "native",
+        };
+        self.host.write_file(CONFIG_FILE, &self.config)?;
+        let mut command = Command::new(binaries::program("lb-user")?);
+        command.args(["run", "-c", CONFIG_FILE, "--xdp-mode", mode]);
+        let process = self.host.spawn("lb-user", command)?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
+    }
+
+    /// Waits until XDP is attached and every real server is in rotation.
+    ///
+    /// # Errors
+    /// When it does not happen; the message holds what the balancer said.
+    pub fn wait_until_ready(&self) -> Result<Balancer> {
+        let process = self.process()?;
+        let mut last = anyhow!("it was never asked");
+        let ready = wait_for(
+            "the balancer to have every edge in rotation",
+            PATIENCE,
+            || {
+                ensure!(process.is_running(), "the balancer has ended");
+                match self.list() {
+                    Ok(balancer) if balancer.is_ready() => return Ok(Some(balancer)),
+                    Ok(balancer) => last = anyhow!("it says {balancer:#?}"),
+                    // It does not listen yet.
+                    Err(error) => last = error,
+                }
+                Ok(None)
+            },
+        );
+        ready
+            .with_context(|| format!("{last:#}"))
+            .with_context(|| process.log_tail())
+    }
+
+    /// What `lb-user list --json` says.
+    ///
+    /// # Errors
+    /// When the balancer does not run, or says something else.
+    pub fn list(&self) -> Result<Balancer> {
+        let mut command = Command::new(binaries::program("lb-user")?);
+        command.args(["list", "--json"]);
+        let text = self.host.run(command)?;
+        serde_json::from_str(&text).with_context(|| format!("`lb-user list --json` said:\n{text}"))
+    }
+
+    /// Waits until the server at `address` is in rotation, or is not.
+    ///
+    /// # Errors
+    /// When that has not happened after `deadline`.
+    pub fn wait_for_server(&self, address: Ipv4Addr, up: bool, deadline: Duration) -> Result<()> {
+        let change = if up {
+            "come into rotation"
+        } else {
+            "leave the rotation"
+        };
+        wait_until(format_args!("{address} to {change}"), deadline, || {
+            let balancer = self.list()?;
+            let server = balancer.server(address);
+            Ok(server
+                .with_context(|| format!("{address} is not listed"))?
+                .is_up()
+                == up)
+        })
+        .with_context(|| {
+            self.process()
+                .map_or_else(|e| e.to_string(), |p| p.log_tail())
+        })
+    }
+
+    /// Ends the balancer with SIGTERM, as `systemctl stop` does.
+    ///
+    /// # Errors
+    /// When it does not end, or not with status 0.
+    pub fn stop(&self) -> Result<()> {
+        let process = self.process()?;
+        let status = process.stop(PATIENCE)?;
+        ensure!(
+            status.success(),
+            "the balancer: {status}\n{}",
+            process.log_tail()
+        );
+        Ok(())
+    }
+}

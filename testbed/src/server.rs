@@ -1,0 +1,169 @@
+//! The origin and the edges: hosts with an RTMP server on them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::binaries;
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait::wait_until;
+
+/// The port of RTMP, and of the deployment's virtual service.
+pub const RTMP_PORT: u16 = 1935;
+
+/// How long a server may take to listen or to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which programs serve as origin and as edges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerKind {
+    /// Our own `rtmp-origin` and `rtmp-edge`, with the deployment's files.
+    #[default]
+    Millrace,
+    /// nginx with `libnginx-mod-rtmp`, to compare and to test against.
+    NginxRtmp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Origin,
+    Edge,
+}
+
+/// A host with an RTMP server.
+#[derive(Debug)]
+pub struct Server {
+    host: Arc<Host>,
+    role: Role,
+    kind: ServerKind,
+    config: String,
+    process: Mutex<Option<Process>>,
+}
+
+impl Server {
+    pub(crate) fn new(host: Arc<Host>, role: Role, kind: ServerKind, config: String) -> Self {
+        Self {
+            host,
+            role,
+            kind,
+            config,
+            process: Mutex::default(),
+        }
+    }
+
+    /// The machine that it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The machine's own address.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.host.address()
+    }
+
+    /// The running program, or the one that ran last.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn process(&self) -> Result<Process> {
+        let process = self
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        process.with_context(|| format!("no server was started on {}", self.host.name()))
+    }
+
+    /// Starts the program and waits until it listens.
+    ///
+    /// # Errors
+    /// When it ends or does not listen; the message holds what it said.
+    pub fn start(&self) -> Result<()> {
+        let process = self.launch()?;
+        let what = format!("{} to listen on port {RTMP_PORT}", process.name());
+        wait_until(what, PATIENCE, || {
+            ensure!(process.is_running(), "it has ended");
+            self.host.listens(RTMP_PORT)
+        })
+        .with_context(|| process.log_tail())
+    }
+
+    /// Starts the program, without waiting for it.
+    pub(crate) fn launch(&self) -> Result<Process> {
+        let (name, command) = match self.kind {
+            ServerKind::Millrace => self.millrace()?,
+            ServerKind::NginxRtmp => self.nginx()?,
+        };
+        let process = self.host.spawn(name, command)?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process.clone());
+        Ok(process)
+    }
+
+    fn millrace(&self) -> Result<(&'static str, Command)> {
+        let (name, file) = match self.role {
+            Role::Origin => ("rtmp-origin", "origin.conf"),
+            Role::Edge => ("rtmp-edge", "edge.conf"),
+        };
+        self.host.write_file(file, &self.config)?;
+        let mut command = Command::new(binaries::program(name)?);
+        command.args(["-c", file]);
+        Ok((name, command))
+    }
+
+    fn nginx(&self) -> Result<(&'static str, Command)> {
+        let path = self.host.write_file("nginx.conf", &self.config)?;
+        let mut command = Command::new("nginx");
+        command
+            .arg("-p")
+            .arg(self.host.directory())
+            .arg("-c")
+            .arg(path);
+        Ok(("nginx", command))
+    }
+
+    /// Kills the program: its machine lives on and refuses connections.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn kill(&self) -> Result<()> {
+        self.process()?.kill()
+    }
+
+    /// Ends the program with SIGTERM, as `systemctl stop` does.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(&self) -> Result<()> {
+        self.process()?.stop(PATIENCE).map(drop)
+    }
+
+    /// The addresses that have an RTMP connection to it: viewers, and for the
+    /// origin also publishers and edges. Health checks may flash up.
+    ///
+    /// # Errors
+    /// When the kernel's table cannot be read.
+    pub fn peers(&self) -> Result<Vec<SocketAddr>> {
+        self.host.connections(RTMP_PORT)
+    }
+}
+
+/// nginx as an origin, or as an edge that pulls from `origin`.
+pub(crate) fn nginx_config(origin: Option<Ipv4Addr>) -> String {
+    let pull = origin.map_or(String::new(), |origin| {
+        format!("      pull rtmp://{origin}:{RTMP_PORT} live=1;\n")
+    });
+    format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+         user root;\ndaemon off;\nworker_processes 1;\n\
+         pid objs/nginx.pid;\nerror_log objs/nginx.log;\n\
+         events {{ worker_connections 4096; }}\n\
+         rtmp {{\n  server {{\n    listen {RTMP_PORT};\n    application live {{\n      live on;\n\
+         {pull}    }}\n  }}\n}}\n"
+    )
+}

@@ -1,0 +1,116 @@
+//! Edges that die, vanish and come back.
+
+use anyhow::Result;
+use testbed::{Cluster, HealthChecks, Server, Source};
+
+use crate::{SOON, on};
+
+#[test]
+fn a_killed_edge_leaves_the_rotation_and_comes_back_when_it_serves_again() {
+    on(Cluster::builder().clients(5), |cluster| {
+        out_and_back(cluster, HealthChecks::Quick)
+    });
+}
+
+#[test]
+fn the_deployments_own_files_take_a_killed_edge_out_and_back() {
+    let builder = Cluster::builder()
+        .clients(5)
+        .health_checks(HealthChecks::Deployed);
+    on(builder, |cluster| {
+        out_and_back(cluster, HealthChecks::Deployed)
+    });
+}
+
+fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
+    let director = cluster.director();
+    cluster.push(&Source::Generated)?;
+    let witness = cluster.client(0).pull(&cluster.viewing_url())?;
+    witness.wait_for_more(25, SOON)?;
+    let survivor = cluster
+        .edge_serving(cluster.client(0))?
+        .expect("it is served");
+    let victim = cluster.edge(1 - survivor);
+
+    victim.kill()?;
+    director.wait_for_server(victim.address(), false, checks.refusal_noticed_within())?;
+    for newcomer in &cluster.clients()[1..3] {
+        newcomer
+            .pull(&cluster.viewing_url())?
+            .wait_for_more(25, SOON)?;
+        assert_eq!(
+            cluster.edge_serving(newcomer)?,
+            Some(survivor),
+            "the dead edge serves nobody"
+        );
+    }
+
+    victim.start()?;
+    director.wait_for_server(victim.address(), true, checks.return_noticed_within())?;
+    for newcomer in &cluster.clients()[3..] {
+        newcomer
+            .pull(&cluster.viewing_url())?
+            .wait_for_more(25, SOON)?;
+    }
+    assert_ne!(
+        victim.peers()?,
+        [],
+        "two new viewers, one of them at the edge that is back"
+    );
+    // Who was at the other edge has noticed nothing of all this.
+    witness.wait_for_more(25, SOON)?.ensure_rising()
+}
+
+#[test]
+fn a_viewer_of_a_killed_edge_is_served_by_the_other_when_it_reconnects() {
+    on(Cluster::builder().clients(1), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let client = cluster.client(0);
+        let viewer = client.pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?;
+        let edge = cluster.edge_serving(client)?.expect("it is served");
+
+        cluster.edge(edge).kill()?;
+        viewer.process().wait(SOON)?;
+        let limit = HealthChecks::Quick.refusal_noticed_within();
+        cluster
+            .director()
+            .wait_for_server(cluster.edge(edge).address(), false, limit)?;
+        // Persistence does not hold it to a server that is gone.
+        let again = client.pull(&cluster.viewing_url())?;
+        again.wait_for_more(25, SOON)?.ensure_rising()?;
+        assert_eq!(cluster.edge_serving(client)?, Some(1 - edge));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
+    on(Cluster::builder().clients(3), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let lost = cluster.edge(0);
+        lost.host().cut_off()?;
+        cluster
+            .director()
+            .wait_for_server(lost.address(), false, SOON)?;
+        let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        assert_eq!(cluster.edge_serving(cluster.client(0))?, Some(1));
+
+        lost.host().reconnect()?;
+        cluster
+            .director()
+            .wait_for_server(lost.address(), true, SOON)?;
+        for newcomer in &cluster.clients()[1..] {
+            newcomer
+                .pull(&cluster.viewing_url())?
+                .wait_for_more(25, SOON)?;
+        }
+        assert_ne!(
+            Server::peers(lost)?,
+            [],
+            "the edge that is back has viewers"
+        );
+        Ok(())
+    });
+}

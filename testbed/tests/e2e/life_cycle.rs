@@ -1,0 +1,71 @@
+//! The balancer's coming and going.
+
+use anyhow::Result;
+use testbed::{Cluster, Host, INTERFACE, Source, VIP};
+
+use crate::{SOON, on};
+
+fn has_xdp(host: &Host) -> Result<bool> {
+    Ok(host
+        .sh(&format!("ip -details link show {INTERFACE}"))?
+        .contains("xdp"))
+}
+
+/// What is left below a directory that only the balancer writes to.
+fn remains(host: &Host, directory: &str) -> Result<String> {
+    // The kernel's own `maps.debug` and `progs.debug` are in every bpffs.
+    host.sh(&format!("find {directory} -mindepth 1 -not -name *.debug"))
+}
+
+#[test]
+fn a_balancer_that_is_stopped_leaves_nothing_behind() {
+    on(Cluster::builder(), |cluster| {
+        let director = cluster.director();
+        assert!(has_xdp(director.host())?, "XDP is attached while it runs");
+        assert!(director.host().has_address(VIP)?, "and it has the VIP");
+
+        director.stop()?;
+        assert!(!has_xdp(director.host())?, "XDP is detached");
+        assert!(!director.host().has_address(VIP)?, "the VIP is gone");
+        assert_eq!(
+            remains(director.host(), "/sys/fs/bpf")?,
+            "",
+            "nothing is pinned"
+        );
+        assert_eq!(
+            remains(director.host(), "/run -name *.sock")?,
+            "",
+            "no socket remains"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_balancer_that_is_started_again_serves_again() {
+    on(Cluster::builder(), |cluster| {
+        cluster.push(&Source::Generated)?;
+        cluster.director().stop()?;
+        cluster.director().start()?;
+        cluster.director().wait_until_ready()?;
+        let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()
+    });
+}
+
+#[test]
+fn the_balancer_holds_the_vip_as_a_host_address() {
+    on(Cluster::builder().edges(1).clients(1), |cluster| {
+        let addresses = cluster
+            .director()
+            .host()
+            .sh("ip -4 -oneline address show")?;
+        assert!(addresses.contains(&format!(" {VIP}/32 ")), "{addresses}");
+        let list = cluster.director().list()?;
+        assert!(
+            list.virtual_addresses.iter().all(|address| address.held),
+            "{list:#?}"
+        );
+        Ok(())
+    });
+}

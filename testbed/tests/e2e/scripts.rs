@@ -1,0 +1,262 @@
+//! The scripts that operators run.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use testbed::{Cluster, Host, ServerKind, Source, VIP, source_root};
+
+use crate::on;
+
+/// Runs a script on a host: its exit status and everything that it wrote.
+fn script(host: &Host, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
+    let mut command = Command::new(source_root().join("scripts").join(name));
+    command.args(arguments);
+    let output = host.output(command)?;
+    let text = [output.stdout, output.stderr].concat();
+    let status = output.status.code().context("ended by a signal")?;
+    Ok((status, String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn realserver(host: &Host, arguments: &[&str]) -> Result<(i32, String)> {
+    script(host, "realserver.sh", arguments)
+}
+
+fn arp_settings(host: &Host) -> Result<String> {
+    host.sh(
+        "sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.lo.arp_ignore \
+             net.ipv4.conf.all.arp_announce net.ipv4.conf.lo.arp_announce",
+    )
+}
+
+#[test]
+fn realserver_takes_the_vip_without_answering_for_it() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let (server, client) = (cluster.edge(0).host(), cluster.client(0).host());
+        let vip = VIP.to_string();
+        let ping = format!("ping -c 1 -W 1 {vip}");
+        let (status, text) = realserver(server, &["start", &vip])?;
+        assert_eq!(status, 0, "{text}");
+        assert!(server.has_address(VIP)?);
+        server
+            .sh(&ping)
+            .context("the server itself reaches the VIP")?;
+        assert!(
+            client.sh(&ping).is_err(),
+            "nobody else learns from it where the VIP is"
+        );
+        assert_eq!(realserver(server, &["status", &vip])?.0, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_started_twice_changes_nothing_the_second_time() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        let vip = VIP.to_string();
+        realserver(server, &["start", &vip])?;
+        let before = server.sh("ip address show dev lo")?;
+        let (status, text) = realserver(server, &["start", &vip])?;
+        assert_eq!((status, text.lines().count()), (0, 1), "{text}");
+        assert_eq!(server.sh("ip address show dev lo")?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_restores_what_it_found_when_it_is_stopped() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        server.sh("sysctl -w net.ipv4.conf.all.arp_ignore=2 net.ipv4.conf.lo.arp_announce=1")?;
+        let settings = arp_settings(server)?;
+        let routes = server.sh("ip route show table all")?;
+        let vip = VIP.to_string();
+        realserver(server, &["start", &vip])?;
+        assert_ne!(arp_settings(server)?, settings);
+
+        let (status, text) = realserver(server, &["stop", &vip])?;
+        assert_eq!(status, 0, "{text}");
+        assert_eq!(arp_settings(server)?, settings);
+        assert_eq!(server.sh("ip route show table all")?, routes);
+        assert!(!server.has_address(VIP)?);
+        assert_eq!(
+            realserver(server, &["status", &vip])?.0,
+            3,
+            "and status says so"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_keeps_the_settings_while_another_vip_needs_them() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        let settings = arp_settings(server)?;
+        realserver(server, &["start", "172.16.1.200"])?;
+        realserver(server, &["start", "172.16.1.201"])?;
+        realserver(server, &["stop", "172.16.1.200"])?;
+        assert_eq!(realserver(server, &["status", "172.16.1.201"])?.0, 0);
+        realserver(server, &["stop", "172.16.1.201"])?;
+        assert_eq!(arp_settings(server)?, settings);
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_names_each_file_that_it_writes_and_removes_them_all() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        let root = server.directory().join("image");
+        std::fs::create_dir(&root)?;
+        let root = root.to_str().context("a path in UTF-8")?;
+        let find = format!("find {root} -not -type d");
+        let vip = VIP.to_string();
+
+        let (status, text) = realserver(server, &["start", &vip, "--persist", "--root", root])?;
+        assert_eq!(status, 0, "{text}");
+        let files = server.sh(&find)?;
+        assert_eq!(
+            files.lines().count(),
+            4,
+            "settings, script, unit, its enabling:\n{files}"
+        );
+        for file in files.lines().filter(|file| !file.contains(".wants/")) {
+            assert!(
+                text.contains(&format!("wrote {file}\n")),
+                "{file} is not named in:\n{text}"
+            );
+        }
+        assert!(
+            !server.has_address(VIP)?,
+            "an image that is built has no addresses"
+        );
+
+        let (status, text) = realserver(server, &["stop", &vip, "--persist", "--root", root])?;
+        assert_eq!((status, server.sh(&find)?.as_str()), (0, ""), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_says_what_is_wrong_with_its_arguments() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let cases: [(&[&str], &str); 7] = [
+            (&[], "a command is missing: start, stop or status"),
+            (
+                &["begin", "172.16.1.200"],
+                "unknown command begin: expected start, stop or status",
+            ),
+            (&["start"], "the virtual IP address is missing"),
+            (&["start", "172.16.1"], "not an IPv4 address: 172.16.1"),
+            (
+                &["start", "172.16.1.256"],
+                "not an IPv4 address: 172.16.1.256",
+            ),
+            (
+                &["start", "172.16.1.200", "--persistent"],
+                "unknown option --persistent",
+            ),
+            (
+                &["start", "172.16.1.200", "172.16.1.201"],
+                "one argument too many: 172.16.1.201",
+            ),
+        ];
+        for (arguments, message) in cases {
+            let (status, text) = realserver(cluster.edge(0).host(), arguments)?;
+            assert_eq!(status, 2, "{arguments:?}: {text}");
+            assert!(
+                text.contains(message),
+                "{arguments:?} should say {message:?}: {text}"
+            );
+        }
+        Ok(())
+    });
+}
+
+/// A cluster whose only running server is an origin of nginx's.
+fn with_an_origin(test: impl FnOnce(&Cluster, &Host, &str) -> Result<()>) {
+    let builder = Cluster::builder()
+        .edges(0)
+        .clients(1)
+        .servers(ServerKind::NginxRtmp);
+    on(builder.without_balancer(), |cluster| {
+        test(cluster, cluster.client(0).host(), &cluster.publishing_url())
+    });
+}
+
+#[test]
+fn load_test_reports_viewers_that_are_all_served() {
+    with_an_origin(|cluster, client, url| {
+        cluster.push(&Source::Generated)?;
+        let (status, text) = script(client, "load-test.sh", &["-n", "4", "-t", "6", url])?;
+        assert_eq!(status, 0, "{text}");
+        let (_, table) = text.split_once("errors\n").context("no table")?;
+        let row: Vec<u64> = table
+            .lines()
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .flat_map(str::parse)
+            .collect();
+        let [started, alive, bytes, frames, lowest, median, errors] = row[..] else {
+            panic!("not seven numbers: {text}");
+        };
+        assert_eq!((started, alive, errors), (4, 4, 0), "{text}");
+        assert!(bytes > 100_000 && frames > 100, "{text}");
+        assert!(0 < lowest && lowest <= median, "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn load_test_fails_when_viewers_receive_nothing() {
+    with_an_origin(|_, client, url| {
+        let (status, text) = script(client, "load-test.sh", &["-n", "2", "-t", "3", url])?;
+        assert_eq!(status, 1, "{text}");
+        assert!(text.contains("viewer 1 received no video"), "{text}");
+        assert!(text.contains("2 of 2 viewers starved"), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn load_test_fails_when_nobody_listens_and_says_why() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let url = cluster.publishing_url();
+        let client = cluster.client(0).host();
+        let (status, text) = script(client, "load-test.sh", &["-n", "1", "-t", "3", &url])?;
+        assert_eq!(status, 1, "{text}");
+        assert!(text.contains("viewer 1 ended early: "), "{text}");
+        assert!(text.contains("Connection refused"), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn load_test_says_what_is_wrong_with_its_arguments() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let cases: [(&[&str], &str); 5] = [
+            (&[], "the URL is missing"),
+            (
+                &["-n", "0", "rtmp://a/b/c"],
+                "-n needs a whole number above 0, not 0",
+            ),
+            (
+                &["-t", "soon", "rtmp://a/b/c"],
+                "-t needs a whole number above 0, not soon",
+            ),
+            (&["http://a/b/c"], "not an RTMP URL: http://a/b/c"),
+            (&["--fast", "rtmp://a/b/c"], "unknown option --fast"),
+        ];
+        for (arguments, message) in cases {
+            let (status, text) = script(cluster.client(0).host(), "load-test.sh", arguments)?;
+            assert_eq!(status, 2, "{arguments:?}: {text}");
+            assert!(
+                text.contains(message),
+                "{arguments:?} should say {message:?}: {text}"
+            );
+        }
+        Ok(())
+    });
+}

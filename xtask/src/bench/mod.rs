@@ -1,0 +1,28 @@
+//! `cargo xtask bench`: measurements, not tests. They print what they saw and
+//! what was to be reached, and fail only if they could not measure.
+
+mod rtmp;
+
+use clap::Subcommand;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// What the RTMP servers cost per megabyte and player, and how fast they
+    /// are, against nginx-rtmp and a bare sendfile loop.
+    Rtmp(rtmp::Options),
+    /// The bare sendfile loop that `rtmp` compares with.
+    #[command(hide = true)]
+    RtmpFloor(rtmp::floor::Options),
+}
+
+/// Measures.
+///
+/// # Errors
+/// If that was not possible.
+pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    match bench {
+        Bench::Rtmp(options) => rtmp::run(options),
+        Bench::RtmpFloor(options) => rtmp::floor::run(options),
+    }
+}

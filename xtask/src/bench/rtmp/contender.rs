@@ -1,0 +1,310 @@
+//! The servers that are measured, each started afresh for every run.
+
+use std::{
+    fmt, fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+/// Debian's nginx-rtmp, package `libnginx-mod-rtmp`.
+const NGINX: &str = "/usr/sbin/nginx";
+const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: u32 = 20_000;
+const STREAM: &str = "live/s";
+
+/// When a server sends what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batching {
+    /// Each message at once.
+    AtOnce,
+    /// All that has come in so many milliseconds.
+    Milliseconds(u32),
+}
+
+impl fmt::Display for Batching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtOnce => f.write_str("at once"),
+            Self::Milliseconds(milliseconds) => write!(f, "{milliseconds} ms"),
+        }
+    }
+}
+
+/// A server to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// Our origin.
+    Origin(Batching),
+    /// Our edge behind our origin.
+    Edge(Batching),
+    /// nginx-rtmp, which sends each message at once.
+    Nginx,
+    /// The bare `sendfile` loop.
+    Floor(Batching),
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Origin(batching) => write!(f, "origin, {batching}"),
+            Self::Edge(batching) => write!(f, "origin and edge, {batching}"),
+            Self::Nginx => f.write_str("nginx-rtmp, at once"),
+            Self::Floor(batching) => write!(f, "floor, {batching}"),
+        }
+    }
+}
+
+/// Whether nginx-rtmp is there to compare with.
+pub fn nginx_is_installed() -> bool {
+    Path::new(NGINX).exists() && Path::new(NGINX_MODULE).exists()
+}
+
+/// Where things are and what they are given.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Folder of the release build.
+    pub binaries: PathBuf,
+    /// A folder for configuration and logs.
+    pub scratch: PathBuf,
+    /// The servers' cores, as taskset(1) takes them.
+    pub cores: String,
+    /// Whether they go before all else on the machine.
+    pub realtime: bool,
+    /// Fan-out threads of our servers.
+    pub workers: u32,
+    /// Bits per second of the stream that the floor sends.
+    pub bits_per_second: u64,
+    /// Pictures per second of that stream.
+    pub frames_per_second: u64,
+}
+
+/// Servers that run; they are ended when this is dropped.
+pub struct Running {
+    children: Vec<Child>,
+    /// The stream as players get it.
+    pub play_url: String,
+    /// The stream as it is published, if it is.
+    pub publish_url: Option<String>,
+    /// The process that serves the players.
+    pub server_pid: u32,
+}
+
+impl Running {
+    /// Starts a contender and waits until it listens.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(contender: Contender, around: &Surroundings) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let url = |port| format!("rtmp://127.0.0.1:{port}/{STREAM}");
+        match contender {
+            Contender::Origin(batching) => {
+                let origin = our_server("rtmp-origin", port, batching, around);
+                let origin = spawn(origin, port, around)?;
+                Ok(Self::of(vec![origin], url(port), Some(url(port))))
+            }
+            Contender::Edge(batching) => {
+                let origin = our_server("rtmp-origin", port, batching, around);
+                let origin = spawn(origin, port, around)?;
+                let edge_port = free_port()?;
+                let mut edge = our_server("rtmp-edge", edge_port, batching, around);
+                edge.args(["--origin", &format!("127.0.0.1:{port}")]);
+                // The origin is ended by drop if the edge does not start.
+                let mut running = Self::of(vec![origin], url(edge_port), Some(url(port)));
+                let edge = spawn(edge, edge_port, around)?;
+                running.server_pid = edge.id();
+                running.children.push(edge);
+                Ok(running)
+            }
+            Contender::Nginx => {
+                let master = spawn(nginx(port, around)?, port, around)?;
+                let mut running = Self::of(vec![master], url(port), Some(url(port)));
+                running.server_pid = only_child(running.server_pid)?;
+                Ok(running)
+            }
+            Contender::Floor(batching) => {
+                let floor = spawn(floor(port, batching, around), port, around)?;
+                Ok(Self::of(
+                    vec![floor],
+                    format!("tcp://127.0.0.1:{port}"),
+                    None,
+                ))
+            }
+        }
+    }
+
+    fn of(children: Vec<Child>, play_url: String, publish_url: Option<String>) -> Self {
+        let server_pid = children[0].id();
+        Self {
+            children,
+            play_url,
+            publish_url,
+            server_pid,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            end(child);
+        }
+    }
+}
+
+/// nginx's master ends its worker when it is asked to, and leaves it behind
+/// when it is killed.
+fn end(child: &mut Child) {
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    // It may have ended by itself.
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    let deadline = Instant::now() + START;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn our_server(name: &str, port: u16, batching: Batching, around: &Surroundings) -> Command {
+    let mut command = pinned(&around.cores, around.realtime);
+    command.arg(around.binaries.join(name));
+    command.args(["--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["--max-connections", &MAX_CONNECTIONS.to_string()]);
+    command.args([
+        "--workers",
+        &around.workers.to_string(),
+        "--log-level",
+        "warn",
+    ]);
+    match batching {
+        Batching::AtOnce => command.args(["--min-latency", "on"]),
+        Batching::Milliseconds(milliseconds) => command.args([
+            "--min-latency",
+            "off",
+            "--mw-latency",
+            &milliseconds.to_string(),
+        ]),
+    };
+    command
+}
+
+fn nginx(port: u16, around: &Surroundings) -> anyhow::Result<Command> {
+    let folder = around.scratch.join("nginx");
+    fs::create_dir_all(folder.join("logs"))?;
+    let file = folder.join("nginx.conf");
+    let configuration = format!(
+        "load_module {NGINX_MODULE};\n\
+         worker_processes 1;\n\
+         worker_rlimit_nofile {files};\n\
+         daemon off;\n\
+         pid {folder}/nginx.pid;\n\
+         error_log {folder}/error.log warn;\n\
+         events {{ worker_connections {MAX_CONNECTIONS}; }}\n\
+         rtmp {{\n\
+             access_log off;\n\
+             server {{\n\
+                 listen 127.0.0.1:{port};\n\
+                 chunk_size 60000;\n\
+                 application live {{ live on; }}\n\
+             }}\n\
+         }}\n",
+        files = MAX_CONNECTIONS + 100,
+        folder = folder.display(),
+    );
+    fs::write(&file, configuration)?;
+    let mut command = pinned(&around.cores, around.realtime);
+    command.arg(NGINX).arg("-c").arg(file).arg("-p").arg(folder);
+    Ok(command)
+}
+
+fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
+    let batch_us = match batching {
+        Batching::AtOnce => 1_000_000 / around.frames_per_second,
+        Batching::Milliseconds(milliseconds) => u64::from(milliseconds) * 1000,
+    };
+    let batch_bytes = around.bits_per_second * batch_us / 8_000_000;
+    let mut command = pinned(&around.cores, around.realtime);
+    command
+        .arg(around.binaries.join("xtask"))
+        .args(["bench", "rtmp-floor"]);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--batch-us",
+        &batch_us.to_string(),
+    ]);
+    command.args(["--batch-bytes", &batch_bytes.to_string()]);
+    command
+}
+
+/// A command that will run on these cores only, all its threads from the first
+/// instruction on; if `realtime`, before all else (`SCHED_FIFO`).
+pub fn pinned(cores: &str, realtime: bool) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", cores]);
+    if realtime {
+        command.args(["chrt", "--fifo", "1"]);
+    }
+    command
+}
+
+fn spawn(mut command: Command, port: u16, around: &Surroundings) -> anyhow::Result<Child> {
+    let log = around.scratch.join(format!("server-{port}.log"));
+    let output = fs::File::create(&log)?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("starting a server through taskset (Debian: util-linux)")?;
+    let deadline = Instant::now() + START;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        if let Some(status) = child.try_wait()? {
+            bail!(
+                "{command:?} ended: {status}\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
+            );
+        }
+        if Instant::now() > deadline {
+            end(&mut child);
+            bail!(
+                "{command:?} does not listen on port {port} after {} s",
+                START.as_secs()
+            );
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(child)
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+fn only_child(pid: u32) -> anyhow::Result<u32> {
+    let deadline = Instant::now() + START;
+    loop {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = children.split_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        if Instant::now() > deadline {
+            bail!("process {pid} has no worker process");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,173 @@
+//! The floor: the least that sending a stream to many sockets from a file in
+//! memory costs. It appends batches to a `memfd` and calls `sendfile` for every
+//! socket, and does nothing else: no protocol, no sessions, no skipping.
+
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::Args;
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        memfd::{MFdFlags, memfd_create},
+        sendfile::sendfile64,
+    },
+};
+
+/// Batches that the file holds; a socket that falls further behind is closed.
+const RING_BATCHES: u64 = 32;
+const LISTENER: u64 = u64::MAX;
+
+/// What to send, and when.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Port on the loopback address.
+    #[arg(long)]
+    pub port: u16,
+
+    /// Microseconds from one batch to the next.
+    #[arg(long)]
+    pub batch_us: u64,
+
+    /// Bytes of a batch.
+    #[arg(long)]
+    pub batch_bytes: u64,
+}
+
+struct Receiver {
+    socket: TcpStream,
+    /// Bytes of the stream that it has been sent.
+    position: u64,
+}
+
+struct Floor {
+    log: File,
+    ring_bytes: u64,
+    /// Bytes that the stream has by now.
+    end: u64,
+    epoll: Epoll,
+    listener: TcpListener,
+    receivers: Vec<Option<Receiver>>,
+}
+
+/// Sends until it is killed.
+///
+/// # Errors
+/// If the system refuses what it needs.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let address = (Ipv4Addr::LOCALHOST, options.port);
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("port {} for the floor", options.port))?;
+    listener.set_nonblocking(true)?;
+    let log: OwnedFd = memfd_create("floor", MFdFlags::MFD_CLOEXEC)?;
+    let log = File::from(log);
+    let ring_bytes = RING_BATCHES * options.batch_bytes;
+    log.set_len(ring_bytes)?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+    let mut floor = Floor {
+        log,
+        ring_bytes,
+        end: 0,
+        epoll,
+        listener,
+        receivers: Vec::new(),
+    };
+
+    let batch = vec![0x5a; options.batch_bytes as usize];
+    let interval = Duration::from_micros(options.batch_us);
+    let mut next = Instant::now() + interval;
+    let mut events = vec![EpollEvent::empty(); 256];
+    loop {
+        let wait = next
+            .saturating_duration_since(Instant::now())
+            .as_micros()
+            .div_ceil(1000);
+        let timeout = EpollTimeout::try_from(wait as i32)?;
+        let count = match floor.epoll.wait(&mut events, timeout) {
+            Err(Errno::EINTR) => 0,
+            result => result?,
+        };
+        for event in &events[..count] {
+            match event.data() {
+                LISTENER => floor.accept()?,
+                index => floor.send(index as usize),
+            }
+        }
+        let now = Instant::now();
+        if now >= next {
+            // What is overdue goes out together, as it does with a server.
+            while now >= next {
+                next += interval;
+                floor.append(&batch)?;
+            }
+            for index in 0..floor.receivers.len() {
+                floor.send(index);
+            }
+        }
+    }
+}
+
+impl Floor {
+    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
+        self.log.write_all_at(batch, self.end % self.ring_bytes)?;
+        self.end += batch.len() as u64;
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            // Edge-triggered: told only when a full socket has room again.
+            let events = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+            let index = self.receivers.len() as u64;
+            self.epoll.add(&socket, EpollEvent::new(events, index))?;
+            self.receivers.push(Some(Receiver {
+                socket,
+                position: self.end,
+            }));
+        }
+    }
+
+    fn send(&mut self, index: usize) {
+        let Some(receiver) = &mut self.receivers[index] else {
+            return;
+        };
+        while receiver.position < self.end {
+            let offset = receiver.position % self.ring_bytes;
+            let length = (self.end - receiver.position).min(self.ring_bytes - offset);
+            let mut from = offset as i64;
+            let sent = sendfile64(
+                receiver.socket.as_fd(),
+                self.log.as_fd(),
+                Some(&mut from),
+                length as usize,
+            );
+            match sent {
+                Ok(count) => receiver.position += count as u64,
+                Err(Errno::EAGAIN) if self.end - receiver.position < self.ring_bytes => return,
+                // Gone, or hopelessly behind.
+                Err(_) => {
+                    self.receivers[index] = None;
+                    return;
+                }
+            }
+        }
+    }
+}

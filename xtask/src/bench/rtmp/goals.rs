@@ -1,0 +1,168 @@
+//! What was to be reached, and whether it was. Goals whose runs were not made
+//! are left out.
+
+use serde_json::{Value, json};
+
+use super::{
+    Row, Section,
+    contender::{Batching, Contender},
+};
+
+const AT_350_MS: Batching = Batching::Milliseconds(350);
+const AT_100_MS: Batching = Batching::Milliseconds(100);
+
+/// One figure to reach.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    /// In words.
+    pub what: String,
+    /// What was measured.
+    pub measured: f64,
+    /// The bound.
+    pub bound: f64,
+    /// Whether the bound is the least or the most.
+    pub at_least: bool,
+}
+
+impl Goal {
+    fn at_most(what: impl Into<String>, measured: f64, bound: f64) -> Self {
+        Self {
+            what: what.into(),
+            measured,
+            bound,
+            at_least: false,
+        }
+    }
+
+    fn at_least(what: impl Into<String>, measured: f64, bound: f64) -> Self {
+        Self {
+            what: what.into(),
+            measured,
+            bound,
+            at_least: true,
+        }
+    }
+
+    /// Whether it was reached.
+    pub fn is_reached(&self) -> bool {
+        match self.at_least {
+            true => self.measured >= self.bound,
+            false => self.measured <= self.bound,
+        }
+    }
+
+    /// For the JSON file.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "goal": self.what,
+            "measured": self.measured,
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "reached": self.is_reached(),
+        })
+    }
+}
+
+/// All goals that these rows allow to judge.
+pub fn of(rows: &[Row]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    cost(rows, &mut goals);
+    delivery(rows, &mut goals);
+    cores(rows, &mut goals);
+    for row in rows {
+        let figures = &row.figures;
+        let ours = matches!(row.contender, Contender::Origin(_));
+        match row.section {
+            Section::Scale if ours && row.load.players == 5000 => goals.push(Goal::at_most(
+                "resident bytes per player of 5,000",
+                figures.bytes_per_player,
+                2048.0,
+            )),
+            Section::Join if ours => {
+                if let Some(p99) = figures.keyframe_p99 {
+                    let what = format!("{}: ms to the first keyframe, p99", row.contender);
+                    goals.push(Goal::at_most(what, p99, 20.0));
+                }
+            }
+            Section::Latency if row.contender == Contender::Edge(Batching::AtOnce) => {
+                if let Some(p99) = figures.latency_p99 {
+                    let what = "ms from publisher through origin and edge to player, p99";
+                    goals.push(Goal::at_most(what, p99, 5.0));
+                }
+            }
+            _ => {}
+        }
+    }
+    goals
+}
+
+fn cost(rows: &[Row], goals: &mut Vec<Goal>) {
+    let cost = |contender| {
+        let row = rows
+            .iter()
+            .find(|row| row.section == Section::Cost && row.contender == contender);
+        row.map(|row| row.figures.cpu_ms_per_mb)
+    };
+    let bounds = [
+        (
+            Contender::Origin(AT_350_MS),
+            Contender::Floor(AT_350_MS),
+            1.25,
+        ),
+        (
+            Contender::Origin(AT_100_MS),
+            Contender::Floor(AT_100_MS),
+            1.25,
+        ),
+        (Contender::Origin(AT_350_MS), Contender::Nginx, 0.22),
+        (Contender::Origin(Batching::AtOnce), Contender::Nginx, 0.6),
+    ];
+    for (ours, theirs, bound) in bounds {
+        if let (Some(one), Some(other)) = (cost(ours), cost(theirs)) {
+            let what = format!("CPU per MB: {ours} / {theirs}");
+            goals.push(Goal::at_most(what, one / other, bound));
+        }
+    }
+}
+
+fn delivery(rows: &[Row], goals: &mut Vec<Goal>) {
+    let ours = rows
+        .iter()
+        .filter(|row| matches!(row.contender, Contender::Origin(_)));
+    let (mut delivered, mut lowest): (Option<f64>, Option<f64>) = (None, None);
+    for figures in ours.map(|row| &row.figures) {
+        let least = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        delivered = least(delivered, figures.delivered);
+        lowest = least(lowest, figures.lowest_delivered);
+    }
+    if let (Some(delivered), Some(lowest)) = (delivered, lowest) {
+        goals.push(Goal::at_least(
+            "share delivered, worst run of the origin",
+            delivered,
+            0.999,
+        ));
+        goals.push(Goal::at_least(
+            "share delivered to the worst player of any run",
+            lowest,
+            0.99,
+        ));
+    }
+}
+
+fn cores(rows: &[Row], goals: &mut Vec<Goal>) {
+    for row in rows.iter().filter(|row| row.section == Section::Cores) {
+        let what = format!("{} on both cores: busiest thread / mean", row.contender);
+        goals.push(Goal::at_most(what, row.figures.busiest_over_mean, 1.2));
+        let one_core = rows
+            .iter()
+            .find(|one| one.section == Section::Cost && one.contender == row.contender);
+        if let Some(one_core) = one_core {
+            let what = format!("{} on both cores: CPU per MB / on one core", row.contender);
+            let ratio = row.figures.cpu_ms_per_mb / one_core.figures.cpu_ms_per_mb;
+            goals.push(Goal::at_most(what, ratio, 1.1));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One run: a contender on its core, `rtmp-load` on the other.
+
+use std::process::Stdio;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::contender::{Contender, Running, Surroundings, pinned};
+
+/// The load of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Players.
+    pub players: u32,
+    /// Streams; the players are spread over them.
+    pub streams: u32,
+    /// Players started per second.
+    pub start_rate: u32,
+    /// Seconds measured.
+    pub seconds: u32,
+    /// Players of which one is looked at to the end, the others only counted.
+    pub inspect_one_in: u32,
+}
+
+/// What the load generator is given beside the load.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    /// Its cores, as taskset(1) takes them.
+    pub cores: String,
+    /// Whether it goes before all else on the machine.
+    pub realtime: bool,
+    /// Its threads.
+    pub threads: u32,
+    /// Bits of video per second.
+    pub video_bits_per_second: u64,
+    /// Bits of audio per second.
+    pub audio_bits_per_second: u64,
+}
+
+/// What one run has shown. Times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// CPU time of the server per megabyte (10⁶ bytes) received by players.
+    pub cpu_ms_per_mb: f64,
+    /// The load generator's own, publisher included.
+    pub load_cpu_ms_per_mb: f64,
+    /// Share of its core that the load generator used.
+    pub load_busy: f64,
+    /// Received by all players together.
+    pub mbit_per_s: f64,
+    /// Share of the frames that arrived, over all players.
+    pub delivered: Option<f64>,
+    /// The same of the player that got least.
+    pub lowest_delivered: Option<f64>,
+    /// Resident memory that each player added to the server, in bytes.
+    pub bytes_per_player: f64,
+    /// Joining: median and 99 % of *connect* to the first keyframe.
+    pub keyframe_p50: Option<f64>,
+    /// See `keyframe_p50`.
+    pub keyframe_p99: Option<f64>,
+    /// Publisher to player: median.
+    pub latency_p50: Option<f64>,
+    /// Publisher to player: 99 %.
+    pub latency_p99: Option<f64>,
+    /// The busiest server thread's CPU time over the mean of those that serve.
+    pub busiest_over_mean: f64,
+    /// The whole report of the load generator.
+    pub report: Value,
+}
+
+/// Runs a load against a contender.
+///
+/// # Errors
+/// If either does not start or the load generator has nothing to report.
+pub fn measure(
+    contender: Contender,
+    load: &Load,
+    around: &Surroundings,
+    generator: &Generator,
+) -> anyhow::Result<Figures> {
+    let running = Running::start(contender, around)?;
+    let numbered = |url: &str| match load.streams {
+        1 => url.to_owned(),
+        _ => format!("{url}{{}}"),
+    };
+    let mut command = pinned(&generator.cores, generator.realtime);
+    command
+        .arg(around.binaries.join("rtmp-load"))
+        .args(["--json", "--quiet", "--settle", "3"]);
+    command.args(["--players", &load.players.to_string()]);
+    command.args(["--streams", &load.streams.to_string()]);
+    command.args(["--start-rate", &load.start_rate.to_string()]);
+    command.args(["--seconds", &load.seconds.to_string()]);
+    command.args(["--inspect-one-in", &load.inspect_one_in.to_string()]);
+    command.args(["--threads", &generator.threads.to_string()]);
+    command.args(["--watch-pid", &running.server_pid.to_string()]);
+    if let Some(publish_url) = &running.publish_url {
+        command.args([
+            "--publish",
+            "generated",
+            "--publish-url",
+            &numbered(publish_url),
+        ]);
+        command.args(["--bitrate", &generator.video_bits_per_second.to_string()]);
+        command.args([
+            "--audio-bitrate",
+            &generator.audio_bits_per_second.to_string(),
+        ]);
+    }
+    command.arg(numbered(&running.play_url));
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting rtmp-load")?;
+    let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else {
+        bail!(
+            "{contender}: rtmp-load ended with {} and no report",
+            output.status
+        );
+    };
+    figures(report).with_context(|| format!("{contender}: a figure is missing in the report"))
+}
+
+fn figures(report: Value) -> Option<Figures> {
+    let number = |path: &str| report.pointer(path).and_then(Value::as_f64);
+    Some(Figures {
+        cpu_ms_per_mb: number("/watched/0/cpu_ms_per_mb")?,
+        load_cpu_ms_per_mb: number("/own/cpu_ms_per_mb")?,
+        load_busy: number("/own/busiest_thread")?,
+        mbit_per_s: number("/received/mbit_per_s")?,
+        delivered: number("/frames/delivered"),
+        lowest_delivered: number("/frames/lowest_delivered"),
+        bytes_per_player: number("/watched/0/resident_bytes_per_player")?,
+        keyframe_p50: number("/first_keyframe_ms/p50"),
+        keyframe_p99: number("/first_keyframe_ms/p99"),
+        latency_p50: number("/latency_ms/p50"),
+        latency_p99: number("/latency_ms/p99"),
+        busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads_cpu_s")?)?,
+        report,
+    })
+}
+
+/// Threads that used less than a tenth of the busiest serve nobody.
+fn busiest_over_mean(threads: &Value) -> Option<f64> {
+    let all: Vec<f64> = threads
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
+    let busiest = all.iter().copied().fold(0.0, f64::max);
+    let serving: Vec<f64> = all
+        .into_iter()
+        .filter(|cpu| *cpu >= busiest / 10.0)
+        .collect();
+    let mean = serving.iter().sum::<f64>() / serving.len().max(1) as f64;
+    Some(if mean > 0.0 { busiest / mean } else { 1.0 })
+}
+
+impl Figures {
+    /// The figures of the middle one of several runs by what it cost.
+    pub fn median(mut runs: Vec<Figures>) -> Option<Figures> {
+        runs.sort_by(|one, other| one.cpu_ms_per_mb.total_cmp(&other.cpu_ms_per_mb));
+        let middle = runs.len() / 2;
+        (!runs.is_empty()).then(|| runs.swap_remove(middle))
+    }
+
+    /// For the JSON file.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "cpu_ms_per_mb": self.cpu_ms_per_mb,
+            "load_cpu_ms_per_mb": self.load_cpu_ms_per_mb,
+            "load_busy": self.load_busy,
+            "mbit_per_s": self.mbit_per_s,
+            "delivered": self.delivered,
+            "lowest_delivered": self.lowest_delivered,
+            "bytes_per_player": self.bytes_per_player,
+            "busiest_over_mean": self.busiest_over_mean,
+            "report": self.report,
+        })
+    }
+}

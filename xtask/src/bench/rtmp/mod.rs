@@ -1,0 +1,373 @@
+//! What the RTMP servers cost and how fast they are.
+//!
+//! Every server runs alone on its core, the load and the publisher on another;
+//! runs of the contenders alternate, and of several rounds the one in the
+//! middle counts. Nothing is tuned for it: the servers run with their defaults
+//! but for what the table says.
+
+mod contender;
+pub mod floor;
+mod goals;
+mod measurement;
+mod table;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+
+use contender::{Batching, Contender, Surroundings};
+use measurement::{Figures, Generator, Load, measure};
+
+const FRAMES_PER_SECOND: u64 = 30;
+/// Above so many players the load generator looks at one in ten to the end.
+const INSPECT_ALL_UP_TO: u32 = 1000;
+
+/// What to measure, and where.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Sections to run; all if none is named.
+    #[arg(value_enum)]
+    sections: Vec<Section>,
+
+    /// One round of short runs: for a first look, not for figures to quote.
+    #[arg(long)]
+    quick: bool,
+
+    /// Rounds of runs; the one in the middle counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Seconds measured in each run.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+
+    /// Players in the sections `cost` and `cores`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    players: u32,
+
+    /// Core of the servers.
+    #[arg(long, default_value_t = 0)]
+    server_core: u32,
+
+    /// Core of the load generator and the publisher.
+    #[arg(long, default_value_t = 1)]
+    load_core: u32,
+
+    /// Give servers and load precedence over all else on the machine
+    /// (SCHED_FIFO, needs root), so that other programs disturb less.
+    #[arg(long)]
+    realtime: bool,
+
+    /// Bits of video per second.
+    #[arg(long, default_value_t = 2_000_000)]
+    bitrate: u64,
+
+    /// Bits of audio per second; 0: none.
+    #[arg(long, default_value_t = 0)]
+    audio_bitrate: u64,
+
+    /// Write all figures to this file as JSON.
+    #[arg(long, value_name = "FILE", default_value = "target/bench/rtmp.json")]
+    json: PathBuf,
+
+    /// Measure the release build that is there instead of building it.
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// CPU per delivered megabyte with 1,000 players, by batching.
+    Cost,
+    /// The same with fewer and more players.
+    Scale,
+    /// 200 streams of 5 players.
+    Streams,
+    /// Our server on both cores.
+    Cores,
+    /// From connect to the first keyframe.
+    Join,
+    /// From publisher through origin and edge to the player.
+    Latency,
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    section: Section,
+    contender: Contender,
+    load: Load,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    section: Section,
+    contender: Contender,
+    load: Load,
+    figures: Figures,
+}
+
+/// Measures, prints a table and the goals, and writes the JSON file.
+///
+/// # Errors
+/// If something did not start; never because a figure is bad.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut options = options.clone();
+    if options.quick {
+        options.rounds = 1;
+        options.seconds = options.seconds.min(4);
+    }
+    if options.sections.is_empty() {
+        options.sections = Section::value_variants().to_vec();
+    }
+    if options.server_core == options.load_core {
+        bail!("--server-core and --load-core are the same: the load would be measured as well");
+    }
+    let binaries = build(options.no_build)?;
+    allow_open_files()?;
+    let scratch = tempfile::tempdir()?;
+    let around = Surroundings {
+        binaries,
+        scratch: scratch.path().to_owned(),
+        cores: options.server_core.to_string(),
+        realtime: options.realtime,
+        workers: 1,
+        bits_per_second: options.bitrate + options.audio_bitrate,
+        frames_per_second: FRAMES_PER_SECOND,
+    };
+    let generator = Generator {
+        cores: options.load_core.to_string(),
+        realtime: options.realtime,
+        threads: 1,
+        video_bits_per_second: options.bitrate,
+        audio_bits_per_second: options.audio_bitrate,
+    };
+    let nginx = contender::nginx_is_installed();
+    if !nginx {
+        println!("nginx-rtmp is not installed (Debian: libnginx-mod-rtmp): not compared with");
+    }
+    println!(
+        "servers on core {}, load and publisher on core {}{}; {} kbit/s of video at {} pictures a \
+         second, {} kbit/s of audio; {} rounds of {} s",
+        options.server_core,
+        options.load_core,
+        if options.realtime {
+            ", before all else"
+        } else {
+            ""
+        },
+        options.bitrate / 1000,
+        FRAMES_PER_SECOND,
+        options.audio_bitrate / 1000,
+        options.rounds,
+        options.seconds
+    );
+    let rows = measure_all(&plan(&options, nginx), &options, &around, &generator)?;
+    println!("{}", table::of(&rows));
+    let goals = goals::of(&rows);
+    println!("{}", table::of_goals(&goals));
+    write_json(&options, &rows, &goals)
+}
+
+/// All runs of one round, in the order in which they alternate.
+fn plan(options: &Options, nginx: bool) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for section in &options.sections {
+        let section = *section;
+        let mut add = |contender, load| {
+            runs.push(Run {
+                section,
+                contender,
+                load,
+            })
+        };
+        let batched = Batching::Milliseconds(350);
+        match section {
+            Section::Cost => {
+                let load = load(options, options.players);
+                for batching in [batched, Batching::Milliseconds(100), Batching::AtOnce] {
+                    add(Contender::Floor(batching), load);
+                    add(Contender::Origin(batching), load);
+                }
+                if nginx {
+                    add(Contender::Nginx, load);
+                }
+            }
+            Section::Scale => {
+                let all = [100, 500, 2000, 5000];
+                let counts = if options.quick { &all[..2] } else { &all[..] };
+                for players in counts {
+                    let load = load(options, *players);
+                    add(Contender::Floor(batched), load);
+                    add(Contender::Origin(batched), load);
+                    if nginx {
+                        add(Contender::Nginx, load);
+                    }
+                }
+            }
+            Section::Streams => {
+                let load = Load {
+                    streams: 200,
+                    ..load(options, 1000)
+                };
+                add(Contender::Origin(batched), load);
+                if nginx {
+                    add(Contender::Nginx, load);
+                }
+            }
+            Section::Cores => {
+                for batching in [batched, Batching::AtOnce] {
+                    add(Contender::Origin(batching), load(options, options.players));
+                }
+            }
+            Section::Join => {
+                let load = Load {
+                    start_rate: 50,
+                    ..load(options, 200)
+                };
+                for batching in [batched, Batching::AtOnce] {
+                    add(Contender::Origin(batching), load);
+                }
+                if nginx {
+                    add(Contender::Nginx, load);
+                }
+            }
+            Section::Latency => {
+                let load = load(options, 10);
+                add(Contender::Edge(Batching::AtOnce), load);
+                add(Contender::Origin(Batching::AtOnce), load);
+                if nginx {
+                    add(Contender::Nginx, load);
+                }
+            }
+        }
+    }
+    runs
+}
+
+fn load(options: &Options, players: u32) -> Load {
+    Load {
+        players,
+        streams: 1,
+        // All within five seconds, but not so fast that they wait for each
+        // other's handshakes.
+        start_rate: (players / 5).clamp(100, 1000),
+        seconds: options.seconds,
+        inspect_one_in: if players <= INSPECT_ALL_UP_TO { 1 } else { 10 },
+    }
+}
+
+fn measure_all(
+    runs: &[Run],
+    options: &Options,
+    around: &Surroundings,
+    generator: &Generator,
+) -> anyhow::Result<Vec<Row>> {
+    let mut figures = vec![Vec::new(); runs.len()];
+    for round in 1..=options.rounds {
+        for (index, run) in runs.iter().enumerate() {
+            eprintln!(
+                "round {round} of {}, run {} of {}: {}, {} players",
+                options.rounds,
+                index + 1,
+                runs.len(),
+                run.contender,
+                run.load.players
+            );
+            let both;
+            let around = match run.section {
+                Section::Cores => {
+                    let cores = format!("{},{}", options.server_core, options.load_core);
+                    both = Surroundings {
+                        cores,
+                        workers: 2,
+                        ..around.clone()
+                    };
+                    &both
+                }
+                _ => around,
+            };
+            figures[index].push(measure(run.contender, &run.load, around, generator)?);
+        }
+    }
+    let row = |(run, figures): (&Run, Vec<Figures>)| {
+        let figures = Figures::median(figures)?;
+        Some(Row {
+            section: run.section,
+            contender: run.contender,
+            load: run.load,
+            figures,
+        })
+    };
+    Ok(runs.iter().zip(figures).filter_map(row).collect())
+}
+
+/// Builds what is measured and says where it is.
+fn build(skip: bool) -> anyhow::Result<PathBuf> {
+    let binaries = target_folder()?.join("release");
+    if !skip {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let mut command = Command::new(cargo);
+        command.args(["build", "--release"]);
+        for package in ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"] {
+            command.args(["--package", package]);
+        }
+        if !command.status().context("starting cargo")?.success() {
+            bail!("the release build failed");
+        }
+    }
+    Ok(binaries)
+}
+
+/// This program lies in `target/PROFILE/`.
+fn target_folder() -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let folder = exe.parent().and_then(|profile| profile.parent());
+    folder
+        .map(PathBuf::from)
+        .context("this program lies in no target folder")
+}
+
+/// The servers and the load generator inherit what is allowed here.
+fn allow_open_files() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
+}
+
+fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow::Result<()> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "section": format!("{:?}", row.section).to_lowercase(),
+                "server": row.contender.to_string(),
+                "players": row.load.players,
+                "streams": row.load.streams,
+                "figures": row.figures.to_json(),
+            })
+        })
+        .collect();
+    let document = json!({
+        "server_core": options.server_core,
+        "load_core": options.load_core,
+        "realtime": options.realtime,
+        "video_bits_per_second": options.bitrate,
+        "audio_bits_per_second": options.audio_bitrate,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "runs": rows,
+        "goals": goals.iter().map(goals::Goal::to_json).collect::<Vec<_>>(),
+    });
+    if let Some(folder) = options.json.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&options.json, serde_json::to_string_pretty(&document)?)
+        .with_context(|| options.json.display().to_string())?;
+    println!("all figures: {}", options.json.display());
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The figures for people.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{Row, contender::Contender, goals::Goal};
+
+const ENOUGH_PLAYERS: u32 = 1000;
+
+/// All rows.
+pub fn of(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "section",
+        "server",
+        "players",
+        "CPU ms/MB",
+        "× floor",
+        "× nginx",
+        "Mbit/s",
+        "delivered %",
+        "worst %",
+        "B/player",
+        "keyframe ms p50",
+        "p99",
+        "latency ms p50",
+        "p99",
+        "load CPU ms/MB",
+        "load busy %",
+    ]);
+    for row in rows {
+        let figures = &row.figures;
+        let against = |other: &dyn Fn(&Row) -> bool| {
+            let same = rows.iter().find(|one| {
+                one.section == row.section && one.load.players == row.load.players && other(one)
+            });
+            same.map(|other| figures.cpu_ms_per_mb / other.figures.cpu_ms_per_mb)
+        };
+        let floor = match row.contender {
+            Contender::Origin(batching) | Contender::Edge(batching) => {
+                against(&|one| one.contender == Contender::Floor(batching))
+            }
+            _ => None,
+        };
+        let nginx = against(&|one| one.contender == Contender::Nginx);
+        // With few players this would be the server's start, divided by them.
+        let bytes_per_player =
+            (row.load.players >= ENOUGH_PLAYERS).then_some(figures.bytes_per_player);
+        let percent = |share: Option<f64>| show(share.map(|share| share * 100.0), 3);
+        let players = match row.load.streams {
+            1 => row.load.players.to_string(),
+            streams => format!("{} of {streams} streams", row.load.players),
+        };
+        table.add_row([
+            format!("{:?}", row.section).to_lowercase(),
+            row.contender.to_string(),
+            players,
+            show(Some(figures.cpu_ms_per_mb), 3),
+            show(floor, 2),
+            show(nginx, 2),
+            show(Some(figures.mbit_per_s), 0),
+            percent(figures.delivered),
+            percent(figures.lowest_delivered),
+            show(bytes_per_player, 0),
+            show(figures.keyframe_p50, 1),
+            show(figures.keyframe_p99, 1),
+            show(figures.latency_p50, 1),
+            show(figures.latency_p99, 1),
+            show(Some(figures.load_cpu_ms_per_mb), 3),
+            show(Some(figures.load_busy * 100.0), 0),
+        ]);
+    }
+    align(&mut table, 2);
+    table
+}
+
+/// What was to be reached.
+pub fn of_goals(goals: &[Goal]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["goal", "measured", "bound", "reached"]);
+    for goal in goals {
+        table.add_row([
+            goal.what.clone(),
+            format!("{:.4}", goal.measured),
+            format!("{} {}", if goal.at_least { "≥" } else { "≤" }, goal.bound),
+            if goal.is_reached() { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    align(&mut table, 1);
+    table
+}
+
+/// Numbers to the right, from this column on.
+fn align(table: &mut Table, first: usize) {
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn show(value: Option<f64>, digits: usize) -> String {
+    value.map_or(String::new(), |value| format!("{value:.digits$}"))
+}

@@ -1,0 +1,352 @@
+//! What happens in the demo, and when.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Balancer, Cluster, Process};
+
+use super::seat::Seat;
+
+/// Viewers who come from new addresses once the edge is back.
+pub const NEWCOMERS: u8 = 2;
+
+/// Something worth telling, and when it happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Since the demo began.
+    pub at: Duration,
+    pub text: String,
+}
+
+/// How far the story has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// Everybody watches.
+    Peace,
+    /// The edge has been killed; the balancer does not know yet.
+    Killed { edge: usize },
+    /// It is out of rotation.
+    Out { edge: usize },
+    /// Its program runs again; the balancer does not know yet.
+    Restarted { edge: usize },
+    /// It is in rotation again, and new viewers have come.
+    Back { edge: usize },
+}
+
+/// A demo that is being played.
+pub struct Scene<'c> {
+    cluster: &'c Cluster,
+    encoder: Process,
+    seats: Vec<Seat<'c>>,
+    began: Instant,
+    length: Duration,
+    act: Act,
+    /// Whose viewers were lost, until all of them are served again.
+    recovering: Vec<usize>,
+    events: Vec<Event>,
+    balancer: Balancer,
+    traffic: Vec<Rate>,
+}
+
+/// The outgoing traffic of an edge.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    bytes: u64,
+    at: Instant,
+    kilobits_per_second: f64,
+}
+
+/// A moment of the demo, for drawing.
+pub struct Picture<'s> {
+    pub elapsed: Duration,
+    pub length: Duration,
+    pub xdp: String,
+    pub edges: Vec<EdgeRow>,
+    pub viewers: Vec<ViewerRow>,
+    pub events: &'s [Event],
+}
+
+/// An edge as the table shows it.
+pub struct EdgeRow {
+    pub name: String,
+    pub address: String,
+    pub in_rotation: bool,
+    pub state: String,
+    pub viewers: usize,
+    pub connections: u64,
+    pub kilobits_per_second: f64,
+}
+
+/// A viewer as the table shows it.
+pub struct ViewerRow {
+    pub name: String,
+    pub address: String,
+    pub edge: Option<String>,
+    pub video: usize,
+    pub audio: usize,
+    pub pictures_per_second: f64,
+    pub watching: bool,
+    pub state: String,
+}
+
+impl<'c> Scene<'c> {
+    /// Lets the first viewers in.
+    pub fn open(
+        cluster: &'c Cluster,
+        encoder: Process,
+        viewers: u8,
+        length: Duration,
+    ) -> Result<Self> {
+        let clients = &cluster.clients()[..usize::from(viewers)];
+        let seats = clients
+            .iter()
+            .map(|client| Seat::take(cluster, client))
+            .collect::<Result<_>>()?;
+        let idle = Rate {
+            bytes: 0,
+            at: Instant::now(),
+            kilobits_per_second: 0.0,
+        };
+        Ok(Self {
+            cluster,
+            encoder,
+            seats,
+            began: Instant::now(),
+            length,
+            act: Act::Peace,
+            recovering: Vec::new(),
+            events: Vec::new(),
+            balancer: cluster.director().list()?,
+            traffic: vec![idle; cluster.edges().len()],
+        })
+    }
+
+    /// Since the first viewers came.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Looks at everything and lets happen what is due.
+    pub fn play(&mut self) -> Result<()> {
+        ensure!(
+            self.encoder.is_running(),
+            "the encoder has ended:\n{}",
+            self.encoder.log()
+        );
+        for seat in &mut self.seats {
+            seat.look(self.cluster)?;
+        }
+        self.balancer = self.cluster.director().list()?;
+        self.measure()?;
+        self.tell_recovery();
+        self.advance()
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        match self.act {
+            Act::Peace if self.is_due(25) => {
+                let edge = self.busiest_edge();
+                let name = self.edge_name(edge);
+                self.recovering = (0..self.seats.len())
+                    .filter(|&seat| self.seats[seat].edge() == Some(edge))
+                    .collect();
+                self.cluster.edge(edge).kill()?;
+                self.tell(format!(
+                    "{name} is killed; it served {}",
+                    self.recovering.len()
+                ));
+                self.act = Act::Killed { edge };
+            }
+            Act::Killed { edge } if !self.in_rotation(edge)? => {
+                self.tell(format!("{} is out of rotation", self.edge_name(edge)));
+                self.act = Act::Out { edge };
+            }
+            Act::Out { edge } if self.is_due(60) && self.recovering.is_empty() => {
+                self.cluster.edge(edge).start()?;
+                self.tell(format!("{} is started again", self.edge_name(edge)));
+                self.act = Act::Restarted { edge };
+            }
+            Act::Restarted { edge } if self.in_rotation(edge)? => {
+                self.tell(format!(
+                    "{} is in rotation again; {NEWCOMERS} new viewers come",
+                    self.edge_name(edge)
+                ));
+                let newcomers = &self.cluster.clients()[self.seats.len()..];
+                for client in newcomers {
+                    self.seats.push(Seat::take(self.cluster, client)?);
+                }
+                self.act = Act::Back { edge };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether so many per cent of the time have passed.
+    fn is_due(&self, per_cent: u32) -> bool {
+        self.elapsed() * 100 >= self.length * per_cent
+    }
+
+    fn in_rotation(&self, edge: usize) -> Result<bool> {
+        let address = self.cluster.edge(edge).address();
+        let server = self.balancer.server(address);
+        Ok(server
+            .with_context(|| format!("the balancer does not list {address}"))?
+            .is_up())
+    }
+
+    fn busiest_edge(&self) -> usize {
+        let viewers = |edge| {
+            self.seats
+                .iter()
+                .filter(|seat| seat.edge() == Some(edge))
+                .count()
+        };
+        let edges = 0..self.cluster.edges().len();
+        edges
+            .max_by_key(|&edge| viewers(edge))
+            .expect("at least two edges")
+    }
+
+    fn edge_name(&self, edge: usize) -> String {
+        self.cluster.edge(edge).host().name().to_owned()
+    }
+
+    fn tell_recovery(&mut self) {
+        if self.recovering.is_empty() {
+            return;
+        }
+        let killed = match self.act {
+            Act::Peace => None,
+            Act::Killed { edge }
+            | Act::Out { edge }
+            | Act::Restarted { edge }
+            | Act::Back { edge } => Some(edge),
+        };
+        let seats = &self.seats;
+        self.recovering.retain(|&seat| {
+            let seat = &seats[seat];
+            !seat.is_watching() || seat.edge().is_none() || seat.edge() == killed
+        });
+        if self.recovering.is_empty() {
+            self.tell("every viewer that lost its edge is served by another".to_owned());
+        }
+    }
+
+    fn tell(&mut self, text: String) {
+        self.events.push(Event {
+            at: self.elapsed(),
+            text,
+        });
+    }
+
+    fn measure(&mut self) -> Result<()> {
+        for (edge, rate) in self.cluster.edges().iter().zip(&mut self.traffic) {
+            let (bytes, now) = (edge.host().counters()?.tx_bytes, Instant::now());
+            let seconds = (now - rate.at).as_secs_f64().max(0.001);
+            let bits = bytes.saturating_sub(rate.bytes) as f64 * 8.0;
+            *rate = Rate {
+                bytes,
+                at: now,
+                kilobits_per_second: bits / seconds / 1000.0,
+            };
+        }
+        Ok(())
+    }
+
+    /// Everybody who watches.
+    pub fn seats(&self) -> &[Seat<'c>] {
+        &self.seats
+    }
+
+    /// The deployment.
+    pub fn cluster(&self) -> &'c Cluster {
+        self.cluster
+    }
+
+    /// What has happened so far.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The edge that was killed and is in rotation again.
+    pub fn returned_edge(&self) -> Option<usize> {
+        match self.act {
+            Act::Back { edge } => Some(edge),
+            _ => None,
+        }
+    }
+
+    /// This moment, for drawing.
+    pub fn picture(&self) -> Result<Picture<'_>> {
+        let interfaces = self.balancer.interfaces.iter();
+        let xdp: Vec<String> = interfaces
+            .map(|i| format!("{} on {}", i.xdp_mode, i.name))
+            .collect();
+        let edges = self.cluster.edges().iter().enumerate();
+        Ok(Picture {
+            elapsed: self.elapsed(),
+            length: self.length,
+            xdp: xdp.join(", "),
+            edges: edges
+                .map(|(index, _)| self.edge_row(index))
+                .collect::<Result<_>>()?,
+            viewers: self
+                .seats
+                .iter()
+                .map(|seat| self.viewer_row(seat))
+                .collect(),
+            events: &self.events,
+        })
+    }
+
+    fn edge_row(&self, index: usize) -> Result<EdgeRow> {
+        let edge = self.cluster.edge(index);
+        let server = self
+            .balancer
+            .server(edge.address())
+            .context("an edge is not listed")?;
+        let state = match (server.is_up(), edge.process()?.is_running()) {
+            (true, true) => "in rotation".to_owned(),
+            (true, false) => "killed, not noticed yet".to_owned(),
+            (false, false) => "out of rotation".to_owned(),
+            (false, true) => "runs, not noticed yet".to_owned(),
+        };
+        Ok(EdgeRow {
+            name: edge.host().name().to_owned(),
+            address: edge.address().to_string(),
+            in_rotation: server.is_up() && edge.process()?.is_running(),
+            state,
+            viewers: self
+                .seats
+                .iter()
+                .filter(|seat| seat.edge() == Some(index))
+                .count(),
+            connections: server.counters.connections,
+            kilobits_per_second: self.traffic[index].kilobits_per_second,
+        })
+    }
+
+    fn viewer_row(&self, seat: &Seat<'_>) -> ViewerRow {
+        const NOTICEABLE: Duration = Duration::from_secs(3);
+        let counts = seat.total();
+        let paused = seat
+            .since_last_picture()
+            .filter(|pause| *pause >= NOTICEABLE);
+        let state = match (seat.is_watching(), paused) {
+            (_, Some(pause)) => format!("no picture for {} s", pause.as_secs()),
+            (true, None) => "watching".to_owned(),
+            (false, None) => "connecting".to_owned(),
+        };
+        ViewerRow {
+            name: seat.client().host().name().to_owned(),
+            address: seat.client().address().to_string(),
+            edge: seat.edge().map(|edge| self.edge_name(edge)),
+            video: counts.video,
+            audio: counts.audio,
+            pictures_per_second: seat.pictures_per_second(),
+            watching: seat.is_watching() && paused.is_none(),
+            state,
+        }
+    }
+}

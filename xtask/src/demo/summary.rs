@@ -1,0 +1,159 @@
+//! How it went, for people and for programs.
+
+use std::fmt::{self, Display};
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table};
+
+use serde::Serialize;
+
+use super::scene::Scene;
+use super::screen::STYLE;
+
+/// The outcome of a demo.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    passed: bool,
+    /// Why it did not pass: one sentence per failing.
+    failures: Vec<String>,
+    seconds: u64,
+    viewers: Vec<ViewerSummary>,
+    events: Vec<EventSummary>,
+    /// Bytes that the director's interface received, and the viewers' ones.
+    director_rx_bytes: u64,
+    viewers_rx_bytes: u64,
+}
+
+/// How one viewer fared.
+#[derive(Debug, Serialize)]
+struct ViewerSummary {
+    name: String,
+    address: String,
+    /// Every edge that served it, in order.
+    edges: Vec<String>,
+    video_frames: usize,
+    audio_frames: usize,
+    connections_with_video: usize,
+    retries: usize,
+    longest_pause_s: f64,
+    timestamps_rise: bool,
+}
+
+/// Something that happened.
+#[derive(Debug, Serialize)]
+struct EventSummary {
+    at_s: f64,
+    event: String,
+}
+
+impl Summary {
+    /// Judges a demo that has been played to its end.
+    pub fn of(scene: &Scene<'_>) -> Result<Self> {
+        let cluster = scene.cluster();
+        let mut failures = Vec::new();
+        let mut viewers = Vec::new();
+        let mut viewers_rx_bytes = 0;
+        for seat in scene.seats() {
+            let name = seat.client().host().name().to_owned();
+            let total = seat.total();
+            if total.video == 0 || total.audio == 0 {
+                failures.push(format!("{name} decoded no video or no audio"));
+            } else if !seat.is_watching() {
+                failures.push(format!("{name} was not watching at the end"));
+            }
+            if let Some(disorder) = seat.disorder() {
+                failures.push(format!("{name}: {disorder}"));
+            }
+            viewers_rx_bytes += seat.client().host().counters()?.rx_bytes;
+            let edge_name = |edge: &usize| cluster.edge(*edge).host().name().to_owned();
+            viewers.push(ViewerSummary {
+                name,
+                address: seat.client().address().to_string(),
+                edges: seat.edges().iter().map(edge_name).collect(),
+                video_frames: total.video,
+                audio_frames: total.audio,
+                connections_with_video: seat.sessions(),
+                retries: seat.retries(),
+                longest_pause_s: tenths(seat.longest_pause().as_secs_f64()),
+                timestamps_rise: seat.disorder().is_none(),
+            });
+        }
+        match scene.returned_edge() {
+            None => failures.push("the killed edge did not return in time".to_owned()),
+            Some(edge) if !scene.seats().iter().any(|seat| seat.edge() == Some(edge)) => {
+                failures.push("nobody is served by the edge that returned".to_owned());
+            }
+            Some(_) => {}
+        }
+        let events = scene.events().iter().map(|event| EventSummary {
+            at_s: tenths(event.at.as_secs_f64()),
+            event: event.text.clone(),
+        });
+        Ok(Self {
+            passed: failures.is_empty(),
+            failures,
+            seconds: scene.elapsed().as_secs(),
+            viewers,
+            events: events.collect(),
+            director_rx_bytes: cluster.director().host().counters()?.rx_bytes,
+            viewers_rx_bytes,
+        })
+    }
+
+    /// Whether everything was as it should be.
+    pub fn passed(&self) -> bool {
+        self.passed
+    }
+}
+
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(STYLE).set_header([
+            "viewer",
+            "served by",
+            "pictures",
+            "sound",
+            "longest pause",
+            "timestamps",
+        ]);
+        for viewer in &self.viewers {
+            table.add_row([
+                viewer.name.clone(),
+                viewer.edges.join(", then "),
+                viewer.video_frames.to_string(),
+                viewer.audio_frames.to_string(),
+                format!("{:.0} s", viewer.longest_pause_s),
+                if viewer.timestamps_rise {
+                    "rising"
+                } else {
+                    "NOT RISING"
+                }
+                .to_owned(),
+            ]);
+        }
+        for column in 2..5 {
+            let column = table.column_mut(column).expect("one of the columns above");
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "\n{table}\n")?;
+        writeln!(
+            f,
+            "{} kB reached the viewers, {} kB came by the director.",
+            self.viewers_rx_bytes / 1000,
+            self.director_rx_bytes / 1000,
+        )?;
+        for failure in &self.failures {
+            writeln!(f, "  {failure}")?;
+        }
+        f.write_str(if self.passed {
+            "The demo passed: every viewer received video with rising timestamps."
+        } else {
+            "The demo FAILED."
+        })
+    }
+}

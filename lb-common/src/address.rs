@@ -21,6 +21,18 @@ impl Address {
         Self([0, 0, Self::MAPPED, word])
     }
 
+    /// Whether this is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_ipv4(&self) -> bool {
+        self.0[0] | self.0[1] == 0 && self.0[2] == Self::MAPPED
+    }
+
+    /// The four bytes of an IPv4 address as they lie in memory.
+    #[inline(always)]
+    pub const fn ipv4_word(&self) -> u32 {
+        self.0[3]
+    }
+
     /// This address with the bits outside `mask` cleared.
     #[inline(always)]
     #[must_use]

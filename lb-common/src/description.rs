@@ -86,9 +86,53 @@ pub const SERVICE_PERSISTENT: u32 = 1;
 /// [`Service::flags`]: a template whose server has weight 0 is void
 /// (`expire_quiescent_template` of IPVS).
 pub const SERVICE_EXPIRE_QUIESCENT: u32 = 1 << 1;
+/// [`Service::flags`]: a TCP packet in the middle of a connection that we do
+/// not know is scheduled like a SYN (`sloppy_tcp` of IPVS).
+pub const SERVICE_SLOPPY: u32 = 1 << 2;
+/// [`Service::flags`]: the client's port is hashed along with its address.
+pub const SERVICE_HASH_PORT: u32 = 1 << 3;
+/// [`Service::flags`]: a dead server's connections are dropped in silence.
+pub const SERVICE_DROP_ORPHANS: u32 = 1 << 4;
+/// [`Service::flags`]: a dead server's connections are reset.
+pub const SERVICE_RESET_ORPHANS: u32 = 1 << 5;
+/// [`Service::flags`]: a dead server's flows are given another server.
+pub const SERVICE_RESCHEDULE_ORPHANS: u32 = 1 << 6;
 
 /// [`Service::schedule`]: the ring's places in turn, for everybody.
 pub const SCHEDULE_ROUND_ROBIN: u32 = 0;
+/// [`Service::schedule`]: the ring's place that the client hashes to.
+pub const SCHEDULE_HASH: u32 = 1;
+/// [`Service::schedule`]: of the ring's places the least loaded.
+pub const SCHEDULE_LEAST_CONNECTIONS: u32 = 2;
+
+/// Servers that a service scheduled by connections may have: what one packet
+/// can compare.
+pub const MAX_COMPARED: u32 = 256;
+
+/// What an ESTABLISHED connection weighs against one in any other state when
+/// servers are compared by connections (`ip_vs_wlc.c`).
+pub const ACTIVE_OVERHEAD: u64 = 256;
+
+/// Where in a ring a client is looked for, before the ring's length is taken
+/// into account. Several directors must agree on it: never change it.
+#[inline(always)]
+pub const fn client_hash(client: &Address, port: u16) -> u32 {
+    let Address([a, b, c, d]) = *client;
+    // Two rounds of the finaliser of splitmix64 (Steele, Lea, Flood 2014).
+    let low = mix((c as u64) << 32 | d as u64);
+    let high = mix(low ^ ((a as u64) << 32 | b as u64) ^ (port as u64) << 16);
+    (high >> 32) as u32
+}
+
+/// The finaliser of splitmix64: every bit of the result depends on every bit
+/// of `value`.
+#[inline(always)]
+pub const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
 
 /// One virtual service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,6 +156,12 @@ pub struct Service {
 pub const SERVER_ALIVE: u32 = 1;
 /// [`Server::flags`]: weight 0; keeps what it has.
 pub const SERVER_QUIESCENT: u32 = 1 << 1;
+/// [`Server::flags`]: packets are put into others addressed to the server
+/// (RFC 2003, RFC 2473).
+pub const SERVER_TUNNEL: u32 = 1 << 2;
+
+/// VLAN tags that a frame may carry (IEEE 802.1ad).
+pub const MAX_TAGS: usize = 2;
 
 /// One real server of one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,6 +176,29 @@ pub struct Server {
     pub interface_index: u32,
     /// Addresses of the frames that go to the server.
     pub macs: Macs,
+    /// How many of `tags` such frames carry.
+    pub tag_count: u32,
+    /// Their tags, the outer one first.
+    pub tags: [Tag; MAX_TAGS],
+    /// Share of new connections; only looked at where servers are compared.
+    pub weight: u32,
+    /// Through a tunnel: the largest packet that its path takes, in bytes.
+    pub mtu: u32,
+    /// Through a tunnel: the server's address.
+    pub tunnel_destination: Address,
+    /// Through a tunnel: our address.
+    pub tunnel_source: Address,
+}
+
+/// A VLAN tag as it lies in a frame: the type that announces it, then
+/// priority and VLAN number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Tag {
+    /// 0x8100 (IEEE 802.1Q) or 0x88A8 (802.1ad), in network byte order.
+    pub ethertype: u16,
+    /// Priority and VLAN number, in network byte order.
+    pub control: u16,
 }
 
 /// The first twelve bytes of a frame.
@@ -141,7 +214,7 @@ pub struct Macs {
 /// A MAC address as it lies in a frame, in the two pieces that are quickest
 /// to compare and copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C, packed)]
+#[repr(C, packed(2))]
 pub struct Mac {
     first: u32,
     last: u16,

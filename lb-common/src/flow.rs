@@ -48,22 +48,6 @@ pub struct Timeouts {
     pub by_state_ns: [u64; STATES],
 }
 
-impl Timeouts {
-    /// Those of IPVS (`tcp_timeouts`, `udp_timeouts`).
-    pub const IPVS: Self = Self {
-        by_state_ns: [
-            60 * SECOND_NS,
-            900 * SECOND_NS,
-            120 * SECOND_NS,
-            120 * SECOND_NS,
-            10 * SECOND_NS,
-            300 * SECOND_NS,
-        ],
-    };
-}
-
-const SECOND_NS: u64 = 1_000_000_000;
-
 /// One connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -105,6 +89,41 @@ pub struct Template {
     pub generation: u32,
 }
 
+/// What the fragments of one packet share (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(C)]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification, as it lies in the packet.
+    pub identification: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// Where a packet's first fragment went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct FragmentTarget {
+    /// Slot of the server.
+    pub server: u32,
+    /// [`Server::generation`](crate::Server::generation) at that time.
+    pub generation: u32,
+}
+
+/// Live connections of one server slot: gains and losses seen by the packet
+/// path, or the agent's correction of their sum. Arithmetic wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Load {
+    /// ESTABLISHED connections and UDP flows.
+    pub active: u64,
+    /// All others.
+    pub inactive: u64,
+}
+
 /// Traffic of one server slot on one CPU; never reset, so that readers take
 /// differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,4 +151,6 @@ mod pod {
     unsafe impl aya::Pod for Template {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServerCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Load {}
 }

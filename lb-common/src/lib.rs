@@ -15,19 +15,22 @@ pub mod maps;
 mod reason;
 
 pub use address::Address;
-pub use description::{
-    DirectoryEntry, Geometry, HALVES, Half, MAX_PROBES, Mac, Macs, SCHEDULE_ROUND_ROBIN,
-    SERVER_ALIVE, SERVER_QUIESCENT, SERVICE_EXPIRE_QUIESCENT, SERVICE_PERSISTENT, Server, Service,
-    directory_home,
+pub use description::*;
+pub use flow::{
+    Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, STATES, ServerCounters, Template,
+    TemplateKey, Timeouts,
 };
-pub use flow::{Flow, FlowKey, FlowState, STATES, ServerCounters, Template, TemplateKey, Timeouts};
 pub use reason::{Action, REASONS, Reason};
 
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted.
 pub const LAYOUT_VERSION: u32 = 1;
 
+/// `IPPROTO_ICMP`.
+pub const ICMP: u8 = 1;
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
+/// `IPPROTO_ICMPV6`.
+pub const ICMPV6: u8 = 58;

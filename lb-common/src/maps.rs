@@ -24,6 +24,13 @@ pub const HALF_OPEN: &str = "HALF_OPEN";
 pub const TEMPLATES: &str = "TEMPLATES";
 /// As [`TEMPLATES`], for clients that have not completed a handshake.
 pub const NEW_TEMPLATES: &str = "NEW_TEMPLATES";
+/// [`FragmentKey`](crate::FragmentKey) → [`FragmentTarget`](crate::FragmentTarget).
+pub const FRAGMENTS: &str = "FRAGMENTS";
+/// [`Load`](crate::Load) per server slot, written by the packet path only.
+pub const LOADS: &str = "LOADS";
+/// [`Load`](crate::Load) per server slot, written by the agent only: what must
+/// be added to [`LOADS`] to give the truth.
+pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
 /// [`ServerCounters`](crate::ServerCounters) per CPU and server slot.
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).

@@ -3,10 +3,14 @@
 /// What becomes of the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The host's own stack gets it, untouched.
+    /// The host's own stack gets it, untouched (`XDP_PASS`).
     Pass,
-    /// It leaves, by the interface it came from or by another.
-    Forward,
+    /// It leaves by the interface that it came from (`XDP_TX`).
+    Transmit,
+    /// It leaves by another interface (`XDP_REDIRECT`).
+    Redirect,
+    /// It is dropped, because the operator wants it so (`XDP_DROP`).
+    Drop,
 }
 
 macro_rules! reasons {
@@ -32,6 +36,27 @@ macro_rules! reasons {
                 match self { $(Self::$variant => concat!($($description),+).trim_ascii(),)+ }
             }
 
+            /// The reason of a number that is one.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Self {
+                match number {
+                    $(number if number == Self::$variant as u32 => Self::$variant,)+
+                    _ => Self::NoRoom,
+                }
+            }
+
+            /// Whether the packet is on its way to a real server.
+            #[inline(always)]
+            pub const fn is_forwarded(self) -> bool {
+                matches!(
+                    self,
+                    Self::Forwarded
+                        | Self::Redirected
+                        | Self::Tunnelled
+                        | Self::TunnelRedirected
+                )
+            }
+
             /// What such a reason leads to.
             #[inline(always)]
             pub const fn action(self) -> Action {
@@ -43,29 +68,45 @@ macro_rules! reasons {
 
 reasons! {
     /// Forwarded by the interface that it came from.
-    Forwarded = "forwarded", Forward;
+    Forwarded = "forwarded", Transmit;
     /// Forwarded by another interface.
-    Redirected = "redirected", Forward;
+    Redirected = "redirected", Redirect;
+    /// Forwarded inside another packet, by the interface that it came from.
+    Tunnelled = "tunnelled", Transmit;
+    /// Forwarded inside another packet, by another interface.
+    TunnelRedirected = "tunnel-redirected", Redirect;
+    /// A dead server's connection, reset.
+    Reset = "reset", Transmit;
+    /// A dead server's connection, dropped as configured.
+    Dropped = "dropped", Drop;
     /// Neither IPv4 nor IPv6.
     NotIp = "not-ip", Pass;
-    /// Carries a VLAN tag.
-    Tagged = "tagged", Pass;
+    /// Carries more than two VLAN tags.
+    ManyTags = "many-tags", Pass;
     /// The frame ends within a header.
     Truncated = "truncated", Pass;
     /// A header contradicts itself or the frame's length.
     Malformed = "malformed", Pass;
+    /// More IPv6 extension headers than we look at, or one that hides the rest.
+    ExtensionHeaders = "extension-headers", Pass;
     /// A transport protocol that is not balanced.
     OtherProtocol = "other-protocol", Pass;
     /// Addressed to no virtual service.
     NotAService = "not-a-service", Pass;
-    /// A fragment that says nothing about its connection.
+    /// A fragment whose first one has not been seen.
     Fragment = "fragment", Pass;
+    /// An ICMP message that is about no connection, such as an echo request.
+    IcmpUnrelated = "icmp-unrelated", Pass;
     /// Addressed to another host's MAC address.
     OtherHost = "other-host", Pass;
     /// Belongs to no connection and does not open one: the stack answers RST.
     NoConnection = "no-connection", Pass;
     /// The service has no server that could take a connection.
     NoServer = "no-server", Pass;
-    /// The connection's server is dead or removed: the stack answers RST.
+    /// The connection's server is dead or removed: the stack answers.
     ServerGone = "server-gone", Pass;
+    /// Does not fit into the tunnel to its server.
+    TooBig = "too-big", Transmit;
+    /// The kernel would not let us change the frame's size.
+    NoRoom = "no-room", Pass;
 }

@@ -3,23 +3,52 @@
 //! A service? – a known connection? – else, if the packet opens one: a
 //! persistent client? – else the scheduler.
 
-use lb_common::{Flow, FlowKey, FlowState, Reason};
+mod decision;
+
+use lb_common::{
+    Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_RESCHEDULE_ORPHANS,
+    SERVICE_RESET_ORPHANS, SERVICE_SLOPPY,
+};
 
 use crate::frame::Frame;
 use crate::maps::{FLOWS, HALF_OPEN};
-use crate::parse::Packet;
+use crate::parse::{Kind, Packet};
 use crate::service::{Chosen, Description, Found};
-use crate::transmit::Verdict;
-use crate::{clock, count, flow, persistence, schedule, transmit};
+use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, transmit};
+use decision::Decision;
 
-/// Judges a packet.
+/// Judges a packet; the reason is the verdict.
 #[inline(always)]
-pub fn packet(frame: &Frame, packet: &Packet) -> Verdict {
+pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
     let Some(description) = Description::active() else {
-        return Verdict::pass(Reason::NotAService);
+        return Reason::NotAService;
     };
+    let chosen = match server(frame, packet, description) {
+        Ok(chosen) => chosen,
+        Err(reason) => return reason,
+    };
+    let reason = transmit::to(frame, packet, chosen);
+    if reason.is_forwarded() {
+        count::forwarded(chosen.slot, packet.bytes);
+        if packet.kind == Kind::FirstFragment {
+            fragments::remember(packet, chosen);
+        }
+    }
+    reason
+}
+
+/// The server that the packet goes to, or why it goes to none.
+#[inline(always)]
+fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Chosen, Reason> {
+    if packet.kind == Kind::LaterFragment {
+        return fragments::server(description, packet).ok_or(Reason::Fragment);
+    }
     let Some(found) = description.service(packet) else {
-        return Verdict::pass(Reason::NotAService);
+        return Err(if packet.kind == Kind::IcmpError {
+            Reason::IcmpUnrelated
+        } else {
+            Reason::NotAService
+        });
     };
     let visit = Visit {
         frame,
@@ -29,10 +58,16 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Verdict {
         key: packet.flow_key(found),
         now_ns: clock::now_ns(),
     };
-    visit.verdict()
+    if packet.kind == Kind::IcmpError {
+        visit.related().resolve(description)
+    } else {
+        visit.server()
+    }
 }
 
 /// A packet on its way through the tables of its service.
+///
+/// What is not inlined here is off the path of most packets.
 struct Visit<'a> {
     frame: &'a Frame<'a>,
     packet: &'a Packet,
@@ -44,115 +79,170 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     #[inline(always)]
-    fn verdict(&self) -> Verdict {
+    fn server(&self) -> Result<Chosen, Reason> {
         if let Some(flow) = FLOWS.get_ptr_mut(&self.key) {
             // SAFETY: a map value. The kernel may give an evicted entry to
             // another connection while we look; then one packet of this one
             // refreshes that one, and no more.
             let flow = unsafe { &mut *flow };
-            if let Some(verdict) = self.established(flow) {
-                return verdict;
+            if !self.is_history(flow) {
+                if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    self.continue_established(flow, chosen);
+                    return Ok(chosen);
+                }
+                let decision = self.orphan();
+                if !decision.is_open() {
+                    return decision.resolve(self.description);
+                }
             }
+            self.count_end(flow);
             let _ = FLOWS.remove(&self.key);
-        } else if let Some(flow) = HALF_OPEN.get_ptr_mut(&self.key) {
-            // SAFETY: as above.
-            let flow = unsafe { &mut *flow };
-            if let Some(verdict) = self.half_open(flow) {
-                return verdict;
-            }
         }
-        if self.packet.opens() {
-            self.open()
-        } else {
-            Verdict::pass(Reason::NoConnection)
-        }
+        self.new_or_half_open().resolve(self.description)
     }
 
-    /// A packet of a connection; `None` when that one is history and this
-    /// packet must find itself another.
     #[inline(always)]
-    fn established(&self, flow: &mut Flow) -> Option<Verdict> {
-        if self.is_history(flow) {
-            return None;
-        }
-        let chosen = match self.server_of(flow) {
-            Ok(chosen) => chosen,
-            Err(verdict) => return verdict,
-        };
+    fn continue_established(&self, flow: &mut Flow, chosen: Chosen) {
         self.touch(flow);
         if self.found.is_persistent() && (self.now_ns >= flow.rearm_ns || self.packet.ends()) {
             flow.rearm_ns = self.rearm(chosen);
         }
-        Some(self.forward(chosen))
     }
 
-    /// As [`Self::established`], for a connection of which only the first
-    /// packet has been seen; the second one promotes it.
-    #[inline(always)]
-    fn half_open(&self, flow: &mut Flow) -> Option<Verdict> {
-        if self.is_history(flow) {
-            return None;
+    /// A packet of a connection of which at most one has been seen.
+    #[inline(never)]
+    fn new_or_half_open(&self) -> Decision {
+        if let Some(flow) = HALF_OPEN.get_ptr_mut(&self.key) {
+            // SAFETY: as in `server`.
+            let flow = unsafe { &mut *flow };
+            if !self.is_history(flow) {
+                if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    self.continue_half_open(flow, chosen);
+                    return Decision::to(chosen.slot);
+                }
+                let decision = self.orphan();
+                if !decision.is_open() {
+                    return decision;
+                }
+            }
+            self.count_end(flow);
         }
-        let chosen = match self.server_of(flow) {
-            Ok(chosen) => chosen,
-            Err(verdict) => return verdict,
-        };
+        if self.packet.opens() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
+            self.open()
+        } else {
+            Decision::none(Reason::NoConnection)
+        }
+    }
+
+    /// The second packet of a connection makes it a lasting one.
+    #[inline(always)]
+    fn continue_half_open(&self, flow: &mut Flow, chosen: Chosen) {
         self.touch(flow);
-        let promoted = self.packet.is_udp() || flow.state == FlowState::Established as u32;
-        if promoted {
-            let mut lasting = *flow;
-            if self.found.is_persistent() {
-                lasting.rearm_ns = self.rearm(chosen);
-            }
-            if FLOWS.insert(&self.key, &lasting, 0).is_ok() {
-                let _ = HALF_OPEN.remove(&self.key);
-            }
+        if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
+            return;
         }
-        Some(self.forward(chosen))
+        let rearm_ns = if self.found.is_persistent() {
+            self.rearm(chosen)
+        } else {
+            0
+        };
+        let lasting = Flow { rearm_ns, ..*flow };
+        if FLOWS.insert(&self.key, &lasting, 0).is_ok() {
+            let _ = HALF_OPEN.remove(&self.key);
+        }
     }
 
-    /// Opens a connection.
+    /// A packet that opens a connection.
     #[inline(always)]
-    fn open(&self) -> Verdict {
+    fn open(&self) -> Decision {
         let (packet, description, found) = (self.packet, self.description, self.found);
         let sticky = if found.is_persistent() {
             persistence::server(description, found, packet, self.now_ns)
         } else {
             None
         };
-        let Some(chosen) = sticky.or_else(|| schedule::pick(description, found)) else {
-            return Verdict::pass(Reason::NoServer);
+        let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
+            return Decision::none(Reason::NoServer);
         };
+        if !transmit::is_addressed_to_us(self.frame, chosen) {
+            return Decision::none(Reason::OtherHost);
+        }
         if found.is_persistent() && sticky.is_none() {
             persistence::remember(found, packet, chosen, self.now_ns);
         }
-        let _ = HALF_OPEN.insert(&self.key, &flow::new(packet, chosen, self.now_ns), 0);
+        let flow = flow::new(packet, chosen, self.now_ns);
+        // The table evicts by itself; should the kernel refuse all the same,
+        // the packet goes its way, and the next one is nobody's.
+        let _ = HALF_OPEN.insert(&self.key, &flow, 0);
         count::scheduled(chosen.slot);
-        self.forward(chosen)
+        load::entered(chosen.slot, flow.state);
+        Decision::to(chosen.slot)
     }
 
+    /// An ICMP error: to the server of the connection that it is about.
+    #[inline(never)]
+    fn related(&self) -> Decision {
+        let Some(flow) = FLOWS
+            .get_ptr(&self.key)
+            .or_else(|| HALF_OPEN.get_ptr(&self.key))
+        else {
+            return Decision::none(Reason::IcmpUnrelated);
+        };
+        // SAFETY: as in `server`.
+        let (slot, generation) = unsafe { ((*flow).server, (*flow).generation) };
+        match self.description.server(slot, generation) {
+            Some(chosen) => Decision::to(chosen.slot),
+            None => Decision::none(Reason::ServerGone),
+        }
+    }
+
+    /// A packet whose server is gone.
+    #[inline(never)]
+    fn orphan(&self) -> Decision {
+        let (packet, found) = (self.packet, self.found);
+        if packet.is_syn() || packet.is_udp() && found.has(SERVICE_RESCHEDULE_ORPHANS) {
+            return Decision::open();
+        }
+        if found.has(SERVICE_DROP_ORPHANS) {
+            return Decision::none(Reason::Dropped);
+        }
+        if found.has(SERVICE_RESET_ORPHANS) && packet.is_acknowledging() && !packet.is_reset() {
+            return Decision::none(answer::reset(self.frame, packet));
+        }
+        Decision::none(Reason::ServerGone)
+    }
+
+    /// Whether a connection is over, so that this packet is none of its own.
     #[inline(always)]
     fn is_history(&self, flow: &Flow) -> bool {
         flow::is_expired(flow, &self.description.half.timeouts, self.now_ns)
-            || self.packet.opens() && flow::is_over(flow.state)
-    }
-
-    /// The connection's server. Where it is gone, a packet that opens a
-    /// connection may have another (`Err(None)`); any other packet must hear
-    /// that its connection is void, from the stack, where nothing listens.
-    #[inline(always)]
-    fn server_of(&self, flow: &Flow) -> Result<Chosen, Option<Verdict>> {
-        self.description
-            .server(flow.server, flow.generation)
-            .ok_or_else(|| (!self.packet.opens()).then(|| Verdict::pass(Reason::ServerGone)))
+            || self.packet.is_syn() && flow::is_over(flow.state)
     }
 
     #[inline(always)]
     fn touch(&self, flow: &mut Flow) {
+        let (before, after) = (flow.state, flow::next_state(flow.state, self.packet));
         flow.last_seen_ns = self.now_ns;
-        flow.state = flow::next_state(flow.state, self.packet);
         if self.packet.is_acknowledging() {
             flow.awaited_sequence = self.packet.acknowledged;
+        }
+        if before != after {
+            flow.state = after;
+            load::left(flow.server, before);
+            load::entered(flow.server, after);
+        }
+    }
+
+    /// Counts the end of a connection, if its server is still the one that it
+    /// was counted for.
+    #[inline(always)]
+    fn count_end(&self, flow: &Flow) {
+        if self
+            .description
+            .server(flow.server, flow.generation)
+            .is_some()
+        {
+            load::left(flow.server, flow.state);
         }
     }
 
@@ -165,14 +255,5 @@ impl Visit<'_> {
             chosen,
             self.now_ns,
         )
-    }
-
-    #[inline(always)]
-    fn forward(&self, chosen: Chosen) -> Verdict {
-        let verdict = transmit::direct(self.frame, chosen);
-        if verdict.reason != Reason::OtherHost {
-            count::forwarded(chosen.slot, self.packet.bytes);
-        }
-        verdict
     }
 }

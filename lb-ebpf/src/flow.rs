@@ -2,20 +2,27 @@
 
 use lb_common::{Flow, FlowKey, FlowState, Timeouts, UDP};
 
+use crate::headers::{TCP_ACK as ACK, TCP_FIN as FIN, TCP_RST as RST, TCP_SYN as SYN};
 use crate::parse::Packet;
 use crate::service::{Chosen, Found};
-
-const FIN: u8 = 1;
-const SYN: u8 = 1 << 1;
-const RST: u8 = 1 << 2;
-const ACK: u8 = 1 << 4;
 
 impl Packet {
     /// Whether the packet may open a connection: a TCP SYN that is nothing
     /// else, or any UDP packet.
     #[inline(always)]
     pub fn opens(&self) -> bool {
-        self.protocol == UDP || self.tcp_flags & (FIN | SYN | RST | ACK) == SYN
+        self.is_udp() || self.is_syn()
+    }
+
+    /// Whether the packet is a TCP SYN and nothing else.
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        self.tcp_flags & (FIN | SYN | RST | ACK) == SYN
+    }
+
+    #[inline(always)]
+    pub fn is_reset(&self) -> bool {
+        self.tcp_flags & RST != 0
     }
 
     #[inline(always)]

@@ -1,5 +1,10 @@
-//! The frame as it lies in the driver's buffer.
+//! The frame as it lies in the driver's buffers.
 
+use core::arch::asm;
+
+use aya_ebpf::helpers::generated::{
+    bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+};
 use aya_ebpf::programs::XdpContext;
 
 /// A received frame. All access goes through [`Frame::at`], whose comparison
@@ -14,22 +19,19 @@ impl<'a> Frame<'a> {
         Self { context }
     }
 
-    /// The `T` at `offset` bytes from the frame's start, if the frame holds
-    /// all of it. `T` must be of alignment 1, since nothing aligns a frame.
+    /// The `T` at `offset` bytes from the frame's start, if the first buffer
+    /// holds all of it. `T` must need no more alignment than frames have.
     #[inline(always)]
     pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        const { assert!(align_of::<T>() == 1) };
-        let start = self.context.data() + offset;
-        if start + size_of::<T>() > self.context.data_end() {
+        const { assert!(align_of::<T>() <= 2) };
+        let start = self.start() + offset;
+        if start + size_of::<T>() > self.end() {
             return None;
         }
         Some(start as *mut T)
     }
 
-    /// The header at `offset`, if the frame holds all of it.
-    ///
-    /// Take its fields one by one: a copy of an unaligned structure would lie
-    /// unaligned on the stack, which the verifier refuses.
+    /// The header at `offset`, if the first buffer holds all of it.
     #[inline(always)]
     pub fn header<T>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `at` has checked that the frame holds all of it; every
@@ -37,15 +39,83 @@ impl<'a> Frame<'a> {
         self.at::<T>(offset).map(|pointer| unsafe { &*pointer })
     }
 
+    /// As [`Self::header`], to write to.
+    #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the frame is the driver's, we hold no second view"
+    )]
+    pub fn header_mut<T>(&self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as above.
+        self.at::<T>(offset).map(|pointer| unsafe { &mut *pointer })
+    }
+
     /// Whether the frame reaches at least to `offset`.
     #[inline(always)]
     pub fn reaches(&self, offset: usize) -> bool {
-        self.context.data() + offset <= self.context.data_end()
+        self.start() + offset <= self.end() || self.length() >= offset as u64
+    }
+
+    /// Moves the frame's start by `delta` bytes: forward, or back into the
+    /// driver's headroom. Headers taken before are void.
+    #[inline(always)]
+    pub fn move_start(&self, delta: i32) -> Option<()> {
+        // SAFETY: the context is the one that the kernel gave us.
+        let result = unsafe { bpf_xdp_adjust_head(self.context.ctx, delta) };
+        (result == 0).then_some(())
+    }
+
+    /// Cuts the frame after `length` bytes. Headers taken before are void.
+    #[inline(always)]
+    pub fn cut(&self, length: usize) -> Option<()> {
+        let excess = self.length() as i32 - length as i32;
+        // SAFETY: as above.
+        let result = unsafe { bpf_xdp_adjust_tail(self.context.ctx, -excess) };
+        (result == 0).then_some(())
     }
 
     /// Interface that the frame came from.
     #[inline(always)]
     pub fn interface_index(&self) -> u32 {
         self.context.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn start(&self) -> usize {
+        let start;
+        // SAFETY: loads `xdp_md::data`, a pointer to whoever runs the program
+        // though its type says `u32`. The compiler must not learn of that
+        // type, or it copies the pointer as one, which the verifier refuses.
+        unsafe {
+            asm!(
+                "{start} = *(u32 *)({context} + 0)",
+                start = out(reg) start,
+                context = in(reg) self.context.ctx,
+                options(pure, readonly, nostack),
+            );
+        }
+        start
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        let end;
+        // SAFETY: as in `start`, for `xdp_md::data_end`.
+        unsafe {
+            asm!(
+                "{end} = *(u32 *)({context} + 4)",
+                end = out(reg) end,
+                context = in(reg) self.context.ctx,
+                options(pure, readonly, nostack),
+            );
+        }
+        end
+    }
+
+    /// Bytes of the frame, in all its buffers.
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        // SAFETY: as above (Linux 5.18).
+        unsafe { bpf_xdp_get_buff_len(self.context.ctx) }
     }
 }

@@ -8,12 +8,16 @@
 // Inline assembly for atomics, see `atomic`.
 #![feature(asm_experimental_arch)]
 
+mod answer;
 mod atomic;
 mod balance;
 mod clock;
 mod count;
 mod flow;
+mod fragments;
 mod frame;
+mod headers;
+mod load;
 mod maps;
 mod parse;
 mod persistence;
@@ -21,20 +25,27 @@ mod schedule;
 mod service;
 mod transmit;
 
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::{macros::xdp, programs::XdpContext};
+use lb_common::Action;
 
 use crate::frame::Frame;
 
-/// Entry point of the data plane.
-#[xdp]
+/// Entry point of the data plane; takes frames that lie in several buffers.
+#[xdp(frags)]
 pub fn millrace(context: XdpContext) -> u32 {
     let frame = Frame::new(&context);
-    let verdict = match parse::packet(&frame) {
-        Ok(packet) => balance::packet(&frame, &packet),
-        Err(reason) => transmit::Verdict::pass(reason),
+    let reason = match parse::packet(&frame) {
+        Ok(packet) => balance::packet(&frame, packet),
+        Err(reason) => reason,
     };
-    count::reason(verdict.reason);
-    verdict.action
+    count::reason(reason);
+    match reason.action() {
+        Action::Pass => XDP_PASS,
+        Action::Transmit => XDP_TX,
+        Action::Redirect => XDP_REDIRECT,
+        Action::Drop => XDP_DROP,
+    }
 }
 
 /// Nothing here panics; the linker only wants the symbol.

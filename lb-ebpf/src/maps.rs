@@ -7,9 +7,11 @@
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, Geometry, HALVES as TWO, Half, REASONS as ALL_REASONS, Server,
-    ServerCounters, Service, Template, TemplateKey,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Half,
+    Load, REASONS as ALL_REASONS, Server, ServerCounters, Service, Template, TemplateKey,
 };
+
+use crate::parse::Packet;
 
 /// How large a half of each description map is; fixed at load, so that the
 /// verifier sees constants.
@@ -50,6 +52,17 @@ pub static TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
 #[btf_map]
 pub static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
 
+/// Where a packet is taken apart, and another one that it quotes.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Packet, 2> = PerCpuArray::new();
+
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentTarget, 1> = LruHashMap::new();
+
+#[btf_map]
+pub static LOADS: Array<Load, 1> = Array::new();
+#[btf_map]
+pub static LOAD_CORRECTIONS: Array<Load, 1> = Array::new();
 #[btf_map]
 pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
 #[btf_map]

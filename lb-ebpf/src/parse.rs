@@ -2,27 +2,45 @@
 //!
 //! Behind this file nothing depends on the address family.
 
-mod ethernet;
+mod icmp;
 mod ipv4;
 mod ipv6;
+mod link;
 mod transport;
 
-use lb_common::{Address, Reason};
+use lb_common::{Address, ICMP, ICMPV6, Reason, TCP, UDP};
 
 use crate::frame::Frame;
-use ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, is_tag};
+use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::maps::SCRATCH;
 
-/// A packet from a client towards what may be a virtual service.
+/// What a packet is to the balancer.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// A whole packet of a connection.
+    #[default]
+    Whole,
+    /// A fragment that has the transport header.
+    FirstFragment,
+    /// A fragment that has not: without ports.
+    LaterFragment,
+    /// An ICMP error about a packet from the service to the client.
+    IcmpError,
+}
+
+/// A packet from a client, or about one, towards what may be a virtual service.
+#[derive(Default)]
 pub struct Packet {
-    /// Source address.
+    pub kind: Kind,
+    /// The client's address.
     pub client: Address,
-    /// Destination address.
+    /// The service's address.
     pub virtual_address: Address,
     /// IP protocol number: TCP or UDP.
     pub protocol: u8,
-    /// Source port, in network byte order.
+    /// The client's port, in network byte order.
     pub client_port: u16,
-    /// Destination port, in network byte order.
+    /// The service's port, in network byte order.
     pub service_port: u16,
     /// Bytes from the IP header on, padding of the frame excluded.
     pub bytes: u32,
@@ -30,40 +48,74 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// The TCP acknowledgement number; 0 for UDP.
     pub acknowledged: u32,
-}
-
-/// What an IP header says of itself and of what follows it.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    /// Offset of the transport header from the frame's start.
+    /// What fragments of one packet share; 0 in a whole packet.
+    pub identification: u32,
+    /// VLAN tags before the IP header.
+    pub tag_count: u32,
+    pub is_ipv6: bool,
+    network: usize,
     transport: usize,
     /// Bytes of the transport header and its payload.
     transport_bytes: u32,
-    /// Bytes from the IP header on.
-    bytes: u32,
+}
+
+impl Packet {
+    /// Offset of the IP header from the frame's start: 14, 18 or 22.
+    ///
+    /// The mask tells the verifier so where it has lost sight of it.
+    #[inline(always)]
+    pub fn network(&self) -> usize {
+        self.network & 0x1F
+    }
+
+    /// Offset of the transport header: behind six extension headers of 2 kB
+    /// at most.
+    #[inline(always)]
+    fn transport(&self) -> usize {
+        self.transport & 0x3FFF
+    }
 }
 
 /// Parses `frame`, or says why it is none of our business.
 #[inline(always)]
-pub fn packet(frame: &Frame) -> Result<Packet, Reason> {
-    let ethernet: &Ethernet = frame.header(0).ok_or(Reason::Truncated)?;
-    let network = match { ethernet.ethertype } {
-        ETHERTYPE_IPV4 => ipv4::header(frame, size_of::<Ethernet>())?,
-        ETHERTYPE_IPV6 => ipv6::header(frame, size_of::<Ethernet>())?,
-        tag if is_tag(tag) => return Err(Reason::Tagged),
+pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
+    let packet = scratch(SCRATCH_PACKET)?;
+    let link = link::header(frame)?;
+    packet.tag_count = link.tag_count;
+    match link.ethertype {
+        ETHERTYPE_IPV4 => ipv4::header(frame, link.payload, packet)?,
+        ETHERTYPE_IPV6 => ipv6::header(frame, link.payload, packet)?,
         _ => return Err(Reason::NotIp),
-    };
-    let transport = transport::header(frame, &network)?;
-    Ok(Packet {
-        client: network.source,
-        virtual_address: network.destination,
-        protocol: network.protocol,
-        client_port: transport.source_port,
-        service_port: transport.destination_port,
-        bytes: network.bytes,
-        tcp_flags: transport.flags,
-        acknowledged: transport.acknowledged,
-    })
+    }
+    match packet.protocol {
+        TCP | UDP if packet.kind == Kind::LaterFragment => {}
+        TCP => transport::tcp(frame, packet)?,
+        UDP => transport::udp(frame, packet)?,
+        ICMP if !packet.is_ipv6 && packet.kind == Kind::Whole => {
+            icmp::error(frame, packet)?;
+        }
+        ICMPV6 if packet.is_ipv6 && packet.kind == Kind::Whole => {
+            icmp::error(frame, packet)?;
+        }
+        _ => return Err(Reason::OtherProtocol),
+    }
+    Ok(packet)
+}
+
+const SCRATCH_PACKET: u32 = 0;
+const SCRATCH_QUOTED: u32 = 1;
+
+/// An empty packet to be filled, in a map of this CPU.
+///
+/// What lies on the stack the verifier remembers to the bit, and would follow
+/// every combination of address family, tags and fragments through the whole
+/// program. What lies in a map it takes for anything.
+#[inline(always)]
+fn scratch(place: u32) -> Result<&'static mut Packet, Reason> {
+    let packet = SCRATCH.get_ptr_mut(place).ok_or(Reason::NoRoom)?;
+    // SAFETY: this CPU runs one program at a time, and each place is taken
+    // once in it.
+    let packet = unsafe { &mut *packet };
+    *packet = Packet::default();
+    Ok(packet)
 }

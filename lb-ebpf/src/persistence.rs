@@ -18,7 +18,7 @@ const REARMS_PER_TIMEOUT: u64 = 4;
 impl Found {
     #[inline(always)]
     pub fn is_persistent(self) -> bool {
-        self.service.flags & SERVICE_PERSISTENT != 0
+        self.has(SERVICE_PERSISTENT)
     }
 }
 
@@ -111,6 +111,6 @@ fn valid_server(
         return None;
     }
     let chosen = description.server(template.server, template.generation)?;
-    let expired = chosen.is_quiescent() && found.service.flags & SERVICE_EXPIRE_QUIESCENT != 0;
+    let expired = chosen.is_quiescent() && found.has(SERVICE_EXPIRE_QUIESCENT);
     (!expired).then_some(chosen)
 }

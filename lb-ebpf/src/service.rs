@@ -89,6 +89,14 @@ impl Description {
     }
 }
 
+impl Found {
+    /// Whether the service has a flag, one of `SERVICE_…`.
+    #[inline(always)]
+    pub fn has(self, flag: u32) -> bool {
+        self.service.flags & flag != 0
+    }
+}
+
 impl Chosen {
     /// Whether the server takes no new connections.
     #[inline(always)]

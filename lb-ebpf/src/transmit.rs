@@ -1,56 +1,225 @@
-//! Direct routing: two MAC addresses, and out.
+//! On the way to the real server: two MAC addresses, and out.
 
-use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
-use lb_common::{Macs, Reason};
+use lb_common::{Reason, SERVER_TUNNEL, Server};
 
+use crate::answer;
 use crate::frame::Frame;
+use crate::headers::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
+};
+use crate::parse::Packet;
 use crate::service::Chosen;
 
-/// What the kernel is told, and what is counted.
-pub struct Verdict {
-    pub action: u32,
-    pub reason: Reason,
-}
-
-impl Verdict {
-    /// Leaves the packet to the host's own stack.
-    #[inline(always)]
-    pub fn pass(reason: Reason) -> Self {
-        Self {
-            action: XDP_PASS,
-            reason,
-        }
-    }
+/// Whether the frame is addressed to this host. A switch that floods shows us
+/// frames for others: forwarding those would double them.
+#[inline(always)]
+pub fn is_addressed_to_us(frame: &Frame, chosen: Chosen) -> bool {
+    let server = chosen.server;
+    server.interface_index != frame.interface_index()
+        || frame
+            .header::<Ethernet>(0)
+            .is_some_and(|ethernet| ethernet.macs.destination == server.macs.source)
 }
 
 /// Sends the frame to `chosen`.
 #[inline(always)]
-pub fn direct(frame: &Frame, chosen: Chosen) -> Verdict {
-    let Some(macs) = frame.at::<Macs>(0) else {
-        return Verdict::pass(Reason::Truncated);
-    };
+pub fn to(frame: &Frame, packet: &Packet, chosen: Chosen) -> Reason {
     let server = chosen.server;
-    let returns = server.interface_index == frame.interface_index();
-    // SAFETY: `at` has checked that the frame holds both addresses.
-    let macs = unsafe { &mut *macs };
-    // A switch that floods shows us frames for other hosts: forwarding those
-    // would double them.
-    if returns && macs.destination != server.macs.source {
-        return Verdict::pass(Reason::OtherHost);
+    if !is_addressed_to_us(frame, chosen) {
+        return Reason::OtherHost;
     }
-    macs.destination.copy_from(&server.macs.destination);
-    macs.source.copy_from(&server.macs.source);
-    if returns {
-        return Verdict {
-            action: XDP_TX,
-            reason: Reason::Forwarded,
-        };
+    let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
+        return Reason::Truncated;
+    };
+    let leaves_elsewhere = server.interface_index != frame.interface_index();
+    let reason = if server.flags & SERVER_TUNNEL != 0 {
+        if let Err(reason) = tunnel(frame, packet, server) {
+            return reason;
+        }
+        if leaves_elsewhere {
+            Reason::TunnelRedirected
+        } else {
+            Reason::Tunnelled
+        }
+    } else {
+        if packet.tag_count | server.tag_count == 0 {
+            ethernet
+                .macs
+                .destination
+                .copy_from(&server.macs.destination);
+            ethernet.macs.source.copy_from(&server.macs.source);
+        } else {
+            let ethertype = if packet.is_ipv6 {
+                ETHERTYPE_IPV6
+            } else {
+                ETHERTYPE_IPV4
+            };
+            if link(frame, packet, server, 0, ethertype).is_none() {
+                return Reason::NoRoom;
+            }
+        }
+        if leaves_elsewhere {
+            Reason::Redirected
+        } else {
+            Reason::Forwarded
+        }
+    };
+    if leaves_elsewhere {
+        // SAFETY: takes numbers only. Without flags it cannot fail here.
+        unsafe { bpf_redirect(server.interface_index, 0) };
     }
-    // SAFETY: takes numbers only.
-    let action = unsafe { bpf_redirect(server.interface_index, 0) };
-    Verdict {
-        action: action as u32,
-        reason: Reason::Redirected,
+    reason
+}
+
+/// Rewrites what stands before the IP header, leaving `gap` bytes between the
+/// two: MAC addresses, the server's VLAN tags, the type of what follows. The
+/// priority of a tag that is already right stays.
+#[inline(never)]
+fn link(frame: &Frame, packet: &Packet, server: &Server, gap: usize, ethertype: u16) -> Option<()> {
+    const TAGS_OFFSET: usize = 12;
+    let tag_count = tag_count(server);
+    let wanted = size_of::<Ethernet>() + tag_count * size_of::<Tag>() + gap;
+    if wanted != packet.network() {
+        frame.move_start(packet.network() as i32 - wanted as i32)?;
+    }
+    let ethernet = frame.header_mut::<Ethernet>(0)?;
+    ethernet
+        .macs
+        .destination
+        .copy_from(&server.macs.destination);
+    ethernet.macs.source.copy_from(&server.macs.source);
+    if tag_count == 0 {
+        ethernet.ethertype = ethertype;
+        return Some(());
+    }
+    let keeps_tags = wanted == packet.network();
+    for (index, wanted) in server.tags.iter().enumerate() {
+        if index >= tag_count {
+            break;
+        }
+        let tag = frame.header_mut::<Tag>(TAGS_OFFSET + index * size_of::<Tag>())?;
+        let is_right =
+            tag.ethertype == wanted.ethertype && (tag.control ^ wanted.control) & VLAN_NUMBER == 0;
+        if !(keeps_tags && is_right) {
+            tag.ethertype = wanted.ethertype;
+            tag.control = wanted.control;
+        }
+    }
+    let last = frame.header_mut::<Type>(TAGS_OFFSET + tag_count * size_of::<Tag>())?;
+    last.ethertype = ethertype;
+    Some(())
+}
+
+/// The mask tells the verifier what the agent promises: 2 at most.
+#[inline(always)]
+fn tag_count(server: &Server) -> usize {
+    server.tag_count as usize & 3
+}
+
+const VLAN_NUMBER: u16 = 0x0FFF_u16.to_be();
+
+/// [`lb_common::Tag`] as it lies in a frame.
+#[repr(C, packed(2))]
+struct Tag {
+    ethertype: u16,
+    control: u16,
+}
+
+#[repr(C, packed(2))]
+struct Type {
+    ethertype: u16,
+}
+
+/// RFC 2003.
+const PROTOCOL_IPV4: u8 = 4;
+/// RFC 2473.
+const PROTOCOL_IPV6: u8 = 41;
+const TIME_TO_LIVE: u8 = 64;
+
+/// Puts the packet into another one, addressed to the server itself.
+#[inline(never)]
+fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason> {
+    let destination = server.tunnel_destination;
+    let outer_is_ipv4 = destination.is_ipv4();
+    let outer = if outer_is_ipv4 {
+        size_of::<Ipv4>()
+    } else {
+        size_of::<Ipv6>()
+    };
+    if packet.bytes + outer as u32 > server.mtu {
+        return Err(answer::too_big(frame, packet, server.mtu - outer as u32));
+    }
+    let protocol = if packet.is_ipv6 {
+        PROTOCOL_IPV6
+    } else {
+        PROTOCOL_IPV4
+    };
+    let ethertype = if outer_is_ipv4 {
+        ETHERTYPE_IPV4
+    } else {
+        ETHERTYPE_IPV6
+    };
+    link(frame, packet, server, outer, ethertype).ok_or(Reason::NoRoom)?;
+    let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<Tag>();
+    if outer_is_ipv4 {
+        let header = frame.header_mut::<Ipv4>(offset).ok_or(Reason::NoRoom)?;
+        header.fill(
+            (outer as u32 + packet.bytes) as u16,
+            protocol,
+            server.tunnel_source.ipv4_word(),
+            destination.ipv4_word(),
+        );
+    } else {
+        let header = frame.header_mut::<Ipv6>(offset).ok_or(Reason::NoRoom)?;
+        header.fill(
+            packet.bytes as u16,
+            protocol,
+            &server.tunnel_source.0,
+            &destination.0,
+        );
+    }
+    Ok(())
+}
+
+impl Ipv4 {
+    /// Fills a header without options, checksum included.
+    #[inline(always)]
+    pub fn fill(&mut self, total_length: u16, protocol: u8, source: u32, destination: u32) {
+        self.version_and_length = 0x45;
+        self.service = 0;
+        self.total_length = total_length.to_be();
+        // RFC 6864 §4.1: a packet that is never fragmented needs none.
+        self.identification = 0;
+        self.flags_and_offset = IPV4_DO_NOT_FRAGMENT;
+        self.time_to_live = TIME_TO_LIVE;
+        self.protocol = protocol;
+        self.source = source;
+        self.destination = destination;
+        let first = u32::from(u16::from_ne_bytes([0x45, 0])) + u32::from(total_length.to_be());
+        let second = u32::from(IPV4_DO_NOT_FRAGMENT)
+            + u32::from(u16::from_ne_bytes([TIME_TO_LIVE, protocol]));
+        self.checksum = answer::fold(
+            u64::from(first) + u64::from(second) + u64::from(source) + u64::from(destination),
+        );
+    }
+}
+
+impl Ipv6 {
+    /// Fills a header without extensions.
+    #[inline(always)]
+    pub fn fill(
+        &mut self,
+        payload_length: u16,
+        next_header: u8,
+        source: &[u32; 4],
+        destination: &[u32; 4],
+    ) {
+        self.version_and_class = IPV6_VERSION;
+        self.payload_length = payload_length.to_be();
+        self.next_header = next_header;
+        self.hop_limit = TIME_TO_LIVE;
+        self.source = *source;
+        self.destination = *destination;
     }
 }

@@ -50,6 +50,8 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
         services: 4,
         servers: 4,
         ring_places: 64,
+        fragments: 64,
+        maglev_places: 61,
     };
     Dataplane::load(&Options {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),

@@ -14,12 +14,8 @@ const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Without `--btf` the maps would have no types, and aya no maps. Instruction
-/// set 3 (Linux 5.1, atomics 5.12) spares shifts and zero extensions. Nothing
-/// aligns a packet's headers; every kernel that we load on takes unaligned
-/// loads, which are one instruction in place of one per byte (an LLVM before
-/// 22 ignores the feature).
-const RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3 \
-                         -C link-arg=--cpu-features=+allows-misaligned-mem-access";
+/// set 3 (Linux 5.1, its atomics 5.12) spares shifts and zero extensions.
+const RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3";
 
 /// What steers the cargo that started us must not steer the one that we start.
 const INHERITED: [&str; 8] = [

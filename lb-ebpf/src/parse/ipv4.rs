@@ -1,49 +1,44 @@
-//! The IPv4 header (RFC 791 §3.1), options included.
+//! IPv4, options and fragments included.
 
 use lb_common::{Address, Reason};
 
-use super::Network;
+use super::{Kind, Packet};
 use crate::frame::Frame;
-
-#[derive(Clone, Copy)]
-#[repr(C, packed)]
-struct Header {
-    version_and_length: u8,
-    service: u8,
-    total_length: u16,
-    identification: u16,
-    flags_and_offset: u16,
-    time_to_live: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
-}
-
-/// "More fragments" and the offset: any of them set makes a fragment.
-const FRAGMENT: u16 = 0x3FFF_u16.to_be();
+use crate::headers::{IPV4_MORE_FRAGMENTS, IPV4_OFFSET, Ipv4};
 
 #[inline(always)]
-pub fn header(frame: &Frame, offset: usize) -> Result<Network, Reason> {
-    let header: &Header = frame.header(offset).ok_or(Reason::Truncated)?;
-    let length = usize::from(header.version_and_length & 0x0F) * 4;
-    let total_length = usize::from(u16::from_be(header.total_length));
-    if header.version_and_length >> 4 != 4 || length < size_of::<Header>() || total_length < length
-    {
-        return Err(Reason::Malformed);
-    }
-    if !frame.reaches(offset + total_length) {
+pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    quoted(frame, offset, packet)?;
+    if !frame.reaches(offset + packet.bytes as usize) {
         return Err(Reason::Truncated);
     }
-    if header.flags_and_offset & FRAGMENT != 0 {
-        return Err(Reason::Fragment);
+    Ok(())
+}
+
+/// As [`header`], for a packet of which only the start need be there.
+#[inline(always)]
+pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let header: &Ipv4 = frame.header(offset).ok_or(Reason::Truncated)?;
+    let length = usize::from(header.version_and_length & 0x0F) * 4;
+    let total_length = usize::from(u16::from_be(header.total_length));
+    if header.version_and_length >> 4 != 4 || length < size_of::<Ipv4>() || total_length < length {
+        return Err(Reason::Malformed);
     }
-    Ok(Network {
-        source: Address::from_ipv4_word(header.source),
-        destination: Address::from_ipv4_word(header.destination),
-        protocol: header.protocol,
-        transport: offset + length,
-        transport_bytes: (total_length - length) as u32,
-        bytes: total_length as u32,
-    })
+    let flags_and_offset = header.flags_and_offset;
+    if flags_and_offset & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET) != 0 {
+        packet.identification = u32::from(header.identification);
+        packet.kind = if flags_and_offset & IPV4_OFFSET == 0 {
+            Kind::FirstFragment
+        } else {
+            Kind::LaterFragment
+        };
+    }
+    packet.client = Address::from_ipv4_word(header.source);
+    packet.virtual_address = Address::from_ipv4_word(header.destination);
+    packet.protocol = header.protocol;
+    packet.bytes = total_length as u32;
+    packet.network = offset;
+    packet.transport = offset + length;
+    packet.transport_bytes = (total_length - length) as u32;
+    Ok(())
 }

@@ -1,41 +1,108 @@
-//! The IPv6 header (RFC 8200 §3).
+//! IPv6, extension headers and fragments included.
 
 use lb_common::{Address, Reason};
 
-use super::Network;
+use super::{Kind, Packet};
 use crate::frame::Frame;
+use crate::headers::{
+    Extension, FragmentHeader, IPV6_MORE_FRAGMENTS, IPV6_OFFSET, IPV6_VERSION, IPV6_VERSION_MASK,
+    Ipv6,
+};
 
-#[derive(Clone, Copy)]
-#[repr(C, packed)]
-struct Header {
-    version_and_class: u32,
-    payload_length: u16,
-    next_header: u8,
-    hop_limit: u8,
-    source: [u32; 4],
-    destination: [u32; 4],
-}
+/// More than any real packet has; the verifier wants an end.
+const MAX_EXTENSIONS: usize = 6;
 
-const VERSION: u32 = 0xF000_0000_u32.to_be();
-const VERSION_6: u32 = 0x6000_0000_u32.to_be();
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
 
 #[inline(always)]
-pub fn header(frame: &Frame, offset: usize) -> Result<Network, Reason> {
-    let header: &Header = frame.header(offset).ok_or(Reason::Truncated)?;
-    if header.version_and_class & VERSION != VERSION_6 {
-        return Err(Reason::Malformed);
-    }
-    let length = size_of::<Header>();
-    let payload_length = usize::from(u16::from_be(header.payload_length));
-    if !frame.reaches(offset + length + payload_length) {
+pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    quoted(frame, offset, packet)?;
+    if !frame.reaches(offset + packet.bytes as usize) {
         return Err(Reason::Truncated);
     }
-    Ok(Network {
-        source: Address(header.source),
-        destination: Address(header.destination),
-        protocol: header.next_header,
-        transport: offset + length,
-        transport_bytes: payload_length as u32,
-        bytes: (length + payload_length) as u32,
-    })
+    Ok(())
+}
+
+/// As [`header`], for a packet of which only the start need be there.
+#[inline(always)]
+pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let header: &Ipv6 = frame.header(offset).ok_or(Reason::Truncated)?;
+    if header.version_and_class & IPV6_VERSION_MASK != IPV6_VERSION {
+        return Err(Reason::Malformed);
+    }
+    let payload_length = u32::from(u16::from_be(header.payload_length));
+    packet.is_ipv6 = true;
+    packet.client = Address(header.source);
+    packet.virtual_address = Address(header.destination);
+    packet.protocol = header.next_header;
+    packet.bytes = size_of::<Ipv6>() as u32 + payload_length;
+    packet.network = offset;
+    packet.transport = offset + size_of::<Ipv6>();
+    packet.transport_bytes = payload_length;
+    if is_extension(packet.protocol) {
+        extensions(frame, packet)?;
+    }
+    Ok(())
+}
+
+/// Walks the extension headers (RFC 8200 §4.1) up to the transport header.
+#[inline(never)]
+fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
+    for _ in 0..MAX_EXTENSIONS {
+        let length = match packet.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                let header: &Extension =
+                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+                packet.protocol = header.next_header;
+                (u32::from(header.length) + 1) * 8
+            }
+            AUTHENTICATION => {
+                let header: &Extension =
+                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+                packet.protocol = header.next_header;
+                (u32::from(header.length) + 2) * 4
+            }
+            FRAGMENT => {
+                let header: &FragmentHeader =
+                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+                packet.protocol = header.next_header;
+                packet.identification = header.identification;
+                packet.kind = if header.offset_and_more & IPV6_OFFSET != 0 {
+                    Kind::LaterFragment
+                } else if header.offset_and_more & IPV6_MORE_FRAGMENTS != 0 {
+                    Kind::FirstFragment
+                } else {
+                    // An "atomic fragment" (RFC 6946) is whole.
+                    Kind::Whole
+                };
+                size_of::<FragmentHeader>() as u32
+            }
+            _ => return Ok(()),
+        };
+        if length > packet.transport_bytes {
+            return Err(Reason::Malformed);
+        }
+        packet.transport += length as usize;
+        packet.transport_bytes -= length;
+        if packet.kind == Kind::LaterFragment {
+            return Ok(());
+        }
+    }
+    if is_extension(packet.protocol) {
+        Err(Reason::ExtensionHeaders)
+    } else {
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }

@@ -3,12 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, DirectoryEntry, Geometry, Half, MAX_PROBES, Macs, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE,
-    SERVER_QUIESCENT, SERVICE_PERSISTENT, Server, TCP, Timeouts, UDP, directory_home,
+    Address, DirectoryEntry, Geometry, Half, MAX_COMPARED, MAX_PROBES, MAX_TAGS, Macs,
+    SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE,
+    SERVER_QUIESCENT, SERVER_TUNNEL, SERVICE_DROP_ORPHANS, SERVICE_EXPIRE_QUIESCENT,
+    SERVICE_HASH_PORT, SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS,
+    SERVICE_SLOPPY, Server, TCP, Tag, Timeouts, UDP, directory_home, mix,
 };
 
 use super::registry::{Registry, ServerRecord, ServiceRecord, is_eligible, key_of};
-use super::state::{DesiredState, Protocol, RealServer, Scheduler, Service};
+use super::rings::{self, Candidate};
+use super::state::{
+    DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service, Vlan,
+};
 use super::{Error, TableSizes};
 
 /// Contents of one half.
@@ -61,7 +67,7 @@ impl Description {
             let record = registry
                 .service(&key_of(service))
                 .expect("reconciled before");
-            description.add(service, record);
+            description.add(service, record, sizes)?;
             entries.push(directory_entry(service, record.number));
         }
         if description.rings.len() > geometry.ring_places as usize {
@@ -75,68 +81,177 @@ impl Description {
         let (seed, directory) = directory(&entries, geometry.directory_places);
         description.half = Half {
             directory_seed: seed,
-            timeouts: Timeouts::IPVS,
+            timeouts: timeouts(&desired.timeouts),
         };
         description.directory = directory;
         Ok(description)
     }
 
-    fn add(&mut self, service: &Service, record: &ServiceRecord) {
+    fn add(
+        &mut self,
+        service: &Service,
+        record: &ServiceRecord,
+        sizes: &TableSizes,
+    ) -> Result<(), Error> {
         for server in &service.servers {
             let known = &record.servers[&server.address];
             self.servers[known.slot as usize] = server_value(server, known);
         }
-        let ring = ring(service, record);
-        let (flags, persistence_ns, persistence_mask) = match service.persistence {
-            None => (0, 0, Address::default()),
-            Some(persistence) => (
-                SERVICE_PERSISTENT,
-                persistence.timeout.as_nanos() as u64,
-                Address::mask(service.address.ip(), persistence.prefix_length),
-            ),
-        };
+        let (schedule, ring) = schedule(service, record, sizes)?;
+        let (persistence_ns, persistence_mask) =
+            service
+                .persistence
+                .map_or((0, Address::default()), |persistence| {
+                    (
+                        persistence.timeout.as_nanos() as u64,
+                        Address::mask(service.address.ip(), persistence.prefix_length),
+                    )
+                });
         self.services[usize::from(record.number)] = lb_common::Service {
-            flags,
-            schedule: match service.scheduler {
-                Scheduler::Rr => SCHEDULE_ROUND_ROBIN,
-            },
+            flags: flags(service),
+            schedule,
             ring_offset: self.rings.len() as u32,
             ring_length: ring.len() as u32,
             persistence_ns,
             persistence_mask,
         };
         self.rings.extend(ring);
+        Ok(())
+    }
+}
+
+/// The time-outs as the packet path reads them.
+pub fn timeouts(timeouts: &super::state::Timeouts) -> Timeouts {
+    let by_state = [
+        timeouts.syn_received,
+        timeouts.established,
+        timeouts.fin_wait,
+        timeouts.time_wait,
+        timeouts.closed,
+        timeouts.udp,
+    ];
+    Timeouts {
+        by_state_ns: by_state.map(|timeout| timeout.as_nanos() as u64),
     }
 }
 
 fn server_value(server: &RealServer, known: &ServerRecord) -> Server {
-    let mut flags = 0;
+    let mut value = Server {
+        generation: known.generation,
+        weight: server.weight,
+        ..Server::default()
+    };
     if known.is_reachable() {
-        flags |= SERVER_ALIVE;
+        value.flags |= SERVER_ALIVE;
     }
     if server.weight == 0 {
-        flags |= SERVER_QUIESCENT;
+        value.flags |= SERVER_QUIESCENT;
     }
-    let hop = known.next_hop;
-    Server {
-        generation: known.generation,
-        flags,
-        interface_index: hop.map_or(0, |hop| hop.interface_index),
-        macs: hop.map_or(Macs::default(), |hop| Macs {
+    if let Some(hop) = known.next_hop {
+        value.interface_index = hop.interface_index;
+        value.macs = Macs {
             destination: hop.destination.into(),
             source: hop.source.into(),
-        }),
+        };
+        (value.tag_count, value.tags) = tags(hop.vlan);
+    }
+    if let Forwarding::Tunnel { source, mtu } = server.forwarding {
+        value.flags |= SERVER_TUNNEL;
+        value.mtu = mtu.into();
+        value.tunnel_destination = server.address.ip().to_canonical().into();
+        value.tunnel_source = source.to_canonical().into();
+    }
+    value
+}
+
+fn tags(vlan: Vlan) -> (u32, [Tag; MAX_TAGS]) {
+    const CUSTOMER: u16 = 0x8100;
+    const SERVICE: u16 = 0x88A8;
+    let tag = |ethertype: u16, number: u16| Tag {
+        ethertype: ethertype.to_be(),
+        control: (number & 0x0FFF).to_be(),
+    };
+    match vlan {
+        Vlan::Untagged => (0, [Tag::default(); MAX_TAGS]),
+        Vlan::Tagged(number) => (1, [tag(CUSTOMER, number), Tag::default()]),
+        Vlan::Stacked(outer, inner) => (2, [tag(SERVICE, outer), tag(CUSTOMER, inner)]),
     }
 }
 
-/// The order in which servers take their turns.
-fn ring(service: &Service, record: &ServiceRecord) -> Vec<u32> {
-    let eligible = service.servers.iter().filter(|server| is_eligible(server));
-    match service.scheduler {
-        Scheduler::Rr => eligible
-            .map(|server| record.servers[&server.address].slot)
-            .collect(),
-    }
+fn flags(service: &Service) -> u32 {
+    let persistence = service.persistence;
+    [
+        (persistence.is_some(), SERVICE_PERSISTENT),
+        (
+            persistence.is_some_and(|p| p.expire_quiescent),
+            SERVICE_EXPIRE_QUIESCENT,
+        ),
+        (service.sloppy, SERVICE_SLOPPY),
+        (service.hash_port, SERVICE_HASH_PORT),
+        (service.orphans == OrphanPolicy::Drop, SERVICE_DROP_ORPHANS),
+        (
+            service.orphans == OrphanPolicy::Reschedule,
+            SERVICE_RESCHEDULE_ORPHANS,
+        ),
+        (
+            service.protocol == Protocol::Tcp && service.orphans != OrphanPolicy::Drop,
+            SERVICE_RESET_ORPHANS,
+        ),
+    ]
+    .iter()
+    .filter(|(is_set, _)| *is_set)
+    .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// What the packet path does with the ring, and the ring.
+fn schedule(
+    service: &Service,
+    record: &ServiceRecord,
+    sizes: &TableSizes,
+) -> Result<(u32, Vec<u32>), Error> {
+    let candidates: Vec<Candidate> = service
+        .servers
+        .iter()
+        .filter(|server| is_eligible(server))
+        .map(|server| Candidate {
+            slot: record.servers[&server.address].slot,
+            weight: match service.scheduler {
+                Scheduler::Rr | Scheduler::Lc => 1,
+                _ => server.weight,
+            },
+            identity: identity(server.address),
+        })
+        .collect();
+    Ok(match service.scheduler {
+        Scheduler::Rr => (SCHEDULE_ROUND_ROBIN, rings::each_once(&candidates)),
+        Scheduler::Wrr => (SCHEDULE_ROUND_ROBIN, rings::interleaved(&candidates)),
+        Scheduler::Sh => (SCHEDULE_HASH, rings::source_hash(&candidates)),
+        Scheduler::Mh => (
+            SCHEDULE_HASH,
+            rings::maglev(&candidates, sizes.maglev_places),
+        ),
+        Scheduler::Lc | Scheduler::Wlc if candidates.len() > MAX_COMPARED as usize => {
+            return Err(Error::TooManyToCompare {
+                wanted: candidates.len(),
+                limit: MAX_COMPARED as usize,
+            });
+        }
+        Scheduler::Lc | Scheduler::Wlc => {
+            (SCHEDULE_LEAST_CONNECTIONS, rings::each_once(&candidates))
+        }
+    })
+}
+
+/// The same number for a server on every director and in every run.
+fn identity(address: SocketAddr) -> u64 {
+    let Address([a, b, c, d]) = address.ip().to_canonical().into();
+    let words = [a, b, c, d].map(|word| u64::from(u32::from_be(word)));
+    let halves = [
+        words[0] << 32 | words[1],
+        words[2] << 32 | words[3],
+        address.port().into(),
+    ];
+    halves.iter().fold(0, |identity, half| mix(identity ^ half))
 }
 
 fn directory_entry(service: &Service, number: u16) -> DirectoryEntry {

@@ -68,6 +68,21 @@ pub enum Error {
         /// Which field of [`TableSizes`](super::TableSizes) to raise.
         option: &'static str,
     },
+    /// A service whose scheduler compares servers has more than one packet can
+    /// compare.
+    #[error("lc and wlc take up to {limit} servers, not {wanted}; use wrr or mh")]
+    TooManyToCompare {
+        /// How many the service has.
+        wanted: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A Maglev table must have a prime number of places.
+    #[error("maglev_places is {places}, which is not prime; 4093, 16381 and 65537 are")]
+    MaglevNotPrime {
+        /// What was asked for.
+        places: u32,
+    },
     /// Two services of the desired state share protocol, address and port.
     #[error("two services for {protocol:?} {address}")]
     DuplicateService {

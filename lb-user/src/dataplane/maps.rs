@@ -6,7 +6,7 @@ use aya::Ebpf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, Half, REASONS, Reason, Server, ServerCounters, Service,
+    DirectoryEntry, Flow, FlowKey, Half, Load, REASONS, Reason, Server, ServerCounters, Service,
     Template, TemplateKey, maps,
 };
 
@@ -133,6 +133,8 @@ pub struct Memory {
     pub templates: HashMap<MapData, TemplateKey, Template>,
     /// Templates of clients that have only knocked.
     pub new_templates: HashMap<MapData, TemplateKey, Template>,
+    loads: Array<MapData, Load>,
+    load_corrections: Array<MapData, Load>,
     server_counters: PerCpuArray<MapData, ServerCounters>,
     reasons: PerCpuArray<MapData, u64>,
 }
@@ -145,9 +147,25 @@ impl Memory {
             half_open: take(ebpf, maps::HALF_OPEN)?,
             templates: take(ebpf, maps::TEMPLATES)?,
             new_templates: take(ebpf, maps::NEW_TEMPLATES)?,
+            loads: array(ebpf, maps::LOADS)?,
+            load_corrections: array(ebpf, maps::LOAD_CORRECTIONS)?,
             server_counters: take(ebpf, maps::SERVER_COUNTERS)?,
             reasons: take(ebpf, maps::REASONS)?,
         })
+    }
+
+    /// Lets the packet path take `live` for what the server in `slot` has to
+    /// do from now on.
+    pub fn correct_load(&mut self, slot: u32, live: Load) -> Result<(), Error> {
+        let seen = read(maps::LOADS, self.loads.get(&slot, 0))?;
+        let correction = Load {
+            active: live.active.wrapping_sub(seen.active),
+            inactive: live.inactive.wrapping_sub(seen.inactive),
+        };
+        write(
+            maps::LOAD_CORRECTIONS,
+            self.load_corrections.set(slot, correction, 0),
+        )
     }
 
     /// The counters of a slot, over all CPUs.

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError};
-use lb_common::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts, maps};
+use lb_common::{Address, Flow, FlowKey, FlowState, Load, Template, TemplateKey, Timeouts, maps};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;
+use super::description::timeouts;
 use super::maps::{Memory, read, write};
 use super::registry::{Registry, key_of};
 use super::state::DesiredState;
@@ -41,7 +42,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// Counts what lives, by slot and generation.
-pub fn census(memory: &Memory) -> Result<HashMap<(u32, u32), Census>, Error> {
+pub fn census(memory: &Memory, timeouts: &Timeouts) -> Result<HashMap<(u32, u32), Census>, Error> {
     let now_ns = now_ns();
     let mut census: HashMap<(u32, u32), Census> = HashMap::new();
     for (name, table) in [
@@ -49,11 +50,11 @@ pub fn census(memory: &Memory) -> Result<HashMap<(u32, u32), Census>, Error> {
         (maps::HALF_OPEN, &memory.half_open),
     ] {
         for (_, flow) in entries(name, table)? {
-            if is_expired(&flow, now_ns) {
+            if is_expired(&flow, timeouts, now_ns) {
                 continue;
             }
             let count = census.entry((flow.server, flow.generation)).or_default();
-            if flow.state == FlowState::Established as u32 || flow.state == FlowState::Udp as u32 {
+            if is_active(&flow) {
                 count.active += 1;
             } else {
                 count.inactive += 1;
@@ -83,7 +84,9 @@ pub fn sweep(
     memory: &mut Memory,
 ) -> Result<Swept, Error> {
     let now_ns = now_ns();
+    let timeouts = timeouts(&desired.timeouts);
     let mut swept = Swept::default();
+    let mut loads: HashMap<(u32, u32), Load> = HashMap::new();
     let persistence: HashMap<u16, (u64, Address)> = desired
         .services
         .iter()
@@ -97,10 +100,13 @@ pub fn sweep(
 
     let flows = entries(maps::FLOWS, &memory.flows)?;
     for (key, flow) in &flows {
-        if is_expired(flow, now_ns) {
+        if is_expired(flow, &timeouts, now_ns) {
             forget(maps::FLOWS, memory.flows.remove(key))?;
             swept.connections_expired += 1;
-        } else if is_open(flow)
+            continue;
+        }
+        count(&mut loads, flow);
+        if is_open(flow)
             && let Some((timeout_ns, mask)) = persistence.get(&key.service)
             && rearm(memory, key, flow, *timeout_ns, mask, now_ns)?
         {
@@ -108,10 +114,15 @@ pub fn sweep(
         }
     }
     for (key, flow) in entries(maps::HALF_OPEN, &memory.half_open)? {
-        if is_expired(&flow, now_ns) {
+        if is_expired(&flow, &timeouts, now_ns) {
             forget(maps::HALF_OPEN, memory.half_open.remove(&key))?;
             swept.connections_expired += 1;
+        } else {
+            count(&mut loads, &flow);
         }
+    }
+    for owner in registry.owners() {
+        memory.correct_load(owner.0, loads.get(&owner).copied().unwrap_or_default())?;
     }
     for (name, table) in [
         (maps::TEMPLATES, &mut memory.templates),
@@ -125,6 +136,19 @@ pub fn sweep(
         }
     }
     Ok(swept)
+}
+
+fn count(loads: &mut HashMap<(u32, u32), Load>, flow: &Flow) {
+    let load = loads.entry((flow.server, flow.generation)).or_default();
+    if is_active(flow) {
+        load.active += 1;
+    } else {
+        load.inactive += 1;
+    }
+}
+
+fn is_active(flow: &Flow) -> bool {
+    flow.state == FlowState::Established as u32 || flow.state == FlowState::Udp as u32
 }
 
 /// Extends the template of a live connection, if it is its own and less than
@@ -169,9 +193,12 @@ fn is_open(flow: &Flow) -> bool {
     .any(|state| flow.state == *state as u32)
 }
 
-fn is_expired(flow: &Flow, now_ns: u64) -> bool {
-    let timeouts = Timeouts::IPVS.by_state_ns;
-    let timeout_ns = timeouts.get(flow.state as usize).copied().unwrap_or(0);
+fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
+    let timeout_ns = timeouts
+        .by_state_ns
+        .get(flow.state as usize)
+        .copied()
+        .unwrap_or(0);
     now_ns.saturating_sub(flow.last_seen_ns) > timeout_ns
 }
 

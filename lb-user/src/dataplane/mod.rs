@@ -12,12 +12,15 @@ mod memory;
 mod options;
 mod program;
 mod registry;
+mod rings;
 pub mod state;
 mod statistics;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aya::Ebpf;
+use lb_common::Load;
 
 pub use error::Error;
 pub use memory::Swept;
@@ -88,7 +91,7 @@ impl Dataplane {
     ///
     /// # Minimum kernel version
     ///
-    /// 5.12; tested on 6.1 and later.
+    /// 5.18; tested on 6.1 and later.
     ///
     /// # Errors
     ///
@@ -138,10 +141,16 @@ impl Dataplane {
     /// [`Error::TableFull`], [`Error::DuplicateService`], [`Error::Map`]: packets
     /// are still judged by the old state.
     pub fn apply(&mut self, desired: &DesiredState) -> Result<Changes, Error> {
+        let known: HashSet<_> = self.registry.owners().collect();
         let memory = &self.memory;
         let counters = |slot| memory.server_counters(slot);
         let mut changes = self.registry.reconcile(desired, &self.sizes, counters)?;
         let description = Description::new(desired, &self.registry, &self.sizes)?;
+        for (slot, generation) in self.registry.owners() {
+            if !known.contains(&(slot, generation)) {
+                self.memory.correct_load(slot, Load::default())?;
+            }
+        }
         changes.entries_written = self.maps.switch_to(&description)?;
         self.desired = desired.clone();
         Ok(changes)

@@ -43,6 +43,11 @@ pub struct TableSizes {
     pub servers: u32,
     /// Places in all scheduling rings together.
     pub ring_places: u32,
+    /// First fragments of packets whose others may follow.
+    pub fragments: u32,
+    /// Places in the Maglev table of every `mh` service: a prime, the same on
+    /// all directors, a hundred times the number of servers at least.
+    pub maglev_places: u32,
 }
 
 impl Default for TableSizes {
@@ -54,6 +59,8 @@ impl Default for TableSizes {
             services: 256,
             servers: 4096,
             ring_places: 1 << 18,
+            fragments: 1 << 13,
+            maglev_places: 4093,
         }
     }
 }

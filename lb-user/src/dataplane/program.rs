@@ -3,11 +3,14 @@
 use std::ffi::CString;
 use std::io;
 
+use aya::maps::MapError;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode};
-use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, maps::MapError};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_common::{HALVES, maps};
 
 use super::description::geometry;
+use super::rings::is_prime;
 use super::{AttachMode, Attachment, Error, Options, TableSizes, TestRun};
 
 /// The program as `cargo xtask build-ebpf` left it.
@@ -15,11 +18,20 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
 
 const PROGRAM: &str = "millrace";
 
+/// The first kernel with everything that the program needs; what came last is
+/// frames in several buffers (`BPF_F_XDP_HAS_FRAGS`).
+const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 18, 0);
+
 /// Driver that delivers what native XDP transmits only under conditions.
 const VETH: &str = "veth";
 
 /// Creates the maps and has the program verified.
 pub fn load(options: &Options) -> Result<Ebpf, Error> {
+    if !is_prime(options.tables.maglev_places) {
+        return Err(Error::MaglevNotPrime {
+            places: options.tables.maglev_places,
+        });
+    }
     raise_locked_memory_limit();
     let geometry = geometry(&options.tables);
     let log_level: u8 = options.log_level.map_or(0, |level| level as u8);
@@ -82,7 +94,7 @@ pub fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error
     })
 }
 
-fn capacities(sizes: &TableSizes) -> [(&'static str, u32); 11] {
+fn capacities(sizes: &TableSizes) -> [(&'static str, u32); 14] {
     let geometry = geometry(sizes);
     [
         (maps::DIRECTORY, geometry.directory_places * HALVES),
@@ -94,6 +106,9 @@ fn capacities(sizes: &TableSizes) -> [(&'static str, u32); 11] {
         (maps::HALF_OPEN, sizes.half_open),
         (maps::TEMPLATES, sizes.templates),
         (maps::NEW_TEMPLATES, sizes.half_open),
+        (maps::FRAGMENTS, sizes.fragments),
+        (maps::LOADS, sizes.servers),
+        (maps::LOAD_CORRECTIONS, sizes.servers),
         (maps::SERVER_COUNTERS, sizes.servers),
         (maps::HALVES, HALVES),
     ]
@@ -133,17 +148,16 @@ fn load_error(error: EbpfError) -> Error {
     }
 }
 
-/// The youngest thing that the program needs is atomic fetch-and-add; an older
-/// kernel refuses the instruction with a log that helps nobody.
+/// What an older kernel says of what it does not know helps nobody.
 fn unsupported_kernel(error: &EbpfError) -> Option<Error> {
     let EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) = error else {
         return None;
     };
-    let running = aya::util::KernelVersion::current().ok()?;
-    (running < aya::util::KernelVersion::new(5, 12, 0)).then(|| Error::MissingKernelFeature {
+    let running = KernelVersion::current().ok()?;
+    (running < OLDEST_KERNEL).then(|| Error::MissingKernelFeature {
         release: kernel_release(),
-        feature: "atomic fetch-and-add in BPF programs",
-        since: "5.12",
+        feature: "XDP programs for frames in several buffers",
+        since: "5.18",
         source: Box::new(io::Error::from(io_error.kind())),
     })
 }

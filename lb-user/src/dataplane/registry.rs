@@ -86,6 +86,15 @@ impl Registry {
         self.services.get(key)
     }
 
+    /// Slot and generation of every server.
+    pub fn owners(&self) -> impl Iterator<Item = (u32, u32)> {
+        let servers = self
+            .services
+            .values()
+            .flat_map(|service| service.servers.values());
+        servers.map(|server| (server.slot, server.generation))
+    }
+
     /// Gives a place to whatever is new in `desired` and takes it from whatever
     /// has left. `counters` reads those of a slot.
     ///

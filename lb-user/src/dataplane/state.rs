@@ -13,6 +13,41 @@ use serde::{Deserialize, Serialize};
 pub struct DesiredState {
     /// The virtual services; no two share protocol, address and port.
     pub services: Vec<Service>,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
+}
+
+/// How long a connection may be silent before it counts as gone, by its state
+/// (`ipvsadm --set`, `net.netfilter.nf_conntrack_tcp_timeout_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// A SYN has been seen.
+    pub syn_received: Duration,
+    /// The handshake is complete.
+    pub established: Duration,
+    /// The client has sent FIN.
+    pub fin_wait: Duration,
+    /// The client has sent FIN before the handshake was complete.
+    pub time_wait: Duration,
+    /// The client has sent RST.
+    pub closed: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    /// Those of IPVS.
+    fn default() -> Self {
+        Self {
+            syn_received: Duration::from_secs(60),
+            established: Duration::from_secs(900),
+            fin_wait: Duration::from_secs(120),
+            time_wait: Duration::from_secs(120),
+            closed: Duration::from_secs(10),
+            udp: Duration::from_secs(300),
+        }
+    }
 }
 
 /// Transport protocol of a virtual service.
@@ -31,6 +66,42 @@ pub enum Protocol {
 pub enum Scheduler {
     /// Round robin: one cursor, advanced only when the scheduler runs.
     Rr,
+    /// Weighted round robin, a heavy server's turns spread among the others'.
+    Wrr,
+    /// The fewest connections; an established one counts as 256 others.
+    Lc,
+    /// As [`Scheduler::Lc`], in relation to the weight.
+    Wlc,
+    /// By a hash of the client's address.
+    Sh,
+    /// As [`Scheduler::Sh`] by Maglev hashing: directors with the same servers
+    /// agree, and few clients move when a server comes or goes.
+    Mh,
+}
+
+/// What becomes of a connection whose server has died or left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrphanPolicy {
+    /// Its packets vanish, as with IPVS: the client hangs until its own
+    /// time-out.
+    Drop,
+    /// TCP: the client's next packet is answered by the reset that its stack
+    /// accepts. UDP: the packet passes to the host's stack, which answers that
+    /// the port is unreachable.
+    Reset,
+    /// UDP: it is given another server. TCP: as [`OrphanPolicy::Reset`].
+    Reschedule,
+}
+
+impl OrphanPolicy {
+    /// What fits `protocol`: a reset for TCP, another server for UDP.
+    pub const fn default_for(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Reset,
+            Protocol::Udp => Self::Reschedule,
+        }
+    }
 }
 
 /// One virtual service: an address that viewers connect to.
@@ -42,8 +113,17 @@ pub struct Service {
     pub address: SocketAddr,
     /// How new connections are spread.
     pub scheduler: Scheduler,
+    /// For [`Scheduler::Sh`] and [`Scheduler::Mh`]: the client's port is hashed
+    /// along with its address (`sh-port`, `mh-port`).
+    pub hash_port: bool,
     /// Source-address persistence, if any.
     pub persistence: Option<Persistence>,
+    /// What becomes of connections whose server is gone.
+    pub orphans: OrphanPolicy,
+    /// A TCP packet in the middle of a connection that the data plane does not
+    /// know is scheduled like a SYN (`sloppy_tcp` of IPVS). With
+    /// [`Scheduler::Mh`] connections so survive a change of director.
+    pub sloppy: bool,
     /// The real servers, in configuration order.
     pub servers: Vec<RealServer>,
 }
@@ -55,6 +135,9 @@ pub struct Persistence {
     pub timeout: Duration,
     /// Granularity in leading address bits: 32 keeps every IPv4 client apart.
     pub prefix_length: u8,
+    /// A template whose server has weight 0 is void
+    /// (`net.ipv4.vs.expire_quiescent_template`).
+    pub expire_quiescent: bool,
 }
 
 /// One real server of a service.
@@ -66,9 +149,28 @@ pub struct RealServer {
     pub weight: u32,
     /// False while its checks fail: its connections and templates are void.
     pub alive: bool,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
     /// Where its frames go; `None` while its MAC address is unknown, which
     /// keeps it out of scheduling.
     pub next_hop: Option<NextHop>,
+}
+
+/// How packets reach a real server (`lb_kind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Direct routing: the packet as it is, in a frame to the server.
+    Direct,
+    /// The packet inside another one that is addressed to the server: for
+    /// servers behind a router. [`NextHop`] is then the router's.
+    Tunnel {
+        /// Source address of the outer packet: ours, of the family of the
+        /// server's address.
+        source: std::net::IpAddr,
+        /// The largest outer packet that the path to the server takes, in
+        /// bytes. A client is told when its packet does not fit.
+        mtu: u16,
+    },
 }
 
 /// The Ethernet hop towards a real server.
@@ -80,4 +182,20 @@ pub struct NextHop {
     pub source: [u8; 6],
     /// Destination MAC address: the real server's.
     pub destination: [u8; 6],
+    /// VLAN tags that frames to the server carry.
+    pub vlan: Vlan,
+}
+
+/// VLAN tags of a frame, by VLAN number (0–4095).
+///
+/// The interface of [`NextHop`] is the one below the VLAN interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Vlan {
+    /// No tag.
+    #[default]
+    Untagged,
+    /// One tag (IEEE 802.1Q).
+    Tagged(u16),
+    /// Two tags (IEEE 802.1ad): the provider's, then the customer's.
+    Stacked(u16, u16),
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::description::timeouts;
 use super::maps::Memory;
 use super::registry::{Registry, key_of};
 use super::state::{DesiredState, Protocol};
@@ -87,7 +88,7 @@ pub(super) fn collect(
     registry: &Registry,
     memory: &Memory,
 ) -> Result<Statistics, Error> {
-    let census = memory::census(memory)?;
+    let census = memory::census(memory, &timeouts(&desired.timeouts))?;
     let services = desired.services.iter().map(|service| {
         let record = registry
             .service(&key_of(service))

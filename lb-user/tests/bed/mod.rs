@@ -3,6 +3,7 @@
 //! The clock is moved by ageing what the program remembers: the kernel's own
 //! cannot be set.
 
+mod answers;
 pub mod frames;
 
 use std::collections::HashMap;
@@ -10,11 +11,12 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
 use lb_user::dataplane::state::{
-    DesiredState, NextHop, Persistence, Protocol, RealServer, Scheduler, Service,
+    DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
+    Service, Timeouts, Vlan,
 };
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, TableSizes};
 
@@ -41,6 +43,15 @@ pub enum Verdict {
     To(&'static str),
     /// As `To`, by another interface.
     Via(&'static str),
+    /// It went back out towards the server with these bytes behind its MAC
+    /// addresses.
+    Changed(&'static str, Vec<u8>),
+    /// The client was answered by a reset with this sequence number.
+    Reset(u32),
+    /// The client was told that packets of more than so many bytes do not fit.
+    TooBig(u32),
+    /// It was dropped.
+    Dropped,
     /// The host's own stack got it untouched, for the named reason.
     Stack(&'static str),
 }
@@ -99,6 +110,32 @@ impl Bed {
         Some(Self { dataplane, desired })
     }
 
+    /// Forgets everything and does what `desired` says from then on.
+    pub fn reset(&mut self, desired: DesiredState) {
+        self.dataplane
+            .apply(&DesiredState::default())
+            .expect("the empty state is applied");
+        for (name, data) in self.maps() {
+            match name.as_str() {
+                maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
+                maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
+                maps::FRAGMENTS => clear::<[u64; 5], u64>(data),
+                maps::CURSORS => {
+                    let mut cursors: Array<_, u64> =
+                        Map::Array(data).try_into().expect("an array of cursors");
+                    for cursor in 0..cursors.len() {
+                        cursors.set(cursor, 0, 0).expect("can be written");
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.dataplane
+            .apply(&desired)
+            .expect("the next state is applied");
+        self.desired = desired;
+    }
+
     /// Lets `step` happen.
     pub fn step(&mut self, step: &Step) {
         match step {
@@ -139,20 +176,26 @@ impl Bed {
             assert_eq!(run.frame, frame, "the stack gets frames untouched");
             return Verdict::Stack(reason);
         }
-        assert_ne!(run.action, XDP_DROP, "nothing is ever dropped ({reason})");
-        let expected_reason = if run.action == XDP_TX {
-            "forwarded"
-        } else {
-            "redirected"
+        match reason {
+            "reset" => return answers::reset(frame, &run.frame),
+            "too-big" => return answers::too_big(frame, &run.frame),
+            _ => {}
+        }
+        if run.action == XDP_DROP {
+            assert_eq!(reason, "dropped");
+            return Verdict::Dropped;
+        }
+        let expected = match reason {
+            "forwarded" | "tunnelled" => XDP_TX,
+            "redirected" | "tunnel-redirected" => XDP_REDIRECT,
+            other => panic!("{other} led to action {}", run.action),
         };
-        assert_eq!(reason, expected_reason, "action {}", run.action);
-        assert_eq!(
-            run.frame[12..],
-            frame[12..],
-            "direct routing touches two MAC addresses"
-        );
+        assert_eq!(run.action, expected, "{reason}");
         assert_eq!(run.frame[6..12], DIRECTOR, "the director is the sender");
         let server = name_of(&run.frame[..6]);
+        if run.frame[12..] != frame[12..] {
+            return Verdict::Changed(server, run.frame[12..].to_vec());
+        }
         if run.action == XDP_REDIRECT {
             Verdict::Via(server)
         } else {
@@ -231,6 +274,16 @@ fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
     }
 }
 
+fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
+    let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
+        .try_into()
+        .expect("keys and values are as lb_common says");
+    let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("can be read");
+    for key in keys {
+        table.remove(&key).expect("can be written");
+    }
+}
+
 fn small_tables() -> TableSizes {
     TableSizes {
         connections: 1024,
@@ -238,7 +291,9 @@ fn small_tables() -> TableSizes {
         templates: 1024,
         services: 16,
         servers: 64,
-        ring_places: 4096,
+        ring_places: 1 << 14,
+        fragments: 64,
+        maglev_places: 251,
     }
 }
 
@@ -273,10 +328,12 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
         address: SocketAddr::new(address, port),
         weight: 1,
         alive: true,
+        forwarding: Forwarding::Direct,
         next_hop: Some(NextHop {
             interface_index,
             source: DIRECTOR,
             destination: mac,
+            vlan: Vlan::Untagged,
         }),
     }
 }
@@ -288,7 +345,10 @@ pub fn service(address: &str, servers: &[&'static str]) -> Service {
         protocol: Protocol::Tcp,
         address,
         scheduler: Scheduler::Rr,
+        hash_port: false,
         persistence: None,
+        orphans: OrphanPolicy::Reset,
+        sloppy: false,
         servers: servers
             .iter()
             .map(|name| server(name, address.port()))
@@ -302,6 +362,7 @@ pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Se
     service.persistence = Some(Persistence {
         timeout,
         prefix_length,
+        expire_quiescent: false,
     });
     service
 }
@@ -310,5 +371,6 @@ pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Se
 pub fn state(services: impl IntoIterator<Item = Service>) -> DesiredState {
     DesiredState {
         services: services.into_iter().collect(),
+        timeouts: Timeouts::default(),
     }
 }

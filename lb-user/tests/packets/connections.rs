@@ -1,5 +1,7 @@
 //! Connections: how they begin, go on, and end.
 
+use lb_user::dataplane::state::OrphanPolicy;
+
 use crate::bed::frames::*;
 use crate::bed::{DIRECTOR, Step, seconds, server, service, state};
 use crate::{case, check, packet};
@@ -198,23 +200,20 @@ fn a_connection_ends() {
 #[test]
 fn a_dead_servers_connections_are_void() {
     check([
-        case("the stack resets a dead server's connection", deployment())
+        case("a dead server's connection is reset", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
                 state.services[0].servers[0].alive = false
             })])
             .packet(tcp(ALICE, 5000, A))
-            .passes("server-gone"),
-        case(
-            "the stack resets a removed server's connection",
-            deployment(),
-        )
-        .after(alice_connects())
-        .after([Step::Change(|state| {
-            state.services[0].servers.remove(0);
-        })])
-        .packet(tcp(ALICE, 5000, A))
-        .passes("server-gone"),
+            .is_reset_at(5000),
+        case("a removed server's connection is reset", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers.remove(0);
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .is_reset_at(5000),
         case("the viewer's next SYN goes to a live server", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
@@ -239,7 +238,7 @@ fn a_dead_servers_connections_are_void() {
             Step::Change(|state| state.services[0].servers[0].alive = true),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .passes("server-gone"),
+        .is_reset_at(5000),
         case(
             "a server that inherits the slot does not inherit connections",
             deployment(),
@@ -252,7 +251,7 @@ fn a_dead_servers_connections_are_void() {
             Step::Change(|state| state.services[0].servers.push(server("edge 3", 1935))),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .passes("server-gone"),
+        .is_reset_at(5000),
         case(
             "a service that inherits the number does not inherit connections",
             deployment(),
@@ -267,7 +266,32 @@ fn a_dead_servers_connections_are_void() {
             }),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .passes("server-gone"),
+        .is_reset_at(5000),
+        case("a reset is not answered by another", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, R))
+            .passes("server-gone"),
+        case(
+            "a segment with data is answered by a reset without",
+            deployment(),
+        )
+        .after(alice_connects())
+        .after([Step::Change(|state| {
+            state.services[0].servers[0].alive = false
+        })])
+        .packet(tcp(ALICE, 5000, "P."))
+        .is_reset_at(5000),
+        case("an operator may have them dropped", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].orphans = OrphanPolicy::Drop;
+                state.services[0].servers[0].alive = false;
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .is_dropped(),
         case("without any server the stack answers", deployment())
             .after([Step::Change(|state| {
                 state.services[0]

@@ -4,7 +4,7 @@ use lb_user::dataplane::DesiredState;
 
 use crate::bed::frames::*;
 use crate::bed::{Bed, Verdict, service, state};
-use crate::{Case, case, check};
+use crate::{case, check};
 
 fn deployment() -> DesiredState {
     state([service("172.16.1.200:1935", &["edge 1"])])
@@ -14,7 +14,6 @@ fn deployment() -> DesiredState {
 const ETHERTYPE: usize = 12;
 const VERSION_AND_LENGTH: usize = 14;
 const TOTAL_LENGTH: usize = 16;
-const FLAGS_AND_OFFSET: usize = 20;
 const PROTOCOL: usize = 23;
 const DATA_OFFSET: usize = 46;
 
@@ -111,23 +110,6 @@ fn a_frame_cut_anywhere_is_the_stacks() {
         );
     }
     assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
-}
-
-#[test]
-fn fragments_are_the_stacks() {
-    let fragment = |says, bytes: &[u8]| -> Case {
-        let frame = patched(syn(), FLAGS_AND_OFFSET, bytes);
-        case(says, deployment()).packet(frame).passes("fragment")
-    };
-    check([
-        fragment("the first of several", &[0x20, 0x00]),
-        fragment("one in the middle", &[0x20, 0x01]),
-        fragment("the last", &[0x00, 0x01]),
-        fragment("one at the end of the largest packet", &[0x1f, 0xff]),
-        case("not to fragment is no fragment", deployment())
-            .packet(patched(syn(), FLAGS_AND_OFFSET, &[0x40, 0x00]))
-            .goes_to("edge 1"),
-    ]);
 }
 
 #[test]

@@ -8,9 +8,15 @@ mod bed;
 
 mod connections;
 mod counters;
+mod fragments;
 mod frames;
+mod icmp;
+mod ipv6;
 mod persistence;
 mod scheduling;
+mod tunnels;
+mod udp;
+mod vlans;
 
 use bed::{Bed, Step, Verdict};
 use lb_user::dataplane::DesiredState;
@@ -56,19 +62,40 @@ impl Case {
         self
     }
 
+    fn goes_changed_to(mut self, server: &'static str, rest: &[u8]) -> Self {
+        self.verdict = Verdict::Changed(server, rest.to_vec());
+        self
+    }
+
+    fn is_reset_at(mut self, sequence: u32) -> Self {
+        self.verdict = Verdict::Reset(sequence);
+        self
+    }
+
+    fn is_too_big_for(mut self, mtu: u32) -> Self {
+        self.verdict = Verdict::TooBig(mtu);
+        self
+    }
+
+    fn is_dropped(mut self) -> Self {
+        self.verdict = Verdict::Dropped;
+        self
+    }
+
     fn passes(mut self, reason: &'static str) -> Self {
         self.verdict = Verdict::Stack(reason);
         self
     }
 }
 
-/// Runs every case on a data plane of its own.
+/// Runs every case on a data plane that remembers nothing of the others.
 fn check(cases: impl IntoIterator<Item = Case>) {
     let mut failures = Vec::new();
+    let Some(mut bed) = Bed::new(DesiredState::default()) else {
+        return;
+    };
     for case in cases {
-        let Some(mut bed) = Bed::new(case.state) else {
-            return;
-        };
+        bed.reset(case.state);
         for step in &case.before {
             bed.step(step);
         }

@@ -1,9 +1,12 @@
 //! Who gets a new connection.
 
+use std::collections::HashMap;
+
 use lb_user::dataplane::DesiredState;
+use lb_user::dataplane::state::Scheduler;
 
 use crate::bed::frames::*;
-use crate::bed::{Bed, Verdict, service, state};
+use crate::bed::{Bed, Step, Verdict, service, state};
 
 /// Servers of the next `count` connections of ever new clients.
 fn turns(bed: &mut Bed, count: u16) -> Vec<&'static str> {
@@ -93,4 +96,163 @@ fn every_service_has_turns_of_its_own() {
         bed.send(&tcp_to(ALICE, 4000 + port, VIP, port, A));
         bed.send(&tcp_to(ALICE, 4000 + port, VIP, port, R));
     }
+}
+
+/// The three servers under another scheduler, with these weights.
+fn scheduled(scheduler: Scheduler, weights: [u32; 3]) -> DesiredState {
+    let mut state = three();
+    state.services[0].scheduler = scheduler;
+    for (server, weight) in state.services[0].servers.iter_mut().zip(weights) {
+        server.weight = weight;
+    }
+    state
+}
+
+fn shares(turns: &[&'static str]) -> HashMap<&'static str, usize> {
+    turns.iter().fold(HashMap::new(), |mut shares, server| {
+        *shares.entry(*server).or_default() += 1;
+        shares
+    })
+}
+
+#[test]
+fn weighted_round_robin_spreads_the_heavy_servers_turns() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Wrr, [2, 1, 1])) else {
+        return;
+    };
+    let expected = ["edge 1", "edge 2", "edge 3", "edge 1"];
+    assert_eq!(turns(&mut bed, 4), expected);
+    assert_eq!(turns(&mut bed, 0).len(), 0);
+}
+
+#[test]
+fn least_connections_fills_the_emptiest_server() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+        return;
+    };
+    assert_eq!(turns(&mut bed, 3), ["edge 1", "edge 2", "edge 3"]);
+    // Two viewers of edge 2 go, and one of edge 3 completes its handshake.
+    bed.send(&tcp([10, 1, 0, 2], 4000, A));
+    assert_eq!(
+        bed.send(&tcp(ALICE, 4000, S)),
+        Verdict::To("edge 1"),
+        "0: 1, 1: 1, 2: 256"
+    );
+    assert_eq!(bed.send(&tcp(BOB, 4000, S)), Verdict::To("edge 2"));
+}
+
+#[test]
+fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+        return;
+    };
+    assert_eq!(turns(&mut bed, 1), ["edge 1"]);
+    bed.step(&crate::bed::seconds(61));
+    assert_eq!(
+        bed.send(&tcp(ALICE, 4000, S)),
+        Verdict::To("edge 2"),
+        "edge 1 seems taken"
+    );
+    bed.step(&Step::Sweep);
+    assert_eq!(bed.send(&tcp(BOB, 4000, S)), Verdict::To("edge 1"));
+}
+
+#[test]
+fn weighted_least_connections_respects_weights() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Wlc, [3, 1, 2])) else {
+        return;
+    };
+    let shares = shares(&turns(&mut bed, 60));
+    assert_eq!(
+        (shares["edge 1"], shares["edge 2"], shares["edge 3"]),
+        (30, 10, 20)
+    );
+}
+
+#[test]
+fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
+    for scheduler in [Scheduler::Sh, Scheduler::Mh] {
+        let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
+            return;
+        };
+        let before = turns(&mut bed, 300);
+        let shares = shares(&before);
+        for server in ["edge 1", "edge 2", "edge 3"] {
+            assert!(
+                (60..140).contains(&shares[server]),
+                "{scheduler:?}: {shares:?}"
+            );
+        }
+        // Another port is another connection.
+        for (client, server) in before.iter().enumerate() {
+            let syn = tcp([10, 1, (client >> 8) as u8, client as u8], 4001, S);
+            assert_eq!(
+                bed.send(&syn),
+                Verdict::To(server),
+                "{scheduler:?}, client {client}"
+            );
+        }
+    }
+}
+
+#[test]
+fn hashing_may_take_the_port_into_account() {
+    let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
+    desired.services[0].hash_port = true;
+    let Some(mut bed) = Bed::new(desired) else {
+        return;
+    };
+    let servers: Vec<_> = (4000..4030)
+        .map(|port| bed.send(&tcp(ALICE, port, S)))
+        .collect();
+    assert!(
+        servers.iter().any(|server| *server != servers[0]),
+        "{servers:?}"
+    );
+}
+
+#[test]
+fn maglev_leaves_other_servers_clients_where_they_are() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Mh, [1, 1, 1])) else {
+        return;
+    };
+    let before = turns(&mut bed, 400);
+    bed.step(&Step::Change(|state| {
+        state.services[0].servers[1].alive = false
+    }));
+    let mut moved = 0;
+    for (client, server) in before.iter().enumerate() {
+        let syn = tcp([10, 1, (client >> 8) as u8, client as u8], 4001, S);
+        match bed.send(&syn) {
+            Verdict::To("edge 2") => panic!("edge 2 is dead"),
+            Verdict::To(other) if *server != "edge 2" && other != *server => moved += 1,
+            _ => {}
+        }
+    }
+    assert!(
+        moved < 400 / 10,
+        "{moved} of 400 clients moved without need"
+    );
+}
+
+#[test]
+fn a_sloppy_service_takes_connections_over_from_another_director() {
+    let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
+    desired.services[0].sloppy = true;
+    let Some(mut first) = Bed::new(desired.clone()) else {
+        return;
+    };
+    let Some(mut second) = Bed::new(desired) else {
+        return;
+    };
+    for port in 4000..4050 {
+        let server = first.send(&tcp(ALICE, port, S));
+        assert_eq!(second.send(&tcp(ALICE, port, A)), server, "port {port}");
+    }
+    let reset = second.send(&tcp(ALICE, 4999, R));
+    assert_eq!(
+        reset,
+        Verdict::Stack("no-connection"),
+        "a reset opens nothing"
+    );
 }

@@ -1,0 +1,245 @@
+//! The order in which servers take connections, laid out in advance.
+//!
+//! A ring holds only servers that can take a connection, named by their slots.
+//! What the packet path does with it depends on the scheduler: take the places
+//! in turn, hash the client to a place, or compare all of them.
+
+use lb_common::mix;
+
+/// A server that can take connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its slot.
+    pub slot: u32,
+    /// Its share, at least 1.
+    pub weight: u32,
+    /// What identifies it on every director alike.
+    pub identity: u64,
+}
+
+/// Longest ring of a weighted scheduler; weights that would need a longer one
+/// are rounded.
+const LONGEST_WEIGHTED: u64 = 1 << 14;
+
+/// Fewest places of a source hash, as IPVS has them (`IP_VS_SH_TAB_SIZE`).
+const FEWEST_HASHED: usize = 256;
+
+/// Every server once, in order.
+pub fn each_once(candidates: &[Candidate]) -> Vec<u32> {
+    candidates.iter().map(|candidate| candidate.slot).collect()
+}
+
+/// Every server as often as its weight says, spread evenly: 5, 1, 1 become
+/// a a b a c a a (the smooth weighted round robin of nginx).
+pub fn interleaved(candidates: &[Candidate]) -> Vec<u32> {
+    let weights = reduced_weights(candidates);
+    let total: i64 = weights.iter().sum();
+    let mut credit = vec![0_i64; weights.len()];
+    (0..total)
+        .map(|_| {
+            for (credit, weight) in credit.iter_mut().zip(&weights) {
+                *credit += weight;
+            }
+            // The first of those with the most credit.
+            let best = (0..credit.len()).rev().max_by_key(|index| credit[*index]);
+            let best = best.expect("there are servers, or there were no turns");
+            credit[best] -= total;
+            candidates[best].slot
+        })
+        .collect()
+}
+
+/// Places for a source hash, as often per server as its weight says.
+pub fn source_hash(candidates: &[Candidate]) -> Vec<u32> {
+    let turns = interleaved(candidates);
+    if turns.is_empty() {
+        return turns;
+    }
+    let rounds = FEWEST_HASHED.div_ceil(turns.len());
+    turns
+        .iter()
+        .copied()
+        .cycle()
+        .take(turns.len() * rounds)
+        .collect()
+}
+
+/// A Maglev table of `places` (Eisenbud et al., NSDI 2016, §3.4): every server
+/// gets its share of places, and the loss of one moves few others.
+///
+/// `places` must be prime, so that every server's walk visits every place.
+pub fn maglev(candidates: &[Candidate], places: u32) -> Vec<u32> {
+    if candidates.is_empty() {
+        return Vec::new();
+    }
+    let places = u64::from(places);
+    // In an order that all directors share, whatever their configuration's.
+    let mut candidates = candidates.to_vec();
+    candidates.sort_by_key(|candidate| candidate.identity);
+    let weights = reduced_weights(&candidates);
+    let mut walks: Vec<(u64, u64)> = candidates
+        .iter()
+        .map(|candidate| {
+            let (offset, skip) = (mix(candidate.identity), mix(!candidate.identity));
+            (offset % places, skip % (places - 1) + 1)
+        })
+        .collect();
+    let mut table: Vec<Option<u32>> = vec![None; places as usize];
+    let mut empty = table.len();
+    loop {
+        for (index, candidate) in candidates.iter().enumerate() {
+            for _ in 0..weights[index] {
+                let (place, skip) = &mut walks[index];
+                while table[*place as usize].is_some() {
+                    *place = (*place + *skip) % places;
+                }
+                table[*place as usize] = Some(candidate.slot);
+                empty -= 1;
+                if empty == 0 {
+                    return table.into_iter().flatten().collect();
+                }
+            }
+        }
+    }
+}
+
+/// Whether a number is prime.
+pub fn is_prime(number: u32) -> bool {
+    number >= 2
+        && (2..)
+            .take_while(|d: &u32| u64::from(*d) * u64::from(*d) <= u64::from(number))
+            .all(|d| !number.is_multiple_of(d))
+}
+
+/// The weights without their common divisor, and small enough for a ring.
+fn reduced_weights(candidates: &[Candidate]) -> Vec<i64> {
+    let total: u64 = candidates
+        .iter()
+        .map(|candidate| u64::from(candidate.weight))
+        .sum();
+    let divisor = candidates
+        .iter()
+        .fold(0, |divisor, candidate| gcd(divisor, candidate.weight));
+    let longest = total / u64::from(divisor.max(1));
+    candidates
+        .iter()
+        .map(|candidate| {
+            let weight = u64::from(candidate.weight);
+            let reduced = if longest <= LONGEST_WEIGHTED {
+                weight / u64::from(divisor)
+            } else {
+                (weight * LONGEST_WEIGHTED / total).max(1)
+            };
+            reduced as i64
+        })
+        .collect()
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn candidates(weights: &[u32]) -> Vec<Candidate> {
+        let candidate = |(slot, weight): (usize, &u32)| Candidate {
+            slot: slot as u32,
+            weight: *weight,
+            identity: mix(slot as u64),
+        };
+        weights.iter().enumerate().map(candidate).collect()
+    }
+
+    fn shares(ring: &[u32]) -> HashMap<u32, usize> {
+        ring.iter().fold(HashMap::new(), |mut shares, slot| {
+            *shares.entry(*slot).or_default() += 1;
+            shares
+        })
+    }
+
+    #[test]
+    fn heavy_servers_turns_are_spread_among_the_others() {
+        assert_eq!(interleaved(&candidates(&[5, 1, 1])), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(
+            interleaved(&candidates(&[2, 2])),
+            [0, 1],
+            "a common divisor is taken out"
+        );
+        assert_eq!(interleaved(&[]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn absurd_weights_still_make_a_ring_of_bounded_length() {
+        let ring = interleaved(&candidates(&[65_535, 65_534, 1]));
+        assert!(ring.len() as u64 <= LONGEST_WEIGHTED + 3, "{}", ring.len());
+        assert_eq!(shares(&ring)[&2], 1, "the light server keeps a turn");
+    }
+
+    #[test]
+    fn maglev_gives_every_server_its_share() {
+        for weights in [&[1, 1, 1][..], &[1; 10], &[3, 1], &[7, 2, 1]] {
+            let table = maglev(&candidates(weights), 4093);
+            assert_eq!(table.len(), 4093);
+            let (shares, total) = (shares(&table), weights.iter().sum::<u32>() as usize);
+            for (slot, weight) in weights.iter().enumerate() {
+                let (expected, got) = (4093 * *weight as usize / total, shares[&(slot as u32)]);
+                let most = expected.max(got) - expected.min(got);
+                assert!(
+                    most * 20 <= expected,
+                    "{weights:?}: server {slot} has {got}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn maglev_moves_few_clients_when_a_server_leaves() {
+        let all = candidates(&[1; 10]);
+        let (before, after) = (maglev(&all, 4093), maglev(&all[1..], 4093));
+        let moved = before
+            .iter()
+            .zip(&after)
+            .filter(|(b, a)| **b != 0 && a != b)
+            .count();
+        // 10 servers, 4093 places: the paper's figure 6 has about 2 % at 65537.
+        assert!(
+            moved * 100 < 4093 * 5,
+            "{moved} of 4093 places moved without need"
+        );
+    }
+
+    #[test]
+    fn maglev_does_not_depend_on_the_order_of_servers() {
+        let servers = candidates(&[1, 2, 3]);
+        let reversed: Vec<_> = servers.iter().rev().copied().collect();
+        assert_eq!(maglev(&servers, 251), maglev(&reversed, 251));
+    }
+
+    #[test]
+    fn primes_are_told_from_others() {
+        let primes: Vec<u32> = (0..30).filter(|number| is_prime(*number)).collect();
+        assert_eq!(primes, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+        assert!(is_prime(65_537) && is_prime(4_294_967_291) && !is_prime(65_535));
+    }
+
+    proptest! {
+        #[test]
+        fn every_weighted_ring_has_every_server_in_proportion(
+            weights in prop::collection::vec(1_u32..=20, 1..12),
+        ) {
+            for ring in [interleaved(&candidates(&weights)), source_hash(&candidates(&weights))] {
+                let (shares, total) = (shares(&ring), weights.iter().sum::<u32>() as usize);
+                for (slot, weight) in weights.iter().enumerate() {
+                    let share = shares[&(slot as u32)];
+                    prop_assert_eq!(share * total, ring.len() * *weight as usize);
+                }
+            }
+        }
+    }
+}

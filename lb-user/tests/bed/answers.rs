@@ -1,0 +1,117 @@
+//! What the data plane says to clients, taken apart and checked.
+
+use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+
+use super::Verdict;
+
+/// Checks that `answer` is a whole and correct reset of the connection that
+/// `frame` belongs to.
+pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
+    let (sent, got) = (headers(frame), headers(answer));
+    check_addresses(frame, answer, &sent, &got);
+    let (Some(TransportHeader::Tcp(sent_tcp)), Some(TransportHeader::Tcp(tcp))) =
+        (&sent.transport, &got.transport)
+    else {
+        panic!("a TCP segment is answered by another");
+    };
+    assert_eq!(tcp.source_port, sent_tcp.destination_port);
+    assert_eq!(tcp.destination_port, sent_tcp.source_port);
+    assert!(tcp.rst && !tcp.syn && !tcp.ack && !tcp.fin && !tcp.psh);
+    assert!(got.payload.slice().is_empty(), "a reset carries nothing");
+    let checksum = match &got.net {
+        Some(NetHeaders::Ipv4(ip, _)) => tcp.calc_checksum_ipv4(ip, &[]),
+        Some(NetHeaders::Ipv6(ip, _)) => tcp.calc_checksum_ipv6(ip, &[]),
+        _ => panic!("an IP packet"),
+    };
+    assert_eq!(
+        tcp.checksum,
+        checksum.expect("short enough"),
+        "TCP checksum"
+    );
+    Verdict::Reset(tcp.sequence_number)
+}
+
+/// Checks that `answer` tells the sender of `frame` that it was too big.
+pub fn too_big(frame: &[u8], answer: &[u8]) -> Verdict {
+    use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4::DestUnreachableHeader};
+
+    let (sent, got) = (headers(frame), headers(answer));
+    check_addresses(frame, answer, &sent, &got);
+    let quoted = got.payload.slice();
+    let start = frame.len() - network_length(frame);
+    assert_eq!(
+        quoted,
+        &frame[start..start + quoted.len()],
+        "the packet is quoted"
+    );
+    match (&got.net, &got.transport) {
+        (Some(NetHeaders::Ipv4(..)), Some(TransportHeader::Icmpv4(icmp))) => {
+            assert_eq!(
+                icmp.checksum,
+                icmp.icmp_type.calc_checksum(quoted),
+                "ICMP checksum"
+            );
+            assert!(quoted.len() >= 28, "an IP header and eight bytes");
+            let Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded {
+                next_hop_mtu,
+            }) = icmp.icmp_type
+            else {
+                panic!("fragmentation needed, not {:?}", icmp.icmp_type);
+            };
+            Verdict::TooBig(next_hop_mtu.into())
+        }
+        (Some(NetHeaders::Ipv6(ip, _)), Some(TransportHeader::Icmpv6(icmp))) => {
+            let checksum = icmp
+                .icmp_type
+                .calc_checksum(ip.source, ip.destination, quoted);
+            assert_eq!(
+                icmp.checksum,
+                checksum.expect("short enough"),
+                "ICMPv6 checksum"
+            );
+            let Icmpv6Type::PacketTooBig { mtu } = icmp.icmp_type else {
+                panic!("packet too big, not {:?}", icmp.icmp_type);
+            };
+            Verdict::TooBig(mtu)
+        }
+        other => panic!("ICMP of the packet's family, not {other:?}"),
+    }
+}
+
+fn headers(frame: &[u8]) -> PacketHeaders<'_> {
+    PacketHeaders::from_ethernet_slice(frame).expect("a whole packet")
+}
+
+/// Bytes of `frame` from the IP header on.
+fn network_length(frame: &[u8]) -> usize {
+    let sliced = etherparse::SlicedPacket::from_ethernet(frame).expect("a whole packet");
+    let tags = sliced.vlan_ids().len();
+    frame.len() - 14 - tags * 4
+}
+
+/// An answer goes back the way that the packet came, from the service's address.
+fn check_addresses(frame: &[u8], answer: &[u8], sent: &PacketHeaders, got: &PacketHeaders) {
+    assert_eq!(answer[..6], frame[6..12], "to the sender of the frame");
+    assert_eq!(answer[6..12], frame[..6], "from its receiver");
+    assert_eq!(got.vlan_ids(), sent.vlan_ids(), "in the same VLAN");
+    match (&sent.net, &got.net) {
+        (Some(NetHeaders::Ipv4(sent, _)), Some(NetHeaders::Ipv4(got, _))) => {
+            assert_eq!(
+                (got.source, got.destination),
+                (sent.destination, sent.source)
+            );
+            assert_eq!(
+                got.header_checksum,
+                got.calc_header_checksum(),
+                "IPv4 checksum"
+            );
+        }
+        (Some(NetHeaders::Ipv6(sent, _)), Some(NetHeaders::Ipv6(got, _))) => {
+            assert_eq!(
+                (got.source, got.destination),
+                (sent.destination, sent.source)
+            );
+        }
+        other => panic!("an answer of the same family, not {other:?}"),
+    }
+}

@@ -1,0 +1,155 @@
+//! ICMP errors go where the connection goes that they are about.
+
+use lb_user::dataplane::DesiredState;
+
+use crate::bed::frames::*;
+use crate::bed::{Bed, Step, Verdict, service, state};
+use crate::{case, check, packet};
+
+fn deployment() -> DesiredState {
+    state([
+        service("172.16.1.200:1935", &["edge 1", "edge 2"]),
+        service("[2001:db8::c8]:1935", &["edge 3"]),
+    ])
+}
+
+fn established() -> [Step; 4] {
+    [
+        packet(tcp(ALICE, 5000, S)),
+        packet(tcp(ALICE, 5000, A)),
+        packet(tcp6(DAVE, 5000, S)),
+        packet(tcp6(DAVE, 5000, ".")),
+    ]
+}
+
+/// An IPv4 header and the eight bytes that RFC 792 guarantees.
+const LEAST: usize = 28;
+
+#[test]
+fn an_error_about_a_connection_reaches_its_server() {
+    let about = from_service(ALICE, 5000);
+    let cases = [
+        ("fragmentation needed", 3, 4),
+        ("host unreachable", 3, 1),
+        ("source quench", 4, 0),
+        ("time exceeded", 11, 0),
+        ("parameter problem", 12, 0),
+    ];
+    check(cases.map(|(says, kind, code)| {
+        case(says, deployment())
+            .after(established())
+            .packet(icmp(kind, code, &about, LEAST))
+            .goes_to("edge 1")
+    }));
+    check([
+        case("while the connection is half open, too", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .packet(icmp(3, 4, &about, LEAST))
+            .goes_to("edge 1"),
+        case("packet too big, over IPv6", deployment())
+            .after(established())
+            .packet(icmp6(2, 0, &from_service6(DAVE, 5000), 48))
+            .goes_to("edge 3"),
+        case("destination unreachable, over IPv6", deployment())
+            .after(established())
+            .packet(icmp6(1, 3, &from_service6(DAVE, 5000), 600))
+            .goes_to("edge 3"),
+    ]);
+}
+
+#[test]
+fn other_messages_are_the_stacks() {
+    let about = from_service(ALICE, 5000);
+    check([
+        case("an echo request", deployment())
+            .after(established())
+            .packet(icmp(8, 0, &about, LEAST))
+            .passes("icmp-unrelated"),
+        case("a redirect", deployment())
+            .after(established())
+            .packet(icmp(5, 0, &about, LEAST))
+            .passes("icmp-unrelated"),
+        case("an echo request over IPv6", deployment())
+            .after(established())
+            .packet(icmp6(128, 0, &from_service6(DAVE, 5000), 48))
+            .passes("icmp-unrelated"),
+        case(
+            "an error about a connection that is not known",
+            deployment(),
+        )
+        .after(established())
+        .packet(icmp(3, 4, &from_service(BOB, 5000), LEAST))
+        .passes("icmp-unrelated"),
+        case(
+            "an error about a packet that the service did not send",
+            deployment(),
+        )
+        .after(established())
+        .packet(icmp(
+            3,
+            4,
+            &patched(about.clone(), 26, &[172, 16, 1, 201]),
+            LEAST,
+        ))
+        .passes("icmp-unrelated"),
+        case("an error about a later fragment", deployment())
+            .after(established())
+            .packet(icmp(3, 4, &patched(about.clone(), 20, &[0, 3]), LEAST))
+            .passes("icmp-unrelated"),
+        case("an error about another protocol", deployment())
+            .after(established())
+            .packet(icmp(3, 4, &patched(about.clone(), 23, &[1]), LEAST))
+            .passes("icmp-unrelated"),
+        case("an error about a dead server's connection", deployment())
+            .after(established())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(icmp(3, 4, &about, LEAST))
+            .passes("server-gone"),
+        case("a quoted header that lies", deployment())
+            .after(established())
+            .packet(icmp(3, 4, &patched(about, 14, &[0x44]), LEAST))
+            .passes("malformed"),
+    ]);
+}
+
+#[test]
+fn an_error_changes_nothing_about_the_connection() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    for step in established() {
+        bed.step(&step);
+    }
+    bed.step(&crate::bed::seconds(899));
+    let error = icmp(3, 4, &from_service(ALICE, 5000), LEAST);
+    assert_eq!(bed.send(&error), Verdict::To("edge 1"));
+    bed.step(&crate::bed::seconds(2));
+    let stale = Verdict::Stack("no-connection");
+    assert_eq!(
+        bed.send(&tcp(ALICE, 5000, A)),
+        stale,
+        "an error is no sign of the client's life"
+    );
+}
+
+#[test]
+fn an_error_cut_anywhere_is_the_stacks() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    for step in established() {
+        bed.step(&step);
+    }
+    let whole = icmp(3, 4, &from_service(ALICE, 5000), LEAST);
+    for length in 14..whole.len() {
+        let verdict = bed.send(&whole[..length]);
+        assert_eq!(
+            verdict,
+            Verdict::Stack("truncated"),
+            "cut after {length} bytes"
+        );
+    }
+    assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
+}

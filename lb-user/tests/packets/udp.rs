@@ -1,0 +1,111 @@
+//! UDP is balanced by flows.
+
+use lb_user::dataplane::DesiredState;
+use lb_user::dataplane::state::{OrphanPolicy, Protocol};
+
+use crate::bed::frames::*;
+use crate::bed::{Bed, Step, Verdict, seconds, service, state};
+use crate::{case, check, packet};
+
+fn deployment() -> DesiredState {
+    let mut service = service("172.16.1.200:1935", &["edge 1", "edge 2"]);
+    service.protocol = Protocol::Udp;
+    service.orphans = OrphanPolicy::default_for(Protocol::Udp);
+    state([service])
+}
+
+#[test]
+fn a_flow_stays_where_it_is() {
+    check([
+        case("a datagram is scheduled", deployment())
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 1"),
+        case("the next one follows it", deployment())
+            .after([packet(udp(ALICE, 5000))])
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 1"),
+        case("and all others", deployment())
+            .after([packet(udp(ALICE, 5000)), packet(udp(ALICE, 5000))])
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 1"),
+        case("other flows are others", deployment())
+            .after([packet(udp(ALICE, 5000))])
+            .packet(udp(ALICE, 5001))
+            .goes_to("edge 2"),
+        case("a flow may be silent for 300 s", deployment())
+            .after([
+                packet(udp(ALICE, 5000)),
+                packet(udp(ALICE, 5000)),
+                seconds(299),
+            ])
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 1"),
+        case("and no longer", deployment())
+            .after([
+                packet(udp(ALICE, 5000)),
+                packet(udp(ALICE, 5000)),
+                seconds(301),
+            ])
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 2"),
+        case("TCP of the same port is not the service's", deployment())
+            .packet(tcp(ALICE, 5000, S))
+            .passes("not-a-service"),
+        case("a length that lies", deployment())
+            .packet(patched(udp(ALICE, 5000), 38, &[0, 7]))
+            .passes("malformed"),
+        case("a length longer than the packet", deployment())
+            .packet(patched(udp(ALICE, 5000), 38, &[0, 13]))
+            .passes("malformed"),
+    ]);
+}
+
+#[test]
+fn a_dead_servers_flow_is_treated_as_configured() {
+    let dies = |orphans: fn(&mut DesiredState)| {
+        [
+            packet(udp(ALICE, 5000)),
+            packet(udp(ALICE, 5000)),
+            Step::Change(orphans),
+        ]
+    };
+    check([
+        case("it is given another server", deployment())
+            .after(dies(|state| state.services[0].servers[0].alive = false))
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 2"),
+        case(
+            "or the stack answers that the port is unreachable",
+            deployment(),
+        )
+        .after(dies(|state| {
+            state.services[0].orphans = OrphanPolicy::Reset;
+            state.services[0].servers[0].alive = false;
+        }))
+        .packet(udp(ALICE, 5000))
+        .passes("server-gone"),
+        case("or its packets vanish", deployment())
+            .after(dies(|state| {
+                state.services[0].orphans = OrphanPolicy::Drop;
+                state.services[0].servers[0].alive = false;
+            }))
+            .packet(udp(ALICE, 5000))
+            .is_dropped(),
+    ]);
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_the_stacks() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    let whole = udp(ALICE, 5000);
+    for length in 14..whole.len() {
+        let verdict = bed.send(&whole[..length]);
+        assert_eq!(
+            verdict,
+            Verdict::Stack("truncated"),
+            "cut after {length} bytes"
+        );
+    }
+}

@@ -1,14 +1,15 @@
 //! What the agent shows of itself: state and counters, joined.
 
 use super::change::Order;
-use super::plan::ServicePlan;
+use super::plan::{Plan, ServicePlan};
 use super::state::State;
 use crate::control::protocol::{
-    Counters, ListedPersistence, ListedServer, ListedService, ServerState,
+    Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
 };
 use crate::dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use crate::format_mac;
 use crate::neighbor::Hop;
+use crate::vrrp::{self, InstanceStatus};
 
 /// The services with their servers, in the order of the configuration.
 pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
@@ -18,6 +19,25 @@ pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
         .iter()
         .map(|service| listed(service, state, statistics))
         .collect()
+}
+
+/// The virtual addresses, and whether this machine holds them.
+pub fn virtual_addresses(plan: &Plan, status: &[InstanceStatus]) -> Vec<ListedAddress> {
+    let mut list = Vec::new();
+    for instance in &plan.vrrp.instances {
+        let status = status.iter().find(|status| status.name == instance.name);
+        for address in &instance.addresses {
+            list.push(ListedAddress {
+                address: format!("{}/{}", address.address, address.prefix_length),
+                interface: address.interface.clone(),
+                instance: instance.name.clone(),
+                held: status.is_some_and(|status| status.state == vrrp::machine::State::Master),
+                state: status.map_or_else(|| "init".to_owned(), |s| s.state.to_string()),
+                cause: status.map_or_else(String::new, |status| status.cause.clone()),
+            });
+        }
+    }
+    list
 }
 
 fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> ListedService {

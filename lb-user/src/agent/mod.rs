@@ -20,16 +20,16 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
-use crate::config::{self, Diagnostic, Loaded, did_you_mean};
-use crate::control::protocol::{Event, ListedAddress, ListedInterface, Listing, Request, Response};
+use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
+use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
 use crate::script::ScriptRunner;
-use crate::virtual_address::Mastership;
+use crate::vrrp::{self, Vrrp};
 use change::{Change, ServerName};
-use plan::{InstancePlan, Plan};
+use plan::Plan;
 use state::State;
 
 /// How long the start waits for the servers' MAC addresses before it attracts
@@ -66,10 +66,10 @@ pub struct Misuse(String);
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let loaded = config::load(&options.config)?;
     log_diagnostics(&loaded.warnings);
-    let plan = Plan::new(&loaded.config);
+    let plan = Plan::new(&loaded.config)?;
     let mut signals = Signals::install()?;
     let (calls, incoming) = mpsc::channel(16);
-    let mut agent = Agent::start(options, plan, calls, incoming).await?;
+    let mut agent = Agent::start(options, loaded.config, plan, calls, incoming).await?;
     let result = agent.serve(&mut signals).await;
     agent.stop().await;
     result
@@ -101,7 +101,9 @@ struct Agent {
     checks: HashMap<CheckSpec, RunningCheck>,
     check_results: mpsc::UnboundedReceiver<CheckEvent>,
     check_events: mpsc::UnboundedSender<CheckEvent>,
-    held: Vec<(InstancePlan, Mastership)>,
+    vrrp: Option<Vrrp>,
+    /// Where the scripts of virtual routers are named.
+    config: Config,
     scripts: ScriptRunner,
     events: broadcast::Sender<Event>,
     /// Keeps the socket open; requests arrive by `calls`.
@@ -114,6 +116,7 @@ impl Agent {
     /// be served.
     async fn start(
         options: RunOptions,
+        config: Config,
         plan: Plan,
         call_sender: mpsc::Sender<Call>,
         calls: mpsc::Receiver<Call>,
@@ -153,19 +156,22 @@ impl Agent {
             checks: HashMap::new(),
             check_results,
             check_events,
-            held: Vec::new(),
+            vrrp: None,
+            config,
             scripts: ScriptRunner::start(),
             events,
             _control: control,
             calls,
         };
-        let instances = plan.instances.clone();
+        let virtual_routers = plan.vrrp.clone();
         agent.put_in_force(plan)?;
         agent.wait_for_neighbors().await?;
-        if let Err(error) = agent.hold(instances).await {
-            agent.stop().await;
-            return Err(error);
-        }
+        // Last: it attracts viewers.
+        agent.vrrp = Some(
+            Vrrp::start(virtual_routers)
+                .await
+                .context("cannot start VRRP")?,
+        );
         log::info!("ready: {} service(s)", agent.state.plan().services.len());
         Ok(agent)
     }
@@ -182,6 +188,7 @@ impl Agent {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
                 }
+                event = next_event(&mut self.vrrp) => self.report_vrrp(&event),
                 Some((request, answer)) = self.calls.recv() => {
                     let response = self.answer(request).await;
                     // A client that has gone wants no answer.
@@ -211,8 +218,10 @@ impl Agent {
 
     /// Takes everything away; the data plane and the socket go with `self`.
     async fn stop(mut self) {
-        for (_, mastership) in self.held.drain(..) {
-            mastership.release(&self.netlink).await;
+        if let Some(vrrp) = self.vrrp.take() {
+            for event in vrrp.stop().await {
+                self.report_vrrp(&event);
+            }
         }
         for script in self.state.scripts_on_stop() {
             self.scripts.run(script);
@@ -263,28 +272,21 @@ impl Agent {
         Ok(())
     }
 
-    /// Holds the addresses of `instances`, and lets go of all others.
-    async fn hold(&mut self, instances: Vec<InstancePlan>) -> anyhow::Result<()> {
-        let mut kept = Vec::new();
-        for (instance, mastership) in std::mem::take(&mut self.held) {
-            if instances.contains(&instance) {
-                kept.push((instance, mastership));
-            } else {
-                mastership.release(&self.netlink).await;
-            }
+    /// Lets the operator know what has become of a virtual router; it has been
+    /// logged.
+    fn report_vrrp(&self, event: &vrrp::Event) {
+        for script in vrrp::notify::scripts(event, &self.config) {
+            self.scripts.run(script);
         }
-        self.held = kept;
-        for instance in instances {
-            if self.held.iter().any(|(held, _)| *held == instance) {
-                continue;
-            }
-            let mastership =
-                Mastership::take(&self.netlink, &instance.addresses, instance.announcing)
-                    .await
-                    .with_context(|| format!("vrrp_instance {}", instance.name))?;
-            self.held.push((instance, mastership));
-        }
-        Ok(())
+        self.publish(event.to_string());
+    }
+
+    fn publish(&self, message: String) {
+        // Nobody may be following.
+        let _ = self.events.send(Event {
+            time_s: now_s(),
+            message,
+        });
     }
 
     /// Lets the data plane and the operator know of changes.
@@ -301,11 +303,7 @@ impl Agent {
     fn report(&self, changes: Vec<Change>) {
         for change in changes {
             log::info!("{change}");
-            // Nobody may be following.
-            let _ = self.events.send(Event {
-                time_s: now_s(),
-                message: change.to_string(),
-            });
+            self.publish(change.to_string());
             if let Some(script) = change.script() {
                 self.scripts.run(script.clone());
             }
@@ -315,7 +313,7 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::List => match self.dataplane.statistics() {
-                Ok(statistics) => Response::Listing(self.listing(&statistics)),
+                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
                 Err(error) => Response::Refused(error.to_string()),
             },
             Request::Order { server, order } => match server.parse::<ServerName>() {
@@ -338,7 +336,7 @@ impl Agent {
         }
     }
 
-    fn listing(&self, statistics: &Statistics) -> Listing {
+    async fn listing(&self, statistics: &Statistics) -> Listing {
         let interfaces = self
             .dataplane
             .attachments()
@@ -350,21 +348,11 @@ impl Agent {
                 native_refused: attachment.native_refused.clone(),
             })
             .collect();
-        let virtual_addresses = self
-            .state
-            .plan()
-            .instances
-            .iter()
-            .flat_map(|instance| {
-                let held = self.held.iter().any(|(held, _)| held == instance);
-                instance.addresses.iter().map(move |address| ListedAddress {
-                    address: format!("{}/{}", address.address, address.prefix_length),
-                    interface: address.interface.clone(),
-                    instance: instance.name.clone(),
-                    held,
-                })
-            })
-            .collect();
+        let status = match &self.vrrp {
+            Some(vrrp) => vrrp.status().await,
+            None => Vec::new(),
+        };
+        let virtual_addresses = listing::virtual_addresses(self.state.plan(), &status);
         let services = listing::services(&self.state, statistics);
         Listing {
             interfaces,
@@ -390,7 +378,7 @@ impl Agent {
 
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let Loaded { config, warnings } = config::load(&self.options.config)?;
-        let plan = Plan::new(&config);
+        let plan = Plan::new(&config)?;
         let interfaces = attach_to(&self.options, &plan)?;
         let attached: Vec<&str> = self
             .dataplane
@@ -407,10 +395,21 @@ impl Agent {
         }
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
-        let instances = plan.instances.clone();
+        let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
-        self.hold(instances).await?;
+        if let Some(vrrp) = &self.vrrp {
+            vrrp.reload(virtual_routers);
+        }
+        self.config = config;
         Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// The next event of the virtual routers; never, while there are none.
+async fn next_event(vrrp: &mut Option<Vrrp>) -> vrrp::Event {
+    match vrrp {
+        Some(vrrp) => vrrp.next_event().await,
+        None => std::future::pending().await,
     }
 }
 

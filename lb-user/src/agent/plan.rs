@@ -12,31 +12,21 @@ use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
     Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Script, Seconds,
-    StatusCodes, UrlCheck, VirtualServer, VrrpInstance,
+    StatusCodes, UrlCheck, VirtualServer,
 };
-use crate::dataplane::state::{Persistence, Protocol, Scheduler};
-use crate::virtual_address::{Announcing, VirtualAddress};
+use crate::config::{Diagnostic, Refused, Severity};
+use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
+use crate::vrrp;
 
 /// Everything that the agent is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Virtual routers.
-    pub instances: Vec<InstancePlan>,
+    pub vrrp: vrrp::Settings,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
-}
-
-/// A virtual router.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstancePlan {
-    /// Its name.
-    pub name: String,
-    /// Its interface.
-    pub interface: String,
-    /// The addresses that its master holds.
-    pub addresses: Vec<VirtualAddress>,
-    /// How they are announced.
-    pub announcing: Announcing,
 }
 
 /// What tells a service from the others.
@@ -67,6 +57,12 @@ pub struct ServicePlan {
     pub scheduler: Scheduler,
     /// Persistence, if any.
     pub persistence: Option<Persistence>,
+    /// Whether the client's port is hashed along with its address.
+    pub hash_port: bool,
+    /// What becomes of connections whose server is gone.
+    pub orphans: OrphanPolicy,
+    /// Whether unknown connections are scheduled in their middle.
+    pub sloppy: bool,
     /// Total weight below which the quorum is lost.
     pub quorum: u32,
     /// Weight by which the quorum must be missed or exceeded.
@@ -102,13 +98,23 @@ pub struct ServerPlan {
 
 impl Plan {
     /// Fills in keepalived's defaults.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            instances: config
-                .vrrp_instance
-                .iter()
-                .map(|instance| instance_plan(instance, config))
-                .collect(),
+    ///
+    /// # Errors
+    /// A virtual router that cannot be.
+    pub fn new(config: &Config) -> Result<Self, Refused> {
+        let vrrp = vrrp::Settings::from_config(config).map_err(|error| {
+            let origin = error.origin.0.as_ref();
+            Refused {
+                diagnostics: vec![Diagnostic {
+                    severity: Severity::Error,
+                    place: origin.map_or_else(|| "vrrp".to_owned(), ToString::to_string),
+                    message: error.to_string(),
+                }],
+            }
+        })?;
+        Ok(Self {
+            vrrp,
+            timeouts: timeouts(config),
             services: config
                 .virtual_server
                 .iter()
@@ -117,14 +123,14 @@ impl Plan {
                     addresses.map(move |address| service_plan(service, address))
                 })
                 .collect(),
-        }
+        })
     }
 
     /// The interfaces that viewers' packets arrive on: those of the virtual
     /// routers and their addresses.
     pub fn interfaces(&self) -> Vec<String> {
         let mut interfaces: Vec<String> = Vec::new();
-        for instance in &self.instances {
+        for instance in &self.vrrp.instances {
             let of_addresses = instance.addresses.iter().map(|address| &address.interface);
             for interface in of_addresses.chain([&instance.interface]) {
                 if !interfaces.contains(interface) {
@@ -144,39 +150,17 @@ impl Plan {
     }
 }
 
-fn instance_plan(instance: &VrrpInstance, config: &Config) -> InstancePlan {
-    let global = &config.global_defs;
-    let interface = instance
-        .interface
-        .clone()
-        .or_else(|| global.default_interface.clone())
-        .unwrap_or_default();
-    let addresses = instance
-        .virtual_ipaddress
-        .iter()
-        .map(|address| VirtualAddress {
-            address: address.address,
-            prefix_length: address.prefix.unwrap_or(if address.address.is_ipv4() {
-                32
-            } else {
-                128
-            }),
-            interface: address.dev.clone().unwrap_or_else(|| interface.clone()),
-            label: address.label.clone(),
-        })
-        .collect();
-    let default = Announcing::default();
-    let announcing = Announcing {
-        repeat: global.vrrp_garp_master_repeat.unwrap_or(default.repeat),
-        delay: global
-            .vrrp_garp_master_delay
-            .map_or(default.delay, |Seconds(delay)| delay),
+fn timeouts(config: &Config) -> Timeouts {
+    let given = config.global_defs.lvs_timeouts.unwrap_or_default();
+    let default = Timeouts::default();
+    let seconds = |given: Option<u32>, default| {
+        given.map_or(default, |seconds| Duration::from_secs(seconds.into()))
     };
-    InstancePlan {
-        name: instance.name.clone(),
-        interface,
-        addresses,
-        announcing,
+    Timeouts {
+        established: seconds(given.tcp, default.established),
+        fin_wait: seconds(given.tcpfin, default.fin_wait),
+        udp: seconds(given.udp, default.udp),
+        ..default
     }
 }
 
@@ -192,7 +176,13 @@ fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
             prefix_length: service
                 .persistence_granularity
                 .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
+            expire_quiescent: service.expire_quiescent,
         }),
+        hash_port: service.hash_port,
+        orphans: service
+            .orphans
+            .unwrap_or(OrphanPolicy::default_for(service.protocol)),
+        sloppy: service.sloppy,
         quorum: service.quorum.unwrap_or(1),
         hysteresis: service.hysteresis.unwrap_or(0),
         quorum_up: service.quorum_up.clone(),
@@ -394,14 +384,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         std::fs::write(&file, text).expect("the file is written");
-        Plan::new(&config::load(&file).expect("the file is accepted").config)
+        Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
     }
 
     #[test]
     fn the_deployment_is_planned_as_keepalived_would_run_it() {
         let plan = plan(include_str!("../../../examples/keepalived.conf"));
         assert_eq!(plan.interfaces(), ["eth2"]);
-        let address = &plan.instances[0].addresses[0];
+        let address = &plan.vrrp.instances[0].addresses[0];
         assert_eq!(
             (address.prefix_length, address.interface.as_str()),
             (32, "eth2")
@@ -411,6 +401,7 @@ mod tests {
         let persistence = Persistence {
             timeout: Duration::from_secs(50),
             prefix_length: 32,
+            expire_quiescent: false,
         };
         assert_eq!(service.persistence, Some(persistence));
         assert_eq!(service.quorum, 1);

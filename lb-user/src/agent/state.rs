@@ -9,7 +9,7 @@ use super::change::{Change, Order, ServerName};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use crate::checker::{CheckEvent, CheckResult, CheckSpec};
 use crate::config::model::Script;
-use crate::dataplane::state::{DesiredState, RealServer, Service};
+use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Service};
 use crate::neighbor::{Hop, Hops};
 
 /// How a server stands.
@@ -257,6 +257,7 @@ impl State {
                 .iter()
                 .map(|s| self.desired_service(s))
                 .collect(),
+            timeouts: self.plan.timeouts,
         }
     }
 
@@ -268,6 +269,7 @@ impl State {
             alive: !sorry
                 && (self.failure(server).is_none() || server.inhibit_on_failure)
                 && self.order(service.key, server.address) != Some(Order::Disabled),
+            forwarding: Forwarding::Direct,
             next_hop: self.next_hop(server.address),
         });
         let sorry = service
@@ -277,13 +279,17 @@ impl State {
                 address,
                 weight: 1,
                 alive: true,
+                forwarding: Forwarding::Direct,
                 next_hop: self.next_hop(address),
             });
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
             scheduler: service.scheduler,
+            hash_port: service.hash_port,
             persistence: service.persistence,
+            orphans: service.orphans,
+            sloppy: service.sloppy,
             servers: real.chain(sorry).collect(),
         }
     }

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::config;
-use crate::dataplane::state::NextHop;
+use crate::dataplane::state::{NextHop, Vlan};
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");
     std::fs::write(&file, text).expect("the file is written");
-    Plan::new(&config::load(&file).expect("the file is accepted").config)
+    Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
 }
 
 /// One service with two servers of weights 1 and 2, and `inside`.
@@ -264,6 +264,7 @@ fn a_hop_reaches_the_data_plane_and_the_log() {
         interface_index: 2,
         source: [2, 0, 0, 0, 0, 1],
         destination: [2, 0, 0, 0, 0, 2],
+        vlan: Vlan::Untagged,
     };
     let ready = Hop::Ready {
         next_hop,

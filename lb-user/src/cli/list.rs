@@ -36,10 +36,9 @@ pub fn table(listing: &Listing) -> String {
         line(format!("{}: XDP {}", interface.name, interface.xdp_mode));
     }
     for address in &listing.virtual_addresses {
-        let held = if address.held { "held" } else { "not held" };
         line(format!(
-            "{} on {}: {held} ({})",
-            address.address, address.interface, address.instance
+            "{} on {}: {} is {} ({})",
+            address.address, address.interface, address.instance, address.state, address.cause
         ));
     }
     let mut table = Table::new();
@@ -145,6 +144,8 @@ mod tests {
                 interface: "eth2".to_owned(),
                 instance: "VI_1".to_owned(),
                 held: true,
+                state: "master".to_owned(),
+                cause: "nobody else is heard".to_owned(),
             }],
             services: vec![ListedService {
                 protocol: Protocol::Tcp,
@@ -178,7 +179,7 @@ mod tests {
             lines,
             [
                 "eth2: XDP generic",
-                "172.16.1.200/32 on eth2: held (VI_1)",
+                "172.16.1.200/32 on eth2: VI_1 is master (nobody else is heard)",
                 " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  MAC / reason",
                 " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024",
                 "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012  02:00:00:00:00:0b",

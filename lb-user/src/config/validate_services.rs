@@ -64,13 +64,6 @@ fn service_address(
     diagnostics: &mut Diagnostics,
 ) {
     let what = format!("virtual_server {} {}", address.ip(), address.port());
-    if address.is_ipv6() {
-        diagnostics.error(
-            &service.origin,
-            format!("{what} is no IPv4 service; expected an IPv4 address"),
-        );
-        return;
-    }
     if address.port() == 0 {
         diagnostics.error(
             &service.origin,

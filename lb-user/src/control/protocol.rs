@@ -85,6 +85,10 @@ pub struct ListedAddress {
     pub instance: String,
     /// Whether this machine holds it now.
     pub held: bool,
+    /// The virtual router's state: `init`, `backup`, `master` or `fault`.
+    pub state: String,
+    /// Why it is in that state.
+    pub cause: String,
 }
 
 /// A virtual service.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::dataplane::state::NextHop;
+use crate::dataplane::state::{NextHop, Vlan};
 use crate::netlink::link::{Link, Mac};
 
 /// How frames reach an address.
@@ -91,6 +91,7 @@ impl Table {
                     interface_index,
                     source,
                     destination: *destination,
+                    vlan: Vlan::Untagged,
                 },
                 interface: name.clone(),
             },
@@ -181,6 +182,7 @@ mod tests {
                 interface_index: 2,
                 source: OURS,
                 destination: THEIRS,
+                vlan: Vlan::Untagged,
             };
             let expected = Hop::Ready {
                 next_hop,

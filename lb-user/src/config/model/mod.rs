@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnostic::Origin;
-use crate::dataplane::state::{Protocol, Scheduler};
+use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
 pub use check::{Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck};
 pub use vrrp::{
-    AuthType, Authentication, GlobalDefs, InitialState, Tracked, UnicastPeer, VirtualIpAddress,
-    VrrpInstance, VrrpScript, VrrpSyncGroup,
+    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
+    VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 
 /// A whole configuration.
@@ -150,6 +150,21 @@ pub struct VirtualServer {
     pub persistence_timeout: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; default all.
     pub persistence_granularity: Option<u8>,
+    /// Whether a client whose server is drained may be given another
+    /// (`net.ipv4.vs.expire_quiescent_template`).
+    #[serde(default)]
+    pub expire_quiescent: bool,
+    /// With the schedulers `sh` and `mh`: hash the client's port along with its
+    /// address (`sh-port`, `mh-port`).
+    #[serde(default)]
+    pub hash_port: bool,
+    /// What becomes of connections whose server is gone; default `reset` for
+    /// TCP, `reschedule` for UDP.
+    pub orphans: Option<OrphanPolicy>,
+    /// Schedule connections that are unknown in their middle (`sloppy_tcp`), so
+    /// that with `mh` they survive a change of director.
+    #[serde(default)]
+    pub sloppy: bool,
     /// Total weight of live servers below which the service has lost its
     /// quorum; default 1.
     pub quorum: Option<u32>,

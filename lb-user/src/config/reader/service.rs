@@ -10,7 +10,7 @@ use super::super::model::{
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
-use crate::dataplane::state::{Protocol, Scheduler};
+use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
 /// Persistence of a bare `persistence_timeout`, in seconds (keepalived.conf(5)).
 const BARE_PERSISTENCE_TIMEOUT_S: u32 = 360;
@@ -44,6 +44,10 @@ impl Reader<'_> {
             lb_kind: None,
             persistence_timeout: None,
             persistence_granularity: None,
+            expire_quiescent: false,
+            hash_port: false,
+            orphans: None,
+            sloppy: false,
             quorum: None,
             hysteresis: None,
             quorum_up: None,
@@ -70,6 +74,10 @@ impl Reader<'_> {
                 "persistence_granularity" => {
                     service.persistence_granularity = self.granularity(item);
                 }
+                "expire_quiescent" => service.expire_quiescent = true,
+                "sh-port" | "mh-port" => service.hash_port = true,
+                "orphans" => service.orphans = self.orphans(item),
+                "sloppy" => service.sloppy = true,
                 "quorum" => service.quorum = self.number(item, 1..=u32::MAX),
                 "hysteresis" => service.hysteresis = self.number(item, 0..=u32::MAX),
                 "quorum_up" => service.quorum_up = self.script(item),
@@ -185,11 +193,30 @@ impl Reader<'_> {
         Some(range)
     }
 
+    /// What becomes of connections whose server is gone: a word of Millrace's.
+    fn orphans(&mut self, item: &Directive) -> Option<OrphanPolicy> {
+        const EXPECTED: &str = "reset, drop or reschedule";
+        match self.argument(item, EXPECTED)? {
+            "reset" => Some(OrphanPolicy::Reset),
+            "drop" => Some(OrphanPolicy::Drop),
+            "reschedule" => Some(OrphanPolicy::Reschedule),
+            _ => {
+                self.wrong(item, EXPECTED);
+                None
+            }
+        }
+    }
+
     fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
-        const SERVED: [(&str, Scheduler); 1] = [("rr", Scheduler::Rr)];
-        const NOT_SERVED: [&str; 13] = [
-            "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos",
+        const SERVED: [(&str, Scheduler); 6] = [
+            ("rr", Scheduler::Rr),
+            ("wrr", Scheduler::Wrr),
+            ("lc", Scheduler::Lc),
+            ("wlc", Scheduler::Wlc),
+            ("sh", Scheduler::Sh),
+            ("mh", Scheduler::Mh),
         ];
+        const NOT_SERVED: [&str; 8] = ["dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos"];
         let served = SERVED.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
         if let Some((_, scheduler)) = SERVED.iter().find(|(known, _)| *known == name) {

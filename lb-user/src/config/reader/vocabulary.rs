@@ -107,6 +107,7 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "vrrp_garp_lower_prio_repeat",
         "vrrp_garp_master_refresh",
         "vrrp_garp_master_refresh_repeat",
+        "lvs_timeouts",
     ],
     not_served: &[
         NotServed {
@@ -129,7 +130,6 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
             because: IPVS,
             words: &[
                 "lvs_sync_daemon",
-                "lvs_timeouts",
                 "lvs_flush",
                 "lvs_flush_on_stop",
                 "lvs_netlink_cmd_rcv_bufs",
@@ -392,6 +392,11 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
         "warmup",
         "delay_loop",
         "virtualhost",
+        "expire_quiescent",
+        "sh-port",
+        "mh-port",
+        "orphans",
+        "sloppy",
     ],
     not_served: &[
         NotServed {
@@ -408,9 +413,7 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
                 "flag-1",
                 "flag-2",
                 "flag-3",
-                "sh-port",
                 "sh-fallback",
-                "mh-port",
                 "mh-fallback",
                 "ops",
                 "persistence_engine",

@@ -104,13 +104,14 @@ install_packages() {
         esac
     done
     export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
     apt-get -o DPkg::Lock::Timeout=300 -qq -o Dpkg::Use-Pty=0 --yes \
-        --no-install-recommends install "$@" >/tmp/millrace-apt.$$ 2>&1 || {
-        cat /tmp/millrace-apt.$$ >&2
-        rm -f /tmp/millrace-apt.$$
+        --no-install-recommends install "$@" >"$log" 2>&1 || {
+        cat "$log" >&2
+        rm -f "$log"
         fail "apt-get could not install: $*"
     }
-    rm -f /tmp/millrace-apt.$$
+    rm -f "$log"
     # Nor at the next boot: they were not asked for as services.
     for service in $services; do
         if command -v systemctl >/dev/null; then

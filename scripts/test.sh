@@ -102,8 +102,10 @@ build_tests() {
         as_builder cargo test --quiet --workspace --no-run
         return 1
     fi
-    # Each test program, after the directory of its package.
-    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo\.toml".*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' \
+    # Each test program, after the directory of its package. The programs that
+    # the tests drive are among the artifacts too, built from a target that is
+    # tested, but not with the profile that makes a test of it.
+    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo\.toml".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' \
         "$work/artifacts.json" >"$work/programs"
     [ -s "$work/programs" ]
 }

@@ -45,8 +45,6 @@ pub enum Event<'a> {
     Agreed,
     /// Audio, video or data of the stream.
     Media(chunks::Message<'a>),
-    /// The server said that the stream has no publisher any more.
-    Unpublished,
 }
 
 /// Why a connection is at its end.
@@ -248,7 +246,6 @@ impl Dialogue {
                     self.agreed = true;
                     sink(Event::Agreed);
                 }
-                "NetStream.Play.UnpublishNotify" => sink(Event::Unpublished),
                 _ => {}
             },
             _ => {}

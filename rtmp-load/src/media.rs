@@ -14,6 +14,8 @@ pub mod message_type {
     pub const DATA_AMF0: u8 = 18;
 }
 
+const AAC: u8 = 10;
+const ENHANCED_AUDIO: u8 = 9;
 const KEYFRAME: u8 = 1;
 const COMMAND_FRAME: u8 = 5;
 const CODEC_AVC: u8 = 7;
@@ -61,6 +63,16 @@ pub fn video_kind(head: &[u8]) -> VideoKind {
         KEYFRAME => VideoKind::Keyframe,
         COMMAND_FRAME => VideoKind::Other,
         _ => VideoKind::Interframe,
+    }
+}
+
+/// Whether an audio message is a decoder's configuration: AAC's, or the start
+/// of a sequence in enhanced RTMP.
+pub fn is_audio_sequence_header(head: &[u8]) -> bool {
+    match head {
+        [first, 0, ..] => first >> 4 == AAC,
+        [first, ..] => *first == ENHANCED_AUDIO << 4,
+        [] => false,
     }
 }
 
@@ -115,6 +127,21 @@ mod tests {
         ];
         for (sentence, head, kind) in table {
             assert_eq!(video_kind(head), *kind, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn audio_sequence_headers_are_told_from_sound() {
+        let table: &[(&str, &[u8], bool)] = &[
+            ("AAC configuration", &[0xaf, 0, 0x12, 0x08], true),
+            ("AAC sound", &[0xaf, 1, 0x21], false),
+            ("enhanced Opus sequence start", b"\x90Opus", true),
+            ("enhanced Opus frames", b"\x91Opus", false),
+            ("MP3 whose second byte is zero", &[0x2f, 0], false),
+            ("no bytes at all", &[], false),
+        ];
+        for (sentence, head, expected) in table {
+            assert_eq!(is_audio_sequence_header(head), *expected, "{sentence}");
         }
     }
 }

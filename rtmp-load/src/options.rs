@@ -20,6 +20,9 @@ Examples:
   200 streams with 5 players each, published from a file:
     rtmp-load -n 1000 --streams 200 --publish film.flv 'rtmp://origin/live/s{}'
 
+  Only publish a file, until interrupted:
+    rtmp-load -n 0 -t 0 --publish film.flv rtmp://origin/live/s
+
   Players from eight client addresses that come back when their edge dies:
     rtmp-load -n 500 --bind 172.16.1.101-108 --reconnect rtmp://172.16.1.200/live/livestream
 
@@ -38,7 +41,7 @@ pub struct Options {
     /// of the stream, from 1. tcp://HOST:PORT counts bare bytes.
     pub url: String,
 
-    /// Number of players.
+    /// Number of players; 0: only publish.
     #[arg(short = 'n', long, default_value_t = 100)]
     pub players: u32,
 

@@ -7,7 +7,7 @@ use crate::{
     chunks,
     client::{Client, ClientError, Event, Role},
     clock::Instant,
-    media::{VideoKind, message_type, video_kind},
+    media::{VideoKind, is_audio_sequence_header, message_type, video_kind},
     stamp::Stamp,
     stats::Tally,
     timeline::{FrameCount, Timeline},
@@ -268,7 +268,6 @@ impl Player {
             Event::Media(message) => {
                 media_came(session, &mut self.record, &self.rules, now, message, tally);
             }
-            Event::Unpublished => {}
         });
         session.client = Some(client);
         Ok(result?)
@@ -385,11 +384,17 @@ fn media_came(
         session.media_at = Some(now);
         tally.first_byte.record(now.since(session.began));
     }
+    // A sequence header is shown at no time: servers send theirs with any.
     match message.type_id {
-        message_type::AUDIO => record.audio.advance(message.timestamp, rules.timestamp_gap),
+        message_type::AUDIO if !is_audio_sequence_header(message.head) => {
+            record.audio.advance(message.timestamp, rules.timestamp_gap);
+        }
         message_type::VIDEO => {
-            record.video.advance(message.timestamp, rules.timestamp_gap);
-            if session.keyframe_at.is_none() && video_kind(message.head) == VideoKind::Keyframe {
+            let kind = video_kind(message.head);
+            if kind != VideoKind::SequenceHeader {
+                record.video.advance(message.timestamp, rules.timestamp_gap);
+            }
+            if session.keyframe_at.is_none() && kind == VideoKind::Keyframe {
                 session.keyframe_at = Some(now);
                 record.joins += 1;
                 tally.first_keyframe.record(now.since(session.began));

@@ -266,8 +266,9 @@ impl Report {
                     .count() as u64,
                 total_s: players
                     .iter()
-                    .map(|(player, _)| player.record.stalled.as_secs_f64())
-                    .sum(),
+                    .map(|(player, _)| player.record.stalled)
+                    .sum::<Duration>()
+                    .as_secs_f64(),
                 ms: measured.tally.stalls.summary(),
             },
             timestamps: timestamps(players),

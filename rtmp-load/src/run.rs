@@ -251,9 +251,11 @@ impl<'a> Conductor<'a> {
     }
 
     fn nobody_left(&self) -> bool {
-        !self.options.reconnect
-            && self.players > 0
-            && self.sum(|gauges| &gauges.ended) >= self.players
+        let none_plays = match self.players {
+            0 => self.control.publisher_trouble().is_some(),
+            players => self.sum(|gauges| &gauges.ended) >= players,
+        };
+        none_plays && !self.options.reconnect
     }
 
     fn bytes(&self) -> u64 {

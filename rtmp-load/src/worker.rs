@@ -389,6 +389,9 @@ impl Worker {
             let (Peer::Publisher(publisher), Some(link)) = (&mut seat.peer, &mut seat.link) else {
                 continue;
             };
+            if publisher.due_at().is_none_or(|at| at > now) {
+                continue;
+            }
             let sent = publisher.send_due(now, &mut link.outbox);
             if let Err(cause) = sent.and_then(|()| self.flush(index)) {
                 self.end(index, &cause);

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::lifeline::Lifeline;
 use crate::media::{self, Source};
 use crate::native;
-use crate::network;
+use crate::network::{self, Segment};
 use crate::process::Process;
 use crate::server::{self, Role, Server, ServerKind};
 
@@ -32,11 +32,13 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 pub struct Builder {
     edges: u8,
     clients: u8,
+    outer_clients: u8,
     servers: ServerKind,
     balancer: bool,
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
+    others: Vec<(String, Ipv4Addr)>,
 }
 
 impl Builder {
@@ -54,6 +56,14 @@ impl Builder {
         self
     }
 
+    /// Adds client machines in another subnet, behind a router. They follow the
+    /// others in [`Cluster::clients`].
+    #[must_use]
+    pub fn outer_clients(mut self, number: u8) -> Self {
+        self.outer_clients = number;
+        self
+    }
+
     /// Which programs serve; ours if not said.
     #[must_use]
     pub fn servers(mut self, kind: ServerKind) -> Self {
@@ -65,6 +75,14 @@ impl Builder {
     #[must_use]
     pub fn without_balancer(mut self) -> Self {
         self.balancer = false;
+        self
+    }
+
+    /// Adds a machine for a purpose of the test's own, called `name` (at most 15
+    /// letters: it names a port of the switch).
+    #[must_use]
+    pub fn host(mut self, name: &str, address: Ipv4Addr) -> Self {
+        self.others.push((name.to_owned(), address));
         self
     }
 
@@ -151,6 +169,7 @@ pub struct Cluster {
     edges: Vec<Server>,
     encoder: Arc<Host>,
     clients: Vec<Client>,
+    others: Vec<Arc<Host>>,
 }
 
 impl Cluster {
@@ -160,11 +179,13 @@ impl Cluster {
         Builder {
             edges: 2,
             clients: 2,
+            outer_clients: 0,
             servers: ServerKind::default(),
             balancer: true,
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
+            others: Vec::new(),
         }
     }
 
@@ -194,14 +215,38 @@ impl Cluster {
         let clients = (0..builder.clients)
             .map(|i| create(&format!("client-{}", i + 1), config::client_address(i)))
             .collect::<Result<Vec<_>>>()?;
+        let outer_clients = (builder.clients..builder.clients + builder.outer_clients)
+            .zip(0..)
+            .map(|(i, outer)| {
+                create(
+                    &format!("client-{}", i + 1),
+                    config::outer_client_address(outer),
+                )
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let others = builder
+            .others
+            .iter()
+            .map(|(name, address)| create(name, *address))
+            .collect::<Result<Vec<_>>>()?;
 
         let connected: Vec<&Host> = [&director, &origin, &encoder]
             .into_iter()
             .chain(&edges)
             .chain(&clients)
+            .chain(&others)
             .map(Arc::as_ref)
             .collect();
-        network::connect(&switch, &connected)?;
+        network::connect(&switch, &connected, Segment::Inside)?;
+        let mut router = None;
+        if !outer_clients.is_empty() {
+            let outside: Vec<&Host> = outer_clients.iter().map(Arc::as_ref).collect();
+            network::connect(&switch, &outside, Segment::Outside)?;
+            let host = create("router", config::ROUTER)?;
+            network::connect_router(&switch, &host, &connected, &outside)?;
+            router = Some(host);
+        }
+        let clients: Vec<Arc<Host>> = clients.into_iter().chain(outer_clients).collect();
         network::set_sysctl(&director, "net/ipv4/ip_forward", "1")?;
         let peer_program = match builder.xdp_mode {
             XdpMode::Generic => None,
@@ -234,6 +279,7 @@ impl Cluster {
                 .collect(),
             encoder,
             clients: clients.into_iter().map(Client::new).collect(),
+            others: others.into_iter().chain(router).collect(),
             switch,
             _peer_program: peer_program,
             directory,
@@ -312,6 +358,17 @@ impl Cluster {
         &self.encoder
     }
 
+    /// The machine of that name, whatever its role.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn host(&self, name: &str) -> &Host {
+        self.hosts()
+            .find(|host| host.name() == name)
+            .unwrap_or_else(|| panic!("no host of this cluster is called {name}"))
+    }
+
     /// The switch: it sees every packet, at ports called like the hosts.
     #[must_use]
     pub fn switch(&self) -> &Host {
@@ -332,6 +389,7 @@ impl Cluster {
         .into_iter()
         .chain(self.servers().map(Server::host))
         .chain(self.clients.iter().map(Client::host))
+        .chain(self.others.iter().map(Arc::as_ref))
     }
 
     /// Where the encoder pushes to.

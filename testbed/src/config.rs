@@ -13,6 +13,11 @@ pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
 /// The encoder's machine.
 pub const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
 
+/// The way out of the deployment's subnet, where there is one.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
+/// The router's other leg.
+pub const OUTER_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
 /// The files of the deployment, as they were deployed.
 pub const DEPLOYED_KEEPALIVED_CONF: &str = include_str!("../../examples/keepalived.conf");
 /// See [`DEPLOYED_KEEPALIVED_CONF`].
@@ -35,6 +40,13 @@ pub fn edge_address(index: u8) -> Ipv4Addr {
 #[must_use]
 pub fn client_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 16, 1, 101 + index)
+}
+
+/// The address of a client's machine behind the router, counted from 0
+/// (TEST-NET-2, RFC 5737).
+#[must_use]
+pub fn outer_client_address(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, 101 + index)
 }
 
 /// How often the balancer looks at its servers.

@@ -17,6 +17,7 @@ mod config;
 mod director;
 mod host;
 mod keep;
+mod keepalived;
 mod lifeline;
 mod media;
 mod namespace;
@@ -39,6 +40,7 @@ pub use config::{
 pub use director::{Director, XdpMode};
 pub use host::{Counters, Host, INTERFACE};
 pub use keep::Kept;
+pub use keepalived::{start_keepalived, virtual_router_conf};
 pub use media::{Frames, GENERATED_FPS, Source, Viewer};
 pub use process::Process;
 pub use server::{RTMP_PORT, Server, ServerKind};

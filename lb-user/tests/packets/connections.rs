@@ -206,14 +206,14 @@ fn a_dead_servers_connections_are_void() {
                 state.services[0].servers[0].alive = false
             })])
             .packet(tcp(ALICE, 5000, A))
-            .is_reset_at(5000),
+            .gets_reset_at(5000),
         case("a removed server's connection is reset", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
                 state.services[0].servers.remove(0);
             })])
             .packet(tcp(ALICE, 5000, A))
-            .is_reset_at(5000),
+            .gets_reset_at(5000),
         case("the viewer's next SYN goes to a live server", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
@@ -238,7 +238,7 @@ fn a_dead_servers_connections_are_void() {
             Step::Change(|state| state.services[0].servers[0].alive = true),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .is_reset_at(5000),
+        .gets_reset_at(5000),
         case(
             "a server that inherits the slot does not inherit connections",
             deployment(),
@@ -251,7 +251,7 @@ fn a_dead_servers_connections_are_void() {
             Step::Change(|state| state.services[0].servers.push(server("edge 3", 1935))),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .is_reset_at(5000),
+        .gets_reset_at(5000),
         case(
             "a service that inherits the number does not inherit connections",
             deployment(),
@@ -266,7 +266,7 @@ fn a_dead_servers_connections_are_void() {
             }),
         ])
         .packet(tcp(ALICE, 5000, A))
-        .is_reset_at(5000),
+        .gets_reset_at(5000),
         case("a reset is not answered by another", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
@@ -283,7 +283,7 @@ fn a_dead_servers_connections_are_void() {
             state.services[0].servers[0].alive = false
         })])
         .packet(tcp(ALICE, 5000, "P."))
-        .is_reset_at(5000),
+        .gets_reset_at(5000),
         case("an operator may have them dropped", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
@@ -291,7 +291,7 @@ fn a_dead_servers_connections_are_void() {
                 state.services[0].servers[0].alive = false;
             })])
             .packet(tcp(ALICE, 5000, A))
-            .is_dropped(),
+            .vanishes(),
         case("without any server the stack answers", deployment())
             .after([Step::Change(|state| {
                 state.services[0]

@@ -66,7 +66,7 @@ fn connections_are_followed() {
                 state.services[0].servers[0].alive = false
             })])
             .packet(tcp6(DAVE, 5000, "."))
-            .is_reset_at(5000),
+            .gets_reset_at(5000),
         case("with a prefix the clients of a network are one", {
             state([persistent(
                 service("[2001:db8::c8]:1935", &["edge 1", "edge 2"]),

@@ -67,17 +67,17 @@ impl Case {
         self
     }
 
-    fn is_reset_at(mut self, sequence: u32) -> Self {
+    fn gets_reset_at(mut self, sequence: u32) -> Self {
         self.verdict = Verdict::Reset(sequence);
         self
     }
 
-    fn is_too_big_for(mut self, mtu: u32) -> Self {
+    fn gets_told_the_mtu(mut self, mtu: u32) -> Self {
         self.verdict = Verdict::TooBig(mtu);
         self
     }
 
-    fn is_dropped(mut self) -> Self {
+    fn vanishes(mut self) -> Self {
         self.verdict = Verdict::Dropped;
         self
     }

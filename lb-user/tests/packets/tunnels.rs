@@ -131,18 +131,18 @@ fn a_client_is_told_when_its_packet_does_not_fit() {
         case("a byte more", deployment())
             .after(connected.clone())
             .packet(long(1481))
-            .is_too_big_for(1480),
+            .gets_told_the_mtu(1480),
         case("a byte more, in a VLAN", deployment())
             .after(connected.clone())
             .packet(tagged(long(1481), &[(0x88A8, 1), (0x8100, 2)]))
-            .is_too_big_for(1480),
+            .gets_told_the_mtu(1480),
         case("over IPv6 there is less room", over_ipv6())
             .after(connected.clone())
             .packet(long(1461))
-            .is_too_big_for(1460),
+            .gets_told_the_mtu(1460),
         case("an IPv6 packet", deployment())
             .after(connected)
             .packet(long6(1481))
-            .is_too_big_for(1480),
+            .gets_told_the_mtu(1480),
     ]);
 }

@@ -90,7 +90,7 @@ fn a_dead_servers_flow_is_treated_as_configured() {
                 state.services[0].servers[0].alive = false;
             }))
             .packet(udp(ALICE, 5000))
-            .is_dropped(),
+            .vanishes(),
     ]);
 }
 

@@ -88,7 +88,7 @@ fn answers_keep_the_tags() {
                 state.services[0].servers[0].alive = false
             })])
             .packet(tagged(tcp(ALICE, 5000, "P."), tags))
-            .is_reset_at(5000)
+            .gets_reset_at(5000)
     }));
 }
 

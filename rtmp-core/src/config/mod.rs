@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use directive::{Directive, Location, Mistake};
-pub use model::{Config, DEFAULT_PORT, DEFAULT_VHOST, Log, LogTank, Upstream, Vhost};
+pub use model::{
+    Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
+    Vhost,
+};
 use schema::{GLOBAL, Globals, HttpApi, VHOST};
 pub use security::{Action, Network, Rule, Security};
 use setting::{Findings, apply};
@@ -199,6 +202,8 @@ fn defaults() -> Globals {
             play_wait_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
             security: Security::default(),
+            referers: Referers::default(),
+            http_hooks: HttpHooks::default(),
             upstream: None,
         },
         http_api: HttpApi {

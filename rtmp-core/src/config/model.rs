@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::security::Security;
+use super::security::{Action, Security};
 
 /// The vhost that takes whatever no other vhost claims.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -118,6 +118,10 @@ pub struct Vhost {
     pub send_timeout: Duration,
     /// Who may publish and play.
     pub security: Security,
+    /// From which pages a browser's player may come.
+    pub referers: Referers,
+    /// Who is asked and told over HTTP.
+    pub http_hooks: HttpHooks,
     /// Where an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }
@@ -149,4 +153,134 @@ pub struct Upstream {
     pub read_timeout: Duration,
     /// How long an upstream connection is kept after the last player.
     pub linger: Duration,
+}
+
+/// `refer`, `refer_publish`, `refer_play`: the hosts of pages (`pageUrl`) that
+/// a client may come from. An empty list allows every client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Referers {
+    /// For every client.
+    pub all: Vec<String>,
+    /// For publishers.
+    pub publish: Vec<String>,
+    /// For players.
+    pub play: Vec<String>,
+}
+
+impl Referers {
+    /// Whether a client of the page `page_url` may do `action`.
+    #[must_use]
+    pub fn permit(&self, action: Action, page_url: &str) -> bool {
+        let particular = match action {
+            Action::Publish => &self.publish,
+            Action::Play => &self.play,
+        };
+        [&self.all, particular].iter().all(|hosts| {
+            hosts.is_empty()
+                || hosts
+                    .iter()
+                    .any(|host| is_within(page_host(page_url), host))
+        })
+    }
+}
+
+/// The host of `scheme://host[:port]/path`.
+fn page_host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#', ':']).next().unwrap_or_default()
+}
+
+/// Whether `host` is `domain` or lies below it.
+fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// `http_hooks { … }`: the URLs to ask or to tell, by event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HttpHooks {
+    /// Asked when a client connects.
+    pub on_connect: Vec<HookUrl>,
+    /// Told when a connection has ended.
+    pub on_close: Vec<HookUrl>,
+    /// Asked before a stream is published.
+    pub on_publish: Vec<HookUrl>,
+    /// Told when a stream is published no more.
+    pub on_unpublish: Vec<HookUrl>,
+    /// Asked before a stream is played.
+    pub on_play: Vec<HookUrl>,
+    /// Told when a client has stopped playing.
+    pub on_stop: Vec<HookUrl>,
+}
+
+/// An `http://` URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HookUrl {
+    /// `host:port` to connect to.
+    pub authority: String,
+    /// Path and query to ask for.
+    pub path: String,
+}
+
+impl HookUrl {
+    /// Reads `http://host[:port][/path]`.
+    #[must_use]
+    pub fn parse(url: &str) -> Option<Self> {
+        let rest = url.strip_prefix("http://")?;
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        let port_given = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
+        let bare = !authority.is_empty() && !authority.contains(':');
+        let authority = match (port_given, bare) {
+            (true, _) => authority.to_owned(),
+            (false, true) => format!("{authority}:80"),
+            (false, false) => return None,
+        };
+        Some(Self {
+            authority,
+            path: path.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_permits_its_own_host_and_those_below_it() {
+        let referers = Referers {
+            play: vec!["example.com".to_owned()],
+            ..Referers::default()
+        };
+        for (page, permitted) in [
+            ("http://example.com/player.html", true),
+            ("https://www.example.com:8080/", true),
+            ("example.com", true),
+            ("http://badexample.com/", false),
+            ("http://example.com.evil.net/", false),
+            ("", false),
+        ] {
+            assert_eq!(referers.permit(Action::Play, page), permitted, "{page}");
+            assert!(referers.permit(Action::Publish, page), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_hooks_url_is_taken_apart() {
+        let parts = |url| HookUrl::parse(url).map(|url| (url.authority, url.path));
+        let some = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
+        assert_eq!(
+            parts("http://a:8085/api/v1?x=y"),
+            some("a:8085", "/api/v1?x=y")
+        );
+        assert_eq!(parts("http://a"), some("a:80", "/"));
+        for wrong in ["https://a/", "a:80", "http://", "http://a:x/", "http://:/"] {
+            assert_eq!(parts(wrong), None, "{wrong}");
+        }
+    }
 }

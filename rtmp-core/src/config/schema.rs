@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::directive::{Directive, Mistake};
-use super::model::{Config, Log, LogTank, Upstream, Vhost};
+use super::model::{Config, HookUrl, HttpHooks, Log, LogTank, Upstream, Vhost};
 use super::security::{Action, Network, Rule, Security};
 use super::setting::{Setting, apply};
 
@@ -198,6 +198,34 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             findings,
         );
     }),
+    Setting::block("http_hooks", |vhost, children, findings| {
+        let mut hooks = Hooks::default();
+        apply(
+            &mut hooks,
+            children,
+            HTTP_HOOKS,
+            "in `http_hooks`",
+            &[],
+            findings,
+        );
+        vhost.http_hooks = if hooks.enabled {
+            hooks.urls
+        } else {
+            HttpHooks::default()
+        };
+    }),
+    Setting::new("refer", |vhost, directive| {
+        vhost.referers.all = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
+    Setting::new("refer_publish", |vhost, directive| {
+        vhost.referers.publish = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
+    Setting::new("refer_play", |vhost, directive| {
+        vhost.referers.play = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
     Setting::ignored("time_jitter", ALWAYS_CORRECTED),
     Setting::ignored("mix_correct", ALWAYS_CORRECTED),
     Setting::ignored("atc", ALWAYS_CORRECTED),
@@ -299,6 +327,59 @@ const MERGED_READ: &[Setting<MergedRead>] = &[
         Ok(())
     }),
 ];
+
+/// `http_hooks { enabled on; on_connect URL …; … }`.
+#[derive(Debug, Default)]
+struct Hooks {
+    enabled: bool,
+    urls: HttpHooks,
+}
+
+const HTTP_HOOKS: &[Setting<Hooks>] = &[
+    Setting::new("enabled", |hooks, directive| {
+        hooks.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("on_connect", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_connect, directive)
+    }),
+    Setting::new("on_close", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_close, directive)
+    }),
+    Setting::new("on_publish", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_publish, directive)
+    }),
+    Setting::new("on_unpublish", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_unpublish, directive)
+    }),
+    Setting::new("on_play", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_play, directive)
+    }),
+    Setting::new("on_stop", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_stop, directive)
+    }),
+    Setting::ignored("on_dvr", NO_SEGMENTS),
+    Setting::ignored("on_hls", NO_SEGMENTS),
+    Setting::ignored("on_hls_notify", NO_SEGMENTS),
+];
+
+fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mistake> {
+    let expected = "one or several URLs like `http://host:8085/path`";
+    let words = directive.words(expected)?;
+    *urls = words
+        .iter()
+        .map(|word| HookUrl::parse(word))
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            let message = format!(
+                "`{}` takes {expected}, not `{}`",
+                directive.name,
+                words.join(" ")
+            );
+            Mistake::new(&directive.location, message)
+        })?;
+    Ok(())
+}
 
 const SECURITY: &[Setting<Security>] = &[
     Setting::new("enabled", |security, directive| {

@@ -15,12 +15,14 @@ pub struct PlayerDialogue {
     pub(super) session: ServerSession,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
+    /// The page that its `connect` named.
+    pub(super) page_url: String,
     pub(super) seat: Seat,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
-    /// What it asked for that is not the worker's to answer, and what it sent
-    /// after that.
-    pub(super) left_with: Option<(Box<ServerEvent>, Vec<u8>)>,
+    /// Once it leaves: the request that is not the worker's to answer, if it
+    /// was one, and what came after it.
+    pub(super) left_with: Option<(Option<Box<ServerEvent>>, Vec<u8>)>,
 }
 
 impl Dialogue for PlayerDialogue {
@@ -52,11 +54,13 @@ impl Dialogue for PlayerDialogue {
                 | ServerEvent::BufferLength { .. }
                 | ServerEvent::Acknowledged(_)
                 | ServerEvent::Pong(_) => {}
-                ServerEvent::PlayEnded { .. }
-                | ServerEvent::Connect(_)
-                | ServerEvent::Publish(_)
-                | ServerEvent::Play(_) => {
-                    self.left_with = Some((Box::new(event), input.to_vec()));
+                ServerEvent::PlayEnded { .. } => {
+                    self.left_with = Some((None, input.to_vec()));
+                    requests.push(Request::Leave);
+                    return Ok(());
+                }
+                ServerEvent::Connect(_) | ServerEvent::Publish(_) | ServerEvent::Play(_) => {
+                    self.left_with = Some((Some(Box::new(event)), input.to_vec()));
                     requests.push(Request::Leave);
                     return Ok(());
                 }

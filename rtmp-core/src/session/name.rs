@@ -169,20 +169,17 @@ struct Name {
 
 impl Name {
     fn parse(name: &str) -> Name {
-        let (path, query) = match name.split_once('?') {
-            Some((path, query)) => (path, query),
-            None => (name, ""),
-        };
+        let name = clean(name);
+        let (path, query) = name.split_once('?').unwrap_or((&name, ""));
         let (path, dotted_vhost) = split_dotted_vhost(path);
         let (query, dotted_in_query) = split_dotted_vhost(query);
-        let parameters = Parameters(clean(query));
+        let parameters = Parameters(query.to_owned());
         let vhost = dotted_vhost
             .or(dotted_in_query)
             .or_else(|| parameters.get("vhost"))
             .or_else(|| parameters.get("domain"))
-            .map(clean)
-            .filter(|vhost| !vhost.is_empty());
-        let path = clean(path);
+            .filter(|vhost| !vhost.is_empty())
+            .map(str::to_owned);
         let path = path.trim_matches('/');
         let path = path.strip_suffix(DEFAULT_INSTANCE).unwrap_or(path);
         Name {

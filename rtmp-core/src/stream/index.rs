@@ -195,6 +195,12 @@ impl Index {
         Arc::make_mut(&mut self.headers).set(header);
     }
 
+    /// No headers are in force any more; those of the present join point stay
+    /// with it.
+    pub fn clear_headers(&mut self) {
+        self.headers = Arc::default();
+    }
+
     /// The metadata in force is void.
     pub fn clear_metadata(&mut self) {
         Arc::make_mut(&mut self.headers).clear_metadata();

@@ -179,6 +179,8 @@ impl Stream {
         let generation = presence.generation;
         drop(presence);
         lock(&self.writer).timeline.publisher_begins();
+        // Its codecs need not be the last one's.
+        lock(&self.index).clear_headers();
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
         self.standing
             .send_modify(|standing| standing.generation = generation);

@@ -4,9 +4,8 @@ use std::fmt;
 
 /// Bounds on what a single connection can make us hold or do.
 ///
-/// They guard the process, not the operator's wallet: a client that passes one
-/// is broken or hostile, and its connection ends with an error that names the
-/// [`Limit`].
+/// A client that passes one is broken or hostile: its connection ends with an
+/// error that names the [`Limit`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Payload of one message, in bytes.
@@ -58,8 +57,6 @@ pub enum Limit {
     BytesBeforeConnect,
     /// [`Limits::message_streams`]
     MessageStreams,
-    /// [`Limits::name_bytes`]
-    NameBytes,
 }
 
 impl fmt::Display for Limit {
@@ -71,7 +68,6 @@ impl fmt::Display for Limit {
             Limit::CommandBytes => "bytes of one command",
             Limit::BytesBeforeConnect => "bytes before connect",
             Limit::MessageStreams => "message streams",
-            Limit::NameBytes => "bytes of a name",
         })
     }
 }

@@ -2,5 +2,6 @@
 
 mod api;
 mod edge;
+mod hooks;
 mod origin;
 mod support;

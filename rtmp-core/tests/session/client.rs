@@ -358,7 +358,7 @@ fn the_streams_media_is_told_and_the_servers_own_data_is_not() {
         metadata,
         audio,
         video(1, b"\x17\x01"),
-        data::message(7, 1, &["any".into()]),
+        data::message(7, 1, &["onStatus".into(), "of the camera".into()]),
     ];
     for message in &all {
         client.hears(message);
@@ -486,11 +486,16 @@ fn leaving_is_said() {
         client.hears(&video(1, b"\x17\x00"));
         assert_eq!(client.events, []);
     }
-    // There is nothing to leave before the request.
+    // There is nothing to leave before the request, nor in the handshake.
     let mut client = Client::new(Purpose::Play);
     client.says();
     client.session.close(&mut client.out);
     assert_eq!(client.says(), NOTHING);
+    let mut out = Vec::new();
+    let config = ClientConfig::new(Purpose::Play, "rtmp://h/live", "live", "camera");
+    let mut session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+    session.close(&mut out);
+    assert_eq!(session.read(&mut &[3; 5000][..], &mut out), Ok(None));
 }
 
 #[test]

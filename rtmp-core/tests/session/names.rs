@@ -106,6 +106,13 @@ fn applications() {
         // Slashes and blanks at the ends, and what breaks log lines.
         ("/live/", "rtmp://h/live", "h", "live", ""),
         (" live\r\n", "rtmp://h/live", "h", "live", ""),
+        (
+            "live..\0.vhost...a.net",
+            "rtmp://h/live",
+            "a.net",
+            "live",
+            "",
+        ),
         ("li\x1b[1mve", "rtmp://h/live", "h", "li[1mve", ""),
         // No app: tcUrl says it.
         (

@@ -1,6 +1,7 @@
 //! The deployment end to end: real ffmpeg, real packets, in namespaces.
 
 mod balancing;
+mod command_line;
 mod failover;
 mod interoperation;
 mod life_cycle;

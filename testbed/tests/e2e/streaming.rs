@@ -22,6 +22,30 @@ fn every_viewer_decodes_video_and_audio_with_rising_timestamps() {
 }
 
 #[test]
+fn viewers_behind_a_router_are_served_by_both_edges() {
+    on(Cluster::builder().clients(0).outer_clients(2), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let url = cluster.viewing_url();
+        let viewers = cluster
+            .clients()
+            .iter()
+            .map(|client| client.pull(&url))
+            .collect::<Result<Vec<_>, _>>()?;
+        for viewer in viewers {
+            viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+        }
+        let mut edges = cluster
+            .clients()
+            .iter()
+            .map(|client| cluster.edge_serving(client))
+            .collect::<Result<Vec<_>, _>>()?;
+        edges.sort_unstable();
+        assert_eq!(edges, [Some(0), Some(1)]);
+        Ok(())
+    });
+}
+
+#[test]
 fn the_origin_serves_a_viewer_directly_too() {
     on(Cluster::builder().edges(1).clients(1), |cluster| {
         cluster.push(&Source::Generated)?;

@@ -3,8 +3,12 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use serde_json::json;
+
+use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::Client;
+use crate::server::hooks;
 use crate::server::upstream::dial;
 use crate::session::{Status, StreamKey};
 use crate::stream::AppendError;
@@ -50,10 +54,20 @@ pub(super) fn log_play(client: &Client, key: &StreamKey, end: Option<&End>) {
 }
 
 /// The line that closes a connection; it is forgotten with it.
-pub(super) fn log_end(server: &Server, client: &Client, end: &End) {
+pub(super) fn log_end(server: &Server, client: &Client, vhost: Option<&Vhost>, end: &End) {
     let duration = client.age(std::time::Instant::now()).as_secs_f64();
     let received = client.received.load(Ordering::Relaxed);
     let sent = client.meter.bytes.load(Ordering::Relaxed);
     log::info!("{client}: {end} ({duration:.1} s, {received} bytes in, {sent} out)");
     server.clients.remove(client.id);
+    if let Some(vhost) = vhost {
+        let key = StreamKey {
+            vhost: vhost.name.clone(),
+            app: String::new(),
+            stream: String::new(),
+        };
+        let totals = json!({ "send_bytes": sent, "recv_bytes": received });
+        let event = || hooks::event("on_close", client, &key, totals);
+        hooks::tell(&vhost.http_hooks.on_close, event);
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -19,11 +20,12 @@ use end::{End, log_end, log_play};
 
 use super::Server;
 use super::clients::{Activity, Client};
+use super::hooks;
 use super::player::PlayerDialogue;
 use super::upstream::dial::{self, Dialled};
 use crate::config::Vhost;
 use crate::session::server::Phase;
-use crate::session::{PlayRequest, PublishRequest, ServerEvent, ServerSession, Status, StreamKey};
+use crate::session::{PlayRequest, ServerEvent, ServerSession, Status, StreamKey};
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
 use crate::stream::{AppendError, Publication, Seat, Standing};
 use crate::wire::Message;
@@ -45,8 +47,6 @@ const COMMAND_READ_SIZE: usize = 4 * 1024;
 /// What a connection is engaged in.
 enum Engagement {
     None,
-    /// An edge's publisher, whose stream the origin has to accept.
-    Asking(Box<PublishRequest>),
     Publishing {
         stream_id: u32,
         key: Arc<StreamKey>,
@@ -101,15 +101,17 @@ pub(super) struct Connection {
     client: Arc<Client>,
     socket: TcpStream,
     session: ServerSession,
-    /// The vhost that `connect` named.
+    /// The vhost that `connect` named, or a later request.
     vhost: Option<Arc<Vhost>>,
+    /// The page that `connect` named.
+    page_url: String,
     engagement: Engagement,
     input: BytesMut,
     out: Vec<u8>,
     accepted: Instant,
     /// Why it ends, when that was decided before it came here.
     verdict: Option<End>,
-    /// An event that has been read and not answered.
+    /// A request that has been read and not answered.
     unanswered: Option<Box<ServerEvent>>,
 }
 
@@ -123,6 +125,7 @@ impl Connection {
             socket,
             session,
             vhost: None,
+            page_url: String::new(),
             engagement: Engagement::None,
             input: BytesMut::new(),
             out: Vec::new(),
@@ -168,16 +171,25 @@ impl Connection {
             }
         };
         log_play(&client, &key, verdict.as_ref());
+        let hooks = &dialogue.vhost.http_hooks;
+        hooks::tell(&hooks.on_stop, || {
+            hooks::event("on_stop", &client, &key, json!({}))
+        });
         client.set_activity(Activity::Idle);
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) if !silent => socket,
             _ => {
-                log_end(&server, &client, verdict.as_ref().unwrap_or(&End::Closed));
+                log_end(
+                    &server,
+                    &client,
+                    Some(&dialogue.vhost),
+                    verdict.as_ref().unwrap_or(&End::Closed),
+                );
                 return None;
             }
         };
         let (unanswered, unread) = match dialogue.left_with {
-            Some((event, unread)) => (Some(event), unread),
+            Some((request, unread)) => (request, unread),
             None => (None, Vec::new()),
         };
         Some(Self {
@@ -186,6 +198,7 @@ impl Connection {
             socket,
             session: dialogue.session,
             vhost: Some(dialogue.vhost),
+            page_url: dialogue.page_url,
             engagement: Engagement::None,
             input: BytesMut::from(unread.as_slice()),
             out,
@@ -213,24 +226,25 @@ impl Connection {
         if !matches!(end, End::Closed | End::Lost(_)) {
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.farewell()).await;
         }
-        log_end(&self.server, &self.client, &end);
+        log_end(&self.server, &self.client, self.vhost.as_deref(), &end);
     }
 
     /// Reads and answers until the client plays.
     async fn converse(&mut self) -> Result<(Box<PlayRequest>, Seat), End> {
         let mut last_word = Instant::now();
         loop {
-            let heard = self.interpret();
+            let mut heard = self.interpret();
+            while heard.is_ok()
+                && let Some(request) = self.unanswered.take()
+            {
+                // What came after a request waits for the answer to it.
+                heard = self.decide(*request).await.and_then(|()| self.interpret());
+            }
             // Replies go out in one write, even those before a mistake.
             self.flush().await?;
             heard?;
             match std::mem::replace(&mut self.engagement, Engagement::None) {
                 Engagement::Playing { request, seat } => return Ok((request, seat)),
-                Engagement::Asking(request) => {
-                    self.forward(request).await?;
-                    // What came after the request has waited for the answer.
-                    continue;
-                }
                 other => self.engagement = other,
             }
             let deadline = self.deadline(last_word);
@@ -277,9 +291,7 @@ impl Connection {
                     // but the session's own.
                     Heard::Origin(dialled.read(&mut Vec::new()).await)
                 }
-                Engagement::None | Engagement::Asking(_) | Engagement::Playing { .. } => {
-                    std::future::pending().await
-                }
+                Engagement::None | Engagement::Playing { .. } => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -292,13 +304,11 @@ impl Connection {
 
     /// Takes what has been read, event by event.
     fn interpret(&mut self) -> Result<(), End> {
-        if let Some(event) = self.unanswered.take() {
-            self.answer(*event)?;
-        }
         let bytes = self.input.split();
         let mut input = &bytes[..];
         let outcome = loop {
-            if matches!(self.engagement, Engagement::Playing { .. }) {
+            let playing = matches!(self.engagement, Engagement::Playing { .. });
+            if playing || self.unanswered.is_some() {
                 break Ok(());
             }
             match self.session.read(&mut input, &mut self.out) {
@@ -311,8 +321,8 @@ impl Connection {
                 Err(error) => break Err(error.into()),
             }
         };
-        // Only an accepted play leaves something: it is read by the worker's
-        // dialogue.
+        // A request that has to be decided about, and an accepted play, leave
+        // the rest to be read later: the latter to the worker's dialogue.
         let unread = input.len();
         let appended = self.append();
         self.input = bytes;
@@ -369,9 +379,10 @@ impl Connection {
 
     fn answer(&mut self, event: ServerEvent) -> Result<(), End> {
         match event {
-            ServerEvent::Connect(request) => self.connect(&request),
-            ServerEvent::Publish(request) => self.publish(request),
-            ServerEvent::Play(request) => self.play(request),
+            ServerEvent::Connect(_) | ServerEvent::Publish(_) | ServerEvent::Play(_) => {
+                self.unanswered = Some(Box::new(event));
+                Ok(())
+            }
             ServerEvent::Media(message) => {
                 self.media(message);
                 Ok(())
@@ -432,10 +443,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Engagement::None
-            | Engagement::Asking(_)
-            | Engagement::Publishing { .. }
-            | Engagement::Playing { .. } => Ok(()),
+            Engagement::None | Engagement::Publishing { .. } | Engagement::Playing { .. } => Ok(()),
         }
     }
 
@@ -507,6 +515,10 @@ impl Connection {
                 "{}: published {key}: {bytes} bytes, {messages} messages",
                 self.client
             );
+            if let Some(vhost) = &self.vhost {
+                let event = || hooks::event("on_unpublish", &self.client, &key, json!({}));
+                hooks::tell(&vhost.http_hooks.on_unpublish, event);
+            }
             if let Sink::Origin(dialled) = sink {
                 tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
             }
@@ -526,7 +538,12 @@ impl Connection {
         let socket = match self.socket.into_std() {
             Ok(socket) => socket,
             Err(error) => {
-                log_end(&self.server, &self.client, &End::Lost(error));
+                log_end(
+                    &self.server,
+                    &self.client,
+                    self.vhost.as_deref(),
+                    &End::Lost(error),
+                );
                 return;
             }
         };
@@ -539,6 +556,7 @@ impl Connection {
             session: self.session,
             client: self.client.clone(),
             vhost: vhost.clone(),
+            page_url: self.page_url,
             seat,
             stream_id: request.stream_id,
             left_with: None,
@@ -546,7 +564,12 @@ impl Connection {
         let mut requests = Vec::new();
         let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
         if let Err(why) = heard {
-            log_end(&self.server, &self.client, &End::Misbehaved(why));
+            log_end(
+                &self.server,
+                &self.client,
+                self.vhost.as_deref(),
+                &End::Misbehaved(why),
+            );
             return;
         }
         self.server.fanout.join(Joining {

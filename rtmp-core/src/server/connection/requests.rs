@@ -2,26 +2,70 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::end::End;
 use super::{Connection, Engagement, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::Activity;
+use crate::server::hooks;
 use crate::server::upstream::{self, forward};
 use crate::session::{
-    ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, Status, StreamKey,
+    ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, ServerEvent, Status, StreamKey,
 };
 use crate::stream::{MESSAGE_STREAM, Seat};
 
 impl Connection {
-    pub(super) fn connect(&mut self, request: &ConnectRequest) -> Result<(), End> {
-        let Some(vhost) = self.server.config().vhost(&request.vhost).cloned() else {
-            let status =
-                Status::connect_rejected(format!("there is no vhost {} here", request.vhost));
-            self.session.refuse_connect(&status, &mut self.out);
-            return Err(End::Refused(status));
+    /// Answers a request.
+    pub(super) async fn decide(&mut self, request: ServerEvent) -> Result<(), End> {
+        match request {
+            ServerEvent::Connect(request) => self.connect(*request).await,
+            ServerEvent::Publish(request) => {
+                let stream_id = request.stream_id;
+                let Err(refusal) = self.publish(*request).await else {
+                    return Ok(());
+                };
+                self.session
+                    .refuse_publish(stream_id, &refusal, &mut self.out);
+                Err(End::Refused(refusal))
+            }
+            ServerEvent::Play(request) => {
+                let stream_id = request.stream_id;
+                let Err(refusal) = self.play(request).await else {
+                    return Ok(());
+                };
+                self.session.refuse_play(stream_id, &refusal, &mut self.out);
+                Err(End::Refused(refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn connect(&mut self, request: ConnectRequest) -> Result<(), End> {
+        let refusal = match self.server.config().vhost(&request.vhost).cloned() {
+            None => format!("there is no vhost {} here", request.vhost),
+            Some(vhost) => {
+                let key = StreamKey {
+                    vhost: vhost.name.clone(),
+                    app: request.app.clone(),
+                    stream: String::new(),
+                };
+                let more = json!({ "tcUrl": request.tc_url, "pageUrl": request.page_url });
+                let event = || hooks::event("on_connect", &self.client, &key, more);
+                if hooks::allow(&vhost.http_hooks.on_connect, event).await {
+                    self.accept_connect(request, vhost);
+                    return Ok(());
+                }
+                "not allowed".to_owned()
+            }
         };
+        let status = Status::connect_rejected(refusal);
+        self.session.refuse_connect(&status, &mut self.out);
+        Err(End::Refused(status))
+    }
+
+    fn accept_connect(&mut self, request: ConnectRequest, vhost: Arc<Vhost>) {
         log::debug!(
             "{}: connect to {} ({})",
             self.client,
@@ -34,143 +78,103 @@ impl Connection {
             out_ack_size: vhost.out_ack_size,
         };
         self.session.accept_connect(&settings, &mut self.out);
+        self.page_url = request.page_url;
         self.vhost = Some(vhost);
-        Ok(())
     }
 
-    /// The vhost that serves a request, and the stream's name there.
-    fn resolve(&self, key: StreamKey) -> Option<(Arc<Vhost>, StreamKey)> {
-        let vhost = self.server.config().vhost(&key.vhost).cloned()?;
+    /// What a publish and a play have to pass alike: the vhost that serves
+    /// them, and the stream's name there.
+    fn admit(&mut self, key: StreamKey, action: Action) -> Result<(Arc<Vhost>, StreamKey), &str> {
+        let vhost = self.server.config().vhost(&key.vhost).cloned();
+        let vhost = vhost.ok_or("there is no such vhost here")?;
+        if !vhost.security.permits(action, self.client.peer.ip()) {
+            return Err("not allowed from this address");
+        }
+        if !vhost.referers.permit(action, &self.page_url) {
+            return Err("not allowed from this page");
+        }
+        if self.server.is_draining() {
+            return Err("the server is about to stop");
+        }
+        if matches!(self.engagement, Engagement::Waiting { .. }) {
+            self.disengage();
+        }
+        if !matches!(self.engagement, Engagement::None) {
+            return Err("this connection is engaged already");
+        }
         let key = StreamKey {
             vhost: vhost.name.clone(),
             ..key
         };
-        Some((vhost, key))
+        Ok((vhost, key))
     }
 
-    /// Decides about a publish; at an edge the origin does, see
-    /// [`Connection::forward`].
-    pub(super) fn publish(&mut self, request: Box<PublishRequest>) -> Result<(), End> {
-        let stream_id = request.stream_id;
-        match self.publish_decision(request) {
-            Ok(()) => Ok(()),
-            Err(refusal) => self.refuse_publish(stream_id, refusal),
+    async fn publish(&mut self, request: PublishRequest) -> Result<(), Status> {
+        let PublishRequest {
+            stream_id,
+            key,
+            parameters,
+            ..
+        } = request;
+        let (vhost, key) = self
+            .admit(key, Action::Publish)
+            .map_err(Status::publish_denied)?;
+        let more = json!({ "param": parameters.to_string() });
+        let event = || hooks::event("on_publish", &self.client, &key, more);
+        if !hooks::allow(&vhost.http_hooks.on_publish, event).await {
+            return Err(Status::publish_denied("not allowed"));
         }
-    }
-
-    fn publish_decision(&mut self, mut request: Box<PublishRequest>) -> Result<(), Status> {
-        let Some((vhost, key)) = self.resolve(request.key.clone()) else {
-            return Err(Status::publish_denied("there is no such vhost here"));
+        let sink = match &vhost.upstream {
+            Some(upstream) => {
+                let limits = &self.server.limits;
+                Sink::Origin(Box::new(
+                    forward::begin(upstream, &key, &parameters, limits).await?,
+                ))
+            }
+            None => {
+                let stream = self.server.stream(&key, &vhost).map_err(|error| {
+                    log::error!("{}: no log for {key}: {error}", self.client);
+                    Status::publish_denied("the server has no room for a stream")
+                })?;
+                let standing = stream.standing();
+                let publication = stream
+                    .publish(std::time::Instant::now())
+                    .map_err(|busy| Status::publish_bad_name(format!("{key}: {busy}")))?;
+                Sink::Log {
+                    publication,
+                    standing,
+                    batch: Vec::new(),
+                }
+            }
         };
-        if !vhost
-            .security
-            .permits(Action::Publish, self.client.peer.ip())
-        {
-            return Err(Status::publish_denied("this address may not publish here"));
-        }
-        if self.server.is_draining() {
-            return Err(Status::publish_denied("the server is about to stop"));
-        }
-        if !matches!(self.engagement, Engagement::None) {
-            return Err(Status::publish_denied("this connection is engaged already"));
-        }
-        if vhost.upstream.is_some() {
-            request.key = key;
-            self.vhost = Some(vhost);
-            self.engagement = Engagement::Asking(request);
-            return Ok(());
-        }
-        let stream = self.server.stream(&key, &vhost).map_err(|error| {
-            log::error!("{}: no log for {key}: {error}", self.client);
-            Status::publish_denied("the server has no room for a stream")
-        })?;
-        let standing = stream.standing();
-        let publication = stream
-            .publish(std::time::Instant::now())
-            .map_err(|busy| Status::publish_bad_name(format!("{key}: {busy}")))?;
-        let sink = Sink::Log {
-            publication,
-            standing,
-            batch: Vec::new(),
-        };
-        self.vhost = Some(vhost);
-        self.accept_publish(request.stream_id, key, sink);
-        Ok(())
-    }
-
-    fn accept_publish(&mut self, stream_id: u32, key: StreamKey, sink: Sink) {
         log::info!("{}: publish {key}", self.client);
         self.session.accept_publish(stream_id, &mut self.out);
         let key = Arc::new(key);
         self.client.set_activity(Activity::Publishing(key.clone()));
+        self.vhost = Some(vhost);
         self.engagement = Engagement::Publishing {
             stream_id,
             key,
             sink,
             first: true,
         };
+        Ok(())
     }
 
-    fn refuse_publish(&mut self, stream_id: u32, refusal: Status) -> Result<(), End> {
-        self.session
-            .refuse_publish(stream_id, &refusal, &mut self.out);
-        Err(End::Refused(refusal))
-    }
-
-    /// Asks the origin whether the stream may be published there, and gives
-    /// its answer to the publisher.
-    pub(super) async fn forward(&mut self, request: Box<PublishRequest>) -> Result<(), End> {
-        let PublishRequest {
-            stream_id,
-            key,
-            parameters,
-            ..
-        } = *request;
-        let upstream = self.vhost.as_ref().and_then(|vhost| vhost.upstream.clone());
-        let Some(upstream) = upstream else {
-            return Ok(());
-        };
-        match forward::begin(&upstream, &key, &parameters, &self.server.limits).await {
-            Ok(dialled) => {
-                self.accept_publish(stream_id, key, Sink::Origin(Box::new(dialled)));
-                Ok(())
-            }
-            Err(refusal) => self.refuse_publish(stream_id, refusal),
-        }
-    }
-
-    pub(super) fn play(&mut self, request: Box<PlayRequest>) -> Result<(), End> {
-        let stream_id = request.stream_id;
-        match self.play_decision(request) {
-            Ok(()) => Ok(()),
-            Err(refusal) => {
-                self.session.refuse_play(stream_id, &refusal, &mut self.out);
-                Err(End::Refused(refusal))
-            }
-        }
-    }
-
-    fn play_decision(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
-        let Some((vhost, key)) = self.resolve(request.key.clone()) else {
-            return Err(Status::play_failed("there is no such vhost here"));
-        };
-        if !vhost.security.permits(Action::Play, self.client.peer.ip()) {
-            return Err(Status::play_failed("this address may not play here"));
-        }
-        if self.server.is_draining() {
-            return Err(Status::play_failed("the server is about to stop"));
-        }
+    async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
+        let (vhost, key) = self
+            .admit(request.key.clone(), Action::Play)
+            .map_err(Status::play_failed)?;
         if request.stream_id != MESSAGE_STREAM {
             // The log is encoded for that one.
             return Err(Status::play_failed(
                 "one stream can be played per connection",
             ));
         }
-        if matches!(self.engagement, Engagement::Waiting { .. }) {
-            self.disengage();
-        }
-        if !matches!(self.engagement, Engagement::None) {
-            return Err(Status::play_failed("this connection is engaged already"));
+        let more = json!({ "param": request.parameters.to_string(), "pageUrl": self.page_url });
+        let event = || hooks::event("on_play", &self.client, &key, more);
+        if !hooks::allow(&vhost.http_hooks.on_play, event).await {
+            return Err(Status::play_failed("not allowed"));
         }
         let stream = self.server.stream(&key, &vhost).map_err(|error| {
             log::error!("{}: no log for {key}: {error}", self.client);

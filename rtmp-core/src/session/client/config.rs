@@ -29,7 +29,7 @@ pub struct ClientConfig {
     pub connect_properties: Vec<(String, Value)>,
     /// Arguments of `connect` after the command object.
     pub connect_arguments: Vec<Value>,
-    /// Length of our chunks when publishing, in bytes.
+    /// Length of our chunks when publishing, in bytes; not 0.
     pub chunk_size: u32,
     /// Bytes after which the server shall acknowledge what a player sends.
     pub window_ack_size: u32,

@@ -87,7 +87,8 @@ impl ClientSession {
 
     /// Takes bytes off the front of `input` up to the next event; `None` when
     /// all of it has been taken. What the dialogue needs next is appended to
-    /// `out`.
+    /// `out`. After a rejection or [`close`](Self::close), input is thrown
+    /// away.
     ///
     /// # Errors
     /// The connection has to end.
@@ -97,6 +98,10 @@ impl ClientSession {
         out: &mut Vec<u8>,
     ) -> Result<Option<ClientEvent>, SessionError> {
         loop {
+            if matches!(self.stage, Stage::Over) {
+                *input = &[];
+                return Ok(None);
+            }
             if let Some(part) = self.parts.as_mut().and_then(Iterator::next) {
                 return Ok(Some(ClientEvent::Media(part)));
             }
@@ -114,9 +119,6 @@ impl ClientSession {
             let Some(message) = message else {
                 return Ok(None);
             };
-            if matches!(self.stage, Stage::Over) {
-                continue;
-            }
             if let Some(event) = self.take(message, out)? {
                 return Ok(Some(event));
             }
@@ -297,24 +299,10 @@ impl ClientSession {
         if self.config.purpose != Purpose::Play {
             return None;
         }
-        if matches!(
-            message.message_type,
-            MessageType::DATA_AMF0 | MessageType::DATA_AMF3
-        ) {
-            // What servers say to players about playing is not the stream's.
-            let values = || data::values(&message, self.limits.amf_nesting);
-            match data::name(&message).as_deref() {
-                Some(b"|RtmpSampleAccess" | b"onStatus") => return None,
-                Some(b"onPlayStatus") => {
-                    let values = values();
-                    let info = values.get(1).unwrap_or(&Value::Null);
-                    return match &*Status::parse(info).code {
-                        code::PLAY_COMPLETE => self.ended(),
-                        _ => None,
-                    };
-                }
-                _ => {}
-            }
+        if let Some(code) = self.play_code(&message) {
+            return (code == code::PLAY_COMPLETE)
+                .then(|| self.ended())
+                .flatten();
         }
         if !matches!(self.stage, Stage::Requested(_) | Stage::Playing(_)) {
             return None;
@@ -326,6 +314,26 @@ impl ClientSession {
             return first.map(ClientEvent::Media);
         }
         Some(ClientEvent::Media(message))
+    }
+
+    /// What a server's own data message says to players about playing, which
+    /// is no part of the stream; empty if it says nothing in particular.
+    fn play_code(&self, message: &Message) -> Option<String> {
+        let kind = message.message_type;
+        if !matches!(kind, MessageType::DATA_AMF0 | MessageType::DATA_AMF3)
+            || message.payload.len() > self.limits.command_bytes as usize
+        {
+            return None;
+        }
+        match data::name(message).as_deref() {
+            Some(b"|RtmpSampleAccess") => Some(String::new()),
+            Some(b"onStatus" | b"onPlayStatus") => {
+                let values = data::values(message, self.limits.amf_nesting);
+                let code = Status::parse(values.get(1).unwrap_or(&Value::Null)).code;
+                code.starts_with("NetStream.").then(|| code.into_owned())
+            }
+            _ => None,
+        }
     }
 
     /// The server says that the stream has ended.

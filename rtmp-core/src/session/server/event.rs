@@ -68,7 +68,8 @@ pub enum ServerEvent {
     Pong(u32),
 }
 
-/// `connect`, as it came.
+/// `connect`, as it came. What is not a name is the client's own text: a log
+/// line should escape it (`{:?}`).
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConnectRequest {
     /// The requested virtual host: from parameters, else the host of tcUrl;
@@ -96,7 +97,7 @@ pub struct ConnectRequest {
 /// What an accepted connection is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectSettings {
-    /// Length of our chunks, in bytes.
+    /// Length of our chunks, in bytes; not 0.
     pub chunk_size: u32,
     /// Bytes after which we acknowledge what the client sends, whether it asks
     /// for it or not; 0: as it asks.

@@ -163,11 +163,10 @@ impl<D: Dialogue> Fanout<D> {
         for number in 0..doorbells.workers() {
             let worker = Worker::new(number, desks.clone(), doorbells.clone(), departed.clone())?;
             let name = format!("fanout-{number}");
-            threads.push(
-                std::thread::Builder::new()
-                    .name(name)
-                    .spawn(move || worker.run())?,
-            );
+            threads.push(std::thread::Builder::new().name(name).spawn(move || {
+                let _guard = NoPanic;
+                worker.run();
+            })?);
         }
         Ok(Self {
             desks,
@@ -211,6 +210,18 @@ impl<D: Dialogue> Fanout<D> {
     fn post(&self, number: usize, letter: Letter<D>) {
         lock(&self.desks[number].letters).push(letter);
         self.doorbells.bell(number).ring();
+    }
+}
+
+/// Ends the process when a worker panics: without it, its players would hang
+/// for ever, and new ones with them. A supervisor starts us again.
+struct NoPanic;
+
+impl Drop for NoPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

@@ -55,6 +55,9 @@ pub fn for_players(message: &Message) -> Message {
 }
 
 /// The values of a data message; those after an unreadable one are left out.
+///
+/// Values take up to some thirty times the room of their bytes: whoever has
+/// not sized the message does well to look at its length first.
 pub fn values(message: &Message, max_nesting: u32) -> Vec<Value> {
     amf0::read_all(&amf0_payload(message), max_nesting).0
 }

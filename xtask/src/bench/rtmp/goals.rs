@@ -166,3 +166,77 @@ fn cores(rows: &[Row], goals: &mut Vec<Goal>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rtmp::{
+        Load,
+        measurement::{Figures, tests::report_of},
+    };
+
+    fn row(section: Section, contender: Contender, cpu_ms_per_mb: f64) -> Row {
+        let load = Load {
+            players: 1000,
+            streams: 1,
+            start_rate: 200,
+            seconds: 1,
+            inspect_one_in: 1,
+        };
+        let figures = Figures::of(report_of(cpu_ms_per_mb)).expect("the report is complete");
+        Row {
+            section,
+            contender,
+            load,
+            figures,
+        }
+    }
+
+    fn goal<'a>(goals: &'a [Goal], what: &str) -> &'a Goal {
+        goals
+            .iter()
+            .find(|goal| goal.what.contains(what))
+            .expect(what)
+    }
+
+    #[test]
+    fn cost_is_judged_against_the_floor_of_the_same_batching() {
+        let goals = of(&[
+            row(Section::Cost, Contender::Floor(AT_350_MS), 0.4),
+            row(Section::Cost, Contender::Floor(AT_100_MS), 0.1),
+            row(Section::Cost, Contender::Origin(AT_350_MS), 0.48),
+            row(Section::Cost, Contender::Origin(AT_100_MS), 0.2),
+        ]);
+        let slow = goal(&goals, "origin, 350 ms / floor, 350 ms");
+        assert!(
+            (slow.measured - 1.2).abs() < 1e-9 && slow.is_reached(),
+            "{slow:?}"
+        );
+        let fast = goal(&goals, "origin, 100 ms / floor, 100 ms");
+        assert!(
+            (fast.measured - 2.0).abs() < 1e-9 && !fast.is_reached(),
+            "{fast:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_judged() {
+        let goals = of(&[row(Section::Cost, Contender::Origin(AT_350_MS), 0.48)]);
+        assert!(
+            goals
+                .iter()
+                .all(|goal| !goal.what.starts_with("CPU per MB")),
+            "{goals:?}"
+        );
+    }
+
+    #[test]
+    fn both_cores_are_judged_against_one() {
+        let goals = of(&[
+            row(Section::Cost, Contender::Origin(AT_350_MS), 0.4),
+            row(Section::Cores, Contender::Origin(AT_350_MS), 0.5),
+        ]);
+        assert!(!goal(&goals, "CPU per MB / on one core").is_reached());
+        assert!(goal(&goals, "busiest thread / mean").is_reached());
+    }
+}

@@ -118,26 +118,7 @@ pub fn measure(
             output.status
         );
     };
-    figures(report).with_context(|| format!("{contender}: a figure is missing in the report"))
-}
-
-fn figures(report: Value) -> Option<Figures> {
-    let number = |path: &str| report.pointer(path).and_then(Value::as_f64);
-    Some(Figures {
-        cpu_ms_per_mb: number("/watched/0/cpu_ms_per_mb")?,
-        load_cpu_ms_per_mb: number("/own/cpu_ms_per_mb")?,
-        load_busy: number("/own/busiest_thread")?,
-        mbit_per_s: number("/received/mbit_per_s")?,
-        delivered: number("/frames/delivered"),
-        lowest_delivered: number("/frames/lowest_delivered"),
-        bytes_per_player: number("/watched/0/resident_bytes_per_player")?,
-        keyframe_p50: number("/first_keyframe_ms/p50"),
-        keyframe_p99: number("/first_keyframe_ms/p99"),
-        latency_p50: number("/latency_ms/p50"),
-        latency_p99: number("/latency_ms/p99"),
-        busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads_cpu_s")?)?,
-        report,
-    })
+    Figures::of(report).with_context(|| format!("{contender}: a figure is missing in the report"))
 }
 
 /// Threads that used less than a tenth of the busiest serve nobody.
@@ -157,6 +138,26 @@ fn busiest_over_mean(threads: &Value) -> Option<f64> {
 }
 
 impl Figures {
+    /// The figures of a report; `None` if one is missing that has to be there.
+    pub fn of(report: Value) -> Option<Figures> {
+        let number = |path: &str| report.pointer(path).and_then(Value::as_f64);
+        Some(Figures {
+            cpu_ms_per_mb: number("/watched/0/cpu_ms_per_mb")?,
+            load_cpu_ms_per_mb: number("/own/cpu_ms_per_mb")?,
+            load_busy: number("/own/busiest_thread")?,
+            mbit_per_s: number("/received/mbit_per_s")?,
+            delivered: number("/frames/delivered"),
+            lowest_delivered: number("/frames/lowest_delivered"),
+            bytes_per_player: number("/watched/0/resident_bytes_per_player")?,
+            keyframe_p50: number("/first_keyframe_ms/p50"),
+            keyframe_p99: number("/first_keyframe_ms/p99"),
+            latency_p50: number("/latency_ms/p50"),
+            latency_p99: number("/latency_ms/p99"),
+            busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads_cpu_s")?)?,
+            report,
+        })
+    }
+
     /// The figures of the middle one of several runs by what it cost.
     pub fn median(mut runs: Vec<Figures>) -> Option<Figures> {
         runs.sort_by(|one, other| one.cpu_ms_per_mb.total_cmp(&other.cpu_ms_per_mb));
@@ -177,5 +178,55 @@ impl Figures {
             "busiest_over_mean": self.busiest_over_mean,
             "report": self.report,
         })
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A report with this cost and nothing remarkable.
+    pub fn report_of(cpu_ms_per_mb: f64) -> Value {
+        json!({
+            "received": { "mbit_per_s": 2000.0 },
+            "frames": { "delivered": 1.0, "lowest_delivered": 0.995 },
+            "own": { "cpu_ms_per_mb": 0.2, "busiest_thread": 0.1 },
+            "watched": [{
+                "cpu_ms_per_mb": cpu_ms_per_mb,
+                "resident_bytes_per_player": 1500.0,
+                "threads_cpu_s": [1.1, 0.9, 0.01],
+            }],
+        })
+    }
+
+    #[test]
+    fn figures_that_a_run_may_lack_are_none() {
+        let figures = Figures::of(report_of(0.3)).unwrap();
+        assert_eq!(figures.cpu_ms_per_mb, 0.3);
+        assert_eq!(figures.latency_p99, None);
+    }
+
+    #[test]
+    fn a_report_without_the_servers_cost_is_no_measurement() {
+        let mut report = report_of(0.3);
+        report["watched"] = json!([]);
+        assert!(Figures::of(report).is_none());
+    }
+
+    #[test]
+    fn threads_that_serve_nobody_do_not_count_in_the_mean() {
+        let figures = Figures::of(report_of(0.3)).unwrap();
+        assert!(
+            (figures.busiest_over_mean - 1.1).abs() < 1e-9,
+            "{}",
+            figures.busiest_over_mean
+        );
+    }
+
+    #[test]
+    fn the_run_in_the_middle_counts() {
+        let runs = [0.5, 0.1, 0.3].map(|cost| Figures::of(report_of(cost)).unwrap());
+        assert_eq!(Figures::median(runs.to_vec()).unwrap().cpu_ms_per_mb, 0.3);
+        assert!(Figures::median(Vec::new()).is_none());
     }
 }

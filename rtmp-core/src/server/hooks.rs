@@ -1,0 +1,130 @@
+//! `http_hooks`: asks a web server whether a client may do what it wants, and
+//! tells it what clients have done, with the JSON that SRS sends.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::clients::Client;
+use crate::config::HookUrl;
+use crate::session::StreamKey;
+
+/// A hook that has not answered by then has not allowed anything.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// No answer of a hook is longer, in bytes.
+const MOST_ANSWER: usize = 64 * 1024;
+
+/// Why a hook has not allowed what it was asked about.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("no answer within {TIMEOUT:?}")]
+    Slow,
+    #[error("cannot connect: {0}")]
+    Unreachable(#[from] std::io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it answers {status}: {body}")]
+    Refused { status: u16, body: String },
+}
+
+/// What a hook is told about a client and a stream.
+pub(super) fn event(action: &str, client: &Client, key: &StreamKey, more: Value) -> Value {
+    let mut event = json!({
+        "action": action,
+        "client_id": client.id,
+        "ip": client.peer.ip().to_string(),
+        "vhost": key.vhost,
+        "app": key.app,
+        "stream": key.stream,
+    });
+    if let (Value::Object(event), Value::Object(more)) = (&mut event, more) {
+        event.extend(more);
+    }
+    event
+}
+
+/// Asks all of `urls`; whether each of them allows it: status 200 and the body
+/// `0`, or JSON whose `code` is 0.
+pub(super) async fn allow(urls: &[HookUrl], event: impl FnOnce() -> Value) -> bool {
+    if urls.is_empty() {
+        return true;
+    }
+    let event = event();
+    for url in urls {
+        if let Err(failure) = ask(url, &event).await {
+            log::warn!(
+                "the hook http://{}{} does not allow it: {failure}",
+                url.authority,
+                url.path
+            );
+            return false;
+        }
+    }
+    true
+}
+
+/// Tells all of `urls`, and does not wait for them.
+pub(super) fn tell(urls: &[HookUrl], event: impl FnOnce() -> Value) {
+    if urls.is_empty() {
+        return;
+    }
+    let (urls, event) = (urls.to_vec(), event());
+    tokio::spawn(async move {
+        for url in &urls {
+            if let Err(failure) = ask(url, &event).await {
+                log::warn!("the hook http://{}{}: {failure}", url.authority, url.path);
+            }
+        }
+    });
+}
+
+async fn ask(url: &HookUrl, event: &Value) -> Result<(), Failure> {
+    tokio::time::timeout(TIMEOUT, post(url, event))
+        .await
+        .map_err(|_| Failure::Slow)?
+}
+
+async fn post(url: &HookUrl, event: &Value) -> Result<(), Failure> {
+    let socket = TcpStream::connect(&url.authority).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let request = Request::post(&url.path)
+        .header(HOST, &url.authority)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(event.to_string())))
+        .map_err(|error| Failure::Unreadable(error.into()))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MOST_ANSWER)
+            .collect()
+            .await;
+        let body = body.map_err(Failure::Unreadable)?.to_bytes();
+        Ok::<_, Failure>((status, String::from_utf8_lossy(&body).trim().to_owned()))
+    };
+    // The connection does its work while the answer is waited for.
+    tokio::pin!(answer);
+    let (status, body) = tokio::select! {
+        answer = &mut answer => answer,
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.into()),
+        },
+    }?;
+    let allowed =
+        body == "0" || serde_json::from_str::<Value>(&body).is_ok_and(|answer| answer["code"] == 0);
+    if status == 200 && allowed {
+        Ok(())
+    } else {
+        let body = body.chars().take(80).collect();
+        Err(Failure::Refused { status, body })
+    }
+}

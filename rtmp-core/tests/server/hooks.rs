@@ -1,0 +1,148 @@
+//! Who may do what: hooks over HTTP, and pages.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use rtmp_core::session::status::code;
+use rtmp_core::session::{ClientConfig, Purpose};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::support::{Client, Running, keyframe, until};
+
+/// A web server that remembers what it was asked.
+#[derive(Clone, Default)]
+struct Site {
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Site {
+    async fn start(&self) -> SocketAddr {
+        let router = Router::new()
+            .route("/zero", post(zero))
+            .route("/object", post(object))
+            .route("/one", post(|| async { "1" }))
+            .route(
+                "/broken",
+                post(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "0") }),
+            )
+            .with_state(self.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async { axum::serve(listener, router).await });
+        address
+    }
+
+    fn actions(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked
+            .iter()
+            .map(|event| event["action"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static str {
+    site.asked.lock().unwrap().push(event);
+    "0\n"
+}
+
+async fn object(State(site): State<Site>, Json(event): Json<Value>) -> Json<Value> {
+    site.asked.lock().unwrap().push(event);
+    Json(serde_json::json!({ "code": 0 }))
+}
+
+fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
+    ClientConfig::new(
+        Purpose::Publish,
+        &format!("rtmp://{address}/live"),
+        "live",
+        stream,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_asked_and_told_with_the_fields_that_srs_sends() {
+    let site = Site::default();
+    let web = site.start().await;
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_connect http://{web}/zero; on_publish http://{web}/object;
+           on_play http://{web}/zero; on_stop http://{web}/zero; on_unpublish http://{web}/zero;
+           on_close http://{web}/zero; }}"
+    ));
+    let mut publisher = origin.publisher("s?token=x").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    assert_eq!(
+        site.actions(),
+        ["on_connect", "on_publish", "on_connect", "on_play"]
+    );
+    drop(player);
+    until(|| site.actions().len() == 6).await;
+    drop(publisher);
+    until(|| site.actions().len() == 8).await;
+    let mut rest = site.actions().split_off(4);
+    rest.sort();
+    assert_eq!(rest, ["on_close", "on_close", "on_stop", "on_unpublish"]);
+
+    let asked = site.asked.lock().unwrap();
+    let publish = &asked[1];
+    assert_eq!(publish["app"], "live");
+    assert_eq!(publish["stream"], "s");
+    assert_eq!(publish["param"], "?token=x");
+    assert_eq!(publish["vhost"], "__defaultVhost__");
+    assert_eq!(publish["ip"], "127.0.0.1");
+    assert_eq!(publish["client_id"], 1);
+    assert!(asked[0]["tcUrl"].as_str().unwrap().starts_with("rtmp://"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_does_not_allow_it_refuses_it() {
+    let web = Site::default().start().await;
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for hook in [
+        format!("http://{web}/one"),
+        format!("http://{web}/broken"),
+        format!("http://{gone}/zero"),
+    ] {
+        let hooks = format!("http_hooks {{ enabled on; on_publish {hook}; on_play {hook}; }}");
+        let origin = Running::origin(&hooks);
+        let config = publishing(origin.address, "s");
+        let mut publisher = Client::connect(origin.address, config).await;
+        assert_eq!(
+            publisher.refusal().await.code,
+            code::PUBLISH_DENIED,
+            "{hook}"
+        );
+        let mut player = origin.player("s").await;
+        assert_eq!(player.refusal().await.code, code::PLAY_FAILED, "{hook}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_of_other_pages_are_refused() {
+    let origin = Running::origin("refer_play example.com;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let from = |page: &str| {
+        let tc_url = format!("rtmp://{}/live", origin.address);
+        let mut config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
+        config
+            .connect_properties
+            .push(("pageUrl".to_owned(), page.into()));
+        Client::connect(origin.address, config)
+    };
+    let mut welcome = from("http://www.example.com/player").await;
+    assert_eq!(welcome.frame().await, keyframe(0));
+    let mut stranger = from("http://elsewhere.net/").await;
+    assert_eq!(stranger.refusal().await.code, code::PLAY_FAILED);
+}

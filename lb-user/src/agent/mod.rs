@@ -11,6 +11,7 @@ pub mod plan;
 pub mod state;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
 use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
+use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
@@ -50,6 +52,8 @@ pub struct RunOptions {
     pub mode: AttachMode,
     /// The control socket.
     pub socket: PathBuf,
+    /// Where metrics are served over HTTP, if anywhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// A mistake of the operator's that is neither in the file nor in the syntax of
@@ -108,6 +112,7 @@ struct Agent {
     events: broadcast::Sender<Event>,
     /// Keeps the socket open; requests arrive by `calls`.
     _control: control::Server,
+    _http: Option<HttpServer>,
     calls: mpsc::Receiver<Call>,
 }
 
@@ -125,6 +130,18 @@ impl Agent {
         let interfaces = attach_to(&options, &plan)?;
         require_interfaces(&netlink, &interfaces, &plan).await?;
         capabilities::check()?;
+        let http = match options.http {
+            Some(address) => Some(
+                HttpServer::start(address, call_sender.clone())
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "cannot serve HTTP on {address}; choose another address with --http"
+                        )
+                    })?,
+            ),
+            None => None,
+        };
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         let dataplane = Dataplane::load(&Options {
@@ -161,6 +178,7 @@ impl Agent {
             scripts: ScriptRunner::start(),
             events,
             _control: control,
+            _http: http,
             calls,
         };
         let virtual_routers = plan.vrrp.clone();

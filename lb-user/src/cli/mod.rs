@@ -6,6 +6,7 @@ mod list;
 mod order;
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -128,6 +129,9 @@ struct RunArguments {
     xdp_mode: XdpMode,
     #[command(flatten)]
     socket: SocketArgument,
+    /// Serve /metrics, /healthz and /api/v1/services there, such as 127.0.0.1:9101
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +204,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 interfaces: arguments.interface,
                 mode: arguments.xdp_mode.into(),
                 socket: arguments.socket.path,
+                http: arguments.http,
             }))
         }
         Command::Check { config, json } => check::check(&config.file, json),

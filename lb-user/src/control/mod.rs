@@ -1,5 +1,6 @@
 //! The control socket: a Unix socket on which the command line asks the agent.
 
+pub mod http;
 pub mod protocol;
 
 use std::fs;

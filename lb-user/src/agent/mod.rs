@@ -21,6 +21,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
+use crate::config::model::Script;
 use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
 use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
@@ -46,6 +47,8 @@ const EVENTS_KEPT: usize = 1024;
 pub struct RunOptions {
     /// The configuration file.
     pub config: PathBuf,
+    /// Which conditional lines of it hold.
+    pub config_id: String,
     /// Interfaces to attach to, in place of those of the configuration.
     pub interfaces: Vec<String>,
     /// Where in the receive path the program is attached.
@@ -68,7 +71,7 @@ pub struct Misuse(String);
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let loaded = config::load(&options.config)?;
+    let loaded = config::load_for(&options.config, &options.config_id)?;
     log_diagnostics(&loaded.warnings);
     let plan = Plan::new(&loaded.config)?;
     let mut signals = Signals::install()?;
@@ -242,7 +245,7 @@ impl Agent {
             }
         }
         for script in self.state.scripts_on_stop() {
-            self.scripts.run(script);
+            self.run_script(script);
         }
         for attachment in self.dataplane.attachments() {
             log::info!("{}: XDP program detached", attachment.interface);
@@ -294,9 +297,13 @@ impl Agent {
     /// logged.
     fn report_vrrp(&self, event: &vrrp::Event) {
         for script in vrrp::notify::scripts(event, &self.config) {
-            self.scripts.run(script);
+            self.run_script(script);
         }
         self.publish(event.to_string());
+    }
+
+    fn run_script(&self, script: Script) {
+        self.scripts.run(script.or_user(&self.config.global_defs));
     }
 
     fn publish(&self, message: String) {
@@ -323,7 +330,7 @@ impl Agent {
             log::info!("{change}");
             self.publish(change.to_string());
             if let Some(script) = change.script() {
-                self.scripts.run(script.clone());
+                self.run_script(script.clone());
             }
         }
     }
@@ -371,11 +378,11 @@ impl Agent {
             None => Vec::new(),
         };
         let virtual_addresses = listing::virtual_addresses(self.state.plan(), &status);
-        let services = listing::services(&self.state, statistics);
         Listing {
             interfaces,
             virtual_addresses,
-            services,
+            services: listing::services(&self.state, statistics),
+            reasons: statistics.reasons.clone(),
         }
     }
 
@@ -395,7 +402,8 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let Loaded { config, warnings } = config::load(&self.options.config)?;
+        let Loaded { config, warnings } =
+            config::load_for(&self.options.config, &self.options.config_id)?;
         let plan = Plan::new(&config)?;
         let interfaces = attach_to(&self.options, &plan)?;
         let attached: Vec<&str> = self

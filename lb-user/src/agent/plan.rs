@@ -112,7 +112,7 @@ impl Plan {
                 }],
             }
         })?;
-        Ok(Self {
+        let mut plan = Self {
             vrrp,
             timeouts: timeouts(config),
             services: config
@@ -123,7 +123,26 @@ impl Plan {
                     addresses.map(move |address| service_plan(service, address))
                 })
                 .collect(),
-        })
+        };
+        plan.fill_in_script_user(config);
+        Ok(plan)
+    }
+
+    /// Scripts that name no user run as `script_user` says.
+    fn fill_in_script_user(&mut self, config: &Config) {
+        let user = |script: &mut Script| *script = script.clone().or_user(&config.global_defs);
+        for script in &mut self.vrrp.scripts {
+            user(&mut script.script);
+        }
+        let servers = self
+            .services
+            .iter_mut()
+            .flat_map(|service| &mut service.servers);
+        for check in servers.flat_map(|server| &mut server.checks) {
+            if let Probe::Misc(probe) = &mut check.probe {
+                user(&mut probe.script);
+            }
+        }
     }
 
     /// The interfaces that viewers' packets arrive on: those of the virtual
@@ -529,6 +548,30 @@ mod tests {
         assert!(
             plan.checks().all(|check| check == first),
             "made once for all"
+        );
+    }
+
+    #[test]
+    fn scripts_run_as_script_user_unless_they_name_another() {
+        let plan = plan(
+            "global_defs { script_user nobody nogroup }
+            virtual_server 10.0.0.1 80 {
+                real_server 10.0.0.2 80 {
+                    MISC_CHECK { misc_path /bin/true }
+                    MISC_CHECK { misc_path /bin/true\n user root }
+                }
+            }",
+        );
+        let users: Vec<_> = plan
+            .checks()
+            .map(|check| match &check.probe {
+                Probe::Misc(probe) => (probe.script.user.as_deref(), probe.script.group.as_deref()),
+                other => panic!("no script: {other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            users,
+            [(Some("nobody"), Some("nogroup")), (Some("root"), None)]
         );
     }
 }

@@ -13,8 +13,8 @@ use crate::control::protocol::scheduler_name;
 ///
 /// # Errors
 /// The file is refused.
-pub fn check(file: &Path, json: bool) -> anyhow::Result<()> {
-    let loaded = config::load(file)?;
+pub fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
+    let loaded = config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");

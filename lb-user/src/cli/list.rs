@@ -59,6 +59,24 @@ pub fn table(listing: &Listing) -> String {
     text
 }
 
+/// The verdicts over packets with their reasons, those never met left out.
+pub fn reasons(listing: &Listing) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["Packets", "Reason", "Meaning"]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for reason in listing.reasons.iter().filter(|reason| reason.packets > 0) {
+        table.add_row([
+            &reason.packets.to_string(),
+            &reason.name,
+            &reason.description,
+        ]);
+    }
+    table.trim_fmt() + "\n"
+}
+
 fn service_row(service: &ListedService) -> Vec<Cell> {
     let protocol = match service.protocol {
         Protocol::Tcp => "TCP",
@@ -108,6 +126,7 @@ fn numbers(counters: &Counters) -> [Cell; 3] {
 mod tests {
     use super::*;
     use crate::control::protocol::{ListedAddress, ListedInterface, ListedPersistence};
+    use crate::dataplane::ReasonCount;
     use crate::dataplane::state::Scheduler;
 
     fn server(address: &str, state: ServerState, reason: Option<&str>) -> ListedServer {
@@ -133,6 +152,7 @@ mod tests {
     #[test]
     fn the_table_reads_like_that_of_ipvsadm() {
         let listing = Listing {
+            reasons: Vec::new(),
             interfaces: vec![ListedInterface {
                 name: "eth2".to_owned(),
                 index: 2,
@@ -184,6 +204,30 @@ mod tests {
                 " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024",
                 "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012  02:00:00:00:00:0b",
                 "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012  Connection refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn reasons_are_shown_that_have_been_met() {
+        let reason = |name: &str, packets| ReasonCount {
+            name: name.to_owned(),
+            description: format!("Meaning of {name}."),
+            packets,
+        };
+        let listing = Listing {
+            reasons: vec![reason("established", 12), reason("not-a-service", 0)],
+            ..Listing::default()
+        };
+        let lines: Vec<String> = reasons(&listing)
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                " Packets  Reason       Meaning",
+                "      12  established  Meaning of established."
             ]
         );
     }

@@ -63,6 +63,9 @@ enum Command {
     List {
         #[command(flatten)]
         socket: SocketArgument,
+        /// Show what was decided over packets, and why, instead
+        #[arg(long, conflicts_with = "json")]
+        reasons: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -139,6 +142,17 @@ struct ConfigArgument {
     /// Configuration: keepalived.conf(5), or JSON if its name ends in .json
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: PathBuf,
+    /// Which lines hold that begin with @ID [default: the host's name]
+    #[arg(short = 'i', long, value_name = "ID")]
+    config_id: Option<String>,
+}
+
+impl ConfigArgument {
+    fn id(&self) -> String {
+        self.config_id
+            .clone()
+            .unwrap_or_else(config::default_config_id)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +214,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => {
             start_log();
             runtime.block_on(agent::run(RunOptions {
+                config_id: arguments.config.id(),
                 config: arguments.config.file,
                 interfaces: arguments.interface,
                 mode: arguments.xdp_mode.into(),
@@ -207,14 +222,20 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 http: arguments.http,
             }))
         }
-        Command::Check { config, json } => check::check(&config.file, json),
-        Command::List { socket, json } => {
+        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::List {
+            socket,
+            reasons,
+            json,
+        } => {
             let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
             let Response::Listing(listing) = response else {
                 return finish(response);
             };
             let text = if json {
                 serde_json::to_string_pretty(&listing)? + "\n"
+            } else if reasons {
+                list::reasons(&listing)
             } else {
                 list::table(&listing)
             };

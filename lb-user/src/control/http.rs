@@ -202,6 +202,18 @@ fn render(listing: &Listing) -> String {
             }
         }
     }
+    let name = "millrace_packets_total";
+    line(format!(
+        "# HELP {name} Packets by the reason of their verdict"
+    ));
+    line(format!("# TYPE {name} counter"));
+    for reason in &listing.reasons {
+        line(format!(
+            "{name}{{reason=\"{}\"}} {}",
+            escape(&reason.name),
+            reason.packets
+        ));
+    }
     let name = "millrace_virtual_address_held";
     line(format!(
         "# HELP {name} Whether this machine holds a virtual address"

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::change::Order;
+use crate::dataplane::ReasonCount;
 use crate::dataplane::state::{Protocol, Scheduler};
 
 /// What a client asks for.
@@ -59,6 +60,8 @@ pub struct Listing {
     pub virtual_addresses: Vec<ListedAddress>,
     /// The services, in the order of the configuration.
     pub services: Vec<ListedService>,
+    /// How often each verdict was given over a packet, and why.
+    pub reasons: Vec<ReasonCount>,
 }
 
 /// An interface that the XDP program is attached to.

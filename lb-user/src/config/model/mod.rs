@@ -243,6 +243,19 @@ pub struct Script {
     pub group: Option<String>,
 }
 
+impl Script {
+    /// The same script, run as `script_user` says where it names no user.
+    pub fn or_user(mut self, global: &GlobalDefs) -> Self {
+        if self.user.is_none()
+            && let Some([user, group @ ..]) = global.script_user.as_deref()
+        {
+            self.user = Some(user.clone());
+            self.group = group.first().cloned();
+        }
+        self
+    }
+}
+
 /// A time span, written in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub Duration);

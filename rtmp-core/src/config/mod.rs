@@ -202,7 +202,7 @@ fn defaults() -> Globals {
             publish_normal_timeout: Duration::from_secs(5),
             publish_return_timeout: Duration::from_secs(30),
             play_wait_timeout: Duration::from_secs(10),
-            send_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(60),
             security: Security::default(),
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::json;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -15,6 +14,7 @@ use crate::server::Server;
 use crate::server::clients::Activity;
 use crate::server::hooks;
 use crate::server::player::PlayerDialogue;
+use crate::server::socket::prepare_playing;
 use crate::session::PlayRequest;
 use crate::stream::Seat;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
@@ -103,7 +103,8 @@ impl Connection {
         log::info!("{}: play {}", self.client, stream.key());
         self.client
             .set_activity(Activity::Playing(stream.key().clone()));
-        let socket = match self.socket.into_std() {
+        let socket = self.socket.into_std();
+        let socket = match socket.and_then(|socket| prepare_playing(&socket).map(|()| socket)) {
             Ok(socket) => socket,
             Err(error) => {
                 log_end(
@@ -115,9 +116,6 @@ impl Connection {
                 return;
             }
         };
-        // Besides what the worker notices: data that is sent and never
-        // acknowledged. Where it cannot be set the default of `accept` stays.
-        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(vhost.send_timeout));
         let mut unsent = self.out;
         // The log's chunks may be of another size than the connection's, when
         // the configuration has changed since one of them began.

@@ -317,9 +317,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     fn drop_stalled(&mut self, now: Instant) {
         let stalled: Vec<usize> = self
             .players
-            .iter()
-            .filter(|(_, player)| player.has_stalled(now))
-            .map(|(slot, _)| slot)
+            .iter_mut()
+            .filter_map(|(slot, player)| player.has_stalled(now).then_some(slot))
             .collect();
         for slot in stalled {
             self.leave(slot, Reason::Stalled);

@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../src/targets/mod.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::handshake(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_fuzz::targets::handshake(data));

@@ -90,10 +90,12 @@ impl Balancer {
         servers.find(|server| server.address.ip() == address)
     }
 
-    /// Whether XDP is attached and every server gets connections.
+    /// Whether XDP is attached, the virtual addresses are held and every server
+    /// gets connections.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.interfaces.is_empty()
+            && self.virtual_addresses.iter().all(|address| address.held)
             && self
                 .services
                 .iter()

@@ -2,8 +2,6 @@
 //! these are. Called by `cargo fuzz` and, with the corpus that is kept in the
 //! repository, by a plain test of `rtmp-core`.
 
-#![allow(dead_code)] // each target's binary calls one of these
-
 mod dialogue;
 mod watch;
 

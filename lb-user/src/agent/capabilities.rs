@@ -9,7 +9,7 @@ struct Capability {
     purpose: &'static str,
 }
 
-const NEEDED: [Capability; 3] = [
+const NEEDED: [Capability; 4] = [
     Capability {
         name: "CAP_BPF",
         number: 39,
@@ -25,9 +25,17 @@ const NEEDED: [Capability; 3] = [
         number: 13,
         purpose: "announce virtual addresses",
     },
+    // The verifier bounds pointer arithmetic for whoever could use it to look
+    // into the kernel speculatively; the program's packet arithmetic needs it
+    // unbounded (kernel/bpf/verifier.c, `bpf_bypass_spec_v1`).
+    Capability {
+        name: "CAP_PERFMON",
+        number: 38,
+        purpose: "have the kernel's verifier accept the program",
+    },
 ];
 
-/// Stands for `CAP_BPF` too.
+/// Stands for `CAP_BPF` and `CAP_PERFMON` too.
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Capabilities that the agent needs and does not have.
@@ -55,7 +63,8 @@ pub fn check() -> Result<(), Missing> {
 fn check_set(effective: u64) -> Result<(), Missing> {
     let has = |number: u32| effective & (1 << number) != 0;
     let granted = |needed: &Capability| {
-        has(needed.number) || (needed.name == "CAP_BPF" && has(CAP_SYS_ADMIN))
+        let bpf = matches!(needed.name, "CAP_BPF" | "CAP_PERFMON");
+        has(needed.number) || (bpf && has(CAP_SYS_ADMIN))
     };
     let missing: Vec<&Capability> = NEEDED.iter().filter(|needed| !granted(needed)).collect();
     if missing.is_empty() {
@@ -87,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_purpose() {
-        let all = (1 << 39) | (1 << 12) | (1 << 13);
+        let all = (1 << 39) | (1 << 38) | (1 << 12) | (1 << 13);
         assert_eq!(check_set(all), Ok(()));
         assert_eq!(
             check_set((1 << 21) | (1 << 12) | (1 << 13)),

@@ -483,3 +483,22 @@ fn every_word_that_is_listed_as_served_is_read() {
         }
     }
 }
+
+#[test]
+fn nesting_has_a_limit_and_a_long_word_is_not_compared() {
+    let deep = "a {\n".repeat(200_000);
+    let refused = load_text(&deep).expect_err("nothing is so deep");
+    let told = messages(&refused.diagnostics);
+    assert!(
+        told.iter()
+            .any(|message| message.contains("nested more than 32 deep")),
+        "{:?}",
+        told.first()
+    );
+
+    let long = "x".repeat(10 * 1024 * 1024);
+    assert_eq!(
+        mistake(&long),
+        "t.conf:1: the line is longer than 65536 bytes"
+    );
+}

@@ -9,6 +9,7 @@ mod schema;
 mod security;
 mod setting;
 mod value;
+mod vhost_schema;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -20,9 +21,10 @@ pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
 };
-use schema::{GLOBAL, Globals, HttpApi, VHOST};
+use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Network, Rule, Security};
 use setting::{Findings, apply};
+use vhost_schema::VHOST;
 
 /// Which of the two servers a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +202,7 @@ fn defaults() -> Globals {
             publish_normal_timeout: Duration::from_secs(5),
             publish_return_timeout: Duration::from_secs(30),
             play_wait_timeout: Duration::from_secs(10),
-            send_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(60),
             security: Security::default(),
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),

@@ -215,3 +215,25 @@ fn a_later_source_overrides_an_earlier_one() {
     assert!(vhost.gop_cache);
     assert_eq!(vhost.queue_length, Duration::from_secs(7));
 }
+
+#[test]
+fn hooks_are_read_and_only_when_enabled() {
+    let hooks = "on_play http://a:1/x http://b/; on_close http://a:1/";
+    let text = format!("vhost __defaultVhost__ {{ http_hooks {{ enabled on; {hooks}; }} }}");
+    let on = origin(&text).http_hooks.clone();
+    let authorities: Vec<_> = on
+        .on_play
+        .iter()
+        .map(|url| url.authority.as_str())
+        .collect();
+    assert_eq!(authorities, ["a:1", "b:80"]);
+    assert_eq!(on.on_close[0].path, "/");
+    let text = format!("vhost __defaultVhost__ {{ http_hooks {{ {hooks}; }} }}");
+    assert_eq!(origin(&text).http_hooks, HttpHooks::default());
+    let text = "vhost a { http_hooks { enabled on; on_play https://a/; } }";
+    assert_eq!(
+        mistakes(text, Role::Origin),
+        "x.conf:1: `on_play` takes one or several URLs like `http://host:8085/path`, \
+         not `https://a/`"
+    );
+}

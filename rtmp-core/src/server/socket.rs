@@ -64,3 +64,36 @@ pub fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
+
+/// Prepares a connection for playing: from here on the fan-out worker judges
+/// whether the peer takes what it is sent.
+///
+/// `TCP_USER_TIMEOUT` must not: it also counts the time in which a peer's
+/// window is closed, though the peer is there and reads, slowly.
+///
+/// # Errors
+/// The connection has ended already.
+pub fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_user_timeout(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_players_connection_is_judged_by_its_worker_alone() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        prepare(&socket).unwrap();
+        assert_eq!(
+            SockRef::from(&socket).tcp_user_timeout().unwrap(),
+            Some(UNACKNOWLEDGED)
+        );
+        let socket = socket.into_std().unwrap();
+        prepare_playing(&socket).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), None);
+    }
+}

@@ -1,7 +1,9 @@
 //! The balancer's coming and going.
 
-use anyhow::Result;
-use testbed::{Cluster, Host, INTERFACE, Source, VIP};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Cluster, Host, INTERFACE, Source, VIP, program, wait_until};
 
 use crate::{SOON, on};
 
@@ -65,6 +67,48 @@ fn the_balancer_holds_the_vip_as_a_host_address() {
         assert!(
             list.virtual_addresses.iter().all(|address| address.held),
             "{list:#?}"
+        );
+        Ok(())
+    });
+}
+
+/// The capabilities that the example unit leaves, as setpriv(1) writes them.
+fn capabilities_of_the_unit() -> Result<String> {
+    let unit = include_str!("../../../examples/lb-user.service");
+    let names = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet=CAP_"))
+        .context("the unit names its capabilities")?;
+    Ok(format!(
+        "-all,+{}",
+        names.to_lowercase().replace(" cap_", ",+")
+    ))
+}
+
+#[test]
+fn the_capabilities_that_the_unit_leaves_are_all_that_the_balancer_needs() {
+    on(Cluster::builder().clients(1), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let director = cluster.director();
+        director.stop()?;
+        // Root with nothing but these, as systemd starts it.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set", &capabilities_of_the_unit()?])
+            .args(["--inh-caps", "-all", "--no-new-privs"])
+            .arg(program("lb-user")?)
+            .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
+        let balancer = director.host().spawn("confined", command)?;
+        wait_until("the confined balancer to be ready", SOON, || {
+            ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
+            Ok(director.list().is_ok_and(|list| list.is_ready()))
+        })?;
+        let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        balancer.stop(SOON)?;
+        assert!(
+            !director.host().has_address(VIP)?,
+            "it could undo all that it did"
         );
         Ok(())
     });

@@ -2,7 +2,9 @@
 //! its own. A player is a socket and an offset into its stream's log.
 
 mod doorbell;
+mod patience;
 mod player;
+mod queue;
 mod worker;
 
 use std::io;

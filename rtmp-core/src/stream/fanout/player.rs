@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::patience::Patience;
+use super::queue::unacknowledged;
 use super::{Departed, Dialogue, Joining, Meter, Reason, Request};
 use crate::stream::file::Sent;
 use crate::stream::headers::Header;
@@ -57,8 +59,7 @@ pub(super) struct Player<D> {
     pictures_at_leap: u64,
     /// The socket takes nothing until epoll says so.
     blocked: bool,
-    /// Since when it has taken nothing of what there is.
-    blocked_since: Option<Instant>,
+    patience: Patience,
     send_timeout: Duration,
     /// What `TCP_NODELAY` is to be once the beginning is out.
     nodelay: Option<bool>,
@@ -94,7 +95,7 @@ impl<D> Player<D> {
             run_end: 0,
             pictures_at_leap: 0,
             blocked: false,
-            blocked_since: None,
+            patience: Patience::default(),
             send_timeout: joining.send_timeout,
             nodelay: Some(joining.nodelay),
             duration: joining.duration,
@@ -131,9 +132,13 @@ impl<D> Player<D> {
     }
 
     /// Whether it has taken nothing for too long of what there is for it.
-    pub(super) fn has_stalled(&self, now: Instant) -> bool {
-        self.blocked_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.send_timeout)
+    pub(super) fn has_stalled(&mut self, now: Instant) -> bool {
+        if !self.patience.is_tried() {
+            return false;
+        }
+        // A socket that cannot tell has ended: epoll says so.
+        unacknowledged(&self.socket)
+            .is_ok_and(|queued| self.patience.is_over(now, queued, self.send_timeout))
     }
 
     /// The socket takes more again.
@@ -194,14 +199,14 @@ impl<D> Player<D> {
     fn progress(&mut self, sent: io::Result<usize>, now: Instant) -> Result<Option<usize>, Reason> {
         match sent {
             Ok(sent) => {
-                self.blocked_since = None;
+                self.patience.end();
                 self.meter.bytes.fetch_add(sent as u64, Ordering::Relaxed);
                 Ok(Some(sent))
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.blocked = true;
-                self.blocked_since.get_or_insert(now);
+                self.patience.begin(now);
                 Ok(None)
             }
             Err(error) => Err(Reason::Broken(error.kind())),

@@ -38,6 +38,15 @@ struct Group {
     flush_at: Option<Instant>,
 }
 
+impl Group {
+    /// A member may have begun to follow the log, at or after the view's
+    /// `keep_from`, since the last flush: the next look must not let go of
+    /// what it reads.
+    fn note_position<D>(&mut self, player: &Player<D>) {
+        self.low_water = self.low_water.min(player.low_water());
+    }
+}
+
 /// A worker, before and in its thread.
 #[derive(Debug)]
 pub(super) struct Worker<D, F> {
@@ -202,7 +211,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let gop_cache = stream.gop_cache.load(Ordering::Relaxed);
         let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
         entry.members.push(slot);
-        entry.low_water = entry.low_water.min(player.low_water());
+        entry.note_position(&player);
         if stream.is_over() {
             // Its last news were told before this player counted.
             entry.flush_at = Some(now);
@@ -230,8 +239,10 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         };
         if events.contains(EpollFlags::EPOLLOUT) {
             player.unblock();
-            let group = &self.groups[player.group];
-            if let Err(reason) = player.serve(&group.stream, &group.view, now) {
+            let group = &mut self.groups[player.group];
+            let served = player.serve(&group.stream, &group.view, now);
+            group.note_position(player);
+            if let Err(reason) = served {
                 self.leave(slot, reason);
                 return;
             }
@@ -250,11 +261,12 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let Some(player) = self.players.get_mut(slot) else {
             return;
         };
-        let group = &self.groups[player.group];
+        let group = &mut self.groups[player.group];
         for _ in 0..MOST_READS {
             let more = player
                 .receive(&group.stream, &group.view, &mut self.scratch)
                 .and_then(|more| player.serve(&group.stream, &group.view, now).map(|()| more));
+            group.note_position(player);
             match more {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -305,9 +317,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     fn drop_stalled(&mut self, now: Instant) {
         let stalled: Vec<usize> = self
             .players
-            .iter()
-            .filter(|(_, player)| player.has_stalled(now))
-            .map(|(slot, _)| slot)
+            .iter_mut()
+            .filter_map(|(slot, player)| player.has_stalled(now).then_some(slot))
             .collect();
         for slot in stalled {
             self.leave(slot, Reason::Stalled);

@@ -86,7 +86,7 @@ pub fn measure(
     let mut command = pinned(&generator.cores, generator.realtime);
     command
         .arg(around.binaries.join("rtmp-load"))
-        .args(["--json", "--quiet", "--settle", "3"]);
+        .args(["--json", "--quiet", "--settle", "2"]);
     command.args(["--players", &load.players.to_string()]);
     command.args(["--streams", &load.streams.to_string()]);
     command.args(["--start-rate", &load.start_rate.to_string()]);

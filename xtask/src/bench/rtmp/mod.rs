@@ -1,8 +1,8 @@
 //! What the RTMP servers cost and how fast they are.
 //!
 //! Every server runs alone on its core, the load and the publisher on another;
-//! runs of the contenders alternate, and of several rounds the one in the
-//! middle counts. Nothing is tuned for it: the servers run with their defaults
+//! runs of the contenders alternate, and where there are several rounds the one
+//! in the middle counts. Nothing is tuned for it: the servers run with their defaults
 //! but for what the table says.
 
 mod contender;
@@ -28,7 +28,7 @@ const INSPECT_ALL_UP_TO: u32 = 1000;
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Sections to run; all if none is named.
+    /// Sections to run [default: cost, cores, join, latency; under five minutes].
     #[arg(value_enum)]
     sections: Vec<Section>,
 
@@ -36,12 +36,13 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
 
-    /// Rounds of runs; the one in the middle counts.
+    /// Rounds of the section `cost`, whose runs alternate; the one in the middle
+    /// counts. The other sections are run once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
     /// Seconds measured in each run.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
 
     /// Players in the sections `cost` and `cores`.
@@ -120,10 +121,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut options = options.clone();
     if options.quick {
         options.rounds = 1;
-        options.seconds = options.seconds.min(4);
+        options.seconds = options.seconds.min(2);
     }
     if options.sections.is_empty() {
-        options.sections = Section::value_variants().to_vec();
+        options.sections = vec![
+            Section::Cost,
+            Section::Cores,
+            Section::Join,
+            Section::Latency,
+        ];
     }
     if options.server_core == options.load_core {
         bail!("--server-core and --load-core are the same: the load would be measured as well");
@@ -153,7 +159,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     println!(
         "servers on core {}, load and publisher on core {}{}; {} kbit/s of video at {} pictures a \
-         second, {} kbit/s of audio; {} rounds of {} s",
+         second, {} kbit/s of audio; {} s measured in each run, {} rounds of the section cost",
         options.server_core,
         options.load_core,
         if options.realtime {
@@ -164,8 +170,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.bitrate / 1000,
         FRAMES_PER_SECOND,
         options.audio_bitrate / 1000,
-        options.rounds,
-        options.seconds
+        options.seconds,
+        options.rounds
     );
     let rows = measure_all(&plan(&options, nginx), &options, &around, &generator)?;
     println!("{}", table::of(&rows));
@@ -254,9 +260,7 @@ fn load(options: &Options, players: u32) -> Load {
     Load {
         players,
         streams: 1,
-        // All within five seconds, but not so fast that they wait for each
-        // other's handshakes.
-        start_rate: (players / 5).clamp(100, 1000),
+        start_rate: (players / 2).clamp(100, 1000),
         seconds: options.seconds,
         inspect_one_in: if players <= INSPECT_ALL_UP_TO { 1 } else { 10 },
     }
@@ -271,6 +275,9 @@ fn measure_all(
     let mut figures = vec![Vec::new(); runs.len()];
     for round in 1..=options.rounds {
         for (index, run) in runs.iter().enumerate() {
+            if round > 1 && run.section != Section::Cost {
+                continue;
+            }
             eprintln!(
                 "round {round} of {}, run {} of {}: {}, {} players",
                 options.rounds,

@@ -1,0 +1,407 @@
+//! The directives of vhosts, as tables.
+
+use std::time::Duration;
+
+use super::directive::{Directive, Mistake};
+use super::model::{HookUrl, HttpHooks, Upstream, Vhost};
+use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
+use super::security::{Action, Network, Rule, Security};
+use super::setting::{Setting, apply};
+
+const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
+
+/// The directives of `vhost NAME { … }`. SRS 3 and later put many of them in
+/// `play`, `publish` and `cluster`; both places are read.
+pub(super) const VHOST: &[Setting<Vhost>] = &[
+    Setting::new("enabled", |vhost, directive| {
+        vhost.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("chunk_size", chunk_size),
+    Setting::new("in_ack_size", in_ack_size),
+    Setting::new("out_ack_size", out_ack_size),
+    Setting::new("tcp_nodelay", tcp_nodelay),
+    Setting::new("min_latency", min_latency),
+    Setting::new("gop_cache", gop_cache),
+    Setting::new("queue_length", queue_length),
+    Setting::new("mw_latency", mw_latency),
+    Setting::new("play_wait_timeout", play_wait_timeout),
+    Setting::new("send_timeout", send_timeout),
+    Setting::new("publish_1stpkt_timeout", publish_1stpkt_timeout),
+    Setting::new("publish_normal_timeout", publish_normal_timeout),
+    Setting::new("publish_return_timeout", publish_return_timeout),
+    Setting::block("mr", |vhost, children, findings| {
+        let mut mr = MergedRead::default();
+        apply(&mut mr, children, MERGED_READ, "in `mr`", &[], findings);
+        vhost.mr = mr.enabled.then_some(mr.latency);
+    }),
+    Setting::new("mode", mode),
+    Setting::new("origin", origin),
+    Setting::new("token_traverse", token_traverse),
+    Setting::new("vhost", upstream_vhost),
+    Setting::new("origin_connect_timeout", origin_connect_timeout),
+    Setting::new("origin_read_timeout", origin_read_timeout),
+    Setting::new("origin_linger", origin_linger),
+    Setting::block("play", |vhost, children, findings| {
+        apply(vhost, children, PLAY, "in `play`", &[], findings);
+    }),
+    Setting::block("publish", |vhost, children, findings| {
+        apply(vhost, children, PUBLISH, "in `publish`", &[], findings);
+    }),
+    Setting::block("cluster", |vhost, children, findings| {
+        apply(vhost, children, CLUSTER, "in `cluster`", &[], findings);
+    }),
+    Setting::block("security", |vhost, children, findings| {
+        vhost.security = Security::default();
+        let security = &mut vhost.security;
+        apply(
+            security,
+            children,
+            SECURITY,
+            "in `security`",
+            &["allow", "deny"],
+            findings,
+        );
+    }),
+    Setting::block("http_hooks", |vhost, children, findings| {
+        let mut hooks = Hooks::default();
+        apply(
+            &mut hooks,
+            children,
+            HTTP_HOOKS,
+            "in `http_hooks`",
+            &[],
+            findings,
+        );
+        vhost.http_hooks = if hooks.enabled {
+            hooks.urls
+        } else {
+            HttpHooks::default()
+        };
+    }),
+    Setting::new("refer", |vhost, directive| {
+        vhost.referers.all = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
+    Setting::new("refer_publish", |vhost, directive| {
+        vhost.referers.publish = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
+    Setting::new("refer_play", |vhost, directive| {
+        vhost.referers.play = directive.words("the hosts of pages")?.to_vec();
+        Ok(())
+    }),
+    Setting::ignored("time_jitter", ALWAYS_CORRECTED),
+    Setting::ignored("mix_correct", ALWAYS_CORRECTED),
+    Setting::ignored("atc", ALWAYS_CORRECTED),
+    Setting::ignored("atc_auto", ALWAYS_CORRECTED),
+    Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
+    Setting::ignored("bandcheck", "there is no bandwidth check"),
+    Setting::ignored("forward", "let the other server pull: it can be an edge"),
+    Setting::ignored("transcode", "nothing is transcoded"),
+    Setting::ignored("ingest", "run ffmpeg beside the server"),
+    Setting::ignored("exec", "nothing is run"),
+    Setting::ignored("dvr", NO_SEGMENTS),
+    Setting::ignored("hls", NO_SEGMENTS),
+    Setting::ignored("dash", NO_SEGMENTS),
+    Setting::ignored("hds", NO_SEGMENTS),
+    Setting::ignored("http", NO_OTHER_PROTOCOL),
+    Setting::ignored("http_static", NO_OTHER_PROTOCOL),
+    Setting::ignored("http_remux", NO_OTHER_PROTOCOL),
+    Setting::ignored("rtc", NO_OTHER_PROTOCOL),
+    Setting::ignored("srt", NO_OTHER_PROTOCOL),
+];
+
+const PLAY: &[Setting<Vhost>] = &[
+    Setting::new("gop_cache", gop_cache),
+    Setting::new("queue_length", queue_length),
+    Setting::new("mw_latency", mw_latency),
+    Setting::new("play_wait_timeout", play_wait_timeout),
+    Setting::new("send_timeout", send_timeout),
+    Setting::ignored("mw_msgs", "messages are gathered by time only"),
+    Setting::ignored("gop_cache_max_frames", "`queue_length` bounds the log"),
+    Setting::ignored("send_min_interval", "messages are sent as they come"),
+    Setting::ignored(
+        "reduce_sequence_header",
+        "sequence headers are sent as they come",
+    ),
+    Setting::ignored("time_jitter", ALWAYS_CORRECTED),
+    Setting::ignored("mix_correct", ALWAYS_CORRECTED),
+    Setting::ignored("atc", ALWAYS_CORRECTED),
+    Setting::ignored("atc_auto", ALWAYS_CORRECTED),
+];
+
+const PUBLISH: &[Setting<Vhost>] = &[
+    Setting::new("mr", |vhost, directive| {
+        vhost.mr = directive
+            .switch()?
+            .then(|| vhost.mr.unwrap_or(MergedRead::default().latency));
+        Ok(())
+    }),
+    Setting::new("mr_latency", |vhost, directive| {
+        let latency = directive.milliseconds(0..=10_000)?;
+        vhost.mr = vhost.mr.map(|_| latency);
+        Ok(())
+    }),
+    Setting::new("firstpkt_timeout", publish_1stpkt_timeout),
+    Setting::new("normal_timeout", publish_normal_timeout),
+    Setting::new("return_timeout", publish_return_timeout),
+    Setting::ignored("parse_sps", "codec headers pass through unread"),
+    Setting::ignored("try_annexb_first", "codec headers pass through unread"),
+    Setting::ignored(
+        "kickoff_for_idle",
+        "a publisher is not bound to its players",
+    ),
+];
+
+const CLUSTER: &[Setting<Vhost>] = &[
+    Setting::new("mode", mode),
+    Setting::new("origin", origin),
+    Setting::new("token_traverse", token_traverse),
+    Setting::new("vhost", upstream_vhost),
+    Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
+    Setting::ignored("origin_cluster", "list the origins at the edges"),
+    Setting::ignored("coworkers", "list the origins at the edges"),
+    Setting::ignored("protocol", NO_OTHER_PROTOCOL),
+    Setting::ignored("follow_client", NO_OTHER_PROTOCOL),
+];
+
+/// `mr { enabled on; latency 350; }`.
+#[derive(Debug)]
+struct MergedRead {
+    enabled: bool,
+    latency: Duration,
+}
+
+impl Default for MergedRead {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            latency: Duration::from_millis(350),
+        }
+    }
+}
+
+const MERGED_READ: &[Setting<MergedRead>] = &[
+    Setting::new("enabled", |mr, directive| {
+        mr.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("latency", |mr, directive| {
+        mr.latency = directive.milliseconds(0..=10_000)?;
+        Ok(())
+    }),
+];
+
+/// `http_hooks { enabled on; on_connect URL …; … }`.
+#[derive(Debug, Default)]
+struct Hooks {
+    enabled: bool,
+    urls: HttpHooks,
+}
+
+const HTTP_HOOKS: &[Setting<Hooks>] = &[
+    Setting::new("enabled", |hooks, directive| {
+        hooks.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("on_connect", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_connect, directive)
+    }),
+    Setting::new("on_close", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_close, directive)
+    }),
+    Setting::new("on_publish", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_publish, directive)
+    }),
+    Setting::new("on_unpublish", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_unpublish, directive)
+    }),
+    Setting::new("on_play", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_play, directive)
+    }),
+    Setting::new("on_stop", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_stop, directive)
+    }),
+    Setting::ignored("on_dvr", NO_SEGMENTS),
+    Setting::ignored("on_hls", NO_SEGMENTS),
+    Setting::ignored("on_hls_notify", NO_SEGMENTS),
+];
+
+fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mistake> {
+    let expected = "one or several URLs like `http://host:8085/path`";
+    let words = directive.words(expected)?;
+    *urls = words
+        .iter()
+        .map(|word| HookUrl::parse(word))
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            let message = format!(
+                "`{}` takes {expected}, not `{}`",
+                directive.name,
+                words.join(" ")
+            );
+            Mistake::new(&directive.location, message)
+        })?;
+    Ok(())
+}
+
+const SECURITY: &[Setting<Security>] = &[
+    Setting::new("enabled", |security, directive| {
+        security.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("allow", |security, directive| {
+        rule(security, directive, true)
+    }),
+    Setting::new("deny", |security, directive| {
+        rule(security, directive, false)
+    }),
+];
+
+fn rule(security: &mut Security, directive: &Directive, allow: bool) -> Result<(), Mistake> {
+    let expected = "`publish` or `play`, then `all`, an address or a network";
+    let mistake = || {
+        let message = format!("`{}` takes {expected}", directive.name);
+        Mistake::new(&directive.location, message)
+    };
+    let [action, whom] = directive.words(expected)? else {
+        return Err(mistake());
+    };
+    let action = match action.as_str() {
+        "publish" => Action::Publish,
+        "play" => Action::Play,
+        _ => return Err(mistake()),
+    };
+    let network = match whom.as_str() {
+        "all" => None,
+        network => Some(Network::parse(network).ok_or_else(mistake)?),
+    };
+    security.rules.push(Rule {
+        allow,
+        action,
+        network,
+    });
+    Ok(())
+}
+
+pub(super) fn chunk_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.chunk_size = directive.number(128..=65_536)?;
+    Ok(())
+}
+
+pub(super) fn in_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.in_ack_size = directive.number(0..=i32::MAX as u32)?;
+    Ok(())
+}
+
+pub(super) fn out_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.out_ack_size = directive.number(0..=i32::MAX as u32)?;
+    Ok(())
+}
+
+pub(super) fn tcp_nodelay(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.tcp_nodelay = directive.switch()?;
+    Ok(())
+}
+
+fn min_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.min_latency = directive.switch()?;
+    Ok(())
+}
+
+fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.gop_cache = directive.switch()?;
+    Ok(())
+}
+
+fn queue_length(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.queue_length = directive.seconds(1..=3_600)?;
+    Ok(())
+}
+
+fn mw_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.mw_latency = directive.milliseconds(0..=10_000)?;
+    Ok(())
+}
+
+fn play_wait_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.play_wait_timeout = directive.milliseconds(0..=3_600_000)?;
+    Ok(())
+}
+
+fn send_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.send_timeout = directive.milliseconds(1_000..=3_600_000)?;
+    Ok(())
+}
+
+fn publish_1stpkt_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.publish_1stpkt_timeout = directive.milliseconds(100..=3_600_000)?;
+    Ok(())
+}
+
+fn publish_normal_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.publish_normal_timeout = directive.milliseconds(100..=3_600_000)?;
+    Ok(())
+}
+
+fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.publish_return_timeout = directive.milliseconds(0..=3_600_000)?;
+    Ok(())
+}
+
+/// What an upstream is before the file has spoken.
+fn upstream(vhost: &mut Vhost) -> &mut Upstream {
+    vhost.upstream.get_or_insert_with(|| Upstream {
+        origins: Vec::new(),
+        vhost: None,
+        token_traverse: false,
+        connect_timeout: Duration::from_secs(3),
+        read_timeout: Duration::from_secs(10),
+        linger: Duration::from_secs(10),
+    })
+}
+
+fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    match directive.word("`local` or `remote`")? {
+        "remote" => {
+            upstream(vhost);
+        }
+        "local" => vhost.upstream = None,
+        other => {
+            let message = format!("`mode` takes `local` or `remote`, not `{other}`");
+            return Err(Mistake::new(&directive.location, message));
+        }
+    }
+    Ok(())
+}
+
+fn origin(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).origins = directive.hosts()?;
+    Ok(())
+}
+
+fn token_traverse(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).token_traverse = directive.switch()?;
+    Ok(())
+}
+
+fn upstream_vhost(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).vhost = Some(directive.word("the name of a vhost")?.to_owned());
+    Ok(())
+}
+
+fn origin_connect_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).connect_timeout = directive.milliseconds(100..=60_000)?;
+    Ok(())
+}
+
+fn origin_read_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).read_timeout = directive.milliseconds(100..=3_600_000)?;
+    Ok(())
+}
+
+fn origin_linger(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).linger = directive.milliseconds(0..=3_600_000)?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! A player's way to its fan-out worker, and back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::end::{End, log_end, log_play};
+use super::{Connection, Engagement};
+use crate::server::Server;
+use crate::server::clients::Activity;
+use crate::server::hooks;
+use crate::server::player::PlayerDialogue;
+use crate::server::socket::prepare_playing;
+use crate::session::PlayRequest;
+use crate::stream::Seat;
+use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
+use crate::wire::message::Control;
+
+impl Connection {
+    /// A connection that comes back from its fan-out worker; none if there is
+    /// nothing more to say to it.
+    pub(in crate::server) fn take_back(
+        server: Arc<Server>,
+        departed: Departed<PlayerDialogue>,
+    ) -> Option<Self> {
+        let Departed {
+            socket,
+            mut dialogue,
+            unsent,
+            reason,
+            ..
+        } = departed;
+        let client = dialogue.client.clone();
+        let key = dialogue.seat.stream().key().clone();
+        let mut out = unsent;
+        let (verdict, silent) = match reason {
+            Reason::Asked => (None, false),
+            Reason::Closed => (Some(End::Closed), true),
+            Reason::Broken(kind) => (Some(End::Lost(kind.into())), true),
+            Reason::Misbehaved(why) => (Some(End::Misbehaved(why)), false),
+            Reason::Stalled => (Some(End::Stalled), true),
+            Reason::StreamOver => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (Some(End::StreamOver), false)
+            }
+            Reason::Complete => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (None, false)
+            }
+            Reason::Dismissed => {
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (Some(End::Dismissed), false)
+            }
+        };
+        log_play(&client, &key, verdict.as_ref());
+        let hooks = &dialogue.vhost.http_hooks;
+        hooks::tell(&hooks.on_stop, || {
+            hooks::event("on_stop", &client, &key, json!({}))
+        });
+        client.set_activity(Activity::Idle);
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) if !silent => socket,
+            _ => {
+                log_end(
+                    &server,
+                    &client,
+                    Some(&dialogue.vhost),
+                    verdict.as_ref().unwrap_or(&End::Closed),
+                );
+                return None;
+            }
+        };
+        let (unanswered, unread) = match dialogue.left_with {
+            Some((request, unread)) => (request, unread),
+            None => (None, Vec::new()),
+        };
+        Some(Self {
+            server,
+            client,
+            socket,
+            session: dialogue.session,
+            vhost: Some(dialogue.vhost),
+            page_url: dialogue.page_url,
+            engagement: Engagement::None,
+            input: BytesMut::from(unread.as_slice()),
+            out,
+            accepted: Instant::now(),
+            verdict,
+            unanswered,
+        })
+    }
+
+    /// Hands the connection to a fan-out worker.
+    pub(super) fn hand_over(mut self, request: &PlayRequest, seat: Seat) {
+        let Some(vhost) = self.vhost.take() else {
+            return;
+        };
+        let stream = seat.stream().clone();
+        log::info!("{}: play {}", self.client, stream.key());
+        self.client
+            .set_activity(Activity::Playing(stream.key().clone()));
+        let socket = self.socket.into_std();
+        let socket = match socket.and_then(|socket| prepare_playing(&socket).map(|()| socket)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                log_end(
+                    &self.server,
+                    &self.client,
+                    self.vhost.as_deref(),
+                    &End::Lost(error),
+                );
+                return;
+            }
+        };
+        let mut unsent = self.out;
+        // The log's chunks may be of another size than the connection's, when
+        // the configuration has changed since one of them began.
+        let size = Control::SetChunkSize(stream.chunk_size()).to_message();
+        self.session.send(&size, &mut unsent);
+        let mut dialogue = PlayerDialogue {
+            session: self.session,
+            client: self.client.clone(),
+            vhost: vhost.clone(),
+            page_url: self.page_url,
+            seat,
+            stream_id: request.stream_id,
+            left_with: None,
+        };
+        let mut requests = Vec::new();
+        let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
+        if let Err(why) = heard {
+            log_end(
+                &self.server,
+                &self.client,
+                self.vhost.as_deref(),
+                &End::Misbehaved(why),
+            );
+            return;
+        }
+        self.server.fanout.join(Joining {
+            id: self.client.id,
+            socket,
+            dialogue,
+            stream,
+            unsent,
+            requests,
+            meter: self.client.meter.clone(),
+            nodelay: vhost.tcp_nodelay,
+            send_timeout: vhost.send_timeout,
+            duration: request
+                .duration_ms
+                .map(|length| Duration::from_millis(length.into())),
+        });
+    }
+}

@@ -98,6 +98,28 @@ fn the_deployments_file_is_warned_about_by_name_and_line() {
 }
 
 #[test]
+fn the_advanced_example_is_accepted_without_a_word() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keepalived-advanced.conf");
+    for (id, priority) in [("main", 150), ("spare", 100)] {
+        let loaded = load_for(&file, id).expect("the example is accepted");
+        assert_eq!(messages(&loaded.warnings), Vec::<String>::new());
+        assert_eq!(loaded.config.vrrp_instance[0].priority, Some(priority));
+        let servers = &loaded.config.virtual_server[0].real_server;
+        let addresses: Vec<_> = servers
+            .iter()
+            .map(|server| server.address.to_string())
+            .collect();
+        assert_eq!(addresses, ["172.16.1.211:1935", "172.16.1.207:1935"]);
+        assert!(
+            matches!(&servers[1].checks[0].kind, CheckKind::Rtmp { stream: Some(stream), .. }
+                if stream == "livestream"),
+            "{:?}",
+            servers[1].checks
+        );
+    }
+}
+
+#[test]
 fn json_says_the_same_as_keepalived_conf() {
     let config = load_text(DEPLOYMENT)
         .expect("the deployment's file is accepted")

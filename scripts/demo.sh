@@ -27,19 +27,62 @@ Exit status: 0 every viewer received video with rising timestamps throughout,
 EOF
 }
 
-for argument in "$@"; do
-    case $argument in
-        -h | --help)
-            usage
-            exit 0
+# A whole number between two others.
+is_between() {
+    case $2 in
+        '' | *[!0-9]* | 0?* | ?????*) return 1 ;;
+    esac
+    [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]
+}
+
+# Mistakes are told before anything is installed or built.
+examine() {
+    while [ $# -gt 0 ]; do
+        option=${1%%=*}
+        case $option in
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            --keep | --json)
+                [ "$option" = "$1" ] || misuse "$option takes no value"
+                ;;
+            --seconds | --viewers | --edges | --input)
+                if [ "$option" = "$1" ]; then
+                    [ $# -ge 2 ] || misuse "$option needs a value"
+                    value=$2
+                    shift
+                else
+                    value=${1#*=}
+                fi
+                examine_value "$option" "$value"
+                ;;
+            *) misuse "unknown argument $1" ;;
+        esac
+        shift
+    done
+}
+
+examine_value() {
+    case $1 in
+        --seconds) least=20 most=3600 ;;
+        --viewers) least=1 most=60 ;;
+        --edges) least=2 most=8 ;;
+        --input)
+            if [ ! -f "$2" ] || [ ! -r "$2" ]; then misuse "cannot read the file $2"; fi
+            return
             ;;
     esac
-done
+    is_between "$least" "$2" "$most" ||
+        misuse "$1 needs a whole number from $least to $most, not $2"
+}
+
+examine "$@"
 require_root "$@"
 
 # Standard output is the demo's own.
 {
-    "$source_root/scripts/setup.sh"
+    "$source_root/scripts/setup.sh" --demo-only
     find_cargo
     say "building ..."
     cd "$source_root"

@@ -63,6 +63,19 @@ is_ipv4() {
     [ "$count" -eq 4 ]
 }
 
+# Whether a host can have this address and announce it.
+is_host_address() {
+    case ${1%%.*} in
+        0 | 127 | 22[4-9] | 2[3-5][0-9]) return 1 ;;
+    esac
+}
+
+# The interface other than lo that has the address, if any.
+interface_with() {
+    ip -4 -oneline address show |
+        awk -v address="$1" '$2 != "lo" && index($4, address "/") == 1 { print $2; exit }'
+}
+
 # The kernel settings that direct routing needs, `path value` per line.
 settings() {
     cat <<'EOF'
@@ -81,6 +94,11 @@ has_route() {
     [ -n "$(ip -4 route show "$vip/32" dev lo)" ]
 }
 
+# The file that keeps what a setting was before `start`.
+saved_name() {
+    printf 'realserver-%s.found' "$(printf '%s' "$1" | tr / .)"
+}
+
 # Several VIPs may share a machine: settings go back only with the last one.
 other_vips() {
     for other in "$state_dir"/realserver-*.vip; do
@@ -96,8 +114,16 @@ start() {
     # machine would answer ARP requests that are meant for the director.
     settings | while read -r path value; do
         found=$(cat "/proc/sys/$path") || fail "the kernel has no setting $path"
-        saved=$state_dir/realserver-$(printf '%s' "$path" | tr / .).found
-        [ -e "$saved" ] || printf '%s\n' "$found" >"$saved"
+        saved=$state_dir/$(saved_name "$path")
+        # After a reboot, sysctl.d has set it already: what was found before
+        # `--persist` lies on disk.
+        if [ ! -e "$saved" ]; then
+            if [ -e "$kept_dir/$(saved_name "$path")" ]; then
+                cp "$kept_dir/$(saved_name "$path")" "$saved"
+            else
+                printf '%s\n' "$found" >"$saved"
+            fi
+        fi
         if [ "$found" != "$value" ]; then
             printf '%s\n' "$value" >"/proc/sys/$path" || fail "cannot set $path"
             say "set $path = $value (was $found)"
@@ -128,7 +154,7 @@ stop() {
     rm -f "$state_dir/realserver-$vip.vip"
     if ! other_vips; then
         settings | while read -r path value; do
-            saved=$state_dir/realserver-$(printf '%s' "$path" | tr / .).found
+            saved=$state_dir/$(saved_name "$path")
             [ -e "$saved" ] || continue
             found=$(cat "$saved")
             if [ "$(cat "/proc/sys/$path")" != "$found" ]; then
@@ -202,6 +228,15 @@ persist() {
         chmod 755 "$root$installed_script"
         say "wrote $root$installed_script"
     fi
+    if [ -z "$root" ]; then
+        mkdir -p "$kept_dir" || fail "cannot create $kept_dir"
+        settings | while read -r path _; do
+            name=$(saved_name "$path")
+            [ -e "$kept_dir/$name" ] || cp "$state_dir/$name" "$kept_dir/$name" ||
+                fail "cannot write $kept_dir/$name"
+        done
+        say "wrote $kept_dir (what the settings were before)"
+    fi
     cat >"$(unit_file)" <<EOF || fail "cannot write $(unit_file)"
 [Unit]
 Description=Virtual IP address $vip of a direct-routing real server
@@ -234,6 +269,8 @@ forget() {
         # Another VIP still needs what they share.
         [ ! -e "$unit" ] || return 0
     done
+    rm -f "$root$kept_dir"/realserver-*.found
+    rmdir "$root$kept_dir" 2>/dev/null || true
     for file in "$(sysctl_file)" "$root$installed_script"; do
         if [ -e "$file" ]; then
             rm -f "$file" || fail "cannot remove $file"
@@ -247,6 +284,7 @@ vip=
 persist=false
 root=
 state_dir=/run/millrace
+kept_dir=/var/lib/millrace-realserver
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -282,12 +320,19 @@ case $command in
 esac
 [ -n "$vip" ] || misuse "the virtual IP address is missing"
 is_ipv4 "$vip" || misuse "not an IPv4 address: $vip"
+is_host_address "$vip" || misuse "$vip is no address that a director could hold"
 command -v ip >/dev/null || fail "the program ip is missing (Debian's package iproute2)"
 if [ -n "$root" ] && ! $persist; then
     misuse "--root only has a meaning with --persist"
 fi
 if [ "$command" != status ] && [ "$(id -u)" -ne 0 ]; then
     fail "needs root: run with sudo"
+fi
+
+if [ "$command" = start ] && [ -z "$root" ]; then
+    interface=$(interface_with "$vip")
+    [ -z "$interface" ] ||
+        misuse "$vip is this machine's own address on $interface; the VIP is the director's"
 fi
 
 case $command in

@@ -10,10 +10,11 @@ Installs what building, testing and showing Millrace needs on Debian 12 beside
 rustup's stable toolchain. What is there already is left alone, so that this
 may be run again at any time; with nothing missing it takes a second.
 
-Usage: sudo scripts/setup.sh [--build-only] [--dry-run]
+Usage: sudo scripts/setup.sh [--build-only | --demo-only] [--dry-run]
 
 Options:
-  --build-only  only what building the programs needs, nothing for tests or demo
+  --build-only  only what building the programs needs
+  --demo-only   only what building them and the demo need
   --dry-run     say what is missing and change nothing; exit status 1 if
                 anything is
   -h, --help    show this
@@ -28,7 +29,7 @@ No service is started or enabled by it.
 EOF
 }
 
-build_only=false
+purpose=tests
 dry_run=false
 for argument in "$@"; do
     case $argument in
@@ -36,7 +37,8 @@ for argument in "$@"; do
             usage
             exit 0
             ;;
-        --build-only) build_only=true ;;
+        --build-only) purpose=build ;;
+        --demo-only) purpose=demo ;;
         --dry-run) dry_run=true ;;
         *) misuse "unknown argument $argument" ;;
     esac
@@ -76,9 +78,9 @@ wanted_packages() {
     if ! has_linker; then
         say "llvm-$llvm-dev"
     fi
-    $build_only || printf '%s\n' \
-        ethtool ffmpeg iproute2 iputils-ping keepalived libnginx-mod-rtmp nginx procps \
-        rtmpdump shellcheck
+    [ "$purpose" = build ] || printf '%s\n' ffmpeg iproute2
+    [ "$purpose" != tests ] || printf '%s\n' \
+        ethtool iputils-ping keepalived libnginx-mod-rtmp nginx procps rtmpdump shellcheck
 }
 
 missing_packages() {
@@ -153,7 +155,7 @@ for component in rustfmt clippy; do
         rustfmt) probe=fmt ;;
         *) probe=$component ;;
     esac
-    if ! $build_only && ! as_builder cargo "$probe" --version >/dev/null 2>&1; then
+    if [ "$purpose" = tests ] && ! as_builder cargo "$probe" --version >/dev/null 2>&1; then
         say "missing: $component for rustup's toolchain"
         $dry_run || as_builder rustup --quiet component add "$component" ||
             fail "rustup could not add $component"

@@ -2,7 +2,7 @@
 //!
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
 //! that owns desired and actual state) → [`config`], [`checker`],
-//! [`virtual_address`], [`neighbor`], [`control`] → [`dataplane`], [`netlink`].
+//! [`vrrp`], [`neighbor`], [`control`] → [`script`], [`dataplane`], [`netlink`].
 
 pub mod agent;
 pub mod checker;
@@ -13,7 +13,6 @@ pub mod dataplane;
 pub mod neighbor;
 pub mod netlink;
 pub mod script;
-pub mod virtual_address;
 pub mod vrrp;
 
 /// A MAC address as people write it.

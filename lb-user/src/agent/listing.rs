@@ -1,13 +1,15 @@
 //! What the agent shows of itself: state and counters, joined.
 
-use super::plan::ServicePlan;
+use super::change::Order;
+use super::plan::{Plan, ServicePlan};
 use super::state::State;
 use crate::control::protocol::{
-    Counters, ListedPersistence, ListedServer, ListedService, ServerState,
+    Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
 };
 use crate::dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use crate::format_mac;
 use crate::neighbor::Hop;
+use crate::vrrp::{self, InstanceStatus};
 
 /// The services with their servers, in the order of the configuration.
 pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
@@ -17,6 +19,25 @@ pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
         .iter()
         .map(|service| listed(service, state, statistics))
         .collect()
+}
+
+/// The virtual addresses, and whether this machine holds them.
+pub fn virtual_addresses(plan: &Plan, status: &[InstanceStatus]) -> Vec<ListedAddress> {
+    let mut list = Vec::new();
+    for instance in &plan.vrrp.instances {
+        let status = status.iter().find(|status| status.name == instance.name);
+        for address in &instance.addresses {
+            list.push(ListedAddress {
+                address: format!("{}/{}", address.address, address.prefix_length),
+                interface: address.interface.clone(),
+                instance: instance.name.clone(),
+                held: status.is_some_and(|status| status.state == vrrp::machine::State::Master),
+                state: status.map_or_else(|| "init".to_owned(), |s| s.state.to_string()),
+                cause: status.map_or_else(String::new, |status| status.cause.clone()),
+            });
+        }
+    }
+    list
 }
 
 fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> ListedService {
@@ -30,8 +51,12 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
         .iter()
         .map(|server| {
             let mut listed = without_state(server.address, state, seen);
-            listed.weight = state.weight(server);
-            if let Some(failure) = state.failure(server) {
+            listed.weight = state.weight(service.key, server);
+            let order = state.order(service.key, server.address);
+            if order == Some(Order::Disabled) {
+                listed.state = ServerState::Disabled;
+                listed.reason = Some("disabled by the operator".to_owned());
+            } else if let Some(failure) = state.failure(server) {
                 listed.state = ServerState::Down;
                 listed.reason = Some(failure.clone());
             } else if sorry {
@@ -41,6 +66,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
                 listed.state = ServerState::NoMac;
             } else if listed.weight == 0 {
                 listed.state = ServerState::Quiesced;
+                listed.reason = order.map(|_| "drained by the operator".to_owned());
             }
             listed
         })

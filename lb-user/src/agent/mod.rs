@@ -5,46 +5,58 @@
 //! Nobody else writes to it.
 
 mod capabilities;
+pub mod change;
 mod listing;
 pub mod plan;
 pub mod state;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
-use crate::config::{self, Diagnostic, Loaded, did_you_mean};
-use crate::control::protocol::{ListedAddress, ListedInterface, Listing, Request, Response};
+use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
+use crate::config::model::Script;
+use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
+use crate::control::http::HttpServer;
+use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
 use crate::script::ScriptRunner;
-use crate::virtual_address::Mastership;
-use plan::{InstancePlan, Plan};
-use state::{Change, State};
+use crate::vrrp::{self, Vrrp};
+use change::{Change, ServerName};
+use plan::Plan;
+use state::State;
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
 const NEIGHBOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Events that a follower may be behind before it misses some.
+const EVENTS_KEPT: usize = 1024;
 
 /// How the agent is to run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The configuration file.
     pub config: PathBuf,
+    /// Which conditional lines of it hold.
+    pub config_id: String,
     /// Interfaces to attach to, in place of those of the configuration.
     pub interfaces: Vec<String>,
     /// Where in the receive path the program is attached.
     pub mode: AttachMode,
     /// The control socket.
     pub socket: PathBuf,
+    /// Where metrics are served over HTTP, if anywhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// A mistake of the operator's that is neither in the file nor in the syntax of
@@ -59,12 +71,12 @@ pub struct Misuse(String);
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let loaded = config::load(&options.config)?;
+    let loaded = config::load_for(&options.config, &options.config_id)?;
     log_diagnostics(&loaded.warnings);
-    let plan = Plan::new(&loaded.config);
+    let plan = Plan::new(&loaded.config)?;
     let mut signals = Signals::install()?;
     let (calls, incoming) = mpsc::channel(16);
-    let mut agent = Agent::start(options, plan, calls, incoming).await?;
+    let mut agent = Agent::start(options, loaded.config, plan, calls, incoming).await?;
     let result = agent.serve(&mut signals).await;
     agent.stop().await;
     result
@@ -96,10 +108,14 @@ struct Agent {
     checks: HashMap<CheckSpec, RunningCheck>,
     check_results: mpsc::UnboundedReceiver<CheckEvent>,
     check_events: mpsc::UnboundedSender<CheckEvent>,
-    held: Vec<(InstancePlan, Mastership)>,
+    vrrp: Option<Vrrp>,
+    /// Where the scripts of virtual routers are named.
+    config: Config,
     scripts: ScriptRunner,
+    events: broadcast::Sender<Event>,
     /// Keeps the socket open; requests arrive by `calls`.
     _control: control::Server,
+    _http: Option<HttpServer>,
     calls: mpsc::Receiver<Call>,
 }
 
@@ -108,6 +124,7 @@ impl Agent {
     /// be served.
     async fn start(
         options: RunOptions,
+        config: Config,
         plan: Plan,
         call_sender: mpsc::Sender<Call>,
         calls: mpsc::Receiver<Call>,
@@ -116,7 +133,20 @@ impl Agent {
         let interfaces = attach_to(&options, &plan)?;
         require_interfaces(&netlink, &interfaces, &plan).await?;
         capabilities::check()?;
-        let control = control::Server::start(&options.socket, call_sender).await?;
+        let http = match options.http {
+            Some(address) => Some(
+                HttpServer::start(address, call_sender.clone())
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "cannot serve HTTP on {address}; choose another address with --http"
+                        )
+                    })?,
+            ),
+            None => None,
+        };
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         let dataplane = Dataplane::load(&Options {
             interfaces,
             mode: options.mode,
@@ -146,18 +176,23 @@ impl Agent {
             checks: HashMap::new(),
             check_results,
             check_events,
-            held: Vec::new(),
+            vrrp: None,
+            config,
             scripts: ScriptRunner::start(),
+            events,
             _control: control,
+            _http: http,
             calls,
         };
-        let instances = plan.instances.clone();
+        let virtual_routers = plan.vrrp.clone();
         agent.put_in_force(plan)?;
         agent.wait_for_neighbors().await?;
-        if let Err(error) = agent.hold(instances).await {
-            agent.stop().await;
-            return Err(error);
-        }
+        // Last: it attracts viewers.
+        agent.vrrp = Some(
+            Vrrp::start(virtual_routers)
+                .await
+                .context("cannot start VRRP")?,
+        );
         log::info!("ready: {} service(s)", agent.state.plan().services.len());
         Ok(agent)
     }
@@ -174,6 +209,7 @@ impl Agent {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
                 }
+                event = next_event(&mut self.vrrp) => self.report_vrrp(&event),
                 Some((request, answer)) = self.calls.recv() => {
                     let response = self.answer(request).await;
                     // A client that has gone wants no answer.
@@ -203,11 +239,13 @@ impl Agent {
 
     /// Takes everything away; the data plane and the socket go with `self`.
     async fn stop(mut self) {
-        for (_, mastership) in self.held.drain(..) {
-            mastership.release(&self.netlink).await;
+        if let Some(vrrp) = self.vrrp.take() {
+            for event in vrrp.stop().await {
+                self.report_vrrp(&event);
+            }
         }
         for script in self.state.scripts_on_stop() {
-            self.scripts.run(script);
+            self.run_script(script);
         }
         for attachment in self.dataplane.attachments() {
             log::info!("{}: XDP program detached", attachment.interface);
@@ -229,7 +267,7 @@ impl Agent {
                 let known = before
                     .keys()
                     .any(|old| old.probe == spec.probe)
-                    .then(|| self.state.check_result(&spec).is_none_or(Option::is_none));
+                    .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
                 RunningCheck::start(spec.clone(), known, self.check_events.clone())
             });
             self.checks.insert(spec, running);
@@ -255,28 +293,25 @@ impl Agent {
         Ok(())
     }
 
-    /// Holds the addresses of `instances`, and lets go of all others.
-    async fn hold(&mut self, instances: Vec<InstancePlan>) -> anyhow::Result<()> {
-        let mut kept = Vec::new();
-        for (instance, mastership) in std::mem::take(&mut self.held) {
-            if instances.contains(&instance) {
-                kept.push((instance, mastership));
-            } else {
-                mastership.release(&self.netlink).await;
-            }
+    /// Lets the operator know what has become of a virtual router; it has been
+    /// logged.
+    fn report_vrrp(&self, event: &vrrp::Event) {
+        for script in vrrp::notify::scripts(event, &self.config) {
+            self.run_script(script);
         }
-        self.held = kept;
-        for instance in instances {
-            if self.held.iter().any(|(held, _)| *held == instance) {
-                continue;
-            }
-            let mastership =
-                Mastership::take(&self.netlink, &instance.addresses, instance.announcing)
-                    .await
-                    .with_context(|| format!("vrrp_instance {}", instance.name))?;
-            self.held.push((instance, mastership));
-        }
-        Ok(())
+        self.publish(event.to_string());
+    }
+
+    fn run_script(&self, script: Script) {
+        self.scripts.run(script.or_user(&self.config.global_defs));
+    }
+
+    fn publish(&self, message: String) {
+        // Nobody may be following.
+        let _ = self.events.send(Event {
+            time_s: now_s(),
+            message,
+        });
     }
 
     /// Lets the data plane and the operator know of changes.
@@ -293,8 +328,9 @@ impl Agent {
     fn report(&self, changes: Vec<Change>) {
         for change in changes {
             log::info!("{change}");
+            self.publish(change.to_string());
             if let Some(script) = change.script() {
-                self.scripts.run(script.clone());
+                self.run_script(script.clone());
             }
         }
     }
@@ -302,9 +338,22 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::List => match self.dataplane.statistics() {
-                Ok(statistics) => Response::Listing(self.listing(&statistics)),
+                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
                 Err(error) => Response::Refused(error.to_string()),
             },
+            Request::Order { server, order } => match server.parse::<ServerName>() {
+                Ok(name) => {
+                    let (concerned, changes) = self.state.order_changed(name, order);
+                    if concerned.is_empty() {
+                        return Response::Refused(format!("no service has a server {server}"));
+                    }
+                    let remarks = changes.iter().map(ToString::to_string).collect();
+                    self.carry_out(changes);
+                    Response::Done(remarks)
+                }
+                Err(mistake) => Response::Refused(mistake),
+            },
+            Request::Follow => Response::Refused("events are followed elsewhere".to_owned()),
             Request::Reload => match self.reload().await {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
@@ -312,7 +361,7 @@ impl Agent {
         }
     }
 
-    fn listing(&self, statistics: &Statistics) -> Listing {
+    async fn listing(&self, statistics: &Statistics) -> Listing {
         let interfaces = self
             .dataplane
             .attachments()
@@ -324,26 +373,16 @@ impl Agent {
                 native_refused: attachment.native_refused.clone(),
             })
             .collect();
-        let virtual_addresses = self
-            .state
-            .plan()
-            .instances
-            .iter()
-            .flat_map(|instance| {
-                let held = self.held.iter().any(|(held, _)| held == instance);
-                instance.addresses.iter().map(move |address| ListedAddress {
-                    address: format!("{}/{}", address.address, address.prefix_length),
-                    interface: address.interface.clone(),
-                    instance: instance.name.clone(),
-                    held,
-                })
-            })
-            .collect();
-        let services = listing::services(&self.state, statistics);
+        let status = match &self.vrrp {
+            Some(vrrp) => vrrp.status().await,
+            None => Vec::new(),
+        };
+        let virtual_addresses = listing::virtual_addresses(self.state.plan(), &status);
         Listing {
             interfaces,
             virtual_addresses,
-            services,
+            services: listing::services(&self.state, statistics),
+            reasons: statistics.reasons.clone(),
         }
     }
 
@@ -363,8 +402,9 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let Loaded { config, warnings } = config::load(&self.options.config)?;
-        let plan = Plan::new(&config);
+        let Loaded { config, warnings } =
+            config::load_for(&self.options.config, &self.options.config_id)?;
+        let plan = Plan::new(&config)?;
         let interfaces = attach_to(&self.options, &plan)?;
         let attached: Vec<&str> = self
             .dataplane
@@ -381,10 +421,21 @@ impl Agent {
         }
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
-        let instances = plan.instances.clone();
+        let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
-        self.hold(instances).await?;
+        if let Some(vrrp) = &self.vrrp {
+            vrrp.reload(virtual_routers);
+        }
+        self.config = config;
         Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// The next event of the virtual routers; never, while there are none.
+async fn next_event(vrrp: &mut Option<Vrrp>) -> vrrp::Event {
+    match vrrp {
+        Some(vrrp) => vrrp.next_event().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -431,6 +482,13 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
     for Diagnostic { place, message, .. } in diagnostics {
         log::warn!("{place}: {message}");
     }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 fn mode_name(mode: AttachMode) -> &'static str {

@@ -1,37 +1,32 @@
 //! The configuration with every default filled in: what the agent works from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
+use crate::checker::misc::MiscProbe;
+use crate::checker::rtmp::RtmpProbe;
 use crate::checker::tcp::Connection;
-use crate::checker::{CheckSpec, Probe};
+use crate::checker::udp::{Reply, UdpProbe};
+use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, RealServer, Script, Seconds, VirtualServer, VrrpInstance,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Script, Seconds,
+    StatusCodes, UrlCheck, VirtualServer,
 };
-use crate::dataplane::state::{Persistence, Protocol, Scheduler};
-use crate::virtual_address::{Announcing, VirtualAddress};
+use crate::config::{Diagnostic, Refused, Severity};
+use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
+use crate::vrrp;
 
 /// Everything that the agent is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Virtual routers.
-    pub instances: Vec<InstancePlan>,
+    pub vrrp: vrrp::Settings,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
-}
-
-/// A virtual router.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstancePlan {
-    /// Its name.
-    pub name: String,
-    /// Its interface.
-    pub interface: String,
-    /// The addresses that its master holds.
-    pub addresses: Vec<VirtualAddress>,
-    /// How they are announced.
-    pub announcing: Announcing,
 }
 
 /// What tells a service from the others.
@@ -62,6 +57,12 @@ pub struct ServicePlan {
     pub scheduler: Scheduler,
     /// Persistence, if any.
     pub persistence: Option<Persistence>,
+    /// Whether the client's port is hashed along with its address.
+    pub hash_port: bool,
+    /// What becomes of connections whose server is gone.
+    pub orphans: OrphanPolicy,
+    /// Whether unknown connections are scheduled in their middle.
+    pub sloppy: bool,
     /// Total weight below which the quorum is lost.
     pub quorum: u32,
     /// Weight by which the quorum must be missed or exceeded.
@@ -97,14 +98,50 @@ pub struct ServerPlan {
 
 impl Plan {
     /// Fills in keepalived's defaults.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            instances: config
-                .vrrp_instance
+    ///
+    /// # Errors
+    /// A virtual router that cannot be.
+    pub fn new(config: &Config) -> Result<Self, Refused> {
+        let vrrp = vrrp::Settings::from_config(config).map_err(|error| {
+            let origin = error.origin.0.as_ref();
+            Refused {
+                diagnostics: vec![Diagnostic {
+                    severity: Severity::Error,
+                    place: origin.map_or_else(|| "vrrp".to_owned(), ToString::to_string),
+                    message: error.to_string(),
+                }],
+            }
+        })?;
+        let mut plan = Self {
+            vrrp,
+            timeouts: timeouts(config),
+            services: config
+                .virtual_server
                 .iter()
-                .map(|instance| instance_plan(instance, config))
+                .flat_map(|service| {
+                    let addresses = config.addresses(service).into_iter();
+                    addresses.map(move |address| service_plan(service, address))
+                })
                 .collect(),
-            services: config.virtual_server.iter().map(service_plan).collect(),
+        };
+        plan.fill_in_script_user(config);
+        Ok(plan)
+    }
+
+    /// Scripts that name no user run as `script_user` says.
+    fn fill_in_script_user(&mut self, config: &Config) {
+        let user = |script: &mut Script| *script = script.clone().or_user(&config.global_defs);
+        for script in &mut self.vrrp.scripts {
+            user(&mut script.script);
+        }
+        let servers = self
+            .services
+            .iter_mut()
+            .flat_map(|service| &mut service.servers);
+        for check in servers.flat_map(|server| &mut server.checks) {
+            if let Probe::Misc(probe) = &mut check.probe {
+                user(&mut probe.script);
+            }
         }
     }
 
@@ -112,7 +149,7 @@ impl Plan {
     /// routers and their addresses.
     pub fn interfaces(&self) -> Vec<String> {
         let mut interfaces: Vec<String> = Vec::new();
-        for instance in &self.instances {
+        for instance in &self.vrrp.instances {
             let of_addresses = instance.addresses.iter().map(|address| &address.interface);
             for interface in of_addresses.chain([&instance.interface]) {
                 if !interfaces.contains(interface) {
@@ -132,56 +169,39 @@ impl Plan {
     }
 }
 
-fn instance_plan(instance: &VrrpInstance, config: &Config) -> InstancePlan {
-    let global = &config.global_defs;
-    let interface = instance
-        .interface
-        .clone()
-        .or_else(|| global.default_interface.clone())
-        .unwrap_or_default();
-    let addresses = instance
-        .virtual_ipaddress
-        .iter()
-        .map(|address| VirtualAddress {
-            address: address.address,
-            prefix_length: address.prefix.unwrap_or(if address.address.is_ipv4() {
-                32
-            } else {
-                128
-            }),
-            interface: address.dev.clone().unwrap_or_else(|| interface.clone()),
-            label: address.label.clone(),
-        })
-        .collect();
-    let default = Announcing::default();
-    let announcing = Announcing {
-        repeat: global.vrrp_garp_master_repeat.unwrap_or(default.repeat),
-        delay: global
-            .vrrp_garp_master_delay
-            .map_or(default.delay, |Seconds(delay)| delay),
+fn timeouts(config: &Config) -> Timeouts {
+    let given = config.global_defs.lvs_timeouts.unwrap_or_default();
+    let default = Timeouts::default();
+    let seconds = |given: Option<u32>, default| {
+        given.map_or(default, |seconds| Duration::from_secs(seconds.into()))
     };
-    InstancePlan {
-        name: instance.name.clone(),
-        interface,
-        addresses,
-        announcing,
+    Timeouts {
+        established: seconds(given.tcp, default.established),
+        fin_wait: seconds(given.tcpfin, default.fin_wait),
+        udp: seconds(given.udp, default.udp),
+        ..default
     }
 }
 
-fn service_plan(service: &VirtualServer) -> ServicePlan {
+fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
     ServicePlan {
         key: ServiceKey {
             protocol: service.protocol,
-            address: service.address,
+            address,
         },
         scheduler: service.lb_algo.unwrap_or(Scheduler::Rr),
         persistence: service.persistence_timeout.map(|timeout| Persistence {
             timeout: Duration::from_secs(timeout.into()),
             prefix_length: service
                 .persistence_granularity
-                .unwrap_or(if service.address.is_ipv4() { 32 } else { 128 }),
-            expire_quiescent: false,
+                .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
+            expire_quiescent: service.expire_quiescent,
         }),
+        hash_port: service.hash_port,
+        orphans: service
+            .orphans
+            .unwrap_or(OrphanPolicy::default_for(service.protocol)),
+        sloppy: service.sloppy,
         quorum: service.quorum.unwrap_or(1),
         hysteresis: service.hysteresis.unwrap_or(0),
         quorum_up: service.quorum_up.clone(),
@@ -198,6 +218,7 @@ fn service_plan(service: &VirtualServer) -> ServicePlan {
 
 fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
     let timing = server.timing.or(&service.timing);
+    let virtual_host = server.virtualhost.as_ref().or(service.virtualhost.as_ref());
     ServerPlan {
         address: server.address,
         weight: server.weight.unwrap_or(1),
@@ -210,49 +231,144 @@ fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
         checks: server
             .checks
             .iter()
-            .map(|check| check_spec(check, server.address, &timing))
+            .map(|check| check_spec(check, server.address, &timing, virtual_host))
             .collect(),
     }
 }
 
-fn check_spec(check: &Check, server: SocketAddr, outer: &CheckTiming) -> CheckSpec {
+fn check_spec(
+    check: &Check,
+    server: SocketAddr,
+    outer: &CheckTiming,
+    virtual_host: Option<&String>,
+) -> CheckSpec {
     let timing = check.timing.or(outer);
-    let options = &check.connection;
-    let to = SocketAddr::new(
-        options.connect_ip.unwrap_or(server.ip()),
-        options.connect_port.unwrap_or(server.port()),
-    );
-    let any = if to.is_ipv4() {
-        IpAddr::from([0u8; 4])
-    } else {
-        IpAddr::from([0u8; 16])
-    };
-    let from = (options.bindto.is_some() || options.bind_port.is_some()).then(|| {
-        SocketAddr::new(
-            options.bindto.unwrap_or(any),
-            options.bind_port.unwrap_or(0),
-        )
-    });
-    let probe = match check.kind {
-        CheckKind::Tcp => Probe::Tcp(Connection {
-            to,
-            from,
-            timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
+    let connection = connection(&check.connection, server, &timing);
+    let mut retry = DEFAULT_RETRY;
+    let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
+    let probe = match &check.kind {
+        CheckKind::Tcp => Probe::Tcp(connection),
+        CheckKind::Ping => Probe::Ping(connection),
+        CheckKind::Http { url } | CheckKind::Https { url } => {
+            delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
+            Probe::Http(HttpProbe {
+                connection,
+                tls: matches!(check.kind, CheckKind::Https { .. }),
+                pages: url.iter().map(|url| page(url, virtual_host)).collect(),
+            })
+        }
+        CheckKind::Misc {
+            misc_path,
+            misc_timeout,
+            misc_dynamic,
+        } => {
+            retry = DEFAULT_MISC_RETRY;
+            Probe::Misc(MiscProbe {
+                script: misc_path.clone(),
+                timeout: seconds(*misc_timeout, delay_loop),
+                dynamic: *misc_dynamic,
+            })
+        }
+        CheckKind::Udp {
+            payload,
+            require_reply,
+            min_reply_length,
+            max_reply_length,
+        } => {
+            let bytes = |text: &String| hex::parse(text).unwrap_or_default();
+            let payload = payload.as_ref().map(bytes).unwrap_or_default();
+            Probe::Udp(UdpProbe {
+                connection,
+                payload: payload.into_iter().map(|(value, _)| value).collect(),
+                reply: require_reply.as_ref().map(|pattern| Reply {
+                    pattern: bytes(pattern),
+                    shortest: min_reply_length.unwrap_or(0).into(),
+                    longest: max_reply_length.unwrap_or(DEFAULT_LONGEST_REPLY).into(),
+                }),
+            })
+        }
+        CheckKind::Rtmp {
+            app,
+            stream,
+            play_timeout,
+            virtualhost,
+        } => Probe::Rtmp(RtmpProbe {
+            connection,
+            virtual_host: virtualhost.as_ref().or(virtual_host).cloned(),
+            app: app.clone().unwrap_or_else(|| "live".to_owned()),
+            play: stream
+                .clone()
+                .map(|stream| (stream, seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT))),
         }),
     };
-    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
     CheckSpec {
         probe,
         timing: Timing {
             delay_loop,
-            delay_before_retry: seconds(timing.delay_before_retry, DEFAULT_DELAY_BEFORE_RETRY),
-            retry: timing.retry.unwrap_or(1),
+            delay_before_retry: seconds(timing.delay_before_retry, delay_before_retry),
+            retry: timing.retry.unwrap_or(retry),
             warmup: seconds(timing.warmup, delay_loop),
             alpha: timing.alpha.unwrap_or_default(),
         },
     }
 }
 
+fn connection(options: &ConnectionOptions, server: SocketAddr, timing: &CheckTiming) -> Connection {
+    let to = SocketAddr::new(
+        options.connect_ip.unwrap_or(server.ip()),
+        options.connect_port.unwrap_or(server.port()),
+    );
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let is_bound = options.bindto.is_some() || options.bind_port.is_some();
+    let from = SocketAddr::new(
+        options.bindto.unwrap_or(any),
+        options.bind_port.unwrap_or(0),
+    );
+    Connection {
+        to,
+        from: is_bound.then_some(from),
+        timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+    }
+}
+
+fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
+    let mut status_codes: Vec<(u16, u16)> = url
+        .status_code
+        .iter()
+        .map(|StatusCodes(low, high)| (*low, *high))
+        .collect();
+    if status_codes.is_empty() {
+        status_codes.push(DEFAULT_STATUS_CODES);
+    }
+    Page {
+        path: url.path.clone(),
+        virtual_host: url.virtualhost.as_ref().or(virtual_host).cloned(),
+        status_codes,
+        digest: url.digest.clone(),
+        regex: url
+            .regex
+            .clone()
+            .map(|pattern| (pattern, !url.regex_no_match)),
+    }
+}
+
+/// keepalived.conf(5), `retry`.
+const DEFAULT_RETRY: u32 = 1;
+/// keepalived.conf(5), `MISC_CHECK`.
+const DEFAULT_MISC_RETRY: u32 = 0;
+/// keepalived.conf(5), `delay_before_retry`, for `HTTP_GET` and `SSL_GET`.
+const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
+/// keepalived.conf(5), `status_code`.
+const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
+/// keepalived.conf(5), `max_reply_length`.
+const DEFAULT_LONGEST_REPLY: u16 = 255;
+/// How long the first media of an `RTMP_CHECK` may take.
+const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
 const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
 /// keepalived.conf(5), `connect_timeout`.
@@ -287,14 +403,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         std::fs::write(&file, text).expect("the file is written");
-        Plan::new(&config::load(&file).expect("the file is accepted").config)
+        Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
     }
 
     #[test]
     fn the_deployment_is_planned_as_keepalived_would_run_it() {
         let plan = plan(include_str!("../../../examples/keepalived.conf"));
         assert_eq!(plan.interfaces(), ["eth2"]);
-        let address = &plan.instances[0].addresses[0];
+        let address = &plan.vrrp.instances[0].addresses[0];
         assert_eq!(
             (address.prefix_length, address.interface.as_str()),
             (32, "eth2")
@@ -357,5 +473,105 @@ mod tests {
             timeout: Duration::from_secs(5),
         };
         assert_eq!(check.probe, Probe::Tcp(connection));
+    }
+
+    #[test]
+    fn each_kind_of_check_has_its_own_defaults() {
+        let plan = plan(
+            "virtual_server 10.0.0.1 80 {
+                delay_loop 9
+                virtualhost www.example
+                real_server 10.0.0.2 80 {
+                    HTTP_GET { url { path /a } }
+                    MISC_CHECK { misc_path \"/bin/true -x\" }
+                    UDP_CHECK { payload ab12 }
+                    RTMP_CHECK { stream s }
+                }
+            }",
+        );
+        let [http, misc, udp, rtmp] = plan.services[0].servers[0].checks.as_slice() else {
+            panic!("four checks")
+        };
+        assert_eq!(
+            (http.timing.retry, http.timing.delay_before_retry.as_secs()),
+            (1, 3)
+        );
+        assert!(
+            matches!(&http.probe, Probe::Http(probe) if probe.pages[0].path == "/a"
+                && probe.pages[0].virtual_host.as_deref() == Some("www.example")
+                && probe.pages[0].status_codes == [(200, 299)]),
+            "{http:?}"
+        );
+        assert_eq!(misc.timing.retry, 0);
+        assert!(
+            matches!(&misc.probe, Probe::Misc(probe) if probe.timeout.as_secs() == 9),
+            "{misc:?}"
+        );
+        assert!(
+            matches!(&udp.probe, Probe::Udp(probe) if probe.payload == [0xab, 0x12]),
+            "{udp:?}"
+        );
+        assert_eq!(rtmp.probe.to_string(), "RTMP_CHECK 10.0.0.2:80 /live/s");
+    }
+
+    #[test]
+    fn a_group_of_addresses_is_a_service_each_with_the_same_checks() {
+        let plan = plan(
+            "virtual_server_group G {
+                10.0.0.1 80
+                10.0.1.8-10 81
+                10.0.2.252/30 82
+            }
+            virtual_server group G {
+                real_server 10.0.9.1 80 { TCP_CHECK { } }
+            }",
+        );
+        let addresses: Vec<String> = plan
+            .services
+            .iter()
+            .map(|service| service.key.address.to_string())
+            .collect();
+        assert_eq!(
+            addresses,
+            [
+                "10.0.0.1:80",
+                "10.0.1.8:81",
+                "10.0.1.9:81",
+                "10.0.1.10:81",
+                "10.0.2.252:82",
+                "10.0.2.253:82",
+                "10.0.2.254:82",
+                "10.0.2.255:82",
+            ]
+        );
+        let first = plan.checks().next().expect("a check");
+        assert!(
+            plan.checks().all(|check| check == first),
+            "made once for all"
+        );
+    }
+
+    #[test]
+    fn scripts_run_as_script_user_unless_they_name_another() {
+        let plan = plan(
+            "global_defs { script_user nobody nogroup }
+            virtual_server 10.0.0.1 80 {
+                real_server 10.0.0.2 80 {
+                    MISC_CHECK { misc_path /bin/true }
+                    MISC_CHECK { misc_path /bin/true\n user root }
+                }
+            }",
+        );
+        let users: Vec<_> = plan
+            .checks()
+            .map(|check| match &check.probe {
+                Probe::Misc(probe) => (probe.script.user.as_deref(), probe.script.group.as_deref()),
+                other => panic!("no script: {other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            users,
+            [(Some("nobody"), Some("nogroup")), (Some("root"), None)]
+        );
     }
 }

@@ -24,6 +24,8 @@ pub struct Timing {
 pub enum Outcome {
     /// The server answered as it should.
     Success,
+    /// It did, and asks for this share of new connections.
+    Weighted(u32),
     /// It did not, for this reason.
     Failure(String),
     /// The check could not be made, for a reason of this machine; says nothing
@@ -45,8 +47,9 @@ pub enum Input {
 pub enum Action {
     /// Make a check, and report its outcome.
     Check,
-    /// The server has come up.
-    Up,
+    /// The server has come up, or asks for another share of new connections
+    /// than before: `None` for its configured one.
+    Up(Option<u32>),
     /// The server has gone down, for this reason.
     Down(String),
     /// A check failed without changing anything yet, for this reason.
@@ -66,6 +69,8 @@ pub struct Checker {
     has_run: bool,
     /// Failures in a row so far.
     failures: u32,
+    /// The share that it asked for last.
+    weight: Option<u32>,
     /// When the next check starts; `None` while one is under way.
     due: Option<Instant>,
 }
@@ -80,6 +85,7 @@ impl Checker {
             is_up: !timing.alpha,
             has_run: false,
             failures: 0,
+            weight: None,
             due: Some(now + delay),
         }
     }
@@ -122,11 +128,8 @@ impl Checker {
         self.has_run |= !matches!(outcome, Outcome::Local(_));
         let (delay, action) = match outcome {
             Outcome::Local(reason) => (self.timing.delay_loop, Some(Action::NotChecked(reason))),
-            Outcome::Success => {
-                self.failures = 0;
-                let came_up = !std::mem::replace(&mut self.is_up, true);
-                (self.timing.delay_loop, came_up.then_some(Action::Up))
-            }
+            Outcome::Success => (self.timing.delay_loop, self.succeeded(None)),
+            Outcome::Weighted(weight) => (self.timing.delay_loop, self.succeeded(Some(weight))),
             Outcome::Failure(reason) if !self.is_up => {
                 (self.timing.delay_loop, Some(Action::Failed(reason)))
             }
@@ -146,6 +149,13 @@ impl Checker {
         // often than a quick one.
         self.due = Some(now + delay);
         action
+    }
+
+    fn succeeded(&mut self, weight: Option<u32>) -> Option<Action> {
+        self.failures = 0;
+        let came_up = !std::mem::replace(&mut self.is_up, true);
+        let before = std::mem::replace(&mut self.weight, weight);
+        (came_up || before != weight).then_some(Action::Up(weight))
     }
 }
 
@@ -251,7 +261,7 @@ mod tests {
         );
         assert_eq!(
             run.check(Outcome::Success),
-            (28.0, Some(Action::Up)),
+            (28.0, Some(Action::Up(None))),
             "one success suffices"
         );
         assert_eq!(run.check(Outcome::Success), (34.0, None));
@@ -314,6 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn a_success_may_ask_for_another_weight() {
+        let mut run = Run::new(TIMING);
+        assert_eq!(run.check(Outcome::Weighted(7)).1, Some(Action::Up(Some(7))));
+        assert_eq!(run.check(Outcome::Weighted(7)).1, None, "no news");
+        assert_eq!(
+            run.check(Outcome::Success).1,
+            Some(Action::Up(None)),
+            "the configured one"
+        );
+    }
+
+    #[test]
     fn a_resumed_checker_allows_the_retries_that_a_first_check_has_not() {
         let start = Instant::now();
         let checker = Checker::resume(TIMING, start, 0.0, true);
@@ -337,6 +359,6 @@ mod tests {
         });
         assert!(!run.checker.is_up());
         assert!(matches!(run.check(failure()).1, Some(Action::Failed(_))));
-        assert_eq!(run.check(Outcome::Success), (7.0, Some(Action::Up)));
+        assert_eq!(run.check(Outcome::Success), (7.0, Some(Action::Up(None))));
     }
 }

@@ -1,11 +1,18 @@
 //! Health checks: what is asked of a real server, and how often.
 //!
-//! [`machine`] decides, without sockets or clock; [`tcp`] asks; the driver
-//! here lets each checker sleep, ask and decide, and tells the agent what has
-//! changed.
+//! [`machine`] decides, without sockets or clock; one module per kind of check
+//! asks; the driver here lets each checker sleep, ask and decide, and tells the
+//! agent what has changed.
 
+pub mod hex;
+pub mod http;
 pub mod machine;
+pub mod misc;
+pub mod ping;
+pub mod rtmp;
 pub mod tcp;
+mod tls;
+pub mod udp;
 
 use std::fmt;
 use std::time::Instant;
@@ -29,12 +36,36 @@ pub struct CheckSpec {
 pub enum Probe {
     /// Can a TCP connection be made?
     Tcp(tcp::Connection),
+    /// Do pages come over HTTP?
+    Http(http::HttpProbe),
+    /// Does a program succeed?
+    Misc(misc::MiscProbe),
+    /// Does a UDP port not refuse?
+    Udp(udp::UdpProbe),
+    /// Does the host answer a ping?
+    Ping(tcp::Connection),
+    /// Does the server speak RTMP?
+    Rtmp(rtmp::RtmpProbe),
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(connection) => write!(f, "TCP_CHECK {}", connection.to),
+            Self::Http(probe) => {
+                let name = if probe.tls { "SSL_GET" } else { "HTTP_GET" };
+                write!(f, "{name} {}", probe.connection.to)
+            }
+            Self::Misc(probe) => write!(f, "MISC_CHECK {}", probe.script.command.join(" ")),
+            Self::Udp(probe) => write!(f, "UDP_CHECK {}", probe.connection.to),
+            Self::Ping(connection) => write!(f, "PING_CHECK {}", connection.to.ip()),
+            Self::Rtmp(probe) => {
+                write!(f, "RTMP_CHECK {} /{}", probe.connection.to, probe.app)?;
+                match &probe.play {
+                    Some((stream, _)) => write!(f, "/{stream}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -43,6 +74,11 @@ impl Probe {
     async fn run(&self) -> Outcome {
         match self {
             Self::Tcp(connection) => tcp::check(connection).await,
+            Self::Http(probe) => http::check(probe).await,
+            Self::Misc(probe) => misc::check(probe).await,
+            Self::Udp(probe) => udp::check(probe).await,
+            Self::Ping(connection) => ping::check(connection).await,
+            Self::Rtmp(probe) => rtmp::check(probe).await,
         }
     }
 }
@@ -52,8 +88,17 @@ impl Probe {
 pub struct CheckEvent {
     /// The check.
     pub spec: CheckSpec,
-    /// `None`: it succeeds; else why it fails.
-    pub failure: Option<String>,
+    /// What it has found.
+    pub result: CheckResult,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckResult {
+    /// It succeeds, and asks for this share of new connections if for one.
+    Up(Option<u32>),
+    /// It fails, for this reason.
+    Down(String),
 }
 
 /// A check that is being made again and again, until this is dropped.
@@ -105,9 +150,9 @@ async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSen
             let outcome = spec.probe.run().await;
             action = checker.handle(now(), Input::Finished(outcome));
         }
-        let failure = match action {
-            Some(Action::Up) => None,
-            Some(Action::Down(reason)) => Some(reason),
+        let result = match action {
+            Some(Action::Up(weight)) => CheckResult::Up(weight),
+            Some(Action::Down(reason)) => CheckResult::Down(reason),
             Some(Action::Failed(reason)) => {
                 log::debug!("{}: {reason}", spec.probe);
                 continue;
@@ -121,7 +166,7 @@ async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSen
         if events
             .send(CheckEvent {
                 spec: spec.clone(),
-                failure,
+                result,
             })
             .is_err()
         {

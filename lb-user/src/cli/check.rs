@@ -7,20 +7,22 @@ use std::path::Path;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::checker::CheckSpec;
 use crate::config;
+use crate::control::protocol::scheduler_name;
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
 /// # Errors
 /// The file is refused.
-pub fn check(file: &Path, json: bool) -> anyhow::Result<()> {
-    let loaded = config::load(file)?;
+pub fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
+    let loaded = config::load_for(file, config_id)?;
+    let plan = Plan::new(&loaded.config)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }
     let text = if json {
         serde_json::to_string_pretty(&config::to_json(&loaded.config))? + "\n"
     } else {
-        explain(file, &Plan::new(&loaded.config))
+        explain(file, &plan)
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
@@ -32,7 +34,7 @@ fn explain(file: &Path, plan: &Plan) -> String {
     let mut line = |sentence: String| {
         writeln!(text, "{sentence}").expect("a string can always grow");
     };
-    for instance in &plan.instances {
+    for instance in &plan.vrrp.instances {
         let addresses: Vec<String> = instance
             .addresses
             .iter()
@@ -43,7 +45,12 @@ fn explain(file: &Path, plan: &Plan) -> String {
                 )
             })
             .collect();
-        line(format!("{} holds {}.", instance.name, addresses.join(", ")));
+        line(format!(
+            "{}, as VRRP master with priority {}, holds {}.",
+            instance.name,
+            instance.priority,
+            addresses.join(", ")
+        ));
     }
     for service in &plan.services {
         line(sentence_of_service(service));
@@ -69,11 +76,11 @@ fn sentence_of_service(service: &ServicePlan) -> String {
         ),
         None => "no persistence".to_owned(),
     };
+    let scheduler = scheduler_name(service.scheduler);
     format!(
-        "{}: direct routing, scheduler {:?}; {persistence}.",
-        service.key, service.scheduler
+        "{}: direct routing, scheduler {scheduler}; {persistence}.",
+        service.key
     )
-    .replace("Rr", "rr")
 }
 
 fn sentence_of_server(server: &ServerPlan) -> String {
@@ -113,11 +120,14 @@ mod tests {
     fn the_deployment_is_explained_in_sentences() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keepalived.conf");
         let loaded = config::load(&file).expect("the deployment's file is accepted");
-        let text = explain(Path::new("keepalived.conf"), &Plan::new(&loaded.config));
+        let text = explain(
+            Path::new("keepalived.conf"),
+            &Plan::new(&loaded.config).expect("a plan"),
+        );
         assert_eq!(
             text,
             "keepalived.conf is right.\n\
-             VI_1 holds 172.16.1.200/32 on eth2.\n\
+             VI_1, as VRRP master with priority 100, holds 172.16.1.200/32 on eth2.\n\
              TCP 172.16.1.200:1935: direct routing, scheduler rr; a client's address (/32) keeps \
              its server for 50 s after its last connection.\n    \
              172.16.1.211:1935 weight 1: TCP_CHECK 172.16.1.211:1935 every 6 s, down after 4 \

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use crate::control::protocol::{Counters, ListedServer, ListedService, Listing, ServerState};
+use crate::control::protocol::{
+    Counters, ListedServer, ListedService, Listing, ServerState, scheduler_name,
+};
 use crate::dataplane::state::Protocol;
 
 const HEADINGS: [&str; 10] = [
@@ -34,10 +36,9 @@ pub fn table(listing: &Listing) -> String {
         line(format!("{}: XDP {}", interface.name, interface.xdp_mode));
     }
     for address in &listing.virtual_addresses {
-        let held = if address.held { "held" } else { "not held" };
         line(format!(
-            "{} on {}: {held} ({})",
-            address.address, address.interface, address.instance
+            "{} on {}: {} is {} ({})",
+            address.address, address.interface, address.instance, address.state, address.cause
         ));
     }
     let mut table = Table::new();
@@ -58,17 +59,30 @@ pub fn table(listing: &Listing) -> String {
     text
 }
 
+/// The verdicts over packets with their reasons, those never met left out.
+pub fn reasons(listing: &Listing) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["Packets", "Reason", "Meaning"]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for reason in listing.reasons.iter().filter(|reason| reason.packets > 0) {
+        table.add_row([
+            &reason.packets.to_string(),
+            &reason.name,
+            &reason.description,
+        ]);
+    }
+    table.trim_fmt() + "\n"
+}
+
 fn service_row(service: &ListedService) -> Vec<Cell> {
     let protocol = match service.protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
     };
-    let scheduler = serde_json::to_value(service.scheduler).unwrap_or_default();
-    let mut what = format!(
-        "{} {}",
-        service.address,
-        scheduler.as_str().unwrap_or_default()
-    );
+    let mut what = format!("{} {}", service.address, scheduler_name(service.scheduler));
     if let Some(persistence) = &service.persistence {
         what += &format!(" persistent {}", persistence.timeout_s);
     }
@@ -87,7 +101,7 @@ fn service_row(service: &ListedService) -> Vec<Cell> {
 fn server_row(server: &ListedServer) -> Vec<Cell> {
     let color = match server.state {
         ServerState::Up => Color::Green,
-        ServerState::Down | ServerState::NoMac => Color::Red,
+        ServerState::Down | ServerState::NoMac | ServerState::Disabled => Color::Red,
         ServerState::Quiesced | ServerState::Standby => Color::Yellow,
     };
     let mac_or_reason = server.reason.as_ref().or(server.mac.as_ref());
@@ -112,6 +126,7 @@ fn numbers(counters: &Counters) -> [Cell; 3] {
 mod tests {
     use super::*;
     use crate::control::protocol::{ListedAddress, ListedInterface, ListedPersistence};
+    use crate::dataplane::ReasonCount;
     use crate::dataplane::state::Scheduler;
 
     fn server(address: &str, state: ServerState, reason: Option<&str>) -> ListedServer {
@@ -137,6 +152,7 @@ mod tests {
     #[test]
     fn the_table_reads_like_that_of_ipvsadm() {
         let listing = Listing {
+            reasons: Vec::new(),
             interfaces: vec![ListedInterface {
                 name: "eth2".to_owned(),
                 index: 2,
@@ -148,6 +164,8 @@ mod tests {
                 interface: "eth2".to_owned(),
                 instance: "VI_1".to_owned(),
                 held: true,
+                state: "master".to_owned(),
+                cause: "nobody else is heard".to_owned(),
             }],
             services: vec![ListedService {
                 protocol: Protocol::Tcp,
@@ -181,11 +199,35 @@ mod tests {
             lines,
             [
                 "eth2: XDP generic",
-                "172.16.1.200/32 on eth2: held (VI_1)",
+                "172.16.1.200/32 on eth2: VI_1 is master (nobody else is heard)",
                 " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  MAC / reason",
                 " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024",
                 "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012  02:00:00:00:00:0b",
                 "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012  Connection refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn reasons_are_shown_that_have_been_met() {
+        let reason = |name: &str, packets| ReasonCount {
+            name: name.to_owned(),
+            description: format!("Meaning of {name}."),
+            packets,
+        };
+        let listing = Listing {
+            reasons: vec![reason("established", 12), reason("not-a-service", 0)],
+            ..Listing::default()
+        };
+        let lines: Vec<String> = reasons(&listing)
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                " Packets  Reason       Meaning",
+                "      12  established  Meaning of established."
             ]
         );
     }

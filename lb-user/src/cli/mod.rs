@@ -1,15 +1,19 @@
 //! The command line.
 
 mod check;
+mod events;
 mod list;
+mod order;
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Builder;
 
+use crate::agent::change::Order;
 use crate::agent::{self, Misuse, RunOptions};
 use crate::config;
 use crate::control::protocol::{Request, Response};
@@ -26,6 +30,9 @@ Examples:
   lb-user run -c /etc/keepalived/keepalived.conf     Balance, until SIGTERM; SIGHUP reloads
   lb-user list                                       Services, servers, state, counters
   lb-user list --json | jq '.services[].servers[]'   The same for programs
+  lb-user drain --wait 172.16.1.211                  No new viewers there; wait for the last to go
+  lb-user undrain 172.16.1.211                       As configured again
+  lb-user events                                     What happens, as it happens
   lb-user reload                                     Read the file again
 
 Exit status: 0 done; 1 the system refused; 2 a mistake in the configuration or the command line.
@@ -56,7 +63,53 @@ enum Command {
     List {
         #[command(flatten)]
         socket: SocketArgument,
+        /// Show what was decided over packets, and why, instead
+        #[arg(long, conflicts_with = "json")]
+        reasons: bool,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a server no new connections; those that are there stay
+    Drain {
+        #[command(flatten)]
+        server: ServerArgument,
+        /// Wait until it has no connections left, showing how many there are
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+    /// Take a server out: no new connections, and an end to those that are there
+    Disable {
+        #[command(flatten)]
+        server: ServerArgument,
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+    /// Give a server another share of new connections
+    Weight {
+        #[command(flatten)]
+        server: ServerArgument,
+        /// The share; 0 drains
+        #[arg(value_name = "WEIGHT", value_parser = clap::value_parser!(u32).range(0..=65535))]
+        weight: u32,
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+    /// Take back `drain`, `disable` and `weight`: the server is as configured again
+    #[command(visible_alias = "enable")]
+    Undrain {
+        #[command(flatten)]
+        server: ServerArgument,
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+    /// Tell of every change of state as it happens, until interrupted
+    Events {
+        #[command(flatten)]
+        socket: SocketArgument,
+        /// Print JSON lines
         #[arg(long)]
         json: bool,
     },
@@ -79,6 +132,9 @@ struct RunArguments {
     xdp_mode: XdpMode,
     #[command(flatten)]
     socket: SocketArgument,
+    /// Serve /metrics, /healthz and /api/v1/services there, such as 127.0.0.1:9101
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +142,24 @@ struct ConfigArgument {
     /// Configuration: keepalived.conf(5), or JSON if its name ends in .json
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: PathBuf,
+    /// Which lines hold that begin with @ID [default: the host's name]
+    #[arg(short = 'i', long, value_name = "ID")]
+    config_id: Option<String>,
+}
+
+impl ConfigArgument {
+    fn id(&self) -> String {
+        self.config_id
+            .clone()
+            .unwrap_or_else(config::default_config_id)
+    }
+}
+
+#[derive(Debug, Args)]
+struct ServerArgument {
+    /// The real server, in every service that has it: ADDRESS or ADDRESS:PORT
+    #[arg(id = "server", value_name = "SERVER")]
+    name: String,
 }
 
 #[derive(Debug, Args)]
@@ -140,26 +214,66 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => {
             start_log();
             runtime.block_on(agent::run(RunOptions {
+                config_id: arguments.config.id(),
                 config: arguments.config.file,
                 interfaces: arguments.interface,
                 mode: arguments.xdp_mode.into(),
                 socket: arguments.socket.path,
+                http: arguments.http,
             }))
         }
-        Command::Check { config, json } => check::check(&config.file, json),
-        Command::List { socket, json } => {
+        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::List {
+            socket,
+            reasons,
+            json,
+        } => {
             let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
             let Response::Listing(listing) = response else {
                 return finish(response);
             };
             let text = if json {
                 serde_json::to_string_pretty(&listing)? + "\n"
+            } else if reasons {
+                list::reasons(&listing)
             } else {
                 list::table(&listing)
             };
             io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
+        Command::Drain {
+            server,
+            wait,
+            socket,
+        } => {
+            runtime.block_on(order::give(
+                &socket.path,
+                &server.name,
+                Some(Order::Drained),
+            ))?;
+            if wait {
+                runtime.block_on(order::wait_until_drained(&socket.path, &server.name))?;
+            }
+            Ok(())
+        }
+        Command::Disable { server, socket } => runtime.block_on(order::give(
+            &socket.path,
+            &server.name,
+            Some(Order::Disabled),
+        )),
+        Command::Weight {
+            server,
+            weight,
+            socket,
+        } => {
+            let order = Some(Order::Weight(weight));
+            runtime.block_on(order::give(&socket.path, &server.name, order))
+        }
+        Command::Undrain { server, socket } => {
+            runtime.block_on(order::give(&socket.path, &server.name, None))
+        }
+        Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
         Command::Reload { socket } => {
             finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
         }
@@ -176,7 +290,9 @@ fn finish(response: Response) -> anyhow::Result<()> {
             Ok(())
         }
         Response::Refused(reason) => anyhow::bail!("{reason}"),
-        Response::Listing(_) => anyhow::bail!("the agent answered another question"),
+        Response::Listing(_) | Response::Event(_) => {
+            anyhow::bail!("the agent answered another question")
+        }
     }
 }
 

@@ -121,6 +121,12 @@ impl Diagnostics {
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
     const NEAR: f64 = 0.8;
+    /// No word that is known is nearly as long; comparing costs the product of
+    /// both lengths.
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return String::new();
+    }
     known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))

@@ -24,8 +24,12 @@ const DEEPEST_INCLUDE: usize = 16;
 /// Substitutions on one line; more mean that a parameter refers to itself.
 const MOST_SUBSTITUTIONS: usize = 1000;
 
-/// Lines of an expanded configuration.
-const MOST_LINES: usize = 1_000_000;
+/// Lines looked at while a configuration is expanded, those that others expand
+/// to included; more mean that parameters or sequences multiply one another.
+const MOST_LINES: usize = 100_000;
+
+/// The longest line, in bytes, written or expanded to.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// Expands the content of `file`. `config_id` decides which conditional lines
 /// hold.
@@ -41,6 +45,7 @@ pub fn expand(
         open_definition: None,
         including: Vec::new(),
         lines: Vec::new(),
+        looked_at: 0,
         diagnostics,
     };
     expander.file(file, text);
@@ -83,6 +88,8 @@ struct Expander<'a> {
     /// The files being read, the innermost last.
     including: Vec<PathBuf>,
     lines: Vec<Line>,
+    /// How many lines; past [`MOST_LINES`] no more are.
+    looked_at: usize,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -112,6 +119,9 @@ impl Expander<'_> {
     /// Expands one line; `budget` substitutions are left to it.
     fn line(&mut self, text: &str, position: &Position, budget: usize) {
         let origin = Origin(Some(position.clone()));
+        if !self.admits(text, &origin) {
+            return;
+        }
         let Some(text) = self.condition(text) else {
             return;
         };
@@ -128,23 +138,48 @@ impl Expander<'_> {
             match budget.checked_sub(1) {
                 Some(budget) => self.substitute(text, found, position, budget),
                 None => {
+                    let shown = excerpt(text);
                     let message =
-                        format!("`{text}` cannot be expanded: a parameter contains itself");
+                        format!("`{shown}` cannot be expanded: a parameter contains itself");
                     self.diagnostics.error(&origin, message);
+                    self.looked_at = usize::MAX;
                 }
             }
         } else if let Some((checks, pattern)) = include(text) {
             self.include(checks, pattern, &origin);
-        } else if self.lines.len() < MOST_LINES {
+        } else {
             self.lines.push(Line {
                 text: text.to_owned(),
                 position: position.clone(),
             });
-        } else if self.lines.len() == MOST_LINES {
-            self.diagnostics
-                .error(&origin, format!("more than {MOST_LINES} lines"));
-            self.lines.clear();
         }
+    }
+
+    /// Whether one more line may be looked at: neither its length nor their
+    /// number may grow without bound.
+    fn admits(&mut self, text: &str, origin: &Origin) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
+        self.looked_at += 1;
+        if self.is_exhausted() {
+            let message = format!(
+                "this expands to more than {MOST_LINES} lines: does a parameter contain itself, \
+                 or a sequence another?"
+            );
+            self.diagnostics.error(origin, message);
+            return false;
+        }
+        if text.len() > LONGEST_LINE {
+            let message = format!("the line is longer than {LONGEST_LINE} bytes");
+            self.diagnostics.error(origin, message);
+            return false;
+        }
+        true
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.looked_at > MOST_LINES
     }
 
     /// What follows `@word`s that hold; `None` if one does not hold.
@@ -222,6 +257,9 @@ impl Expander<'_> {
             return self.line(&format!("{before}{after}"), position, budget);
         }
         for (index, line) in found.lines.iter().enumerate() {
+            if self.is_exhausted() {
+                return;
+            }
             let before = if index == 0 { before } else { "" };
             let after = if index == last { after } else { "" };
             // Within a definition of several lines, lines can end with the
@@ -241,6 +279,9 @@ impl Expander<'_> {
         match repetition {
             Ok(repetition) => {
                 for values in repetition.rounds {
+                    if self.is_exhausted() {
+                        return;
+                    }
                     for (name, value) in repetition.names.iter().zip(values) {
                         self.parameters.insert((*name).to_owned(), vec![value]);
                     }
@@ -290,6 +331,15 @@ impl Expander<'_> {
                 self.file(&file, &text);
             }
         }
+    }
+}
+
+/// Enough of a line to know it by.
+fn excerpt(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -362,7 +412,11 @@ fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
         [start, step, end] => (start, step, end),
         _ => return Err(EXPECTED),
     };
-    if step == 0 || (end - start) / step > 1_000_000 {
+    let comes_to_its_end = end
+        .checked_sub(start)
+        .and_then(|distance| distance.checked_div(step))
+        .is_some_and(|rounds| rounds < MOST_LINES.cast_signed() as i64);
+    if !comes_to_its_end {
         return Err("a `~SEQ` that comes to its end");
     }
     let rounds = std::iter::successors(Some(start), |value| value.checked_add(step))

@@ -188,3 +188,38 @@ fn included_files_are_found_beside_the_file_that_includes_them() {
         [format!("{place}{} includes itself", file.display())]
     );
 }
+
+/// The only complaint about `text`, without its place.
+fn only_complaint(text: &str) -> String {
+    let (_, complaints) = expanded(Path::new("t.conf"), text);
+    let [complaint] = complaints.as_slice() else {
+        panic!("expected one complaint, got {complaints:#?}")
+    };
+    complaint.clone()
+}
+
+#[test]
+fn an_expansion_that_grows_without_bound_is_refused() {
+    let doubling = only_complaint("$A=$A$A\n$A");
+    assert!(
+        doubling.starts_with("t.conf:2: `$A$A$A") && doubling.ends_with("contains itself"),
+        "{doubling}"
+    );
+    let branching = only_complaint("$A=\\\n$A\\\n$A\n$A x");
+    assert!(
+        branching.contains("a parameter contains itself"),
+        "{branching}"
+    );
+    let long = only_complaint(&format!("$A={}\nx ${{A}}${{A}}", "y".repeat(40_000)));
+    assert!(long.contains("longer than 65536 bytes"), "{long}");
+    let nested = only_complaint("~SEQ(A, 1, 1000) ~SEQ(B, 1, 1000) x");
+    assert!(
+        nested.contains("expands to more than 100000 lines"),
+        "{nested}"
+    );
+    let overflow = only_complaint(&format!("~SEQ(A, -1, {}) x", i64::MAX));
+    assert!(
+        overflow.contains("a `~SEQ` that comes to its end"),
+        "{overflow}"
+    );
+}

@@ -12,6 +12,9 @@ pub struct Found {
     pub lines: Vec<String>,
 }
 
+/// The longest name, in bytes, that is looked for between braces.
+const LONGEST_NAME: usize = 256;
+
 /// The first parameter in `text` that `value` knows. An unknown one stays as it
 /// is: scripts have dollar signs too.
 pub fn next_parameter(text: &str, value: impl Fn(&str) -> Option<Vec<String>>) -> Option<Found> {
@@ -19,12 +22,17 @@ pub fn next_parameter(text: &str, value: impl Fn(&str) -> Option<Vec<String>>) -
         let rest = &text[start + 1..];
         let (name, length) = match rest.strip_prefix('{') {
             Some(braced) => {
-                let name = &braced[..braced.find('}')?];
-                (name, name.len() + 2)
+                let end = braced.bytes().take(LONGEST_NAME).position(|b| b == b'}')?;
+                (&braced[..end], end + 2)
             }
             None => {
-                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                (&rest[..end], end)
+                let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = rest.find(|c| !in_name(c)).unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                if after.starts_with(|c: char| !c.is_whitespace()) {
+                    return None;
+                }
+                (name, end)
             }
         };
         let lines = value(name)?;

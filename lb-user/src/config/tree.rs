@@ -17,12 +17,16 @@ pub struct Directive {
     pub origin: Origin,
 }
 
+/// Blocks within blocks; nothing that is known goes deeper than a few.
+const DEEPEST_BLOCK: usize = 32;
+
 /// Builds the tree. Mistakes of structure are reported to `diagnostics`; what
 /// could be understood is returned all the same, so that one run names them all.
 pub fn parse(lines: &[Line], diagnostics: &mut Diagnostics) -> Vec<Directive> {
     let mut parser = Parser {
         open: Vec::new(),
         siblings: Vec::new(),
+        too_deep: 0,
         diagnostics,
     };
     for line in lines {
@@ -36,6 +40,8 @@ struct Parser<'a> {
     open: Vec<(Directive, Vec<Directive>)>,
     /// Directives of the innermost open block so far.
     siblings: Vec<Directive>,
+    /// Blocks that are open below the deepest that is kept.
+    too_deep: usize,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -72,6 +78,14 @@ impl Parser<'_> {
     }
 
     fn open(&mut self, directive: Option<Directive>, origin: &Origin) {
+        if self.open.len() == DEEPEST_BLOCK {
+            if self.too_deep == 0 {
+                let message = format!("blocks are nested more than {DEEPEST_BLOCK} deep");
+                self.diagnostics.error(origin, message);
+            }
+            self.too_deep += 1;
+            return;
+        }
         // A brace on a line of its own belongs to the directive before it.
         let directive = directive.or_else(|| self.siblings.pop_if(|last| last.block.is_none()));
         match directive {
@@ -86,6 +100,10 @@ impl Parser<'_> {
     }
 
     fn close(&mut self, origin: &Origin) {
+        if self.too_deep > 0 {
+            self.too_deep -= 1;
+            return;
+        }
         match self.open.pop() {
             Some((mut directive, outer)) => {
                 directive.block = Some(std::mem::replace(&mut self.siblings, outer));
@@ -107,6 +125,7 @@ impl Parser<'_> {
             let origin = directive.origin.clone();
             self.diagnostics.error(&origin, message);
         }
+        self.too_deep = 0;
         while !self.open.is_empty() {
             self.close(&Origin::default());
         }

@@ -1,5 +1,6 @@
 //! The control socket: a Unix socket on which the command line asks the agent.
 
+pub mod http;
 pub mod protocol;
 
 use std::fs;
@@ -8,11 +9,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use protocol::{Request, Response};
+use protocol::{Event, Request, Response};
 
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/millrace/lb-user.sock";
@@ -76,7 +79,11 @@ impl Server {
     ///
     /// # Errors
     /// Another agent listens there, or the socket cannot be made.
-    pub async fn start(path: &Path, calls: mpsc::Sender<Call>) -> Result<Self, Error> {
+    pub async fn start(
+        path: &Path,
+        calls: mpsc::Sender<Call>,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Listen {
             path: path.to_owned(),
             source,
@@ -92,7 +99,7 @@ impl Server {
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
-            task: tokio::spawn(accept(listener, calls)),
+            task: tokio::spawn(accept(listener, calls, events)),
         })
     }
 }
@@ -123,13 +130,17 @@ async fn remove_stale(path: &Path) -> Result<(), Error> {
     })
 }
 
-async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
+async fn accept(
+    listener: UnixListener,
+    calls: mpsc::Sender<Call>,
+    events: broadcast::Sender<Event>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let calls = calls.clone();
+                let (calls, events) = (calls.clone(), events.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = serve(stream, calls).await {
+                    if let Err(error) = serve(stream, calls, events).await {
                         log::debug!("control connection: {error}");
                     }
                 });
@@ -142,7 +153,11 @@ async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    calls: mpsc::Sender<Call>,
+    events: broadcast::Sender<Event>,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -156,13 +171,35 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> 
             return Ok(());
         }
         let response = match serde_json::from_str(&line) {
+            Ok(Request::Follow) => return follow(writer, events.subscribe()).await,
             Ok(request) => call(request, &calls).await,
             Err(error) => Response::Refused(format!("not a request: {error}")),
         };
-        let mut line = serde_json::to_string(&response)?;
-        line.push('\n');
-        writer.write_all(line.as_bytes()).await?;
+        write_line(&mut writer, &response).await?;
     }
+}
+
+/// Sends events until the follower goes.
+async fn follow(
+    mut writer: OwnedWriteHalf,
+    mut events: broadcast::Receiver<Event>,
+) -> io::Result<()> {
+    loop {
+        match events.recv().await {
+            Ok(event) => write_line(&mut writer, &Response::Event(event)).await?,
+            Err(RecvError::Lagged(missed)) => {
+                let message = format!("{missed} events missed: the follower is too slow");
+                write_line(&mut writer, &Response::Refused(message)).await?;
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
+    let mut line = serde_json::to_string(response)?;
+    line.push('\n');
+    writer.write_all(line.as_bytes()).await
 }
 
 async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
@@ -175,30 +212,73 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
         .unwrap_or_else(|_| Response::Refused("the agent is stopping".to_owned()))
 }
 
+/// A conversation with an agent.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the agent that listens on `path`.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn connect(path: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(path)
+            .await
+            .map_err(|source| Error::Connect {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn send(&mut self, request: &Request) -> Result<(), Error> {
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        let written = self.stream.write_all(line.as_bytes()).await;
+        written.map_err(|source| Error::Broken {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Waits for the next answer; `None` once the agent has gone.
+    ///
+    /// # Errors
+    /// The connection is broken, or the answer is none.
+    pub async fn receive(&mut self) -> Result<Option<Response>, Error> {
+        let mut answer = String::new();
+        let read = self.stream.read_line(&mut answer).await;
+        match read.map_err(|source| Error::Broken {
+            path: self.path.clone(),
+            source,
+        })? {
+            0 => Ok(None),
+            _ => Ok(Some(serde_json::from_str(&answer)?)),
+        }
+    }
+}
+
 /// Asks the agent that listens on `path`.
 ///
 /// # Errors
 /// Nobody listens there, or the answer is none.
 pub async fn ask(path: &Path, request: &Request) -> Result<Response, Error> {
-    let broken = |source| Error::Broken {
+    let mut client = Client::connect(path).await?;
+    client.send(request).await?;
+    client.receive().await?.ok_or_else(|| Error::Broken {
         path: path.to_owned(),
-        source,
-    };
-    let mut stream = UnixStream::connect(path)
-        .await
-        .map_err(|source| Error::Connect {
-            path: path.to_owned(),
-            source,
-        })?;
-    let mut line = serde_json::to_string(request)?;
-    line.push('\n');
-    stream.write_all(line.as_bytes()).await.map_err(broken)?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .await
-        .map_err(broken)?;
-    Ok(serde_json::from_str(&answer)?)
+        source: io::ErrorKind::UnexpectedEof.into(),
+    })
 }
 
 #[cfg(test)]
@@ -221,7 +301,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("deeper/agent.sock");
         let response = Response::Done(vec!["read".to_owned()]);
-        let server = Server::start(&path, agent(response.clone()))
+        let server = Server::start(&path, agent(response.clone()), broadcast::channel(1).0)
             .await
             .expect("it listens");
         assert_eq!(
@@ -242,21 +322,46 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
-        let first = Server::start(&path, calls.clone())
+        let first = Server::start(&path, calls.clone(), broadcast::channel(1).0)
             .await
             .expect("it listens");
-        let second = Server::start(&path, calls.clone()).await;
+        let second = Server::start(&path, calls.clone(), broadcast::channel(1).0).await;
         assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
         drop(first);
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket, then nobody's"));
-        Server::start(&path, calls.clone())
+        Server::start(&path, calls.clone(), broadcast::channel(1).0)
             .await
             .expect("a stale socket is replaced");
 
         fs::write(&path, "").expect("a file");
-        let on_file = Server::start(&path, calls).await;
+        let on_file = Server::start(&path, calls, broadcast::channel(1).0).await;
         assert!(matches!(on_file, Err(Error::NotASocket(_))), "{on_file:?}");
+    }
+
+    #[tokio::test]
+    async fn a_follower_is_told_of_every_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let (events, _) = broadcast::channel(8);
+        let calls = agent(Response::Done(Vec::new()));
+        let _server = Server::start(&path, calls, events.clone())
+            .await
+            .expect("it listens");
+        let mut client = Client::connect(&path).await.expect("connected");
+        client.send(&Request::Follow).await.expect("sent");
+        while events.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for message in ["one", "two"] {
+            let event = Event {
+                time_s: 1,
+                message: message.to_owned(),
+            };
+            events.send(event.clone()).expect("a follower");
+            let told = client.receive().await.expect("an answer");
+            assert_eq!(told, Some(Response::Event(event)));
+        }
     }
 
     #[tokio::test]
@@ -264,7 +369,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
-        let _server = Server::start(&path, calls).await.expect("it listens");
+        let _server = Server::start(&path, calls, broadcast::channel(1).0)
+            .await
+            .expect("it listens");
         let mut stream = BufReader::new(UnixStream::connect(&path).await.expect("connected"));
         let mut answers = Vec::new();
         for line in ["{\"command\":\"dance\"}\n", "{\"command\":\"reload\"}\n"] {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::change::Order;
+use crate::dataplane::ReasonCount;
 use crate::dataplane::state::{Protocol, Scheduler};
 
 /// What a client asks for.
@@ -15,6 +17,15 @@ pub enum Request {
     List,
     /// Read the configuration file again.
     Reload,
+    /// Give a server another share of new connections, or take that back.
+    Order {
+        /// `ADDRESS` or `ADDRESS:PORT`
+        server: String,
+        /// What; `None` for as configured.
+        order: Option<Order>,
+    },
+    /// Tell of every change from now on: one [`Response::Event`] after another.
+    Follow,
 }
 
 /// What the agent answers.
@@ -25,8 +36,19 @@ pub enum Response {
     Listing(Listing),
     /// It has been done; what there is to say about it.
     Done(Vec<String>),
+    /// To [`Request::Follow`]: something has changed.
+    Event(Event),
     /// It cannot be done, and why.
     Refused(String),
+}
+
+/// Something that has changed; `lb-user events --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Seconds since 1970.
+    pub time_s: u64,
+    /// What has changed, and why, in words.
+    pub message: String,
 }
 
 /// What `lb-user list --json` prints.
@@ -38,6 +60,8 @@ pub struct Listing {
     pub virtual_addresses: Vec<ListedAddress>,
     /// The services, in the order of the configuration.
     pub services: Vec<ListedService>,
+    /// How often each verdict was given over a packet, and why.
+    pub reasons: Vec<ReasonCount>,
 }
 
 /// An interface that the XDP program is attached to.
@@ -64,6 +88,10 @@ pub struct ListedAddress {
     pub instance: String,
     /// Whether this machine holds it now.
     pub held: bool,
+    /// The virtual router's state: `init`, `backup`, `master` or `fault`.
+    pub state: String,
+    /// Why it is in that state.
+    pub cause: String,
 }
 
 /// A virtual service.
@@ -145,6 +173,8 @@ pub enum ServerState {
     Quiesced,
     /// Its checks succeed, but frames cannot reach it.
     NoMac,
+    /// The operator has taken it out.
+    Disabled,
     /// A sorry server that is not needed.
     Standby,
 }
@@ -156,7 +186,17 @@ impl std::fmt::Display for ServerState {
             Self::Down => "down",
             Self::Quiesced => "quiesced",
             Self::NoMac => "no-mac",
+            Self::Disabled => "disabled",
             Self::Standby => "standby",
         })
     }
+}
+
+/// A scheduler as ipvsadm(8) names it.
+pub fn scheduler_name(scheduler: Scheduler) -> String {
+    let name = serde_json::to_value(scheduler).ok();
+    name.as_ref()
+        .and_then(|name| name.as_str())
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -138,6 +138,107 @@ fn realserver_names_each_file_that_it_writes_and_removes_them_all() {
     });
 }
 
+/// Gives a host directories of its own where `--persist` writes.
+fn hide_system_directories(host: &Host) -> Result<()> {
+    for directory in [
+        "/etc/sysctl.d",
+        "/etc/systemd/system",
+        "/usr/local/sbin",
+        "/var/lib",
+    ] {
+        host.sh(&format!("mount -t tmpfs tmpfs {directory}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn realserver_restores_what_it_found_before_a_reboot() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        hide_system_directories(server)?;
+        let settings = arp_settings(server)?;
+        let vip = VIP.to_string();
+        let (status, text) = realserver(server, &["start", &vip, "--persist"])?;
+        assert_eq!(status, 0, "{text}");
+        // What a reboot does: /run is empty, the address is gone, and sysctl.d
+        // has set everything before the unit starts the script.
+        server.sh("rm -r /run/millrace")?;
+        server.sh(&format!("ip address del {vip}/32 dev lo"))?;
+        assert_ne!(arp_settings(server)?, settings);
+        let (status, text) = realserver(server, &["start", &vip])?;
+        assert_eq!(status, 0, "{text}");
+
+        let (status, text) = realserver(server, &["stop", &vip, "--persist"])?;
+        assert_eq!(status, 0, "{text}");
+        assert_eq!(arp_settings(server)?, settings);
+        let left = "find /etc/sysctl.d /etc/systemd/system /usr/local/sbin /var/lib -not -type d";
+        assert_eq!(server.sh(left)?, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn realserver_refuses_addresses_that_cannot_be_a_vip() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        let own = server.address().to_string();
+        for vip in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.18",
+            "255.255.255.255",
+            &own,
+        ] {
+            let (status, text) = realserver(server, &["start", vip])?;
+            assert_eq!(status, 2, "{vip}: {text}");
+            assert!(text.contains(vip), "{text}");
+        }
+        assert_eq!(
+            server
+                .sh("ip -4 -oneline address show dev lo")?
+                .lines()
+                .count(),
+            1
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn demo_says_what_is_wrong_with_its_arguments_before_it_does_anything() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let cases: [(&[&str], &str); 5] = [
+            (
+                &["--seconds", "5"],
+                "--seconds needs a whole number from 20 to 3600, not 5",
+            ),
+            (
+                &["--viewers=many"],
+                "--viewers needs a whole number from 1 to 60, not many",
+            ),
+            (
+                &["--input", "nowhere.flv"],
+                "cannot read the file nowhere.flv",
+            ),
+            (&["--edges"], "--edges needs a value"),
+            (&["--quick"], "unknown argument --quick"),
+        ];
+        for (arguments, message) in cases {
+            let (status, text) = script(cluster.client(0).host(), "demo.sh", arguments)?;
+            assert_eq!(
+                (status, text.lines().count()),
+                (2, 1),
+                "{arguments:?}: {text}"
+            );
+            assert!(
+                text.contains(message),
+                "{arguments:?} should say {message:?}: {text}"
+            );
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn realserver_says_what_is_wrong_with_its_arguments() {
     on(Cluster::builder().network_only(), |cluster| {

@@ -5,6 +5,7 @@ mod screen;
 mod seat;
 mod summary;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -56,7 +57,7 @@ pub struct Arguments {
 
     /// Push this file (H.264/AAC in FLV or MP4), over and over, instead of a
     /// generated picture
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = readable_file)]
     input: Option<PathBuf>,
 
     /// Leave the cluster running at the end and say how to look around
@@ -67,6 +68,13 @@ pub struct Arguments {
     /// standard error
     #[arg(long)]
     json: bool,
+}
+
+fn readable_file(path: &str) -> Result<PathBuf, String> {
+    match File::open(path) {
+        Ok(_) => Ok(path.into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs the demo.
@@ -107,7 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     screen.say(&format!("pulling from {}", cluster.viewing_url()));
 
     let length = Duration::from_secs(arguments.seconds);
-    let mut scene = Scene::open(&cluster, encoder, arguments.viewers, length)?;
+    let mut scene = Scene::open(&cluster, encoder, arguments.viewers, length, checks)?;
     while scene.elapsed() < length {
         let drawn = Instant::now();
         scene.play()?;

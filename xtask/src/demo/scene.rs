@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Balancer, Cluster, Process};
+use testbed::{Balancer, Cluster, HealthChecks, Process};
 
 use super::seat::Seat;
 
@@ -40,6 +40,7 @@ pub struct Scene<'c> {
     seats: Vec<Seat<'c>>,
     began: Instant,
     length: Duration,
+    checks: HealthChecks,
     act: Act,
     /// Whose viewers were lost, until all of them are served again.
     recovering: Vec<usize>,
@@ -96,6 +97,7 @@ impl<'c> Scene<'c> {
         encoder: Process,
         viewers: u8,
         length: Duration,
+        checks: HealthChecks,
     ) -> Result<Self> {
         let clients = &cluster.clients()[..usize::from(viewers)];
         let seats = clients
@@ -113,6 +115,7 @@ impl<'c> Scene<'c> {
             seats,
             began: Instant::now(),
             length,
+            checks,
             act: Act::Peace,
             recovering: Vec::new(),
             events: Vec::new(),
@@ -252,6 +255,13 @@ impl<'c> Scene<'c> {
             };
         }
         Ok(())
+    }
+
+    /// The longest pause that the loss of an edge explains: until it is out of
+    /// rotation, and as much as a reconnection takes.
+    pub fn recovery_limit(&self) -> Duration {
+        const RECONNECTION: Duration = Duration::from_secs(6);
+        self.checks.refusal_noticed_within() + RECONNECTION
     }
 
     /// Everybody who watches.

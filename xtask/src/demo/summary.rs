@@ -1,6 +1,7 @@
 //! How it went, for people and for programs.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
@@ -22,6 +23,53 @@ pub struct Summary {
     /// Bytes that the director's interface received, and the viewers' ones.
     director_rx_bytes: u64,
     viewers_rx_bytes: u64,
+}
+
+/// A viewer without a new picture for so long is not watching any more. Far
+/// above what a busy machine does to a viewer who is served.
+const STALL: Duration = Duration::from_secs(6);
+
+/// What a viewer is judged by.
+#[derive(Clone, Copy, Debug)]
+struct Fare<'s> {
+    video: usize,
+    audio: usize,
+    /// How long before the end the last picture came.
+    at_end: Option<Duration>,
+    longest_pause: Duration,
+    /// The longest pause that is explained: by the loss of its edge, if it lost it.
+    longest_allowed: Duration,
+    disorder: Option<&'s str>,
+}
+
+impl Fare<'_> {
+    /// What was not as it should be, each to be read after the viewer's name.
+    fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        if self.video == 0 || self.audio == 0 {
+            failures.push("decoded no video or no audio".to_owned());
+            return failures;
+        }
+        match self.at_end {
+            Some(pause) if pause < STALL => {}
+            Some(pause) => failures.push(format!(
+                "received no picture in the last {:.0} s",
+                pause.as_secs_f64()
+            )),
+            None => failures.push("received no picture".to_owned()),
+        }
+        if self.longest_pause > self.longest_allowed {
+            failures.push(format!(
+                "was without pictures for {:.0} s, and at most {:.0} s are explained",
+                self.longest_pause.as_secs_f64(),
+                self.longest_allowed.as_secs_f64()
+            ));
+        }
+        if let Some(disorder) = self.disorder {
+            failures.push(format!("received timestamps that do not rise: {disorder}"));
+        }
+        failures
+    }
 }
 
 /// How one viewer fared.
@@ -56,14 +104,23 @@ impl Summary {
         for seat in scene.seats() {
             let name = seat.client().host().name().to_owned();
             let total = seat.total();
-            if total.video == 0 || total.audio == 0 {
-                failures.push(format!("{name} decoded no video or no audio"));
-            } else if !seat.is_watching() {
-                failures.push(format!("{name} was not watching at the end"));
-            }
-            if let Some(disorder) = seat.disorder() {
-                failures.push(format!("{name}: {disorder}"));
-            }
+            let fare = Fare {
+                video: total.video,
+                audio: total.audio,
+                at_end: seat.since_last_picture(),
+                longest_pause: seat.longest_pause(),
+                longest_allowed: if seat.edges().len() > 1 {
+                    scene.recovery_limit()
+                } else {
+                    STALL
+                },
+                disorder: seat.disorder(),
+            };
+            failures.extend(
+                fare.failures()
+                    .into_iter()
+                    .map(|failure| format!("{name} {failure}")),
+            );
             viewers_rx_bytes += seat.client().host().counters()?.rx_bytes;
             let edge_name = |edge: &usize| cluster.edge(*edge).host().name().to_owned();
             viewers.push(ViewerSummary {
@@ -155,5 +212,56 @@ impl Display for Summary {
         } else {
             "The demo FAILED."
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVED: Fare<'static> = Fare {
+        video: 500,
+        audio: 900,
+        at_end: Some(Duration::from_millis(900)),
+        longest_pause: Duration::from_secs(1),
+        longest_allowed: STALL,
+        disorder: None,
+    };
+
+    #[test]
+    fn a_viewer_who_was_served_throughout_has_no_failure() {
+        assert_eq!(SERVED.failures(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_viewer_who_is_frozen_at_the_end_fails_however_much_came_before() {
+        let frozen = Fare {
+            at_end: Some(Duration::from_secs(15)),
+            ..SERVED
+        };
+        assert_eq!(frozen.failures(), ["received no picture in the last 15 s"]);
+    }
+
+    #[test]
+    fn a_pause_is_only_as_long_as_the_loss_of_an_edge_explains() {
+        let paused = Fare {
+            longest_pause: Duration::from_secs(14),
+            ..SERVED
+        };
+        assert_eq!(
+            paused.failures(),
+            ["was without pictures for 14 s, and at most 6 s are explained"]
+        );
+        let lost_its_edge = Fare {
+            longest_allowed: Duration::from_secs(36),
+            ..paused
+        };
+        assert_eq!(lost_its_edge.failures(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_viewer_without_sound_fails() {
+        let silent = Fare { audio: 0, ..SERVED };
+        assert_eq!(silent.failures(), ["decoded no video or no audio"]);
     }
 }

@@ -4,6 +4,7 @@
 //! allowed. A field that the file leaves out is `None` here and gets its
 //! default where it is used, so that the model says what the operator said.
 
+mod check;
 mod vrrp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,11 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnostic::Origin;
-use crate::dataplane::state::{Protocol, Scheduler};
+use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
+pub use check::{Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck};
 pub use vrrp::{
-    AuthType, Authentication, GlobalDefs, InitialState, Tracked, UnicastPeer, VirtualIpAddress,
-    VrrpInstance, VrrpScript, VrrpSyncGroup,
+    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
+    VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 
 /// A whole configuration.
@@ -31,15 +33,112 @@ pub struct Config {
     pub vrrp_sync_group: Vec<VrrpSyncGroup>,
     /// Virtual routers: who holds which virtual address.
     pub vrrp_instance: Vec<VrrpInstance>,
+    /// Addresses that have the same real servers.
+    pub virtual_server_group: Vec<VirtualServerGroup>,
     /// Virtual services and the real servers behind them.
     pub virtual_server: Vec<VirtualServer>,
+}
+
+/// What viewers connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ServiceAddress {
+    /// One address and port.
+    One(SocketAddr),
+    /// The addresses of a `virtual_server_group`.
+    Group {
+        /// Its name.
+        group: String,
+    },
+}
+
+impl std::fmt::Display for ServiceAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(address) => write!(f, "{} {}", address.ip(), address.port()),
+            Self::Group { group } => write!(f, "group {group}"),
+        }
+    }
+}
+
+/// `virtual_server_group NAME`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VirtualServerGroup {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    #[serde(default)]
+    pub address: Vec<AddressRange>,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// One line of a `virtual_server_group`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRange {
+    /// The first address.
+    pub first: IpAddr,
+    /// The last address, where there are several.
+    pub last: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// Most addresses that a range may have.
+pub const LARGEST_RANGE: u128 = 1 << 16;
+
+impl AddressRange {
+    /// How many addresses there are; 0 if the last stands before the first.
+    pub fn count(&self) -> u128 {
+        let Some(last) = self.last else { return 1 };
+        match (self.first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                (u128::from(last.to_bits()) + 1).saturating_sub(first.to_bits().into())
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => last
+                .to_bits()
+                .saturating_add(1)
+                .saturating_sub(first.to_bits()),
+            _ => 0,
+        }
+    }
+
+    /// Every address with the port, [`LARGEST_RANGE`] at most.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let (first, port) = (self.first, self.port);
+        (0..self.count().min(LARGEST_RANGE)).map(move |offset| {
+            let address = match first {
+                // Both fit: the count was measured against the last address.
+                IpAddr::V4(first) => IpAddr::from((first.to_bits() + offset as u32).to_be_bytes()),
+                IpAddr::V6(first) => IpAddr::from((first.to_bits() + offset).to_be_bytes()),
+            };
+            SocketAddr::new(address, port)
+        })
+    }
+}
+
+impl Config {
+    /// The addresses of a service: its own, or those of its group.
+    pub fn addresses(&self, service: &VirtualServer) -> Vec<SocketAddr> {
+        match &service.address {
+            ServiceAddress::One(address) => vec![*address],
+            ServiceAddress::Group { group } => self
+                .virtual_server_group
+                .iter()
+                .filter(|candidate| candidate.name == *group)
+                .flat_map(|group| &group.address)
+                .flat_map(AddressRange::addresses)
+                .collect(),
+        }
+    }
 }
 
 /// `virtual_server ADDRESS PORT`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VirtualServer {
-    /// The address and port that viewers connect to.
-    pub address: SocketAddr,
+    /// The address and port that viewers connect to, or the group of addresses.
+    pub address: ServiceAddress,
     /// Transport protocol; default TCP.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
@@ -51,6 +150,21 @@ pub struct VirtualServer {
     pub persistence_timeout: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; default all.
     pub persistence_granularity: Option<u8>,
+    /// Whether a client whose server is drained may be given another
+    /// (`net.ipv4.vs.expire_quiescent_template`).
+    #[serde(default)]
+    pub expire_quiescent: bool,
+    /// With the schedulers `sh` and `mh`: hash the client's port along with its
+    /// address (`sh-port`, `mh-port`).
+    #[serde(default)]
+    pub hash_port: bool,
+    /// What becomes of connections whose server is gone; default `reset` for
+    /// TCP, `reschedule` for UDP.
+    pub orphans: Option<OrphanPolicy>,
+    /// Schedule connections that are unknown in their middle (`sloppy_tcp`), so
+    /// that with `mh` they survive a change of director.
+    #[serde(default)]
+    pub sloppy: bool,
     /// Total weight of live servers below which the service has lost its
     /// quorum; default 1.
     pub quorum: Option<u32>,
@@ -62,6 +176,8 @@ pub struct VirtualServer {
     pub quorum_down: Option<Script>,
     /// Takes the connections while the quorum is lost.
     pub sorry_server: Option<SocketAddr>,
+    /// Host that HTTP and RTMP checks ask for.
+    pub virtualhost: Option<String>,
     /// Keep real servers that fail at weight 0 rather than taking them out.
     pub inhibit_on_failure: Option<bool>,
     /// Run the `down` scripts when the agent stops.
@@ -97,6 +213,8 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// Share of new connections; default 1.
     pub weight: Option<u32>,
+    /// Host that HTTP and RTMP checks ask for.
+    pub virtualhost: Option<String>,
     /// Keep it at weight 0 when it fails rather than taking it out.
     pub inhibit_on_failure: Option<bool>,
     /// Run when it comes up.
@@ -114,61 +232,6 @@ pub struct RealServer {
     pub origin: Origin,
 }
 
-/// One health check of a real server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// What is checked.
-    #[serde(flatten)]
-    pub kind: CheckKind,
-    /// How it connects.
-    #[serde(flatten)]
-    pub connection: ConnectionOptions,
-    /// When it runs.
-    #[serde(flatten)]
-    pub timing: CheckTiming,
-}
-
-/// The kinds of health check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type")]
-pub enum CheckKind {
-    /// A TCP connection can be made.
-    #[serde(rename = "TCP_CHECK")]
-    Tcp,
-}
-
-/// Where a check connects to and from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ConnectionOptions {
-    /// Address to connect to; default the real server's.
-    pub connect_ip: Option<IpAddr>,
-    /// Port to connect to; default the real server's.
-    pub connect_port: Option<u16>,
-    /// Local address to connect from.
-    pub bindto: Option<IpAddr>,
-    /// Local port to connect from.
-    pub bind_port: Option<u16>,
-}
-
-/// When a check runs and how often it may fail.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CheckTiming {
-    /// Whether the server counts as down until its first success.
-    pub alpha: Option<bool>,
-    /// How long a connection may take; default 5.
-    pub connect_timeout: Option<Seconds>,
-    /// Further failures that an up server is allowed; default 1.
-    pub retry: Option<u32>,
-    /// Delay after a failure that is not yet the last allowed one; default 1.
-    pub delay_before_retry: Option<Seconds>,
-    /// Upper bound of the random delay of the first check; default `delay_loop`.
-    pub warmup: Option<Seconds>,
-    /// Delay between checks; default 60.
-    pub delay_loop: Option<Seconds>,
-}
-
 /// A command that is run when something changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Script {
@@ -178,6 +241,19 @@ pub struct Script {
     pub user: Option<String>,
     /// Group to run it as; default the user's.
     pub group: Option<String>,
+}
+
+impl Script {
+    /// The same script, run as `script_user` says where it names no user.
+    pub fn or_user(mut self, global: &GlobalDefs) -> Self {
+        if self.user.is_none()
+            && let Some([user, group @ ..]) = global.script_user.as_deref()
+        {
+            self.user = Some(user.clone());
+            self.group = group.first().cloned();
+        }
+        self
+    }
 }
 
 /// A time span, written in seconds.

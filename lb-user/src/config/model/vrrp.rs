@@ -13,6 +13,8 @@ use crate::config::diagnostic::Origin;
 pub struct GlobalDefs {
     /// Interface of virtual routers that name none.
     pub default_interface: Option<String>,
+    /// How long connections may be silent.
+    pub lvs_timeouts: Option<LvsTimeouts>,
     /// User, and group, that scripts run as where they name none.
     pub script_user: Option<Vec<String>>,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
@@ -35,6 +37,18 @@ pub struct GlobalDefs {
     pub vrrp_garp_master_refresh: Option<Seconds>,
     /// Default of `garp_master_refresh_repeat`; default 1.
     pub vrrp_garp_master_refresh_repeat: Option<u32>,
+}
+
+/// `lvs_timeouts`, in seconds; what is left out has IPVS's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LvsTimeouts {
+    /// An established TCP connection; default 900.
+    pub tcp: Option<u32>,
+    /// A TCP connection whose client has sent FIN; default 120.
+    pub tcpfin: Option<u32>,
+    /// UDP; default 300.
+    pub udp: Option<u32>,
 }
 
 /// `vrrp_instance NAME`

@@ -1,25 +1,237 @@
 //! Checkers, and the timing directives that services, servers and checkers share.
 
-use super::super::model::{Check, CheckKind, CheckTiming, ConnectionOptions};
+use super::super::model::{
+    Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck,
+};
 use super::super::tree::Directive;
 use super::Reader;
-use super::vocabulary::TCP_CHECK;
+use super::vocabulary::{
+    HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, TCP_CHECK, UDP_CHECK, URL, Vocabulary,
+};
+use crate::checker::hex;
 
 impl Reader<'_> {
-    pub fn tcp_check(&mut self, block: &Directive) -> Check {
+    /// A check, if `block` is one.
+    pub fn check(&mut self, block: &Directive) -> Option<Check> {
         let mut check = Check {
             kind: CheckKind::Tcp,
             connection: ConnectionOptions::default(),
             timing: CheckTiming::default(),
         };
+        let kind = match block.keyword.as_str() {
+            "TCP_CHECK" => {
+                self.of_kind(block, &mut check, &TCP_CHECK, |_, _| false);
+                Some(CheckKind::Tcp)
+            }
+            "PING_CHECK" => {
+                self.of_kind(block, &mut check, &PING_CHECK, |_, _| false);
+                Some(CheckKind::Ping)
+            }
+            "HTTP_GET" => self
+                .urls(block, &mut check)
+                .map(|url| CheckKind::Http { url }),
+            "SSL_GET" => self
+                .urls(block, &mut check)
+                .map(|url| CheckKind::Https { url }),
+            "MISC_CHECK" => self.misc(block, &mut check),
+            "UDP_CHECK" => Some(self.udp(block, &mut check)),
+            "RTMP_CHECK" => Some(self.rtmp(block, &mut check)),
+            _ => unreachable!("the caller looks for these words"),
+        };
+        Some(Check {
+            kind: kind?,
+            ..check
+        })
+    }
+
+    /// Reads a block of which `own` reads the directives of its kind.
+    fn of_kind(
+        &mut self,
+        block: &Directive,
+        check: &mut Check,
+        vocabulary: &Vocabulary,
+        mut own: impl FnMut(&mut Self, &Directive) -> bool,
+    ) {
         for item in self.block(block) {
-            if !self.timing(item, &mut check.timing)
+            if !own(self, item)
+                && !self.timing(item, &mut check.timing)
                 && !self.connection(item, &mut check.connection)
             {
-                self.not_served(item, &TCP_CHECK);
+                self.not_served(item, vocabulary);
             }
         }
-        check
+    }
+
+    fn urls(&mut self, block: &Directive, check: &mut Check) -> Option<Vec<UrlCheck>> {
+        let mut urls = Vec::new();
+        self.of_kind(block, check, &HTTP_GET, |reader, item| {
+            let is_url = item.keyword == "url";
+            if is_url {
+                urls.extend(reader.url(item));
+            }
+            is_url
+        });
+        if urls.is_empty() {
+            let message = format!("`{}` expects a `url` block at least", block.keyword);
+            self.diagnostics.error(&block.origin, message);
+            return None;
+        }
+        Some(urls)
+    }
+
+    fn url(&mut self, block: &Directive) -> Option<UrlCheck> {
+        let mut url = UrlCheck {
+            path: "/".to_owned(),
+            status_code: Vec::new(),
+            digest: None,
+            virtualhost: None,
+            regex: None,
+            regex_no_match: false,
+        };
+        let mut options = String::new();
+        for item in self.block(block) {
+            match item.keyword.as_str() {
+                "path" => url.path = self.text(item)?,
+                "digest" => url.digest = self.text(item),
+                "status_code" => url.status_code = self.status_codes(item),
+                "virtualhost" => url.virtualhost = self.text(item),
+                "regex" => url.regex = self.text(item),
+                "regex_no_match" => url.regex_no_match = true,
+                "regex_options" => options = self.regex_options(item),
+                _ => self.not_served(item, &URL),
+            }
+        }
+        if let Some(pattern) = &mut url.regex {
+            if !options.is_empty() {
+                *pattern = format!("(?{options}){pattern}");
+            }
+            if let Err(mistake) = regex::bytes::Regex::new(pattern) {
+                let message = format!("`{pattern}` is no regular expression: {mistake}");
+                self.diagnostics.error(&block.origin, message);
+            }
+        }
+        Some(url)
+    }
+
+    /// Options of PCRE that have a letter here.
+    fn regex_options(&mut self, item: &Directive) -> String {
+        let mut letters = String::new();
+        for option in &item.arguments {
+            match option.as_str() {
+                "caseless" => letters.push('i'),
+                "multiline" => letters.push('m'),
+                "dotall" => letters.push('s'),
+                "extended" => letters.push('x'),
+                "ungreedy" => letters.push('U'),
+                "utf" | "ucp" => {}
+                _ => self.wrong(
+                    item,
+                    "caseless, multiline, dotall, extended, ungreedy, utf or ucp",
+                ),
+            }
+        }
+        letters
+    }
+
+    /// `200 300-399 …`
+    fn status_codes(&mut self, item: &Directive) -> Vec<StatusCodes> {
+        const EXPECTED: &str = "status codes from 100 to 999 or ranges such as 200-299";
+        let code = |word: &str| word.parse().ok().filter(|code| (100..=999).contains(code));
+        let range = |word: &String| {
+            let (low, high) = word.split_once('-').unwrap_or((word, word));
+            let (low, high) = (code(low)?, code(high)?);
+            (low <= high).then_some(StatusCodes(low, high))
+        };
+        match item.arguments.iter().map(range).collect::<Option<Vec<_>>>() {
+            Some(codes) if !codes.is_empty() => codes,
+            _ => {
+                self.wrong(item, EXPECTED);
+                Vec::new()
+            }
+        }
+    }
+
+    fn misc(&mut self, block: &Directive, check: &mut Check) -> Option<CheckKind> {
+        let mut path = None;
+        let mut user = None;
+        let mut misc_timeout = None;
+        let mut misc_dynamic = false;
+        self.of_kind(block, check, &MISC_CHECK, |reader, item| {
+            match item.keyword.as_str() {
+                "misc_path" => path = reader.script(item),
+                "misc_timeout" => misc_timeout = reader.positive_seconds(item),
+                "misc_dynamic" => misc_dynamic = true,
+                "user" => user = reader.user(item),
+                _ => return false,
+            }
+            true
+        });
+        let Some(mut misc_path) = path else {
+            self.diagnostics
+                .error(&block.origin, "`MISC_CHECK` expects a `misc_path`");
+            return None;
+        };
+        if let Some((user, group)) = user {
+            (misc_path.user, misc_path.group) = (Some(user), group);
+        }
+        Some(CheckKind::Misc {
+            misc_path,
+            misc_timeout,
+            misc_dynamic,
+        })
+    }
+
+    fn udp(&mut self, block: &Directive, check: &mut Check) -> CheckKind {
+        let mut payload = None;
+        let mut require_reply = None;
+        let mut min_reply_length = None;
+        let mut max_reply_length = None;
+        self.of_kind(block, check, &UDP_CHECK, |reader, item| {
+            match item.keyword.as_str() {
+                "payload" => payload = reader.hexadecimal(item, false),
+                "require_reply" => require_reply = reader.hexadecimal(item, true),
+                "min_reply_length" => min_reply_length = reader.number(item, 0..=65535),
+                "max_reply_length" => max_reply_length = reader.number(item, 0..=65535),
+                _ => return false,
+            }
+            true
+        });
+        CheckKind::Udp {
+            payload,
+            require_reply,
+            min_reply_length,
+            max_reply_length,
+        }
+    }
+
+    fn hexadecimal(&mut self, item: &Directive, any: bool) -> Option<String> {
+        let text = item.arguments.join(" ");
+        let right = hex::parse(&text).is_some_and(|bytes| any || bytes.iter().all(|b| b.1 == 0xff));
+        if !right || (!any && text.is_empty()) {
+            self.wrong(item, "hexadecimal digits, such as `AB 12 f`");
+            return None;
+        }
+        Some(text)
+    }
+
+    fn rtmp(&mut self, block: &Directive, check: &mut Check) -> CheckKind {
+        let (mut app, mut stream, mut play_timeout, mut virtualhost) = (None, None, None, None);
+        self.of_kind(block, check, &RTMP_CHECK, |reader, item| {
+            match item.keyword.as_str() {
+                "app" => app = reader.text(item),
+                "stream" => stream = reader.text(item),
+                "play_timeout" => play_timeout = reader.positive_seconds(item),
+                "virtualhost" => virtualhost = reader.text(item),
+                _ => return false,
+            }
+            true
+        });
+        CheckKind::Rtmp {
+            app,
+            stream,
+            play_timeout,
+            virtualhost,
+        }
     }
 
     /// Reads a timing directive; false if `item` is none.

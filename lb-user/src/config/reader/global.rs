@@ -1,6 +1,6 @@
 //! `global_defs`
 
-use super::super::model::GlobalDefs;
+use super::super::model::{GlobalDefs, LvsTimeouts};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::GLOBAL_DEFS;
@@ -10,6 +10,7 @@ impl Reader<'_> {
         for item in self.block(block) {
             match item.keyword.as_str() {
                 "default_interface" => global.default_interface = self.text(item),
+                "lvs_timeouts" => global.lvs_timeouts = self.lvs_timeouts(item),
                 "script_user" => {
                     global.script_user = self
                         .user(item)
@@ -38,5 +39,32 @@ impl Reader<'_> {
                 _ => self.not_served(item, &GLOBAL_DEFS),
             }
         }
+    }
+
+    /// `[tcp SECONDS] [tcpfin SECONDS] [udp SECONDS]`
+    fn lvs_timeouts(&mut self, item: &Directive) -> Option<LvsTimeouts> {
+        const EXPECTED: &str = "`tcp`, `tcpfin` or `udp`, each with a number of seconds from 1 on";
+        let mut timeouts = LvsTimeouts::default();
+        for pair in item.arguments.chunks(2) {
+            let (name, seconds) = match pair {
+                [name, seconds] => (name.as_str(), seconds.parse().ok().filter(|s| *s > 0)),
+                _ => ("", None),
+            };
+            let field = match name {
+                "tcp" => &mut timeouts.tcp,
+                "tcpfin" => &mut timeouts.tcpfin,
+                "udp" => &mut timeouts.udp,
+                _ => {
+                    self.wrong(item, EXPECTED);
+                    return None;
+                }
+            };
+            if seconds.is_none() {
+                self.wrong(item, EXPECTED);
+                return None;
+            }
+            *field = seconds;
+        }
+        Some(timeouts)
     }
 }

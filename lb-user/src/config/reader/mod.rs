@@ -28,6 +28,11 @@ pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
                 .vrrp_sync_group
                 .extend(reader.vrrp_sync_group(directive)),
             "vrrp_instance" => config.vrrp_instance.extend(reader.vrrp_instance(directive)),
+            "virtual_server_group" => {
+                config
+                    .virtual_server_group
+                    .extend(reader.virtual_server_group(directive));
+            }
             "virtual_server" => config
                 .virtual_server
                 .extend(reader.virtual_server(directive)),

@@ -1,13 +1,16 @@
-//! `virtual_server` and `real_server`
+//! `virtual_server`, `virtual_server_group` and `real_server`
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::diagnostic::did_you_mean;
-use super::super::model::{CheckTiming, LbKind, RealServer, VirtualServer};
+use super::super::model::{
+    AddressRange, CheckTiming, LARGEST_RANGE, LbKind, RealServer, ServiceAddress, VirtualServer,
+    VirtualServerGroup,
+};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
-use crate::dataplane::state::{Protocol, Scheduler};
+use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
 /// Persistence of a bare `persistence_timeout`, in seconds (keepalived.conf(5)).
 const BARE_PERSISTENCE_TIMEOUT_S: u32 = 360;
@@ -22,7 +25,18 @@ impl Reader<'_> {
             );
             return None;
         }
-        let address = self.socket_address(block, None)?;
+        let (address, port) = match block.arguments.as_slice() {
+            [word, group] if word == "group" => (
+                ServiceAddress::Group {
+                    group: group.clone(),
+                },
+                None,
+            ),
+            _ => {
+                let address = self.socket_address(block, None)?;
+                (ServiceAddress::One(address), Some(address.port()))
+            }
+        };
         let mut service = VirtualServer {
             address,
             protocol: Protocol::Tcp,
@@ -30,11 +44,16 @@ impl Reader<'_> {
             lb_kind: None,
             persistence_timeout: None,
             persistence_granularity: None,
+            expire_quiescent: false,
+            hash_port: false,
+            orphans: None,
+            sloppy: false,
             quorum: None,
             hysteresis: None,
             quorum_up: None,
             quorum_down: None,
             sorry_server: None,
+            virtualhost: None,
             inhibit_on_failure: None,
             omega: false,
             timing: CheckTiming::default(),
@@ -55,19 +74,22 @@ impl Reader<'_> {
                 "persistence_granularity" => {
                     service.persistence_granularity = self.granularity(item);
                 }
+                "expire_quiescent" => service.expire_quiescent = true,
+                "sh-port" | "mh-port" => service.hash_port = true,
+                "orphans" => service.orphans = self.orphans(item),
+                "sloppy" => service.sloppy = true,
                 "quorum" => service.quorum = self.number(item, 1..=u32::MAX),
                 "hysteresis" => service.hysteresis = self.number(item, 0..=u32::MAX),
                 "quorum_up" => service.quorum_up = self.script(item),
                 "quorum_down" => service.quorum_down = self.script(item),
                 "sorry_server" => {
-                    service.sorry_server = self.socket_address(item, Some(address.port()));
+                    service.sorry_server = self.socket_address(item, port);
                 }
+                "virtualhost" => service.virtualhost = self.text(item),
                 "inhibit_on_failure" => service.inhibit_on_failure = self.switch(item),
                 "omega" => service.omega = self.switch(item).unwrap_or_default(),
                 "real_server" => {
-                    service
-                        .real_server
-                        .extend(self.real_server(item, address.port()));
+                    service.real_server.extend(self.real_server(item, port));
                 }
                 _ => self.not_served(item, &VIRTUAL_SERVER),
             }
@@ -75,11 +97,12 @@ impl Reader<'_> {
         Some(service)
     }
 
-    fn real_server(&mut self, block: &Directive, service_port: u16) -> Option<RealServer> {
-        let address = self.socket_address(block, Some(service_port))?;
+    fn real_server(&mut self, block: &Directive, service_port: Option<u16>) -> Option<RealServer> {
+        let address = self.socket_address(block, service_port)?;
         let mut server = RealServer {
             address,
             weight: None,
+            virtualhost: None,
             inhibit_on_failure: None,
             notify_up: None,
             notify_down: None,
@@ -96,11 +119,92 @@ impl Reader<'_> {
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
                 "notify_down" => server.notify_down = self.script(item),
-                "TCP_CHECK" => server.checks.push(self.tcp_check(item)),
+                "virtualhost" => server.virtualhost = self.text(item),
+                "TCP_CHECK" | "HTTP_GET" | "SSL_GET" | "MISC_CHECK" | "UDP_CHECK"
+                | "PING_CHECK" | "RTMP_CHECK" => server.checks.extend(self.check(item)),
                 _ => self.not_served(item, &REAL_SERVER),
             }
         }
         Some(server)
+    }
+
+    pub fn virtual_server_group(&mut self, block: &Directive) -> Option<VirtualServerGroup> {
+        let name = self.argument(block, "a name")?.to_owned();
+        let mut group = VirtualServerGroup {
+            name,
+            address: Vec::new(),
+            origin: block.origin.clone(),
+        };
+        for item in self.block(block) {
+            if item.keyword == "fwmark" {
+                self.diagnostics.error(
+                    &item.origin,
+                    "`fwmark` is not served: packets reach the balancer before the firewall \
+                     could mark them; expected `ADDRESS PORT`",
+                );
+            } else {
+                group.address.extend(self.address_range(item));
+            }
+        }
+        Some(group)
+    }
+
+    /// `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`
+    fn address_range(&mut self, item: &Directive) -> Option<AddressRange> {
+        let port = item
+            .arguments
+            .first()
+            .and_then(|port| port.parse().ok())
+            .filter(|p| *p > 0);
+        let range = match (item.keyword.split_once('-'), item.keyword.split_once('/')) {
+            (Some((first, last)), _) => first.parse().ok().and_then(|first| {
+                Some((
+                    first,
+                    Some(last.parse().ok().or_else(|| with_last_part(first, last))?),
+                ))
+            }),
+            (None, Some((first, prefix))) => first.parse().ok().and_then(|first| {
+                Some((first, Some(last_of_network(first, prefix.parse().ok()?)?)))
+            }),
+            (None, None) => item.keyword.parse().ok().map(|first| (first, None)),
+        };
+        let range = match (range, port, item.arguments.len()) {
+            (Some((first, last)), Some(port), 1) => AddressRange { first, last, port },
+            _ => {
+                let message = format!(
+                    "expected `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`, found \
+                     `{} {}`",
+                    item.keyword,
+                    item.arguments.join(" ")
+                );
+                self.diagnostics.error(&item.origin, message);
+                return None;
+            }
+        };
+        if !(1..=LARGEST_RANGE).contains(&range.count()) {
+            let message = format!(
+                "`{}` has {} addresses; expected 1 to {LARGEST_RANGE}",
+                item.keyword,
+                range.count()
+            );
+            self.diagnostics.error(&item.origin, message);
+            return None;
+        }
+        Some(range)
+    }
+
+    /// What becomes of connections whose server is gone: a word of Millrace's.
+    fn orphans(&mut self, item: &Directive) -> Option<OrphanPolicy> {
+        const EXPECTED: &str = "reset, drop or reschedule";
+        match self.argument(item, EXPECTED)? {
+            "reset" => Some(OrphanPolicy::Reset),
+            "drop" => Some(OrphanPolicy::Drop),
+            "reschedule" => Some(OrphanPolicy::Reschedule),
+            _ => {
+                self.wrong(item, EXPECTED);
+                None
+            }
+        }
     }
 
     fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
@@ -191,5 +295,34 @@ impl Reader<'_> {
             return None;
         }
         prefix
+    }
+}
+
+/// `first` with its last part replaced: 10.0.0.1 and 9 for 10.0.0.9.
+fn with_last_part(first: IpAddr, last: &str) -> Option<IpAddr> {
+    match first {
+        IpAddr::V4(first) => {
+            let [a, b, c, _] = first.octets();
+            Some(Ipv4Addr::new(a, b, c, last.parse().ok()?).into())
+        }
+        IpAddr::V6(first) => {
+            let mut segments = first.segments();
+            segments[7] = u16::from_str_radix(last, 16).ok()?;
+            Some(IpAddr::from(segments))
+        }
+    }
+}
+
+/// The last address of the network that `address` begins.
+fn last_of_network(address: IpAddr, prefix: u32) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => {
+            let host = u32::MAX.checked_shr(prefix).unwrap_or_default();
+            (prefix <= 32).then(|| Ipv4Addr::from_bits(address.to_bits() | host).into())
+        }
+        IpAddr::V6(address) => {
+            let host = u128::MAX.checked_shr(prefix).unwrap_or_default();
+            (prefix <= 128).then(|| Ipv6Addr::from_bits(address.to_bits() | host).into())
+        }
     }
 }

@@ -56,6 +56,7 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
         "vrrp_script",
         "vrrp_sync_group",
         "vrrp_instance",
+        "virtual_server_group",
         "virtual_server",
     ],
     not_served: &[
@@ -66,7 +67,6 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
                 "track_file",
                 "vrrp_track_file",
                 "track_group",
-                "virtual_server_group",
                 "SSL",
                 "bfd_instance",
                 "static_ipaddress",
@@ -107,6 +107,7 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "vrrp_garp_lower_prio_repeat",
         "vrrp_garp_master_refresh",
         "vrrp_garp_master_refresh_repeat",
+        "lvs_timeouts",
     ],
     not_served: &[
         NotServed {
@@ -129,7 +130,6 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
             because: IPVS,
             words: &[
                 "lvs_sync_daemon",
-                "lvs_timeouts",
                 "lvs_flush",
                 "lvs_flush_on_stop",
                 "lvs_netlink_cmd_rcv_bufs",
@@ -391,6 +391,12 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
         "delay_before_retry",
         "warmup",
         "delay_loop",
+        "virtualhost",
+        "expire_quiescent",
+        "sh-port",
+        "mh-port",
+        "orphans",
+        "sloppy",
     ],
     not_served: &[
         NotServed {
@@ -407,9 +413,7 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
                 "flag-1",
                 "flag-2",
                 "flag-3",
-                "sh-port",
                 "sh-fallback",
-                "mh-port",
                 "mh-fallback",
                 "ops",
                 "persistence_engine",
@@ -421,7 +425,6 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
             because: NOT_YET,
             words: &[
                 "ha_suspend",
-                "virtualhost",
                 "sorry_server_inhibit",
                 "sorry_server_lvs_method",
             ],
@@ -444,6 +447,13 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
         "delay_before_retry",
         "warmup",
         "delay_loop",
+        "virtualhost",
+        "HTTP_GET",
+        "SSL_GET",
+        "MISC_CHECK",
+        "UDP_CHECK",
+        "PING_CHECK",
+        "RTMP_CHECK",
     ],
     not_served: &[
         NotServed {
@@ -458,15 +468,9 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
             because: NOT_YET,
             words: &[
                 "lvs_method",
-                "virtualhost",
-                "HTTP_GET",
-                "SSL_GET",
                 "SMTP_CHECK",
                 "DNS_CHECK",
-                "MISC_CHECK",
                 "BFD_CHECK",
-                "UDP_CHECK",
-                "PING_CHECK",
                 "FILE_CHECK",
             ],
         },
@@ -494,6 +498,152 @@ pub const TCP_CHECK: Vocabulary = Vocabulary {
     }],
 };
 
+pub const PING_CHECK: Vocabulary = Vocabulary {
+    block: "in `PING_CHECK`",
+    served: &[
+        "connect_ip",
+        "connect_port",
+        "bindto",
+        "bind_port",
+        "alpha",
+        "connect_timeout",
+        "retry",
+        "nb_get_retry",
+        "delay_before_retry",
+        "warmup",
+        "delay_loop",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &["bind_if", "fwmark", "log_all_failures"],
+    }],
+};
+
+pub const HTTP_GET: Vocabulary = Vocabulary {
+    block: "in an HTTP check",
+    served: &[
+        "url",
+        "connect_ip",
+        "connect_port",
+        "bindto",
+        "bind_port",
+        "alpha",
+        "connect_timeout",
+        "retry",
+        "nb_get_retry",
+        "delay_before_retry",
+        "warmup",
+        "delay_loop",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &[
+            "bind_if",
+            "fwmark",
+            "log_all_failures",
+            "http_protocol",
+            "fast_recovery",
+            "enable_sni",
+        ],
+    }],
+};
+
+pub const MISC_CHECK: Vocabulary = Vocabulary {
+    block: "in `MISC_CHECK`",
+    served: &[
+        "misc_path",
+        "misc_timeout",
+        "misc_dynamic",
+        "user",
+        "connect_ip",
+        "connect_port",
+        "bindto",
+        "bind_port",
+        "alpha",
+        "connect_timeout",
+        "retry",
+        "nb_get_retry",
+        "delay_before_retry",
+        "warmup",
+        "delay_loop",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &["bind_if", "fwmark", "log_all_failures"],
+    }],
+};
+
+pub const UDP_CHECK: Vocabulary = Vocabulary {
+    block: "in `UDP_CHECK`",
+    served: &[
+        "payload",
+        "require_reply",
+        "min_reply_length",
+        "max_reply_length",
+        "connect_ip",
+        "connect_port",
+        "bindto",
+        "bind_port",
+        "alpha",
+        "connect_timeout",
+        "retry",
+        "nb_get_retry",
+        "delay_before_retry",
+        "warmup",
+        "delay_loop",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &["bind_if", "fwmark", "log_all_failures"],
+    }],
+};
+
+pub const RTMP_CHECK: Vocabulary = Vocabulary {
+    block: "in `RTMP_CHECK`",
+    served: &[
+        "app",
+        "stream",
+        "play_timeout",
+        "virtualhost",
+        "connect_ip",
+        "connect_port",
+        "bindto",
+        "bind_port",
+        "alpha",
+        "connect_timeout",
+        "retry",
+        "nb_get_retry",
+        "delay_before_retry",
+        "warmup",
+        "delay_loop",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &["bind_if", "fwmark", "log_all_failures"],
+    }],
+};
+
+pub const URL: Vocabulary = Vocabulary {
+    block: "in `url`",
+    served: &[
+        "path",
+        "digest",
+        "status_code",
+        "virtualhost",
+        "regex",
+        "regex_no_match",
+        "regex_options",
+    ],
+    not_served: &[NotServed {
+        because: NOT_YET,
+        words: &[
+            "regex_stack",
+            "regex_min_offset",
+            "regex_max_offset",
+            "tls_compliant",
+        ],
+    }],
+};
 pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
     block: "in `vrrp_sync_group`",
     served: &[

@@ -1,0 +1,228 @@
+//! What happens that an operator wants to know of, and what an operator orders.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::ServiceKey;
+use crate::config::model::Script;
+use crate::neighbor::Hop;
+
+/// Something that an operator wants to know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A server's checks now all succeed, or one fails.
+    Server {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// `None`: it is up; else why it is down.
+        failure: Option<String>,
+        /// The script to run.
+        notify: Option<Script>,
+    },
+    /// A server's check has given it another share of new connections.
+    Weight {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// The share.
+        weight: u32,
+    },
+    /// A service has gained or lost its quorum.
+    Quorum {
+        /// The service.
+        service: ServiceKey,
+        /// Whether it is there now.
+        gained: bool,
+        /// Weight of the servers that are up.
+        weight: u32,
+        /// Weight that is needed.
+        quorum: u32,
+        /// The script to run.
+        notify: Option<Script>,
+    },
+    /// The operator has given or taken back an order.
+    Order {
+        /// The service of the server.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// `None`: it is as configured again.
+        order: Option<Order>,
+    },
+    /// Frames can, or cannot, reach an address.
+    Hop {
+        /// The address.
+        address: IpAddr,
+        /// How, or why not.
+        hop: Hop,
+    },
+}
+
+/// What an operator orders for a server while the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// No new connections; those that are there stay.
+    Drained,
+    /// Out: its connections are void.
+    Disabled,
+    /// This share of new connections.
+    Weight(u32),
+}
+
+impl Order {
+    /// The share of new connections that it means.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Drained | Self::Disabled => 0,
+            Self::Weight(weight) => weight,
+        }
+    }
+}
+
+/// How an operator names a server: by address, with its port or for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerName {
+    /// The server at this address and port.
+    Socket(SocketAddr),
+    /// The servers at this address.
+    Host(IpAddr),
+}
+
+impl ServerName {
+    /// Whether this is the name of a server at `server`.
+    pub fn names(self, server: SocketAddr) -> bool {
+        match self {
+            Self::Socket(address) => address == server,
+            Self::Host(address) => address == server.ip(),
+        }
+    }
+}
+
+impl std::str::FromStr for ServerName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let socket = || text.parse().map(Self::Socket);
+        let host = || text.parse().map(Self::Host);
+        socket().or_else(|_| host()).map_err(|_| {
+            format!(
+                "`{text}` is no server; expected ADDRESS or ADDRESS:PORT as `lb-user list` shows"
+            )
+        })
+    }
+}
+
+impl Change {
+    /// The script that the operator wants run.
+    pub fn script(&self) -> Option<&Script> {
+        match self {
+            Self::Server { notify, .. } | Self::Quorum { notify, .. } => notify.as_ref(),
+            Self::Hop { .. } | Self::Order { .. } | Self::Weight { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server {
+                service,
+                server,
+                failure: None,
+                ..
+            } => {
+                write!(f, "{service}: server {server} is up: its checks succeed")
+            }
+            Self::Server {
+                service,
+                server,
+                failure: Some(reason),
+                ..
+            } => {
+                write!(f, "{service}: server {server} is down: {reason}")
+            }
+            Self::Weight {
+                service,
+                server,
+                weight,
+            } => {
+                write!(f, "{service}: server {server} now has weight {weight}")
+            }
+            Self::Order {
+                service,
+                server,
+                order,
+            } => {
+                let what = match order {
+                    Some(Order::Drained) => "drained".to_owned(),
+                    Some(Order::Disabled) => "disabled".to_owned(),
+                    Some(Order::Weight(weight)) => format!("given weight {weight}"),
+                    None => "as configured again".to_owned(),
+                };
+                write!(f, "{service}: server {server} {what} by the operator")
+            }
+            Self::Quorum {
+                service,
+                gained,
+                weight,
+                quorum,
+                ..
+            } => {
+                let verb = if *gained { "gained" } else { "lost" };
+                write!(
+                    f,
+                    "{service}: quorum {verb}: weight {weight} is up, {quorum} needed"
+                )
+            }
+            Self::Hop {
+                address,
+                hop:
+                    Hop::Ready {
+                        next_hop,
+                        interface,
+                    },
+            } => {
+                let mac = crate::format_mac(next_hop.destination);
+                write!(f, "{address}: reached at {mac} on {interface}")
+            }
+            Self::Hop {
+                address,
+                hop: Hop::NotReady(reason),
+            } => {
+                write!(f, "{address}: not reached: {reason}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_its_address_with_or_without_its_port() {
+        let one: SocketAddr = "10.0.0.2:80".parse().expect("an address");
+        let other: SocketAddr = "10.0.0.2:81".parse().expect("an address");
+        let name = |text: &str| text.parse::<ServerName>();
+        let names = |text: &str| {
+            let name = name(text).expect("a name");
+            (name.names(one), name.names(other))
+        };
+        assert_eq!(names("10.0.0.2:80"), (true, false));
+        assert_eq!(names("10.0.0.2"), (true, true));
+        assert_eq!(names("10.0.0.3"), (false, false));
+        assert_eq!(
+            name("edge1"),
+            Err(
+                "`edge1` is no server; expected ADDRESS or ADDRESS:PORT as `lb-user list` shows"
+                    .to_owned()
+            )
+        );
+    }
+}

@@ -1,0 +1,283 @@
+//! What follows from what: checks, quorums, orders, hops.
+
+use super::*;
+use crate::config;
+use crate::dataplane::state::{NextHop, Vlan};
+
+fn plan(text: &str) -> Plan {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keepalived.conf");
+    std::fs::write(&file, text).expect("the file is written");
+    Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
+}
+
+/// One service with two servers of weights 1 and 2, and `inside`.
+fn two_servers(inside: &str) -> Plan {
+    plan(&format!(
+        "virtual_server 10.0.0.1 80 {{
+            delay_loop 6
+            {inside}
+            real_server 10.0.0.2 80 {{
+                TCP_CHECK {{
+                }}
+                notify_down \"/bin/down two\"
+            }}
+            real_server 10.0.0.3 80 {{
+                weight 2
+                TCP_CHECK {{
+                }}
+            }}
+        }}"
+    ))
+}
+
+fn state(plan: Plan) -> State {
+    let mut state = State::default();
+    state.replace_plan(plan);
+    state
+}
+
+fn event(state: &State, server: usize, failure: Option<&str>) -> CheckEvent {
+    let result = match failure {
+        Some(reason) => CheckResult::Down(reason.to_owned()),
+        None => CheckResult::Up(None),
+    };
+    let spec = state.plan().services[0].servers[server].checks[0].clone();
+    CheckEvent { spec, result }
+}
+
+fn fail(state: &mut State, server: usize) -> Vec<Change> {
+    let event = event(state, server, Some("refused"));
+    state.check_changed(event)
+}
+
+fn succeed(state: &mut State, server: usize) -> Vec<Change> {
+    let event = event(state, server, None);
+    state.check_changed(event)
+}
+
+fn said(changes: &[Change]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+/// Address, weight and life of each server that the data plane is to have.
+fn servers(state: &State) -> Vec<(String, u32, bool)> {
+    let service = state.desired().services.remove(0);
+    service
+        .servers
+        .iter()
+        .map(|s| (s.address.to_string(), s.weight, s.alive))
+        .collect()
+}
+
+fn server(address: &str, weight: u32, alive: bool) -> (String, u32, bool) {
+    (format!("{address}:80"), weight, alive)
+}
+
+#[test]
+fn a_failing_server_is_taken_out_and_comes_back() {
+    let mut state = state(two_servers(""));
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+    );
+    let changes = fail(&mut state, 0);
+    assert_eq!(
+        said(&changes),
+        ["TCP 10.0.0.1:80: server 10.0.0.2:80 is down: refused"]
+    );
+    let script = changes[0].script().expect("notify_down");
+    assert_eq!(script.command, ["/bin/down", "two"]);
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]
+    );
+    assert_eq!(
+        said(&succeed(&mut state, 0)),
+        ["TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed"]
+    );
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+    );
+}
+
+#[test]
+fn inhibit_on_failure_keeps_a_failing_server_at_weight_0() {
+    let mut state = state(two_servers("inhibit_on_failure"));
+    fail(&mut state, 1);
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 1, true), server("10.0.0.3", 0, true)]
+    );
+}
+
+#[test]
+fn the_sorry_server_serves_while_the_quorum_is_lost() {
+    let mut state = state(two_servers("quorum 2\nsorry_server 10.0.0.9 80"));
+    assert!(fail(&mut state, 0).len() == 1, "weight 2 is a quorum");
+    assert_eq!(
+        said(&fail(&mut state, 1)),
+        [
+            "TCP 10.0.0.1:80: server 10.0.0.3:80 is down: refused",
+            "TCP 10.0.0.1:80: quorum lost: weight 0 is up, 2 needed"
+        ]
+    );
+    succeed(&mut state, 0);
+    assert_eq!(
+        servers(&state),
+        [
+            server("10.0.0.2", 1, false),
+            server("10.0.0.3", 0, false),
+            server("10.0.0.9", 1, true)
+        ],
+        "one server of weight 1 is no quorum of 2"
+    );
+    assert_eq!(
+        said(&succeed(&mut state, 1))[1],
+        "TCP 10.0.0.1:80: quorum gained: weight 3 is up, 2 needed"
+    );
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
+    );
+}
+
+#[test]
+fn hysteresis_widens_the_gap_between_losing_and_gaining() {
+    let mut state = state(two_servers("quorum 2\nhysteresis 1"));
+    let key = state.plan().services[0].key;
+    assert!(
+        state.has_quorum(key),
+        "at the start the quorum itself counts"
+    );
+    fail(&mut state, 1);
+    assert!(state.has_quorum(key), "1 is not below 2 - 1");
+    fail(&mut state, 0);
+    assert!(!state.has_quorum(key));
+    succeed(&mut state, 1);
+    assert!(!state.has_quorum(key), "2 does not reach 2 + 1");
+    succeed(&mut state, 0);
+    assert!(state.has_quorum(key));
+}
+
+#[test]
+fn alpha_servers_are_out_until_they_are_checked() {
+    let state = state(two_servers("alpha"));
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 0, false), server("10.0.0.3", 0, false)]
+    );
+    assert!(!state.has_quorum(state.plan().services[0].key));
+}
+
+#[test]
+fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back() {
+    let mut state = state(two_servers(""));
+    let name: ServerName = "10.0.0.3".parse().expect("a name");
+    let order = |state: &mut State, order| said(&state.order_changed(name, order).1);
+    assert_eq!(
+        order(&mut state, Some(Order::Drained)),
+        ["TCP 10.0.0.1:80: server 10.0.0.3:80 drained by the operator"]
+    );
+    fail(&mut state, 1);
+    succeed(&mut state, 1);
+    state.replace_plan(two_servers("delay_before_retry 2"));
+    assert_eq!(
+        servers(&state)[1],
+        server("10.0.0.3", 0, true),
+        "still drained"
+    );
+    order(&mut state, Some(Order::Disabled));
+    assert_eq!(servers(&state)[1], server("10.0.0.3", 0, false));
+    order(&mut state, Some(Order::Weight(9)));
+    assert_eq!(servers(&state)[1], server("10.0.0.3", 9, true));
+    order(&mut state, None);
+    assert_eq!(servers(&state)[1], server("10.0.0.3", 2, true));
+    let stranger: ServerName = "10.0.0.99:80".parse().expect("a name");
+    assert_eq!(
+        state.order_changed(stranger, Some(Order::Drained)),
+        (vec![], vec![])
+    );
+}
+
+#[test]
+fn a_check_may_set_the_weight() {
+    let mut state = state(two_servers(""));
+    let spec = event(&state, 0, None).spec;
+    let changes = state.check_changed(CheckEvent {
+        spec,
+        result: CheckResult::Up(Some(5)),
+    });
+    assert_eq!(
+        said(&changes),
+        ["TCP 10.0.0.1:80: server 10.0.0.2:80 now has weight 5"]
+    );
+    assert_eq!(servers(&state)[0], server("10.0.0.2", 5, true));
+}
+
+#[test]
+fn a_new_plan_keeps_what_is_known_of_the_servers_that_stay() {
+    let mut state = state(two_servers(""));
+    fail(&mut state, 0);
+    let changes = state.replace_plan(two_servers("delay_before_retry 2"));
+    assert_eq!(said(&changes), Vec::<String>::new());
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]
+    );
+}
+
+#[test]
+fn the_result_of_a_check_that_the_plan_no_longer_has_is_ignored() {
+    let mut state = state(two_servers(""));
+    let late = event(&state, 0, Some("refused"));
+    state.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"));
+    assert_eq!(state.check_changed(late), []);
+}
+
+#[test]
+fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
+    let mut quiet = state(two_servers("quorum_down /bin/lost"));
+    assert_eq!(quiet.scripts_on_stop(), []);
+    quiet.replace_plan(two_servers("omega\nquorum_down /bin/lost"));
+    let programs = |state: &State| {
+        let scripts = state.scripts_on_stop();
+        scripts
+            .iter()
+            .map(|script| script.command.join(" "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(programs(&quiet), ["/bin/down two", "/bin/lost"]);
+    fail(&mut quiet, 0);
+    assert_eq!(
+        programs(&quiet),
+        ["/bin/lost"],
+        "what is down already is not told again"
+    );
+}
+
+#[test]
+fn a_hop_reaches_the_data_plane_and_the_log() {
+    let mut state = state(two_servers(""));
+    let next_hop = NextHop {
+        interface_index: 2,
+        source: [2, 0, 0, 0, 0, 1],
+        destination: [2, 0, 0, 0, 0, 2],
+        vlan: Vlan::Untagged,
+    };
+    let ready = Hop::Ready {
+        next_hop,
+        interface: "eth2".to_owned(),
+    };
+    let address: IpAddr = "10.0.0.2".parse().expect("an address");
+    let hops = Hops::from([(address, ready)]);
+    assert_eq!(
+        said(&state.hops_changed(hops.clone())),
+        ["10.0.0.2: reached at 02:00:00:00:00:02 on eth2"]
+    );
+    assert_eq!(state.hops_changed(hops), [], "once");
+    let service = state.desired().services.remove(0);
+    assert_eq!(service.servers[0].next_hop, Some(next_hop));
+    assert_eq!(service.servers[1].next_hop, None);
+}

@@ -1,0 +1,161 @@
+//! `UDP_CHECK`: does a port refuse, or answer as it should?
+
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use super::machine::Outcome;
+use super::tcp::{Connection, is_local, reason};
+
+/// A check by a datagram.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UdpProbe {
+    /// Where to send it.
+    pub connection: Connection,
+    /// What is sent.
+    pub payload: Vec<u8>,
+    /// What must come back; `None`: silence is success.
+    pub reply: Option<Reply>,
+}
+
+/// What a reply must be like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reply {
+    /// How it must begin: values and masks of its first bytes.
+    pub pattern: Vec<(u8, u8)>,
+    /// Shortest length, in bytes.
+    pub shortest: usize,
+    /// Longest length, in bytes.
+    pub longest: usize,
+}
+
+impl Reply {
+    fn judge(&self, reply: &[u8]) -> Result<(), String> {
+        let length = reply.len();
+        if !(self.shortest..=self.longest).contains(&length) {
+            return Err(format!(
+                "a reply of {length} bytes, expected {} to {}",
+                self.shortest, self.longest
+            ));
+        }
+        let differs = reply
+            .iter()
+            .zip(&self.pattern)
+            .position(|(byte, (value, mask))| byte & mask != value & mask);
+        match differs {
+            Some(at) => Err(format!("byte {at} of the reply is not as required")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Sends a datagram, and waits for a reply or an ICMP error.
+pub async fn check(probe: &UdpProbe) -> Outcome {
+    let connection = &probe.connection;
+    match timeout(connection.timeout, exchange(probe)).await {
+        Ok(Ok(reply)) => match &probe.reply {
+            Some(required) => match required.judge(&reply) {
+                Ok(()) => Outcome::Success,
+                Err(reason) => Outcome::Failure(reason),
+            },
+            None => Outcome::Success,
+        },
+        Ok(Err(error)) if is_local(&error) => Outcome::Local(reason(&error)),
+        Ok(Err(error)) => Outcome::Failure(reason(&error)),
+        Err(_) if probe.reply.is_none() => Outcome::Success,
+        Err(_) => Outcome::Failure(format!(
+            "no reply within {} s",
+            connection.timeout.as_secs_f64()
+        )),
+    }
+}
+
+async fn exchange(probe: &UdpProbe) -> std::io::Result<Vec<u8>> {
+    let connection = &probe.connection;
+    let any = if connection.to.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = match connection.from {
+        Some(from) => UdpSocket::bind(from).await?,
+        None => UdpSocket::bind(any).await?,
+    };
+    socket.connect(connection.to).await?;
+    socket.send(&probe.payload).await?;
+    let mut reply = vec![0; 65536];
+    let length = socket.recv(&mut reply).await?;
+    reply.truncate(length);
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn probe(to: SocketAddr, reply: Option<Reply>) -> UdpProbe {
+        let connection = Connection {
+            to,
+            from: None,
+            timeout: Duration::from_secs(5),
+        };
+        UdpProbe {
+            connection,
+            payload: b"ping".to_vec(),
+            reply,
+        }
+    }
+
+    fn reply(pattern: &[(u8, u8)]) -> Option<Reply> {
+        Some(Reply {
+            pattern: pattern.to_vec(),
+            shortest: 1,
+            longest: 255,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_compared_under_its_mask() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let to = server.local_addr().expect("its address");
+        tokio::spawn(async move {
+            let mut buffer = [0; 16];
+            while let Ok((_, from)) = server.recv_from(&mut buffer).await {
+                let _ = server.send_to(&[0xab, 0xcd], from).await;
+            }
+        });
+        assert_eq!(check(&probe(to, None)).await, Outcome::Success);
+        assert_eq!(
+            check(&probe(to, reply(&[(0xab, 0xff), (0xc0, 0xf0)]))).await,
+            Outcome::Success
+        );
+        assert_eq!(
+            check(&probe(to, reply(&[(0xab, 0xff), (0xce, 0xff)]))).await,
+            Outcome::Failure("byte 1 of the reply is not as required".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_fails() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let to = socket.local_addr().expect("its address");
+        drop(socket);
+        assert_eq!(
+            check(&probe(to, None)).await,
+            Outcome::Failure("Connection refused".to_owned())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_fails_only_where_a_reply_is_required() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let to = silent.local_addr().expect("its address");
+        assert_eq!(check(&probe(to, None)).await, Outcome::Success);
+        assert_eq!(
+            check(&probe(to, reply(&[]))).await,
+            Outcome::Failure("no reply within 5 s".to_owned())
+        );
+    }
+}

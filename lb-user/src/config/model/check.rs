@@ -1,0 +1,138 @@
+//! The part of the model that is about health checks.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Script, Seconds};
+
+/// One health check of a real server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is checked.
+    #[serde(flatten)]
+    pub kind: CheckKind,
+    /// How it connects.
+    #[serde(flatten)]
+    pub connection: ConnectionOptions,
+    /// When it runs.
+    #[serde(flatten)]
+    pub timing: CheckTiming,
+}
+
+/// The kinds of health check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum CheckKind {
+    /// A TCP connection can be made.
+    #[serde(rename = "TCP_CHECK")]
+    Tcp,
+    /// Pages come over HTTP, and are right.
+    #[serde(rename = "HTTP_GET")]
+    Http {
+        /// The pages.
+        url: Vec<UrlCheck>,
+    },
+    /// Pages come over HTTP on TLS, and are right.
+    #[serde(rename = "SSL_GET")]
+    Https {
+        /// The pages.
+        url: Vec<UrlCheck>,
+    },
+    /// A program succeeds.
+    #[serde(rename = "MISC_CHECK")]
+    Misc {
+        /// The program.
+        misc_path: Script,
+        /// How long it may run; default `delay_loop`.
+        misc_timeout: Option<Seconds>,
+        /// Whether its exit status sets the weight: 2 to 255 for 0 to 253.
+        #[serde(default)]
+        misc_dynamic: bool,
+    },
+    /// A UDP port does not refuse, or answers as it should.
+    #[serde(rename = "UDP_CHECK")]
+    Udp {
+        /// What is sent, in hexadecimal digits.
+        payload: Option<String>,
+        /// What must come back, in hexadecimal digits or `x` for any; empty for
+        /// anything.
+        require_reply: Option<String>,
+        /// Shortest reply in bytes; default 0.
+        min_reply_length: Option<u16>,
+        /// Longest reply in bytes; default 255.
+        max_reply_length: Option<u16>,
+    },
+    /// The host answers an ICMP echo request.
+    #[serde(rename = "PING_CHECK")]
+    Ping,
+    /// The server speaks RTMP, and plays a stream if one is named. keepalived
+    /// does not know this check.
+    #[serde(rename = "RTMP_CHECK")]
+    Rtmp {
+        /// The application; default `live`.
+        app: Option<String>,
+        /// The stream whose media must come.
+        stream: Option<String>,
+        /// How long the first media may take; default 10.
+        play_timeout: Option<Seconds>,
+        /// Host of the URL that the server is told; default `virtualhost` of
+        /// the server or service, or else the address.
+        virtualhost: Option<String>,
+    },
+}
+
+/// `url` of `HTTP_GET` and `SSL_GET`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlCheck {
+    /// Path with query.
+    pub path: String,
+    /// Status codes that are right; default 200 to 299.
+    #[serde(default)]
+    pub status_code: Vec<StatusCodes>,
+    /// MD5 of the body, in hexadecimal digits (genhash(1)).
+    pub digest: Option<String>,
+    /// Host to ask for; default that of the server or service, or the address.
+    pub virtualhost: Option<String>,
+    /// Regular expression to look for in the body.
+    pub regex: Option<String>,
+    /// Whether it must not be found.
+    #[serde(default)]
+    pub regex_no_match: bool,
+}
+
+/// Status codes from one to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCodes(pub u16, pub u16);
+
+/// Where a check connects to and from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionOptions {
+    /// Address to connect to; default the real server's.
+    pub connect_ip: Option<IpAddr>,
+    /// Port to connect to; default the real server's.
+    pub connect_port: Option<u16>,
+    /// Local address to connect from.
+    pub bindto: Option<IpAddr>,
+    /// Local port to connect from.
+    pub bind_port: Option<u16>,
+}
+
+/// When a check runs and how often it may fail.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckTiming {
+    /// Whether the server counts as down until its first success.
+    pub alpha: Option<bool>,
+    /// How long a connection may take; default 5.
+    pub connect_timeout: Option<Seconds>,
+    /// Further failures that an up server is allowed; default 1.
+    pub retry: Option<u32>,
+    /// Delay after a failure that is not yet the last allowed one; default 1.
+    pub delay_before_retry: Option<Seconds>,
+    /// Upper bound of the random delay of the first check; default `delay_loop`.
+    pub warmup: Option<Seconds>,
+    /// Delay between checks; default 60.
+    pub delay_loop: Option<Seconds>,
+}

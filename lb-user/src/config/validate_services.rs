@@ -1,0 +1,186 @@
+//! What virtual and real servers must keep to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::diagnostic::{Diagnostics, Origin, did_you_mean};
+use super::model::{Config, RealServer, ServiceAddress, VirtualServer};
+
+/// Reports everything about services that cannot work, or that probably is not
+/// meant.
+pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+    if config.virtual_server.is_empty() {
+        diagnostics.warn(
+            &Origin::default(),
+            "there is no `virtual_server`: nothing is balanced",
+        );
+    }
+    let mut seen = HashMap::new();
+    for service in &config.virtual_server {
+        known_group(service, config, diagnostics);
+        let addresses = config.addresses(service);
+        for address in &addresses {
+            if let Some(other) = seen.insert((service.protocol, *address), service) {
+                diagnostics.error(
+                    &service.origin,
+                    format!(
+                        "virtual_server {} {} is there already{}; expected each address, port \
+                         and protocol once",
+                        address.ip(),
+                        address.port(),
+                        at(&other.origin),
+                    ),
+                );
+            }
+            service_address(service, *address, config, diagnostics);
+        }
+        real_servers(service, &addresses, diagnostics);
+    }
+}
+
+fn known_group(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnostics) {
+    let ServiceAddress::Group { group } = &service.address else {
+        return;
+    };
+    let names = || {
+        config
+            .virtual_server_group
+            .iter()
+            .map(|group| group.name.as_str())
+    };
+    if !names().any(|name| name == group) {
+        let suggestion = did_you_mean(group, names());
+        diagnostics.error(
+            &service.origin,
+            format!("there is no virtual_server_group `{group}`{suggestion}"),
+        );
+    }
+}
+
+fn service_address(
+    service: &VirtualServer,
+    address: SocketAddr,
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let what = format!("virtual_server {} {}", address.ip(), address.port());
+    if address.port() == 0 {
+        diagnostics.error(
+            &service.origin,
+            format!("{what}: port 0 is no port; expected 1 to 65535"),
+        );
+    }
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.ip().is_loopback() {
+        diagnostics.error(
+            &service.origin,
+            format!("{what}: {} cannot be a virtual address", address.ip()),
+        );
+    }
+    let held = config
+        .vrrp_instance
+        .iter()
+        .flat_map(|instance| {
+            instance
+                .virtual_ipaddress
+                .iter()
+                .chain(&instance.virtual_ipaddress_excluded)
+        })
+        .any(|held| held.address == address.ip());
+    if !held && !config.vrrp_instance.is_empty() {
+        diagnostics.warn(
+            &service.origin,
+            format!(
+                "{what}: no vrrp_instance holds {}; it must reach this machine some other way",
+                address.ip()
+            ),
+        );
+    }
+    if service
+        .persistence_granularity
+        .is_some_and(|prefix| prefix > 32)
+    {
+        diagnostics.error(
+            &service.origin,
+            format!("{what}: `persistence_granularity` of an IPv4 service is at most 32 bits"),
+        );
+    }
+}
+
+fn real_servers(service: &VirtualServer, addresses: &[SocketAddr], diagnostics: &mut Diagnostics) {
+    let mut seen = HashMap::new();
+    if service.real_server.is_empty() {
+        diagnostics.warn(
+            &service.origin,
+            format!("virtual_server {} has no real_server", service.address),
+        );
+    }
+    for server in &service.real_server {
+        let what = format!(
+            "real_server {} {}",
+            server.address.ip(),
+            server.address.port()
+        );
+        if let Some(other) = seen.insert(server.address, server) {
+            diagnostics.error(
+                &server.origin,
+                format!(
+                    "{what} is in this virtual_server already{}",
+                    at(&other.origin)
+                ),
+            );
+        }
+        if server.address.port() == 0 {
+            diagnostics.error(
+                &server.origin,
+                format!("{what}: port 0 is no port; expected 1 to 65535"),
+            );
+        }
+        if server.checks.is_empty() {
+            diagnostics.warn(
+                &server.origin,
+                format!("{what} has no check: it always counts as up"),
+            );
+        }
+        // One service of a group stands for all.
+        if let Some(address) = addresses.first() {
+            against_service(&what, server, *address, diagnostics);
+        }
+    }
+}
+
+fn against_service(
+    what: &str,
+    server: &RealServer,
+    service: SocketAddr,
+    diagnostics: &mut Diagnostics,
+) {
+    if server.address.is_ipv4() != service.is_ipv4() {
+        diagnostics.error(
+            &server.origin,
+            format!("{what} and its virtual_server must both be IPv4 or both be IPv6"),
+        );
+    } else if server.address.ip() == service.ip() {
+        diagnostics.error(
+            &server.origin,
+            format!("{what} is the virtual address itself; expected the server's own address"),
+        );
+    } else if server.address.port() != service.port() {
+        diagnostics.warn(
+            &server.origin,
+            format!(
+                "{what}: direct routing leaves ports alone, viewers reach the server at port {}; \
+                 only checks connect to port {}",
+                service.port(),
+                server.address.port()
+            ),
+        );
+    }
+}
+
+/// Where something stands, as the end of a sentence.
+pub fn at(origin: &Origin) -> String {
+    origin
+        .0
+        .as_ref()
+        .map_or_else(String::new, |position| format!(" at {position}"))
+}

@@ -1,0 +1,357 @@
+//! What the agent shows over HTTP: `/metrics` for Prometheus, `/healthz`, and
+//! `/api/v1/services`, the JSON of `lb-user list`. Nothing can be changed here.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::protocol::{ListedServer, ListedService, Listing, Request, Response, ServerState};
+use super::{Call, call};
+use crate::dataplane::state::Protocol;
+
+/// Serves HTTP until it is dropped.
+#[derive(Debug)]
+pub struct HttpServer {
+    task: JoinHandle<()>,
+}
+
+impl HttpServer {
+    /// Starts to listen on `address`; questions are sent to `calls`.
+    ///
+    /// # Errors
+    /// The address is not ours, or in use.
+    pub async fn start(address: SocketAddr, calls: mpsc::Sender<Call>) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(healthz))
+            .route("/api/v1/services", get(services))
+            .with_state(calls);
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                log::error!("HTTP on {address}: {error}");
+            }
+        });
+        Ok(Self { task })
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Calls = State<mpsc::Sender<Call>>;
+
+/// The agent's state; an error for the client where there is none.
+async fn listing(calls: &mpsc::Sender<Call>) -> Result<Listing, HttpResponse> {
+    match call(Request::List, calls).await {
+        Response::Listing(listing) => Ok(listing),
+        Response::Refused(reason) => {
+            Err((StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response())
+        }
+        Response::Done(_) | Response::Event(_) => {
+            Err(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        }
+    }
+}
+
+async fn services(State(calls): Calls) -> HttpResponse {
+    match listing(&calls).await {
+        Ok(listing) => Json(listing).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// Whether the one loop of the agent turns and the data plane answers.
+async fn healthz(State(calls): Calls) -> HttpResponse {
+    match listing(&calls).await {
+        Ok(_) => "ok\n".into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn metrics(State(calls): Calls) -> HttpResponse {
+    const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    match listing(&calls).await {
+        Ok(listing) => {
+            ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], render(&listing)).into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+/// A family of metrics about real servers: name, type, help, and the value.
+type ServerFamily = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&ListedServer) -> u64,
+);
+
+const SERVER_FAMILIES: [ServerFamily; 8] = [
+    (
+        "up",
+        "gauge",
+        "Whether the server takes connections",
+        |server| u64::from(server.state == ServerState::Up),
+    ),
+    ("weight", "gauge", "Share of new connections", |server| {
+        server.weight.into()
+    }),
+    (
+        "active_connections",
+        "gauge",
+        "Connections in the ESTABLISHED state",
+        |server| server.active_connections,
+    ),
+    (
+        "inactive_connections",
+        "gauge",
+        "Connections in any other state",
+        |server| server.inactive_connections,
+    ),
+    (
+        "persistent_clients",
+        "gauge",
+        "Clients that persistence ties to the server",
+        |server| server.persistent_clients,
+    ),
+    (
+        "connections_total",
+        "counter",
+        "Connections scheduled",
+        |server| server.counters.connections,
+    ),
+    ("packets_total", "counter", "Packets forwarded", |server| {
+        server.counters.packets
+    }),
+    (
+        "bytes_total",
+        "counter",
+        "Bytes forwarded, from the IP header on",
+        |server| server.counters.bytes,
+    ),
+];
+
+type ServiceFamily = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&ListedService) -> u64,
+);
+
+const SERVICE_FAMILIES: [ServiceFamily; 4] = [
+    (
+        "quorum",
+        "gauge",
+        "Whether enough servers are up",
+        |service| u64::from(service.quorum),
+    ),
+    (
+        "connections_total",
+        "counter",
+        "Connections scheduled",
+        |service| service.counters.connections,
+    ),
+    ("packets_total", "counter", "Packets forwarded", |service| {
+        service.counters.packets
+    }),
+    (
+        "bytes_total",
+        "counter",
+        "Bytes forwarded, from the IP header on",
+        |service| service.counters.bytes,
+    ),
+];
+
+/// The state in the text format of Prometheus.
+fn render(listing: &Listing) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        writeln!(text, "{line}").expect("a string can always grow");
+    };
+    for (name, kind, help, value) in SERVICE_FAMILIES {
+        let name = format!("millrace_service_{name}");
+        line(format!("# HELP {name} {help}"));
+        line(format!("# TYPE {name} {kind}"));
+        for service in &listing.services {
+            line(format!("{name}{{{}}} {}", labels(service), value(service)));
+        }
+    }
+    for (name, kind, help, value) in SERVER_FAMILIES {
+        let name = format!("millrace_server_{name}");
+        line(format!("# HELP {name} {help}"));
+        line(format!("# TYPE {name} {kind}"));
+        for service in &listing.services {
+            for server in &service.servers {
+                let (labels, address) = (labels(service), server.address);
+                line(format!(
+                    "{name}{{{labels},server=\"{address}\"}} {}",
+                    value(server)
+                ));
+            }
+        }
+    }
+    let name = "millrace_packets_total";
+    line(format!(
+        "# HELP {name} Packets by the reason of their verdict"
+    ));
+    line(format!("# TYPE {name} counter"));
+    for reason in &listing.reasons {
+        line(format!(
+            "{name}{{reason=\"{}\"}} {}",
+            escape(&reason.name),
+            reason.packets
+        ));
+    }
+    let name = "millrace_virtual_address_held";
+    line(format!(
+        "# HELP {name} Whether this machine holds a virtual address"
+    ));
+    line(format!("# TYPE {name} gauge"));
+    for held in &listing.virtual_addresses {
+        let (address, instance) = (&held.address, escape(&held.instance));
+        let value = u8::from(held.held);
+        line(format!(
+            "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
+        ));
+    }
+    text
+}
+
+fn labels(service: &ListedService) -> String {
+    let protocol = match service.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("protocol=\"{protocol}\",service=\"{}\"", service.address)
+}
+
+/// A label's value, as Prometheus wants it.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::control::protocol::{Counters, ListedAddress};
+
+    fn state() -> Listing {
+        Listing {
+            virtual_addresses: vec![ListedAddress {
+                address: "172.16.1.200/32".to_owned(),
+                interface: "eth2".to_owned(),
+                instance: "VI \"1\"".to_owned(),
+                held: true,
+                state: "master".to_owned(),
+                cause: String::new(),
+            }],
+            services: vec![ListedService {
+                protocol: Protocol::Tcp,
+                address: "172.16.1.200:1935".parse().expect("an address"),
+                scheduler: crate::dataplane::state::Scheduler::Rr,
+                persistence: None,
+                quorum: true,
+                counters: Counters {
+                    connections: 7,
+                    packets: 70,
+                    bytes: 700,
+                },
+                servers: vec![ListedServer {
+                    address: "172.16.1.211:1935".parse().expect("an address"),
+                    sorry: false,
+                    weight: 3,
+                    state: ServerState::Up,
+                    reason: None,
+                    mac: None,
+                    interface: None,
+                    active_connections: 2,
+                    inactive_connections: 1,
+                    persistent_clients: 0,
+                    counters: Counters {
+                        connections: 7,
+                        packets: 70,
+                        bytes: 700,
+                    },
+                }],
+            }],
+            ..Listing::default()
+        }
+    }
+
+    /// Asks an HTTP server whose agent answers every question with `response`.
+    async fn answer(path: &str, response: Response) -> String {
+        let (calls, mut questions) = mpsc::channel::<Call>(1);
+        tokio::spawn(async move {
+            while let Some((_, answer)) = questions.recv().await {
+                let _ = answer.send(response.clone());
+            }
+        });
+        // A port that is free now; the server says so if it no longer is.
+        let probe = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = probe.local_addr().expect("its number");
+        drop(probe);
+        let _server = HttpServer::start(address, calls).await.expect("it listens");
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        text
+    }
+
+    #[tokio::test]
+    async fn metrics_name_every_service_and_server() {
+        let text = answer("/metrics", Response::Listing(state())).await;
+        for line in [
+            "# TYPE millrace_service_bytes_total counter",
+            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
+            "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
+            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
+            "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",
+        ] {
+            assert!(
+                text.lines().any(|given| given == line),
+                "no line `{line}` in:\n{text}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn health_is_that_of_the_agent_and_services_are_those_of_the_list() {
+        let text = answer("/healthz", Response::Listing(state())).await;
+        assert!(
+            text.starts_with("HTTP/1.0 200 OK") && text.ends_with("\r\n\r\nok\n"),
+            "{text}"
+        );
+        let text = answer(
+            "/healthz",
+            Response::Refused("cannot read a map".to_owned()),
+        )
+        .await;
+        assert!(text.starts_with("HTTP/1.0 503"), "{text}");
+        assert!(text.ends_with("cannot read a map\n"), "{text}");
+        let text = answer("/api/v1/services", Response::Listing(state())).await;
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert_eq!(
+            serde_json::from_str::<Listing>(body).expect("JSON"),
+            state()
+        );
+    }
+}

@@ -133,10 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn a_balancer_with_a_server_that_is_down_is_not_ready() {
+    fn a_balancer_with_a_server_that_is_down_or_without_its_address_is_not_ready() {
         let mut balancer: Balancer = serde_json::from_str(LIST).unwrap();
         assert!(!balancer.is_ready());
         balancer.services[0].servers[0].state = "up".to_owned();
         assert!(balancer.is_ready());
+        balancer.virtual_addresses[0].held = false;
+        assert!(!balancer.is_ready());
     }
 }

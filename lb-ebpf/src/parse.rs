@@ -15,10 +15,9 @@ use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::maps::SCRATCH;
 
 /// What a packet is to the balancer.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A whole packet of a connection.
-    #[default]
     Whole,
     /// A fragment that has the transport header.
     FirstFragment,
@@ -29,7 +28,6 @@ pub enum Kind {
 }
 
 /// A packet from a client, or about one, towards what may be a virtual service.
-#[derive(Default)]
 pub struct Packet {
     pub kind: Kind,
     /// The client's address.
@@ -105,7 +103,7 @@ pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
 const SCRATCH_PACKET: u32 = 0;
 const SCRATCH_QUOTED: u32 = 1;
 
-/// An empty packet to be filled, in a map of this CPU.
+/// A packet to be filled, in a map of this CPU.
 ///
 /// What lies on the stack the verifier remembers to the bit, and would follow
 /// every combination of address family, tags and fragments through the whole
@@ -116,6 +114,14 @@ fn scratch(place: u32) -> Result<&'static mut Packet, Reason> {
     // SAFETY: this CPU runs one program at a time, and each place is taken
     // once in it.
     let packet = unsafe { &mut *packet };
-    *packet = Packet::default();
+    // What not every packet has; the parsers set the rest. One by one, since
+    // for the whole of it the compiler calls a function that clears bytes.
+    packet.kind = Kind::Whole;
+    packet.client_port = 0;
+    packet.service_port = 0;
+    packet.tcp_flags = 0;
+    packet.acknowledged = 0;
+    packet.identification = 0;
+    packet.is_ipv6 = false;
     Ok(packet)
 }

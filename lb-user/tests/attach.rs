@@ -57,7 +57,6 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         mode,
         tables,
-        log_level: None,
     })
 }
 

@@ -11,6 +11,9 @@ use crate::ebpf_sources::{FINGERPRINT, OBJECT, fingerprint};
 /// `core` is built from source, so the toolchain must carry it.
 const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
 
+/// Where the programs go that the data plane is measured against.
+const YARDSTICKS: &str = "target/bpf/yardsticks";
+
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Without `--btf` the maps would have no types, and aya no maps. Instruction
@@ -65,18 +68,20 @@ pub fn run() -> anyhow::Result<()> {
         );
     }
 
-    let built = build_dir.join(TARGET).join("release/lb-ebpf");
-    let object = workspace.join(OBJECT);
-    let parent = object.parent().expect("OBJECT names a file in a directory");
-    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    fs::copy(&built, &object)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
+    let built = build_dir.join(TARGET).join("release");
+    for (name, object) in [("lb-ebpf", OBJECT), ("yardsticks", YARDSTICKS)] {
+        install(&built.join(name), &workspace.join(object))?;
+    }
     fs::write(workspace.join(FINGERPRINT), sources).context("cannot write the fingerprint")?;
-    println!(
-        "{} ({} bytes)",
-        object.display(),
-        fs::metadata(&object)?.len()
-    );
+    Ok(())
+}
+
+fn install(built: &Path, object: &Path) -> anyhow::Result<()> {
+    let parent = object.parent().expect("objects lie in a directory");
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let bytes = fs::copy(built, object)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
+    println!("{} ({bytes} bytes)", object.display());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! IPv6, extension headers and fragments included.
 
-use lb_common::{Address, Reason};
+use lb_common::Reason;
 
 use super::{Kind, Packet};
 use crate::frame::Frame;
@@ -36,8 +36,10 @@ pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), R
     }
     let payload_length = u32::from(u16::from_be(header.payload_length));
     packet.is_ipv6 = true;
-    packet.client = Address(header.source);
-    packet.virtual_address = Address(header.destination);
+    for word in 0..4 {
+        packet.client.0[word] = { header.source }[word];
+        packet.virtual_address.0[word] = { header.destination }[word];
+    }
     packet.protocol = header.next_header;
     packet.bytes = size_of::<Ipv6>() as u32 + payload_length;
     packet.network = offset;

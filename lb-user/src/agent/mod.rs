@@ -151,7 +151,6 @@ impl Agent {
             interfaces,
             mode: options.mode,
             tables: TableSizes::default(),
-            log_level: None,
         })?;
         for attachment in dataplane.attachments() {
             let mode = mode_name(attachment.mode);

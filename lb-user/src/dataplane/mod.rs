@@ -91,7 +91,7 @@ impl Dataplane {
     ///
     /// # Minimum kernel version
     ///
-    /// 5.18; tested on 6.1 and later.
+    /// 5.18; tested on 6.18.
     ///
     /// # Errors
     ///

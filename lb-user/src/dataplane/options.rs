@@ -9,9 +9,6 @@ pub struct Options {
     pub mode: AttachMode,
     /// Capacities of the kernel's tables.
     pub tables: TableSizes,
-    /// What the kernel side may log; `None` removes every log line from the
-    /// program before the verifier sees it.
-    pub log_level: Option<log::Level>,
 }
 
 /// Where in the receive path the program runs.

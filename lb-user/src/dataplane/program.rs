@@ -34,12 +34,10 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     }
     raise_locked_memory_limit();
     let geometry = geometry(&options.tables);
-    let log_level: u8 = options.log_level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
-        .override_global(maps::GEOMETRY, &geometry, true)
-        .override_global(aya_log::LEVEL, &log_level, false);
+        .override_global(maps::GEOMETRY, &geometry, true);
     for (name, entries) in capacities(&options.tables) {
         loader.map_max_entries(name, entries);
     }

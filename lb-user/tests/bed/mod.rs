@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use aya::programs::loaded_programs;
+use aya::programs::{ProgramInfo, loaded_programs};
 use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
@@ -65,8 +65,10 @@ pub enum Step {
     Wait(Duration),
     /// The agent does what it does every now and then.
     Sweep,
-    /// A new state is applied.
+    /// The state is changed.
     Change(fn(&mut DesiredState)),
+    /// A new state is applied.
+    Apply(DesiredState),
 }
 
 /// Shorthand for [`Step::Wait`].
@@ -93,7 +95,6 @@ impl Bed {
             interfaces: Vec::new(),
             mode: AttachMode::Generic,
             tables,
-            log_level: None,
         };
         let mut dataplane = match Dataplane::load(&options) {
             Ok(dataplane) => dataplane,
@@ -150,6 +151,12 @@ impl Bed {
                 change(&mut self.desired);
                 self.dataplane
                     .apply(&self.desired)
+                    .expect("the new state is applied");
+            }
+            Step::Apply(desired) => {
+                self.desired = desired.clone();
+                self.dataplane
+                    .apply(desired)
                     .expect("the new state is applied");
             }
         }
@@ -239,13 +246,18 @@ impl Bed {
         }
     }
 
-    /// The maps of our program, found as any tool would find them.
-    fn maps(&self) -> Vec<(String, MapData)> {
+    /// Our program, found as any tool would find it.
+    pub fn program(&self) -> ProgramInfo {
         let id = self.dataplane.program_id();
-        let program = loaded_programs()
+        loaded_programs()
             .filter_map(Result::ok)
             .find(|program| program.id() == id)
-            .expect("our program is loaded");
+            .expect("our program is loaded")
+    }
+
+    /// Its maps.
+    pub fn maps(&self) -> Vec<(String, MapData)> {
+        let program = self.program();
         let ids = program
             .map_ids()
             .expect("the kernel tells")

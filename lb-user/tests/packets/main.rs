@@ -12,6 +12,7 @@ mod fragments;
 mod frames;
 mod icmp;
 mod ipv6;
+mod model;
 mod persistence;
 mod scheduling;
 mod tunnels;

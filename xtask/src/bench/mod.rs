@@ -2,6 +2,7 @@
 //! what was to be reached, and fail only if they could not measure.
 
 mod rtmp;
+mod xdp;
 
 use clap::Subcommand;
 
@@ -11,6 +12,9 @@ pub enum Bench {
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
+    /// What a packet costs in XDP, against programs that do the least that any
+    /// must.
+    Xdp(xdp::Options),
     /// The bare sendfile loop that `rtmp` compares with.
     #[command(hide = true)]
     RtmpFloor(rtmp::floor::Options),
@@ -23,6 +27,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Rtmp(options) => rtmp::run(options),
+        Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),
     }
 }

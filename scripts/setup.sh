@@ -80,7 +80,9 @@ wanted_packages() {
     fi
     [ "$purpose" = build ] || printf '%s\n' ffmpeg iproute2
     [ "$purpose" != tests ] || printf '%s\n' \
-        ethtool iputils-ping keepalived libnginx-mod-rtmp nginx procps rtmpdump shellcheck
+        ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+        gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
+        libnginx-mod-rtmp nginx procps rtmpdump shellcheck tcpdump
 }
 
 missing_packages() {

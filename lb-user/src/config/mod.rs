@@ -14,6 +14,7 @@ mod reader;
 mod substitute;
 mod tree;
 mod validate;
+mod validate_numbers;
 mod validate_services;
 mod words;
 

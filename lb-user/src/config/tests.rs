@@ -524,3 +524,28 @@ fn nesting_has_a_limit_and_a_long_word_is_not_compared() {
         "t.conf:1: the line is longer than 65536 bytes"
     );
 }
+
+#[test]
+fn json_keeps_to_the_same_bounds() {
+    let text = r#"{
+        "vrrp_instance": [{"name": "V", "interface": "eth0", "virtual_router_id": 1, "advert_int": 0,
+            "virtual_ipaddress": [{"address": "10.0.0.1", "label": "eth0:much-too-long"}]}],
+        "virtual_server": [{"address": "10.0.0.1:80", "delay_loop": 0, "persistence_timeout": 0,
+            "real_server": [{"address": "10.0.0.2:80", "weight": 4294967295,
+                "checks": [{"type": "TCP_CHECK", "connect_timeout": 0}]}]}]}"#;
+    let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
+    let config = parse(Path::new("t.json"), text, "main", &mut diagnostics);
+    let refused = finish(config, diagnostics).expect_err("numbers are out of bounds");
+    assert_eq!(
+        messages(&refused.diagnostics),
+        [
+            "t.json: vrrp_instance V: `advert_int` is 0 s; expected more than 0 seconds",
+            "t.json: vrrp_instance V: `label` is eth0:much-too-long; expected at most 15 bytes",
+            "t.json: virtual_server 10.0.0.1 80: `delay_loop` is 0 s; expected more than 0 seconds",
+            "t.json: virtual_server 10.0.0.1 80: `persistence_timeout` is 0; expected 1 to 2678400 \
+             seconds",
+            "t.json: real_server 10.0.0.2:80: `connect_timeout` is 0 s; expected more than 0 seconds",
+            "t.json: real_server 10.0.0.2:80: `weight` is 4294967295; expected 0 to 65535",
+        ]
+    );
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostics, Origin, did_you_mean};
 use super::model::{Config, Tracked, VrrpInstance};
+use super::validate_numbers;
 use super::validate_services::{self, at};
 
 /// Reports everything about `config` that cannot work, or that probably is not
@@ -12,6 +13,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     vrrp_instances(config, diagnostics);
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
+    validate_numbers::validate(config, diagnostics);
 }
 
 fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {

@@ -8,6 +8,7 @@ use super::super::model::{
     VirtualServerGroup,
 };
 use super::super::tree::Directive;
+use super::super::validate_numbers::{LARGEST_WEIGHT, LONGEST_PERSISTENCE_S};
 use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
 use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
@@ -115,7 +116,7 @@ impl Reader<'_> {
                 continue;
             }
             match item.keyword.as_str() {
-                "weight" => server.weight = self.number(item, 0..=65535),
+                "weight" => server.weight = self.number(item, 0..=LARGEST_WEIGHT),
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
                 "notify_down" => server.notify_down = self.script(item),
@@ -275,7 +276,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        self.number(item, 1..=31 * 24 * 3600)
+        self.number(item, 1..=LONGEST_PERSISTENCE_S)
     }
 
     /// A netmask such as 255.255.255.0, or a prefix length.

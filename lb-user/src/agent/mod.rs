@@ -85,6 +85,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
     hangup: Signal,
 }
 
@@ -94,6 +95,7 @@ impl Signals {
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            quit: install(SignalKind::quit())?,
             hangup: install(SignalKind::hangup())?,
         })
     }
@@ -230,6 +232,10 @@ impl Agent {
                 }
                 _ = signals.interrupt.recv() => {
                     log::info!("stopping: SIGINT");
+                    return Ok(());
+                }
+                _ = signals.quit.recv() => {
+                    log::info!("stopping: SIGQUIT");
                     return Ok(());
                 }
             }
@@ -421,7 +427,12 @@ impl Agent {
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
         let virtual_routers = plan.vrrp.clone();
-        self.put_in_force(plan)?;
+        let former = self.state.plan().clone();
+        if let Err(error) = self.put_in_force(plan) {
+            self.put_in_force(former)
+                .context("the former configuration cannot be put in force again")?;
+            return Err(error);
+        }
         if let Some(vrrp) = &self.vrrp {
             vrrp.reload(virtual_routers);
         }

@@ -1,4 +1,4 @@
-//! The project's own tasks: build-ebpf, demo, bench, dist.
+//! The project's own tasks: build-ebpf, demo, bench.
 
 mod bench;
 mod build_ebpf;

@@ -230,6 +230,10 @@ impl Simulation {
 
     fn start(&mut self, router: usize) {
         let holding = self.held[router].iter().all(|held| *held);
+        if !holding {
+            // As the driver does: half of what an earlier run held is of no use.
+            self.held[router].fill(false);
+        }
         let actions = self.groups[router].start(self.now, holding);
         self.carry_out(router, actions);
     }

@@ -83,21 +83,39 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
 }
 
 struct Signals {
+    hangup: Signal,
+    stop: StopSignals,
+}
+
+/// The signals that end the agent, all in the same way.
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
     fn install() -> anyhow::Result<Self> {
         let install = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-            quit: install(SignalKind::quit())?,
             hangup: install(SignalKind::hangup())?,
+            stop: StopSignals {
+                terminate: install(SignalKind::terminate())?,
+                interrupt: install(SignalKind::interrupt())?,
+                quit: install(SignalKind::quit())?,
+            },
         })
+    }
+}
+
+impl StopSignals {
+    /// Waits for any of them, and names it.
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
     }
 }
 
@@ -226,16 +244,8 @@ impl Agent {
                     // Both outcomes have been logged.
                     let _ = self.reload().await;
                 }
-                _ = signals.terminate.recv() => {
-                    log::info!("stopping: SIGTERM");
-                    return Ok(());
-                }
-                _ = signals.interrupt.recv() => {
-                    log::info!("stopping: SIGINT");
-                    return Ok(());
-                }
-                _ = signals.quit.recv() => {
-                    log::info!("stopping: SIGQUIT");
+                name = signals.stop.received() => {
+                    log::info!("stopping: {name}");
                     return Ok(());
                 }
             }

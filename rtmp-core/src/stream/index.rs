@@ -319,6 +319,20 @@ impl Index {
         first.offset..after.next().map_or(end, |entry| entry.offset)
     }
 
+    /// Where each message lies from `offset` up to `end`, both of which must be
+    /// ends or beginnings of messages.
+    pub fn messages_in(&self, offset: u64, end: u64) -> impl Iterator<Item = Range<u64>> {
+        let beginnings = self
+            .entries
+            .range(self.position(offset)..)
+            .map(|entry| entry.offset);
+        let ends = beginnings.clone().skip(1).chain([self.end]);
+        beginnings
+            .zip(ends)
+            .map(|(beginning, end)| beginning..end)
+            .take_while(move |message| message.start < end)
+    }
+
     /// The messages that are known at present.
     #[must_use]
     pub fn messages(&self) -> usize {

@@ -10,6 +10,7 @@ pub mod file;
 pub mod headers;
 pub mod index;
 mod publication;
+mod readdressed;
 pub mod registry;
 pub mod timeline;
 
@@ -27,8 +28,8 @@ use index::{Index, Retention, View};
 use publication::Writer;
 pub use publication::{AppendError, Busy, Publication};
 
-/// The message stream that every publisher's messages are encoded for, and
-/// that therefore every player is given.
+/// The message stream that every publisher's messages are encoded for: the one
+/// that nearly every player plays on.
 pub const MESSAGE_STREAM: u32 = 1;
 
 /// What a stream takes from its vhost's settings.

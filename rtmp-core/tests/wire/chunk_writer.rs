@@ -1,6 +1,6 @@
 //! Messages in, chunks out.
 
-use rtmp_core::wire::chunk::{ChunkWriter, encode_message, encoded_len};
+use rtmp_core::wire::chunk::{ChunkWriter, encode_message, encoded_len, readdress};
 
 use crate::tools::{counting, hex, message};
 
@@ -126,4 +126,23 @@ fn chunk_streams_have_nothing_to_do_with_one_another() {
                         06  000002 000001 09 01000000  62
                         84  000002                     63");
     assert_eq!(out, expected);
+}
+
+#[test]
+fn an_encoded_message_can_be_given_another_message_stream() {
+    for csid in [6, 64, 320] {
+        for timestamp in [1, u32::MAX] {
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            encode_message(
+                &message(timestamp, 9, 1, &counting(300)),
+                128,
+                csid,
+                &mut out,
+            );
+            readdress(&mut out, 0x0102);
+            let readdressed = message(timestamp, 9, 0x0102, &counting(300));
+            encode_message(&readdressed, 128, csid, &mut expected);
+            assert_eq!(out, expected);
+        }
+    }
 }

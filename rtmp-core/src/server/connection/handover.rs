@@ -38,7 +38,12 @@ impl Connection {
         let key = dialogue.seat.stream().key().clone();
         let mut out = unsent;
         let (verdict, silent) = match reason {
-            Reason::Asked => (None, false),
+            Reason::Asked => {
+                // Where it asked for something else on another message
+                // stream: one thing at a time.
+                dialogue.session.end_play(dialogue.stream_id, &mut out);
+                (None, false)
+            }
             Reason::Closed => (Some(End::Closed), true),
             Reason::Broken(kind) => (Some(End::Lost(kind.into())), true),
             Reason::Misbehaved(why) => (Some(End::Misbehaved(why)), false),
@@ -146,6 +151,7 @@ impl Connection {
             socket,
             dialogue,
             stream,
+            stream_id: request.stream_id,
             unsent,
             requests,
             meter: self.client.meter.clone(),

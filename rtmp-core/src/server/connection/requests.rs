@@ -11,10 +11,11 @@ use crate::config::{Action, Vhost};
 use crate::server::clients::Activity;
 use crate::server::hooks;
 use crate::server::upstream::{self, forward};
+use crate::session::status::code;
 use crate::session::{
     ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, ServerEvent, Status, StreamKey,
 };
-use crate::stream::{MESSAGE_STREAM, Seat};
+use crate::stream::Seat;
 
 impl Connection {
     /// Answers a request.
@@ -96,7 +97,11 @@ impl Connection {
         if self.server.is_draining() {
             return Err("the server is about to stop");
         }
-        if matches!(self.engagement, Engagement::Waiting { .. }) {
+        if let Engagement::Waiting { request, .. } = &self.engagement {
+            // It waits on another message stream: one thing at a time.
+            let stopped = Status::notice(code::PLAY_STOP, "Stopped playing stream.");
+            self.session
+                .refuse_play(request.stream_id, &stopped, &mut self.out);
             self.disengage();
         }
         if !matches!(self.engagement, Engagement::None) {
@@ -165,12 +170,6 @@ impl Connection {
         let (vhost, key) = self
             .admit(request.key.clone(), Action::Play)
             .map_err(Status::play_failed)?;
-        if request.stream_id != MESSAGE_STREAM {
-            // The log is encoded for that one.
-            return Err(Status::play_failed(
-                "one stream can be played per connection",
-            ));
-        }
         let more = json!({ "param": request.parameters.to_string(), "pageUrl": self.page_url });
         let event = || hooks::event("on_play", &self.client, &key, more);
         if !hooks::allow(&vhost.http_hooks.on_play, event).await {

@@ -70,6 +70,8 @@ pub struct Joining<D> {
     pub dialogue: D,
     /// What it plays.
     pub stream: Arc<Stream>,
+    /// The message stream that it plays on.
+    pub stream_id: u32,
     /// What is to be sent before the stream.
     pub unsent: Vec<u8>,
     /// What it has asked for already.

@@ -43,6 +43,8 @@ pub(super) struct Player<D> {
     pub(super) group: usize,
     /// Position of the player among the group's members.
     pub(super) member: usize,
+    /// The message stream that it plays on.
+    stream_id: u32,
     /// Bytes for this player alone, which go out before the log; they end
     /// where a message ends.
     private: Vec<u8>,
@@ -86,6 +88,7 @@ impl<D> Player<D> {
             dialogue: joining.dialogue,
             group: place.0,
             member: place.1,
+            stream_id: joining.stream_id,
             private: joining.unsent,
             private_sent: 0,
             replies: 0,
@@ -181,6 +184,12 @@ impl<D> Player<D> {
             if self.offset >= end {
                 self.settle_nodelay();
                 return Ok(());
+            }
+            if self.stream_id != MESSAGE_STREAM {
+                let copied = stream.readdressed(self.offset, end, self.stream_id);
+                (self.private, self.offset) =
+                    copied.map_err(|error| Reason::Broken(error.kind()))?;
+                continue;
             }
             let sent = match stream.reader.send(self.socket.as_fd(), self.offset, end) {
                 Ok(Sent::Bytes(sent)) => Ok(sent),
@@ -295,10 +304,10 @@ impl<D> Player<D> {
         let message = Message {
             timestamp: wire_timestamp(header.class, timestamp),
             message_type: header.message_type,
-            stream_id: MESSAGE_STREAM,
+            stream_id: self.stream_id,
             payload: header.payload.clone(),
         };
-        let chunk_stream = csid::for_message(header.message_type, MESSAGE_STREAM);
+        let chunk_stream = csid::for_message(header.message_type, self.stream_id);
         encode_message(&message, stream.chunk_size, chunk_stream, &mut self.private);
     }
 

@@ -11,7 +11,7 @@ use super::*;
 use crate::session::StreamKey;
 use crate::stream::index::Retention;
 use crate::stream::registry::Registry;
-use crate::stream::{AppendError, Publication, StreamSettings};
+use crate::stream::{AppendError, MESSAGE_STREAM, Publication, StreamSettings};
 use crate::wire::chunk::ChunkReader;
 use crate::wire::{Limits, Message, MessageType};
 
@@ -124,6 +124,7 @@ impl Server {
             socket,
             dialogue: Speller,
             stream: stream.clone(),
+            stream_id: MESSAGE_STREAM,
             unsent: Vec::new(),
             requests: Vec::new(),
             meter: meter.clone(),
@@ -401,11 +402,23 @@ fn a_player_that_comes_before_the_publisher_gets_all_from_the_first_keyframe() {
 
 #[test]
 fn a_slow_player_is_moved_to_a_keyframe_between_two_messages_and_costs_no_memory() {
+    a_slow_player_on(MESSAGE_STREAM);
+}
+
+#[test]
+fn so_is_one_on_another_message_stream() {
+    a_slow_player_on(16);
+}
+
+fn a_slow_player_on(stream_id: u32) {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let mut publication = stream.publish(Instant::now()).unwrap();
     publish(&mut publication, &headers());
-    let mut player = server.join_with(&stream, patient);
+    let mut player = server.join_with(&stream, |joining| {
+        patient(joining);
+        joining.stream_id = stream_id;
+    });
     let mut attentive = server.join(&stream);
     // Far more than any socket buffers hold: 30 MB, a group each second.
     let mut most_memory = 0;
@@ -424,6 +437,7 @@ fn a_slow_player_is_moved_to_a_keyframe_between_two_messages_and_costs_no_memory
     let (mut leaps, mut last) = (0, None);
     loop {
         let message = player.message().unwrap();
+        assert_eq!(message.stream_id, stream_id);
         match kind(&message) {
             "keyframe" | "picture" => {}
             _ => continue,

@@ -5,7 +5,7 @@ mod reader;
 mod writer;
 
 pub use reader::{ChunkError, ChunkReader};
-pub use writer::{ChunkWriter, encode_message, encoded_len};
+pub use writer::{ChunkWriter, encode_message, encoded_len, readdress};
 
 /// Chunk size of either side until it says otherwise, in bytes (RTMP 1.0
 /// §5.4.1).

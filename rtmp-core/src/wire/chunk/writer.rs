@@ -34,6 +34,22 @@ pub fn encoded_len(message: &Message, chunk_size: u32, csid: u32) -> usize {
     11 + chunks * (basic + extended) + message.payload.len()
 }
 
+/// Gives a message that [`encode_message`] wrote, at the beginning of
+/// `encoded`, another message stream.
+///
+/// # Panics
+/// If `encoded` is shorter than such a message's header.
+pub fn readdress(encoded: &mut [u8], stream_id: u32) {
+    let basic = match encoded[0] & 0x3f {
+        0 => 2,
+        1 => 3,
+        _ => 1,
+    };
+    // Behind timestamp, length and type (RTMP 1.0 §5.3.1.2.1).
+    let field = basic + 3 + 3 + 1;
+    encoded[field..field + 4].copy_from_slice(&stream_id.to_le_bytes());
+}
+
 /// Writes messages as chunks whose headers leave out what has not changed
 /// since the last message of their chunk stream.
 ///

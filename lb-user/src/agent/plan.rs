@@ -184,12 +184,13 @@ fn timeouts(config: &Config) -> Timeouts {
 }
 
 fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
+    let scheduler = service.lb_algo.unwrap_or(Scheduler::Rr);
     ServicePlan {
         key: ServiceKey {
             protocol: service.protocol,
             address,
         },
-        scheduler: service.lb_algo.unwrap_or(Scheduler::Rr),
+        scheduler,
         persistence: service.persistence_timeout.map(|timeout| Persistence {
             timeout: Duration::from_secs(timeout.into()),
             prefix_length: service
@@ -201,7 +202,9 @@ fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
         orphans: service
             .orphans
             .unwrap_or(OrphanPolicy::default_for(service.protocol)),
-        sloppy: service.sloppy,
+        sloppy: service
+            .sloppy
+            .unwrap_or(is_sloppy(scheduler, service.protocol)),
         quorum: service.quorum.unwrap_or(1),
         hysteresis: service.hysteresis.unwrap_or(0),
         quorum_up: service.quorum_up.clone(),
@@ -214,6 +217,16 @@ fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
             .map(|server| server_plan(server, service))
             .collect(),
     }
+}
+
+/// Whether a service that says nothing takes connections over in their middle.
+///
+/// With Maglev hashing the packet goes to the server that every other director
+/// gave the connection to. Where it does not (the servers have changed since),
+/// that server answers with the reset that our own stack would have sent. Any
+/// other scheduler would mostly guess wrong, and remember it.
+fn is_sloppy(scheduler: Scheduler, protocol: Protocol) -> bool {
+    scheduler == Scheduler::Mh && protocol == Protocol::Tcp
 }
 
 fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
@@ -436,6 +449,21 @@ mod tests {
                 alpha: false,
             }
         );
+    }
+
+    #[test]
+    fn only_maglev_takes_connections_over_in_their_middle_unless_told_to() {
+        let sloppy = |more: &str| {
+            let text = format!("virtual_server 10.0.0.1 80 {{\n{more}\n}}");
+            plan(&text).services[0].sloppy
+        };
+        assert!(sloppy("lb_algo mh"));
+        assert!(!sloppy("lb_algo mh\nsloppy off"));
+        assert!(!sloppy("lb_algo mh\nprotocol UDP"));
+        for other in ["", "lb_algo rr", "lb_algo wlc", "lb_algo sh"] {
+            assert!(!sloppy(other), "{other}");
+        }
+        assert!(sloppy("lb_algo sh\nsloppy"));
     }
 
     #[test]

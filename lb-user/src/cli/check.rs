@@ -77,8 +77,13 @@ fn sentence_of_service(service: &ServicePlan) -> String {
         None => "no persistence".to_owned(),
     };
     let scheduler = scheduler_name(service.scheduler);
+    let sloppy = if service.sloppy {
+        "; connections of another director are taken over"
+    } else {
+        ""
+    };
     format!(
-        "{}: direct routing, scheduler {scheduler}; {persistence}.",
+        "{}: direct routing, scheduler {scheduler}; {persistence}{sloppy}.",
         service.key
     )
 }

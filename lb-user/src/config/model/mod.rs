@@ -162,9 +162,9 @@ pub struct VirtualServer {
     /// TCP, `reschedule` for UDP.
     pub orphans: Option<OrphanPolicy>,
     /// Schedule connections that are unknown in their middle (`sloppy_tcp`), so
-    /// that with `mh` they survive a change of director.
-    #[serde(default)]
-    pub sloppy: bool,
+    /// that with `mh` they survive a change of director; default true with `mh`
+    /// over TCP, else false.
+    pub sloppy: Option<bool>,
     /// Total weight of live servers below which the service has lost its
     /// quorum; default 1.
     pub quorum: Option<u32>,

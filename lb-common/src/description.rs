@@ -238,6 +238,13 @@ impl From<[u8; 6]> for Mac {
     }
 }
 
+impl From<Mac> for [u8; 6] {
+    fn from(mac: Mac) -> Self {
+        let ([a, b, c, d], [e, f]) = (mac.first.to_ne_bytes(), mac.last.to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
+}
+
 #[cfg(feature = "user")]
 mod pod {
     use super::*;

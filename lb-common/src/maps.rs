@@ -35,3 +35,45 @@ pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
+/// [`Layout`](crate::Layout) of the set of maps: one record.
+pub const LAYOUT: &str = "LAYOUT";
+/// [`ServiceOwner`](crate::ServiceOwner) by service number; the agent's own.
+pub const SERVICE_OWNERS: &str = "SERVICE_OWNERS";
+/// [`ServerOwner`](crate::ServerOwner) by server slot; the agent's own.
+pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
+
+/// The maps that are pinned: all but the program's scratch space.
+pub const PINNED: [&str; 19] = [
+    LAYOUT,
+    ACTIVE,
+    HALVES,
+    DIRECTORY,
+    SERVICES,
+    SERVERS,
+    RINGS,
+    CURSORS,
+    FLOWS,
+    HALF_OPEN,
+    TEMPLATES,
+    NEW_TEMPLATES,
+    FRAGMENTS,
+    LOADS,
+    LOAD_CORRECTIONS,
+    SERVER_COUNTERS,
+    REASONS,
+    SERVICE_OWNERS,
+    SERVER_OWNERS,
+];
+
+/// The maps whose contents are carried over to a set of another layout;
+/// [`MEMORY_VERSION`](crate::MEMORY_VERSION) is theirs.
+pub const MEMORY: [&str; 8] = [
+    CURSORS,
+    FLOWS,
+    HALF_OPEN,
+    TEMPLATES,
+    NEW_TEMPLATES,
+    SERVER_COUNTERS,
+    SERVICE_OWNERS,
+    SERVER_OWNERS,
+];

@@ -8,7 +8,8 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Half,
-    Load, REASONS as ALL_REASONS, Server, ServerCounters, Service, Template, TemplateKey,
+    Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, Service,
+    ServiceOwner, Template, TemplateKey,
 };
 
 use crate::parse::Packet;
@@ -67,3 +68,12 @@ pub static LOAD_CORRECTIONS: Array<Load, 1> = Array::new();
 pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();
+
+// The agent's own: the program never looks at these. They are declared here
+// so that all maps are made, and pinned, in one way.
+#[btf_map]
+pub static LAYOUT: Array<Layout, 1> = Array::new();
+#[btf_map]
+pub static SERVICE_OWNERS: Array<ServiceOwner, 1> = Array::new();
+#[btf_map]
+pub static SERVER_OWNERS: Array<ServerOwner, 1> = Array::new();

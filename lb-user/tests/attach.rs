@@ -57,6 +57,7 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         mode,
         tables,
+        pins: None,
     })
 }
 

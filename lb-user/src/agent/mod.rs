@@ -171,6 +171,7 @@ impl Agent {
             interfaces,
             mode: options.mode,
             tables: TableSizes::default(),
+            pins: None,
         })?;
         for attachment in dataplane.attachments() {
             let mode = mode_name(attachment.mode);
@@ -269,9 +270,14 @@ impl Agent {
         self.scripts.finish().await;
     }
 
-    /// Makes `plan` the one in force: state, checks, neighbours, data plane.
+    /// Makes `plan` the one in force: data plane, state, checks, neighbours. If
+    /// the data plane refuses it, nothing has changed.
     fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
-        let changes = self.state.replace_plan(plan);
+        let mut state = self.state.clone();
+        let changes = state.replace_plan(plan);
+        let prepared = self.dataplane.prepare(&state.desired())?;
+        self.dataplane.commit(prepared)?;
+        self.state = state;
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
         let mut before = std::mem::take(&mut self.checks);
         for spec in wanted {
@@ -288,7 +294,6 @@ impl Agent {
             self.checks.insert(spec, running);
         }
         self.watcher.watch(self.state.addresses());
-        self.dataplane.apply(&self.state.desired())?;
         self.report(changes);
         Ok(())
     }
@@ -437,12 +442,7 @@ impl Agent {
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
         let virtual_routers = plan.vrrp.clone();
-        let former = self.state.plan().clone();
-        if let Err(error) = self.put_in_force(plan) {
-            self.put_in_force(former)
-                .context("the former configuration cannot be put in force again")?;
-            return Err(error);
-        }
+        self.put_in_force(plan)?;
         if let Some(vrrp) = &self.vrrp {
             vrrp.reload(virtual_routers);
         }

@@ -20,7 +20,7 @@ struct Standing {
 }
 
 /// Everything the agent knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     plan: Plan,
     /// What each check last found.

@@ -3,17 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, DirectoryEntry, Geometry, Half, MAX_COMPARED, MAX_PROBES, MAX_TAGS, Macs,
-    SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE,
-    SERVER_QUIESCENT, SERVER_TUNNEL, SERVICE_DROP_ORPHANS, SERVICE_EXPIRE_QUIESCENT,
-    SERVICE_HASH_PORT, SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS,
-    SERVICE_SLOPPY, Server, TCP, Tag, Timeouts, UDP, directory_home, mix,
+    Address, DirectoryEntry, Geometry, Half, MAX_COMPARED, MAX_PROBES, Macs, SCHEDULE_HASH,
+    SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE, SERVER_QUIESCENT,
+    SERVER_TUNNEL, SERVICE_DROP_ORPHANS, SERVICE_EXPIRE_QUIESCENT, SERVICE_HASH_PORT,
+    SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server,
+    Timeouts, directory_home, mix,
 };
 
+use super::owners::{protocol_number, tags};
 use super::registry::{Registry, ServerRecord, ServiceRecord, is_eligible, key_of};
 use super::rings::{self, Candidate};
 use super::state::{
-    DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service, Vlan,
+    DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service,
 };
 use super::{Error, TableSizes};
 
@@ -164,20 +165,6 @@ fn server_value(server: &RealServer, known: &ServerRecord) -> Server {
     value
 }
 
-fn tags(vlan: Vlan) -> (u32, [Tag; MAX_TAGS]) {
-    const CUSTOMER: u16 = 0x8100;
-    const SERVICE: u16 = 0x88A8;
-    let tag = |ethertype: u16, number: u16| Tag {
-        ethertype: ethertype.to_be(),
-        control: (number & 0x0FFF).to_be(),
-    };
-    match vlan {
-        Vlan::Untagged => (0, [Tag::default(); MAX_TAGS]),
-        Vlan::Tagged(number) => (1, [tag(CUSTOMER, number), Tag::default()]),
-        Vlan::Stacked(outer, inner) => (2, [tag(SERVICE, outer), tag(CUSTOMER, inner)]),
-    }
-}
-
 fn flags(service: &Service) -> u32 {
     let persistence = service.persistence;
     [
@@ -258,10 +245,7 @@ fn directory_entry(service: &Service, number: u16) -> DirectoryEntry {
     DirectoryEntry {
         address: canonical(service.address).into(),
         port: service.address.port().to_be(),
-        protocol: match service.protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
-        },
+        protocol: protocol_number(service.protocol),
         reserved: 0,
         service: number.into(),
     }

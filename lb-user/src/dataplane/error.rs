@@ -1,6 +1,7 @@
 //! Why the data plane could not do what it was asked to.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::state::Protocol;
 
@@ -98,6 +99,20 @@ pub enum Error {
         operation: &'static str,
         /// Name of the map.
         map: &'static str,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// Another agent works on what is pinned in the directory.
+    #[error("{path} is another lb-user's; stop it, or choose another directory with --pins")]
+    PinsInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The kernel refused to pin something, or to tell what is pinned.
+    #[error("cannot {operation}: {source}")]
+    Pins {
+        /// What was tried.
+        operation: &'static str,
         /// What the kernel answered.
         source: std::io::Error,
     },

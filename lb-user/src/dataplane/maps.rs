@@ -6,14 +6,16 @@ use aya::Ebpf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, Half, Load, REASONS, Reason, Server, ServerCounters, Service,
-    Template, TemplateKey, maps,
+    DirectoryEntry, Flow, FlowKey, Half, Layout, Load, REASONS, Reason, Server, ServerCounters,
+    ServerOwner, Service, ServiceOwner, Template, TemplateKey, maps,
 };
 
 use super::Error;
 use super::description::Description;
+use super::owners::Owners;
 
-/// Both halves of the description, and the switch between them.
+/// Both halves of the description, the switch between them, and the records of
+/// who is who in it.
 pub struct DescriptionMaps {
     active: Array<MapData, u32>,
     halves: Twin<Half>,
@@ -21,24 +23,38 @@ pub struct DescriptionMaps {
     services: Twin<Service>,
     servers: Twin<Server>,
     rings: Twin<u32>,
+    service_owners: Copied<ServiceOwner>,
+    server_owners: Copied<ServerOwner>,
 }
 
 impl DescriptionMaps {
-    /// Takes the maps out of a freshly loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    /// Takes the maps out of a loaded object. `new`: the kernel has just made
+    /// them, so that all is zero; else they are an earlier agent's.
+    pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
             active: array(ebpf, maps::ACTIVE)?,
-            halves: Twin::take(ebpf, maps::HALVES)?,
-            directory: Twin::take(ebpf, maps::DIRECTORY)?,
-            services: Twin::take(ebpf, maps::SERVICES)?,
-            servers: Twin::take(ebpf, maps::SERVERS)?,
-            rings: Twin::take(ebpf, maps::RINGS)?,
+            halves: Twin::take(ebpf, maps::HALVES, new)?,
+            directory: Twin::take(ebpf, maps::DIRECTORY, new)?,
+            services: Twin::take(ebpf, maps::SERVICES, new)?,
+            servers: Twin::take(ebpf, maps::SERVERS, new)?,
+            rings: Twin::take(ebpf, maps::RINGS, new)?,
+            service_owners: Copied::take(ebpf, maps::SERVICE_OWNERS, new)?,
+            server_owners: Copied::take(ebpf, maps::SERVER_OWNERS, new)?,
         })
     }
 
     /// Makes `description` the one that packets are judged by, in one step.
     /// Returns how many entries had to be written.
-    pub fn switch_to(&mut self, description: &Description) -> Result<usize, Error> {
+    ///
+    /// `owners` are recorded before: whoever finds the maps knows all owners
+    /// that a connection may name, even if this agent is killed in between.
+    pub fn switch_to(
+        &mut self,
+        description: &Description,
+        owners: &Owners,
+    ) -> Result<usize, Error> {
+        self.service_owners.write(&owners.services)?;
+        self.server_owners.write(&owners.servers)?;
         let active = read(maps::ACTIVE, self.active.get(&0, 0))?;
         if self.holds(active as usize, description) {
             return Ok(0);
@@ -67,7 +83,7 @@ impl DescriptionMaps {
 /// Returns when no packet is being judged by a half that was active before the
 /// last switch: membarrier(2) waits for an RCU grace period, and XDP programs
 /// run within RCU read sections.
-fn wait_for_packets_in_flight() {
+pub fn wait_for_packets_in_flight() {
     use nix::libc;
     // SAFETY: the system call takes three numbers and touches no memory.
     let result = unsafe {
@@ -84,40 +100,92 @@ fn wait_for_packets_in_flight() {
     }
 }
 
-/// A description map with a copy of what its two halves hold, so that only
-/// differences are written.
+/// A description map: two halves, one behind the other.
 struct Twin<V: Pod> {
-    name: &'static str,
     map: Array<MapData, V>,
-    copies: [Vec<V>; 2],
+    name: &'static str,
+    copies: [KnownValues<V>; 2],
 }
 
 impl<V: Pod + Default + PartialEq> Twin<V> {
-    fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, Error> {
+    fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
         let map = array(ebpf, name)?;
         let length = map.len() as usize / 2;
         Ok(Self {
-            name,
             map,
-            copies: std::array::from_fn(|_| vec![V::default(); length]),
+            name,
+            copies: std::array::from_fn(|_| KnownValues::new(length, new)),
         })
     }
 
-    /// Whether a half starts with `values`.
+    /// Whether a half is known to start with `values`.
     fn holds(&self, half: usize, values: &[V]) -> bool {
-        self.copies[half].starts_with(values)
+        self.copies[half].values.starts_with(values)
     }
 
     /// Makes a half start with `values`.
     fn write(&mut self, half: usize, values: &[V]) -> Result<usize, Error> {
-        let base = half * self.copies[half].len();
+        let base = half * (self.map.len() as usize / 2);
+        self.copies[half].write(self.name, &mut self.map, base, values)
+    }
+}
+
+/// A map of the agent's own.
+struct Copied<V: Pod> {
+    map: Array<MapData, V>,
+    name: &'static str,
+    copy: KnownValues<V>,
+}
+
+impl<V: Pod + Default + PartialEq> Copied<V> {
+    fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
+        let map = array(ebpf, name)?;
+        let copy = KnownValues::new(map.len() as usize, new);
+        Ok(Self { map, name, copy })
+    }
+
+    fn write(&mut self, values: &[V]) -> Result<usize, Error> {
+        self.copy.write(self.name, &mut self.map, 0, values)
+    }
+}
+
+/// What is known of what a map, or a half, holds from its start on, so that
+/// only differences are written.
+struct KnownValues<V> {
+    values: Vec<V>,
+}
+
+impl<V: Pod + Default + PartialEq> KnownValues<V> {
+    fn new(length: usize, zeroed: bool) -> Self {
+        Self {
+            values: if zeroed {
+                vec![V::default(); length]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn write(
+        &mut self,
+        name: &'static str,
+        map: &mut Array<MapData, V>,
+        base: usize,
+        values: &[V],
+    ) -> Result<usize, Error> {
         let mut written = 0;
-        for (index, (value, copy)) in values.iter().zip(&mut self.copies[half]).enumerate() {
-            if value != copy {
-                write(self.name, self.map.set((base + index) as u32, *value, 0))?;
-                *copy = *value;
-                written += 1;
+        for (index, value) in values.iter().enumerate() {
+            let known = self.values.get_mut(index);
+            if known.as_ref().is_some_and(|known| *known == value) {
+                continue;
             }
+            write(name, map.set((base + index) as u32, *value, 0))?;
+            match known {
+                Some(known) => *known = *value,
+                // What is known is known without gaps.
+                None => self.values.push(*value),
+            }
+            written += 1;
         }
         Ok(written)
     }
@@ -135,12 +203,15 @@ pub struct Memory {
     pub new_templates: HashMap<MapData, TemplateKey, Template>,
     loads: Array<MapData, Load>,
     load_corrections: Array<MapData, Load>,
-    server_counters: PerCpuArray<MapData, ServerCounters>,
+    /// Traffic by slot.
+    pub server_counters: PerCpuArray<MapData, ServerCounters>,
     reasons: PerCpuArray<MapData, u64>,
+    /// Round-robin turns taken, by service number.
+    pub cursors: Array<MapData, u64>,
 }
 
 impl Memory {
-    /// Takes the maps out of a freshly loaded object.
+    /// Takes the maps out of a loaded object.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             flows: take(ebpf, maps::FLOWS)?,
@@ -151,6 +222,7 @@ impl Memory {
             load_corrections: array(ebpf, maps::LOAD_CORRECTIONS)?,
             server_counters: take(ebpf, maps::SERVER_COUNTERS)?,
             reasons: take(ebpf, maps::REASONS)?,
+            cursors: array(ebpf, maps::CURSORS)?,
         })
     }
 
@@ -190,6 +262,12 @@ impl Memory {
             })
             .collect()
     }
+}
+
+/// Records what a new set of maps looks like.
+pub fn record_layout(ebpf: &mut Ebpf, layout: Layout) -> Result<(), Error> {
+    let mut record = array(ebpf, maps::LAYOUT)?;
+    write(maps::LAYOUT, record.set(0, layout, 0))
 }
 
 fn array<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, Error> {

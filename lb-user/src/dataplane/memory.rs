@@ -202,7 +202,7 @@ fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
     now_ns.saturating_sub(flow.last_seen_ns) > timeout_ns
 }
 
-fn entries<K: aya::Pod, V: aya::Pod>(
+pub fn entries<K: aya::Pod, V: aya::Pod>(
     name: &'static str,
     table: &aya::maps::HashMap<MapData, K, V>,
 ) -> Result<Vec<(K, V)>, Error> {

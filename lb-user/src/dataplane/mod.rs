@@ -2,14 +2,20 @@
 //!
 //! This is the only module that touches aya. [`Dataplane::load`] attaches the
 //! XDP program, [`Dataplane::apply`] makes it do what a [`DesiredState`]
-//! describes, and dropping the [`Dataplane`] detaches it. Everything here
-//! blocks, for milliseconds at most; there is one owner.
+//! describes. Where a directory for pins is given, everything outlives the
+//! process: the next [`Dataplane::load`] adopts it, and [`Dataplane::remove`]
+//! takes it away. Without one, dropping the [`Dataplane`] detaches the program.
+//! Everything here blocks, for milliseconds at most; there is one owner.
 
+mod attach;
+mod carry_over;
 mod description;
 mod error;
 mod maps;
 mod memory;
 mod options;
+mod owners;
+mod pins;
 mod program;
 mod registry;
 mod rings;
@@ -17,30 +23,87 @@ pub mod state;
 mod statistics;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::Ebpf;
+use aya::programs::xdp::XdpLink;
 use lb_common::Load;
 
 pub use error::Error;
 pub use memory::Swept;
 pub use options::{AttachMode, Options, TableSizes};
+pub use pins::remove_leftovers;
 pub use state::DesiredState;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
 
+use carry_over::{Fit, Former};
 use description::Description;
 use maps::{DescriptionMaps, Memory};
+use owners::Owners;
+use pins::{NoPins, PinDirectory, PinnedSet};
 use registry::Registry;
+use state::NextHop;
 
-/// The loaded XDP program and its maps. Dropping it detaches the program.
+/// The loaded XDP program and its maps. Dropping it detaches the program,
+/// unless it is pinned.
 pub struct Dataplane {
+    attachments: Vec<Attachment>,
+    /// What holds each of them.
+    links: Vec<Option<XdpLink>>,
     ebpf: Ebpf,
     maps: DescriptionMaps,
     memory: Memory,
-    sizes: TableSizes,
+    options: Options,
     registry: Registry,
     desired: DesiredState,
-    attachments: Vec<Attachment>,
+    pins: Option<Pins>,
+    /// What is to be replaced as soon as there is a state to replace it by.
+    replaced: Option<Replaced>,
+    origin: Origin,
+}
+
+/// Where the data plane is pinned.
+struct Pins {
+    directory: PinDirectory,
+    set: PinnedSet,
+}
+
+/// A pinned set of maps that still serves, and is to be replaced.
+struct Replaced {
+    set: PinnedSet,
+    /// Whether what it remembers is understood.
+    remembers: bool,
+}
+
+/// What [`Dataplane::load`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing; the data plane is pinned.
+    New,
+    /// Nothing; the data plane goes with the process.
+    Unpinned {
+        /// Why it is not pinned though it should be; `None`: it should not.
+        because: Option<String>,
+    },
+    /// The data plane of an earlier agent, which goes on as it is.
+    Adopted,
+    /// The data plane of an earlier agent that another takes the place of at
+    /// the first [`Dataplane::apply`].
+    Replaced {
+        /// What is different.
+        because: String,
+        /// Whether its connections, templates and counters are carried over.
+        carried_over: bool,
+    },
+}
+
+/// A state that fits, and has changed nothing yet; see [`Dataplane::prepare`].
+pub struct Prepared {
+    desired: DesiredState,
+    registry: Registry,
+    description: Description,
+    changes: Changes,
 }
 
 /// What [`Dataplane::test_run`] saw.
@@ -65,6 +128,8 @@ pub struct Attachment {
     pub mode: AttachMode,
     /// In generic mode after [`AttachMode::Auto`]: why native was refused.
     pub native_refused: Option<String>,
+    /// Why it is not attached at the moment, if it is not.
+    pub lost: Option<String>,
 }
 
 /// What [`Dataplane::apply`] had to change; all zero when the state was there
@@ -86,8 +151,12 @@ pub struct Changes {
 impl Dataplane {
     /// Loads the program and attaches it to every interface of `options`.
     ///
-    /// Nothing is forwarded before the first [`Dataplane::apply`]: every packet
-    /// passes to the host's own stack.
+    /// A pinned data plane is adopted: the program is replaced in one step, and
+    /// goes on with the same maps. If their layout or their sizes differ, the
+    /// old program serves on until the first [`Dataplane::apply`].
+    ///
+    /// Otherwise nothing is forwarded before the first [`Dataplane::apply`]:
+    /// every packet passes to the host's own stack.
     ///
     /// # Minimum kernel version
     ///
@@ -96,38 +165,226 @@ impl Dataplane {
     /// # Errors
     ///
     /// Whatever [`Error`] lists, except what concerns a desired state. Nothing
-    /// stays attached then.
+    /// new stays attached then.
     pub fn load(options: &Options) -> Result<Self, Error> {
-        let mut ebpf = program::load(options)?;
-        let maps = DescriptionMaps::take(&mut ebpf)?;
-        let memory = Memory::take(&mut ebpf)?;
-        let xdp = program::program(&mut ebpf);
-        let attachments = options
-            .interfaces
-            .iter()
-            .map(|interface| program::attach(xdp, interface, options.mode))
-            .collect::<Result<_, _>>()?;
-        let sizes = options.tables;
+        let (directory, because) = match options.pins.as_deref().map(PinDirectory::open) {
+            None => (None, None),
+            Some(Ok(directory)) => (Some(directory), None),
+            Some(Err(error @ NoPins::InUse(_))) => return Err(error.into()),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        let Some(directory) = directory else {
+            return Self::load_new(options, None, Origin::Unpinned { because });
+        };
+        let live = directory.live_set().map_err(unreadable)?;
+        // What an agent has left that was killed while it made or removed it.
+        for set in directory.sets().map_err(unreadable)? {
+            if Some(&set) != live.as_ref() {
+                set.remove().map_err(unreadable)?;
+            }
+        }
+        let Some(live) = live else {
+            return Self::load_new(options, Some(directory), Origin::New);
+        };
+        match carry_over::fit(&live, &options.tables) {
+            Fit::Exact => Self::adopt(options, directory, live),
+            Fit::Memory { because } => Self::load_beside(options, directory, live, because, true),
+            Fit::Nothing { because } => Self::load_beside(options, directory, live, because, false),
+        }
+    }
+
+    /// Everything new.
+    fn load_new(
+        options: &Options,
+        directory: Option<PinDirectory>,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        let pins = directory.map(Pins::with_new_set).transpose()?;
+        let new = Self::with_maps(options, pins, origin, true, None).and_then(|mut new| {
+            new.attach_all()?;
+            Ok(new)
+        });
+        if new.is_err()
+            && let Some(path) = &options.pins
+        {
+            // Best effort: the first error is what is told.
+            let _ = remove_leftovers(path);
+        }
+        new
+    }
+
+    /// The maps of an earlier agent, with our program.
+    fn adopt(options: &Options, directory: PinDirectory, set: PinnedSet) -> Result<Self, Error> {
+        let owners = carry_over::owners(&set)?;
+        let pins = Pins { directory, set };
+        let mut adopted =
+            Self::with_maps(options, Some(pins), Origin::Adopted, false, Some(&owners))?;
+        adopted.attach_all()?;
+        Ok(adopted)
+    }
+
+    /// New maps beside those of an earlier agent, which serve until the first
+    /// [`Self::commit`].
+    fn load_beside(
+        options: &Options,
+        directory: PinDirectory,
+        former: PinnedSet,
+        because: String,
+        remembers: bool,
+    ) -> Result<Self, Error> {
+        let owners = remembers.then(|| carry_over::owners(&former)).transpose()?;
+        let pins = Pins::with_new_set(directory)?;
+        let origin = Origin::Replaced {
+            because,
+            carried_over: remembers,
+        };
+        let mut new = Self::with_maps(options, Some(pins), origin, true, owners.as_ref())?;
+        new.replaced = Some(Replaced {
+            set: former,
+            remembers,
+        });
+        Ok(new)
+    }
+
+    fn with_maps(
+        options: &Options,
+        pins: Option<Pins>,
+        origin: Origin,
+        new_maps: bool,
+        owners: Option<&Owners>,
+    ) -> Result<Self, Error> {
+        let sizes = &options.tables;
+        let mut ebpf = program::load(sizes, pins.as_ref().map(|pins| &pins.set))?;
+        if new_maps {
+            maps::record_layout(&mut ebpf, program::layout())?;
+        }
         Ok(Self {
+            attachments: Vec::new(),
+            links: Vec::new(),
+            maps: DescriptionMaps::take(&mut ebpf, new_maps)?,
+            memory: Memory::take(&mut ebpf)?,
             ebpf,
-            maps,
-            memory,
-            sizes,
-            registry: Registry::new(&sizes),
+            options: options.clone(),
+            registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),
             desired: DesiredState::default(),
-            attachments,
+            pins,
+            replaced: None,
+            origin,
         })
     }
 
+    /// Attaches the program to all interfaces, and detaches from those that are
+    /// no longer asked for.
+    fn attach_all(&mut self) -> Result<(), Error> {
+        let xdp = program::program(&mut self.ebpf);
+        let directory = self.pins.as_ref().map(|pins| &pins.directory);
+        for interface in &self.options.interfaces {
+            let (attachment, link) = attach::attach(xdp, interface, self.options.mode, directory)?;
+            self.attachments.push(attachment);
+            self.links.push(Some(link));
+        }
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        pins.set.name_program(xdp).map_err(unwritable)?;
+        for found in pins.directory.attachments().map_err(unreadable)? {
+            let wanted = |known: &Attachment| known.interface_index == found.interface_index;
+            if !self.attachments.iter().any(wanted) {
+                found.remove().map_err(unwritable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches the program and removes all that is pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pins`].
+    pub fn remove(self) -> Result<(), Error> {
+        let Self {
+            links, ebpf, pins, ..
+        } = self;
+        drop(links);
+        drop(ebpf);
+        match pins {
+            Some(pins) => pins.directory.remove().map(drop).map_err(unwritable),
+            None => Ok(()),
+        }
+    }
+
+    /// What there was before.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// Where the program is attached, and how; one entry per interface asked
-    /// for, in that order.
+    /// for, in that order. Empty until the first [`Self::apply`] where that
+    /// replaces another data plane.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
+    }
+
+    /// Attaches the program to interfaces that have come back, under whatever
+    /// index. Returns what has changed.
+    pub fn follow_interfaces(&mut self) -> Vec<Attachment> {
+        let mut changed = Vec::new();
+        for place in 0..self.attachments.len() {
+            let known = &self.attachments[place];
+            let index = attach::index_of(&known.interface).ok();
+            if index == known.lost.is_none().then_some(known.interface_index) {
+                continue;
+            }
+            let now = self.attach_again(place);
+            if now != self.attachments[place] {
+                self.attachments[place] = now.clone();
+                changed.push(now);
+            }
+        }
+        changed
+    }
+
+    fn attach_again(&mut self, place: usize) -> Attachment {
+        let known = &self.attachments[place];
+        // With its interface an attachment is void.
+        self.links[place] = None;
+        let directory = self.pins.as_ref().map(|pins| &pins.directory);
+        let void = directory.and_then(|directory| directory.attachments().ok());
+        for attachment in void.into_iter().flatten() {
+            if attachment.interface_index == known.interface_index
+                && let Err(error) = attachment.remove()
+            {
+                log::warn!("{}: cannot remove its pin: {error}", known.interface);
+            }
+        }
+        let xdp = program::program(&mut self.ebpf);
+        match attach::attach(xdp, &known.interface, self.options.mode, directory) {
+            Ok((attachment, link)) => {
+                self.links[place] = Some(link);
+                attachment
+            }
+            Err(error) => Attachment {
+                lost: Some(match error {
+                    Error::UnknownInterface { .. } => "the interface is gone".to_owned(),
+                    other => other.to_string(),
+                }),
+                ..known.clone()
+            },
+        }
     }
 
     /// The kernel's number of the loaded program, by which bpftool(8) shows it.
     pub fn program_id(&self) -> u32 {
         program::id(&self.ebpf)
+    }
+
+    /// Where frames to servers went when an earlier agent wrote it down.
+    pub fn known_hops(&self) -> Vec<(IpAddr, NextHop)> {
+        let services = self.registry.services().values();
+        services
+            .flat_map(|service| &service.servers)
+            .filter_map(|(address, server)| Some((address.ip(), server.next_hop?)))
+            .collect()
     }
 
     /// Makes the data plane do what `desired` says, in one step: a packet is
@@ -138,22 +395,84 @@ impl Dataplane {
     ///
     /// # Errors
     ///
-    /// [`Error::TableFull`], [`Error::DuplicateService`], [`Error::Map`]: packets
-    /// are still judged by the old state.
+    /// As of [`Self::prepare`] and [`Self::commit`]; packets are still judged by
+    /// the old state.
     pub fn apply(&mut self, desired: &DesiredState) -> Result<Changes, Error> {
+        let prepared = self.prepare(desired)?;
+        self.commit(prepared)
+    }
+
+    /// Finds out whether `desired` fits, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableFull`], [`Error::TooManyToCompare`],
+    /// [`Error::DuplicateService`], [`Error::Map`].
+    pub fn prepare(&self, desired: &DesiredState) -> Result<Prepared, Error> {
+        let sizes = &self.options.tables;
+        let counters = |slot| self.memory.server_counters(slot);
+        let mut registry = self.registry.clone();
+        let changes = registry.reconcile(desired, sizes, counters)?;
+        let description = Description::new(desired, &registry, sizes)?;
+        Ok(Prepared {
+            desired: desired.clone(),
+            registry,
+            description,
+            changes,
+        })
+    }
+
+    /// Does what was prepared since the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`], [`Error::Pins`], [`Error::Attach`].
+    pub fn commit(&mut self, prepared: Prepared) -> Result<Changes, Error> {
+        let Prepared {
+            desired,
+            registry,
+            description,
+            mut changes,
+        } = prepared;
         let known: HashSet<_> = self.registry.owners().collect();
-        let memory = &self.memory;
-        let counters = |slot| memory.server_counters(slot);
-        let mut changes = self.registry.reconcile(desired, &self.sizes, counters)?;
-        let description = Description::new(desired, &self.registry, &self.sizes)?;
-        for (slot, generation) in self.registry.owners() {
+        for (slot, generation) in registry.owners() {
             if !known.contains(&(slot, generation)) {
                 self.memory.correct_load(slot, Load::default())?;
             }
         }
-        changes.entries_written = self.maps.switch_to(&description)?;
-        self.desired = desired.clone();
+        let owners = Owners::of(&registry, &self.options.tables);
+        changes.entries_written = self.maps.switch_to(&description, &owners)?;
+        self.registry = registry;
+        self.desired = desired;
+        if let Some(replaced) = self.replaced.take() {
+            self.take_the_place_of(&replaced)?;
+        }
         Ok(changes)
+    }
+
+    /// Lets packets be judged by our maps in place of an earlier agent's.
+    fn take_the_place_of(&mut self, replaced: &Replaced) -> Result<(), Error> {
+        let pins = self.pins.as_ref().expect("what is replaced was pinned");
+        // From here on the set is complete, and the attached program tells
+        // whoever comes after a crash which of the two counts.
+        let xdp = program::program(&mut self.ebpf);
+        pins.set.name_program(xdp).map_err(unwritable)?;
+        let mut former = None;
+        if replaced.remembers {
+            carry_over::copy_counters(&replaced.set, &mut self.memory)?;
+            let former = former.insert(Former::open(&replaced.set, self.options.tables)?);
+            let carried = former.copy(&mut self.memory)?;
+            // What has changed during the first copy; that takes less time.
+            former.copy(&mut self.memory)?;
+            log::info!("{carried} connection(s) carried over");
+        }
+        self.attach_all()?;
+        maps::wait_for_packets_in_flight();
+        if let Some(mut former) = former {
+            former.copy_the_rest(&mut self.memory)?;
+            self.sweep()?;
+        }
+        replaced.set.remove().map_err(unwritable)
     }
 
     /// Reads every counter, and counts connections and templates.
@@ -200,6 +519,27 @@ impl Dataplane {
         shortest
             .unwrap_or(LONGEST_SWEEP_INTERVAL)
             .clamp(SHORTEST_SWEEP_INTERVAL, LONGEST_SWEEP_INTERVAL)
+    }
+}
+
+impl Pins {
+    fn with_new_set(directory: PinDirectory) -> Result<Self, Error> {
+        let set = directory.new_set().map_err(unwritable)?;
+        Ok(Self { directory, set })
+    }
+}
+
+fn unreadable(source: std::io::Error) -> Error {
+    Error::Pins {
+        operation: "read what is pinned",
+        source,
+    }
+}
+
+fn unwritable(source: std::io::Error) -> Error {
+    Error::Pins {
+        operation: "pin the data plane",
+        source,
     }
 }
 

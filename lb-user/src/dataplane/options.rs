@@ -1,5 +1,7 @@
 //! How the data plane is set up; fixed from load to unload.
 
+use std::path::PathBuf;
+
 /// What to load and where to attach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -9,6 +11,10 @@ pub struct Options {
     pub mode: AttachMode,
     /// Capacities of the kernel's tables.
     pub tables: TableSizes,
+    /// A directory of a BPF file system in which everything is pinned, so that
+    /// it outlives the process; `None`: it goes with the
+    /// [`Dataplane`](super::Dataplane).
+    pub pins: Option<PathBuf>,
 }
 
 /// Where in the receive path the program runs.

@@ -1,17 +1,22 @@
-//! Loading the program and attaching it to interfaces.
+//! Loading the program and making its maps.
 
-use std::ffi::CString;
+use std::fmt;
 use std::io;
 
 use aya::maps::MapError;
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use lb_common::{HALVES, maps};
+use lb_common::{
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Half, LAYOUT_VERSION,
+    Layout, Load, MEMORY_VERSION, REASONS, Server, ServerCounters, ServerOwner, Service,
+    ServiceOwner, Template, TemplateKey, maps,
+};
 
 use super::description::geometry;
+use super::pins::PinnedSet;
 use super::rings::is_prime;
-use super::{AttachMode, Attachment, Error, Options, TableSizes, TestRun};
+use super::{Error, TableSizes, TestRun};
 
 /// The program as `cargo xtask build-ebpf` left it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
@@ -22,24 +27,25 @@ const PROGRAM: &str = "millrace";
 /// frames in several buffers (`BPF_F_XDP_HAS_FRAGS`).
 const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 18, 0);
 
-/// Driver that delivers what native XDP transmits only under conditions.
-const VETH: &str = "veth";
-
-/// Creates the maps and has the program verified.
-pub fn load(options: &Options) -> Result<Ebpf, Error> {
-    if !is_prime(options.tables.maglev_places) {
+/// Creates the maps and has the program verified. With `set`, the maps are
+/// those that are pinned there, and are pinned there if they are not.
+pub fn load(tables: &TableSizes, set: Option<&PinnedSet>) -> Result<Ebpf, Error> {
+    if !is_prime(tables.maglev_places) {
         return Err(Error::MaglevNotPrime {
-            places: options.tables.maglev_places,
+            places: tables.maglev_places,
         });
     }
     raise_locked_memory_limit();
-    let geometry = geometry(&options.tables);
+    let geometry = geometry(tables);
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(maps::GEOMETRY, &geometry, true);
-    for (name, entries) in capacities(&options.tables) {
-        loader.map_max_entries(name, entries);
+    for (name, shape) in shapes(tables) {
+        loader.map_max_entries(name, shape.entries);
+        if let Some(set) = set {
+            loader.map_pin_path(name, set.map(name));
+        }
     }
     let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
     program(&mut ebpf)
@@ -92,23 +98,104 @@ pub fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error
     })
 }
 
-fn capacities(sizes: &TableSizes) -> [(&'static str, u32); 14] {
+/// The layout of the maps that [`load`] makes.
+pub fn layout() -> Layout {
+    Layout {
+        version: LAYOUT_VERSION,
+        memory_version: MEMORY_VERSION,
+    }
+}
+
+/// How large a map's keys and values are, and how many it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Size of a key.
+    pub key_bytes: u32,
+    /// Size of a value.
+    pub value_bytes: u32,
+    /// Capacity.
+    pub entries: u32,
+}
+
+impl Shape {
+    fn of<K, V>(entries: u32) -> Self {
+        Self {
+            key_bytes: size_of::<K>() as u32,
+            value_bytes: size_of::<V>() as u32,
+            entries,
+        }
+    }
+
+    /// Whether entries of the other map can be written here.
+    pub fn has_entries_like(&self, other: &Self) -> bool {
+        (self.key_bytes, self.value_bytes) == (other.key_bytes, other.value_bytes)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} entries of {} and {} bytes",
+            self.entries, self.key_bytes, self.value_bytes
+        )
+    }
+}
+
+/// Every map that is pinned, with its shape for tables of `sizes`.
+pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 19] {
     let geometry = geometry(sizes);
+    let places = geometry.directory_places * HALVES;
     [
-        (maps::DIRECTORY, geometry.directory_places * HALVES),
-        (maps::SERVICES, geometry.services * HALVES),
-        (maps::SERVERS, geometry.servers * HALVES),
-        (maps::RINGS, geometry.ring_places * HALVES),
-        (maps::CURSORS, sizes.services),
-        (maps::FLOWS, sizes.connections),
-        (maps::HALF_OPEN, sizes.half_open),
-        (maps::TEMPLATES, sizes.templates),
-        (maps::NEW_TEMPLATES, sizes.half_open),
-        (maps::FRAGMENTS, sizes.fragments),
-        (maps::LOADS, sizes.servers),
-        (maps::LOAD_CORRECTIONS, sizes.servers),
-        (maps::SERVER_COUNTERS, sizes.servers),
-        (maps::HALVES, HALVES),
+        (maps::LAYOUT, Shape::of::<u32, Layout>(1)),
+        (maps::ACTIVE, Shape::of::<u32, u32>(1)),
+        (maps::HALVES, Shape::of::<u32, Half>(HALVES)),
+        (maps::DIRECTORY, Shape::of::<u32, DirectoryEntry>(places)),
+        (
+            maps::SERVICES,
+            Shape::of::<u32, Service>(geometry.services * HALVES),
+        ),
+        (
+            maps::SERVERS,
+            Shape::of::<u32, Server>(geometry.servers * HALVES),
+        ),
+        (
+            maps::RINGS,
+            Shape::of::<u32, u32>(geometry.ring_places * HALVES),
+        ),
+        (maps::CURSORS, Shape::of::<u32, u64>(sizes.services)),
+        (maps::FLOWS, Shape::of::<FlowKey, Flow>(sizes.connections)),
+        (maps::HALF_OPEN, Shape::of::<FlowKey, Flow>(sizes.half_open)),
+        (
+            maps::TEMPLATES,
+            Shape::of::<TemplateKey, Template>(sizes.templates),
+        ),
+        (
+            maps::NEW_TEMPLATES,
+            Shape::of::<TemplateKey, Template>(sizes.half_open),
+        ),
+        (
+            maps::FRAGMENTS,
+            Shape::of::<FragmentKey, FragmentTarget>(sizes.fragments),
+        ),
+        (maps::LOADS, Shape::of::<u32, Load>(sizes.servers)),
+        (
+            maps::LOAD_CORRECTIONS,
+            Shape::of::<u32, Load>(sizes.servers),
+        ),
+        (
+            maps::SERVER_COUNTERS,
+            Shape::of::<u32, ServerCounters>(sizes.servers),
+        ),
+        (maps::REASONS, Shape::of::<u32, u64>(REASONS.len() as u32)),
+        (
+            maps::SERVICE_OWNERS,
+            Shape::of::<u32, ServiceOwner>(sizes.services),
+        ),
+        (
+            maps::SERVER_OWNERS,
+            Shape::of::<u32, ServerOwner>(sizes.servers),
+        ),
     ]
 }
 
@@ -174,119 +261,4 @@ fn kernel_release() -> String {
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
-/// Attaches `program` to `interface` as `mode` asks. Detached on drop of the
-/// program.
-pub fn attach(program: &mut Xdp, interface: &str, mode: AttachMode) -> Result<Attachment, Error> {
-    let interface_index = index_of(interface)?;
-    let attached = |mode, native_refused| Attachment {
-        interface: interface.to_owned(),
-        interface_index,
-        mode,
-        native_refused,
-    };
-    let native_refused = match mode {
-        AttachMode::Generic => None,
-        AttachMode::Native => {
-            return match try_attach(program, interface_index, XdpMode::Driver) {
-                Ok(()) => Ok(attached(AttachMode::Native, None)),
-                Err(reason) => Err(Error::Attach {
-                    interface: interface.to_owned(),
-                    mode: "native",
-                    reason,
-                }),
-            };
-        }
-        AttachMode::Auto if driver_of(interface).is_some_and(|driver| driver == VETH) => Some(
-            "a veth pair delivers what native XDP transmits only if the peer runs an XDP \
-             program too; ask for native mode where it does"
-                .to_owned(),
-        ),
-        AttachMode::Auto => match try_attach(program, interface_index, XdpMode::Driver) {
-            Ok(()) => return Ok(attached(AttachMode::Native, None)),
-            Err(reason) => Some(reason),
-        },
-    };
-    match try_attach(program, interface_index, XdpMode::Skb) {
-        Ok(()) => Ok(attached(AttachMode::Generic, native_refused)),
-        Err(reason) => Err(Error::Attach {
-            interface: interface.to_owned(),
-            mode: "generic",
-            reason,
-        }),
-    }
-}
-
-fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<(), String> {
-    let error = match program.attach_to_if_index(interface_index, mode) {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
-    let code = match &error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    Err(match code {
-        Some(nix::libc::EBUSY) => "another XDP program is attached; `ip link` shows it, \
-                                   `ip link set … xdp off` removes it"
-            .to_owned(),
-        Some(nix::libc::EOPNOTSUPP) => "the driver has no native XDP".to_owned(),
-        Some(nix::libc::EPERM) => "this needs CAP_NET_ADMIN and CAP_BPF".to_owned(),
-        _ => with_causes(&error),
-    })
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-fn index_of(interface: &str) -> Result<u32, Error> {
-    nix::net::if_::if_nametoindex(interface).map_err(|_| Error::UnknownInterface {
-        name: interface.to_owned(),
-    })
-}
-
-/// Name of the driver of `interface`, as `ethtool -i` shows it.
-fn driver_of(interface: &str) -> Option<String> {
-    use nix::libc;
-    use std::os::fd::AsRawFd as _;
-
-    /// `struct ethtool_drvinfo` of linux/ethtool.h.
-    #[repr(C)]
-    struct DriverInformation {
-        command: u32,
-        driver: [u8; 32],
-        rest: [u8; 160],
-    }
-    const ETHTOOL_GDRVINFO: u32 = 3;
-
-    let name = CString::new(interface).ok()?;
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").ok()?;
-    let mut information = DriverInformation {
-        command: ETHTOOL_GDRVINFO,
-        driver: [0; 32],
-        rest: [0; 160],
-    };
-    // SAFETY: an `ifreq` is plain data for which zeros are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = (&raw mut information).cast();
-    // SAFETY: the request names a structure of the size that this command
-    // fills, and both live until the call returns.
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    let driver = information.driver.split(|byte| *byte == 0).next()?;
-    (result == 0).then(|| String::from_utf8_lossy(driver).into_owned())
 }

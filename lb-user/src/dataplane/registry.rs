@@ -17,7 +17,7 @@ use super::{Changes, Error, TableSizes, Traffic};
 pub type ServiceKey = (Protocol, SocketAddr);
 
 /// All services and servers that have a place in the maps.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
     services: BTreeMap<ServiceKey, ServiceRecord>,
     free_numbers: BTreeSet<u16>,
@@ -27,7 +27,7 @@ pub struct Registry {
 }
 
 /// A service with a number.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRecord {
     /// Its number in the maps.
     pub number: u16,
@@ -38,7 +38,7 @@ pub struct ServiceRecord {
 }
 
 /// A real server with a slot.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerRecord {
     /// Its slot in the maps.
     pub slot: u32,
@@ -47,9 +47,10 @@ pub struct ServerRecord {
     /// Where its frames go; the last one known, since a neighbour entry that
     /// has gone stale is no reason to abandon live connections.
     pub next_hop: Option<NextHop>,
-    alive: bool,
+    /// Whether its checks succeed.
+    pub alive: bool,
     /// What the slot's counters said when the server got it.
-    baseline: ServerCounters,
+    pub baseline: ServerCounters,
 }
 
 impl ServerRecord {
@@ -81,6 +82,30 @@ impl Registry {
         }
     }
 
+    /// All services.
+    pub fn services(&self) -> &BTreeMap<ServiceKey, ServiceRecord> {
+        &self.services
+    }
+
+    /// The generation that each slot's next owner gets.
+    pub fn next_generations(&self) -> &[u32] {
+        &self.next_generations
+    }
+
+    /// Puts a service of an earlier agent, with its servers, where it was.
+    pub fn restore(&mut self, key: ServiceKey, record: ServiceRecord) {
+        self.free_numbers.remove(&record.number);
+        for server in record.servers.values() {
+            self.free_slots.remove(&server.slot);
+        }
+        self.services.insert(key, record);
+    }
+
+    /// Goes on counting the owners of a slot where an earlier agent stopped.
+    pub fn restore_generation(&mut self, slot: u32, next: u32) {
+        self.next_generations[slot as usize] = next.max(1);
+    }
+
     /// The record of a service.
     pub fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
         self.services.get(key)
@@ -100,8 +125,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error::TableFull`], [`Error::DuplicateService`]: nothing has changed
-    /// then. Whatever `counters` reports.
+    /// [`Error::TableFull`], [`Error::DuplicateService`], and whatever `counters`
+    /// reports, which may leave half of the changes behind.
     pub fn reconcile(
         &mut self,
         desired: &DesiredState,

@@ -95,6 +95,7 @@ impl Bed {
             interfaces: Vec::new(),
             mode: AttachMode::Generic,
             tables,
+            pins: None,
         };
         let mut dataplane = match Dataplane::load(&options) {
             Ok(dataplane) => dataplane,
@@ -296,7 +297,8 @@ fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
     }
 }
 
-fn small_tables() -> TableSizes {
+/// Tables that are made quickly.
+pub fn small_tables() -> TableSizes {
     TableSizes {
         connections: 1024,
         half_open: 1024,

@@ -14,6 +14,7 @@ mod icmp;
 mod ipv6;
 mod model;
 mod persistence;
+mod refusal;
 mod scheduling;
 mod tunnels;
 mod udp;

@@ -1,0 +1,214 @@
+//! Attaching the program to interfaces.
+
+use std::ffi::CString;
+use std::io;
+
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+
+use super::pins::PinDirectory;
+use super::{AttachMode, Attachment, Error};
+
+/// Driver that delivers what native XDP transmits only under conditions.
+const VETH: &str = "veth";
+
+/// Where and how the program is attached, and what holds it there: dropped, it
+/// detaches the program, unless it is pinned.
+pub type Attached = (Attachment, XdpLink);
+
+/// Attaches `program` to `interface` as `mode` asks. With `pins`, a program
+/// that an earlier agent has left there is replaced in one step, and the
+/// attachment outlives us.
+pub fn attach(
+    program: &mut Xdp,
+    interface: &str,
+    mode: AttachMode,
+    pins: Option<&PinDirectory>,
+) -> Result<Attached, Error> {
+    let interface_index = index_of(interface)?;
+    if let Some(pins) = pins
+        && let Some(attached) = replace(program, interface, interface_index, mode, pins)?
+    {
+        return Ok(attached);
+    }
+    let (link, mode, native_refused) = attach_new(program, interface, interface_index, mode)?;
+    let link = match pins {
+        None => link,
+        Some(pins) => pins
+            .keep(link, interface_index, mode)
+            .map_err(|source| Error::Pins {
+                operation: "pin what attaches the program",
+                source,
+            })?,
+    };
+    let attachment = Attachment {
+        interface: interface.to_owned(),
+        interface_index,
+        mode,
+        native_refused,
+        lost: None,
+    };
+    Ok((attachment, link))
+}
+
+/// Replaces the program that an earlier agent has left on an interface;
+/// `None` if there is none, or not in this mode.
+fn replace(
+    program: &mut Xdp,
+    interface: &str,
+    interface_index: u32,
+    mode: AttachMode,
+    pins: &PinDirectory,
+) -> Result<Option<Attached>, Error> {
+    let failed = |source| Error::Pins {
+        operation: "read what is pinned",
+        source,
+    };
+    for found in pins.attachments().map_err(failed)? {
+        if found.interface_index != interface_index {
+            continue;
+        }
+        if mode == AttachMode::Auto || mode == found.mode {
+            let replaced = found.open().and_then(|link| {
+                let id = program.attach_to_link(link).map_err(io::Error::other)?;
+                program.take_link(id).map_err(io::Error::other)
+            });
+            match replaced {
+                Ok(link) => {
+                    let native_refused = (mode == AttachMode::Auto
+                        && found.mode == AttachMode::Generic)
+                        .then(|| "generic mode was found, and kept".to_owned());
+                    let attachment = Attachment {
+                        interface: interface.to_owned(),
+                        interface_index,
+                        mode: found.mode,
+                        native_refused,
+                        lost: None,
+                    };
+                    return Ok(Some((attachment, link)));
+                }
+                Err(error) => log::warn!(
+                    "{interface}: the program that was found cannot be replaced: {}",
+                    with_causes(&error)
+                ),
+            }
+        } else {
+            log::warn!("{interface}: detached, to be attached in another mode");
+        }
+        found.remove().map_err(failed)?;
+    }
+    Ok(None)
+}
+
+/// Attaches anew; says in which mode, and why not in native mode.
+fn attach_new(
+    program: &mut Xdp,
+    interface: &str,
+    interface_index: u32,
+    mode: AttachMode,
+) -> Result<(XdpLink, AttachMode, Option<String>), Error> {
+    let refused = |mode, reason| Error::Attach {
+        interface: interface.to_owned(),
+        mode,
+        reason,
+    };
+    let native_refused = match mode {
+        AttachMode::Generic => None,
+        AttachMode::Native => {
+            return match try_attach(program, interface_index, XdpMode::Driver) {
+                Ok(link) => Ok((link, AttachMode::Native, None)),
+                Err(reason) => Err(refused("native", reason)),
+            };
+        }
+        AttachMode::Auto if driver_of(interface).is_some_and(|driver| driver == VETH) => Some(
+            "a veth pair delivers what native XDP transmits only if the peer runs an XDP \
+             program too; ask for native mode where it does"
+                .to_owned(),
+        ),
+        AttachMode::Auto => match try_attach(program, interface_index, XdpMode::Driver) {
+            Ok(link) => return Ok((link, AttachMode::Native, None)),
+            Err(reason) => Some(reason),
+        },
+    };
+    match try_attach(program, interface_index, XdpMode::Skb) {
+        Ok(link) => Ok((link, AttachMode::Generic, native_refused)),
+        Err(reason) => Err(refused("generic", reason)),
+    }
+}
+
+fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<XdpLink, String> {
+    let attached = program
+        .attach_to_if_index(interface_index, mode)
+        .and_then(|id| program.take_link(id));
+    let error = match attached {
+        Ok(link) => return Ok(link),
+        Err(error) => error,
+    };
+    let code = match &error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    Err(match code {
+        Some(nix::libc::EBUSY) => "another XDP program is attached; `ip link` shows it, \
+                                   `ip link set … xdp off` removes it"
+            .to_owned(),
+        Some(nix::libc::EOPNOTSUPP) => "the driver has no native XDP".to_owned(),
+        Some(nix::libc::EPERM) => "this needs CAP_NET_ADMIN and CAP_BPF".to_owned(),
+        _ => with_causes(&error),
+    })
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The index of an interface.
+pub fn index_of(interface: &str) -> Result<u32, Error> {
+    nix::net::if_::if_nametoindex(interface).map_err(|_| Error::UnknownInterface {
+        name: interface.to_owned(),
+    })
+}
+
+/// Name of the driver of `interface`, as `ethtool -i` shows it.
+fn driver_of(interface: &str) -> Option<String> {
+    use nix::libc;
+    use std::os::fd::AsRawFd as _;
+
+    /// `struct ethtool_drvinfo` of linux/ethtool.h.
+    #[repr(C)]
+    struct DriverInformation {
+        command: u32,
+        driver: [u8; 32],
+        rest: [u8; 160],
+    }
+    const ETHTOOL_GDRVINFO: u32 = 3;
+
+    let name = CString::new(interface).ok()?;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").ok()?;
+    let mut information = DriverInformation {
+        command: ETHTOOL_GDRVINFO,
+        driver: [0; 32],
+        rest: [0; 160],
+    };
+    // SAFETY: an `ifreq` is plain data for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = (&raw mut information).cast();
+    // SAFETY: the request names a structure of the size that this command
+    // fills, and both live until the call returns.
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    let driver = information.driver.split(|byte| *byte == 0).next()?;
+    (result == 0).then(|| String::from_utf8_lossy(driver).into_owned())
+}

@@ -1,0 +1,468 @@
+//! A data plane that outlives its agent, in a mount and network namespace that
+//! live as long as the test's thread. Needs root.
+
+#[path = "bed/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the packet tests, which use all of it"
+)]
+mod bed;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use aya::maps::{Array, Map, MapData};
+use lb_common::{LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
+use lb_user::dataplane::{
+    AttachMode, Dataplane, DesiredState, Error, Options, Origin, TableSizes, remove_leftovers,
+};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use bed::frames::*;
+use bed::{Bed, Verdict, persistent, service, small_tables, state};
+
+/// Where the tests pin.
+const PINS: &str = "/sys/fs/bpf/millrace";
+
+/// Runs `test` where it has a BPF file system of its own, and a pair of
+/// interfaces, `near` and `far`; says so where the kernel does not let us.
+fn alone(test: fn()) {
+    let thread = thread::spawn(move || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: cannot make a namespace: {error}"
+            );
+            return;
+        }
+        let none: Option<&str> = None;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none).expect("our mounts are our own");
+        let flags = MsFlags::empty();
+        mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), flags, none).expect("a BPF file system");
+        ip("link add near type veth peer name far");
+        ip("link set near up");
+        ip("link set far up");
+        test();
+    });
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip(8) runs");
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn options(interfaces: &[&str], tables: TableSizes) -> Options {
+    Options {
+        interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+        mode: AttachMode::Generic,
+        tables,
+        pins: Some(PINS.into()),
+    }
+}
+
+fn load(options: &Options) -> Dataplane {
+    Dataplane::load(options).expect("the data plane is loaded")
+}
+
+/// A data plane that an agent has set to `desired`.
+fn agent(options: &Options, desired: &DesiredState) -> Bed {
+    let mut dataplane = load(options);
+    dataplane.apply(desired).expect("the state is applied");
+    Bed {
+        dataplane,
+        desired: desired.clone(),
+    }
+}
+
+fn deployment() -> DesiredState {
+    let servers = ["edge 1", "edge 2", "edge 3"];
+    state([persistent(service("172.16.1.200:1935", &servers), 50, 32)])
+}
+
+/// What is pinned, by name.
+fn pinned() -> Vec<PathBuf> {
+    let entries = fs::read_dir(PINS).into_iter().flatten();
+    entries
+        .map(|entry| entry.expect("readable").path())
+        .collect()
+}
+
+/// The one set of maps.
+fn set() -> PathBuf {
+    let is_set = |path: &PathBuf| path.to_string_lossy().contains("/set-");
+    let sets: Vec<PathBuf> = pinned().into_iter().filter(is_set).collect();
+    assert_eq!(sets.len(), 1, "{sets:?}");
+    sets[0].clone()
+}
+
+/// Alice is at edge 1 and Bob at edge 2, who has also knocked once more.
+fn with_viewers(bed: &mut Bed) {
+    for (client, port, flags) in [
+        (ALICE, 5000, S),
+        (ALICE, 5000, A),
+        (BOB, 5000, S),
+        (BOB, 5000, A),
+        (BOB, 5001, S),
+    ] {
+        bed.send(&tcp(client, port, flags));
+    }
+}
+
+/// Connections, templates and turns are as `with_viewers` left them.
+fn check_that_viewers_stay(bed: &mut Bed) {
+    let to = |name| Verdict::To(name);
+    assert_eq!(bed.send(&tcp(ALICE, 5000, A)), to("edge 1"), "a connection");
+    assert_eq!(bed.send(&tcp(BOB, 5000, A)), to("edge 2"), "another");
+    assert_eq!(
+        bed.send(&tcp(BOB, 5001, A)),
+        to("edge 2"),
+        "a half-open one"
+    );
+    assert_eq!(bed.send(&tcp(BOB, 5002, S)), to("edge 2"), "persistence");
+    assert_eq!(bed.send(&tcp(CAROL, 1, S)), to("edge 3"), "the next turn");
+    let statistics = bed.statistics();
+    let first = &statistics.services[0].servers[0];
+    assert_eq!(first.traffic.connections, 1, "counted before");
+    assert_eq!(first.traffic.packets_in, 3, "counted before and after");
+    assert_eq!(first.active_connections, 1);
+}
+
+#[test]
+fn a_data_plane_is_adopted_with_all_that_it_remembers() {
+    alone(|| {
+        let options = options(&[], small_tables());
+        let mut former = agent(&options, &deployment());
+        assert_eq!(*former.dataplane.origin(), Origin::New);
+        with_viewers(&mut former);
+        drop(former);
+
+        let adopted = load(&options);
+        assert_eq!(*adopted.origin(), Origin::Adopted);
+        assert_eq!(adopted.known_hops().len(), 3);
+        let mut adopted = Bed {
+            dataplane: adopted,
+            desired: deployment(),
+        };
+        // Before anything is applied, and after.
+        assert_eq!(
+            adopted.send(&tcp(ALICE, 5000, "P.")),
+            Verdict::To("edge 1"),
+            "forwarded as if nothing had happened"
+        );
+        drop(adopted);
+        let mut adopted = agent(&options, &deployment());
+        let bed = &mut adopted;
+        assert_eq!(bed.send(&tcp(BOB, 5000, A)), Verdict::To("edge 2"));
+        let changes = bed.dataplane.apply(&deployment()).expect("applied");
+        assert_eq!(changes.servers_added, 0);
+        drop(adopted);
+        let mut adopted = agent(&options, &deployment());
+        // One packet more than `check_that_viewers_stay` counts.
+        let before = adopted.statistics().services[0].servers[0].traffic;
+        assert_eq!((before.connections, before.packets_in), (1, 3));
+        assert_eq!(adopted.send(&tcp(CAROL, 1, S)), Verdict::To("edge 3"));
+    });
+}
+
+#[test]
+fn an_agent_that_finds_other_servers_configured_voids_only_those_that_left() {
+    alone(|| {
+        let options = options(&[], small_tables());
+        with_viewers(&mut agent(&options, &deployment()));
+
+        let mut desired = deployment();
+        desired.services[0].servers.remove(0);
+        desired.services[0].servers.reverse();
+        let mut adopted = agent(&options, &desired);
+        assert_eq!(adopted.send(&tcp(BOB, 5000, A)), Verdict::To("edge 2"));
+        assert!(
+            matches!(adopted.send(&tcp(ALICE, 5000, A)), Verdict::Reset(_)),
+            "her server is gone"
+        );
+    });
+}
+
+#[test]
+fn tables_of_another_size_take_over_connections_templates_and_counters() {
+    alone(|| {
+        with_viewers(&mut agent(&options(&[], small_tables()), &deployment()));
+        let larger = TableSizes {
+            connections: 4096,
+            servers: 128,
+            ..small_tables()
+        };
+        let options = options(&[], larger);
+        let mut replacing = agent(&options, &deployment());
+        let Origin::Replaced {
+            because,
+            carried_over: true,
+        } = replacing.dataplane.origin()
+        else {
+            panic!("{:?}", replacing.dataplane.origin());
+        };
+        assert!(because.contains("SERVERS has 128 entries"), "{because}");
+        set();
+        check_that_viewers_stay(&mut replacing);
+        drop(replacing);
+        assert_eq!(*load(&options).origin(), Origin::Adopted, "from now on");
+    });
+}
+
+/// Makes what is pinned look as if another version had written it.
+fn fabricate(layout: Layout) {
+    let data = MapData::from_pin(set().join(maps::LAYOUT)).expect("it is pinned");
+    let mut record: Array<_, Layout> = Map::Array(data).try_into().expect("a record");
+    record.set(0, layout, 0).expect("it is written");
+}
+
+#[test]
+fn maps_of_another_layout_are_replaced_and_connections_carried_over() {
+    alone(|| {
+        let options = options(&[], small_tables());
+        with_viewers(&mut agent(&options, &deployment()));
+        // As an older version would: its description has no such map yet.
+        fs::remove_file(set().join(maps::FRAGMENTS)).expect("it was pinned");
+        fabricate(Layout {
+            version: LAYOUT_VERSION - 1,
+            memory_version: MEMORY_VERSION,
+        });
+        let mut replacing = agent(&options, &deployment());
+        let because = format!(
+            "its layout is version {}, ours is {LAYOUT_VERSION}",
+            LAYOUT_VERSION - 1
+        );
+        let carried_over = true;
+        assert_eq!(
+            *replacing.dataplane.origin(),
+            Origin::Replaced {
+                because,
+                carried_over
+            }
+        );
+        check_that_viewers_stay(&mut replacing);
+    });
+}
+
+#[test]
+fn what_is_remembered_in_a_way_that_we_do_not_know_is_forgotten() {
+    alone(|| {
+        let options = options(&[], small_tables());
+        with_viewers(&mut agent(&options, &deployment()));
+        fabricate(Layout {
+            version: LAYOUT_VERSION + 1,
+            memory_version: MEMORY_VERSION + 1,
+        });
+        let mut replacing = agent(&options, &deployment());
+        assert!(
+            matches!(
+                replacing.dataplane.origin(),
+                Origin::Replaced {
+                    carried_over: false,
+                    ..
+                }
+            ),
+            "{:?}",
+            replacing.dataplane.origin()
+        );
+        assert_eq!(
+            replacing.send(&tcp(ALICE, 5000, A)),
+            Verdict::Stack("no-connection"),
+            "nobody knows her"
+        );
+        assert_eq!(replacing.send(&tcp(ALICE, 5001, S)), Verdict::To("edge 1"));
+    });
+}
+
+/// The number of the program on an interface, as `ip link` shows it.
+fn program_on(interface: &str) -> Option<String> {
+    let shown = ip(&format!("-d link show {interface}"));
+    let mut words = shown.split_whitespace();
+    words.find(|word| word.starts_with("prog/xdp"))?;
+    words.find(|word| *word == "id")?;
+    words.next().map(str::to_owned)
+}
+
+#[test]
+fn a_program_stays_attached_and_is_replaced_in_place() {
+    alone(|| {
+        let options = options(&["near"], small_tables());
+        let former = agent(&options, &deployment());
+        let first = program_on("near").expect("attached");
+        assert_eq!(first, former.dataplane.program_id().to_string());
+        drop(former);
+        assert_eq!(program_on("near"), Some(first.clone()), "without an agent");
+
+        for tables in [
+            small_tables(),
+            TableSizes {
+                servers: 32,
+                ..small_tables()
+            },
+        ] {
+            let options = Options {
+                tables,
+                ..options.clone()
+            };
+            let before = program_on("near");
+            let mut dataplane = load(&options);
+            if matches!(dataplane.origin(), Origin::Replaced { .. }) {
+                assert_eq!(
+                    program_on("near"),
+                    before,
+                    "it serves until there is a state"
+                );
+            }
+            dataplane.apply(&deployment()).expect("applied");
+            let attachment = &dataplane.attachments()[0];
+            assert_eq!(attachment.interface, "near");
+            assert_eq!(attachment.mode, AttachMode::Generic);
+            assert_eq!(program_on("near"), Some(dataplane.program_id().to_string()));
+            let links = pinned()
+                .iter()
+                .filter(|path| path.to_string_lossy().contains("link-"))
+                .count();
+            assert_eq!(links, 1, "{:?}", pinned());
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_is_no_longer_asked_for_is_let_go() {
+    alone(|| {
+        drop(agent(
+            &options(&["near", "far"], small_tables()),
+            &deployment(),
+        ));
+        assert!(program_on("far").is_some());
+        let _adopted = agent(&options(&["near"], small_tables()), &deployment());
+        assert_eq!(program_on("far"), None);
+        assert!(program_on("near").is_some());
+    });
+}
+
+#[test]
+fn what_is_removed_is_gone_altogether() {
+    alone(|| {
+        let options = options(&["near"], small_tables());
+        agent(&options, &deployment())
+            .dataplane
+            .remove()
+            .expect("removed");
+        assert_eq!(program_on("near"), None);
+        assert!(!Path::new(PINS).exists());
+
+        drop(agent(&options, &deployment()));
+        let removed = remove_leftovers(Path::new(PINS)).expect("removed");
+        assert_eq!(removed.len(), 2, "{removed:?}");
+        assert_eq!(removed[0], "XDP program on near");
+        assert_eq!(program_on("near"), None);
+        assert!(!Path::new(PINS).exists());
+        assert_eq!(
+            remove_leftovers(Path::new(PINS)).expect("nothing to do"),
+            Vec::<String>::new()
+        );
+    });
+}
+
+#[test]
+fn two_agents_do_not_share_a_directory() {
+    alone(|| {
+        let options = options(&["near"], small_tables());
+        let first = agent(&options, &deployment());
+        let refused = |result: Option<Error>| matches!(result, Some(Error::PinsInUse { .. }));
+        assert!(refused(Dataplane::load(&options).err()));
+        assert!(refused(remove_leftovers(Path::new(PINS)).err()));
+        assert!(program_on("near").is_some());
+        drop(first);
+        load(&options);
+    });
+}
+
+#[test]
+fn where_nothing_can_be_pinned_the_data_plane_runs_unpinned_and_says_why() {
+    alone(|| {
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let path = elsewhere.path().join("millrace");
+        let options = Options {
+            pins: Some(path.clone()),
+            ..options(&["near"], small_tables())
+        };
+        let bed = agent(&options, &deployment());
+        let Origin::Unpinned {
+            because: Some(because),
+        } = bed.dataplane.origin()
+        else {
+            panic!("{:?}", bed.dataplane.origin());
+        };
+        assert!(because.contains("no BPF file system"), "{because}");
+        assert!(program_on("near").is_some());
+        drop(bed);
+        assert_eq!(program_on("near"), None, "it goes with the agent");
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn a_set_that_a_killed_agent_did_not_finish_is_swept_away() {
+    alone(|| {
+        let options = options(&["near"], small_tables());
+        with_viewers(&mut agent(&options, &deployment()));
+        let half_made = Path::new(PINS).join("set-9");
+        fs::create_dir(&half_made).expect("made");
+        fs::hard_link(
+            set_numbered(1).join(maps::FLOWS),
+            half_made.join(maps::FLOWS),
+        )
+        .expect("a second name");
+        let mut adopted = agent(&options, &deployment());
+        assert!(!half_made.exists());
+        check_that_viewers_stay(&mut adopted);
+    });
+}
+
+fn set_numbered(number: u32) -> PathBuf {
+    Path::new(PINS).join(format!("set-{number}"))
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_again() {
+    alone(|| {
+        let mut bed = agent(&options(&["near"], small_tables()), &deployment());
+        assert_eq!(
+            bed.dataplane.follow_interfaces(),
+            [],
+            "nothing has happened"
+        );
+        ip("link del near");
+        let changed = bed.dataplane.follow_interfaces();
+        assert_eq!(changed.len(), 1);
+        assert_eq!(changed[0].lost.as_deref(), Some("the interface is gone"));
+        assert_eq!(bed.dataplane.attachments(), changed);
+        assert_eq!(bed.dataplane.follow_interfaces(), [], "told once");
+
+        ip("link add near type veth peer name far");
+        let changed = bed.dataplane.follow_interfaces();
+        assert_eq!(changed.len(), 1);
+        assert_eq!(changed[0].lost, None);
+        let program = bed.dataplane.program_id().to_string();
+        assert_eq!(program_on("near"), Some(program));
+        bed.dataplane.remove().expect("removed");
+        assert_eq!(program_on("near"), None);
+    });
+}

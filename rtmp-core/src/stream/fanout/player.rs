@@ -100,7 +100,9 @@ impl<D> Player<D> {
             blocked: false,
             patience: Patience::default(),
             send_timeout: joining.send_timeout,
-            nodelay: Some(joining.nodelay),
+            // Without gathering nothing may wait for an acknowledgement, which
+            // the peer may delay by 40 ms.
+            nodelay: Some(joining.nodelay || stream.flush_after().is_zero()),
             duration: joining.duration,
             until: None,
             meter: joining.meter,

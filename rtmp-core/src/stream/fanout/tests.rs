@@ -630,6 +630,32 @@ fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
 }
 
 #[test]
+fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwise() {
+    let gathering = Duration::from_millis(5);
+    for (flush_after, asked, expected) in [
+        (gathering, false, false),
+        (gathering, true, true),
+        (Duration::ZERO, false, true),
+    ] {
+        let mut server = Server::start(1);
+        let stream = server.stream(&StreamSettings {
+            flush_after,
+            ..settings()
+        });
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true)]);
+        let mut player = server.join_with(&stream, |joining| joining.nodelay = asked);
+        player.message().unwrap();
+        player.say(b"l");
+        let nodelay = server.departure().socket.nodelay().unwrap();
+        assert_eq!(
+            nodelay, expected,
+            "gathering for {flush_after:?}, tcp_nodelay {asked}"
+        );
+    }
+}
+
+#[test]
 fn a_closed_connection_is_noticed_without_a_message_of_the_stream() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());

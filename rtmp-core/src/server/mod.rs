@@ -164,8 +164,10 @@ impl Server {
 
     /// Lets a connection go; whether there is one with this id.
     pub fn dismiss(&self, id: u64) -> bool {
+        // In this order: whom a worker has dismissed is forgotten soon.
+        let known = self.clients.dismiss(id);
         self.fanout.dismiss(id);
-        self.clients.dismiss(id)
+        known
     }
 
     /// Lets all connections go, politely.

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::wire::MessageType;
 use crate::wire::media::MediaClass;
+use crate::wire::{Message, MessageType};
 
 /// More tracks and kinds than this are nothing that an encoder sends.
 const MOST_HEADERS: usize = 32;
@@ -20,6 +20,30 @@ pub struct Header {
     pub payload: Bytes,
     /// Where in the log it stands.
     pub offset: u64,
+}
+
+impl Header {
+    /// The header that `message` is, not in the log yet.
+    #[must_use]
+    pub fn new(class: MediaClass, message: Message) -> Self {
+        Self {
+            class,
+            message_type: message.message_type,
+            payload: message.payload,
+            offset: 0,
+        }
+    }
+
+    /// The header as a message on the message stream `stream_id`, of time 0.
+    #[must_use]
+    pub fn message(&self, stream_id: u32) -> Message {
+        Message {
+            timestamp: 0,
+            message_type: self.message_type,
+            stream_id,
+            payload: self.payload.clone(),
+        }
+    }
 }
 
 /// The headers in force at some place of the log, metadata first.
@@ -66,6 +90,16 @@ impl Headers {
     pub fn clear_metadata(&mut self) {
         self.headers
             .retain(|header| header.class != MediaClass::Metadata);
+    }
+
+    /// Whether `header` is in force, wherever it stands.
+    #[must_use]
+    pub fn has(&self, header: &Header) -> bool {
+        self.headers.iter().any(|known| {
+            known.class == header.class
+                && known.message_type == header.message_type
+                && known.payload == header.payload
+        })
     }
 
     /// The headers that a player lacks that has seen the log up to `seen`.

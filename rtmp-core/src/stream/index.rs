@@ -201,6 +201,12 @@ impl Index {
         self.headers = Arc::default();
     }
 
+    /// The headers in force.
+    #[must_use]
+    pub fn headers(&self) -> Arc<Headers> {
+        self.headers.clone()
+    }
+
     /// The metadata in force is void.
     pub fn clear_metadata(&mut self) {
         Arc::make_mut(&mut self.headers).clear_metadata();
@@ -317,6 +323,31 @@ impl Index {
         };
         let mut after = messages.skip_while(|entry| filter.keeps(entry.part));
         first.offset..after.next().map_or(end, |entry| entry.offset)
+    }
+
+    /// Where the messages of `part` and of the time `timestamp` lie, as far as
+    /// they are known.
+    pub fn at(&self, part: Part, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
+        let ends = self.entries.iter().skip(1).map(|entry| entry.offset);
+        self.entries
+            .iter()
+            .zip(ends.chain([self.end]))
+            .filter(move |(entry, _)| entry.part == part && entry.timestamp == timestamp)
+            .map(|(entry, end)| entry.offset..end)
+    }
+
+    /// How long the last whole group of pictures was on the stream's timeline;
+    /// nothing if there was none.
+    #[must_use]
+    pub fn group(&self) -> Duration {
+        let keyframes = self.entries.iter().rev();
+        let mut keyframes = keyframes.filter(|entry| entry.part == Part::Keyframe);
+        match (keyframes.next(), keyframes.next()) {
+            (Some(last), Some(before)) => {
+                Duration::from_millis(last.timestamp.saturating_sub(before.timestamp))
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Where each message lies from `offset` up to `end`, both of which must be

@@ -38,14 +38,18 @@ pub enum AppendError {
     Log(#[from] io::Error),
 }
 
-/// A message that is encoded and waits for its batch to be written.
+/// What a batch does to the index once it has been written.
 #[derive(Debug)]
-struct Staged {
-    part: Part,
-    timestamp: u64,
-    length: usize,
-    header: Option<Header>,
-    clears_metadata: bool,
+enum Staged {
+    Message {
+        part: Part,
+        timestamp: u64,
+        length: u64,
+        header: Option<Header>,
+    },
+    /// A publisher's codecs need not be the last one's.
+    NewHeaders,
+    ClearMetadata,
 }
 
 /// The writing end of a stream's log.
@@ -54,6 +58,13 @@ pub(super) struct Writer {
     file: LogFile,
     end: u64,
     timeline: Timeline,
+    /// Headers that came before a publisher's first new frame, which decides
+    /// what time they are of and whether they are news.
+    early: Headers,
+    /// The publisher may be another source of the stream that was there.
+    may_resume: bool,
+    /// The last frame was one that the log has already.
+    repeating: bool,
     encoded: Vec<u8>,
     staged: Vec<Staged>,
 }
@@ -64,6 +75,9 @@ impl Writer {
             file,
             end: 0,
             timeline: Timeline::new(),
+            early: Headers::default(),
+            may_resume: false,
+            repeating: false,
             encoded: Vec::new(),
             staged: Vec::new(),
         }
@@ -73,65 +87,166 @@ impl Writer {
         self.file.memory()
     }
 
-    /// Encodes `message` for the log; returns whether it belongs there.
-    fn stage(&mut self, message: &Message, chunk_size: u32, now: Instant) -> bool {
+    /// `replay`: the publisher is an origin that may begin with so much of the
+    /// past.
+    fn publisher_begins(&mut self, replay: Option<Duration>) {
+        self.timeline.publisher_begins(replay.unwrap_or_default());
+        self.may_resume = replay.is_some();
+        self.early = Headers::default();
+        self.repeating = false;
+    }
+
+    /// Encodes `message` for the log of `stream`, unless it is there already;
+    /// whether it is media at all.
+    fn stage(&mut self, message: &Message, stream: &Stream, now: Instant) -> bool {
         let Some(class) = classify(message) else {
             return false;
         };
-        let (part, track) = match class {
-            MediaClass::Keyframe => (Part::Keyframe, Some(Track::Video)),
-            MediaClass::InterFrame | MediaClass::VideoOther => (Part::Video, Some(Track::Video)),
-            MediaClass::Audio => (Part::Audio, Some(Track::Audio)),
+        let frame = match class {
+            MediaClass::Keyframe => Some((Part::Keyframe, Track::Video)),
+            MediaClass::InterFrame | MediaClass::VideoOther => Some((Part::Video, Track::Video)),
+            MediaClass::Audio => Some((Part::Audio, Track::Audio)),
             MediaClass::VideoSequenceHeader { .. }
             | MediaClass::VideoMetadata { .. }
             | MediaClass::AudioSequenceHeader { .. }
             | MediaClass::AudioChannels { .. }
             | MediaClass::Metadata
             | MediaClass::ClearMetadata
-            | MediaClass::Data => (Part::Always, None),
+            | MediaClass::Data => None,
         };
-        if class == MediaClass::ClearMetadata {
-            self.staged.push(Staged {
-                part,
-                timestamp: self.timeline.newest(),
-                length: 0,
-                header: None,
-                clears_metadata: true,
-            });
-            return true;
+        match frame {
+            Some((part, track)) => self.stage_frame(message, class, part, track, stream, now),
+            None => self.stage_other(message, class, stream),
         }
-        // Encoders stamp headers and metadata anyhow, mostly with 0: they
-        // belong to what comes next.
-        let timestamp = match track {
-            Some(track) => self.timeline.place(now, track, message.timestamp),
-            None => self.timeline.newest(),
-        };
-        let mut message = if is_data(class) {
-            data::for_players(message)
-        } else {
-            message.clone()
-        };
-        message.timestamp = wire_timestamp(class, timestamp);
-        message.stream_id = MESSAGE_STREAM;
-        let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
-        let before = self.encoded.len();
-        encode_message(&message, chunk_size, chunk_stream, &mut self.encoded);
-        let header = Headers::keeps(class).then(|| Header {
-            class,
-            message_type: message.message_type,
-            payload: message.payload,
-            offset: 0,
-        });
-        let length = self.encoded.len() - before;
-        self.staged.push(Staged {
-            part,
-            timestamp,
-            length,
-            header,
-            clears_metadata: false,
-        });
         true
     }
+
+    fn stage_frame(
+        &mut self,
+        message: &Message,
+        class: MediaClass,
+        part: Part,
+        track: Track,
+        stream: &Stream,
+        now: Instant,
+    ) {
+        let joinable = part == Part::Keyframe;
+        if joinable && self.repeating && self.timeline.repeats_for_too_long(now) {
+            // Nothing but a beginning anew, from the same file, say.
+            self.timeline.publisher_begins(Duration::ZERO);
+            self.may_resume = false;
+        }
+        let mut same_stream = true;
+        if self.timeline.is_fresh() {
+            same_stream = self.may_resume && self.is_known(message, class, part, stream);
+            if same_stream {
+                self.timeline.resume(now);
+            }
+        }
+        let placed = self.timeline.place(now, track, message.timestamp);
+        self.repeating = placed.is_none();
+        if let Some(timestamp) = placed {
+            self.stage_early(timestamp, same_stream, stream);
+            self.encode(message.clone(), class, part, timestamp, stream);
+        }
+    }
+
+    fn stage_other(&mut self, message: &Message, class: MediaClass, stream: &Stream) {
+        // Encoders stamp headers and metadata anyhow, mostly with 0: they
+        // belong to what comes next.
+        if class == MediaClass::ClearMetadata {
+            self.early.clear_metadata();
+            self.staged.push(Staged::ClearMetadata);
+        } else if Headers::keeps(class) && (self.repeating || self.timeline.is_fresh()) {
+            self.early
+                .set(Header::new(class, for_players(message, class)));
+        } else if !self.repeating {
+            let message = for_players(message, class);
+            self.encode(message, class, Part::Always, self.timeline.newest(), stream);
+        }
+    }
+
+    /// Whether `frame`, a publisher's first, is in the log already: an origin
+    /// sends its newest group of pictures to whoever comes, and an edge whose
+    /// connection broke comes again.
+    fn is_known(&self, frame: &Message, class: MediaClass, part: Part, stream: &Stream) -> bool {
+        let Some(time) = self.timeline.known_time(frame.timestamp) else {
+            return false;
+        };
+        let mut encoded = Vec::new();
+        encode(frame.clone(), class, time, stream.chunk_size, &mut encoded);
+        let places: Vec<_> = stream.index().at(part, time).collect();
+        places.into_iter().any(|place| {
+            // What cannot be read is not known.
+            let bytes = stream.reader.copy(place.start, place.end);
+            bytes.is_ok_and(|bytes| bytes == encoded)
+        })
+    }
+
+    /// Stages the headers that were kept for this frame; where it goes on with
+    /// the stream that was there, only those that are not in force.
+    fn stage_early(&mut self, timestamp: u64, same_stream: bool, stream: &Stream) {
+        let in_force = if same_stream {
+            stream.index().headers()
+        } else {
+            self.staged.push(Staged::NewHeaders);
+            Arc::default()
+        };
+        for header in std::mem::take(&mut self.early).since(0) {
+            if !in_force.has(header) {
+                let message = header.message(MESSAGE_STREAM);
+                self.encode(message, header.class, Part::Always, timestamp, stream);
+            }
+        }
+    }
+
+    fn encode(
+        &mut self,
+        message: Message,
+        class: MediaClass,
+        part: Part,
+        timestamp: u64,
+        stream: &Stream,
+    ) {
+        let header = Headers::keeps(class).then(|| Header::new(class, message.clone()));
+        let before = self.encoded.len();
+        encode(
+            message,
+            class,
+            timestamp,
+            stream.chunk_size,
+            &mut self.encoded,
+        );
+        self.staged.push(Staged::Message {
+            part,
+            timestamp,
+            length: (self.encoded.len() - before) as u64,
+            header,
+        });
+    }
+}
+
+/// What players get of `message`.
+fn for_players(message: &Message, class: MediaClass) -> Message {
+    if is_data(class) {
+        data::for_players(message)
+    } else {
+        message.clone()
+    }
+}
+
+/// Appends `message` in chunks, as of the stream's time `timestamp`.
+fn encode(
+    mut message: Message,
+    class: MediaClass,
+    timestamp: u64,
+    chunk_size: u32,
+    encoded: &mut Vec<u8>,
+) {
+    message.timestamp = wire_timestamp(class, timestamp);
+    message.stream_id = MESSAGE_STREAM;
+    let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
+    encode_message(&message, chunk_size, chunk_stream, encoded);
 }
 
 fn is_data(class: MediaClass) -> bool {
@@ -168,6 +283,25 @@ impl Stream {
     /// # Errors
     /// [`Busy`] if there is one that has not been silent for two seconds.
     pub fn publish(self: &Arc<Self>, now: Instant) -> Result<Publication, Busy> {
+        self.begin(now, None)
+    }
+
+    /// Becomes the stream's publisher on behalf of an origin, which sends its
+    /// newest group of pictures first. What the stream had already of it is
+    /// left out where the timestamps go on.
+    ///
+    /// # Errors
+    /// As [`Stream::publish`].
+    pub fn relay(self: &Arc<Self>, now: Instant) -> Result<Publication, Busy> {
+        let group = self.index().group();
+        self.begin(now, Some(group))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        now: Instant,
+        replay: Option<Duration>,
+    ) -> Result<Publication, Busy> {
         let mut presence = lock(&self.presence);
         let silence = now.saturating_duration_since(presence.last_sign);
         if presence.present && silence < TAKEOVER_SILENCE {
@@ -178,9 +312,7 @@ impl Stream {
         presence.last_sign = now;
         let generation = presence.generation;
         drop(presence);
-        lock(&self.writer).timeline.publisher_begins();
-        // Its codecs need not be the last one's.
-        lock(&self.index).clear_headers();
+        lock(&self.writer).publisher_begins(replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
         self.standing
             .send_modify(|standing| standing.generation = generation);
@@ -223,14 +355,19 @@ impl Publication {
         if stream.is_over() {
             return Err(AppendError::Over);
         }
-        let mut bytes = 0;
+        let (mut count, mut bytes) = (0, 0);
         for message in messages {
-            if writer.stage(message, stream.chunk_size, now) {
+            if writer.stage(message, stream, now) {
+                count += 1;
                 bytes += message.payload.len() as u64;
             }
         }
-        let staged = writer.staged.len() as u64;
-        if staged == 0 {
+        stream.totals.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        stream
+            .totals
+            .messages_in
+            .fetch_add(count, Ordering::Relaxed);
+        if writer.staged.is_empty() {
             return Ok(());
         }
         let written = writer.file.write(writer.end, &writer.encoded);
@@ -241,23 +378,23 @@ impl Publication {
             return Err(error.into());
         }
         let mut index = lock(&stream.index);
-        for Staged {
-            part,
-            timestamp,
-            length,
-            header,
-            clears_metadata,
-        } in writer.staged.drain(..)
-        {
-            if clears_metadata {
-                index.clear_metadata();
-                continue;
+        for staged in writer.staged.drain(..) {
+            match staged {
+                Staged::NewHeaders => index.clear_headers(),
+                Staged::ClearMetadata => index.clear_metadata(),
+                Staged::Message {
+                    part,
+                    timestamp,
+                    length,
+                    header,
+                } => {
+                    if let Some(header) = header {
+                        let offset = index.end();
+                        index.set_header(Header { offset, ..header });
+                    }
+                    index.push(part, timestamp, length);
+                }
             }
-            if let Some(header) = header {
-                let offset = index.end();
-                index.set_header(Header { offset, ..header });
-            }
-            index.push(part, timestamp, length as u64);
         }
         writer.end = index.end();
         let unneeded = index.trim();
@@ -268,11 +405,6 @@ impl Publication {
                 stream.key
             );
         }
-        stream.totals.bytes_in.fetch_add(bytes, Ordering::Relaxed);
-        stream
-            .totals
-            .messages_in
-            .fetch_add(staged, Ordering::Relaxed);
         if !stream.standing.borrow().live {
             stream.standing.send_modify(|standing| standing.live = true);
         }

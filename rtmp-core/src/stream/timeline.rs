@@ -10,6 +10,9 @@ const LEAP_MS: i64 = 10_000;
 /// The least distance between two publishers' messages, ms: a frame at 25/s.
 const LEAST_GAP_MS: i64 = 40;
 
+/// An origin sends what it has of the past at once, in less than this.
+const REPLAY_TIME: Duration = Duration::from_secs(2);
+
 /// Which of a stream's clocks a frame belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
@@ -28,6 +31,23 @@ struct Clock {
     offset: i64,
 }
 
+/// How far the stream had come when another source of it took it up, ms.
+#[derive(Debug, Clone, Copy)]
+struct Resumed {
+    audio: i64,
+    video: i64,
+    at: Instant,
+}
+
+impl Resumed {
+    fn newest(&self, track: Track) -> i64 {
+        match track {
+            Track::Audio => self.audio,
+            Track::Video => self.video,
+        }
+    }
+}
+
 /// Turns publishers' timestamps, which wrap at 2³², start anyhow and jump,
 /// into milliseconds that never fall within a track and keep the distance
 /// between audio and video.
@@ -37,8 +57,13 @@ pub struct Timeline {
     /// The clock before the last jump, for messages of the other track that
     /// were still on their way.
     former: Option<Clock>,
-    /// A publisher has come whose first message has not.
+    /// A publisher has come whose first frame has not.
     fresh: bool,
+    /// How much of the past that publisher may begin with, ms.
+    replay: i64,
+    /// Where a publisher has taken up the stream that was there: what it sends
+    /// of before is known already.
+    resumed: Option<Resumed>,
     newest: i64,
     newest_audio: i64,
     newest_video: i64,
@@ -54,6 +79,8 @@ impl Timeline {
             clock: None,
             former: None,
             fresh: true,
+            replay: 0,
+            resumed: None,
             newest: 0,
             newest_audio: 0,
             newest_video: 0,
@@ -67,20 +94,74 @@ impl Timeline {
         self.newest.cast_unsigned()
     }
 
-    /// A new publisher begins: its clock need not be the last one's.
-    pub fn publisher_begins(&mut self) {
+    /// Whether no frame of the present publisher has been placed.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// A new publisher begins: its clock need not be the last one's. It may
+    /// send up to `replay` of the past before it sends what is new.
+    pub fn publisher_begins(&mut self, replay: Duration) {
         self.fresh = true;
         self.former = None;
+        self.resumed = None;
+        self.replay = i64::try_from(replay.as_millis()).unwrap_or(i64::MAX / 2);
+    }
+
+    /// The time that a publisher's first frame, stamped `timestamp`, has if
+    /// its clock is the last publisher's, ms; none if that time is still to
+    /// come. Where the stream had this very frame at that time, the publisher
+    /// sends the same stream again, and [`Timeline::resume`] is in place.
+    #[must_use]
+    pub fn known_time(&self, timestamp: u32) -> Option<u64> {
+        let clock = self.clock.as_ref()?;
+        let time = unwrap(clock.newest, timestamp) + clock.offset;
+        u64::try_from(time)
+            .ok()
+            .filter(|&time| time <= self.newest())
+    }
+
+    /// The present publisher goes on with the last one's stream and clock.
+    pub fn resume(&mut self, now: Instant) {
+        self.fresh = false;
+        self.resumed = Some(Resumed {
+            audio: self.newest_audio,
+            video: self.newest_video,
+            at: now,
+        });
+    }
+
+    /// Whether the stream was taken up so long ago that what is still known
+    /// is none of the past that was sent at once: the stream is played anew.
+    #[must_use]
+    pub fn repeats_for_too_long(&self, now: Instant) -> bool {
+        let since = |resumed: &Resumed| now.saturating_duration_since(resumed.at);
+        self.resumed
+            .as_ref()
+            .is_some_and(|resumed| since(resumed) > REPLAY_TIME)
+    }
+
+    /// The time of a frame stamped `timestamp` if it is of before the stream
+    /// was taken up.
+    fn before_resumption(&self, timestamp: u32) -> Option<i64> {
+        let (resumed, clock) = (self.resumed.as_ref()?, self.clock.as_ref()?);
+        let time = unwrap(clock.newest, timestamp) + clock.offset;
+        (time <= resumed.audio.max(resumed.video)).then_some(time)
     }
 
     /// The stream's time of a frame that its publisher stamped `timestamp` and
-    /// that arrived at `now`, ms.
-    pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> u64 {
+    /// that arrived at `now`, ms; none if the stream has had it already.
+    pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> Option<u64> {
         let passed = self
             .newest_at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX / 2);
-        let time = self.follow(passed, timestamp);
+        let time = match (self.before_resumption(timestamp), &self.resumed) {
+            (Some(time), Some(resumed)) if time <= resumed.newest(track) => return None,
+            (Some(time), _) => time,
+            (None, _) => self.follow(passed, timestamp),
+        };
         let newest = match track {
             Track::Audio => &mut self.newest_audio,
             Track::Video => &mut self.newest_video,
@@ -91,7 +172,7 @@ impl Timeline {
             self.newest = placed;
             self.newest_at = Some(now);
         }
-        placed.cast_unsigned()
+        Some(placed.cast_unsigned())
     }
 
     /// The time on the clock that `timestamp` fits, or on a new one.
@@ -123,11 +204,16 @@ impl Timeline {
             None => 0,
             Some(_) => {
                 // On a jump within one publisher the frame's own distance from
-                // the last is unknown; the time that has passed is the best guess.
-                self.newest.saturating_add(passed.max(LEAST_GAP_MS)) - raw
+                // the last is unknown; the time that has passed is the best
+                // guess. Less what will follow at once, lest the stream's time
+                // run ahead.
+                let replay = if fresh { self.replay } else { 0 };
+                let gap = (passed - replay).max(LEAST_GAP_MS);
+                self.newest.saturating_add(gap) - raw
             }
         };
         self.former = if fresh { None } else { self.clock };
+        self.resumed = None;
         self.clock = Some(Clock {
             newest: raw,
             offset,
@@ -171,7 +257,15 @@ mod tests {
         }
 
         fn send(&mut self, track: Track, timestamp: u32) -> u64 {
+            self.send_again(track, timestamp).expect("not a repeat")
+        }
+
+        fn send_again(&mut self, track: Track, timestamp: u32) -> Option<u64> {
             self.timeline.place(self.now, track, timestamp)
+        }
+
+        fn begin(&mut self) {
+            self.timeline.publisher_begins(Duration::ZERO);
         }
 
         fn wait(&mut self, milliseconds: u64) {
@@ -193,7 +287,7 @@ mod tests {
         let mut publisher = Publisher::new();
         publisher.send(Video, 60_000);
         publisher.wait(3_000);
-        publisher.timeline.publisher_begins();
+        publisher.begin();
         assert_eq!(publisher.send(Video, 0), 63_000);
         assert_eq!(publisher.send(Audio, 23), 63_023);
         assert_eq!(publisher.send(Video, 40), 63_040);
@@ -203,7 +297,7 @@ mod tests {
     fn a_publisher_that_returns_at_once_still_rises() {
         let mut publisher = Publisher::new();
         publisher.send(Video, 500);
-        publisher.timeline.publisher_begins();
+        publisher.begin();
         assert_eq!(publisher.send(Video, 0), 540);
     }
 
@@ -212,7 +306,7 @@ mod tests {
         let mut publisher = Publisher::new();
         publisher.send(Video, 1_000);
         publisher.wait(2_000);
-        publisher.timeline.publisher_begins();
+        publisher.begin();
         assert_eq!(publisher.send(Video, 2_900), 2_900);
     }
 
@@ -281,5 +375,69 @@ mod tests {
         publisher.send(Video, 1_000);
         publisher.wait(60_000);
         assert_eq!(publisher.send(Video, 61_000), 61_000);
+    }
+
+    #[test]
+    fn a_source_that_takes_the_stream_up_repeats_nothing_and_keeps_its_time() {
+        let mut publisher = Publisher::new();
+        for (track, timestamp) in [(Video, 1_000), (Audio, 1_010), (Video, 3_000)] {
+            publisher.send(track, timestamp);
+        }
+        publisher.wait(500);
+        publisher.begin();
+        assert_eq!(publisher.timeline.known_time(1_000), Some(1_000));
+        publisher.timeline.resume(publisher.now);
+        assert_eq!(publisher.send_again(Video, 1_000), None);
+        assert_eq!(publisher.send_again(Audio, 1_010), None);
+        assert_eq!(publisher.send(Audio, 1_030), 1_030, "a sound not heard yet");
+        assert_eq!(publisher.send_again(Video, 3_000), None);
+        assert_eq!(publisher.send(Video, 3_040), 3_040);
+        assert_eq!(publisher.send(Video, 3_480), 3_480);
+    }
+
+    #[test]
+    fn a_stream_is_taken_up_on_the_clock_that_was_in_force() {
+        let mut publisher = Publisher::new();
+        publisher.send(Video, 90_000);
+        publisher.wait(1_000);
+        publisher.begin();
+        assert_eq!(publisher.send(Video, 0), 91_000);
+        assert_eq!(publisher.send(Video, 2_000), 93_000);
+        publisher.wait(4_000);
+        publisher.begin();
+        assert_eq!(publisher.timeline.known_time(0), Some(91_000));
+        assert_eq!(publisher.timeline.known_time(2_000), Some(93_000));
+        assert_eq!(publisher.timeline.known_time(2_001), None, "still to come");
+        publisher.timeline.resume(publisher.now);
+        assert_eq!(publisher.send_again(Video, 0), None);
+        assert_eq!(publisher.send(Video, 6_000), 97_000);
+    }
+
+    #[test]
+    fn a_clock_set_anew_after_a_stream_was_taken_up_counts_as_any_other() {
+        let mut publisher = Publisher::new();
+        publisher.send(Video, 50_000);
+        publisher.begin();
+        publisher.timeline.resume(publisher.now);
+        publisher.wait(40);
+        assert_eq!(publisher.send(Video, 50_040), 50_040);
+        publisher.wait(40);
+        publisher.begin();
+        assert_eq!(publisher.send(Video, 0), 50_080);
+        publisher.wait(40);
+        assert_eq!(publisher.send(Video, 40), 50_120);
+    }
+
+    #[test]
+    fn a_new_clock_that_begins_with_the_past_does_not_make_the_time_run_ahead() {
+        let mut publisher = Publisher::new();
+        publisher.send(Video, 60_000);
+        publisher.wait(5_000);
+        publisher.timeline.publisher_begins(Duration::from_secs(2));
+        assert_eq!(publisher.send(Video, 0), 63_000);
+        assert_eq!(publisher.send(Video, 2_000), 65_000);
+        publisher.wait(1_000);
+        publisher.timeline.publisher_begins(Duration::from_secs(2));
+        assert_eq!(publisher.send(Video, 0), 65_040, "and rises all the same");
     }
 }

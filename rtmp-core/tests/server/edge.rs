@@ -3,6 +3,7 @@
 use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
+use rtmp_core::wire::{Message, MessageType};
 
 use crate::support::{Client, Running, headers, keyframe, picture, sound, until};
 
@@ -117,6 +118,116 @@ async fn players_stay_until_their_origin_returns() {
     publisher.publish(&[keyframe(0)]).await;
     assert!(player.frame().await.timestamp > 1_000);
     assert_eq!(stream.players(), 1);
+}
+
+/// What two encoders of one stream send to two origins: the same.
+fn same_stream() -> Vec<Message> {
+    let frames = (0..50).map(|number| match number * 40 {
+        time if time % 1_000 == 0 => numbered(keyframe(time)),
+        time => numbered(picture(time)),
+    });
+    headers().into_iter().chain(frames).collect()
+}
+
+/// A frame that differs from all others.
+fn numbered(mut frame: Message) -> Message {
+    let payload = [&frame.payload[..], &frame.timestamp.to_be_bytes()];
+    frame.payload = payload.concat().into();
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_picture_is_shown_twice_when_the_next_origin_has_the_same_stream() {
+    let (first, second) = (Running::origin(""), Running::origin(""));
+    let edge = Running::edge(&[first.address, second.address], "");
+    let stream = same_stream();
+    let (seen, coming) = stream.split_at(3 + 40);
+    let mut publisher = first.publisher("s").await;
+    publisher.publish(seen).await;
+    first.arrived("s", 43).await;
+    let mut player = edge.player("s").await;
+    let joined = stream.iter().position(|message| message.timestamp == 1_000);
+    let mut expected = stream[joined.unwrap()..].iter();
+    for _ in 25..40 {
+        assert_eq!(player.frame().await, *expected.next().unwrap());
+    }
+    let mut other = second.publisher("s").await;
+    other.publish(seen).await;
+    // It is ahead of what the edge has when the edge comes.
+    let (meanwhile, after) = coming.split_at(5);
+    other.publish(meanwhile).await;
+    second.arrived("s", 48).await;
+    first.stop().await;
+    until(|| pulls(&second) == 1).await;
+    other.publish(after).await;
+    for _ in coming {
+        // No header comes again either.
+        assert_eq!(player.media().await, *expected.next().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_picture_is_shown_twice_when_an_origin_is_connected_to_again() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let stream = same_stream();
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&stream[..43]).await;
+    origin.arrived("s", 43).await;
+    let mut player = edge.player("s").await;
+    let joined = stream.iter().position(|message| message.timestamp == 1_000);
+    let mut expected = stream[joined.unwrap()..].iter();
+    for _ in 25..40 {
+        assert_eq!(player.frame().await, *expected.next().unwrap());
+    }
+    // The connection between the two breaks.
+    let clients = origin.server.clients().list();
+    let mut playing = clients
+        .iter()
+        .filter(|client| client.activity().name() == "play");
+    let pull = playing.next().unwrap().id;
+    assert!(origin.server.dismiss(pull));
+    until(|| pulls(&origin) == 1 && origin.server.clients().list().iter().all(|c| c.id != pull))
+        .await;
+    publisher.publish(&stream[43..]).await;
+    for _ in 40..50 {
+        assert_eq!(player.media().await, *expected.next().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_player_of_a_cold_edge_gets_its_group_at_once_and_its_headers_in_time() {
+    let gathering = "min_latency off; mw_latency 10000;";
+    let origin = Running::start(
+        Role::Origin,
+        &format!("vhost __defaultVhost__ {{ {gathering} }}"),
+    );
+    let text = format!(
+        "vhost __defaultVhost__ {{ mode remote; origin {}; {gathering} }}",
+        origin.address
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    // A keyframe takes several reads, in which players come.
+    let mut large = keyframe(6_000);
+    large.payload = [large.payload.as_ref(), &vec![7; 3_000_000]]
+        .concat()
+        .into();
+    publisher.publish(std::slice::from_ref(&large)).await;
+    for _ in 0..5 {
+        let edge = Running::start(Role::Edge, &text);
+        let mut player = edge.player("s").await;
+        loop {
+            let message = player.media().await;
+            if message.message_type == MessageType::DATA_AMF0 {
+                continue;
+            }
+            assert_eq!(message.timestamp, 6_000, "{:?}", &message.payload[..2]);
+            if message.payload.len() == large.payload.len() {
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

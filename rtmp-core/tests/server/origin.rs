@@ -4,10 +4,11 @@ use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_core::wire::amf0::Value;
+use rtmp_core::wire::chunk::encode_message;
 use rtmp_core::wire::message::Command;
 use rtmp_core::wire::{Message, MessageType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{
     Client, PATIENCE, Running, headers, keyframe, message, picture, sound, until,
@@ -220,6 +221,7 @@ async fn a_player_can_stop_and_play_again_on_its_connection() {
         .await;
     until(|| stream.players() == 0).await;
     publisher.publish(&[keyframe(40)]).await;
+    origin.arrived("s", 2).await;
     let again = command("play", vec![Value::String("s".into())]);
     player.send(&again.to_message(1)).await;
     assert_eq!(player.media().await, keyframe(40));
@@ -404,4 +406,28 @@ async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_strea
     }
     call(&mut player, 2, "play", vec!["s".into()]).await;
     assert_eq!(after_the_end(&mut player).await.stream_id, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_no_answers_is_let_go() {
+    let origin = Running::origin("send_timeout 1000;");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let socket = socket.connect(origin.address).await.unwrap();
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
+    let mut client = Client::over(socket, config);
+    assert_eq!(client.event().await, Some(ClientEvent::Connected));
+    let mut question = command("getStreamLength", vec!["s".into()]);
+    question.transaction_id = 9.0;
+    let mut bytes = Vec::new();
+    encode_message(&question.to_message(0), 128, 3, &mut bytes);
+    let questions = bytes.repeat(1_000);
+    let asking = async {
+        // Until the server has closed.
+        while client.socket.write_all(&questions).await.is_ok() {}
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "the server waits for ever");
+    until(|| origin.server.clients().count() == 0).await;
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -73,6 +74,14 @@ impl Running {
         until(|| self.server.clients().count() == 0).await;
     }
 
+    /// Waits until `count` messages of `stream` have arrived.
+    pub async fn arrived(&self, stream: &str, count: u64) {
+        let streams = self.server.streams();
+        let stream = streams.iter().find(|known| known.key().stream == stream);
+        let totals = stream.expect("the stream is not there").totals();
+        until(|| totals.messages_in.load(Ordering::Relaxed) == count).await;
+    }
+
     /// A publisher that has been accepted.
     pub async fn publisher(&self, stream: &str) -> Client {
         let mut client = self.client(Purpose::Publish, stream).await;
@@ -118,7 +127,11 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr, config: ClientConfig) -> Self {
-        let socket = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap(), config)
+    }
+
+    /// A client on a connection that was just made.
+    pub fn over(socket: TcpStream, config: ClientConfig) -> Self {
         socket.set_nodelay(true).unwrap();
         let mut out = Vec::new();
         let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();

@@ -457,30 +457,25 @@ impl Connection {
             // The replies to an accepted play go out with the stream's headers.
             return Ok(());
         }
-        let send = async {
-            if !self.out.is_empty() {
-                self.socket.write_all(&self.out).await?;
-            }
-            if let Engagement::Publishing {
-                sink: Sink::Origin(dialled),
-                ..
-            } = &mut self.engagement
-            {
-                dialled.flush().await.map_err(End::Forwarding)?;
-            }
-            Ok(())
-        };
-        let sent = tokio::time::timeout(IDLE_TIMEOUT, send).await;
-        self.client
-            .meter
-            .bytes
-            .fetch_add(self.out.len() as u64, Ordering::Relaxed);
-        self.out = Vec::new();
-        match sent {
-            Ok(Err(End::Forwarding(end))) => Err(self.origin_lost(end)),
-            Ok(sent) => sent,
-            Err(_) => Err(End::TimedOut("60 s to take an answer")),
+        let vhost = self.vhost.as_ref();
+        let patience = vhost.map_or(IDLE_TIMEOUT, |vhost| vhost.send_timeout);
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            let sent = tokio::time::timeout(patience, self.socket.write_all(&out)).await;
+            sent.map_err(|_| End::Stalled)??;
+            let bytes = &self.client.meter.bytes;
+            bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         }
+        if let Engagement::Publishing {
+            sink: Sink::Origin(dialled),
+            ..
+        } = &mut self.engagement
+        {
+            let sent = tokio::time::timeout(patience, dialled.flush()).await;
+            let sent = sent.unwrap_or(Err(dial::End::Slow(patience)));
+            return sent.map_err(|end| self.origin_lost(end));
+        }
+        Ok(())
     }
 
     /// Sends the last words, and reads what the peer still sends: closing with

@@ -81,15 +81,18 @@ impl Origin {
                     none => {
                         log::info!("{key} from {}: flows", self.address);
                         let _ = told.send(Event::Flowing).await;
-                        none.insert(self.stream.publish(now)?)
+                        none.insert(self.stream.relay(now)?)
                     }
                 };
                 publication.append(&batch, now)?;
                 batch.clear();
             }
-            let read = timeout(silence, dialled.read(&mut events)).await;
-            read.map_err(|_| End::Silent(silence))??;
-            dialled.flush().await?;
+            let exchange = async {
+                dialled.read(&mut events).await?;
+                dialled.flush().await
+            };
+            let exchanged = timeout(silence, exchange).await;
+            exchanged.map_err(|_| End::Silent(silence))??;
         }
     }
 }

@@ -15,7 +15,6 @@ use crate::stream::headers::Header;
 use crate::stream::index::{Filter, Index, JoinPoint, VideoFilter, View};
 use crate::stream::publication::wire_timestamp;
 use crate::stream::{MESSAGE_STREAM, Stream};
-use crate::wire::Message;
 use crate::wire::chunk::{csid, encode_message};
 
 /// Replies that a player leaves unread may pile up to this many bytes: then it
@@ -134,6 +133,11 @@ impl<D> Player<D> {
             Stance::Following => self.offset,
             Stance::Waiting | Stance::Paused => u64::MAX,
         }
+    }
+
+    /// Whether it waits for a place in the log where it can begin.
+    pub(super) fn waits(&self) -> bool {
+        self.stance == Stance::Waiting
     }
 
     /// Whether it has taken nothing for too long of what there is for it.
@@ -303,12 +307,8 @@ impl<D> Player<D> {
     }
 
     fn write_header(&mut self, header: &Header, timestamp: u64, stream: &Stream) {
-        let message = Message {
-            timestamp: wire_timestamp(header.class, timestamp),
-            message_type: header.message_type,
-            stream_id: self.stream_id,
-            payload: header.payload.clone(),
-        };
+        let mut message = header.message(self.stream_id);
+        message.timestamp = wire_timestamp(header.class, timestamp);
         let chunk_stream = csid::for_message(header.message_type, self.stream_id);
         encode_message(&message, stream.chunk_size, chunk_stream, &mut self.private);
     }

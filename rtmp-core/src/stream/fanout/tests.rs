@@ -773,3 +773,159 @@ fn a_stream_that_nobody_holds_is_forgotten_after_its_time() {
     server.registry.sweep(later, |_| patience);
     assert_eq!(server.registry.list().len(), 0);
 }
+
+#[test]
+fn a_player_that_waits_for_a_keyframe_is_sent_it_at_once() {
+    let mut server = Server::start(1);
+    for gop_cache in [true, false] {
+        let gathering = StreamSettings {
+            flush_after: Duration::from_secs(86_400),
+            gop_cache,
+            ..settings()
+        };
+        let stream = server.stream(&gathering);
+        stream.apply(&gathering);
+        let mut player = server.join(&stream);
+        while stream.players() == 0 {
+            std::thread::yield_now();
+        }
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        // The worker is told of each batch by itself.
+        publish(&mut publication, &headers());
+        publish(&mut publication, &[sound(5_980)]);
+        publish(&mut publication, &[picture(5_990, false)]);
+        publish(&mut publication, &[picture(6_000, true)]);
+        let told = player.told(4);
+        assert_eq!(
+            told.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+            ["data", "video header", "audio header", "keyframe"]
+        );
+        stream.end();
+        drop(publication);
+        server.departure();
+    }
+}
+
+#[test]
+fn headers_that_come_before_the_first_frame_are_of_its_time() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &headers());
+    let mut player = server.join(&stream);
+    while stream.players() == 0 {
+        std::thread::yield_now();
+    }
+    publish(&mut publication, &[picture(6_000, true)]);
+    let expected = [
+        ("data", 0),
+        ("video header", 6_000),
+        ("audio header", 6_000),
+        ("keyframe", 6_000),
+    ];
+    assert_eq!(player.told(4), expected);
+}
+
+/// A stream that an origin sends: headers, and a picture each 40 ms from
+/// `group` up to `end`, with a keyframe every second.
+fn from_origin(group: u32, end: u32) -> Vec<Message> {
+    let mut messages = headers();
+    for timestamp in (group..end).step_by(40) {
+        messages.push(picture(timestamp, timestamp % 1_000 == 0));
+        messages.push(sound(timestamp + 7));
+    }
+    messages
+}
+
+#[test]
+fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&from_origin(7_000, 8_520), now).unwrap();
+    let mut player = server.join(&stream);
+    let seen = player.told(3 + 26).last().copied();
+    assert_eq!(seen, Some(("sound", 8_487)));
+    drop(publication);
+    let later = now + Duration::from_secs(1);
+    let mut publication = stream.relay(later).unwrap();
+    // Its newest group, and what it has got meanwhile.
+    for message in from_origin(8_000, 9_520) {
+        publication.append(&[message], later).unwrap();
+    }
+    let mut expected = Vec::new();
+    for timestamp in (8_520..9_520).step_by(40) {
+        let keyframe = timestamp % 1_000 == 0;
+        expected.push((if keyframe { "keyframe" } else { "picture" }, timestamp));
+        expected.push(("sound", timestamp + 7));
+    }
+    assert_eq!(player.told(expected.len()), expected);
+}
+
+#[test]
+fn new_headers_after_a_repeated_group_are_not_lost() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&from_origin(0, 80), now).unwrap();
+    let mut player = server.join(&stream);
+    player.told(3 + 4);
+    drop(publication);
+    let mut publication = stream.relay(now).unwrap();
+    let mut messages = from_origin(0, 80);
+    let cue = message(MessageType::DATA_AMF0, 0, b"\x02\0\x01a".to_vec());
+    messages.insert(6, cue.clone());
+    let renewed = message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 9, 9, 9]);
+    messages.extend([renewed.clone(), picture(1_000, true), cue.clone()]);
+    publication.append(&messages, now).unwrap();
+    let header = player.message().unwrap();
+    assert_eq!((header.timestamp, header.payload), (1_000, renewed.payload));
+    assert_eq!(player.told(1), [("keyframe", 1_000)]);
+    assert_eq!(player.message().unwrap().payload, cue.payload);
+}
+
+#[test]
+fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&from_origin(0, 1_080), now).unwrap();
+    let mut player = server.join(&stream);
+    player.told(3 + 4);
+    drop(publication);
+    // Its time lies within what is known, its pictures are others.
+    let mut publication = stream.relay(now).unwrap();
+    let mut other = picture(1_000, true);
+    other.payload = [other.payload.as_ref(), &[1]].concat().into();
+    publication.append(&[other.clone()], now).unwrap();
+    let got = player.message().unwrap();
+    assert_eq!((got.timestamp, got.payload), (1_087, other.payload));
+}
+
+#[test]
+fn a_stream_played_anew_from_its_beginning_is_not_left_out_for_long() {
+    let mut server = Server::start(1);
+    let mut settings = settings();
+    settings.retention.queue_length = Duration::from_secs(30);
+    let stream = server.stream(&settings);
+    let now = Instant::now();
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&from_origin(0, 9_000), now).unwrap();
+    let mut player = server.join(&stream);
+    player.told(3 + 50);
+    drop(publication);
+    // The same pictures with the same times, not at once but as they come.
+    let mut publication = stream.relay(now).unwrap();
+    for message in from_origin(0, 4_000) {
+        let later = now + Duration::from_millis(message.timestamp.into());
+        publication.append(&[message], later).unwrap();
+    }
+    let headers: Vec<_> = player.told(3).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(headers, ["data", "video header", "audio header"]);
+    let first = player.message().unwrap();
+    assert_eq!((kind(&first), first.timestamp), ("keyframe", 8_967 + 3_000));
+    assert_eq!(first.payload, picture(3_000, true).payload);
+}

@@ -34,6 +34,8 @@ struct Group {
     view: View,
     /// The lowest offset that a member read at or after the last flush.
     low_water: u64,
+    /// Whether a member may be waiting for a place to begin.
+    waiting: bool,
     /// When what has come since is to be sent.
     flush_at: Option<Instant>,
 }
@@ -44,6 +46,15 @@ impl Group {
     /// what it reads.
     fn note_position<D>(&mut self, player: &Player<D>) {
         self.low_water = self.low_water.min(player.low_water());
+        self.waiting |= player.waits();
+    }
+
+    /// Whether there is a new place for those who wait to begin at.
+    fn can_begin(&mut self, worker: usize) -> bool {
+        let offset = |view: &View| view.join.as_ref().map(|join| join.offset);
+        let known = offset(&self.view);
+        self.view = self.stream.look(worker, self.low_water);
+        offset(&self.view) != known
     }
 }
 
@@ -154,7 +165,9 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             return;
         };
         let group = &mut self.groups[group];
-        let flush_at = if group.stream.is_over() {
+        // Whoever waits for its first picture is not kept waiting longer.
+        let at_once = group.stream.is_over() || group.waiting && group.can_begin(self.number);
+        let flush_at = if at_once {
             now
         } else {
             now + group.stream.flush_after()
@@ -198,6 +211,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                     members: Vec::new(),
                     view,
                     low_water: u64::MAX,
+                    waiting: false,
                     flush_at: None,
                 });
                 self.group_of.insert(stream.id(), group);
@@ -299,12 +313,16 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         group.view = group.stream.look(self.number, group.low_water);
         let over = group.stream.is_over();
         let mut low_water = u64::MAX;
+        group.waiting = false;
         let mut leaving = Vec::new();
         for &slot in &group.members {
             let player = &mut self.players[slot];
             match player.serve(&group.stream, &group.view, now) {
                 Ok(()) if over => leaving.push((slot, Reason::StreamOver)),
-                Ok(()) => low_water = low_water.min(player.low_water()),
+                Ok(()) => {
+                    low_water = low_water.min(player.low_water());
+                    group.waiting |= player.waits();
+                }
                 Err(reason) => leaving.push((slot, reason)),
             }
         }

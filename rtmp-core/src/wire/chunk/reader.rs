@@ -419,3 +419,27 @@ fn no_header(basic: BasicHeader) -> ChunkError {
 fn limit(limit: Limit, allowed: u32) -> ChunkError {
     ChunkError::Limit { limit, allowed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_acknowledged_number_wraps_at_two_to_the_32() {
+        let mut reader = ChunkReader::new(&Limits::default());
+        reader.set_ack_window(2_000);
+        // As after 4 GB less 1500 bytes, all of it acknowledged.
+        reader.bytes_received = (1 << 32) - 1_500;
+        reader.acknowledged = reader.bytes_received;
+        let message = [&[6, 0, 0, 0, 0, 0, 128, 9, 1, 0, 0, 0][..], &[0; 128]].concat();
+        let mut acknowledged = Vec::new();
+        for _ in 0..25 {
+            reader.read(&mut &message[..]).unwrap().unwrap();
+            acknowledged.extend(reader.take_acknowledgement());
+        }
+        // Every eighth message of 140 bytes passes half the window.
+        let expected = [u32::MAX - 1_499 + 1_120, 740, 1_860];
+        assert_eq!(acknowledged, expected);
+        assert_eq!(reader.bytes_received(), (1 << 32) + 2_000);
+    }
+}

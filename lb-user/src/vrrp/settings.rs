@@ -246,7 +246,10 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
                 .unwrap_or(DEFAULT_DOWN_TIMER_ADVERTS),
             announcing: announcing(given, global),
             answer_lower_priority: !given.lower_prio_no_advert.unwrap_or(false),
-            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(false),
+            // Ours alone; off by default in keepalived. A master that was cut
+            // off does not know that another has led meanwhile. This advert
+            // tells it, and makes it announce the addresses again.
+            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(true),
             grouped: false,
         },
         source,

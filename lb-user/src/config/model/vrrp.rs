@@ -106,7 +106,8 @@ pub struct VrrpInstance {
     pub garp_master_refresh_repeat: Option<u32>,
     /// Whether an advert of lower priority is answered with none; default false.
     pub lower_prio_no_advert: Option<bool>,
-    /// Whether an advert of higher priority is answered with a last one.
+    /// Whether an advert of higher priority is answered with a last one;
+    /// default true (keepalived: false).
     pub higher_prio_send_advert: Option<bool>,
     /// Interfaces that must be up, or change the priority.
     pub track_interface: Vec<Tracked>,

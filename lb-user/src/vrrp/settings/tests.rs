@@ -89,6 +89,13 @@ fn preemption_is_what_a_backup_asks_for() {
 }
 
 #[test]
+fn a_master_that_gives_way_says_so_unless_told_not_to() {
+    let answers = |more| instance_with(more).policy.answer_higher_priority;
+    assert!(answers(""));
+    assert!(!answers("higher_prio_send_advert off"));
+}
+
+#[test]
 fn announcements_for_a_lower_priority_default_to_those_of_a_new_master() {
     let announcing = |more| instance_with(more).policy.announcing;
     let few = announcing("garp_master_repeat 2\ngarp_master_delay 9");

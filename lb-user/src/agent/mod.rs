@@ -228,7 +228,7 @@ impl Agent {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
                 }
-                event = next_event(&mut self.vrrp) => self.report_vrrp(&event),
+                event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
                 Some((request, answer)) = self.calls.recv() => {
                     let response = self.answer(request).await;
                     // A client that has gone wants no answer.
@@ -256,7 +256,7 @@ impl Agent {
     async fn stop(mut self) {
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
-                self.report_vrrp(&event);
+                self.report_vrrp(&event, &self.config);
             }
         }
         for script in self.state.scripts_on_stop() {
@@ -310,8 +310,8 @@ impl Agent {
 
     /// Lets the operator know what has become of a virtual router; it has been
     /// logged.
-    fn report_vrrp(&self, event: &vrrp::Event) {
-        for script in vrrp::notify::scripts(event, &self.config) {
+    fn report_vrrp(&self, event: &vrrp::Event, config: &Config) {
+        for script in vrrp::notify::scripts(event, config) {
             self.run_script(script);
         }
         self.publish(event.to_string());
@@ -443,10 +443,18 @@ impl Agent {
                 .context("the former configuration cannot be put in force again")?;
             return Err(error);
         }
-        if let Some(vrrp) = &self.vrrp {
-            vrrp.reload(virtual_routers);
+        let former = std::mem::replace(&mut self.config, config);
+        if let Some(vrrp) = &mut self.vrrp {
+            for event in vrrp.reload(virtual_routers).await {
+                // A virtual router that is gone has its scripts in the file
+                // that had it.
+                let config = match event.state {
+                    vrrp::machine::State::Init => &former,
+                    _ => &self.config,
+                };
+                self.report_vrrp(&event, config);
+            }
         }
-        self.config = config;
         Ok(warnings.iter().map(ToString::to_string).collect())
     }
 }

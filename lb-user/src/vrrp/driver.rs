@@ -39,7 +39,7 @@ pub struct Vrrp {
 
 #[derive(Debug)]
 enum Command {
-    Reload(Settings),
+    Reload(Settings, oneshot::Sender<()>),
     Status(oneshot::Sender<Vec<InstanceStatus>>),
     Stop,
 }
@@ -74,10 +74,18 @@ impl Vrrp {
     }
 
     /// Compares with what runs: virtual routers that stay keep their state,
-    /// those that are gone leave.
-    pub fn reload(&self, settings: Settings) {
+    /// those that are gone leave. Returns the changes of state that nobody has
+    /// fetched, up to the last of those that are gone.
+    pub async fn reload(&mut self, settings: Settings) -> Vec<Event> {
+        let (sender, done) = oneshot::channel();
         // The task ends only with `stop`.
-        let _ = self.commands.send(Command::Reload(settings));
+        let _ = self.commands.send(Command::Reload(settings, sender));
+        let _ = done.await;
+        self.fetch_all()
+    }
+
+    fn fetch_all(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 
     /// All virtual routers at the moment, as configured.
@@ -91,14 +99,10 @@ impl Vrrp {
     /// changes of state that nobody has fetched, these last ones included.
     pub async fn stop(mut self) -> Vec<Event> {
         let _ = self.commands.send(Command::Stop);
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut self.task).await {
             log::error!("the task that drives VRRP has failed: {error}");
         }
-        let mut events = Vec::new();
-        while let Ok(event) = self.events.try_recv() {
-            events.push(event);
-        }
-        events
+        self.fetch_all()
     }
 }
 
@@ -165,7 +169,11 @@ impl Driver {
                 Some(result) = self.finished.recv() => self.count(&result),
                 Ok(()) = self.interfaces.changed() => self.look_around(),
                 command = commands.recv() => match command {
-                    Some(Command::Reload(settings)) => leaving.extend(self.configure(settings)),
+                    Some(Command::Reload(settings, done)) => {
+                        leaving.extend(self.configure(settings));
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                    }
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
                     Some(Command::Stop) | None => break,

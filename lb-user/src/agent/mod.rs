@@ -212,6 +212,7 @@ impl Agent {
                 .await
                 .context("cannot start VRRP")?,
         );
+        agent.tell_quorums();
         log::info!("ready: {} service(s)", agent.state.plan().services.len());
         Ok(agent)
     }
@@ -340,7 +341,15 @@ impl Agent {
         self.report(changes);
     }
 
+    /// Lets the virtual routers know which services lack servers.
+    fn tell_quorums(&self) {
+        if let Some(vrrp) = &self.vrrp {
+            vrrp.set_lacking(self.state.addresses_without_quorum());
+        }
+    }
+
     fn report(&self, changes: Vec<Change>) {
+        self.tell_quorums();
         for change in changes {
             log::info!("{change}");
             self.publish(change.to_string());

@@ -1,7 +1,8 @@
 //! The task that drives all virtual routers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub struct Vrrp {
 #[derive(Debug)]
 enum Command {
     Reload(Settings, oneshot::Sender<()>),
+    Lacking(BTreeSet<IpAddr>),
     Status(oneshot::Sender<Vec<InstanceStatus>>),
     Stop,
 }
@@ -88,6 +90,13 @@ impl Vrrp {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 
+    /// Tells at which addresses a service has lost its quorum, for the virtual
+    /// routers that track that. None, until told.
+    pub fn set_lacking(&self, addresses: BTreeSet<IpAddr>) {
+        // The task ends only with `stop`.
+        let _ = self.commands.send(Command::Lacking(addresses));
+    }
+
     /// All virtual routers at the moment, as configured.
     pub async fn status(&self) -> Vec<InstanceStatus> {
         let (sender, receiver) = oneshot::channel();
@@ -119,6 +128,8 @@ struct Driver {
     events: mpsc::UnboundedSender<Event>,
     units: Vec<Unit>,
     scripts: BTreeMap<String, TrackedScript>,
+    /// Addresses at which a service has lost its quorum.
+    lacking: BTreeSet<IpAddr>,
     arrivals: mpsc::Sender<Arrival>,
     arrived: mpsc::Receiver<Arrival>,
     results: mpsc::UnboundedSender<ScriptResult>,
@@ -145,6 +156,7 @@ impl Driver {
             events,
             units: Vec::new(),
             scripts: BTreeMap::new(),
+            lacking: BTreeSet::new(),
             arrivals,
             arrived,
             results,
@@ -173,6 +185,12 @@ impl Driver {
                         leaving.extend(self.configure(settings));
                         // Whoever asked may have gone.
                         let _ = done.send(());
+                    }
+                    Some(Command::Lacking(addresses)) => {
+                        if self.lacking != addresses {
+                            self.lacking = addresses;
+                            self.look_around();
+                        }
                     }
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
@@ -314,8 +332,12 @@ impl Driver {
         if let Some(group) = group {
             // keepalived.conf(5): within a group, members' own weights are 0,
             // lest their priorities contradict each other.
+            // A quorum counts for all of them alike, so that it contradicts
+            // nobody.
             for own in &mut tracked {
-                own.weight = 0;
+                if own.subject != tracking::Subject::Quorum {
+                    own.weight = 0;
+                }
             }
             tracked.extend(group.tracked.iter().cloned());
         }
@@ -328,6 +350,14 @@ impl Driver {
                 .scripts
                 .get(name)
                 .map_or(Health::Unknown, |script| script.streak.health()),
+            tracking::Subject::Quorum => {
+                let held = members.iter().flat_map(|member| &member.settings.addresses);
+                let mut held = held.map(|held| &held.address);
+                match held.any(|address| self.lacking.contains(address)) {
+                    true => Health::Down,
+                    false => Health::Up,
+                }
+            }
         })
     }
 

@@ -229,6 +229,11 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
     };
     let mut all_tracked = vec![own_interface];
     all_tracked.extend(tracked(config, &given.track_interface, &given.track_script));
+    all_tracked.extend(given.track_quorum.map(|weight| Tracked {
+        subject: Subject::Quorum,
+        weight,
+        reverse: false,
+    }));
     Ok(InstanceSettings {
         name: given.name.clone(),
         interface: interface.clone(),

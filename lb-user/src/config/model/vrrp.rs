@@ -113,6 +113,9 @@ pub struct VrrpInstance {
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed, or change the priority.
     pub track_script: Vec<Tracked>,
+    /// What is added to the priority while a virtual service at one of the
+    /// addresses has lost its quorum, -253 to -1. Millrace's own.
+    pub track_quorum: Option<i16>,
     /// Run on becoming master.
     pub notify_master: Option<Script>,
     /// Run on becoming backup.

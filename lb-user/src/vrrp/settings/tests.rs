@@ -191,6 +191,17 @@ fn a_tracked_script_brings_its_weight_unless_another_is_named() {
 }
 
 #[test]
+fn a_quorum_is_tracked_where_asked_for() {
+    let quorum = |more| {
+        let tracked = instance_with(more).tracked.into_iter();
+        let mut quorum = tracked.filter(|tracked| tracked.subject == Subject::Quorum);
+        quorum.next().map(|tracked| tracked.weight)
+    };
+    assert_eq!(quorum(""), None);
+    assert_eq!(quorum("track_quorum -50"), Some(-50));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_its_reason() {
     let instance = |interface: &str, addresses: &str, more: &str| {
         format!(

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::group::MemberAction;
 use super::holder::Holder;
 use super::instance::{Arrival, Instance};
 use super::interfaces::{Interfaces, Watcher};
 use super::machine::{Action, Input, State};
+use super::packet::PRIORITY_LEAVING;
 use super::settings::{InstanceSettings, ScriptSettings, Settings};
 use super::status::InstanceStatus;
 use super::track_script::{RunningScript, ScriptResult, Streak};
@@ -28,6 +29,12 @@ const ARRIVALS: usize = 64;
 
 /// How soon sockets that could not be opened are tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How much later than the protocol has it a busy successor may be heard.
+const SLOWNESS: Duration = Duration::from_millis(250);
+
+/// How long after its first advert a successor's announcements have arrived.
+const ANNOUNCING: Duration = Duration::from_millis(50);
 
 /// All virtual routers of this machine. Dropped, they stop as with
 /// [`stop`](Self::stop), but nobody waits for it.
@@ -104,8 +111,11 @@ impl Vrrp {
         receiver.await.unwrap_or_default()
     }
 
-    /// Leaves: masters say so, then their addresses are removed. Returns the
-    /// changes of state that nobody has fetched, these last ones included.
+    /// Leaves: masters say so, and their addresses are removed. Waits for their
+    /// successors to be heard, as long as these may take by the protocol, a
+    /// second or an interval: until then viewers' packets still come here.
+    /// Returns the changes of state that nobody has fetched, these last ones
+    /// included.
     pub async fn stop(mut self) -> Vec<Event> {
         let _ = self.commands.send(Command::Stop);
         if let Err(error) = (&mut self.task).await {
@@ -119,6 +129,13 @@ struct TrackedScript {
     settings: ScriptSettings,
     streak: Streak,
     _running: RunningScript,
+}
+
+/// A master that has left, and until when its successor is due.
+struct Succession {
+    unit: usize,
+    member: usize,
+    due: Instant,
 }
 
 struct Driver {
@@ -198,7 +215,10 @@ impl Driver {
                 },
             }
         }
-        leaving.extend(self.stop());
+        let masters = self.stop();
+        self.wait_for_successors(masters).await;
+        let members = self.units.drain(..).flat_map(|unit| unit.members);
+        leaving.extend(members.map(|member| member.holder));
         for holder in leaving {
             holder.finish().await;
         }
@@ -481,13 +501,50 @@ impl Driver {
         self.units.iter().flat_map(Unit::status).collect()
     }
 
-    fn stop(&mut self) -> Vec<Holder> {
+    /// All leave. Returns the sockets of those that led.
+    fn stop(&mut self) -> Vec<Succession> {
+        let mut masters = Vec::new();
         for unit in 0..self.units.len() {
+            let Unit { members, group, .. } = &self.units[unit];
+            for (member, instance) in members.iter().enumerate() {
+                if group.machine(member).state() == State::Master {
+                    masters.push(Succession {
+                        unit,
+                        member,
+                        due: now() + instance.settings.longest_skew() + SLOWNESS,
+                    });
+                }
+            }
             let actions = self.units[unit].group.stop(now());
             self.carry_out(unit, actions);
         }
-        let members = self.units.drain(..).flat_map(|unit| unit.members);
-        members.map(|member| member.holder).collect()
+        masters
+    }
+
+    /// Waits until another master is heard in each one's place. There need not
+    /// be any other: a backup is silent.
+    async fn wait_for_successors(&mut self, mut awaited: Vec<Succession>) {
+        let Some(last) = awaited.iter().map(|succession| succession.due).max() else {
+            return;
+        };
+        while !awaited.is_empty() {
+            let Ok(Some(arrival)) = timeout_at(last.into(), self.arrived.recv()).await else {
+                return;
+            };
+            let Ok(received) = arrival.received else {
+                continue;
+            };
+            awaited.retain(|Succession { unit, member, .. }| {
+                let instance = &mut self.units[*unit].members[*member];
+                let heard = match instance.has_channel(arrival.channel) {
+                    true => instance.check(&received),
+                    false => None,
+                };
+                heard.is_none_or(|heard| heard.priority == PRIORITY_LEAVING)
+            });
+        }
+        // Its announcements follow its first advert.
+        sleep(ANNOUNCING).await;
     }
 }
 

@@ -72,6 +72,17 @@ pub struct InstanceSettings {
     pub tracked: Vec<Tracked>,
 }
 
+impl InstanceSettings {
+    /// How long after a master's last word a successor of whatever priority may
+    /// take (RFC 3768 §6.1, RFC 5798 §6.1, `Skew_Time`).
+    pub fn longest_skew(&self) -> Duration {
+        match self.policy.version {
+            Version::V2 => Duration::from_secs(1),
+            Version::V3 => self.policy.interval,
+        }
+    }
+}
+
 /// How adverts travel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transport {

@@ -206,6 +206,12 @@ impl Visit<'_> {
         if found.has(SERVICE_DROP_ORPHANS) {
             return Decision::none(Reason::Dropped);
         }
+        // The server may be back, and with it the connection: it was the
+        // director that had been cut off. If not, whoever gets the packet
+        // answers it with a reset.
+        if found.has(SERVICE_SLOPPY) && !packet.is_reset() {
+            return Decision::open();
+        }
         if found.has(SERVICE_RESET_ORPHANS) && packet.is_acknowledging() && !packet.is_reset() {
             return Decision::none(answer::reset(self.frame, packet));
         }

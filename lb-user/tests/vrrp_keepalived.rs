@@ -46,7 +46,11 @@ impl Ours {
                             Some(Command::Status(asker)) => {
                                 asker.send(vrrp.status().await).expect("the test listens");
                             }
-                            Some(Command::Reload(settings)) => vrrp.reload(settings),
+                            Some(Command::Reload(settings)) => {
+                                for event in vrrp.reload(settings).await {
+                                    sender.send(event).expect("the test listens");
+                                }
+                            }
                             Some(Command::Abandon) => return,
                             Some(Command::Stop) | None => break,
                         },

@@ -213,6 +213,7 @@ impl Agent {
                 .await
                 .context("cannot start VRRP")?,
         );
+        agent.tell_quorums();
         log::info!("ready: {} service(s)", agent.state.plan().services.len());
         Ok(agent)
     }
@@ -229,7 +230,7 @@ impl Agent {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
                 }
-                event = next_event(&mut self.vrrp) => self.report_vrrp(&event),
+                event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
                 Some((request, answer)) = self.calls.recv() => {
                     let response = self.answer(request).await;
                     // A client that has gone wants no answer.
@@ -257,7 +258,7 @@ impl Agent {
     async fn stop(mut self) {
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
-                self.report_vrrp(&event);
+                self.report_vrrp(&event, &self.config);
             }
         }
         for script in self.state.scripts_on_stop() {
@@ -315,8 +316,8 @@ impl Agent {
 
     /// Lets the operator know what has become of a virtual router; it has been
     /// logged.
-    fn report_vrrp(&self, event: &vrrp::Event) {
-        for script in vrrp::notify::scripts(event, &self.config) {
+    fn report_vrrp(&self, event: &vrrp::Event, config: &Config) {
+        for script in vrrp::notify::scripts(event, config) {
             self.run_script(script);
         }
         self.publish(event.to_string());
@@ -345,7 +346,15 @@ impl Agent {
         self.report(changes);
     }
 
+    /// Lets the virtual routers know which services lack servers.
+    fn tell_quorums(&self) {
+        if let Some(vrrp) = &self.vrrp {
+            vrrp.set_lacking(self.state.addresses_without_quorum());
+        }
+    }
+
     fn report(&self, changes: Vec<Change>) {
+        self.tell_quorums();
         for change in changes {
             log::info!("{change}");
             self.publish(change.to_string());
@@ -443,10 +452,18 @@ impl Agent {
         log_diagnostics(&warnings);
         let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
-        if let Some(vrrp) = &self.vrrp {
-            vrrp.reload(virtual_routers);
+        let former = std::mem::replace(&mut self.config, config);
+        if let Some(vrrp) = &mut self.vrrp {
+            for event in vrrp.reload(virtual_routers).await {
+                // A virtual router that is gone has its scripts in the file
+                // that had it.
+                let config = match event.state {
+                    vrrp::machine::State::Init => &former,
+                    _ => &self.config,
+                };
+                self.report_vrrp(&event, config);
+            }
         }
-        self.config = config;
         Ok(warnings.iter().map(ToString::to_string).collect())
     }
 }

@@ -188,6 +188,15 @@ impl State {
         self.quorum.get(&service).copied().unwrap_or_default()
     }
 
+    /// The addresses at which a service has lost its quorum.
+    pub fn addresses_without_quorum(&self) -> BTreeSet<IpAddr> {
+        let services = self.plan.services.iter().map(|service| service.key);
+        services
+            .filter(|service| !self.has_quorum(*service))
+            .map(|service| service.address.ip())
+            .collect()
+    }
+
     /// Whether the sorry server takes a service's connections now.
     pub fn is_sorry(&self, service: &ServicePlan) -> bool {
         service.sorry_server.is_some() && !self.has_quorum(service.key)

@@ -1,6 +1,8 @@
 //! Bounds of numbers that JSON could exceed; the reader of keepalived.conf
 //! keeps to them word by word, where it can name the line.
 
+use std::ops::RangeInclusive;
+
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{CheckTiming, Config, Seconds, VirtualServer};
 
@@ -9,6 +11,9 @@ pub const LONGEST_PERSISTENCE_S: u32 = 31 * 24 * 3600;
 
 /// The largest weight of a real server (ipvsadm(8)).
 pub const LARGEST_WEIGHT: u32 = 65535;
+
+/// What a lost quorum may add to a virtual router's priority.
+pub const QUORUM_WEIGHTS: RangeInclusive<i16> = -253..=-1;
 
 /// The longest label of an address, in bytes: the kernel's `IFNAMSIZ` less its
 /// final zero.
@@ -24,6 +29,14 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             diagnostics,
         };
         check.positive("advert_int", instance.advert_int);
+        if let Some(weight) = instance.track_quorum {
+            check.holds(
+                QUORUM_WEIGHTS.contains(&weight),
+                "track_quorum",
+                &weight.to_string(),
+                "-253 to -1",
+            );
+        }
         for address in &instance.virtual_ipaddress {
             let label = address.label.as_deref().unwrap_or_default();
             check.holds(

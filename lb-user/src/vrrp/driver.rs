@@ -1,19 +1,21 @@
 //! The task that drives all virtual routers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::group::MemberAction;
 use super::holder::Holder;
 use super::instance::{Arrival, Instance};
 use super::interfaces::{Interfaces, Watcher};
 use super::machine::{Action, Input, State};
+use super::packet::PRIORITY_LEAVING;
 use super::settings::{InstanceSettings, ScriptSettings, Settings};
 use super::status::InstanceStatus;
 use super::track_script::{RunningScript, ScriptResult, Streak};
@@ -28,6 +30,12 @@ const ARRIVALS: usize = 64;
 /// How soon sockets that could not be opened are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How much later than the protocol has it a busy successor may be heard.
+const SLOWNESS: Duration = Duration::from_millis(250);
+
+/// How long after its first advert a successor's announcements have arrived.
+const ANNOUNCING: Duration = Duration::from_millis(50);
+
 /// All virtual routers of this machine. Dropped, they stop as with
 /// [`stop`](Self::stop), but nobody waits for it.
 #[derive(Debug)]
@@ -39,7 +47,8 @@ pub struct Vrrp {
 
 #[derive(Debug)]
 enum Command {
-    Reload(Settings),
+    Reload(Settings, oneshot::Sender<()>),
+    Lacking(BTreeSet<IpAddr>),
     Status(oneshot::Sender<Vec<InstanceStatus>>),
     Stop,
 }
@@ -74,10 +83,25 @@ impl Vrrp {
     }
 
     /// Compares with what runs: virtual routers that stay keep their state,
-    /// those that are gone leave.
-    pub fn reload(&self, settings: Settings) {
+    /// those that are gone leave. Returns the changes of state that nobody has
+    /// fetched, up to the last of those that are gone.
+    pub async fn reload(&mut self, settings: Settings) -> Vec<Event> {
+        let (sender, done) = oneshot::channel();
         // The task ends only with `stop`.
-        let _ = self.commands.send(Command::Reload(settings));
+        let _ = self.commands.send(Command::Reload(settings, sender));
+        let _ = done.await;
+        self.fetch_all()
+    }
+
+    fn fetch_all(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+
+    /// Tells at which addresses a service has lost its quorum, for the virtual
+    /// routers that track that. None, until told.
+    pub fn set_lacking(&self, addresses: BTreeSet<IpAddr>) {
+        // The task ends only with `stop`.
+        let _ = self.commands.send(Command::Lacking(addresses));
     }
 
     /// All virtual routers at the moment, as configured.
@@ -87,18 +111,17 @@ impl Vrrp {
         receiver.await.unwrap_or_default()
     }
 
-    /// Leaves: masters say so, then their addresses are removed. Returns the
-    /// changes of state that nobody has fetched, these last ones included.
+    /// Leaves: masters say so, and their addresses are removed. Waits for their
+    /// successors to be heard, as long as these may take by the protocol, a
+    /// second or an interval: until then viewers' packets still come here.
+    /// Returns the changes of state that nobody has fetched, these last ones
+    /// included.
     pub async fn stop(mut self) -> Vec<Event> {
         let _ = self.commands.send(Command::Stop);
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut self.task).await {
             log::error!("the task that drives VRRP has failed: {error}");
         }
-        let mut events = Vec::new();
-        while let Ok(event) = self.events.try_recv() {
-            events.push(event);
-        }
-        events
+        self.fetch_all()
     }
 }
 
@@ -108,6 +131,13 @@ struct TrackedScript {
     _running: RunningScript,
 }
 
+/// A master that has left, and until when its successor is due.
+struct Succession {
+    unit: usize,
+    member: usize,
+    due: Instant,
+}
+
 struct Driver {
     interfaces: watch::Receiver<Arc<Interfaces>>,
     _watcher: Watcher,
@@ -115,6 +145,8 @@ struct Driver {
     events: mpsc::UnboundedSender<Event>,
     units: Vec<Unit>,
     scripts: BTreeMap<String, TrackedScript>,
+    /// Addresses at which a service has lost its quorum.
+    lacking: BTreeSet<IpAddr>,
     arrivals: mpsc::Sender<Arrival>,
     arrived: mpsc::Receiver<Arrival>,
     results: mpsc::UnboundedSender<ScriptResult>,
@@ -141,6 +173,7 @@ impl Driver {
             events,
             units: Vec::new(),
             scripts: BTreeMap::new(),
+            lacking: BTreeSet::new(),
             arrivals,
             arrived,
             results,
@@ -165,14 +198,27 @@ impl Driver {
                 Some(result) = self.finished.recv() => self.count(&result),
                 Ok(()) = self.interfaces.changed() => self.look_around(),
                 command = commands.recv() => match command {
-                    Some(Command::Reload(settings)) => leaving.extend(self.configure(settings)),
+                    Some(Command::Reload(settings, done)) => {
+                        leaving.extend(self.configure(settings));
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                    }
+                    Some(Command::Lacking(addresses)) => {
+                        if self.lacking != addresses {
+                            self.lacking = addresses;
+                            self.look_around();
+                        }
+                    }
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
                     Some(Command::Stop) | None => break,
                 },
             }
         }
-        leaving.extend(self.stop());
+        let masters = self.stop();
+        self.wait_for_successors(masters).await;
+        let members = self.units.drain(..).flat_map(|unit| unit.members);
+        leaving.extend(members.map(|member| member.holder));
         for holder in leaving {
             holder.finish().await;
         }
@@ -306,8 +352,12 @@ impl Driver {
         if let Some(group) = group {
             // keepalived.conf(5): within a group, members' own weights are 0,
             // lest their priorities contradict each other.
+            // A quorum counts for all of them alike, so that it contradicts
+            // nobody.
             for own in &mut tracked {
-                own.weight = 0;
+                if own.subject != tracking::Subject::Quorum {
+                    own.weight = 0;
+                }
             }
             tracked.extend(group.tracked.iter().cloned());
         }
@@ -320,6 +370,14 @@ impl Driver {
                 .scripts
                 .get(name)
                 .map_or(Health::Unknown, |script| script.streak.health()),
+            tracking::Subject::Quorum => {
+                let held = members.iter().flat_map(|member| &member.settings.addresses);
+                let mut held = held.map(|held| &held.address);
+                match held.any(|address| self.lacking.contains(address)) {
+                    true => Health::Down,
+                    false => Health::Up,
+                }
+            }
         })
     }
 
@@ -443,13 +501,50 @@ impl Driver {
         self.units.iter().flat_map(Unit::status).collect()
     }
 
-    fn stop(&mut self) -> Vec<Holder> {
+    /// All leave. Returns the sockets of those that led.
+    fn stop(&mut self) -> Vec<Succession> {
+        let mut masters = Vec::new();
         for unit in 0..self.units.len() {
+            let Unit { members, group, .. } = &self.units[unit];
+            for (member, instance) in members.iter().enumerate() {
+                if group.machine(member).state() == State::Master {
+                    masters.push(Succession {
+                        unit,
+                        member,
+                        due: now() + instance.settings.longest_skew() + SLOWNESS,
+                    });
+                }
+            }
             let actions = self.units[unit].group.stop(now());
             self.carry_out(unit, actions);
         }
-        let members = self.units.drain(..).flat_map(|unit| unit.members);
-        members.map(|member| member.holder).collect()
+        masters
+    }
+
+    /// Waits until another master is heard in each one's place. There need not
+    /// be any other: a backup is silent.
+    async fn wait_for_successors(&mut self, mut awaited: Vec<Succession>) {
+        let Some(last) = awaited.iter().map(|succession| succession.due).max() else {
+            return;
+        };
+        while !awaited.is_empty() {
+            let Ok(Some(arrival)) = timeout_at(last.into(), self.arrived.recv()).await else {
+                return;
+            };
+            let Ok(received) = arrival.received else {
+                continue;
+            };
+            awaited.retain(|Succession { unit, member, .. }| {
+                let instance = &mut self.units[*unit].members[*member];
+                let heard = match instance.has_channel(arrival.channel) {
+                    true => instance.check(&received),
+                    false => None,
+                };
+                heard.is_none_or(|heard| heard.priority == PRIORITY_LEAVING)
+            });
+        }
+        // Its announcements follow its first advert.
+        sleep(ANNOUNCING).await;
     }
 }
 

@@ -72,6 +72,17 @@ pub struct InstanceSettings {
     pub tracked: Vec<Tracked>,
 }
 
+impl InstanceSettings {
+    /// How long after a master's last word a successor of whatever priority may
+    /// take (RFC 3768 §6.1, RFC 5798 §6.1, `Skew_Time`).
+    pub fn longest_skew(&self) -> Duration {
+        match self.policy.version {
+            Version::V2 => Duration::from_secs(1),
+            Version::V3 => self.policy.interval,
+        }
+    }
+}
+
 /// How adverts travel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
@@ -229,6 +240,11 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
     };
     let mut all_tracked = vec![own_interface];
     all_tracked.extend(tracked(config, &given.track_interface, &given.track_script));
+    all_tracked.extend(given.track_quorum.map(|weight| Tracked {
+        subject: Subject::Quorum,
+        weight,
+        reverse: false,
+    }));
     Ok(InstanceSettings {
         name: given.name.clone(),
         interface: interface.clone(),
@@ -246,7 +262,10 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
                 .unwrap_or(DEFAULT_DOWN_TIMER_ADVERTS),
             announcing: announcing(given, global),
             answer_lower_priority: !given.lower_prio_no_advert.unwrap_or(false),
-            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(false),
+            // Ours alone; off by default in keepalived. A master that was cut
+            // off does not know that another has led meanwhile. This advert
+            // tells it, and makes it announce the addresses again.
+            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(true),
             grouped: false,
         },
         source,

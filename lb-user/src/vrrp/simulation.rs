@@ -271,7 +271,7 @@ fn group(world: &World, index: usize) -> Group {
         down_timer_adverts: 3,
         announcing: Announcing::default(),
         answer_lower_priority: true,
-        answer_higher_priority: false,
+        answer_higher_priority: true,
         grouped: world.segments > 1,
     };
     Group::new((0..world.segments).map(|_| {

@@ -1,5 +1,6 @@
 //! What a virtual router watches, and what follows for its priority
-//! (keepalived.conf(5), `track_interface`, `track_script`).
+//! (keepalived.conf(5), `track_interface`, `track_script`; `track_quorum` is
+//! ours alone).
 
 use super::packet::PRIORITY_OWNER;
 
@@ -10,6 +11,8 @@ pub enum Subject {
     Interface(String),
     /// A track script: does it succeed?
     Script(String),
+    /// The virtual services at its addresses: do they have their quorum?
+    Quorum,
 }
 
 /// How something that is watched is.
@@ -89,6 +92,7 @@ fn missing(subject: &Subject, reverse: bool) -> String {
         (Subject::Interface(name), true) => format!("{name} is up"),
         (Subject::Script(name), false) => format!("the script {name} fails"),
         (Subject::Script(name), true) => format!("the script {name} succeeds"),
+        (Subject::Quorum, _) => "a service has lost its quorum".to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod network;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -305,6 +306,36 @@ fn a_reload_changes_what_the_file_changes_and_a_bad_file_changes_nothing() {
         before,
         "the server that stays keeps its counters"
     );
+}
+
+#[test]
+fn a_virtual_router_that_a_reload_removes_is_told_to_stop() {
+    need_root!();
+    let network = Network::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let script = directory.path().join("script");
+    let told = directory.path().join("told");
+    let text = format!("#!/bin/sh\necho \"$*\" >> {}\n", told.display());
+    fs::write(&script, text).expect("the script is written");
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("it may be run");
+    let second = format!(
+        "\nvrrp_instance VI_2 {{
+            interface eth2
+            virtual_router_id 52
+            virtual_ipaddress {{ 172.16.1.202 }}
+            notify_stop \"{0} own\"
+            notify \"{0} any\"
+        }}",
+        script.display()
+    );
+    let agent = Agent::start(&network, &(both_servers() + &second));
+    fs::write(agent.file(), both_servers()).expect("the file is written");
+    assert!(agent.command(&["reload"]).status.success());
+    wait_for("the last words", || {
+        let told = fs::read_to_string(&told).ok()?;
+        let both = ["own\n", "any INSTANCE VI_2 STOP 100\n"];
+        both.iter().all(|line| told.contains(line)).then_some(())
+    });
 }
 
 #[test]

@@ -256,3 +256,24 @@ fn a_sloppy_service_takes_connections_over_from_another_director() {
         "a reset opens nothing"
     );
 }
+
+#[test]
+fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
+    let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
+    desired.services[0].sloppy = true;
+    let Some(mut bed) = Bed::new(desired.clone()) else {
+        return;
+    };
+    let before = bed.send(&tcp(ALICE, 4000, S));
+    bed.send(&tcp(ALICE, 4000, A));
+    // As a director sees it that has been cut off from its servers.
+    for alive in [false, true] {
+        for server in &mut desired.services[0].servers {
+            server.alive = alive;
+        }
+        bed.step(&Step::Apply(desired.clone()));
+    }
+    assert_eq!(bed.send(&tcp(ALICE, 4000, A)), before);
+    let reset = bed.send(&tcp(ALICE, 4000, R));
+    assert_eq!(reset, before, "and it is known again");
+}

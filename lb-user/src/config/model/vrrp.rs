@@ -106,12 +106,16 @@ pub struct VrrpInstance {
     pub garp_master_refresh_repeat: Option<u32>,
     /// Whether an advert of lower priority is answered with none; default false.
     pub lower_prio_no_advert: Option<bool>,
-    /// Whether an advert of higher priority is answered with a last one.
+    /// Whether an advert of higher priority is answered with a last one;
+    /// default true (keepalived: false).
     pub higher_prio_send_advert: Option<bool>,
     /// Interfaces that must be up, or change the priority.
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed, or change the priority.
     pub track_script: Vec<Tracked>,
+    /// What is added to the priority while a virtual service at one of the
+    /// addresses has lost its quorum, -253 to -1. Millrace's own.
+    pub track_quorum: Option<i16>,
     /// Run on becoming master.
     pub notify_master: Option<Script>,
     /// Run on becoming backup.

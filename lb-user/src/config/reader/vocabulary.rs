@@ -286,6 +286,7 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
         "higher_prio_send_advert",
         "track_interface",
         "track_script",
+        "track_quorum",
         "notify_master",
         "notify_backup",
         "notify_fault",

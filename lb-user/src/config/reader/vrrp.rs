@@ -7,6 +7,7 @@ use super::super::model::{
     VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 use super::super::tree::Directive;
+use super::super::validate_numbers::QUORUM_WEIGHTS;
 use super::Reader;
 use super::vocabulary::{
     AUTHENTICATION, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT,
@@ -61,6 +62,7 @@ impl Reader<'_> {
                 "higher_prio_send_advert" => instance.higher_prio_send_advert = self.switch(item),
                 "track_interface" => instance.track_interface = self.tracked(item),
                 "track_script" => instance.track_script = self.tracked(item),
+                "track_quorum" => instance.track_quorum = self.number(item, QUORUM_WEIGHTS),
                 "notify_master" => instance.notify_master = self.script(item),
                 "notify_backup" => instance.notify_backup = self.script(item),
                 "notify_fault" => instance.notify_fault = self.script(item),

@@ -89,6 +89,13 @@ fn preemption_is_what_a_backup_asks_for() {
 }
 
 #[test]
+fn a_master_that_gives_way_says_so_unless_told_not_to() {
+    let answers = |more| instance_with(more).policy.answer_higher_priority;
+    assert!(answers(""));
+    assert!(!answers("higher_prio_send_advert off"));
+}
+
+#[test]
 fn announcements_for_a_lower_priority_default_to_those_of_a_new_master() {
     let announcing = |more| instance_with(more).policy.announcing;
     let few = announcing("garp_master_repeat 2\ngarp_master_delay 9");
@@ -181,6 +188,17 @@ fn a_tracked_script_brings_its_weight_unless_another_is_named() {
         Duration::from_secs(1),
         "as its interval"
     );
+}
+
+#[test]
+fn a_quorum_is_tracked_where_asked_for() {
+    let quorum = |more| {
+        let tracked = instance_with(more).tracked.into_iter();
+        let mut quorum = tracked.filter(|tracked| tracked.subject == Subject::Quorum);
+        quorum.next().map(|tracked| tracked.weight)
+    };
+    assert_eq!(quorum(""), None);
+    assert_eq!(quorum("track_quorum -50"), Some(-50));
 }
 
 #[test]

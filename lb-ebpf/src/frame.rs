@@ -50,10 +50,14 @@ impl<'a> Frame<'a> {
         self.at::<T>(offset).map(|pointer| unsafe { &mut *pointer })
     }
 
-    /// Whether the frame reaches at least to `offset`.
+    /// Whether the frame reaches at least to `offset`, which may come from a
+    /// header.
+    ///
+    /// Compared as lengths: verifiers up to Linux 6.1 take a number that has
+    /// had its bytes swapped for anything, and let none be added to a pointer.
     #[inline(always)]
     pub fn reaches(&self, offset: usize) -> bool {
-        self.start() + offset <= self.end() || self.length() >= offset as u64
+        self.end() - self.start() >= offset || self.length() >= offset as u64
     }
 
     /// Moves the frame's start by `delta` bytes: forward, or back into the

@@ -13,6 +13,7 @@ use lb_common::{
 };
 
 use crate::parse::Packet;
+use crate::schedule::Best;
 
 /// How large a half of each description map is; fixed at load, so that the
 /// verifier sees constants.
@@ -56,6 +57,10 @@ pub static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new
 /// Where a packet is taken apart, and another one that it quotes.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Packet, 2> = PerCpuArray::new();
+
+/// Where servers are compared.
+#[btf_map]
+pub static BEST: PerCpuArray<Best, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentTarget, 1> = LruHashMap::new();

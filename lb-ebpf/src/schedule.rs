@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lb_common::{SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SERVICE_HASH_PORT, client_hash};
 
-use crate::maps::{CURSORS, RINGS};
+use crate::maps::{BEST, CURSORS, RINGS};
 use crate::parse::Packet;
 use crate::service::{Chosen, Description, Found};
 use crate::{atomic, load};
@@ -62,55 +62,68 @@ fn next(service: u32) -> Option<u64> {
 /// one number only.)
 const NONE: u32 = u32::MAX;
 
-/// What the comparison of servers carries from one to the next.
-struct Comparison {
+/// The servers to compare; the same for all of them.
+struct Candidates {
     description: Description,
     found: Found,
-    best: u32,
+}
+
+/// The best server so far.
+///
+/// It lies in a map: verifiers before Linux 6.8 follow the callback of a loop
+/// once, and what they know of a stack after that they take to hold at every
+/// turn, so that they remove the comparison as code that never runs.
+pub struct Best {
+    slot: u32,
+    weight: u32,
     load: u64,
-    weight: u64,
 }
 
 /// Slot of the first of the servers that have the least to do for their weight.
 #[inline(never)]
 fn least_loaded(description: Description, found: Found) -> u32 {
-    let mut comparison = Comparison {
-        description,
-        found,
-        best: NONE,
-        load: 0,
-        weight: 0,
+    let Some(best) = BEST.get_ptr_mut(0) else {
+        return NONE;
     };
+    // SAFETY: this CPU runs one program at a time, and no reference to the
+    // place lives across the loop.
+    unsafe { (*best).slot = NONE };
+    let mut candidates = Candidates { description, found };
     // SAFETY: the callback has the signature that the helper calls, and takes
-    // the comparison for nothing else (Linux 5.17).
+    // the candidates for nothing else (Linux 5.17).
     unsafe {
         bpf_loop(
             found.service.ring_length,
             compare as *mut c_void,
-            (&raw mut comparison).cast(),
+            (&raw mut candidates).cast(),
             0,
         );
     }
-    comparison.best
+    // SAFETY: as above.
+    unsafe { (*best).slot }
 }
 
 /// Compares the server at `place` with the best so far; never ends the loop.
 #[inline(never)]
-extern "C" fn compare(place: u32, comparison: *mut c_void) -> i64 {
-    // SAFETY: `least_loaded` passes a comparison that it owns.
-    let comparison = unsafe { &mut *comparison.cast::<Comparison>() };
-    let Some(chosen) = at(comparison.description, comparison.found, place) else {
+extern "C" fn compare(place: u32, candidates: *mut c_void) -> i64 {
+    // SAFETY: `least_loaded` passes candidates that it owns.
+    let candidates = unsafe { &*candidates.cast::<Candidates>() };
+    let Some(chosen) = at(candidates.description, candidates.found, place) else {
         return 0;
     };
-    let Some(load) = load::of(chosen.slot) else {
+    let (Some(load), Some(best)) = (load::of(chosen.slot), BEST.get_ptr_mut(0)) else {
         return 0;
     };
-    let weight = u64::from(chosen.server.weight);
+    // SAFETY: as in `least_loaded`.
+    let best = unsafe { &mut *best };
+    let weight = chosen.server.weight;
     // load / weight < best load / best weight, without dividing.
-    if comparison.best == NONE || load * comparison.weight < comparison.load * weight {
-        comparison.best = chosen.slot;
-        comparison.load = load;
-        comparison.weight = weight;
+    if best.slot == NONE || load * u64::from(best.weight) < best.load * u64::from(weight) {
+        *best = Best {
+            slot: chosen.slot,
+            weight,
+            load,
+        };
     }
     0
 }

@@ -193,13 +193,14 @@ fn is_open(flow: &Flow) -> bool {
     .any(|state| flow.state == *state as u32)
 }
 
+/// As the packet path sees it, to which `last_seen_ns` may be later than now.
 fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
     let timeout_ns = timeouts
         .by_state_ns
         .get(flow.state as usize)
         .copied()
         .unwrap_or(0);
-    now_ns.saturating_sub(flow.last_seen_ns) > timeout_ns
+    now_ns.wrapping_sub(flow.last_seen_ns).cast_signed() > timeout_ns.cast_signed()
 }
 
 pub fn entries<K: aya::Pod, V: aya::Pod>(

@@ -84,10 +84,7 @@ fn load(options: &Options) -> Dataplane {
 fn agent(options: &Options, desired: &DesiredState) -> Bed {
     let mut dataplane = load(options);
     dataplane.apply(desired).expect("the state is applied");
-    Bed {
-        dataplane,
-        desired: desired.clone(),
-    }
+    Bed::of(dataplane, desired.clone())
 }
 
 fn deployment() -> DesiredState {
@@ -155,10 +152,7 @@ fn a_data_plane_is_adopted_with_all_that_it_remembers() {
         let adopted = load(&options);
         assert_eq!(*adopted.origin(), Origin::Adopted);
         assert_eq!(adopted.known_hops().len(), 3);
-        let mut adopted = Bed {
-            dataplane: adopted,
-            desired: deployment(),
-        };
+        let mut adopted = Bed::of(adopted, deployment());
         // Before anything is applied, and after.
         assert_eq!(
             adopted.send(&tcp(ALICE, 5000, "P.")),

@@ -22,7 +22,9 @@ Options:
 What it may install:
   with apt        a C compiler and linker; ffmpeg, iproute2 and the servers that
                   the tests compare with; where no Rust toolchain carries the
-                  source of `core`, Debian's rustc-web, for the XDP program
+                  source of `core`, Debian's rustc-web, for the XDP program;
+                  for the tests on Debian's own kernels qemu and busybox (17 MB
+                  to download), left out where that would remove something
   with rustup     rustfmt and clippy
   with cargo      bpf-linker, into the cargo of the user behind sudo
 No service is started or enabled by it.
@@ -85,21 +87,39 @@ wanted_packages() {
         libnginx-mod-rtmp nginx procps rtmpdump shellcheck tcpdump
 }
 
-missing_packages() {
-    wanted_packages | while read -r package; do
+# What the tests on Debian's own kernels need, which are skipped without.
+optional_packages() {
+    [ "$purpose" != tests ] || printf '%s\n' busybox-static qemu-system-x86
+}
+
+# Of the packages whose names come in, those that are not there.
+missing_of() {
+    while read -r package; do
         is_installed "$package" || printf '%s ' "$package"
     done
 }
 
+missing_packages() {
+    wanted_packages | missing_of
+}
+
+# Updates the package lists, once.
+update_lists() {
+    ! $lists_are_new || return 0
+    lists_are_new=true
+    apt-get -o DPkg::Lock::Timeout=300 -qq update ||
+        say "the package lists could not all be refreshed; trying with what is there"
+}
+
 # Keeps packages from starting their services while they are installed: the
-# tests start what they need themselves, in namespaces.
+# tests start what they need themselves, in namespaces. Status 1 if they could
+# not be installed, with what apt-get said in $apt_log.
 install_packages() {
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        trap 'rm -f "$policy"' EXIT
-        trap 'exit 130' INT TERM
+        trap 'rm -f "$policy" "$apt_log"' EXIT
     fi
     services=
     for service in nginx keepalived; do
@@ -108,14 +128,8 @@ install_packages() {
         esac
     done
     export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
     apt-get -o DPkg::Lock::Timeout=300 -qq -o Dpkg::Use-Pty=0 --yes \
-        --no-install-recommends install "$@" >"$log" 2>&1 || {
-        cat "$log" >&2
-        rm -f "$log"
-        fail "apt-get could not install: $*"
-    }
-    rm -f "$log"
+        --no-install-recommends --no-remove install "$@" >"$apt_log" 2>&1 || return 1
     # Nor at the next boot: they were not asked for as services.
     for service in $services; do
         if command -v systemctl >/dev/null; then
@@ -125,12 +139,16 @@ install_packages() {
 }
 
 find_cargo
+apt_log=$(mktemp)
+trap 'rm -f "$apt_log"' EXIT
+trap 'exit 130' INT TERM
 
 if ! command -v apt-get >/dev/null; then
     fail "this script knows Debian's apt only. Elsewhere install by hand what --help lists"
 fi
 
 done_something=false
+lists_are_new=false
 
 llvm=$(llvm_version)
 missing=$(missing_packages)
@@ -140,15 +158,34 @@ if [ -n "$missing" ]; then
         done_something=true
     else
         require_root "$@"
-        apt-get -o DPkg::Lock::Timeout=300 -qq update ||
-            say "the package lists could not all be refreshed; trying with what is there"
+        update_lists
         # Which packages they are may only be known now.
         llvm=$(llvm_version)
         missing=$(missing_packages)
         say "installing them with apt-get ..."
         # shellcheck disable=SC2086 # one word per package
-        install_packages $missing
+        install_packages $missing || {
+            cat "$apt_log" >&2
+            fail "apt-get could not install: $missing"
+        }
         done_something=true
+    fi
+fi
+
+missing=$(optional_packages | missing_of)
+if [ -n "$missing" ]; then
+    say "missing packages, without which the tests on Debian's kernels are skipped: $missing"
+    if ! $dry_run; then
+        require_root "$@"
+        update_lists
+        say "installing them with apt-get ..."
+        # shellcheck disable=SC2086 # one word per package
+        if install_packages $missing; then
+            done_something=true
+        else
+            sed 's/^/   /' "$apt_log"
+            say "left out, since apt-get could not install them beside what is there"
+        fi
     fi
 fi
 

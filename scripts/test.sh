@@ -7,14 +7,14 @@ set -eu
 usage() {
     cat <<'EOF'
 Runs every test of the project: format, lints, the build of the XDP program,
-unit tests, packet tests in the kernel, end-to-end tests in network namespaces
-with real ffmpeg. Installs what is missing first. Needs root for the namespaces
+unit tests, packet tests in this kernel and in those that Debian 12 ships (in
+qemu), end-to-end tests in network namespaces with real ffmpeg. Installs what is missing first. Needs root for the namespaces
 and the kernel's tests; builds as the user behind sudo.
 
 Usage: sudo scripts/test.sh [--quick]
 
 Options:
-  --quick     leave out the end-to-end tests
+  --quick     leave out the end-to-end tests and Debian's kernels
   -h, --help  show this
 
 The last line is `N passed, N failed`, with `, N skipped` where there are any.
@@ -177,8 +177,23 @@ count "$work/doc.log"
 end_section
 
 if $quick; then
-    say "the end-to-end tests were left out"
+    say "the end-to-end tests and Debian's kernels were left out"
 else
+    begin_section "packet tests in Debian's kernels, in qemu"
+    {
+        as_builder cargo xtask test-kernels </dev/null 2>&1 || : >"$work/kernels-failed"
+    } | tee "$work/kernels.log"
+    # A kernel that was left out has no result to take its line from.
+    skipped=$((skipped + $(grep -c '^SKIPPED: Linux ' "$work/kernels.log" || true)))
+    sed '/^SKIPPED: Linux /d' "$work/kernels.log" >"$work/kernels-tried.log"
+    failed_before=$failed
+    [ ! -s "$work/kernels-tried.log" ] || count "$work/kernels-tried.log"
+    # Nor has one that did not come as far as its tests.
+    if [ -e "$work/kernels-failed" ] && [ "$failed" -eq "$failed_before" ]; then
+        failed=$((failed + 1))
+    fi
+    end_section
+
     while read -r directory program; do
         case $(basename "$program") in
             e2e-*) ;;

@@ -1,9 +1,10 @@
-//! The project's own tasks: build-ebpf, demo, bench.
+//! The project's own tasks: build-ebpf, demo, bench, test-kernels.
 
 mod bench;
 mod build_ebpf;
 mod demo;
 mod ebpf_sources;
+mod test_kernels;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ enum Task {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    TestKernels(test_kernels::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+        Task::TestKernels(arguments) => test_kernels::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

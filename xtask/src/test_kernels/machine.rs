@@ -1,0 +1,147 @@
+//! The virtual machine: qemu, emulating every instruction, so that it works
+//! where there is no virtualisation.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::package::Kernel;
+use super::{Missing, image};
+
+/// How long the machine may be silent; a test says nothing while it runs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// What a test has come to.
+pub struct Outcome {
+    /// The test's name.
+    pub test: String,
+    /// Everything that it printed.
+    pub output: String,
+    /// Its exit status.
+    pub status: i32,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Says what is missing to run a machine.
+pub fn missing() -> Option<Missing> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Some(Missing(
+            "the tests are built for this machine, the kernels for x86-64".to_owned(),
+        ));
+    }
+    image::find(QEMU).is_none().then(|| {
+        Missing(format!(
+            "{QEMU} is not here (Debian's package qemu-system-x86)"
+        ))
+    })
+}
+
+/// Boots `kernel` with `image`, and passes on what its tests come to.
+///
+/// # Errors
+/// If the machine ends, or falls silent, before each of `tests` has.
+pub fn run(
+    kernel: &Kernel,
+    image: &Path,
+    mut tests: Vec<&str>,
+    mut report: impl FnMut(Outcome),
+) -> anyhow::Result<()> {
+    let console = image.with_extension("console");
+    let mut machine = Machine::boot(kernel, image, &console)?;
+    let lines = machine.lines();
+    let mut test = String::new();
+    let mut output = String::new();
+    let mut began = Instant::now();
+    loop {
+        let line = match lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) if tests.is_empty() => return Ok(()),
+            Err(error) => {
+                let what = match error {
+                    RecvTimeoutError::Disconnected => "ended too soon",
+                    RecvTimeoutError::Timeout => "fell silent",
+                };
+                drop(machine);
+                let said = fs::read(&console).unwrap_or_default();
+                bail!(
+                    "Linux {} {what}; the last of its tests' output:\n{output}\nits console:\n{}",
+                    kernel.release,
+                    String::from_utf8_lossy(&said)
+                );
+            }
+        };
+        if let Some(name) = line.strip_prefix("@ begin ") {
+            name.clone_into(&mut test);
+            output.clear();
+            began = Instant::now();
+        } else if let Some(status) = line.strip_prefix("@ end ") {
+            tests.retain(|name| *name != test);
+            report(Outcome {
+                test: test.clone(),
+                output: std::mem::take(&mut output),
+                status: status
+                    .parse()
+                    .context("the machine's init tells no status")?,
+                duration: began.elapsed(),
+            });
+        } else {
+            output.push_str(&line);
+            output.push('\n');
+        }
+    }
+}
+
+/// A machine that is switched off with this.
+struct Machine(Child);
+
+impl Machine {
+    fn boot(kernel: &Kernel, image: &Path, console: &Path) -> anyhow::Result<Self> {
+        let child = Command::new(QEMU)
+            .args(["-accel", "tcg", "-cpu", "max", "-m", "1G"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none"])
+            .arg("-kernel")
+            .arg(&kernel.image)
+            .arg("-initrd")
+            .arg(image)
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .args(["-serial", "stdio"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {QEMU}"))?;
+        Ok(Self(child))
+    }
+
+    /// What comes over its second serial line; the end, when it is off.
+    fn lines(&mut self) -> mpsc::Receiver<String> {
+        let output = self.0.stdout.take().expect("it is piped, and taken once");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                if sender.send(line.trim_end_matches('\r').to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

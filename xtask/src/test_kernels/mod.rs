@@ -1,0 +1,167 @@
+//! `cargo xtask test-kernels`: the packet tests on the kernels that Debian 12
+//! ships, in a virtual machine. Needs no root.
+
+mod image;
+mod machine;
+mod package;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+
+use machine::Outcome;
+use package::Kernel;
+
+/// Run the packet tests on Debian 12's kernels, in qemu.
+///
+/// A kernel's package is fetched once with apt-get and unpacked to
+/// target/kernels, not installed. What is missing is said in a line that begins
+/// with SKIPPED.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only these kernels.
+    #[arg(value_enum)]
+    kernels: Vec<Series>,
+    /// Fetch the newest packages, even where there are some.
+    #[arg(long)]
+    refresh: bool,
+}
+
+/// A kernel that Debian 12 offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Series {
+    /// What Debian 12 came with.
+    #[value(name = "6.1")]
+    Stable,
+    /// What its backports bring.
+    #[value(name = "6.12")]
+    Backports,
+}
+
+impl Series {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "6.1",
+            Self::Backports => "6.12",
+        }
+    }
+
+    /// Where apt finds it (sources.list(5)), the smallest index that has it.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Stable => "http://deb.debian.org/debian-security bookworm-security main",
+            Self::Backports => "http://deb.debian.org/debian bookworm-backports main",
+        }
+    }
+}
+
+/// Why nothing could be tried.
+#[derive(Debug)]
+struct Missing(String);
+
+/// The tests of `lb-user` that are run.
+const TESTS: [&str; 2] = ["packets", "attach"];
+
+/// Runs the tests on every kernel that was asked for.
+///
+/// # Errors
+/// If they could not be built or the machine could not be made.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let series = if arguments.kernels.is_empty() {
+        Series::value_variants().to_vec()
+    } else {
+        arguments.kernels.clone()
+    };
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace");
+    let skip = |series: Series, why: &str| println!("SKIPPED: Linux {}: {why}", series.name());
+    if let Some(Missing(why)) = machine::missing().or_else(image::missing) {
+        for series in series {
+            skip(series, &why);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut programs = None;
+    let mut all_passed = true;
+    for series in series {
+        let place = workspace.join("target/kernels").join(series.name());
+        let kernel = match package::kernel(&place, series.source(), arguments.refresh)? {
+            Ok(kernel) => kernel,
+            Err(Missing(why)) => {
+                skip(series, &why);
+                continue;
+            }
+        };
+        // Not before there is a kernel to run them on.
+        let programs = match &programs {
+            Some(built) => built,
+            None => programs.insert(build_tests()?),
+        };
+        all_passed &= test(&kernel, programs)?;
+    }
+    Ok(if all_passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the tests on `kernel`, tells of them, and says whether all passed.
+fn test(kernel: &Kernel, programs: &[(String, PathBuf)]) -> anyhow::Result<bool> {
+    println!("Linux {}, in qemu", kernel.release);
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    let image = image::build(directory.path(), kernel, programs)?;
+    let mut all_passed = true;
+    let names = programs.iter().map(|(name, _)| name.as_str()).collect();
+    machine::run(kernel, &image, names, |outcome| {
+        all_passed &= outcome.status == 0;
+        print(&outcome);
+    })?;
+    Ok(all_passed)
+}
+
+/// What was skipped and the result; everything, where something failed.
+fn print(outcome: &Outcome) {
+    println!("  {}, {} s:", outcome.test, outcome.duration.as_secs());
+    for line in outcome.output.lines() {
+        let is_wanted = line.starts_with("test result") || line.starts_with("SKIPPED");
+        if outcome.status != 0 || is_wanted {
+            println!("{line}");
+        }
+    }
+    if outcome.status != 0 {
+        println!("  {} failed (status {})", outcome.test, outcome.status);
+    }
+}
+
+/// Names and paths of the tests' programs.
+fn build_tests() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--quiet", "--package", "lb-user", "--no-run"]);
+    command.arg("--message-format=json-render-diagnostics");
+    for test in TESTS {
+        command.args(["--test", test]);
+    }
+    command.stderr(std::process::Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the tests do not build");
+    }
+    TESTS
+        .iter()
+        .map(|test| Ok(((*test).to_owned(), executable(&output.stdout, test)?)))
+        .collect()
+}
+
+/// The program that cargo's messages name for a test.
+fn executable(messages: &[u8], test: &str) -> anyhow::Result<PathBuf> {
+    serde_json::Deserializer::from_slice(messages)
+        .into_iter::<serde_json::Value>()
+        .filter_map(Result::ok)
+        .filter(|message| message["target"]["name"] == test && message["profile"]["test"] == true)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo names no program of the test {test}"))
+}

@@ -59,6 +59,10 @@ pub struct RealServer {
     pub reason: Option<String>,
     /// Its Ethernet address, once known.
     pub mac: Option<String>,
+    /// Connections whose handshake is complete.
+    pub active_connections: u64,
+    /// All others: half open, or being closed.
+    pub inactive_connections: u64,
     /// What was sent to it.
     pub counters: Traffic,
 }

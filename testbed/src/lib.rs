@@ -15,6 +15,7 @@ mod client;
 mod cluster;
 mod config;
 mod director;
+mod flood;
 mod host;
 mod keep;
 mod keepalived;
@@ -38,6 +39,7 @@ pub use config::{
     keepalived_conf,
 };
 pub use director::{Director, XdpMode};
+pub use flood::Flood;
 pub use host::{Counters, Host, INTERFACE};
 pub use keep::Kept;
 pub use keepalived::{start_keepalived, virtual_router_conf};

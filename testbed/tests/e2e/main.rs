@@ -3,6 +3,7 @@
 mod balancing;
 mod command_line;
 mod failover;
+mod flood;
 mod interoperation;
 mod life_cycle;
 mod scripts;

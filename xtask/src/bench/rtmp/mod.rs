@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use contender::{Batching, Contender, Surroundings};
+use contender::{Batching, Chunks, Contender, Surroundings};
 use measurement::{Figures, Generator, Load, measure};
 
 const FRAMES_PER_SECOND: u64 = 30;
@@ -201,7 +201,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Origin(batching), load);
                 }
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
             Section::Scale => {
@@ -212,7 +212,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Floor(batched), load);
                     add(Contender::Origin(batched), load);
                     if nginx {
-                        add(Contender::Nginx, load);
+                        add(Contender::Nginx(Chunks::Default), load);
                     }
                 }
             }
@@ -223,7 +223,8 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 };
                 add(Contender::Origin(batched), load);
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
+                    add(Contender::Nginx(Chunks::LikeOurs), load);
                 }
             }
             Section::Cores => {
@@ -240,7 +241,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Origin(batching), load);
                 }
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
             Section::Latency => {
@@ -248,7 +249,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 add(Contender::Edge(Batching::AtOnce), load);
                 add(Contender::Origin(Batching::AtOnce), load);
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
         }

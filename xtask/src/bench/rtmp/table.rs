@@ -2,7 +2,11 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Row, contender::Contender, goals::Goal};
+use super::{
+    Row,
+    contender::{Chunks, Contender},
+    goals::Goal,
+};
 
 const ENOUGH_PLAYERS: u32 = 1000;
 
@@ -42,7 +46,7 @@ pub fn of(rows: &[Row]) -> Table {
             }
             _ => None,
         };
-        let nginx = against(&|one| one.contender == Contender::Nginx);
+        let nginx = against(&|one| one.contender == Contender::Nginx(Chunks::Default));
         // With few players this would be the server's start, divided by them.
         let bytes_per_player =
             (row.load.players >= ENOUGH_PLAYERS).then_some(figures.bytes_per_player);

@@ -8,6 +8,7 @@
 mod contender;
 pub mod floor;
 mod goals;
+mod ingest;
 mod measurement;
 mod table;
 
@@ -19,6 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use contender::{Batching, Chunks, Contender, Surroundings};
+use ingest::Ingest;
 use measurement::{Figures, Generator, Load, measure};
 
 const FRAMES_PER_SECOND: u64 = 30;
@@ -28,7 +30,8 @@ const INSPECT_ALL_UP_TO: u32 = 1000;
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Sections to run [default: cost, cores, join, latency; under five minutes].
+    /// Sections to run [default: cost, cores, join, latency, ingest; under five
+    /// minutes].
     #[arg(value_enum)]
     sections: Vec<Section>,
 
@@ -94,6 +97,8 @@ pub enum Section {
     Join,
     /// From publisher through origin and edge to the player.
     Latency,
+    /// Reading a publisher's bytes, without sockets.
+    Ingest,
 }
 
 /// What is to be run.
@@ -129,6 +134,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Section::Cores,
             Section::Join,
             Section::Latency,
+            Section::Ingest,
         ];
     }
     if options.server_core == options.load_core {
@@ -174,10 +180,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.rounds
     );
     let rows = measure_all(&plan(&options, nginx), &options, &around, &generator)?;
-    println!("{}", table::of(&rows));
+    let ingest = match options.sections.contains(&Section::Ingest) {
+        true => ingest::measure(&around)?,
+        false => Vec::new(),
+    };
     let goals = goals::of(&rows);
-    println!("{}", table::of_goals(&goals));
-    write_json(&options, &rows, &goals)
+    if !rows.is_empty() {
+        println!("{}", table::of(&rows));
+        println!("{}", table::of_goals(&goals));
+    }
+    if !ingest.is_empty() {
+        println!("{}", table::of_ingest(&ingest));
+    }
+    write_json(&options, &rows, &goals, &ingest)
 }
 
 /// All runs of one round, in the order in which they alternate.
@@ -202,6 +217,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 }
                 if nginx {
                     add(Contender::Nginx(Chunks::Default), load);
+                    add(Contender::Nginx(Chunks::LikeOurs), load);
                 }
             }
             Section::Scale => {
@@ -224,7 +240,6 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 add(Contender::Origin(batched), load);
                 if nginx {
                     add(Contender::Nginx(Chunks::Default), load);
-                    add(Contender::Nginx(Chunks::LikeOurs), load);
                 }
             }
             Section::Cores => {
@@ -252,6 +267,8 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Nginx(Chunks::Default), load);
                 }
             }
+            // Has no server to run.
+            Section::Ingest => {}
         }
     }
     runs
@@ -318,18 +335,42 @@ fn measure_all(
 /// Builds what is measured and says where it is.
 fn build(skip: bool) -> anyhow::Result<PathBuf> {
     let binaries = target_folder()?.join("release");
-    if !skip {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut command = Command::new(cargo);
-        command.args(["build", "--release"]);
-        for package in ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"] {
-            command.args(["--package", package]);
+    if skip {
+        let wanted = [
+            "rtmp-origin",
+            "rtmp-edge",
+            "rtmp-load",
+            "xtask",
+            ingest::PROGRAM,
+        ];
+        for program in wanted.map(|name| binaries.join(name)) {
+            if !program.exists() {
+                bail!(
+                    "{} is not there; leave --no-build out to have it built",
+                    program.display()
+                );
+            }
         }
-        if !command.status().context("starting cargo")?.success() {
-            bail!("the release build failed");
-        }
+        return Ok(binaries);
     }
+    let servers_and_load = ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"];
+    cargo_build(
+        &servers_and_load
+            .map(|package| ["--package", package])
+            .concat(),
+    )?;
+    cargo_build(&["--package", "rtmp-core", "--example", "ingest"])?;
     Ok(binaries)
+}
+
+fn cargo_build(arguments: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release"]).args(arguments);
+    if !command.status().context("starting cargo")?.success() {
+        bail!("the release build failed");
+    }
+    Ok(())
 }
 
 /// This program lies in `target/PROFILE/`.
@@ -347,7 +388,12 @@ fn allow_open_files() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
 }
 
-fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow::Result<()> {
+fn write_json(
+    options: &Options,
+    rows: &[Row],
+    goals: &[goals::Goal],
+    ingest: &[Ingest],
+) -> anyhow::Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -370,6 +416,7 @@ fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow:
         "seconds": options.seconds,
         "runs": rows,
         "goals": goals.iter().map(goals::Goal::to_json).collect::<Vec<_>>(),
+        "ingest": ingest,
     });
     if let Some(folder) = options.json.parent() {
         fs::create_dir_all(folder)?;

@@ -17,6 +17,11 @@ const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: u32 = 20_000;
+/// Length of nginx-rtmp's chunks if its configuration does not say, in bytes.
+/// It sends each chunk with a system call of its own.
+const NGINX_CHUNK_SIZE: u32 = 4096;
+/// Length of our servers' chunks if nobody says otherwise, in bytes.
+const OUR_CHUNK_SIZE: u32 = 60_000;
 const STREAM: &str = "live/s";
 
 /// When a server sends what it has.
@@ -37,6 +42,24 @@ impl fmt::Display for Batching {
     }
 }
 
+/// What chunks nginx-rtmp is told to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunks {
+    /// It is told nothing.
+    Default,
+    /// As long as our servers' are by default, so that a picture is one chunk.
+    LikeOurs,
+}
+
+impl Chunks {
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Default => NGINX_CHUNK_SIZE,
+            Self::LikeOurs => OUR_CHUNK_SIZE,
+        }
+    }
+}
+
 /// A server to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
@@ -45,7 +68,7 @@ pub enum Contender {
     /// Our edge behind our origin.
     Edge(Batching),
     /// nginx-rtmp, which sends each message at once.
-    Nginx,
+    Nginx(Chunks),
     /// The bare `sendfile` loop.
     Floor(Batching),
 }
@@ -55,7 +78,7 @@ impl fmt::Display for Contender {
         match self {
             Self::Origin(batching) => write!(f, "origin, {batching}"),
             Self::Edge(batching) => write!(f, "origin and edge, {batching}"),
-            Self::Nginx => f.write_str("nginx-rtmp, at once"),
+            Self::Nginx(chunks) => write!(f, "nginx-rtmp, chunk_size {}", chunks.bytes()),
             Self::Floor(batching) => write!(f, "floor, {batching}"),
         }
     }
@@ -123,8 +146,8 @@ impl Running {
                 running.children.push(edge);
                 Ok(running)
             }
-            Contender::Nginx => {
-                let master = spawn(nginx(port, around)?, port, around)?;
+            Contender::Nginx(chunks) => {
+                let master = spawn(nginx(port, chunks, around)?, port, around)?;
                 let mut running = Self::of(vec![master], url(port), Some(url(port)));
                 running.server_pid = only_child(running.server_pid)?;
                 Ok(running)
@@ -199,7 +222,7 @@ fn our_server(name: &str, port: u16, batching: Batching, around: &Surroundings) 
     command
 }
 
-fn nginx(port: u16, around: &Surroundings) -> anyhow::Result<Command> {
+fn nginx(port: u16, chunks: Chunks, around: &Surroundings) -> anyhow::Result<Command> {
     let folder = around.scratch.join("nginx");
     fs::create_dir_all(folder.join("logs"))?;
     let file = folder.join("nginx.conf");
@@ -215,11 +238,12 @@ fn nginx(port: u16, around: &Surroundings) -> anyhow::Result<Command> {
              access_log off;\n\
              server {{\n\
                  listen 127.0.0.1:{port};\n\
-                 chunk_size 60000;\n\
+                 chunk_size {chunk_size};\n\
                  application live {{ live on; }}\n\
              }}\n\
          }}\n",
         files = MAX_CONNECTIONS + 100,
+        chunk_size = chunks.bytes(),
         folder = folder.display(),
     );
     fs::write(&file, configuration)?;
@@ -229,22 +253,20 @@ fn nginx(port: u16, around: &Surroundings) -> anyhow::Result<Command> {
 }
 
 fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
-    let batch_us = match batching {
-        Batching::AtOnce => 1_000_000 / around.frames_per_second,
+    let gather_us = match batching {
+        Batching::AtOnce => 0,
         Batching::Milliseconds(milliseconds) => u64::from(milliseconds) * 1000,
     };
-    let batch_bytes = around.bits_per_second * batch_us / 8_000_000;
+    let picture_us = 1_000_000 / around.frames_per_second;
+    let picture_bytes = around.bits_per_second / 8 / around.frames_per_second;
     let mut command = pinned(&around.cores, around.realtime);
     command
         .arg(around.binaries.join("xtask"))
         .args(["bench", "rtmp-floor"]);
-    command.args([
-        "--port",
-        &port.to_string(),
-        "--batch-us",
-        &batch_us.to_string(),
-    ]);
-    command.args(["--batch-bytes", &batch_bytes.to_string()]);
+    command.args(["--port", &port.to_string()]);
+    command.args(["--picture-us", &picture_us.to_string()]);
+    command.args(["--picture-bytes", &picture_bytes.to_string()]);
+    command.args(["--gather-us", &gather_us.to_string()]);
     command
 }
 

@@ -1,6 +1,7 @@
 //! The floor: the least that sending a stream to many sockets from a file in
-//! memory costs. It appends batches to a `memfd` and calls `sendfile` for every
-//! socket, and does nothing else: no protocol, no sessions, no skipping.
+//! memory costs. It appends pictures to a `memfd`, gathers as our servers do,
+//! calls `sendfile` for every socket, and does nothing else: no protocol, no
+//! sessions, no skipping.
 
 use std::{
     fs::File,
@@ -24,8 +25,8 @@ use nix::{
     },
 };
 
-/// Batches that the file holds; a socket that falls further behind is closed.
-const RING_BATCHES: u64 = 32;
+/// Pictures that the file holds; a socket that falls further behind is closed.
+const RING_PICTURES: u64 = 512;
 const LISTENER: u64 = u64::MAX;
 
 /// What to send, and when.
@@ -35,13 +36,18 @@ pub struct Options {
     #[arg(long)]
     pub port: u16,
 
-    /// Microseconds from one batch to the next.
+    /// Microseconds from one picture to the next.
     #[arg(long)]
-    pub batch_us: u64,
+    pub picture_us: u64,
 
-    /// Bytes of a batch.
+    /// Bytes of a picture.
     #[arg(long)]
-    pub batch_bytes: u64,
+    pub picture_bytes: u64,
+
+    /// Microseconds from a picture until it is sent, with all that has come
+    /// meanwhile; 0: each at once.
+    #[arg(long)]
+    pub gather_us: u64,
 }
 
 struct Receiver {
@@ -55,6 +61,8 @@ struct Floor {
     ring_bytes: u64,
     /// Bytes that the stream has by now.
     end: u64,
+    /// Bytes that are to be sent by now.
+    sendable: u64,
     epoll: Epoll,
     listener: TcpListener,
     receivers: Vec<Option<Receiver>>,
@@ -71,7 +79,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let log: OwnedFd = memfd_create("floor", MFdFlags::MFD_CLOEXEC)?;
     let log = File::from(log);
-    let ring_bytes = RING_BATCHES * options.batch_bytes;
+    let ring_bytes = RING_PICTURES * options.picture_bytes;
     log.set_len(ring_bytes)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -79,17 +87,22 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         log,
         ring_bytes,
         end: 0,
+        sendable: 0,
         epoll,
         listener,
         receivers: Vec::new(),
     };
 
-    let batch = vec![0x5a; options.batch_bytes as usize];
-    let interval = Duration::from_micros(options.batch_us);
-    let mut next = Instant::now() + interval;
+    let picture = vec![0x5a; options.picture_bytes as usize];
+    let interval = Duration::from_micros(options.picture_us);
+    let gather = Duration::from_micros(options.gather_us);
+    let mut next_picture = Instant::now() + interval;
+    // Counted from the first picture that waits, as our servers do.
+    let mut flush_at = None;
     let mut events = vec![EpollEvent::empty(); 256];
     loop {
-        let wait = next
+        let wait = flush_at
+            .map_or(next_picture, |at: Instant| at.min(next_picture))
             .saturating_duration_since(Instant::now())
             .as_micros()
             .div_ceil(1000);
@@ -105,24 +118,31 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
         let now = Instant::now();
-        if now >= next {
-            // What is overdue goes out together, as it does with a server.
-            while now >= next {
-                next += interval;
-                floor.append(&batch)?;
-            }
-            for index in 0..floor.receivers.len() {
-                floor.send(index);
-            }
+        // What is overdue goes out together, as it does with a server.
+        while now >= next_picture {
+            next_picture += interval;
+            floor.append(&picture)?;
+            flush_at.get_or_insert(now + gather);
+        }
+        if flush_at.is_some_and(|at| at <= now) {
+            flush_at = None;
+            floor.flush();
         }
     }
 }
 
 impl Floor {
-    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
-        self.log.write_all_at(batch, self.end % self.ring_bytes)?;
-        self.end += batch.len() as u64;
+    fn append(&mut self, picture: &[u8]) -> io::Result<()> {
+        self.log.write_all_at(picture, self.end % self.ring_bytes)?;
+        self.end += picture.len() as u64;
         Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.sendable = self.end;
+        for index in 0..self.receivers.len() {
+            self.send(index);
+        }
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -140,7 +160,7 @@ impl Floor {
             self.epoll.add(&socket, EpollEvent::new(events, index))?;
             self.receivers.push(Some(Receiver {
                 socket,
-                position: self.end,
+                position: self.sendable,
             }));
         }
     }
@@ -149,9 +169,9 @@ impl Floor {
         let Some(receiver) = &mut self.receivers[index] else {
             return;
         };
-        while receiver.position < self.end {
+        while receiver.position < self.sendable {
             let offset = receiver.position % self.ring_bytes;
-            let length = (self.end - receiver.position).min(self.ring_bytes - offset);
+            let length = (self.sendable - receiver.position).min(self.ring_bytes - offset);
             let mut from = offset as i64;
             let sent = sendfile64(
                 receiver.socket.as_fd(),

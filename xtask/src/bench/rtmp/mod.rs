@@ -8,6 +8,7 @@
 mod contender;
 pub mod floor;
 mod goals;
+mod ingest;
 mod measurement;
 mod table;
 
@@ -18,7 +19,8 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use contender::{Batching, Contender, Surroundings};
+use contender::{Batching, Chunks, Contender, Surroundings};
+use ingest::Ingest;
 use measurement::{Figures, Generator, Load, measure};
 
 const FRAMES_PER_SECOND: u64 = 30;
@@ -28,7 +30,8 @@ const INSPECT_ALL_UP_TO: u32 = 1000;
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Sections to run [default: cost, cores, join, latency; under five minutes].
+    /// Sections to run [default: cost, cores, join, latency, ingest; under five
+    /// minutes].
     #[arg(value_enum)]
     sections: Vec<Section>,
 
@@ -94,6 +97,8 @@ pub enum Section {
     Join,
     /// From publisher through origin and edge to the player.
     Latency,
+    /// Reading a publisher's bytes, without sockets.
+    Ingest,
 }
 
 /// What is to be run.
@@ -129,6 +134,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Section::Cores,
             Section::Join,
             Section::Latency,
+            Section::Ingest,
         ];
     }
     if options.server_core == options.load_core {
@@ -174,10 +180,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.rounds
     );
     let rows = measure_all(&plan(&options, nginx), &options, &around, &generator)?;
-    println!("{}", table::of(&rows));
+    let ingest = match options.sections.contains(&Section::Ingest) {
+        true => ingest::measure(&around)?,
+        false => Vec::new(),
+    };
     let goals = goals::of(&rows);
-    println!("{}", table::of_goals(&goals));
-    write_json(&options, &rows, &goals)
+    if !rows.is_empty() {
+        println!("{}", table::of(&rows));
+        println!("{}", table::of_goals(&goals));
+    }
+    if !ingest.is_empty() {
+        println!("{}", table::of_ingest(&ingest));
+    }
+    write_json(&options, &rows, &goals, &ingest)
 }
 
 /// All runs of one round, in the order in which they alternate.
@@ -201,7 +216,8 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Origin(batching), load);
                 }
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
+                    add(Contender::Nginx(Chunks::LikeOurs), load);
                 }
             }
             Section::Scale => {
@@ -212,7 +228,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Floor(batched), load);
                     add(Contender::Origin(batched), load);
                     if nginx {
-                        add(Contender::Nginx, load);
+                        add(Contender::Nginx(Chunks::Default), load);
                     }
                 }
             }
@@ -223,7 +239,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 };
                 add(Contender::Origin(batched), load);
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
             Section::Cores => {
@@ -240,7 +256,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Origin(batching), load);
                 }
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
             Section::Latency => {
@@ -248,9 +264,11 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 add(Contender::Edge(Batching::AtOnce), load);
                 add(Contender::Origin(Batching::AtOnce), load);
                 if nginx {
-                    add(Contender::Nginx, load);
+                    add(Contender::Nginx(Chunks::Default), load);
                 }
             }
+            // Has no server to run.
+            Section::Ingest => {}
         }
     }
     runs
@@ -317,18 +335,42 @@ fn measure_all(
 /// Builds what is measured and says where it is.
 fn build(skip: bool) -> anyhow::Result<PathBuf> {
     let binaries = target_folder()?.join("release");
-    if !skip {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut command = Command::new(cargo);
-        command.args(["build", "--release"]);
-        for package in ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"] {
-            command.args(["--package", package]);
+    if skip {
+        let wanted = [
+            "rtmp-origin",
+            "rtmp-edge",
+            "rtmp-load",
+            "xtask",
+            ingest::PROGRAM,
+        ];
+        for program in wanted.map(|name| binaries.join(name)) {
+            if !program.exists() {
+                bail!(
+                    "{} is not there; leave --no-build out to have it built",
+                    program.display()
+                );
+            }
         }
-        if !command.status().context("starting cargo")?.success() {
-            bail!("the release build failed");
-        }
+        return Ok(binaries);
     }
+    let servers_and_load = ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"];
+    cargo_build(
+        &servers_and_load
+            .map(|package| ["--package", package])
+            .concat(),
+    )?;
+    cargo_build(&["--package", "rtmp-core", "--example", "ingest"])?;
     Ok(binaries)
+}
+
+fn cargo_build(arguments: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release"]).args(arguments);
+    if !command.status().context("starting cargo")?.success() {
+        bail!("the release build failed");
+    }
+    Ok(())
 }
 
 /// This program lies in `target/PROFILE/`.
@@ -346,7 +388,12 @@ fn allow_open_files() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
 }
 
-fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow::Result<()> {
+fn write_json(
+    options: &Options,
+    rows: &[Row],
+    goals: &[goals::Goal],
+    ingest: &[Ingest],
+) -> anyhow::Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -369,6 +416,7 @@ fn write_json(options: &Options, rows: &[Row], goals: &[goals::Goal]) -> anyhow:
         "seconds": options.seconds,
         "runs": rows,
         "goals": goals.iter().map(goals::Goal::to_json).collect::<Vec<_>>(),
+        "ingest": ingest,
     });
     if let Some(folder) = options.json.parent() {
         fs::create_dir_all(folder)?;

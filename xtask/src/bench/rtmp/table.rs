@@ -2,7 +2,12 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Row, contender::Contender, goals::Goal};
+use super::{
+    Row,
+    contender::{Chunks, Contender},
+    goals::Goal,
+    ingest::Ingest,
+};
 
 const ENOUGH_PLAYERS: u32 = 1000;
 
@@ -42,7 +47,7 @@ pub fn of(rows: &[Row]) -> Table {
             }
             _ => None,
         };
-        let nginx = against(&|one| one.contender == Contender::Nginx);
+        let nginx = against(&|one| one.contender == Contender::Nginx(Chunks::Default));
         // With few players this would be the server's start, divided by them.
         let bytes_per_player =
             (row.load.players >= ENOUGH_PLAYERS).then_some(figures.bytes_per_player);
@@ -88,6 +93,33 @@ pub fn of_goals(goals: &[Goal]) -> Table {
         ]);
     }
     align(&mut table, 1);
+    table
+}
+
+/// How fast a publisher's bytes are read.
+pub fn of_ingest(rows: &[Ingest]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "publisher's chunks, bytes",
+        "copying MB/s",
+        "chunk reader MB/s",
+        "× copying",
+        "session MB/s",
+        "× copying",
+    ]);
+    for row in rows {
+        let against_copying = |speed: f64| show(Some(speed / row.copying_mb_per_s), 2);
+        table.add_row([
+            row.chunk_size.to_string(),
+            show(Some(row.copying_mb_per_s), 0),
+            show(Some(row.chunk_reader_mb_per_s), 0),
+            against_copying(row.chunk_reader_mb_per_s),
+            show(Some(row.session_mb_per_s), 0),
+            against_copying(row.session_mb_per_s),
+        ]);
+    }
+    align(&mut table, 0);
     table
 }
 

@@ -19,8 +19,6 @@ pub const MAX_PROBES: u32 = 4;
 pub struct Geometry {
     /// Places in the directory of services, a power of two.
     pub directory_places: u32,
-    /// Virtual services.
-    pub services: u32,
     /// Slots of real servers.
     pub servers: u32,
     /// Places in all rings together.
@@ -31,10 +29,21 @@ impl Geometry {
     /// What the object is born with: too small for anything.
     pub const DEFAULT: Self = Self {
         directory_places: 1,
-        services: 1,
         servers: 1,
         ring_places: 1,
     };
+}
+
+/// What every packet is judged by first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Head {
+    /// Which half packets are judged by, 0 or 1.
+    pub active: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What holds for each half.
+    pub halves: [Half; HALVES as usize],
 }
 
 /// What holds for the whole half.
@@ -47,7 +56,8 @@ pub struct Half {
     pub timeouts: Timeouts,
 }
 
-/// One place of the directory of services; an empty place has protocol 0.
+/// One place of the directory of services, the size of a cache line; an empty
+/// place has protocol 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct DirectoryEntry {
@@ -60,8 +70,12 @@ pub struct DirectoryEntry {
     /// Zero.
     pub reserved: u8,
     /// Number of the service.
-    pub service: u32,
+    pub number: u32,
+    /// The service itself.
+    pub service: Service,
 }
+
+const _: () = assert!(size_of::<DirectoryEntry>() == 64);
 
 /// Where in a directory of `places` (a power of two) a service is looked for
 /// first. Multiplicative hashing (Knuth, TAOCP 6.4): a few instructions, and
@@ -252,11 +266,9 @@ mod pod {
     // SAFETY: repr(C), Copy, made of integers, without padding.
     unsafe impl aya::Pod for Geometry {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Half {}
+    unsafe impl aya::Pod for Head {}
     // SAFETY: as above.
     unsafe impl aya::Pod for DirectoryEntry {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Service {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Server {}
 }

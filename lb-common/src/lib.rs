@@ -1,7 +1,7 @@
 //! Map keys, values and constants that the XDP program and the agent share.
 //!
 //! The agent describes the whole data plane twice: every description map has
-//! two halves, [`ACTIVE`](maps::ACTIVE) names the one that packets are judged
+//! two halves, [`Head::active`] names the one that packets are judged
 //! by, and a change is written to the other half before that one number is
 //! flipped. So no packet sees half a change. Connections, templates and
 //! counters outlive a flip; they name servers by slot and generation.
@@ -27,7 +27,7 @@ pub use reason::{Action, REASONS, Reason};
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the
 /// size or the meaning of a key or value changes, or a map comes or goes.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their

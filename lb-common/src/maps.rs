@@ -2,14 +2,10 @@
 
 /// [`Geometry`](crate::Geometry); a read-only global, not a map.
 pub const GEOMETRY: &str = "GEOMETRY";
-/// Which half packets are judged by: one `u32`, 0 or 1.
-pub const ACTIVE: &str = "ACTIVE";
-/// [`Half`](crate::Half) × 2.
-pub const HALVES: &str = "HALVES";
+/// [`Head`](crate::Head).
+pub const HEAD: &str = "HEAD";
 /// [`DirectoryEntry`](crate::DirectoryEntry) × places × 2.
 pub const DIRECTORY: &str = "DIRECTORY";
-/// [`Service`](crate::Service) × services × 2.
-pub const SERVICES: &str = "SERVICES";
 /// [`Server`](crate::Server) × servers × 2.
 pub const SERVERS: &str = "SERVERS";
 /// Server slots × ring places × 2.
@@ -43,12 +39,10 @@ pub const SERVICE_OWNERS: &str = "SERVICE_OWNERS";
 pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
 /// The maps that are pinned: all but the program's scratch space.
-pub const PINNED: [&str; 19] = [
+pub const PINNED: [&str; 17] = [
     LAYOUT,
-    ACTIVE,
-    HALVES,
+    HEAD,
     DIRECTORY,
-    SERVICES,
     SERVERS,
     RINGS,
     CURSORS,

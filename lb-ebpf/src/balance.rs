@@ -3,7 +3,7 @@
 //! A service? – a known connection? – else, if the packet opens one: a
 //! persistent client? – else the scheduler.
 
-mod decision;
+pub mod decision;
 
 use lb_common::{
     Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_RESCHEDULE_ORPHANS,
@@ -11,11 +11,41 @@ use lb_common::{
 };
 
 use crate::frame::Frame;
+use crate::headers::Ethernet;
 use crate::maps::{FLOWS, HALF_OPEN};
+use crate::parse::plain::Judge;
 use crate::parse::{Kind, Packet};
 use crate::service::{Chosen, Description, Found};
 use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, transmit};
 use decision::Decision;
+
+/// Judges the packets that established connections go on with, and those that
+/// are for nobody: most of all, for which this comes to the same as [`packet`].
+pub struct Steady;
+
+impl Judge for Steady {
+    #[inline(always)]
+    fn judge(frame: &Frame, ethernet: &mut Ethernet, packet: &Packet) -> Option<Reason> {
+        let description = Description::active();
+        let Some(found) = description.service(packet) else {
+            return Some(Reason::NotAService);
+        };
+        let visit = Visit {
+            frame,
+            packet,
+            description,
+            found,
+            key: packet.flow_key(found),
+            now_ns: clock::now_ns(),
+        };
+        let chosen = visit.steady()?;
+        let reason = transmit::plainly(frame, ethernet, chosen.server);
+        if reason.is_forwarded() {
+            count::forwarded(chosen.slot, packet.bytes);
+        }
+        Some(reason)
+    }
+}
 
 /// Judges a packet; the reason is the verdict.
 #[inline(always)]
@@ -41,7 +71,7 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
 #[inline(always)]
 fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Chosen, Reason> {
     if packet.kind == Kind::LaterFragment {
-        return fragments::server(description, packet).ok_or(Reason::Fragment);
+        return fragments::follow(description, packet).resolve(description);
     }
     let Some(found) = description.service(packet) else {
         return Err(if packet.kind == Kind::IcmpError {
@@ -99,6 +129,31 @@ impl Visit<'_> {
             let _ = FLOWS.remove(&self.key);
         }
         self.new_or_half_open().resolve(self.description)
+    }
+
+    /// The server of an established connection with which the packet changes
+    /// nothing but the time when it was last seen.
+    #[inline(always)]
+    fn steady(&self) -> Option<Chosen> {
+        if self.packet.begins_or_ends() {
+            return None;
+        }
+        // A copy: what a helper gets a pointer into must lie on the stack as a
+        // whole.
+        let key = self.key;
+        let flow = FLOWS.get_ptr_mut(&key)?;
+        // SAFETY: as in `server`.
+        let flow = unsafe { &mut *flow };
+        if self.is_history(flow) || flow::next_state(flow.state, self.packet) != flow.state {
+            return None;
+        }
+        let chosen = self.description.server(flow.server, flow.generation)?;
+        let is_due = self.found.is_persistent() && self.now_ns >= flow.rearm_ns;
+        if is_due || !transmit::is_plain(chosen.server) {
+            return None;
+        }
+        self.see(flow);
+        Some(chosen)
     }
 
     #[inline(always)]
@@ -164,7 +219,10 @@ impl Visit<'_> {
         let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
             return Decision::none(Reason::NoServer);
         };
-        if !transmit::is_addressed_to_us(self.frame, chosen) {
+        let is_ours = self.frame.header(0).is_some_and(|ethernet| {
+            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+        });
+        if !is_ours {
             return Decision::none(Reason::OtherHost);
         }
         if found.is_persistent() && sticky.is_none() {
@@ -227,15 +285,21 @@ impl Visit<'_> {
 
     #[inline(always)]
     fn touch(&self, flow: &mut Flow) {
+        self.see(flow);
         let (before, after) = (flow.state, flow::next_state(flow.state, self.packet));
-        flow.last_seen_ns = self.now_ns;
-        if self.packet.is_acknowledging() {
-            flow.awaited_sequence = self.packet.acknowledged;
-        }
         if before != after {
             flow.state = after;
             load::left(flow.server, before);
             load::entered(flow.server, after);
+        }
+    }
+
+    /// Notes when the packet came and what it acknowledges.
+    #[inline(always)]
+    fn see(&self, flow: &mut Flow) {
+        flow.last_seen_ns = self.now_ns;
+        if self.packet.is_acknowledging() {
+            flow.awaited_sequence = self.packet.acknowledged;
         }
     }
 

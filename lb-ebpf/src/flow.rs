@@ -35,6 +35,12 @@ impl Packet {
         self.tcp_flags & ACK != 0
     }
 
+    /// Whether the packet may change the state of an established connection.
+    #[inline(always)]
+    pub fn begins_or_ends(&self) -> bool {
+        self.tcp_flags & (SYN | FIN | RST) != 0
+    }
+
     /// Whether the client ends the connection with this packet.
     #[inline(always)]
     pub fn ends(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Only a packet's first fragment has ports; the others follow it.
 
-use lb_common::{FragmentKey, FragmentTarget};
+use lb_common::{FragmentKey, FragmentTarget, Reason};
 
+use crate::balance::decision::Decision;
 use crate::maps::FRAGMENTS;
 use crate::parse::Packet;
 use crate::service::{Chosen, Description};
@@ -17,7 +18,7 @@ fn key(packet: &Packet) -> FragmentKey {
 }
 
 /// Remembers where a first fragment goes.
-#[inline(always)]
+#[inline(never)]
 pub fn remember(packet: &Packet, chosen: Chosen) {
     let target = FragmentTarget {
         server: chosen.slot,
@@ -27,12 +28,18 @@ pub fn remember(packet: &Packet, chosen: Chosen) {
     let _ = FRAGMENTS.insert(&key(packet), &target, 0);
 }
 
-/// Where the first fragment of the packet went.
-#[inline(always)]
-pub fn server(description: Description, packet: &Packet) -> Option<Chosen> {
-    let target = FRAGMENTS.get_ptr(&key(packet))?;
-    // SAFETY: a map value; should the kernel reuse it meanwhile, the
-    // generation tells.
-    let target = unsafe { *target };
-    description.server(target.server, target.generation)
+/// A later fragment goes where the first one of its packet went.
+#[inline(never)]
+pub fn follow(description: Description, packet: &Packet) -> Decision {
+    let target = FRAGMENTS.get_ptr(&key(packet));
+    let chosen = target.and_then(|target| {
+        // SAFETY: a map value; should the kernel reuse it meanwhile, the
+        // generation tells.
+        let target = unsafe { *target };
+        description.server(target.server, target.generation)
+    });
+    match chosen {
+        Some(chosen) => Decision::to(chosen.slot),
+        None => Decision::none(Reason::Fragment),
+    }
 }

@@ -1,16 +1,65 @@
 //! The frame as it lies in the driver's buffers.
 
 use core::arch::asm;
+use core::marker::PhantomData;
 
 use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
 use aya_ebpf::programs::XdpContext;
 
-/// A received frame. All access goes through [`Frame::at`], whose comparison
-/// with the frame's end is what the verifier wants to see.
+/// A received frame.
 pub struct Frame<'a> {
     context: &'a XdpContext,
+}
+
+/// The frame's first buffer as it lies now: void once the frame is moved or
+/// cut. All access goes through [`Bytes::at`], whose comparison with the
+/// buffer's end is what the verifier wants to see.
+#[derive(Clone, Copy)]
+pub struct Bytes<'a> {
+    start: usize,
+    end: usize,
+    frame: PhantomData<&'a XdpContext>,
+}
+
+impl<'a> Bytes<'a> {
+    /// The `T` at `offset` bytes from the frame's start, if the buffer holds
+    /// all of it. `T` must need no more alignment than frames have.
+    #[inline(always)]
+    fn at<T>(self, offset: usize) -> Option<*mut T> {
+        const { assert!(align_of::<T>() <= 2) };
+        let start = self.start + offset;
+        if start + size_of::<T>() > self.end {
+            return None;
+        }
+        Some(start as *mut T)
+    }
+
+    /// The header at `offset`, if the buffer holds all of it.
+    #[inline(always)]
+    pub fn header<T>(self, offset: usize) -> Option<&'a T> {
+        // SAFETY: `at` has checked that the buffer holds all of it; every
+        // header is made of integers, so any bytes will do.
+        self.at::<T>(offset).map(|pointer| unsafe { &*pointer })
+    }
+
+    /// As [`Self::header`], to write to.
+    #[inline(always)]
+    pub fn header_mut<T>(self, offset: usize) -> Option<&'a mut T> {
+        // SAFETY: as above; the frame is the driver's, and nobody looks at it
+        // while the program runs.
+        self.at::<T>(offset).map(|pointer| unsafe { &mut *pointer })
+    }
+
+    /// Whether the buffer reaches at least to `offset`.
+    ///
+    /// Lengths are compared, not pointers: to the verifier of Linux 6.1 the
+    /// sum of a pointer and a number that it lost track of is an error.
+    #[inline(always)]
+    pub fn reach(self, offset: usize) -> bool {
+        self.end.wrapping_sub(self.start) >= offset
+    }
 }
 
 impl<'a> Frame<'a> {
@@ -19,24 +68,20 @@ impl<'a> Frame<'a> {
         Self { context }
     }
 
-    /// The `T` at `offset` bytes from the frame's start, if the first buffer
-    /// holds all of it. `T` must need no more alignment than frames have.
+    /// What the first buffer holds now.
     #[inline(always)]
-    pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        const { assert!(align_of::<T>() <= 2) };
-        let start = self.start() + offset;
-        if start + size_of::<T>() > self.end() {
-            return None;
+    pub fn bytes(&self) -> Bytes<'_> {
+        Bytes {
+            start: self.start(),
+            end: self.end(),
+            frame: PhantomData,
         }
-        Some(start as *mut T)
     }
 
     /// The header at `offset`, if the first buffer holds all of it.
     #[inline(always)]
     pub fn header<T>(&self, offset: usize) -> Option<&T> {
-        // SAFETY: `at` has checked that the frame holds all of it; every
-        // header is made of integers, so any bytes will do.
-        self.at::<T>(offset).map(|pointer| unsafe { &*pointer })
+        self.bytes().header(offset)
     }
 
     /// As [`Self::header`], to write to.
@@ -46,18 +91,13 @@ impl<'a> Frame<'a> {
         reason = "the frame is the driver's, we hold no second view"
     )]
     pub fn header_mut<T>(&self, offset: usize) -> Option<&mut T> {
-        // SAFETY: as above.
-        self.at::<T>(offset).map(|pointer| unsafe { &mut *pointer })
+        self.bytes().header_mut(offset)
     }
 
-    /// Whether the frame reaches at least to `offset`, which may come from a
-    /// header.
-    ///
-    /// Compared as lengths: verifiers up to Linux 6.1 take a number that has
-    /// had its bytes swapped for anything, and let none be added to a pointer.
+    /// Whether the frame reaches at least to `offset`.
     #[inline(always)]
     pub fn reaches(&self, offset: usize) -> bool {
-        self.end() - self.start() >= offset || self.length() >= offset as u64
+        self.bytes().reach(offset) || self.length() >= offset as u64
     }
 
     /// Moves the frame's start by `delta` bytes: forward, or back into the

@@ -7,9 +7,9 @@
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Half,
-    Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, Service,
-    ServiceOwner, Template, TemplateKey,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO,
+    Head, Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
+    Template, TemplateKey,
 };
 
 use crate::parse::Packet;
@@ -20,24 +20,39 @@ use crate::schedule::Best;
 #[unsafe(no_mangle)]
 static GEOMETRY: Geometry = Geometry::DEFAULT;
 
-/// [`GEOMETRY`] as the loader left it.
-#[inline(always)]
-pub fn geometry() -> Geometry {
-    // SAFETY: the static is initialised and read-only; volatile, since what
-    // the compiler knows of it is not what the loader writes there.
-    unsafe { core::ptr::read_volatile(&raw const GEOMETRY) }
+/// The sizes as the loader left them, each read where it is needed.
+pub mod geometry {
+    use super::GEOMETRY;
+
+    #[inline(always)]
+    pub fn directory_places() -> u32 {
+        read(&raw const GEOMETRY.directory_places)
+    }
+
+    #[inline(always)]
+    pub fn servers() -> u32 {
+        read(&raw const GEOMETRY.servers)
+    }
+
+    #[inline(always)]
+    pub fn ring_places() -> u32 {
+        read(&raw const GEOMETRY.ring_places)
+    }
+
+    #[inline(always)]
+    fn read(size: *const u32) -> u32 {
+        // SAFETY: the static is initialised and read-only; volatile, since what
+        // the compiler knows of it is not what the loader writes there.
+        unsafe { core::ptr::read_volatile(size) }
+    }
 }
 
 const PLACES: usize = TWO as usize;
 
 #[btf_map]
-pub static ACTIVE: Array<u32, 1> = Array::new();
-#[btf_map]
-pub static HALVES: Array<Half, PLACES> = Array::new();
+pub static HEAD: Array<Head, 1> = Array::new();
 #[btf_map]
 pub static DIRECTORY: Array<DirectoryEntry, PLACES> = Array::new();
-#[btf_map]
-pub static SERVICES: Array<Service, PLACES> = Array::new();
 #[btf_map]
 pub static SERVERS: Array<Server, PLACES> = Array::new();
 #[btf_map]

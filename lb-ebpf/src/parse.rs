@@ -6,12 +6,13 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod link;
+pub mod plain;
 mod transport;
 
 use lb_common::{Address, ICMP, ICMPV6, Reason, TCP, UDP};
 
 use crate::frame::Frame;
-use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tcp, Udp};
 use crate::maps::SCRATCH;
 
 /// What a packet is to the balancer.
@@ -87,8 +88,8 @@ pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
     }
     match packet.protocol {
         TCP | UDP if packet.kind == Kind::LaterFragment => {}
-        TCP => transport::tcp(frame, packet)?,
-        UDP => transport::udp(frame, packet)?,
+        TCP => transport::header::<Tcp>(frame, packet)?,
+        UDP => transport::header::<Udp>(frame, packet)?,
         ICMP if !packet.is_ipv6 && packet.kind == Kind::Whole => {
             icmp::error(frame, packet)?;
         }

@@ -1,10 +1,10 @@
 //! Is this packet for a virtual service, and which real server is whose?
 
 use lb_common::{
-    Half, MAX_PROBES, SERVER_ALIVE, SERVER_QUIESCENT, Server, Service, directory_home,
+    HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_QUIESCENT, Server, Service, directory_home,
 };
 
-use crate::maps::{ACTIVE, DIRECTORY, HALVES, SERVERS, SERVICES, geometry};
+use crate::maps::{DIRECTORY, HEAD, SERVERS, geometry};
 use crate::parse::Packet;
 
 /// The half of the description that this packet is judged by, taken once.
@@ -32,17 +32,18 @@ impl Description {
     /// The active one.
     #[inline(always)]
     pub fn active() -> Option<Self> {
-        let index = *ACTIVE.get(0)?;
+        let head = HEAD.get(0)?;
+        let index = head.active % HALVES;
         Some(Self {
             index,
-            half: HALVES.get(index)?,
+            half: &head.halves[index as usize],
         })
     }
 
     /// The service that `packet` is addressed to.
     #[inline(always)]
     pub fn service(self, packet: &Packet) -> Option<Found> {
-        let places = geometry().directory_places;
+        let places = geometry::directory_places();
         let home = directory_home(
             self.half.directory_seed,
             places,
@@ -60,9 +61,10 @@ impl Description {
                 && entry.protocol == packet.protocol
                 && entry.address == packet.virtual_address
             {
-                let number = entry.service;
-                let service = SERVICES.get(self.index * geometry().services + number)?;
-                return Some(Found { number, service });
+                return Some(Found {
+                    number: entry.number,
+                    service: &entry.service,
+                });
             }
         }
         None
@@ -78,14 +80,14 @@ impl Description {
     /// Whatever server is in `slot`, if it is alive.
     #[inline(always)]
     pub fn slot(self, slot: u32) -> Option<Chosen> {
-        let server = SERVERS.get(self.index * geometry().servers + slot)?;
+        let server = SERVERS.get(self.index * geometry::servers() + slot)?;
         (server.flags & SERVER_ALIVE != 0).then_some(Chosen { slot, server })
     }
 
     /// First place of this half in the rings.
     #[inline(always)]
     pub fn ring_base(self) -> u32 {
-        self.index * geometry().ring_places
+        self.index * geometry::ring_places()
     }
 }
 

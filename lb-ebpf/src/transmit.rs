@@ -14,25 +14,60 @@ use crate::service::Chosen;
 /// Whether the frame is addressed to this host. A switch that floods shows us
 /// frames for others: forwarding those would double them.
 #[inline(always)]
-pub fn is_addressed_to_us(frame: &Frame, chosen: Chosen) -> bool {
-    let server = chosen.server;
+pub fn is_addressed_to_us(frame: &Frame, ethernet: &Ethernet, server: &Server) -> bool {
+    leaves_elsewhere(frame, server) || ethernet.macs.destination == server.macs.source
+}
+
+#[inline(always)]
+fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
     server.interface_index != frame.interface_index()
-        || frame
-            .header::<Ethernet>(0)
-            .is_some_and(|ethernet| ethernet.macs.destination == server.macs.source)
+}
+
+/// Whether a frame without tags needs nothing but other MAC addresses.
+#[inline(always)]
+pub fn is_plain(server: &Server) -> bool {
+    server.flags & SERVER_TUNNEL == 0 && server.tag_count == 0
+}
+
+/// Sends a frame without tags to a server for which [`is_plain`] holds.
+#[inline(always)]
+pub fn plainly(frame: &Frame, ethernet: &mut Ethernet, server: &Server) -> Reason {
+    if !is_addressed_to_us(frame, ethernet, server) {
+        return Reason::OtherHost;
+    }
+    ethernet
+        .macs
+        .destination
+        .copy_from(&server.macs.destination);
+    ethernet.macs.source.copy_from(&server.macs.source);
+    if leaves_elsewhere(frame, server) {
+        redirect(server);
+        Reason::Redirected
+    } else {
+        Reason::Forwarded
+    }
+}
+
+#[inline(always)]
+fn redirect(server: &Server) {
+    // SAFETY: takes numbers only. Without flags it cannot fail here.
+    unsafe { bpf_redirect(server.interface_index, 0) };
 }
 
 /// Sends the frame to `chosen`.
 #[inline(always)]
 pub fn to(frame: &Frame, packet: &Packet, chosen: Chosen) -> Reason {
     let server = chosen.server;
-    if !is_addressed_to_us(frame, chosen) {
-        return Reason::OtherHost;
-    }
     let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
         return Reason::Truncated;
     };
-    let leaves_elsewhere = server.interface_index != frame.interface_index();
+    if packet.tag_count == 0 && is_plain(server) {
+        return plainly(frame, ethernet, server);
+    }
+    if !is_addressed_to_us(frame, ethernet, server) {
+        return Reason::OtherHost;
+    }
+    let leaves_elsewhere = leaves_elsewhere(frame, server);
     let reason = if server.flags & SERVER_TUNNEL != 0 {
         if let Err(reason) = tunnel(frame, packet, server) {
             return reason;
@@ -43,21 +78,13 @@ pub fn to(frame: &Frame, packet: &Packet, chosen: Chosen) -> Reason {
             Reason::Tunnelled
         }
     } else {
-        if packet.tag_count | server.tag_count == 0 {
-            ethernet
-                .macs
-                .destination
-                .copy_from(&server.macs.destination);
-            ethernet.macs.source.copy_from(&server.macs.source);
+        let ethertype = if packet.is_ipv6 {
+            ETHERTYPE_IPV6
         } else {
-            let ethertype = if packet.is_ipv6 {
-                ETHERTYPE_IPV6
-            } else {
-                ETHERTYPE_IPV4
-            };
-            if link(frame, packet, server, 0, ethertype).is_none() {
-                return Reason::NoRoom;
-            }
+            ETHERTYPE_IPV4
+        };
+        if link(frame, packet, server, 0, ethertype).is_none() {
+            return Reason::NoRoom;
         }
         if leaves_elsewhere {
             Reason::Redirected
@@ -66,8 +93,7 @@ pub fn to(frame: &Frame, packet: &Packet, chosen: Chosen) -> Reason {
         }
     };
     if leaves_elsewhere {
-        // SAFETY: takes numbers only. Without flags it cannot fail here.
-        unsafe { bpf_redirect(server.interface_index, 0) };
+        redirect(server);
     }
     reason
 }

@@ -2,9 +2,10 @@
 
 use lb_common::{Address, Reason};
 
+use super::plain::Network;
 use super::{Kind, Packet};
 use crate::frame::Frame;
-use crate::headers::{IPV4_MORE_FRAGMENTS, IPV4_OFFSET, Ipv4};
+use crate::headers::{ETHERTYPE_IPV4, IPV4_MORE_FRAGMENTS, IPV4_OFFSET, Ipv4};
 
 #[inline(always)]
 pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
@@ -19,26 +20,48 @@ pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), R
 #[inline(always)]
 pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
     let header: &Ipv4 = frame.header(offset).ok_or(Reason::Truncated)?;
-    let length = usize::from(header.version_and_length & 0x0F) * 4;
-    let total_length = usize::from(u16::from_be(header.total_length));
-    if header.version_and_length >> 4 != 4 || length < size_of::<Ipv4>() || total_length < length {
-        return Err(Reason::Malformed);
+    header.read(offset, packet)
+}
+
+impl Network for Ipv4 {
+    const ETHERTYPE: u16 = ETHERTYPE_IPV4;
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        const WITHOUT_OPTIONS: u8 = 0x45;
+        self.version_and_length == WITHOUT_OPTIONS
+            && self.flags_and_offset & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET) == 0
     }
-    let flags_and_offset = header.flags_and_offset;
-    if flags_and_offset & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET) != 0 {
-        packet.identification = u32::from(header.identification);
-        packet.kind = if flags_and_offset & IPV4_OFFSET == 0 {
-            Kind::FirstFragment
-        } else {
-            Kind::LaterFragment
-        };
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        self.protocol
     }
-    packet.client = Address::from_ipv4_word(header.source);
-    packet.virtual_address = Address::from_ipv4_word(header.destination);
-    packet.protocol = header.protocol;
-    packet.bytes = total_length as u32;
-    packet.network = offset;
-    packet.transport = offset + length;
-    packet.transport_bytes = (total_length - length) as u32;
-    Ok(())
+
+    #[inline(always)]
+    fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+        let length = usize::from(self.version_and_length & 0x0F) * 4;
+        let total_length = usize::from(u16::from_be(self.total_length));
+        if self.version_and_length >> 4 != 4 || length < size_of::<Self>() || total_length < length
+        {
+            return Err(Reason::Malformed);
+        }
+        let flags_and_offset = self.flags_and_offset;
+        if flags_and_offset & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET) != 0 {
+            packet.identification = u32::from(self.identification);
+            packet.kind = if flags_and_offset & IPV4_OFFSET == 0 {
+                Kind::FirstFragment
+            } else {
+                Kind::LaterFragment
+            };
+        }
+        packet.client = Address::from_ipv4_word(self.source);
+        packet.virtual_address = Address::from_ipv4_word(self.destination);
+        packet.protocol = self.protocol;
+        packet.bytes = total_length as u32;
+        packet.network = offset;
+        packet.transport = offset + length;
+        packet.transport_bytes = (total_length - length) as u32;
+        Ok(())
+    }
 }

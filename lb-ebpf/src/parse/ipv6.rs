@@ -2,11 +2,12 @@
 
 use lb_common::Reason;
 
+use super::plain::Network;
 use super::{Kind, Packet};
 use crate::frame::Frame;
 use crate::headers::{
-    Extension, FragmentHeader, IPV6_MORE_FRAGMENTS, IPV6_OFFSET, IPV6_VERSION, IPV6_VERSION_MASK,
-    Ipv6,
+    ETHERTYPE_IPV6, Extension, FragmentHeader, IPV6_MORE_FRAGMENTS, IPV6_OFFSET, IPV6_VERSION,
+    IPV6_VERSION_MASK, Ipv6,
 };
 
 /// More than any real packet has; the verifier wants an end.
@@ -31,24 +32,44 @@ pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), R
 #[inline(always)]
 pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
     let header: &Ipv6 = frame.header(offset).ok_or(Reason::Truncated)?;
-    if header.version_and_class & IPV6_VERSION_MASK != IPV6_VERSION {
-        return Err(Reason::Malformed);
-    }
-    let payload_length = u32::from(u16::from_be(header.payload_length));
-    packet.is_ipv6 = true;
-    for word in 0..4 {
-        packet.client.0[word] = { header.source }[word];
-        packet.virtual_address.0[word] = { header.destination }[word];
-    }
-    packet.protocol = header.next_header;
-    packet.bytes = size_of::<Ipv6>() as u32 + payload_length;
-    packet.network = offset;
-    packet.transport = offset + size_of::<Ipv6>();
-    packet.transport_bytes = payload_length;
+    header.read(offset, packet)?;
     if is_extension(packet.protocol) {
         extensions(frame, packet)?;
     }
     Ok(())
+}
+
+impl Network for Ipv6 {
+    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        !is_extension(self.next_header)
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        self.next_header
+    }
+
+    #[inline(always)]
+    fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+        if self.version_and_class & IPV6_VERSION_MASK != IPV6_VERSION {
+            return Err(Reason::Malformed);
+        }
+        let payload_length = u32::from(u16::from_be(self.payload_length));
+        packet.is_ipv6 = true;
+        for word in 0..4 {
+            packet.client.0[word] = { self.source }[word];
+            packet.virtual_address.0[word] = { self.destination }[word];
+        }
+        packet.protocol = self.next_header;
+        packet.bytes = size_of::<Self>() as u32 + payload_length;
+        packet.network = offset;
+        packet.transport = offset + size_of::<Self>();
+        packet.transport_bytes = payload_length;
+        Ok(())
+    }
 }
 
 /// Walks the extension headers (RFC 8200 §4.1) up to the transport header.

@@ -38,6 +38,6 @@ pub fn header(frame: &Frame) -> Result<Link, Reason> {
 }
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
+pub fn is_tag(ethertype: u16) -> bool {
     ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG
 }

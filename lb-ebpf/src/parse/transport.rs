@@ -1,34 +1,48 @@
 //! TCP and UDP headers.
 
-use lb_common::Reason;
+use lb_common::{Reason, TCP, UDP};
 
+use super::plain::Transport;
 use super::{Kind, Packet};
 use crate::frame::Frame;
 use crate::headers::{Tcp, Udp};
 
+/// Reads the transport header where the IP header says that it lies.
 #[inline(always)]
-pub fn tcp(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
-    let header: &Tcp = frame.header(packet.transport()).ok_or(Reason::Truncated)?;
-    let length = u32::from(header.data_offset >> 4) * 4;
-    if (length as usize) < size_of::<Tcp>() || length > packet.transport_bytes {
-        return Err(Reason::Malformed);
-    }
-    packet.client_port = header.source_port;
-    packet.service_port = header.destination_port;
-    packet.tcp_flags = header.flags;
-    packet.acknowledged = u32::from_be(header.acknowledged);
-    Ok(())
+pub fn header<T: Transport>(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
+    let header: &T = frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+    header.read(packet)
 }
 
-#[inline(always)]
-pub fn udp(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
-    let header: &Udp = frame.header(packet.transport()).ok_or(Reason::Truncated)?;
-    let length = u32::from(u16::from_be(header.length));
-    let is_whole = packet.kind == Kind::Whole;
-    if (length as usize) < size_of::<Udp>() || is_whole && length > packet.transport_bytes {
-        return Err(Reason::Malformed);
+impl Transport for Tcp {
+    const PROTOCOL: u8 = TCP;
+
+    #[inline(always)]
+    fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+        let length = u32::from(self.data_offset >> 4) * 4;
+        if (length as usize) < size_of::<Self>() || length > packet.transport_bytes {
+            return Err(Reason::Malformed);
+        }
+        packet.client_port = self.source_port;
+        packet.service_port = self.destination_port;
+        packet.tcp_flags = self.flags;
+        packet.acknowledged = u32::from_be(self.acknowledged);
+        Ok(())
     }
-    packet.client_port = header.source_port;
-    packet.service_port = header.destination_port;
-    Ok(())
+}
+
+impl Transport for Udp {
+    const PROTOCOL: u8 = UDP;
+
+    #[inline(always)]
+    fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+        let length = u32::from(u16::from_be(self.length));
+        let is_whole = packet.kind == Kind::Whole;
+        if (length as usize) < size_of::<Self>() || is_whole && length > packet.transport_bytes {
+            return Err(Reason::Malformed);
+        }
+        packet.client_port = self.source_port;
+        packet.service_port = self.destination_port;
+        Ok(())
+    }
 }

@@ -25,8 +25,6 @@ pub struct Description {
     pub half: Half,
     /// Where services are found.
     pub directory: Vec<DirectoryEntry>,
-    /// By service number.
-    pub services: Vec<lb_common::Service>,
     /// By slot.
     pub servers: Vec<Server>,
     /// All rings, one after the other; no longer than needed.
@@ -38,7 +36,6 @@ pub fn geometry(sizes: &TableSizes) -> Geometry {
     Geometry {
         // At most a quarter full, so that a seed without long chains exists.
         directory_places: (sizes.services * 4).next_power_of_two(),
-        services: sizes.services,
         servers: sizes.servers,
         ring_places: sizes.ring_places,
     }
@@ -59,7 +56,6 @@ impl Description {
         let mut description = Self {
             half: Half::default(),
             directory: Vec::new(),
-            services: vec![lb_common::Service::default(); geometry.services as usize],
             servers: vec![Server::default(); geometry.servers as usize],
             rings: Vec::new(),
         };
@@ -68,8 +64,8 @@ impl Description {
             let record = registry
                 .service(&key_of(service))
                 .expect("reconciled before");
-            description.add(service, record, sizes)?;
-            entries.push(directory_entry(service, record.number));
+            let value = description.add(service, record, sizes)?;
+            entries.push(directory_entry(service, record.number, value));
         }
         if description.rings.len() > geometry.ring_places as usize {
             return Err(Error::TableFull {
@@ -88,12 +84,14 @@ impl Description {
         Ok(description)
     }
 
+    /// Lays out the servers and the ring of `service`, and says how the packet
+    /// path treats it.
     fn add(
         &mut self,
         service: &Service,
         record: &ServiceRecord,
         sizes: &TableSizes,
-    ) -> Result<(), Error> {
+    ) -> Result<lb_common::Service, Error> {
         for server in &service.servers {
             let known = &record.servers[&server.address];
             self.servers[known.slot as usize] = server_value(server, known);
@@ -108,7 +106,7 @@ impl Description {
                         Address::mask(service.address.ip(), persistence.prefix_length),
                     )
                 });
-        self.services[usize::from(record.number)] = lb_common::Service {
+        let value = lb_common::Service {
             flags: flags(service),
             schedule,
             ring_offset: self.rings.len() as u32,
@@ -117,7 +115,7 @@ impl Description {
             persistence_mask,
         };
         self.rings.extend(ring);
-        Ok(())
+        Ok(value)
     }
 }
 
@@ -241,13 +239,14 @@ fn identity(address: SocketAddr) -> u64 {
     halves.iter().fold(0, |identity, half| mix(identity ^ half))
 }
 
-fn directory_entry(service: &Service, number: u16) -> DirectoryEntry {
+fn directory_entry(service: &Service, number: u16, value: lb_common::Service) -> DirectoryEntry {
     DirectoryEntry {
         address: canonical(service.address).into(),
         port: service.address.port().to_be(),
         protocol: protocol_number(service.protocol),
         reserved: 0,
-        service: number.into(),
+        number: number.into(),
+        service: value,
     }
 }
 

@@ -6,8 +6,8 @@ use aya::Ebpf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, Half, Layout, Load, REASONS, Reason, Server, ServerCounters,
-    ServerOwner, Service, ServiceOwner, Template, TemplateKey, maps,
+    DirectoryEntry, Flow, FlowKey, Head, Layout, Load, REASONS, Reason, Server, ServerCounters,
+    ServerOwner, ServiceOwner, Template, TemplateKey, maps,
 };
 
 use super::Error;
@@ -17,10 +17,8 @@ use super::owners::Owners;
 /// Both halves of the description, the switch between them, and the records of
 /// who is who in it.
 pub struct DescriptionMaps {
-    active: Array<MapData, u32>,
-    halves: Twin<Half>,
+    head: Array<MapData, Head>,
     directory: Twin<DirectoryEntry>,
-    services: Twin<Service>,
     servers: Twin<Server>,
     rings: Twin<u32>,
     service_owners: Copied<ServiceOwner>,
@@ -32,10 +30,8 @@ impl DescriptionMaps {
     /// them, so that all is zero; else they are an earlier agent's.
     pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
-            active: array(ebpf, maps::ACTIVE)?,
-            halves: Twin::take(ebpf, maps::HALVES, new)?,
+            head: array(ebpf, maps::HEAD)?,
             directory: Twin::take(ebpf, maps::DIRECTORY, new)?,
-            services: Twin::take(ebpf, maps::SERVICES, new)?,
             servers: Twin::take(ebpf, maps::SERVERS, new)?,
             rings: Twin::take(ebpf, maps::RINGS, new)?,
             service_owners: Copied::take(ebpf, maps::SERVICE_OWNERS, new)?,
@@ -55,26 +51,28 @@ impl DescriptionMaps {
     ) -> Result<usize, Error> {
         self.service_owners.write(&owners.services)?;
         self.server_owners.write(&owners.servers)?;
-        let active = read(maps::ACTIVE, self.active.get(&0, 0))?;
-        if self.holds(active as usize, description) {
+        let mut head = read(maps::HEAD, self.head.get(&0, 0))?;
+        if self.holds(&head, description) {
             return Ok(0);
         }
-        let spare = 1 - active;
+        let spare = 1 - head.active;
         let half = spare as usize;
         wait_for_packets_in_flight();
-        let written = self.halves.write(half, &[description.half])?
-            + self.directory.write(half, &description.directory)?
-            + self.services.write(half, &description.services)?
+        head.halves[half] = description.half;
+        write(maps::HEAD, self.head.set(0, head, 0))?;
+        let written = self.directory.write(half, &description.directory)?
             + self.servers.write(half, &description.servers)?
             + self.rings.write(half, &description.rings)?;
-        write(maps::ACTIVE, self.active.set(0, spare, 0))?;
-        Ok(written)
+        head.active = spare;
+        write(maps::HEAD, self.head.set(0, head, 0))?;
+        Ok(written + 1)
     }
 
-    fn holds(&self, half: usize, description: &Description) -> bool {
-        self.halves.holds(half, &[description.half])
+    /// Whether `description` is the one that packets are judged by.
+    fn holds(&self, head: &Head, description: &Description) -> bool {
+        let half = head.active as usize;
+        head.halves[half] == description.half
             && self.directory.holds(half, &description.directory)
-            && self.services.holds(half, &description.services)
             && self.servers.holds(half, &description.servers)
             && self.rings.holds(half, &description.rings)
     }

@@ -8,9 +8,9 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Half, LAYOUT_VERSION,
-    Layout, Load, MEMORY_VERSION, REASONS, Server, ServerCounters, ServerOwner, Service,
-    ServiceOwner, Template, TemplateKey, maps,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Head, LAYOUT_VERSION,
+    Layout, Load, MEMORY_VERSION, REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
+    Template, TemplateKey, maps,
 };
 
 use super::description::geometry;
@@ -143,18 +143,13 @@ impl fmt::Display for Shape {
 }
 
 /// Every map that is pinned, with its shape for tables of `sizes`.
-pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 19] {
+pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 17] {
     let geometry = geometry(sizes);
     let places = geometry.directory_places * HALVES;
     [
         (maps::LAYOUT, Shape::of::<u32, Layout>(1)),
-        (maps::ACTIVE, Shape::of::<u32, u32>(1)),
-        (maps::HALVES, Shape::of::<u32, Half>(HALVES)),
+        (maps::HEAD, Shape::of::<u32, Head>(1)),
         (maps::DIRECTORY, Shape::of::<u32, DirectoryEntry>(places)),
-        (
-            maps::SERVICES,
-            Shape::of::<u32, Service>(geometry.services * HALVES),
-        ),
         (
             maps::SERVERS,
             Shape::of::<u32, Server>(geometry.servers * HALVES),

@@ -26,7 +26,7 @@ pub struct Steady;
 impl Judge for Steady {
     #[inline(always)]
     fn judge(frame: &Frame, ethernet: &mut Ethernet, packet: &Packet) -> Option<Reason> {
-        let description = Description::active();
+        let description = Description::active()?;
         let Some(found) = description.service(packet) else {
             return Some(Reason::NotAService);
         };

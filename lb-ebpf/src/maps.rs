@@ -7,8 +7,8 @@
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO,
-    Head, Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Head,
+    Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
     Template, TemplateKey,
 };
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,24 @@ pub enum Change {
         server: SocketAddr,
         /// The share.
         weight: u32,
+    },
+    /// A server's checks succeed, but it is held out for flapping.
+    HeldOut {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// How long, and why.
+        reason: String,
+    },
+    /// The share of a server that has come up grows, or has grown.
+    SlowStart {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// How long it will grow; `None`: it has grown.
+        remaining: Option<Duration>,
     },
     /// A service has gained or lost its quorum.
     Quorum {
@@ -123,7 +142,11 @@ impl Change {
     pub fn script(&self) -> Option<&Script> {
         match self {
             Self::Server { notify, .. } | Self::Quorum { notify, .. } => notify.as_ref(),
-            Self::Hop { .. } | Self::Order { .. } | Self::Weight { .. } => None,
+            Self::Hop { .. }
+            | Self::Order { .. }
+            | Self::Weight { .. }
+            | Self::HeldOut { .. }
+            | Self::SlowStart { .. } => None,
         }
     }
 }
@@ -153,6 +176,31 @@ impl fmt::Display for Change {
                 weight,
             } => {
                 write!(f, "{service}: server {server} now has weight {weight}")
+            }
+            Self::HeldOut {
+                service,
+                server,
+                reason,
+            } => {
+                write!(f, "{service}: server {server} stays out: {reason}")
+            }
+            Self::SlowStart {
+                service,
+                server,
+                remaining: Some(remaining),
+            } => {
+                write!(
+                    f,
+                    "{service}: server {server}: its share grows for {} s (slow_start)",
+                    remaining.as_secs_f64()
+                )
+            }
+            Self::SlowStart {
+                service,
+                server,
+                remaining: None,
+            } => {
+                write!(f, "{service}: server {server} has its whole share again")
             }
             Self::Order {
                 service,

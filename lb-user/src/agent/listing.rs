@@ -2,6 +2,7 @@
 
 use super::change::Order;
 use super::plan::{Plan, ServicePlan};
+use super::recovery::PARTS;
 use super::state::State;
 use crate::control::protocol::{
     Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
@@ -56,7 +57,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             if order == Some(Order::Disabled) {
                 listed.state = ServerState::Disabled;
                 listed.reason = Some("disabled by the operator".to_owned());
-            } else if let Some(failure) = state.failure(server) {
+            } else if let Some(failure) = state.failure(service.key, server) {
                 listed.state = ServerState::Down;
                 listed.reason = Some(failure.clone());
             } else if sorry {
@@ -67,6 +68,11 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else if listed.weight == 0 {
                 listed.state = ServerState::Quiesced;
                 listed.reason = order.map(|_| "drained by the operator".to_owned());
+            } else {
+                let parts = state.parts(service.key, server);
+                let percent = parts * 100 / PARTS;
+                listed.reason =
+                    (parts < PARTS).then(|| format!("slow start: {percent} % of its share"));
             }
             listed
         })

@@ -8,6 +8,7 @@ mod capabilities;
 pub mod change;
 mod listing;
 pub mod plan;
+pub mod recovery;
 pub mod state;
 
 use std::collections::HashMap;
@@ -16,13 +17,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use rtmp_core::config::did_you_mean;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
 use crate::config::model::Script;
-use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
+use crate::config::{self, Config, Diagnostic, Loaded};
 use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::{self, Call};
@@ -223,12 +225,17 @@ impl Agent {
         loop {
             tokio::select! {
                 Some(event) = self.check_results.recv() => {
-                    let changes = self.state.check_changed(event);
+                    let changes = self.state.check_changed(event, Instant::now().into_std());
                     self.carry_out(changes);
                 }
                 hops = self.watcher.changed() => {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
+                }
+                () = sleep_until_some(self.state.deadline()) => {
+                    if let Some(changes) = self.state.tick(Instant::now().into_std()) {
+                        self.put_through(changes);
+                    }
                 }
                 event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
                 Some((request, answer)) = self.calls.recv() => {
@@ -337,9 +344,12 @@ impl Agent {
 
     /// Lets the data plane and the operator know of changes.
     fn carry_out(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() {
-            return;
+        if !changes.is_empty() {
+            self.put_through(changes);
         }
+    }
+
+    fn put_through(&mut self, changes: Vec<Change>) {
         if let Err(error) = self.dataplane.apply(&self.state.desired()) {
             log::error!("the data plane keeps its former state: {error}");
         }
@@ -472,6 +482,14 @@ impl Agent {
 async fn next_event(vrrp: &mut Option<Vrrp>) -> vrrp::Event {
     match vrrp {
         Some(vrrp) => vrrp.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sleeps until `deadline`; for ever, if there is none.
+async fn sleep_until_some(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

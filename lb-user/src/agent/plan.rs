@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::recovery::{FlapControl, RecoveryPlan};
 use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
 use crate::checker::misc::MiscProbe;
@@ -11,8 +12,8 @@ use crate::checker::tcp::Connection;
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Script, Seconds,
-    StatusCodes, UrlCheck, VirtualServer,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Recovery, Script,
+    Seconds, StatusCodes, UrlCheck, VirtualServer,
 };
 use crate::config::{Diagnostic, Refused, Severity};
 use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
@@ -94,6 +95,8 @@ pub struct ServerPlan {
     pub notify_down: Option<Script>,
     /// Its checks; all must succeed.
     pub checks: Vec<CheckSpec>,
+    /// How it comes back when it has been down.
+    pub recovery: RecoveryPlan,
 }
 
 impl Plan {
@@ -246,6 +249,19 @@ fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
             .iter()
             .map(|check| check_spec(check, server.address, &timing, virtual_host))
             .collect(),
+        recovery: recovery_plan(&server.recovery.or(&service.recovery)),
+    }
+}
+
+fn recovery_plan(recovery: &Recovery) -> RecoveryPlan {
+    RecoveryPlan {
+        slow_start: seconds(recovery.slow_start, Duration::ZERO),
+        flap: recovery.flap_limit.map(|limit| FlapControl {
+            limit,
+            window: seconds(recovery.flap_window, DEFAULT_FLAP_WINDOW),
+            hold_down: seconds(recovery.flap_hold_down, DEFAULT_FLAP_HOLD_DOWN),
+            hold_down_max: seconds(recovery.flap_hold_down_max, DEFAULT_FLAP_HOLD_DOWN_MAX),
+        }),
     }
 }
 
@@ -389,8 +405,28 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// keepalived.conf(5), `delay_before_retry`.
 const DEFAULT_DELAY_BEFORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How far back changes of state count, in flap control.
+const DEFAULT_FLAP_WINDOW: Duration = Duration::from_secs(60);
+/// How long a server that flaps is held out the first time.
+const DEFAULT_FLAP_HOLD_DOWN: Duration = Duration::from_secs(30);
+/// The longest that a server that flaps is held out at a time.
+const DEFAULT_FLAP_HOLD_DOWN_MAX: Duration = Duration::from_secs(600);
+
 fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
     given.map_or(default, |Seconds(duration)| duration)
+}
+
+impl Recovery {
+    /// These settings, and those of `outer` where these say nothing.
+    fn or(&self, outer: &Self) -> Self {
+        Self {
+            slow_start: self.slow_start.or(outer.slow_start),
+            flap_limit: self.flap_limit.or(outer.flap_limit),
+            flap_window: self.flap_window.or(outer.flap_window),
+            flap_hold_down: self.flap_hold_down.or(outer.flap_hold_down),
+            flap_hold_down_max: self.flap_hold_down_max.or(outer.flap_hold_down_max),
+        }
+    }
 }
 
 impl CheckTiming {

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use super::change::{Change, Order, ServerName};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
+use super::recovery::{PARTS, Recovery};
 use crate::checker::{CheckEvent, CheckResult, CheckSpec};
 use crate::config::model::Script;
-use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Service};
+use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Scheduler, Service};
 use crate::neighbor::{Hop, Hops};
 
 /// How a server stands.
@@ -19,12 +21,17 @@ struct Standing {
     weight: u32,
 }
 
+/// A server's service, and its place among that service's servers.
+type Place = (ServiceKey, usize);
+
 /// Everything the agent knows.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     plan: Plan,
     /// What each check last found.
     checks: HashMap<CheckSpec, CheckResult>,
+    /// How servers come back that have been down.
+    recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
     hops: Hops,
     /// What the operator has ordered at run time; a reload does not change it.
     orders: HashMap<(ServiceKey, SocketAddr), Order>,
@@ -66,13 +73,15 @@ impl State {
         }
         self.quorum
             .retain(|key, _| plan.services.iter().any(|service| service.key == *key));
-        self.orders.retain(|(service, server), _| {
+        let remains = |(service, server): &(ServiceKey, SocketAddr)| {
             plan.services
                 .iter()
                 .filter(|candidate| candidate.key == *service)
                 .flat_map(|candidate| &candidate.servers)
                 .any(|candidate| candidate.address == *server)
-        });
+        };
+        self.orders.retain(|place, _| remains(place));
+        self.recoveries.retain(|place, _| remains(place));
         self.plan = plan;
         self.update_quorums()
     }
@@ -83,60 +92,178 @@ impl State {
     }
 
     /// Takes the result of a check.
-    pub fn check_changed(&mut self, event: CheckEvent) -> Vec<Change> {
+    pub fn check_changed(&mut self, event: CheckEvent, now: Instant) -> Vec<Change> {
         if !self.checks.contains_key(&event.spec) {
             return Vec::new();
         }
-        let concerned: Vec<(ServiceKey, usize)> = self
+        let concerned: Vec<Place> = self
             .servers()
             .filter(|(_, _, server)| server.checks.contains(&event.spec))
             .map(|(service, index, _)| (service.key, index))
             .collect();
-        let before: Vec<Standing> = concerned
+        let before: Vec<(bool, Standing)> = concerned
             .iter()
-            .map(|place| self.standing(*place))
+            .map(|place| (self.succeeds(*place), self.standing(*place)))
             .collect();
         self.checks.insert(event.spec, event.result);
-        let places = concerned.into_iter().zip(before);
-        let mut changes: Vec<Change> = places
-            .filter_map(|(place, before)| self.server_change(place, before))
-            .collect();
+        let mut changes = Vec::new();
+        let mut come_back = Vec::new();
+        for (place, (succeeded, standing)) in concerned.into_iter().zip(before) {
+            let succeeds = self.succeeds(place);
+            if succeeds != succeeded {
+                let plan = self.server(place).recovery;
+                self.recovery(place).changed(&plan, now);
+            }
+            changes.extend(self.server_changes(place, standing, now));
+            if succeeds && !succeeded {
+                come_back.push(place);
+            }
+        }
+        changes.extend(self.release_last(now));
+        for place in come_back {
+            changes.extend(self.held_out(place));
+        }
         changes.extend(self.update_quorums());
         changes
     }
 
-    fn standing(&self, place: (ServiceKey, usize)) -> Standing {
+    /// When to call [`tick`](Self::tick), if ever.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.servers()
+            .filter_map(|(service, _, server)| {
+                let place = (service.key, server.address);
+                self.recoveries.get(&place)?.deadline(&server.recovery)
+            })
+            .min()
+    }
+
+    /// Lets time pass: servers that come back. `None` if nothing has changed for
+    /// the data plane.
+    pub fn tick(&mut self, now: Instant) -> Option<Vec<Change>> {
+        let is_due = |service: &ServicePlan, server: &ServerPlan| {
+            let recovery = self.recoveries.get(&(service.key, server.address));
+            let deadline = recovery.and_then(|recovery| recovery.deadline(&server.recovery));
+            deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<Place> = self
+            .servers()
+            .filter(|(service, _, server)| is_due(service, server))
+            .map(|(service, index, _)| (service.key, index))
+            .collect();
+        if due.is_empty() {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for place in due {
+            let before = self.standing(place);
+            let (plan, server) = (self.server(place).recovery, self.server(place).address);
+            let recovery = self.recovery(place);
+            let was_rising = recovery.is_rising();
+            recovery.tick(&plan, now);
+            let has_risen = was_rising && !recovery.is_rising();
+            changes.extend(self.server_changes(place, before, now));
+            changes.extend(has_risen.then_some(Change::SlowStart {
+                service: place.0,
+                server,
+                remaining: None,
+            }));
+        }
+        changes.extend(self.update_quorums());
+        Some(changes)
+    }
+
+    fn standing(&self, place: Place) -> Standing {
         let server = self.server(place);
         Standing {
-            is_up: self.failure(server).is_none(),
+            is_up: self.failure(place.0, server).is_none(),
             weight: self.weight(place.0, server),
         }
     }
 
+    /// Whether all checks of a server succeed, held out or not.
+    fn succeeds(&self, place: Place) -> bool {
+        self.check_failure(self.server(place)).is_none()
+    }
+
+    fn recovery(&mut self, place: Place) -> &mut Recovery {
+        let address = self.server(place).address;
+        self.recoveries.entry((place.0, address)).or_default()
+    }
+
     /// What has become of a server that stood so before.
-    fn server_change(&self, place: (ServiceKey, usize), before: Standing) -> Option<Change> {
-        let now = self.standing(place);
+    fn server_changes(&mut self, place: Place, before: Standing, now: Instant) -> Vec<Change> {
+        let standing = self.standing(place);
         let (service, server) = (place.0, self.server(place));
-        let address = server.address;
-        if now.is_up == before.is_up {
-            let weight = now.weight;
-            return (weight != before.weight).then_some(Change::Weight {
+        let (address, plan) = (server.address, server.recovery);
+        if standing.is_up == before.is_up {
+            let weight = standing.weight;
+            let change = (weight != before.weight).then_some(Change::Weight {
                 service,
                 server: address,
                 weight,
             });
+            return change.into_iter().collect();
         }
-        let notify = if now.is_up {
+        let notify = if standing.is_up {
             &server.notify_up
         } else {
             &server.notify_down
         };
-        Some(Change::Server {
+        let mut changes = vec![Change::Server {
             service,
             server: address,
-            failure: self.failure(server).cloned(),
+            failure: self.failure(service, server).cloned(),
             notify: notify.clone(),
+        }];
+        let recovery = self.recovery(place);
+        if !standing.is_up {
+            recovery.gone_down();
+            return changes;
+        }
+        recovery.come_up(&plan, now);
+        changes.extend(recovery.is_rising().then_some(Change::SlowStart {
+            service,
+            server: address,
+            remaining: Some(plan.slow_start),
+        }));
+        changes
+    }
+
+    /// That a server whose checks succeed stays out all the same, if it does.
+    fn held_out(&mut self, place: Place) -> Option<Change> {
+        let server = self.server(place).address;
+        let reason = self.recovery(place).hold_reason()?.clone();
+        Some(Change::HeldOut {
+            service: place.0,
+            server,
+            reason,
         })
+    }
+
+    /// Ends what holds out servers where no other serves: one that flaps is
+    /// better than none.
+    fn release_last(&mut self, now: Instant) -> Vec<Change> {
+        let is_up = |service: &ServicePlan, server| self.failure(service.key, server).is_none();
+        let without: Vec<ServiceKey> = self
+            .plan
+            .services
+            .iter()
+            .filter(|service| !service.servers.iter().any(|server| is_up(service, server)))
+            .map(|service| service.key)
+            .collect();
+        let held: Vec<Place> = self
+            .servers()
+            .filter(|(service, _, _)| without.contains(&service.key))
+            .map(|(service, index, _)| (service.key, index))
+            .filter(|place| self.succeeds(*place))
+            .collect();
+        let mut changes = Vec::new();
+        for place in held {
+            let before = self.standing(place);
+            self.recovery(place).release();
+            changes.extend(self.server_changes(place, before, now));
+        }
+        changes
     }
 
     /// Takes the hops towards all servers.
@@ -173,7 +300,22 @@ impl State {
     }
 
     /// Why a server is down; `None` if it is up.
-    pub fn failure(&self, server: &ServerPlan) -> Option<&String> {
+    pub fn failure(&self, service: ServiceKey, server: &ServerPlan) -> Option<&String> {
+        self.check_failure(server).or_else(|| {
+            let recovery = self.recoveries.get(&(service, server.address))?;
+            recovery.hold_reason()
+        })
+    }
+
+    /// How much of its share a server gets, in parts of [`PARTS`]: less than all
+    /// for a while after it has come back.
+    pub fn parts(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
+        let recovery = self.recoveries.get(&(service, server.address));
+        recovery.map_or(PARTS, Recovery::parts)
+    }
+
+    /// Why a check of a server fails; `None` if all succeed.
+    fn check_failure(&self, server: &ServerPlan) -> Option<&String> {
         server
             .checks
             .iter()
@@ -205,7 +347,7 @@ impl State {
     /// The share of new connections that a server gets now: the operator's word
     /// first, then that of its checks, then the configuration's.
     pub fn weight(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
-        if self.failure(server).is_some() {
+        if self.failure(service, server).is_some() {
             return 0;
         }
         let of_checks = || {
@@ -272,11 +414,29 @@ impl State {
 
     fn desired_service(&self, service: &ServicePlan) -> Service {
         let sorry = self.is_sorry(service);
+        let is_rising = service
+            .servers
+            .iter()
+            .any(|server| self.parts(service.key, server) < PARTS);
+        // Shares can only grow where a scheduler looks at weights.
+        let (scheduler, is_weighted) = match service.scheduler {
+            Scheduler::Rr if is_rising => (Scheduler::Wrr, false),
+            Scheduler::Lc if is_rising => (Scheduler::Wlc, false),
+            scheduler => (scheduler, true),
+        };
+        let weight = |server: &ServerPlan| {
+            let weight = self.weight(service.key, server);
+            match (is_rising, is_weighted) {
+                (false, _) => weight,
+                (true, true) => weight * self.parts(service.key, server),
+                (true, false) => weight.min(1) * self.parts(service.key, server),
+            }
+        };
         let real = service.servers.iter().map(|server| RealServer {
             address: server.address,
-            weight: self.weight(service.key, server),
+            weight: weight(server),
             alive: !sorry
-                && (self.failure(server).is_none() || server.inhibit_on_failure)
+                && (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
                 && self.order(service.key, server.address) != Some(Order::Disabled),
             forwarding: Forwarding::Direct,
             next_hop: self.next_hop(server.address),
@@ -294,7 +454,7 @@ impl State {
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
-            scheduler: service.scheduler,
+            scheduler,
             hash_port: service.hash_port,
             persistence: service.persistence,
             orphans: service.orphans,
@@ -318,7 +478,7 @@ impl State {
             let up = service
                 .servers
                 .iter()
-                .filter(|server| self.failure(server).is_none());
+                .filter(|server| self.failure(service.key, server).is_none());
             scripts.extend(up.filter_map(|server| server.notify_down.clone()));
             if self.has_quorum(service.key) {
                 scripts.extend(service.quorum_down.clone());
@@ -371,7 +531,7 @@ impl State {
         })
     }
 
-    fn server(&self, (key, index): (ServiceKey, usize)) -> &ServerPlan {
+    fn server(&self, (key, index): Place) -> &ServerPlan {
         let service = self.plan.services.iter().find(|service| service.key == key);
         &service.expect("the place is one of the plan's").servers[index]
     }

@@ -1,5 +1,7 @@
 //! What follows from what: checks, quorums, orders, hops.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config;
 use crate::dataplane::state::{NextHop, Vlan};
@@ -48,12 +50,12 @@ fn event(state: &State, server: usize, failure: Option<&str>) -> CheckEvent {
 
 fn fail(state: &mut State, server: usize) -> Vec<Change> {
     let event = event(state, server, Some("refused"));
-    state.check_changed(event)
+    state.check_changed(event, Instant::now())
 }
 
 fn succeed(state: &mut State, server: usize) -> Vec<Change> {
     let event = event(state, server, None);
-    state.check_changed(event)
+    state.check_changed(event, Instant::now())
 }
 
 fn said(changes: &[Change]) -> Vec<String> {
@@ -205,10 +207,11 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
 fn a_check_may_set_the_weight() {
     let mut state = state(two_servers(""));
     let spec = event(&state, 0, None).spec;
-    let changes = state.check_changed(CheckEvent {
+    let event = CheckEvent {
         spec,
         result: CheckResult::Up(Some(5)),
-    });
+    };
+    let changes = state.check_changed(event, Instant::now());
     assert_eq!(
         said(&changes),
         ["TCP 10.0.0.1:80: server 10.0.0.2:80 now has weight 5"]
@@ -233,7 +236,7 @@ fn the_result_of_a_check_that_the_plan_no_longer_has_is_ignored() {
     let mut state = state(two_servers(""));
     let late = event(&state, 0, Some("refused"));
     state.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"));
-    assert_eq!(state.check_changed(late), []);
+    assert_eq!(state.check_changed(late, Instant::now()), []);
 }
 
 #[test]
@@ -280,4 +283,166 @@ fn a_hop_reaches_the_data_plane_and_the_log() {
     let service = state.desired().services.remove(0);
     assert_eq!(service.servers[0].next_hop, Some(next_hop));
     assert_eq!(service.servers[1].next_hop, None);
+}
+
+/// The scheduler, and the weight of each server that takes connections.
+fn shares(state: &State) -> (Scheduler, Vec<u32>) {
+    let service = state.desired().services.remove(0);
+    let alive = service.servers.iter().filter(|server| server.alive);
+    (
+        service.scheduler,
+        alive.map(|server| server.weight).collect(),
+    )
+}
+
+/// Lets a check of a server end at `now`.
+fn check(state: &mut State, server: usize, failure: Option<&str>, now: Instant) -> Vec<String> {
+    let event = event(state, server, failure);
+    said(&state.check_changed(event, now))
+}
+
+#[test]
+fn a_server_that_returns_gets_its_share_step_by_step() {
+    let start = Instant::now();
+    for (scheduler, whole, meanwhile, other) in [
+        ("rr", Scheduler::Rr, Scheduler::Wrr, 10),
+        ("lc", Scheduler::Lc, Scheduler::Wlc, 10),
+        ("wrr", Scheduler::Wrr, Scheduler::Wrr, 20),
+        ("mh", Scheduler::Mh, Scheduler::Mh, 20),
+    ] {
+        let inside = format!("lb_algo {scheduler}\nslow_start 18");
+        let mut state = state(two_servers(&inside));
+        assert_eq!(
+            shares(&state),
+            (whole, vec![1, 2]),
+            "{scheduler}: at the start"
+        );
+        check(&mut state, 0, Some("refused"), start);
+        assert_eq!(shares(&state), (whole, vec![2]), "{scheduler}");
+        assert_eq!(
+            check(&mut state, 0, None, start),
+            [
+                "TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed",
+                "TCP 10.0.0.1:80: server 10.0.0.2:80: its share grows for 18 s (slow_start)",
+            ]
+        );
+        for step in 1..=9 {
+            assert_eq!(
+                shares(&state),
+                (meanwhile, vec![step, other]),
+                "{scheduler}"
+            );
+            let deadline = state.deadline().expect("there is more to come");
+            assert_eq!(
+                deadline - start,
+                Duration::from_secs(2) * step,
+                "{scheduler}"
+            );
+            assert_eq!(
+                state.tick(deadline - Duration::from_nanos(1)),
+                None,
+                "early"
+            );
+            let changes = state.tick(deadline).expect("the data plane is told");
+            let done = "TCP 10.0.0.1:80: server 10.0.0.2:80 has its whole share again";
+            let expected = if step == 9 { vec![done] } else { vec![] };
+            assert_eq!(said(&changes), expected, "{scheduler}, step {step}");
+        }
+        assert_eq!(
+            shares(&state),
+            (whole, vec![1, 2]),
+            "{scheduler}: at the end"
+        );
+        assert_eq!(
+            (
+                state.deadline(),
+                state.tick(start + Duration::from_secs(99))
+            ),
+            (None, None)
+        );
+    }
+}
+
+#[test]
+fn a_growing_share_does_not_count_for_the_quorum_and_obeys_the_operator() {
+    let start = Instant::now();
+    let mut state = state(two_servers("slow_start 20\nquorum 3"));
+    check(&mut state, 0, Some("refused"), start);
+    assert!(!state.has_quorum(state.plan().services[0].key));
+    check(&mut state, 0, None, start);
+    assert!(state.has_quorum(state.plan().services[0].key));
+    let name: ServerName = "10.0.0.2".parse().expect("a name");
+    state.order_changed(name, Some(Order::Drained));
+    assert_eq!(shares(&state), (Scheduler::Wrr, vec![0, 10]));
+}
+
+#[test]
+fn a_server_that_flaps_stays_out_and_comes_back_by_itself() {
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    let mut state = state(two_servers(
+        "flap_limit 2\nflap_window 60\nflap_hold_down 30",
+    ));
+    check(&mut state, 0, Some("refused"), at(0));
+    check(&mut state, 0, None, at(1));
+    assert_eq!(shares(&state).1, [1, 2]);
+    check(&mut state, 0, Some("refused"), at(2));
+    assert_eq!(
+        check(&mut state, 0, None, at(3)),
+        [
+            "TCP 10.0.0.1:80: server 10.0.0.2:80 stays out: held out for 30 s: its checks changed \
+          their mind more than 2 times in 60 s"
+        ]
+    );
+    assert_eq!(
+        shares(&state).1,
+        [2],
+        "its checks succeed, but it is held out"
+    );
+    let service = state.plan().services[0].clone();
+    let reason = state
+        .failure(service.key, &service.servers[0])
+        .expect("a reason");
+    assert!(reason.starts_with("held out for 30 s"), "{reason}");
+    assert_eq!(state.deadline(), Some(at(32)));
+    // At 32 the three changes at 1, 2 and 3 still count: twice as long.
+    assert_eq!(state.tick(at(32)), Some(vec![]));
+    assert_eq!(state.deadline(), Some(at(92)));
+    let changes = state.tick(at(92)).expect("it comes back");
+    assert_eq!(
+        said(&changes),
+        ["TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed"]
+    );
+    assert_eq!(shares(&state).1, [1, 2]);
+}
+
+#[test]
+fn a_server_that_flaps_is_not_held_out_where_no_other_serves() {
+    let start = Instant::now();
+    let mut state = state(two_servers("flap_limit 2"));
+    for _ in 0..2 {
+        check(&mut state, 0, Some("refused"), start);
+        check(&mut state, 0, None, start);
+    }
+    assert_eq!(shares(&state).1, [2], "held out");
+    let changes = check(&mut state, 1, Some("refused"), start);
+    assert_eq!(
+        changes,
+        [
+            "TCP 10.0.0.1:80: server 10.0.0.3:80 is down: refused",
+            "TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed",
+        ]
+    );
+    assert_eq!(shares(&state).1, [1]);
+}
+
+#[test]
+fn without_flap_limit_nothing_is_ever_held_out() {
+    let start = Instant::now();
+    let mut state = state(two_servers(""));
+    for _ in 0..1000 {
+        check(&mut state, 0, Some("refused"), start);
+        check(&mut state, 0, None, start);
+    }
+    assert_eq!(shares(&state), (Scheduler::Rr, vec![1, 2]));
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod convert;
 mod events;
 mod list;
 mod order;
@@ -27,6 +28,7 @@ const EXIT_MISTAKE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   lb-user check -c /etc/keepalived/keepalived.conf   Is the file right, and what will be done?
+  lb-user convert -c keepalived.conf > lb-user.json  The same as JSON; and back
   lb-user run -c /etc/keepalived/keepalived.conf     Balance, until SIGTERM; SIGHUP reloads
   lb-user list                                       Services, servers, state, counters
   lb-user list --json | jq '.services[].servers[]'   The same for programs
@@ -59,6 +61,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a configuration in its other form: keepalived.conf as JSON, JSON as
+    /// keepalived.conf
+    Convert {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+    /// Print the JSON Schema of a configuration
+    Schema,
     /// Show services and servers with their state, weights and counters
     List {
         #[command(flatten)]
@@ -223,6 +233,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
             }))
         }
         Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::Convert { config } => convert::convert(&config.file, &config.id()),
+        Command::Schema => convert::schema(),
         Command::List {
             socket,
             reasons,

@@ -115,24 +115,3 @@ impl Diagnostics {
         self.list
     }
 }
-
-/// The nearest of `known` to a misspelled `word`, as the tail of a sentence:
-/// `", did you mean `retry`?"`, or nothing where none is near.
-pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
-    const NEAR: f64 = 0.8;
-    /// No word that is known is nearly as long; comparing costs the product of
-    /// both lengths.
-    const LONGEST: usize = 64;
-    if word.len() > LONGEST {
-        return String::new();
-    }
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= NEAR)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map_or_else(String::new, |(_, nearest)| {
-            format!(", did you mean `{nearest}`?")
-        })
-}

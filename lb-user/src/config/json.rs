@@ -1,20 +1,27 @@
 //! The model as JSON, and the mistakes that serde would let pass.
 
+use rtmp_core::config::did_you_mean;
 use serde_json::Value;
 
-use super::diagnostic::{Diagnostics, Origin, did_you_mean};
+use super::diagnostic::{Diagnostics, Origin};
 use super::model::Config;
+
+/// A field at the top by which editors find the schema of a file.
+pub const SCHEMA_FIELD: &str = "$schema";
 
 /// Reads a configuration from JSON.
 pub fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
     let origin = Origin::default();
-    let given: Value = match serde_json::from_str(text) {
+    let mut given: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) => {
             diagnostics.error(&origin, format!("not JSON: {error}"));
             return None;
         }
     };
+    if let Value::Object(fields) = &mut given {
+        fields.remove(SCHEMA_FIELD);
+    }
     let config: Config = match serde_json::from_value(given.clone()) {
         Ok(config) => config,
         Err(error) => {
@@ -62,7 +69,23 @@ fn report_unknown(given: &Value, understood: &Value, path: &str, diagnostics: &m
                 report_unknown(given, understood, &format!("{path}[{index}]"), diagnostics);
             }
         }
+        // serde takes a list for a structure, and a number for a choice.
+        (given, understood) if kind(given) != kind(understood) => {
+            let message = format!("`{path}` is {}; expected {}", kind(given), kind(understood));
+            diagnostics.error(&Origin::default(), message);
+        }
         _ => {}
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 

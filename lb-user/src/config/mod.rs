@@ -10,13 +10,16 @@ pub mod diagnostic;
 mod expand;
 mod json;
 pub mod model;
+mod names;
 mod reader;
+mod schema;
 mod substitute;
 mod tree;
 mod validate;
-mod validate_numbers;
 mod validate_services;
+mod validate_values;
 mod words;
+mod writer;
 
 #[cfg(test)]
 mod expand_tests;
@@ -26,10 +29,12 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-pub use diagnostic::{Diagnostic, Severity, did_you_mean};
+pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Diagnostics, Origin};
 pub use json::write as to_json;
 pub use model::Config;
+pub use schema::schema;
+pub use writer::write as to_keepalived;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -97,10 +102,7 @@ fn parse(
     config_id: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Config> {
-    let config = if file
-        .extension()
-        .is_some_and(|extension| extension == "json")
-    {
+    let config = if is_json(file) {
         json::read(text, diagnostics)?
     } else {
         let lines = expand::expand(file, text, config_id, diagnostics);
@@ -112,6 +114,12 @@ fn parse(
         validate::validate(&config, diagnostics);
     }
     Some(config)
+}
+
+/// Whether a file is read as JSON: by its name.
+pub fn is_json(file: &Path) -> bool {
+    let extension = file.extension();
+    extension.is_some_and(|extension| extension == "json")
 }
 
 fn finish(config: Option<Config>, diagnostics: Diagnostics) -> Result<Loaded, Refused> {

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::{Diagnostics, Origin, did_you_mean};
+use rtmp_core::config::did_you_mean;
+
+use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, Tracked, VrrpInstance};
-use super::validate_numbers;
 use super::validate_services::{self, at};
+use super::validate_values;
 
 /// Reports everything about `config` that cannot work, or that probably is not
 /// meant.
@@ -13,7 +15,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     vrrp_instances(config, diagnostics);
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
-    validate_numbers::validate(config, diagnostics);
+    validate_values::validate(config, diagnostics);
 }
 
 fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
@@ -45,6 +47,15 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
         }
         for tracked in &instance.track_script {
             known_script(tracked, &instance.origin, config, diagnostics);
+        }
+        if instance.accept == Some(false) {
+            diagnostics.warn(
+                &instance.origin,
+                format!(
+                    "vrrp_instance {name}: `no_accept` is ignored: Millrace accepts packets to \
+                     the addresses that it holds"
+                ),
+            );
         }
         if instance.virtual_ipaddress.is_empty() {
             diagnostics.warn(

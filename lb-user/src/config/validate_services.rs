@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::diagnostic::{Diagnostics, Origin, did_you_mean};
+use rtmp_core::config::did_you_mean;
+
+use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, RealServer, ServiceAddress, VirtualServer};
 
 /// Reports everything about services that cannot work, or that probably is not
@@ -95,9 +97,10 @@ fn service_address(
             ),
         );
     }
-    if service
-        .persistence_granularity
-        .is_some_and(|prefix| prefix > 32)
+    if address.is_ipv4()
+        && service
+            .persistence_granularity
+            .is_some_and(|prefix| prefix > 32)
     {
         diagnostics.error(
             &service.origin,

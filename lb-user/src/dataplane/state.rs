@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything the data plane should do.
@@ -51,7 +52,9 @@ impl Default for Timeouts {
 }
 
 /// Transport protocol of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP, IP protocol 6.
@@ -61,7 +64,7 @@ pub enum Protocol {
 }
 
 /// How a new connection's real server is chosen (ipvsadm(8), `--scheduler`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheduler {
     /// Round robin: one cursor, advanced only when the scheduler runs.
@@ -80,7 +83,7 @@ pub enum Scheduler {
 }
 
 /// What becomes of a connection whose server has died or left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrphanPolicy {
     /// Its packets vanish, as with IPVS: the client hangs until its own

@@ -8,6 +8,7 @@ mod model;
 mod schema;
 mod security;
 mod setting;
+mod suggestion;
 mod value;
 mod vhost_schema;
 
@@ -24,6 +25,7 @@ pub use model::{
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Network, Rule, Security};
 use setting::{Findings, apply};
+pub use suggestion::did_you_mean;
 use vhost_schema::VHOST;
 
 /// Which of the two servers a configuration is for.

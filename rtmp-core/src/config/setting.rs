@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::directive::{Directive, Mistake, shortened};
+use super::suggestion::did_you_mean;
 
 /// One directive that may stand in a block that configures a `T`.
 pub(super) struct Setting<T> {
@@ -119,19 +120,8 @@ pub(super) fn unknown<'a>(
     block: &str,
     known: impl Iterator<Item = &'a str>,
 ) -> Mistake {
-    const LIKENESS: f64 = 0.75;
-    const LONGEST_WORD: usize = 64;
     let name = directive.name.as_str();
-    // The comparison takes the square of the length, and no known word is long.
-    let comparable = name.len() <= LONGEST_WORD;
-    let nearest = known
-        .filter(|_| comparable)
-        .map(|word| (strsim::jaro_winkler(name, word), word))
-        .filter(|(likeness, _)| *likeness >= LIKENESS)
-        .max_by(|left, right| left.0.total_cmp(&right.0));
-    let hint = nearest.map_or(String::new(), |(_, word)| {
-        format!(", did you mean `{word}`?")
-    });
+    let hint = did_you_mean(name, known);
     Mistake::new(
         &directive.location,
         format!("unknown directive `{}` {block}{hint}", shortened(name)),

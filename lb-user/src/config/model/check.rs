@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Script, Seconds};
+use super::{Script, Seconds, bounds};
 
 /// One health check of a real server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// What is checked.
     #[serde(flatten)]
@@ -21,7 +22,7 @@ pub struct Check {
 }
 
 /// The kinds of health check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum CheckKind {
     /// A TCP connection can be made.
@@ -31,12 +32,14 @@ pub enum CheckKind {
     #[serde(rename = "HTTP_GET")]
     Http {
         /// The pages.
+        #[schemars(length(min = 1))]
         url: Vec<UrlCheck>,
     },
     /// Pages come over HTTP on TLS, and are right.
     #[serde(rename = "SSL_GET")]
     Https {
         /// The pages.
+        #[schemars(length(min = 1))]
         url: Vec<UrlCheck>,
     },
     /// A program succeeds.
@@ -45,6 +48,7 @@ pub enum CheckKind {
         /// The program.
         misc_path: Script,
         /// How long it may run; default `delay_loop`.
+        #[schemars(extend("exclusiveMinimum" = 0))]
         misc_timeout: Option<Seconds>,
         /// Whether its exit status sets the weight: 2 to 255 for 0 to 253.
         #[serde(default)]
@@ -75,6 +79,7 @@ pub enum CheckKind {
         /// The stream whose media must come.
         stream: Option<String>,
         /// How long the first media may take; default 10.
+        #[schemars(extend("exclusiveMinimum" = 0))]
         play_timeout: Option<Seconds>,
         /// Host of the URL that the server is told; default `virtualhost` of
         /// the server or service, or else the address.
@@ -83,7 +88,7 @@ pub enum CheckKind {
 }
 
 /// `url` of `HTTP_GET` and `SSL_GET`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UrlCheck {
     /// Path with query.
     pub path: String,
@@ -102,30 +107,36 @@ pub struct UrlCheck {
 }
 
 /// Status codes from one to another, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusCodes(pub u16, pub u16);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusCodes(
+    #[schemars(range(min = *bounds::STATUS_CODE.start(), max = *bounds::STATUS_CODE.end()))] pub u16,
+    #[schemars(range(min = *bounds::STATUS_CODE.start(), max = *bounds::STATUS_CODE.end()))] pub u16,
+);
 
 /// Where a check connects to and from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionOptions {
     /// Address to connect to; default the real server's.
     pub connect_ip: Option<IpAddr>,
     /// Port to connect to; default the real server's.
+    #[schemars(range(min = *bounds::PORT.start()))]
     pub connect_port: Option<u16>,
     /// Local address to connect from.
     pub bindto: Option<IpAddr>,
     /// Local port to connect from.
+    #[schemars(range(min = *bounds::PORT.start()))]
     pub bind_port: Option<u16>,
 }
 
 /// When a check runs and how often it may fail.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckTiming {
     /// Whether the server counts as down until its first success.
     pub alpha: Option<bool>,
     /// How long a connection may take; default 5.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub connect_timeout: Option<Seconds>,
     /// Further failures that an up server is allowed; default 1.
     pub retry: Option<u32>,
@@ -134,5 +145,6 @@ pub struct CheckTiming {
     /// Upper bound of the random delay of the first check; default `delay_loop`.
     pub warmup: Option<Seconds>,
     /// Delay between checks; default 60.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub delay_loop: Option<Seconds>,
 }

@@ -4,25 +4,30 @@
 //! allowed. A field that the file leaves out is `None` here and gets its
 //! default where it is used, so that the model says what the operator said.
 
+pub mod bounds;
 mod check;
+mod recovery;
 mod vrrp;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnostic::Origin;
 use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
 pub use check::{Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck};
+pub use recovery::Recovery;
 pub use vrrp::{
     AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
     VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 
 /// A whole configuration.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Settings of the agent as a whole.
@@ -40,7 +45,7 @@ pub struct Config {
 }
 
 /// What viewers connect to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ServiceAddress {
     /// One address and port.
@@ -62,7 +67,7 @@ impl std::fmt::Display for ServiceAddress {
 }
 
 /// `virtual_server_group NAME`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VirtualServerGroup {
     /// Its name.
     pub name: String,
@@ -75,18 +80,16 @@ pub struct VirtualServerGroup {
 }
 
 /// One line of a `virtual_server_group`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AddressRange {
     /// The first address.
     pub first: IpAddr,
     /// The last address, where there are several.
     pub last: Option<IpAddr>,
     /// The port.
+    #[schemars(range(min = *bounds::PORT.start()))]
     pub port: u16,
 }
-
-/// Most addresses that a range may have.
-pub const LARGEST_RANGE: u128 = 1 << 16;
 
 impl AddressRange {
     /// How many addresses there are; 0 if the last stands before the first.
@@ -104,10 +107,10 @@ impl AddressRange {
         }
     }
 
-    /// Every address with the port, [`LARGEST_RANGE`] at most.
+    /// Every address with the port, [`bounds::RANGE`] at most.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let (first, port) = (self.first, self.port);
-        (0..self.count().min(LARGEST_RANGE)).map(move |offset| {
+        (0..self.count().min(*bounds::RANGE.end())).map(move |offset| {
             let address = match first {
                 // Both fit: the count was measured against the last address.
                 IpAddr::V4(first) => IpAddr::from((first.to_bits() + offset as u32).to_be_bytes()),
@@ -135,7 +138,7 @@ impl Config {
 }
 
 /// `virtual_server ADDRESS PORT`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VirtualServer {
     /// The address and port that viewers connect to, or the group of addresses.
     pub address: ServiceAddress,
@@ -147,8 +150,10 @@ pub struct VirtualServer {
     /// Forwarding method; default direct routing. (`lvs_method` is the same word.)
     pub lb_kind: Option<LbKind>,
     /// Source-address persistence in seconds; absent for none.
+    #[schemars(range(min = *bounds::PERSISTENCE_TIMEOUT_S.start(), max = *bounds::PERSISTENCE_TIMEOUT_S.end()))]
     pub persistence_timeout: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; default all.
+    #[schemars(range(min = *bounds::PERSISTENCE_GRANULARITY.start(), max = *bounds::PERSISTENCE_GRANULARITY.end()))]
     pub persistence_granularity: Option<u8>,
     /// Whether a client whose server is drained may be given another
     /// (`net.ipv4.vs.expire_quiescent_template`).
@@ -167,6 +172,7 @@ pub struct VirtualServer {
     pub sloppy: Option<bool>,
     /// Total weight of live servers below which the service has lost its
     /// quorum; default 1.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub quorum: Option<u32>,
     /// Weight by which the quorum must be missed or exceeded; default 0.
     pub hysteresis: Option<u32>,
@@ -186,6 +192,9 @@ pub struct VirtualServer {
     /// Defaults for the checks of all its servers.
     #[serde(flatten)]
     pub timing: CheckTiming,
+    /// How its servers come back that have been down.
+    #[serde(flatten)]
+    pub recovery: Recovery,
     /// The real servers.
     #[serde(default)]
     pub real_server: Vec<RealServer>,
@@ -199,7 +208,7 @@ fn tcp() -> Protocol {
 }
 
 /// Forwarding method of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LbKind {
     /// Direct routing: the frame's addresses change, the packet does not.
     #[serde(rename = "DR")]
@@ -207,11 +216,12 @@ pub enum LbKind {
 }
 
 /// `real_server ADDRESS PORT`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RealServer {
     /// The server's own address; the port is where checks connect.
     pub address: SocketAddr,
     /// Share of new connections; default 1.
+    #[schemars(range(min = *bounds::WEIGHT.start(), max = *bounds::WEIGHT.end()))]
     pub weight: Option<u32>,
     /// Host that HTTP and RTMP checks ask for.
     pub virtualhost: Option<String>,
@@ -224,6 +234,9 @@ pub struct RealServer {
     /// Defaults for its checks.
     #[serde(flatten)]
     pub timing: CheckTiming,
+    /// How it comes back when it has been down; default as its service's.
+    #[serde(flatten)]
+    pub recovery: Recovery,
     /// Its checks; it is up while all of them succeed.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -233,9 +246,10 @@ pub struct RealServer {
 }
 
 /// A command that is run when something changes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Script {
     /// Program and arguments.
+    #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// User to run it as.
     pub user: Option<String>,
@@ -267,6 +281,20 @@ impl Serialize for Seconds {
         } else {
             serializer.serialize_f64(self.0.as_secs_f64())
         }
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn schema_name() -> Cow<'static, str> {
+        "Seconds".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0 })
     }
 }
 

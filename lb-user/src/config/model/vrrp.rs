@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Script, Seconds};
+use super::{Script, Seconds, bounds};
 use crate::config::diagnostic::Origin;
 
 /// `global_defs`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GlobalDefs {
     /// Interface of virtual routers that name none.
@@ -16,8 +17,10 @@ pub struct GlobalDefs {
     /// How long connections may be silent.
     pub lvs_timeouts: Option<LvsTimeouts>,
     /// User, and group, that scripts run as where they name none.
+    #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
+    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub vrrp_version: Option<u8>,
     /// Multicast group of IPv4 adverts; default 224.0.0.18.
     pub vrrp_mcast_group4: Option<IpAddr>,
@@ -28,48 +31,61 @@ pub struct GlobalDefs {
     /// Default of `garp_master_delay`; default 5, 0 for no second volley.
     pub vrrp_garp_master_delay: Option<Seconds>,
     /// Default of `garp_master_repeat`; default 5.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub vrrp_garp_master_repeat: Option<u32>,
     /// Default of `garp_lower_prio_delay`; default `garp_master_delay`.
     pub vrrp_garp_lower_prio_delay: Option<Seconds>,
     /// Default of `garp_lower_prio_repeat`; default `garp_master_repeat`.
+    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
     pub vrrp_garp_lower_prio_repeat: Option<u32>,
     /// Default of `garp_master_refresh`; default 0, no refreshing.
     pub vrrp_garp_master_refresh: Option<Seconds>,
     /// Default of `garp_master_refresh_repeat`; default 1.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub vrrp_garp_master_refresh_repeat: Option<u32>,
 }
 
 /// `lvs_timeouts`, in seconds; what is left out has IPVS's default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LvsTimeouts {
     /// An established TCP connection; default 900.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub tcp: Option<u32>,
     /// A TCP connection whose client has sent FIN; default 120.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub tcpfin: Option<u32>,
     /// UDP; default 300.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub udp: Option<u32>,
 }
 
 /// `vrrp_instance NAME`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "virtual_router_id"]))]
 pub struct VrrpInstance {
     /// Its name, for logs and references.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Role to start in.
     pub state: InitialState,
     /// Interface that adverts use and that addresses are added to.
     pub interface: Option<String>,
     /// VRRP version, 2 or 3; default `vrrp_version`.
+    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub version: Option<u8>,
     /// VRID, 1 to 255; unique on the network segment.
+    #[schemars(range(min = *bounds::VIRTUAL_ROUTER_ID.start()))]
     pub virtual_router_id: u8,
     /// 1 to 255; the highest becomes master. Default 100.
+    #[schemars(range(min = *bounds::PRIORITY.start()))]
     pub priority: Option<u8>,
     /// Interval between adverts; default 1. Version 3: 0.01 to 40.95.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub advert_int: Option<Seconds>,
     /// Adverts that a backup may miss before it takes over; default 3.
+    #[schemars(range(min = *bounds::DOWN_TIMER_ADVERTS.start(), max = *bounds::DOWN_TIMER_ADVERTS.end()))]
     pub down_timer_adverts: Option<u32>,
     /// VRRP version 2 password.
     pub authentication: Option<Authentication>,
@@ -84,6 +100,7 @@ pub struct VrrpInstance {
     /// Peers that adverts are sent to one by one, instead of by multicast.
     pub unicast_peer: Vec<UnicastPeer>,
     /// TTL of unicast adverts; default 255.
+    #[schemars(range(min = *bounds::UNICAST_TTL.start()))]
     pub unicast_ttl: Option<u8>,
     /// Whether a backup leaves a master of lower priority alone.
     pub nopreempt: bool,
@@ -95,14 +112,17 @@ pub struct VrrpInstance {
     /// Delay of the second volley of gratuitous ARPs after becoming master.
     pub garp_master_delay: Option<Seconds>,
     /// Gratuitous ARPs in a volley after becoming master.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub garp_master_repeat: Option<u32>,
     /// Delay of the second volley after an advert of lower priority.
     pub garp_lower_prio_delay: Option<Seconds>,
     /// Gratuitous ARPs in a volley after an advert of lower priority.
+    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
     pub garp_lower_prio_repeat: Option<u32>,
     /// Interval between gratuitous ARPs while master; 0 for none.
     pub garp_master_refresh: Option<Seconds>,
     /// Gratuitous ARPs per refreshing.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub garp_master_refresh_repeat: Option<u32>,
     /// Whether an advert of lower priority is answered with none; default false.
     pub lower_prio_no_advert: Option<bool>,
@@ -115,6 +135,7 @@ pub struct VrrpInstance {
     pub track_script: Vec<Tracked>,
     /// What is added to the priority while a virtual service at one of the
     /// addresses has lost its quorum, -253 to -1. Millrace's own.
+    #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
     pub track_quorum: Option<i16>,
     /// Run on becoming master.
     pub notify_master: Option<Script>,
@@ -133,7 +154,7 @@ pub struct VrrpInstance {
 }
 
 /// `state` of a VRRP instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum InitialState {
     /// Becomes master unless a higher priority is heard.
@@ -144,7 +165,7 @@ pub enum InitialState {
 }
 
 /// `authentication` of a VRRP instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Authentication {
     /// Kind of authentication.
     pub auth_type: AuthType,
@@ -153,7 +174,7 @@ pub struct Authentication {
 }
 
 /// `auth_type`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AuthType {
     /// A password in clear text (RFC 2338 §5.3.6).
@@ -161,20 +182,22 @@ pub enum AuthType {
 }
 
 /// One line of `virtual_ipaddress`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VirtualIpAddress {
     /// The address.
     pub address: IpAddr,
     /// Prefix length; default 32 for IPv4 and 128 for IPv6.
+    #[schemars(range(max = 128))]
     pub prefix: Option<u8>,
     /// Interface, where it is not the instance's.
     pub dev: Option<String>,
     /// Label of an IPv4 address.
+    #[schemars(length(max = bounds::LONGEST_LABEL))]
     pub label: Option<String>,
 }
 
 /// One line of `unicast_peer`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnicastPeer {
     /// The peer's address.
     pub address: IpAddr,
@@ -185,12 +208,13 @@ pub struct UnicastPeer {
 }
 
 /// One line of `track_interface` or `track_script`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tracked {
     /// Name of the interface or the script.
     pub name: String,
     /// What its state adds to the priority, -253 to 253; absent or 0: the
     /// virtual router cannot serve while it is down.
+    #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
     pub weight: Option<i16>,
     /// Whether up and down change places.
     #[serde(default)]
@@ -198,24 +222,29 @@ pub struct Tracked {
 }
 
 /// `vrrp_script NAME`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VrrpScript {
     /// Its name.
     pub name: String,
     /// What is run; exit status 0 is success.
     pub script: Script,
     /// Interval between runs; default 1.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub interval: Option<Seconds>,
     /// Time after which a run counts as failed; default `interval`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub timeout: Option<Seconds>,
     /// What its state adds to the priority, -253 to 253; default 0.
+    #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
     pub weight: Option<i16>,
     /// Whether success and failure change places.
     #[serde(default)]
     pub reverse: bool,
     /// Successes in a row that make it succeed; default 1.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub rise: Option<u32>,
     /// Failures in a row that make it fail; default 1.
+    #[schemars(range(min = *bounds::COUNT.start()))]
     pub fall: Option<u32>,
     /// Whether it counts as failed until it first succeeds.
     #[serde(default)]
@@ -226,10 +255,12 @@ pub struct VrrpScript {
 }
 
 /// `vrrp_sync_group NAME`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct VrrpSyncGroup {
     /// Its name.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Names of the virtual routers that change state together.
     pub group: Vec<String>,

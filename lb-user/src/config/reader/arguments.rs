@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::diagnostic::{Origin, did_you_mean};
-use super::super::model::{Script, Seconds};
+use rtmp_core::config::did_you_mean;
+
+use super::super::diagnostic::Origin;
+use super::super::model::{Script, Seconds, bounds};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::Vocabulary;
@@ -96,8 +98,8 @@ impl Reader<'_> {
     /// A time span that must not be 0.
     pub fn positive_seconds(&mut self, directive: &Directive) -> Option<Seconds> {
         let seconds = self.seconds(directive)?;
-        if seconds.0.is_zero() {
-            self.wrong(directive, "more than 0 seconds");
+        if !bounds::is_positive(seconds) {
+            self.wrong(directive, bounds::MORE_THAN_0_SECONDS);
             return None;
         }
         Some(seconds)

@@ -1,7 +1,7 @@
 //! Checkers, and the timing directives that services, servers and checkers share.
 
 use super::super::model::{
-    Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck,
+    Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck, bounds,
 };
 use super::super::tree::Directive;
 use super::Reader;
@@ -136,7 +136,11 @@ impl Reader<'_> {
     /// `200 300-399 …`
     fn status_codes(&mut self, item: &Directive) -> Vec<StatusCodes> {
         const EXPECTED: &str = "status codes from 100 to 999 or ranges such as 200-299";
-        let code = |word: &str| word.parse().ok().filter(|code| (100..=999).contains(code));
+        let code = |word: &str| {
+            word.parse()
+                .ok()
+                .filter(|code| bounds::STATUS_CODE.contains(code))
+        };
         let range = |word: &String| {
             let (low, high) = word.split_once('-').unwrap_or((word, word));
             let (low, high) = (code(low)?, code(high)?);
@@ -188,8 +192,10 @@ impl Reader<'_> {
         let mut max_reply_length = None;
         self.of_kind(block, check, &UDP_CHECK, |reader, item| {
             match item.keyword.as_str() {
-                "payload" => payload = reader.hexadecimal(item, false),
-                "require_reply" => require_reply = reader.hexadecimal(item, true),
+                "payload" => payload = reader.hexadecimal(item, hex::is_payload),
+                "require_reply" => {
+                    require_reply = reader.hexadecimal(item, |text| hex::parse(text).is_some());
+                }
                 "min_reply_length" => min_reply_length = reader.number(item, 0..=65535),
                 "max_reply_length" => max_reply_length = reader.number(item, 0..=65535),
                 _ => return false,
@@ -204,11 +210,10 @@ impl Reader<'_> {
         }
     }
 
-    fn hexadecimal(&mut self, item: &Directive, any: bool) -> Option<String> {
+    fn hexadecimal(&mut self, item: &Directive, is_right: fn(&str) -> bool) -> Option<String> {
         let text = item.arguments.join(" ");
-        let right = hex::parse(&text).is_some_and(|bytes| any || bytes.iter().all(|b| b.1 == 0xff));
-        if !right || (!any && text.is_empty()) {
-            self.wrong(item, "hexadecimal digits, such as `AB 12 f`");
+        if !is_right(&text) {
+            self.wrong(item, hex::EXPECTED);
             return None;
         }
         Some(text)
@@ -254,9 +259,9 @@ impl Reader<'_> {
     fn connection(&mut self, item: &Directive, connection: &mut ConnectionOptions) -> bool {
         match item.keyword.as_str() {
             "connect_ip" => connection.connect_ip = self.ip_address(item),
-            "connect_port" => connection.connect_port = self.number(item, 1..=65535),
+            "connect_port" => connection.connect_port = self.number(item, bounds::PORT),
             "bindto" => connection.bindto = self.ip_address(item),
-            "bind_port" => connection.bind_port = self.number(item, 1..=65535),
+            "bind_port" => connection.bind_port = self.number(item, bounds::PORT),
             _ => return false,
         }
         true

@@ -1,6 +1,6 @@
 //! `global_defs`
 
-use super::super::model::{GlobalDefs, LvsTimeouts};
+use super::super::model::{GlobalDefs, LvsTimeouts, bounds};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::GLOBAL_DEFS;
@@ -17,24 +17,25 @@ impl Reader<'_> {
                         .map(|(user, group)| [user].into_iter().chain(group).collect());
                 }
                 "vrrp_version" => {
-                    global.vrrp_version = self.number(item, 2..=3);
+                    global.vrrp_version = self.number(item, bounds::VRRP_VERSION);
                 }
                 "vrrp_mcast_group4" => global.vrrp_mcast_group4 = self.ip_address(item),
                 "vrrp_mcast_group6" => global.vrrp_mcast_group6 = self.ip_address(item),
                 "vrrp_startup_delay" => global.vrrp_startup_delay = self.seconds(item),
                 "vrrp_garp_master_delay" => global.vrrp_garp_master_delay = self.seconds(item),
                 "vrrp_garp_master_repeat" => {
-                    global.vrrp_garp_master_repeat = self.number(item, 1..=100);
+                    global.vrrp_garp_master_repeat = self.number(item, bounds::GARP_REPEAT);
                 }
                 "vrrp_garp_lower_prio_delay" => {
                     global.vrrp_garp_lower_prio_delay = self.seconds(item)
                 }
                 "vrrp_garp_lower_prio_repeat" => {
-                    global.vrrp_garp_lower_prio_repeat = self.number(item, 0..=100);
+                    global.vrrp_garp_lower_prio_repeat =
+                        self.number(item, bounds::GARP_LOWER_PRIO_REPEAT);
                 }
                 "vrrp_garp_master_refresh" => global.vrrp_garp_master_refresh = self.seconds(item),
                 "vrrp_garp_master_refresh_repeat" => {
-                    global.vrrp_garp_master_refresh_repeat = self.number(item, 1..=100);
+                    global.vrrp_garp_master_refresh_repeat = self.number(item, bounds::GARP_REPEAT);
                 }
                 _ => self.not_served(item, &GLOBAL_DEFS),
             }

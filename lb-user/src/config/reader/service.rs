@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::diagnostic::did_you_mean;
+use rtmp_core::config::did_you_mean;
+
 use super::super::model::{
-    AddressRange, CheckTiming, LARGEST_RANGE, LbKind, RealServer, ServiceAddress, VirtualServer,
-    VirtualServerGroup,
+    AddressRange, CheckTiming, LbKind, RealServer, Recovery, ServiceAddress, VirtualServer,
+    VirtualServerGroup, bounds,
 };
+use super::super::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
 use super::super::tree::Directive;
-use super::super::validate_numbers::{LARGEST_WEIGHT, LONGEST_PERSISTENCE_S};
 use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
 use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
@@ -58,11 +59,13 @@ impl Reader<'_> {
             inhibit_on_failure: None,
             omega: false,
             timing: CheckTiming::default(),
+            recovery: Recovery::default(),
             real_server: Vec::new(),
             origin: block.origin.clone(),
         };
         for item in self.block(block) {
-            if self.timing(item, &mut service.timing) {
+            if self.timing(item, &mut service.timing) || self.recovery(item, &mut service.recovery)
+            {
                 continue;
             }
             match item.keyword.as_str() {
@@ -79,7 +82,7 @@ impl Reader<'_> {
                 "sh-port" | "mh-port" => service.hash_port = true,
                 "orphans" => service.orphans = self.orphans(item),
                 "sloppy" => service.sloppy = self.switch(item),
-                "quorum" => service.quorum = self.number(item, 1..=u32::MAX),
+                "quorum" => service.quorum = self.number(item, bounds::COUNT),
                 "hysteresis" => service.hysteresis = self.number(item, 0..=u32::MAX),
                 "quorum_up" => service.quorum_up = self.script(item),
                 "quorum_down" => service.quorum_down = self.script(item),
@@ -108,15 +111,16 @@ impl Reader<'_> {
             notify_up: None,
             notify_down: None,
             timing: CheckTiming::default(),
+            recovery: Recovery::default(),
             checks: Vec::new(),
             origin: block.origin.clone(),
         };
         for item in self.block(block) {
-            if self.timing(item, &mut server.timing) {
+            if self.timing(item, &mut server.timing) || self.recovery(item, &mut server.recovery) {
                 continue;
             }
             match item.keyword.as_str() {
-                "weight" => server.weight = self.number(item, 0..=LARGEST_WEIGHT),
+                "weight" => server.weight = self.number(item, bounds::WEIGHT),
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
                 "notify_down" => server.notify_down = self.script(item),
@@ -127,6 +131,19 @@ impl Reader<'_> {
             }
         }
         Some(server)
+    }
+
+    /// Reads a directive about servers that come back; false if `item` is none.
+    fn recovery(&mut self, item: &Directive, recovery: &mut Recovery) -> bool {
+        match item.keyword.as_str() {
+            "slow_start" => recovery.slow_start = self.seconds(item),
+            "flap_limit" => recovery.flap_limit = self.number(item, bounds::FLAP_LIMIT),
+            "flap_window" => recovery.flap_window = self.positive_seconds(item),
+            "flap_hold_down" => recovery.flap_hold_down = self.positive_seconds(item),
+            "flap_hold_down_max" => recovery.flap_hold_down_max = self.positive_seconds(item),
+            _ => return false,
+        }
+        true
     }
 
     pub fn virtual_server_group(&mut self, block: &Directive) -> Option<VirtualServerGroup> {
@@ -182,11 +199,12 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if !(1..=LARGEST_RANGE).contains(&range.count()) {
+        if !bounds::RANGE.contains(&range.count()) {
             let message = format!(
-                "`{}` has {} addresses; expected 1 to {LARGEST_RANGE}",
+                "`{}` has {} addresses; expected {}",
                 item.keyword,
-                range.count()
+                range.count(),
+                bounds::words(&bounds::RANGE)
             );
             self.diagnostics.error(&item.origin, message);
             return None;
@@ -197,36 +215,24 @@ impl Reader<'_> {
     /// What becomes of connections whose server is gone: a word of Millrace's.
     fn orphans(&mut self, item: &Directive) -> Option<OrphanPolicy> {
         const EXPECTED: &str = "reset, drop or reschedule";
-        match self.argument(item, EXPECTED)? {
-            "reset" => Some(OrphanPolicy::Reset),
-            "drop" => Some(OrphanPolicy::Drop),
-            "reschedule" => Some(OrphanPolicy::Reschedule),
-            _ => {
-                self.wrong(item, EXPECTED);
-                None
-            }
+        let policy = value_of(&ORPHAN_POLICIES, self.argument(item, EXPECTED)?);
+        if policy.is_none() {
+            self.wrong(item, EXPECTED);
         }
+        policy
     }
 
     fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
-        const SERVED: [(&str, Scheduler); 6] = [
-            ("rr", Scheduler::Rr),
-            ("wrr", Scheduler::Wrr),
-            ("lc", Scheduler::Lc),
-            ("wlc", Scheduler::Wlc),
-            ("sh", Scheduler::Sh),
-            ("mh", Scheduler::Mh),
-        ];
         const NOT_SERVED: [&str; 8] = ["dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos"];
-        let served = SERVED.map(|(name, _)| name).join(", ");
+        let served = SCHEDULERS.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
-        if let Some((_, scheduler)) = SERVED.iter().find(|(known, _)| *known == name) {
-            return Some(*scheduler);
+        if let Some(scheduler) = value_of(&SCHEDULERS, name) {
+            return Some(scheduler);
         }
         let message = if NOT_SERVED.contains(&name) {
             format!("scheduler `{name}` is not served; expected one of: {served}")
         } else {
-            let known = SERVED.iter().map(|(known, _)| *known);
+            let known = SCHEDULERS.iter().map(|(known, _)| *known);
             let suggestion = did_you_mean(name, known);
             format!("unknown scheduler `{name}`; expected one of: {served}{suggestion}")
         };
@@ -276,7 +282,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        self.number(item, 1..=LONGEST_PERSISTENCE_S)
+        self.number(item, bounds::PERSISTENCE_TIMEOUT_S)
     }
 
     /// A netmask such as 255.255.255.0, or a prefix length.
@@ -291,7 +297,7 @@ impl Reader<'_> {
             }
             Err(_) => word.parse::<u8>().ok(),
         };
-        if !prefix.is_some_and(|prefix| (1..=128).contains(&prefix)) {
+        if !prefix.is_some_and(|prefix| bounds::PERSISTENCE_GRANULARITY.contains(&prefix)) {
             self.wrong(item, EXPECTED);
             return None;
         }

@@ -40,6 +40,29 @@ impl Vocabulary {
     }
 }
 
+/// Every vocabulary.
+#[cfg(test)]
+pub const ALL: [&Vocabulary; 18] = [
+    &TOP_LEVEL,
+    &GLOBAL_DEFS,
+    &VRRP_INSTANCE,
+    &AUTHENTICATION,
+    &VIRTUAL_IPADDRESS,
+    &VIRTUAL_SERVER,
+    &REAL_SERVER,
+    &TCP_CHECK,
+    &PING_CHECK,
+    &HTTP_GET,
+    &MISC_CHECK,
+    &UDP_CHECK,
+    &RTMP_CHECK,
+    &URL,
+    &VRRP_SYNC_GROUP,
+    &VRRP_SCRIPT,
+    &TRACKED,
+    &UNICAST_PEER,
+];
+
 const MAIL: &str = "Millrace sends no mail; follow its log or its events instead";
 const IPVS: &str = "it tunes the kernel's IPVS, which Millrace does without";
 const PROCESSES: &str = "it tunes keepalived's own processes";
@@ -276,6 +299,7 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
         "preempt",
         "preempt_delay",
         "accept",
+        "no_accept",
         "garp_master_delay",
         "garp_master_repeat",
         "garp_lower_prio_delay",
@@ -324,7 +348,6 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
                 "promote_secondaries",
                 "virtual_routes",
                 "virtual_rules",
-                "no_accept",
                 "skip_check_adv_addr",
                 "strict_mode",
                 "debug",
@@ -398,6 +421,11 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
         "mh-port",
         "orphans",
         "sloppy",
+        "slow_start",
+        "flap_limit",
+        "flap_window",
+        "flap_hold_down",
+        "flap_hold_down_max",
     ],
     not_served: &[
         NotServed {
@@ -455,6 +483,11 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
         "UDP_CHECK",
         "PING_CHECK",
         "RTMP_CHECK",
+        "slow_start",
+        "flap_limit",
+        "flap_window",
+        "flap_hold_down",
+        "flap_hold_down_max",
     ],
     not_served: &[
         NotServed {

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use super::super::model::{
     AuthType, Authentication, InitialState, Script, Tracked, UnicastPeer, VirtualIpAddress,
-    VrrpInstance, VrrpScript, VrrpSyncGroup,
+    VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
 };
 use super::super::tree::Directive;
-use super::super::validate_numbers::QUORUM_WEIGHTS;
 use super::Reader;
 use super::vocabulary::{
     AUTHENTICATION, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT,
@@ -27,14 +26,18 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "state" => instance.state = self.initial_state(item),
                 "interface" => instance.interface = self.text(item),
-                "version" => instance.version = self.number(item, 2..=3),
+                "version" => instance.version = self.number(item, bounds::VRRP_VERSION),
                 "virtual_router_id" => {
                     has_virtual_router_id = true;
-                    instance.virtual_router_id = self.number(item, 1..=255).unwrap_or_default();
+                    instance.virtual_router_id = self
+                        .number(item, bounds::VIRTUAL_ROUTER_ID)
+                        .unwrap_or_default();
                 }
-                "priority" => instance.priority = self.number(item, 1..=255),
+                "priority" => instance.priority = self.number(item, bounds::PRIORITY),
                 "advert_int" => instance.advert_int = self.positive_seconds(item),
-                "down_timer_adverts" => instance.down_timer_adverts = self.number(item, 1..=100),
+                "down_timer_adverts" => {
+                    instance.down_timer_adverts = self.number(item, bounds::DOWN_TIMER_ADVERTS)
+                }
                 "authentication" => instance.authentication = self.authentication(item),
                 "virtual_ipaddress" => instance.virtual_ipaddress = self.virtual_addresses(item),
                 "virtual_ipaddress_excluded" => {
@@ -43,26 +46,30 @@ impl Reader<'_> {
                 "mcast_src_ip" => instance.mcast_src_ip = self.ip_address(item),
                 "unicast_src_ip" => instance.unicast_src_ip = self.ip_address(item),
                 "unicast_peer" => instance.unicast_peer = self.unicast_peers(item),
-                "unicast_ttl" => instance.unicast_ttl = self.number(item, 1..=255),
+                "unicast_ttl" => instance.unicast_ttl = self.number(item, bounds::UNICAST_TTL),
                 "nopreempt" => instance.nopreempt = true,
                 "preempt" => instance.nopreempt = false,
                 "preempt_delay" => instance.preempt_delay = self.seconds(item),
                 "accept" => instance.accept = Some(true),
+                "no_accept" => instance.accept = Some(false),
                 "garp_master_delay" => instance.garp_master_delay = self.seconds(item),
-                "garp_master_repeat" => instance.garp_master_repeat = self.number(item, 1..=100),
+                "garp_master_repeat" => {
+                    instance.garp_master_repeat = self.number(item, bounds::GARP_REPEAT)
+                }
                 "garp_lower_prio_delay" => instance.garp_lower_prio_delay = self.seconds(item),
                 "garp_lower_prio_repeat" => {
-                    instance.garp_lower_prio_repeat = self.number(item, 0..=100);
+                    instance.garp_lower_prio_repeat =
+                        self.number(item, bounds::GARP_LOWER_PRIO_REPEAT);
                 }
                 "garp_master_refresh" => instance.garp_master_refresh = self.seconds(item),
                 "garp_master_refresh_repeat" => {
-                    instance.garp_master_refresh_repeat = self.number(item, 1..=100);
+                    instance.garp_master_refresh_repeat = self.number(item, bounds::GARP_REPEAT);
                 }
                 "lower_prio_no_advert" => instance.lower_prio_no_advert = self.switch(item),
                 "higher_prio_send_advert" => instance.higher_prio_send_advert = self.switch(item),
                 "track_interface" => instance.track_interface = self.tracked(item),
                 "track_script" => instance.track_script = self.tracked(item),
-                "track_quorum" => instance.track_quorum = self.number(item, QUORUM_WEIGHTS),
+                "track_quorum" => instance.track_quorum = self.number(item, bounds::QUORUM_WEIGHT),
                 "notify_master" => instance.notify_master = self.script(item),
                 "notify_backup" => instance.notify_backup = self.script(item),
                 "notify_fault" => instance.notify_fault = self.script(item),
@@ -134,8 +141,8 @@ impl Reader<'_> {
                 "interval" => script.interval = self.positive_seconds(item),
                 "timeout" => script.timeout = self.positive_seconds(item),
                 "weight" => (script.weight, script.reverse) = self.weight(item, &item.arguments),
-                "rise" => script.rise = self.number(item, 1..=u32::MAX),
-                "fall" => script.fall = self.number(item, 1..=u32::MAX),
+                "rise" => script.rise = self.number(item, bounds::COUNT),
+                "fall" => script.fall = self.number(item, bounds::COUNT),
                 "user" => user = self.user(item),
                 "init_fail" => script.init_fail = true,
                 _ => self.not_served(item, &VRRP_SCRIPT),
@@ -319,7 +326,11 @@ impl Reader<'_> {
     /// `N [reverse|noreverse]`
     fn weight(&mut self, item: &Directive, words: &[String]) -> (Option<i16>, bool) {
         const EXPECTED: &str = "a weight from -253 to 253 and perhaps `reverse`";
-        let number = |word: &String| word.parse().ok().filter(|n| (-253..=253).contains(n));
+        let number = |word: &String| {
+            word.parse()
+                .ok()
+                .filter(|n| bounds::TRACKED_WEIGHT.contains(n))
+        };
         let weight = match words {
             [word] => number(word).map(|weight| (weight, false)),
             [word, direction] => match direction.as_str() {

@@ -1,0 +1,35 @@
+//! `lb-user convert` and `lb-user schema`: the two forms of a configuration.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::config;
+
+/// Prints `file` in the form that it does not have: keepalived.conf as JSON,
+/// JSON as keepalived.conf.
+///
+/// # Errors
+/// The file is refused.
+pub fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
+    let loaded = config::load_for(file, config_id)?;
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    let text = if config::is_json(file) {
+        config::to_keepalived(&loaded.config)
+    } else {
+        serde_json::to_string_pretty(&config::to_json(&loaded.config))? + "\n"
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// Prints the JSON Schema of a configuration.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn schema() -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&config::schema())? + "\n";
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The numbers that words of a configuration may have, whatever it is written in.
+//!
+//! The reader of keepalived.conf keeps to them word by word, where it can name
+//! the line; `validate_values` holds JSON to them; the JSON Schema tells them.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::Seconds;
+
+/// `weight` of a real server (ipvsadm(8)).
+pub const WEIGHT: RangeInclusive<u32> = 0..=65535;
+
+/// `persistence_timeout`, in seconds: up to 31 days (ipvsadm(8)).
+pub const PERSISTENCE_TIMEOUT_S: RangeInclusive<u32> = 1..=31 * 24 * 3600;
+
+/// `persistence_granularity`, in bits; an IPv4 service has 32 at most.
+pub const PERSISTENCE_GRANULARITY: RangeInclusive<u8> = 1..=128;
+
+/// Counts that 0 would make meaningless: `quorum`, `rise`, `fall`.
+pub const COUNT: RangeInclusive<u32> = 1..=u32::MAX;
+
+/// `flap_limit`
+pub const FLAP_LIMIT: RangeInclusive<u32> = 1..=1000;
+
+/// Ports that something can listen on.
+pub const PORT: RangeInclusive<u16> = 1..=65535;
+
+/// Status codes of HTTP.
+pub const STATUS_CODE: RangeInclusive<u16> = 100..=999;
+
+/// `virtual_router_id`
+pub const VIRTUAL_ROUTER_ID: RangeInclusive<u8> = 1..=255;
+
+/// `priority` of a virtual router; 0 is what one says that leaves.
+pub const PRIORITY: RangeInclusive<u8> = 1..=255;
+
+/// `version` of VRRP.
+pub const VRRP_VERSION: RangeInclusive<u8> = 2..=3;
+
+/// `down_timer_adverts`
+pub const DOWN_TIMER_ADVERTS: RangeInclusive<u32> = 1..=100;
+
+/// Gratuitous ARPs in a volley.
+pub const GARP_REPEAT: RangeInclusive<u32> = 1..=100;
+
+/// Gratuitous ARPs in a volley that may be left out.
+pub const GARP_LOWER_PRIO_REPEAT: RangeInclusive<u32> = 0..=100;
+
+/// `unicast_ttl`
+pub const UNICAST_TTL: RangeInclusive<u8> = 1..=255;
+
+/// What something tracked adds to a priority.
+pub const TRACKED_WEIGHT: RangeInclusive<i16> = -253..=253;
+
+/// `track_quorum`: what a lost quorum adds to a priority.
+pub const QUORUM_WEIGHT: RangeInclusive<i16> = -253..=-1;
+
+/// The longest label of an address, in bytes: the kernel's `IFNAMSIZ` less its
+/// final zero.
+pub const LONGEST_LABEL: usize = 15;
+
+/// Addresses that a range of a `virtual_server_group` may have.
+pub const RANGE: RangeInclusive<u128> = 1..=1 << 16;
+
+/// A range of numbers in words.
+pub fn words<T: Display>(range: &RangeInclusive<T>) -> String {
+    format!("{} to {}", range.start(), range.end())
+}
+
+/// What is expected where [`is_positive`] must hold.
+pub const MORE_THAN_0_SECONDS: &str = "more than 0 seconds";
+
+/// Whether a time span can be that of something that comes to pass again and
+/// again, or that is waited for.
+pub fn is_positive(Seconds(duration): Seconds) -> bool {
+    !duration.is_zero()
+}

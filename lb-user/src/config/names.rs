@@ -1,0 +1,37 @@
+//! Names of choices, for the reader and the writer of keepalived.conf alike.
+
+use crate::dataplane::state::{OrphanPolicy, Scheduler};
+
+/// `lb_algo`
+pub const SCHEDULERS: [(&str, Scheduler); 6] = [
+    ("rr", Scheduler::Rr),
+    ("wrr", Scheduler::Wrr),
+    ("lc", Scheduler::Lc),
+    ("wlc", Scheduler::Wlc),
+    ("sh", Scheduler::Sh),
+    ("mh", Scheduler::Mh),
+];
+
+/// `orphans`
+pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [
+    ("reset", OrphanPolicy::Reset),
+    ("drop", OrphanPolicy::Drop),
+    ("reschedule", OrphanPolicy::Reschedule),
+];
+
+/// What `name` stands for.
+pub fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    let mut names = names.iter();
+    names
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| *value)
+}
+
+/// The name of `value`, which must be among them.
+pub fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    let mut names = names.iter();
+    let (name, _) = names
+        .find(|(_, known)| *known == value)
+        .expect("every value has a name");
+    name
+}

@@ -1,0 +1,209 @@
+//! What is refused, and in which words.
+
+use super::*;
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let refused = load(Path::new("/nonexistent/keepalived.conf")).expect_err("there is no file");
+    assert_eq!(
+        refused.to_string(),
+        "/nonexistent/keepalived.conf: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn every_mistake_of_a_file_is_reported_in_one_run() {
+    let refused =
+        load_text("virtual_serve x\nvrrp_instance V {\n interfac eth0\n prioritty 3\n}\n")
+            .expect_err("three misspelled words");
+    assert_eq!(
+        messages(&refused.diagnostics),
+        [
+            "t.conf:1: unknown word `virtual_serve` at the top of the file, did you mean `virtual_server`?",
+            "t.conf:3: unknown word `interfac` in `vrrp_instance`, did you mean `interface`?",
+            "t.conf:4: unknown word `prioritty` in `vrrp_instance`, did you mean `priority`?",
+            "t.conf:2: vrrp_instance V has no `virtual_router_id`; expected one from 1 to 255",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_are_told_in_words_that_help() {
+    let two = "virtual_server 10.0.0.1 80 {\nreal_server 10.0.0.2 80 {\nTCP_CHECK {\n}\n}\n}\n";
+    let table: &[(&str, String, &str)] = &[
+        (
+            "a word that nobody knows",
+            service("", "TCP_CHECK {\n nb_get_retri 3\n}"),
+            "t.conf:5: unknown word `nb_get_retri` in `TCP_CHECK`, did you mean `nb_get_retry`?",
+        ),
+        (
+            "a word that is near to nothing",
+            service("zzz", ""),
+            "t.conf:2: unknown word `zzz` in `virtual_server`",
+        ),
+        (
+            "persistence of 0",
+            service("persistence_timeout 0", ""),
+            "t.conf:2: `persistence_timeout 0` means nothing; leave the line out for no \
+             persistence, or give a number of seconds from 1 on",
+        ),
+        (
+            "a number that is none",
+            service("persistence_timeout fifty", ""),
+            "t.conf:2: `persistence_timeout` expects a whole number from 1 to 2678400, found `fifty`",
+        ),
+        (
+            "a virtual address that is no address",
+            "virtual_server 10.0.0.300 80 {\n}\n".to_owned(),
+            "t.conf:1: `virtual_server` expects an IP address instead of `10.0.0.300`, \
+             found `10.0.0.300 80`",
+        ),
+        (
+            "port 0",
+            "virtual_server 10.0.0.1 0 {\n}\n".to_owned(),
+            "t.conf:1: port 0 of `virtual_server` is no port that a client can connect to; \
+             expected 1 to 65535",
+        ),
+        (
+            "a port beyond 65535",
+            "virtual_server 10.0.0.1 65536 {\n}\n".to_owned(),
+            "t.conf:1: `virtual_server` expects an IP address and a port from 1 to 65535, \
+             found `10.0.0.1 65536`",
+        ),
+        (
+            "a real server twice",
+            service("real_server 10.0.0.2 80 {\n}", ""),
+            "t.conf:4: real_server 10.0.0.2 80 is in this virtual_server already at t.conf:2",
+        ),
+        (
+            "a service twice",
+            format!("{two}{two}"),
+            "t.conf:7: virtual_server 10.0.0.1 80 is there already at t.conf:1; expected each \
+             address, port and protocol once",
+        ),
+        (
+            "a real server at the virtual address",
+            "virtual_server 10.0.0.1 80 {\nreal_server 10.0.0.1 80 {\n}\n}\n".to_owned(),
+            "t.conf:2: real_server 10.0.0.1 80 is the virtual address itself; expected the \
+             server's own address",
+        ),
+        (
+            "an instance without interface",
+            "vrrp_instance V {\nvirtual_router_id 1\n}\n".to_owned(),
+            "t.conf:1: vrrp_instance V has no `interface`, and `global_defs` no `default_interface`",
+        ),
+        (
+            "one virtual router twice",
+            "vrrp_instance A {\ninterface e\nvirtual_router_id 1\n}\nvrrp_instance B {\ninterface e\nvirtual_router_id 1\n}\n"
+                .to_owned(),
+            "t.conf:5: vrrp_instance B has virtual_router_id 1 on e, which vrrp_instance A has at t.conf:1",
+        ),
+        (
+            "a group that does not exist",
+            "virtual_server_group GR {\n10.0.0.1 80\n}\nvirtual_server group GRR {\n}\n".to_owned(),
+            "t.conf:4: there is no virtual_server_group `GRR`, did you mean `GR`?",
+        ),
+        (
+            "a range that runs backwards",
+            "virtual_server_group G {\n10.0.0.9-3 80\n}\n".to_owned(),
+            "t.conf:2: `10.0.0.9-3` has 0 addresses; expected 1 to 65536",
+        ),
+        (
+            "an address in a group without its port",
+            "virtual_server_group G {\n10.0.0.9\n}\n".to_owned(),
+            "t.conf:2: expected `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`, \
+             found `10.0.0.9 `",
+        ),
+        (
+            "a page check without a page",
+            service("", "HTTP_GET {\n}"),
+            "t.conf:4: `HTTP_GET` expects a `url` block at least",
+        ),
+        (
+            "status codes that are none",
+            service("", "HTTP_GET {\nurl {\nstatus_code 99\n}\n}"),
+            "t.conf:6: `status_code` expects status codes from 100 to 999 or ranges such as \
+             200-299, found `99`",
+        ),
+        (
+            "a payload that is not hexadecimal",
+            service("", "UDP_CHECK {\npayload hello\n}"),
+            "t.conf:5: `payload` expects hexadecimal digits, such as `AB 12 f`, found `hello`",
+        ),
+        (
+            "a forwarding method that is not served",
+            service("lb_kind NAT", ""),
+            "t.conf:2: forwarding method `NAT` is not served; expected DR (direct routing)",
+        ),
+        (
+            "a firewall mark",
+            "virtual_server fwmark 3 {\n}\n".to_owned(),
+            "t.conf:1: `virtual_server fwmark` is not served: packets reach the balancer before \
+             the firewall could mark them; expected `virtual_server ADDRESS PORT`",
+        ),
+        (
+            "a scheduler that nobody knows",
+            service("lb_algo rrr", ""),
+            "t.conf:2: unknown scheduler `rrr`; expected one of: rr, wrr, lc, wlc, sh, mh, did you mean `rr`?",
+        ),
+        (
+            "a block that is never closed",
+            "virtual_server 10.0.0.1 80 {\nreal_server 10.0.0.2 80 {\n}\n".to_owned(),
+            "t.conf:1: the block of `virtual_server` is never closed with `}`",
+        ),
+        (
+            "a brace too many",
+            format!("{two}}}\n"),
+            "t.conf:7: `}` without a block that it could close",
+        ),
+        (
+            "a directive without its block",
+            "virtual_server 10.0.0.1 80\n".to_owned(),
+            "t.conf:1: `virtual_server` expects a block in braces after it, found `10.0.0.1 80`",
+        ),
+        (
+            "an open quotation",
+            "vrrp_instance \"V {\n".to_owned(),
+            "t.conf:1: the quotation that \" opens is not closed on this line",
+        ),
+    ];
+    for (what, text, expected) in table {
+        assert_eq!(mistake(text), *expected, "{what}, in:\n{text}");
+    }
+}
+
+#[test]
+fn names_that_refer_to_nothing_are_mistakes() {
+    let router =
+        "vrrp_instance VI_1 {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress { 10.0.0.9 }\n";
+    assert_eq!(
+        mistake(&format!(
+            "vrrp_sync_group G {{ group {{ VI_2 }}\n }}\n{router}}}"
+        )),
+        "t.conf:1: vrrp_sync_group G names vrrp_instance `VI_2`, which does not exist, did you \
+         mean `VI_1`?"
+    );
+    assert_eq!(
+        mistake(&format!("{router}track_script {{ chk }}\n}}")),
+        "t.conf:1: `track_script` names `chk`, which is no vrrp_script"
+    );
+}
+
+#[test]
+fn nesting_has_a_limit_and_a_long_word_is_not_compared() {
+    let deep = "a {\n".repeat(200_000);
+    let refused = load_text(&deep).expect_err("nothing is so deep");
+    let told = messages(&refused.diagnostics);
+    assert!(
+        told.iter()
+            .any(|message| message.contains("nested more than 32 deep")),
+        "{:?}",
+        told.first()
+    );
+
+    let long = "x".repeat(10 * 1024 * 1024);
+    assert_eq!(
+        mistake(&long),
+        "t.conf:1: the line is longer than 65536 bytes"
+    );
+}

@@ -1,0 +1,58 @@
+//! `global_defs`
+
+use super::super::model::{GlobalDefs, LvsTimeouts};
+use super::{Writer, quoted};
+
+impl Writer {
+    pub fn global_defs(&mut self, global: &GlobalDefs) {
+        if *global == GlobalDefs::default() {
+            return;
+        }
+        let GlobalDefs {
+            default_interface,
+            lvs_timeouts,
+            script_user,
+            vrrp_version,
+            vrrp_mcast_group4,
+            vrrp_mcast_group6,
+            vrrp_startup_delay,
+            vrrp_garp_master_delay,
+            vrrp_garp_master_repeat,
+            vrrp_garp_lower_prio_delay,
+            vrrp_garp_lower_prio_repeat,
+            vrrp_garp_master_refresh,
+            vrrp_garp_master_refresh_repeat,
+        } = global;
+        self.block("global_defs", |out| {
+            out.text("default_interface", default_interface.as_ref());
+            if let Some(LvsTimeouts { tcp, tcpfin, udp }) = lvs_timeouts {
+                let pairs = [("tcp", tcp), ("tcpfin", tcpfin), ("udp", udp)];
+                let words = pairs
+                    .iter()
+                    .filter_map(|(name, seconds)| Some(format!(" {name} {}", (**seconds)?)));
+                out.line(format_args!("lvs_timeouts{}", words.collect::<String>()));
+            }
+            let user = script_user.as_ref();
+            out.value(
+                "script_user",
+                user.map(|words| {
+                    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+                    words.join(" ")
+                }),
+            );
+            out.value("vrrp_version", *vrrp_version);
+            out.value("vrrp_mcast_group4", *vrrp_mcast_group4);
+            out.value("vrrp_mcast_group6", *vrrp_mcast_group6);
+            out.seconds("vrrp_startup_delay", *vrrp_startup_delay);
+            out.seconds("vrrp_garp_master_delay", *vrrp_garp_master_delay);
+            out.value("vrrp_garp_master_repeat", *vrrp_garp_master_repeat);
+            out.seconds("vrrp_garp_lower_prio_delay", *vrrp_garp_lower_prio_delay);
+            out.value("vrrp_garp_lower_prio_repeat", *vrrp_garp_lower_prio_repeat);
+            out.seconds("vrrp_garp_master_refresh", *vrrp_garp_master_refresh);
+            out.value(
+                "vrrp_garp_master_refresh_repeat",
+                *vrrp_garp_master_refresh_repeat,
+            );
+        });
+    }
+}

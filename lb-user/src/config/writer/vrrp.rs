@@ -1,0 +1,203 @@
+//! `vrrp_instance`, `vrrp_sync_group` and `vrrp_script`
+
+use super::super::model::{
+    AuthType, Authentication, InitialState, Tracked, UnicastPeer, VirtualIpAddress, VrrpInstance,
+    VrrpScript, VrrpSyncGroup,
+};
+use super::{Writer, quoted};
+
+impl Writer {
+    pub fn vrrp_instance(&mut self, instance: &VrrpInstance) {
+        let VrrpInstance {
+            name,
+            state,
+            interface,
+            version,
+            virtual_router_id,
+            priority,
+            advert_int,
+            down_timer_adverts,
+            authentication,
+            virtual_ipaddress,
+            virtual_ipaddress_excluded,
+            mcast_src_ip,
+            unicast_src_ip,
+            unicast_peer,
+            unicast_ttl,
+            nopreempt,
+            preempt_delay,
+            accept,
+            garp_master_delay,
+            garp_master_repeat,
+            garp_lower_prio_delay,
+            garp_lower_prio_repeat,
+            garp_master_refresh,
+            garp_master_refresh_repeat,
+            lower_prio_no_advert,
+            higher_prio_send_advert,
+            track_interface,
+            track_script,
+            track_quorum,
+            notify_master,
+            notify_backup,
+            notify_fault,
+            notify_stop,
+            notify,
+            origin: _,
+        } = instance;
+        self.block(format_args!("vrrp_instance {}", quoted(name)), |out| {
+            out.line(match state {
+                InitialState::Master => "state MASTER",
+                InitialState::Backup => "state BACKUP",
+            });
+            out.text("interface", interface.as_ref());
+            out.value("version", *version);
+            out.value("virtual_router_id", Some(virtual_router_id));
+            out.value("priority", *priority);
+            out.seconds("advert_int", *advert_int);
+            out.value("down_timer_adverts", *down_timer_adverts);
+            if let Some(Authentication {
+                auth_type: AuthType::Pass,
+                auth_pass,
+            }) = authentication
+            {
+                out.block("authentication", |out| {
+                    out.line("auth_type PASS");
+                    out.text("auth_pass", Some(auth_pass));
+                });
+            }
+            out.block_of(
+                "virtual_ipaddress",
+                virtual_ipaddress,
+                Self::virtual_address,
+            );
+            let excluded = virtual_ipaddress_excluded;
+            out.block_of(
+                "virtual_ipaddress_excluded",
+                excluded,
+                Self::virtual_address,
+            );
+            out.value("mcast_src_ip", *mcast_src_ip);
+            out.value("unicast_src_ip", *unicast_src_ip);
+            out.block_of("unicast_peer", unicast_peer, Self::unicast_peer);
+            out.value("unicast_ttl", *unicast_ttl);
+            out.flag("nopreempt", *nopreempt);
+            out.seconds("preempt_delay", *preempt_delay);
+            if let Some(accept) = accept {
+                out.line(if *accept { "accept" } else { "no_accept" });
+            }
+            out.seconds("garp_master_delay", *garp_master_delay);
+            out.value("garp_master_repeat", *garp_master_repeat);
+            out.seconds("garp_lower_prio_delay", *garp_lower_prio_delay);
+            out.value("garp_lower_prio_repeat", *garp_lower_prio_repeat);
+            out.seconds("garp_master_refresh", *garp_master_refresh);
+            out.value("garp_master_refresh_repeat", *garp_master_refresh_repeat);
+            out.switch("lower_prio_no_advert", *lower_prio_no_advert);
+            out.switch("higher_prio_send_advert", *higher_prio_send_advert);
+            out.block_of("track_interface", track_interface, Self::tracked);
+            out.block_of("track_script", track_script, Self::tracked);
+            out.value("track_quorum", *track_quorum);
+            out.script("notify_master", notify_master.as_ref());
+            out.script("notify_backup", notify_backup.as_ref());
+            out.script("notify_fault", notify_fault.as_ref());
+            out.script("notify_stop", notify_stop.as_ref());
+            out.script("notify", notify.as_ref());
+        });
+    }
+
+    pub fn vrrp_sync_group(&mut self, group: &VrrpSyncGroup) {
+        let VrrpSyncGroup {
+            name,
+            group: members,
+            track_interface,
+            track_script,
+            notify_master,
+            notify_backup,
+            notify_fault,
+            notify_stop,
+            notify,
+            origin: _,
+        } = group;
+        self.block(format_args!("vrrp_sync_group {}", quoted(name)), |out| {
+            out.block_of("group", members, |out, member| out.line(quoted(member)));
+            out.block_of("track_interface", track_interface, Self::tracked);
+            out.block_of("track_script", track_script, Self::tracked);
+            out.script("notify_master", notify_master.as_ref());
+            out.script("notify_backup", notify_backup.as_ref());
+            out.script("notify_fault", notify_fault.as_ref());
+            out.script("notify_stop", notify_stop.as_ref());
+            out.script("notify", notify.as_ref());
+        });
+    }
+
+    pub fn vrrp_script(&mut self, script: &VrrpScript) {
+        let VrrpScript {
+            name,
+            script,
+            interval,
+            timeout,
+            weight,
+            reverse,
+            rise,
+            fall,
+            init_fail,
+            origin: _,
+        } = script;
+        self.block(format_args!("vrrp_script {}", quoted(name)), |out| {
+            out.script("script", Some(script));
+            out.seconds("interval", *interval);
+            out.seconds("timeout", *timeout);
+            // Without a weight there is nothing that could be reversed.
+            let direction = if *reverse { " reverse" } else { "" };
+            out.value(
+                "weight",
+                weight.map(|weight| format!("{weight}{direction}")),
+            );
+            out.value("rise", *rise);
+            out.value("fall", *fall);
+            out.flag("init_fail", *init_fail);
+        });
+    }
+
+    fn virtual_address(&mut self, address: &VirtualIpAddress) {
+        let VirtualIpAddress {
+            address,
+            prefix,
+            dev,
+            label,
+        } = address;
+        let prefix = prefix.map(|prefix| format!("/{prefix}"));
+        let dev = dev.as_ref().map(|dev| format!(" dev {}", quoted(dev)));
+        let label = label
+            .as_ref()
+            .map(|label| format!(" label {}", quoted(label)));
+        let words = [prefix, dev, label].map(Option::unwrap_or_default);
+        self.line(format_args!("{address}{}", words.concat()));
+    }
+
+    fn unicast_peer(&mut self, peer: &UnicastPeer) {
+        let UnicastPeer {
+            address,
+            min_ttl,
+            max_ttl,
+        } = peer;
+        let min = min_ttl.map(|ttl| format!(" min_ttl {ttl}"));
+        let max = max_ttl.map(|ttl| format!(" max_ttl {ttl}"));
+        let words = [min, max].map(Option::unwrap_or_default);
+        self.line(format_args!("{address}{}", words.concat()));
+    }
+
+    fn tracked(&mut self, tracked: &Tracked) {
+        let Tracked {
+            name,
+            weight,
+            reverse,
+        } = tracked;
+        let name = quoted(name);
+        match weight {
+            None => self.line(name),
+            Some(weight) if *reverse => self.line(format_args!("{name} weight {weight} reverse")),
+            Some(weight) => self.line(format_args!("{name} weight {weight}")),
+        }
+    }
+}

@@ -67,7 +67,11 @@ impl Connection {
             hooks::event("on_stop", &client, &key, json!({}))
         });
         client.set_activity(Activity::Idle);
-        let socket = match TcpStream::from_std(socket) {
+        // Commands go to and fro again.
+        let socket = socket
+            .set_nodelay(true)
+            .and_then(|()| TcpStream::from_std(socket));
+        let socket = match socket {
             Ok(socket) if !silent => socket,
             _ => {
                 log_end(

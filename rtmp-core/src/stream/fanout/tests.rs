@@ -16,12 +16,12 @@ use crate::wire::chunk::ChunkReader;
 use crate::wire::{Limits, Message, MessageType};
 
 /// Longer than anything here takes on the most loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const CHUNK_SIZE: u32 = 4_096;
 
 /// A player that speaks in single bytes.
 #[derive(Debug)]
-struct Speller;
+pub(super) struct Speller;
 
 impl Dialogue for Speller {
     fn receive(
@@ -64,7 +64,7 @@ struct Server {
     next_id: u64,
 }
 
-fn settings() -> StreamSettings {
+pub(super) fn settings() -> StreamSettings {
     StreamSettings {
         chunk_size: CHUNK_SIZE,
         flush_after: Duration::ZERO,
@@ -153,7 +153,7 @@ fn patient(joining: &mut Joining<Speller>) {
     joining.send_timeout = Duration::from_secs(86_400);
 }
 
-fn reader() -> ChunkReader {
+pub(super) fn reader() -> ChunkReader {
     let mut reader = ChunkReader::new(&Limits::default());
     let mut size = Vec::new();
     let payload = Bytes::copy_from_slice(&CHUNK_SIZE.to_be_bytes());
@@ -226,7 +226,7 @@ fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> Messa
 const PICTURE: usize = 10_000;
 
 /// A picture whose every byte tells its time.
-fn picture(timestamp: u32, keyframe: bool) -> Message {
+pub(super) fn picture(timestamp: u32, keyframe: bool) -> Message {
     let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
     let filling = timestamp.to_be_bytes();
     payload.extend(filling.iter().cycle().take(PICTURE));
@@ -262,7 +262,7 @@ fn kind(message: &Message) -> &'static str {
     }
 }
 
-fn publish(publication: &mut Publication, messages: &[Message]) {
+pub(super) fn publish(publication: &mut Publication, messages: &[Message]) {
     publication.append(messages, Instant::now()).unwrap();
 }
 
@@ -461,6 +461,65 @@ fn a_slow_player_on(stream_id: u32) {
         }
     }
     assert!(leaps > 0);
+}
+
+/// A player that reads 15 kB for every second of a stream of 80 kB/s.
+#[test]
+fn a_slow_reader_gets_whole_groups_for_minutes_and_holds_nobody_up() {
+    const PER_SECOND: u32 = 8;
+    const SECONDS: u32 = 300;
+    const READ_PER_SECOND: usize = 15_000;
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let mut slow = server.join_with(&stream, |joining| {
+        patient(joining);
+        // What the kernel holds for it shall not be what is tested.
+        let socket = socket2::SockRef::from(&joining.socket);
+        socket.set_send_buffer_size(16_384).unwrap();
+    });
+    slow.socket.set_nonblocking(true).unwrap();
+    let mut attentive = server.join(&stream);
+    let (mut most_memory, mut read) = (0, Vec::new());
+    for number in 0..PER_SECOND * SECONDS {
+        let sent = picture(number * 1_000 / PER_SECOND, number % PER_SECOND == 0);
+        publish(&mut publication, std::slice::from_ref(&sent));
+        assert_eq!(attentive.message().unwrap().timestamp, sent.timestamp);
+        most_memory = most_memory.max(stream.memory().unwrap());
+        if number % PER_SECOND == 0 {
+            let mut bytes = [0; READ_PER_SECOND];
+            match slow.socket.read(&mut bytes) {
+                Ok(count) => read.extend_from_slice(&bytes[..count]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+    // Two seconds of queue and one of a group, and the blocks of the file; not
+    // the 24 MB that went through.
+    assert!(most_memory < 4 << 20, "{most_memory} bytes of log");
+    assert!(
+        server.departures.try_recv().is_err(),
+        "somebody was dropped"
+    );
+    assert_eq!(attentive.meter.skips.load(Ordering::Relaxed), 0);
+    let mut input = read.as_slice();
+    let (mut leaps, mut last) = (0, None);
+    while let Some(message) = slow.reader.read(&mut input).unwrap() {
+        let keyframe = kind(&message) == "keyframe";
+        assert!(
+            message.payload == picture(message.timestamp, keyframe).payload,
+            "a picture has come to harm"
+        );
+        if last.is_some_and(|last| message.timestamp > last + 1_000 / PER_SECOND) {
+            assert!(keyframe, "a leap to a picture that needs others");
+            leaps += 1;
+        }
+        last = Some(message.timestamp);
+    }
+    let skips = slow.meter.skips.load(Ordering::Relaxed);
+    assert!(leaps > 0 && skips >= leaps, "{leaps} leaps, {skips} skips");
+    let last = last.unwrap();
+    assert!(last > SECONDS * 900, "it was left behind at {last} ms");
 }
 
 #[test]

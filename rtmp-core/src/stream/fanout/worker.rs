@@ -375,3 +375,6 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         (self.departed)(departed);
     }
 }
+
+#[cfg(test)]
+mod tests;

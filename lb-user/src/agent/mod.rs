@@ -9,6 +9,7 @@ pub mod change;
 mod listing;
 pub mod plan;
 pub mod state;
+mod survey;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,15 +26,17 @@ use crate::config::model::Script;
 use crate::config::{self, Config, Diagnostic, Loaded, did_you_mean};
 use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
+use crate::control::selection::Endpoint;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
+use crate::dataplane::{AttachMode, Census, Dataplane, Options, Statistics, TableSizes};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
 use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
-use change::{Change, ServerName};
+use change::Change;
 use plan::Plan;
 use state::State;
+use survey::{Survey, Surveys};
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
@@ -123,6 +126,7 @@ struct Agent {
     options: RunOptions,
     state: State,
     dataplane: Dataplane,
+    surveys: Surveys,
     netlink: netlink::Connection,
     watcher: Watcher,
     checks: HashMap<CheckSpec, RunningCheck>,
@@ -191,6 +195,7 @@ impl Agent {
             options,
             state: State::default(),
             dataplane,
+            surveys: Surveys::default(),
             netlink,
             watcher: Watcher::start().context("cannot open a netlink socket")?,
             checks: HashMap::new(),
@@ -221,6 +226,9 @@ impl Agent {
     async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         loop {
+            if self.surveys.is_due() {
+                self.surveys.start(self.dataplane.remembered());
+            }
             tokio::select! {
                 Some(event) = self.check_results.recv() => {
                     let changes = self.state.check_changed(event);
@@ -231,17 +239,12 @@ impl Agent {
                     self.carry_out(changes);
                 }
                 event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
-                Some((request, answer)) = self.calls.recv() => {
-                    let response = self.answer(request).await;
-                    // A client that has gone wants no answer.
-                    let _ = answer.send(response);
-                }
+                Some(call) = self.calls.recv() => self.take_call(call).await,
                 () = sleep_until(sweep_at) => {
-                    if let Err(error) = self.dataplane.sweep() {
-                        log::error!("cannot sweep expired connections: {error}");
-                    }
+                    self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
+                survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
                     // Both outcomes have been logged.
                     let _ = self.reload().await;
@@ -330,7 +333,7 @@ impl Agent {
     fn publish(&self, message: String) {
         // Nobody may be following.
         let _ = self.events.send(Event {
-            time_s: now_s(),
+            time_ms: now_ms(),
             message,
         });
     }
@@ -364,13 +367,28 @@ impl Agent {
         }
     }
 
+    async fn take_call(&mut self, call: Call) {
+        // A client that has gone wants no answer.
+        match call {
+            Call::Remembered(answer) => {
+                let _ = answer.send(self.dataplane.remembered());
+            }
+            Call::Request(Request::List, answer) => self.surveys.ask(answer),
+            Call::Request(request, answer) => {
+                let response = self.answer(request).await;
+                let _ = answer.send(response);
+            }
+        }
+    }
+
     async fn answer(&mut self, request: Request) -> Response {
         match request {
-            Request::List => match self.dataplane.statistics() {
-                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
+            // What does not turn, or has lost its maps, gives no answer.
+            Request::Health => match self.dataplane.statistics(&Census::default()) {
+                Ok(_) => Response::Done(Vec::new()),
                 Err(error) => Response::Refused(error.to_string()),
             },
-            Request::Order { server, order } => match server.parse::<ServerName>() {
+            Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
                     let (concerned, changes) = self.state.order_changed(name, order);
                     if concerned.is_empty() {
@@ -382,11 +400,41 @@ impl Agent {
                 }
                 Err(mistake) => Response::Refused(mistake),
             },
-            Request::Follow => Response::Refused("events are followed elsewhere".to_owned()),
+            Request::List
+            | Request::Connections(_)
+            | Request::PersistentClients(_)
+            | Request::Follow => Response::Refused("this is answered elsewhere".to_owned()),
             Request::Reload => match self.reload().await {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
             },
+        }
+    }
+
+    /// Answers who has waited for a walk through the tables.
+    async fn take_survey(&mut self, survey: Survey) {
+        let census = match survey.census {
+            Ok(census) => census,
+            Err(error) => {
+                log::error!("cannot read the tables of connections: {error}");
+                for waiter in survey.waiting {
+                    let _ = waiter.send(Response::Refused(error.to_string()));
+                }
+                return;
+            }
+        };
+        if survey.swept
+            && let Err(error) = self.dataplane.correct_loads(&census)
+        {
+            log::error!("cannot tell the schedulers of expired connections: {error}");
+        }
+        for waiter in survey.waiting {
+            let response = match self.dataplane.statistics(&census) {
+                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
+                Err(error) => Response::Refused(error.to_string()),
+            };
+            // A client that has gone wants no answer.
+            let _ = waiter.send(response);
         }
     }
 
@@ -521,11 +569,11 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-fn now_s() -> u64 {
+fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-        .as_secs()
+        .as_millis() as u64
 }
 
 fn mode_name(mode: AttachMode) -> &'static str {

@@ -174,7 +174,7 @@ fn alpha_servers_are_out_until_they_are_checked() {
 #[test]
 fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back() {
     let mut state = state(two_servers(""));
-    let name: ServerName = "10.0.0.3".parse().expect("a name");
+    let name: Endpoint = "10.0.0.3".parse().expect("a name");
     let order = |state: &mut State, order| said(&state.order_changed(name, order).1);
     assert_eq!(
         order(&mut state, Some(Order::Drained)),
@@ -194,7 +194,7 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
     assert_eq!(servers(&state)[1], server("10.0.0.3", 9, true));
     order(&mut state, None);
     assert_eq!(servers(&state)[1], server("10.0.0.3", 2, true));
-    let stranger: ServerName = "10.0.0.99:80".parse().expect("a name");
+    let stranger: Endpoint = "10.0.0.99:80".parse().expect("a name");
     assert_eq!(
         state.order_changed(stranger, Some(Order::Drained)),
         (vec![], vec![])

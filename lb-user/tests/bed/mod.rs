@@ -18,7 +18,9 @@ use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Timeouts, Vlan,
 };
-use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, TableSizes};
+use lb_user::dataplane::{
+    AttachMode, Census, Dataplane, Error, Options, Statistics, Swept, TableSizes,
+};
 
 /// MAC address of the director, which every frame is addressed to.
 pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 8];
@@ -146,7 +148,7 @@ impl Bed {
             }
             Step::Wait(duration) => self.age(*duration),
             Step::Sweep => {
-                self.dataplane.sweep().expect("the tables can be swept");
+                self.sweep();
             }
             Step::Change(change) => {
                 change(&mut self.desired);
@@ -213,13 +215,25 @@ impl Bed {
 
     /// The statistics as they are now.
     pub fn statistics(&self) -> Statistics {
+        let census = self.dataplane.remembered().census();
         self.dataplane
-            .statistics()
+            .statistics(&census.expect("the tables can be read"))
             .expect("the counters can be read")
     }
 
+    /// Sweeps as the agent does.
+    pub fn sweep(&mut self) -> Swept {
+        let remembered = self.dataplane.remembered();
+        let (swept, census) = remembered.sweep().expect("the tables can be swept");
+        self.dataplane
+            .correct_loads(&census)
+            .expect("the loads can be written");
+        swept
+    }
+
     fn reasons(&self) -> HashMap<String, u64> {
-        let reasons = self.statistics().reasons;
+        let statistics = self.dataplane.statistics(&Census::default());
+        let reasons = statistics.expect("the counters can be read").reasons;
         reasons
             .into_iter()
             .map(|reason| (reason.name, reason.packets))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::ServiceKey;
 use crate::config::model::Script;
 use crate::neighbor::Hop;
+use crate::resets::Told;
 
 /// Something that an operator wants to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum Change {
         /// `None`: it is as configured again.
         order: Option<Order>,
     },
+    /// The viewers of a server that is gone have been told.
+    Told(Told),
     /// Frames can, or cannot, reach an address.
     Hop {
         /// The address.
@@ -90,7 +93,7 @@ impl Change {
     pub fn script(&self) -> Option<&Script> {
         match self {
             Self::Server { notify, .. } | Self::Quorum { notify, .. } => notify.as_ref(),
-            Self::Hop { .. } | Self::Order { .. } | Self::Weight { .. } => None,
+            Self::Hop { .. } | Self::Order { .. } | Self::Weight { .. } | Self::Told(_) => None,
         }
     }
 }
@@ -146,6 +149,27 @@ impl fmt::Display for Change {
                     f,
                     "{service}: quorum {verb}: weight {weight} is up, {quorum} needed"
                 )
+            }
+            Self::Told(Told {
+                departed,
+                viewers,
+                failed,
+                took,
+            }) => {
+                let service = ServiceKey {
+                    protocol: departed.protocol,
+                    address: departed.service,
+                };
+                let (server, took) = (departed.server, took.as_millis());
+                write!(
+                    f,
+                    "{service}: server {server} is gone: {viewers} connection(s) reset within \
+                     {took} ms"
+                )?;
+                match failed {
+                    Some((count, why)) => write!(f, ", {count} not: {why}"),
+                    None => Ok(()),
+                }
             }
             Self::Hop {
                 address,

@@ -28,13 +28,17 @@ use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::selection::Endpoint;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Census, Dataplane, Options, Statistics, TableSizes};
+use crate::dataplane::state::OrphanPolicy;
+use crate::dataplane::{
+    self, AttachMode, Census, Dataplane, Departed, Options, Statistics, TableSizes,
+};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
+use crate::resets::{self, Resets, Told};
 use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
 use change::Change;
-use plan::Plan;
+use plan::{Plan, ServiceKey};
 use state::State;
 use survey::{Survey, Surveys};
 
@@ -127,6 +131,10 @@ struct Agent {
     state: State,
     dataplane: Dataplane,
     surveys: Surveys,
+    resets: Resets,
+    told: mpsc::UnboundedReceiver<Told>,
+    /// Connections reset by us, of each server.
+    connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,
     netlink: netlink::Connection,
     watcher: Watcher,
     checks: HashMap<CheckSpec, RunningCheck>,
@@ -191,11 +199,15 @@ impl Agent {
             }
         }
         let (check_events, check_results) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         let mut agent = Self {
             options,
             state: State::default(),
             dataplane,
             surveys: Surveys::default(),
+            resets: Resets::start(tell),
+            told,
+            connections_reset: HashMap::new(),
             netlink,
             watcher: Watcher::start().context("cannot open a netlink socket")?,
             checks: HashMap::new(),
@@ -244,6 +256,7 @@ impl Agent {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
+                Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
                     // Both outcomes have been logged.
@@ -280,8 +293,9 @@ impl Agent {
         let mut state = self.state.clone();
         let changes = state.replace_plan(plan);
         let prepared = self.dataplane.prepare(&state.desired())?;
-        self.dataplane.commit(prepared)?;
+        let departed = self.dataplane.commit(prepared)?.departed;
         self.state = state;
+        self.tell_viewers(departed);
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
         let mut before = std::mem::take(&mut self.checks);
         for spec in wanted {
@@ -343,7 +357,7 @@ impl Agent {
         if changes.is_empty() {
             return;
         }
-        if let Err(error) = self.dataplane.apply(&self.state.desired()) {
+        if let Err(error) = self.apply() {
             log::error!("the data plane keeps its former state: {error}");
         }
         self.report(changes);
@@ -353,6 +367,45 @@ impl Agent {
     fn tell_quorums(&self) {
         if let Some(vrrp) = &self.vrrp {
             vrrp.set_lacking(self.state.addresses_without_quorum());
+        }
+    }
+
+    /// Makes the data plane do what is desired now.
+    fn apply(&mut self) -> Result<(), dataplane::Error> {
+        let departed = self.dataplane.apply(&self.state.desired())?.departed;
+        self.tell_viewers(departed);
+        Ok(())
+    }
+
+    /// Has the viewers told of servers that are gone.
+    fn tell_viewers(&self, mut departed: Vec<Departed>) {
+        departed.retain(|departed| departed.orphans != OrphanPolicy::Drop);
+        if let Some(rate) = self.state.plan().reset_rate
+            && !departed.is_empty()
+        {
+            self.resets.tell(resets::Job {
+                remembered: self.dataplane.remembered(),
+                departed,
+                rate,
+            });
+        }
+    }
+
+    /// Takes note of what has become of a dead server's viewers.
+    fn take_told(&mut self, told: Told) {
+        let Told {
+            departed, viewers, ..
+        } = &told;
+        let service = ServiceKey {
+            protocol: departed.protocol,
+            address: departed.service,
+        };
+        *self
+            .connections_reset
+            .entry((service, departed.server))
+            .or_default() += viewers;
+        if *viewers > 0 || told.failed.is_some() {
+            self.report(vec![Change::Told(told)]);
         }
     }
 
@@ -458,7 +511,7 @@ impl Agent {
         Listing {
             interfaces,
             virtual_addresses,
-            services: listing::services(&self.state, statistics),
+            services: listing::services(&self.state, statistics, &self.connections_reset),
             reasons: statistics.reasons.clone(),
         }
     }

@@ -151,7 +151,7 @@ type ServerFamily = (
     fn(&ListedServer) -> u64,
 );
 
-const SERVER_FAMILIES: [ServerFamily; 8] = [
+const SERVER_FAMILIES: [ServerFamily; 9] = [
     (
         "up",
         "gauge",
@@ -178,6 +178,12 @@ const SERVER_FAMILIES: [ServerFamily; 8] = [
         "gauge",
         "Clients that persistence ties to the server",
         |server| server.persistent_clients,
+    ),
+    (
+        "connections_reset_total",
+        "counter",
+        "Connections that were reset, unasked, when the server was gone",
+        |server| server.connections_reset,
     ),
     (
         "connections_total",
@@ -337,6 +343,7 @@ mod tests {
                     active_connections: 2,
                     inactive_connections: 1,
                     persistent_clients: 0,
+                    connections_reset: 5,
                     counters: Counters {
                         connections: 7,
                         packets: 70,

@@ -169,6 +169,8 @@ pub struct ListedServer {
     pub inactive_connections: u64,
     /// Clients that persistence ties to it.
     pub persistent_clients: u64,
+    /// Connections that were reset, unasked, when it was gone.
+    pub connections_reset: u64,
     /// Traffic since it joined the service.
     pub counters: Counters,
 }

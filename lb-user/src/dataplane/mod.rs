@@ -15,6 +15,7 @@ mod error;
 mod maps;
 mod memory;
 mod options;
+mod orphans;
 mod owners;
 mod pins;
 mod program;
@@ -37,6 +38,7 @@ pub use entries::{Connection, ConnectionState, PersistentClient, Place};
 pub use error::Error;
 pub use memory::{Census, Remembered, Swept};
 pub use options::{AttachMode, Options, TableSizes};
+pub use orphans::{Departed, Orphan};
 pub use pins::remove_leftovers;
 pub use state::DesiredState;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
@@ -47,7 +49,7 @@ use maps::{DescriptionMaps, Memory};
 use memory::Names;
 use owners::Owners;
 use pins::{NoPins, PinDirectory, PinnedSet};
-use registry::Registry;
+use registry::{Registry, key_of};
 use state::NextHop;
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
@@ -149,6 +151,8 @@ pub struct Changes {
     pub servers_added: usize,
     /// Real servers that left a service; their connections are void.
     pub servers_removed: usize,
+    /// Servers that have died or left, and whose connections are void.
+    pub departed: Vec<Departed>,
     /// Map entries written.
     pub entries_written: usize,
 }
@@ -417,7 +421,15 @@ impl Dataplane {
         let sizes = &self.options.tables;
         let counters = |slot| self.memory.server_counters(slot);
         let mut registry = self.registry.clone();
-        let changes = registry.reconcile(desired, sizes, counters)?;
+        let mut changes = registry.reconcile(desired, sizes, counters)?;
+        for departed in &mut changes.departed {
+            // What is desired now counts, or what was before.
+            let services = desired.services.iter().chain(&self.desired.services);
+            let mut services = services.filter(|service| key_of(service) == departed.key());
+            if let Some(service) = services.next() {
+                departed.orphans = service.orphans;
+            }
+        }
         let description = Description::new(desired, &registry, sizes)?;
         Ok(Prepared {
             desired: desired.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
 //! that owns desired and actual state) → [`config`], [`checker`],
-//! [`vrrp`], [`neighbor`], [`control`] → [`script`], [`dataplane`], [`netlink`].
+//! [`vrrp`], [`neighbor`], [`resets`], [`control`] → [`script`], [`dataplane`],
+//! [`netlink`].
 
 pub mod agent;
 pub mod checker;
@@ -12,6 +13,7 @@ pub mod control;
 pub mod dataplane;
 pub mod neighbor;
 pub mod netlink;
+pub mod resets;
 pub mod script;
 pub mod vrrp;
 

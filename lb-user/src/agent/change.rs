@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::ServiceKey;
 use crate::config::model::Script;
 use crate::neighbor::Hop;
+use crate::resets::Told;
 
 /// Something that an operator wants to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub enum Change {
         /// `None`: it is as configured again.
         order: Option<Order>,
     },
+    /// The viewers of a server that is gone have been told.
+    Told(Told),
     /// Frames can, or cannot, reach an address.
     Hop {
         /// The address.
@@ -104,39 +107,6 @@ impl Order {
     }
 }
 
-/// How an operator names a server: by address, with its port or for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerName {
-    /// The server at this address and port.
-    Socket(SocketAddr),
-    /// The servers at this address.
-    Host(IpAddr),
-}
-
-impl ServerName {
-    /// Whether this is the name of a server at `server`.
-    pub fn names(self, server: SocketAddr) -> bool {
-        match self {
-            Self::Socket(address) => address == server,
-            Self::Host(address) => address == server.ip(),
-        }
-    }
-}
-
-impl std::str::FromStr for ServerName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let socket = || text.parse().map(Self::Socket);
-        let host = || text.parse().map(Self::Host);
-        socket().or_else(|_| host()).map_err(|_| {
-            format!(
-                "`{text}` is no server; expected ADDRESS or ADDRESS:PORT as `lb-user list` shows"
-            )
-        })
-    }
-}
-
 impl Change {
     /// The script that the operator wants run.
     pub fn script(&self) -> Option<&Script> {
@@ -146,7 +116,8 @@ impl Change {
             | Self::Order { .. }
             | Self::Weight { .. }
             | Self::HeldOut { .. }
-            | Self::SlowStart { .. } => None,
+            | Self::SlowStart { .. }
+            | Self::Told(_) => None,
         }
     }
 }
@@ -228,6 +199,27 @@ impl fmt::Display for Change {
                     "{service}: quorum {verb}: weight {weight} is up, {quorum} needed"
                 )
             }
+            Self::Told(Told {
+                departed,
+                viewers,
+                failed,
+                took,
+            }) => {
+                let service = ServiceKey {
+                    protocol: departed.protocol,
+                    address: departed.service,
+                };
+                let (server, took) = (departed.server, took.as_millis());
+                write!(
+                    f,
+                    "{service}: server {server} is gone: {viewers} connection(s) reset within \
+                     {took} ms"
+                )?;
+                match failed {
+                    Some((count, why)) => write!(f, ", {count} not: {why}"),
+                    None => Ok(()),
+                }
+            }
             Self::Hop {
                 address,
                 hop:
@@ -246,31 +238,5 @@ impl fmt::Display for Change {
                 write!(f, "{address}: not reached: {reason}")
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_named_by_its_address_with_or_without_its_port() {
-        let one: SocketAddr = "10.0.0.2:80".parse().expect("an address");
-        let other: SocketAddr = "10.0.0.2:81".parse().expect("an address");
-        let name = |text: &str| text.parse::<ServerName>();
-        let names = |text: &str| {
-            let name = name(text).expect("a name");
-            (name.names(one), name.names(other))
-        };
-        assert_eq!(names("10.0.0.2:80"), (true, false));
-        assert_eq!(names("10.0.0.2"), (true, true));
-        assert_eq!(names("10.0.0.3"), (false, false));
-        assert_eq!(
-            name("edge1"),
-            Err(
-                "`edge1` is no server; expected ADDRESS or ADDRESS:PORT as `lb-user list` shows"
-                    .to_owned()
-            )
-        );
     }
 }

@@ -1,7 +1,10 @@
 //! What the agent shows of itself: state and counters, joined.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
 use super::change::Order;
-use super::plan::{Plan, ServicePlan};
+use super::plan::{Plan, ServiceKey, ServicePlan};
 use super::recovery::PARTS;
 use super::state::State;
 use crate::control::protocol::{
@@ -13,12 +16,23 @@ use crate::neighbor::Hop;
 use crate::vrrp::{self, InstanceStatus};
 
 /// The services with their servers, in the order of the configuration.
-pub fn services(state: &State, statistics: &Statistics) -> Vec<ListedService> {
-    state
-        .plan()
-        .services
-        .iter()
-        .map(|service| listed(service, state, statistics))
+///
+/// `connections_reset` counts those of servers that were gone.
+pub fn services(
+    state: &State,
+    statistics: &Statistics,
+    connections_reset: &HashMap<(ServiceKey, SocketAddr), u64>,
+) -> Vec<ListedService> {
+    let services = state.plan().services.iter();
+    services
+        .map(|service| {
+            let mut listed = listed(service, state, statistics);
+            for server in &mut listed.servers {
+                let reset = connections_reset.get(&(service.key, server.address));
+                server.connections_reset = reset.copied().unwrap_or_default();
+            }
+            listed
+        })
         .collect()
 }
 
@@ -105,7 +119,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
 /// A server that is up as far as its hop goes: `reason` says why frames cannot
 /// reach it.
 fn without_state(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     state: &State,
     seen: Option<&ServiceStatistics>,
 ) -> ListedServer {
@@ -138,6 +152,7 @@ fn without_state(
         active_connections: seen.map_or(0, |seen| seen.active_connections),
         inactive_connections: seen.map_or(0, |seen| seen.inactive_connections),
         persistent_clients: seen.map_or(0, |seen| seen.templates),
+        connections_reset: 0,
         counters: counters(seen.map(|seen| seen.traffic)),
     }
 }

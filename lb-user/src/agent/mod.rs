@@ -10,6 +10,7 @@ mod listing;
 pub mod plan;
 pub mod recovery;
 pub mod state;
+mod survey;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,15 +28,21 @@ use crate::config::model::Script;
 use crate::config::{self, Config, Diagnostic, Loaded};
 use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
+use crate::control::selection::Endpoint;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Dataplane, Options, Statistics, TableSizes};
+use crate::dataplane::state::OrphanPolicy;
+use crate::dataplane::{
+    self, AttachMode, Census, Dataplane, Departed, Options, Statistics, TableSizes,
+};
 use crate::neighbor::{Hop, Watcher};
 use crate::netlink::{self, link};
+use crate::resets::{self, Resets, Told};
 use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
-use change::{Change, ServerName};
-use plan::Plan;
+use change::Change;
+use plan::{Plan, ServiceKey};
 use state::State;
+use survey::{Survey, Surveys};
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
@@ -125,6 +132,11 @@ struct Agent {
     options: RunOptions,
     state: State,
     dataplane: Dataplane,
+    surveys: Surveys,
+    resets: Resets,
+    told: mpsc::UnboundedReceiver<Told>,
+    /// Connections reset by us, of each server.
+    connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,
     netlink: netlink::Connection,
     watcher: Watcher,
     checks: HashMap<CheckSpec, RunningCheck>,
@@ -189,10 +201,15 @@ impl Agent {
             }
         }
         let (check_events, check_results) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         let mut agent = Self {
             options,
             state: State::default(),
             dataplane,
+            surveys: Surveys::default(),
+            resets: Resets::start(tell),
+            told,
+            connections_reset: HashMap::new(),
             netlink,
             watcher: Watcher::start().context("cannot open a netlink socket")?,
             checks: HashMap::new(),
@@ -223,6 +240,9 @@ impl Agent {
     async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         loop {
+            if self.surveys.is_due() {
+                self.surveys.start(self.dataplane.remembered());
+            }
             tokio::select! {
                 Some(event) = self.check_results.recv() => {
                     let changes = self.state.check_changed(event, Instant::now().into_std());
@@ -238,17 +258,13 @@ impl Agent {
                     }
                 }
                 event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
-                Some((request, answer)) = self.calls.recv() => {
-                    let response = self.answer(request).await;
-                    // A client that has gone wants no answer.
-                    let _ = answer.send(response);
-                }
+                Some(call) = self.calls.recv() => self.take_call(call).await,
                 () = sleep_until(sweep_at) => {
-                    if let Err(error) = self.dataplane.sweep() {
-                        log::error!("cannot sweep expired connections: {error}");
-                    }
+                    self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
+                Some(told) = self.told.recv() => self.take_told(told),
+                survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
                     // Both outcomes have been logged.
                     let _ = self.reload().await;
@@ -284,8 +300,9 @@ impl Agent {
         let mut state = self.state.clone();
         let changes = state.replace_plan(plan);
         let prepared = self.dataplane.prepare(&state.desired())?;
-        self.dataplane.commit(prepared)?;
+        let departed = self.dataplane.commit(prepared)?.departed;
         self.state = state;
+        self.tell_viewers(departed);
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
         let mut before = std::mem::take(&mut self.checks);
         for spec in wanted {
@@ -337,7 +354,7 @@ impl Agent {
     fn publish(&self, message: String) {
         // Nobody may be following.
         let _ = self.events.send(Event {
-            time_s: now_s(),
+            time_ms: now_ms(),
             message,
         });
     }
@@ -350,7 +367,7 @@ impl Agent {
     }
 
     fn put_through(&mut self, changes: Vec<Change>) {
-        if let Err(error) = self.dataplane.apply(&self.state.desired()) {
+        if let Err(error) = self.apply() {
             log::error!("the data plane keeps its former state: {error}");
         }
         self.report(changes);
@@ -360,6 +377,45 @@ impl Agent {
     fn tell_quorums(&self) {
         if let Some(vrrp) = &self.vrrp {
             vrrp.set_lacking(self.state.addresses_without_quorum());
+        }
+    }
+
+    /// Makes the data plane do what is desired now.
+    fn apply(&mut self) -> Result<(), dataplane::Error> {
+        let departed = self.dataplane.apply(&self.state.desired())?.departed;
+        self.tell_viewers(departed);
+        Ok(())
+    }
+
+    /// Has the viewers told of servers that are gone.
+    fn tell_viewers(&self, mut departed: Vec<Departed>) {
+        departed.retain(|departed| departed.orphans != OrphanPolicy::Drop);
+        if let Some(rate) = self.state.plan().reset_rate
+            && !departed.is_empty()
+        {
+            self.resets.tell(resets::Job {
+                remembered: self.dataplane.remembered(),
+                departed,
+                rate,
+            });
+        }
+    }
+
+    /// Takes note of what has become of a dead server's viewers.
+    fn take_told(&mut self, told: Told) {
+        let Told {
+            departed, viewers, ..
+        } = &told;
+        let service = ServiceKey {
+            protocol: departed.protocol,
+            address: departed.service,
+        };
+        *self
+            .connections_reset
+            .entry((service, departed.server))
+            .or_default() += viewers;
+        if *viewers > 0 || told.failed.is_some() {
+            self.report(vec![Change::Told(told)]);
         }
     }
 
@@ -374,13 +430,28 @@ impl Agent {
         }
     }
 
+    async fn take_call(&mut self, call: Call) {
+        // A client that has gone wants no answer.
+        match call {
+            Call::Remembered(answer) => {
+                let _ = answer.send(self.dataplane.remembered());
+            }
+            Call::Request(Request::List, answer) => self.surveys.ask(answer),
+            Call::Request(request, answer) => {
+                let response = self.answer(request).await;
+                let _ = answer.send(response);
+            }
+        }
+    }
+
     async fn answer(&mut self, request: Request) -> Response {
         match request {
-            Request::List => match self.dataplane.statistics() {
-                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
+            // What does not turn, or has lost its maps, gives no answer.
+            Request::Health => match self.dataplane.statistics(&Census::default()) {
+                Ok(_) => Response::Done(Vec::new()),
                 Err(error) => Response::Refused(error.to_string()),
             },
-            Request::Order { server, order } => match server.parse::<ServerName>() {
+            Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
                     let (concerned, changes) = self.state.order_changed(name, order);
                     if concerned.is_empty() {
@@ -392,11 +463,41 @@ impl Agent {
                 }
                 Err(mistake) => Response::Refused(mistake),
             },
-            Request::Follow => Response::Refused("events are followed elsewhere".to_owned()),
+            Request::List
+            | Request::Connections(_)
+            | Request::PersistentClients(_)
+            | Request::Follow => Response::Refused("this is answered elsewhere".to_owned()),
             Request::Reload => match self.reload().await {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
             },
+        }
+    }
+
+    /// Answers who has waited for a walk through the tables.
+    async fn take_survey(&mut self, survey: Survey) {
+        let census = match survey.census {
+            Ok(census) => census,
+            Err(error) => {
+                log::error!("cannot read the tables of connections: {error}");
+                for waiter in survey.waiting {
+                    let _ = waiter.send(Response::Refused(error.to_string()));
+                }
+                return;
+            }
+        };
+        if survey.swept
+            && let Err(error) = self.dataplane.correct_loads(&census)
+        {
+            log::error!("cannot tell the schedulers of expired connections: {error}");
+        }
+        for waiter in survey.waiting {
+            let response = match self.dataplane.statistics(&census) {
+                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
+                Err(error) => Response::Refused(error.to_string()),
+            };
+            // A client that has gone wants no answer.
+            let _ = waiter.send(response);
         }
     }
 
@@ -420,7 +521,7 @@ impl Agent {
         Listing {
             interfaces,
             virtual_addresses,
-            services: listing::services(&self.state, statistics),
+            services: listing::services(&self.state, statistics, &self.connections_reset),
             reasons: statistics.reasons.clone(),
         }
     }
@@ -539,11 +640,11 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-fn now_s() -> u64 {
+fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-        .as_secs()
+        .as_millis() as u64
 }
 
 fn mode_name(mode: AttachMode) -> &'static str {

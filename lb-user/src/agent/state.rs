@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::change::{Change, Order, ServerName};
+use super::change::{Change, Order};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use crate::checker::{CheckEvent, CheckResult, CheckSpec};
 use crate::config::model::Script;
+use crate::control::selection::Endpoint;
 use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Scheduler, Service};
 use crate::neighbor::{Hop, Hops};
 
@@ -375,7 +376,7 @@ impl State {
     /// the services concerned, and what follows.
     pub fn order_changed(
         &mut self,
-        server: ServerName,
+        server: Endpoint,
         order: Option<Order>,
     ) -> (Vec<(ServiceKey, SocketAddr)>, Vec<Change>) {
         let concerned: Vec<(ServiceKey, SocketAddr)> = self

@@ -176,7 +176,7 @@ fn alpha_servers_are_out_until_they_are_checked() {
 #[test]
 fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back() {
     let mut state = state(two_servers(""));
-    let name: ServerName = "10.0.0.3".parse().expect("a name");
+    let name: Endpoint = "10.0.0.3".parse().expect("a name");
     let order = |state: &mut State, order| said(&state.order_changed(name, order).1);
     assert_eq!(
         order(&mut state, Some(Order::Drained)),
@@ -196,7 +196,7 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
     assert_eq!(servers(&state)[1], server("10.0.0.3", 9, true));
     order(&mut state, None);
     assert_eq!(servers(&state)[1], server("10.0.0.3", 2, true));
-    let stranger: ServerName = "10.0.0.99:80".parse().expect("a name");
+    let stranger: Endpoint = "10.0.0.99:80".parse().expect("a name");
     assert_eq!(
         state.order_changed(stranger, Some(Order::Drained)),
         (vec![], vec![])
@@ -371,7 +371,7 @@ fn a_growing_share_does_not_count_for_the_quorum_and_obeys_the_operator() {
     assert!(!state.has_quorum(state.plan().services[0].key));
     check(&mut state, 0, None, start);
     assert!(state.has_quorum(state.plan().services[0].key));
-    let name: ServerName = "10.0.0.2".parse().expect("a name");
+    let name: Endpoint = "10.0.0.2".parse().expect("a name");
     state.order_changed(name, Some(Order::Drained));
     assert_eq!(shares(&state), (Scheduler::Wrr, vec![0, 10]));
 }

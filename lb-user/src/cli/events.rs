@@ -21,7 +21,7 @@ pub async fn follow(socket: &Path, json: bool) -> anyhow::Result<()> {
         let line = if json {
             serde_json::to_string(&event)?
         } else {
-            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(event.time_s);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(event.time_ms);
             format!("{} {}", humantime(time), event.message)
         };
         let mut output = io::stdout().lock();

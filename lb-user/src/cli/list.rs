@@ -141,6 +141,7 @@ mod tests {
             active_connections: 3,
             inactive_connections: 1,
             persistent_clients: 2,
+            connections_reset: 0,
             counters: Counters {
                 connections: 12,
                 packets: 3456,

@@ -2,6 +2,7 @@
 
 mod check;
 mod convert;
+mod entries;
 mod events;
 mod list;
 mod order;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Builder;
 
@@ -18,8 +20,9 @@ use crate::agent::change::Order;
 use crate::agent::{self, Misuse, RunOptions};
 use crate::config;
 use crate::control::protocol::{Request, Response};
+use crate::control::selection::{Endpoint, Network, Selection};
 use crate::control::{self, DEFAULT_SOCKET};
-use crate::dataplane::AttachMode;
+use crate::dataplane::{AttachMode, ConnectionState};
 
 /// Exit status of a mistake in the configuration or on the command line; clap's
 /// own mistakes have it too.
@@ -31,6 +34,7 @@ Examples:
   lb-user convert -c keepalived.conf > lb-user.json  The same as JSON; and back
   lb-user run -c /etc/keepalived/keepalived.conf     Balance, until SIGTERM; SIGHUP reloads
   lb-user list                                       Services, servers, state, counters
+  lb-user list -c --server 172.16.1.211              Connections there, with state and time left
   lb-user list --json | jq '.services[].servers[]'   The same for programs
   lb-user drain --wait 172.16.1.211                  No new viewers there; wait for the last to go
   lb-user undrain 172.16.1.211                       As configured again
@@ -76,7 +80,9 @@ enum Command {
         /// Show what was decided over packets, and why, instead
         #[arg(long, conflicts_with = "json")]
         reasons: bool,
-        /// Print JSON
+        #[command(flatten)]
+        entries: EntriesArguments,
+        /// Print JSON; with -c or -p a line of it for each
         #[arg(long)]
         json: bool,
     },
@@ -128,6 +134,50 @@ enum Command {
         #[command(flatten)]
         socket: SocketArgument,
     },
+}
+
+/// What is shown in place of services, and which of it.
+#[derive(Debug, Args)]
+struct EntriesArguments {
+    /// Show connections instead, each with its state and when it counts as gone
+    #[arg(short = 'c', long, group = "entries", conflicts_with_all = ["persistence", "reasons"])]
+    connections: bool,
+    /// Show clients that stick to a server instead
+    #[arg(short = 'p', long, group = "entries", conflicts_with = "reasons")]
+    persistence: bool,
+    /// With -c or -p: only of this client, or network of clients
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", requires = "entries")]
+    client: Option<Network>,
+    /// With -c or -p: only at this real server
+    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "entries")]
+    server: Option<Endpoint>,
+    /// With -c or -p: only of this service
+    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "entries")]
+    service: Option<Endpoint>,
+    /// With -c: only in this state
+    #[arg(long, value_name = "STATE", requires = "connections",
+          value_parser = PossibleValuesParser::new(ConnectionState::NAMES)
+              .try_map(|name| name.parse::<ConnectionState>()), ignore_case = true)]
+    state: Option<ConnectionState>,
+}
+
+impl EntriesArguments {
+    /// What to ask for in place of services.
+    fn request(&self) -> Option<Request> {
+        let selection = Selection {
+            client: self.client,
+            server: self.server,
+            service: self.service,
+            state: self.state,
+        };
+        if self.connections {
+            Some(Request::Connections(selection))
+        } else if self.persistence {
+            Some(Request::PersistentClients(selection))
+        } else {
+            None
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -238,8 +288,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::List {
             socket,
             reasons,
+            entries,
             json,
         } => {
+            if let Some(request) = entries.request() {
+                return runtime.block_on(entries::print(&socket.path, &request, json));
+            }
             let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
             let Response::Listing(listing) = response else {
                 return finish(response);
@@ -302,9 +356,7 @@ fn finish(response: Response) -> anyhow::Result<()> {
             Ok(())
         }
         Response::Refused(reason) => anyhow::bail!("{reason}"),
-        Response::Listing(_) | Response::Event(_) => {
-            anyhow::bail!("the agent answered another question")
-        }
+        _ => anyhow::bail!("the agent answered another question"),
     }
 }
 

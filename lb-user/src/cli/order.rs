@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::agent::change::{Order, ServerName};
+use crate::agent::change::Order;
 use crate::control;
 use crate::control::protocol::{ListedServer, Listing, Request, Response};
+use crate::control::selection::Endpoint;
 
 /// How often a draining server is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ pub async fn give(socket: &Path, server: &str, order: Option<Order>) -> anyhow::
 /// # Errors
 /// No agent answers.
 pub async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<()> {
-    let name: ServerName = server.parse().map_err(anyhow::Error::msg)?;
+    let name: Endpoint = server.parse().map_err(anyhow::Error::msg)?;
     let terminal = io::stderr().is_terminal();
     let mut before = None;
     loop {
@@ -55,7 +56,7 @@ pub async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<(
 }
 
 /// Live connections of a server, in all services.
-fn connections(listing: &Listing, name: ServerName) -> u64 {
+fn connections(listing: &Listing, name: Endpoint) -> u64 {
     let servers = listing.services.iter().flat_map(|service| &service.servers);
     let live = |server: &ListedServer| server.active_connections;
     servers

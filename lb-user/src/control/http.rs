@@ -1,21 +1,26 @@
 //! What the agent shows over HTTP: `/metrics` for Prometheus, `/healthz`, and
-//! `/api/v1/services`, the JSON of `lb-user list`. Nothing can be changed here.
+//! as JSON `/api/v1/services`, what `lb-user list` shows, `/api/v1/connections`
+//! and `/api/v1/persistence`, page by page. Nothing can be changed here.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::entries::{Entry, page};
 use super::protocol::{ListedServer, ListedService, Listing, Request, Response, ServerState};
-use super::{Call, call};
+use super::selection::{Endpoint, Network, Selection};
+use super::{Call, call, remembered};
 use crate::dataplane::state::Protocol;
+use crate::dataplane::{Connection, ConnectionState, PersistentClient};
 
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ impl HttpServer {
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/api/v1/services", get(services))
+            .route("/api/v1/connections", get(entries::<Connection>))
+            .route("/api/v1/persistence", get(entries::<PersistentClient>))
             .with_state(calls);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -59,9 +66,7 @@ async fn listing(calls: &mpsc::Sender<Call>) -> Result<Listing, HttpResponse> {
         Response::Refused(reason) => {
             Err((StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response())
         }
-        Response::Done(_) | Response::Event(_) => {
-            Err(StatusCode::INTERNAL_SERVER_ERROR.into_response())
-        }
+        _ => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
     }
 }
 
@@ -72,11 +77,59 @@ async fn services(State(calls): Calls) -> HttpResponse {
     }
 }
 
+/// Which entries, and how many.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    client: Option<Network>,
+    server: Option<Endpoint>,
+    service: Option<Endpoint>,
+    state: Option<ConnectionState>,
+    limit: Option<usize>,
+    from: Option<String>,
+}
+
+/// Entries of a page unless told otherwise, and at most.
+const PAGE: usize = 1000;
+const LARGEST_PAGE: usize = 10_000;
+
+/// A page of connections, or of persistent clients.
+async fn entries<E: Entry + Send + 'static>(
+    State(calls): Calls,
+    Query(query): Query<PageQuery>,
+) -> HttpResponse {
+    let from = match query.from.as_deref().map(str::parse).transpose() {
+        Ok(from) => from.unwrap_or_default(),
+        Err(mistake) => return (StatusCode::BAD_REQUEST, mistake + "\n").into_response(),
+    };
+    let selection = Selection {
+        client: query.client,
+        server: query.server,
+        service: query.service,
+        state: query.state,
+    };
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let Some(remembered) = remembered(&calls).await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let reading = move || page::<E>(&remembered, &selection, from, limit);
+    match spawn_blocking(reading)
+        .await
+        .expect("reading does not panic")
+    {
+        Ok(page) => Json(page).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
 /// Whether the one loop of the agent turns and the data plane answers.
 async fn healthz(State(calls): Calls) -> HttpResponse {
-    match listing(&calls).await {
-        Ok(_) => "ok\n".into_response(),
-        Err(response) => response,
+    match call(Request::Health, &calls).await {
+        Response::Done(_) => "ok\n".into_response(),
+        Response::Refused(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response()
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -98,7 +151,7 @@ type ServerFamily = (
     fn(&ListedServer) -> u64,
 );
 
-const SERVER_FAMILIES: [ServerFamily; 8] = [
+const SERVER_FAMILIES: [ServerFamily; 9] = [
     (
         "up",
         "gauge",
@@ -125,6 +178,12 @@ const SERVER_FAMILIES: [ServerFamily; 8] = [
         "gauge",
         "Clients that persistence ties to the server",
         |server| server.persistent_clients,
+    ),
+    (
+        "connections_reset_total",
+        "counter",
+        "Connections that were reset, unasked, when the server was gone",
+        |server| server.connections_reset,
     ),
     (
         "connections_total",
@@ -284,6 +343,7 @@ mod tests {
                     active_connections: 2,
                     inactive_connections: 1,
                     persistent_clients: 0,
+                    connections_reset: 5,
                     counters: Counters {
                         connections: 7,
                         packets: 70,
@@ -299,7 +359,7 @@ mod tests {
     async fn answer(path: &str, response: Response) -> String {
         let (calls, mut questions) = mpsc::channel::<Call>(1);
         tokio::spawn(async move {
-            while let Some((_, answer)) = questions.recv().await {
+            while let Some(Call::Request(_, answer)) = questions.recv().await {
                 let _ = answer.send(response.clone());
             }
         });
@@ -335,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn health_is_that_of_the_agent_and_services_are_those_of_the_list() {
-        let text = answer("/healthz", Response::Listing(state())).await;
+        let text = answer("/healthz", Response::Done(Vec::new())).await;
         assert!(
             text.starts_with("HTTP/1.0 200 OK") && text.ends_with("\r\n\r\nok\n"),
             "{text}"

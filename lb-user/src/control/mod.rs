@@ -1,7 +1,9 @@
 //! The control socket: a Unix socket on which the command line asks the agent.
 
+mod entries;
 pub mod http;
 pub mod protocol;
+pub mod selection;
 
 use std::fs;
 use std::io;
@@ -13,9 +15,12 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::dataplane::{Connection, PersistentClient, Remembered};
+use entries::Entry;
 use protocol::{Event, Request, Response};
+use selection::Selection;
 
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/millrace/lb-user.sock";
@@ -23,8 +28,14 @@ pub const DEFAULT_SOCKET: &str = "/run/millrace/lb-user.sock";
 /// The longest request that is read.
 const REQUEST_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// A request, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Response>);
+/// What the agent is asked, and where its answer goes.
+#[derive(Debug)]
+pub enum Call {
+    /// What came over the socket, or is asked in the same words.
+    Request(Request, oneshot::Sender<Response>),
+    /// What its packet path remembers, to be read elsewhere.
+    Remembered(oneshot::Sender<Remembered>),
+}
 
 /// Why the socket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +183,14 @@ async fn serve(
         }
         let response = match serde_json::from_str(&line) {
             Ok(Request::Follow) => return follow(writer, events.subscribe()).await,
+            Ok(Request::Connections(selection)) => {
+                send_entries::<Connection>(&mut writer, selection, &calls).await?;
+                continue;
+            }
+            Ok(Request::PersistentClients(selection)) => {
+                send_entries::<PersistentClient>(&mut writer, selection, &calls).await?;
+                continue;
+            }
             Ok(request) => call(request, &calls).await,
             Err(error) => Response::Refused(format!("not a request: {error}")),
         };
@@ -196,6 +215,25 @@ async fn follow(
     }
 }
 
+/// Sends every selected entry, a line for some at a time.
+async fn send_entries<E: Entry>(
+    writer: &mut OwnedWriteHalf,
+    selection: Selection,
+    calls: &mpsc::Sender<Call>,
+) -> io::Result<()> {
+    /// Lines that may wait for a slow reader.
+    const WAITING: usize = 2;
+    let Some(remembered) = remembered(calls).await else {
+        return write_line(writer, &stopping()).await;
+    };
+    let (sender, mut answers) = mpsc::channel(WAITING);
+    spawn_blocking(move || entries::send_all::<E>(&remembered, &selection, &sender));
+    while let Some(answer) = answers.recv().await {
+        write_line(writer, &answer).await?;
+    }
+    Ok(())
+}
+
 async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
     let mut line = serde_json::to_string(response)?;
     line.push('\n');
@@ -204,12 +242,21 @@ async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Res
 
 async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Response {
     let (answer, response) = oneshot::channel();
-    if calls.send((request, answer)).await.is_err() {
-        return Response::Refused("the agent is stopping".to_owned());
+    if calls.send(Call::Request(request, answer)).await.is_err() {
+        return stopping();
     }
-    response
-        .await
-        .unwrap_or_else(|_| Response::Refused("the agent is stopping".to_owned()))
+    response.await.unwrap_or_else(|_| stopping())
+}
+
+/// What the packet path remembers; `None` if the agent is stopping.
+async fn remembered(calls: &mpsc::Sender<Call>) -> Option<Remembered> {
+    let (answer, remembered) = oneshot::channel();
+    calls.send(Call::Remembered(answer)).await.ok()?;
+    remembered.await.ok()
+}
+
+fn stopping() -> Response {
+    Response::Refused("the agent is stopping".to_owned())
 }
 
 /// A conversation with an agent.
@@ -289,7 +336,7 @@ mod tests {
     fn agent(response: Response) -> mpsc::Sender<Call> {
         let (sender, mut calls) = mpsc::channel::<Call>(1);
         tokio::spawn(async move {
-            while let Some((_, answer)) = calls.recv().await {
+            while let Some(Call::Request(_, answer)) = calls.recv().await {
                 let _ = answer.send(response.clone());
             }
         });
@@ -355,7 +402,7 @@ mod tests {
         }
         for message in ["one", "two"] {
             let event = Event {
-                time_s: 1,
+                time_ms: 1,
                 message: message.to_owned(),
             };
             events.send(event.clone()).expect("a follower");

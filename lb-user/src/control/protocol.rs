@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::selection::Selection;
 use crate::agent::change::Order;
-use crate::dataplane::ReasonCount;
 use crate::dataplane::state::{Protocol, Scheduler};
+use crate::dataplane::{Connection, PersistentClient, ReasonCount};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,13 @@ use crate::dataplane::state::{Protocol, Scheduler};
 pub enum Request {
     /// Services, servers, counters.
     List,
+    /// Connections: one [`Response::Connections`] after another, and
+    /// [`Response::Done`] behind the last.
+    Connections(Selection),
+    /// Clients that stick to a server, in the same way.
+    PersistentClients(Selection),
+    /// Whether all is well: [`Response::Done`] if so.
+    Health,
     /// Read the configuration file again.
     Reload,
     /// Give a server another share of new connections, or take that back.
@@ -34,6 +42,10 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::List`].
     Listing(Listing),
+    /// Some of what [`Request::Connections`] asks for.
+    Connections(Vec<Connection>),
+    /// Some of what [`Request::PersistentClients`] asks for.
+    PersistentClients(Vec<PersistentClient>),
     /// It has been done; what there is to say about it.
     Done(Vec<String>),
     /// To [`Request::Follow`]: something has changed.
@@ -45,8 +57,8 @@ pub enum Response {
 /// Something that has changed; `lb-user events --json` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Seconds since 1970.
-    pub time_s: u64,
+    /// Milliseconds since 1970.
+    pub time_ms: u64,
     /// What has changed, and why, in words.
     pub message: String,
 }
@@ -157,6 +169,8 @@ pub struct ListedServer {
     pub inactive_connections: u64,
     /// Clients that persistence ties to it.
     pub persistent_clients: u64,
+    /// Connections that were reset, unasked, when it was gone.
+    pub connections_reset: u64,
     /// Traffic since it joined the service.
     pub counters: Counters,
 }

@@ -1,23 +1,20 @@
 //! What the packet path remembers, taken over from maps of another layout or
 //! size while it is being used.
 
-use std::io;
-
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::Pod;
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use lb_common::{
     Flow, FlowKey, Layout, MEMORY_VERSION, ServerCounters, ServerOwner, ServiceOwner, Template,
     TemplateKey, maps,
 };
 
 use super::maps::{Memory, read, write};
-use super::memory::{entries, now_ns};
+use super::memory::now_ns;
 use super::owners::Owners;
 use super::pins::PinnedSet;
 use super::program::{self, Shape};
+use super::table::{Overwrite, Table};
 use super::{Error, TableSizes};
-
-/// `BPF_NOEXIST`: what is there already is newer.
-const ONLY_IF_ABSENT: u64 = 1;
 
 /// How a pinned set fits what is wanted now.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +113,8 @@ pub fn copy_counters(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> 
 
 /// The connections and templates of a pinned set.
 pub struct Former {
-    flows: [HashMap<MapData, FlowKey, Flow>; 2],
-    templates: [HashMap<MapData, TemplateKey, Template>; 2],
+    flows: [Table<FlowKey, Flow>; 2],
+    templates: [Table<TemplateKey, Template>; 2],
     sizes: TableSizes,
     /// What was last seen earlier has been copied.
     copied_until_ns: u64,
@@ -127,13 +124,10 @@ impl Former {
     /// Opens the tables of `set`, to be copied into tables of `sizes`.
     pub fn open(set: &PinnedSet, sizes: TableSizes) -> Result<Self, Error> {
         Ok(Self {
-            flows: [
-                open(set, maps::FLOWS, Map::LruHashMap)?,
-                open(set, maps::HALF_OPEN, Map::LruHashMap)?,
-            ],
+            flows: [table(set, maps::FLOWS)?, table(set, maps::HALF_OPEN)?],
             templates: [
-                open(set, maps::TEMPLATES, Map::LruHashMap)?,
-                open(set, maps::NEW_TEMPLATES, Map::LruHashMap)?,
+                table(set, maps::TEMPLATES)?,
+                table(set, maps::NEW_TEMPLATES)?,
             ],
             sizes,
             copied_until_ns: 0,
@@ -143,54 +137,47 @@ impl Former {
     /// Copies what has changed since the last copy; all, the first time.
     /// Returns how many connections that were.
     pub fn copy(&mut self, memory: &mut Memory) -> Result<usize, Error> {
-        self.copy_with(memory, 0)
+        self.copy_with(memory, Overwrite::Yes)
     }
 
     /// Copies what is still missing once packets are judged by the new tables:
     /// what is there by then is newer.
     pub fn copy_the_rest(&mut self, memory: &mut Memory) -> Result<usize, Error> {
-        self.copy_with(memory, ONLY_IF_ABSENT)
+        self.copy_with(memory, Overwrite::No)
     }
 
-    fn copy_with(&mut self, memory: &mut Memory, flags: u64) -> Result<usize, Error> {
+    fn copy_with(&mut self, memory: &mut Memory, overwrite: Overwrite) -> Result<usize, Error> {
         let began_ns = now_ns();
-        let names = [maps::FLOWS, maps::HALF_OPEN];
-        let tables = [&mut memory.flows, &mut memory.half_open];
+        let tables = [&memory.tables.flows, &memory.tables.half_open];
         let mut copied = 0;
-        for ((name, from), to) in names.into_iter().zip(&self.flows).zip(tables) {
-            for (key, flow) in entries(name, from)? {
+        for (from, to) in self.flows.iter().zip(tables) {
+            from.for_each(|key, flow| {
                 let fits = flow.server < self.sizes.servers
                     && u32::from(key.service) < self.sizes.services;
                 if fits && flow.last_seen_ns >= self.copied_until_ns {
-                    insert(name, to.insert(key, flow, flags))?;
+                    to.insert(&key, &flow, overwrite)?;
                     copied += 1;
                 }
-            }
+                Ok(())
+            })?;
         }
-        let names = [maps::TEMPLATES, maps::NEW_TEMPLATES];
-        let tables = [&mut memory.templates, &mut memory.new_templates];
-        for ((name, from), to) in names.into_iter().zip(&self.templates).zip(tables) {
-            for (key, template) in entries(name, from)? {
+        let tables = [&memory.tables.templates, &memory.tables.new_templates];
+        for (from, to) in self.templates.iter().zip(tables) {
+            from.for_each(|key, template| {
                 if template.server < self.sizes.servers && key.service < self.sizes.services {
-                    insert(name, to.insert(key, template, flags))?;
+                    to.insert(&key, &template, overwrite)?;
                 }
-            }
+                Ok(())
+            })?;
         }
         self.copied_until_ns = began_ns;
         Ok(copied)
     }
 }
 
-/// That an entry is there already is what `ONLY_IF_ABSENT` is about.
-fn insert(name: &'static str, inserted: Result<(), MapError>) -> Result<(), Error> {
-    match inserted {
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == io::ErrorKind::AlreadyExists =>
-        {
-            Ok(())
-        }
-        other => write(name, other),
-    }
+fn table<K: Pod, V: Pod>(set: &PinnedSet, name: &'static str) -> Result<Table<K, V>, Error> {
+    let data = read(name, MapData::from_pin(set.map(name)))?;
+    Table::of(name, &Map::LruHashMap(data))
 }
 
 fn open<M>(

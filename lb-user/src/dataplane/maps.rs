@@ -1,10 +1,11 @@
 //! The kernel's maps: written by halves, read whole.
 
 use std::io;
+use std::sync::Arc;
 
 use aya::Ebpf;
 use aya::Pod;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, MapData, MapError, PerCpuArray};
 use lb_common::{
     DirectoryEntry, Flow, FlowKey, Head, Layout, Load, REASONS, Reason, Server, ServerCounters,
     ServerOwner, ServiceOwner, Template, TemplateKey, maps,
@@ -13,6 +14,7 @@ use lb_common::{
 use super::Error;
 use super::description::Description;
 use super::owners::Owners;
+use super::table::Table;
 
 /// Both halves of the description, the switch between them, and the records of
 /// who is who in it.
@@ -189,16 +191,24 @@ impl<V: Pod + Default + PartialEq> KnownValues<V> {
     }
 }
 
+/// What the packet path remembers of connections and clients. May be used by
+/// several threads.
+#[derive(Debug)]
+pub struct Tables {
+    /// Connections, handshake complete.
+    pub flows: Table<FlowKey, Flow>,
+    /// Connections, one packet seen.
+    pub half_open: Table<FlowKey, Flow>,
+    /// Templates.
+    pub templates: Table<TemplateKey, Template>,
+    /// Templates of clients that have only knocked.
+    pub new_templates: Table<TemplateKey, Template>,
+}
+
 /// What the packet path remembers.
 pub struct Memory {
-    /// Connections, handshake complete.
-    pub flows: HashMap<MapData, FlowKey, Flow>,
-    /// Connections, one packet seen.
-    pub half_open: HashMap<MapData, FlowKey, Flow>,
-    /// Templates.
-    pub templates: HashMap<MapData, TemplateKey, Template>,
-    /// Templates of clients that have only knocked.
-    pub new_templates: HashMap<MapData, TemplateKey, Template>,
+    /// Connections and clients.
+    pub tables: Arc<Tables>,
     loads: Array<MapData, Load>,
     load_corrections: Array<MapData, Load>,
     /// Traffic by slot.
@@ -212,10 +222,12 @@ impl Memory {
     /// Takes the maps out of a loaded object.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
-            flows: take(ebpf, maps::FLOWS)?,
-            half_open: take(ebpf, maps::HALF_OPEN)?,
-            templates: take(ebpf, maps::TEMPLATES)?,
-            new_templates: take(ebpf, maps::NEW_TEMPLATES)?,
+            tables: Arc::new(Tables {
+                flows: Table::take(ebpf, maps::FLOWS)?,
+                half_open: Table::take(ebpf, maps::HALF_OPEN)?,
+                templates: Table::take(ebpf, maps::TEMPLATES)?,
+                new_templates: Table::take(ebpf, maps::NEW_TEMPLATES)?,
+            }),
             loads: array(ebpf, maps::LOADS)?,
             load_corrections: array(ebpf, maps::LOAD_CORRECTIONS)?,
             server_counters: take(ebpf, maps::SERVER_COUNTERS)?,

@@ -1,19 +1,58 @@
 //! Walks over what the packet path remembers.
+//!
+//! With a million connections a walk takes a good part of a second, so that
+//! none is made where somebody waits for more than its result.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{MapData, MapError};
-use lb_common::{Address, Flow, FlowKey, FlowState, Load, Template, TemplateKey, Timeouts, maps};
+use lb_common::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;
 use super::description::timeouts;
-use super::maps::{Memory, read, write};
-use super::registry::{Registry, key_of};
+use super::maps::Tables;
+use super::registry::{Registry, ServiceKey, key_of};
 use super::state::DesiredState;
+use super::table::Overwrite;
 
-/// What a [`Dataplane::sweep`](super::Dataplane::sweep) has done.
+/// What the packet path remembers, and what its numbers meant when this was
+/// taken ([`Dataplane::remembered`](super::Dataplane::remembered)).
+///
+/// Everything here blocks, for as long as walking through large tables takes;
+/// it may be sent to a thread of its own.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    pub(super) tables: Arc<Tables>,
+    pub(super) names: Arc<Names>,
+}
+
+/// What the numbers in the tables mean.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Services, by number.
+    pub services: HashMap<u16, NamedService>,
+    /// Servers, by slot and generation.
+    pub servers: HashMap<Owner, SocketAddr>,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
+}
+
+/// A service as its connections see it.
+#[derive(Debug)]
+pub(super) struct NamedService {
+    /// Which one it is.
+    pub key: ServiceKey,
+    /// Time-out in nanoseconds and mask, where clients stick to their server.
+    pub persistence: Option<(u64, Address)>,
+}
+
+/// Slot and generation of a server.
+pub type Owner = (u32, u32);
+
+/// What a sweep has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Connections removed because they were silent for too long.
@@ -24,9 +63,15 @@ pub struct Swept {
     pub templates_rearmed: usize,
 }
 
-/// Connections and templates of one slot's current owner.
-#[derive(Debug, Clone, Copy, Default)]
+/// How many connections and templates every server has.
+#[derive(Debug, Clone, Default)]
 pub struct Census {
+    by_owner: HashMap<Owner, Count>,
+}
+
+/// Connections and templates of one server.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
     /// ESTABLISHED connections, and UDP flows.
     pub active: u64,
     /// All other connections.
@@ -35,151 +80,190 @@ pub struct Census {
     pub templates: u64,
 }
 
+impl Census {
+    /// What the owner of a slot has.
+    pub(super) fn of(&self, owner: Owner) -> Count {
+        self.by_owner.get(&owner).copied().unwrap_or_default()
+    }
+
+    fn add_flow(&mut self, flow: &Flow) {
+        let count = self.entry((flow.server, flow.generation));
+        if is_active(flow) {
+            count.active += 1;
+        } else {
+            count.inactive += 1;
+        }
+    }
+
+    fn add_template(&mut self, template: &Template) {
+        self.entry((template.server, template.generation)).templates += 1;
+    }
+
+    fn entry(&mut self, owner: Owner) -> &mut Count {
+        self.by_owner.entry(owner).or_default()
+    }
+}
+
+/// What the tables are gone through for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Count,
+    Sweep,
+}
+
+impl Names {
+    pub fn new(desired: &DesiredState, registry: &Registry) -> Self {
+        let mut services = HashMap::new();
+        let mut servers = HashMap::new();
+        for service in &desired.services {
+            let key = key_of(service);
+            let Some(record) = registry.service(&key) else {
+                continue;
+            };
+            let persistence = service.persistence.map(|persistence| {
+                let mask = Address::mask(service.address.ip(), persistence.prefix_length);
+                (persistence.timeout.as_nanos() as u64, mask)
+            });
+            services.insert(record.number, NamedService { key, persistence });
+            for (address, server) in &record.servers {
+                servers.insert((server.slot, server.generation), *address);
+            }
+        }
+        Self {
+            services,
+            servers,
+            timeouts: timeouts(&desired.timeouts),
+        }
+    }
+}
+
+impl Remembered {
+    /// Counts what lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn census(&self) -> Result<Census, Error> {
+        self.go_through(Purpose::Count).map(|(_, census)| census)
+    }
+
+    /// Removes what is over, re-arms what a silent connection still needs, and
+    /// counts what lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn sweep(&self) -> Result<(Swept, Census), Error> {
+        self.go_through(Purpose::Sweep)
+    }
+
+    fn go_through(&self, purpose: Purpose) -> Result<(Swept, Census), Error> {
+        let now_ns = now_ns();
+        let sweeps = purpose == Purpose::Sweep;
+        let (mut swept, mut census) = (Swept::default(), Census::default());
+        let Tables {
+            flows,
+            half_open,
+            templates,
+            new_templates,
+        } = &*self.tables;
+        for (table, lasting) in [(flows, true), (half_open, false)] {
+            table.for_each(|key, flow| {
+                if !self.is_expired(&flow, now_ns) {
+                    census.add_flow(&flow);
+                    if sweeps && lasting && is_open(&flow) && self.rearm(&key, &flow, now_ns)? {
+                        swept.templates_rearmed += 1;
+                    }
+                } else if sweeps {
+                    table.remove(&key)?;
+                    swept.connections_expired += 1;
+                }
+                Ok(())
+            })?;
+        }
+        // A client that has knocked again may have a template in both tables;
+        // this one has room for few.
+        let mut new: HashMap<TemplateKey, Template> = HashMap::new();
+        new_templates.for_each(|key, template| {
+            if template.expires_ns > now_ns {
+                new.insert(key, template);
+            } else if sweeps {
+                new_templates.remove(&key)?;
+                swept.templates_expired += 1;
+            }
+            Ok(())
+        })?;
+        templates.for_each(|key, template| {
+            if template.expires_ns > now_ns {
+                new.remove(&key);
+                census.add_template(&template);
+            } else if sweeps {
+                templates.remove(&key)?;
+                swept.templates_expired += 1;
+            }
+            Ok(())
+        })?;
+        for template in new.values() {
+            census.add_template(template);
+        }
+        Ok((swept, census))
+    }
+
+    /// Extends the template of a live connection, if it is its own and less
+    /// than half of its time is left.
+    fn rearm(&self, key: &FlowKey, flow: &Flow, now_ns: u64) -> Result<bool, Error> {
+        let service = self.names.services.get(&key.service);
+        let Some((timeout_ns, mask)) = service.and_then(|service| service.persistence) else {
+            return Ok(false);
+        };
+        // A packet leaves it three quarters of its time at least: most need no
+        // look at all.
+        if now_ns.saturating_sub(flow.last_seen_ns) < timeout_ns / 8 {
+            return Ok(false);
+        }
+        let key = TemplateKey {
+            client: key.client.masked(&mask),
+            service: key.service.into(),
+        };
+        let Some(own) = self.tables.templates.get(&key)? else {
+            return Ok(false);
+        };
+        if (own.server, own.generation) != (flow.server, flow.generation)
+            || own.expires_ns > now_ns + timeout_ns / 2 + timeout_ns / 8
+        {
+            return Ok(false);
+        }
+        let renewed = Template {
+            expires_ns: now_ns + timeout_ns,
+            ..own
+        };
+        self.tables
+            .templates
+            .insert(&key, &renewed, Overwrite::Yes)?;
+        Ok(true)
+    }
+
+    /// As the packet path sees it, to which `last_seen_ns` may be later than now.
+    pub(super) fn is_expired(&self, flow: &Flow, now_ns: u64) -> bool {
+        let silent_ns = now_ns.wrapping_sub(flow.last_seen_ns).cast_signed();
+        silent_ns > self.timeout_ns(flow).cast_signed()
+    }
+
+    /// How long a connection in the state of `flow` may be silent.
+    pub(super) fn timeout_ns(&self, flow: &Flow) -> u64 {
+        let by_state_ns = &self.names.timeouts.by_state_ns;
+        by_state_ns.get(flow.state as usize).copied().unwrap_or(0)
+    }
+}
+
 /// The kernel side's clock, in nanoseconds.
-pub fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("Linux has this clock");
     Duration::from(now).as_nanos() as u64
 }
 
-/// Counts what lives, by slot and generation.
-pub fn census(memory: &Memory, timeouts: &Timeouts) -> Result<HashMap<(u32, u32), Census>, Error> {
-    let now_ns = now_ns();
-    let mut census: HashMap<(u32, u32), Census> = HashMap::new();
-    for (name, table) in [
-        (maps::FLOWS, &memory.flows),
-        (maps::HALF_OPEN, &memory.half_open),
-    ] {
-        for (_, flow) in entries(name, table)? {
-            if is_expired(&flow, timeouts, now_ns) {
-                continue;
-            }
-            let count = census.entry((flow.server, flow.generation)).or_default();
-            if is_active(&flow) {
-                count.active += 1;
-            } else {
-                count.inactive += 1;
-            }
-        }
-    }
-    // A client that has knocked again may have a template in both tables.
-    let mut templates = entries(maps::NEW_TEMPLATES, &memory.new_templates)?;
-    templates.extend(entries(maps::TEMPLATES, &memory.templates)?);
-    let valid: HashMap<TemplateKey, Template> = templates
-        .into_iter()
-        .filter(|(_, template)| template.expires_ns > now_ns)
-        .collect();
-    for template in valid.values() {
-        census
-            .entry((template.server, template.generation))
-            .or_default()
-            .templates += 1;
-    }
-    Ok(census)
-}
-
-/// Removes what is over and re-arms what a silent connection still needs.
-pub fn sweep(
-    desired: &DesiredState,
-    registry: &Registry,
-    memory: &mut Memory,
-) -> Result<Swept, Error> {
-    let now_ns = now_ns();
-    let timeouts = timeouts(&desired.timeouts);
-    let mut swept = Swept::default();
-    let mut loads: HashMap<(u32, u32), Load> = HashMap::new();
-    let persistence: HashMap<u16, (u64, Address)> = desired
-        .services
-        .iter()
-        .filter_map(|service| {
-            let persistence = service.persistence?;
-            let number = registry.service(&key_of(service))?.number;
-            let mask = Address::mask(service.address.ip(), persistence.prefix_length);
-            Some((number, (persistence.timeout.as_nanos() as u64, mask)))
-        })
-        .collect();
-
-    let flows = entries(maps::FLOWS, &memory.flows)?;
-    for (key, flow) in &flows {
-        if is_expired(flow, &timeouts, now_ns) {
-            forget(maps::FLOWS, memory.flows.remove(key))?;
-            swept.connections_expired += 1;
-            continue;
-        }
-        count(&mut loads, flow);
-        if is_open(flow)
-            && let Some((timeout_ns, mask)) = persistence.get(&key.service)
-            && rearm(memory, key, flow, *timeout_ns, mask, now_ns)?
-        {
-            swept.templates_rearmed += 1;
-        }
-    }
-    for (key, flow) in entries(maps::HALF_OPEN, &memory.half_open)? {
-        if is_expired(&flow, &timeouts, now_ns) {
-            forget(maps::HALF_OPEN, memory.half_open.remove(&key))?;
-            swept.connections_expired += 1;
-        } else {
-            count(&mut loads, &flow);
-        }
-    }
-    for owner in registry.owners() {
-        memory.correct_load(owner.0, loads.get(&owner).copied().unwrap_or_default())?;
-    }
-    for (name, table) in [
-        (maps::TEMPLATES, &mut memory.templates),
-        (maps::NEW_TEMPLATES, &mut memory.new_templates),
-    ] {
-        for (key, template) in entries(name, table)? {
-            if template.expires_ns <= now_ns {
-                forget(name, table.remove(&key))?;
-                swept.templates_expired += 1;
-            }
-        }
-    }
-    Ok(swept)
-}
-
-fn count(loads: &mut HashMap<(u32, u32), Load>, flow: &Flow) {
-    let load = loads.entry((flow.server, flow.generation)).or_default();
-    if is_active(flow) {
-        load.active += 1;
-    } else {
-        load.inactive += 1;
-    }
-}
-
 fn is_active(flow: &Flow) -> bool {
     flow.state == FlowState::Established as u32 || flow.state == FlowState::Udp as u32
-}
-
-/// Extends the template of a live connection, if it is its own and less than
-/// half of its time is left.
-fn rearm(
-    memory: &mut Memory,
-    key: &FlowKey,
-    flow: &Flow,
-    timeout_ns: u64,
-    mask: &Address,
-    now_ns: u64,
-) -> Result<bool, Error> {
-    let key = TemplateKey {
-        client: key.client.masked(mask),
-        service: key.service.into(),
-    };
-    let own = match memory.templates.get(&key, 0) {
-        Err(MapError::KeyNotFound) => return Ok(false),
-        found => read(maps::TEMPLATES, found)?,
-    };
-    if (own.server, own.generation) != (flow.server, flow.generation)
-        || own.expires_ns > now_ns + timeout_ns / 2 + timeout_ns / 8
-    {
-        return Ok(false);
-    }
-    let renewed = Template {
-        expires_ns: now_ns + timeout_ns,
-        ..own
-    };
-    write(maps::TEMPLATES, memory.templates.insert(key, renewed, 0))?;
-    Ok(true)
 }
 
 /// Whether neither side has begun to close.
@@ -191,39 +275,4 @@ fn is_open(flow: &Flow) -> bool {
     ]
     .iter()
     .any(|state| flow.state == *state as u32)
-}
-
-/// As the packet path sees it, to which `last_seen_ns` may be later than now.
-fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
-    let timeout_ns = timeouts
-        .by_state_ns
-        .get(flow.state as usize)
-        .copied()
-        .unwrap_or(0);
-    now_ns.wrapping_sub(flow.last_seen_ns).cast_signed() > timeout_ns.cast_signed()
-}
-
-pub fn entries<K: aya::Pod, V: aya::Pod>(
-    name: &'static str,
-    table: &aya::maps::HashMap<MapData, K, V>,
-) -> Result<Vec<(K, V)>, Error> {
-    // An entry that goes away between its key and its value is no error.
-    table
-        .iter()
-        .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
-        .map(|entry| read(name, entry))
-        .collect()
-}
-
-/// The packet path may have been faster.
-fn forget(name: &'static str, removed: Result<(), MapError>) -> Result<(), Error> {
-    match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        other => write(name, other),
-    }
 }

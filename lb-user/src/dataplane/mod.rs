@@ -10,10 +10,12 @@
 mod attach;
 mod carry_over;
 mod description;
+mod entries;
 mod error;
 mod maps;
 mod memory;
 mod options;
+mod orphans;
 mod owners;
 mod pins;
 mod program;
@@ -21,18 +23,22 @@ mod registry;
 mod rings;
 pub mod state;
 mod statistics;
+mod table;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::xdp::XdpLink;
 use lb_common::Load;
 
+pub use entries::{Connection, ConnectionState, PersistentClient, Place};
 pub use error::Error;
-pub use memory::Swept;
+pub use memory::{Census, Remembered, Swept};
 pub use options::{AttachMode, Options, TableSizes};
+pub use orphans::{Departed, Orphan};
 pub use pins::remove_leftovers;
 pub use state::DesiredState;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
@@ -40,9 +46,10 @@ pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistic
 use carry_over::{Fit, Former};
 use description::Description;
 use maps::{DescriptionMaps, Memory};
+use memory::Names;
 use owners::Owners;
 use pins::{NoPins, PinDirectory, PinnedSet};
-use registry::Registry;
+use registry::{Registry, key_of};
 use state::NextHop;
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
@@ -134,7 +141,7 @@ pub struct Attachment {
 
 /// What [`Dataplane::apply`] had to change; all zero when the state was there
 /// already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Services set up.
     pub services_added: usize,
@@ -144,6 +151,8 @@ pub struct Changes {
     pub servers_added: usize,
     /// Real servers that left a service; their connections are void.
     pub servers_removed: usize,
+    /// Servers that have died or left, and whose connections are void.
+    pub departed: Vec<Departed>,
     /// Map entries written.
     pub entries_written: usize,
 }
@@ -412,7 +421,15 @@ impl Dataplane {
         let sizes = &self.options.tables;
         let counters = |slot| self.memory.server_counters(slot);
         let mut registry = self.registry.clone();
-        let changes = registry.reconcile(desired, sizes, counters)?;
+        let mut changes = registry.reconcile(desired, sizes, counters)?;
+        for departed in &mut changes.departed {
+            // What is desired now counts, or what was before.
+            let services = desired.services.iter().chain(&self.desired.services);
+            let mut services = services.filter(|service| key_of(service) == departed.key());
+            if let Some(service) = services.next() {
+                departed.orphans = service.orphans;
+            }
+        }
         let description = Description::new(desired, &registry, sizes)?;
         Ok(Prepared {
             desired: desired.clone(),
@@ -470,28 +487,47 @@ impl Dataplane {
         maps::wait_for_packets_in_flight();
         if let Some(mut former) = former {
             former.copy_the_rest(&mut self.memory)?;
-            self.sweep()?;
+            let (_, census) = self.remembered().sweep()?;
+            self.correct_loads(&census)?;
         }
         replaced.set.remove().map_err(unwritable)
     }
 
-    /// Reads every counter, and counts connections and templates.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn statistics(&self) -> Result<Statistics, Error> {
-        statistics::collect(&self.desired, &self.registry, &self.memory)
+    /// What the packet path remembers now, and what it means: for work that
+    /// takes too long to be done here.
+    pub fn remembered(&self) -> Remembered {
+        Remembered {
+            tables: Arc::clone(&self.memory.tables),
+            names: Arc::new(Names::new(&self.desired, &self.registry)),
+        }
     }
 
-    /// Removes connections and templates whose time is over, and re-arms the
-    /// templates of connections that live but are silent.
+    /// Reads every counter, and joins them with a census.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn sweep(&mut self) -> Result<Swept, Error> {
-        memory::sweep(&self.desired, &self.registry, &mut self.memory)
+    pub fn statistics(&self, census: &Census) -> Result<Statistics, Error> {
+        statistics::collect(&self.desired, &self.registry, &self.memory, census)
+    }
+
+    /// Lets schedulers that compare servers know what a
+    /// [sweep](Remembered::sweep) has counted: the packet path sees no
+    /// connection expire.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn correct_loads(&mut self, census: &Census) -> Result<(), Error> {
+        for owner in self.registry.owners() {
+            let count = census.of(owner);
+            let live = Load {
+                active: count.active,
+                inactive: count.inactive,
+            };
+            self.memory.correct_load(owner.0, live)?;
+        }
+        Ok(())
     }
 
     /// Lets the program judge `frame` as if it had come in by the loopback
@@ -505,7 +541,7 @@ impl Dataplane {
         program::test_run(&self.ebpf, frame, repeat)
     }
 
-    /// How often [`Dataplane::sweep`] wants to be called.
+    /// How often [`Remembered::sweep`] wants to be called.
     ///
     /// A silent connection's template would otherwise end; it has at least
     /// three quarters of its time when the connection falls silent.

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use lb_common::ServerCounters;
 
-use super::state::{DesiredState, NextHop, Protocol, RealServer, Service};
-use super::{Changes, Error, TableSizes, Traffic};
+use super::state::{DesiredState, NextHop, OrphanPolicy, Protocol, RealServer, Service};
+use super::{Changes, Departed, Error, TableSizes, Traffic};
 
 /// What tells services apart.
 pub type ServiceKey = (Protocol, SocketAddr);
@@ -160,10 +160,15 @@ impl Registry {
                     .get(key)
                     .is_some_and(|service| service.servers.iter().any(|s| s.address == *address))
             };
-            for (_, server) in record.servers.extract_if(.., |address, _| !stays(address)) {
+            for (address, server) in record.servers.extract_if(.., |address, _| !stays(address)) {
                 record.retired += server.traffic(counters(server.slot)?);
                 released.push(server.slot);
                 changes.servers_removed += 1;
+                // One that was dead has departed before.
+                if server.alive {
+                    let departed = departed(*key, address, &server);
+                    changes.departed.push(departed);
+                }
             }
         }
         for slot in released {
@@ -199,6 +204,9 @@ impl Registry {
         for wanted in &service.servers {
             if let Some(known) = record.servers.get_mut(&wanted.address) {
                 if known.alive && !wanted.alive {
+                    let key = key_of(service);
+                    let departed = departed(key, wanted.address, known);
+                    changes.departed.push(departed);
                     known.generation = take_generation(&mut self.next_generations, known.slot);
                 }
                 known.alive = wanted.alive;
@@ -231,6 +239,20 @@ pub fn is_eligible(server: &RealServer) -> bool {
 /// What tells `service` from others.
 pub fn key_of(service: &Service) -> ServiceKey {
     (service.protocol, service.address)
+}
+
+fn departed(
+    (protocol, service): ServiceKey,
+    server: SocketAddr,
+    record: &ServerRecord,
+) -> Departed {
+    Departed {
+        protocol,
+        service,
+        server,
+        orphans: OrphanPolicy::default_for(protocol),
+        owner: (record.slot, record.generation),
+    }
 }
 
 fn take_generation(next_generations: &mut [u32], slot: u32) -> u32 {

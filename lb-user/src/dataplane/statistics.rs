@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::description::timeouts;
+use super::Error;
 use super::maps::Memory;
+use super::memory::Census;
 use super::registry::{Registry, key_of};
 use super::state::{DesiredState, Protocol};
-use super::{Error, memory};
 
 /// A snapshot of every counter, taken by
 /// [`Dataplane::statistics`](super::Dataplane::statistics).
@@ -82,13 +82,14 @@ pub struct ReasonCount {
     pub packets: u64,
 }
 
-/// Reads every counter for the services of `desired`.
+/// Reads every counter for the services of `desired`, and joins them with a
+/// census.
 pub(super) fn collect(
     desired: &DesiredState,
     registry: &Registry,
     memory: &Memory,
+    census: &Census,
 ) -> Result<Statistics, Error> {
-    let census = memory::census(memory, &timeouts(&desired.timeouts))?;
     let services = desired.services.iter().map(|service| {
         let record = registry
             .service(&key_of(service))
@@ -99,10 +100,7 @@ pub(super) fn collect(
             let known = &record.servers[&server.address];
             let own = known.traffic(memory.server_counters(known.slot)?);
             traffic += own;
-            let count = census
-                .get(&(known.slot, known.generation))
-                .copied()
-                .unwrap_or_default();
+            let count = census.of((known.slot, known.generation));
             servers.push(ServerStatistics {
                 address: server.address,
                 traffic: own,

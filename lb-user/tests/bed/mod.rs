@@ -17,7 +17,7 @@ use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Timeouts, Vlan,
 };
-use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, TableSizes};
+use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, Swept, TableSizes};
 
 /// MAC address of the director, which every frame is addressed to.
 pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 8];
@@ -162,7 +162,7 @@ impl Bed {
             }
             Step::Wait(duration) => self.age(*duration),
             Step::Sweep => {
-                self.dataplane.sweep().expect("the tables can be swept");
+                self.sweep();
             }
             Step::Change(change) => {
                 change(&mut self.desired);
@@ -229,9 +229,20 @@ impl Bed {
 
     /// The statistics as they are now.
     pub fn statistics(&self) -> Statistics {
+        let census = self.dataplane.remembered().census();
         self.dataplane
-            .statistics()
+            .statistics(&census.expect("the tables can be read"))
             .expect("the counters can be read")
+    }
+
+    /// Sweeps as the agent does.
+    pub fn sweep(&mut self) -> Swept {
+        let remembered = self.dataplane.remembered();
+        let (swept, census) = remembered.sweep().expect("the tables can be swept");
+        self.dataplane
+            .correct_loads(&census)
+            .expect("the loads can be written");
+        swept
     }
 
     /// How often each of `lb_common::REASONS` has decided.

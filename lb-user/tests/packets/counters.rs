@@ -111,14 +111,14 @@ fn a_sweep_removes_what_is_over() {
     bed.send(&tcp(ALICE, 5000, A));
     bed.send(&tcp(BOB, 5000, S));
     bed.step(&seconds(61));
-    let swept = bed.dataplane.sweep().expect("the tables can be swept");
+    let swept = bed.sweep();
     assert_eq!(swept.connections_expired, 1, "Bob's, half open for 61 s");
     assert_eq!(
         swept.templates_expired, 2,
         "Alice's and Bob's, which nothing has kept"
     );
     bed.step(&seconds(901));
-    let swept = bed.dataplane.sweep().expect("the tables can be swept");
+    let swept = bed.sweep();
     assert_eq!(swept.connections_expired, 1, "Alice's");
 }
 

@@ -8,6 +8,7 @@ mod bed;
 
 mod connections;
 mod counters;
+mod entries;
 mod fragments;
 mod frames;
 mod icmp;

@@ -16,6 +16,9 @@ pub struct GlobalDefs {
     pub default_interface: Option<String>,
     /// How long connections may be silent.
     pub lvs_timeouts: Option<LvsTimeouts>,
+    /// Viewers per second that are told that their server is gone; 0 leaves
+    /// them to their next packet. Default 50000.
+    pub lb_reset_rate: Option<u32>,
     /// User, and group, that scripts run as where they name none.
     #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,

@@ -11,6 +11,7 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "default_interface" => global.default_interface = self.text(item),
                 "lvs_timeouts" => global.lvs_timeouts = self.lvs_timeouts(item),
+                "lb_reset_rate" => global.lb_reset_rate = self.number(item, 0..=u32::MAX),
                 "script_user" => {
                     global.script_user = self
                         .user(item)

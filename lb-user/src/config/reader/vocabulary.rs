@@ -131,6 +131,7 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "vrrp_garp_master_refresh",
         "vrrp_garp_master_refresh_repeat",
         "lvs_timeouts",
+        "lb_reset_rate",
     ],
     not_served: &[
         NotServed {

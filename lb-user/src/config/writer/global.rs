@@ -11,6 +11,7 @@ impl Writer {
         let GlobalDefs {
             default_interface,
             lvs_timeouts,
+            lb_reset_rate,
             script_user,
             vrrp_version,
             vrrp_mcast_group4,
@@ -32,6 +33,7 @@ impl Writer {
                     .filter_map(|(name, seconds)| Some(format!(" {name} {}", (**seconds)?)));
                 out.line(format_args!("lvs_timeouts{}", words.collect::<String>()));
             }
+            out.value("lb_reset_rate", *lb_reset_rate);
             let user = script_user.as_ref();
             out.value(
                 "script_user",

@@ -1,0 +1,137 @@
+//! Connections and persistent clients by the page: read in threads that may
+//! block, and never all in memory at once.
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::protocol::Response;
+use super::selection::Selection;
+use crate::dataplane::{Connection, Error, PersistentClient, Place, Remembered};
+
+/// Entries that are read at a time.
+const BATCH: usize = 512;
+
+/// What the packet path remembers many of.
+pub trait Entry: Serialize + Sized {
+    /// Reads some, and says where to go on.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn read(
+        remembered: &Remembered,
+        from: Place,
+        batch: usize,
+    ) -> Result<(Vec<Self>, Option<Place>), Error>;
+
+    /// Whether it is one of those that are asked for.
+    fn is_selected(&self, selection: &Selection) -> bool;
+
+    /// The answer that brings some.
+    fn answer(entries: Vec<Self>) -> Response;
+}
+
+impl Entry for Connection {
+    fn read(
+        remembered: &Remembered,
+        from: Place,
+        batch: usize,
+    ) -> Result<(Vec<Self>, Option<Place>), Error> {
+        remembered.connections(from, batch)
+    }
+
+    fn is_selected(&self, selection: &Selection) -> bool {
+        selection.has_connection(self)
+    }
+
+    fn answer(entries: Vec<Self>) -> Response {
+        Response::Connections(entries)
+    }
+}
+
+impl Entry for PersistentClient {
+    fn read(
+        remembered: &Remembered,
+        from: Place,
+        batch: usize,
+    ) -> Result<(Vec<Self>, Option<Place>), Error> {
+        remembered.persistent_clients(from, batch)
+    }
+
+    fn is_selected(&self, selection: &Selection) -> bool {
+        selection.has_persistent_client(self)
+    }
+
+    fn answer(entries: Vec<Self>) -> Response {
+        Response::PersistentClients(entries)
+    }
+}
+
+/// Sends all that are selected to `answers`, and what tells their end; stops
+/// when nobody takes them any more.
+pub fn send_all<E: Entry>(
+    remembered: &Remembered,
+    selection: &Selection,
+    answers: &mpsc::Sender<Response>,
+) {
+    let mut place = Some(Place::default());
+    while let Some(from) = place {
+        let answer = match E::read(remembered, from, BATCH) {
+            Ok((mut entries, next)) => {
+                place = next;
+                entries.retain(|entry| entry.is_selected(selection));
+                if entries.is_empty() {
+                    continue;
+                }
+                E::answer(entries)
+            }
+            Err(error) => {
+                let _ = answers.blocking_send(Response::Refused(error.to_string()));
+                return;
+            }
+        };
+        if answers.blocking_send(answer).is_err() {
+            return;
+        }
+    }
+    let _ = answers.blocking_send(Response::Done(Vec::new()));
+}
+
+/// Some entries, and where the next ones are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page<E> {
+    /// In no order that means anything.
+    pub entries: Vec<E>,
+    /// What to give as `from` for the next page; `None` behind the last.
+    pub next: Option<String>,
+}
+
+/// Reads entries from `from` on until there are `limit` that are selected. A
+/// page ends where a bucket of the kernel's table ends, so that there may be a
+/// few more.
+///
+/// # Errors
+/// [`Error::Map`].
+pub fn page<E: Entry>(
+    remembered: &Remembered,
+    selection: &Selection,
+    from: Place,
+    limit: usize,
+) -> Result<Page<E>, Error> {
+    let mut entries = Vec::new();
+    let mut place = Some(from);
+    while let Some(from) = place
+        && entries.len() < limit
+    {
+        let batch = BATCH.min(limit - entries.len());
+        let (some, next) = E::read(remembered, from, batch)?;
+        entries.extend(
+            some.into_iter()
+                .filter(|entry| entry.is_selected(selection)),
+        );
+        place = next;
+    }
+    Ok(Page {
+        entries,
+        next: place.map(|place| place.to_string()),
+    })
+}

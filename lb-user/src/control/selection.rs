@@ -1,0 +1,286 @@
+//! Which connections or clients an operator wants to see.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::dataplane::{Connection, ConnectionState, PersistentClient};
+
+/// What is left out is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Selection {
+    /// The client's address.
+    pub client: Option<Network>,
+    /// The real server.
+    pub server: Option<Endpoint>,
+    /// The service.
+    pub service: Option<Endpoint>,
+    /// How far a connection is.
+    pub state: Option<ConnectionState>,
+}
+
+impl Selection {
+    /// Whether a connection is one of those.
+    pub fn has_connection(&self, connection: &Connection) -> bool {
+        self.state.is_none_or(|state| state == connection.state)
+            && self.has(
+                connection.client.ip(),
+                connection.service,
+                connection.server,
+            )
+    }
+
+    /// Whether a client is one of those. One that is a network is if it lies
+    /// within the network that was named, or that within it.
+    pub fn has_persistent_client(&self, client: &PersistentClient) -> bool {
+        let own = Network {
+            address: client.client,
+            prefix_length: client.prefix_length,
+        };
+        self.client.is_none_or(|network| network.overlaps(own))
+            && Self {
+                client: None,
+                ..self.clone()
+            }
+            .has(client.client, client.service, client.server)
+    }
+
+    fn has(&self, client: IpAddr, service: SocketAddr, server: Option<SocketAddr>) -> bool {
+        self.client.is_none_or(|network| network.has(client))
+            && self.service.is_none_or(|endpoint| endpoint.names(service))
+            && self
+                .server
+                .is_none_or(|endpoint| server.is_some_and(|server| endpoint.names(server)))
+    }
+}
+
+/// `ADDRESS` or `ADDRESS/LENGTH`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix_length: u8,
+}
+
+impl Network {
+    fn has(self, address: IpAddr) -> bool {
+        self.overlaps(Self {
+            address,
+            prefix_length: u8::MAX,
+        })
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        let length = self.prefix_length.min(other.prefix_length);
+        let kept = |bits: u128, longest: u8| match longest.saturating_sub(length) {
+            128 => 0,
+            dropped => bits >> dropped,
+        };
+        match (self.address, other.address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                kept(a.to_bits().into(), 32) == kept(b.to_bits().into(), 32)
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => kept(a.to_bits(), 128) == kept(b.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (address, length) = match text.split_once('/') {
+                Some((address, length)) => (address, Some(length)),
+                None => (text, None),
+            };
+            let address: IpAddr = address.parse().ok()?;
+            let longest = if address.is_ipv4() { 32 } else { 128 };
+            let prefix_length = match length {
+                Some(length) => length.parse().ok().filter(|length| *length <= longest)?,
+                None => longest,
+            };
+            Some(Self {
+                address,
+                prefix_length,
+            })
+        };
+        parse().ok_or_else(|| format!("`{text}` is no client; expected ADDRESS or ADDRESS/LENGTH"))
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+/// `ADDRESS` or `ADDRESS:PORT`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// One port of an address.
+    Socket(SocketAddr),
+    /// All ports of an address.
+    Host(IpAddr),
+}
+
+impl Endpoint {
+    /// Whether this is the name of `address`.
+    pub fn names(self, address: SocketAddr) -> bool {
+        match self {
+            Self::Socket(own) => own == address,
+            Self::Host(own) => own == address.ip(),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let socket = || text.parse().map(Self::Socket);
+        let host = || text.parse().map(Self::Host);
+        socket().or_else(|_| host()).map_err(|_| {
+            format!(
+                "`{text}` is no address; expected ADDRESS or ADDRESS:PORT as `lb-user list` \
+                     shows"
+            )
+        })
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Host(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Both are text in JSON, too.
+macro_rules! as_text {
+    ($($type:ty),+) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text!(Network, Endpoint);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::state::Protocol;
+
+    fn connection() -> Connection {
+        Connection {
+            protocol: Protocol::Tcp,
+            state: ConnectionState::Established,
+            expires_s: 900,
+            client: "10.0.3.4:5000".parse().expect("an end"),
+            service: "172.16.1.200:1935".parse().expect("an end"),
+            server: Some("172.16.1.211:1935".parse().expect("an end")),
+        }
+    }
+
+    #[test]
+    fn every_word_of_a_selection_counts() {
+        let select = |json: &str| serde_json::from_str::<Selection>(json);
+        for (json, expected) in [
+            ("{}", true),
+            (r#"{"client": "10.0.3.4"}"#, true),
+            (r#"{"client": "10.0.0.0/16"}"#, true),
+            (r#"{"client": "0.0.0.0/0"}"#, true),
+            (r#"{"client": "10.1.0.0/16"}"#, false),
+            (r#"{"client": "::/0"}"#, false),
+            (r#"{"server": "172.16.1.211"}"#, true),
+            (r#"{"server": "172.16.1.211:1936"}"#, false),
+            (r#"{"service": "172.16.1.200:1935"}"#, true),
+            (r#"{"service": "172.16.1.201"}"#, false),
+            (r#"{"state": "ESTABLISHED"}"#, true),
+            (r#"{"state": "FIN_WAIT"}"#, false),
+            (r#"{"client": "10.0.3.4", "server": "172.16.1.207"}"#, false),
+        ] {
+            let selection = select(json).expect(json);
+            assert_eq!(selection.has_connection(&connection()), expected, "{json}");
+            let again = serde_json::to_string(&selection).expect("JSON");
+            assert_eq!(select(&again).expect("the same"), selection);
+        }
+        assert!(select(r#"{"client": "10.0.0.0/33"}"#).is_err());
+        assert!(select(r#"{"server": "edge1"}"#).is_err());
+    }
+
+    #[test]
+    fn an_address_stands_for_all_its_ports_unless_it_names_one() {
+        let one: SocketAddr = "10.0.0.2:80".parse().expect("an address");
+        let other: SocketAddr = "10.0.0.2:81".parse().expect("an address");
+        let names = |text: &str| {
+            let endpoint: Endpoint = text.parse().expect("an endpoint");
+            (endpoint.names(one), endpoint.names(other))
+        };
+        assert_eq!(names("10.0.0.2:80"), (true, false));
+        assert_eq!(names("10.0.0.2"), (true, true));
+        assert_eq!(names("10.0.0.3"), (false, false));
+        assert_eq!(
+            "edge1".parse::<Endpoint>(),
+            Err(
+                "`edge1` is no address; expected ADDRESS or ADDRESS:PORT as `lb-user list` shows"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn a_connection_whose_server_is_gone_is_nobodys() {
+        let orphan = Connection {
+            server: None,
+            ..connection()
+        };
+        assert!(Selection::default().has_connection(&orphan));
+        let selection = Selection {
+            server: Some("172.16.1.211".parse().expect("an endpoint")),
+            ..Selection::default()
+        };
+        assert!(!selection.has_connection(&orphan));
+    }
+
+    #[test]
+    fn a_network_of_clients_is_selected_by_any_of_its_addresses() {
+        let client = PersistentClient {
+            protocol: Protocol::Tcp,
+            expires_s: 50,
+            client: "10.0.3.0".parse().expect("an address"),
+            prefix_length: 24,
+            service: "172.16.1.200:1935".parse().expect("an end"),
+            server: None,
+        };
+        for (network, expected) in [
+            ("10.0.3.77", true),
+            ("10.0.0.0/8", true),
+            ("10.0.4.0/24", false),
+        ] {
+            let selection = Selection {
+                client: Some(network.parse().expect("a network")),
+                ..Selection::default()
+            };
+            assert_eq!(
+                selection.has_persistent_client(&client),
+                expected,
+                "{network}"
+            );
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Viewers of a dead server are told at once.
+//!
+//! A player only receives: one whose server has died hears nothing, says
+//! nothing, and hangs until its own time-out. So each is sent a reset from the
+//! virtual address, with the sequence number that it awaits, which is the only
+//! one that its stack accepts (RFC 5961 §3.2): what it last acknowledged, as
+//! the packet path has kept it.
+//!
+//! That number is wrong where the last acknowledgement was lost, or held back,
+//! or is still on its way while the server goes on sending. So a second reset
+//! follows a little further into the client's window. A client that has taken
+//! the first knows nothing of the connection any more; another one asks back
+//! with a challenge ACK that tells what it does await, and the packet path
+//! answers that, like whatever else a client says to a server that is gone.
+
+mod pace;
+mod segment;
+mod socket;
+
+use std::num::NonZeroU32;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::dataplane::{Departed, Orphan, Remembered};
+use pace::Pace;
+use socket::Sockets;
+
+/// How far behind the first reset the second one lies, in bytes: more than a
+/// client leaves unacknowledged, less than its window has room for.
+const CHALLENGE_OFFSET: u32 = 16 * 1024;
+
+/// Servers whose viewers are to be told.
+#[derive(Clone)]
+pub struct Job {
+    /// Where their connections are found.
+    pub remembered: Remembered,
+    /// The servers.
+    pub departed: Vec<Departed>,
+    /// Viewers told per second.
+    pub rate: NonZeroU32,
+}
+
+/// What has become of the viewers of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The server.
+    pub departed: Departed,
+    /// Viewers that were sent a reset.
+    pub viewers: u64,
+    /// Viewers that could not be, and why the last one could not.
+    pub failed: Option<(u64, String)>,
+    /// How long after the server was given up the last of them was sent.
+    pub took: Duration,
+}
+
+/// A thread that tells viewers. It ends with this, at the latest when its work
+/// is done.
+#[derive(Debug)]
+pub struct Resets {
+    jobs: mpsc::Sender<(Instant, Job)>,
+}
+
+impl Resets {
+    /// Starts the thread; it reports to `told`, also on servers without viewers.
+    pub fn start(told: UnboundedSender<Told>) -> Self {
+        let (jobs, incoming) = mpsc::channel();
+        thread::spawn(move || work(&incoming, &told));
+        Self { jobs }
+    }
+
+    /// Has the viewers of some servers told.
+    pub fn tell(&self, job: Job) {
+        self.jobs
+            .send((Instant::now(), job))
+            .expect("the thread waits for jobs as long as there is a sender");
+    }
+}
+
+fn work(jobs: &mpsc::Receiver<(Instant, Job)>, reports: &UnboundedSender<Told>) {
+    let mut sockets = Sockets::default();
+    while let Ok((given, job)) = jobs.recv() {
+        for told in carry_out(&mut sockets, given, &job) {
+            // The agent may be about to end.
+            let _ = reports.send(told);
+        }
+    }
+}
+
+fn carry_out(sockets: &mut Sockets, given: Instant, job: &Job) -> Vec<Told> {
+    let mut pace = Pace::new(job.rate, Instant::now());
+    let mut all: Vec<Told> = job
+        .departed
+        .iter()
+        .map(|departed| Told {
+            departed: departed.clone(),
+            viewers: 0,
+            failed: None,
+            took: Duration::ZERO,
+        })
+        .collect();
+    let walked = job
+        .remembered
+        .for_each_orphan(&job.departed, |number, orphan| {
+            let wait = pace.next(Instant::now());
+            if !wait.is_zero() {
+                thread::sleep(wait);
+            }
+            let told = &mut all[number];
+            match tell(sockets, &told.departed, &orphan) {
+                Ok(()) => told.viewers += 1,
+                Err(error) => {
+                    let before = told.failed.as_ref().map_or(0, |(count, _)| *count);
+                    told.failed = Some((before + 1, error.to_string()));
+                }
+            }
+            told.took = given.elapsed();
+        });
+    if let Err(error) = walked {
+        log::error!("cannot tell viewers that their server is gone: {error}");
+    }
+    all
+}
+
+fn tell(sockets: &mut Sockets, departed: &Departed, orphan: &Orphan) -> std::io::Result<()> {
+    for offset in [0, CHALLENGE_OFFSET] {
+        let sequence = orphan.awaited_sequence.wrapping_add(offset);
+        let segment = segment::reset(departed.service, orphan.client, sequence);
+        sockets.send(orphan.client.ip(), &segment)?;
+    }
+    Ok(())
+}

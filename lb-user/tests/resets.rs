@@ -1,0 +1,217 @@
+//! A viewer whose server is gone is told so: a real TCP connection in a network
+//! namespace of its own. Needs root.
+
+#[path = "bed/mod.rs"]
+#[expect(dead_code, reason = "other tests use more of it")]
+mod bed;
+
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use etherparse::PacketBuilder;
+use lb_user::dataplane::state::OrphanPolicy;
+use lb_user::resets::{Job, Resets, Told};
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+
+use bed::{Bed, DIRECTOR, ROUTER, server, service, state};
+
+/// How long what should happen soon may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test in a network namespace of its own.
+fn on_a_host_of_its_own(test: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: network namespaces need root");
+        return;
+    }
+    let host = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root may leave a namespace");
+        ip("link set lo up");
+        test();
+    });
+    if let Err(panic) = host.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(words: &str) {
+    let status = Command::new("ip").args(words.split(' ')).status();
+    assert!(status.expect("ip runs").success(), "ip {words}");
+}
+
+/// A viewer, the server at the other end, and the service's address, which
+/// nobody holds any more when this returns.
+fn viewer(service: &str, client: &str) -> (TcpStream, TcpStream) {
+    let family = if service.starts_with('[') { "-6" } else { "-4" };
+    let bare = |end: &str| end.parse::<SocketAddr>().expect("an end").ip().to_string();
+    for end in [service, client] {
+        let (address, length) = (bare(end), if family == "-6" { 128 } else { 32 });
+        let nodad = if family == "-6" { " nodad" } else { "" };
+        ip(&format!(
+            "{family} addr add {address}/{length} dev lo{nodad}"
+        ));
+    }
+    let listener = TcpListener::bind(service).expect("the address is there");
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(client.parse().expect("an end")),
+        socket2::Type::STREAM,
+        None,
+    )
+    .expect("a socket");
+    let end = |end: &str| end.parse::<SocketAddr>().expect("an end").into();
+    socket.bind(&end(client)).expect("the address is there");
+    socket.connect(&end(service)).expect("connected");
+    let (served, _) = listener.accept().expect("accepted");
+    let viewer = TcpStream::from(socket);
+    viewer
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a time-out can be set");
+    // A director need not hold the address that it answers for.
+    let length = if family == "-6" { 128 } else { 32 };
+    ip(&format!(
+        "{family} addr del {}/{length} dev lo",
+        bare(service)
+    ));
+    (viewer, served)
+}
+
+/// The sequence number that the stack awaits on `socket` (`TCP_REPAIR`, tcp.h).
+fn awaited_sequence(socket: &TcpStream) -> u32 {
+    const TCP_RECV_QUEUE: libc::c_int = 1;
+    let set = |option, value: libc::c_int| {
+        // SAFETY: the option is an int, and lives until the call returns.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                option,
+                (&raw const value).cast(),
+                size_of_val(&value) as u32,
+            )
+        };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    };
+    set(libc::TCP_REPAIR, 1);
+    set(libc::TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+    let (mut sequence, mut length) = (0_u32, 4);
+    // SAFETY: the option is four bytes, and both live until the call returns.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_QUEUE_SEQ,
+            (&raw mut sequence).cast(),
+            &raw mut length,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    // Without a window probe, which would be answered.
+    set(libc::TCP_REPAIR, -1);
+    sequence
+}
+
+/// Frames by which the packet path learns of the connection: a SYN, and a
+/// segment that acknowledges everything before `sequence`.
+fn introduction(from: SocketAddr, to: SocketAddr, sequence: u32) -> [Vec<u8>; 2] {
+    let ethernet = || PacketBuilder::ethernet2(ROUTER, DIRECTOR);
+    let network = || match (from, to) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            ethernet().ipv4(from.ip().octets(), to.ip().octets(), 64)
+        }
+        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+            ethernet().ipv6(from.ip().octets(), to.ip().octets(), 64)
+        }
+        _ => panic!("both ends are of one family"),
+    };
+    let segment = || network().tcp(from.port(), to.port(), 1000, 65_535);
+    [segment().syn(), segment().ack(sequence)].map(|segment| {
+        let mut frame = Vec::new();
+        segment.write(&mut frame, &[]).expect("a vector takes it");
+        frame
+    })
+}
+
+/// Has the agent's part done for a viewer that has last acknowledged what lies
+/// before `sequence`, and whose server dies then.
+fn server_dies(viewer: &TcpStream, sequence: u32) -> Told {
+    let (client, vip) = (
+        viewer.local_addr().expect("its own end"),
+        viewer.peer_addr().expect("its other end"),
+    );
+    let mut one = service("172.16.1.200:1935", &[]);
+    one.address = vip;
+    one.servers = vec![server("edge 1", vip.port())];
+    let mut bed = Bed::new(state([one])).expect("root may load the program");
+    for frame in introduction(client, vip, sequence) {
+        bed.send(&frame);
+    }
+    bed.desired.services[0].servers[0].alive = false;
+    let changes = bed.dataplane.apply(&bed.desired).expect("applies");
+    assert_eq!(changes.departed.len(), 1, "{changes:?}");
+    assert_eq!(changes.departed[0].orphans, OrphanPolicy::Reset);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    Resets::start(tell).tell(Job {
+        remembered: bed.dataplane.remembered(),
+        departed: changes.departed,
+        rate: NonZeroU32::new(1000).expect("not zero"),
+    });
+    told.blocking_recv().expect("a report")
+}
+
+/// `TcpExt` of netstat(8): how often the stack has asked back.
+fn challenges() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat").expect("readable");
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut both = names.split(' ').zip(values.split(' '));
+    let found = both.find(|(name, _)| *name == "TCPChallengeACK");
+    found
+        .expect("this kernel counts them")
+        .1
+        .parse()
+        .expect("a number")
+}
+
+fn assert_reset(mut viewer: TcpStream) {
+    let error = viewer.read(&mut [0]).expect_err("nothing was ever sent");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+}
+
+#[test]
+fn a_viewer_takes_the_reset_with_the_number_that_it_last_acknowledged() {
+    for (service, client) in [
+        ("10.9.0.200:1935", "10.9.0.2:5000"),
+        ("[2001:db8:9::c8]:1935", "[2001:db8:9::2]:5000"),
+    ] {
+        on_a_host_of_its_own(move || {
+            let (viewer, _server) = viewer(service, client);
+            let told = server_dies(&viewer, awaited_sequence(&viewer));
+            assert_eq!((told.viewers, &told.failed), (1, &None), "{service}");
+            assert_reset(viewer);
+        });
+    }
+}
+
+#[test]
+fn a_viewer_whose_last_acknowledgement_was_lost_asks_back() {
+    on_a_host_of_its_own(|| {
+        let (viewer, _server) = viewer("10.9.0.200:1935", "10.9.0.2:5000");
+        let late = awaited_sequence(&viewer).wrapping_sub(5000);
+        let before = challenges();
+        let told = server_dies(&viewer, late);
+        assert_eq!((told.viewers, told.failed), (1, None));
+        // What it says then is answered by the packet path, with its own number.
+        let begin = Instant::now();
+        while challenges() == before {
+            assert!(begin.elapsed() < PATIENCE, "no challenge ACK");
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+}

@@ -376,7 +376,10 @@ impl Agent {
     /// Lets the virtual routers know which services lack servers.
     fn tell_quorums(&self) {
         if let Some(vrrp) = &self.vrrp {
-            vrrp.set_lacking(self.state.addresses_without_quorum());
+            // By then a director that was cut off has seen every server again
+            // that lives: one alone may be its quorum.
+            let settling = self.state.longest_round();
+            vrrp.set_lacking(self.state.addresses_without_quorum(), settling);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::change::{Change, Order};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
@@ -338,6 +338,17 @@ impl State {
             .filter(|service| !self.has_quorum(*service))
             .map(|service| service.address.ip())
             .collect()
+    }
+
+    /// How long it takes at most until every server has been looked at again:
+    /// the longest interval, and as much for checks that are under way; and
+    /// until every server that returns has its whole share.
+    pub fn longest_round(&self) -> Duration {
+        let intervals = self.plan.checks().map(|check| check.timing.delay_loop);
+        let services = self.plan.services.iter();
+        let servers = services.flat_map(|service| &service.servers);
+        let slow_starts = servers.map(|server| server.recovery.slow_start);
+        2 * intervals.max().unwrap_or_default() + slow_starts.max().unwrap_or_default()
     }
 
     /// Whether the sorry server takes a service's connections now.

@@ -446,3 +446,15 @@ fn without_flap_limit_nothing_is_ever_held_out() {
     }
     assert_eq!(shares(&state), (Scheduler::Rr, vec![1, 2]));
 }
+
+#[test]
+fn an_address_without_servers_is_known_and_so_is_when_all_have_been_looked_at() {
+    let mut state = state(two_servers(""));
+    assert_eq!(state.addresses_without_quorum(), BTreeSet::new());
+    fail(&mut state, 0);
+    assert_eq!(state.addresses_without_quorum(), BTreeSet::new());
+    fail(&mut state, 1);
+    let lacking = BTreeSet::from([IpAddr::from([10, 0, 0, 1])]);
+    assert_eq!(state.addresses_without_quorum(), lacking);
+    assert_eq!(state.longest_round(), Duration::from_secs(12));
+}

@@ -48,7 +48,7 @@ pub struct Vrrp {
 #[derive(Debug)]
 enum Command {
     Reload(Settings, oneshot::Sender<()>),
-    Lacking(BTreeSet<IpAddr>),
+    Lacking(BTreeSet<IpAddr>, Duration),
     Status(oneshot::Sender<Vec<InstanceStatus>>),
     Stop,
 }
@@ -98,10 +98,11 @@ impl Vrrp {
     }
 
     /// Tells at which addresses a service has lost its quorum, for the virtual
-    /// routers that track that. None, until told.
-    pub fn set_lacking(&self, addresses: BTreeSet<IpAddr>) {
+    /// routers that track that. None, until told. A quorum that is regained
+    /// counts after `settling`.
+    pub fn set_lacking(&self, addresses: BTreeSet<IpAddr>, settling: Duration) {
         // The task ends only with `stop`.
-        let _ = self.commands.send(Command::Lacking(addresses));
+        let _ = self.commands.send(Command::Lacking(addresses, settling));
     }
 
     /// All virtual routers at the moment, as configured.
@@ -145,8 +146,9 @@ struct Driver {
     events: mpsc::UnboundedSender<Event>,
     units: Vec<Unit>,
     scripts: BTreeMap<String, TrackedScript>,
-    /// Addresses at which a service has lost its quorum.
-    lacking: BTreeSet<IpAddr>,
+    /// Addresses at which a service has lost its quorum; until when, if it has
+    /// regained it.
+    lacking: BTreeMap<IpAddr, Option<Instant>>,
     arrivals: mpsc::Sender<Arrival>,
     arrived: mpsc::Receiver<Arrival>,
     results: mpsc::UnboundedSender<ScriptResult>,
@@ -173,7 +175,7 @@ impl Driver {
             events,
             units: Vec::new(),
             scripts: BTreeMap::new(),
-            lacking: BTreeSet::new(),
+            lacking: BTreeMap::new(),
             arrivals,
             arrived,
             results,
@@ -203,11 +205,8 @@ impl Driver {
                         // Whoever asked may have gone.
                         let _ = done.send(());
                     }
-                    Some(Command::Lacking(addresses)) => {
-                        if self.lacking != addresses {
-                            self.lacking = addresses;
-                            self.look_around();
-                        }
+                    Some(Command::Lacking(addresses, settling)) => {
+                        self.set_lacking(addresses, now() + settling);
                     }
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
@@ -279,9 +278,24 @@ impl Driver {
         }
     }
 
+    /// Services have lost or regained their quorum.
+    fn set_lacking(&mut self, addresses: BTreeSet<IpAddr>, settled: Instant) {
+        for (address, until) in &mut self.lacking {
+            if !addresses.contains(address) {
+                until.get_or_insert(settled);
+            }
+        }
+        let lacking = addresses.into_iter().map(|address| (address, None));
+        self.lacking.extend(lacking);
+        self.look_around();
+    }
+
     /// Interfaces, scripts or settings have changed: what follows?
     fn look_around(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
+        let present = now();
+        self.lacking
+            .retain(|_, until| until.is_none_or(|until| until > present));
         for unit in 0..self.units.len() {
             let mut undecided = false;
             for member in 0..self.units[unit].members.len() {
@@ -302,11 +316,13 @@ impl Driver {
             }
         }
         let in_trouble = |unit: &Unit| unit.members.iter().any(Instance::is_in_trouble);
-        self.look_at = if self.start_at > now() {
+        let look_at = if self.start_at > now() {
             Some(self.start_at)
         } else {
             self.units.iter().any(in_trouble).then(|| now() + RETRY)
         };
+        let settled = self.lacking.values().copied().flatten();
+        self.look_at = look_at.into_iter().chain(settled).min();
     }
 
     /// Finds out how one member is; returns whether that is not known yet.
@@ -373,7 +389,7 @@ impl Driver {
             tracking::Subject::Quorum => {
                 let held = members.iter().flat_map(|member| &member.settings.addresses);
                 let mut held = held.map(|held| &held.address);
-                match held.any(|address| self.lacking.contains(address)) {
+                match held.any(|address| self.lacking.contains_key(address)) {
                     true => Health::Down,
                     false => Health::Up,
                 }

@@ -344,7 +344,8 @@ impl Driver {
             );
             instance.holder.hold(addresses.clone());
             let repeat = instance.settings.policy.announcing.repeat;
-            instance.holder.announce(addresses.clone(), repeat);
+            let pauses = instance.settings.pauses;
+            instance.holder.announce(addresses.clone(), repeat, pauses);
         }
         let mut actions = Vec::new();
         if group.machine(member).priority() != standing.priority {
@@ -407,7 +408,10 @@ impl Driver {
                 Action::Advertise { priority } => instance.advertise(priority),
                 Action::AddAddresses => instance.holder.hold(addresses()),
                 Action::RemoveAddresses => instance.holder.release(addresses()),
-                Action::Announce { repeat } => instance.holder.announce(addresses(), repeat),
+                Action::Announce { repeat } => {
+                    let pauses = instance.settings.pauses;
+                    instance.holder.announce(addresses(), repeat, pauses);
+                }
                 Action::Entered(state, cause) => {
                     instance.note(state, cause.clone());
                     last = Some(cause.clone());

@@ -1,17 +1,19 @@
 //! Holding the virtual addresses of one virtual router: added, removed and
 //! announced in the order asked for, beside the adverts and never in their way.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rtnetlink::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::announcement::{FrameSender, frame};
 use super::interfaces::Interfaces;
-use super::settings::VirtualAddress;
+use super::settings::{Pauses, VirtualAddress};
 use crate::netlink::address::{self, Added, InterfaceAddress};
 
 /// How long the end waits for the kernel to remove the addresses.
@@ -28,7 +30,7 @@ pub struct Holder {
 enum Order {
     Hold(Vec<VirtualAddress>),
     Release(Vec<VirtualAddress>),
-    Announce(Vec<VirtualAddress>, u32),
+    Announce(Vec<VirtualAddress>, u32, Pauses),
 }
 
 impl Holder {
@@ -44,6 +46,8 @@ impl Holder {
             handle,
             interfaces,
             sender: None,
+            waiting: VecDeque::new(),
+            due: Instant::now(),
         };
         Self {
             orders,
@@ -61,9 +65,10 @@ impl Holder {
         self.order(Order::Release(addresses));
     }
 
-    /// Tells the network where addresses are, so many times each.
-    pub fn announce(&self, addresses: Vec<VirtualAddress>, repeat: u32) {
-        self.order(Order::Announce(addresses, repeat));
+    /// Tells the network where addresses are, so many times each, with these
+    /// pauses; until it is to release addresses.
+    pub fn announce(&self, addresses: Vec<VirtualAddress>, repeat: u32, pauses: Pauses) {
+        self.order(Order::Announce(addresses, repeat, pauses));
     }
 
     fn order(&self, order: Order) {
@@ -85,11 +90,32 @@ struct Worker {
     handle: Handle,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     sender: Option<FrameSender>,
+    /// Announcements that wait for the end of a pause.
+    waiting: VecDeque<Announcement>,
+    /// When the next of them is due.
+    due: Instant,
+}
+
+/// A frame that tells where an address is.
+#[derive(Debug)]
+struct Announcement {
+    interface_index: u32,
+    frame: Vec<u8>,
+    /// How long to wait after it.
+    pause: Duration,
 }
 
 impl Worker {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        while let Some(order) = orders.recv().await {
+        loop {
+            let order = tokio::select! {
+                order = orders.recv() => order,
+                () = sleep_until(self.due), if !self.waiting.is_empty() => {
+                    self.announce_next();
+                    continue;
+                }
+            };
+            let Some(order) = order else { return };
             match order {
                 Order::Hold(addresses) => {
                     for address in &addresses {
@@ -97,11 +123,14 @@ impl Worker {
                     }
                 }
                 Order::Release(addresses) => {
+                    self.waiting.clear();
                     for address in &addresses {
                         self.remove(address).await;
                     }
                 }
-                Order::Announce(addresses, repeat) => self.announce(&addresses, repeat),
+                Order::Announce(addresses, repeat, pauses) => {
+                    self.announce(&addresses, repeat, pauses);
+                }
             }
         }
     }
@@ -160,23 +189,41 @@ impl Worker {
         }
     }
 
-    fn announce(&mut self, addresses: &[VirtualAddress], repeat: u32) {
-        let frames: Vec<(u32, Vec<u8>)> = {
-            let interfaces = self.interfaces.borrow();
-            addresses
-                .iter()
-                .filter_map(|address| {
-                    let interface = interfaces.get(&address.interface)?;
-                    Some((interface.index, frame(address.address, interface.mac?)))
-                })
-                .collect()
-        };
+    fn announce(&mut self, addresses: &[VirtualAddress], repeat: u32, pauses: Pauses) {
+        if self.waiting.is_empty() {
+            self.due = Instant::now();
+        }
+        let interfaces = self.interfaces.borrow().clone();
         for _ in 0..repeat {
-            for (interface_index, frame) in &frames {
-                if let Err(error) = self.send(*interface_index, frame) {
-                    log::warn!("{}: addresses not announced: {error}", self.name);
-                    return;
-                }
+            self.waiting.extend(addresses.iter().filter_map(|address| {
+                let interface = interfaces.get(&address.interface)?;
+                Some(Announcement {
+                    interface_index: interface.index,
+                    frame: frame(address.address, interface.mac?),
+                    pause: match address.address {
+                        IpAddr::V4(_) => pauses.arp,
+                        IpAddr::V6(_) => pauses.neighbour_advertisement,
+                    },
+                })
+            }));
+        }
+    }
+
+    /// Sends what is due now, up to the next pause.
+    fn announce_next(&mut self) {
+        while let Some(announcement) = self.waiting.pop_front() {
+            let Announcement {
+                interface_index,
+                frame,
+                pause,
+            } = announcement;
+            if let Err(error) = self.send(interface_index, &frame) {
+                log::warn!("{}: addresses not announced: {error}", self.name);
+                self.waiting.clear();
+            }
+            if !pause.is_zero() {
+                self.due = Instant::now() + pause;
+                return;
             }
         }
     }

@@ -171,6 +171,9 @@ impl Instance {
                 false => format!("{name} has no IPv4 address"),
                 true => format!("{name} has no link-local IPv6 address"),
             })?;
+        if settings.source_must_exist && !interface.addresses.contains(&source) {
+            return Err(format!("{name} does not have the address {source}"));
+        }
         let destinations = match &settings.transport {
             Transport::Multicast(group) => Destinations::Multicast(*group),
             Transport::Unicast {
@@ -314,8 +317,11 @@ impl Instance {
         self.seen_holding = false;
         self.holder.release(gone);
         self.holder.hold(new.clone());
-        self.holder
-            .announce(new, self.settings.policy.announcing.repeat);
+        self.holder.announce(
+            new,
+            self.settings.policy.announcing.repeat,
+            self.settings.pauses,
+        );
     }
 
     pub fn status(&self, machine: &Machine, group: Option<&str>) -> InstanceStatus {

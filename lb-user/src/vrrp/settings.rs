@@ -49,6 +49,15 @@ pub struct VirtualAddress {
     pub label: Option<String>,
 }
 
+/// Pauses between two announcements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pauses {
+    /// Between gratuitous ARPs.
+    pub arp: Duration,
+    /// Between unsolicited neighbour advertisements.
+    pub neighbour_advertisement: Duration,
+}
+
 /// One virtual router.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceSettings {
@@ -64,10 +73,14 @@ pub struct InstanceSettings {
     pub policy: Policy,
     /// Where its adverts come from; `None`: the interface's first address.
     pub source: Option<IpAddr>,
+    /// Whether the interface must have that address.
+    pub source_must_exist: bool,
     /// How its adverts travel.
     pub transport: Transport,
     /// What it holds as master.
     pub addresses: Vec<VirtualAddress>,
+    /// Pauses while these are announced.
+    pub pauses: Pauses,
     /// What it tracks.
     pub tracked: Vec<Tracked>,
 }
@@ -222,6 +235,7 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
     };
     for address in source
         .iter()
+        .chain(&given.mcast_dst_ip)
         .chain(given.unicast_peer.iter().map(|peer| &peer.address))
     {
         if address.is_ipv6() != is_ipv6 {
@@ -233,12 +247,12 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         .virtual_ipaddress
         .iter()
         .chain(&given.virtual_ipaddress_excluded);
-    let own_interface = Tracked {
+    let own_interface = (!given.dont_track_primary).then(|| Tracked {
         subject: Subject::Interface(interface.clone()),
         weight: 0,
         reverse: false,
-    };
-    let mut all_tracked = vec![own_interface];
+    });
+    let mut all_tracked: Vec<Tracked> = own_interface.into_iter().collect();
     all_tracked.extend(tracked(config, &given.track_interface, &given.track_script));
     all_tracked.extend(given.track_quorum.map(|weight| Tracked {
         subject: Subject::Quorum,
@@ -259,20 +273,32 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
             preemption: preemption(given),
             down_timer_adverts: given
                 .down_timer_adverts
+                .or(global.vrrp_down_timer_adverts)
                 .unwrap_or(DEFAULT_DOWN_TIMER_ADVERTS),
             announcing: announcing(given, global),
-            answer_lower_priority: !given.lower_prio_no_advert.unwrap_or(false),
+            answer_lower_priority: !given
+                .lower_prio_no_advert
+                .or(global.vrrp_lower_prio_no_advert)
+                .unwrap_or(false),
             // Ours alone; off by default in keepalived. A master that was cut
             // off does not know that another has led meanwhile. This advert
             // tells it, and makes it announce the addresses again.
-            answer_higher_priority: given.higher_prio_send_advert.unwrap_or(true),
+            answer_higher_priority: given
+                .higher_prio_send_advert
+                .or(global.vrrp_higher_prio_send_advert)
+                .unwrap_or(true),
             grouped: false,
         },
         source,
+        source_must_exist: given.track_src_ip,
         transport,
         addresses: held
             .map(|address| virtual_address(address, interface))
             .collect(),
+        pauses: Pauses {
+            arp: seconds(global.vrrp_garp_interval, Duration::ZERO),
+            neighbour_advertisement: seconds(global.vrrp_gna_interval, Duration::ZERO),
+        },
         tracked: all_tracked,
     })
 }
@@ -302,7 +328,10 @@ fn preemption(given: &VrrpInstance) -> Preemption {
 }
 
 fn announcing(given: &VrrpInstance, global: &GlobalDefs) -> Announcing {
-    let default = Announcing::default();
+    let default = match global.vrrp_min_garp {
+        Some(true) => Announcing::LEAST,
+        Some(false) | None => Announcing::default(),
+    };
     let repeat = given.garp_master_repeat.or(global.vrrp_garp_master_repeat);
     let repeat = repeat.unwrap_or(default.repeat);
     let delay = seconds(
@@ -337,7 +366,7 @@ fn transport(given: &VrrpInstance, global: &GlobalDefs, is_ipv6: bool) -> Transp
             false => global.vrrp_mcast_group4.unwrap_or(MULTICAST_V4.into()),
             true => global.vrrp_mcast_group6.unwrap_or(MULTICAST_V6.into()),
         };
-        return Transport::Multicast(group);
+        return Transport::Multicast(given.mcast_dst_ip.unwrap_or(group));
     }
     let peers = given.unicast_peer.iter().map(|peer| Peer {
         address: peer.address,
@@ -348,9 +377,13 @@ fn transport(given: &VrrpInstance, global: &GlobalDefs, is_ipv6: bool) -> Transp
         time_to_live: given.unicast_ttl.unwrap_or(TIME_TO_LIVE),
         // keepalived.conf(5): either bound turns on `check_unicast_src`.
         check_source: given
-            .unicast_peer
-            .iter()
-            .any(|peer| peer.min_ttl.is_some() || peer.max_ttl.is_some()),
+            .check_unicast_src
+            .or(global.vrrp_check_unicast_src)
+            .unwrap_or(false)
+            || given
+                .unicast_peer
+                .iter()
+                .any(|peer| peer.min_ttl.is_some() || peer.max_ttl.is_some()),
     }
 }
 

@@ -46,6 +46,20 @@ pub struct GlobalDefs {
     /// Default of `garp_master_refresh_repeat`; default 1.
     #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub vrrp_garp_master_refresh_repeat: Option<u32>,
+    /// Pause between two gratuitous ARPs; default 0.
+    pub vrrp_garp_interval: Option<Seconds>,
+    /// Pause between two unsolicited neighbour advertisements; default 0.
+    pub vrrp_gna_interval: Option<Seconds>,
+    /// Whether one gratuitous ARP, without a second volley, is the default.
+    pub vrrp_min_garp: Option<bool>,
+    /// Default of `lower_prio_no_advert`; default false.
+    pub vrrp_lower_prio_no_advert: Option<bool>,
+    /// Default of `higher_prio_send_advert`; default true (keepalived: false).
+    pub vrrp_higher_prio_send_advert: Option<bool>,
+    /// Default of `down_timer_adverts`; default 3.
+    pub vrrp_down_timer_adverts: Option<u32>,
+    /// Default of `check_unicast_src`; default false.
+    pub vrrp_check_unicast_src: Option<bool>,
 }
 
 /// `lvs_timeouts`, in seconds; what is left out has IPVS's default.
@@ -98,10 +112,18 @@ pub struct VrrpInstance {
     pub virtual_ipaddress_excluded: Vec<VirtualIpAddress>,
     /// Source address of multicast adverts; default the interface's first.
     pub mcast_src_ip: Option<IpAddr>,
+    /// Multicast group of adverts; default `vrrp_mcast_group4` or `…6`.
+    pub mcast_dst_ip: Option<IpAddr>,
+    /// Whether the virtual router is in fault while the interface does not have
+    /// the source address that the file names.
+    pub track_src_ip: bool,
     /// Source address of unicast adverts; default the interface's first.
     pub unicast_src_ip: Option<IpAddr>,
     /// Peers that adverts are sent to one by one, instead of by multicast.
     pub unicast_peer: Vec<UnicastPeer>,
+    /// Whether adverts of others than the unicast peers are dropped; default
+    /// `vrrp_check_unicast_src`.
+    pub check_unicast_src: Option<bool>,
     /// TTL of unicast adverts; default 255.
     #[schemars(range(min = *bounds::UNICAST_TTL.start()))]
     pub unicast_ttl: Option<u8>,
@@ -132,6 +154,8 @@ pub struct VrrpInstance {
     /// Whether an advert of higher priority is answered with a last one;
     /// default true (keepalived: false).
     pub higher_prio_send_advert: Option<bool>,
+    /// Whether its own interface may be down (`dont_track_primary`).
+    pub dont_track_primary: bool,
     /// Interfaces that must be up, or change the priority.
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed, or change the priority.

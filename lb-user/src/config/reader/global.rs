@@ -38,6 +38,19 @@ impl Reader<'_> {
                 "vrrp_garp_master_refresh_repeat" => {
                     global.vrrp_garp_master_refresh_repeat = self.number(item, bounds::GARP_REPEAT);
                 }
+                "vrrp_garp_interval" => global.vrrp_garp_interval = self.seconds(item),
+                "vrrp_gna_interval" => global.vrrp_gna_interval = self.seconds(item),
+                "vrrp_min_garp" => global.vrrp_min_garp = self.switch(item),
+                "vrrp_lower_prio_no_advert" => {
+                    global.vrrp_lower_prio_no_advert = self.switch(item);
+                }
+                "vrrp_higher_prio_send_advert" => {
+                    global.vrrp_higher_prio_send_advert = self.switch(item);
+                }
+                "vrrp_down_timer_adverts" => {
+                    global.vrrp_down_timer_adverts = self.number(item, 1..=100);
+                }
+                "vrrp_check_unicast_src" => global.vrrp_check_unicast_src = self.switch(item),
                 _ => self.not_served(item, &GLOBAL_DEFS),
             }
         }

@@ -69,6 +69,8 @@ const PROCESSES: &str = "it tunes keepalived's own processes";
 const FIREWALL: &str = "Millrace needs no firewall rules";
 const OBSERVATION: &str = "Millrace has no SNMP or D-Bus; see `lb-user list --json`";
 const DIRECT_ROUTING: &str = "it has no meaning in direct routing";
+const VIRTUAL_MAC: &str = "Millrace holds virtual addresses on the interface's own MAC address, \
+                           and announces them when they move";
 const NOT_YET: &str = "Millrace does not serve it";
 const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
@@ -130,6 +132,13 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "vrrp_garp_lower_prio_repeat",
         "vrrp_garp_master_refresh",
         "vrrp_garp_master_refresh_repeat",
+        "vrrp_garp_interval",
+        "vrrp_gna_interval",
+        "vrrp_min_garp",
+        "vrrp_lower_prio_no_advert",
+        "vrrp_higher_prio_send_advert",
+        "vrrp_down_timer_adverts",
+        "vrrp_check_unicast_src",
         "lvs_timeouts",
         "lb_reset_rate",
     ],
@@ -248,17 +257,13 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
             ],
         },
         NotServed {
+            because: VIRTUAL_MAC,
+            words: &["vrrp_garp_extra_if"],
+        },
+        NotServed {
             because: NOT_YET,
             words: &[
                 "checker_log_all_failures",
-                "vrrp_garp_interval",
-                "vrrp_gna_interval",
-                "vrrp_min_garp",
-                "vrrp_garp_extra_if",
-                "vrrp_lower_prio_no_advert",
-                "vrrp_higher_prio_send_advert",
-                "vrrp_down_timer_adverts",
-                "vrrp_check_unicast_src",
                 "vrrp_skip_check_adv_addr",
                 "vrrp_strict",
                 "vrrp_notify_priority_changes",
@@ -293,9 +298,12 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
         "virtual_ipaddress",
         "virtual_ipaddress_excluded",
         "mcast_src_ip",
+        "mcast_dst_ip",
+        "track_src_ip",
         "unicast_src_ip",
         "unicast_peer",
         "unicast_ttl",
+        "check_unicast_src",
         "nopreempt",
         "preempt",
         "preempt_delay",
@@ -309,6 +317,7 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
         "garp_master_refresh_repeat",
         "lower_prio_no_advert",
         "higher_prio_send_advert",
+        "dont_track_primary",
         "track_interface",
         "track_script",
         "track_quorum",
@@ -328,31 +337,47 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
             words: &["lvs_sync_daemon_interface"],
         },
         NotServed {
-            because: NOT_YET,
+            because: VIRTUAL_MAC,
             words: &[
-                "vrf",
                 "use_vmac",
                 "use_vmac_addr",
                 "vmac_xmit_base",
                 "use_ipvlan",
-                "native_ipv6",
-                "dont_track_primary",
+                "garp_extra_if",
+            ],
+        },
+        NotServed {
+            because: "Millrace runs no such monitor; a `vrrp_script` can look at the same thing",
+            words: &["track_process", "track_bfd"],
+        },
+        NotServed {
+            because: "the family of an instance is that of its addresses",
+            words: &["native_ipv6"],
+        },
+        NotServed {
+            because: "Millrace adds a virtual address as /32 unless told otherwise, so that it \
+                      has no secondary addresses",
+            words: &["promote_secondaries"],
+        },
+        NotServed {
+            because: "Millrace always looks at all addresses of an advert",
+            words: &["skip_check_adv_addr"],
+        },
+        NotServed {
+            because: "Millrace tells a deleted instance's scripts STOP",
+            words: &["notify_deleted"],
+        },
+        NotServed {
+            because: NOT_YET,
+            words: &[
+                "vrf",
                 "track_file",
-                "track_process",
-                "track_bfd",
-                "mcast_dst_ip",
-                "track_src_ip",
-                "check_unicast_src",
                 "unicast_fault_no_peer",
                 "old_unicast_checksum",
-                "garp_extra_if",
-                "promote_secondaries",
                 "virtual_routes",
                 "virtual_rules",
-                "skip_check_adv_addr",
                 "strict_mode",
                 "debug",
-                "notify_deleted",
                 "notify_master_rx_lower_pri",
                 "notify_priority_changes",
                 "kernel_rx_buf_size",

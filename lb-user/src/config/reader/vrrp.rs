@@ -44,6 +44,10 @@ impl Reader<'_> {
                     instance.virtual_ipaddress_excluded = self.virtual_addresses(item);
                 }
                 "mcast_src_ip" => instance.mcast_src_ip = self.ip_address(item),
+                "mcast_dst_ip" => instance.mcast_dst_ip = self.ip_address(item),
+                "track_src_ip" => instance.track_src_ip = true,
+                "check_unicast_src" => instance.check_unicast_src = self.switch(item),
+                "dont_track_primary" => instance.dont_track_primary = true,
                 "unicast_src_ip" => instance.unicast_src_ip = self.ip_address(item),
                 "unicast_peer" => instance.unicast_peer = self.unicast_peers(item),
                 "unicast_ttl" => instance.unicast_ttl = self.number(item, bounds::UNICAST_TTL),

@@ -63,6 +63,18 @@ pub struct Announcing {
     pub refresh_repeat: u32,
 }
 
+impl Announcing {
+    /// One frame, once: keepalived.conf(5), `vrrp_min_garp`.
+    pub const LEAST: Self = Self {
+        repeat: 1,
+        delay: Duration::ZERO,
+        lower_priority_repeat: 1,
+        lower_priority_delay: Duration::ZERO,
+        refresh: Duration::ZERO,
+        refresh_repeat: 1,
+    };
+}
+
 impl Default for Announcing {
     /// keepalived's defaults.
     fn default() -> Self {

@@ -191,6 +191,80 @@ fn a_tracked_script_brings_its_weight_unless_another_is_named() {
 }
 
 #[test]
+fn what_global_defs_say_holds_where_an_instance_says_nothing() {
+    let instance = |more: &str| {
+        let text = format!(
+            "global_defs {{
+                vrrp_down_timer_adverts 5
+                vrrp_lower_prio_no_advert
+                vrrp_higher_prio_send_advert off
+                vrrp_check_unicast_src
+                vrrp_min_garp
+                vrrp_garp_interval 0.002
+                vrrp_gna_interval 0.003
+            }}
+            vrrp_instance VI_1 {{
+                interface eth0
+                virtual_router_id 51
+                virtual_ipaddress {{
+                    10.0.0.1
+                }}
+                unicast_peer {{
+                    10.0.0.9
+                }}
+                {more}
+            }}"
+        );
+        Settings::from_config(&config(&text))
+            .expect("valid")
+            .instances
+            .remove(0)
+    };
+    let by_global = instance("");
+    assert_eq!(by_global.policy.down_timer_adverts, 5);
+    assert!(!by_global.policy.answer_lower_priority);
+    assert!(!by_global.policy.answer_higher_priority);
+    assert_eq!(by_global.policy.announcing, Announcing::LEAST);
+    let pauses = Pauses {
+        arp: Duration::from_millis(2),
+        neighbour_advertisement: Duration::from_millis(3),
+    };
+    assert_eq!(by_global.pauses, pauses);
+    assert!(matches!(
+        by_global.transport,
+        Transport::Unicast {
+            check_source: true,
+            ..
+        }
+    ));
+    let own = instance(
+        "down_timer_adverts 4
+        lower_prio_no_advert off
+        higher_prio_send_advert on
+        check_unicast_src off
+        garp_master_repeat 3",
+    );
+    assert_eq!(own.policy.down_timer_adverts, 4);
+    assert!(own.policy.answer_lower_priority && own.policy.answer_higher_priority);
+    assert_eq!(own.policy.announcing.repeat, 3);
+    assert!(matches!(
+        own.transport,
+        Transport::Unicast {
+            check_source: false,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn an_instance_may_have_a_group_of_its_own_and_not_track_its_interface() {
+    let instance = instance_with("mcast_dst_ip 224.0.0.99\ndont_track_primary");
+    let group = IpAddr::from([224, 0, 0, 99]);
+    assert_eq!(instance.transport, Transport::Multicast(group));
+    assert_eq!(instance.tracked, []);
+}
+
+#[test]
 fn a_quorum_is_tracked_where_asked_for() {
     let quorum = |more| {
         let tracked = instance_with(more).tracked.into_iter();

@@ -1,7 +1,10 @@
-//! Several routers on one lossy network, in made-up time: in the end there is
-//! exactly one master, and the addresses are there alone.
+//! Several routers on one network that loses packets and falls apart, in
+//! made-up time: in the end there is exactly one master, and the addresses are
+//! there alone; and two masters that hear each other are not two for long.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -27,9 +30,20 @@ struct World {
     routers: Vec<Router>,
     /// Packets out of 100 that are lost while there is trouble.
     loss: u32,
+    /// While there is trouble.
+    partitions: Vec<Partition>,
     /// Each: when, to which router, what.
     mishaps: Vec<(u64, usize, Mishap)>,
     chance: u64,
+}
+
+/// One router does not hear another for a while.
+#[derive(Debug, Clone)]
+struct Partition {
+    speaker: usize,
+    listener: usize,
+    /// In milliseconds from the beginning.
+    time: Range<u64>,
 }
 
 /// What happens to a router.
@@ -50,7 +64,10 @@ struct Router {
     start_ms: u64,
 }
 
-fn worlds(preemptions: impl Strategy<Value = Preemption> + Clone) -> impl Strategy<Value = World> {
+fn worlds(
+    preemptions: impl Strategy<Value = Preemption> + Clone,
+    loss: impl Strategy<Value = u32>,
+) -> impl Strategy<Value = World> {
     let router =
         (1..=254u8, preemptions, 0..20_000u64).prop_map(|(priority, preemption, start_ms)| {
             Router {
@@ -63,20 +80,32 @@ fn worlds(preemptions: impl Strategy<Value = Preemption> + Clone) -> impl Strate
         prop_oneof![Just(Version::V2), Just(Version::V3)],
         1..=2usize,
         prop::collection::vec(router, 2..=3),
-        0..=90u32,
+        loss,
+        prop::collection::vec(partitions(), 0..6),
         prop::collection::vec((0..60_000u64, 0..3usize, mishaps()), 0..8),
         any::<u64>(),
     )
         .prop_map(
-            |(version, segments, routers, loss, mishaps, chance)| World {
+            |(version, segments, routers, loss, partitions, mishaps, chance)| World {
                 version,
                 segments,
                 routers,
                 loss,
+                partitions,
                 mishaps,
                 chance,
             },
         )
+}
+
+fn partitions() -> impl Strategy<Value = Partition> {
+    (0..3usize, 0..3usize, 0..60_000u64, 0..30_000u64).prop_map(
+        |(speaker, listener, begin, length)| Partition {
+            speaker,
+            listener,
+            time: begin..begin + length,
+        },
+    )
 }
 
 struct Packet {
@@ -94,8 +123,12 @@ struct Simulation {
     /// Whether each router's cable is out.
     unplugged: Vec<bool>,
     under_way: Vec<Packet>,
+    begin: Instant,
     now: Instant,
     trouble_ends: Instant,
+    /// Since when two masters of a segment could hear each other.
+    rivals: BTreeMap<(usize, usize, usize), Instant>,
+    longest_rivalry: Duration,
 }
 
 impl Simulation {
@@ -110,8 +143,11 @@ impl Simulation {
             world,
             groups,
             under_way: Vec::new(),
+            begin: now,
             now,
             trouble_ends: now + TROUBLE,
+            rivals: BTreeMap::new(),
+            longest_rivalry: Duration::ZERO,
         }
     }
 
@@ -123,6 +159,39 @@ impl Simulation {
         number ^= number << 17;
         self.world.chance = number;
         (number >> 11) % below
+    }
+
+    /// Whether what one router says comes to another, unless it is lost.
+    fn hears(&self, listener: usize, speaker: usize) -> bool {
+        let at = (self.now - self.begin).as_millis() as u64;
+        let deaf = |partition: &Partition| {
+            (partition.speaker, partition.listener) == (speaker, listener)
+                && partition.time.contains(&at)
+        };
+        self.now >= self.trouble_ends || !self.world.partitions.iter().any(deaf)
+    }
+
+    /// Notes how long masters have been two that hear each other.
+    fn watch_rivals(&mut self) {
+        for one in 0..self.groups.len() {
+            for other in one + 1..self.groups.len() {
+                for segment in 0..self.world.segments {
+                    let leads = |router: usize| {
+                        self.groups[router].machine(segment).state() == State::Master
+                    };
+                    let are_rivals = leads(one) && leads(other);
+                    let key = (one, other, segment);
+                    if let Some(since) = self.rivals.get(&key) {
+                        self.longest_rivalry = self.longest_rivalry.max(self.now - *since);
+                    }
+                    if are_rivals && self.hears(one, other) && self.hears(other, one) {
+                        self.rivals.entry(key).or_insert(self.now);
+                    } else {
+                        self.rivals.remove(&key);
+                    }
+                }
+            }
+        }
     }
 
     fn carry_out(&mut self, router: usize, actions: Vec<MemberAction>) {
@@ -145,7 +214,7 @@ impl Simulation {
             };
             for to in (0..self.groups.len()).filter(|to| *to != router) {
                 let trouble = self.now < self.trouble_ends;
-                if trouble && self.chance(100) < self.world.loss.into() {
+                if trouble && self.chance(100) < self.world.loss.into() || !self.hears(to, router) {
                     continue;
                 }
                 let latency = self.chance(LATENCY.as_micros() as u64);
@@ -192,6 +261,7 @@ impl Simulation {
                 let actions = self.groups[router].tick(self.now);
                 self.carry_out(router, actions);
             }
+            self.watch_rivals();
         }
     }
 
@@ -301,7 +371,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn after_any_trouble_exactly_one_router_is_master(world in worlds(preemptions())) {
+    fn after_any_trouble_exactly_one_router_is_master(world in worlds(preemptions(), 0..=90u32)) {
         let mut simulation = Simulation::new(world);
         simulation.live_through_trouble();
         let end = simulation.now + CALM;
@@ -318,7 +388,7 @@ proptest! {
 
     #[test]
     fn with_preemption_it_is_the_one_of_the_highest_priority(
-        world in worlds(Just(Preemption::AtOnce)),
+        world in worlds(Just(Preemption::AtOnce), 0..=90u32),
     ) {
         let priorities: Vec<u8> = world.routers.iter().map(|router| router.priority).collect();
         let highest = priorities.iter().copied().max().expect("two or three");
@@ -330,6 +400,18 @@ proptest! {
         prop_assert_eq!(masters.len(), 1, "states: {:?}", simulation.states());
         // Of equal priorities, whoever leads already is let be.
         prop_assert_eq!(priorities[masters[0]], highest);
+    }
+
+    #[test]
+    fn two_masters_that_hear_each_other_are_two_for_an_interval_at_most(
+        world in worlds(preemptions(), Just(0u32)),
+    ) {
+        let mut simulation = Simulation::new(world);
+        simulation.live_through_trouble();
+        let end = simulation.now + CALM;
+        simulation.run_to(end);
+        let longest = simulation.longest_rivalry;
+        prop_assert!(longest <= INTERVAL + LATENCY, "two masters for {longest:?}");
     }
 }
 
@@ -345,6 +427,7 @@ fn a_partition_has_two_masters_and_its_end_the_one_with_the_higher_address() {
         segments: 1,
         routers: vec![router.clone(), router],
         loss: 100,
+        partitions: Vec::new(),
         mishaps: Vec::new(),
         chance: 1,
     });

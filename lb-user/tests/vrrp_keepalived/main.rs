@@ -1,144 +1,18 @@
 //! Our virtual routers beside Debian's keepalived, on a real network.
 
+mod measurement;
+#[path = "../netns/mod.rs"]
 mod netns;
+mod ours;
+mod policies;
+mod wire;
 
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-
-use lb_user::config;
+use lb_user::vrrp::Vrrp;
 use lb_user::vrrp::machine::{Cause, State};
-use lb_user::vrrp::{Event, InstanceStatus, Settings, Vrrp};
 use netns::{Host, INTERFACE, Keepalived, Network, wait_for};
+use ours::{Ours, settings};
 
 const VIP: &str = "172.16.1.200";
-
-/// Our side, running on a host; all calls wait for their answer.
-struct Ours {
-    commands: tokio::sync::mpsc::UnboundedSender<Command>,
-    events: mpsc::Receiver<Event>,
-    thread: Option<JoinHandle<()>>,
-}
-
-enum Command {
-    Status(mpsc::Sender<Vec<InstanceStatus>>),
-    Reload(Settings),
-    /// Ends as `kill -9` would: without a word.
-    Abandon,
-    Stop,
-}
-
-impl Ours {
-    fn start(network: &Network, configuration: &str) -> Self {
-        let settings = settings(configuration);
-        let (commands, mut incoming) = tokio::sync::mpsc::unbounded_channel();
-        let (sender, events) = mpsc::channel();
-        let thread = network.on(Host::Ours, move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let runtime = runtime.expect("a runtime");
-            runtime.block_on(async move {
-                let mut vrrp = Vrrp::start(settings).await.expect("VRRP starts");
-                loop {
-                    tokio::select! {
-                        event = vrrp.next_event() => sender.send(event).expect("the test listens"),
-                        command = incoming.recv() => match command {
-                            Some(Command::Status(asker)) => {
-                                asker.send(vrrp.status().await).expect("the test listens");
-                            }
-                            Some(Command::Reload(settings)) => {
-                                for event in vrrp.reload(settings).await {
-                                    sender.send(event).expect("the test listens");
-                                }
-                            }
-                            Some(Command::Abandon) => return,
-                            Some(Command::Stop) | None => break,
-                        },
-                    }
-                }
-                for event in vrrp.stop().await {
-                    // After a failure nobody listens.
-                    let _ = sender.send(event);
-                }
-            });
-        });
-        Self {
-            commands,
-            events,
-            thread: Some(thread),
-        }
-    }
-
-    fn status(&self) -> InstanceStatus {
-        let (sender, answer) = mpsc::channel();
-        assert!(
-            self.commands.send(Command::Status(sender)).is_ok(),
-            "our side runs"
-        );
-        answer.recv().expect("an answer").remove(0)
-    }
-
-    fn reload(&self, configuration: &str) {
-        let sent = self.commands.send(Command::Reload(settings(configuration)));
-        assert!(sent.is_ok(), "our side runs");
-    }
-
-    /// Waits until a state is entered; returns why.
-    fn wait_for_state(&self, state: State) -> Cause {
-        self.wait_for_event(&state.to_string(), |event| event.state == state)
-    }
-
-    /// Waits until a state is entered for such a cause. What a busy machine
-    /// makes happen besides is passed over.
-    fn wait_for_cause(&self, what: &str, is_such: impl Fn(&Cause) -> bool) {
-        self.wait_for_event(what, |event| is_such(&event.cause));
-    }
-
-    fn wait_for_event(&self, what: &str, is_wanted: impl Fn(&Event) -> bool) -> Cause {
-        loop {
-            let event = self.events.recv_timeout(netns::PATIENCE);
-            let event = event.unwrap_or_else(|_| panic!("waited in vain for: {what}"));
-            println!("{event}");
-            if is_wanted(&event) {
-                return event.cause;
-            }
-        }
-    }
-
-    fn stop(mut self) {
-        self.end(Command::Stop);
-    }
-
-    fn abandon(mut self) {
-        self.end(Command::Abandon);
-    }
-
-    fn end(&mut self, command: Command) {
-        if let Some(thread) = self.thread.take() {
-            // A thread that has panicked takes no command.
-            let _ = self.commands.send(command);
-            let ended = thread.join();
-            assert!(
-                ended.is_ok() || std::thread::panicking(),
-                "our side has failed"
-            );
-        }
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        self.end(Command::Stop);
-    }
-}
-
-fn settings(configuration: &str) -> Settings {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("keepalived.conf");
-    std::fs::write(&file, configuration).expect("the file is written");
-    let loaded = config::load(&file).expect("the configuration is accepted");
-    Settings::from_config(&loaded.config).expect("the virtual routers can be")
-}
 
 /// The deployment's virtual router; keepalived and we read the same file.
 fn deployment(priority: u8, more: &str) -> String {
@@ -376,95 +250,6 @@ fn a_wrong_password_is_dropped_and_counted() {
     keepalived.stop();
 }
 
-/// What a router sends on becoming master, and on leaving: each frame once.
-fn frames_of_a_life(network: &Network, live: impl FnOnce()) -> Vec<String> {
-    let capture = network.capture();
-    live();
-    let last_words = |frame: &Vec<u8>| match frame.get(12..14) {
-        Some([0x08, 0x00]) => frame.get(36) == Some(&0),
-        Some([0x86, 0xdd]) => frame.get(20) == Some(&112) && frame.get(56) == Some(&0),
-        _ => false,
-    };
-    wait_for("both last adverts", || {
-        let frames = capture.frames();
-        (frames.iter().filter(|frame| last_words(frame)).count() == 2).then_some(())
-    });
-    let mut lines: Vec<String> = capture
-        .frames()
-        .into_iter()
-        .filter_map(|frame| describe(network, frame))
-        .collect();
-    lines.sort();
-    lines.dedup();
-    lines
-}
-
-/// A frame as text, without what differs from one packet to the next: IPv4's
-/// identification with its checksum, and IPv6's flow label.
-fn describe(network: &Network, mut frame: Vec<u8>) -> Option<String> {
-    let link = network.run(
-        Host::Ours,
-        &["cat", &format!("/sys/class/net/{INTERFACE}/address")],
-    );
-    let from: Vec<String> = frame[6..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if from.join(":") != link.trim() {
-        return None;
-    }
-    let kind = match frame[12..14] {
-        [0x08, 0x06] => "ARP",
-        [0x08, 0x00] => {
-            frame[18..20].fill(0);
-            frame[24..26].fill(0);
-            "IPv4"
-        }
-        _ if frame[20] == 112 => {
-            frame[15] &= 0xf0;
-            frame[16..18].fill(0);
-            "IPv6"
-        }
-        _ if frame[54] == 136 && frame[38..54].ends_with(&[0, 1]) => "NA",
-        _ => return None,
-    };
-    let bytes: Vec<String> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-    // The kernel's own ARP, and its answers, are of no interest.
-    if kind == "ARP" && frame[28..32] != frame[38..42] {
-        return None;
-    }
-    Some(format!("{kind} {}", bytes.join(" ")))
-}
-
-#[test]
-fn on_the_wire_nobody_can_tell_us_from_keepalived() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
-    let both = deployment(100, "") + &version_3(100, "fe80::200\n2001:db8::200/64");
-    let has_announced = |network: &Network| {
-        wait_for("both addresses", || {
-            let all = [VIP, "2001:db8::200"]
-                .iter()
-                .all(|vip| network.holds(Host::Ours, vip));
-            all.then_some(())
-        });
-    };
-    let theirs = frames_of_a_life(&network, || {
-        let keepalived = network.keepalived(Host::Ours, &both);
-        has_announced(&network);
-        keepalived.stop();
-    });
-    let ours = frames_of_a_life(&network, || {
-        let ours = Ours::start(&network, &both);
-        has_announced(&network);
-        ours.stop();
-    });
-    assert_eq!(ours, theirs);
-    // Two adverts of each family, an ARP, two neighbour advertisements.
-    assert_eq!(ours.len(), 7, "{ours:#?}");
-}
-
 #[test]
 fn an_interface_that_goes_down_is_a_fault_and_one_that_returns_is_none() {
     let Some(network) = Network::lay_out() else {
@@ -640,48 +425,4 @@ fn run_until_killed() {
             println!("{}", vrrp.next_event().await);
         }
     });
-}
-
-/// Prints for how long nobody answers for the address. Run it by itself, on a
-/// quiet machine:
-/// `cargo test -p lb-user --test vrrp_keepalived -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn how_long_nobody_answers_for_the_address() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
-    let ours = Ours::start(&network, &deployment(150, ""));
-    let keepalived = network.keepalived(Host::Theirs, &deployment(100, ""));
-    ours.wait_for_state(State::Master);
-    network.third_host_asks_for(VIP);
-    let (stopped, ()) = network.longest_silence(VIP, || {
-        ours.stop();
-        network.wait_for_holder(Host::Theirs, VIP);
-    });
-    println!("we stop, keepalived takes over: {stopped:?}");
-    let ours = Ours::start(&network, &deployment(150, ""));
-    let (returned, ()) = network.longest_silence(VIP, || {
-        ours.wait_for_state(State::Master);
-        network.wait_for_holder(Host::Ours, VIP);
-    });
-    println!("we return and take the address back: {returned:?}");
-    let (cut, ()) = network.longest_silence(VIP, || {
-        network.cut(Host::Ours);
-        wait_for("keepalived to take over", || {
-            network.holds(Host::Theirs, VIP).then_some(())
-        });
-        network.third_host_asks_for(VIP);
-    });
-    println!("we are cut off, keepalived takes over: {cut:?}");
-    network.mend(Host::Ours);
-    network.wait_for_holder(Host::Ours, VIP);
-    let (again, _ours) = network.longest_silence(VIP, || {
-        ours.abandon();
-        let ours = Ours::start(&network, &deployment(150, ""));
-        ours.wait_for_state(State::Master);
-        ours
-    });
-    println!("we are killed and started again: {again:?}");
-    keepalived.stop();
 }

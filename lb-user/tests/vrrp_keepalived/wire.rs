@@ -1,0 +1,94 @@
+//! What goes over the wire.
+
+use crate::netns::{Host, INTERFACE, Network, wait_for};
+use crate::ours::Ours;
+use crate::{VIP, deployment, version_3};
+
+/// What a router sends on becoming master, and on leaving: each frame once.
+fn frames_of_a_life(network: &Network, live: impl FnOnce()) -> Vec<String> {
+    let capture = network.capture();
+    live();
+    let last_words = |frame: &Vec<u8>| match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(36) == Some(&0),
+        Some([0x86, 0xdd]) => frame.get(20) == Some(&112) && frame.get(56) == Some(&0),
+        _ => false,
+    };
+    wait_for("both last adverts", || {
+        let frames = capture.frames();
+        (frames.iter().filter(|frame| last_words(frame)).count() == 2).then_some(())
+    });
+    let mut lines: Vec<String> = capture
+        .frames()
+        .into_iter()
+        .filter_map(|frame| describe(network, frame))
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// A frame as text, without what differs from one packet to the next: IPv4's
+/// identification with its checksum, and IPv6's flow label.
+fn describe(network: &Network, mut frame: Vec<u8>) -> Option<String> {
+    let link = network.run(
+        Host::Ours,
+        &["cat", &format!("/sys/class/net/{INTERFACE}/address")],
+    );
+    let from: Vec<String> = frame[6..12]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if from.join(":") != link.trim() {
+        return None;
+    }
+    let kind = match frame[12..14] {
+        [0x08, 0x06] => "ARP",
+        [0x08, 0x00] => {
+            frame[18..20].fill(0);
+            frame[24..26].fill(0);
+            "IPv4"
+        }
+        _ if frame[20] == 112 => {
+            frame[15] &= 0xf0;
+            frame[16..18].fill(0);
+            "IPv6"
+        }
+        _ if frame[54] == 136 && frame[38..54].ends_with(&[0, 1]) => "NA",
+        _ => return None,
+    };
+    let bytes: Vec<String> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    // The kernel's own ARP, and its answers, are of no interest.
+    if kind == "ARP" && frame[28..32] != frame[38..42] {
+        return None;
+    }
+    Some(format!("{kind} {}", bytes.join(" ")))
+}
+
+#[test]
+fn on_the_wire_nobody_can_tell_us_from_keepalived() {
+    let Some(network) = Network::lay_out() else {
+        return;
+    };
+    let both = deployment(100, "") + &version_3(100, "fe80::200\n2001:db8::200/64");
+    let has_announced = |network: &Network| {
+        wait_for("both addresses", || {
+            let all = [VIP, "2001:db8::200"]
+                .iter()
+                .all(|vip| network.holds(Host::Ours, vip));
+            all.then_some(())
+        });
+    };
+    let theirs = frames_of_a_life(&network, || {
+        let keepalived = network.keepalived(Host::Ours, &both);
+        has_announced(&network);
+        keepalived.stop();
+    });
+    let ours = frames_of_a_life(&network, || {
+        let ours = Ours::start(&network, &both);
+        has_announced(&network);
+        ours.stop();
+    });
+    assert_eq!(ours, theirs);
+    // Two adverts of each family, an ARP, two neighbour advertisements.
+    assert_eq!(ours.len(), 7, "{ours:#?}");
+}

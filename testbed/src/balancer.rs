@@ -98,8 +98,13 @@ impl Balancer {
     /// gets connections.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        self.is_able() && self.virtual_addresses.iter().all(|address| address.held)
+    }
+
+    /// Whether XDP is attached and every server gets connections.
+    #[must_use]
+    pub fn is_able(&self) -> bool {
         !self.interfaces.is_empty()
-            && self.virtual_addresses.iter().all(|address| address.held)
             && self
                 .services
                 .iter()
@@ -143,6 +148,6 @@ mod tests {
         balancer.services[0].servers[0].state = "up".to_owned();
         assert!(balancer.is_ready());
         balancer.virtual_addresses[0].held = false;
-        assert!(!balancer.is_ready());
+        assert!(balancer.is_able() && !balancer.is_ready());
     }
 }

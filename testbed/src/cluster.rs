@@ -27,6 +27,9 @@ use crate::server::{self, Role, Server, ServerKind};
 /// How many clusters this process has started, to tell their names apart.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
+/// Lower than the deployment's 100.
+const STANDBY_PRIORITY: u8 = 90;
+
 /// What a cluster is made of. See [`Cluster::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -35,6 +38,8 @@ pub struct Builder {
     outer_clients: u8,
     servers: ServerKind,
     balancer: bool,
+    standby: bool,
+    edit_director_conf: fn(String) -> String,
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
@@ -75,6 +80,21 @@ impl Builder {
     #[must_use]
     pub fn without_balancer(mut self) -> Self {
         self.balancer = false;
+        self
+    }
+
+    /// Adds a second director, with the first one's configuration, but in the
+    /// role of a backup with a lower priority.
+    #[must_use]
+    pub fn standby(mut self) -> Self {
+        self.standby = true;
+        self
+    }
+
+    /// Changes the directors' configuration before it is used.
+    #[must_use]
+    pub fn director_conf(mut self, edit: fn(String) -> String) -> Self {
+        self.edit_director_conf = edit;
         self
     }
 
@@ -136,8 +156,13 @@ impl Builder {
                 .try_for_each(|server| server.join().expect("starting does not panic"))
         })?;
         if self.balancer {
-            cluster.director.start()?;
+            for director in cluster.directors() {
+                director.start()?;
+            }
             cluster.director.wait_until_ready()?;
+        }
+        if let Some(standby) = &cluster.standby {
+            standby.wait_until_able()?;
         }
         Ok(cluster)
     }
@@ -165,6 +190,7 @@ pub struct Cluster {
     // What native XDP needs at the switch's end, as long as it is open.
     _peer_program: Option<File>,
     director: Director,
+    standby: Option<Director>,
     origin: Server,
     edges: Vec<Server>,
     encoder: Arc<Host>,
@@ -182,6 +208,8 @@ impl Cluster {
             outer_clients: 0,
             servers: ServerKind::default(),
             balancer: true,
+            standby: false,
+            edit_director_conf: |conf| conf,
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
@@ -207,6 +235,10 @@ impl Cluster {
         };
         let switch = create("switch", Ipv4Addr::UNSPECIFIED)?;
         let director = create("director", config::DIRECTOR)?;
+        let standby = builder
+            .standby
+            .then(|| create("director-2", config::STANDBY))
+            .transpose()?;
         let origin = create("origin", config::ORIGIN)?;
         let encoder = create("encoder", config::ENCODER)?;
         let edges = (0..builder.edges)
@@ -234,6 +266,7 @@ impl Cluster {
             .into_iter()
             .chain(&edges)
             .chain(&clients)
+            .chain(&standby)
             .chain(&others)
             .map(Arc::as_ref)
             .collect();
@@ -247,7 +280,9 @@ impl Cluster {
             router = Some(host);
         }
         let clients: Vec<Arc<Host>> = clients.into_iter().chain(outer_clients).collect();
-        network::set_sysctl(&director, "net/ipv4/ip_forward", "1")?;
+        for director in [&director].into_iter().chain(&standby) {
+            network::set_sysctl(director, "net/ipv4/ip_forward", "1")?;
+        }
         let peer_program = match builder.xdp_mode {
             XdpMode::Generic => None,
             XdpMode::Native => {
@@ -269,9 +304,15 @@ impl Cluster {
         };
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
         let balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
+        let balancer_conf = (builder.edit_director_conf)(balancer_conf);
+        let standby = standby.map(|host| {
+            let conf = config::with_role(&balancer_conf, "BACKUP", STANDBY_PRIORITY);
+            Director::new(host, conf, XdpMode::Generic)
+        });
         Ok(Self {
             name,
             director: Director::new(director, balancer_conf, builder.xdp_mode),
+            standby,
             origin: Server::new(origin, Role::Origin, kind, origin_conf),
             edges: edges
                 .into_iter()
@@ -314,6 +355,19 @@ impl Cluster {
     #[must_use]
     pub fn director(&self) -> &Director {
         &self.director
+    }
+
+    /// The second balancer.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn standby(&self) -> &Director {
+        self.standby.as_ref().expect("asked for with `standby`")
+    }
+
+    fn directors(&self) -> impl Iterator<Item = &Director> {
+        [&self.director].into_iter().chain(&self.standby)
     }
 
     /// The server that the encoder pushes to.
@@ -381,15 +435,13 @@ impl Cluster {
 
     /// Every machine, the switch first.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
-        [
-            self.switch.as_ref(),
-            self.director.host(),
-            self.encoder.as_ref(),
-        ]
-        .into_iter()
-        .chain(self.servers().map(Server::host))
-        .chain(self.clients.iter().map(Client::host))
-        .chain(self.others.iter().map(Arc::as_ref))
+        let balancers = self.directors().map(Director::host);
+        [self.switch.as_ref(), self.encoder.as_ref()]
+            .into_iter()
+            .chain(balancers)
+            .chain(self.servers().map(Server::host))
+            .chain(self.clients.iter().map(Client::host))
+            .chain(self.others.iter().map(Arc::as_ref))
     }
 
     /// Where the encoder pushes to.

@@ -10,6 +10,8 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
 pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 228);
 /// The balancer.
 pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
+/// The second balancer, where there is one.
+pub const STANDBY: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 209);
 /// The encoder's machine.
 pub const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
 
@@ -114,9 +116,33 @@ pub fn keepalived_conf(checks: HealthChecks, real_servers: &[Ipv4Addr]) -> Strin
     text + "}\n"
 }
 
+/// `conf` for a director of another role.
+///
+/// # Panics
+/// When the deployment's file is no longer what it was.
+pub(crate) fn with_role(conf: &str, state: &str, priority: u8) -> String {
+    for line in ["state MASTER", "priority 100"] {
+        assert!(conf.contains(line), "no `{line}` in:\n{conf}");
+    }
+    conf.replace("state MASTER", &format!("state {state}"))
+        .replace("priority 100", &format!("priority {priority}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standby_differs_in_its_role_alone() {
+        let standby = with_role(DEPLOYED_KEEPALIVED_CONF, "BACKUP", 90);
+        let changed: Vec<&str> = standby
+            .lines()
+            .zip(DEPLOYED_KEEPALIVED_CONF.lines())
+            .filter(|(standby, deployed)| standby != deployed)
+            .map(|(standby, _)| standby.trim())
+            .collect();
+        assert_eq!(changed, ["state BACKUP", "priority 90"]);
+    }
 
     #[test]
     fn two_edges_checked_as_deployed_use_the_deployments_file_unchanged() {

@@ -84,11 +84,24 @@ impl Director {
         Ok(())
     }
 
-    /// Waits until XDP is attached and every real server is in rotation.
+    /// Waits until XDP is attached, the virtual addresses are held and every
+    /// real server is in rotation.
     ///
     /// # Errors
     /// When it does not happen; the message holds what the balancer said.
     pub fn wait_until_ready(&self) -> Result<Balancer> {
+        self.wait_until(Balancer::is_ready)
+    }
+
+    /// As [`Director::wait_until_ready`], whether it holds the addresses or not.
+    ///
+    /// # Errors
+    /// When it does not happen; the message holds what the balancer said.
+    pub fn wait_until_able(&self) -> Result<Balancer> {
+        self.wait_until(Balancer::is_able)
+    }
+
+    fn wait_until(&self, condition: fn(&Balancer) -> bool) -> Result<Balancer> {
         let process = self.process()?;
         let mut last = anyhow!("it was never asked");
         let ready = wait_for(
@@ -97,7 +110,7 @@ impl Director {
             || {
                 ensure!(process.is_running(), "the balancer has ended");
                 match self.list() {
-                    Ok(balancer) if balancer.is_ready() => return Ok(Some(balancer)),
+                    Ok(balancer) if condition(&balancer) => return Ok(Some(balancer)),
                     Ok(balancer) => last = anyhow!("it says {balancer:#?}"),
                     // It does not listen yet.
                     Err(error) => last = error,
@@ -143,6 +156,14 @@ impl Director {
             self.process()
                 .map_or_else(|e| e.to_string(), |p| p.log_tail())
         })
+    }
+
+    /// Kills the balancer outright, as `kill -9` does.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn kill(&self) -> Result<()> {
+        self.process()?.kill()
     }
 
     /// Ends the balancer with SIGTERM, as `systemctl stop` does.

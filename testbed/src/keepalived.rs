@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::config::DEPLOYED_KEEPALIVED_CONF;
+use crate::config::{DEPLOYED_KEEPALIVED_CONF, with_role};
 use crate::host::Host;
 use crate::process::Process;
 
@@ -18,9 +18,7 @@ pub fn virtual_router_conf(state: &str, priority: u8) -> String {
     let (router, _) = DEPLOYED_KEEPALIVED_CONF
         .split_once("virtual_server ")
         .expect("the deployment has a virtual server");
-    router
-        .replace("state MASTER", &format!("state {state}"))
-        .replace("priority 100", &format!("priority {priority}"))
+    with_role(router, state, priority)
 }
 
 /// Starts keepalived on a host, for virtual routers only.

@@ -35,8 +35,8 @@ pub use binaries::{BIN_DIR_VARIABLE, bin_dir, program, source_root};
 pub use client::Client;
 pub use cluster::{Builder, Cluster};
 pub use config::{
-    DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, HealthChecks, ORIGIN, VIP,
-    keepalived_conf,
+    DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, HealthChecks, ORIGIN,
+    STANDBY, VIP, keepalived_conf,
 };
 pub use director::{Director, XdpMode};
 pub use flood::Flood;

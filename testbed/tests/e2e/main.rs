@@ -2,6 +2,7 @@
 
 mod balancing;
 mod command_line;
+mod directors;
 mod failover;
 mod flood;
 mod interoperation;

@@ -7,6 +7,7 @@ mod package;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -62,7 +63,7 @@ impl Series {
 struct Missing(String);
 
 /// The tests of `lb-user` that are run.
-const TESTS: [&str; 2] = ["packets", "attach"];
+const TESTS: [&str; 3] = ["packets", "attach", "pins"];
 
 /// Runs the tests on every kernel that was asked for.
 ///
@@ -84,25 +85,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut programs = None;
-    let mut all_passed = true;
+    let mut kernels = Vec::new();
     for series in series {
         let place = workspace.join("target/kernels").join(series.name());
-        let kernel = match package::kernel(&place, series.source(), arguments.refresh)? {
-            Ok(kernel) => kernel,
-            Err(Missing(why)) => {
-                skip(series, &why);
-                continue;
-            }
-        };
-        // Not before there is a kernel to run them on.
-        let programs = match &programs {
-            Some(built) => built,
-            None => programs.insert(build_tests()?),
-        };
-        all_passed &= test(&kernel, programs)?;
+        match package::kernel(&place, series.source(), arguments.refresh)? {
+            Ok(kernel) => kernels.push(kernel),
+            Err(Missing(why)) => skip(series, &why),
+        }
     }
-    Ok(if all_passed {
+    if kernels.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let programs = build_tests()?;
+    // A machine keeps one CPU busy: all at once.
+    let outcomes = thread::scope(|scope| {
+        let machines: Vec<_> = kernels
+            .iter()
+            .map(|kernel| scope.spawn(|| test(kernel, &programs)))
+            .collect();
+        machines
+            .into_iter()
+            .map(|machine| machine.join().expect("a machine's thread does not panic"))
+            .collect::<anyhow::Result<Vec<bool>>>()
+    })?;
+    Ok(if outcomes.iter().all(|passed| *passed) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -111,30 +117,39 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Runs the tests on `kernel`, tells of them, and says whether all passed.
 fn test(kernel: &Kernel, programs: &[(String, PathBuf)]) -> anyhow::Result<bool> {
-    println!("Linux {}, in qemu", kernel.release);
+    println!("booting Linux {} in qemu", kernel.release);
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let image = image::build(directory.path(), kernel, programs)?;
     let mut all_passed = true;
     let names = programs.iter().map(|(name, _)| name.as_str()).collect();
     machine::run(kernel, &image, names, |outcome| {
         all_passed &= outcome.status == 0;
-        print(&outcome);
+        print(&kernel.release, &outcome);
     })?;
     Ok(all_passed)
 }
 
 /// What was skipped and the result; everything, where something failed.
-fn print(outcome: &Outcome) {
-    println!("  {}, {} s:", outcome.test, outcome.duration.as_secs());
-    for line in outcome.output.lines() {
+fn print(release: &str, outcome: &Outcome) {
+    let Outcome {
+        test,
+        output,
+        status,
+        duration,
+    } = outcome;
+    let mut text = format!("Linux {release}: {test}, {} s\n", duration.as_secs());
+    for line in output.lines() {
         let is_wanted = line.starts_with("test result") || line.starts_with("SKIPPED");
-        if outcome.status != 0 || is_wanted {
-            println!("{line}");
+        if *status != 0 || is_wanted {
+            text.push_str(line);
+            text.push('\n');
         }
     }
-    if outcome.status != 0 {
-        println!("  {} failed (status {})", outcome.test, outcome.status);
+    if *status != 0 {
+        text += &format!("Linux {release}: {test} failed (status {status})\n");
     }
+    // In one piece, since machines run side by side.
+    print!("{text}");
 }
 
 /// Names and paths of the tests' programs.

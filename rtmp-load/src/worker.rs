@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -54,6 +55,8 @@ pub struct Job {
     pub reconnect: bool,
     /// How long to wait between attempts.
     pub reconnect_delay: Duration,
+    /// How long to sleep after every look at the sockets.
+    pub doze: Duration,
 }
 
 /// What a thread has to show, readable while it runs.
@@ -94,6 +97,7 @@ struct Worker {
     publishers: usize,
     reconnect: bool,
     reconnect_delay: Duration,
+    doze: Duration,
     control: Arc<Control>,
     gauges: Arc<Gauges>,
     tally: Tally,
@@ -130,6 +134,7 @@ pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<O
         publishers: job.publishers.len(),
         reconnect: job.reconnect,
         reconnect_delay: job.reconnect_delay,
+        doze: job.doze,
         control,
         gauges,
         tally: Tally::default(),
@@ -213,6 +218,9 @@ impl Worker {
             if phase == Phase::Over {
                 self.sweep(now);
                 return Ok(());
+            }
+            if count > 0 && !self.doze.is_zero() {
+                thread::sleep(self.doze);
             }
         }
     }

@@ -362,6 +362,27 @@ fn every_player_of_every_worker_gets_every_message_whole() {
 }
 
 #[test]
+fn a_flush_of_many_players_leaves_nobody_out_while_others_come_and_go() {
+    const PICTURES: u32 = 40;
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut players: Vec<Client> = (0..300).map(|_| server.join(&stream)).collect();
+    for number in 1..PICTURES {
+        publish(&mut publication, &[picture(number * 40, false)]);
+        // One from the middle leaves, one joins, in every flush.
+        players.remove(players.len() / 2);
+        players.push(server.join(&stream));
+    }
+    let all: Vec<u32> = (0..PICTURES).map(|number| number * 40).collect();
+    for player in &mut players {
+        let times: Vec<u32> = player.told(all.len()).iter().map(|told| told.1).collect();
+        assert_eq!(times, all);
+    }
+}
+
+#[test]
 fn without_gop_cache_a_player_begins_at_the_next_keyframe() {
     let mut server = Server::start(1);
     let stream = server.stream(&StreamSettings {

@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_secs(1);
 const MOST_EVENTS: usize = 512;
 /// Reads from one player before the others have their turn.
 const MOST_READS: usize = 4;
+/// Players that a flush sends to before who joins or speaks has a turn: about
+/// a millisecond's work.
+const MOST_SERVED: usize = 64;
 
 /// The players of one stream at this worker.
 #[derive(Debug)]
@@ -38,6 +41,23 @@ struct Group {
     waiting: bool,
     /// When what has come since is to be sent.
     flush_at: Option<Instant>,
+    /// The flush that is under way.
+    flush: Option<Flush>,
+}
+
+/// A flush that goes through a group's members from the last to the first.
+///
+/// So nobody is left out when members come and go meanwhile: who leaves gives
+/// its place to the last member, which has been served, and who joins is served
+/// on its own.
+#[derive(Debug)]
+struct Flush {
+    /// How many members are still to be served: the first ones.
+    left: usize,
+    /// The lowest offset that a member reads at which has been served.
+    low_water: u64,
+    /// Whether the stream had ended when the flush began.
+    over: bool,
 }
 
 impl Group {
@@ -45,7 +65,11 @@ impl Group {
     /// `keep_from`, since the last flush: the next look must not let go of
     /// what it reads.
     fn note_position<D>(&mut self, player: &Player<D>) {
-        self.low_water = self.low_water.min(player.low_water());
+        let low_water = player.low_water();
+        self.low_water = self.low_water.min(low_water);
+        if let Some(flush) = &mut self.flush {
+            flush.low_water = flush.low_water.min(low_water);
+        }
         self.waiting |= player.waits();
     }
 
@@ -148,7 +172,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     }
 
     fn timeout(&self, next_tick: Instant) -> EpollTimeout {
-        if !self.unheard.is_empty() {
+        let flushing = self.groups.iter().any(|(_, group)| group.flush.is_some());
+        if flushing || !self.unheard.is_empty() {
             return EpollTimeout::ZERO;
         }
         let flushes = self.groups.iter().filter_map(|(_, group)| group.flush_at);
@@ -213,6 +238,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                     low_water: u64::MAX,
                     waiting: false,
                     flush_at: None,
+                    flush: None,
                 });
                 self.group_of.insert(stream.id(), group);
                 group
@@ -293,8 +319,11 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         self.unheard.push(slot);
     }
 
+    /// Begins the flushes that are due, and goes on with those under way. One
+    /// that is due again while it is under way begins when that has ended.
     fn flush_due(&mut self, now: Instant) {
-        let due = |group: &Group| group.flush_at.is_some_and(|at| at <= now);
+        let due =
+            |group: &Group| group.flush.is_some() || group.flush_at.is_some_and(|at| at <= now);
         let groups: Vec<usize> = self
             .groups
             .iter()
@@ -306,27 +335,43 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         }
     }
 
-    /// Sends a stream's news to all its players here.
+    /// Sends a stream's news to its players here, to the next few at a time.
     fn flush(&mut self, key: usize, now: Instant) {
         let group = &mut self.groups[key];
-        group.flush_at = None;
-        group.view = group.stream.look(self.number, group.low_water);
-        let over = group.stream.is_over();
-        let mut low_water = u64::MAX;
-        group.waiting = false;
+        let mut flush = group.flush.take().unwrap_or_else(|| {
+            group.flush_at = None;
+            group.waiting = false;
+            // Asked before the look: what it ended with must be in the view.
+            let over = group.stream.is_over();
+            group.view = group.stream.look(self.number, group.low_water);
+            Flush {
+                left: group.members.len(),
+                low_water: u64::MAX,
+                over,
+            }
+        });
+        let end = flush.left.min(group.members.len());
+        flush.left = end.saturating_sub(MOST_SERVED);
         let mut leaving = Vec::new();
-        for &slot in &group.members {
+        for &slot in group.members[flush.left..end].iter().rev() {
             let player = &mut self.players[slot];
             match player.serve(&group.stream, &group.view, now) {
-                Ok(()) if over => leaving.push((slot, Reason::StreamOver)),
+                Ok(()) if flush.over => leaving.push((slot, Reason::StreamOver)),
                 Ok(()) => {
-                    low_water = low_water.min(player.low_water());
+                    flush.low_water = flush.low_water.min(player.low_water());
                     group.waiting |= player.waits();
                 }
                 Err(reason) => leaving.push((slot, reason)),
             }
         }
-        group.low_water = low_water;
+        if flush.left > 0 {
+            group.flush = Some(flush);
+            // Sessions that wait for this core are a player's on its way here,
+            // or a publisher's.
+            std::thread::yield_now();
+        } else {
+            group.low_water = flush.low_water;
+        }
         for (slot, reason) in leaving {
             self.leave(slot, reason);
         }

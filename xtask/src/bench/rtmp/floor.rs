@@ -65,6 +65,10 @@ struct Floor {
     sendable: u64,
     epoll: Epoll,
     listener: TcpListener,
+    /// As with our servers: on where nothing is gathered. Where it is off, the
+    /// rest of a batch that is no full segment goes out with an
+    /// acknowledgement, at the expense of the core that this comes in on.
+    nodelay: bool,
     receivers: Vec<Option<Receiver>>,
 }
 
@@ -90,6 +94,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         sendable: 0,
         epoll,
         listener,
+        nodelay: options.gather_us == 0,
         receivers: Vec::new(),
     };
 
@@ -153,7 +158,7 @@ impl Floor {
                 Err(error) => return Err(error),
             };
             socket.set_nonblocking(true)?;
-            socket.set_nodelay(true)?;
+            socket.set_nodelay(self.nodelay)?;
             // Edge-triggered: told only when a full socket has room again.
             let events = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
             let index = self.receivers.len() as u64;

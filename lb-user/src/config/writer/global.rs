@@ -23,6 +23,13 @@ impl Writer {
             vrrp_garp_lower_prio_repeat,
             vrrp_garp_master_refresh,
             vrrp_garp_master_refresh_repeat,
+            vrrp_garp_interval,
+            vrrp_gna_interval,
+            vrrp_min_garp,
+            vrrp_lower_prio_no_advert,
+            vrrp_higher_prio_send_advert,
+            vrrp_down_timer_adverts,
+            vrrp_check_unicast_src,
         } = global;
         self.block("global_defs", |out| {
             out.text("default_interface", default_interface.as_ref());
@@ -55,6 +62,16 @@ impl Writer {
                 "vrrp_garp_master_refresh_repeat",
                 *vrrp_garp_master_refresh_repeat,
             );
+            out.seconds("vrrp_garp_interval", *vrrp_garp_interval);
+            out.seconds("vrrp_gna_interval", *vrrp_gna_interval);
+            out.switch("vrrp_min_garp", *vrrp_min_garp);
+            out.switch("vrrp_lower_prio_no_advert", *vrrp_lower_prio_no_advert);
+            out.switch(
+                "vrrp_higher_prio_send_advert",
+                *vrrp_higher_prio_send_advert,
+            );
+            out.value("vrrp_down_timer_adverts", *vrrp_down_timer_adverts);
+            out.switch("vrrp_check_unicast_src", *vrrp_check_unicast_src);
         });
     }
 }

@@ -21,9 +21,12 @@ impl Writer {
             virtual_ipaddress,
             virtual_ipaddress_excluded,
             mcast_src_ip,
+            mcast_dst_ip,
+            track_src_ip,
             unicast_src_ip,
             unicast_peer,
             unicast_ttl,
+            check_unicast_src,
             nopreempt,
             preempt_delay,
             accept,
@@ -35,6 +38,7 @@ impl Writer {
             garp_master_refresh_repeat,
             lower_prio_no_advert,
             higher_prio_send_advert,
+            dont_track_primary,
             track_interface,
             track_script,
             track_quorum,
@@ -78,9 +82,12 @@ impl Writer {
                 Self::virtual_address,
             );
             out.value("mcast_src_ip", *mcast_src_ip);
+            out.value("mcast_dst_ip", *mcast_dst_ip);
+            out.flag("track_src_ip", *track_src_ip);
             out.value("unicast_src_ip", *unicast_src_ip);
             out.block_of("unicast_peer", unicast_peer, Self::unicast_peer);
             out.value("unicast_ttl", *unicast_ttl);
+            out.switch("check_unicast_src", *check_unicast_src);
             out.flag("nopreempt", *nopreempt);
             out.seconds("preempt_delay", *preempt_delay);
             if let Some(accept) = accept {
@@ -94,6 +101,7 @@ impl Writer {
             out.value("garp_master_refresh_repeat", *garp_master_refresh_repeat);
             out.switch("lower_prio_no_advert", *lower_prio_no_advert);
             out.switch("higher_prio_send_advert", *higher_prio_send_advert);
+            out.flag("dont_track_primary", *dont_track_primary);
             out.block_of("track_interface", track_interface, Self::tracked);
             out.block_of("track_script", track_script, Self::tracked);
             out.value("track_quorum", *track_quorum);

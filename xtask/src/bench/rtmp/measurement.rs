@@ -20,9 +20,6 @@ pub struct Load {
     pub seconds: u32,
     /// Players of which one is looked at to the end, the others only counted.
     pub inspect_one_in: u32,
-    /// Milliseconds for which the load generator sleeps after every look at its
-    /// sockets.
-    pub doze_ms: u32,
 }
 
 /// What the load generator is given beside the load.
@@ -95,7 +92,6 @@ pub fn measure(
     command.args(["--start-rate", &load.start_rate.to_string()]);
     command.args(["--seconds", &load.seconds.to_string()]);
     command.args(["--inspect-one-in", &load.inspect_one_in.to_string()]);
-    command.args(["--doze-ms", &load.doze_ms.to_string()]);
     command.args(["--threads", &generator.threads.to_string()]);
     command.args(["--watch-pid", &running.server_pid.to_string()]);
     if let Some(publish_url) = &running.publish_url {

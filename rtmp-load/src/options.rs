@@ -81,13 +81,6 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
 
-    /// Milliseconds that a thread sleeps after it has looked at its sockets.
-    /// What comes meanwhile wakes nobody: on one machine with the server,
-    /// waking us is a cost that it does not have with players elsewhere. Adds
-    /// to every latency.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub doze_ms: u32,
-
     /// Publish the streams too: `generated`, or an FLV file, which is repeated
     /// with rising timestamps.
     #[arg(long, value_name = "SOURCE", help_heading = "Publishing")]

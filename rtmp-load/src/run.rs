@@ -281,7 +281,6 @@ fn jobs(options: &Options, rules: &Arc<Rules>, plan: Plan) -> Vec<Job> {
             publishers: Vec::new(),
             reconnect: options.reconnect,
             reconnect_delay: Duration::from_millis(options.reconnect_delay_ms.into()),
-            doze: Duration::from_millis(options.doze_ms.into()),
         })
         .collect();
     let count = jobs.len();

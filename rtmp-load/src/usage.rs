@@ -1,13 +1,16 @@
 //! What processes cost: this one, and servers on the same machine that it is
 //! told to watch.
 
-use std::{collections::BTreeMap, fs, io, time::Duration};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeVal,
+use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeVal,
+    },
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
 };
-use nix::unistd::{SysconfVar, sysconf};
 
 /// CPU time spent, by where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,33 +67,45 @@ pub struct ProcessSample {
     pub pid: u32,
     /// Its command's name.
     pub name: String,
-    /// CPU time of all its threads.
-    pub cpu: CpuTime,
-    /// CPU time by thread id.
-    pub threads: BTreeMap<u32, Duration>,
+    /// CPU time of all its threads, those that have ended included.
+    pub cpu: Duration,
+    /// Its threads by id.
+    pub threads: BTreeMap<u32, ThreadSample>,
     /// Resident memory in bytes, without the shared memory files it maps.
     pub resident_bytes: u64,
 }
 
+/// A thread of a watched process.
+#[derive(Debug, Clone)]
+pub struct ThreadSample {
+    /// Its name.
+    pub name: String,
+    /// Its CPU time.
+    pub cpu: Duration,
+}
+
 impl ProcessSample {
-    /// Looks at a process now (`/proc/PID/stat`, `proc_pid_stat(5)`).
+    /// Looks at a process now. CPU times are exact to the nanosecond: those of
+    /// `proc_pid_stat(5)` are cut off to hundredths of a second.
     ///
     /// # Errors
     /// If there is no such process.
     pub fn take(pid: u32) -> io::Result<Self> {
-        let (name, cpu) = read_stat(&format!("/proc/{pid}/stat"))?;
+        let folder = format!("/proc/{pid}");
+        let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?;
+        let cpu = clock_gettime(clock)?.into();
         let mut threads = BTreeMap::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let thread = entry?.file_name().to_string_lossy().into_owned();
+        for entry in fs::read_dir(format!("{folder}/task"))? {
+            let entry = entry?;
             // A thread may end between the listing and the look.
-            if let (Ok(id), Ok((_, cpu))) = (
-                thread.parse(),
-                read_stat(&format!("/proc/{pid}/task/{thread}/stat")),
+            if let (Ok(id), Ok(thread)) = (
+                entry.file_name().to_string_lossy().parse(),
+                ThreadSample::take(&entry.path()),
             ) {
-                threads.insert(id, cpu.total());
+                threads.insert(id, thread);
             }
         }
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = fs::read_to_string(format!("{folder}/status"))?;
         let kilobytes = |field: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
             line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
@@ -99,7 +114,7 @@ impl ProcessSample {
         let resident_bytes = (kilobytes("RssAnon:") + kilobytes("RssFile:")) * 1024;
         Ok(Self {
             pid,
-            name,
+            name: read_name(Path::new(&folder))?,
             cpu,
             threads,
             resident_bytes,
@@ -107,50 +122,32 @@ impl ProcessSample {
     }
 }
 
-fn read_stat(path: &str) -> io::Result<(String, CpuTime)> {
-    let text = fs::read_to_string(path)?;
-    parse_stat(&text).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{path} is not as proc_pid_stat(5) says"),
-        )
-    })
+impl ThreadSample {
+    /// From its folder in `/proc`: the first number of `schedstat` is the time
+    /// on a CPU in nanoseconds (Linux, Documentation/scheduler/sched-stats).
+    fn take(folder: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(folder.join("schedstat"))?;
+        let nanoseconds = text
+            .split_whitespace()
+            .next()
+            .and_then(|first| first.parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self {
+            name: read_name(folder)?,
+            cpu: Duration::from_nanos(nanoseconds),
+        })
+    }
 }
 
-/// Name and CPU time of a `stat` line. The name stands in parentheses and may
-/// itself hold some.
-fn parse_stat(text: &str) -> Option<(String, CpuTime)> {
-    let (before, after) = text.rsplit_once(')')?;
-    let (_, name) = before.split_once('(')?;
-    let mut fields = after.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    let (user, system) = (ticks()?, ticks()?);
-    Some((
-        name.to_owned(),
-        CpuTime {
-            user: from_ticks(user),
-            system: from_ticks(system),
-        },
-    ))
-}
-
-fn from_ticks(ticks: u64) -> Duration {
-    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as u64;
-    Duration::from_nanos(ticks * 1_000_000_000 / per_second)
+fn read_name(folder: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(folder.join("comm"))?
+        .trim_end()
+        .to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cpu_times_stand_behind_a_name_that_may_hold_parentheses() {
-        let line = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 300 200 0 0 20 0 1 0 5 6 7";
-        let (name, cpu) = parse_stat(line).unwrap();
-        assert_eq!(name, "a) b (c");
-        assert_eq!(cpu.user / 3, cpu.system / 2);
-        assert!(cpu.total() > Duration::ZERO);
-    }
 
     #[test]
     fn this_process_can_be_watched() {
@@ -160,7 +157,9 @@ mod tests {
             "{} bytes",
             sample.resident_bytes
         );
-        assert!(sample.threads.contains_key(&std::process::id()));
+        let main = &sample.threads[&std::process::id()];
+        assert_eq!(main.name, sample.name);
+        assert!(main.cpu > Duration::ZERO && sample.cpu > Duration::ZERO);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -55,8 +54,6 @@ pub struct Job {
     pub reconnect: bool,
     /// How long to wait between attempts.
     pub reconnect_delay: Duration,
-    /// How long to sleep after every look at the sockets.
-    pub doze: Duration,
 }
 
 /// What a thread has to show, readable while it runs.
@@ -97,7 +94,6 @@ struct Worker {
     publishers: usize,
     reconnect: bool,
     reconnect_delay: Duration,
-    doze: Duration,
     control: Arc<Control>,
     gauges: Arc<Gauges>,
     tally: Tally,
@@ -134,7 +130,6 @@ pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<O
         publishers: job.publishers.len(),
         reconnect: job.reconnect,
         reconnect_delay: job.reconnect_delay,
-        doze: job.doze,
         control,
         gauges,
         tally: Tally::default(),
@@ -218,9 +213,6 @@ impl Worker {
             if phase == Phase::Over {
                 self.sweep(now);
                 return Ok(());
-            }
-            if count > 0 && !self.doze.is_zero() {
-                thread::sleep(self.doze);
             }
         }
     }

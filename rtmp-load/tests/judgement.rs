@@ -55,18 +55,6 @@ fn several_threads_do_the_same_work() {
 }
 
 #[test]
-fn a_thread_that_dozes_receives_everything_and_publishes_late() {
-    let relay = Relay::start(Faults::default());
-    let report = report(&relay.url("s"), "-n 4 --doze-ms 200 --publish generated");
-    assert!(report.is_healthy(), "{report}");
-    // Pictures are due every 33 ms, and none is sent while it sleeps.
-    assert!(
-        report.publishers.as_ref().expect("it publishes").latest_ms > 100.0,
-        "{report}"
-    );
-}
-
-#[test]
 fn frames_that_a_relay_leaves_out_are_lost() {
     let relay = Relay::start(Faults {
         drop_video_every: Some(20),

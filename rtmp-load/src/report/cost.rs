@@ -51,8 +51,8 @@ pub struct WatchedCost {
     pub cpu_s: Option<f64>,
     /// The same per megabyte (10⁶ bytes) received by the players.
     pub cpu_ms_per_mb: Option<f64>,
-    /// CPU time of each of its threads that used any, busiest first.
-    pub threads_cpu_s: Vec<f64>,
+    /// Its threads that used any CPU time, busiest first.
+    pub threads: Vec<ThreadCost>,
     /// Resident memory (without shared memory files) before the first
     /// connection, in kilobytes.
     pub resident_before_kb: u64,
@@ -60,6 +60,15 @@ pub struct WatchedCost {
     pub resident_kb: u64,
     /// The growth per player, in bytes.
     pub resident_bytes_per_player: Option<f64>,
+}
+
+/// What a thread of a watched process cost.
+#[derive(Debug, Clone, Serialize)]
+pub struct ThreadCost {
+    /// Its name.
+    pub name: String,
+    /// CPU time in the measured window.
+    pub cpu_s: f64,
 }
 
 pub fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own {
@@ -96,25 +105,29 @@ pub fn watched(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) ->
         let cpu = watched
             .end
             .as_ref()
-            .map(|end| end.cpu.since(watched.start.cpu).total());
-        let mut threads: Vec<f64> = watched
+            .map(|end| end.cpu.saturating_sub(watched.start.cpu));
+        let mut threads: Vec<ThreadCost> = watched
             .end
             .iter()
             .flat_map(|end| &end.threads)
-            .map(|(id, cpu)| {
-                let before = watched.start.threads.get(id).copied().unwrap_or_default();
-                cpu.saturating_sub(before).as_secs_f64()
+            .map(|(id, thread)| {
+                let before = watched.start.threads.get(id);
+                let before = before.map_or(Duration::ZERO, |before| before.cpu);
+                ThreadCost {
+                    name: thread.name.clone(),
+                    cpu_s: thread.cpu.saturating_sub(before).as_secs_f64(),
+                }
             })
-            .filter(|cpu| *cpu > 0.0)
+            .filter(|thread| thread.cpu_s > 0.0)
             .collect();
-        threads.sort_by(|one, other| other.total_cmp(one));
+        threads.sort_by(|one, other| other.cpu_s.total_cmp(&one.cpu_s));
         let (before, start) = (watched.before.resident_bytes, watched.start.resident_bytes);
         WatchedCost {
             pid: watched.start.pid,
             name: watched.start.name.clone(),
             cpu_s: cpu.map(|cpu| cpu.as_secs_f64()),
             cpu_ms_per_mb: cpu.and_then(&per_mb),
-            threads_cpu_s: threads,
+            threads,
             resident_before_kb: before / 1024,
             resident_kb: start / 1024,
             resident_bytes_per_player: (players > 0.0)

@@ -136,14 +136,14 @@ impl Report {
         line(f, "own cost", text)?;
         for one in &self.watched {
             let threads: Vec<String> = one
-                .threads_cpu_s
+                .threads
                 .iter()
-                .map(|cpu| format!("{cpu:.2}"))
+                .map(|thread| format!("{} {:.2}", thread.name, thread.cpu_s))
                 .collect();
             let text = format_args!(
-                "{} CPU ms/MB ({} s by thread), {} kB resident, {} B more per player (pid {})",
+                "{} CPU ms/MB (s by thread: {}), {} kB resident, {} B more per player (pid {})",
                 figure(one.cpu_ms_per_mb, 3),
-                threads.join(" + "),
+                threads.join(", "),
                 one.resident_kb,
                 figure(one.resident_bytes_per_player, 0),
                 one.pid

@@ -188,7 +188,6 @@ mod tests {
             start_rate: 200,
             seconds: 1,
             inspect_one_in: 1,
-            doze_ms: 0,
         };
         let figures = Figures::of(report_of(cpu_ms_per_mb)).expect("the report is complete");
         Row {

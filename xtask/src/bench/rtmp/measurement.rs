@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::contender::{Contender, Running, Surroundings, pinned};
 
+/// How our servers name the threads that send to players.
+const SENDING_THREADS: &str = "fanout-";
+
 /// The load of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
@@ -20,9 +23,6 @@ pub struct Load {
     pub seconds: u32,
     /// Players of which one is looked at to the end, the others only counted.
     pub inspect_one_in: u32,
-    /// Milliseconds for which the load generator sleeps after every look at its
-    /// sockets.
-    pub doze_ms: u32,
 }
 
 /// What the load generator is given beside the load.
@@ -65,7 +65,7 @@ pub struct Figures {
     pub latency_p50: Option<f64>,
     /// Publisher to player: 99 %.
     pub latency_p99: Option<f64>,
-    /// The busiest server thread's CPU time over the mean of those that serve.
+    /// The busiest sending thread's CPU time over the mean of all that send.
     pub busiest_over_mean: f64,
     /// The whole report of the load generator.
     pub report: Value,
@@ -95,7 +95,6 @@ pub fn measure(
     command.args(["--start-rate", &load.start_rate.to_string()]);
     command.args(["--seconds", &load.seconds.to_string()]);
     command.args(["--inspect-one-in", &load.inspect_one_in.to_string()]);
-    command.args(["--doze-ms", &load.doze_ms.to_string()]);
     command.args(["--threads", &generator.threads.to_string()]);
     command.args(["--watch-pid", &running.server_pid.to_string()]);
     if let Some(publish_url) = &running.publish_url {
@@ -125,18 +124,19 @@ pub fn measure(
     Figures::of(report).with_context(|| format!("{contender}: a figure is missing in the report"))
 }
 
-/// Threads that used less than a tenth of the busiest serve nobody.
+/// Of the threads that send; 1 for a server of which we know none.
 fn busiest_over_mean(threads: &Value) -> Option<f64> {
-    let all: Vec<f64> = threads
+    let serving: Vec<f64> = threads
         .as_array()?
         .iter()
-        .filter_map(Value::as_f64)
+        .filter(|thread| {
+            thread["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with(SENDING_THREADS))
+        })
+        .filter_map(|thread| thread["cpu_s"].as_f64())
         .collect();
-    let busiest = all.iter().copied().fold(0.0, f64::max);
-    let serving: Vec<f64> = all
-        .into_iter()
-        .filter(|cpu| *cpu >= busiest / 10.0)
-        .collect();
+    let busiest = serving.iter().copied().fold(0.0, f64::max);
     let mean = serving.iter().sum::<f64>() / serving.len().max(1) as f64;
     Some(if mean > 0.0 { busiest / mean } else { 1.0 })
 }
@@ -157,7 +157,7 @@ impl Figures {
             keyframe_p99: number("/first_keyframe_ms/p99"),
             latency_p50: number("/latency_ms/p50"),
             latency_p99: number("/latency_ms/p99"),
-            busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads_cpu_s")?)?,
+            busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads")?)?,
             report,
         })
     }
@@ -198,7 +198,11 @@ pub mod tests {
             "watched": [{
                 "cpu_ms_per_mb": cpu_ms_per_mb,
                 "resident_bytes_per_player": 1500.0,
-                "threads_cpu_s": [1.1, 0.9, 0.01],
+                "threads": [
+                    { "name": "fanout-1", "cpu_s": 1.1 },
+                    { "name": "fanout-0", "cpu_s": 0.9 },
+                    { "name": "async", "cpu_s": 0.5 },
+                ],
             }],
         })
     }
@@ -218,7 +222,7 @@ pub mod tests {
     }
 
     #[test]
-    fn threads_that_serve_nobody_do_not_count_in_the_mean() {
+    fn only_threads_that_send_count_in_the_mean() {
         let figures = Figures::of(report_of(0.3)).unwrap();
         assert!(
             (figures.busiest_over_mean - 1.1).abs() < 1e-9,

@@ -27,9 +27,6 @@ const FRAMES_PER_SECOND: u64 = 30;
 /// Above so many players the load generator looks at one in ten to the end.
 const INSPECT_ALL_UP_TO: u32 = 1000;
 
-/// Where only cost counts, the load generator sleeps for so long after every
-/// look at its sockets: a server pays nothing for waking players elsewhere.
-const DOZE_MS: u32 = 1;
 /// For a p99 worth its name: 450 pictures.
 const LATENCY_SECONDS: u32 = 15;
 
@@ -256,7 +253,6 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
             Section::Join => {
                 let load = Load {
                     start_rate: 50,
-                    doze_ms: 0,
                     ..load(options, 200)
                 };
                 for batching in [batched, Batching::AtOnce] {
@@ -269,7 +265,6 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
             Section::Latency => {
                 let load = Load {
                     seconds: options.seconds.max(LATENCY_SECONDS),
-                    doze_ms: 0,
                     ..load(options, 10)
                 };
                 add(Contender::Edge(Batching::AtOnce), load);
@@ -292,7 +287,6 @@ fn load(options: &Options, players: u32) -> Load {
         start_rate: (players / 2).clamp(100, 1000),
         seconds: options.seconds,
         inspect_one_in: if players <= INSPECT_ALL_UP_TO { 1 } else { 10 },
-        doze_ms: DOZE_MS,
     }
 }
 

@@ -5,19 +5,22 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::recovery::{FlapControl, RecoveryPlan};
+use crate::checker::dns::DnsProbe;
 use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
 use crate::checker::misc::MiscProbe;
 use crate::checker::rtmp::RtmpProbe;
+use crate::checker::smtp::SmtpProbe;
 use crate::checker::tcp::Connection;
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RealServer, Recovery, Script,
-    Seconds, StatusCodes, UrlCheck, VirtualServer,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, MacAddress, RealServer, RecordType,
+    Recovery, Script, Seconds, StatusCodes, UrlCheck, VirtualServer,
 };
 use crate::config::{Diagnostic, Refused, Severity};
 use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
+use crate::netlink::link::Mac;
 use crate::vrrp;
 
 /// Everything that the agent is to do.
@@ -88,6 +91,8 @@ pub struct ServicePlan {
 pub struct ServerPlan {
     /// Its address.
     pub address: SocketAddr,
+    /// Its MAC address, where the operator names it.
+    pub mac: Option<Mac>,
     /// Its share of new connections.
     pub weight: u32,
     /// Whether it stays, at weight 0, when it is down.
@@ -246,6 +251,7 @@ fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
     let virtual_host = server.virtualhost.as_ref().or(service.virtualhost.as_ref());
     ServerPlan {
         address: server.address,
+        mac: server.mac_address.map(|MacAddress(mac)| mac),
         weight: server.weight.unwrap_or(1),
         inhibit_on_failure: server
             .inhibit_on_failure
@@ -288,11 +294,18 @@ fn check_spec(
     let probe = match &check.kind {
         CheckKind::Tcp => Probe::Tcp(connection),
         CheckKind::Ping => Probe::Ping(connection),
-        CheckKind::Http { url } | CheckKind::Https { url } => {
+        CheckKind::Http { url } | CheckKind::Https { url, .. } => {
             delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
             Probe::Http(HttpProbe {
                 connection,
                 tls: matches!(check.kind, CheckKind::Https { .. }),
+                server_name: matches!(
+                    check.kind,
+                    CheckKind::Https {
+                        enable_sni: true,
+                        ..
+                    }
+                ),
                 pages: url.iter().map(|url| page(url, virtual_host)).collect(),
             })
         }
@@ -326,6 +339,19 @@ fn check_spec(
                 }),
             })
         }
+        CheckKind::Dns { record_type, name } => {
+            retry = DEFAULT_DNS_RETRY;
+            delay_before_retry = delay_loop;
+            Probe::Dns(DnsProbe {
+                connection,
+                record: record_type.unwrap_or(RecordType::Soa),
+                name: name.clone().unwrap_or_else(|| ".".to_owned()),
+            })
+        }
+        CheckKind::Smtp { helo_name } => Probe::Smtp(SmtpProbe {
+            connection,
+            helo_name: helo_name.clone().unwrap_or_else(host_name),
+        }),
         CheckKind::Rtmp {
             app,
             stream,
@@ -374,6 +400,13 @@ fn connection(options: &ConnectionOptions, server: SocketAddr, timing: &CheckTim
     }
 }
 
+/// The host's name, for those whom a check talks to.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.into_string()
+        .unwrap_or_else(|_| "localhost".to_owned())
+}
+
 fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
     let mut status_codes: Vec<(u16, u16)> = url
         .status_code
@@ -401,6 +434,8 @@ const DEFAULT_RESET_RATE: u32 = 50_000;
 
 /// keepalived.conf(5), `retry`.
 const DEFAULT_RETRY: u32 = 1;
+/// keepalived.conf(5), `DNS_CHECK`.
+const DEFAULT_DNS_RETRY: u32 = 3;
 /// keepalived.conf(5), `MISC_CHECK`.
 const DEFAULT_MISC_RETRY: u32 = 0;
 /// keepalived.conf(5), `delay_before_retry`, for `HTTP_GET` and `SSL_GET`.

@@ -2,7 +2,7 @@
 //!
 //! No I/O: events go in, the desired state and the [`Change`]s come out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::config::model::Script;
 use crate::control::selection::Endpoint;
 use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Scheduler, Service};
 use crate::neighbor::{Hop, Hops};
+use crate::netlink::link::Mac;
 
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,18 +282,21 @@ impl State {
         changes
     }
 
-    /// The addresses that frames must reach.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+    /// The addresses that frames must reach, with the MAC addresses that the
+    /// operator names.
+    pub fn addresses(&self) -> BTreeMap<IpAddr, Option<Mac>> {
         let sorry = self
             .plan
             .services
             .iter()
             .filter_map(|service| service.sorry_server);
-        self.servers()
-            .map(|(_, _, server)| server.address)
-            .chain(sorry)
-            .map(|a| a.ip())
-            .collect()
+        let mut addresses: BTreeMap<IpAddr, Option<Mac>> =
+            sorry.map(|address| (address.ip(), None)).collect();
+        for (_, _, server) in self.servers() {
+            let mac = addresses.entry(server.address.ip()).or_default();
+            *mac = mac.or(server.mac);
+        }
+        addresses
     }
 
     /// How frames reach a server.

@@ -21,6 +21,8 @@ pub struct HttpProbe {
     pub connection: Connection,
     /// Whether TLS is spoken; certificates are not verified, as keepalived does.
     pub tls: bool,
+    /// Whether TLS asks for the virtual host by name (`enable_sni`).
+    pub server_name: bool,
     /// The pages; every one must be right.
     pub pages: Vec<Page>,
 }
@@ -30,7 +32,7 @@ pub struct HttpProbe {
 pub struct Page {
     /// Path with query.
     pub path: String,
-    /// Value of the `Host` field, and with TLS the name asked for.
+    /// Value of the `Host` field.
     pub virtual_host: Option<String>,
     /// Ranges of status codes, ends included.
     pub status_codes: Vec<(u16, u16)>,
@@ -49,7 +51,7 @@ pub async fn check(probe: &HttpProbe) -> Outcome {
             Err(outcome) => return outcome,
             Ok(stream) => timeout(limit, async {
                 if probe.tls {
-                    let name = page.virtual_host.as_deref();
+                    let name = page.virtual_host.as_deref().filter(|_| probe.server_name);
                     let stream = tls::connect(stream, name, probe.connection.to.ip()).await?;
                     ask(stream, page, probe).await
                 } else {
@@ -246,6 +248,7 @@ mod tests {
         let probe = HttpProbe {
             connection,
             tls: false,
+            server_name: false,
             pages: vec![page],
         };
         assert_eq!(check(&probe).await, Outcome::Success);

@@ -4,12 +4,14 @@
 //! asks; the driver here lets each checker sleep, ask and decide, and tells the
 //! agent what has changed.
 
+pub mod dns;
 pub mod hex;
 pub mod http;
 pub mod machine;
 pub mod misc;
 pub mod ping;
 pub mod rtmp;
+pub mod smtp;
 pub mod tcp;
 mod tls;
 pub mod udp;
@@ -42,6 +44,10 @@ pub enum Probe {
     Misc(misc::MiscProbe),
     /// Does a UDP port not refuse?
     Udp(udp::UdpProbe),
+    /// Does a DNS server answer a query?
+    Dns(dns::DnsProbe),
+    /// Does an SMTP server take part in a dialogue?
+    Smtp(smtp::SmtpProbe),
     /// Does the host answer a ping?
     Ping(tcp::Connection),
     /// Does the server speak RTMP?
@@ -58,6 +64,8 @@ impl fmt::Display for Probe {
             }
             Self::Misc(probe) => write!(f, "MISC_CHECK {}", probe.script.command.join(" ")),
             Self::Udp(probe) => write!(f, "UDP_CHECK {}", probe.connection.to),
+            Self::Dns(probe) => write!(f, "DNS_CHECK {} {}", probe.connection.to, probe.name),
+            Self::Smtp(probe) => write!(f, "SMTP_CHECK {}", probe.connection.to),
             Self::Ping(connection) => write!(f, "PING_CHECK {}", connection.to.ip()),
             Self::Rtmp(probe) => {
                 write!(f, "RTMP_CHECK {} /{}", probe.connection.to, probe.app)?;
@@ -77,6 +85,8 @@ impl Probe {
             Self::Http(probe) => http::check(probe).await,
             Self::Misc(probe) => misc::check(probe).await,
             Self::Udp(probe) => udp::check(probe).await,
+            Self::Dns(probe) => dns::check(probe).await,
+            Self::Smtp(probe) => smtp::check(probe).await,
             Self::Ping(connection) => ping::check(connection).await,
             Self::Rtmp(probe) => rtmp::check(probe).await,
         }

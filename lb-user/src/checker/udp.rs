@@ -69,8 +69,8 @@ pub async fn check(probe: &UdpProbe) -> Outcome {
     }
 }
 
-async fn exchange(probe: &UdpProbe) -> std::io::Result<Vec<u8>> {
-    let connection = &probe.connection;
+/// A socket that sends to, and receives from, where a check connects to.
+pub async fn connect(connection: &Connection) -> std::io::Result<UdpSocket> {
     let any = if connection.to.is_ipv4() {
         "0.0.0.0:0"
     } else {
@@ -81,6 +81,11 @@ async fn exchange(probe: &UdpProbe) -> std::io::Result<Vec<u8>> {
         None => UdpSocket::bind(any).await?,
     };
     socket.connect(connection.to).await?;
+    Ok(socket)
+}
+
+async fn exchange(probe: &UdpProbe) -> std::io::Result<Vec<u8>> {
+    let socket = connect(&probe.connection).await?;
     socket.send(&probe.payload).await?;
     let mut reply = vec![0; 65536];
     let length = socket.recv(&mut reply).await?;

@@ -1,5 +1,6 @@
 //! Names of choices, for the reader and the writer of keepalived.conf alike.
 
+use super::model::RecordType;
 use crate::dataplane::state::{OrphanPolicy, Scheduler};
 
 /// `lb_algo`
@@ -17,6 +18,17 @@ pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [
     ("reset", OrphanPolicy::Reset),
     ("drop", OrphanPolicy::Drop),
     ("reschedule", OrphanPolicy::Reschedule),
+];
+
+/// `type` of `DNS_CHECK`
+pub const RECORD_TYPES: [(&str, RecordType); 7] = [
+    ("A", RecordType::A),
+    ("NS", RecordType::Ns),
+    ("CNAME", RecordType::Cname),
+    ("SOA", RecordType::Soa),
+    ("MX", RecordType::Mx),
+    ("TXT", RecordType::Txt),
+    ("AAAA", RecordType::Aaaa),
 ];
 
 /// What `name` stands for.

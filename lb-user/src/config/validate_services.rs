@@ -1,7 +1,7 @@
 //! What virtual and real servers must keep to.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rtmp_core::config::did_you_mean;
 
@@ -17,6 +17,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             "there is no `virtual_server`: nothing is balanced",
         );
     }
+    one_mac_address_each(config, diagnostics);
     let mut seen = HashMap::new();
     for service in &config.virtual_server {
         known_group(service, config, diagnostics);
@@ -37,6 +38,29 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             service_address(service, *address, config, diagnostics);
         }
         real_servers(service, &addresses, diagnostics);
+    }
+}
+
+/// Whoever names the MAC address of a server in several services must mean the
+/// same.
+fn one_mac_address_each(config: &Config, diagnostics: &mut Diagnostics) {
+    let mut named: HashMap<IpAddr, &RealServer> = HashMap::new();
+    let servers = config
+        .virtual_server
+        .iter()
+        .flat_map(|service| &service.real_server);
+    for server in servers.filter(|server| server.mac_address.is_some()) {
+        let address = server.address.ip();
+        let first = named.entry(address).or_insert(server);
+        if first.mac_address != server.mac_address {
+            diagnostics.error(
+                &server.origin,
+                format!(
+                    "real_server {address} has another `mac_address`{}",
+                    at(&first.origin)
+                ),
+            );
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{
-    Check, CheckKind, CheckTiming, Config, RealServer, Recovery, Script, Seconds, StatusCodes,
-    Tracked, VirtualServer, VrrpInstance, VrrpScript, bounds,
+    Check, CheckKind, CheckTiming, Config, RealServer, RecordType, Recovery, Script, Seconds,
+    StatusCodes, Tracked, VirtualServer, VrrpInstance, VrrpScript, bounds,
 };
-use crate::checker::hex;
+use crate::checker::{dns, hex};
 
 /// Reports every value that is out of bounds or makes no sense.
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
@@ -208,7 +208,7 @@ fn real_server_check(one: &Check, check: &mut Bounds) {
     check.within("connect_port", one.connection.connect_port, &bounds::PORT);
     check.within("bind_port", one.connection.bind_port, &bounds::PORT);
     match &one.kind {
-        CheckKind::Http { url } | CheckKind::Https { url } => {
+        CheckKind::Http { url } | CheckKind::Https { url, .. } => {
             check.holds(!url.is_empty(), "url", "empty", "a page at least");
             for page in url {
                 if let Some(pattern) = &page.regex {
@@ -249,6 +249,16 @@ fn real_server_check(one: &Check, check: &mut Bounds) {
             );
         }
         CheckKind::Rtmp { play_timeout, .. } => check.positive("play_timeout", *play_timeout),
+        CheckKind::Dns { name, .. } => {
+            let name = name.as_deref().unwrap_or(".");
+            let right = dns::query(0, RecordType::Soa, name).is_ok();
+            check.holds(right, "name", name, "a domain name");
+        }
+        CheckKind::Smtp { helo_name } => {
+            let name = helo_name.as_deref().unwrap_or("localhost");
+            let right = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic());
+            check.holds(right, "helo_name", name, "the name of a host");
+        }
         CheckKind::Tcp | CheckKind::Ping => {}
     }
 }

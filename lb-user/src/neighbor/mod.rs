@@ -24,15 +24,21 @@ pub use table::Hop;
 use table::{Neighbor, Table};
 
 use crate::netlink::io_error;
-use crate::netlink::link::{self, Link};
+use crate::netlink::link::{self, Link, Mac};
 
-/// How often a neighbour that is not known is asked for.
+/// How often a neighbour that is not known is asked for, and one that is known
+/// is asked whether it still has its MAC address: long before the kernel's
+/// entries go stale (30 s on average). One that does not answer until the next
+/// time is asked for anew, so that a MAC address that changes in silence is
+/// followed too.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often everything is read anew and known neighbours are confirmed: before
-/// the kernel's entries go stale (30 s on average), and in case a notice of the
-/// kernel's was lost.
+/// How often everything is read anew, in case a notice of the kernel's was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Addresses that frames must reach, with their MAC addresses where those are
+/// named rather than asked for.
+pub type Addresses = BTreeMap<IpAddr, Option<Mac>>;
 
 /// The hops towards all addresses asked for.
 pub type Hops = BTreeMap<IpAddr, Hop>;
@@ -40,7 +46,7 @@ pub type Hops = BTreeMap<IpAddr, Hop>;
 /// Follows the hops towards a set of addresses, until it is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    addresses: watch::Sender<BTreeSet<IpAddr>>,
+    addresses: watch::Sender<Addresses>,
     hops: watch::Receiver<Hops>,
     tasks: [JoinHandle<()>; 3],
 }
@@ -51,7 +57,7 @@ impl Watcher {
     /// # Errors
     /// The kernel gives no netlink socket.
     pub fn start() -> io::Result<Self> {
-        let (addresses, wanted) = watch::channel(BTreeSet::new());
+        let (addresses, wanted) = watch::channel(Addresses::new());
         let (publish, hops) = watch::channel(Hops::new());
         // Subscribed before the first dump, so that no change falls between.
         let (notices, _, events) = new_multicast_connection(&[
@@ -68,6 +74,8 @@ impl Watcher {
             wanted,
             publish,
             table: Table::default(),
+            unconfirmed: HashSet::new(),
+            forgotten: HashSet::new(),
         };
         let events = events.map(|(message, _)| message.payload);
         let tasks = [
@@ -83,7 +91,7 @@ impl Watcher {
     }
 
     /// Replaces the set of addresses.
-    pub fn watch(&self, addresses: BTreeSet<IpAddr>) {
+    pub fn watch(&self, addresses: Addresses) {
         self.addresses.send_if_modified(|current| {
             let changed = *current != addresses;
             *current = addresses;
@@ -114,9 +122,14 @@ impl Drop for Watcher {
 
 struct Follower {
     handle: Handle,
-    wanted: watch::Receiver<BTreeSet<IpAddr>>,
+    wanted: watch::Receiver<Addresses>,
     publish: watch::Sender<Hops>,
     table: Table,
+    /// Neighbours that have been asked to confirm their MAC address and have
+    /// not yet.
+    unconfirmed: HashSet<(u32, IpAddr)>,
+    /// Neighbours that the kernel was made to forget, until it says so.
+    forgotten: HashSet<(u32, IpAddr)>,
 }
 
 /// What has to be done after a notice of the kernel.
@@ -152,7 +165,7 @@ impl Follower {
                         return;
                     }
                     self.look_up_routes().await;
-                    self.ask(false).await;
+                    self.ask().await;
                 }
                 _ = ask.tick() => {
                     let due = refreshed.elapsed() >= REFRESH_INTERVAL;
@@ -160,7 +173,8 @@ impl Follower {
                         refreshed = Instant::now();
                         self.refresh().await;
                     }
-                    self.ask(due).await;
+                    self.ask().await;
+                    self.confirm().await;
                 }
             }
             self.publish();
@@ -173,12 +187,22 @@ impl Follower {
             return Consequence::Nothing;
         };
         match message {
-            RouteNetlinkMessage::NewNeighbour(message) => match netlink::neighbor(&message) {
-                Some((key, neighbor)) if self.table.note_neighbor(key, neighbor) => {
-                    Consequence::Publish
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                let Some((key, neighbor)) = netlink::neighbor(&message) else {
+                    return Consequence::Nothing;
+                };
+                if netlink::is_confirmed(&message) {
+                    self.unconfirmed.remove(&key);
                 }
-                _ => Consequence::Nothing,
-            },
+                // What the kernel forgets, it says to have failed.
+                if neighbor == Neighbor::Failed && self.forgotten.remove(&key) {
+                    return Consequence::Nothing;
+                }
+                match self.table.note_neighbor(key, neighbor) {
+                    true => Consequence::Publish,
+                    false => Consequence::Nothing,
+                }
+            }
             // The kernel tidies its table; the MAC address is as good as it was
             // until the neighbour is asked again and fails.
             RouteNetlinkMessage::DelNeighbour(_) => Consequence::Nothing,
@@ -211,8 +235,12 @@ impl Follower {
         let wanted = self.wanted.borrow_and_update().clone();
         self.table
             .routes
-            .retain(|address, _| wanted.contains(address));
-        for address in wanted {
+            .retain(|address, _| wanted.contains_key(address));
+        let named = wanted
+            .iter()
+            .filter_map(|(address, mac)| Some((*address, (*mac)?)));
+        self.table.named = named.collect();
+        for address in wanted.into_keys() {
             let route = netlink::route_to(&self.handle, address).await;
             self.table.routes.insert(address, route);
         }
@@ -250,20 +278,56 @@ impl Follower {
         }
     }
 
-    /// Makes the kernel ask for neighbours: all, or those it does not know.
-    async fn ask(&self, known_too: bool) {
-        let to_ask: BTreeSet<_> = self
-            .table
+    /// The neighbours in question of which the kernel knows, or does not know,
+    /// the MAC address by asking.
+    fn neighbors(&self, known: bool) -> BTreeSet<(u32, IpAddr)> {
+        let whom_to_ask = |address: &IpAddr| self.table.whom_to_ask(*address);
+        self.table
             .routes
             .keys()
-            .filter_map(|address| self.table.whom_to_ask(*address))
-            .filter(|key| {
-                known_too || !matches!(self.table.neighbors.get(key), Some(Neighbor::Known(_)))
+            .filter_map(whom_to_ask)
+            .filter(|key| match self.table.neighbors.get(key) {
+                Some(Neighbor::Known(_)) => known,
+                Some(Neighbor::Fixed(_)) => false,
+                Some(Neighbor::Failed | Neighbor::Asking) | None => !known,
             })
-            .collect();
-        for (interface, address) in to_ask {
-            if let Err(error) = netlink::ask(&self.handle, interface, address).await {
-                log::debug!("the kernel does not ask for {address}: {}", io_error(error));
+            .collect()
+    }
+
+    /// Makes the kernel ask for neighbours that it does not know.
+    async fn ask(&self) {
+        for key in self.neighbors(false) {
+            self.ask_for(key).await;
+        }
+    }
+
+    async fn ask_for(&self, (interface, address): (u32, IpAddr)) {
+        if let Err(error) = netlink::ask(&self.handle, interface, address).await {
+            log::debug!("the kernel does not ask for {address}: {}", io_error(error));
+        }
+    }
+
+    /// Has known neighbours confirm their MAC addresses. Those that have not
+    /// since the last time are asked for anew, at whatever MAC address; what was
+    /// known stays good until there is an answer, or until there is none.
+    async fn confirm(&mut self) {
+        let before = std::mem::take(&mut self.unconfirmed);
+        for key in self.neighbors(true) {
+            let (interface, address) = key;
+            if before.contains(&key) {
+                self.forgotten.insert(key);
+                if netlink::forget(&self.handle, interface, address)
+                    .await
+                    .is_err()
+                {
+                    self.forgotten.remove(&key);
+                }
+                self.ask_for(key).await;
+            } else {
+                self.unconfirmed.insert(key);
+                if let Err(error) = netlink::confirm(&self.handle, interface, address).await {
+                    log::debug!("the kernel does not confirm {address}: {}", io_error(error));
+                }
             }
         }
     }
@@ -272,7 +336,7 @@ impl Follower {
         let wanted = self.wanted.borrow();
         let hops: Hops = wanted
             .iter()
-            .map(|address| (*address, self.table.hop(*address)))
+            .map(|(address, _)| (*address, self.table.hop(*address)))
             .collect();
         drop(wanted);
         self.publish.send_if_modified(|current| {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use nix::errno::Errno;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -85,6 +86,52 @@ pub async fn ask(
         .await
 }
 
+/// Makes the kernel ask a neighbour whether it still has its MAC address, by a
+/// request to that MAC address alone.
+///
+/// # Errors
+/// The kernel knows no MAC address of it.
+pub async fn confirm(
+    handle: &Handle,
+    interface_index: u32,
+    address: IpAddr,
+) -> Result<(), rtnetlink::Error> {
+    handle
+        .neighbours()
+        .add(interface_index, address)
+        .state(NeighbourState::Probe)
+        .replace()
+        .execute()
+        .await
+}
+
+/// Makes the kernel forget a neighbour's MAC address.
+///
+/// # Errors
+/// The kernel knows none.
+pub async fn forget(
+    handle: &Handle,
+    interface_index: u32,
+    address: IpAddr,
+) -> Result<(), rtnetlink::Error> {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = interface_index;
+    let (family, destination) = match address {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    message.header.family = family;
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(destination));
+    handle.neighbours().del(message).execute().await
+}
+
+/// Whether a message tells that a neighbour has confirmed its MAC address.
+pub fn is_confirmed(message: &NeighbourMessage) -> bool {
+    message.header.state == NeighbourState::Reachable
+}
+
 /// All neighbours with the state that they are in.
 pub async fn neighbors(
     handle: &Handle,
@@ -118,6 +165,7 @@ pub fn neighbor(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)>
     let state = match (message.header.state, mac) {
         (NeighbourState::Failed, _) => Neighbor::Failed,
         (NeighbourState::Incomplete | NeighbourState::None, _) | (_, None) => Neighbor::Asking,
+        (NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => Neighbor::Fixed(mac),
         (_, Some(mac)) => Neighbor::Known(mac),
     };
     Some(((message.header.ifindex, address?), state))
@@ -152,8 +200,11 @@ mod tests {
         };
         let mac = [2, 0, 0, 0, 0, 9];
         let state = |state, mac| neighbor(&message(state, mac)).expect("it has an address").1;
-        for known in [Reachable, Stale, Delay, Probe, Permanent, Noarp] {
+        for known in [Reachable, Stale, Delay, Probe] {
             assert_eq!(state(known, Some(mac)), Neighbor::Known(mac), "{known:?}");
+        }
+        for fixed in [Permanent, Noarp] {
+            assert_eq!(state(fixed, Some(mac)), Neighbor::Fixed(mac), "{fixed:?}");
         }
         assert_eq!(state(Failed, Some(mac)), Neighbor::Failed);
         assert_eq!(state(Failed, None), Neighbor::Failed);

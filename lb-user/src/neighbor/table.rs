@@ -42,6 +42,9 @@ pub enum Route {
 pub enum Neighbor {
     /// The MAC address is known.
     Known(Mac),
+    /// The MAC address is known and was given by an administrator, or cannot be
+    /// asked for: the kernel never asks.
+    Fixed(Mac),
     /// The neighbour was asked and does not answer.
     Failed,
     /// The neighbour is being asked.
@@ -55,6 +58,8 @@ pub struct Table {
     pub links: HashMap<u32, Link>,
     /// Neighbours by interface index and address.
     pub neighbors: HashMap<(u32, IpAddr), Neighbor>,
+    /// MAC addresses that the configuration names, by destination.
+    pub named: HashMap<IpAddr, Mac>,
     /// Routes by destination.
     pub routes: HashMap<IpAddr, Route>,
 }
@@ -85,12 +90,14 @@ impl Table {
                 "{name} has no MAC address: direct routing needs one"
             ));
         };
-        match self.neighbors.get(&(interface_index, neighbor)) {
-            Some(Neighbor::Known(destination)) => Hop::Ready {
+        let named = self.named.get(&address).map(|mac| Neighbor::Fixed(*mac));
+        let seen = self.neighbors.get(&(interface_index, neighbor)).copied();
+        match named.or(seen) {
+            Some(Neighbor::Known(destination) | Neighbor::Fixed(destination)) => Hop::Ready {
                 next_hop: NextHop {
                     interface_index,
                     source,
-                    destination: *destination,
+                    destination,
                     vlan: Vlan::Untagged,
                 },
                 interface: name.clone(),
@@ -117,6 +124,9 @@ impl Table {
 
     /// Whom to ask so that `address` becomes or stays reachable.
     pub fn whom_to_ask(&self, address: IpAddr) -> Option<(u32, IpAddr)> {
+        if self.named.contains_key(&address) {
+            return None;
+        }
         match self.routes.get(&address)? {
             Route::Via {
                 interface_index,
@@ -190,6 +200,24 @@ mod tests {
             };
             assert_eq!(table.hop(server()), expected);
             assert_eq!(table.whom_to_ask(server()), Some((2, neighbor)));
+        }
+    }
+
+    #[test]
+    fn a_named_mac_address_is_the_hop_whatever_the_neighbour_answers() {
+        const NAMED: Mac = [2, 0, 0, 0, 0, 9];
+        for entry in [None, Some(Neighbor::Failed), Some(Neighbor::Known(THEIRS))] {
+            let mut table = table(server(), entry);
+            table.named.insert(server(), NAMED);
+            assert!(
+                matches!(table.hop(server()), Hop::Ready { next_hop, .. }
+                    if next_hop.destination == NAMED && next_hop.source == OURS),
+                "{:?}",
+                table.hop(server())
+            );
+            assert_eq!(table.whom_to_ask(server()), None);
+            table.links.get_mut(&2).expect("the link").running = false;
+            assert_eq!(reason(&table), "eth2 is down or has no carrier");
         }
     }
 

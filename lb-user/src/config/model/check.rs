@@ -41,6 +41,10 @@ pub enum CheckKind {
         /// The pages.
         #[schemars(length(min = 1))]
         url: Vec<UrlCheck>,
+        /// Whether the server is told which host is meant before it shows its
+        /// certificate (RFC 6066 §3).
+        #[serde(default)]
+        enable_sni: bool,
     },
     /// A program succeeds.
     #[serde(rename = "MISC_CHECK")]
@@ -67,6 +71,20 @@ pub enum CheckKind {
         /// Longest reply in bytes; default 255.
         max_reply_length: Option<u16>,
     },
+    /// A DNS server answers a query, over UDP.
+    #[serde(rename = "DNS_CHECK")]
+    Dns {
+        /// What is asked for; `type` in keepalived.conf. Default SOA.
+        record_type: Option<RecordType>,
+        /// Of which name; default `.`, the root.
+        name: Option<String>,
+    },
+    /// An SMTP server greets, and answers `HELO`.
+    #[serde(rename = "SMTP_CHECK")]
+    Smtp {
+        /// How the check introduces itself; default the host's name.
+        helo_name: Option<String>,
+    },
     /// The host answers an ICMP echo request.
     #[serde(rename = "PING_CHECK")]
     Ping,
@@ -85,6 +103,26 @@ pub enum CheckKind {
         /// the server or service, or else the address.
         virtualhost: Option<String>,
     },
+}
+
+/// `type` of `DNS_CHECK` (RFC 1035 §3.2.2, RFC 3596 §2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordType {
+    /// An IPv4 address.
+    A,
+    /// A name server.
+    Ns,
+    /// The name that an alias stands for.
+    Cname,
+    /// The start of a zone.
+    Soa,
+    /// A mail exchange.
+    Mx,
+    /// A text.
+    Txt,
+    /// An IPv6 address.
+    Aaaa,
 }
 
 /// `url` of `HTTP_GET` and `SSL_GET`

@@ -6,6 +6,7 @@
 
 pub mod bounds;
 mod check;
+mod mac_address;
 mod recovery;
 mod vrrp;
 
@@ -19,7 +20,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::diagnostic::Origin;
 use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
-pub use check::{Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck};
+pub use check::{
+    Check, CheckKind, CheckTiming, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
+};
+pub use mac_address::MacAddress;
 pub use recovery::Recovery;
 pub use vrrp::{
     AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
@@ -220,6 +224,8 @@ pub enum LbKind {
 pub struct RealServer {
     /// The server's own address; the port is where checks connect.
     pub address: SocketAddr,
+    /// MAC address that its frames go to; default what the neighbour answers.
+    pub mac_address: Option<MacAddress>,
     /// Share of new connections; default 1.
     #[schemars(range(min = *bounds::WEIGHT.start(), max = *bounds::WEIGHT.end()))]
     pub weight: Option<u32>,

@@ -1,12 +1,14 @@
 //! Checkers, and the timing directives that services, servers and checkers share.
 
 use super::super::model::{
-    Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck, bounds,
+    Check, CheckKind, CheckTiming, ConnectionOptions, RecordType, StatusCodes, UrlCheck, bounds,
 };
+use super::super::names::{RECORD_TYPES, value_of};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::{
-    HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, TCP_CHECK, UDP_CHECK, URL, Vocabulary,
+    DNS_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET, TCP_CHECK,
+    UDP_CHECK, URL, Vocabulary,
 };
 use crate::checker::hex;
 
@@ -28,11 +30,11 @@ impl Reader<'_> {
                 Some(CheckKind::Ping)
             }
             "HTTP_GET" => self
-                .urls(block, &mut check)
+                .urls(block, &mut check, &HTTP_GET, |_, _| false)
                 .map(|url| CheckKind::Http { url }),
-            "SSL_GET" => self
-                .urls(block, &mut check)
-                .map(|url| CheckKind::Https { url }),
+            "SSL_GET" => self.ssl_get(block, &mut check),
+            "DNS_CHECK" => Some(self.dns(block, &mut check)),
+            "SMTP_CHECK" => Some(self.smtp(block, &mut check)),
             "MISC_CHECK" => self.misc(block, &mut check),
             "UDP_CHECK" => Some(self.udp(block, &mut check)),
             "RTMP_CHECK" => Some(self.rtmp(block, &mut check)),
@@ -62,14 +64,31 @@ impl Reader<'_> {
         }
     }
 
-    fn urls(&mut self, block: &Directive, check: &mut Check) -> Option<Vec<UrlCheck>> {
+    fn ssl_get(&mut self, block: &Directive, check: &mut Check) -> Option<CheckKind> {
+        let mut enable_sni = false;
+        let url = self.urls(block, check, &SSL_GET, |_, item| {
+            let is_sni = item.keyword == "enable_sni";
+            enable_sni |= is_sni;
+            is_sni
+        })?;
+        Some(CheckKind::Https { url, enable_sni })
+    }
+
+    /// The pages of a check of which `own` reads what is not about pages.
+    fn urls(
+        &mut self,
+        block: &Directive,
+        check: &mut Check,
+        vocabulary: &Vocabulary,
+        mut own: impl FnMut(&mut Self, &Directive) -> bool,
+    ) -> Option<Vec<UrlCheck>> {
         let mut urls = Vec::new();
-        self.of_kind(block, check, &HTTP_GET, |reader, item| {
+        self.of_kind(block, check, vocabulary, |reader, item| {
             let is_url = item.keyword == "url";
             if is_url {
                 urls.extend(reader.url(item));
             }
-            is_url
+            is_url || own(reader, item)
         });
         if urls.is_empty() {
             let message = format!("`{}` expects a `url` block at least", block.keyword);
@@ -217,6 +236,40 @@ impl Reader<'_> {
             return None;
         }
         Some(text)
+    }
+
+    fn dns(&mut self, block: &Directive, check: &mut Check) -> CheckKind {
+        let (mut record_type, mut name) = (None, None);
+        self.of_kind(block, check, &DNS_CHECK, |reader, item| {
+            match item.keyword.as_str() {
+                "type" => record_type = reader.record_type(item),
+                "name" => name = reader.text(item),
+                _ => return false,
+            }
+            true
+        });
+        CheckKind::Dns { record_type, name }
+    }
+
+    fn record_type(&mut self, item: &Directive) -> Option<RecordType> {
+        let expected = format!("one of {}", RECORD_TYPES.map(|(name, _)| name).join(", "));
+        let record_type = value_of(&RECORD_TYPES, self.argument(item, &expected)?);
+        if record_type.is_none() {
+            self.wrong(item, &expected);
+        }
+        record_type
+    }
+
+    fn smtp(&mut self, block: &Directive, check: &mut Check) -> CheckKind {
+        let mut helo_name = None;
+        self.of_kind(block, check, &SMTP_CHECK, |reader, item| {
+            let is_name = item.keyword == "helo_name";
+            if is_name {
+                helo_name = reader.text(item);
+            }
+            is_name
+        });
+        CheckKind::Smtp { helo_name }
     }
 
     fn rtmp(&mut self, block: &Directive, check: &mut Check) -> CheckKind {

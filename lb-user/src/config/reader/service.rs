@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rtmp_core::config::did_you_mean;
 
 use super::super::model::{
-    AddressRange, CheckTiming, LbKind, RealServer, Recovery, ServiceAddress, VirtualServer,
-    VirtualServerGroup, bounds,
+    AddressRange, CheckTiming, LbKind, MacAddress, RealServer, Recovery, ServiceAddress,
+    VirtualServer, VirtualServerGroup, bounds,
 };
 use super::super::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
 use super::super::tree::Directive;
@@ -105,6 +105,7 @@ impl Reader<'_> {
         let address = self.socket_address(block, service_port)?;
         let mut server = RealServer {
             address,
+            mac_address: None,
             weight: None,
             virtualhost: None,
             inhibit_on_failure: None,
@@ -120,17 +121,28 @@ impl Reader<'_> {
                 continue;
             }
             match item.keyword.as_str() {
+                "mac_address" => server.mac_address = self.mac_address(item),
                 "weight" => server.weight = self.number(item, bounds::WEIGHT),
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
                 "notify_down" => server.notify_down = self.script(item),
                 "virtualhost" => server.virtualhost = self.text(item),
                 "TCP_CHECK" | "HTTP_GET" | "SSL_GET" | "MISC_CHECK" | "UDP_CHECK"
-                | "PING_CHECK" | "RTMP_CHECK" => server.checks.extend(self.check(item)),
+                | "PING_CHECK" | "RTMP_CHECK" | "DNS_CHECK" | "SMTP_CHECK" => {
+                    server.checks.extend(self.check(item))
+                }
                 _ => self.not_served(item, &REAL_SERVER),
             }
         }
         Some(server)
+    }
+
+    fn mac_address(&mut self, item: &Directive) -> Option<MacAddress> {
+        let mac = self.argument(item, MacAddress::EXPECTED)?.parse().ok();
+        if mac.is_none() {
+            self.wrong(item, MacAddress::EXPECTED);
+        }
+        mac
     }
 
     /// Reads a directive about servers that come back; false if `item` is none.

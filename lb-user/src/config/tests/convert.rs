@@ -36,9 +36,9 @@ fn the_file_of_everything_has_every_word_that_is_served() {
     use crate::config::reader::vocabulary as v;
     let words: Vec<&str> = EVERYTHING.split_whitespace().collect();
     for vocabulary in v::ALL {
-        for word in vocabulary.served {
+        for word in vocabulary.served() {
             assert!(
-                words.contains(word),
+                words.contains(&word),
                 "`{word}` {} is missing",
                 vocabulary.block
             );

@@ -3,6 +3,7 @@
 use super::super::model::{
     Check, CheckKind, CheckTiming, ConnectionOptions, StatusCodes, UrlCheck,
 };
+use super::super::names::{RECORD_TYPES, name_of};
 use super::Writer;
 
 impl Writer {
@@ -18,6 +19,8 @@ impl Writer {
             CheckKind::Https { .. } => "SSL_GET",
             CheckKind::Misc { .. } => "MISC_CHECK",
             CheckKind::Udp { .. } => "UDP_CHECK",
+            CheckKind::Dns { .. } => "DNS_CHECK",
+            CheckKind::Smtp { .. } => "SMTP_CHECK",
             CheckKind::Ping => "PING_CHECK",
             CheckKind::Rtmp { .. } => "RTMP_CHECK",
         };
@@ -31,9 +34,16 @@ impl Writer {
     fn kind(&mut self, kind: &CheckKind) {
         match kind {
             CheckKind::Tcp | CheckKind::Ping => {}
-            CheckKind::Http { url } | CheckKind::Https { url } => {
+            CheckKind::Http { url } => url.iter().for_each(|url| self.url(url)),
+            CheckKind::Https { url, enable_sni } => {
+                self.flag("enable_sni", *enable_sni);
                 url.iter().for_each(|url| self.url(url));
             }
+            CheckKind::Dns { record_type, name } => {
+                self.value("type", record_type.map(|kind| name_of(&RECORD_TYPES, kind)));
+                self.text("name", name.as_ref());
+            }
+            CheckKind::Smtp { helo_name } => self.text("helo_name", helo_name.as_ref()),
             CheckKind::Misc {
                 misc_path,
                 misc_timeout,

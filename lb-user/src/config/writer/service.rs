@@ -77,6 +77,7 @@ impl Writer {
     fn real_server(&mut self, server: &RealServer) {
         let RealServer {
             address,
+            mac_address,
             weight,
             virtualhost,
             inhibit_on_failure,
@@ -88,6 +89,7 @@ impl Writer {
             origin: _,
         } = server;
         self.block(format_args!("real_server {}", two_words(*address)), |out| {
+            out.value("mac_address", *mac_address);
             out.value("weight", *weight);
             out.text("virtualhost", virtualhost.as_ref());
             out.switch("inhibit_on_failure", *inhibit_on_failure);

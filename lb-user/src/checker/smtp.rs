@@ -1,0 +1,146 @@
+//! `SMTP_CHECK`: does a server take part in a dialogue? (RFC 5321)
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::machine::Outcome;
+use super::tcp::{self, Connection};
+
+/// A check by a dialogue that sends no mail.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SmtpProbe {
+    /// Where to connect; its time is also that of the dialogue.
+    pub connection: Connection,
+    /// How we introduce ourselves.
+    pub helo_name: String,
+}
+
+/// The longest reply that is read, in bytes, all its lines together.
+const LONGEST_REPLY: u64 = 16 * 1024;
+
+/// Waits for the greeting, says HELO and takes leave. A server that answers
+/// QUIT wrongly, or not at all, is as good as one that does.
+pub async fn check(probe: &SmtpProbe) -> Outcome {
+    let stream = match tcp::connect(&probe.connection).await {
+        Ok(stream) => stream,
+        Err(outcome) => return outcome,
+    };
+    let limit = probe.connection.timeout;
+    match timeout(limit, converse(stream, &probe.helo_name)).await {
+        Ok(Ok(())) => Outcome::Success,
+        Ok(Err(reason)) => Outcome::Failure(reason),
+        Err(_) => Outcome::Failure(format!("no answer within {} s", limit.as_secs_f64())),
+    }
+}
+
+async fn converse(stream: TcpStream, helo_name: &str) -> Result<(), String> {
+    let mut stream = BufReader::new(stream);
+    expect(&mut stream, "220", "the greeting").await?;
+    say(&mut stream, &format!("HELO {helo_name}")).await?;
+    expect(&mut stream, "250", "the answer to HELO").await?;
+    say(&mut stream, "QUIT").await
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, words: &str) -> Result<(), String> {
+    let line = format!("{words}\r\n");
+    let written = stream.write_all(line.as_bytes()).await;
+    written.map_err(|error| tcp::reason(&error))
+}
+
+/// Reads a reply to its last line (RFC 5321 §4.2.1), which must have `code`.
+async fn expect(stream: &mut BufReader<TcpStream>, code: &str, what: &str) -> Result<(), String> {
+    let mut stream = stream.take(LONGEST_REPLY);
+    loop {
+        let mut line = Vec::new();
+        let read = stream.read_until(b'\n', &mut line).await;
+        read.map_err(|error| tcp::reason(&error))?;
+        if !line.ends_with(b"\n") {
+            return Err(format!("{what} breaks off"));
+        }
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end();
+        if !line.starts_with(code) {
+            return Err(format!("{what} is `{line}`, expected {code}"));
+        }
+        if !line[code.len()..].starts_with('-') {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Checks a server that greets with one, answers HELO with the other and
+    /// closes; what came of it, and what the server was told.
+    async fn dialogue(greeting: &'static str, answer: &'static str) -> (Outcome, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let to = listener.local_addr().expect("its address");
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("the check's connection");
+            let written = stream.write_all(greeting.as_bytes()).await;
+            written.expect("written");
+            let mut told = String::new();
+            if greeting.ends_with('\n') {
+                let mut stream = BufReader::new(stream);
+                stream.read_line(&mut told).await.expect("read");
+                // A check that has failed is gone.
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.get_mut().shutdown().await;
+                let _ = stream.read_to_string(&mut told).await;
+            }
+            told
+        });
+        let connection = Connection {
+            to,
+            from: None,
+            timeout: Duration::from_secs(5),
+        };
+        let helo_name = "director.example".to_owned();
+        let outcome = check(&SmtpProbe {
+            connection,
+            helo_name,
+        })
+        .await;
+        (outcome, server.await.expect("the server has run"))
+    }
+
+    #[tokio::test]
+    async fn a_server_that_greets_and_answers_helo_is_up() {
+        let (outcome, told) = dialogue("220-Welcome\r\n220 mx ESMTP\r\n", "250 mx\r\n").await;
+        assert_eq!(outcome, Outcome::Success);
+        assert_eq!(told, "HELO director.example\r\nQUIT\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_greets_or_answers_otherwise_is_down() {
+        let table = [
+            (
+                "554 go away\r\n",
+                "",
+                "the greeting is `554 go away`, expected 220",
+            ),
+            (
+                "220 mx\r\n",
+                "502 what?\r\n",
+                "the answer to HELO is `502 what?`, expected 250",
+            ),
+            ("220 mx\r\n", "250-mx\r\n", "the answer to HELO breaks off"),
+            ("22", "", "the greeting breaks off"),
+        ];
+        for (greeting, answer, expected) in table {
+            let (outcome, _) = dialogue(greeting, answer).await;
+            assert_eq!(
+                outcome,
+                Outcome::Failure(expected.to_owned()),
+                "{greeting:?}"
+            );
+        }
+    }
+}

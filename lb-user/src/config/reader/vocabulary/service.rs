@@ -1,0 +1,114 @@
+//! Virtual and real servers.
+
+use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET, NotServed, TIMING, Vocabulary};
+
+/// How servers come back that have been down; words of Millrace's.
+const RECOVERY: &[&str] = &[
+    "slow_start",
+    "flap_limit",
+    "flap_window",
+    "flap_hold_down",
+    "flap_hold_down_max",
+];
+
+pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
+    block: "in `virtual_server`",
+    served: &[
+        TIMING,
+        RECOVERY,
+        &[
+            "lb_algo",
+            "lvs_sched",
+            "lb_kind",
+            "lvs_method",
+            "protocol",
+            "persistence_timeout",
+            "persistence_granularity",
+            "quorum",
+            "hysteresis",
+            "quorum_up",
+            "quorum_down",
+            "sorry_server",
+            "inhibit_on_failure",
+            "omega",
+            "real_server",
+            "virtualhost",
+            "expire_quiescent",
+            "sh-port",
+            "mh-port",
+            "orphans",
+            "sloppy",
+        ],
+    ],
+    not_served: &[
+        NotServed {
+            because: DIRECT_ROUTING,
+            words: &["nat_mask"],
+        },
+        NotServed {
+            because: MAIL,
+            words: &["smtp_alert"],
+        },
+        NotServed {
+            because: IPVS,
+            words: &[
+                "flag-1",
+                "flag-2",
+                "flag-3",
+                "sh-fallback",
+                "mh-fallback",
+                "ops",
+                "persistence_engine",
+                "snmp_name",
+                "ip_family",
+            ],
+        },
+        NotServed {
+            because: NOT_YET,
+            words: &[
+                "ha_suspend",
+                "sorry_server_inhibit",
+                "sorry_server_lvs_method",
+            ],
+        },
+    ],
+};
+
+pub const REAL_SERVER: Vocabulary = Vocabulary {
+    block: "in `real_server`",
+    served: &[
+        TIMING,
+        RECOVERY,
+        &[
+            "weight",
+            "inhibit_on_failure",
+            "notify_up",
+            "notify_down",
+            "TCP_CHECK",
+            "virtualhost",
+            "HTTP_GET",
+            "SSL_GET",
+            "MISC_CHECK",
+            "UDP_CHECK",
+            "PING_CHECK",
+            "RTMP_CHECK",
+            "DNS_CHECK",
+            "SMTP_CHECK",
+            "mac_address",
+        ],
+    ],
+    not_served: &[
+        NotServed {
+            because: MAIL,
+            words: &["smtp_alert"],
+        },
+        NotServed {
+            because: IPVS,
+            words: &["uthreshold", "lthreshold", "snmp_name"],
+        },
+        NotServed {
+            because: NOT_YET,
+            words: &["lvs_method", "BFD_CHECK", "FILE_CHECK"],
+        },
+    ],
+};

@@ -1,6 +1,6 @@
 //! The top of the file, and `global_defs`.
 
-use super::{IPVS, MAIL, NOT_YET, NotServed, Vocabulary};
+use super::{IPVS, MAIL, NOT_YET, NotServed, VIRTUAL_MAC, Vocabulary};
 
 const PROCESSES: &str = "it tunes keepalived's own processes";
 const FIREWALL: &str = "Millrace needs no firewall rules";

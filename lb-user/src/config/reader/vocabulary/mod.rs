@@ -64,6 +64,8 @@ impl Vocabulary {
 const MAIL: &str = "Millrace sends no mail; follow its log or its events instead";
 const IPVS: &str = "it tunes the kernel's IPVS, which Millrace does without";
 const DIRECT_ROUTING: &str = "it has no meaning in direct routing";
+const VIRTUAL_MAC: &str = "Millrace holds virtual addresses on the interface's own MAC address, \
+                           and announces them when they move";
 const NOT_YET: &str = "Millrace does not serve it";
 
 /// When checks run and how often they may fail.

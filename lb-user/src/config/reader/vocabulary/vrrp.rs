@@ -1,6 +1,6 @@
 //! Virtual routers.
 
-use super::{IPVS, MAIL, NOT_YET, NotServed, Vocabulary};
+use super::{IPVS, MAIL, NOT_YET, NotServed, VIRTUAL_MAC, Vocabulary};
 
 const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
@@ -164,6 +164,10 @@ pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
         NotServed {
             because: MAIL,
             words: &["smtp_alert"],
+        },
+        NotServed {
+            because: "Millrace tells a deleted group's scripts STOP",
+            words: &["notify_deleted"],
         },
         NotServed {
             because: NOT_YET,

@@ -2,6 +2,8 @@
 
 /// [`Geometry`](crate::Geometry); a read-only global, not a map.
 pub const GEOMETRY: &str = "GEOMETRY";
+/// Nanoseconds from one timer tick to the next, one `u64`; a read-only global.
+pub const TICK_NS: &str = "TICK_NS";
 /// [`Head`](crate::Head).
 pub const HEAD: &str = "HEAD";
 /// [`DirectoryEntry`](crate::DirectoryEntry) × places × 2.

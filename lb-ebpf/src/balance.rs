@@ -36,7 +36,7 @@ impl Judge for Steady {
             description,
             found,
             key: packet.flow_key(found),
-            now_ns: clock::now_ns(),
+            now_ns: clock::counted_ns()?,
         };
         let chosen = visit.steady()?;
         let reason = transmit::plainly(frame, ethernet, chosen.server);
@@ -57,7 +57,7 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
         Ok(chosen) => chosen,
         Err(reason) => return reason,
     };
-    let reason = transmit::to(frame, packet, chosen);
+    let reason = transmit::to(frame, packet, chosen.server);
     if reason.is_forwarded() {
         count::forwarded(chosen.slot, packet.bytes);
         if packet.kind == Kind::FirstFragment {
@@ -86,7 +86,7 @@ fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Ch
         description,
         found,
         key: packet.flow_key(found),
-        now_ns: clock::now_ns(),
+        now_ns: clock::asked_ns(),
     };
     if packet.kind == Kind::IcmpError {
         visit.related().resolve(description)
@@ -316,7 +316,7 @@ impl Visit<'_> {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn rearm(&self, chosen: Chosen) -> u64 {
         persistence::rearm(
             self.description,

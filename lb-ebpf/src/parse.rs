@@ -79,6 +79,12 @@ impl Packet {
 #[inline(always)]
 pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
     let packet = scratch(SCRATCH_PACKET)?;
+    read(frame, packet)?;
+    Ok(packet)
+}
+
+#[inline(never)]
+fn read(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     let link = link::header(frame)?;
     packet.tag_count = link.tag_count;
     match link.ethertype {
@@ -98,7 +104,7 @@ pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
         }
         _ => return Err(Reason::OtherProtocol),
     }
-    Ok(packet)
+    Ok(())
 }
 
 const SCRATCH_PACKET: u32 = 0;

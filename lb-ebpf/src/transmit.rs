@@ -9,7 +9,6 @@ use crate::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
 };
 use crate::parse::Packet;
-use crate::service::Chosen;
 
 /// Whether the frame is addressed to this host. A switch that floods shows us
 /// frames for others: forwarding those would double them.
@@ -54,10 +53,9 @@ fn redirect(server: &Server) {
     unsafe { bpf_redirect(server.interface_index, 0) };
 }
 
-/// Sends the frame to `chosen`.
-#[inline(always)]
-pub fn to(frame: &Frame, packet: &Packet, chosen: Chosen) -> Reason {
-    let server = chosen.server;
+/// Sends the frame to `server`.
+#[inline(never)]
+pub fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
     let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
         return Reason::Truncated;
     };

@@ -16,6 +16,7 @@ mod bed;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
@@ -37,6 +38,7 @@ const HOT_RUNS: u32 = 200_000;
 const DRAWS: u32 = 2_000;
 
 type Figures = BTreeMap<&'static str, f64>;
+type Facts = BTreeMap<&'static str, serde_json::Value>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -200,13 +202,13 @@ impl Bench {
         (self.random >> 32) as u32 % DRAWN_FROM
     }
 
-    /// What is not a time: instructions that the verifier followed, memory.
-    fn facts(&self) -> Result<BTreeMap<&'static str, u64>, Box<dyn Error>> {
-        let mut facts = BTreeMap::new();
+    /// What is not a time: what the verifier says of the program, and memory.
+    fn facts(&self) -> Result<Facts, Box<dyn Error>> {
+        let mut facts = verifier_statistics();
         let program = self.bed.program();
         facts.insert(
             "instructions",
-            u64::from(program.size_translated().unwrap_or(0)) / 8,
+            (program.size_translated().unwrap_or(0) / 8).into(),
         );
         facts.insert(
             "verified_instructions",
@@ -215,11 +217,52 @@ impl Bench {
         for (name, map) in self.bed.maps() {
             if name == maps::FLOWS {
                 facts.insert("connection_table_entries", CONNECTIONS.into());
-                facts.insert("connection_table_bytes", memory_of(&map)?);
+                facts.insert("connection_table_bytes", memory_of(&map)?.into());
             }
         }
         Ok(facts)
     }
+}
+
+/// What the verifier reports of a program that it has accepted, which only
+/// bpftool(8) shows: bytes of stack by function, states that it remembered.
+/// Nothing but a note where there is no bpftool.
+fn verifier_statistics() -> Facts {
+    let pin = format!("/sys/fs/bpf/millrace-bench-{}", std::process::id());
+    let output = Command::new("bpftool")
+        .args(["--debug", "prog", "load"])
+        .arg(workspace().join("target/bpf/lb-ebpf"))
+        .arg(&pin)
+        .output();
+    // The bench reports a program that was refused elsewhere.
+    let _ = std::fs::remove_file(&pin);
+    let Ok(output) = output else {
+        return Facts::from([("stack_bytes", "unknown: bpftool is not installed".into())]);
+    };
+    let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let word_after = |start: &str, name: &str| {
+        let line = log.lines().rfind(|line| line.starts_with(start))?;
+        line[line.find(name)? + name.len()..]
+            .split_whitespace()
+            .next()
+    };
+    [
+        ("stack_bytes", word_after("stack depth", "stack depth")),
+        ("verifier_states", word_after("processed", "total_states")),
+        (
+            "verifier_peak_states",
+            word_after("processed", "peak_states"),
+        ),
+    ]
+    .into_iter()
+    .map(|(fact, word)| (fact, word.unwrap_or("unknown").into()))
+    .collect()
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("in the workspace")
 }
 
 /// The programs of `yardsticks.rs`.
@@ -227,10 +270,7 @@ struct Yardsticks(Ebpf);
 
 impl Yardsticks {
     fn load() -> Result<Self, Box<dyn Error>> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("in the workspace");
-        let object = workspace.join("target/bpf/yardsticks");
+        let object = workspace().join("target/bpf/yardsticks");
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, CONNECTIONS)
             .load_file(&object)?;
@@ -349,7 +389,7 @@ enum Goal {
     AtMostMore(f64),
 }
 
-fn print_table(figures: &Figures, facts: &BTreeMap<&'static str, u64>) {
+fn print_table(figures: &Figures, facts: &Facts) {
     println!("| yardstick | ns |\n|---|---:|");
     for (says, name) in [
         ("bare XDP_PASS", "bare_pass"),
@@ -386,11 +426,12 @@ fn print_table(figures: &Figures, facts: &BTreeMap<&'static str, u64>) {
     }
     println!();
     for (name, value) in facts {
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
         println!("- {}: {value}", name.replace('_', " "));
     }
 }
 
-fn print_json(figures: &Figures, facts: &BTreeMap<&'static str, u64>) {
+fn print_json(figures: &Figures, facts: &Facts) {
     println!(
         "{}",
         serde_json::json!({ "nanoseconds": figures, "facts": facts })

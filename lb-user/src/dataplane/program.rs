@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use aya::maps::MapError;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
@@ -12,6 +13,7 @@ use lb_common::{
     Layout, Load, MEMORY_VERSION, REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
     Template, TemplateKey, maps,
 };
+use nix::time::{ClockId, clock_getres};
 
 use super::description::geometry;
 use super::pins::PinnedSet;
@@ -37,10 +39,12 @@ pub fn load(tables: &TableSizes, set: Option<&PinnedSet>) -> Result<Ebpf, Error>
     }
     raise_locked_memory_limit();
     let geometry = geometry(tables);
+    let tick_ns = tick_ns();
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
-        .override_global(maps::GEOMETRY, &geometry, true);
+        .override_global(maps::GEOMETRY, &geometry, true)
+        .override_global(maps::TICK_NS, &tick_ns, true);
     for (name, shape) in shapes(tables) {
         loader.map_max_entries(name, shape.entries);
         if let Some(set) = set {
@@ -52,6 +56,13 @@ pub fn load(tables: &TableSizes, set: Option<&PinnedSet>) -> Result<Ebpf, Error>
         .load()
         .map_err(|error| load_error(error.into()))?;
     Ok(ebpf)
+}
+
+/// Nanoseconds from one timer tick to the next: the resolution of the coarse
+/// clocks (clock_getres(2)).
+fn tick_ns() -> u64 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("Linux has this clock");
+    Duration::from(tick).as_nanos() as u64
 }
 
 /// The loaded program.

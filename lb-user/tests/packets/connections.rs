@@ -1,5 +1,7 @@
 //! Connections: how they begin, go on, and end.
 
+use std::time::Duration;
+
 use lb_user::dataplane::state::OrphanPolicy;
 
 use crate::bed::frames::*;
@@ -184,6 +186,72 @@ fn a_connection_ends() {
             .after([packet(tcp(ALICE, 5000, F)), seconds(121)])
             .packet(tcp(ALICE, 5000, A))
             .passes("no-connection"),
+        case("a reset connection lingers for 10 s", deployment())
+            .after(alice_connects())
+            .after([packet(tcp(ALICE, 5000, R)), seconds(9)])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case(
+            "a connection closed before it was open may be silent for 120 s",
+            deployment(),
+        )
+        .after([
+            packet(tcp(ALICE, 5000, S)),
+            packet(tcp(ALICE, 5000, "F")),
+            seconds(119),
+        ])
+        .packet(tcp(ALICE, 5000, A))
+        .goes_to("edge 1"),
+        case("and no longer", deployment())
+            .after([
+                packet(tcp(ALICE, 5000, S)),
+                packet(tcp(ALICE, 5000, "F")),
+                seconds(121),
+            ])
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("a SYN sent again keeps a handshake alive", deployment())
+            .after([
+                packet(tcp(ALICE, 5000, S)),
+                seconds(50),
+                packet(tcp(ALICE, 5000, S)),
+                seconds(50),
+            ])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("a FIN is answered by the time-out of closing", deployment())
+            .after(alice_connects())
+            .after([
+                packet(tcp(ALICE, 5000, F)),
+                seconds(100),
+                packet(tcp(ALICE, 5000, A)),
+                seconds(100),
+            ])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("a port is used again after silence", deployment())
+            .after(alice_connects())
+            .after([seconds(901)])
+            .packet(tcp(ALICE, 5000, S))
+            .goes_to("edge 2"),
+        case("time-outs can be set: shorter", {
+            let mut state = deployment();
+            state.timeouts.established = Duration::from_secs(30);
+            state
+        })
+        .after(alice_connects())
+        .after([seconds(31)])
+        .packet(tcp(ALICE, 5000, A))
+        .passes("no-connection"),
+        case("and longer, while connections live", deployment())
+            .after(alice_connects())
+            .after([
+                seconds(800),
+                Step::Change(|state| state.timeouts.established = Duration::from_secs(3600)),
+                seconds(800),
+            ])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
         case("a reset connection is gone after 10 s", deployment())
             .after(alice_connects())
             .after([packet(tcp(ALICE, 5000, R)), seconds(11)])

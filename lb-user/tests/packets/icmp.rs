@@ -142,14 +142,19 @@ fn an_error_cut_anywhere_is_the_stacks() {
     for step in established() {
         bed.step(&step);
     }
-    let whole = icmp(3, 4, &from_service(ALICE, 5000), LEAST);
-    for length in 14..whole.len() {
-        let verdict = bed.send(&whole[..length]);
-        assert_eq!(
-            verdict,
-            Verdict::Stack("truncated"),
-            "cut after {length} bytes"
-        );
+    let errors = [
+        (icmp(3, 4, &from_service(ALICE, 5000), LEAST), "edge 1"),
+        (icmp6(2, 0, &from_service6(DAVE, 5000), 48), "edge 3"),
+    ];
+    for (whole, server) in errors {
+        for length in 14..whole.len() {
+            let verdict = bed.send(&whole[..length]);
+            assert_eq!(
+                verdict,
+                Verdict::Stack("truncated"),
+                "cut after {length} bytes"
+            );
+        }
+        assert_eq!(bed.send(&whole), Verdict::To(server));
     }
-    assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
 }

@@ -17,6 +17,7 @@ mod model;
 mod persistence;
 mod refusal;
 mod scheduling;
+mod short_cut;
 mod slow_start;
 mod tunnels;
 mod udp;

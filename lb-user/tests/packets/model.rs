@@ -1,37 +1,108 @@
-//! The balancer in a few lines of plain Rust, and the program against it: on
-//! any sequence of packets and changes both decide alike.
+//! The balancer in plain Rust, and the program against it: on any sequence of
+//! packets, pauses and changes of the configuration both decide alike.
 //!
-//! The model knows no time; sequences are over long before any time-out.
+//! Pauses are multiples of [`PAUSE`], and no time-out is near a multiple of it:
+//! how long the test itself takes does not matter.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use lb_user::dataplane::DesiredState;
+use lb_user::dataplane::state::{OrphanPolicy, Protocol, Timeouts};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::bed::frames::tcp;
-use crate::bed::{Bed, Step, Verdict, persistent, service, state};
+use crate::bed::frames::{patched, tcp, tcp6, udp};
+use crate::bed::{Bed, Step, Verdict, persistent, server, service, state};
 
 const NAMES: [&str; 3] = ["edge 1", "edge 2", "edge 3"];
+
+const PAUSE: u64 = 64;
+const SYN_RECEIVED: u64 = 96;
+const ESTABLISHED: u64 = 928;
+const FIN_WAIT: u64 = 160;
+const TIME_WAIT: u64 = 224;
+const CLOSED: u64 = 32;
+const UDP: u64 = 288;
+const PERSISTENCE: u64 = 160;
+const REARM: u64 = PERSISTENCE / 4;
+/// A sweep re-arms a template with no more left.
+const SWEEP: u64 = PERSISTENCE / 2 + PERSISTENCE / 8;
+
+/// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
+/// network, UDP.
+const SERVICES: usize = 3;
+const OVER_UDP: usize = 2;
 
 #[derive(Debug, Clone)]
 enum Event {
     Packet {
+        service: usize,
         client: u8,
         port: u16,
         flags: &'static str,
     },
+    /// As a packet, in two fragments.
+    Fragments {
+        client: u8,
+        port: u16,
+        flags: &'static str,
+    },
+    Pause(u64),
+    Sweep,
+    Change(usize, Change),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Change {
     Alive(usize, bool),
     Weight(usize, u32),
+    /// A server is in the configuration, or not.
+    Present(usize, bool),
+    ExpireQuiescent(bool),
+    Sloppy(bool),
+    Orphans(OrphanPolicy),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     SynReceived,
     Established,
-    Closing,
+    FinWait,
+    TimeWait,
+    Closed,
+    Udp,
 }
 
-/// A server, and which of its lives: death makes everything void.
+impl State {
+    fn timeout(self) -> u64 {
+        match self {
+            Self::SynReceived => SYN_RECEIVED,
+            Self::Established => ESTABLISHED,
+            Self::FinWait => FIN_WAIT,
+            Self::TimeWait => TIME_WAIT,
+            Self::Closed => CLOSED,
+            Self::Udp => UDP,
+        }
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
+    }
+
+    fn after(self, flags: &str) -> Self {
+        match (self, flags) {
+            (Self::Udp, _) | (_, "S") => self,
+            (_, "R") => Self::Closed,
+            (Self::SynReceived, "F.") => Self::TimeWait,
+            (Self::Established, "F.") => Self::FinWait,
+            (Self::SynReceived, ".") => Self::Established,
+            _ => self,
+        }
+    }
+}
+
+/// A server, and which of its lives: death and removal make everything void.
 type Owner = (usize, u32);
 
 #[derive(Debug, Clone, Copy)]
@@ -39,161 +110,380 @@ struct Flow {
     owner: Owner,
     state: State,
     lasting: bool,
+    seen: u64,
+    rearm: u64,
 }
 
-#[derive(Debug, Default)]
-struct Model {
-    dead: [bool; 3],
-    quiescent: [bool; 3],
-    lives: [u32; 3],
+#[derive(Debug, Clone, Copy)]
+struct Template {
+    owner: Owner,
+    expires: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    present: bool,
+    alive: bool,
+    weight: u32,
+    lives: u32,
+}
+
+#[derive(Debug)]
+struct Service {
+    is_udp: bool,
+    /// Low bits of a client's number that its network leaves out.
+    network_bits: u32,
+    servers: [Server; 3],
+    expire_quiescent: bool,
+    sloppy: bool,
+    orphans: OrphanPolicy,
     cursor: usize,
     flows: HashMap<(u8, u16), Flow>,
-    templates: HashMap<u8, Owner>,
-    new_templates: HashMap<u8, Owner>,
+    templates: HashMap<u8, Template>,
+    new_templates: HashMap<u8, Template>,
 }
 
-impl Model {
-    fn is_valid(&self, (server, life): Owner) -> bool {
-        !self.dead[server] && self.lives[server] == life
-    }
-
-    fn set_alive(&mut self, server: usize, alive: bool) {
-        if !alive && !self.dead[server] {
-            self.lives[server] += 1;
-        }
-        self.dead[server] = !alive;
-    }
-
-    fn packet(&mut self, client: u8, port: u16, flags: &str) -> Verdict {
-        let is_syn = flags == "S";
-        let Some(flow) = self.flows.get(&(client, port)).copied() else {
-            return if is_syn {
-                self.open(client, port)
+impl Service {
+    fn new(index: usize) -> Self {
+        let is_udp = index == OVER_UDP;
+        Self {
+            is_udp,
+            network_bits: if index == 1 { 1 } else { 0 },
+            servers: [Server {
+                present: true,
+                alive: true,
+                weight: 1,
+                lives: 0,
+            }; 3],
+            expire_quiescent: false,
+            sloppy: false,
+            orphans: if is_udp {
+                OrphanPolicy::Reschedule
             } else {
-                Verdict::Stack("no-connection")
-            };
-        };
-        let is_void = !self.is_valid(flow.owner);
-        if is_syn && (is_void || flow.state == State::Closing) {
-            if flow.lasting {
-                self.flows.remove(&(client, port));
+                OrphanPolicy::Reset
+            },
+            cursor: 0,
+            flows: HashMap::new(),
+            templates: HashMap::new(),
+            new_templates: HashMap::new(),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Alive(server, alive) => {
+                let server = &mut self.servers[server];
+                server.lives += u32::from(server.present && server.alive && !alive);
+                server.alive = alive;
             }
-            return self.open(client, port);
-        }
-        if is_void {
-            let is_reset = flags == "R";
-            return if is_reset {
-                Verdict::Stack("server-gone")
-            } else {
-                Verdict::Reset(5000)
-            };
-        }
-        self.follow(client, port, flow, flags);
-        Verdict::To(NAMES[flow.owner.0])
-    }
-
-    fn follow(&mut self, client: u8, port: u16, mut flow: Flow, flags: &str) {
-        let ends = flags == "F." || flags == "R";
-        if ends {
-            flow.state = State::Closing;
-        } else if flags == "." && flow.state == State::SynReceived {
-            flow.state = State::Established;
-        }
-        let promoted = !flow.lasting && flow.state == State::Established;
-        if promoted || flow.lasting && ends {
-            self.rearm(client, flow.owner);
-        }
-        flow.lasting |= promoted;
-        self.flows.insert((client, port), flow);
-    }
-
-    fn rearm(&mut self, client: u8, owner: Owner) {
-        let holder = self.templates.get(&client).copied();
-        if !holder.is_some_and(|holder| self.is_valid(holder)) {
-            self.templates.insert(client, owner);
+            Change::Weight(server, weight) => self.servers[server].weight = weight,
+            Change::Present(server, present) => {
+                let server = &mut self.servers[server];
+                server.lives += u32::from(server.present && !present);
+                server.present = present;
+            }
+            Change::ExpireQuiescent(expire) => self.expire_quiescent = expire,
+            Change::Sloppy(sloppy) => self.sloppy = sloppy,
+            Change::Orphans(orphans) => self.orphans = orphans,
         }
     }
 
-    fn open(&mut self, client: u8, port: u16) -> Verdict {
-        let held = [self.templates.get(&client), self.new_templates.get(&client)];
-        let sticky = held
-            .into_iter()
-            .flatten()
-            .copied()
-            .find(|owner| self.is_valid(*owner));
+    fn is_valid(&self, (server, life): Owner) -> bool {
+        let server = &self.servers[server];
+        server.present && server.alive && server.lives == life
+    }
+
+    fn network(&self, client: u8) -> u8 {
+        client >> self.network_bits
+    }
+
+    fn packet(&mut self, client: u8, port: u16, flags: &str, now: u64) -> Verdict {
+        let is_syn = flags == "S" && !self.is_udp;
+        let is_reset = flags == "R" && !self.is_udp;
+        let key = (client, port);
+        let known = self.flows.get(&key).copied().filter(|flow| {
+            now - flow.seen <= flow.state.timeout() && !(is_syn && flow.state.is_over())
+        });
+        if let Some(flow) = known {
+            if self.is_valid(flow.owner) {
+                self.go_on(key, flow, flags, now);
+                return Verdict::To(NAMES[flow.owner.0]);
+            }
+            let reschedules = self.is_udp && self.orphans == OrphanPolicy::Reschedule;
+            if !is_syn && !reschedules {
+                match self.orphans {
+                    OrphanPolicy::Drop => return Verdict::Dropped,
+                    _ if self.sloppy && !is_reset => {}
+                    _ if self.is_udp || is_reset => return Verdict::Stack("server-gone"),
+                    _ => return Verdict::Reset(5000),
+                }
+            }
+        }
+        self.flows
+            .retain(|other, flow| *other != key || !flow.lasting);
+        if is_syn || self.is_udp || self.sloppy && !is_reset {
+            self.open(key, now)
+        } else {
+            Verdict::Stack("no-connection")
+        }
+    }
+
+    fn go_on(&mut self, key: (u8, u16), mut flow: Flow, flags: &str, now: u64) {
+        flow.seen = now;
+        flow.state = flow.state.after(flags);
+        let ends = !self.is_udp && (flags == "F." || flags == "R");
+        let lasts = self.is_udp || flow.state == State::Established;
+        if !flow.lasting && lasts || flow.lasting && (now >= flow.rearm || ends) {
+            flow.lasting = true;
+            flow.rearm = now + REARM;
+            self.rearm(key.0, flow.owner, now);
+        }
+        self.flows.insert(key, flow);
+    }
+
+    fn rearm(&mut self, client: u8, owner: Owner, now: u64) {
+        let network = self.network(client);
+        let held = self.templates.get(&network).copied();
+        if let Some(held) = held.filter(|held| self.holds(held, now))
+            && held.owner.0 != owner.0
+        {
+            return;
+        }
+        let expires = now + PERSISTENCE;
+        self.templates.insert(network, Template { owner, expires });
+    }
+
+    fn holds(&self, template: &Template, now: u64) -> bool {
+        let quiescent = self.servers[template.owner.0].weight == 0;
+        template.expires > now
+            && self.is_valid(template.owner)
+            && !(quiescent && self.expire_quiescent)
+    }
+
+    fn open(&mut self, key: (u8, u16), now: u64) -> Verdict {
+        let network = self.network(key.0);
+        let sticky = [&self.templates, &self.new_templates]
+            .iter()
+            .filter_map(|table| table.get(&network))
+            .find(|template| self.holds(template, now))
+            .map(|template| template.owner);
         let Some(owner) = sticky.or_else(|| self.schedule()) else {
             return Verdict::Stack("no-server");
         };
         if sticky.is_none() {
-            self.new_templates.insert(client, owner);
+            let expires = now + PERSISTENCE;
+            self.new_templates
+                .insert(network, Template { owner, expires });
         }
         let flow = Flow {
             owner,
-            state: State::SynReceived,
+            state: if self.is_udp {
+                State::Udp
+            } else {
+                State::SynReceived
+            },
             lasting: false,
+            seen: now,
+            rearm: 0,
         };
-        self.flows.insert((client, port), flow);
+        self.flows.insert(key, flow);
         Verdict::To(NAMES[owner.0])
     }
 
     fn schedule(&mut self) -> Option<Owner> {
         let ring: Vec<usize> = (0..3)
-            .filter(|server| !self.dead[*server] && !self.quiescent[*server])
+            .filter(|server| {
+                let server = &self.servers[*server];
+                server.present && server.alive && server.weight > 0
+            })
             .collect();
         let server = *ring.get(self.cursor % ring.len().max(1))?;
         self.cursor += 1;
-        Some((server, self.lives[server]))
+        Some((server, self.servers[server].lives))
+    }
+
+    fn sweep(&mut self, now: u64) {
+        self.flows
+            .retain(|_, flow| now - flow.seen <= flow.state.timeout());
+        for ((client, _), flow) in &self.flows {
+            let network = client >> self.network_bits;
+            if flow.lasting
+                && !flow.state.is_over()
+                && let Some(template) = self.templates.get_mut(&network)
+                && template.owner == flow.owner
+                && template.expires <= now + SWEEP
+            {
+                template.expires = now + PERSISTENCE;
+            }
+        }
+        self.templates.retain(|_, template| template.expires > now);
+        self.new_templates
+            .retain(|_, template| template.expires > now);
+    }
+
+    /// The service as the data plane is told of it.
+    fn desired(&self, index: usize) -> lb_user::dataplane::state::Service {
+        let (address, prefix_length) = [
+            ("172.16.1.200:1935", 32),
+            ("[2001:db8::c8]:1935", 127),
+            ("172.16.1.200:1935", 32),
+        ][index];
+        let mut desired = persistent(service(address, &[]), PERSISTENCE, prefix_length);
+        if self.is_udp {
+            desired.protocol = Protocol::Udp;
+        }
+        let persistence = desired.persistence.as_mut().expect("persistence");
+        persistence.expire_quiescent = self.expire_quiescent;
+        desired.sloppy = self.sloppy;
+        desired.orphans = self.orphans;
+        desired.servers = (0..3)
+            .filter(|server| self.servers[*server].present)
+            .map(|number| {
+                let mut server = server(NAMES[number], 1935);
+                server.alive = self.servers[number].alive;
+                server.weight = self.servers[number].weight;
+                server
+            })
+            .collect();
+        desired
     }
 }
 
+fn desired(services: &[Service]) -> DesiredState {
+    let mut desired = state(
+        services
+            .iter()
+            .enumerate()
+            .map(|(index, service)| service.desired(index)),
+    );
+    desired.timeouts = Timeouts {
+        syn_received: Duration::from_secs(SYN_RECEIVED),
+        established: Duration::from_secs(ESTABLISHED),
+        fin_wait: Duration::from_secs(FIN_WAIT),
+        time_wait: Duration::from_secs(TIME_WAIT),
+        closed: Duration::from_secs(CLOSED),
+        udp: Duration::from_secs(UDP),
+    };
+    desired
+}
+
+fn frame(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
+    let port = 5000 + port;
+    match service {
+        0 => tcp([10, 0, 0, client], port, flags),
+        1 => {
+            let mut address = crate::bed::frames::DAVE;
+            address[15] = client;
+            tcp6(address, port, flags)
+        }
+        _ => udp([10, 0, 0, client], port),
+    }
+}
+
+/// A first fragment and a later one, of a packet of TCP over IPv4.
+fn fragments(client: u8, port: u16, flags: &str, identification: u16) -> [Vec<u8>; 2] {
+    let whole = patched(
+        frame(0, client, port, flags),
+        18,
+        &identification.to_be_bytes(),
+    );
+    [
+        patched(whole.clone(), 20, &[0x20, 0]),
+        patched(whole, 20, &[0, 3]),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
-    let flags = prop::sample::select(vec!["S", "S", ".", ".", "F.", "R"]);
+    let flags = || prop::sample::select(vec!["S", "S", ".", ".", ".", "F.", "R"]);
+    let change = prop_oneof![
+        2 => (0_usize..3, any::<bool>()).prop_map(|(server, alive)| Change::Alive(server, alive)),
+        2 => (0_usize..3, 0_u32..2).prop_map(|(server, weight)| Change::Weight(server, weight)),
+        2 => (0_usize..3, any::<bool>())
+            .prop_map(|(server, present)| Change::Present(server, present)),
+        1 => any::<bool>().prop_map(Change::ExpireQuiescent),
+        1 => any::<bool>().prop_map(Change::Sloppy),
+        1 => prop::sample::select(vec![
+            OrphanPolicy::Drop,
+            OrphanPolicy::Reset,
+            OrphanPolicy::Reschedule,
+        ])
+        .prop_map(Change::Orphans),
+    ];
     prop_oneof![
-        12 => (0_u8..3, 0_u16..3, flags)
-            .prop_map(|(client, port, flags)| Event::Packet { client, port, flags }),
-        1 => (0_usize..3, any::<bool>()).prop_map(|(server, alive)| Event::Alive(server, alive)),
-        1 => (0_usize..3, 0_u32..2).prop_map(|(server, weight)| Event::Weight(server, weight)),
+        16 => (0..SERVICES, 0_u8..4, 0_u16..2, flags())
+            .prop_map(|(service, client, port, flags)| Event::Packet {
+                service,
+                client,
+                port,
+                flags
+            }),
+        2 => (0_u8..4, 0_u16..2, flags())
+            .prop_map(|(client, port, flags)| Event::Fragments { client, port, flags }),
+        2 => (1_u64..6).prop_map(|times| Event::Pause(times * PAUSE)),
+        1 => Just(Event::Sweep),
+        3 => (0..SERVICES, change).prop_map(|(service, change)| Event::Change(service, change)),
     ]
 }
 
 #[test]
 fn the_program_decides_as_the_model_does() {
-    let desired = || state([persistent(service("172.16.1.200:1935", &NAMES), 3600, 32)]);
-    let Some(bed) = Bed::new(desired()) else {
+    let services = || [0, 1, 2].map(Service::new);
+    let Some(bed) = Bed::new(desired(&services())) else {
         return;
     };
     let bed = std::cell::RefCell::new(bed);
     let config = Config {
-        cases: 48,
+        cases: 64,
         failure_persistence: None,
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(event(), 1..80), |events| {
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(event(), 1..120), |events| {
         let mut bed = bed.borrow_mut();
-        bed.reset(desired());
-        let mut model = Model::default();
+        let mut services = services();
+        bed.reset(desired(&services));
+        // Nothing has been seen yet that could be too old.
+        let mut now = 0;
         for (index, event) in events.iter().enumerate() {
             match event {
                 Event::Packet {
+                    service,
                     client,
                     port,
                     flags,
                 } => {
-                    let expected = model.packet(*client, *port, flags);
-                    let got = bed.send(&tcp([10, 0, 0, *client], 5000 + port, flags));
+                    let expected = services[*service].packet(*client, *port, flags, now);
+                    let got = bed.send(&frame(*service, *client, *port, flags));
                     prop_assert_eq!(got, expected, "event {}: {:?}", index, event);
                 }
-                Event::Alive(server, alive) => {
-                    model.set_alive(*server, *alive);
-                    let mut desired = bed.desired.clone();
-                    desired.services[0].servers[*server].alive = *alive;
-                    bed.step(&Step::Apply(desired));
+                Event::Fragments {
+                    client,
+                    port,
+                    flags,
+                } => {
+                    let [first, later] = fragments(*client, *port, flags, index as u16 + 1);
+                    let expected = services[0].packet(*client, *port, flags, now);
+                    if matches!(expected, Verdict::Reset(_)) {
+                        // The bed cannot take an answer to a fragment apart.
+                        continue;
+                    }
+                    prop_assert_eq!(bed.send(&first), expected.clone(), "event {}", index);
+                    let follows = match expected {
+                        Verdict::To(server) => Verdict::To(server),
+                        _ => Verdict::Stack("fragment"),
+                    };
+                    prop_assert_eq!(bed.send(&later), follows, "event {}, later", index);
                 }
-                Event::Weight(server, weight) => {
-                    model.quiescent[*server] = *weight == 0;
-                    let mut desired = bed.desired.clone();
-                    desired.services[0].servers[*server].weight = *weight;
-                    bed.step(&Step::Apply(desired));
+                Event::Pause(seconds) => {
+                    now += seconds;
+                    bed.step(&crate::bed::seconds(*seconds));
+                }
+                Event::Sweep => {
+                    services.iter_mut().for_each(|service| service.sweep(now));
+                    bed.step(&Step::Sweep);
+                }
+                Event::Change(service, change) => {
+                    services[*service].change(*change);
+                    bed.step(&Step::Apply(desired(&services)));
                 }
             }
         }

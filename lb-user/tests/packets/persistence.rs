@@ -15,6 +15,14 @@ fn narrow(prefix_length: u8) -> DesiredState {
     state([persistent(service, 50, prefix_length)])
 }
 
+/// With `expire_quiescent_template`.
+fn expiring_quiescent() -> DesiredState {
+    let mut state = deployment();
+    let persistence = state.services[0].persistence.as_mut();
+    persistence.expect("persistence").expire_quiescent = true;
+    state
+}
+
 fn connects(client: [u8; 4], port: u16) -> [Step; 2] {
     [packet(tcp(client, port, S)), packet(tcp(client, port, A))]
 }
@@ -181,6 +189,26 @@ fn a_template_follows_its_servers_fate() {
             })])
             .packet(tcp(ALICE, 5001, S))
             .goes_to("edge 1"),
+        case(
+            "unless templates of such servers are to expire",
+            expiring_quiescent(),
+        )
+        .after(connects(ALICE, 5000))
+        .after([Step::Change(|state| {
+            state.services[0].servers[0].weight = 0
+        })])
+        .packet(tcp(ALICE, 5001, S))
+        .goes_to("edge 3"),
+        case(
+            "the connections themselves stay where they are",
+            expiring_quiescent(),
+        )
+        .after(connects(ALICE, 5000))
+        .after([Step::Change(|state| {
+            state.services[0].servers[0].weight = 0
+        })])
+        .packet(tcp(ALICE, 5000, A))
+        .goes_to("edge 1"),
         case("and gets no new ones", deployment())
             .after(connects(ALICE, 5000))
             .after([Step::Change(|state| {

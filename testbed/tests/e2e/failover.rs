@@ -1,4 +1,4 @@
-//! Edges that die, vanish and come back.
+//! Servers that die, vanish and come back.
 
 use anyhow::Result;
 use testbed::{Cluster, HealthChecks, Server, Source};
@@ -111,6 +111,35 @@ fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
             [],
             "the edge that is back has viewers"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn viewers_stay_at_their_edges_and_go_on_when_the_origin_dies_and_returns() {
+    on(Cluster::builder().without_balancer(), |cluster| {
+        let encoder = cluster.push(&Source::Generated)?;
+        let viewers = cluster
+            .edges()
+            .iter()
+            .zip(cluster.clients())
+            .map(|(edge, client)| {
+                client.pull(&format!("rtmp://{}/live/livestream", edge.address()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for viewer in &viewers {
+            viewer.wait_for_more(50, SOON)?;
+        }
+        cluster.origin().kill()?;
+        encoder.wait(SOON)?;
+        cluster.origin().start()?;
+        // The encoder begins anew: the same pictures, with the same times.
+        cluster.push(&Source::Generated)?;
+        for viewer in &viewers {
+            // The same ffmpeg on the same connection, on one rising timeline.
+            viewer.wait_for_more(100, SOON)?.ensure_rising()?;
+            assert!(viewer.process().is_running());
+        }
         Ok(())
     });
 }

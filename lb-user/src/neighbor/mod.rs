@@ -128,7 +128,7 @@ struct Follower {
     /// Neighbours that have been asked to confirm their MAC address and have
     /// not yet.
     unconfirmed: HashSet<(u32, IpAddr)>,
-    /// Neighbours that the kernel was made to forget, until it says so.
+    /// Neighbours that the kernel is being made to forget.
     forgotten: HashSet<(u32, IpAddr)>,
 }
 
@@ -194,8 +194,8 @@ impl Follower {
                 if netlink::is_confirmed(&message) {
                     self.unconfirmed.remove(&key);
                 }
-                // What the kernel forgets, it says to have failed.
-                if neighbor == Neighbor::Failed && self.forgotten.remove(&key) {
+                // What the kernel is made to forget, it says to have failed.
+                if neighbor == Neighbor::Failed && self.forgotten.contains(&key) {
                     return Consequence::Nothing;
                 }
                 match self.table.note_neighbor(key, neighbor) {
@@ -205,7 +205,12 @@ impl Follower {
             }
             // The kernel tidies its table; the MAC address is as good as it was
             // until the neighbour is asked again and fails.
-            RouteNetlinkMessage::DelNeighbour(_) => Consequence::Nothing,
+            RouteNetlinkMessage::DelNeighbour(message) => {
+                if let Some((key, _)) = netlink::neighbor(&message) {
+                    self.forgotten.remove(&key);
+                }
+                Consequence::Nothing
+            }
             RouteNetlinkMessage::NewLink(message) => {
                 let link = Link::from(&message);
                 let before = self.table.links.insert(link.index, link.clone());
@@ -324,9 +329,12 @@ impl Follower {
                 }
                 self.ask_for(key).await;
             } else {
-                self.unconfirmed.insert(key);
-                if let Err(error) = netlink::confirm(&self.handle, interface, address).await {
-                    log::debug!("the kernel does not confirm {address}: {}", io_error(error));
+                match netlink::confirm(&self.handle, interface, address).await {
+                    Ok(()) => {
+                        self.unconfirmed.insert(key);
+                    }
+                    // It is being asked for, or the kernel has tidied it away.
+                    Err(_) => self.ask_for(key).await,
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! The agent as a whole: a director in a network namespace, real servers,
 //! real packets. Needs root.
 
+mod ipv6;
+mod neighbors;
 mod network;
 
 use std::fs;
@@ -40,6 +42,7 @@ macro_rules! need_root {
         }
     };
 }
+use need_root;
 
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {

@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The virtual address of `examples/keepalived.conf`.
 pub const VIP: &str = "172.16.1.200";
 
+/// A virtual address of IPv6.
+pub const VIP6: &str = "2001:db8::c8";
+
 /// Hosts with their addresses; each has an interface `eth2`.
-const HOSTS: [(&str, &str); 4] = [
-    ("director", "172.16.1.208"),
-    ("edge1", "172.16.1.211"),
-    ("edge2", "172.16.1.207"),
-    ("client", "172.16.1.50"),
+const HOSTS: [(&str, &str, &str); 4] = [
+    ("director", "172.16.1.208", "2001:db8::d0"),
+    ("edge1", "172.16.1.211", "2001:db8::d3"),
+    ("edge2", "172.16.1.207", "2001:db8::cf"),
+    ("client", "172.16.1.50", "2001:db8::32"),
 ];
 
 /// Namespaces that go away with this.
@@ -32,7 +35,7 @@ impl Network {
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &switch, "link", "set", "br0", "up"]);
-        for (host, address) in HOSTS {
+        for (host, address, address6) in HOSTS {
             let namespace = network.namespace(host);
             let port = format!("p-{host}");
             ip(&["netns", "add", &namespace]);
@@ -49,6 +52,10 @@ impl Network {
                 &format!("{address}/24"),
                 "dev",
                 "eth2",
+            ]);
+            let address6 = format!("{address6}/64");
+            ip(&[
+                "-n", &namespace, "addr", "add", &address6, "dev", "eth2", "nodad",
             ]);
             ip(&["-n", &namespace, "link", "set", "eth2", "up"]);
             ip(&["-n", &namespace, "link", "set", "lo", "up"]);
@@ -71,6 +78,19 @@ impl Network {
                 &format!("{VIP}/32"),
                 "dev",
                 "lo",
+            ]);
+            // An address on `lo` is not advertised on `eth2`: for IPv6 that is
+            // the kernel's way by itself.
+            let vip6 = format!("{VIP6}/128");
+            ip(&[
+                "-n",
+                &network.namespace(edge),
+                "addr",
+                "add",
+                &vip6,
+                "dev",
+                "lo",
+                "nodad",
             ]);
         }
         network
@@ -102,32 +122,38 @@ impl Network {
     /// Starts a TCP server on a host's port 1935 that says the host's name.
     pub fn serve(&self, host: &str) -> Process {
         const PROGRAM: &str = "
-import socketserver, sys
+import socket, socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         self.request.sendall(sys.argv[1].encode())
 class Server(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6  # and IPv4 with it
     allow_reuse_address = True
     daemon_threads = True
-Server(('0.0.0.0', 1935), Handler).serve_forever()
+Server(('::', 1935), Handler).serve_forever()
 ";
         Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
     }
 
     /// The name of the host that answers on the virtual address, if one does.
     pub fn ask(&self) -> String {
+        self.ask_at(VIP)
+    }
+
+    /// The name of the host that answers on `address`, if one does.
+    pub fn ask_at(&self, address: &str) -> String {
         const PROGRAM: &str = "
 import socket, sys
 with socket.create_connection((sys.argv[1], 1935), 1) as s:
     print(s.recv(64).decode(), end='')
 ";
-        self.stdout("client", &["python3", "-c", PROGRAM, VIP])
+        self.stdout("client", &["python3", "-c", PROGRAM, address])
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for host in HOSTS.iter().map(|(host, _)| *host).chain(["switch"]) {
+        for host in HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]) {
             let _ = Command::new("ip")
                 .args(["netns", "del", &self.namespace(host)])
                 .status();

@@ -1,0 +1,75 @@
+//! Where frames go when MAC addresses change, or are named.
+
+use nix::unistd::geteuid;
+
+use super::network::Network;
+use super::{Agent, configuration, need_root, wait_for};
+
+#[test]
+fn a_mac_address_that_changes_in_silence_is_followed() {
+    need_root!();
+    let network = Network::new();
+    // Without checks: nothing else would make the director talk to the edges.
+    let without_checks =
+        configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
+    let agent = Agent::start(&network, &without_checks);
+    agent.wait_for_states(&["up", "up"]);
+    let mac = "02:00:00:00:00:77";
+    network.output("edge2", &["ip", "link", "set", "eth2", "address", mac]);
+    wait_for("the new MAC address", || {
+        let list = agent.list()?;
+        (list["services"][0]["servers"][1]["mac"] == mac).then_some(())
+    });
+    agent.wait_for_states(&["up", "up"]);
+}
+
+#[test]
+fn a_permanent_entry_of_the_kernels_is_left_alone() {
+    need_root!();
+    let network = Network::new();
+    let mac = "02:00:00:00:00:99";
+    let words = [
+        "ip",
+        "neigh",
+        "add",
+        "172.16.1.207",
+        "lladdr",
+        mac,
+        "dev",
+        "eth2",
+        "nud",
+    ];
+    network.output("director", &[&words[..], &["permanent"]].concat());
+    let without_checks =
+        configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
+    let agent = Agent::start(&network, &without_checks);
+    agent.wait_for_states(&["up", "up"]);
+    let list = agent.list().expect("the agent answers");
+    assert_eq!(list["services"][0]["servers"][1]["mac"], mac);
+    let entry = network.stdout("director", &["ip", "neigh", "show", "172.16.1.207"]);
+    assert!(
+        entry.contains(mac) && entry.contains("PERMANENT"),
+        "{entry}"
+    );
+}
+
+#[test]
+fn a_server_whose_mac_address_is_named_need_not_answer_for_it() {
+    need_root!();
+    let network = Network::new();
+    let _two = network.serve("edge2");
+    // It answers no ARP request at all (ip-sysctl.rst, arp_ignore).
+    let silent = ["sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8"];
+    network.output("edge2", &silent);
+    let mac = network.stdout("edge2", &["cat", "/sys/class/net/eth2/address"]);
+    let agent = Agent::start(
+        &network,
+        &configuration("real_server 172.16.1.207 1935 { }\n"),
+    );
+    agent.wait_for_states(&["no-mac"]);
+    drop(agent);
+    let named = format!("real_server 172.16.1.207 1935 {{ mac_address {mac} }}\n");
+    let agent = Agent::start(&network, &configuration(&named));
+    agent.wait_for_states(&["up"]);
+    wait_for("an answer", || (network.ask() == "edge2").then_some(()));
+}

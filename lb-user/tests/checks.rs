@@ -1,0 +1,233 @@
+//! Checks against real servers: TLS of openssl's, RTMP of nginx's.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lb_user::checker::http::{HttpProbe, Page};
+use lb_user::checker::machine::Outcome;
+use lb_user::checker::rtmp::RtmpProbe;
+use lb_user::checker::tcp::Connection;
+use lb_user::checker::{http, rtmp};
+
+/// How long a server may take to listen, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that is killed with this.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    fn start(command: &mut Command, address: SocketAddr) -> Self {
+        let quiet = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = quiet
+            .spawn()
+            .unwrap_or_else(|error| panic!("{quiet:?}: {error}"));
+        let server = Self { child, address };
+        let begin = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begin.elapsed() < PATIENCE, "{address} does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    fn connection(&self) -> Connection {
+        Connection {
+            to: self.address,
+            from: None,
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    listener.local_addr().expect("its address")
+}
+
+/// openssl's server with a certificate that nobody vouches for; asked for
+/// another name than `edge.example`, it ends the handshake.
+fn tls_server(directory: &Path) -> Server {
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=edge.example",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ])
+        .current_dir(directory)
+        .output()
+        .expect("openssl exists");
+    assert!(made.status.success(), "{made:?}");
+    let address = free_address();
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_server", "-www", "-key", "key.pem", "-cert", "cert.pem"])
+        .args(["-key2", "key.pem", "-cert2", "cert.pem"])
+        .args(["-servername", "edge.example", "-servername_fatal"])
+        .args(["-accept", &address.to_string()])
+        .current_dir(directory);
+    Server::start(&mut command, address)
+}
+
+#[tokio::test]
+async fn ssl_get_reads_a_page_and_names_the_host_only_where_it_is_to() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = tls_server(directory.path());
+    let check = async |host: Option<&str>, server_name: bool, regex: &str| {
+        let page = Page {
+            path: "/".to_owned(),
+            virtual_host: host.map(str::to_owned),
+            status_codes: vec![(200, 299)],
+            digest: None,
+            regex: Some((regex.to_owned(), true)),
+        };
+        let probe = HttpProbe {
+            connection: server.connection(),
+            tls: true,
+            server_name,
+            pages: vec![page],
+        };
+        http::check(&probe).await
+    };
+    let page = "s_server";
+    assert_eq!(
+        check(None, false, page).await,
+        Outcome::Success,
+        "self-signed"
+    );
+    assert_eq!(
+        check(Some("edge.example"), true, page).await,
+        Outcome::Success
+    );
+    assert_eq!(
+        check(Some("other.example"), false, page).await,
+        Outcome::Success,
+        "without enable_sni no name is named"
+    );
+    let refused = check(Some("other.example"), true, page).await;
+    assert!(
+        matches!(&refused, Outcome::Failure(reason) if reason.contains("no TLS connection")),
+        "{refused:?}"
+    );
+    let wrong = check(None, false, "no such page").await;
+    assert!(
+        matches!(&wrong, Outcome::Failure(reason) if reason.contains("not found")),
+        "{wrong:?}"
+    );
+}
+
+#[tokio::test]
+async fn ssl_get_to_a_server_that_speaks_no_tls_fails() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a listener");
+    let to = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.0 200 OK\r\n\r\n").await;
+        }
+    });
+    let page = Page {
+        path: "/".to_owned(),
+        virtual_host: None,
+        status_codes: vec![(200, 299)],
+        digest: None,
+        regex: None,
+    };
+    let probe = HttpProbe {
+        connection: Connection {
+            to,
+            from: None,
+            timeout: Duration::from_secs(20),
+        },
+        tls: true,
+        server_name: false,
+        pages: vec![page],
+    };
+    let outcome = http::check(&probe).await;
+    assert!(
+        matches!(&outcome, Outcome::Failure(reason) if reason.contains("no TLS connection")),
+        "{outcome:?}"
+    );
+}
+
+/// nginx with its RTMP module.
+fn rtmp_server(directory: &Path) -> Server {
+    let address = free_address();
+    let configuration = format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+         daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log nginx.log;\n\
+         events {{ }}\n\
+         rtmp {{ server {{ listen {address}; application live {{ live on; }} }} }}\n"
+    );
+    let file = directory.join("nginx.conf");
+    std::fs::write(&file, configuration).expect("written");
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(directory).arg("-c").arg(&file);
+    Server::start(&mut command, address)
+}
+
+fn rtmp_probe(server: &Server, stream: Option<&str>, limit: Duration) -> RtmpProbe {
+    RtmpProbe {
+        connection: server.connection(),
+        virtual_host: None,
+        app: "live".to_owned(),
+        play: stream.map(|stream| (stream.to_owned(), limit)),
+    }
+}
+
+#[tokio::test]
+async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = rtmp_server(directory.path());
+    assert_eq!(
+        rtmp::check(&rtmp_probe(&server, None, PATIENCE)).await,
+        Outcome::Success,
+        "handshake and connect"
+    );
+    let mut silent = rtmp_probe(&server, Some("livestream"), Duration::from_millis(200));
+    silent.connection.timeout = Duration::from_secs(1);
+    assert_eq!(
+        rtmp::check(&silent).await,
+        Outcome::Failure("no media within 1.2 s".to_owned()),
+        "it accepts everything and nobody publishes"
+    );
+    let mut publisher = Command::new("ffmpeg");
+    publisher
+        .args([
+            "-nostdin",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=160x120:rate=10",
+        ])
+        .args(["-c:v", "flv", "-g", "10", "-f", "flv"])
+        .arg(format!("rtmp://{}/live/livestream", server.address));
+    let _publisher = Server::start(&mut publisher, server.address);
+    let playing = rtmp_probe(&server, Some("livestream"), PATIENCE);
+    assert_eq!(rtmp::check(&playing).await, Outcome::Success);
+}

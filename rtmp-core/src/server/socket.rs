@@ -94,6 +94,10 @@ mod tests {
         );
         let socket = socket.into_std().unwrap();
         prepare_playing(&socket).unwrap();
-        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), None);
+        let socket = SockRef::from(&socket);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        // A peer that is gone is noticed though nothing is sent to it.
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
     }
 }

@@ -5,4 +5,6 @@ mod directives;
 mod edge;
 mod hooks;
 mod origin;
+mod players;
 mod support;
+mod timeouts;

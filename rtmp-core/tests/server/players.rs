@@ -1,0 +1,113 @@
+//! What players may ask for while they play, and may say.
+
+use rtmp_core::session::status::code;
+use rtmp_core::session::{ClientEvent, Status};
+use rtmp_core::wire::amf0::Value;
+use rtmp_core::wire::chunk::encode_message;
+use rtmp_core::wire::message::{Command, Control};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Client, PATIENCE, Running, keyframe, picture, sound};
+
+async fn call(client: &mut Client, name: &str, arguments: Vec<Value>) {
+    client
+        .send(&Command::new(name, 0.0, arguments).to_message(1))
+        .await;
+}
+
+async fn status(client: &mut Client) -> Status {
+    match client.event().await {
+        Some(ClientEvent::Status(status)) => status,
+        other => panic!("not a status: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_halts_the_stream_until_the_player_goes_on() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    call(&mut player, "pause", vec![true.into(), 0.0.into()]).await;
+    assert_eq!(status(&mut player).await.code, code::PAUSE_NOTIFY);
+    assert_eq!(player.event().await, Some(ClientEvent::Ended), "stream EOF");
+    publisher.publish(&[picture(40)]).await;
+    origin.arrived("s", 2).await;
+    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_and_sound_can_be_turned_off() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    call(&mut player, "receiveVideo", vec![false.into()]).await;
+    // Its answer tells that what came before has been obeyed.
+    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
+    publisher.publish(&[picture(40), sound(50)]).await;
+    assert_eq!(player.media().await, sound(50));
+    call(&mut player, "receiveAudio", vec![false.into()]).await;
+    call(&mut player, "receiveVideo", vec![true.into()]).await;
+    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
+    publisher
+        .publish(&[picture(80), sound(90), keyframe(120)])
+        .await;
+    assert_eq!(player.media().await, keyframe(120));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_play_for_a_while_ends_then_and_the_connection_does_not() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    let for_80_ms = vec!["s".into(), (-2000.0).into(), 80.0.into()];
+    call(&mut player, "play", for_80_ms).await;
+    assert_eq!(player.media().await, keyframe(0));
+    publisher.publish(&[picture(40), picture(80)]).await;
+    assert_eq!(player.media().await, picture(40));
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    call(&mut player, "play", vec!["s".into()]).await;
+    while player.event().await.unwrap() == ClientEvent::Ended {}
+    assert_eq!(player.media().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_may_acknowledge_without_end() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    // More than any socket holds unread.
+    let mut acknowledgement = Vec::new();
+    let message = Control::Acknowledgement(7).to_message();
+    encode_message(&message, 128, 2, &mut acknowledgement);
+    let acknowledgements = acknowledgement.repeat((16 << 20) / acknowledgement.len());
+    let said = tokio::time::timeout(PATIENCE, player.socket.write_all(&acknowledgements)).await;
+    said.expect("nobody reads them").unwrap();
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_no_part_of_a_streams_name() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "token_traverse on;");
+    let mut publisher = origin.publisher("s?key=secret").await;
+    publisher.publish(&[keyframe(0)]).await;
+    for name in ["s", "s?token=a", "s?token=b&x=y"] {
+        let mut player = edge.player(name).await;
+        assert_eq!(player.frame().await, keyframe(0));
+        assert_eq!(edge.server.streams().len(), 1, "{name} is another stream");
+    }
+    assert_eq!(origin.server.streams().len(), 1);
+}

@@ -63,6 +63,9 @@ pub struct RealServer {
     pub active_connections: u64,
     /// All others: half open, or being closed.
     pub inactive_connections: u64,
+    /// Clients that persistence ties to it.
+    #[serde(default)]
+    pub persistent_clients: u64,
     /// What was sent to it.
     pub counters: Traffic,
 }

@@ -166,6 +166,16 @@ impl Director {
         self.process()?.kill()
     }
 
+    /// Runs `lb-user` with `words` on the director; returns what it prints.
+    ///
+    /// # Errors
+    /// When it ends with another status than 0.
+    pub fn order(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(binaries::program("lb-user")?);
+        command.args(words);
+        self.host.run(command)
+    }
+
     /// Ends the balancer with SIGTERM, as `systemctl stop` does.
     ///
     /// # Errors

@@ -227,6 +227,28 @@ impl Frames {
     }
 }
 
+impl Frames {
+    /// That no picture of [`Source::Generated`] is missing between the first and
+    /// the last: none comes later than a frame and a half after the one before.
+    ///
+    /// # Errors
+    /// Naming the first two frames with a gap between them.
+    pub fn ensure_without_gap(&self) -> Result<()> {
+        let longest_ms = i64::from(1500 / GENERATED_FPS);
+        let gap = |pair: &[i64]| pair[1] - pair[0] > longest_ms;
+        if let Some(at) = self.video.windows(2).position(gap) {
+            bail!(
+                "video frame {} of {} has timestamp {} ms, the one before {} ms",
+                at + 1,
+                self.video.len(),
+                self.video[at + 1],
+                self.video[at],
+            );
+        }
+        self.ensure_rising()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +293,19 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "video frame 2 of 4 has timestamp 40 ms after 40 ms"
+        );
+    }
+
+    #[test]
+    fn a_picture_that_is_missing_is_found() {
+        let frames = Frames {
+            video: vec![0, 40, 79, 160],
+            audio: vec![0],
+        };
+        let error = frames.ensure_without_gap().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "video frame 3 of 4 has timestamp 160 ms, the one before 79 ms"
         );
     }
 

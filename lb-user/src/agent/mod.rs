@@ -9,17 +9,19 @@ pub mod change;
 mod listing;
 pub mod plan;
 pub mod recovery;
+pub mod saved;
+mod signals;
 pub mod state;
 mod survey;
+mod upgrade;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use rtmp_core::config::did_you_mean;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -32,15 +34,18 @@ use crate::control::selection::Endpoint;
 use crate::control::{self, Call};
 use crate::dataplane::state::OrphanPolicy;
 use crate::dataplane::{
-    self, AttachMode, Census, Dataplane, Departed, Options, Statistics, TableSizes,
+    self, AttachMode, Attachment, Census, Dataplane, Departed, Options, Origin, Statistics,
+    TableSizes,
 };
-use crate::neighbor::{Hop, Watcher};
-use crate::netlink::{self, link};
+use crate::neighbor::{Hop, Hops, Watcher};
+use crate::netlink::{self, interfaces, link};
 use crate::resets::{self, Resets, Told};
 use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
 use change::Change;
 use plan::{Plan, ServiceKey};
+use saved::{HandOver, Saved, SavedAddress, SavedFile};
+use signals::Signals;
 use state::State;
 use survey::{Survey, Surveys};
 
@@ -66,6 +71,21 @@ pub struct RunOptions {
     pub socket: PathBuf,
     /// Where metrics are served over HTTP, if anywhere.
     pub http: Option<SocketAddr>,
+    /// Where the data plane is pinned, if it is to outlive the agent.
+    pub pins: Option<PathBuf>,
+    /// Capacities of the kernel's tables.
+    pub tables: TableSizes,
+}
+
+/// What makes the agent end.
+enum Ending {
+    /// Everything goes, orders perhaps excepted.
+    Stop {
+        /// Whether they go, too.
+        forget_orders: bool,
+    },
+    /// The process becomes the program that is installed now.
+    Upgrade,
 }
 
 /// A mistake of the operator's that is neither in the file nor in the syntax of
@@ -74,62 +94,39 @@ pub struct RunOptions {
 #[error("{0}")]
 pub struct Misuse(String);
 
-/// Runs until a signal or a failure ends it; leaves nothing behind.
+/// Runs until a signal, an order or a failure ends it. A signal to stop leaves
+/// nothing behind; neither does a failure, unless it is of a kind that ends the
+/// process at once: then what is pinned goes on, and a later agent adopts it.
 ///
 /// # Errors
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+    // Before another file may take its name.
+    let program = upgrade::own_program().context("cannot find our own program")?;
     let loaded = config::load_for(&options.config, &options.config_id)?;
     log_diagnostics(&loaded.warnings);
     let plan = Plan::new(&loaded.config)?;
     let mut signals = Signals::install()?;
     let (calls, incoming) = mpsc::channel(16);
-    let mut agent = Agent::start(options, loaded.config, plan, calls, incoming).await?;
-    let result = agent.serve(&mut signals).await;
-    agent.stop().await;
-    result
-}
-
-struct Signals {
-    hangup: Signal,
-    stop: StopSignals,
-}
-
-/// The signals that end the agent, all in the same way.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Signals {
-    fn install() -> anyhow::Result<Self> {
-        let install = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self {
-            hangup: install(SignalKind::hangup())?,
-            stop: StopSignals {
-                terminate: install(SignalKind::terminate())?,
-                interrupt: install(SignalKind::interrupt())?,
-                quit: install(SignalKind::quit())?,
-            },
-        })
-    }
-}
-
-impl StopSignals {
-    /// Waits for any of them, and names it.
-    async fn received(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
+    let mut agent = Agent::start(options, program, loaded.config, plan, calls, incoming).await?;
+    match agent.serve(&mut signals).await {
+        Ok(Ending::Stop { forget_orders }) => {
+            agent.stop(forget_orders).await;
+            Ok(())
+        }
+        Ok(Ending::Upgrade) => Err(agent.hand_over().await),
+        Err(error) => {
+            agent.stop(false).await;
+            Err(error)
         }
     }
 }
 
 struct Agent {
     options: RunOptions,
+    /// The file that this process was started from.
+    program: PathBuf,
     state: State,
     dataplane: Dataplane,
     surveys: Surveys,
@@ -139,10 +136,17 @@ struct Agent {
     connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,
     netlink: netlink::Connection,
     watcher: Watcher,
+    interfaces: interfaces::Watcher,
     checks: HashMap<CheckSpec, RunningCheck>,
     check_results: mpsc::UnboundedReceiver<CheckEvent>,
     check_events: mpsc::UnboundedSender<CheckEvent>,
     vrrp: Option<Vrrp>,
+    /// The virtual routers that are master.
+    masters: BTreeSet<String>,
+    /// What a later agent is to know.
+    saved: SavedFile,
+    /// Why the agent is to end, if it is.
+    ending: Option<Ending>,
     /// Where the scripts of virtual routers are named.
     config: Config,
     scripts: ScriptRunner,
@@ -158,6 +162,7 @@ impl Agent {
     /// be served.
     async fn start(
         options: RunOptions,
+        program: PathBuf,
         config: Config,
         plan: Plan,
         call_sender: mpsc::Sender<Call>,
@@ -181,29 +186,28 @@ impl Agent {
         };
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
+        let saved_file = SavedFile::beside(&options.socket);
+        let saved = saved_file.read();
+        // Others wait for adverts: what was handed over goes on before all else.
+        let masters = saved.masters_handed_over();
+        let vrrp = if masters.is_empty() {
+            None
+        } else {
+            Some(start_vrrp(&plan, masters).await?)
+        };
         let dataplane = Dataplane::load(&Options {
             interfaces,
             mode: options.mode,
-            tables: TableSizes::default(),
-            pins: None,
+            tables: options.tables,
+            pins: options.pins.clone(),
         })?;
-        for attachment in dataplane.attachments() {
-            let mode = mode_name(attachment.mode);
-            match &attachment.native_refused {
-                None => log::info!(
-                    "{}: XDP program attached, {mode} mode",
-                    attachment.interface
-                ),
-                Some(reason) => log::info!(
-                    "{}: XDP program attached, {mode} mode; native refused: {reason}",
-                    attachment.interface
-                ),
-            }
-        }
+        log_origin(&dataplane, options.pins.as_deref());
         let (check_events, check_results) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
+        let interfaces = interfaces::Watcher::start().await;
         let mut agent = Self {
             options,
+            program,
             state: State::default(),
             dataplane,
             surveys: Surveys::default(),
@@ -212,10 +216,14 @@ impl Agent {
             connections_reset: HashMap::new(),
             netlink,
             watcher: Watcher::start().context("cannot open a netlink socket")?,
+            interfaces: interfaces.context("cannot follow the interfaces")?,
             checks: HashMap::new(),
             check_results,
             check_events,
-            vrrp: None,
+            vrrp,
+            masters: BTreeSet::new(),
+            saved: saved_file,
+            ending: None,
             config,
             scripts: ScriptRunner::start(),
             events,
@@ -223,21 +231,55 @@ impl Agent {
             _http: http,
             calls,
         };
-        let virtual_routers = plan.vrrp.clone();
-        agent.put_in_force(plan)?;
-        agent.wait_for_neighbors().await?;
-        // Last: it attracts viewers.
-        agent.vrrp = Some(
-            Vrrp::start(virtual_routers)
-                .await
-                .context("cannot start VRRP")?,
-        );
-        agent.tell_quorums();
-        log::info!("ready: {} service(s)", agent.state.plan().services.len());
-        Ok(agent)
+        match agent.begin(&saved, plan).await {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                // What was there before goes on.
+                if *agent.dataplane.origin() == Origin::New {
+                    remove(agent.dataplane);
+                }
+                Err(error)
+            }
+        }
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
+    /// Puts the first plan in force, on top of what an earlier agent has left.
+    async fn begin(&mut self, saved: &Saved, plan: Plan) -> anyhow::Result<()> {
+        self.state.inherit(saved);
+        let known = self.known_hops();
+        self.state.hops_changed(known.clone());
+        self.put_in_force(plan)?;
+        log_attachments(self.dataplane.attachments());
+        self.wait_for_neighbors(&known).await?;
+        // Last: it attracts viewers.
+        if self.vrrp.is_none() {
+            self.vrrp = Some(start_vrrp(self.state.plan(), Vec::new()).await?);
+        }
+        self.tell_quorums();
+        log::info!("ready: {} service(s)", self.state.plan().services.len());
+        Ok(())
+    }
+
+    /// The hops that an earlier agent has left in the data plane.
+    fn known_hops(&self) -> Hops {
+        let known = self.dataplane.known_hops().into_iter();
+        known
+            .filter_map(|(address, next_hop)| {
+                let name = nix::net::if_::if_indextoname(next_hop.interface_index).ok()?;
+                let interface = name.to_string_lossy().into_owned();
+                Some((
+                    address,
+                    Hop::Ready {
+                        next_hop,
+                        interface,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
+        let mut followed = self.interfaces.subscribe();
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         loop {
             if self.surveys.is_due() {
@@ -252,13 +294,22 @@ impl Agent {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
                 }
+                Ok(()) = followed.changed() => self.follow_interfaces(),
                 () = sleep_until_some(self.state.deadline()) => {
                     if let Some(changes) = self.state.tick(Instant::now().into_std()) {
                         self.put_through(changes);
                     }
                 }
-                event = next_event(&mut self.vrrp) => self.report_vrrp(&event, &self.config),
-                Some(call) = self.calls.recv() => self.take_call(call).await,
+                event = next_event(&mut self.vrrp) => {
+                    self.note_vrrp(&event);
+                    self.report_vrrp(&event, &self.config);
+                }
+                Some(call) = self.calls.recv() => {
+                    self.take_call(call).await;
+                    if let Some(ending) = self.ending.take() {
+                        return Ok(ending);
+                    }
+                }
                 () = sleep_until(sweep_at) => {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
@@ -269,16 +320,20 @@ impl Agent {
                     // Both outcomes have been logged.
                     let _ = self.reload().await;
                 }
+                _ = signals.upgrade.recv() => match self.rehearse_upgrade().await {
+                    Ok(()) => return Ok(Ending::Upgrade),
+                    Err(reason) => log::error!("not upgraded, nothing has changed: {reason}"),
+                },
                 name = signals.stop.received() => {
                     log::info!("stopping: {name}");
-                    return Ok(());
+                    return Ok(Ending::Stop { forget_orders: false });
                 }
             }
         }
     }
 
-    /// Takes everything away; the data plane and the socket go with `self`.
-    async fn stop(mut self) {
+    /// Takes everything away; the socket goes with `self`.
+    async fn stop(mut self, forget_orders: bool) {
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
                 self.report_vrrp(&event, &self.config);
@@ -290,8 +345,43 @@ impl Agent {
         for attachment in self.dataplane.attachments() {
             log::info!("{}: XDP program detached", attachment.interface);
         }
-        drop(self.dataplane);
+        self.saved.forget(!forget_orders);
+        remove(self.dataplane);
         self.scripts.finish().await;
+    }
+
+    /// Lets the program that is installed now say whether it can take over.
+    async fn rehearse_upgrade(&self) -> Result<(), String> {
+        if matches!(self.dataplane.origin(), Origin::Unpinned { .. }) {
+            return Err(
+                "the data plane is not pinned, so that viewers would notice; restart instead"
+                    .to_owned(),
+            );
+        }
+        upgrade::rehearse(&self.program, &self.options).await
+    }
+
+    /// Becomes the program that is installed now. Returns only if that fails.
+    async fn hand_over(mut self) -> anyhow::Error {
+        log::info!("upgrade: {} takes over", self.program.display());
+        self.checks.clear();
+        let mut to_save = self.to_save();
+        let Self {
+            scripts,
+            vrrp,
+            mut saved,
+            program,
+            ..
+        } = self;
+        scripts.finish().await;
+        let masters = match vrrp {
+            Some(vrrp) => vrrp.hand_over().await,
+            None => Vec::new(),
+        };
+        to_save.handed_over = Some(HandOver::now(masters));
+        saved.write(to_save);
+        let error = upgrade::become_program(&program);
+        anyhow::Error::new(error).context(format!("cannot run {}", program.display()))
     }
 
     /// Makes `plan` the one in force: data plane, state, checks, neighbours. If
@@ -310,9 +400,9 @@ impl Agent {
                 continue;
             }
             let running = before.remove(&spec).unwrap_or_else(|| {
-                let known = before
-                    .keys()
-                    .any(|old| old.probe == spec.probe)
+                let is_known = self.state.is_inherited(&spec)
+                    || before.keys().any(|old| old.probe == spec.probe);
+                let known = is_known
                     .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
                 RunningCheck::start(spec.clone(), known, self.check_events.clone())
             });
@@ -323,19 +413,57 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until every server's MAC address is known, within reason.
-    async fn wait_for_neighbors(&mut self) -> anyhow::Result<()> {
+    /// Waits until every server's MAC address is found, within reason. Those
+    /// that an earlier agent knew hold until then.
+    async fn wait_for_neighbors(&mut self, known: &Hops) -> anyhow::Result<()> {
         let deadline = Instant::now() + NEIGHBOR_PATIENCE;
+        let mut found = Hops::new();
         while let Ok(hops) = timeout_at(deadline, self.watcher.changed()).await {
-            let hops = hops?;
-            let all_ready = hops.values().all(|hop| matches!(hop, Hop::Ready { .. }));
-            let changes = self.state.hops_changed(hops);
-            self.carry_out(changes);
-            if all_ready {
+            found = hops?;
+            let is_ready = |hop: &Hop| matches!(hop, Hop::Ready { .. });
+            if found.values().all(is_ready) {
                 break;
             }
+            let mut hops = found.clone();
+            for (address, hop) in &mut hops {
+                if !is_ready(hop)
+                    && let Some(known) = known.get(address)
+                {
+                    *hop = known.clone();
+                }
+            }
+            let changes = self.state.hops_changed(hops);
+            self.carry_out(changes);
+        }
+        if !found.is_empty() {
+            let changes = self.state.hops_changed(found);
+            self.carry_out(changes);
         }
         Ok(())
+    }
+
+    /// Interfaces have come, gone or changed.
+    fn follow_interfaces(&mut self) {
+        for attachment in self.dataplane.follow_interfaces() {
+            let what = describe(&attachment);
+            match &attachment.lost {
+                Some(_) => log::warn!("{what}"),
+                None => log::info!("{what}"),
+            }
+            self.publish(what);
+        }
+    }
+
+    /// Keeps account of the virtual routers that are master.
+    fn note_vrrp(&mut self, event: &vrrp::Event) {
+        if event.subject == vrrp::Subject::Instance {
+            if event.state == vrrp::machine::State::Master {
+                self.masters.insert(event.name.clone());
+            } else {
+                self.masters.remove(&event.name);
+            }
+            self.save();
+        }
     }
 
     /// Lets the operator know what has become of a virtual router; it has been
@@ -422,8 +550,33 @@ impl Agent {
         }
     }
 
-    fn report(&self, changes: Vec<Change>) {
+    fn save(&mut self) {
+        let saved = self.to_save();
+        self.saved.write(saved);
+    }
+
+    fn to_save(&self) -> Saved {
+        let is_master =
+            |instance: &&vrrp::settings::InstanceSettings| self.masters.contains(&instance.name);
+        let instances = self.state.plan().vrrp.instances.iter();
+        let addresses = instances
+            .filter(is_master)
+            .flat_map(|instance| &instance.addresses);
+        Saved {
+            addresses: addresses
+                .map(|held| SavedAddress {
+                    address: held.address,
+                    prefix_length: held.prefix_length,
+                    interface: held.interface.clone(),
+                })
+                .collect(),
+            ..self.state.to_save()
+        }
+    }
+
+    fn report(&mut self, changes: Vec<Change>) {
         self.tell_quorums();
+        self.save();
         for change in changes {
             log::info!("{change}");
             self.publish(change.to_string());
@@ -465,6 +618,20 @@ impl Agent {
                     Response::Done(remarks)
                 }
                 Err(mistake) => Response::Refused(mistake),
+            },
+            Request::Stop => {
+                log::info!("stopping: asked to on the control socket");
+                self.ending = Some(Ending::Stop {
+                    forget_orders: true,
+                });
+                Response::Done(Vec::new())
+            }
+            Request::Upgrade => match self.rehearse_upgrade().await {
+                Ok(()) => {
+                    self.ending = Some(Ending::Upgrade);
+                    Response::Done(Vec::new())
+                }
+                Err(reason) => Response::Refused(reason),
             },
             Request::List
             | Request::Connections(_)
@@ -514,6 +681,7 @@ impl Agent {
                 index: attachment.interface_index,
                 xdp_mode: mode_name(attachment.mode).to_owned(),
                 native_refused: attachment.native_refused.clone(),
+                lost: attachment.lost.clone(),
             })
             .collect();
         let status = match &self.vrrp {
@@ -567,18 +735,75 @@ impl Agent {
         let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
         let former = std::mem::replace(&mut self.config, config);
-        if let Some(vrrp) = &mut self.vrrp {
-            for event in vrrp.reload(virtual_routers).await {
-                // A virtual router that is gone has its scripts in the file
-                // that had it.
-                let config = match event.state {
-                    vrrp::machine::State::Init => &former,
-                    _ => &self.config,
-                };
-                self.report_vrrp(&event, config);
-            }
+        let events = match &mut self.vrrp {
+            Some(vrrp) => vrrp.reload(virtual_routers).await,
+            None => Vec::new(),
+        };
+        for event in events {
+            self.note_vrrp(&event);
+            // A virtual router that is gone has its scripts in the file that had
+            // it.
+            let config = match event.state {
+                vrrp::machine::State::Init => &former,
+                _ => &self.config,
+            };
+            self.report_vrrp(&event, config);
         }
         Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+}
+
+fn remove(dataplane: Dataplane) {
+    if let Err(error) = dataplane.remove() {
+        log::error!("{error}");
+    }
+}
+
+async fn start_vrrp(plan: &Plan, masters: Vec<String>) -> anyhow::Result<Vrrp> {
+    let started = Vrrp::lead_on(plan.vrrp.clone(), masters).await;
+    started.context("cannot start VRRP")
+}
+
+/// Says what there was before us.
+fn log_origin(dataplane: &Dataplane, pins: Option<&Path>) {
+    let directory = pins.unwrap_or(Path::new("")).display();
+    match dataplane.origin() {
+        Origin::New => log::info!("the data plane is pinned in {directory}"),
+        Origin::Adopted => log::info!("the data plane in {directory} is adopted"),
+        Origin::Replaced {
+            because,
+            carried_over: true,
+        } => log::info!("the data plane in {directory} is replaced: {because}"),
+        Origin::Replaced {
+            because,
+            carried_over: false,
+        } => {
+            log::warn!("the data plane in {directory} is replaced, and connections end: {because}")
+        }
+        Origin::Unpinned {
+            because: Some(because),
+        } => log::warn!("the data plane is not pinned, and ends with the agent: {because}"),
+        Origin::Unpinned { because: None } => {}
+    }
+}
+
+fn log_attachments(attachments: &[Attachment]) {
+    for attachment in attachments {
+        log::info!("{}", describe(attachment));
+    }
+}
+
+fn describe(attachment: &Attachment) -> String {
+    let Attachment {
+        interface, mode, ..
+    } = attachment;
+    let mode = mode_name(*mode);
+    match (&attachment.lost, &attachment.native_refused) {
+        (Some(reason), _) => format!("{interface}: XDP program no longer attached: {reason}"),
+        (None, None) => format!("{interface}: XDP program attached, {mode} mode"),
+        (None, Some(reason)) => {
+            format!("{interface}: XDP program attached, {mode} mode; native refused: {reason}")
+        }
     }
 }
 

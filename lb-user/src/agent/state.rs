@@ -2,13 +2,14 @@
 //!
 //! No I/O: events go in, the desired state and the [`Change`]s come out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::change::{Change, Order};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use super::recovery::{PARTS, Recovery};
+use super::saved::{Saved, SavedCheck, SavedOrder, SavedQuorum};
 use crate::checker::{CheckEvent, CheckResult, CheckSpec};
 use crate::config::model::Script;
 use crate::control::selection::Endpoint;
@@ -39,6 +40,10 @@ pub struct State {
     orders: HashMap<(ServiceKey, SocketAddr), Order>,
     /// Which services have their quorum.
     quorum: HashMap<ServiceKey, bool>,
+    /// What an earlier agent's checks have found, until there is a plan.
+    found_before: Vec<SavedCheck>,
+    /// The checks whose result is an earlier agent's.
+    inherited: HashSet<CheckSpec>,
 }
 
 /// Why a server that waits for its first check counts as down (`alpha`).
@@ -54,6 +59,8 @@ impl State {
     /// of the same thing keeps its result, even where its times have changed.
     pub fn replace_plan(&mut self, plan: Plan) -> Vec<Change> {
         let known = std::mem::take(&mut self.checks);
+        let inherited = inherited(&plan, &std::mem::take(&mut self.found_before));
+        self.inherited = inherited.keys().cloned().collect();
         for spec in plan.checks() {
             let result = known
                 .get(spec)
@@ -63,6 +70,7 @@ impl State {
                         .find(|(old, _)| old.probe == spec.probe)
                         .map(|(_, r)| r)
                 })
+                .or_else(|| inherited.get(spec))
                 .cloned()
                 .unwrap_or_else(|| {
                     if spec.timing.alpha {
@@ -91,6 +99,73 @@ impl State {
     /// What a check last found, if it is one of the plan's.
     pub fn check_result(&self, spec: &CheckSpec) -> Option<&CheckResult> {
         self.checks.get(spec)
+    }
+
+    /// Whether what is known of a check is what an earlier agent has found.
+    pub fn is_inherited(&self, spec: &CheckSpec) -> bool {
+        self.inherited.contains(spec)
+    }
+
+    /// Takes up what an earlier agent has saved; the first plan comes next.
+    pub fn inherit(&mut self, saved: &Saved) {
+        let orders = saved.orders.iter();
+        self.orders = orders
+            .map(|saved| ((saved.service.into(), saved.server), saved.order))
+            .collect();
+        let quorums = saved.quorums.iter();
+        self.quorum = quorums
+            .map(|saved| (saved.service.into(), saved.gained))
+            .collect();
+        self.found_before.clone_from(&saved.checks);
+    }
+
+    /// What a later agent is to know.
+    pub fn to_save(&self) -> Saved {
+        let order = |service: &ServicePlan, server: &ServerPlan| {
+            Some(SavedOrder {
+                service: service.key.into(),
+                server: server.address,
+                order: self.order(service.key, server.address)?,
+            })
+        };
+        let servers = || self.servers().map(|(service, _, server)| (service, server));
+        Saved {
+            orders: servers()
+                .filter_map(|(service, server)| order(service, server))
+                .collect(),
+            checks: servers()
+                .flat_map(|(service, server)| self.found(service, server))
+                .collect(),
+            quorums: self
+                .plan
+                .services
+                .iter()
+                .map(|service| SavedQuorum {
+                    service: service.key.into(),
+                    gained: self.has_quorum(service.key),
+                })
+                .collect(),
+            ..Saved::default()
+        }
+    }
+
+    /// What the checks of a server have found.
+    fn found(&self, service: &ServicePlan, server: &ServerPlan) -> Vec<SavedCheck> {
+        let found = places(server).filter_map(|(spec, check, place)| {
+            let (failure, weight) = match self.checks.get(spec)? {
+                CheckResult::Up(weight) => (None, *weight),
+                CheckResult::Down(reason) => (Some(reason.clone()), None),
+            };
+            Some(SavedCheck {
+                service: service.key.into(),
+                server: server.address,
+                check,
+                place,
+                failure,
+                weight,
+            })
+        });
+        found.collect()
     }
 
     /// Takes the result of a check.
@@ -551,6 +626,48 @@ impl State {
         let service = self.plan.services.iter().find(|service| service.key == key);
         &service.expect("the place is one of the plan's").servers[index]
     }
+}
+
+/// The checks of a server, each with its words and which one in these words it
+/// is.
+fn places(server: &ServerPlan) -> impl Iterator<Item = (&CheckSpec, String, usize)> {
+    let words: Vec<String> = server
+        .checks
+        .iter()
+        .map(|spec| spec.probe.to_string())
+        .collect();
+    server.checks.iter().enumerate().map(move |(index, spec)| {
+        let place = words[..index]
+            .iter()
+            .filter(|earlier| **earlier == words[index])
+            .count();
+        (spec, words[index].clone(), place)
+    })
+}
+
+/// What an earlier agent has found out about checks of `plan`.
+fn inherited(plan: &Plan, found: &[SavedCheck]) -> HashMap<CheckSpec, CheckResult> {
+    let mut inherited = HashMap::new();
+    for service in &plan.services {
+        for server in &service.servers {
+            for (spec, check, place) in places(server) {
+                let same = |saved: &&SavedCheck| {
+                    saved.service == service.key.into()
+                        && saved.server == server.address
+                        && saved.check == check
+                        && saved.place == place
+                };
+                if let Some(saved) = found.iter().find(same) {
+                    let result = match &saved.failure {
+                        Some(reason) => CheckResult::Down(reason.clone()),
+                        None => CheckResult::Up(saved.weight),
+                    };
+                    inherited.insert(spec.clone(), result);
+                }
+            }
+        }
+    }
+    inherited
 }
 
 #[cfg(test)]

@@ -458,3 +458,36 @@ fn an_address_without_servers_is_known_and_so_is_when_all_have_been_looked_at() 
     assert_eq!(state.addresses_without_quorum(), lacking);
     assert_eq!(state.longest_round(), Duration::from_secs(12));
 }
+
+#[test]
+fn a_later_agent_knows_what_was_found_and_ordered() {
+    let mut former = state(two_servers("quorum 2\nhysteresis 1"));
+    fail(&mut former, 1);
+    let name: Endpoint = "10.0.0.2".parse().expect("a name");
+    former.order_changed(name, Some(Order::Weight(7)));
+    let text = serde_json::to_string(&former.to_save()).expect("it is saved");
+
+    let mut later = State::default();
+    later.inherit(&serde_json::from_str(&text).expect("it is read"));
+    let changes = later.replace_plan(two_servers("quorum 2\nhysteresis 1"));
+    assert_eq!(said(&changes), Vec::<String>::new(), "nothing is new");
+    assert_eq!(servers(&later), servers(&former));
+    assert_eq!(
+        servers(&later),
+        [server("10.0.0.2", 7, true), server("10.0.0.3", 0, false)]
+    );
+    let failing = event(&later, 1, None).spec;
+    assert!(later.is_inherited(&failing));
+    assert_eq!(later.to_save(), former.to_save());
+    assert_eq!(
+        said(&succeed(&mut later, 1)),
+        ["TCP 10.0.0.1:80: server 10.0.0.3:80 is up: its checks succeed"]
+    );
+
+    // What the new file no longer has is forgotten.
+    let mut other = State::default();
+    other.inherit(&former.to_save());
+    other.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"));
+    assert_eq!(other.to_save().orders, []);
+    assert_eq!(other.to_save().checks, []);
+}

@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedServer, ListedService, Listing, ServerState, scheduler_name,
+    Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState, scheduler_name,
 };
 use crate::dataplane::state::Protocol;
 
@@ -33,7 +33,7 @@ pub fn table(listing: &Listing) -> String {
         writeln!(text, "{sentence}").expect("a string can always grow");
     };
     for interface in &listing.interfaces {
-        line(format!("{}: XDP {}", interface.name, interface.xdp_mode));
+        line(interface_line(interface));
     }
     for address in &listing.virtual_addresses {
         line(format!(
@@ -57,6 +57,16 @@ pub fn table(listing: &Listing) -> String {
     }
     line(table.trim_fmt());
     text
+}
+
+/// How the program is attached, or why it is not.
+fn interface_line(interface: &ListedInterface) -> String {
+    let ListedInterface { name, xdp_mode, .. } = interface;
+    match (&interface.lost, &interface.native_refused) {
+        (Some(reason), _) => format!("{name}: XDP not attached: {reason}"),
+        (None, None) => format!("{name}: XDP {xdp_mode}"),
+        (None, Some(reason)) => format!("{name}: XDP {xdp_mode} (native refused: {reason})"),
+    }
 }
 
 /// The verdicts over packets with their reasons, those never met left out.
@@ -151,6 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_says_why_it_is_not_attached_as_one_would_wish() {
+        let mut interface = ListedInterface {
+            name: "eth2".to_owned(),
+            index: 2,
+            xdp_mode: "generic".to_owned(),
+            native_refused: Some("the driver has no native XDP".to_owned()),
+            lost: None,
+        };
+        assert_eq!(
+            interface_line(&interface),
+            "eth2: XDP generic (native refused: the driver has no native XDP)"
+        );
+        interface.lost = Some("the interface is gone".to_owned());
+        assert_eq!(
+            interface_line(&interface),
+            "eth2: XDP not attached: the interface is gone"
+        );
+    }
+
+    #[test]
     fn the_table_reads_like_that_of_ipvsadm() {
         let listing = Listing {
             reasons: Vec::new(),
@@ -159,6 +189,7 @@ mod tests {
                 index: 2,
                 xdp_mode: "generic".to_owned(),
                 native_refused: None,
+                lost: None,
             }],
             virtual_addresses: vec![ListedAddress {
                 address: "172.16.1.200/32".to_owned(),

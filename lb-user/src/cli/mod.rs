@@ -6,6 +6,8 @@ mod entries;
 mod events;
 mod list;
 mod order;
+mod stop;
+mod tables;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -22,7 +24,7 @@ use crate::config;
 use crate::control::protocol::{Request, Response};
 use crate::control::selection::{Endpoint, Network, Selection};
 use crate::control::{self, DEFAULT_SOCKET};
-use crate::dataplane::{AttachMode, ConnectionState};
+use crate::dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
 
 /// Exit status of a mistake in the configuration or on the command line; clap's
 /// own mistakes have it too.
@@ -40,6 +42,8 @@ Examples:
   lb-user undrain 172.16.1.211                       As configured again
   lb-user events                                     What happens, as it happens
   lb-user reload                                     Read the file again
+  lb-user upgrade                                    Run the program that is installed now; no viewer notices
+  lb-user stop                                       Take everything away, also what a killed agent left
 
 Exit status: 0 done; 1 the system refused; 2 a mistake in the configuration or the command line.
 RUST_LOG=debug shows every check; RUST_LOG=warn only trouble.";
@@ -64,6 +68,9 @@ enum Command {
         /// Print the configuration as JSON instead
         #[arg(long)]
         json: bool,
+        /// Have the kernel verify the XDP program, too; attaches nothing
+        #[arg(long)]
+        load: bool,
     },
     /// Print a configuration in its other form: keepalived.conf as JSON, JSON as
     /// keepalived.conf
@@ -134,6 +141,20 @@ enum Command {
         #[command(flatten)]
         socket: SocketArgument,
     },
+    /// Have the agent become the program that is installed now: connections,
+    /// virtual addresses and orders stay, and its process number, too
+    Upgrade {
+        #[command(flatten)]
+        socket: SocketArgument,
+    },
+    /// End the agent and take everything away; also what is left of one that was
+    /// killed: the XDP program, its maps, virtual addresses, orders
+    Stop {
+        #[command(flatten)]
+        socket: SocketArgument,
+        #[command(flatten)]
+        pins: PinsArgument,
+    },
 }
 
 /// What is shown in place of services, and which of it.
@@ -192,6 +213,11 @@ struct RunArguments {
     xdp_mode: XdpMode,
     #[command(flatten)]
     socket: SocketArgument,
+    #[command(flatten)]
+    pins: PinsArgument,
+    /// Capacity of a table, such as connections=1000000 [may be repeated]
+    #[arg(long = "table", value_name = "NAME=ENTRIES", value_parser = tables::parse)]
+    tables: Vec<tables::Capacity>,
     /// Serve /metrics, /healthz and /api/v1/services there, such as 127.0.0.1:9101
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
@@ -227,6 +253,22 @@ struct SocketArgument {
     /// The agent's control socket
     #[arg(long = "socket", value_name = "PATH", default_value = DEFAULT_SOCKET)]
     path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PinsArgument {
+    /// Where the data plane is pinned, in a BPF file system
+    #[arg(long, value_name = "DIRECTORY", default_value = DEFAULT_PINS)]
+    pins: PathBuf,
+    /// Pin nothing: forwarding ends with the agent
+    #[arg(long, conflicts_with = "pins")]
+    no_pins: bool,
+}
+
+impl PinsArgument {
+    fn directory(self) -> Option<PathBuf> {
+        (!self.no_pins).then_some(self.pins)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -280,9 +322,14 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 mode: arguments.xdp_mode.into(),
                 socket: arguments.socket.path,
                 http: arguments.http,
+                pins: arguments.pins.directory(),
+                tables: tables::with(&arguments.tables),
             }))
         }
-        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::Check { config, json, load } => {
+            check::check(&config.file, &config.id(), json)?;
+            if load { check::load() } else { Ok(()) }
+        }
         Command::Convert { config } => convert::convert(&config.file, &config.id()),
         Command::Schema => convert::schema(),
         Command::List {
@@ -342,6 +389,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
         Command::Reload { socket } => {
             finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
+        }
+        Command::Upgrade { socket } => runtime.block_on(stop::upgrade(&socket.path)),
+        Command::Stop { socket, pins } => {
+            runtime.block_on(stop::stop(&socket.path, pins.directory().as_deref()))
         }
     }
 }

@@ -32,6 +32,11 @@ pub enum Request {
         /// What; `None` for as configured.
         order: Option<Order>,
     },
+    /// Take everything away and end; the connection is closed at the very end.
+    Stop,
+    /// Become the program that is installed now, provided that it can take over;
+    /// the connection is closed when that happens.
+    Upgrade,
     /// Tell of every change from now on: one [`Response::Event`] after another.
     Follow,
 }
@@ -87,6 +92,8 @@ pub struct ListedInterface {
     pub xdp_mode: String,
     /// Why native mode was not possible, where it was tried.
     pub native_refused: Option<String>,
+    /// Why the program is not attached at the moment, if it is not.
+    pub lost: Option<String>,
 }
 
 /// A virtual address.

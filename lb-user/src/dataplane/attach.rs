@@ -77,7 +77,10 @@ fn replace(
                 Ok(link) => {
                     let native_refused = (mode == AttachMode::Auto
                         && found.mode == AttachMode::Generic)
-                        .then(|| "generic mode was found, and kept".to_owned());
+                        .then(|| {
+                            veth_refusal(interface)
+                                .unwrap_or_else(|| "generic mode was found, and kept".to_owned())
+                        });
                     let attachment = Attachment {
                         interface: interface.to_owned(),
                         interface_index,
@@ -120,20 +123,29 @@ fn attach_new(
                 Err(reason) => Err(refused("native", reason)),
             };
         }
-        AttachMode::Auto if driver_of(interface).is_some_and(|driver| driver == VETH) => Some(
-            "a veth pair delivers what native XDP transmits only if the peer runs an XDP \
-             program too; ask for native mode where it does"
-                .to_owned(),
-        ),
-        AttachMode::Auto => match try_attach(program, interface_index, XdpMode::Driver) {
-            Ok(link) => return Ok((link, AttachMode::Native, None)),
-            Err(reason) => Some(reason),
+        AttachMode::Auto => match veth_refusal(interface) {
+            Some(reason) => Some(reason),
+            None => match try_attach(program, interface_index, XdpMode::Driver) {
+                Ok(link) => return Ok((link, AttachMode::Native, None)),
+                Err(reason) => Some(reason),
+            },
         },
     };
     match try_attach(program, interface_index, XdpMode::Skb) {
         Ok(link) => Ok((link, AttachMode::Generic, native_refused)),
         Err(reason) => Err(refused("generic", reason)),
     }
+}
+
+/// Why native mode is not chosen for a veth pair.
+fn veth_refusal(interface: &str) -> Option<String> {
+    driver_of(interface)
+        .is_some_and(|driver| driver == VETH)
+        .then(|| {
+            "a veth pair delivers what native XDP transmits only if the peer runs an XDP \
+             program too; ask for native mode where it does"
+                .to_owned()
+        })
 }
 
 fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<XdpLink, String> {

@@ -37,7 +37,7 @@ use lb_common::Load;
 pub use entries::{Connection, ConnectionState, PersistentClient, Place};
 pub use error::Error;
 pub use memory::{Census, Remembered, Swept};
-pub use options::{AttachMode, Options, TableSizes};
+pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
 pub use orphans::{Departed, Orphan};
 pub use pins::remove_leftovers;
 pub use state::DesiredState;

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Where the data plane is pinned unless told otherwise.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf/millrace";
+
 /// What to load and where to attach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

@@ -71,11 +71,11 @@ fn ipv6_attributes(prefix_length: u8) -> Vec<AddressAttribute> {
     attributes
 }
 
-/// Removes an address from an interface; one that is gone already is no error.
+/// Removes an address from an interface; returns whether it was there.
 ///
 /// # Errors
 /// The kernel refuses.
-pub async fn remove(handle: &Handle, address: &InterfaceAddress) -> io::Result<()> {
+pub async fn remove(handle: &Handle, address: &InterfaceAddress) -> io::Result<bool> {
     let request = handle.address().add(
         address.interface_index,
         address.address,
@@ -87,9 +87,9 @@ pub async fn remove(handle: &Handle, address: &InterfaceAddress) -> io::Result<(
         .attributes
         .retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
     match handle.address().del(message).execute().await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
         Err(error) => match errno(&error) {
-            Some(Errno::EADDRNOTAVAIL | Errno::ENODEV) => Ok(()),
+            Some(Errno::EADDRNOTAVAIL | Errno::ENODEV) => Ok(false),
             _ => Err(io_error(error)),
         },
     }

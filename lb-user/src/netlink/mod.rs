@@ -1,6 +1,7 @@
 //! Links and addresses of this machine, over rtnetlink(7).
 
 pub mod address;
+pub mod interfaces;
 pub mod link;
 
 use std::io;

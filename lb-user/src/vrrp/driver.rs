@@ -13,7 +13,6 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use super::group::MemberAction;
 use super::holder::Holder;
 use super::instance::{Arrival, Instance};
-use super::interfaces::{Interfaces, Watcher};
 use super::machine::{Action, Input, State};
 use super::packet::PRIORITY_LEAVING;
 use super::settings::{InstanceSettings, ScriptSettings, Settings};
@@ -23,6 +22,7 @@ use super::tracking::{self, Health, Standing, Tracked};
 use super::unit::{Survivor, Unit, partition};
 use super::{Event, Subject};
 use crate::netlink;
+use crate::netlink::interfaces::{Interfaces, Watcher};
 
 /// Adverts that wait to be looked at; more are left in the sockets.
 const ARRIVALS: usize = 64;
@@ -50,6 +50,7 @@ enum Command {
     Reload(Settings, oneshot::Sender<()>),
     Lacking(BTreeSet<IpAddr>, Duration),
     Status(oneshot::Sender<Vec<InstanceStatus>>),
+    HandOver(oneshot::Sender<Vec<String>>),
     Stop,
 }
 
@@ -60,11 +61,21 @@ impl Vrrp {
     /// The kernel gives no netlink socket. What a single virtual router misses
     /// makes it enter `fault`, and is no error.
     pub async fn start(settings: Settings) -> io::Result<Self> {
+        Self::lead_on(settings, Vec::new()).await
+    }
+
+    /// As [`Self::start`], after an earlier run has handed over, being master of
+    /// `masters`: these go on as if nothing had happened, provided that their
+    /// addresses are still there.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub async fn lead_on(settings: Settings, masters: Vec<String>) -> io::Result<Self> {
         let watcher = Watcher::start().await?;
         let netlink = netlink::Connection::open()?;
         let (commands, incoming) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::unbounded_channel();
-        let driver = Driver::new(watcher, netlink, sender);
+        let driver = Driver::new(watcher, netlink, sender, masters);
         let task = tokio::spawn(driver.run(settings, incoming));
         Ok(Self {
             commands,
@@ -112,6 +123,19 @@ impl Vrrp {
         receiver.await.unwrap_or_default()
     }
 
+    /// Ends without leaving: addresses stay, and the network is told of nothing
+    /// but that the masters are there. Returns their names, for
+    /// [`Self::lead_on`].
+    pub async fn hand_over(self) -> Vec<String> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::HandOver(sender));
+        let masters = receiver.await.unwrap_or_default();
+        if let Err(error) = self.task.await {
+            log::error!("the task that drives VRRP has failed: {error}");
+        }
+        masters
+    }
+
     /// Leaves: masters say so, and their addresses are removed. Waits for their
     /// successors to be heard, as long as these may take by the protocol, a
     /// second or an interval: until then viewers' packets still come here.
@@ -154,6 +178,8 @@ struct Driver {
     results: mpsc::UnboundedSender<ScriptResult>,
     finished: mpsc::UnboundedReceiver<ScriptResult>,
     next_channel: u64,
+    /// Virtual routers that an earlier run has handed over, being master.
+    handed_over: Vec<String>,
     /// Nothing starts before.
     start_at: Instant,
     /// When to look around though nothing has changed.
@@ -165,6 +191,7 @@ impl Driver {
         watcher: Watcher,
         netlink: netlink::Connection,
         events: mpsc::UnboundedSender<Event>,
+        handed_over: Vec<String>,
     ) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
         let (results, finished) = mpsc::unbounded_channel();
@@ -181,6 +208,7 @@ impl Driver {
             results,
             finished,
             next_channel: 0,
+            handed_over,
             start_at: now(),
             look_at: None,
         }
@@ -210,6 +238,15 @@ impl Driver {
                     }
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
+                    Some(Command::HandOver(asker)) => {
+                        let (masters, holders) = self.hand_over();
+                        leaving.extend(holders);
+                        for holder in leaving {
+                            holder.finish().await;
+                        }
+                        drop(asker.send(masters));
+                        return;
+                    }
                     Some(Command::Stop) | None => break,
                 },
             }
@@ -302,7 +339,10 @@ impl Driver {
                 undecided |= self.examine(unit, member, &interfaces);
             }
             let waiting = self.units[unit].is_waiting();
-            if waiting && !undecided && self.start_at <= now() {
+            if waiting && self.is_handed_over(unit, &interfaces) {
+                let actions = self.units[unit].group.lead_on(now());
+                self.carry_out(unit, actions);
+            } else if waiting && !undecided && self.start_at <= now() {
                 let members = &self.units[unit].members;
                 let holding = members.iter().all(|member| member.is_holding(&interfaces));
                 if !holding {
@@ -323,6 +363,16 @@ impl Driver {
         };
         let settled = self.lacking.values().copied().flatten();
         self.look_at = look_at.into_iter().chain(settled).min();
+    }
+
+    /// Whether a unit led a moment ago, and can go on. It then waits for nothing:
+    /// what is tracked is looked at later, as it is with any master.
+    fn is_handed_over(&self, unit: usize, interfaces: &Interfaces) -> bool {
+        self.units[unit].members.iter().all(|member| {
+            self.handed_over.contains(&member.settings.name)
+                && member.local_address().is_some()
+                && member.is_holding(interfaces)
+        })
     }
 
     /// Finds out how one member is; returns whether that is not known yet.
@@ -519,6 +569,24 @@ impl Driver {
 
     fn status(&self) -> Vec<InstanceStatus> {
         self.units.iter().flat_map(Unit::status).collect()
+    }
+
+    /// Takes everything apart, and leaves it as it is. The last adverts give the
+    /// successor the longest time.
+    fn hand_over(&mut self) -> (Vec<String>, Vec<Holder>) {
+        let mut masters = Vec::new();
+        let mut holders = Vec::new();
+        for Unit { group, members, .. } in self.units.drain(..) {
+            for (index, mut member) in members.into_iter().enumerate() {
+                let machine = group.machine(index);
+                if machine.state() == State::Master {
+                    member.advertise(machine.priority());
+                    masters.push(member.settings.name);
+                }
+                holders.push(member.holder);
+            }
+        }
+        (masters, holders)
     }
 
     /// All leave. Returns the sockets of those that led.

@@ -88,6 +88,12 @@ impl Group {
         }
     }
 
+    /// Starts all members as the masters that they were a moment ago; see
+    /// [`Input::LeadOn`].
+    pub fn lead_on(&mut self, now: Instant) -> Vec<MemberAction> {
+        self.all(now, |_| Input::LeadOn)
+    }
+
     /// Stops all members.
     pub fn stop(&mut self, now: Instant) -> Vec<MemberAction> {
         self.all(now, |_| Input::Stop)

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::announcement::{FrameSender, frame};
-use super::interfaces::Interfaces;
 use super::settings::{Pauses, VirtualAddress};
 use crate::netlink::address::{self, Added, InterfaceAddress};
+use crate::netlink::interfaces::Interfaces;
 
 /// How long the end waits for the kernel to remove the addresses.
 const PATIENCE_AT_END: Duration = Duration::from_secs(5);
@@ -179,7 +179,7 @@ impl Worker {
             return;
         };
         match address::remove(&self.handle, &on_interface).await {
-            Ok(()) => log::info!("{}: {address} removed from {interface}", self.name),
+            Ok(_) => log::info!("{}: {address} removed from {interface}", self.name),
             Err(error) => {
                 log::error!(
                     "{}: cannot remove {address} from {interface}: {error}",

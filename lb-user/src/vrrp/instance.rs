@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::holder::Holder;
-use super::interfaces::{Interface, Interfaces};
 use super::machine::{Cause, Machine, State};
 use super::packet::{Heard, PRIORITY_LEAVING, Peer, Refusal, Senders};
 use super::settings::{InstanceSettings, Transport, VirtualAddress};
 use super::socket::{Channel, Destinations, Endpoint, Received};
 use super::status::{Counters, InstanceStatus};
+use crate::netlink::interfaces::{Interface, Interfaces};
 
 /// Tells the packets of one virtual router from those of another, and from its
 /// own of earlier sockets.

@@ -23,7 +23,6 @@ mod driver;
 pub mod group;
 mod holder;
 mod instance;
-mod interfaces;
 pub mod machine;
 pub mod notify;
 pub mod packet;

@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::config::model::Script;
 
-use super::machine::State;
+use super::machine::{Cause, State};
 use super::{Event, Subject};
 
 /// The scripts to run for an event, in keepalived's order and with its
@@ -13,6 +13,10 @@ use super::{Event, Subject};
 /// arguments. For a virtual router that a reload removes, `config` is the
 /// earlier one: it is told `STOP`.
 pub fn scripts(event: &Event, config: &Config) -> Vec<Script> {
+    // Nothing has changed: the earlier program's scripts have said it.
+    if event.cause == Cause::HandedOver {
+        return Vec::new();
+    }
     let found = match event.subject {
         Subject::Instance => config
             .vrrp_instance

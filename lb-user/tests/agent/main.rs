@@ -44,6 +44,9 @@ macro_rules! need_root {
 }
 use need_root;
 
+// Behind the macro that it uses.
+mod hitless;
+
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {
     format!(

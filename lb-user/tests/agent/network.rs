@@ -1,8 +1,12 @@
 //! A director, two servers and a client on one bridge, in network namespaces
 //! of their own.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The virtual address of `examples/keepalived.conf`.
 pub const VIP: &str = "172.16.1.200";
@@ -35,29 +39,10 @@ impl Network {
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &switch, "link", "set", "br0", "up"]);
-        for (host, address, address6) in HOSTS {
+        for (host, _, _) in HOSTS {
             let namespace = network.namespace(host);
-            let port = format!("p-{host}");
             ip(&["netns", "add", &namespace]);
-            ip(&[
-                "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
-                "netns", &namespace,
-            ]);
-            ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
-            ip(&[
-                "-n",
-                &namespace,
-                "addr",
-                "add",
-                &format!("{address}/24"),
-                "dev",
-                "eth2",
-            ]);
-            let address6 = format!("{address6}/64");
-            ip(&[
-                "-n", &namespace, "addr", "add", &address6, "dev", "eth2", "nodad",
-            ]);
-            ip(&["-n", &namespace, "link", "set", "eth2", "up"]);
+            network.plug_in(host);
             ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         }
         for edge in ["edge1", "edge2"] {
@@ -96,6 +81,33 @@ impl Network {
         network
     }
 
+    /// Gives a host its interface, `eth2`.
+    pub fn plug_in(&self, host: &str) {
+        let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
+        let port = format!("p-{host}");
+        let (_, address, address6) = HOSTS
+            .into_iter()
+            .find(|(name, _, _)| *name == host)
+            .expect("a host");
+        ip(&[
+            "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
+            "netns", &namespace,
+        ]);
+        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
+        let address = format!("{address}/24");
+        ip(&["-n", &namespace, "addr", "add", &address, "dev", "eth2"]);
+        let address6 = format!("{address6}/64");
+        ip(&[
+            "-n", &namespace, "addr", "add", &address6, "dev", "eth2", "nodad",
+        ]);
+        ip(&["-n", &namespace, "link", "set", "eth2", "up"]);
+    }
+
+    /// Deletes a host's interface.
+    pub fn unplug(&self, host: &str) {
+        ip(&["-n", &self.namespace(host), "link", "del", "eth2"]);
+    }
+
     fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
@@ -106,6 +118,14 @@ impl Network {
         command
             .args(["netns", "exec", &self.namespace(host)])
             .args(words);
+        command
+    }
+
+    /// What comes before a command that is to run on a host's network, but in
+    /// our own mount namespace: `ip netns exec` gives each its own.
+    pub fn command_in_our_mounts(&self, host: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace(host)));
         command
     }
 
@@ -135,6 +155,45 @@ Server(('::', 1935), Handler).serve_forever()
         Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
     }
 
+    /// As [`Self::serve`], but the server says its name for every line that it is
+    /// told, and never ends a connection.
+    pub fn converse(&self, host: &str) -> Process {
+        const PROGRAM: &str = "
+import socketserver, sys
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.request.sendall(sys.argv[1].encode() + b'\\n')
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+Server(('0.0.0.0', 1935), Handler).serve_forever()
+";
+        Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
+    }
+
+    /// Starts to capture packets at a host; they are counted from the moment this
+    /// returns.
+    pub fn capture(&self, host: &str, filter: &str) -> Capture {
+        let mut words = vec!["tcpdump", "-n", "-l", "--immediate-mode", "-i", "eth2"];
+        words.extend(filter.split(' '));
+        let mut command = self.command(host, &words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::start(command);
+        // tcpdump says on its standard error that it listens.
+        let mut said = BufReader::new(process.0.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            let read = said.read_line(&mut line).expect("read");
+            assert_ne!(read, 0, "tcpdump listens");
+        }
+        Capture {
+            process,
+            _said: said,
+        }
+    }
+
     /// The name of the host that answers on the virtual address, if one does.
     pub fn ask(&self) -> String {
         self.ask_at(VIP)
@@ -158,6 +217,25 @@ impl Drop for Network {
                 .args(["netns", "del", &self.namespace(host)])
                 .status();
         }
+    }
+}
+
+/// Packets that are being captured.
+pub struct Capture {
+    process: Process,
+    /// Kept open, lest tcpdump cannot write there.
+    _said: BufReader<ChildStderr>,
+}
+
+impl Capture {
+    /// One line for every packet so far.
+    pub fn stop(mut self) -> String {
+        let pid = Pid::from_raw(self.process.0.id().try_into().expect("a pid"));
+        kill(pid, Signal::SIGINT).expect("tcpdump runs");
+        let mut packets = String::new();
+        let mut stdout = self.process.0.stdout.take().expect("piped");
+        stdout.read_to_string(&mut packets).expect("read");
+        packets
     }
 }
 

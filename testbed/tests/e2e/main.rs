@@ -5,6 +5,7 @@ mod command_line;
 mod directors;
 mod failover;
 mod flood;
+mod hitless;
 mod interoperation;
 mod life_cycle;
 mod scripts;

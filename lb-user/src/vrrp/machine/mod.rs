@@ -140,6 +140,7 @@ impl Machine {
                 self.holding = holding;
                 self.begin(now, Cause::Started, &mut actions);
             }
+            (Input::LeadOn, State::Init) => self.lead_on(now, &mut actions),
             (Input::Recovered, State::Fault) => self.begin(now, Cause::Recovered, &mut actions),
             (Input::Tick, State::Backup) => self.tick_backup(now, &mut actions),
             (Input::Tick, State::Master) => self.tick_master(now, &mut actions),
@@ -163,6 +164,7 @@ impl Machine {
             }
             (
                 Input::Start { .. }
+                | Input::LeadOn
                 | Input::Recovered
                 | Input::Tick
                 | Input::Heard(_)
@@ -251,6 +253,21 @@ impl Machine {
         actions.push(Action::AddAddresses);
         announce(announcing.repeat, actions);
         actions.push(Action::Entered(State::Master, cause));
+    }
+
+    /// Ours alone: the network has noticed nothing, so there is nothing to add
+    /// or to announce; the advert tells the others that all is as it was.
+    fn lead_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.state = State::Master;
+        self.timers = Timers {
+            advert: Some(now + self.policy.interval),
+            refresh: after(now, self.policy.announcing.refresh),
+            ..Timers::default()
+        };
+        actions.push(Action::Advertise {
+            priority: self.priority,
+        });
+        actions.push(Action::Entered(State::Master, Cause::HandedOver));
     }
 
     fn tick_master(&mut self, now: Instant, actions: &mut Vec<Action>) {

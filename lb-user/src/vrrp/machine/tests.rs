@@ -516,3 +516,32 @@ fn a_new_policy_keeps_the_state() {
         "two intervals from now"
     );
 }
+
+#[test]
+fn a_router_that_is_handed_over_leads_on_and_neither_adds_nor_announces() {
+    let mut run = Run::new(policy(), 100);
+    assert_eq!(
+        run.machine.handle(run.now, Input::LeadOn),
+        [
+            Action::Advertise { priority: 100 },
+            Action::Entered(State::Master, Cause::HandedOver)
+        ]
+    );
+    let next = run.machine.deadline().expect("it advertises on");
+    assert_eq!(next - run.now, SECOND);
+    assert_eq!(
+        run.machine.handle(next, Input::Tick),
+        [Action::Advertise { priority: 100 }]
+    );
+    let later = next + Duration::from_secs(20);
+    assert_eq!(
+        run.machine.handle(later, Input::Tick),
+        [Action::Advertise { priority: 100 }],
+        "no second volley of announcements either"
+    );
+    assert_eq!(
+        run.machine.handle(later, Input::LeadOn),
+        [],
+        "only what has not started can lead on"
+    );
+}

@@ -121,6 +121,9 @@ pub enum Input {
         /// Whether they are.
         holding: bool,
     },
+    /// It goes on as the master that an earlier run was until a moment ago, its
+    /// addresses being on the interface.
+    LeadOn,
     /// Time has passed.
     Tick,
     /// An advert was heard and believed.
@@ -167,6 +170,8 @@ pub enum Cause {
     Configured,
     /// It was started.
     Started,
+    /// An earlier run has handed over, being master.
+    HandedOver,
     /// It owns the addresses.
     Owner,
     /// No master was heard for so long.
@@ -196,6 +201,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Configured => write!(f, "not started yet"),
             Self::Started => write!(f, "started"),
+            Self::HandedOver => write!(f, "handed over by the program that ran before"),
             Self::Owner => write!(f, "it owns the addresses (priority 255)"),
             Self::Silence(silence) => {
                 write!(f, "no master heard for {:.3} s", silence.as_secs_f64())

@@ -11,8 +11,8 @@ use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::netlink::link::{self, Mac};
-use crate::netlink::{self, io_error};
+use super::link::{self, Mac};
+use super::{Connection, io_error};
 
 /// Notices of the kernel that are answered by reading everything once.
 const BURST: usize = 256;
@@ -52,7 +52,7 @@ impl Watcher {
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
         ])?;
-        let requests = netlink::Connection::open()?;
+        let requests = Connection::open()?;
         let notices = tokio::spawn(notices);
         let (publish, interfaces) = watch::channel(Arc::new(read(&requests.handle).await?));
         let follow = tokio::spawn(async move {

@@ -1,0 +1,297 @@
+//! What one agent leaves for the next: orders, what checks found, quorums, the
+//! addresses that are held.
+//!
+//! A file beside the control socket, not a pinned map: its texts have any
+//! length, people can read it, and orders survive where nothing can be pinned.
+//! Like what is pinned it does not survive a reboot (`/run` is a tmpfs).
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::change::Order;
+use super::plan::ServiceKey;
+use crate::dataplane::state::Protocol;
+
+/// How long after its predecessor's last advert an agent goes on as master
+/// without listening first: less than the three adverts, of one second each,
+/// that others wait for.
+const HAND_OVER_VALID: Duration = Duration::from_secs(2);
+
+/// All of it. What a later version adds has a default; what it no longer knows
+/// is ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Saved {
+    /// What the operator has ordered.
+    pub orders: Vec<SavedOrder>,
+    /// What each check last found.
+    pub checks: Vec<SavedCheck>,
+    /// Which services have their quorum.
+    pub quorums: Vec<SavedQuorum>,
+    /// The virtual addresses that are held.
+    pub addresses: Vec<SavedAddress>,
+    /// The virtual routers to lead on with.
+    pub handed_over: Option<HandOver>,
+}
+
+/// A service, as it is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedService {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its address and port.
+    pub address: SocketAddr,
+}
+
+impl From<ServiceKey> for SavedService {
+    fn from(ServiceKey { protocol, address }: ServiceKey) -> Self {
+        Self { protocol, address }
+    }
+}
+
+impl From<SavedService> for ServiceKey {
+    fn from(SavedService { protocol, address }: SavedService) -> Self {
+        Self { protocol, address }
+    }
+}
+
+/// An order for a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedOrder {
+    /// The service of the server.
+    pub service: SavedService,
+    /// The server.
+    pub server: SocketAddr,
+    /// The order.
+    pub order: Order,
+}
+
+/// What a check of a server has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCheck {
+    /// The service of the server.
+    pub service: SavedService,
+    /// The server.
+    pub server: SocketAddr,
+    /// What is asked, in words.
+    pub check: String,
+    /// Which of the server's checks in these words it is, from 0.
+    pub place: usize,
+    /// Why it fails; `None` if it succeeds.
+    pub failure: Option<String>,
+    /// The share of new connections that it asks for.
+    pub weight: Option<u32>,
+}
+
+/// Whether a service has its quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedQuorum {
+    /// The service.
+    pub service: SavedService,
+    /// Whether it has.
+    pub gained: bool,
+}
+
+/// A virtual address that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Its prefix length.
+    pub prefix_length: u8,
+    /// Name of its interface.
+    pub interface: String,
+}
+
+/// What an agent that goes hands to the one that comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// Names of the virtual routers that are master.
+    pub masters: Vec<String>,
+    /// When (CLOCK_MONOTONIC).
+    pub at_ms: u64,
+}
+
+impl HandOver {
+    /// A hand-over that takes place now.
+    pub fn now(masters: Vec<String>) -> Self {
+        Self {
+            masters,
+            at_ms: monotonic_ms(),
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        let age_ms = monotonic_ms().checked_sub(self.at_ms);
+        age_ms.is_some_and(|age_ms| u128::from(age_ms) < HAND_OVER_VALID.as_millis())
+    }
+}
+
+fn monotonic_ms() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    Duration::from(now).as_millis() as u64
+}
+
+impl Saved {
+    /// The virtual routers that a predecessor was master of a moment ago, and
+    /// meant us to be.
+    pub fn masters_handed_over(&self) -> Vec<String> {
+        let valid = self.handed_over.as_ref().filter(|given| given.is_valid());
+        valid.map_or_else(Vec::new, |given| given.masters.clone())
+    }
+}
+
+/// The file that it is saved in.
+#[derive(Debug)]
+pub struct SavedFile {
+    path: PathBuf,
+    /// What was last written, so that it is not written again.
+    written: Option<Saved>,
+}
+
+impl SavedFile {
+    /// The file of the agent that listens on `socket`.
+    pub fn beside(socket: &Path) -> Self {
+        Self {
+            path: socket.with_extension("state.json"),
+            written: None,
+        }
+    }
+
+    /// What an earlier agent saved. One that is not understood is as good as
+    /// none.
+    pub fn read(&self) -> Saved {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    log::warn!("cannot read {}: {error}", self.path.display());
+                }
+                return Saved::default();
+            }
+        };
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            log::warn!("{} is not understood: {error}", self.path.display());
+            Saved::default()
+        })
+    }
+
+    /// Saves, in one step.
+    pub fn write(&mut self, saved: Saved) {
+        if self.written.as_ref() == Some(&saved) {
+            return;
+        }
+        match self.try_write(&saved) {
+            Ok(()) => self.written = Some(saved),
+            Err(error) => log::warn!(
+                "cannot write {}: {error}; a restart will not know what is there now",
+                self.path.display()
+            ),
+        }
+    }
+
+    fn try_write(&self, saved: &Saved) -> io::Result<()> {
+        let new = self.path.with_extension("json.new");
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(serde_json::to_string_pretty(saved)?.as_bytes())?;
+        fs::rename(new, &self.path)
+    }
+
+    /// Forgets all, or all but orders: they hold until they are taken back, also
+    /// if the service is stopped and started.
+    pub fn forget(&mut self, keep_orders: bool) {
+        let orders = self
+            .written
+            .take()
+            .filter(|_| keep_orders)
+            .map_or_else(Vec::new, |saved| saved.orders);
+        if !orders.is_empty() {
+            self.write(Saved {
+                orders,
+                ..Saved::default()
+            });
+        } else if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Saved {
+        let service = SavedService {
+            protocol: Protocol::Tcp,
+            address: "10.0.0.1:80".parse().expect("an address"),
+        };
+        let server = "10.0.0.2:80".parse().expect("an address");
+        Saved {
+            orders: vec![SavedOrder {
+                service,
+                server,
+                order: Order::Weight(3),
+            }],
+            quorums: vec![SavedQuorum {
+                service,
+                gained: true,
+            }],
+            handed_over: Some(HandOver::now(vec!["VI_1".to_owned()])),
+            ..Saved::default()
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_read_again_and_orders_outlive_a_stop() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("lb-user.sock");
+        let mut file = SavedFile::beside(&socket);
+        assert_eq!(file.read(), Saved::default());
+        file.write(saved());
+        assert_eq!(SavedFile::beside(&socket).read(), saved_as(&file));
+        file.forget(true);
+        let after = SavedFile::beside(&socket).read();
+        assert_eq!(after.orders, saved().orders);
+        assert_eq!(after.quorums, []);
+        file.forget(false);
+        assert_eq!(fs::read_dir(&directory).expect("readable").count(), 0);
+    }
+
+    fn saved_as(file: &SavedFile) -> Saved {
+        file.written.clone().expect("written")
+    }
+
+    #[test]
+    fn a_file_that_is_not_understood_is_as_good_as_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = SavedFile::beside(&directory.path().join("lb-user.sock"));
+        fs::write(&file.path, "{\"orders\": 5").expect("written");
+        assert_eq!(file.read(), Saved::default());
+        fs::write(&file.path, "{\"of a later version\": 5}").expect("written");
+        assert_eq!(file.read(), Saved::default());
+    }
+
+    #[test]
+    fn a_hand_over_holds_for_a_moment_only() {
+        let mut saved = saved();
+        assert_eq!(saved.masters_handed_over(), ["VI_1"]);
+        let given = saved.handed_over.as_mut().expect("given");
+        given.at_ms = given.at_ms.saturating_sub(2_000);
+        assert_eq!(saved.masters_handed_over(), Vec::<String>::new());
+    }
+}

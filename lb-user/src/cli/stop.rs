@@ -1,0 +1,101 @@
+//! `lb-user stop` and `lb-user upgrade`: ends of an agent.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::agent::saved::{SavedAddress, SavedFile};
+use crate::control::protocol::{Request, Response};
+use crate::control::{self, Client, Error};
+use crate::dataplane;
+use crate::netlink::address::{self, InterfaceAddress};
+use crate::netlink::{Connection, link};
+
+/// How long the new program may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is asked.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Ends the agent, and takes away what an agent has left that was killed.
+///
+/// # Errors
+/// The system refuses.
+pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
+    match last_request(socket, &Request::Stop).await {
+        Ok(()) => say("the agent has stopped")?,
+        Err(error) if matches!(error.downcast_ref(), Some(Error::Connect { .. })) => {
+            say("no agent runs")?;
+        }
+        Err(error) => return Err(error),
+    }
+    let mut file = SavedFile::beside(socket);
+    for held in file.read().addresses {
+        if remove(&held).await? {
+            say(&format!("removed: {} on {}", held.address, held.interface))?;
+        }
+    }
+    if let Some(pins) = pins {
+        for what in dataplane::remove_leftovers(pins)? {
+            say(&format!("removed: {what}"))?;
+        }
+    }
+    file.forget(false);
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", socket.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Has the agent become the program that is installed now, and waits until
+/// that answers.
+///
+/// # Errors
+/// The new program refuses the configuration; nothing has changed then. Or it
+/// does not answer.
+pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
+    last_request(socket, &Request::Upgrade).await?;
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Ok(Response::Listing(_)) = control::ask(socket, &Request::List).await {
+            return say("upgraded");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    bail!("the new program does not answer; its log says why (the data plane forwards meanwhile)")
+}
+
+/// Asks for what ends the agent, and waits for that end.
+async fn last_request(socket: &Path, request: &Request) -> anyhow::Result<()> {
+    let mut client = Client::connect(socket).await?;
+    client.send(request).await?;
+    while let Some(response) = client.receive().await? {
+        super::finish(response)?;
+    }
+    Ok(())
+}
+
+/// Removes an address that an agent has left; returns whether it was there.
+async fn remove(held: &SavedAddress) -> anyhow::Result<bool> {
+    let netlink = Connection::open().context("cannot open a netlink socket")?;
+    let Some(link) = link::by_name(&netlink.handle, &held.interface).await? else {
+        return Ok(false);
+    };
+    let on_interface = InterfaceAddress {
+        interface_index: link.index,
+        address: held.address,
+        prefix_length: held.prefix_length,
+        label: None,
+    };
+    let removed = address::remove(&netlink.handle, &on_interface).await;
+    removed.with_context(|| format!("cannot remove {} from {}", held.address, held.interface))
+}
+
+fn say(sentence: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{sentence}")?;
+    Ok(())
+}

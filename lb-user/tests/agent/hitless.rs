@@ -1,0 +1,464 @@
+//! What an agent that is killed, upgraded or stopped leaves to the next.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::*;
+
+/// A director whose agents pin in one directory of the machine's own BPF file
+/// system, removed with this.
+struct Director<'a> {
+    network: &'a Network,
+    pins: PathBuf,
+    directory: TempDir,
+}
+
+impl<'a> Director<'a> {
+    fn new(network: &'a Network, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let name = directory.path().file_name().expect("it has a name");
+        let name = name.to_string_lossy().replace('.', "");
+        let pins = Path::new("/sys/fs/bpf").join(format!("millrace-test-{name}"));
+        let director = Self {
+            network,
+            pins,
+            directory,
+        };
+        director.configure(configuration);
+        director
+    }
+
+    fn configure(&self, configuration: &str) {
+        fs::write(self.path("keepalived.conf"), configuration).expect("the file is written");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs a command in the director's network, and our own mounts.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.network.command_in_our_mounts("director");
+        command.arg(env!("CARGO_BIN_EXE_lb-user")).args(words);
+        command.arg("--socket").arg(self.path("agent.sock"));
+        command
+    }
+
+    fn output(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("lb-user exists")
+    }
+
+    /// Starts an agent and returns at once. Its log is in `log`.
+    fn start(&self, more: &[&str]) -> Process {
+        let mut command = self.command(&["run"]);
+        command
+            .arg("-c")
+            .arg(self.path("keepalived.conf"))
+            .arg("--pins")
+            .arg(&self.pins)
+            .args(more);
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log"));
+        command.stderr(log.expect("a log"));
+        Process::start(command)
+    }
+
+    /// Starts an agent and waits until it holds its address and all its servers
+    /// are up.
+    fn start_up(&self) -> Process {
+        let agent = self.start(&[]);
+        self.wait_until_ready();
+        agent
+    }
+
+    fn wait_until_ready(&self) {
+        wait_for("the agent to be ready", || {
+            let list = self.list()?;
+            let is_up = |server: &Value| server["state"] == "up";
+            let servers = list["services"][0]["servers"].as_array()?.clone();
+            (list["virtual_addresses"][0]["held"] == true && servers.iter().all(is_up))
+                .then_some(())
+        });
+    }
+
+    fn list(&self) -> Option<Value> {
+        let output = self.output(&["list", "--json"]);
+        let text = output.status.success().then_some(output.stdout)?;
+        Some(serde_json::from_slice(&text).expect("JSON"))
+    }
+
+    fn states(&self) -> Vec<String> {
+        let list = self.list().unwrap_or_default();
+        let servers = list["services"][0]["servers"].as_array().cloned();
+        let state = |server: &Value| server["state"].as_str().unwrap_or_default().to_owned();
+        servers.unwrap_or_default().iter().map(state).collect()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn interface(&self) -> String {
+        self.network
+            .stdout("director", &["ip", "addr", "show", "eth2"])
+    }
+
+    /// The program on the director's interface.
+    fn program(&self) -> Option<String> {
+        let shown = self
+            .network
+            .stdout("director", &["ip", "-d", "link", "show", "eth2"]);
+        let mut words = shown.split_whitespace();
+        words.find(|word| word.starts_with("prog/xdp"))?;
+        words.find(|word| *word == "id")?;
+        words.next().map(str::to_owned)
+    }
+
+    fn check_that_nothing_is_left(&self) {
+        assert_eq!(self.program(), None, "{}", self.interface());
+        assert!(!self.interface().contains(VIP), "{}", self.interface());
+        assert!(!self.pins.exists(), "{}", self.pins.display());
+        let left = fs::read_dir(self.directory.path()).expect("readable");
+        let mut left: Vec<_> = left
+            .map(|entry| entry.expect("readable").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["keepalived.conf", "log"]);
+    }
+}
+
+impl Drop for Director<'_> {
+    fn drop(&mut self) {
+        let pins = self.pins.to_string_lossy().into_owned();
+        self.output(&["stop", "--pins", &pins]);
+        if std::thread::panicking() {
+            eprintln!("the agents said:\n{}", self.log());
+        }
+    }
+}
+
+fn signal(agent: &Process, signal: Signal) {
+    let pid = Pid::from_raw(agent.0.id().try_into().expect("a pid"));
+    kill(pid, signal).expect("the agent runs");
+}
+
+/// A viewer that stays: it is told its server's name, says something now and
+/// then, and is answered.
+struct Viewer {
+    process: Child,
+}
+
+impl Viewer {
+    fn connect(network: &Network) -> Self {
+        const PROGRAM: &str = "
+import socket, sys
+s = socket.create_connection((sys.argv[1], 1935), 5)
+for line in sys.stdin.buffer:
+    s.sendall(line)
+    answer = s.recv(64)
+    if not answer:
+        break
+    sys.stdout.buffer.write(answer)
+    sys.stdout.flush()
+";
+        let mut command = network.command("client", &["python3", "-c", PROGRAM, VIP]);
+        let process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 exists");
+        Self { process }
+    }
+
+    /// The name of the server that answers on this connection.
+    fn ask(&mut self) -> String {
+        let stdin = self.process.stdin.as_mut().expect("piped");
+        stdin.write_all(b"?\n").expect("the viewer listens");
+        let mut answer = vec![0; "edge1\n".len()];
+        let stdout = self.process.stdout.as_mut().expect("piped");
+        stdout
+            .read_exact(&mut answer)
+            .expect("the connection lives");
+        String::from_utf8(answer).expect("a name").trim().to_owned()
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn connections(list: &Value) -> Vec<u64> {
+    let servers = list["services"][0]["servers"].as_array().expect("servers");
+    let count = |server: &Value| server["counters"]["connections"].as_u64();
+    servers.iter().filter_map(count).collect()
+}
+
+#[test]
+fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let mut agent = director.start_up();
+    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
+    let served = viewers.each_mut().map(Viewer::ask);
+    assert_ne!(served[0], served[1]);
+    let ordered = director.output(&["weight", "172.16.1.207", "7"]);
+    assert!(ordered.status.success(), "{ordered:?}");
+    let before = director.list().expect("it answers");
+    let program = director.program();
+    assert!(program.is_some());
+
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+    assert_eq!(director.program(), program, "XDP goes on");
+    assert!(director.interface().contains("172.16.1.200/32"));
+    assert_eq!(viewers.each_mut().map(Viewer::ask), served);
+    let mut newcomer = Viewer::connect(&network);
+    newcomer.ask();
+
+    let agent = director.start_up();
+    assert_ne!(director.program(), program, "replaced in place");
+    assert_eq!(viewers.each_mut().map(Viewer::ask), served);
+    let after = director.list().expect("it answers");
+    let total = |list: &Value| connections(list).iter().sum::<u64>();
+    assert_eq!(total(&after), total(&before) + 1, "{after}");
+    assert_eq!(after["services"][0]["servers"][1]["weight"], 7, "the order");
+    assert!(director.log().contains("is adopted"), "{}", director.log());
+    drop(agent);
+}
+
+#[test]
+fn an_upgrade_in_place_keeps_connections_address_orders_and_the_process() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let notified = tempfile::NamedTempFile::new().expect("a file");
+    let script = format!(
+        "notify_master \"/bin/sh -c 'echo M >> {0}'\"\nnotify_backup \"/bin/sh -c 'echo B >> {0}'\"\n",
+        notified.path().display()
+    );
+    let configuration =
+        both_servers().replacen("state MASTER", &format!("state MASTER\n{script}"), 1);
+    let director = Director::new(&network, &configuration);
+    let mut agent = director.start_up();
+    let mut viewer = Viewer::connect(&network);
+    let served = viewer.ask();
+    let drained = director.output(&[
+        "drain",
+        if served == "edge1" {
+            "172.16.1.211"
+        } else {
+            "172.16.1.207"
+        },
+    ]);
+    assert!(drained.status.success(), "{drained:?}");
+    let states = director.states();
+    let scripts = fs::read_to_string(notified.path()).expect("readable");
+    assert!(scripts.ends_with("M\n"), "{scripts:?}");
+    let program = director.program();
+
+    let announcements = network.capture("client", "arp and src host 172.16.1.200");
+    let upgraded = director.output(&["upgrade"]);
+    assert!(
+        upgraded.status.success(),
+        "{upgraded:?}\n{}",
+        director.log()
+    );
+    assert!(director.interface().contains("172.16.1.200/32"));
+    wait_for("the new program to lead on", || {
+        (director.list()?["virtual_addresses"][0]["held"] == true).then_some(())
+    });
+    assert!(
+        agent.0.try_wait().expect("ours").is_none(),
+        "the same process"
+    );
+    assert_ne!(director.program(), program, "the program is replaced");
+    assert_eq!(director.states(), states, "the order holds");
+    assert_eq!(viewer.ask(), served, "the viewer is where it was");
+    let list = director.list().expect("it answers");
+    let cause = list["virtual_addresses"][0]["cause"]
+        .as_str()
+        .expect("a cause");
+    assert!(cause.contains("handed over"), "{cause}");
+    assert_eq!(
+        fs::read_to_string(notified.path()).expect("readable"),
+        scripts,
+        "no script is run for what has not changed"
+    );
+    assert!(
+        !director.log().contains("removed from"),
+        "{}",
+        director.log()
+    );
+    assert_eq!(announcements.stop().trim(), "", "nothing is announced");
+
+    // SIGUSR2 is the same; a file that the new program refuses changes nothing.
+    director.configure("virtual_serve");
+    let refused = director.output(&["upgrade"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("did you mean `virtual_server`?"), "{said}");
+    assert_eq!(director.states(), states, "it goes on");
+    director.configure(&configuration);
+    let program = director.program();
+    signal(&agent, Signal::SIGUSR2);
+    wait_for("another program", || {
+        (director.program() != program).then_some(())
+    });
+    assert_eq!(viewer.ask(), served);
+}
+
+#[test]
+fn stop_takes_everything_away_with_an_agent_and_without() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let pins = director.pins.to_string_lossy().into_owned();
+    let stop = || {
+        let output = director.output(&["stop", "--pins", &pins]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+
+    let mut agent = director.start_up();
+    director.output(&["drain", "172.16.1.211"]);
+    assert_eq!(stop(), "the agent has stopped\n");
+    director.check_that_nothing_is_left();
+    assert!(agent.0.wait().expect("it has ended").success());
+
+    let mut agent = director.start_up();
+    director.output(&["drain", "172.16.1.211"]);
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+    assert!(director.program().is_some());
+    let said = stop();
+    assert!(
+        said.starts_with("no agent runs\nremoved: 172.16.1.200 on eth2\n"),
+        "{said}"
+    );
+    assert!(said.contains("removed: maps in"), "{said}");
+    director.check_that_nothing_is_left();
+    assert_eq!(stop(), "no agent runs\n");
+}
+
+#[test]
+fn orders_outlive_a_stop_of_the_service() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let mut agent = director.start_up();
+    director.output(&["drain", "172.16.1.211"]);
+    signal(&agent, Signal::SIGTERM);
+    assert!(agent.0.wait().expect("it ends").success());
+    assert_eq!(director.program(), None, "detached");
+    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.interface().contains(VIP), "the address is gone");
+
+    let _agent = director.start(&[]);
+    wait_for("the drained server to be drained still", || {
+        (director.states() == ["quiesced", "up"]).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_was_down_is_down_for_the_next_agent_until_it_is_checked() {
+    need_root!();
+    let network = Network::new();
+    let _one = network.converse("edge1");
+    let director = Director::new(&network, &both_servers());
+    let mut agent = director.start(&[]);
+    wait_for("one server to be down", || {
+        (director.states() == ["up", "down"]).then_some(())
+    });
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+    // Checks that come too late to be what is seen.
+    director.configure(
+        &both_servers()
+            .replace("delay_loop 0.2", "delay_loop 600")
+            .replace("warmup 0", "warmup 600"),
+    );
+    let _agent = director.start(&[]);
+    wait_for("the agent answers", || director.list());
+    assert_eq!(director.states(), ["up", "down"]);
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_the_tables_changes_nothing() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let _agent = director.start(&["--table", "servers=2"]);
+    director.wait_until_ready();
+    let mut viewer = Viewer::connect(&network);
+    let served = viewer.ask();
+
+    let three = server("172.16.1.50") + &server("172.16.1.211") + &server("172.16.1.207");
+    director.configure(&configuration(&three));
+    let refused = director.output(&["reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(
+        said.contains("real servers: 3 are needed and the table holds 2; raise servers"),
+        "{said}"
+    );
+    assert_eq!(director.states(), ["up", "up"]);
+    assert_eq!(viewer.ask(), served);
+
+    // Another capacity, another agent, the same viewer.
+    drop(_agent);
+    let _agent = director.start(&["--table", "servers=8"]);
+    wait_for("three servers", || {
+        (director.states().len() == 3).then_some(())
+    });
+    assert_eq!(viewer.ask(), served, "carried over to larger tables");
+    assert!(
+        director.log().contains("SERVERS has 4 entries"),
+        "{}",
+        director.log()
+    );
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_attached_to_and_led_on_again() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let _agent = director.start_up();
+    Viewer::connect(&network).ask();
+
+    network.unplug("director");
+    wait_for("the loss to be seen", || {
+        let list = director.list()?;
+        (list["interfaces"][0]["lost"] == "the interface is gone").then_some(())
+    });
+    network.plug_in("director");
+    director.wait_until_ready();
+    let list = director.list().expect("it answers");
+    assert_eq!(list["interfaces"][0]["lost"], Value::Null);
+    assert_eq!(list["interfaces"][0]["xdp_mode"], "generic");
+    assert!(director.program().is_some());
+    Viewer::connect(&network).ask();
+
+    network.output("director", &["ip", "link", "set", "eth2", "down"]);
+    wait_for("the address to be given up", || {
+        (director.list()?["virtual_addresses"][0]["held"] == false).then_some(())
+    });
+    network.output("director", &["ip", "link", "set", "eth2", "up"]);
+    director.wait_until_ready();
+    Viewer::connect(&network).ask();
+}

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testbed::{Builder, Client, Cluster, Host, INTERFACE, Source, VIP, Viewer, wait_until};
@@ -290,4 +293,72 @@ mod beside_keepalived {
             Ok(())
         });
     }
+}
+
+/// Prints for how long viewers saw no new picture. Run it by itself, on a quiet
+/// machine:
+/// `cargo test -p testbed --test e2e what_a_change_of_director_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn what_a_change_of_director_costs_a_viewer() {
+    on(two_directors(), |cluster| {
+        let viewers = audience(cluster)?;
+        let (first, second) = (cluster.director(), cluster.standby());
+        println!("pictures come every 40 ms; the longest time without one:");
+        let show = |what: &str, gaps: Vec<Duration>| println!("{what}: {gaps:.1?}");
+        show("nothing happens", gaps(&viewers, || Ok(()))?);
+        let change = || wait_for_holder(cluster, second.host());
+        let stopped = gaps(&viewers, || first.stop().and_then(|()| change()))?;
+        show("the master is stopped", stopped);
+        let back = || wait_for_holder(cluster, first.host());
+        let returned = gaps(&viewers, || first.start().and_then(|()| back()))?;
+        show("it returns", returned);
+        for cut in [Cut::Carrier, Cut::Silent] {
+            let lost = gaps(&viewers, || {
+                cut.make(cluster, first.host()).and_then(|()| change())
+            })?;
+            show(&format!("it is cut off ({cut:?})"), lost);
+            let mended = gaps(&viewers, || {
+                cut.mend(cluster, first.host()).and_then(|()| back())
+            })?;
+            show("it is back", mended);
+        }
+        Ok(())
+    });
+}
+
+/// The longest time without a new picture of each viewer, until five seconds
+/// after `change`.
+fn gaps(viewers: &[Viewer], change: impl FnOnce() -> Result<()>) -> Result<Vec<Duration>> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watched: Vec<_> = viewers
+            .iter()
+            .map(|viewer| scope.spawn(|| longest_gap(viewer, &over)))
+            .collect();
+        let changed = change();
+        thread::sleep(Duration::from_secs(5));
+        over.store(true, Ordering::Relaxed);
+        let gaps = watched
+            .into_iter()
+            .map(|watched| watched.join().expect("watching does not panic"));
+        let gaps = gaps.collect::<Result<Vec<_>>>();
+        changed.and(gaps)
+    })
+}
+
+fn longest_gap(viewer: &Viewer, over: &AtomicBool) -> Result<Duration> {
+    let mut seen = viewer.frames()?.video.len();
+    let mut last = Instant::now();
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        ensure!(viewer.process().is_running(), "the viewer has ended");
+        let now = viewer.frames()?.video.len();
+        if now > seen {
+            (seen, last) = (now, Instant::now());
+        }
+        longest = longest.max(last.elapsed());
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(longest)
 }

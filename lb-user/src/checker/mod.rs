@@ -17,6 +17,7 @@ mod tls;
 pub mod udp;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -131,8 +132,13 @@ impl RunningCheck {
             Some(is_up) => Checker::resume(spec.timing, now, spread, is_up),
             None => Checker::new(spec.timing, now, spread),
         };
+        let probe = Arc::new(spec.probe.clone());
+        let ask = move || {
+            let probe = Arc::clone(&probe);
+            async move { probe.run().await }
+        };
         Self {
-            task: tokio::spawn(drive(spec, checker, events)),
+            task: tokio::spawn(drive(spec, checker, events, ask)),
         }
     }
 }
@@ -147,7 +153,14 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSender<CheckEvent>) {
+/// Lets a checker sleep, ask by `ask`, and decide, until nobody wants its
+/// `events`.
+async fn drive<F: Future<Output = Outcome>>(
+    spec: CheckSpec,
+    mut checker: Checker,
+    events: mpsc::UnboundedSender<CheckEvent>,
+    ask: impl Fn() -> F,
+) {
     loop {
         let mut action = match checker.deadline() {
             Some(due) => {
@@ -157,7 +170,7 @@ async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSen
             None => Some(Action::Check),
         };
         if action == Some(Action::Check) {
-            let outcome = spec.probe.run().await;
+            let outcome = ask().await;
             action = checker.handle(now(), Input::Finished(outcome));
         }
         let result = match action {
@@ -182,5 +195,73 @@ async fn drive(spec: CheckSpec, mut checker: Checker, events: mpsc::UnboundedSen
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Five hundred servers, five checks a second each: every check begins when
+    /// the one before has ended and `delay_loop` has passed, to the millisecond
+    /// that tokio's clock counts in, from the first to the last.
+    #[tokio::test(start_paused = true)]
+    async fn checks_of_five_hundred_servers_do_not_drift() {
+        const SERVERS: u16 = 500;
+        const DELAY: Duration = Duration::from_millis(200);
+        const COST: Duration = Duration::from_millis(5);
+        let timing = Timing {
+            delay_loop: DELAY,
+            delay_before_retry: DELAY,
+            retry: 0,
+            warmup: DELAY,
+            alpha: false,
+        };
+        let (events, _results) = mpsc::unbounded_channel();
+        let mut tasks = Vec::new();
+        let mut all_starts = Vec::new();
+        for server in 0..SERVERS {
+            let connection = tcp::Connection {
+                to: ([127, 0, 0, 1], 1 + server).into(),
+                from: None,
+                timeout: DELAY,
+            };
+            let spec = CheckSpec {
+                probe: Probe::Tcp(connection),
+                timing,
+            };
+            let checker = Checker::new(timing, now(), f64::from(server) / f64::from(SERVERS));
+            let starts = Arc::new(Mutex::new(Vec::new()));
+            all_starts.push(Arc::clone(&starts));
+            let ask = move || {
+                starts.lock().expect("no panic").push(now());
+                async {
+                    tokio::time::sleep(COST).await;
+                    Outcome::Success
+                }
+            };
+            tasks.push(tokio::spawn(drive(spec, checker, events.clone(), ask)));
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for (server, starts) in all_starts.iter().enumerate() {
+            let starts = starts.lock().expect("no panic");
+            assert!(
+                starts.len() >= 280,
+                "server {server}: {} checks",
+                starts.len()
+            );
+            for pair in starts.windows(2) {
+                let late = (pair[1] - pair[0]).saturating_sub(DELAY + COST);
+                // Two sleeps, each rounded up to a millisecond.
+                assert!(
+                    late <= Duration::from_millis(2),
+                    "server {server}: {late:?} late"
+                );
+            }
+        }
+        tasks.iter().for_each(JoinHandle::abort);
     }
 }

@@ -343,8 +343,8 @@ impl Follower {
     fn publish(&mut self) {
         let wanted = self.wanted.borrow();
         let hops: Hops = wanted
-            .iter()
-            .map(|(address, _)| (*address, self.table.hop(*address)))
+            .keys()
+            .map(|address| (*address, self.table.hop(*address)))
             .collect();
         drop(wanted);
         self.publish.send_if_modified(|current| {

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod command_line;
+mod dead_server;
 mod directors;
 mod failover;
 mod flood;

@@ -1,0 +1,123 @@
+//! What the viewers of an edge notice that vanishes from the network.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use testbed::{Cluster, Process, Source, program, wait_until};
+
+use crate::{SOON, on};
+
+const PLAYERS: usize = 500;
+
+/// Follows the balancer's events; each line is one of them.
+fn follow_events(cluster: &Cluster) -> Result<Process> {
+    let mut command = Command::new(program("lb-user")?);
+    command.args(["events", "--json"]);
+    cluster.director().host().spawn("events", command)
+}
+
+/// The event whose message holds `words`, if it has come.
+fn event(events: &Process, words: &str) -> Option<Value> {
+    let lines = events.log();
+    let mut lines = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    lines.find(|event: &Value| {
+        event["message"]
+            .as_str()
+            .is_some_and(|it| it.contains(words))
+    })
+}
+
+/// When each player saw video again, in milliseconds after `since_ms`.
+fn recoveries(report: &Value, since_ms: u64) -> Result<Vec<u64>> {
+    let players = report["details"].as_array().context("details")?;
+    let mut after: Vec<u64> = players
+        .iter()
+        .filter_map(|player| player["outages"].as_array()?.last()?["resumed_unix_ms"].as_u64())
+        .map(|resumed_ms| resumed_ms.saturating_sub(since_ms))
+        .collect();
+    after.sort_unstable();
+    Ok(after)
+}
+
+#[test]
+fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
+    on(Cluster::builder().clients(1), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let events = follow_events(cluster)?;
+        let client = cluster.client(0);
+        let mut command = Command::new(program("rtmp-load")?);
+        // Only the reset tells them: their own time-out is far away.
+        command
+            .args(["-n", &PLAYERS.to_string(), "--start-rate", "250", "-t", "0"])
+            .args(["--reconnect", "--timeout", "600", "--json", "--details"])
+            .arg(cluster.viewing_url());
+        let players = client.host().spawn("players", command)?;
+        // They share an address, so that persistence keeps them together.
+        let serving = |edge: usize| {
+            wait_until(format_args!("edge {edge} to serve all"), SOON, || {
+                ensure!(
+                    players.is_running(),
+                    "rtmp-load has ended: {}",
+                    players.log()
+                );
+                let peers = cluster.edge(edge).peers()?;
+                let viewers = peers.iter().filter(|peer| peer.ip() == client.address());
+                Ok(viewers.count() == PLAYERS)
+            })
+        };
+        let first = || cluster.edge_serving(client);
+        wait_until("an edge to serve the players", SOON, || {
+            Ok(first()?.is_some())
+        })?;
+        let doomed = first()?.context("an edge serves them")?;
+        serving(doomed)?;
+        let address = cluster.edge(doomed).address();
+
+        cluster.edge(doomed).host().cut_off()?;
+        cluster.director().wait_for_server(address, false, SOON)?;
+        wait_until("the viewers to have been told", SOON, || {
+            Ok(event(&events, &format!("{address}:1935 is gone")).is_some())
+        })?;
+        serving(1 - doomed)?;
+        let delivered = cluster.edge(1 - doomed).host().counters()?.tx_bytes;
+        // A keyframe each, at the least, and all that lies between two.
+        wait_until("the other edge to send them video", SOON, || {
+            let now = cluster.edge(1 - doomed).host().counters()?.tx_bytes;
+            Ok(now - delivered > PLAYERS as u64 * 500_000)
+        })?;
+        players.signal(Signal::SIGINT)?;
+        players.wait(SOON)?;
+
+        let log = players.log();
+        let report = &log[log.find('{').context("a report")?..];
+        let report: Value = serde_json::from_str(report).context("a report in JSON")?;
+        ensure!(
+            report["players"]["playing"] == PLAYERS
+                && report["connections"]["unresolved_outages"] == 0,
+            "not all play again: {log}"
+        );
+        let told = event(&events, &format!("{address}:1935 is gone")).context("told")?;
+        ensure!(
+            told["message"]
+                .as_str()
+                .is_some_and(|it| it.contains(&format!("{PLAYERS} connection(s) reset"))),
+            "{told}"
+        );
+        let down = event(&events, &format!("{address}:1935 is down")).context("down")?;
+        let since_ms = down["time_ms"].as_u64().context("a time")?;
+        let after = recoveries(&report, since_ms)?;
+        ensure!(after.len() == PLAYERS, "{} have recovered", after.len());
+        println!(
+            "video again after {} ms (median), {} ms (99 of 100), {} ms (the last); {}",
+            after[PLAYERS / 2],
+            after[PLAYERS * 99 / 100],
+            after[PLAYERS - 1],
+            told["message"]
+        );
+        Ok(())
+    });
+}

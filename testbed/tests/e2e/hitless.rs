@@ -111,10 +111,11 @@ fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
 
 /// What a balancer leaves where only balancers write.
 fn remains(cluster: &Cluster) -> Result<String> {
+    let host = cluster.director().host();
     // The kernel's own `maps.debug` and `progs.debug` are in every bpffs.
-    cluster.director().host().sh(
-        "find /sys/fs/bpf -mindepth 1 -not -name *.debug; find /run/millrace -type f -o -type s",
-    )
+    let pinned = host.sh("find /sys/fs/bpf -mindepth 1 -not -name *.debug")?;
+    let files = host.sh("find /run -path */lb-user*")?;
+    Ok(pinned + &files)
 }
 
 #[test]

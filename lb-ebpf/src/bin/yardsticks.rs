@@ -46,17 +46,22 @@ pub fn one_look_up(context: XdpContext) -> u32 {
     let Some(headers) = headers(&context) else {
         return XDP_PASS;
     };
-    let key = FlowKey {
+    let key = Aligned(FlowKey {
         client: Address::from_ipv4_word(headers.source),
         port: headers.source_port,
         service: 0,
-    };
-    if FLOWS.get_ptr_mut(&key).is_none() {
+    });
+    if FLOWS.get_ptr_mut(&key.0).is_none() {
         return XDP_PASS;
     }
     swap_macs(headers);
     XDP_TX
 }
+
+/// What the compiler, which may access words in frames wherever they lie, writes
+/// in words; on the stack the verifier wants those aligned.
+#[repr(align(8))]
+struct Aligned<T>(T);
 
 #[inline(always)]
 fn headers(context: &XdpContext) -> Option<&mut Headers> {

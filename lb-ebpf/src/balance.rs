@@ -128,7 +128,13 @@ impl Visit<'_> {
             self.count_end(flow);
             let _ = FLOWS.remove(&self.key);
         }
-        self.new_or_half_open().resolve(self.description)
+        let decision = self.new_or_half_open();
+        let chosen = decision.resolve(self.description)?;
+        // Here, where less of the stack is taken than there.
+        if decision.is_lasting() && self.found.is_persistent() {
+            self.rearm(chosen);
+        }
+        Ok(chosen)
     }
 
     /// The server of an established connection with which the packet changes
@@ -160,7 +166,8 @@ impl Visit<'_> {
     fn continue_established(&self, flow: &mut Flow, chosen: Chosen) {
         self.touch(flow);
         if self.found.is_persistent() && (self.now_ns >= flow.rearm_ns || self.packet.ends()) {
-            flow.rearm_ns = self.rearm(chosen);
+            self.rearm(chosen);
+            flow.rearm_ns = persistence::rearm_after(self.found, self.now_ns);
         }
     }
 
@@ -172,8 +179,7 @@ impl Visit<'_> {
             let flow = unsafe { &mut *flow };
             if !self.is_history(flow) {
                 if let Some(chosen) = self.description.server(flow.server, flow.generation) {
-                    self.continue_half_open(flow, chosen);
-                    return Decision::to(chosen.slot);
+                    return self.continue_half_open(flow, chosen);
                 }
                 let decision = self.orphan();
                 if !decision.is_open() {
@@ -191,20 +197,17 @@ impl Visit<'_> {
 
     /// The second packet of a connection makes it a lasting one.
     #[inline(always)]
-    fn continue_half_open(&self, flow: &mut Flow, chosen: Chosen) {
+    fn continue_half_open(&self, flow: &mut Flow, chosen: Chosen) -> Decision {
         self.touch(flow);
         if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
-            return;
+            return Decision::to(chosen.slot);
         }
-        let rearm_ns = if self.found.is_persistent() {
-            self.rearm(chosen)
-        } else {
-            0
-        };
+        let rearm_ns = persistence::rearm_after(self.found, self.now_ns);
         let lasting = Flow { rearm_ns, ..*flow };
         if FLOWS.insert(&self.key, &lasting, 0).is_ok() {
             let _ = HALF_OPEN.remove(&self.key);
         }
+        Decision::to_lasting(chosen.slot)
     }
 
     /// A packet that opens a connection.
@@ -317,13 +320,13 @@ impl Visit<'_> {
     }
 
     #[inline(never)]
-    fn rearm(&self, chosen: Chosen) -> u64 {
+    fn rearm(&self, chosen: Chosen) {
         persistence::rearm(
             self.description,
             self.found,
             self.packet,
             chosen,
             self.now_ns,
-        )
+        );
     }
 }

@@ -51,7 +51,7 @@ pub fn millrace(context: XdpContext) -> u32 {
 // The two are called, not inlined, so that neither stands on the other's stack.
 
 /// The verdict on a frame like most.
-#[inline(never)]
+#[inline(always)]
 fn steady(context: *mut xdp_md) -> Option<Reason> {
     let context = XdpContext::new(context);
     parse::plain::packet::<balance::Steady>(&Frame::new(&context))

@@ -64,16 +64,15 @@ pub fn remember(found: Found, packet: &Packet, chosen: Chosen, now_ns: u64) {
     let _ = NEW_TEMPLATES.insert(&key(found, packet), &template, 0);
 }
 
-/// Re-arms the template of a client of which a packet has just been seen, and
-/// says when that is due again.
+/// When a template that is armed now is to be armed again.
 #[inline(always)]
-pub fn rearm(
-    description: Description,
-    found: Found,
-    packet: &Packet,
-    chosen: Chosen,
-    now_ns: u64,
-) -> u64 {
+pub fn rearm_after(found: Found, now_ns: u64) -> u64 {
+    now_ns + found.service.persistence_ns / REARMS_PER_TIMEOUT
+}
+
+/// Re-arms the template of a client of which a packet has just been seen.
+#[inline(always)]
+pub fn rearm(description: Description, found: Found, packet: &Packet, chosen: Chosen, now_ns: u64) {
     let key = key(found, packet);
     let expires_ns = now_ns + found.service.persistence_ns;
     let existing = TEMPLATES.get_ptr_mut(&key).and_then(|template| {
@@ -97,7 +96,6 @@ pub fn rearm(
             let _ = TEMPLATES.insert(&key, &template, 0);
         }
     }
-    now_ns + found.service.persistence_ns / REARMS_PER_TIMEOUT
 }
 
 #[inline(always)]

@@ -16,11 +16,18 @@ const TO: u64 = 0;
 const NONE: u64 = 1 << 32;
 /// The packet may open a connection.
 const OPEN: u64 = 2 << 32;
+/// Beside a slot: the packet has made the connection a lasting one.
+const LASTING: u64 = 4 << 32;
 
 impl Decision {
     #[inline(always)]
     pub fn to(slot: u32) -> Self {
         Self(TO | u64::from(slot))
+    }
+
+    #[inline(always)]
+    pub fn to_lasting(slot: u32) -> Self {
+        Self(LASTING | u64::from(slot))
     }
 
     #[inline(always)]
@@ -36,6 +43,11 @@ impl Decision {
     #[inline(always)]
     pub fn is_open(self) -> bool {
         self.0 == OPEN
+    }
+
+    #[inline(always)]
+    pub fn is_lasting(self) -> bool {
+        self.0 & LASTING != 0
     }
 
     /// The server, or why there is none.

@@ -193,7 +193,7 @@ impl Agent {
         let vrrp = if masters.is_empty() {
             None
         } else {
-            Some(start_vrrp(&plan, masters).await?)
+            Some(start_vrrp(&plan, masters.clone()).await?)
         };
         let dataplane = Dataplane::load(&Options {
             interfaces,
@@ -221,7 +221,8 @@ impl Agent {
             check_results,
             check_events,
             vrrp,
-            masters: BTreeSet::new(),
+            // Until an event says otherwise.
+            masters: masters.into_iter().collect(),
             saved: saved_file,
             ending: None,
             config,
@@ -518,9 +519,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Has the viewers told of servers that are gone.
+    /// Has the viewers told of servers that are gone. Those of a service that
+    /// another director leads are its business: what is remembered of them here
+    /// is from before, and they may be served well.
     fn tell_viewers(&self, mut departed: Vec<Departed>) {
-        departed.retain(|departed| departed.orphans != OrphanPolicy::Drop);
+        let vrrp = &self.state.plan().vrrp;
+        departed.retain(|departed| {
+            departed.orphans != OrphanPolicy::Drop
+                && vrrp.speaks_for(departed.service.ip(), &self.masters)
+        });
         if let Some(rate) = self.state.plan().reset_rate
             && !departed.is_empty()
         {

@@ -8,6 +8,7 @@ mod capabilities;
 pub mod change;
 mod listing;
 pub mod plan;
+mod rates;
 pub mod recovery;
 pub mod saved;
 mod signals;
@@ -23,7 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use rtmp_core::config::did_you_mean;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
 use crate::config::model::Script;
@@ -44,6 +45,7 @@ use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
 use change::Change;
 use plan::{Plan, ServiceKey};
+use rates::Meter;
 use saved::{HandOver, Saved, SavedAddress, SavedFile};
 use signals::Signals;
 use state::State;
@@ -130,6 +132,7 @@ struct Agent {
     state: State,
     dataplane: Dataplane,
     surveys: Surveys,
+    meter: Meter,
     resets: Resets,
     told: mpsc::UnboundedReceiver<Told>,
     /// Connections reset by us, of each server.
@@ -211,6 +214,7 @@ impl Agent {
             state: State::default(),
             dataplane,
             surveys: Surveys::default(),
+            meter: Meter::default(),
             resets: Resets::start(tell),
             told,
             connections_reset: HashMap::new(),
@@ -282,6 +286,8 @@ impl Agent {
     async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
         let mut followed = self.interfaces.subscribe();
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
+        let mut readings = interval(rates::INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.surveys.is_due() {
                 self.surveys.start(self.dataplane.remembered());
@@ -315,6 +321,7 @@ impl Agent {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
+                _ = readings.tick() => self.read_counters(),
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
@@ -539,6 +546,14 @@ impl Agent {
         }
     }
 
+    /// Has the rates of traffic follow the counters.
+    fn read_counters(&mut self) {
+        match self.dataplane.statistics(&Census::default()) {
+            Ok(statistics) => self.meter.record(&statistics, Instant::now().into_std()),
+            Err(error) => log::debug!("cannot read the counters: {error}"),
+        }
+    }
+
     /// Takes note of what has become of a dead server's viewers.
     fn take_told(&mut self, told: Told) {
         let Told {
@@ -699,7 +714,12 @@ impl Agent {
         Listing {
             interfaces,
             virtual_addresses,
-            services: listing::services(&self.state, statistics, &self.connections_reset),
+            services: listing::services(
+                &self.state,
+                statistics,
+                &self.meter,
+                &self.connections_reset,
+            ),
             reasons: statistics.reasons.clone(),
         }
     }

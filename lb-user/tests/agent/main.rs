@@ -196,6 +196,21 @@ fn an_agent_balances_and_leaves_nothing_behind() {
         list["services"][0]["counters"]["connections"].as_u64() >= Some(2),
         "{list}"
     );
+    wait_for("rates of a service and its servers", || {
+        // Rates are of the last seconds.
+        network.ask();
+        let service = &agent.list()?["services"][0];
+        let server = &service["servers"][0];
+        let is_positive = |rate: &str| {
+            [service, server]
+                .iter()
+                .all(|it| it["rates"][rate].as_f64() > Some(0.0))
+        };
+        ["connections_per_s", "packets_per_s", "bits_per_s"]
+            .into_iter()
+            .all(is_positive)
+            .then_some(())
+    });
 
     let socket = agent.directory.path().join("agent.sock");
     assert!(agent.stop().success());

@@ -94,7 +94,7 @@ enum Ending {
 /// the command line.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct Misuse(String);
+pub struct Misuse(pub String);
 
 /// Runs until a signal, an order or a failure ends it. A signal to stop leaves
 /// nothing behind; neither does a failure, unless it is of a kind that ends the

@@ -96,9 +96,14 @@ enum Command {
         json: bool,
     },
     /// Give a server no new connections; those that are there stay
+    ///
+    /// Clients that persistence ties to it still come back to it, as with IPVS.
     Drain {
         #[command(flatten)]
         server: ServerArgument,
+        /// Send such clients' new connections elsewhere, too
+        #[arg(long)]
+        drop_templates: bool,
         /// Wait until it has no connections left, showing how many there are
         #[arg(long)]
         wait: bool,
@@ -364,14 +369,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Drain {
             server,
+            drop_templates,
             wait,
             socket,
         } => {
-            runtime.block_on(order::give(
-                &socket.path,
-                &server.name,
-                Some(Order::Drained),
-            ))?;
+            let order = if drop_templates {
+                Order::DrainedOfTemplates
+            } else {
+                Order::Drained
+            };
+            runtime.block_on(order::give(&socket.path, &server.name, Some(order)))?;
             if wait {
                 runtime.block_on(order::wait_until_drained(&socket.path, &server.name))?;
             }

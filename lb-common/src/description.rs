@@ -97,9 +97,6 @@ pub const fn directory_home(
 
 /// [`Service::flags`]: clients stick to their server.
 pub const SERVICE_PERSISTENT: u32 = 1;
-/// [`Service::flags`]: a template whose server has weight 0 is void
-/// (`expire_quiescent_template` of IPVS).
-pub const SERVICE_EXPIRE_QUIESCENT: u32 = 1 << 1;
 /// [`Service::flags`]: a TCP packet in the middle of a connection that we do
 /// not know is scheduled like a SYN (`sloppy_tcp` of IPVS).
 pub const SERVICE_SLOPPY: u32 = 1 << 2;
@@ -168,11 +165,11 @@ pub struct Service {
 
 /// [`Server::flags`]: its checks succeed and its next hop is known.
 pub const SERVER_ALIVE: u32 = 1;
-/// [`Server::flags`]: weight 0; keeps what it has.
-pub const SERVER_QUIESCENT: u32 = 1 << 1;
 /// [`Server::flags`]: packets are put into others addressed to the server
 /// (RFC 2003, RFC 2473).
 pub const SERVER_TUNNEL: u32 = 1 << 2;
+/// [`Server::flags`]: templates that name it are void; its connections are not.
+pub const SERVER_VOID_TEMPLATES: u32 = 1 << 3;
 
 /// VLAN tags that a frame may carry (IEEE 802.1ad).
 pub const MAX_TAGS: usize = 2;

@@ -4,7 +4,7 @@
 //! of SYNs may churn, and moves to the lasting table when the handshake is
 //! complete. From then on the connection's packets re-arm it now and then.
 
-use lb_common::{SERVICE_EXPIRE_QUIESCENT, SERVICE_PERSISTENT, Template, TemplateKey};
+use lb_common::{SERVICE_PERSISTENT, Template, TemplateKey};
 
 use crate::maps::{NEW_TEMPLATES, TEMPLATES};
 use crate::parse::Packet;
@@ -43,7 +43,7 @@ pub fn server(
         // SAFETY: a map value; should the kernel reuse it meanwhile, the
         // generation tells.
         let template = unsafe { *template };
-        valid_server(description, found, &template, now_ns)
+        valid_server(description, &template, now_ns)
     };
     TEMPLATES
         .get_ptr_mut(&key)
@@ -77,7 +77,7 @@ pub fn rearm(description: Description, found: Found, packet: &Packet, chosen: Ch
     let expires_ns = now_ns + found.service.persistence_ns;
     let existing = TEMPLATES.get_ptr_mut(&key).and_then(|template| {
         // SAFETY: as above.
-        let holds = unsafe { valid_server(description, found, &*template, now_ns) };
+        let holds = unsafe { valid_server(description, &*template, now_ns) };
         holds.map(|holder| (template, holder))
     });
     match existing {
@@ -99,16 +99,10 @@ pub fn rearm(description: Description, found: Found, packet: &Packet, chosen: Ch
 }
 
 #[inline(always)]
-fn valid_server(
-    description: Description,
-    found: Found,
-    template: &Template,
-    now_ns: u64,
-) -> Option<Chosen> {
+fn valid_server(description: Description, template: &Template, now_ns: u64) -> Option<Chosen> {
     if template.expires_ns <= now_ns {
         return None;
     }
     let chosen = description.server(template.server, template.generation)?;
-    let expired = chosen.is_quiescent() && found.has(SERVICE_EXPIRE_QUIESCENT);
-    (!expired).then_some(chosen)
+    chosen.keeps_templates().then_some(chosen)
 }

@@ -1,7 +1,7 @@
 //! Is this packet for a virtual service, and which real server is whose?
 
 use lb_common::{
-    HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_QUIESCENT, Server, Service, directory_home,
+    HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service, directory_home,
 };
 
 use crate::maps::{DIRECTORY, HEAD, SERVERS, geometry};
@@ -100,9 +100,9 @@ impl Found {
 }
 
 impl Chosen {
-    /// Whether the server takes no new connections.
+    /// Whether clients that persistence ties to the server come back to it.
     #[inline(always)]
-    pub fn is_quiescent(self) -> bool {
-        self.server.flags & SERVER_QUIESCENT != 0
+    pub fn keeps_templates(self) -> bool {
+        self.server.flags & SERVER_VOID_TEMPLATES == 0
     }
 }

@@ -91,6 +91,8 @@ pub enum Change {
 pub enum Order {
     /// No new connections; those that are there stay.
     Drained,
+    /// The same, also for clients that persistence ties to it.
+    DrainedOfTemplates,
     /// Out: its connections are void.
     Disabled,
     /// This share of new connections.
@@ -101,7 +103,7 @@ impl Order {
     /// The share of new connections that it means.
     pub fn weight(self) -> u32 {
         match self {
-            Self::Drained | Self::Disabled => 0,
+            Self::Drained | Self::DrainedOfTemplates | Self::Disabled => 0,
             Self::Weight(weight) => weight,
         }
     }
@@ -180,6 +182,7 @@ impl fmt::Display for Change {
             } => {
                 let what = match order {
                     Some(Order::Drained) => "drained".to_owned(),
+                    Some(Order::DrainedOfTemplates) => "drained, templates dropped,".to_owned(),
                     Some(Order::Disabled) => "disabled".to_owned(),
                     Some(Order::Weight(weight)) => format!("given weight {weight}"),
                     None => "as configured again".to_owned(),

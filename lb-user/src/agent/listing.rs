@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::change::Order;
 use super::plan::{Plan, ServiceKey, ServicePlan};
+use super::rates::Meter;
 use super::recovery::PARTS;
 use super::state::State;
 use crate::control::protocol::{
@@ -17,19 +18,23 @@ use crate::vrrp::{self, InstanceStatus};
 
 /// The services with their servers, in the order of the configuration.
 ///
-/// `connections_reset` counts those of servers that were gone.
+/// `meter` knows the rates; `connections_reset` counts connections of servers
+/// that were gone.
 pub fn services(
     state: &State,
     statistics: &Statistics,
+    meter: &Meter,
     connections_reset: &HashMap<(ServiceKey, SocketAddr), u64>,
 ) -> Vec<ListedService> {
     let services = state.plan().services.iter();
     services
         .map(|service| {
             let mut listed = listed(service, state, statistics);
+            listed.rates = meter.of_service(service.key);
             for server in &mut listed.servers {
                 let reset = connections_reset.get(&(service.key, server.address));
                 server.connections_reset = reset.copied().unwrap_or_default();
+                server.rates = meter.of_server(service.key, server.address);
             }
             listed
         })
@@ -112,6 +117,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
         }),
         quorum: state.has_quorum(service.key),
         counters: counters(seen.map(|seen| seen.traffic)),
+        rates: None,
         servers,
     }
 }
@@ -154,6 +160,7 @@ fn without_state(
         persistent_clients: seen.map_or(0, |seen| seen.templates),
         connections_reset: 0,
         counters: counters(seen.map(|seen| seen.traffic)),
+        rates: None,
     }
 }
 

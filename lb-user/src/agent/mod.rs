@@ -8,6 +8,7 @@ mod capabilities;
 pub mod change;
 mod listing;
 pub mod plan;
+mod rates;
 pub mod recovery;
 pub mod saved;
 mod signals;
@@ -23,7 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use rtmp_core::config::did_you_mean;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
 use crate::config::model::Script;
@@ -44,6 +45,7 @@ use crate::script::ScriptRunner;
 use crate::vrrp::{self, Vrrp};
 use change::Change;
 use plan::{Plan, ServiceKey};
+use rates::Meter;
 use saved::{HandOver, Saved, SavedAddress, SavedFile};
 use signals::Signals;
 use state::State;
@@ -92,7 +94,7 @@ enum Ending {
 /// the command line.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct Misuse(String);
+pub struct Misuse(pub String);
 
 /// Runs until a signal, an order or a failure ends it. A signal to stop leaves
 /// nothing behind; neither does a failure, unless it is of a kind that ends the
@@ -130,6 +132,7 @@ struct Agent {
     state: State,
     dataplane: Dataplane,
     surveys: Surveys,
+    meter: Meter,
     resets: Resets,
     told: mpsc::UnboundedReceiver<Told>,
     /// Connections reset by us, of each server.
@@ -193,7 +196,7 @@ impl Agent {
         let vrrp = if masters.is_empty() {
             None
         } else {
-            Some(start_vrrp(&plan, masters).await?)
+            Some(start_vrrp(&plan, masters.clone()).await?)
         };
         let dataplane = Dataplane::load(&Options {
             interfaces,
@@ -211,6 +214,7 @@ impl Agent {
             state: State::default(),
             dataplane,
             surveys: Surveys::default(),
+            meter: Meter::default(),
             resets: Resets::start(tell),
             told,
             connections_reset: HashMap::new(),
@@ -221,7 +225,8 @@ impl Agent {
             check_results,
             check_events,
             vrrp,
-            masters: BTreeSet::new(),
+            // Until an event says otherwise.
+            masters: masters.into_iter().collect(),
             saved: saved_file,
             ending: None,
             config,
@@ -281,6 +286,8 @@ impl Agent {
     async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
         let mut followed = self.interfaces.subscribe();
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
+        let mut readings = interval(rates::INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.surveys.is_due() {
                 self.surveys.start(self.dataplane.remembered());
@@ -314,6 +321,7 @@ impl Agent {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
+                _ = readings.tick() => self.read_counters(),
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
@@ -518,9 +526,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Has the viewers told of servers that are gone.
+    /// Has the viewers told of servers that are gone. Those of a service that
+    /// another director leads are its business: what is remembered of them here
+    /// is from before, and they may be served well.
     fn tell_viewers(&self, mut departed: Vec<Departed>) {
-        departed.retain(|departed| departed.orphans != OrphanPolicy::Drop);
+        let vrrp = &self.state.plan().vrrp;
+        departed.retain(|departed| {
+            departed.orphans != OrphanPolicy::Drop
+                && vrrp.speaks_for(departed.service.ip(), &self.masters)
+        });
         if let Some(rate) = self.state.plan().reset_rate
             && !departed.is_empty()
         {
@@ -529,6 +543,14 @@ impl Agent {
                 departed,
                 rate,
             });
+        }
+    }
+
+    /// Has the rates of traffic follow the counters.
+    fn read_counters(&mut self) {
+        match self.dataplane.statistics(&Census::default()) {
+            Ok(statistics) => self.meter.record(&statistics, Instant::now().into_std()),
+            Err(error) => log::debug!("cannot read the counters: {error}"),
         }
     }
 
@@ -692,7 +714,12 @@ impl Agent {
         Listing {
             interfaces,
             virtual_addresses,
-            services: listing::services(&self.state, statistics, &self.connections_reset),
+            services: listing::services(
+                &self.state,
+                statistics,
+                &self.meter,
+                &self.connections_reset,
+            ),
             reasons: statistics.reasons.clone(),
         }
     }

@@ -526,6 +526,8 @@ impl State {
         let real = service.servers.iter().map(|server| RealServer {
             address: server.address,
             weight: weight(server),
+            keeps_templates: self.order(service.key, server.address)
+                != Some(Order::DrainedOfTemplates),
             alive: !sorry
                 && (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
                 && self.order(service.key, server.address) != Some(Order::Disabled),
@@ -538,6 +540,7 @@ impl State {
             .map(|address| RealServer {
                 address,
                 weight: 1,
+                keeps_templates: true,
                 alive: true,
                 forwarding: Forwarding::Direct,
                 next_hop: self.next_hop(address),

@@ -190,6 +190,11 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
         server("10.0.0.3", 0, true),
         "still drained"
     );
+    let keeps_templates = |state: &State| state.desired().services[0].servers[1].keeps_templates;
+    assert!(keeps_templates(&state), "as with IPVS");
+    order(&mut state, Some(Order::DrainedOfTemplates));
+    assert_eq!(servers(&state)[1], server("10.0.0.3", 0, true));
+    assert!(!keeps_templates(&state));
     order(&mut state, Some(Order::Disabled));
     assert_eq!(servers(&state)[1], server("10.0.0.3", 0, false));
     order(&mut state, Some(Order::Weight(9)));

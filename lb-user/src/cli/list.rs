@@ -6,11 +6,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState, scheduler_name,
+    Counters, ListedInterface, ListedServer, ListedService, Listing, Rates, ServerState,
+    scheduler_name,
 };
 use crate::dataplane::state::Protocol;
 
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 13] = [
     "Prot",
     "Local/Remote Address:Port",
     "State",
@@ -20,11 +21,14 @@ const HEADINGS: [&str; 10] = [
     "Conns",
     "InPkts",
     "InBytes",
+    "Conn/s",
+    "Pkt/s",
+    "bit/s",
     "MAC / reason",
 ];
 
 /// Columns of `HEADINGS` that hold numbers.
-const NUMBERS: std::ops::Range<usize> = 3..9;
+const NUMBERS: std::ops::Range<usize> = 3..12;
 
 /// Everything for people.
 pub fn table(listing: &Listing) -> String {
@@ -104,6 +108,7 @@ fn service_row(service: &ListedService) -> Vec<Cell> {
     let mut row = vec![Cell::new(protocol), Cell::new(what), quorum];
     row.extend(["", "", ""].map(Cell::new));
     row.extend(numbers(&service.counters));
+    row.extend(rates(service.rates));
     row.push(Cell::new(""));
     row
 }
@@ -124,12 +129,42 @@ fn server_row(server: &ListedServer) -> Vec<Cell> {
         Cell::new(server.inactive_connections),
     ];
     row.extend(numbers(&server.counters));
+    row.extend(rates(server.rates));
     row.push(Cell::new(mac_or_reason.map_or("", String::as_str)));
     row
 }
 
 fn numbers(counters: &Counters) -> [Cell; 3] {
     [counters.connections, counters.packets, counters.bytes].map(Cell::new)
+}
+
+fn rates(rates: Option<Rates>) -> [Cell; 3] {
+    match rates {
+        Some(rates) => [
+            rates.connections_per_s,
+            rates.packets_per_s,
+            rates.bits_per_s,
+        ]
+        .map(|rate| Cell::new(scaled(rate))),
+        None => ["-"; 3].map(Cell::new),
+    }
+}
+
+/// A number in three digits or so, with its prefix of the SI.
+pub fn scaled(number: f64) -> String {
+    /// From here on, three digits round to the next power of a thousand.
+    const NEXT: f64 = 999.5;
+    let (mut number, mut prefixes) = (number, ["k", "M", "G", "T"].iter());
+    let mut prefix = "";
+    while number >= NEXT
+        && let Some(next) = prefixes.next()
+    {
+        number /= 1000.0;
+        prefix = next;
+    }
+    // What rounds to 10.0 has two digits before the point.
+    let digits = usize::from(number > 0.0 && number < 9.95);
+    format!("{number:.digits$}{prefix}")
 }
 
 #[cfg(test)]
@@ -157,6 +192,11 @@ mod tests {
                 packets: 3456,
                 bytes: 789_012,
             },
+            rates: Some(Rates {
+                connections_per_s: 0.4,
+                packets_per_s: 1234.5,
+                bits_per_s: 2_468_000.0,
+            }),
         }
     }
 
@@ -213,6 +253,7 @@ mod tests {
                     packets: 6912,
                     bytes: 1_578_024,
                 },
+                rates: None,
                 servers: vec![
                     server("172.16.1.211:1935", ServerState::Up, None),
                     server(
@@ -232,12 +273,31 @@ mod tests {
             [
                 "eth2: XDP generic",
                 "172.16.1.200/32 on eth2: VI_1 is master (nobody else is heard)",
-                " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  MAC / reason",
-                " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024",
-                "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012  02:00:00:00:00:0b",
-                "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012  Connection refused",
+                " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  Conn/s  Pkt/s  bit/s  MAC / reason",
+                " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024       -      -      -",
+                "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012     0.4   1.2k   2.5M  02:00:00:00:00:0b",
+                "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012     0.4   1.2k   2.5M  Connection refused",
             ]
         );
+    }
+
+    #[test]
+    fn a_rate_has_three_digits_at_most() {
+        for (number, expected) in [
+            (0.0, "0"),
+            (0.1, "0.1"),
+            (9.9, "9.9"),
+            (9.96, "10"),
+            (999.0, "999"),
+            (999.5, "1.0k"),
+            (14_880_000.0, "15M"),
+            (999_499.0, "999k"),
+            (999_500.0, "1.0M"),
+            (123_456_789_000.0, "123G"),
+            (5e15, "5000T"),
+        ] {
+            assert_eq!(scaled(number), expected, "{number}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod list;
 mod order;
 mod stop;
 mod tables;
+mod watch;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ Examples:
   lb-user list --json | jq '.services[].servers[]'   The same for programs
   lb-user drain --wait 172.16.1.211                  No new viewers there; wait for the last to go
   lb-user undrain 172.16.1.211                       As configured again
+  lb-user watch                                      All of it, live; q quits
   lb-user events                                     What happens, as it happens
   lb-user reload                                     Read the file again
   lb-user upgrade                                    Run the program that is installed now; no viewer notices
@@ -94,9 +96,14 @@ enum Command {
         json: bool,
     },
     /// Give a server no new connections; those that are there stay
+    ///
+    /// Clients that persistence ties to it still come back to it, as with IPVS.
     Drain {
         #[command(flatten)]
         server: ServerArgument,
+        /// Send such clients' new connections elsewhere, too
+        #[arg(long)]
+        drop_templates: bool,
         /// Wait until it has no connections left, showing how many there are
         #[arg(long)]
         wait: bool,
@@ -135,6 +142,11 @@ enum Command {
         /// Print JSON lines
         #[arg(long)]
         json: bool,
+    },
+    /// Show services, servers, rates and events live, in a terminal
+    Watch {
+        #[command(flatten)]
+        socket: SocketArgument,
     },
     /// Make the running agent read its configuration file again
     Reload {
@@ -357,14 +369,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Drain {
             server,
+            drop_templates,
             wait,
             socket,
         } => {
-            runtime.block_on(order::give(
-                &socket.path,
-                &server.name,
-                Some(Order::Drained),
-            ))?;
+            let order = if drop_templates {
+                Order::DrainedOfTemplates
+            } else {
+                Order::Drained
+            };
+            runtime.block_on(order::give(&socket.path, &server.name, Some(order)))?;
             if wait {
                 runtime.block_on(order::wait_until_drained(&socket.path, &server.name))?;
             }
@@ -387,6 +401,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             runtime.block_on(order::give(&socket.path, &server.name, None))
         }
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
+        Command::Watch { socket } => runtime.block_on(watch::watch(&socket.path)),
         Command::Reload { socket } => {
             finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
         }

@@ -309,7 +309,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::control::protocol::{Counters, ListedAddress};
+    use crate::control::protocol::{Counters, ListedAddress, Rates};
 
     fn state() -> Listing {
         Listing {
@@ -332,6 +332,7 @@ mod tests {
                     packets: 70,
                     bytes: 700,
                 },
+                rates: None,
                 servers: vec![ListedServer {
                     address: "172.16.1.211:1935".parse().expect("an address"),
                     sorry: false,
@@ -349,6 +350,11 @@ mod tests {
                         packets: 70,
                         bytes: 700,
                     },
+                    rates: Some(Rates {
+                        connections_per_s: 0.2,
+                        packets_per_s: 14.0,
+                        bits_per_s: 1120.0,
+                    }),
                 }],
             }],
             ..Listing::default()

@@ -42,7 +42,7 @@ pub enum Request {
 }
 
 /// What the agent answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// To [`Request::List`].
@@ -69,7 +69,7 @@ pub struct Event {
 }
 
 /// What `lb-user list --json` prints.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// Where the XDP program is attached.
     pub interfaces: Vec<ListedInterface>,
@@ -114,7 +114,7 @@ pub struct ListedAddress {
 }
 
 /// A virtual service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListedService {
     /// Its protocol.
     pub protocol: Protocol,
@@ -128,6 +128,8 @@ pub struct ListedService {
     pub quorum: bool,
     /// Traffic since the service was set up.
     pub counters: Counters,
+    /// Traffic at present; `None` in the first second.
+    pub rates: Option<Rates>,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ListedServer>,
 }
@@ -153,8 +155,19 @@ pub struct Counters {
     pub bytes: u64,
 }
 
+/// How fast [`Counters`] have grown over the last five seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Connections scheduled per second.
+    pub connections_per_s: f64,
+    /// Packets forwarded per second.
+    pub packets_per_s: f64,
+    /// Bits forwarded per second, from the IP header on.
+    pub bits_per_s: f64,
+}
+
 /// A real server of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListedServer {
     /// Its address.
     pub address: SocketAddr,
@@ -180,6 +193,8 @@ pub struct ListedServer {
     pub connections_reset: u64,
     /// Traffic since it joined the service.
     pub counters: Counters,
+    /// Traffic at present; `None` in the first second.
+    pub rates: Option<Rates>,
 }
 
 /// Whether a server takes connections.

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
     Address, DirectoryEntry, Geometry, Half, MAX_COMPARED, MAX_PROBES, Macs, SCHEDULE_HASH,
-    SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE, SERVER_QUIESCENT,
-    SERVER_TUNNEL, SERVICE_DROP_ORPHANS, SERVICE_EXPIRE_QUIESCENT, SERVICE_HASH_PORT,
-    SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server,
-    Timeouts, directory_home, mix,
+    SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE, SERVER_TUNNEL,
+    SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT, SERVICE_PERSISTENT,
+    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
+    directory_home, mix,
 };
 
 use super::owners::{protocol_number, tags};
@@ -94,7 +94,7 @@ impl Description {
     ) -> Result<lb_common::Service, Error> {
         for server in &service.servers {
             let known = &record.servers[&server.address];
-            self.servers[known.slot as usize] = server_value(server, known);
+            self.servers[known.slot as usize] = server_value(service, server, known);
         }
         let (schedule, ring) = schedule(service, record, sizes)?;
         let (persistence_ns, persistence_mask) =
@@ -134,7 +134,7 @@ pub fn timeouts(timeouts: &super::state::Timeouts) -> Timeouts {
     }
 }
 
-fn server_value(server: &RealServer, known: &ServerRecord) -> Server {
+fn server_value(service: &Service, server: &RealServer, known: &ServerRecord) -> Server {
     let mut value = Server {
         generation: known.generation,
         weight: server.weight,
@@ -143,8 +143,9 @@ fn server_value(server: &RealServer, known: &ServerRecord) -> Server {
     if known.is_reachable() {
         value.flags |= SERVER_ALIVE;
     }
-    if server.weight == 0 {
-        value.flags |= SERVER_QUIESCENT;
+    let expires = service.persistence.is_some_and(|p| p.expire_quiescent);
+    if server.weight == 0 && (expires || !server.keeps_templates) {
+        value.flags |= SERVER_VOID_TEMPLATES;
     }
     if let Some(hop) = known.next_hop {
         value.interface_index = hop.interface_index;
@@ -167,10 +168,6 @@ fn flags(service: &Service) -> u32 {
     let persistence = service.persistence;
     [
         (persistence.is_some(), SERVICE_PERSISTENT),
-        (
-            persistence.is_some_and(|p| p.expire_quiescent),
-            SERVICE_EXPIRE_QUIESCENT,
-        ),
         (service.sloppy, SERVICE_SLOPPY),
         (service.hash_port, SERVICE_HASH_PORT),
         (service.orphans == OrphanPolicy::Drop, SERVICE_DROP_ORPHANS),

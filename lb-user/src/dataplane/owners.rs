@@ -203,6 +203,7 @@ mod tests {
         RealServer {
             address: address.parse().expect("an address"),
             weight: 1,
+            keeps_templates: true,
             alive: true,
             forwarding: Forwarding::Direct,
             next_hop: Some(NextHop {

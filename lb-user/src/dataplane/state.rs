@@ -150,6 +150,9 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// Share of new connections; 0 takes none but keeps established ones.
     pub weight: u32,
+    /// At weight 0: whether clients that persistence ties to it come back to
+    /// it with new connections; if not, its templates are void.
+    pub keeps_templates: bool,
     /// False while its checks fail: its connections and templates are void.
     pub alive: bool,
     /// How packets reach it.

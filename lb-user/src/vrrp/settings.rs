@@ -1,5 +1,6 @@
 //! What the virtual routers are to be, with every default filled in.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -34,6 +35,21 @@ pub struct Settings {
     pub scripts: Vec<ScriptSettings>,
     /// Delay before they start.
     pub startup_delay: Duration,
+}
+
+impl Settings {
+    /// Whether a machine whose virtual routers `masters` lead speaks for
+    /// `address`: one of them holds it, or no virtual router does.
+    pub fn speaks_for(&self, address: IpAddr, masters: &BTreeSet<String>) -> bool {
+        let address = address.to_canonical();
+        let is_it = |held: &VirtualAddress| held.address.to_canonical() == address;
+        let mut holders = self
+            .instances
+            .iter()
+            .filter(|instance| instance.addresses.iter().any(is_it))
+            .peekable();
+        holders.peek().is_none() || holders.any(|holder| masters.contains(&holder.name))
+    }
 }
 
 /// A virtual address, and where it is held.

@@ -196,6 +196,21 @@ fn an_agent_balances_and_leaves_nothing_behind() {
         list["services"][0]["counters"]["connections"].as_u64() >= Some(2),
         "{list}"
     );
+    wait_for("rates of a service and its servers", || {
+        // Rates are of the last seconds.
+        network.ask();
+        let service = &agent.list()?["services"][0];
+        let server = &service["servers"][0];
+        let is_positive = |rate: &str| {
+            [service, server]
+                .iter()
+                .all(|it| it["rates"][rate].as_f64() > Some(0.0))
+        };
+        ["connections_per_s", "packets_per_s", "bits_per_s"]
+            .into_iter()
+            .all(is_positive)
+            .then_some(())
+    });
 
     let socket = agent.directory.path().join("agent.sock");
     assert!(agent.stop().success());
@@ -342,6 +357,61 @@ fn a_virtual_router_that_a_reload_removes_is_told_to_stop() {
         let both = ["own\n", "any INSTANCE VI_2 STOP 100\n"];
         both.iter().all(|line| told.contains(line)).then_some(())
     });
+}
+
+#[test]
+fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.serve("edge1"), network.serve("edge2")];
+    let agent = Agent::start(&network, &both_servers());
+    agent.wait_for_states(&["up", "up"]);
+    let socket = agent.directory.path().join("agent.sock");
+    let watch = format!(
+        "stty rows 24 cols 120; timeout --foreground 60 {} watch --socket {}",
+        env!("CARGO_BIN_EXE_lb-user"),
+        socket.display()
+    );
+    // script(1) gives it a terminal.
+    let mut watch = Command::new("script")
+        .args(["--quiet", "--return", "--command", &watch, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Process)
+        .expect("script exists");
+    let mut output = watch.0.stdout.take().expect("piped");
+    let mut drawn = Vec::new();
+    let mut read_until = |words: &str| {
+        while !String::from_utf8_lossy(&drawn).contains(words) {
+            let mut some = [0; 4096];
+            let read = std::io::Read::read(&mut output, &mut some).expect("it can be read");
+            assert!(
+                read > 0,
+                "no `{words}`: {}",
+                String::from_utf8_lossy(&drawn)
+            );
+            drawn.extend_from_slice(&some[..read]);
+        }
+    };
+    read_until("172.16.1.211:1935");
+    assert!(agent.command(&["drain", "172.16.1.211"]).status.success());
+    // Only what is not blank is written.
+    read_until("drained");
+    let input = watch.0.stdin.as_mut().expect("piped");
+    std::io::Write::write_all(input, b"q").expect("written");
+    // The other screen is left.
+    read_until("\x1b[?1049l");
+    let status = wait_for("watch quits", || {
+        watch.0.try_wait().expect("it can be waited for")
+    });
+    assert!(status.success(), "{status}");
+
+    let nowhere = agent.command(&["watch"]);
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert_eq!(nowhere.status.code(), Some(2), "{said}");
+    assert!(said.contains("lb-user list --json"), "{said}");
 }
 
 #[test]

@@ -374,6 +374,7 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
     RealServer {
         address: SocketAddr::new(address, port),
         weight: 1,
+        keeps_templates: true,
         alive: true,
         forwarding: Forwarding::Direct,
         next_hop: Some(NextHop {

@@ -23,6 +23,13 @@ fn expiring_quiescent() -> DesiredState {
     state
 }
 
+/// The first server takes nobody back.
+fn drain_of_templates(state: &mut DesiredState) {
+    let server = &mut state.services[0].servers[0];
+    server.weight = 0;
+    server.keeps_templates = false;
+}
+
 fn connects(client: [u8; 4], port: u16) -> [Step; 2] {
     [packet(tcp(client, port, S)), packet(tcp(client, port, A))]
 }
@@ -209,6 +216,26 @@ fn a_template_follows_its_servers_fate() {
         })])
         .packet(tcp(ALICE, 5000, A))
         .goes_to("edge 1"),
+        case(
+            "or its own templates are dropped: new connections go elsewhere",
+            deployment(),
+        )
+        .after(connects(ALICE, 5000))
+        .after([Step::Change(drain_of_templates)])
+        .packet(tcp(ALICE, 5001, S))
+        .goes_to("edge 3"),
+        case("and stay there from then on", deployment())
+            .after(connects(ALICE, 5000))
+            .after([Step::Change(drain_of_templates)])
+            .after(connects(ALICE, 5001))
+            .after([packet(tcp(ALICE, 5000, A))])
+            .packet(tcp(ALICE, 5002, S))
+            .goes_to("edge 3"),
+        case("and those that are there stay", deployment())
+            .after(connects(ALICE, 5000))
+            .after([Step::Change(drain_of_templates)])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
         case("and gets no new ones", deployment())
             .after(connects(ALICE, 5000))
             .after([Step::Change(|state| {

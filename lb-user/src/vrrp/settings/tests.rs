@@ -305,3 +305,35 @@ fn what_cannot_be_is_refused_with_its_reason() {
         Problem::Family("fe80::2".parse().expect("an address"))
     );
 }
+
+#[test]
+fn a_director_speaks_for_an_address_that_it_leads_at_or_that_no_virtual_router_holds() {
+    let text = "vrrp_instance VI_1 {
+            interface eth0
+            virtual_router_id 51
+            virtual_ipaddress {
+                10.0.0.1
+            }
+            virtual_ipaddress_excluded {
+                10.0.0.2
+            }
+        }
+        vrrp_instance VI_2 {
+            interface eth0
+            virtual_router_id 52
+            virtual_ipaddress {
+                10.0.0.3
+            }
+        }";
+    let settings = Settings::from_config(&config(text)).expect("valid");
+    let spoken_for = |masters: &[&str]| {
+        let masters = masters.iter().map(ToString::to_string).collect();
+        [1, 2, 3, 4].map(|last| settings.speaks_for([10, 0, 0, last].into(), &masters))
+    };
+    assert_eq!(spoken_for(&[]), [false, false, false, true]);
+    assert_eq!(spoken_for(&["VI_1"]), [true, true, false, true]);
+    assert_eq!(spoken_for(&["VI_2"]), [false, false, true, true]);
+    assert_eq!(spoken_for(&["VI_1", "VI_2"]), [true; 4]);
+    let mapped = "::ffff:10.0.0.1".parse().expect("an address");
+    assert!(!settings.speaks_for(mapped, &BTreeSet::new()));
+}

@@ -1,0 +1,216 @@
+//! How fast counters grow. No I/O; time is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::plan::ServiceKey;
+use crate::control::protocol::Rates;
+use crate::dataplane::{Statistics, Traffic};
+
+/// How far back counters are compared.
+pub const WINDOW: Duration = Duration::from_secs(5);
+
+/// How often they are read.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whose counters: a service's, or those of one of its servers.
+type Counted = (ServiceKey, Option<SocketAddr>);
+
+/// What the counters have been, over the last [`WINDOW`].
+#[derive(Debug, Default)]
+pub struct Meter {
+    readings: VecDeque<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    at: Instant,
+    traffic: HashMap<Counted, Traffic>,
+}
+
+impl Meter {
+    /// Takes note of the counters, and forgets what is further back than the
+    /// window.
+    pub fn record(&mut self, statistics: &Statistics, now: Instant) {
+        let mut traffic = HashMap::new();
+        for service in &statistics.services {
+            let key = ServiceKey {
+                protocol: service.protocol,
+                address: service.address,
+            };
+            traffic.insert((key, None), service.traffic);
+            for server in &service.servers {
+                traffic.insert((key, Some(server.address)), server.traffic);
+            }
+        }
+        self.readings.push_back(Reading { at: now, traffic });
+        // The agent reads a little late at times; of two readings the rate can
+        // always be told.
+        let window = WINDOW + INTERVAL / 2;
+        while self.readings.len() > 2 && now.saturating_duration_since(self.readings[0].at) > window
+        {
+            self.readings.pop_front();
+        }
+    }
+
+    /// The rates of a service; `None` while it has not been read twice.
+    pub fn of_service(&self, service: ServiceKey) -> Option<Rates> {
+        self.of((service, None))
+    }
+
+    /// The rates of a server within a service, in the same way.
+    pub fn of_server(&self, service: ServiceKey, server: SocketAddr) -> Option<Rates> {
+        self.of((service, Some(server)))
+    }
+
+    fn of(&self, counted: Counted) -> Option<Rates> {
+        let last = self.readings.back()?;
+        let end = *last.traffic.get(&counted)?;
+        // Counters that are less than later are those of what was there before
+        // under the same name.
+        let mut next = end;
+        let (since, begin) = self
+            .readings
+            .iter()
+            .rev()
+            .skip(1)
+            .map_while(|reading| {
+                let traffic = *reading.traffic.get(&counted)?;
+                let grows = traffic.connections <= next.connections
+                    && traffic.packets_in <= next.packets_in
+                    && traffic.bytes_in <= next.bytes_in;
+                next = traffic;
+                grows.then_some((reading.at, traffic))
+            })
+            .last()?;
+        let seconds = last.at.saturating_duration_since(since).as_secs_f64();
+        let per_second = |begin: u64, end: u64| tenths((end - begin) as f64 / seconds);
+        (seconds > 0.0).then(|| Rates {
+            connections_per_s: per_second(begin.connections, end.connections),
+            packets_per_s: per_second(begin.packets_in, end.packets_in),
+            bits_per_s: per_second(8 * begin.bytes_in, 8 * end.bytes_in),
+        })
+    }
+}
+
+/// More digits say nothing about traffic.
+fn tenths(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::state::Protocol;
+    use crate::dataplane::{ServerStatistics, ServiceStatistics};
+
+    const SERVER: ([u8; 4], u16) = ([172, 16, 1, 211], 1935);
+
+    fn service() -> ServiceKey {
+        ServiceKey {
+            protocol: Protocol::Tcp,
+            address: ([172, 16, 1, 200], 1935).into(),
+        }
+    }
+
+    fn traffic(connections: u64) -> Traffic {
+        Traffic {
+            connections,
+            packets_in: connections * 10,
+            bytes_in: connections * 1000,
+        }
+    }
+
+    /// A service that has had so many connections, and its server, if there.
+    fn statistics(of_service: u64, of_server: Option<u64>) -> Statistics {
+        let servers = of_server.map(|connections| ServerStatistics {
+            address: SERVER.into(),
+            traffic: traffic(connections),
+            active_connections: 0,
+            inactive_connections: 0,
+            templates: 0,
+        });
+        Statistics {
+            services: vec![ServiceStatistics {
+                protocol: Protocol::Tcp,
+                address: service().address,
+                traffic: traffic(of_service),
+                servers: servers.into_iter().collect(),
+            }],
+            reasons: Vec::new(),
+        }
+    }
+
+    fn rates(connections_per_s: f64) -> Option<Rates> {
+        Some(Rates {
+            connections_per_s,
+            packets_per_s: connections_per_s * 10.0,
+            bits_per_s: connections_per_s * 8000.0,
+        })
+    }
+
+    /// A meter that has read these, a second apart.
+    fn meter(readings: &[(u64, Option<u64>)]) -> Meter {
+        let start = Instant::now();
+        let mut meter = Meter::default();
+        for (second, (of_service, of_server)) in (0..).zip(readings) {
+            let now = start + INTERVAL * second;
+            meter.record(&statistics(*of_service, *of_server), now);
+        }
+        meter
+    }
+
+    #[test]
+    fn a_rate_takes_two_readings() {
+        let one = meter(&[(1_000_000, Some(1_000_000))]);
+        assert_eq!(one.of_service(service()), None);
+        assert_eq!(one.of_server(service(), SERVER.into()), None);
+        let two = meter(&[(1_000_000, Some(1_000_000)), (1_000_040, Some(1_000_030))]);
+        assert_eq!(two.of_service(service()), rates(40.0));
+        assert_eq!(two.of_server(service(), SERVER.into()), rates(30.0));
+        let other = ([172, 16, 1, 212], 1935).into();
+        assert_eq!(two.of_server(service(), other), None);
+    }
+
+    #[test]
+    fn what_is_further_back_than_the_window_does_not_count() {
+        // A burst in the first second, then 10 per second.
+        let counts = [0, 1000].into_iter().chain((101..=105).map(|n| n * 10));
+        let readings: Vec<_> = counts.map(|count| (count, None)).collect();
+        assert_eq!(meter(&readings[..6]).of_service(service()), rates(208.0));
+        assert_eq!(meter(&readings).of_service(service()), rates(10.0));
+        assert_eq!(meter(&readings).readings.len(), 6);
+    }
+
+    #[test]
+    fn a_late_reading_counts_with_the_time_that_it_took() {
+        let start = Instant::now();
+        let mut meter = Meter::default();
+        meter.record(&statistics(0, None), start);
+        let late = start + WINDOW * 4;
+        meter.record(&statistics(100, None), late);
+        assert_eq!(meter.of_service(service()), rates(5.0));
+    }
+
+    #[test]
+    fn a_server_that_has_left_and_come_back_begins_anew() {
+        let gone_and_back = [
+            (100, Some(100)),
+            (110, None),
+            (130, Some(5)),
+            (150, Some(25)),
+        ];
+        let meter_with_gap = meter(&gone_and_back);
+        assert_eq!(
+            meter_with_gap.of_server(service(), SERVER.into()),
+            rates(20.0)
+        );
+        let at_once = [(100, Some(100)), (130, Some(5)), (150, Some(25))];
+        assert_eq!(
+            meter(&at_once).of_server(service(), SERVER.into()),
+            rates(20.0)
+        );
+        assert_eq!(meter(&at_once).of_service(service()), rates(25.0));
+    }
+}

@@ -1,0 +1,120 @@
+//! `lb-user watch`: services, servers and events in a terminal, live.
+
+mod screen;
+
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossterm::event::EventStream;
+use futures_util::StreamExt as _;
+use ratatui::DefaultTerminal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::agent::Misuse;
+use crate::control::protocol::{Request, Response};
+use crate::control::{self, Client};
+use screen::{News, Screen};
+
+/// How often the agent is asked, and how long one is waited for that has gone.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows what there is until `q`, Ctrl-C or a signal. An agent that goes
+/// meanwhile is waited for.
+///
+/// # Errors
+/// [`Misuse`] without a terminal; no agent answers at first; the terminal fails.
+pub async fn watch(socket: &Path) -> anyhow::Result<()> {
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return Err(Misuse(
+            "`lb-user watch` needs a terminal; without one there are `lb-user list --json` \
+             and `lb-user events --json`"
+                .to_owned(),
+        )
+        .into());
+    }
+    let response = control::ask(socket, &Request::List).await?;
+    let Response::Listing(listing) = response else {
+        return super::finish(response);
+    };
+    let (sender, news) = mpsc::channel(16);
+    tokio::spawn(ask(socket.to_owned(), sender.clone()));
+    tokio::spawn(follow(socket.to_owned(), sender));
+    let _restore = Restore;
+    // A panic restores the terminal, too, before its message is printed.
+    let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
+    show(&mut terminal, Screen::new(listing), news).await
+}
+
+/// Leaves the terminal as it was found.
+struct Restore;
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+async fn show(
+    terminal: &mut DefaultTerminal,
+    mut screen: Screen,
+    mut news: mpsc::Receiver<News>,
+) -> anyhow::Result<()> {
+    let mut input = EventStream::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        // This also follows the size of the terminal.
+        terminal.draw(|frame| screen.draw(frame))?;
+        tokio::select! {
+            Some(news) = news.recv() => screen.take(news),
+            input = input.next() => match input {
+                Some(input) => if screen.handle(&input?) == ControlFlow::Break(()) {
+                    return Ok(());
+                },
+                None => return Ok(()),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
+        }
+    }
+}
+
+/// Keeps asking the agent how things are.
+async fn ask(socket: PathBuf, sender: mpsc::Sender<News>) {
+    loop {
+        sleep(INTERVAL).await;
+        let news = match control::ask(&socket, &Request::List).await {
+            Ok(Response::Listing(listing)) => News::Listing(listing),
+            Ok(Response::Refused(reason)) => News::Trouble(reason),
+            Ok(_) => News::Trouble("the agent answered another question".to_owned()),
+            Err(error) => News::Trouble(error.to_string()),
+        };
+        if sender.send(news).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps listening to what happens. Trouble is told by [`ask`].
+async fn follow(socket: PathBuf, sender: mpsc::Sender<News>) {
+    loop {
+        if let Ok(mut client) = Client::connect(&socket).await
+            && client.send(&Request::Follow).await.is_ok()
+        {
+            while let Ok(Some(response)) = client.receive().await {
+                // Other answers tell of events that were missed: older ones.
+                if let Response::Event(event) = response
+                    && sender.send(News::Event(event)).await.is_err()
+                {
+                    return;
+                }
+            }
+        }
+        sleep(INTERVAL).await;
+    }
+}

@@ -25,6 +25,8 @@ const HOSTS: [(&str, &str, &str); 4] = [
 /// Namespaces that go away with this.
 pub struct Network {
     prefix: String,
+    /// Hosts beside those that every network has.
+    others: Vec<&'static str>,
 }
 
 impl Network {
@@ -34,6 +36,7 @@ impl Network {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let network = Self {
             prefix: format!("lbuser-{}-{number}", std::process::id()),
+            others: Vec::new(),
         };
         let switch = network.namespace("switch");
         ip(&["netns", "add", &switch]);
@@ -108,6 +111,46 @@ impl Network {
         ip(&["-n", &self.namespace(host), "link", "del", "eth2"]);
     }
 
+    /// Adds a host with two cables: its `eth2` to the switch, and its `eth3` to
+    /// `peer`'s.
+    pub fn plug_in_between(&mut self, host: &'static str, address: &str, peer: &str) {
+        let (namespace, switch) = (self.namespace(host), self.namespace("switch"));
+        self.others.push(host);
+        ip(&["netns", "add", &namespace]);
+        let port = format!("p-{host}");
+        ip(&[
+            "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
+            "netns", &namespace,
+        ]);
+        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
+        ip(&[
+            "link",
+            "add",
+            "eth3",
+            "netns",
+            &namespace,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth3",
+            "netns",
+            &self.namespace(peer),
+        ]);
+        self.ip_on(host, &format!("addr add {address}/24 dev eth2"));
+        for (host, interface) in [(host, "lo"), (host, "eth2"), (host, "eth3"), (peer, "eth3")] {
+            self.ip_on(host, &format!("link set {interface} up"));
+        }
+    }
+
+    /// Runs `ip` on a host.
+    pub fn ip_on(&self, host: &str, words: &str) {
+        let namespace = self.namespace(host);
+        let mut all = vec!["-n", &namespace];
+        all.extend(words.split(' '));
+        ip(&all);
+    }
+
     fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
@@ -139,13 +182,21 @@ impl Network {
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
     }
 
-    /// Starts a TCP server on a host's port 1935 that says the host's name.
+    /// Starts a TCP server on a host's port 1935 that says the host's name, and
+    /// at the end of what it is told how many bytes that was.
     pub fn serve(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import socket, socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
-        self.request.sendall(sys.argv[1].encode())
+        try:
+            self.request.sendall(sys.argv[1].encode())
+            count = 0
+            while chunk := self.request.recv(65536):
+                count += len(chunk)
+            self.request.sendall(b' %d' % count)
+        except OSError:
+            pass # A check, which does not wait for the end.
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6  # and IPv4 with it
     allow_reuse_address = True
@@ -212,7 +263,8 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for host in HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]) {
+        let hosts = HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]);
+        for host in hosts.chain(self.others.iter().copied()) {
             let _ = Command::new("ip")
                 .args(["netns", "del", &self.namespace(host)])
                 .status();

@@ -143,6 +143,52 @@ impl Network {
         }
     }
 
+    /// Adds a host without any cable.
+    pub fn host(&mut self, host: &'static str) {
+        self.others.push(host);
+        ip(&["netns", "add", &self.namespace(host)]);
+        self.ip_on(host, "link set lo up");
+    }
+
+    /// Lets a host take packets from wherever they say they are, on interfaces
+    /// to come, too.
+    pub fn accept_any_source(&self, host: &str, interfaces: &[&str]) {
+        for interface in ["all", "default"].iter().chain(interfaces) {
+            self.set(host, &format!("net.ipv4.conf.{interface}.rp_filter=0"));
+        }
+    }
+
+    /// Sets a kernel parameter on a host.
+    pub fn set(&self, host: &str, setting: &str) {
+        let output = self.output(host, &["sysctl", "-qw", setting]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Lets a host's packets leave as they would on a wire: none larger than the
+    /// MTU, and each with its checksum.
+    pub fn finish_packets(&self, host: &str) {
+        let output = self.output(host, &["ethtool", "-K", "eth2", "tx", "off"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Takes packets out of those that travel to `host` through a tunnel, and
+    /// gives them to its stack: what a kernel's `tunl0` does, which not every
+    /// kernel has.
+    pub fn decapsulate(&self, host: &str) -> Process {
+        const PROGRAM: &str = "
+import fcntl, os, socket, struct, subprocess
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000
+tun = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tun, TUNSETIFF, struct.pack('16sH22x', b'inner', IFF_TUN | IFF_NO_PI))
+subprocess.run(['ip', 'link', 'set', 'inner', 'up'], check=True)
+outer = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP)
+while True:
+    packet = outer.recv(65535)
+    os.write(tun, packet[(packet[0] & 15) * 4:])
+";
+        Process::start(self.command(host, &["python3", "-c", PROGRAM]))
+    }
+
     /// Runs `ip` on a host.
     pub fn ip_on(&self, host: &str, words: &str) {
         let namespace = self.namespace(host);
@@ -243,6 +289,24 @@ Server(('0.0.0.0', 1935), Handler).serve_forever()
             process,
             _said: said,
         }
+    }
+
+    /// As [`Self::ask`], with a question of so many bytes, in packets as large
+    /// as its way takes: the name, and how many bytes have arrived.
+    pub fn tell(&self, bytes: usize) -> String {
+        const PROGRAM: &str = "
+import socket, sys
+with socket.create_connection((sys.argv[1], 1935), 1) as s:
+    s.settimeout(10)
+    s.sendall(b'?' * int(sys.argv[2]))
+    s.shutdown(socket.SHUT_WR)
+    answer = b''
+    while chunk := s.recv(64):
+        answer += chunk
+    print(answer.decode(), end='')
+";
+        let bytes = bytes.to_string();
+        self.stdout("client", &["python3", "-c", PROGRAM, VIP, &bytes])
     }
 
     /// The name of the host that answers on the virtual address, if one does.

@@ -29,8 +29,7 @@ fn a_server_on_another_interface_is_reached_by_redirection() {
     network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
     network.ip_on("director", "addr add 10.8.0.1/24 dev eth3");
     for setting in ["arp_ignore=1", "arp_announce=2"] {
-        let setting = format!("net.ipv4.conf.all.{setting}");
-        network.output("edge3", &["sysctl", "-qw", &setting]);
+        network.set("edge3", &format!("net.ipv4.conf.all.{setting}"));
     }
     accept_the_virtual_address(&network, "edge3");
     let _server = network.serve("edge3");
@@ -40,4 +39,36 @@ fn a_server_on_another_interface_is_reached_by_redirection() {
     wait_for("an answer", || (network.ask() == "edge3").then_some(()));
     assert!(decided(&agent, "redirected") > 0);
     assert_eq!(decided(&agent, "forwarded"), 0);
+}
+
+#[test]
+fn a_server_behind_a_router_is_reached_through_a_tunnel() {
+    need_root!();
+    let mut network = Network::new();
+    network.host("edge3");
+    network.plug_in_between("router", "172.16.1.1", "edge3");
+    network.ip_on("router", "addr add 10.8.0.1/24 dev eth3");
+    network.set("router", "net.ipv4.ip_forward=1");
+    network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
+    network.ip_on("edge3", "route add default via 10.8.0.1");
+    network.ip_on("director", "route add 10.8.0.0/24 via 172.16.1.1");
+    // Viewers and the virtual address are not where routes say they are.
+    network.accept_any_source("router", &["eth2", "eth3"]);
+    network.accept_any_source("edge3", &["eth3"]);
+    accept_the_virtual_address(&network, "edge3");
+    let _tunnel_end = network.decapsulate("edge3");
+    let _server = network.serve("edge3");
+    network.finish_packets("client");
+
+    let servers = super::server("10.8.0.2");
+    let configuration = configuration(&servers).replace("lb_kind DR", "lb_kind TUN");
+    let agent = Agent::start(&network, &configuration);
+    agent.wait_for_states(&["up"]);
+    wait_for("an answer", || (network.ask() == "edge3").then_some(()));
+    assert!(decided(&agent, "tunnelled") > 0);
+    assert_eq!(decided(&agent, "forwarded"), 0);
+
+    // Full packets do not fit until the client has been told.
+    assert_eq!(network.tell(300_000), "edge3 300000");
+    assert!(decided(&agent, "too-big") > 0);
 }

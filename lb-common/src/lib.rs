@@ -21,18 +21,20 @@ pub use flow::{
     Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, STATES, ServerCounters, Template,
     TemplateKey, Timeouts,
 };
-pub use owner::{Layout, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, ServerOwner, ServiceOwner};
+pub use owner::{
+    Layout, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
+};
 pub use reason::{Action, REASONS, Reason};
 
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the
 /// size or the meaning of a key or value changes, or a map comes or goes.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their
 /// keys or values changes; connections then end with the upgrade.
-pub const MEMORY_VERSION: u32 = 1;
+pub const MEMORY_VERSION: u32 = 2;
 
 /// `IPPROTO_ICMP`.
 pub const ICMP: u8 = 1;

@@ -41,6 +41,8 @@ pub const OWNER_PRESENT: u32 = 1;
 pub const OWNER_ALIVE: u32 = 1 << 1;
 /// [`ServerOwner::flags`]: its next hop is known.
 pub const OWNER_REACHED: u32 = 1 << 2;
+/// [`ServerOwner::flags`]: it is reached through a tunnel.
+pub const OWNER_TUNNEL: u32 = 1 << 3;
 
 /// The owner of a server slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +68,10 @@ pub struct ServerOwner {
     pub tag_count: u32,
     /// Their tags, the outer one first.
     pub tags: [Tag; MAX_TAGS],
-    /// Zero.
-    pub reserved: u32,
+    /// Through a tunnel: the largest packet that its path takes, in bytes.
+    pub mtu: u32,
+    /// Through a tunnel: our address.
+    pub tunnel_source: Address,
     /// What the slot's counters said when the server got it.
     pub baseline: ServerCounters,
 }
@@ -84,6 +88,6 @@ mod pod {
     unsafe impl aya::Pod for ServerOwner {}
 }
 
-// 16 + 4 + 4 + 24; 16 + 4 + 5 words + 12 of MACs + 8 of tags + one word + 24.
+// 16 + 4 + 4 + 24; 16 + 4 + 5 words + 12 of MACs + 8 of tags + one word + 16 + 24.
 const _: () = assert!(size_of::<ServiceOwner>() == 48);
-const _: () = assert!(size_of::<ServerOwner>() == 88);
+const _: () = assert!(size_of::<ServerOwner>() == 104);

@@ -229,6 +229,7 @@ impl fmt::Display for Change {
                     Hop::Ready {
                         next_hop,
                         interface,
+                        ..
                     },
             } => {
                 let mac = crate::format_mac(next_hop.destination);

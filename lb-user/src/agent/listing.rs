@@ -135,6 +135,7 @@ fn without_state(
         Some(Hop::Ready {
             next_hop,
             interface,
+            ..
         }) => (
             Some(format_mac(next_hop.destination)),
             Some(interface.clone()),

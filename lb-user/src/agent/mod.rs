@@ -33,12 +33,12 @@ use crate::control::http::HttpServer;
 use crate::control::protocol::{Event, ListedInterface, Listing, Request, Response};
 use crate::control::selection::Endpoint;
 use crate::control::{self, Call};
-use crate::dataplane::state::OrphanPolicy;
+use crate::dataplane::state::{Forwarding, OrphanPolicy};
 use crate::dataplane::{
     self, AttachMode, Attachment, Census, Dataplane, Departed, Options, Origin, Statistics,
     TableSizes,
 };
-use crate::neighbor::{Hop, Hops, Watcher};
+use crate::neighbor::{self, Hop, Hops, Watcher};
 use crate::netlink::{self, interfaces, link};
 use crate::resets::{self, Resets, Told};
 use crate::script::ScriptRunner;
@@ -269,14 +269,19 @@ impl Agent {
     fn known_hops(&self) -> Hops {
         let known = self.dataplane.known_hops().into_iter();
         known
-            .filter_map(|(address, next_hop)| {
+            .filter_map(|(address, next_hop, forwarding)| {
                 let name = nix::net::if_::if_indextoname(next_hop.interface_index).ok()?;
                 let interface = name.to_string_lossy().into_owned();
+                let path = match forwarding {
+                    Forwarding::Tunnel { source, mtu } => Some(neighbor::Path { source, mtu }),
+                    Forwarding::Direct => None,
+                };
                 Some((
                     address,
                     Hop::Ready {
                         next_hop,
                         interface,
+                        path,
                     },
                 ))
             })

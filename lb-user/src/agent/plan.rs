@@ -15,8 +15,8 @@ use crate::checker::tcp::Connection;
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe, hex};
 use crate::config::model::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, MacAddress, RealServer, RecordType,
-    Recovery, Script, Seconds, StatusCodes, UrlCheck, VirtualServer,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, LbKind, MacAddress, RealServer,
+    RecordType, Recovery, Script, Seconds, StatusCodes, UrlCheck, VirtualServer,
 };
 use crate::config::{Diagnostic, Refused, Severity};
 use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
@@ -62,6 +62,8 @@ pub struct ServicePlan {
     pub key: ServiceKey,
     /// How connections are spread.
     pub scheduler: Scheduler,
+    /// How packets reach servers that do not say so themselves.
+    pub lb_kind: LbKind,
     /// Persistence, if any.
     pub persistence: Option<Persistence>,
     /// Whether the client's port is hashed along with its address.
@@ -95,6 +97,8 @@ pub struct ServerPlan {
     pub mac: Option<Mac>,
     /// Its share of new connections.
     pub weight: u32,
+    /// How packets reach it.
+    pub lb_kind: LbKind,
     /// Whether it stays, at weight 0, when it is down.
     pub inhibit_on_failure: bool,
     /// Run when it comes up.
@@ -215,6 +219,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr) -> ServicePlan {
                 .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
             expire_quiescent: service.expire_quiescent,
         }),
+        lb_kind: lb_kind(service.lb_kind),
         hash_port: service.hash_port,
         orphans: service
             .orphans
@@ -246,6 +251,10 @@ fn is_sloppy(scheduler: Scheduler, protocol: Protocol) -> bool {
     scheduler == Scheduler::Mh && protocol == Protocol::Tcp
 }
 
+fn lb_kind(given: Option<LbKind>) -> LbKind {
+    given.unwrap_or(LbKind::DirectRouting)
+}
+
 fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
     let timing = server.timing.or(&service.timing);
     let virtual_host = server.virtualhost.as_ref().or(service.virtualhost.as_ref());
@@ -253,6 +262,7 @@ fn server_plan(server: &RealServer, service: &VirtualServer) -> ServerPlan {
         address: server.address,
         mac: server.mac_address.map(|MacAddress(mac)| mac),
         weight: server.weight.unwrap_or(1),
+        lb_kind: lb_kind(server.lb_kind.or(service.lb_kind)),
         inhibit_on_failure: server
             .inhibit_on_failure
             .or(service.inhibit_on_failure)
@@ -533,6 +543,19 @@ mod tests {
                 alpha: false,
             }
         );
+    }
+
+    #[test]
+    fn lvs_timeouts_are_the_data_planes_and_the_others_those_of_ipvs() {
+        let given = plan("global_defs {\nlvs_timeouts tcp 800 tcpfin 70 udp 90\n}");
+        let expected = Timeouts {
+            established: Duration::from_secs(800),
+            fin_wait: Duration::from_secs(70),
+            udp: Duration::from_secs(90),
+            ..Timeouts::default()
+        };
+        assert_eq!(given.timeouts, expected);
+        assert_eq!(plan("").timeouts, Timeouts::default());
     }
 
     #[test]

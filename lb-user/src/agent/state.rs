@@ -11,10 +11,10 @@ use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use super::saved::{Saved, SavedCheck, SavedOrder, SavedQuorum};
 use crate::checker::{CheckEvent, CheckResult, CheckSpec};
-use crate::config::model::Script;
+use crate::config::model::{LbKind, Script};
 use crate::control::selection::Endpoint;
-use crate::dataplane::state::{DesiredState, Forwarding, RealServer, Scheduler, Service};
-use crate::neighbor::{Hop, Hops};
+use crate::dataplane::state::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service};
+use crate::neighbor::{Hop, Hops, Path};
 use crate::netlink::link::Mac;
 
 /// How a server stands.
@@ -523,28 +523,31 @@ impl State {
                 (true, false) => weight.min(1) * self.parts(service.key, server),
             }
         };
-        let real = service.servers.iter().map(|server| RealServer {
-            address: server.address,
-            weight: weight(server),
-            keeps_templates: self.order(service.key, server.address)
-                != Some(Order::DrainedOfTemplates),
-            alive: !sorry
-                && (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
-                && self.order(service.key, server.address) != Some(Order::Disabled),
-            forwarding: Forwarding::Direct,
-            next_hop: self.next_hop(server.address),
+        let real = service.servers.iter().map(|server| {
+            let (forwarding, next_hop) = self.way(server.lb_kind, server.address);
+            RealServer {
+                address: server.address,
+                weight: weight(server),
+                keeps_templates: self.order(service.key, server.address)
+                    != Some(Order::DrainedOfTemplates),
+                alive: !sorry
+                    && (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
+                    && self.order(service.key, server.address) != Some(Order::Disabled),
+                forwarding,
+                next_hop,
+            }
         });
-        let sorry = service
-            .sorry_server
-            .filter(|_| sorry)
-            .map(|address| RealServer {
+        let sorry = service.sorry_server.filter(|_| sorry).map(|address| {
+            let (forwarding, next_hop) = self.way(service.lb_kind, address);
+            RealServer {
                 address,
                 weight: 1,
                 keeps_templates: true,
                 alive: true,
-                forwarding: Forwarding::Direct,
-                next_hop: self.next_hop(address),
-            });
+                forwarding,
+                next_hop,
+            }
+        });
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
@@ -557,10 +560,24 @@ impl State {
         }
     }
 
-    fn next_hop(&self, server: SocketAddr) -> Option<crate::dataplane::state::NextHop> {
-        match self.hop(server)? {
-            Hop::Ready { next_hop, .. } => Some(*next_hop),
-            Hop::NotReady(_) => None,
+    /// How packets reach a server, and by which hop, as far as that is known.
+    fn way(&self, lb_kind: LbKind, server: SocketAddr) -> (Forwarding, Option<NextHop>) {
+        match (lb_kind, self.hop(server)) {
+            (LbKind::DirectRouting, Some(Hop::Ready { next_hop, .. })) => {
+                (Forwarding::Direct, Some(*next_hop))
+            }
+            (
+                LbKind::Tunnel,
+                Some(Hop::Ready {
+                    next_hop,
+                    path: Some(Path { source, mtu }),
+                    ..
+                }),
+            ) => {
+                let (source, mtu) = (*source, *mtu);
+                (Forwarding::Tunnel { source, mtu }, Some(*next_hop))
+            }
+            _ => (Forwarding::Direct, None),
         }
     }
 

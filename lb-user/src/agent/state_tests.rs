@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config;
-use crate::dataplane::state::{NextHop, Vlan};
+use crate::dataplane::state::Vlan;
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
@@ -277,6 +277,7 @@ fn a_hop_reaches_the_data_plane_and_the_log() {
     let ready = Hop::Ready {
         next_hop,
         interface: "eth2".to_owned(),
+        path: None,
     };
     let address: IpAddr = "10.0.0.2".parse().expect("an address");
     let hops = Hops::from([(address, ready)]);
@@ -288,6 +289,51 @@ fn a_hop_reaches_the_data_plane_and_the_log() {
     let service = state.desired().services.remove(0);
     assert_eq!(service.servers[0].next_hop, Some(next_hop));
     assert_eq!(service.servers[1].next_hop, None);
+}
+
+#[test]
+fn a_tunnel_has_our_address_and_the_paths_mtu_once_the_way_is_known() {
+    let mut state = state(plan(
+        "virtual_server 10.0.0.1 80 {
+            lb_kind TUN
+            real_server 10.1.0.2 80 { }
+            real_server 10.0.0.3 80 { lb_kind DR }
+        }",
+    ));
+    let forwarding = |state: &State| {
+        let service = state.desired().services.remove(0);
+        let servers = service.servers.iter();
+        servers
+            .map(|server| (server.forwarding, server.next_hop.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let unknown = (Forwarding::Direct, false);
+    assert_eq!(forwarding(&state), [unknown, unknown]);
+
+    let source = "10.0.0.8".parse().expect("an address");
+    let ready = |path| {
+        let hop = Hop::Ready {
+            next_hop: NextHop {
+                interface_index: 2,
+                source: [2, 0, 0, 0, 0, 1],
+                destination: [2, 0, 0, 0, 0, 2],
+                vlan: Vlan::Untagged,
+            },
+            interface: "eth2".to_owned(),
+            path,
+        };
+        let hops = ["10.1.0.2", "10.0.0.3"];
+        Hops::from(hops.map(|address| (address.parse().expect("an address"), hop.clone())))
+    };
+    // A hop that served direct routing is not enough.
+    state.hops_changed(ready(None));
+    assert_eq!(forwarding(&state), [unknown, (Forwarding::Direct, true)]);
+    state.hops_changed(ready(Some(Path { source, mtu: 1400 })));
+    let tunnel = Forwarding::Tunnel { source, mtu: 1400 };
+    assert_eq!(
+        forwarding(&state),
+        [(tunnel, true), (Forwarding::Direct, true)]
+    );
 }
 
 /// The scheduler, and the weight of each server that takes connections.

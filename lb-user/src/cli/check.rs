@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::checker::CheckSpec;
 use crate::config;
+use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
 use crate::dataplane::{AttachMode, Dataplane, Options, TableSizes};
 
@@ -70,7 +71,7 @@ fn explain(file: &Path, plan: &Plan) -> String {
     for service in &plan.services {
         line(sentence_of_service(service));
         for server in &service.servers {
-            line(sentence_of_server(server));
+            line(sentence_of_server(server, service.lb_kind));
         }
         if let Some(sorry) = service.sorry_server {
             line(format!(
@@ -97,13 +98,21 @@ fn sentence_of_service(service: &ServicePlan) -> String {
     } else {
         ""
     };
+    let forwarding = name_of(service.lb_kind);
     format!(
-        "{}: direct routing, scheduler {scheduler}; {persistence}{sloppy}.",
+        "{}: {forwarding}, scheduler {scheduler}; {persistence}{sloppy}.",
         service.key
     )
 }
 
-fn sentence_of_server(server: &ServerPlan) -> String {
+fn name_of(lb_kind: LbKind) -> &'static str {
+    match lb_kind {
+        LbKind::DirectRouting => "direct routing",
+        LbKind::Tunnel => "tunnels",
+    }
+}
+
+fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
     let checks: Vec<String> = server.checks.iter().map(sentence_of_check).collect();
     let checks = if checks.is_empty() {
         "no check".to_owned()
@@ -115,8 +124,13 @@ fn sentence_of_server(server: &ServerPlan) -> String {
     } else {
         ""
     };
+    let forwarding = match server.lb_kind {
+        same if same == of_service => "",
+        LbKind::DirectRouting => " by direct routing",
+        LbKind::Tunnel => " through a tunnel",
+    };
     format!(
-        "    {} weight {}: {checks}{inhibit}",
+        "    {}{forwarding} weight {}: {checks}{inhibit}",
         server.address, server.weight
     )
 }
@@ -154,6 +168,37 @@ mod tests {
              failure(s) in a row 3 s apart\n    \
              172.16.1.207:1935 weight 1: TCP_CHECK 172.16.1.207:1935 every 6 s, down after 4 \
              failure(s) in a row 3 s apart\n"
+        );
+    }
+
+    #[test]
+    fn a_tunnel_is_told_of_where_it_is_not_the_services_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        let text = "virtual_server 10.0.0.1 80 {
+            lb_kind TUN
+            real_server 10.1.0.2 80 { }
+            real_server fd00::2 80 { }
+            real_server 10.0.0.3 80 { lb_kind DR }
+        }
+        virtual_server 10.0.0.1 81 {
+            real_server 10.1.0.2 81 { lvs_method TUN }
+        }";
+        std::fs::write(&file, text).expect("the file is written");
+        let loaded = config::load(&file).expect("the file is accepted");
+        let text = explain(
+            Path::new("t.conf"),
+            &Plan::new(&loaded.config).expect("a plan"),
+        );
+        assert_eq!(
+            text,
+            "t.conf is right.\n\
+             TCP 10.0.0.1:80: tunnels, scheduler rr; no persistence.\n    \
+             10.1.0.2:80 weight 1: no check\n    \
+             [fd00::2]:80 weight 1: no check\n    \
+             10.0.0.3:80 by direct routing weight 1: no check\n\
+             TCP 10.0.0.1:81: direct routing, scheduler rr; no persistence.\n    \
+             10.1.0.2:81 through a tunnel weight 1: no check\n"
         );
     }
 }

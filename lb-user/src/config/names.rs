@@ -1,6 +1,6 @@
 //! Names of choices, for the reader and the writer of keepalived.conf alike.
 
-use super::model::RecordType;
+use super::model::{LbKind, RecordType};
 use crate::dataplane::state::{OrphanPolicy, Scheduler};
 
 /// `lb_algo`
@@ -12,6 +12,9 @@ pub const SCHEDULERS: [(&str, Scheduler); 6] = [
     ("sh", Scheduler::Sh),
     ("mh", Scheduler::Mh),
 ];
+
+/// `lb_kind`, as it is written.
+pub const LB_KINDS: [(&str, LbKind); 2] = [("DR", LbKind::DirectRouting), ("TUN", LbKind::Tunnel)];
 
 /// `orphans`
 pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Config, RealServer, ServiceAddress, VirtualServer};
+use super::model::{Config, LbKind, RealServer, ServiceAddress, VirtualServer};
 
 /// Reports everything about services that cannot work, or that probably is not
 /// meant.
@@ -170,7 +170,8 @@ fn real_servers(service: &VirtualServer, addresses: &[SocketAddr], diagnostics: 
         }
         // One service of a group stands for all.
         if let Some(address) = addresses.first() {
-            against_service(&what, server, *address, diagnostics);
+            let kind = server.lb_kind.or(service.lb_kind);
+            against_service(&what, server, kind, *address, diagnostics);
         }
     }
 }
@@ -178,13 +179,18 @@ fn real_servers(service: &VirtualServer, addresses: &[SocketAddr], diagnostics: 
 fn against_service(
     what: &str,
     server: &RealServer,
+    lb_kind: Option<LbKind>,
     service: SocketAddr,
     diagnostics: &mut Diagnostics,
 ) {
-    if server.address.is_ipv4() != service.is_ipv4() {
+    let is_tunnel = lb_kind == Some(LbKind::Tunnel);
+    if server.address.is_ipv4() != service.is_ipv4() && !is_tunnel {
         diagnostics.error(
             &server.origin,
-            format!("{what} and its virtual_server must both be IPv4 or both be IPv6"),
+            format!(
+                "{what} and its virtual_server must both be IPv4 or both be IPv6; only a tunnel \
+                 (`lb_kind TUN`) carries one in the other"
+            ),
         );
     } else if server.address.ip() == service.ip() {
         diagnostics.error(
@@ -195,7 +201,7 @@ fn against_service(
         diagnostics.warn(
             &server.origin,
             format!(
-                "{what}: direct routing leaves ports alone, viewers reach the server at port {}; \
+                "{what}: ports stay as they are, viewers reach the server at port {}; \
                  only checks connect to port {}",
                 service.port(),
                 server.address.port()

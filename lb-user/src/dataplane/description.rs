@@ -155,7 +155,7 @@ fn server_value(service: &Service, server: &RealServer, known: &ServerRecord) ->
         };
         (value.tag_count, value.tags) = tags(hop.vlan);
     }
-    if let Forwarding::Tunnel { source, mtu } = server.forwarding {
+    if let Forwarding::Tunnel { source, mtu } = known.forwarding {
         value.flags |= SERVER_TUNNEL;
         value.mtu = mtu.into();
         value.tunnel_destination = server.address.ip().to_canonical().into();

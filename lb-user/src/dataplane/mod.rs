@@ -50,7 +50,7 @@ use memory::Names;
 use owners::Owners;
 use pins::{NoPins, PinDirectory, PinnedSet};
 use registry::{Registry, key_of};
-use state::NextHop;
+use state::{Forwarding, NextHop};
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
 /// unless it is pinned.
@@ -387,12 +387,14 @@ impl Dataplane {
         program::id(&self.ebpf)
     }
 
-    /// Where frames to servers went when an earlier agent wrote it down.
-    pub fn known_hops(&self) -> Vec<(IpAddr, NextHop)> {
+    /// Where frames to servers went, and how, when an earlier agent wrote it down.
+    pub fn known_hops(&self) -> Vec<(IpAddr, NextHop, Forwarding)> {
         let services = self.registry.services().values();
         services
             .flat_map(|service| &service.servers)
-            .filter_map(|(address, server)| Some((address.ip(), server.next_hop?)))
+            .filter_map(|(address, server)| {
+                Some((address.ip(), server.next_hop?, server.forwarding))
+            })
             .collect()
     }
 

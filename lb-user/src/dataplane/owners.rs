@@ -4,12 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, MAX_TAGS, Macs, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, ServerCounters,
-    ServerOwner, ServiceOwner, TCP, Tag, UDP,
+    Address, MAX_TAGS, Macs, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL,
+    ServerCounters, ServerOwner, ServiceOwner, TCP, Tag, UDP,
 };
 
 use super::registry::{Registry, ServerRecord, ServiceKey, ServiceRecord};
-use super::state::{NextHop, Protocol, Vlan};
+use super::state::{Forwarding, NextHop, Protocol, Vlan};
 use super::{TableSizes, Traffic};
 
 /// One record per service number, and one per server slot.
@@ -85,6 +85,7 @@ impl Owners {
                     slot: slot as u32,
                     generation: owner.generation,
                     next_hop: (owner.flags & OWNER_REACHED != 0).then(|| next_hop(owner)),
+                    forwarding: forwarding(owner),
                     alive: owner.flags & OWNER_ALIVE != 0,
                     baseline: owner.baseline,
                 };
@@ -116,7 +117,22 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
         };
         (owner.tag_count, owner.tags) = tags(hop.vlan);
     }
+    if let Forwarding::Tunnel { source, mtu } = server.forwarding {
+        owner.flags |= OWNER_TUNNEL;
+        owner.tunnel_source = source.to_canonical().into();
+        owner.mtu = mtu.into();
+    }
     owner
+}
+
+fn forwarding(owner: &ServerOwner) -> Forwarding {
+    if owner.flags & OWNER_TUNNEL == 0 {
+        return Forwarding::Direct;
+    }
+    Forwarding::Tunnel {
+        source: owner.tunnel_source.into(),
+        mtu: u16::try_from(owner.mtu).unwrap_or(u16::MAX),
+    }
 }
 
 fn next_hop(owner: &ServerOwner) -> NextHop {
@@ -239,10 +255,14 @@ mod tests {
     fn a_registry_comes_back_from_its_records_as_it_was() {
         let no_traffic = |_| Ok(ServerCounters::default());
         let mut registry = Registry::new(&sizes());
-        let servers = vec![
+        let mut servers = vec![
             server("10.0.0.2:80", Vlan::Untagged),
             server("10.0.0.3:80", Vlan::Stacked(5, 4094)),
         ];
+        servers[0].forwarding = Forwarding::Tunnel {
+            source: "2001:db8::8".parse().expect("an address"),
+            mtu: 1400,
+        };
         let mut state = desired(vec![
             service(Protocol::Tcp, "10.0.0.1:80", servers.clone()),
             service(

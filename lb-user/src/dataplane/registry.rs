@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 
 use lb_common::ServerCounters;
 
-use super::state::{DesiredState, NextHop, OrphanPolicy, Protocol, RealServer, Service};
+use super::state::{
+    DesiredState, Forwarding, NextHop, OrphanPolicy, Protocol, RealServer, Service,
+};
 use super::{Changes, Departed, Error, TableSizes, Traffic};
 
 /// What tells services apart.
@@ -47,6 +49,8 @@ pub struct ServerRecord {
     /// Where its frames go; the last one known, since a neighbour entry that
     /// has gone stale is no reason to abandon live connections.
     pub next_hop: Option<NextHop>,
+    /// How packets reach it by that hop.
+    pub forwarding: Forwarding,
     /// Whether its checks succeed.
     pub alive: bool,
     /// What the slot's counters said when the server got it.
@@ -210,7 +214,10 @@ impl Registry {
                     known.generation = take_generation(&mut self.next_generations, known.slot);
                 }
                 known.alive = wanted.alive;
-                known.next_hop = wanted.next_hop.or(known.next_hop);
+                if wanted.next_hop.is_some() {
+                    known.next_hop = wanted.next_hop;
+                    known.forwarding = wanted.forwarding;
+                }
             } else {
                 let slot = self
                     .free_slots
@@ -220,6 +227,7 @@ impl Registry {
                     slot,
                     generation: take_generation(&mut self.next_generations, slot),
                     next_hop: wanted.next_hop,
+                    forwarding: wanted.forwarding,
                     alive: wanted.alive,
                     baseline: counters(slot)?,
                 };

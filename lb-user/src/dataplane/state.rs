@@ -155,7 +155,7 @@ pub struct RealServer {
     pub keeps_templates: bool,
     /// False while its checks fail: its connections and templates are void.
     pub alive: bool,
-    /// How packets reach it.
+    /// How packets reach it by `next_hop`, and of no meaning without that.
     pub forwarding: Forwarding,
     /// Where its frames go; `None` while its MAC address is unknown, which
     /// keeps it out of scheduling.

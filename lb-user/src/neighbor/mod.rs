@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-pub use table::Hop;
+pub use table::{Hop, Path};
 use table::{Neighbor, Table};
 
 use crate::netlink::io_error;

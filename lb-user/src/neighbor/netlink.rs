@@ -9,7 +9,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -49,6 +49,8 @@ fn route(address: IpAddr, message: &RouteMessage) -> Route {
     }
     let mut interface_index = None;
     let mut neighbor = address;
+    let mut source = None;
+    let mut mtu = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface_index = Some(*index),
@@ -56,15 +58,30 @@ fn route(address: IpAddr, message: &RouteMessage) -> Route {
             RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => neighbor = (*gateway).into(),
             RouteAttribute::Via(RouteVia::Inet(gateway)) => neighbor = (*gateway).into(),
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => neighbor = (*gateway).into(),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ours)) => source = Some((*ours).into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(ours)) => source = Some((*ours).into()),
+            RouteAttribute::Metrics(metrics) => {
+                // What the path takes, if a router has told; the interface
+                // takes that much at least.
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(bytes) => Some(*bytes),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
-    match interface_index {
-        Some(interface_index) => Route::Via {
+    match (interface_index, source) {
+        (Some(interface_index), Some(source)) => Route::Via {
             interface_index,
             neighbor,
+            source,
+            mtu,
         },
-        None => Route::None(format!("the route to {address} leaves by no interface")),
+        (None, _) => Route::None(format!("the route to {address} leaves by no interface")),
+        (_, None) => Route::None(format!(
+            "this machine has no address to reach {address} from"
+        )),
     }
 }
 
@@ -218,6 +235,11 @@ mod tests {
         message.header.kind = RouteType::Unicast;
         let gateway = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         message.attributes.push(RouteAttribute::Oif(3));
+        let source = Ipv4Addr::new(10, 0, 0, 1);
+        let own = RouteAttribute::PrefSource(RouteAddress::Inet(source));
+        message.attributes.push(own);
+        let metrics = vec![RouteMetric::Hoplimit(9), RouteMetric::Mtu(1400)];
+        message.attributes.push(RouteAttribute::Metrics(metrics));
         message
             .attributes
             .push(RouteAttribute::Via(RouteVia::Inet6(gateway)));
@@ -225,7 +247,9 @@ mod tests {
             route(Ipv4Addr::new(10, 0, 0, 2).into(), &message),
             Route::Via {
                 interface_index: 3,
-                neighbor: gateway.into()
+                neighbor: gateway.into(),
+                source: source.into(),
+                mtu: Some(1400),
             }
         );
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::dataplane::state::{NextHop, Vlan};
-use crate::netlink::link::{Link, Mac};
+use crate::netlink::link::{Link, Mac, VlanLink};
 
 /// How frames reach an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +14,23 @@ pub enum Hop {
     Ready {
         /// The Ethernet hop.
         next_hop: NextHop,
-        /// Name of the interface that frames leave by.
+        /// Name of the interface that the route leaves by.
         interface: String,
+        /// What tunnels take besides; `None` where all that is known is how an
+        /// earlier agent reached the address without one.
+        path: Option<Path>,
     },
     /// Not at all, for this reason.
     NotReady(String),
+}
+
+/// The way that packets of ours take to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// Our address on the way.
+    pub source: IpAddr,
+    /// The largest packet that the way takes, in bytes.
+    pub mtu: u16,
 }
 
 /// The answer to a route look-up.
@@ -30,6 +42,11 @@ pub enum Route {
         interface_index: u32,
         /// Whose MAC address frames carry: the gateway's, or the address itself.
         neighbor: IpAddr,
+        /// Our address on the way.
+        source: IpAddr,
+        /// What the route says of the largest packet, in bytes; else the
+        /// interface decides.
+        mtu: Option<u32>,
     },
     /// The address is one of this machine's.
     Local,
@@ -67,7 +84,7 @@ pub struct Table {
 impl Table {
     /// The hop towards `address`.
     pub fn hop(&self, address: IpAddr) -> Hop {
-        let (interface_index, neighbor) = match self.routes.get(&address) {
+        let (interface_index, neighbor, ours, mtu) = match self.routes.get(&address) {
             None => return Hop::NotReady("the route is being looked up".to_owned()),
             Some(Route::None(reason)) => return Hop::NotReady(reason.clone()),
             Some(Route::Local) => {
@@ -76,7 +93,9 @@ impl Table {
             Some(Route::Via {
                 interface_index,
                 neighbor,
-            }) => (*interface_index, *neighbor),
+                source,
+                mtu,
+            }) => (*interface_index, *neighbor, *source, *mtu),
         };
         let Some(link) = self.links.get(&interface_index) else {
             return Hop::NotReady(format!("its interface (index {interface_index}) is gone"));
@@ -90,17 +109,25 @@ impl Table {
                 "{name} has no MAC address: direct routing needs one"
             ));
         };
+        let (interface_index_below, vlan) = match self.tags(link) {
+            Ok(way) => way,
+            Err(reason) => return Hop::NotReady(reason),
+        };
         let named = self.named.get(&address).map(|mac| Neighbor::Fixed(*mac));
         let seen = self.neighbors.get(&(interface_index, neighbor)).copied();
         match named.or(seen) {
             Some(Neighbor::Known(destination) | Neighbor::Fixed(destination)) => Hop::Ready {
                 next_hop: NextHop {
-                    interface_index,
+                    interface_index: interface_index_below,
                     source,
                     destination,
-                    vlan: Vlan::Untagged,
+                    vlan,
                 },
                 interface: name.clone(),
+                path: Some(Path {
+                    source: ours,
+                    mtu: u16::try_from(mtu.unwrap_or(link.mtu)).unwrap_or(u16::MAX),
+                }),
             },
             Some(Neighbor::Failed) => Hop::NotReady(format!(
                 "{neighbor} does not answer for its MAC address on {name}"
@@ -108,6 +135,36 @@ impl Table {
             Some(Neighbor::Asking) | None => Hop::NotReady(format!(
                 "{neighbor} is being asked for its MAC address on {name}"
             )),
+        }
+    }
+
+    /// The interface that frames of `link` really leave by, and their tags.
+    fn tags(&self, link: &Link) -> Result<(u32, Vlan), String> {
+        let Some(inner) = link.vlan else {
+            return Ok((link.index, Vlan::Untagged));
+        };
+        let below = |vlan: VlanLink, name: &str| {
+            let below = self.links.get(&vlan.lower);
+            below.ok_or_else(|| format!("the interface below {name} is not in this namespace"))
+        };
+        let lower = below(inner, &link.name)?;
+        let unserved = |what: &str| {
+            Err(format!(
+                "{} {what}; expected one 802.1Q tag, or one within an 802.1ad tag",
+                link.name
+            ))
+        };
+        match lower.vlan {
+            _ if inner.is_provider => unserved("adds an 802.1ad tag next to the packet"),
+            None => Ok((lower.index, Vlan::Tagged(inner.number))),
+            Some(outer) if !outer.is_provider => unserved("lies within another 802.1Q VLAN"),
+            Some(outer) => {
+                let lowest = below(outer, &lower.name)?;
+                if lowest.vlan.is_some() {
+                    return unserved("adds more than two tags");
+                }
+                Ok((lowest.index, Vlan::Stacked(outer.number, inner.number)))
+            }
         }
     }
 
@@ -131,6 +188,7 @@ impl Table {
             Route::Via {
                 interface_index,
                 neighbor,
+                ..
             } => {
                 let link = self.links.get(interface_index)?;
                 (link.running && link.mac.is_some()).then_some((*interface_index, *neighbor))
@@ -151,6 +209,10 @@ mod tests {
         "172.16.1.211".parse().expect("an address")
     }
 
+    fn ours() -> IpAddr {
+        "172.16.1.208".parse().expect("an address")
+    }
+
     fn gateway() -> IpAddr {
         "172.16.1.1".parse().expect("an address")
     }
@@ -161,6 +223,8 @@ mod tests {
             index: 2,
             name: "eth2".to_owned(),
             mac: Some(OURS),
+            mtu: 1500,
+            vlan: None,
             running: true,
         };
         table.links.insert(2, link);
@@ -169,6 +233,8 @@ mod tests {
             Route::Via {
                 interface_index: 2,
                 neighbor,
+                source: ours(),
+                mtu: None,
             },
         );
         if let Some(entry) = entry {
@@ -197,10 +263,106 @@ mod tests {
             let expected = Hop::Ready {
                 next_hop,
                 interface: "eth2".to_owned(),
+                path: Some(Path {
+                    source: ours(),
+                    mtu: 1500,
+                }),
             };
             assert_eq!(table.hop(server()), expected);
             assert_eq!(table.whom_to_ask(server()), Some((2, neighbor)));
         }
+    }
+
+    /// Puts VLAN interfaces below the one that the route leaves by: those of
+    /// `tags`, the innermost first, and interface 1 below them all.
+    fn tagged(tags: &[(u16, bool)]) -> Table {
+        let mut table = table(server(), Some(Neighbor::Known(THEIRS)));
+        let plain = table.links[&2].clone();
+        let ethernet = Link {
+            index: 1,
+            name: "eth2".to_owned(),
+            ..plain.clone()
+        };
+        table.links.insert(1, ethernet);
+        for (index, (number, is_provider)) in (2..).zip(tags) {
+            let is_lowest = index as usize == tags.len() + 1;
+            let link = Link {
+                index,
+                name: format!("vlan{number}"),
+                vlan: Some(VlanLink {
+                    lower: if is_lowest { 1 } else { index + 1 },
+                    number: *number,
+                    is_provider: *is_provider,
+                }),
+                ..plain.clone()
+            };
+            table.links.insert(index, link);
+        }
+        table
+    }
+
+    #[test]
+    fn vlan_interfaces_are_tags_above_the_one_that_frames_leave_by() {
+        let cases = [
+            (&[(42, false)][..], Vlan::Tagged(42)),
+            (&[(42, false), (7, true)], Vlan::Stacked(7, 42)),
+        ];
+        for (tags, expected) in cases {
+            match tagged(tags).hop(server()) {
+                Hop::Ready {
+                    next_hop,
+                    interface,
+                    ..
+                } => {
+                    assert_eq!((next_hop.interface_index, next_hop.vlan), (1, expected));
+                    assert_eq!(interface, "vlan42", "the one that the route names");
+                }
+                Hop::NotReady(reason) => panic!("{reason}"),
+            }
+        }
+    }
+
+    #[test]
+    fn tags_that_are_not_served_are_a_reason() {
+        let expected = "; expected one 802.1Q tag, or one within an 802.1ad tag";
+        for (tags, what) in [
+            (
+                &[(42, true)][..],
+                "vlan42 adds an 802.1ad tag next to the packet",
+            ),
+            (
+                &[(42, false), (7, false)],
+                "vlan42 lies within another 802.1Q VLAN",
+            ),
+            (
+                &[(42, false), (7, true), (8, true)],
+                "vlan42 adds more than two tags",
+            ),
+        ] {
+            assert_eq!(reason(&tagged(tags)), format!("{what}{expected}"));
+        }
+        let mut moved = tagged(&[(42, false)]);
+        moved.links.remove(&1);
+        assert_eq!(
+            reason(&moved),
+            "the interface below vlan42 is not in this namespace"
+        );
+    }
+
+    #[test]
+    fn what_a_route_says_of_its_mtu_goes_before_the_interfaces() {
+        let mut table = table(server(), Some(Neighbor::Known(THEIRS)));
+        let Some(Route::Via { mtu, .. }) = table.routes.get_mut(&server()) else {
+            panic!("there is a route");
+        };
+        *mtu = Some(1400);
+        assert!(matches!(
+            table.hop(server()),
+            Hop::Ready {
+                path: Some(Path { mtu: 1400, .. }),
+                ..
+            }
+        ));
     }
 
     #[test]

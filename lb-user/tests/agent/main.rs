@@ -47,6 +47,8 @@ use need_root;
 // Behind the macro that it uses.
 mod hitless;
 
+mod subnets;
+
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {
     format!(

@@ -25,6 +25,8 @@ const HOSTS: [(&str, &str, &str); 4] = [
 /// Namespaces that go away with this.
 pub struct Network {
     prefix: String,
+    /// Hosts beside those that every network has.
+    others: Vec<&'static str>,
 }
 
 impl Network {
@@ -34,6 +36,7 @@ impl Network {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let network = Self {
             prefix: format!("lbuser-{}-{number}", std::process::id()),
+            others: Vec::new(),
         };
         let switch = network.namespace("switch");
         ip(&["netns", "add", &switch]);
@@ -108,6 +111,92 @@ impl Network {
         ip(&["-n", &self.namespace(host), "link", "del", "eth2"]);
     }
 
+    /// Adds a host with two cables: its `eth2` to the switch, and its `eth3` to
+    /// `peer`'s.
+    pub fn plug_in_between(&mut self, host: &'static str, address: &str, peer: &str) {
+        let (namespace, switch) = (self.namespace(host), self.namespace("switch"));
+        self.others.push(host);
+        ip(&["netns", "add", &namespace]);
+        let port = format!("p-{host}");
+        ip(&[
+            "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
+            "netns", &namespace,
+        ]);
+        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
+        ip(&[
+            "link",
+            "add",
+            "eth3",
+            "netns",
+            &namespace,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth3",
+            "netns",
+            &self.namespace(peer),
+        ]);
+        self.ip_on(host, &format!("addr add {address}/24 dev eth2"));
+        for (host, interface) in [(host, "lo"), (host, "eth2"), (host, "eth3"), (peer, "eth3")] {
+            self.ip_on(host, &format!("link set {interface} up"));
+        }
+    }
+
+    /// Adds a host without any cable.
+    pub fn host(&mut self, host: &'static str) {
+        self.others.push(host);
+        ip(&["netns", "add", &self.namespace(host)]);
+        self.ip_on(host, "link set lo up");
+    }
+
+    /// Lets a host take packets from wherever they say they are, on interfaces
+    /// to come, too.
+    pub fn accept_any_source(&self, host: &str, interfaces: &[&str]) {
+        for interface in ["all", "default"].iter().chain(interfaces) {
+            self.set(host, &format!("net.ipv4.conf.{interface}.rp_filter=0"));
+        }
+    }
+
+    /// Sets a kernel parameter on a host.
+    pub fn set(&self, host: &str, setting: &str) {
+        let output = self.output(host, &["sysctl", "-qw", setting]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Lets a host's packets leave as they would on a wire: none larger than the
+    /// MTU, and each with its checksum.
+    pub fn finish_packets(&self, host: &str) {
+        let output = self.output(host, &["ethtool", "-K", "eth2", "tx", "off"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Takes packets out of those that travel to `host` through a tunnel, and
+    /// gives them to its stack: what a kernel's `tunl0` does, which not every
+    /// kernel has.
+    pub fn decapsulate(&self, host: &str) -> Process {
+        const PROGRAM: &str = "
+import fcntl, os, socket, struct, subprocess
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000
+tun = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tun, TUNSETIFF, struct.pack('16sH22x', b'inner', IFF_TUN | IFF_NO_PI))
+subprocess.run(['ip', 'link', 'set', 'inner', 'up'], check=True)
+outer = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP)
+while True:
+    packet = outer.recv(65535)
+    os.write(tun, packet[(packet[0] & 15) * 4:])
+";
+        Process::start(self.command(host, &["python3", "-c", PROGRAM]))
+    }
+
+    /// Runs `ip` on a host.
+    pub fn ip_on(&self, host: &str, words: &str) {
+        let namespace = self.namespace(host);
+        let mut all = vec!["-n", &namespace];
+        all.extend(words.split(' '));
+        ip(&all);
+    }
+
     fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
@@ -139,13 +228,21 @@ impl Network {
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
     }
 
-    /// Starts a TCP server on a host's port 1935 that says the host's name.
+    /// Starts a TCP server on a host's port 1935 that says the host's name, and
+    /// at the end of what it is told how many bytes that was.
     pub fn serve(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import socket, socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
-        self.request.sendall(sys.argv[1].encode())
+        try:
+            self.request.sendall(sys.argv[1].encode())
+            count = 0
+            while chunk := self.request.recv(65536):
+                count += len(chunk)
+            self.request.sendall(b' %d' % count)
+        except OSError:
+            pass # A check, which does not wait for the end.
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6  # and IPv4 with it
     allow_reuse_address = True
@@ -194,6 +291,24 @@ Server(('0.0.0.0', 1935), Handler).serve_forever()
         }
     }
 
+    /// As [`Self::ask`], with a question of so many bytes, in packets as large
+    /// as its way takes: the name, and how many bytes have arrived.
+    pub fn tell(&self, bytes: usize) -> String {
+        const PROGRAM: &str = "
+import socket, sys
+with socket.create_connection((sys.argv[1], 1935), 1) as s:
+    s.settimeout(10)
+    s.sendall(b'?' * int(sys.argv[2]))
+    s.shutdown(socket.SHUT_WR)
+    answer = b''
+    while chunk := s.recv(64):
+        answer += chunk
+    print(answer.decode(), end='')
+";
+        let bytes = bytes.to_string();
+        self.stdout("client", &["python3", "-c", PROGRAM, VIP, &bytes])
+    }
+
     /// The name of the host that answers on the virtual address, if one does.
     pub fn ask(&self) -> String {
         self.ask_at(VIP)
@@ -212,7 +327,8 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for host in HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]) {
+        let hosts = HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]);
+        for host in hosts.chain(self.others.iter().copied()) {
             let _ = Command::new("ip")
                 .args(["netns", "del", &self.namespace(host)])
                 .status();

@@ -39,6 +39,7 @@ fn agent() -> State {
             Hop::Ready {
                 next_hop,
                 interface,
+                path: None,
             },
         )
     });

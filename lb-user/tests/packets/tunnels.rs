@@ -7,7 +7,7 @@ use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{Forwarding, Vlan};
 
 use crate::bed::frames::*;
-use crate::bed::{DIRECTOR, ROUTER, service, state};
+use crate::bed::{DIRECTOR, ROUTER, Step, service, state};
 use crate::{case, check, packet};
 
 const OURS: [u8; 4] = [172, 16, 1, 208];
@@ -71,6 +71,16 @@ fn packets_travel_inside_others() {
             .after([packet(tcp(ALICE, 5000, S))])
             .packet(tcp(ALICE, 5000, "P."))
             .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, "P."), IPV4, false)),
+        case("also once the route is not known any more", deployment())
+            .after([
+                packet(tcp(ALICE, 5000, S)),
+                Step::Change(|state| {
+                    let server = &mut state.services[0].servers[0];
+                    (server.forwarding, server.next_hop) = (Forwarding::Direct, None);
+                }),
+            ])
+            .packet(tcp(ALICE, 5000, A))
+            .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, A), IPV4, false)),
         case("IPv6 in IPv4", deployment())
             .packet(tcp6(DAVE, 5000, S))
             .goes_changed_to("edge 1", &inside(&tcp6(DAVE, 5000, S), IPV6, false)),

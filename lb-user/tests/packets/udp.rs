@@ -1,5 +1,7 @@
 //! UDP is balanced by flows.
 
+use std::time::Duration;
+
 use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{OrphanPolicy, Protocol};
 
@@ -12,6 +14,48 @@ fn deployment() -> DesiredState {
     service.protocol = Protocol::Udp;
     service.orphans = OrphanPolicy::default_for(Protocol::Udp);
     state([service])
+}
+
+#[test]
+fn time_outs_are_those_of_the_configuration() {
+    let impatient = |protocol| {
+        let mut state = deployment();
+        state.services[0].protocol = protocol;
+        state.timeouts.established = Duration::from_secs(5);
+        state.timeouts.fin_wait = Duration::from_secs(3);
+        state.timeouts.udp = Duration::from_secs(2);
+        state
+    };
+    let established = [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
+    let after = |steps: &[Step], silence| [steps, &[seconds(silence)]].concat();
+    let closing = [&established[..], &[packet(tcp(ALICE, 5000, F))]].concat();
+    let flow = [packet(udp(ALICE, 5000)), packet(udp(ALICE, 5000))];
+    check([
+        case("established, within `tcp`", impatient(Protocol::Tcp))
+            .after(after(&established, 4))
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("and beyond", impatient(Protocol::Tcp))
+            .after(after(&established, 6))
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("closing, within `tcpfin`", impatient(Protocol::Tcp))
+            .after(after(&closing, 2))
+            .packet(tcp(ALICE, 5000, A))
+            .goes_to("edge 1"),
+        case("and beyond", impatient(Protocol::Tcp))
+            .after(after(&closing, 4))
+            .packet(tcp(ALICE, 5000, A))
+            .passes("no-connection"),
+        case("datagrams, within `udp`", impatient(Protocol::Udp))
+            .after(after(&flow, 1))
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 1"),
+        case("and beyond", impatient(Protocol::Udp))
+            .after(after(&flow, 3))
+            .packet(udp(ALICE, 5000))
+            .goes_to("edge 2"),
+    ]);
 }
 
 #[test]

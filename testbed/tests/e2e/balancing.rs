@@ -149,3 +149,29 @@ fn the_balancer_counts_what_it_has_sent_to_each_edge() {
         Ok(())
     });
 }
+
+#[test]
+fn a_narrow_path_to_a_viewer_is_told_to_the_edge_that_serves_it() {
+    let builder = Cluster::builder().clients(0).outer_clients(2);
+    on(builder, |cluster| {
+        cluster.push(&Source::Generated)?;
+        // Smaller than what either end may send by its own interface.
+        let router = cluster.host("router");
+        router.sh("ip link set eth3 mtu 1400")?;
+        let (narrow, url) = (cluster.client(0), cluster.viewing_url());
+        let viewer = narrow.pull(&url)?;
+        viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+
+        // The router's complaint went to the VIP, so to the director; the edge
+        // has heard of it, and the other, which serves nobody, has not.
+        let serving = cluster.edge_serving(narrow)?.expect("it is served");
+        let path = |edge: usize| {
+            let command = format!("ip route get {} from {VIP}", narrow.address());
+            cluster.edge(edge).host().sh(&command)
+        };
+        let (path, other) = (path(serving)?, path(1 - serving)?);
+        assert!(path.contains("mtu 1400"), "{path}");
+        assert!(!other.contains("mtu 1400"), "{other}");
+        Ok(())
+    });
+}

@@ -211,12 +211,16 @@ fn tcp() -> Protocol {
     Protocol::Tcp
 }
 
-/// Forwarding method of a virtual service.
+/// How packets reach a real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LbKind {
     /// Direct routing: the frame's addresses change, the packet does not.
     #[serde(rename = "DR")]
     DirectRouting,
+    /// The packet travels inside another one that is addressed to the server
+    /// (RFC 2003, RFC 2473).
+    #[serde(rename = "TUN")]
+    Tunnel,
 }
 
 /// `real_server ADDRESS PORT`
@@ -229,6 +233,8 @@ pub struct RealServer {
     /// Share of new connections; default 1.
     #[schemars(range(min = *bounds::WEIGHT.start(), max = *bounds::WEIGHT.end()))]
     pub weight: Option<u32>,
+    /// Forwarding method; default the service's. (`lvs_method` is the same word.)
+    pub lb_kind: Option<LbKind>,
     /// Host that HTTP and RTMP checks ask for.
     pub virtualhost: Option<String>,
     /// Keep it at weight 0 when it fails rather than taking it out.

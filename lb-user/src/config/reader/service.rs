@@ -107,6 +107,7 @@ impl Reader<'_> {
             address,
             mac_address: None,
             weight: None,
+            lb_kind: None,
             virtualhost: None,
             inhibit_on_failure: None,
             notify_up: None,
@@ -123,6 +124,7 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "mac_address" => server.mac_address = self.mac_address(item),
                 "weight" => server.weight = self.number(item, bounds::WEIGHT),
+                "lb_kind" | "lvs_method" => server.lb_kind = self.lb_kind(item),
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
                 "notify_down" => server.notify_down = self.script(item),
@@ -253,13 +255,20 @@ impl Reader<'_> {
     }
 
     fn lb_kind(&mut self, item: &Directive) -> Option<LbKind> {
-        match item.arguments.first().map(String::as_str) {
-            Some("DR") => return Some(LbKind::DirectRouting),
-            Some(kind @ ("NAT" | "TUN")) => self.diagnostics.error(
+        const EXPECTED: &str = "DR (direct routing) or TUN (a tunnel)";
+        let words: Vec<&str> = item.arguments.iter().map(String::as_str).collect();
+        match words[..] {
+            ["DR"] => return Some(LbKind::DirectRouting),
+            ["TUN"] | ["TUN", "type", "ipip"] => return Some(LbKind::Tunnel),
+            ["NAT", ..] => self.diagnostics.error(
                 &item.origin,
-                format!("forwarding method `{kind}` is not served; expected DR (direct routing)"),
+                format!("forwarding method `NAT` is not served; expected {EXPECTED}"),
             ),
-            _ => self.wrong(item, "DR (direct routing)"),
+            ["TUN", "type", kind @ ("gue" | "gre"), ..] => self.diagnostics.error(
+                &item.origin,
+                format!("tunnels of type `{kind}` are not served; expected `TUN type ipip`"),
+            ),
+            _ => self.wrong(item, EXPECTED),
         }
         None
     }

@@ -133,7 +133,13 @@ fn mistakes_are_told_in_words_that_help() {
         (
             "a forwarding method that is not served",
             service("lb_kind NAT", ""),
-            "t.conf:2: forwarding method `NAT` is not served; expected DR (direct routing)",
+            "t.conf:2: forwarding method `NAT` is not served; expected DR (direct routing) or \
+             TUN (a tunnel)",
+        ),
+        (
+            "a tunnel that is not served",
+            service("lb_kind TUN type gue port 6080", ""),
+            "t.conf:2: tunnels of type `gue` are not served; expected `TUN type ipip`",
         ),
         (
             "a firewall mark",

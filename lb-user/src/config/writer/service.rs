@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::super::model::{
-    AddressRange, LbKind, RealServer, Recovery, ServiceAddress, VirtualServer, VirtualServerGroup,
+    AddressRange, RealServer, Recovery, ServiceAddress, VirtualServer, VirtualServerGroup,
 };
-use super::super::names::{ORPHAN_POLICIES, SCHEDULERS, name_of};
+use super::super::names::{LB_KINDS, ORPHAN_POLICIES, SCHEDULERS, name_of};
 use super::{Writer, quoted};
 use crate::dataplane::state::Protocol;
 
@@ -45,7 +45,7 @@ impl Writer {
                 "lb_algo",
                 lb_algo.map(|scheduler| name_of(&SCHEDULERS, scheduler)),
             );
-            out.value("lb_kind", lb_kind.map(|LbKind::DirectRouting| "DR"));
+            out.value("lb_kind", lb_kind.map(|kind| name_of(&LB_KINDS, kind)));
             out.line(match protocol {
                 Protocol::Tcp => "protocol TCP",
                 Protocol::Udp => "protocol UDP",
@@ -79,6 +79,7 @@ impl Writer {
             address,
             mac_address,
             weight,
+            lb_kind,
             virtualhost,
             inhibit_on_failure,
             notify_up,
@@ -91,6 +92,7 @@ impl Writer {
         self.block(format_args!("real_server {}", two_words(*address)), |out| {
             out.value("mac_address", *mac_address);
             out.value("weight", *weight);
+            out.value("lb_kind", lb_kind.map(|kind| name_of(&LB_KINDS, kind)));
             out.text("virtualhost", virtualhost.as_ref());
             out.switch("inhibit_on_failure", *inhibit_on_failure);
             out.script("notify_up", notify_up.as_ref());

@@ -80,6 +80,8 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
         TIMING,
         RECOVERY,
         &[
+            "lb_kind",
+            "lvs_method",
             "weight",
             "inhibit_on_failure",
             "notify_up",
@@ -108,7 +110,7 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
         },
         NotServed {
             because: NOT_YET,
-            words: &["lvs_method", "BFD_CHECK", "FILE_CHECK"],
+            words: &["BFD_CHECK", "FILE_CHECK"],
         },
     ],
 };

@@ -104,12 +104,12 @@ pub struct Misuse(pub String);
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+    let mut signals = Signals::install()?;
     // Before another file may take its name.
     let program = upgrade::own_program().context("cannot find our own program")?;
     let loaded = config::load_for(&options.config, &options.config_id)?;
     log_diagnostics(&loaded.warnings);
     let plan = Plan::new(&loaded.config)?;
-    let mut signals = Signals::install()?;
     let (calls, incoming) = mpsc::channel(16);
     let mut agent = Agent::start(options, program, loaded.config, plan, calls, incoming).await?;
     match agent.serve(&mut signals).await {
@@ -196,7 +196,10 @@ impl Agent {
         let vrrp = if masters.is_empty() {
             None
         } else {
-            Some(start_vrrp(&plan, masters.clone()).await?)
+            let vrrp = start_vrrp(&plan, masters.clone()).await?;
+            // Loading the program blocks: its first adverts go out before.
+            tokio::task::yield_now().await;
+            Some(vrrp)
         };
         let dataplane = Dataplane::load(&Options {
             interfaces,

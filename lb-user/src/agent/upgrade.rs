@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::time::timeout;
 
 use super::RunOptions;
@@ -67,5 +68,11 @@ pub async fn rehearse(program: &Path, options: &RunOptions) -> Result<(), String
 /// Becomes `program`, with the arguments that this process was started with.
 /// Returns only if that fails.
 pub fn become_program(program: &Path) -> io::Error {
+    for ignored in [Signal::SIGHUP, Signal::SIGUSR2] {
+        // Not fatal before the new program listens for it: what is ignored
+        // stays so (execve(2)).
+        // SAFETY: no handler of ours is put in the place of another.
+        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+    }
     Command::new(program).args(env::args_os().skip(1)).exec()
 }

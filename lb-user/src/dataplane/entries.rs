@@ -9,7 +9,7 @@ use lb_common::{Flow, FlowKey, FlowState, Template, TemplateKey};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::memory::{Owner, Remembered, now_ns};
+use super::memory::{Owner, Remembered, now_ns, silent_ns};
 use super::registry::ServiceKey;
 use super::state::Protocol;
 use super::table::{Bucket, Table};
@@ -186,8 +186,7 @@ impl Remembered {
     }
 
     fn connection(&self, key: &FlowKey, flow: &Flow, now_ns: u64) -> Option<Connection> {
-        let silent_ns = now_ns.saturating_sub(flow.last_seen_ns);
-        let left_ns = self.timeout_ns(flow).checked_sub(silent_ns)?;
+        let left_ns = self.timeout_ns(flow).checked_sub(silent_ns(flow, now_ns))?;
         let (protocol, service) = self.service(key.service)?;
         Some(Connection {
             protocol,

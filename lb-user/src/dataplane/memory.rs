@@ -218,7 +218,7 @@ impl Remembered {
         };
         // A packet leaves it three quarters of its time at least: most need no
         // look at all.
-        if now_ns.saturating_sub(flow.last_seen_ns) < timeout_ns / 8 {
+        if silent_ns(flow, now_ns) < timeout_ns / 8 {
             return Ok(false);
         }
         let key = TemplateKey {
@@ -243,10 +243,8 @@ impl Remembered {
         Ok(true)
     }
 
-    /// As the packet path sees it, to which `last_seen_ns` may be later than now.
     pub(super) fn is_expired(&self, flow: &Flow, now_ns: u64) -> bool {
-        let silent_ns = now_ns.wrapping_sub(flow.last_seen_ns).cast_signed();
-        silent_ns > self.timeout_ns(flow).cast_signed()
+        silent_ns(flow, now_ns) > self.timeout_ns(flow)
     }
 
     /// How long a connection in the state of `flow` may be silent.
@@ -254,6 +252,13 @@ impl Remembered {
         let by_state_ns = &self.names.timeouts.by_state_ns;
         by_state_ns.get(flow.state as usize).copied().unwrap_or(0)
     }
+}
+
+/// How long a connection has been silent, as the packet path sees it: a time
+/// later than now is now, and the clock is a circle.
+pub(super) fn silent_ns(flow: &Flow, now_ns: u64) -> u64 {
+    let silent_ns = now_ns.wrapping_sub(flow.last_seen_ns).cast_signed();
+    silent_ns.max(0).cast_unsigned()
 }
 
 /// The kernel side's clock, in nanoseconds.

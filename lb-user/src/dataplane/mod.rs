@@ -248,6 +248,10 @@ impl Dataplane {
             carried_over: remembers,
         };
         let mut new = Self::with_maps(options, Some(pins), origin, true, owners.as_ref())?;
+        if remembers {
+            // What is counted from is known of these.
+            carry_over::copy_counters(&former, &mut new.memory)?;
+        }
         new.replaced = Some(Replaced {
             set: former,
             remembers,

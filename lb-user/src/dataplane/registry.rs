@@ -66,9 +66,11 @@ impl ServerRecord {
     /// Traffic since the server joined, given what the slot's counters say.
     pub fn traffic(&self, counters: ServerCounters) -> Traffic {
         Traffic {
-            connections: counters.connections - self.baseline.connections,
-            packets_in: counters.packets - self.baseline.packets,
-            bytes_in: counters.bytes - self.baseline.bytes,
+            connections: counters
+                .connections
+                .saturating_sub(self.baseline.connections),
+            packets_in: counters.packets.saturating_sub(self.baseline.packets),
+            bytes_in: counters.bytes.saturating_sub(self.baseline.bytes),
         }
     }
 }

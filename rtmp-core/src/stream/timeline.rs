@@ -160,7 +160,14 @@ impl Timeline {
         let time = match (self.before_resumption(timestamp), &self.resumed) {
             (Some(time), Some(resumed)) if time <= resumed.newest(track) => return None,
             (Some(time), _) => time,
-            (None, _) => self.follow(passed, timestamp),
+            (None, _) => {
+                // The past has been sent again by now: a time that falls back
+                // later is a new clock's.
+                if self.repeats_for_too_long(now) {
+                    self.resumed = None;
+                }
+                self.follow(passed, timestamp)
+            }
         };
         let newest = match track {
             Track::Audio => &mut self.newest_audio,

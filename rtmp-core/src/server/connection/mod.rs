@@ -458,7 +458,7 @@ impl Connection {
             return Ok(());
         }
         let vhost = self.vhost.as_ref();
-        let patience = vhost.map_or(IDLE_TIMEOUT, |vhost| vhost.send_timeout);
+        let patience = vhost.map_or(IDLE_TIMEOUT, |vhost| vhost.send_timeout.min(IDLE_TIMEOUT));
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
             let sent = tokio::time::timeout(patience, self.socket.write_all(&out)).await;

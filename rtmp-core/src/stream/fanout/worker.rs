@@ -56,6 +56,8 @@ struct Flush {
     left: usize,
     /// The lowest offset that a member reads at which has been served.
     low_water: u64,
+    /// Whether one that has been served may be waiting for a place to begin.
+    waiting: bool,
     /// Whether the stream had ended when the flush began.
     over: bool,
 }
@@ -69,6 +71,7 @@ impl Group {
         self.low_water = self.low_water.min(low_water);
         if let Some(flush) = &mut self.flush {
             flush.low_water = flush.low_water.min(low_water);
+            flush.waiting |= player.waits();
         }
         self.waiting |= player.waits();
     }
@@ -340,13 +343,17 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let group = &mut self.groups[key];
         let mut flush = group.flush.take().unwrap_or_else(|| {
             group.flush_at = None;
-            group.waiting = false;
             // Asked before the look: what it ended with must be in the view.
             let over = group.stream.is_over();
             group.view = group.stream.look(self.number, group.low_water);
+            // An end between the two rings no bell: the look has silenced it.
+            if !over && group.stream.is_over() {
+                group.flush_at = Some(now);
+            }
             Flush {
                 left: group.members.len(),
                 low_water: u64::MAX,
+                waiting: false,
                 over,
             }
         });
@@ -359,7 +366,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 Ok(()) if flush.over => leaving.push((slot, Reason::StreamOver)),
                 Ok(()) => {
                     flush.low_water = flush.low_water.min(player.low_water());
-                    group.waiting |= player.waits();
+                    flush.waiting |= player.waits();
                 }
                 Err(reason) => leaving.push((slot, reason)),
             }
@@ -371,6 +378,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             std::thread::yield_now();
         } else {
             group.low_water = flush.low_water;
+            group.waiting = flush.waiting;
         }
         for (slot, reason) in leaving {
             self.leave(slot, reason);

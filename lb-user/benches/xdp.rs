@@ -52,10 +52,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Some(bed) = Bed::with_tables(deployment(), tables()) else {
         return Err("BPF_PROG_TEST_RUN needs root".into());
     };
+    let Some(flooded) = Bed::with_tables(deployment(), flooded_tables()) else {
+        return Err("BPF_PROG_TEST_RUN needs root".into());
+    };
     let mut bench = Bench {
         bed,
+        flooded,
         yardsticks: Yardsticks::load()?,
         clients: 0,
+        attackers: 0,
         random: 1,
     };
     bench.prepare()?;
@@ -109,11 +114,25 @@ fn tables() -> TableSizes {
     }
 }
 
+/// Half-open connections that a flood fills the table with.
+const FLOOD: u32 = 1 << 16;
+
+fn flooded_tables() -> TableSizes {
+    TableSizes {
+        half_open: FLOOD,
+        ..tables()
+    }
+}
+
 struct Bench {
     bed: Bed,
+    /// Another data plane, whose table of half-open connections is full.
+    flooded: Bed,
     yardsticks: Yardsticks,
     /// Clients that have been given addresses so far.
     clients: u32,
+    /// Addresses that have flooded so far.
+    attackers: u32,
     random: u64,
 }
 
@@ -126,6 +145,9 @@ impl Bench {
             }
         }
         self.clients = DRAWN_FROM;
+        while self.attackers < 2 * FLOOD {
+            self.flood()?;
+        }
         self.yardsticks.insert((0..DRAWN_FROM).map(address))?;
         for flags in [S, A] {
             self.bed
@@ -181,6 +203,8 @@ impl Bench {
                 .entry("single_syn")
                 .or_default()
                 .push(self.run(&syn, 1)?);
+            let flood = self.flood()?;
+            single.entry("single_syn_flood").or_default().push(flood);
         }
         let own_share = median(pass);
         figures.insert("single_bare_pass", own_share);
@@ -193,6 +217,15 @@ impl Bench {
     fn run(&self, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
         Ok(nanoseconds(
             self.bed.dataplane.test_run(frame, repeat)?.duration,
+        ))
+    }
+
+    /// One more SYN from a new address to the data plane under attack.
+    fn flood(&mut self) -> Result<f64, Box<dyn Error>> {
+        let syn = frame(self.attackers, S);
+        self.attackers += 1;
+        Ok(nanoseconds(
+            self.flooded.dataplane.test_run(&syn, 1)?.duration,
         ))
     }
 
@@ -339,7 +372,7 @@ fn memory_of(map: &MapData) -> Result<u64, Box<dyn Error>> {
 }
 
 /// A figure, what it is compared with, and the ratio or difference to reach.
-const GOALS: [(&str, &str, &str, Goal); 7] = [
+const GOALS: [(&str, &str, &str, Goal); 8] = [
     (
         "A packet that is not IP",
         "arp",
@@ -381,6 +414,12 @@ const GOALS: [(&str, &str, &str, Goal); 7] = [
         "single_syn",
         "single_established",
         Goal::AtMostTimes(4.0),
+    ),
+    (
+        "SYN of a flood, half-open table full (single)",
+        "single_syn_flood",
+        "single_syn",
+        Goal::AtMostTimes(2.0),
     ),
 ];
 

@@ -1,45 +1,16 @@
 //! Attaching to interfaces, in a network namespace that lives as long as the
 //! test's thread. Needs root.
 
-use std::io::Write as _;
-use std::process::Command;
-use std::thread;
+mod namespace;
 
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, TableSizes};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 
-/// Runs `test` in a network namespace with a pair of interfaces, `near` and
-/// `far`; says so where the kernel does not let us.
+use namespace::ip;
+
+/// Runs `test` beside a pair of interfaces, `near` and `far`.
 fn with_interfaces(test: fn()) {
-    let thread = thread::spawn(move || {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: cannot make a namespace: {error}"
-            );
-            return;
-        }
-        ip("link add near type veth peer name far");
-        ip("link set near up");
-        ip("link set far up");
-        test();
-    });
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("ip(8) runs");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    namespace::with_interfaces(CloneFlags::empty(), test);
 }
 
 fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {

@@ -7,12 +7,10 @@
     reason = "shared with the packet tests, which use all of it"
 )]
 mod bed;
+mod namespace;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread;
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::{LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
@@ -20,10 +18,11 @@ use lb_user::dataplane::{
     AttachMode, Dataplane, DesiredState, Error, Options, Origin, TableSizes, remove_leftovers,
 };
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 
 use bed::frames::*;
 use bed::{Bed, Verdict, persistent, service, small_tables, state};
+use namespace::ip;
 
 /// Where the tests pin.
 const PINS: &str = "/sys/fs/bpf/millrace";
@@ -31,40 +30,14 @@ const PINS: &str = "/sys/fs/bpf/millrace";
 /// Runs `test` where it has a BPF file system of its own, and a pair of
 /// interfaces, `near` and `far`; says so where the kernel does not let us.
 fn alone(test: fn()) {
-    let thread = thread::spawn(move || {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS) {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: cannot make a namespace: {error}"
-            );
-            return;
-        }
+    namespace::with_interfaces(CloneFlags::CLONE_NEWNS, move || {
         let none: Option<&str> = None;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(none, "/", none, private, none).expect("our mounts are our own");
         let flags = MsFlags::empty();
         mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), flags, none).expect("a BPF file system");
-        ip("link add near type veth peer name far");
-        ip("link set near up");
-        ip("link set far up");
         test();
     });
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("ip(8) runs");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn options(interfaces: &[&str], tables: TableSizes) -> Options {

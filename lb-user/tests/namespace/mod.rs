@@ -1,0 +1,43 @@
+//! Namespaces that live as long as a test's thread.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `test` in namespaces of its own, a network namespace with a pair of
+/// interfaces, `near` and `far`, among them; says so where the kernel does not
+/// let us.
+pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(move || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | others) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: cannot make a namespace: {error}"
+            );
+            return;
+        }
+        ip("link add near type veth peer name far");
+        ip("link set near up");
+        ip("link set far up");
+        test();
+    });
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Runs ip(8); what it says.
+pub fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip(8) runs");
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

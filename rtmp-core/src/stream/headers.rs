@@ -86,6 +86,12 @@ impl Headers {
         }
     }
 
+    /// Whether nothing is in force.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
     /// Forgets the metadata.
     pub fn clear_metadata(&mut self) {
         self.headers

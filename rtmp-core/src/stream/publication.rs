@@ -186,6 +186,11 @@ impl Writer {
     /// Stages the headers that were kept for this frame; where it goes on with
     /// the stream that was there, only those that are not in force.
     fn stage_early(&mut self, timestamp: u64, same_stream: bool, stream: &Stream) {
+        // As for nearly every frame: the index, which the workers want, too, is
+        // left alone.
+        if same_stream && self.early.is_empty() {
+            return;
+        }
         let in_force = if same_stream {
             stream.index().headers()
         } else {

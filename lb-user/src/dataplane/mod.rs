@@ -8,6 +8,7 @@
 //! Everything here blocks, for milliseconds at most; there is one owner.
 
 mod attach;
+mod bpf;
 mod carry_over;
 mod description;
 mod entries;

@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{AttachMode, Error};
+use super::{AttachMode, Error, bpf};
 
 /// Where a BPF file system is by custom, and where we mount one if there is none.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
@@ -124,8 +124,13 @@ impl PinnedAttachment {
         Some(FdLink::from(pinned).info().ok()?.program_id())
     }
 
-    /// Lets go of it: unless a process holds it, the program is detached.
+    /// Detaches the program, whoever holds the attachment. It is detached, and
+    /// the interface free for another, when this returns.
+    ///
+    /// # Errors
+    /// What the kernel answers.
     pub fn remove(&self) -> io::Result<()> {
+        bpf::detach(&self.path)?;
         remove_file(&self.path)
     }
 }

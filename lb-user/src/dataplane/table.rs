@@ -262,18 +262,7 @@ fn bpf<A>(command: libc::c_long, mut attributes: A) -> io::Result<libc::c_long> 
 fn bpf_in_place<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: the attributes are those of the command; what they point to is
     // alive, and as large as the map's keys and values, which `take` checked.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attributes),
-            size_of::<A>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
+    unsafe { super::bpf::bpf(command, attributes) }
 }
 
 fn is_absent(error: &io::Error) -> bool {

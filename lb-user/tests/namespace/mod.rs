@@ -2,14 +2,20 @@
 
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
+
+/// A descriptor that one test closes lives on, until exec, in a child that
+/// another forks at that moment, and what it attaches or locks with it.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs `test` in namespaces of its own, a network namespace with a pair of
 /// interfaces, `near` and `far`, among them; says so where the kernel does not
 /// let us.
 pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = thread::spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | others) {
             let _ = writeln!(

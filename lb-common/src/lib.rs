@@ -36,6 +36,9 @@ pub const LAYOUT_VERSION: u32 = 4;
 /// keys or values changes; connections then end with the upgrade.
 pub const MEMORY_VERSION: u32 = 2;
 
+/// What the log calls the XDP program.
+pub const TRACE_TARGET: &str = "lb_ebpf";
+
 /// `IPPROTO_ICMP`.
 pub const ICMP: u8 = 1;
 /// `IPPROTO_TCP`.

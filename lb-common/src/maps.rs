@@ -33,6 +33,9 @@ pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
+/// Lines of the program's log, in a ring buffer that goes with the program; its
+/// name is `aya-log`'s.
+pub const TRACE: &str = "AYA_LOGS";
 /// [`Layout`](crate::Layout) of the set of maps: one record.
 pub const LAYOUT: &str = "LAYOUT";
 /// [`ServiceOwner`](crate::ServiceOwner) by service number; the agent's own.
@@ -40,7 +43,7 @@ pub const SERVICE_OWNERS: &str = "SERVICE_OWNERS";
 /// [`ServerOwner`](crate::ServerOwner) by server slot; the agent's own.
 pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
-/// The maps that are pinned: all but the program's scratch space.
+/// The maps that are pinned: all but the program's scratch space and its log.
 pub const PINNED: [&str; 17] = [
     LAYOUT,
     HEAD,

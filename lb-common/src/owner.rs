@@ -1,6 +1,6 @@
 //! Who is who, kept by the agent in maps of its own: what the numbers, slots
 //! and generations in connections and templates mean. The packet path never
-//! looks here. A later agent reads it, and carries on.
+//! looks here, but for an operator's trace. A later agent reads it, and carries on.
 
 use crate::Address;
 use crate::description::{MAX_TAGS, Macs, Tag};

@@ -16,7 +16,7 @@ use crate::maps::{FLOWS, HALF_OPEN};
 use crate::parse::plain::Judge;
 use crate::parse::{Kind, Packet};
 use crate::service::{Chosen, Description, Found};
-use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, transmit};
+use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, trace, transmit};
 use decision::Decision;
 
 /// Judges the packets that established connections go on with, and those that
@@ -237,6 +237,9 @@ impl Visit<'_> {
         let _ = HALF_OPEN.insert(&self.key, &flow, 0);
         count::scheduled(chosen.slot);
         load::entered(chosen.slot, flow.state);
+        if trace::is_on() {
+            trace::note_opened(chosen.slot);
+        }
         Decision::to(chosen.slot)
     }
 

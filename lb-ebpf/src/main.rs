@@ -23,6 +23,7 @@ mod parse;
 mod persistence;
 mod schedule;
 mod service;
+mod trace;
 mod transmit;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
@@ -37,7 +38,13 @@ use crate::frame::Frame;
 pub fn millrace(context: XdpContext) -> u32 {
     let reason = match steady(context.ctx) {
         Some(reason) => reason,
-        None => any(context.ctx),
+        None => {
+            let reason = any(context.ctx);
+            if trace::is_on() {
+                trace::decision(context.ctx, reason);
+            }
+            reason
+        }
     };
     count::reason(reason);
     match reason.action() {

@@ -77,6 +77,11 @@ pub static SCRATCH: PerCpuArray<Packet, 2> = PerCpuArray::new();
 #[btf_map]
 pub static BEST: PerCpuArray<Best, 1> = PerCpuArray::new();
 
+/// What the trace must know of a packet: if it has opened a connection, the slot
+/// of its server, plus 1.
+#[btf_map]
+pub static OPENED: PerCpuArray<u32, 1> = PerCpuArray::new();
+
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentTarget, 1> = LruHashMap::new();
 
@@ -89,7 +94,7 @@ pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();
 
-// The agent's own: the program never looks at these. They are declared here
+// The agent's own: the program looks at these for its trace only. They are declared here
 // so that all maps are made, and pinned, in one way.
 #[btf_map]
 pub static LAYOUT: Array<Layout, 1> = Array::new();

@@ -83,6 +83,15 @@ pub fn packet(frame: &Frame) -> Result<&'static Packet, Reason> {
     Ok(packet)
 }
 
+/// The packet that [`packet`] gave last on this CPU.
+#[inline(always)]
+pub fn last() -> Option<&'static Packet> {
+    let packet = SCRATCH.get_ptr(SCRATCH_PACKET)?;
+    // SAFETY: this CPU runs one program at a time, and nobody changes it after
+    // the verdict.
+    Some(unsafe { &*packet })
+}
+
 #[inline(never)]
 fn read(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     let link = link::header(frame)?;

@@ -29,6 +29,7 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
         mode,
         tables,
         pins: None,
+        trace: false,
     })
 }
 

@@ -46,6 +46,7 @@ fn options(interfaces: &[&str], tables: TableSizes) -> Options {
         mode: AttachMode::Generic,
         tables,
         pins: Some(PINS.into()),
+        trace: false,
     }
 }
 

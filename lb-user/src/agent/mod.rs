@@ -206,6 +206,7 @@ impl Agent {
             mode: options.mode,
             tables: options.tables,
             pins: options.pins.clone(),
+            trace: log::log_enabled!(target: lb_common::TRACE_TARGET, log::Level::Debug),
         })?;
         log_origin(&dataplane, options.pins.as_deref());
         let (check_events, check_results) = mpsc::unbounded_channel();

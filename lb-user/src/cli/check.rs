@@ -40,6 +40,7 @@ pub fn load() -> anyhow::Result<()> {
         mode: AttachMode::Generic,
         tables: TableSizes::default(),
         pins: None,
+        trace: false,
     })?;
     Ok(())
 }

@@ -48,7 +48,8 @@ Examples:
   lb-user stop                                       Take everything away, also what a killed agent left
 
 Exit status: 0 done; 1 the system refused; 2 a mistake in the configuration or the command line.
-RUST_LOG=debug shows every check; RUST_LOG=warn only trouble.";
+RUST_LOG=debug shows every check and new connection, RUST_LOG=info,lb_ebpf=debug only
+connections (\"Tracing packets\" in the operator's guide); RUST_LOG=warn only trouble.";
 
 /// Spreads connections over real servers: keepalived's promises on an XDP data
 /// plane.

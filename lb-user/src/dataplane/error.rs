@@ -122,4 +122,7 @@ pub enum Error {
     /// Anything else that aya reports while loading.
     #[error("cannot load the XDP program: {0}")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The program's trace cannot be followed.
+    #[error("cannot follow the trace of the XDP program")]
+    Trace(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

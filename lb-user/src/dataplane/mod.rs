@@ -25,6 +25,7 @@ mod rings;
 pub mod state;
 mod statistics;
 mod table;
+mod trace;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -52,6 +53,7 @@ use owners::Owners;
 use pins::{NoPins, PinDirectory, PinnedSet};
 use registry::{Registry, key_of};
 use state::{Forwarding, NextHop};
+use trace::Trace;
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
 /// unless it is pinned.
@@ -69,6 +71,7 @@ pub struct Dataplane {
     /// What is to be replaced as soon as there is a state to replace it by.
     replaced: Option<Replaced>,
     origin: Origin,
+    _trace: Option<Trace>,
 }
 
 /// Where the data plane is pinned.
@@ -268,7 +271,12 @@ impl Dataplane {
         owners: Option<&Owners>,
     ) -> Result<Self, Error> {
         let sizes = &options.tables;
-        let mut ebpf = program::load(sizes, pins.as_ref().map(|pins| &pins.set))?;
+        let set = pins.as_ref().map(|pins| &pins.set);
+        let mut ebpf = program::load(sizes, set, options.trace)?;
+        let trace = options
+            .trace
+            .then(|| Trace::follow(&mut ebpf))
+            .transpose()?;
         if new_maps {
             maps::record_layout(&mut ebpf, program::layout())?;
         }
@@ -284,6 +292,7 @@ impl Dataplane {
             pins,
             replaced: None,
             origin,
+            _trace: trace,
         })
     }
 

@@ -18,6 +18,9 @@ pub struct Options {
     /// it outlives the process; `None`: it goes with the
     /// [`Dataplane`](super::Dataplane).
     pub pins: Option<PathBuf>,
+    /// Whether the program tells each of its decisions to our log, at level
+    /// `debug` with the target [`TRACE_TARGET`](lb_common::TRACE_TARGET).
+    pub trace: bool,
 }
 
 /// Where in the receive path the program runs.

@@ -18,7 +18,7 @@ use nix::time::{ClockId, clock_getres};
 use super::description::geometry;
 use super::pins::PinnedSet;
 use super::rings::is_prime;
-use super::{Error, TableSizes, TestRun};
+use super::{Error, TableSizes, TestRun, trace};
 
 /// The program as `cargo xtask build-ebpf` left it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
@@ -30,8 +30,9 @@ const PROGRAM: &str = "millrace";
 const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Creates the maps and has the program verified. With `set`, the maps are
-/// those that are pinned there, and are pinned there if they are not.
-pub fn load(tables: &TableSizes, set: Option<&PinnedSet>) -> Result<Ebpf, Error> {
+/// those that are pinned there, and are pinned there if they are not. With
+/// `trace`, the program tells its decisions.
+pub fn load(tables: &TableSizes, set: Option<&PinnedSet>, trace: bool) -> Result<Ebpf, Error> {
     if !is_prime(tables.maglev_places) {
         return Err(Error::MaglevNotPrime {
             places: tables.maglev_places,
@@ -40,11 +41,13 @@ pub fn load(tables: &TableSizes, set: Option<&PinnedSet>) -> Result<Ebpf, Error>
     raise_locked_memory_limit();
     let geometry = geometry(tables);
     let tick_ns = tick_ns();
+    let trace = trace::Setting::new(trace);
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(maps::GEOMETRY, &geometry, true)
         .override_global(maps::TICK_NS, &tick_ns, true);
+    trace.give(&mut loader);
     for (name, shape) in shapes(tables) {
         loader.map_max_entries(name, shape.entries);
         if let Some(set) = set {

@@ -92,11 +92,21 @@ impl Bed {
 
     /// As [`Self::new`], with tables of other sizes.
     pub fn with_tables(desired: DesiredState, tables: TableSizes) -> Option<Self> {
+        Self::load(desired, tables, false)
+    }
+
+    /// As [`Self::new`], with a program that tells its decisions.
+    pub fn tracing(desired: DesiredState) -> Option<Self> {
+        Self::load(desired, small_tables(), true)
+    }
+
+    fn load(desired: DesiredState, tables: TableSizes, trace: bool) -> Option<Self> {
         let options = Options {
             interfaces: Vec::new(),
             mode: AttachMode::Generic,
             tables,
             pins: None,
+            trace,
         };
         let mut dataplane = match Dataplane::load(&options) {
             Ok(dataplane) => dataplane,

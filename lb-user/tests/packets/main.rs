@@ -19,6 +19,7 @@ mod refusal;
 mod scheduling;
 mod short_cut;
 mod slow_start;
+mod trace;
 mod tunnels;
 mod udp;
 mod vlans;

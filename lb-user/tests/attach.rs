@@ -94,3 +94,41 @@ fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
         );
     });
 }
+
+/// Why native mode is refused on `interface`.
+fn refusal(interface: &str) -> String {
+    let error = load(&[interface], AttachMode::Native).err();
+    error.expect("native mode is refused").to_string()
+}
+
+#[test]
+fn what_cannot_do_native_mode_says_so_in_the_kernels_words() {
+    with_interfaces(|| {
+        let message = refusal("lo");
+        let words = "underlying driver does not support xdp in native mode";
+        assert!(message.to_lowercase().contains(words), "{message}");
+        assert!(!ip("link show lo").contains("xdp"), "nothing is attached");
+    });
+}
+
+#[test]
+fn a_driver_that_could_if_it_were_set_up_otherwise_says_what_is_wrong() {
+    with_interfaces(|| {
+        // Two queues would send to one.
+        let set = std::process::Command::new("ethtool")
+            .args(["-L", "far", "tx", "2"])
+            .status();
+        if !set.is_ok_and(|status| status.success()) {
+            use std::io::Write as _;
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: ethtool cannot give a veth another queue"
+            );
+            return;
+        }
+        let message = refusal("near");
+        assert!(message.contains("peer tx queues"), "{message}");
+        assert!(message.contains("ethtool -L"), "{message}");
+        assert!(!ip("link show near").contains("xdp"), "nothing is attached");
+    });
+}

@@ -1,18 +1,21 @@
 //! What follows from a change: for the data plane, viewers, virtual routers,
 //! the next agent and the operator.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeSet;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Agent;
 use super::change::Change;
-use super::plan::Plan;
+use super::doubt::{Doubts, News, Watched};
+use super::plan::{Plan, ServerPlan, ServiceKey};
 use super::saved::{Saved, SavedAddress};
+use super::state::State;
 use crate::checker::{CheckResult, CheckSpec, RunningCheck};
 use crate::config::Config;
 use crate::config::model::Script;
 use crate::control::protocol::Event;
 use crate::dataplane::state::OrphanPolicy;
-use crate::dataplane::{self, Departed};
+use crate::dataplane::{self, Dataplane, Departed, DesiredState};
 use crate::resets;
 use crate::vrrp;
 
@@ -22,10 +25,12 @@ impl Agent {
     pub(super) fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
         let mut state = self.state.clone();
         let changes = state.replace_plan(plan);
-        let prepared = self.dataplane.prepare(&state.desired())?;
+        let (desired, news) = desired(&mut self.doubts, &state, &self.dataplane, &self.masters);
+        let prepared = self.dataplane.prepare(&desired)?;
         let departed = self.dataplane.commit(prepared)?.departed;
         self.state = state;
         self.tell_viewers(departed);
+        self.take_doubts(news);
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
         let mut before = std::mem::take(&mut self.checks);
         for spec in wanted {
@@ -62,9 +67,36 @@ impl Agent {
 
     /// Makes the data plane do what is desired now.
     fn apply(&mut self) -> Result<(), dataplane::Error> {
-        let departed = self.dataplane.apply(&self.state.desired())?.departed;
+        let (doubts, state) = (&mut self.doubts, &self.state);
+        let (desired, news) = desired(doubts, state, &self.dataplane, &self.masters);
+        let departed = self.dataplane.apply(&desired)?.departed;
         self.tell_viewers(departed);
+        self.take_doubts(news);
         Ok(())
+    }
+
+    /// Has other servers asked where it is in doubt whether one is gone.
+    fn take_doubts(&mut self, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Begun(service, servers, checks) => {
+                    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                    let servers = servers.join(", ");
+                    let decision = if checks.is_empty() {
+                        self.second_opinions.stop(service);
+                        "the virtual routers have decided who leads"
+                    } else {
+                        self.second_opinions.ask(service, checks);
+                        "another server answers"
+                    };
+                    log::info!("{service}: {servers} stays in place until {decision}");
+                }
+                News::Ended(service) => {
+                    log::info!("{service}: no server is in doubt any more");
+                    self.second_opinions.stop(service);
+                }
+            }
+        }
     }
 
     /// Has the viewers told of servers that are gone. Those of a service that
@@ -153,6 +185,44 @@ impl Agent {
             ..self.state.to_save()
         }
     }
+}
+
+/// What follows from `state` for the data plane, with servers left in place of
+/// which it is in doubt whether they are gone.
+fn desired(
+    doubts: &mut Doubts,
+    state: &State,
+    dataplane: &Dataplane,
+    masters: &BTreeSet<String>,
+) -> (DesiredState, Vec<News>) {
+    let mut desired = state.desired();
+    let watched = |service| watched(state, service, masters);
+    let news = doubts.revise(&mut desired, dataplane.desired(), watched, Instant::now());
+    (desired, news)
+}
+
+/// What must be known of a service to doubt that its servers are gone; `None`
+/// where another director would not lead for that.
+fn watched(state: &State, service: ServiceKey, masters: &BTreeSet<String>) -> Option<Watched> {
+    let plan = state.plan();
+    let succession = plan.vrrp.succession(service.address.ip(), masters)?;
+    let plan = plan.services.iter().find(|plan| plan.key == service)?;
+    let is_up = |server: &&ServerPlan| state.failure(service, server).is_none();
+    let (up, down): (Vec<_>, Vec<_>) = plan.servers.iter().partition(is_up);
+    let checks = plan.servers.iter().flat_map(|server| &server.checks);
+    let detections = checks.map(|check| {
+        let timing = check.timing;
+        2 * (timing.delay_loop + timing.delay_before_retry * (timing.retry + 1))
+    });
+    Some(Watched {
+        failed: down.into_iter().map(|server| server.address).collect(),
+        witnesses: up
+            .into_iter()
+            .map(|server| (server.address, server.checks.clone()))
+            .collect(),
+        detection: detections.max().unwrap_or_default(),
+        succession,
+    })
 }
 
 fn now_ms() -> u64 {

@@ -6,6 +6,7 @@
 
 mod capabilities;
 pub mod change;
+mod doubt;
 mod effects;
 mod end;
 mod interfaces;
@@ -16,6 +17,7 @@ pub mod recovery;
 mod reload;
 mod requests;
 pub mod saved;
+mod second_opinion;
 mod serve;
 mod signals;
 mod start;
@@ -41,9 +43,11 @@ use crate::netlink;
 use crate::resets::{Resets, Told};
 use crate::script::ScriptRunner;
 use crate::vrrp::Vrrp;
+use doubt::Doubts;
 use plan::{Plan, ServiceKey};
 use rates::Meter;
 use saved::SavedFile;
+use second_opinion::SecondOpinions;
 use signals::Signals;
 use state::State;
 use survey::Surveys;
@@ -124,6 +128,8 @@ struct Agent {
     surveys: Surveys,
     meter: Meter,
     resets: Resets,
+    doubts: Doubts,
+    second_opinions: SecondOpinions,
     told: mpsc::UnboundedReceiver<Told>,
     /// Connections reset by us, of each server.
     connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,

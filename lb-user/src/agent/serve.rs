@@ -35,8 +35,17 @@ impl Agent {
                         self.put_through(changes);
                     }
                 }
+                () = sleep_until_some(self.doubts.deadline()) => self.put_through(Vec::new()),
+                service = self.second_opinions.answered() => {
+                    if self.doubts.settle(service, Instant::now().into_std()) {
+                        self.put_through(Vec::new());
+                    }
+                }
                 event = next_event(&mut self.vrrp) => {
                     self.note_vrrp(&event);
+                    if self.doubts.deadline().is_some() {
+                        self.put_through(Vec::new());
+                    }
                     self.report_vrrp(&event, &self.config);
                 }
                 Some(call) = self.calls.recv() => {

@@ -8,11 +8,13 @@ use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::doubt::Doubts;
 use super::end::remove;
 use super::interfaces::{attach_to, log_attachments, require_interfaces};
 use super::plan::Plan;
 use super::rates::Meter;
 use super::saved::{Saved, SavedFile};
+use super::second_opinion::SecondOpinions;
 use super::state::State;
 use super::survey::Surveys;
 use super::{Agent, RunOptions, capabilities};
@@ -94,6 +96,8 @@ impl Agent {
             surveys: Surveys::default(),
             meter: Meter::default(),
             resets: Resets::start(tell),
+            doubts: Doubts::default(),
+            second_opinions: SecondOpinions::default(),
             told,
             connections_reset: HashMap::new(),
             netlink,

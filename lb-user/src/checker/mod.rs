@@ -80,7 +80,8 @@ impl fmt::Display for Probe {
 }
 
 impl Probe {
-    async fn run(&self) -> Outcome {
+    /// Asks once.
+    pub async fn run(&self) -> Outcome {
         match self {
             Self::Tcp(connection) => tcp::check(connection).await,
             Self::Http(probe) => http::check(probe).await,

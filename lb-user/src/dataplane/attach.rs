@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::pins::PinDirectory;
+use super::refusal;
 use super::{AttachMode, Attachment, Error};
 
 /// Driver that delivers what native XDP transmits only under conditions.
@@ -160,13 +162,25 @@ fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
     };
+    let words = || {
+        let program = program.fd().ok()?.as_fd();
+        refusal::words(program, interface_index, mode)
+    };
     Err(match code {
         Some(nix::libc::EBUSY) => "another XDP program is attached; `ip link` shows it, \
                                    `ip link set … xdp off` removes it"
             .to_owned(),
-        Some(nix::libc::EOPNOTSUPP) => "the driver has no native XDP".to_owned(),
         Some(nix::libc::EPERM) => "this needs CAP_NET_ADMIN and CAP_BPF".to_owned(),
-        _ => with_causes(&error),
+        _ => match words() {
+            Some(words) => match refusal::advice(&words) {
+                Some(advice) => format!("the kernel says: {words}; {advice}"),
+                None => format!("the kernel says: {words}"),
+            },
+            None if code == Some(nix::libc::EOPNOTSUPP) => {
+                "the driver has no native XDP".to_owned()
+            }
+            None => with_causes(&error),
+        },
     })
 }
 

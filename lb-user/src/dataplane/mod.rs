@@ -20,6 +20,7 @@ mod orphans;
 mod owners;
 mod pins;
 mod program;
+mod refusal;
 mod registry;
 mod rings;
 pub mod state;
@@ -425,6 +426,11 @@ impl Dataplane {
     pub fn apply(&mut self, desired: &DesiredState) -> Result<Changes, Error> {
         let prepared = self.prepare(desired)?;
         self.commit(prepared)
+    }
+
+    /// What the data plane does.
+    pub fn desired(&self) -> &DesiredState {
+        &self.desired
     }
 
     /// Finds out whether `desired` fits, and changes nothing.

@@ -50,6 +50,23 @@ impl Settings {
             .peekable();
         holders.peek().is_none() || holders.any(|holder| masters.contains(&holder.name))
     }
+
+    /// How long another machine takes at most to lead in our place at `address`,
+    /// once a service there has lost its quorum; `None` if none would for that,
+    /// or `masters` do not lead there.
+    pub fn succession(&self, address: IpAddr, masters: &BTreeSet<String>) -> Option<Duration> {
+        let address = address.to_canonical();
+        let leaders = self.instances.iter().filter(|instance| {
+            let mut held = instance.addresses.iter();
+            masters.contains(&instance.name)
+                && held.any(|held| held.address.to_canonical() == address)
+        });
+        let watching = leaders.filter(|instance| {
+            let mut tracked = instance.tracked.iter();
+            tracked.any(|tracked| tracked.subject == Subject::Quorum)
+        });
+        watching.map(InstanceSettings::succession).max()
+    }
 }
 
 /// A virtual address, and where it is held.
@@ -109,6 +126,14 @@ impl InstanceSettings {
             Version::V2 => Duration::from_secs(1),
             Version::V3 => self.policy.interval,
         }
+    }
+
+    /// How long it takes at most until we hear of a successor, once our priority
+    /// is below its own: it hears so with our next advert, waits as long as a
+    /// master may be silent, and sends its first advert (RFC 5798 §6.4.2).
+    fn succession(&self) -> Duration {
+        // One interval for our advert, and one for what is slow.
+        self.policy.interval * (self.policy.down_timer_adverts + 2) + self.longest_skew()
     }
 }
 

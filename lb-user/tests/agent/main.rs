@@ -44,7 +44,8 @@ macro_rules! need_root {
 }
 use need_root;
 
-// Behind the macro that it uses.
+// Behind the macro that they use.
+mod cut_off;
 mod hitless;
 
 mod subnets;

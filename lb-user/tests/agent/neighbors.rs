@@ -2,6 +2,7 @@
 
 use nix::unistd::geteuid;
 
+use super::hitless::Viewer;
 use super::network::Network;
 use super::{Agent, configuration, need_root, wait_for};
 
@@ -72,4 +73,38 @@ fn a_server_whose_mac_address_is_named_need_not_answer_for_it() {
     let agent = Agent::start(&network, &configuration(&named));
     agent.wait_for_states(&["up"]);
     wait_for("an answer", || (network.ask() == "edge2").then_some(()));
+}
+
+#[test]
+fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let without_checks =
+        configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
+    let agent = Agent::start(&network, &without_checks);
+    agent.wait_for_states(&["up", "up"]);
+    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
+    let served = viewers.each_mut().map(Viewer::ask);
+    assert_ne!(served[0], served[1]);
+
+    network.set("edge2", "net.ipv4.conf.all.arp_ignore=8");
+    agent.wait_for_states(&["up", "no-mac"]);
+    let list = agent.list().expect("the agent answers");
+    let reason = list["services"][0]["servers"][1]["reason"].as_str();
+    assert_eq!(
+        reason,
+        Some("172.16.1.207 does not answer for its MAC address on eth2")
+    );
+    // Frames go where they went: it may be that only its answers are lost.
+    assert_eq!(viewers.each_mut().map(Viewer::ask), served);
+
+    // It answers again, at another MAC address.
+    let mac = "02:00:00:00:00:78";
+    network.output("edge2", &["ip", "link", "set", "eth2", "address", mac]);
+    network.set("edge2", "net.ipv4.conf.all.arp_ignore=1");
+    agent.wait_for_states(&["up", "up"]);
+    let list = agent.list().expect("the agent answers");
+    assert_eq!(list["services"][0]["servers"][1]["mac"], mac);
+    assert_eq!(viewers.each_mut().map(Viewer::ask), served);
 }

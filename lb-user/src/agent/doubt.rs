@@ -1,0 +1,185 @@
+//! Is it the servers that are gone, or are we cut off from them?
+//!
+//! A director that leads, and whose virtual router watches its quorum
+//! (`track_quorum`), may be cut off from the servers while viewers still reach
+//! it. Another director then takes over within seconds, and goes on with every
+//! connection, provided that we have reset none. So a server that our checks
+//! have given up is left in place, though without new connections, until
+//! another server of the service answers: then it is the server that is gone,
+//! and its viewers are told. If none answers, the virtual routers decide.
+//!
+//! No I/O: what is desired goes in, and comes out with servers in doubt left in
+//! place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::plan::ServiceKey;
+use crate::checker::CheckSpec;
+use crate::dataplane::DesiredState;
+use crate::dataplane::state::{RealServer, Service};
+
+/// What must be known of a service whose quorum is watched, and which we lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Servers whose checks fail.
+    pub failed: BTreeSet<SocketAddr>,
+    /// Servers whose checks succeed, with these checks.
+    pub witnesses: BTreeMap<SocketAddr, Vec<CheckSpec>>,
+    /// How long our checks take at most to find that a server is gone.
+    pub detection: Duration,
+    /// How long another director takes at most to lead in our place, once the
+    /// quorum is lost.
+    pub succession: Duration,
+}
+
+/// The services with servers in doubt.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    services: BTreeMap<ServiceKey, Doubt>,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    servers: BTreeSet<SocketAddr>,
+    /// When it ends, whatever is known by then.
+    until: Instant,
+    /// Whether no other server is left.
+    is_last: bool,
+}
+
+/// What has become of a service's doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// These servers are in doubt; each of these checks of another server may
+    /// end that.
+    Begun(ServiceKey, BTreeSet<SocketAddr>, Vec<CheckSpec>),
+    /// None is any more.
+    Ended(ServiceKey),
+}
+
+impl Doubts {
+    /// Leaves servers in place that `desired` gives up, and that were alive in
+    /// `before`, as long as it is in doubt whether they are gone. `watched`
+    /// knows of a service, if its quorum is watched and we lead.
+    pub fn revise(
+        &mut self,
+        desired: &mut DesiredState,
+        before: &DesiredState,
+        watched: impl Fn(ServiceKey) -> Option<Watched>,
+        now: Instant,
+    ) -> Vec<News> {
+        let mut news = Vec::new();
+        let mut former = std::mem::take(&mut self.services);
+        for service in &mut desired.services {
+            let key = key_of(service);
+            let known = former.remove(&key);
+            let was_known = known.as_ref().map(|doubt| doubt.servers.clone());
+            let before = before.services.iter().find(|other| key_of(other) == key);
+            let doubt = before.zip(watched(key)).and_then(|(before, watched)| {
+                let doubt = doubt(service, before, &watched, known, now)?;
+                leave_in_place(service, before, &doubt);
+                if was_known.as_ref() != Some(&doubt.servers) {
+                    let checks = watched.witnesses.into_values().flatten().collect();
+                    news.push(News::Begun(key, doubt.servers.clone(), checks));
+                }
+                Some(doubt)
+            });
+            match doubt {
+                Some(doubt) => {
+                    self.services.insert(key, doubt);
+                }
+                None => news.extend(was_known.map(|_| News::Ended(key))),
+            }
+        }
+        news.extend(former.into_keys().map(News::Ended));
+        news
+    }
+
+    /// Another server of the service answers: those in doubt are gone.
+    /// Returns whether any was.
+    pub fn settle(&mut self, service: ServiceKey, now: Instant) -> bool {
+        match self.services.get_mut(&service) {
+            Some(doubt) if !doubt.is_last => {
+                doubt.until = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When [`revise`](Self::revise) is to be called again, if ever.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.services.values().map(|doubt| doubt.until).min()
+    }
+}
+
+fn key_of(service: &Service) -> ServiceKey {
+    ServiceKey {
+        protocol: service.protocol,
+        address: service.address,
+    }
+}
+
+/// The servers of a service that are in doubt, given what was `known`.
+fn doubt(
+    service: &Service,
+    before: &Service,
+    watched: &Watched,
+    known: Option<Doubt>,
+    now: Instant,
+) -> Option<Doubt> {
+    let lost: BTreeSet<SocketAddr> = service
+        .servers
+        .iter()
+        .filter(|server| !server.alive && watched.failed.contains(&server.address))
+        .filter(|server| in_service(before, server.address).is_some_and(|former| former.alive))
+        .map(|server| server.address)
+        .collect();
+    // One that is never checked would never be found to be gone.
+    let is_moot = watched.witnesses.values().any(Vec::is_empty);
+    if lost.is_empty() || is_moot {
+        return None;
+    }
+    let is_last = watched.witnesses.is_empty();
+    let until = match known {
+        Some(known) if known.until <= now => return None,
+        Some(known) if known.is_last == is_last => known.until,
+        _ if is_last => now + watched.succession,
+        _ => now + watched.detection,
+    };
+    Some(Doubt {
+        servers: lost,
+        until,
+        is_last,
+    })
+}
+
+/// Leaves the servers in doubt in `service` as they were `before`: without new
+/// connections, as long as others take those.
+fn leave_in_place(service: &mut Service, before: &Service, doubt: &Doubt) {
+    for server in &mut service.servers {
+        if doubt.servers.contains(&server.address)
+            && let Some(former) = in_service(before, server.address)
+        {
+            server.alive = true;
+            server.weight = if doubt.is_last { former.weight } else { 0 };
+        }
+    }
+    if doubt.is_last {
+        // The sorry server would get what another director may serve better.
+        service
+            .servers
+            .retain(|server| in_service(before, server.address).is_some());
+    }
+}
+
+fn in_service(service: &Service, address: SocketAddr) -> Option<&RealServer> {
+    let mut servers = service.servers.iter();
+    servers.find(|server| server.address == address)
+}
+
+#[cfg(test)]
+#[path = "doubt_tests.rs"]
+mod tests;

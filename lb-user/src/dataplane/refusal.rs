@@ -161,11 +161,11 @@ fn read_answer(message: &[u8]) -> Option<Answer> {
         _ => HEADER,
     };
     let mut words = None;
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return Some(Answer { error, words });
+    }
     let mut offset = quoted + quoted_length.next_multiple_of(4);
-    while flags & NLM_F_ACK_TLVS != 0 {
-        let (Some(length), Some(kind)) = (u16_at(offset), u16_at(offset + 2)) else {
-            break;
-        };
+    while let (Some(length), Some(kind)) = (u16_at(offset), u16_at(offset + 2)) {
         let length = usize::from(length);
         let Some(value) = message.get(offset + 4..offset + length) else {
             break;

@@ -106,6 +106,28 @@ pub fn udp(client: [u8; 4], port: u16) -> Vec<u8> {
     frame
 }
 
+/// A UDP datagram over IPv6 to the service.
+pub fn udp6(client: [u8; 16], port: u16) -> Vec<u8> {
+    let step = PacketBuilder::ethernet2(ROUTER, DIRECTOR)
+        .ipv6(client, VIP6, 64)
+        .udp(port, RTMP);
+    let mut frame = Vec::with_capacity(step.size(4));
+    step.write(&mut frame, b"ping").expect("a vector takes it");
+    frame
+}
+
+/// An acknowledging TCP segment with so many bytes of payload.
+pub fn tcp_of(client: [u8; 4], port: u16, bytes: usize) -> Vec<u8> {
+    let step = PacketBuilder::ethernet2(ROUTER, DIRECTOR)
+        .ipv4(client, VIP, 64)
+        .tcp(port, RTMP, 1000, 65_535)
+        .ack(5000);
+    let mut frame = Vec::with_capacity(step.size(bytes));
+    step.write(&mut frame, &vec![7; bytes])
+        .expect("a vector takes it");
+    frame
+}
+
 /// `frame` with VLAN tags of these types and numbers.
 pub fn tagged(mut frame: Vec<u8>, tags: &[(u16, u16)]) -> Vec<u8> {
     for (ethertype, number) in tags.iter().rev() {

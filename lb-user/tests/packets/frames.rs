@@ -3,8 +3,8 @@
 use lb_user::dataplane::DesiredState;
 
 use crate::bed::frames::*;
-use crate::bed::{Bed, Verdict, service, state};
-use crate::{case, check};
+use crate::bed::{Bed, Step, Verdict, service, state};
+use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
     state([service("172.16.1.200:1935", &["edge 1"])])
@@ -137,4 +137,40 @@ fn ip_options_are_no_obstacle() {
             );
         }
     }
+}
+
+/// Payload of a jumbo frame: more than a page, so that it lies in several
+/// buffers.
+const JUMBO: usize = 8960;
+
+#[test]
+fn a_frame_in_several_buffers_is_a_frame_like_others() {
+    let established = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
+    let dead = |state: &mut DesiredState| state.services[0].servers[0].alive = false;
+    let jumbo = || tcp_of(ALICE, 5000, JUMBO);
+    // The last buffer ends before the packet does.
+    let mut cut = jumbo();
+    cut.truncate(cut.len() - 1);
+    check([
+        case("it follows its connection", deployment())
+            .after(established())
+            .packet(jumbo())
+            .goes_to("edge 1"),
+        case("of no connection, it is the stack's", deployment())
+            .packet(jumbo())
+            .passes("no-connection"),
+        case("with a tag in front, which goes", deployment())
+            .after(established())
+            .packet(tagged(jumbo(), &[(0x8100, 7)]))
+            .goes_changed_to("edge 1", &jumbo()[12..]),
+        case("its server dead, it is answered in one", deployment())
+            .after(established())
+            .after([Step::Change(dead)])
+            .packet(jumbo())
+            .gets_reset_at(5000),
+        case("cut off at its end", deployment())
+            .after(established())
+            .packet(cut)
+            .passes("truncated"),
+    ]);
 }

@@ -153,3 +153,37 @@ fn a_frame_cut_anywhere_is_the_stacks() {
         );
     }
 }
+
+#[test]
+fn datagrams_over_ipv6_are_balanced_like_others() {
+    let deployment = || {
+        let mut service = service("[2001:db8::c8]:1935", &["edge 1", "edge 2"]);
+        service.protocol = Protocol::Udp;
+        service.orphans = OrphanPolicy::default_for(Protocol::Udp);
+        state([service])
+    };
+    let dead = |state: &mut DesiredState| state.services[0].servers[0].alive = false;
+    check([
+        case("a datagram is scheduled", deployment())
+            .packet(udp6(DAVE, 5000))
+            .goes_to("edge 1"),
+        case("the next one follows it", deployment())
+            .after([packet(udp6(DAVE, 5000))])
+            .packet(udp6(DAVE, 5000))
+            .goes_to("edge 1"),
+        case("another port is another flow", deployment())
+            .after([packet(udp6(DAVE, 5000))])
+            .packet(udp6(DAVE, 5001))
+            .goes_to("edge 2"),
+        case("with a tag in front", deployment())
+            .packet(tagged(udp6(DAVE, 5000), &[(0x8100, 7)]))
+            .goes_changed_to("edge 1", &udp6(DAVE, 5000)[12..]),
+        case("a dead server's flow goes elsewhere", deployment())
+            .after([packet(udp6(DAVE, 5000)), Step::Change(dead)])
+            .packet(udp6(DAVE, 5000))
+            .goes_to("edge 2"),
+        case("of TCP there is no service", deployment())
+            .packet(tcp6(DAVE, 5000, S))
+            .passes("not-a-service"),
+    ]);
+}

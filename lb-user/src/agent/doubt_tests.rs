@@ -58,6 +58,7 @@ fn check(of: SocketAddr) -> CheckSpec {
             delay_loop: delay,
             delay_before_retry: delay,
             retry: 0,
+            first_check: delay,
             warmup: delay,
             alpha: false,
         },

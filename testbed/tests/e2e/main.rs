@@ -1,6 +1,7 @@
 //! The deployment end to end: real ffmpeg, real packets, in namespaces.
 
 mod balancing;
+mod checks;
 mod command_line;
 mod dead_server;
 mod directors;
@@ -12,6 +13,7 @@ mod life_cycle;
 mod scripts;
 mod streaming;
 mod testbed_itself;
+mod units;
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -219,7 +219,10 @@ impl Worker {
             } = announcement;
             if let Err(error) = self.send(interface_index, &frame) {
                 log::warn!("{}: addresses not announced: {error}", self.name);
-                self.waiting.clear();
+                // It is as bad for those that follow there; other interfaces
+                // are none the worse for it.
+                self.waiting
+                    .retain(|other| other.interface_index != interface_index);
             }
             if !pause.is_zero() {
                 self.due = Instant::now() + pause;

@@ -26,7 +26,7 @@ use rtmp_core::config::did_you_mean;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
-use crate::checker::{CheckEvent, CheckResult, CheckSpec, RunningCheck};
+use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
 use crate::config::model::Script;
 use crate::config::{self, Config, Diagnostic, Loaded};
 use crate::control::http::HttpServer;
@@ -41,7 +41,8 @@ use crate::dataplane::{
 use crate::neighbor::{self, Hop, Hops, Watcher};
 use crate::netlink::{self, interfaces, link};
 use crate::resets::{self, Resets, Told};
-use crate::script::ScriptRunner;
+use crate::script::{Runnable, ScriptRunner};
+use crate::track_file::{self, NumberFile};
 use crate::vrrp::{self, Vrrp};
 use change::Change;
 use plan::{Plan, ServiceKey};
@@ -256,6 +257,8 @@ impl Agent {
         self.state.inherit(saved);
         let known = self.known_hops();
         self.state.hops_changed(known.clone());
+        // What an operator has written to a file outlives an upgrade.
+        track_file::initialise(plan.number_files(), saved.handed_over.is_none());
         self.put_in_force(plan)?;
         log_attachments(self.dataplane.attachments());
         self.wait_for_neighbors(&known).await?;
@@ -404,7 +407,7 @@ impl Agent {
     /// the data plane refuses it, nothing has changed.
     fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
         let mut state = self.state.clone();
-        let changes = state.replace_plan(plan);
+        let changes = state.replace_plan(plan, Instant::now().into_std());
         let prepared = self.dataplane.prepare(&state.desired())?;
         let departed = self.dataplane.commit(prepared)?.departed;
         self.state = state;
@@ -418,8 +421,7 @@ impl Agent {
             let running = before.remove(&spec).unwrap_or_else(|| {
                 let is_known = self.state.is_inherited(&spec)
                     || before.keys().any(|old| old.probe == spec.probe);
-                let known = is_known
-                    .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
+                let known = self.state.check_result(&spec).filter(|_| is_known);
                 RunningCheck::start(spec.clone(), known, self.check_events.clone())
             });
             self.checks.insert(spec, running);
@@ -492,7 +494,8 @@ impl Agent {
     }
 
     fn run_script(&self, script: Script) {
-        self.scripts.run(script.or_user(&self.config.global_defs));
+        self.scripts
+            .run(Runnable::new(script, &self.config.global_defs));
     }
 
     fn publish(&self, message: String) {
@@ -639,7 +642,9 @@ impl Agent {
             },
             Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
-                    let (concerned, changes) = self.state.order_changed(name, order);
+                    let (concerned, changes) =
+                        self.state
+                            .order_changed(name, order, Instant::now().into_std());
                     if concerned.is_empty() {
                         return Response::Refused(format!("no service has a server {server}"));
                     }
@@ -767,6 +772,10 @@ impl Agent {
         }
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
+        let former = self.state.plan().number_files();
+        let former: Vec<NumberFile> = former.cloned().collect();
+        let new = plan.number_files().filter(|file| !former.contains(file));
+        track_file::initialise(new, true);
         let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
         let former = std::mem::replace(&mut self.config, config);

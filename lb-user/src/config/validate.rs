@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Config, Tracked, VrrpInstance};
+use super::model::{Config, Tracked, TrackedFile, VrrpInstance};
 use super::validate_services::{self, at};
 use super::validate_values;
 
@@ -45,9 +45,8 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 ),
             );
         }
-        for tracked in &instance.track_script {
-            known_script(tracked, &instance.origin, config, diagnostics);
-        }
+        let (scripts, files) = (&instance.track_script, &instance.track_file);
+        known_tracked(scripts, files, &instance.origin, config, diagnostics);
         if instance.accept == Some(false) {
             diagnostics.warn(
                 &instance.origin,
@@ -93,27 +92,45 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
                 );
             }
         }
-        for tracked in &group.track_script {
-            known_script(tracked, &group.origin, config, diagnostics);
-        }
+        let (scripts, files) = (&group.track_script, &group.track_file);
+        known_tracked(scripts, files, &group.origin, config, diagnostics);
     }
 }
 
-fn known_script(
-    tracked: &Tracked,
+fn known_tracked(
+    scripts: &[Tracked],
+    files: &[TrackedFile],
     origin: &Origin,
     config: &Config,
     diagnostics: &mut Diagnostics,
 ) {
-    let names = || config.vrrp_script.iter().map(|script| script.name.as_str());
-    if !names().any(|script| script == tracked.name) {
-        let suggestion = did_you_mean(&tracked.name, names());
+    let known = || config.vrrp_script.iter().map(|script| script.name.as_str());
+    for tracked in scripts
+        .iter()
+        .filter(|it| !known().any(|name| name == it.name))
+    {
+        let suggestion = did_you_mean(&tracked.name, known());
         diagnostics.error(
             origin,
             format!(
                 "`track_script` names `{}`, which is no vrrp_script{suggestion}",
                 tracked.name
             ),
+        );
+    }
+    for tracked in files {
+        known_file(&tracked.name, origin, config, diagnostics);
+    }
+}
+
+/// Reports a `track_file` that is named but does not exist.
+pub fn known_file(name: &str, origin: &Origin, config: &Config, diagnostics: &mut Diagnostics) {
+    let known = || config.track_file.iter().map(|file| file.name.as_str());
+    if !known().any(|file| file == name) {
+        let suggestion = did_you_mean(name, known());
+        diagnostics.error(
+            origin,
+            format!("there is no track_file `{name}`{suggestion}"),
         );
     }
 }

@@ -6,6 +6,7 @@ use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, Tracked, TrackedFile, VrrpInstance};
+use super::validate_scripts;
 use super::validate_services::{self, at};
 use super::validate_values;
 
@@ -16,6 +17,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
     validate_values::validate(config, diagnostics);
+    validate_scripts::validate(config, diagnostics);
 }
 
 fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
@@ -75,6 +77,11 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
     let mut member_of: HashMap<&str, &str> = HashMap::new();
     for group in &config.vrrp_sync_group {
         let name = &group.name;
+        for instance in &config.vrrp_instance {
+            if group.group.contains(&instance.name) {
+                own_weights(instance, config, diagnostics);
+            }
+        }
         for member in &group.group {
             if !names().any(|instance| instance == member) {
                 let suggestion = did_you_mean(member, names());
@@ -94,6 +101,31 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
         }
         let (scripts, files) = (&group.track_script, &group.track_file);
         known_tracked(scripts, files, &group.origin, config, diagnostics);
+    }
+}
+
+/// Warns of what a member of a sync group tracks in vain.
+fn own_weights(instance: &VrrpInstance, config: &Config, diagnostics: &mut Diagnostics) {
+    let script = |name: &String| config.vrrp_script.iter().find(|it| it.name == *name);
+    let file = |name: &String| config.track_file.iter().find(|it| it.name == *name);
+    let scripts = instance.track_script.iter().filter(|it| {
+        let of_script = script(&it.name).and_then(|script| script.weight);
+        it.weight.or(of_script).unwrap_or(0) != 0
+    });
+    let files = instance.track_file.iter().filter(|it| {
+        let of_file = file(&it.name).and_then(|file| file.weight);
+        it.weight.map(i32::from).or(of_file).unwrap_or(1) != 0
+    });
+    let names = scripts.map(|it| ("track_script", &it.name));
+    for (word, name) in names.chain(files.map(|it| ("track_file", &it.name))) {
+        diagnostics.warn(
+            &instance.origin,
+            format!(
+                "vrrp_instance {}: `{word}` {name} is ignored: members of a sync group track \
+                 nothing with a weight; the group itself can",
+                instance.name
+            ),
+        );
     }
 }
 

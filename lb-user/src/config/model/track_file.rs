@@ -36,6 +36,7 @@ pub struct TrackFile {
 #[serde(default)]
 pub struct InitFile {
     /// The number.
+    #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub value: i32,
     /// Whether it replaces what a file that exists says.
     pub overwrite: bool,

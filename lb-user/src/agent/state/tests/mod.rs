@@ -2,6 +2,7 @@
 
 mod recovery;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;

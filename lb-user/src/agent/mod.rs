@@ -13,6 +13,7 @@ pub mod recovery;
 pub mod saved;
 mod signals;
 pub mod state;
+mod status;
 mod survey;
 mod upgrade;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use rtmp_core::config::did_you_mean;
+use rtmp_core::systemd;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
@@ -265,6 +267,7 @@ impl Agent {
         }
         self.tell_quorums();
         log::info!("ready: {} service(s)", self.state.plan().services.len());
+        systemd::ready(&status::line(&self.state, &self.masters));
         Ok(())
     }
 
@@ -296,6 +299,7 @@ impl Agent {
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         let mut readings = interval(rates::INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watched = systemd::watchdog().is_some();
         loop {
             if self.surveys.is_due() {
                 self.surveys.start(self.dataplane.remembered());
@@ -329,7 +333,12 @@ impl Agent {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
-                _ = readings.tick() => self.read_counters(),
+                _ = readings.tick() => {
+                    self.read_counters();
+                    if watched {
+                        systemd::alive();
+                    }
+                }
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {
@@ -350,6 +359,7 @@ impl Agent {
 
     /// Takes everything away; the socket goes with `self`.
     async fn stop(mut self, forget_orders: bool) {
+        systemd::stopping();
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
                 self.report_vrrp(&event, &self.config);
@@ -380,6 +390,7 @@ impl Agent {
     /// Becomes the program that is installed now. Returns only if that fails.
     async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
+        systemd::reloading("becoming the program that is installed now");
         self.checks.clear();
         let mut to_save = self.to_save();
         let Self {
@@ -580,7 +591,9 @@ impl Agent {
         }
     }
 
+    /// Lets a later agent, and systemd, know how things stand now.
     fn save(&mut self) {
+        systemd::status(&status::line(&self.state, &self.masters));
         let saved = self.to_save();
         self.saved.write(saved);
     }
@@ -608,7 +621,7 @@ impl Agent {
         self.tell_quorums();
         self.save();
         for change in changes {
-            log::info!("{change}");
+            log::log!(change.level(), "{change}");
             self.publish(change.to_string());
             if let Some(script) = change.script() {
                 self.run_script(script.clone());

@@ -101,8 +101,8 @@ fn explain(error: io::Error, user: &str) -> io::Error {
     io::Error::new(
         error.kind(),
         format!(
-            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: the drop-in \
-             lb-user-scripts.conf)"
+            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: \
+             CapabilityBoundingSet)"
         ),
     )
 }

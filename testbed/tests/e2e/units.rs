@@ -119,8 +119,8 @@ fn the_readme_s_units_serve_viewers_and_are_locked_down() {
         } = deployment;
         // Numbers of linux/capability.h: SETGID, SETUID, NET_ADMIN, NET_RAW,
         // PERFMON, BPF.
-        let six = [6, 7, 12, 13, 38, 39].map(|number| 1 << number);
-        assert_eq!(capabilities(director, "lb-user")?, six.iter().sum());
+        let six = [6, 7, 12, 13, 38, 39].map(|number| 1_u64 << number);
+        assert_eq!(capabilities(director, "lb-user")?, six.iter().sum::<u64>());
         assert_eq!(capabilities(origin, "rtmp-origin")?, 0);
         assert_eq!(capabilities(edge, "rtmp-edge")?, 0);
         for (machine, service) in [

@@ -7,6 +7,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -163,10 +164,27 @@ pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);
-    if let Some((uid, gid)) = runnable.identity()? {
-        command.uid(uid.as_raw()).gid(gid.as_raw());
+    let Some((uid, gid)) = runnable.identity()? else {
+        return command.status().await;
+    };
+    command.uid(uid.as_raw()).gid(gid.as_raw());
+    let user = runnable.script.user.as_deref().unwrap_or(DEFAULT_USER);
+    let status = command.status().await;
+    status.map_err(|error| explain(error, user))
+}
+
+/// Why a script cannot be run as `user`.
+fn explain(error: io::Error, user: &str) -> io::Error {
+    if error.raw_os_error() != Some(Errno::EPERM as i32) {
+        return error;
     }
-    command.status().await
+    io::Error::new(
+        error.kind(),
+        format!(
+            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: \
+             CapabilityBoundingSet)"
+        ),
+    )
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {

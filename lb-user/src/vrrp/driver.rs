@@ -328,7 +328,7 @@ impl Driver {
             let name = &result.name;
             match &result.outcome {
                 ScriptOutcome::Success => log::info!("vrrp_script {name}: succeeds"),
-                ScriptOutcome::Failure => log::info!("vrrp_script {name}: fails"),
+                ScriptOutcome::Failure => log::warn!("vrrp_script {name}: fails"),
                 ScriptOutcome::Refused(reason) => {
                     log::warn!("vrrp_script {name} is not run, and counts for nothing: {reason}");
                 }
@@ -539,7 +539,11 @@ impl Driver {
     }
 
     fn tell(&self, event: Event) {
-        log::info!("{event}");
+        let level = match event.state {
+            State::Fault => log::Level::Warn,
+            State::Init | State::Backup | State::Master => log::Level::Info,
+        };
+        log::log!(level, "{event}");
         // Nobody listens while the end is waited for.
         let _ = self.events.send(event);
     }

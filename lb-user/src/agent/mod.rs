@@ -22,6 +22,7 @@ mod start;
 pub mod state;
 mod survey;
 mod upgrade;
+mod vrrp_thread;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -47,6 +48,8 @@ use saved::SavedFile;
 use signals::Signals;
 use state::State;
 use survey::Surveys;
+use upgrade::Upgrade;
+use vrrp_thread::VrrpThread;
 
 /// How the agent is to run.
 #[derive(Debug, Clone)]
@@ -94,7 +97,7 @@ pub struct Misuse(pub String);
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let mut signals = Signals::install()?;
+    let signals = Signals::install()?;
     // Before another file may take its name.
     let program = upgrade::own_program().context("cannot find our own program")?;
     let loaded = config::load_for(&options.config, &options.config_id)?;
@@ -102,7 +105,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let plan = Plan::new(&loaded.config)?;
     let (calls, incoming) = mpsc::channel(16);
     let mut agent = Agent::start(options, program, loaded.config, plan, calls, incoming).await?;
-    match agent.serve(&mut signals).await {
+    match agent.serve(&signals).await {
         Ok(Ending::Stop { forget_orders }) => {
             agent.stop(forget_orders).await;
             Ok(())
@@ -113,6 +116,21 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
             Err(error)
         }
     }
+}
+
+/// Finds out whether [`run`] would start, and changes nothing.
+///
+/// # Errors
+/// As of [`run`], as far as that can be told beforehand.
+pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load_for(&options.config, &options.config_id)?;
+    let plan = Plan::new(&loaded.config)?;
+    let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
+    let options = start::prepare(&netlink, options, &plan).await?;
+    let mut state = State::default();
+    state.replace_plan(plan);
+    Dataplane::rehearse(&options, &state.desired())?;
+    Ok(())
 }
 
 struct Agent {
@@ -134,12 +152,15 @@ struct Agent {
     check_results: mpsc::UnboundedReceiver<CheckEvent>,
     check_events: mpsc::UnboundedSender<CheckEvent>,
     vrrp: Option<Vrrp>,
+    vrrp_thread: VrrpThread,
     /// The virtual routers that are master.
     masters: BTreeSet<String>,
     /// What a later agent is to know.
     saved: SavedFile,
     /// Why the agent is to end, if it is.
     ending: Option<Ending>,
+    /// What comes before it becomes another program.
+    upgrade: Upgrade,
     /// Where the scripts of virtual routers are named.
     config: Config,
     scripts: ScriptRunner,

@@ -16,6 +16,7 @@ impl Agent {
                 let _ = answer.send(self.dataplane.remembered());
             }
             Call::Request(Request::List, answer) => self.surveys.ask(answer),
+            Call::Request(Request::Upgrade, answer) => self.begin_upgrade(Some(answer)),
             Call::Request(request, answer) => {
                 let response = self.answer(request).await;
                 let _ = answer.send(response);
@@ -49,14 +50,8 @@ impl Agent {
                 });
                 Response::Done(Vec::new())
             }
-            Request::Upgrade => match self.rehearse_upgrade().await {
-                Ok(()) => {
-                    self.ending = Some(Ending::Upgrade);
-                    Response::Done(Vec::new())
-                }
-                Err(reason) => Response::Refused(reason),
-            },
             Request::List
+            | Request::Upgrade
             | Request::Connections(_)
             | Request::PersistentClients(_)
             | Request::Follow => Response::Refused("this is answered elsewhere".to_owned()),

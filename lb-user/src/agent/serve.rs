@@ -4,14 +4,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::change::Change;
 use super::plan::ServiceKey;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::{Agent, Ending, rates};
+use crate::control::protocol::Response;
 use crate::dataplane::Census;
 use crate::resets::Told;
 use crate::vrrp::{self, Vrrp};
 
 impl Agent {
-    pub(super) async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
+    pub(super) async fn serve(&mut self, signals: &Signals) -> anyhow::Result<Ending> {
         let mut followed = self.interfaces.subscribe();
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         let mut readings = interval(rates::INTERVAL);
@@ -52,17 +53,22 @@ impl Agent {
                 _ = readings.tick() => self.read_counters(),
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
-                _ = signals.hangup.recv() => {
-                    // Both outcomes have been logged.
-                    let _ = self.reload().await;
-                }
-                _ = signals.upgrade.recv() => match self.rehearse_upgrade().await {
-                    Ok(()) => return Ok(Ending::Upgrade),
-                    Err(reason) => log::error!("not upgraded, nothing has changed: {reason}"),
+                asked = signals.next() => match asked? {
+                    Asked::Reload => {
+                        // Both outcomes have been logged.
+                        let _ = self.reload().await;
+                    }
+                    Asked::Upgrade => self.begin_upgrade(None),
+                    Asked::Stop(signal) => {
+                        log::info!("stopping: {signal}");
+                        return Ok(Ending::Stop { forget_orders: false });
+                    }
                 },
-                name = signals.stop.received() => {
-                    log::info!("stopping: {name}");
-                    return Ok(Ending::Stop { forget_orders: false });
+                outcome = self.upgrade.rehearsed() => self.note_rehearsal(outcome),
+                // None is left half done, and none forgotten.
+                () = self.scripts.done(), if self.upgrade.is_rehearsed() => {
+                    self.upgrade.answer(&Response::Done(Vec::new()));
+                    return Ok(Ending::Upgrade);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The agent as a whole: a director in a network namespace, real servers,
 //! real packets. Needs root.
 
+mod director;
 mod ipv6;
 mod neighbors;
 mod network;
@@ -48,6 +49,8 @@ use need_root;
 mod hitless;
 
 mod subnets;
+
+mod upgrade;
 
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {

@@ -1,5 +1,6 @@
 //! The ends of an agent: everything goes, or another program takes over.
 
+use rtmp_core::systemd;
 use tokio::sync::oneshot;
 
 use super::saved::HandOver;
@@ -10,6 +11,7 @@ use crate::dataplane::{Dataplane, Origin};
 impl Agent {
     /// Takes everything away; the socket goes with `self`.
     pub(super) async fn stop(mut self, forget_orders: bool) {
+        systemd::stopping();
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
                 self.report_vrrp(&event, &self.config);
@@ -57,6 +59,7 @@ impl Agent {
     /// Becomes the program that is installed now. Returns only if that fails.
     pub(super) async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
+        systemd::reloading("becoming the program that is installed now");
         self.checks.clear();
         let mut to_save = self.to_save();
         let masters = match self.vrrp.take() {

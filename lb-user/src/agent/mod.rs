@@ -31,13 +31,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
 use crate::config::{self, Config, Diagnostic};
 use crate::control::http::HttpServer;
 use crate::control::protocol::Event;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Dataplane, TableSizes};
+use crate::dataplane::{AttachMode, Dataplane, Departed, TableSizes};
 use crate::neighbor::Watcher;
 use crate::netlink;
 use crate::resets::{Resets, Told};
@@ -134,6 +135,22 @@ pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A state that the data plane has refused; packets are still judged by the one
+/// before.
+struct Refused {
+    reason: String,
+    retry_at: Instant,
+}
+
+/// Servers that were gone before the virtual routers began, at addresses that
+/// one of them holds.
+#[derive(Default)]
+struct Untold {
+    departed: Vec<Departed>,
+    /// Until when who leads then is taken to have led all the time.
+    until: Option<Instant>,
+}
+
 struct Agent {
     options: RunOptions,
     /// The file that this process was started from.
@@ -156,8 +173,12 @@ struct Agent {
     vrrp_thread: VrrpThread,
     /// The virtual routers that are master.
     masters: BTreeSet<String>,
+    /// Servers whose viewers are not told before it is known who leads.
+    untold: Untold,
     /// What a later agent is to know.
     saved: SavedFile,
+    /// What the data plane was to do and has not done, if there is such.
+    refused: Option<Refused>,
     /// Why the agent is to end, if it is.
     ending: Option<Ending>,
     /// What comes before it becomes another program.

@@ -26,11 +26,7 @@ impl Agent {
 
     async fn answer(&mut self, request: Request) -> Response {
         match request {
-            // What does not turn, or has lost its maps, gives no answer.
-            Request::Health => match self.dataplane.statistics(&Census::default()) {
-                Ok(_) => Response::Done(Vec::new()),
-                Err(error) => Response::Refused(error.to_string()),
-            },
+            Request::Health => self.health(),
             Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
                     let (concerned, changes) = self.state.order_changed(name, order);
@@ -59,6 +55,18 @@ impl Agent {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
             },
+        }
+    }
+
+    /// Whether all is done that is to be done. What does not turn gives no answer.
+    fn health(&self) -> Response {
+        if let Some(refused) = &self.refused {
+            let reason = &refused.reason;
+            return Response::Refused(format!("the data plane keeps a former state: {reason}"));
+        }
+        match self.dataplane.statistics(&Census::default()) {
+            Ok(_) => Response::Done(Vec::new()),
+            Err(error) => Response::Refused(error.to_string()),
         }
     }
 
@@ -117,6 +125,7 @@ impl Agent {
                 &self.connections_reset,
             ),
             reasons: statistics.reasons.clone(),
+            refused: self.refused.as_ref().map(|refused| refused.reason.clone()),
         }
     }
 }

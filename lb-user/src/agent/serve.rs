@@ -7,6 +7,7 @@ use super::change::Change;
 use super::plan::ServiceKey;
 use super::signals::{Asked, Signals};
 use super::{Agent, Ending, rates};
+use crate::checker::CheckEvent;
 use crate::control::protocol::Response;
 use crate::dataplane::Census;
 use crate::resets::Told;
@@ -24,10 +25,7 @@ impl Agent {
                 self.surveys.start(self.dataplane.remembered());
             }
             tokio::select! {
-                Some(event) = self.check_results.recv() => {
-                    let changes = self.state.check_changed(event, Instant::now().into_std());
-                    self.carry_out(changes);
-                }
+                Some(event) = self.check_results.recv() => self.take_results(event),
                 hops = self.watcher.changed() => {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
@@ -37,6 +35,9 @@ impl Agent {
                     if let Some(changes) = self.state.tick(Instant::now().into_std()) {
                         self.put_through(changes);
                     }
+                }
+                () = sleep_until_some(self.refused.as_ref().map(|refused| refused.retry_at.into_std())) => {
+                    self.apply();
                 }
                 event = next_event(&mut self.vrrp) => {
                     self.note_vrrp(&event);
@@ -81,11 +82,26 @@ impl Agent {
         }
     }
 
+    /// Takes what checks have found, all that there is: where many servers die
+    /// together the data plane is changed once, and their viewers are looked for
+    /// together.
+    fn take_results(&mut self, first: CheckEvent) {
+        let mut changes = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let now = Instant::now().into_std();
+            changes.extend(self.state.check_changed(event, now));
+            next = self.check_results.try_recv().ok();
+        }
+        self.carry_out(changes);
+    }
+
     /// Keeps account of the virtual routers that are master.
     pub(super) fn note_vrrp(&mut self, event: &vrrp::Event) {
         if event.subject == vrrp::Subject::Instance {
             if event.state == vrrp::machine::State::Master {
                 self.masters.insert(event.name.clone());
+                self.tell_untold();
             } else {
                 self.masters.remove(&event.name);
             }

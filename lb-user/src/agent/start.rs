@@ -19,7 +19,7 @@ use super::state::State;
 use super::survey::Surveys;
 use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
-use super::{Agent, RunOptions, capabilities, status};
+use super::{Agent, RunOptions, Untold, capabilities, status};
 use crate::config::Config;
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
@@ -29,7 +29,7 @@ use crate::neighbor::{self, Hop, Hops, Watcher};
 use crate::netlink::{self, interfaces};
 use crate::resets::Resets;
 use crate::script::ScriptRunner;
-use crate::vrrp::Vrrp;
+use crate::vrrp::{Settings, Vrrp};
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
@@ -102,6 +102,8 @@ impl Agent {
             // Until an event says otherwise.
             masters: masters.into_iter().collect(),
             saved: saved_file,
+            untold: Untold::default(),
+            refused: None,
             ending: None,
             upgrade: Upgrade::default(),
             config,
@@ -135,6 +137,7 @@ impl Agent {
         if self.vrrp.is_none() {
             let vrrp = start_vrrp(&self.vrrp_thread, self.state.plan(), Vec::new());
             self.vrrp = Some(vrrp.await?);
+            self.untold.until = Some(Instant::now() + longest_start(&self.state.plan().vrrp));
         }
         self.tell_quorums();
         log::info!("ready: {} service(s)", self.state.plan().services.len());
@@ -220,6 +223,15 @@ async fn start_vrrp(
 ) -> anyhow::Result<Vrrp> {
     let started = thread.lead_on(plan.vrrp.clone(), masters).await;
     started.context("cannot start VRRP")
+}
+
+/// How long a virtual router of a director that was killed may take to lead
+/// again: it listens for an interval, or waits as long as for any master
+/// (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
+fn longest_start(settings: &Settings) -> Duration {
+    let intervals = settings.instances.iter();
+    let longest = intervals.map(|instance| instance.policy.interval).max();
+    settings.startup_delay + longest.unwrap_or_default() * 4
 }
 
 /// Says what there was before us.

@@ -99,6 +99,31 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
 }
 
 #[test]
+fn viewers_of_a_server_that_a_restart_finds_gone_are_told_at_once() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let mut agent = director.start_up();
+    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
+    let served = viewers.each_mut().map(Viewer::ask);
+    assert_ne!(served[0], served[1]);
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+
+    director.configure(&configuration(&server("172.16.1.207")));
+    let _agent = director.start(&[]);
+    // The viewer says nothing: the packet path has nothing to answer.
+    wait_for("the agent to tell the viewer", || {
+        let log = director.log();
+        log.contains("server 172.16.1.211:1935 is gone: 1 connection(s) reset")
+            .then_some(())
+    });
+    let stays = served.iter().position(|name| name == "edge2");
+    assert_eq!(viewers[stays.expect("one of them")].ask(), "edge2");
+}
+
+#[test]
 fn an_upgrade_in_place_keeps_connections_address_orders_and_the_process() {
     need_root!();
     let network = Network::new();

@@ -48,6 +48,8 @@ use need_root;
 // Behind the macro that it uses.
 mod hitless;
 
+mod refusal;
+
 mod subnets;
 
 mod upgrade;

@@ -200,6 +200,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         chunk_size: vhost.chunk_size,
         flush_after: vhost.flush_after(),
         gop_cache: vhost.gop_cache,
+        nodelay: vhost.tcp_nodelay,
         retention: Retention {
             queue_length: vhost.queue_length,
             most_bytes: MOST_LOG_BYTES,

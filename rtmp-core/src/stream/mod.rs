@@ -41,6 +41,9 @@ pub struct StreamSettings {
     pub flush_after: Duration,
     /// Whether players begin at the newest keyframe, or wait for the next.
     pub gop_cache: bool,
+    /// Whether players' sockets send small packets at once where messages are
+    /// gathered, too. Where they are not they do in any case.
+    pub nodelay: bool,
     /// How much of the past is kept.
     pub retention: Retention,
 }
@@ -93,6 +96,7 @@ pub struct Stream {
     chunk_size: u32,
     flush_after_us: AtomicU64,
     gop_cache: AtomicBool,
+    nodelay: AtomicBool,
     writer: Mutex<Writer>,
     index: Mutex<Index>,
     reader: LogReader,
@@ -160,6 +164,7 @@ impl Stream {
             chunk_size: settings.chunk_size,
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
+            nodelay: AtomicBool::new(settings.nodelay),
             writer: Mutex::new(Writer::new(file)),
             index: Mutex::new(Index::new(settings.retention, workers)),
             reader,
@@ -184,6 +189,10 @@ impl Stream {
         let flush_after = u64::try_from(settings.flush_after.as_micros()).unwrap_or(u64::MAX);
         self.flush_after_us.store(flush_after, Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
+        // Without gathering nothing may wait for an acknowledgement, which the
+        // peer may delay by 40 ms.
+        let nodelay = settings.nodelay || settings.flush_after.is_zero();
+        self.nodelay.store(nodelay, Ordering::Relaxed);
         lock(&self.index).set_retention(settings.retention);
     }
 
@@ -305,6 +314,11 @@ impl Stream {
 
     fn flush_after(&self) -> Duration {
         Duration::from_micros(self.flush_after_us.load(Ordering::Relaxed))
+    }
+
+    /// Whether players' sockets send small packets at once.
+    fn nodelay(&self) -> bool {
+        self.nodelay.load(Ordering::Relaxed)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

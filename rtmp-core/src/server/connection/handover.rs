@@ -159,7 +159,6 @@ impl Connection {
             unsent,
             requests,
             meter: self.client.meter.clone(),
-            nodelay: vhost.tcp_nodelay,
             send_timeout: vhost.send_timeout,
             duration: request
                 .duration_ms

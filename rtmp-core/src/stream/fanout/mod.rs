@@ -78,8 +78,6 @@ pub struct Joining<D> {
     pub requests: Vec<Request>,
     /// Where its delivery is counted.
     pub meter: Arc<Meter>,
-    /// Whether `TCP_NODELAY` stays on after the beginning has been sent.
-    pub nodelay: bool,
     /// How long it may take nothing of what is there for it.
     pub send_timeout: Duration,
     /// How much of the stream it wants, on the stream's timeline.

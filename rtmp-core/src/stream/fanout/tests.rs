@@ -69,6 +69,7 @@ pub(super) fn settings() -> StreamSettings {
         chunk_size: CHUNK_SIZE,
         flush_after: Duration::ZERO,
         gop_cache: true,
+        nodelay: false,
         retention: Retention {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
@@ -128,7 +129,6 @@ impl Server {
             unsent: Vec::new(),
             requests: Vec::new(),
             meter: meter.clone(),
-            nodelay: true,
             send_timeout: PATIENCE,
             duration: None,
         };
@@ -718,13 +718,15 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
         (Duration::ZERO, false, true),
     ] {
         let mut server = Server::start(1);
-        let stream = server.stream(&StreamSettings {
+        let settings = StreamSettings {
             flush_after,
+            nodelay: asked,
             ..settings()
-        });
+        };
+        let stream = server.stream(&settings);
         let mut publication = stream.publish(Instant::now()).unwrap();
         publish(&mut publication, &[picture(0, true)]);
-        let mut player = server.join_with(&stream, |joining| joining.nodelay = asked);
+        let mut player = server.join(&stream);
         player.message().unwrap();
         player.say(b"l");
         let nodelay = server.departure().socket.nodelay().unwrap();
@@ -732,6 +734,29 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
             nodelay, expected,
             "gathering for {flush_after:?}, tcp_nodelay {asked}"
         );
+    }
+}
+
+#[test]
+fn players_that_are_there_follow_a_change_of_how_small_packets_are_sent() {
+    let mut server = Server::start(1);
+    let gathering = StreamSettings {
+        flush_after: Duration::from_millis(5),
+        ..settings()
+    };
+    for (before, after) in [(gathering, settings()), (settings(), gathering)] {
+        let stream = server.stream(&before);
+        stream.apply(&before);
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true)]);
+        let mut player = server.join(&stream);
+        player.message().unwrap();
+        stream.apply(&after);
+        publish(&mut publication, &[picture(40, false)]);
+        player.message().unwrap();
+        player.say(b"l");
+        let nodelay = server.departure().socket.nodelay().unwrap();
+        assert_eq!(nodelay, after.flush_after.is_zero(), "then {after:?}");
     }
 }
 

@@ -41,7 +41,6 @@ fn joining(socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
         unsent: Vec::new(),
         requests: Vec::new(),
         meter: Arc::new(Meter::default()),
-        nodelay: true,
         send_timeout: PATIENCE,
         duration: None,
     }

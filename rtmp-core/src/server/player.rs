@@ -9,14 +9,23 @@ use crate::session::{ServerEvent, ServerSession};
 use crate::stream::Seat;
 use crate::stream::fanout::{Dialogue, Request};
 
+/// What a client has said of itself with `connect`, for what it asks later.
+#[derive(Debug, Default)]
+pub struct Introduction {
+    /// The page that it sits in.
+    pub(super) page_url: String,
+    /// Where it wants to begin, if it is an edge of ours.
+    pub(super) gop_cache: Option<bool>,
+}
+
 /// A playing connection, without its socket.
 #[derive(Debug)]
 pub struct PlayerDialogue {
     pub(super) session: ServerSession,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
-    /// The page that its `connect` named.
-    pub(super) page_url: String,
+    /// What its `connect` said of it.
+    pub(super) introduction: Introduction,
     pub(super) seat: Seat,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,

@@ -22,6 +22,7 @@ use end::{End, log_end};
 use super::Server;
 use super::clients::{Activity, Client};
 use super::hooks;
+use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::Vhost;
 use crate::session::server::Phase;
@@ -101,8 +102,8 @@ pub(super) struct Connection {
     session: ServerSession,
     /// The vhost that `connect` named, or a later request.
     vhost: Option<Arc<Vhost>>,
-    /// The page that `connect` named.
-    page_url: String,
+    /// What `connect` said of the client.
+    introduction: Introduction,
     engagement: Engagement,
     input: BytesMut,
     out: Vec<u8>,
@@ -123,7 +124,7 @@ impl Connection {
             socket,
             session,
             vhost: None,
-            page_url: String::new(),
+            introduction: Introduction::default(),
             engagement: Engagement::None,
             input: BytesMut::new(),
             out: Vec::new(),

@@ -10,6 +10,7 @@ use super::{Connection, Engagement, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::Activity;
 use crate::server::hooks;
+use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward};
 use crate::session::status::code;
 use crate::session::{
@@ -79,7 +80,10 @@ impl Connection {
             out_ack_size: vhost.out_ack_size,
         };
         self.session.accept_connect(&settings, &mut self.out);
-        self.page_url = request.page_url;
+        self.introduction = Introduction {
+            page_url: request.page_url,
+            gop_cache: request.gop_cache,
+        };
         self.vhost = Some(vhost);
     }
 
@@ -91,7 +95,7 @@ impl Connection {
         if !vhost.security.permits(action, self.client.peer.ip()) {
             return Err("not allowed from this address");
         }
-        if !vhost.referers.permit(action, &self.page_url) {
+        if !vhost.referers.permit(action, &self.introduction.page_url) {
             return Err("not allowed from this page");
         }
         if self.server.is_draining() {
@@ -170,7 +174,7 @@ impl Connection {
         let (vhost, key) = self
             .admit(request.key.clone(), Action::Play)
             .map_err(Status::play_failed)?;
-        let more = json!({ "param": request.parameters.to_string(), "pageUrl": self.page_url });
+        let more = json!({ "param": request.parameters.to_string(), "pageUrl": self.introduction.page_url });
         let event = || hooks::event("on_play", &self.client, &key, more);
         if !hooks::allow(&vhost.http_hooks.on_play, event).await {
             return Err(Status::play_failed("not allowed"));

@@ -43,13 +43,16 @@ impl Origin {
     async fn pull(&self, told: &mpsc::Sender<Event>) -> Result<Infallible, End> {
         let patience = self.settings.connect_timeout;
         let key = self.stream.key();
-        let config = request(
+        let mut config = request(
             Purpose::Play,
             &self.address,
             &self.settings,
             key,
             &self.parameters,
         );
+        // How players begin is for the last server on their way to say. It
+        // needs a keyframe, whatever its origin gives players.
+        config.gop_cache = Some(true);
         let mut dialled =
             Dialled::open(&self.address, config, &self.server.limits, patience).await?;
         let mut events = Vec::new();

@@ -129,6 +129,7 @@ impl Server {
             unsent: Vec::new(),
             requests: Vec::new(),
             meter: meter.clone(),
+            gop_cache: None,
             send_timeout: PATIENCE,
             duration: None,
         };

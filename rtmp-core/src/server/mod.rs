@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Vhost};
@@ -55,6 +56,8 @@ pub struct Server {
     clients: Clients,
     started: Instant,
     draining: AtomicBool,
+    /// Where pulls from origins run.
+    pulls: Handle,
 }
 
 impl Server {
@@ -65,7 +68,8 @@ impl Server {
     /// No thread or descriptor left.
     pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let doorbells = Doorbells::new(config.workers.unwrap_or(cores))?;
+        let workers = config.workers.unwrap_or(cores);
+        let doorbells = Doorbells::new(workers)?;
         let (departing, departed) = mpsc::unbounded_channel();
         let fanout = Fanout::start(doorbells.clone(), move |player| {
             // Nobody listens any more only when the process ends.
@@ -80,6 +84,7 @@ impl Server {
             clients: Clients::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
+            pulls: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(take_back(server.clone(), departed));
         tokio::spawn(sweep(server.clone()));

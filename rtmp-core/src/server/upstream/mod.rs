@@ -5,6 +5,7 @@ pub(super) mod dial;
 pub(super) mod forward;
 mod origin;
 pub mod pull;
+pub(super) mod threads;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(super) fn ensure(
             settings: settings.clone(),
             parameters: parameters.clone(),
         };
-        tokio::spawn(puller.run());
+        server.pulls.spawn(puller.run());
     }
 }
 

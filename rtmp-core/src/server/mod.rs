@@ -16,9 +16,10 @@ pub mod player;
 mod socket;
 mod upstream;
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -56,6 +57,8 @@ pub struct Server {
     clients: Clients,
     started: Instant,
     draining: AtomicBool,
+    /// Of each vhost the origin that last had a stream.
+    good_origins: Mutex<HashMap<String, String>>,
     /// Where pulls from origins run.
     pulls: Handle,
 }
@@ -84,6 +87,7 @@ impl Server {
             clients: Clients::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
+            good_origins: Mutex::default(),
             pulls: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(take_back(server.clone(), departed));
@@ -233,7 +237,10 @@ async fn sweep(server: Arc<Server>) {
         let config = server.config();
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);
-            vhost.map_or(Duration::ZERO, |vhost| vhost.publish_return_timeout)
+            vhost.map_or(Duration::ZERO, |vhost| match &vhost.upstream {
+                Some(upstream) if stream.is_cut_off() => upstream.return_timeout,
+                _ => vhost.publish_return_timeout,
+            })
         });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::clients::Client;
 use crate::config::Vhost;
-use crate::session::{ServerEvent, ServerSession};
+use crate::session::{Parameters, ServerEvent, ServerSession};
 use crate::stream::Seat;
 use crate::stream::fanout::{Dialogue, Request};
 
@@ -14,8 +14,24 @@ use crate::stream::fanout::{Dialogue, Request};
 pub struct Introduction {
     /// The page that it sits in.
     pub(super) page_url: String,
+    /// Where it has connected to.
+    pub(super) tc_url: String,
+    /// The application's parameters, which stand in where a stream has none.
+    pub(super) parameters: Parameters,
     /// Where it wants to begin, if it is an edge of ours.
     pub(super) gop_cache: Option<bool>,
+}
+
+impl Introduction {
+    /// What the client says beside a stream's name: with the name, or else with
+    /// the application's, as `rtmp://host/live?token=x` and a stream key do.
+    pub(super) fn parameters<'a>(&'a self, of_stream: &'a Parameters) -> &'a Parameters {
+        if of_stream.is_empty() {
+            &self.parameters
+        } else {
+            of_stream
+        }
+    }
 }
 
 /// A playing connection, without its socket.

@@ -349,6 +349,7 @@ impl Stream {
         presence.last_sign = now;
         let generation = presence.generation;
         drop(presence);
+        self.cut_off.store(false, Ordering::Relaxed);
         lock(&self.writer).publisher_begins(replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
         self.standing

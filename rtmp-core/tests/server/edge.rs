@@ -302,6 +302,63 @@ async fn a_player_of_a_stream_that_no_origin_has_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_only_the_second_origin_has_is_found_and_the_next_one_at_once() {
+    let (empty, full) = (Running::origin(""), Running::origin(""));
+    let edge = Running::edge(&[empty.address, full.address], "");
+    for stream in ["s", "t"] {
+        let mut publisher = full.publisher(stream).await;
+        publisher.publish(&[keyframe(0)]).await;
+        let mut player = edge.player(stream).await;
+        assert_eq!(player.frame().await, keyframe(0));
+        let streams = empty.server.streams();
+        let asked: Vec<_> = streams.iter().map(|known| &known.key().stream).collect();
+        assert_eq!(asked, ["s"], "it is asked first only once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_without_patience_waits_for_its_origins_all_the_same() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let edge = Running::edge(&[origin.address], "play_wait_timeout 0;");
+    let mut early = edge.player("s").await;
+    assert_eq!(early.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_be() {
+    let origin = Running::origin("");
+    let address = origin.address;
+    let edge = Running::edge(&[address], "publish_return_timeout 5000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(1_000)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    let stream = edge.server.streams()[0].clone();
+    origin.stop().await;
+    until(|| stream.is_cut_off()).await;
+    // Beyond the time-out and the next look at it.
+    let absence = std::time::Duration::from_millis(6_500);
+    until(|| {
+        let away = stream.unpublished_for(std::time::Instant::now());
+        stream.is_over() || away.is_some_and(|away| away > absence)
+    })
+    .await;
+    assert!(!stream.is_over(), "its players were let go");
+    let origin = Running::start_at(
+        address,
+        Role::Origin,
+        "vhost __defaultVhost__ { min_latency on; }",
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    assert!(player.frame().await.timestamp > 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_player_of_an_edge_whose_origin_is_down_is_told() {
     let gone = Running::origin("");
     let address = gone.address;

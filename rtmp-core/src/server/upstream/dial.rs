@@ -61,7 +61,8 @@ pub(super) fn request(
     let app = format!("{}{vhost}", key.app);
     let tc_url = format!("rtmp://{address}/{app}");
     let stream = if settings.token_traverse {
-        format!("{}{parameters}", key.stream)
+        // Which vhost to ask for is ours to say.
+        format!("{}{}", key.stream, parameters.without_vhost())
     } else {
         key.stream.clone()
     };
@@ -160,10 +161,12 @@ mod tests {
     fn settings() -> Upstream {
         Upstream {
             origins: Vec::new(),
+            remote: None,
             vhost: None,
             token_traverse: false,
             connect_timeout: Duration::ZERO,
             read_timeout: Duration::ZERO,
+            return_timeout: Duration::ZERO,
             linger: Duration::ZERO,
         }
     }
@@ -175,7 +178,7 @@ mod tests {
             app: "live".to_owned(),
             stream: "s".to_owned(),
         };
-        let parameters = Parameters("token=x".to_owned());
+        let parameters = Parameters("token=x&vhost=b&domain=c&z".to_owned());
         let config = request(Purpose::Play, "origin:1935", settings, &key, &parameters);
         [config.tc_url, config.app, config.stream]
     }
@@ -232,6 +235,6 @@ mod tests {
             token_traverse: true,
             ..settings()
         };
-        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x");
+        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x&z");
     }
 }

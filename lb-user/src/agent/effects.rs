@@ -1,0 +1,168 @@
+//! What follows from a change: for the data plane, viewers, virtual routers,
+//! the next agent and the operator.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rtmp_core::systemd;
+
+use super::Agent;
+use super::change::Change;
+use super::plan::Plan;
+use super::saved::{Saved, SavedAddress};
+use super::status;
+use crate::checker::{CheckResult, CheckSpec, RunningCheck};
+use crate::config::Config;
+use crate::config::model::Script;
+use crate::control::protocol::Event;
+use crate::dataplane::state::OrphanPolicy;
+use crate::dataplane::{self, Departed};
+use crate::resets;
+use crate::vrrp;
+
+impl Agent {
+    /// Makes `plan` the one in force: data plane, state, checks, neighbours. If
+    /// the data plane refuses it, nothing has changed.
+    pub(super) fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
+        let mut state = self.state.clone();
+        let changes = state.replace_plan(plan);
+        let prepared = self.dataplane.prepare(&state.desired())?;
+        let departed = self.dataplane.commit(prepared)?.departed;
+        self.state = state;
+        self.tell_viewers(departed);
+        let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
+        let mut before = std::mem::take(&mut self.checks);
+        for spec in wanted {
+            if self.checks.contains_key(&spec) {
+                continue;
+            }
+            let running = before.remove(&spec).unwrap_or_else(|| {
+                let is_known = self.state.is_inherited(&spec)
+                    || before.keys().any(|old| old.probe == spec.probe);
+                let known = is_known
+                    .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
+                RunningCheck::start(spec.clone(), known, self.check_events.clone())
+            });
+            self.checks.insert(spec, running);
+        }
+        self.watcher.watch(self.state.addresses());
+        self.report(changes);
+        Ok(())
+    }
+
+    /// Lets the data plane and the operator know of changes.
+    pub(super) fn carry_out(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.put_through(changes);
+        }
+    }
+
+    pub(super) fn put_through(&mut self, changes: Vec<Change>) {
+        if let Err(error) = self.apply() {
+            log::error!("the data plane keeps its former state: {error}");
+        }
+        self.report(changes);
+    }
+
+    /// Makes the data plane do what is desired now.
+    fn apply(&mut self) -> Result<(), dataplane::Error> {
+        let departed = self.dataplane.apply(&self.state.desired())?.departed;
+        self.tell_viewers(departed);
+        Ok(())
+    }
+
+    /// Has the viewers told of servers that are gone. Those of a service that
+    /// another director leads are its business: what is remembered of them here
+    /// is from before, and they may be served well.
+    fn tell_viewers(&self, mut departed: Vec<Departed>) {
+        let vrrp = &self.state.plan().vrrp;
+        departed.retain(|departed| {
+            departed.orphans != OrphanPolicy::Drop
+                && vrrp.speaks_for(departed.service.ip(), &self.masters)
+        });
+        if let Some(rate) = self.state.plan().reset_rate
+            && !departed.is_empty()
+        {
+            self.resets.tell(resets::Job {
+                remembered: self.dataplane.remembered(),
+                departed,
+                rate,
+            });
+        }
+    }
+
+    /// Lets the virtual routers know which services lack servers.
+    pub(super) fn tell_quorums(&self) {
+        if let Some(vrrp) = &self.vrrp {
+            // By then a director that was cut off has seen every server again
+            // that lives: one alone may be its quorum.
+            let settling = self.state.longest_round();
+            vrrp.set_lacking(self.state.addresses_without_quorum(), settling);
+        }
+    }
+
+    pub(super) fn report(&mut self, changes: Vec<Change>) {
+        self.tell_quorums();
+        self.save();
+        for change in changes {
+            log::log!(change.level(), "{change}");
+            self.publish(change.to_string());
+            if let Some(script) = change.script() {
+                self.run_script(script.clone());
+            }
+        }
+    }
+
+    /// Lets the operator know what has become of a virtual router; it has been
+    /// logged.
+    pub(super) fn report_vrrp(&self, event: &vrrp::Event, config: &Config) {
+        for script in vrrp::notify::scripts(event, config) {
+            self.run_script(script);
+        }
+        self.publish(event.to_string());
+    }
+
+    pub(super) fn run_script(&self, script: Script) {
+        self.scripts.run(script.or_user(&self.config.global_defs));
+    }
+
+    pub(super) fn publish(&self, message: String) {
+        // Nobody may be following.
+        let _ = self.events.send(Event {
+            time_ms: now_ms(),
+            message,
+        });
+    }
+
+    /// Lets a later agent, and systemd, know how things stand now.
+    pub(super) fn save(&mut self) {
+        systemd::status(&status::line(&self.state, &self.masters));
+        let saved = self.to_save();
+        self.saved.write(saved);
+    }
+
+    pub(super) fn to_save(&self) -> Saved {
+        let is_master =
+            |instance: &&vrrp::settings::InstanceSettings| self.masters.contains(&instance.name);
+        let instances = self.state.plan().vrrp.instances.iter();
+        let addresses = instances
+            .filter(is_master)
+            .flat_map(|instance| &instance.addresses);
+        Saved {
+            addresses: addresses
+                .map(|held| SavedAddress {
+                    address: held.address,
+                    prefix_length: held.prefix_length,
+                    interface: held.interface.clone(),
+                })
+                .collect(),
+            ..self.state.to_save()
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
+}

@@ -1,0 +1,238 @@
+//! The start: what an agent sets up before it attracts viewers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rtmp_core::systemd;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, timeout_at};
+
+use super::end::remove;
+use super::interfaces::{attach_to, log_attachments, require_interfaces};
+use super::plan::Plan;
+use super::rates::Meter;
+use super::saved::{Saved, SavedFile};
+use super::state::State;
+use super::survey::Surveys;
+use super::{Agent, RunOptions, capabilities, status};
+use crate::config::Config;
+use crate::control::http::HttpServer;
+use crate::control::{self, Call};
+use crate::dataplane::state::Forwarding;
+use crate::dataplane::{Dataplane, Options, Origin};
+use crate::neighbor::{self, Hop, Hops, Watcher};
+use crate::netlink::{self, interfaces};
+use crate::resets::Resets;
+use crate::script::ScriptRunner;
+use crate::vrrp::Vrrp;
+
+/// How long the start waits for the servers' MAC addresses before it attracts
+/// viewers all the same.
+const NEIGHBOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Events that a follower may be behind before it misses some.
+const EVENTS_KEPT: usize = 1024;
+
+impl Agent {
+    /// Sets everything up, in an order that attracts viewers only when they can
+    /// be served.
+    pub(super) async fn start(
+        options: RunOptions,
+        program: PathBuf,
+        config: Config,
+        plan: Plan,
+        call_sender: mpsc::Sender<Call>,
+        calls: mpsc::Receiver<Call>,
+    ) -> anyhow::Result<Self> {
+        let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
+        let interfaces = attach_to(&options, &plan)?;
+        require_interfaces(&netlink, &interfaces, &plan).await?;
+        capabilities::check()?;
+        raise_descriptor_limit();
+        let http = match options.http {
+            Some(address) => Some(
+                HttpServer::start(address, call_sender.clone())
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "cannot serve HTTP on {address}; choose another address with --http"
+                        )
+                    })?,
+            ),
+            None => None,
+        };
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
+        let saved_file = SavedFile::beside(&options.socket);
+        let saved = saved_file.read();
+        // Others wait for adverts: what was handed over goes on before all else.
+        let masters = saved.masters_handed_over();
+        let vrrp = if masters.is_empty() {
+            None
+        } else {
+            let vrrp = start_vrrp(&plan, masters.clone()).await?;
+            // Loading the program blocks: its first adverts go out before.
+            tokio::task::yield_now().await;
+            Some(vrrp)
+        };
+        let dataplane = Dataplane::load(&Options {
+            interfaces,
+            mode: options.mode,
+            tables: options.tables,
+            pins: options.pins.clone(),
+        })?;
+        log_origin(&dataplane, options.pins.as_deref());
+        let (check_events, check_results) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
+        let interfaces = interfaces::Watcher::start().await;
+        let mut agent = Self {
+            options,
+            program,
+            state: State::default(),
+            dataplane,
+            surveys: Surveys::default(),
+            meter: Meter::default(),
+            resets: Resets::start(tell),
+            told,
+            connections_reset: HashMap::new(),
+            netlink,
+            watcher: Watcher::start().context("cannot open a netlink socket")?,
+            interfaces: interfaces.context("cannot follow the interfaces")?,
+            checks: HashMap::new(),
+            check_results,
+            check_events,
+            vrrp,
+            // Until an event says otherwise.
+            masters: masters.into_iter().collect(),
+            saved: saved_file,
+            ending: None,
+            config,
+            scripts: ScriptRunner::start(),
+            events,
+            _control: control,
+            _http: http,
+            calls,
+        };
+        match agent.begin(&saved, plan).await {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                // What was there before goes on.
+                if *agent.dataplane.origin() == Origin::New {
+                    remove(agent.dataplane);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts the first plan in force, on top of what an earlier agent has left.
+    async fn begin(&mut self, saved: &Saved, plan: Plan) -> anyhow::Result<()> {
+        self.state.inherit(saved);
+        let known = self.known_hops();
+        self.state.hops_changed(known.clone());
+        self.put_in_force(plan)?;
+        log_attachments(self.dataplane.attachments());
+        self.wait_for_neighbors(&known).await?;
+        // Last: it attracts viewers.
+        if self.vrrp.is_none() {
+            self.vrrp = Some(start_vrrp(self.state.plan(), Vec::new()).await?);
+        }
+        self.tell_quorums();
+        log::info!("ready: {} service(s)", self.state.plan().services.len());
+        systemd::ready(&status::line(&self.state, &self.masters));
+        Ok(())
+    }
+
+    /// The hops that an earlier agent has left in the data plane.
+    fn known_hops(&self) -> Hops {
+        let known = self.dataplane.known_hops().into_iter();
+        known
+            .filter_map(|(address, next_hop, forwarding)| {
+                let name = nix::net::if_::if_indextoname(next_hop.interface_index).ok()?;
+                let interface = name.to_string_lossy().into_owned();
+                let path = match forwarding {
+                    Forwarding::Tunnel { source, mtu } => Some(neighbor::Path { source, mtu }),
+                    Forwarding::Direct => None,
+                };
+                Some((
+                    address,
+                    Hop::Ready {
+                        next_hop,
+                        interface,
+                        path,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    /// Waits until every server's MAC address is found, within reason. Those
+    /// that an earlier agent knew hold until then.
+    async fn wait_for_neighbors(&mut self, known: &Hops) -> anyhow::Result<()> {
+        let deadline = Instant::now() + NEIGHBOR_PATIENCE;
+        let mut found = Hops::new();
+        while let Ok(hops) = timeout_at(deadline, self.watcher.changed()).await {
+            found = hops?;
+            let is_ready = |hop: &Hop| matches!(hop, Hop::Ready { .. });
+            if found.values().all(is_ready) {
+                break;
+            }
+            let mut hops = found.clone();
+            for (address, hop) in &mut hops {
+                if !is_ready(hop)
+                    && let Some(known) = known.get(address)
+                {
+                    *hop = known.clone();
+                }
+            }
+            let changes = self.state.hops_changed(hops);
+            self.carry_out(changes);
+        }
+        if !found.is_empty() {
+            let changes = self.state.hops_changed(found);
+            self.carry_out(changes);
+        }
+        Ok(())
+    }
+}
+
+async fn start_vrrp(plan: &Plan, masters: Vec<String>) -> anyhow::Result<Vrrp> {
+    let started = Vrrp::lead_on(plan.vrrp.clone(), masters).await;
+    started.context("cannot start VRRP")
+}
+
+/// Says what there was before us.
+fn log_origin(dataplane: &Dataplane, pins: Option<&Path>) {
+    let directory = pins.unwrap_or(Path::new("")).display();
+    match dataplane.origin() {
+        Origin::New => log::info!("the data plane is pinned in {directory}"),
+        Origin::Adopted => log::info!("the data plane in {directory} is adopted"),
+        Origin::Replaced {
+            because,
+            carried_over: true,
+        } => log::info!("the data plane in {directory} is replaced: {because}"),
+        Origin::Replaced {
+            because,
+            carried_over: false,
+        } => {
+            log::warn!("the data plane in {directory} is replaced, and connections end: {because}")
+        }
+        Origin::Unpinned {
+            because: Some(because),
+        } => log::warn!("the data plane is not pinned, and ends with the agent: {because}"),
+        Origin::Unpinned { because: None } => {}
+    }
+}
+
+/// Has as many descriptors as may be had: a check that gets none says nothing of
+/// its server.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::warn!("the limit of open descriptors stays as it is: {error}");
+    }
+}

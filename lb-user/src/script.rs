@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::{Group, User, geteuid};
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -21,6 +21,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct ScriptRunner {
     queue: mpsc::UnboundedSender<Script>,
+    /// How many have been asked for and are not over.
+    pending: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -28,6 +30,8 @@ impl ScriptRunner {
     /// Starts with nothing to run.
     pub fn start() -> Self {
         let (queue, mut scripts) = mpsc::unbounded_channel::<Script>();
+        let pending = watch::Sender::new(0);
+        let count = pending.clone();
         let task = tokio::spawn(async move {
             while let Some(script) = scripts.recv().await {
                 let name = script.command.join(" ");
@@ -39,15 +43,28 @@ impl ScriptRunner {
                         log::warn!("script `{name}` killed after {} s", TIME_LIMIT.as_secs());
                     }
                 }
+                count.send_modify(|pending| *pending -= 1);
             }
         });
-        Self { queue, task }
+        Self {
+            queue,
+            pending,
+            task,
+        }
     }
 
     /// Has a script run after those asked for before.
     pub fn run(&self, script: Script) {
+        self.pending.send_modify(|pending| *pending += 1);
         // The task ends only with the runner itself.
         let _ = self.queue.send(script);
+    }
+
+    /// Waits until no script runs and none is to be run. May be dropped.
+    pub async fn done(&self) {
+        let mut pending = self.pending.subscribe();
+        // Its sender lives as long as we.
+        let _ = pending.wait_for(|pending| *pending == 0).await;
     }
 
     /// Waits for the scripts asked for so far.

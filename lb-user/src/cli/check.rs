@@ -9,7 +9,6 @@ use crate::checker::CheckSpec;
 use crate::config;
 use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
-use crate::dataplane::{AttachMode, Dataplane, Options, TableSizes};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
@@ -27,20 +26,6 @@ pub fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
         explain(file, &plan)
     };
     io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-/// Has the kernel verify the XDP program, and attaches it to nothing.
-///
-/// # Errors
-/// The kernel refuses it.
-pub fn load() -> anyhow::Result<()> {
-    Dataplane::load(&Options {
-        interfaces: Vec::new(),
-        mode: AttachMode::Generic,
-        tables: TableSizes::default(),
-        pins: None,
-    })?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The agent as a whole: a director in a network namespace, real servers,
 //! real packets. Needs root.
 
+mod director;
 mod ipv6;
 mod neighbors;
 mod network;
@@ -47,7 +48,11 @@ use need_root;
 // Behind the macro that it uses.
 mod hitless;
 
+mod refusal;
+
 mod subnets;
+
+mod upgrade;
 
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {

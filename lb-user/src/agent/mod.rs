@@ -130,7 +130,7 @@ pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
     let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
     let options = start::prepare(&netlink, options, &plan).await?;
     let mut state = State::default();
-    state.replace_plan(plan);
+    state.replace_plan(plan, Instant::now().into_std());
     Dataplane::rehearse(&options, &state.desired())?;
     Ok(())
 }

@@ -11,12 +11,12 @@ use super::*;
 
 /// A viewer that stays: it is told its server's name, says something now and
 /// then, and is answered.
-struct Viewer {
+pub struct Viewer {
     process: Child,
 }
 
 impl Viewer {
-    fn connect(network: &Network) -> Self {
+    pub fn connect(network: &Network) -> Self {
         const PROGRAM: &str = "
 import socket, sys
 s = socket.create_connection((sys.argv[1], 1935), 5)
@@ -38,7 +38,7 @@ for line in sys.stdin.buffer:
     }
 
     /// The name of the server that answers on this connection.
-    fn ask(&mut self) -> String {
+    pub fn ask(&mut self) -> String {
         let stdin = self.process.stdin.as_mut().expect("piped");
         stdin.write_all(b"?\n").expect("the viewer listens");
         let mut answer = vec![0; "edge1\n".len()];

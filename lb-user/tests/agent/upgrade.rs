@@ -10,6 +10,7 @@ use lb_common::{Flow, FlowKey, FlowState, maps};
 use nix::sys::signal::Signal;
 
 use super::director::{Director, signal};
+use super::hitless::Viewer;
 use super::*;
 
 /// The program under test.
@@ -182,27 +183,35 @@ fn an_agent_does_all_its_work_while_the_new_program_is_asked() {
     assert!(!director.interface().contains(VIP), "the address is gone");
 }
 
+/// The deployment with a script that runs until [`Installation::go_on`] says so.
+fn with_slow_script(installation: &Installation) -> String {
+    let script = format!(
+        "notify_master \"/bin/sh -c 'cd {}; {WAIT}; echo over >> over'\"",
+        installation.0.path().display()
+    );
+    both_servers().replacen("state MASTER", &format!("state MASTER\n{script}"), 1)
+}
+
+/// Waits until nothing but a script keeps an upgrade from taking place.
+fn wait_until_rehearsed(director: &Director<'_>) {
+    wait_for("the new program to be ready", || {
+        let log = director.log();
+        log.contains("it can, as soon as no script runs")
+            .then_some(())
+    });
+}
+
 #[test]
 fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
     need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let installation = Installation::new();
-    let script = format!(
-        "notify_master \"/bin/sh -c 'cd {}; {WAIT}; echo over >> over'\"",
-        installation.0.path().display()
-    );
-    let with_script =
-        both_servers().replacen("state MASTER", &format!("state MASTER\n{script}"), 1);
-    let director = Director::new(&network, &with_script);
+    let director = Director::new(&network, &with_slow_script(&installation));
     let _agent = director.start_up();
     let program = director.program();
     let mut upgrade = upgrade(&director);
-    wait_for("the new program to be ready", || {
-        let log = director.log();
-        log.contains("it can, as soon as no script runs")
-            .then_some(())
-    });
+    wait_until_rehearsed(&director);
     let drained = director.output(&["drain", "172.16.1.207"]);
     assert!(drained.status.success(), "{drained:?}");
     assert_eq!(director.program(), program, "not yet");
@@ -212,6 +221,29 @@ fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
     assert_eq!(director.states(), ["up", "quiesced"]);
     let over = fs::read_to_string(installation.path("over")).expect("the script has ended");
     assert_eq!(over, "over\n");
+}
+
+#[test]
+fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let installation = Installation::new();
+    let director = Director::new(&network, &with_slow_script(&installation));
+    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    let mut viewer = Viewer::connect(&network);
+    let served = viewer.ask();
+    let _upgrade = upgrade(&director);
+    wait_until_rehearsed(&director);
+    fs::remove_file(installation.program()).expect("it was there");
+    installation.go_on();
+    wait_for("the old program to begin anew", || {
+        director.log().contains("begins anew").then_some(())
+    });
+    director.wait_until_ready();
+    assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
+    assert_eq!(viewer.ask(), served, "the viewer is where it was");
 }
 
 #[test]

@@ -107,7 +107,17 @@ struct Entry {
     timestamp: u64,
     /// Pictures in the log before this message.
     pictures_before: u64,
+    /// How far it is behind the newest message before it, ms: sound and
+    /// pictures of one time may be seconds apart in the log.
+    late: u32,
     part: Part,
+}
+
+impl Entry {
+    /// The log's time when the message came, ms: it only rises.
+    fn came_at(&self) -> u64 {
+        self.timestamp + u64::from(self.late)
+    }
 }
 
 /// The messages of a log, oldest first.
@@ -120,6 +130,7 @@ pub struct Index {
     end: u64,
     timestamp: u64,
     pictures: u64,
+    /// The log's time when the last picture came, ms.
     last_video: Option<u64>,
     headers: Arc<Headers>,
     join: Option<JoinPoint>,
@@ -151,28 +162,31 @@ impl Index {
     }
 
     /// Enters a message of `length` bytes that lies at the end of the log.
-    /// Timestamps may fall within `DISORDER` between tracks, not further.
+    /// Timestamps may fall from one track to another, by as much as those are
+    /// apart.
     pub fn push(&mut self, part: Part, timestamp: u64, length: u64) {
         let offset = self.end;
+        self.timestamp = self.timestamp.max(timestamp);
+        let late = self.timestamp - timestamp;
         let entry = Entry {
             offset,
             timestamp,
             pictures_before: self.pictures,
+            late: u32::try_from(late).unwrap_or(u32::MAX),
             part,
         };
         self.entries.push_back(entry);
         self.end += length;
-        self.timestamp = self.timestamp.max(timestamp);
         let joinable = match part {
             Part::Keyframe => true,
             Part::Audio => self
                 .last_video
-                .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS),
+                .is_none_or(|last| self.timestamp - last > SOUND_ONLY_AFTER_MS),
             Part::Video | Part::Always => false,
         };
         if matches!(part, Part::Keyframe | Part::Video) {
             self.pictures += 1;
-            self.last_video = Some(timestamp);
+            self.last_video = Some(self.timestamp);
         }
         if joinable {
             self.join = Some(JoinPoint {
@@ -218,7 +232,7 @@ impl Index {
         let oldest = self.timestamp.saturating_sub(queue);
         let floor = self.end.saturating_sub(self.retention.most_bytes);
         while let Some(entry) = self.entries.get(self.recent)
-            && (entry.timestamp < oldest || entry.offset < floor)
+            && (entry.came_at() < oldest || entry.offset < floor)
         {
             self.recent += 1;
         }
@@ -434,6 +448,25 @@ mod tests {
         assert_eq!(index.look(0, u64::MAX).join.unwrap().offset, 0);
         index.push(Part::Audio, SOUND_ONLY_AFTER_MS + 1, LENGTH);
         assert_eq!(index.look(0, u64::MAX).join.unwrap().offset, 2 * LENGTH);
+    }
+
+    #[test]
+    fn pictures_far_behind_the_sound_are_as_new_as_the_sound() {
+        let mut index = index(3_000);
+        for number in 0..400 {
+            index.push(Part::Audio, 12_000 + number * 40, LENGTH);
+            let part = if number % 50 == 0 {
+                Part::Keyframe
+            } else {
+                Part::Video
+            };
+            index.push(part, number * 40, LENGTH);
+        }
+        let view = index.look(0, u64::MAX);
+        let join = view.join.unwrap();
+        assert_eq!(join.timestamp, 350 * 40, "not at some sound");
+        // 3 s are 75 of each, and those of the very edge.
+        assert_eq!(view.keep_from, view.end - 152 * LENGTH);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Writer {
         }
         let mut same_stream = true;
         if self.timeline.is_fresh() {
-            same_stream = self.may_resume && self.is_known(message, class, part, stream);
+            same_stream = self.may_resume && self.is_known(message, class, (part, track), stream);
             if same_stream {
                 self.timeline.resume(now);
             }
@@ -169,8 +169,14 @@ impl Writer {
     /// Whether `frame`, a publisher's first, is in the log already: an origin
     /// sends its newest group of pictures to whoever comes, and an edge whose
     /// connection broke comes again.
-    fn is_known(&self, frame: &Message, class: MediaClass, part: Part, stream: &Stream) -> bool {
-        let Some(time) = self.timeline.known_time(frame.timestamp) else {
+    fn is_known(
+        &self,
+        frame: &Message,
+        class: MediaClass,
+        (part, track): (Part, Track),
+        stream: &Stream,
+    ) -> bool {
+        let Some(time) = self.timeline.known_time(track, frame.timestamp) else {
             return false;
         };
         let mut encoded = Vec::new();

@@ -11,6 +11,12 @@ use tokio::sync::Notify;
 use crate::session::StreamKey;
 use crate::stream::fanout::Meter;
 
+/// So many streams a connection may ask for in a row, …
+const MOST_ASKED: u32 = 32;
+/// … and one more each time that this has passed. Whoever asks for a stream
+/// that is not there makes us keep it for a moment, and an edge ask its origin.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// What a connection is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
@@ -62,6 +68,8 @@ pub struct Client {
     /// Messages of media that it has sent.
     pub messages_received: AtomicU64,
     activity: Mutex<Activity>,
+    /// When it will have made up for all that it has asked for.
+    asked_until: Mutex<Instant>,
     dismissed: Notify,
 }
 
@@ -78,6 +86,21 @@ impl Client {
     /// It does something else from now on.
     pub fn set_activity(&self, activity: Activity) {
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
+    }
+
+    /// Whether it may ask for one more stream; it is taken to do so.
+    #[must_use]
+    pub fn may_ask(&self, now: Instant) -> bool {
+        let mut until = self
+            .asked_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = now.max(*until) + ASK_INTERVAL;
+        let allowed = next <= now + ASK_INTERVAL * MOST_ASKED;
+        if allowed {
+            *until = next;
+        }
+        allowed
     }
 
     /// Waits until it is to be let go.
@@ -126,6 +149,7 @@ impl Clients {
             received: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
+            asked_until: Mutex::new(now),
             dismissed: Notify::new(),
         });
         clients.insert(id, client.clone());
@@ -157,5 +181,27 @@ impl Clients {
             client.dismissed.notify_one();
         }
         client.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_ask_for_some_streams_at_once_and_for_more_with_time() {
+        let now = Instant::now();
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let client = Clients::default().enter(peer, 1, now).unwrap();
+        for _ in 0..MOST_ASKED {
+            assert!(client.may_ask(now));
+        }
+        assert!(!client.may_ask(now));
+        let later = now + ASK_INTERVAL;
+        assert!(client.may_ask(later));
+        assert!(!client.may_ask(later));
+        let much_later = now + 3 * MOST_ASKED * ASK_INTERVAL;
+        let asked = (0..2 * MOST_ASKED).filter(|_| client.may_ask(much_later));
+        assert_eq!(asked.count(), MOST_ASKED as usize);
     }
 }

@@ -189,7 +189,7 @@ impl Server {
     }
 
     /// The stream called `key` at `vhost`; a new one if there is none.
-    fn stream(&self, key: &StreamKey, vhost: &Vhost) -> io::Result<Arc<Stream>> {
+    fn stream(&self, key: &StreamKey, vhost: &Vhost) -> Arc<Stream> {
         self.registry
             .obtain(key, &stream_settings(vhost), Instant::now())
     }

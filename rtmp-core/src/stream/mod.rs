@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::session::StreamKey;
 use fanout::Doorbells;
-use file::{LogFile, LogReader};
+use file::LogFile;
 use index::{Index, Retention, View};
 use publication::Writer;
 pub use publication::{AppendError, Busy, Publication};
@@ -95,7 +95,7 @@ pub struct Stream {
     gop_cache: AtomicBool,
     writer: Mutex<Writer>,
     index: Mutex<Index>,
-    reader: LogReader,
+    log: LogFile,
     presence: Mutex<Presence>,
     standing: watch::Sender<Standing>,
     audience: watch::Sender<usize>,
@@ -136,18 +136,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Stream {
     /// A stream without publisher, whose players the workers behind
     /// `doorbells` will serve.
-    ///
-    /// # Errors
-    /// No file in memory can be made.
+    #[must_use]
     pub fn new(
         id: u64,
         key: StreamKey,
         settings: &StreamSettings,
         doorbells: Doorbells,
         now: Instant,
-    ) -> io::Result<Self> {
-        let file = LogFile::create(&format!("rtmp:{key}"))?;
-        let reader = file.reader()?;
+    ) -> Self {
+        let log = LogFile::new(&format!("rtmp:{key}"));
         let workers = doorbells.workers();
         let standing = Standing {
             generation: 0,
@@ -160,9 +157,9 @@ impl Stream {
             chunk_size: settings.chunk_size,
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
-            writer: Mutex::new(Writer::new(file)),
+            writer: Mutex::new(Writer::new()),
             index: Mutex::new(Index::new(settings.retention, workers)),
-            reader,
+            log,
             presence: Mutex::new(Presence {
                 generation: 0,
                 present: false,
@@ -176,7 +173,7 @@ impl Stream {
             totals: Totals::default(),
         };
         stream.apply(settings);
-        Ok(stream)
+        stream
     }
 
     /// Takes over changed settings, all but the chunk size.
@@ -219,7 +216,13 @@ impl Stream {
     /// # Errors
     /// The kernel's refusal to say.
     pub fn memory(&self) -> io::Result<u64> {
-        lock(&self.writer).memory()
+        self.log.memory()
+    }
+
+    /// Whether somebody has published something here, ever.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.log.is_empty()
     }
 
     /// Follows whether there is something to play.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::file::LogFile;
 use super::headers::{Header, Headers};
 use super::index::Part;
 use super::timeline::{Timeline, Track};
@@ -52,10 +51,9 @@ enum Staged {
     ClearMetadata,
 }
 
-/// The writing end of a stream's log.
+/// What whoever publishes a stream knows of its log's end.
 #[derive(Debug)]
 pub(super) struct Writer {
-    file: LogFile,
     end: u64,
     timeline: Timeline,
     /// Headers that came before a publisher's first new frame, which decides
@@ -70,9 +68,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(file: LogFile) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            file,
             end: 0,
             timeline: Timeline::new(),
             early: Headers::default(),
@@ -81,10 +78,6 @@ impl Writer {
             encoded: Vec::new(),
             staged: Vec::new(),
         }
-    }
-
-    pub(super) fn memory(&self) -> io::Result<u64> {
-        self.file.memory()
     }
 
     /// `replay`: the publisher is an origin that may begin with so much of the
@@ -184,7 +177,7 @@ impl Writer {
         let places: Vec<_> = stream.index().at(part, time).collect();
         places.into_iter().any(|place| {
             // What cannot be read is not known.
-            let bytes = stream.reader.copy(place.start, place.end);
+            let bytes = stream.log.copy(place.start, place.end);
             bytes.is_ok_and(|bytes| bytes == encoded)
         })
     }
@@ -381,7 +374,7 @@ impl Publication {
         if writer.staged.is_empty() {
             return Ok(());
         }
-        let written = writer.file.write(writer.end, &writer.encoded);
+        let written = stream.log.write(writer.end, &writer.encoded);
         writer.encoded.clear();
         writer.encoded.shrink_to(ENCODED_KEPT);
         if let Err(error) = written {
@@ -410,7 +403,7 @@ impl Publication {
         writer.end = index.end();
         let unneeded = index.trim();
         drop(index);
-        if let Err(error) = writer.file.release(unneeded) {
+        if let Err(error) = stream.log.release(unneeded) {
             log::warn!(
                 "{}: memory of the log cannot be given back: {error}",
                 stream.key

@@ -107,6 +107,9 @@ impl Connection {
         if !matches!(self.engagement, Engagement::None) {
             return Err("this connection is engaged already");
         }
+        if !self.client.may_ask(std::time::Instant::now()) {
+            return Err("this connection asks for too many streams at once");
+        }
         let key = StreamKey {
             vhost: vhost.name.clone(),
             ..key
@@ -137,10 +140,7 @@ impl Connection {
                 ))
             }
             None => {
-                let stream = self.server.stream(&key, &vhost).map_err(|error| {
-                    log::error!("{}: no log for {key}: {error}", self.client);
-                    Status::publish_denied("the server has no room for a stream")
-                })?;
+                let stream = self.server.stream(&key, &vhost);
                 let standing = stream.standing();
                 let publication = stream
                     .publish(std::time::Instant::now())
@@ -175,10 +175,7 @@ impl Connection {
         if !hooks::allow(&vhost.http_hooks.on_play, event).await {
             return Err(Status::play_failed("not allowed"));
         }
-        let stream = self.server.stream(&key, &vhost).map_err(|error| {
-            log::error!("{}: no log for {key}: {error}", self.client);
-            Status::play_failed("the server has no room for a stream")
-        })?;
+        let stream = self.server.stream(&key, &vhost);
         let seat = stream.take_seat();
         let standing = stream.standing();
         if let Some(settings) = &vhost.upstream {

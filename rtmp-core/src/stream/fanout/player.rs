@@ -197,7 +197,7 @@ impl<D> Player<D> {
                     copied.map_err(|error| Reason::Broken(error.kind()))?;
                 continue;
             }
-            let sent = match stream.reader.send(self.socket.as_fd(), self.offset, end) {
+            let sent = match stream.log.send(self.socket.as_fd(), self.offset, end) {
                 Ok(Sent::Bytes(sent)) => Ok(sent),
                 Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
                 Err(error) => Err(error),
@@ -298,7 +298,7 @@ impl<D> Player<D> {
         }
         let boundary = stream.index().boundary(self.offset);
         if boundary > self.offset {
-            let rest = stream.reader.copy(self.offset, boundary);
+            let rest = stream.log.copy(self.offset, boundary);
             self.private
                 .extend(rest.map_err(|error| Reason::Broken(error.kind()))?);
             self.offset = boundary;

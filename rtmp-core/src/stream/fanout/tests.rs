@@ -98,9 +98,7 @@ impl Server {
             app: "live".into(),
             stream: "s".into(),
         };
-        self.registry
-            .obtain(&key, settings, Instant::now())
-            .unwrap()
+        self.registry.obtain(&key, settings, Instant::now())
     }
 
     fn join(&mut self, stream: &Arc<Stream>) -> Client {
@@ -842,15 +840,33 @@ fn a_stream_that_nobody_holds_is_forgotten_after_its_time() {
     let stream = server.stream(&settings());
     let patience = Duration::from_secs(10);
     let now = Instant::now();
-    let publication = stream.publish(now).unwrap();
+    let mut publication = stream.publish(now).unwrap();
     let later = now + Duration::from_secs(3_600);
     drop(stream);
+    publish(&mut publication, &[picture(0, true)]);
     server.registry.sweep(later, |_| patience);
     assert_eq!(server.registry.list().len(), 1, "it has a publisher");
     drop(publication);
     server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 1, "its publisher may return");
     server.registry.sweep(later, |_| patience);
+    assert_eq!(server.registry.list().len(), 0);
+}
+
+#[test]
+fn a_stream_that_nobody_has_published_is_forgotten_as_soon_as_nobody_wants_it() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let patience = Duration::from_secs(3_600);
+    let seat = stream.take_seat();
+    drop(stream);
+    server.registry.sweep(now, |_| patience);
+    assert_eq!(server.registry.list().len(), 1, "somebody waits for it");
+    // Whoever publishes nothing leaves nothing.
+    drop(seat.stream().publish(now).unwrap());
+    drop(seat);
+    server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 0);
 }
 

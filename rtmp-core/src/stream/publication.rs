@@ -150,11 +150,13 @@ impl Writer {
         if class == MediaClass::ClearMetadata {
             self.early.clear_metadata();
             self.staged.push(Staged::ClearMetadata);
-        } else if Headers::keeps(class) && (self.repeating || self.timeline.is_fresh()) {
-            self.early
-                .set(Header::new(class, for_players(message, class)));
+            return;
+        }
+        let message = for_players(message, class);
+        let kept = Headers::keeps(class, &message);
+        if kept && (self.repeating || self.timeline.is_fresh()) {
+            self.early.set(Header::new(class, message));
         } else if !self.repeating {
-            let message = for_players(message, class);
             self.encode(message, class, Part::Always, self.timeline.newest(), stream);
         }
     }
@@ -212,7 +214,7 @@ impl Writer {
         timestamp: u64,
         stream: &Stream,
     ) {
-        let header = Headers::keeps(class).then(|| Header::new(class, message.clone()));
+        let header = Headers::keeps_class(class).then(|| Header::new(class, message.clone()));
         let before = self.encoded.len();
         encode(
             message,

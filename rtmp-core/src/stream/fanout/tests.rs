@@ -296,6 +296,28 @@ fn a_joining_player_gets_headers_and_the_newest_group_then_all_that_follows() {
 }
 
 #[test]
+fn a_header_too_large_to_keep_reaches_whoever_plays_and_nobody_who_joins() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let large = |first: &[u8], message_type| {
+        let payload = [first, &vec![0; 1 << 20]].concat();
+        message(message_type, 0, payload)
+    };
+    let metadata = large(b"\x02\0\x0aonMetaData\x08", MessageType::DATA_AMF0);
+    publish(&mut publication, &headers()[1..]);
+    publish(&mut publication, &[metadata, picture(0, true)]);
+    let mut player = server.join(&stream);
+    let beginning = [("video header", 0), ("audio header", 0), ("keyframe", 0)];
+    assert_eq!(player.told(3), beginning);
+    let video = large(&[0x17, 0, 0, 0, 0], MessageType::VIDEO);
+    publish(&mut publication, &[video, picture(40, true)]);
+    assert_eq!(player.told(2), [("video header", 0), ("keyframe", 40)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(2), [("audio header", 40), ("keyframe", 40)]);
+}
+
+#[test]
 fn times_past_what_a_header_holds_reach_a_joining_player() {
     // Past 4.66 hours the time takes four more bytes in every chunk; past
     // 2³¹ and 2³² ms it still rises, modulo 2³².

@@ -203,6 +203,7 @@ fn defaults() -> Globals {
             in_ack_size: 0,
             gop_cache: true,
             queue_length: Duration::from_secs(30),
+            queue_bytes: 256 << 20,
             min_latency: false,
             mw_latency: Duration::from_millis(350),
             mr: None,

@@ -98,6 +98,8 @@ pub struct Vhost {
     pub gop_cache: bool,
     /// A player further behind than this is moved on to a keyframe.
     pub queue_length: Duration,
+    /// The most bytes that are kept of one stream, whatever its timestamps say.
+    pub queue_bytes: u32,
     /// Whether messages are sent as soon as they are in the log.
     pub min_latency: bool,
     /// How long messages are gathered otherwise.

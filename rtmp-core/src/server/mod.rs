@@ -36,8 +36,9 @@ use connection::Connection;
 use player::PlayerDialogue;
 pub use socket::listen;
 
-/// The most bytes of one stream that are kept, whatever its timestamps say.
-const MOST_LOG_BYTES: u64 = 256 << 20;
+/// A message that is kept takes at least so much of a stream's `queue_bytes`,
+/// however small it is: more than what is noted about it takes.
+const LEAST_MESSAGE_BYTES: u64 = 1_024;
 /// How often streams are looked over that nobody may need.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after the kernel refused to give us a connection: most likely there
@@ -202,7 +203,9 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         gop_cache: vhost.gop_cache,
         retention: Retention {
             queue_length: vhost.queue_length,
-            most_bytes: MOST_LOG_BYTES,
+            most_bytes: vhost.queue_bytes.into(),
+            most_messages: usize::try_from(u64::from(vhost.queue_bytes) / LEAST_MESSAGE_BYTES)
+                .unwrap_or(usize::MAX),
         },
     }
 }

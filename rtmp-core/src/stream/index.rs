@@ -11,6 +11,9 @@ use super::headers::{Header, Headers};
 /// as sound only, where a player can join at any message.
 const SOUND_ONLY_AFTER_MS: u64 = 10_000;
 
+/// Messages that there is always room for.
+const ENTRIES_KEPT: usize = 1_024;
+
 /// What a message in the log is to a player that leaves some messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -31,6 +34,9 @@ pub struct Retention {
     pub queue_length: Duration,
     /// The most bytes that are kept, whatever the publisher's timestamps say.
     pub most_bytes: u64,
+    /// The most messages that are known, however small they are: each takes
+    /// some room here, too.
+    pub most_messages: usize,
 }
 
 /// Where a player can begin.
@@ -40,6 +46,9 @@ pub struct JoinPoint {
     pub offset: u64,
     /// That frame's time, ms.
     pub timestamp: u64,
+    /// Whether pictures that follow need a keyframe first: it begins with
+    /// sound, in a stream whose pictures have been away.
+    pub awaits_keyframe: bool,
     /// The headers in force there.
     pub headers: Arc<Headers>,
 }
@@ -192,6 +201,7 @@ impl Index {
             self.join = Some(JoinPoint {
                 offset,
                 timestamp,
+                awaits_keyframe: part == Part::Audio && self.last_video.is_some(),
                 headers: self.headers.clone(),
             });
         }
@@ -230,7 +240,9 @@ impl Index {
     fn forget(&mut self) {
         let queue = u64::try_from(self.retention.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timestamp.saturating_sub(queue);
-        let floor = self.end.saturating_sub(self.retention.most_bytes);
+        let excess = self.entries.len().checked_sub(self.retention.most_messages);
+        let first = excess.map_or(0, |excess| self.offset_at(excess));
+        let floor = first.max(self.end.saturating_sub(self.retention.most_bytes));
         while let Some(entry) = self.entries.get(self.recent)
             && (entry.came_at() < oldest || entry.offset < floor)
         {
@@ -248,10 +260,7 @@ impl Index {
     /// What must be kept for players that are not too far behind, and for the
     /// next one that joins.
     fn keep_from(&self) -> u64 {
-        let recent = self
-            .entries
-            .get(self.recent)
-            .map_or(self.end, |entry| entry.offset);
+        let recent = self.offset_at(self.recent);
         self.join
             .as_ref()
             .map_or(recent, |join| join.offset.min(recent))
@@ -292,7 +301,19 @@ impl Index {
             self.entries.pop_front();
             self.recent -= 1;
         }
+        // Room that a burst has taken is given back.
+        let needed = 2 * self.entries.len().max(ENTRIES_KEPT);
+        if self.entries.capacity() > 2 * needed {
+            self.entries.shrink_to(needed);
+        }
         keep_from
+    }
+
+    /// Where the message at this position of `entries` begins, or else the end.
+    fn offset_at(&self, position: usize) -> u64 {
+        self.entries
+            .get(position)
+            .map_or(self.end, |entry| entry.offset)
     }
 
     /// Position in `entries` of the first message at or after `offset`.
@@ -303,9 +324,7 @@ impl Index {
     /// The first offset at or after `offset` where a message begins.
     #[must_use]
     pub fn boundary(&self, offset: u64) -> u64 {
-        self.entries
-            .get(self.position(offset))
-            .map_or(self.end, |entry| entry.offset)
+        self.offset_at(self.position(offset))
     }
 
     /// Where the first message of `timestamp` or later begins, else the end.
@@ -396,6 +415,7 @@ mod tests {
         Retention {
             queue_length: Duration::from_millis(queue_length_ms),
             most_bytes,
+            most_messages: usize::MAX,
         }
     }
 
@@ -509,6 +529,42 @@ mod tests {
         assert_eq!(view.keep_from, view.end - 1_000);
         assert_eq!(index.trim(), view.end - 1_000);
         assert_eq!(index.messages(), 10);
+    }
+
+    #[test]
+    fn a_publisher_of_tiny_messages_cannot_fill_the_memory() {
+        let most_messages = 5_000;
+        let bounded = Retention {
+            most_messages,
+            ..retention(10_000, u64::MAX)
+        };
+        let mut index = Index::new(bounded, 1);
+        index.push(Part::Keyframe, 0, LENGTH);
+        for _ in 0..100_000 {
+            index.push(Part::Always, 0, 1);
+            index.trim();
+            assert!(index.messages() <= most_messages + 1);
+        }
+        assert_eq!(index.look(0, u64::MAX).join, None);
+        index.leave(0);
+        // What they have taken is given back once they are history.
+        pictures(&mut index, 1..1_000, 25);
+        index.trim();
+        assert_eq!(index.messages(), 251);
+        assert!(index.entries.capacity() <= 4 * ENTRIES_KEPT);
+    }
+
+    #[test]
+    fn who_joins_at_sound_while_the_pictures_are_away_gets_them_from_a_keyframe() {
+        let mut index = index(60_000);
+        index.push(Part::Audio, 0, LENGTH);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert!(!join.awaits_keyframe, "there are no pictures");
+        index.push(Part::Keyframe, 40, LENGTH);
+        assert!(!index.look(0, u64::MAX).join.unwrap().awaits_keyframe);
+        index.push(Part::Audio, 41 + SOUND_ONLY_AFTER_MS, LENGTH);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert_eq!((join.offset, join.awaits_keyframe), (2 * LENGTH, true));
     }
 
     #[test]

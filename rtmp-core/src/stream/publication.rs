@@ -92,7 +92,9 @@ impl Writer {
     /// Encodes `message` for the log of `stream`, unless it is there already;
     /// whether it is media at all.
     fn stage(&mut self, message: &Message, stream: &Stream, now: Instant) -> bool {
-        let Some(class) = classify(message) else {
+        // An empty message says nothing, and would cost its chunk's header.
+        let class = classify(message).filter(|_| !message.payload.is_empty());
+        let Some(class) = class else {
             return false;
         };
         let frame = match class {

@@ -72,6 +72,7 @@ pub(super) fn settings() -> StreamSettings {
         retention: Retention {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
+            most_messages: 1 << 18,
         },
     }
 }
@@ -640,6 +641,66 @@ fn a_paused_player_gets_nothing_and_goes_on_where_it_was() {
     assert_eq!(player.told(1), [("reply", 0)]);
     player.say(b"P");
     assert_eq!(player.told(1), [("picture", 40)]);
+}
+
+#[test]
+fn a_player_that_pauses_while_it_waits_gets_nothing_before_it_goes_on() {
+    let mut server = Server::start(1);
+    let waiting = StreamSettings {
+        gop_cache: false,
+        ..settings()
+    };
+    let stream = server.stream(&waiting);
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    player.say(b"pr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    publish(&mut publication, &[picture(40, true), picture(80, false)]);
+    player.say(b"r");
+    assert_eq!(player.told(1), [("reply", 0)], "it has paused");
+    player.say(b"P");
+    assert_eq!(player.told(2), [("keyframe", 40), ("picture", 80)]);
+}
+
+#[test]
+fn who_joins_at_sound_gets_no_picture_before_a_keyframe() {
+    let mut server = Server::start(1);
+    let long = StreamSettings {
+        retention: Retention {
+            queue_length: Duration::from_secs(60),
+            ..settings().retention
+        },
+        ..settings()
+    };
+    let stream = server.stream(&long);
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true), sound(5_000)]);
+    publish(&mut publication, &[sound(10_020)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("sound", 10_020)]);
+    let after = [picture(10_040, false), sound(10_060), picture(10_080, true)];
+    publish(&mut publication, &after);
+    let told = [("sound", 10_060), ("keyframe", 10_080)];
+    assert_eq!(player.told(2), told);
+    publish(&mut publication, &[picture(10_120, false)]);
+    assert_eq!(player.told(1), [("picture", 10_120)]);
+}
+
+#[test]
+fn empty_messages_are_not_kept() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    for message_type in [
+        MessageType::DATA_AMF0,
+        MessageType::DATA_AMF3,
+        MessageType::VIDEO,
+    ] {
+        let empty = message(message_type, 0, Vec::new());
+        publish(&mut publication, &vec![empty; 1_000]);
+    }
+    assert!(!stream.has_begun());
 }
 
 #[test]

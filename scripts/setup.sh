@@ -84,7 +84,7 @@ wanted_packages() {
     [ "$purpose" != tests ] || printf '%s\n' \
         ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp nginx procps rtmpdump shellcheck tcpdump
+        libnginx-mod-rtmp nginx procps rtmpdump shellcheck systemd tcpdump
 }
 
 # What the tests on Debian's own kernels need, which are skipped without.

@@ -5,6 +5,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::{Group, User, geteuid};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -85,9 +86,25 @@ pub async fn run(script: &Script) -> io::Result<ExitStatus> {
         };
         if user.uid != geteuid() {
             command.uid(user.uid.as_raw()).gid(gid.as_raw());
+            let status = command.status().await;
+            return status.map_err(|error| explain(error, name));
         }
     }
     command.status().await
+}
+
+/// Why a script cannot be run as `user`.
+fn explain(error: io::Error, user: &str) -> io::Error {
+    if error.raw_os_error() != Some(Errno::EPERM as i32) {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        format!(
+            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: \
+             CapabilityBoundingSet)"
+        ),
+    )
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {

@@ -5,7 +5,7 @@
 //!   an offset into it.
 //! - [`session`]: the command dialogue of a connection, server and client side.
 //! - [`server`]: listeners, connections, time-outs, the daemon.
-//! - [`config`] and [`http`] stand beside it.
+//! - [`config`] and [`http`] stand beside it; [`systemd`] serves every daemon.
 //!
 //! [`wire`] and [`session`] perform no I/O and look at no clock.
 
@@ -16,4 +16,5 @@ pub mod http;
 pub mod server;
 pub mod session;
 pub mod stream;
+pub mod systemd;
 pub mod wire;

@@ -18,6 +18,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::control_group;
+
 /// What the first process does. `kill -1` means all others of its namespace:
 /// they end before the files that they might be writing are removed. Names of
 /// network namespaces exist only if the cluster was kept.
@@ -25,6 +27,12 @@ const FIRST_PROCESS: &str = r#"
     read -r _
     kill -s KILL -- -1
     rm -rf -- "$1"
+    # A group can be removed when the last of its processes has vanished.
+    tries=200
+    while [ -d "$2" ] && [ "$tries" -gt 0 ]; do
+        find "$2" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05
+        tries=$((tries - 1))
+    done
     for name in /run/netns/"${1##*/}"-*; do
         [ ! -e "$name" ] || ip netns delete "${name##*/}"
     done
@@ -45,6 +53,7 @@ impl Lifeline {
         command
             .args(["-c", FIRST_PROCESS, "millrace-testbed"])
             .arg(directory)
+            .arg(control_group::of_cluster(directory).unwrap_or_default())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

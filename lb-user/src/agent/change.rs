@@ -110,6 +110,23 @@ impl Order {
 }
 
 impl Change {
+    /// How grave it is for an operator who follows the log.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::Server {
+                failure: Some(_), ..
+            }
+            | Self::HeldOut { .. }
+            | Self::Quorum { gained: false, .. }
+            | Self::Told(_)
+            | Self::Hop {
+                hop: Hop::NotReady(_),
+                ..
+            } => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+
     /// The script that the operator wants run.
     pub fn script(&self) -> Option<&Script> {
         match self {

@@ -3,10 +3,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rtmp_core::systemd;
+
 use super::Agent;
 use super::change::Change;
 use super::plan::Plan;
 use super::saved::{Saved, SavedAddress};
+use super::status;
 use crate::checker::{CheckResult, CheckSpec, RunningCheck};
 use crate::config::Config;
 use crate::config::model::Script;
@@ -101,7 +104,7 @@ impl Agent {
         self.tell_quorums();
         self.save();
         for change in changes {
-            log::info!("{change}");
+            log::log!(change.level(), "{change}");
             self.publish(change.to_string());
             if let Some(script) = change.script() {
                 self.run_script(script.clone());
@@ -130,7 +133,9 @@ impl Agent {
         });
     }
 
+    /// Lets a later agent, and systemd, know how things stand now.
     pub(super) fn save(&mut self) {
+        systemd::status(&status::line(&self.state, &self.masters));
         let saved = self.to_save();
         self.saved.write(saved);
     }

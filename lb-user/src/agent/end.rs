@@ -1,5 +1,7 @@
 //! The ends of an agent: everything goes, or another program takes over.
 
+use rtmp_core::systemd;
+
 use super::saved::HandOver;
 use super::{Agent, upgrade};
 use crate::dataplane::{Dataplane, Origin};
@@ -7,6 +9,7 @@ use crate::dataplane::{Dataplane, Origin};
 impl Agent {
     /// Takes everything away; the socket goes with `self`.
     pub(super) async fn stop(mut self, forget_orders: bool) {
+        systemd::stopping();
         if let Some(vrrp) = self.vrrp.take() {
             for event in vrrp.stop().await {
                 self.report_vrrp(&event, &self.config);
@@ -37,6 +40,7 @@ impl Agent {
     /// Becomes the program that is installed now. Returns only if that fails.
     pub(super) async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
+        systemd::reloading("becoming the program that is installed now");
         self.checks.clear();
         let mut to_save = self.to_save();
         let Self {

@@ -20,6 +20,7 @@ mod serve;
 mod signals;
 mod start;
 pub mod state;
+mod status;
 mod survey;
 mod upgrade;
 

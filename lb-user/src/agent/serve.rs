@@ -1,5 +1,6 @@
 //! The loop: whatever happens arrives here, one thing after the other.
 
+use rtmp_core::systemd;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::change::Change;
@@ -16,6 +17,7 @@ impl Agent {
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         let mut readings = interval(rates::INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watched = systemd::watchdog().is_some();
         loop {
             if self.surveys.is_due() {
                 self.surveys.start(self.dataplane.remembered());
@@ -49,7 +51,12 @@ impl Agent {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
-                _ = readings.tick() => self.read_counters(),
+                _ = readings.tick() => {
+                    self.read_counters();
+                    if watched {
+                        systemd::alive();
+                    }
+                }
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
                 _ = signals.hangup.recv() => {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rtmp_core::systemd;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,7 +17,7 @@ use super::rates::Meter;
 use super::saved::{Saved, SavedFile};
 use super::state::State;
 use super::survey::Surveys;
-use super::{Agent, RunOptions, capabilities};
+use super::{Agent, RunOptions, capabilities, status};
 use crate::config::Config;
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
@@ -49,6 +51,7 @@ impl Agent {
         let interfaces = attach_to(&options, &plan)?;
         require_interfaces(&netlink, &interfaces, &plan).await?;
         capabilities::check()?;
+        raise_descriptor_limit();
         let http = match options.http {
             Some(address) => Some(
                 HttpServer::start(address, call_sender.clone())
@@ -139,6 +142,7 @@ impl Agent {
         }
         self.tell_quorums();
         log::info!("ready: {} service(s)", self.state.plan().services.len());
+        systemd::ready(&status::line(&self.state, &self.masters));
         Ok(())
     }
 
@@ -220,5 +224,15 @@ fn log_origin(dataplane: &Dataplane, pins: Option<&Path>) {
             because: Some(because),
         } => log::warn!("the data plane is not pinned, and ends with the agent: {because}"),
         Origin::Unpinned { because: None } => {}
+    }
+}
+
+/// Has as many descriptors as may be had: a check that gets none says nothing of
+/// its server.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::warn!("the limit of open descriptors stays as it is: {error}");
     }
 }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rtmp_core::systemd;
 use tokio::runtime::Builder;
 
 use crate::agent::change::Order;
@@ -310,7 +311,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", describe(&error));
+            systemd::print_error(&describe(&error));
             if error.is::<config::Refused>() || error.is::<Misuse>() {
                 ExitCode::from(EXIT_MISTAKE)
             } else {
@@ -432,6 +433,9 @@ fn start_log() {
         "info,netlink_proto=error,netlink_packet_route=error",
     ));
     log.format_target(false);
+    if systemd::logs_to_journal() {
+        log.format(|line, record| systemd::write_journal_line(line, record.level(), record.args()));
+    }
     if !io::stderr().is_terminal() {
         log.write_style(env_logger::WriteStyle::Never);
     }

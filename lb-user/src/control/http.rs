@@ -10,9 +10,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::get;
 use axum::{Json, Router};
+use rtmp_core::http::patience::{self, PATIENCE};
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entries::{Entry, page};
@@ -42,11 +43,7 @@ impl HttpServer {
             .route("/api/v1/connections", get(entries::<Connection>))
             .route("/api/v1/persistence", get(entries::<PersistentClient>))
             .with_state(calls);
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                log::error!("HTTP on {address}: {error}");
-            }
-        });
+        let task = tokio::spawn(patience::serve(listener, router, PATIENCE));
         Ok(Self { task })
     }
 }
@@ -93,6 +90,10 @@ struct PageQuery {
 const PAGE: usize = 1000;
 const LARGEST_PAGE: usize = 10_000;
 
+/// Walks through the tables for pages at the same time: each takes a thread, and
+/// slows the others.
+static WALKS: Semaphore = Semaphore::const_new(2);
+
 /// A page of connections, or of persistent clients.
 async fn entries<E: Entry + Send + 'static>(
     State(calls): Calls,
@@ -112,6 +113,7 @@ async fn entries<E: Entry + Send + 'static>(
     let Some(remembered) = remembered(&calls).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
+    let _walk = WALKS.acquire().await.expect("it is never closed");
     let reading = move || page::<E>(&remembered, &selection, from, limit);
     match spawn_blocking(reading)
         .await

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -182,7 +182,7 @@ async fn serve(
             return Ok(());
         }
         let response = match serde_json::from_str(&line) {
-            Ok(Request::Follow) => return follow(writer, events.subscribe()).await,
+            Ok(Request::Follow) => return follow(reader, writer, events.subscribe()).await,
             Ok(Request::Connections(selection)) => {
                 send_entries::<Connection>(&mut writer, selection, &calls).await?;
                 continue;
@@ -198,13 +198,18 @@ async fn serve(
     }
 }
 
-/// Sends events until the follower goes.
+/// Sends events until the follower goes, or says something more.
 async fn follow(
+    mut reader: BufReader<OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     mut events: broadcast::Receiver<Event>,
 ) -> io::Result<()> {
     loop {
-        match events.recv().await {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            said = reader.fill_buf() => return said.map(drop),
+        };
+        match event {
             Ok(event) => write_line(&mut writer, &Response::Event(event)).await?,
             Err(RecvError::Lagged(missed)) => {
                 let message = format!("{missed} events missed: the follower is too slow");
@@ -408,6 +413,26 @@ mod tests {
             events.send(event.clone()).expect("a follower");
             let told = client.receive().await.expect("an answer");
             assert_eq!(told, Some(Response::Event(event)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_goes_is_forgotten_without_an_event() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let (events, _) = broadcast::channel(8);
+        let calls = agent(Response::Done(Vec::new()));
+        let _server = Server::start(&path, calls, events.clone())
+            .await
+            .expect("it listens");
+        let mut client = Client::connect(&path).await.expect("connected");
+        client.send(&Request::Follow).await.expect("sent");
+        while events.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(client);
+        while events.receiver_count() > 0 {
+            tokio::task::yield_now().await;
         }
     }
 

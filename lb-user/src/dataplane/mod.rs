@@ -22,6 +22,7 @@ mod pins;
 mod program;
 mod registry;
 mod rings;
+mod scheduling;
 pub mod state;
 mod statistics;
 mod table;

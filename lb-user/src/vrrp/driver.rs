@@ -309,8 +309,11 @@ impl Driver {
             return;
         };
         if script.streak.count(result.success) {
-            let verb = if result.success { "succeeds" } else { "fails" };
-            log::info!("vrrp_script {}: {verb}", result.name);
+            let (level, verb) = match result.success {
+                true => (log::Level::Info, "succeeds"),
+                false => (log::Level::Warn, "fails"),
+            };
+            log::log!(level, "vrrp_script {}: {verb}", result.name);
             self.look_around();
         }
     }
@@ -500,7 +503,11 @@ impl Driver {
     }
 
     fn tell(&self, event: Event) {
-        log::info!("{event}");
+        let level = match event.state {
+            State::Fault => log::Level::Warn,
+            State::Init | State::Backup | State::Master => log::Level::Info,
+        };
+        log::log!(level, "{event}");
         // Nobody listens while the end is waited for.
         let _ = self.events.send(event);
     }

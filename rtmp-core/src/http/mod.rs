@@ -1,6 +1,7 @@
 //! The HTTP API, under the paths that SRS's has:
 //! `/api/v1/versions|summaries|vhosts|streams|clients`, `DELETE clients/{id}`.
 
+pub mod patience;
 mod report;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::server::Server;
+use patience::PATIENCE;
 use report::{ClientReport, StreamReport, VhostReport};
 
 /// SRS's code for success.
@@ -22,9 +24,7 @@ const CLIENT_NOT_FOUND: u32 = 2_049;
 
 /// Answers requests at `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, server: Arc<Server>) {
-    if let Err(error) = axum::serve(listener, router(server)).await {
-        log::error!("the HTTP API has ended: {error}");
-    }
+    patience::serve(listener, router(server), PATIENCE).await;
 }
 
 /// The routes, to be served anywhere.

@@ -21,6 +21,7 @@ use super::options::Options;
 use super::{Server, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
+use crate::systemd;
 
 /// The exit status of a wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -37,7 +38,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     let loaded = match options.load(role) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            eprintln!("{mistakes}");
+            systemd::print_error(&mistakes.to_string());
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
@@ -51,7 +52,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     match serve(role, options, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            systemd::print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -146,15 +147,22 @@ async fn live(
         log::info!("the HTTP API answers at {}", listener.local_addr()?);
         _http = Some(Abort(tokio::spawn(http::serve(listener, server.clone()))));
     }
+    let tell_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
+    tell_ready();
     let mut drain_until = None;
     loop {
         match signals.next(drain_until.map(|_| POLL_INTERVAL)).await {
             Some(Wish::Stop) => break,
-            Some(Wish::Reload) => reload(&server, options, output),
+            Some(Wish::Reload) => {
+                systemd::reloading("reading the configuration again");
+                reload(&server, options, output);
+                tell_ready();
+            }
             Some(Wish::ReopenLog) => reopen_log(&server, output),
             Some(Wish::Drain) => {
                 let patience = server.config().drain_timeout;
                 log::info!("draining: nobody new is taken; viewers may finish for {patience:?}");
+                systemd::status("draining: nobody new is taken, viewers may finish");
                 accepting.clear();
                 server.drain();
                 drain_until.get_or_insert(Instant::now() + patience);
@@ -167,6 +175,7 @@ async fn live(
             }
         }
     }
+    systemd::stopping();
     log::info!(
         "stopping: {} connections are told",
         server.clients().count()

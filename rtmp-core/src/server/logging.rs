@@ -10,6 +10,7 @@ use env_logger::Target;
 use log::LevelFilter;
 
 use crate::config::Log;
+use crate::systemd;
 
 /// Where log lines go; shared with the logger.
 #[derive(Debug, Clone)]
@@ -61,13 +62,17 @@ impl LogOutput {
     pub fn start(log: &Log) -> io::Result<Self> {
         let destination = Arc::new(Mutex::new(Destination::open(log)?));
         let output = Self { destination };
+        let (console, journal) = (output.clone(), systemd::logs_to_journal());
         let mut builder = env_logger::Builder::new();
         builder
             .filter_level(LevelFilter::Warn)
             .filter_module("rtmp_core", LevelFilter::Trace)
             .parse_default_env()
             .target(Target::Pipe(Box::new(output.clone())))
-            .format(|line, record| {
+            .format(move |line, record| {
+                if journal && console.is_console() {
+                    return systemd::write_journal_line(line, record.level(), record.args());
+                }
                 writeln!(
                     line,
                     "{} {:5} {}",
@@ -92,6 +97,10 @@ impl LogOutput {
         *self.lock() = opened;
         limit(log);
         Ok(())
+    }
+
+    fn is_console(&self) -> bool {
+        matches!(&*self.lock(), Destination::Console)
     }
 
     fn lock(&self) -> MutexGuard<'_, Destination> {

@@ -12,6 +12,7 @@ mod life_cycle;
 mod scripts;
 mod streaming;
 mod testbed_itself;
+mod units;
 
 use std::io::{self, Write};
 use std::time::Duration;

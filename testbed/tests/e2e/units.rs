@@ -1,0 +1,282 @@
+//! The units and commands of the README, under a real systemd.
+
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use testbed::{BUILT, Cluster, Host, INTERFACE, Machine, RTMP_PORT, Source, VIP, wait_until};
+
+use crate::{SOON, on};
+
+/// What the README has an operator do on each machine.
+fn readme(heading: &str) -> Result<String> {
+    let text = include_str!("../../../README.md");
+    let (_, after) = text
+        .split_once(&format!("\n**{heading}**"))
+        .with_context(|| format!("the README tells nothing of {heading}"))?;
+    let (_, after) = after.split_once("```sh\n").context("no commands follow")?;
+    let (commands, _) = after.split_once("```").context("their end is missing")?;
+    Ok(commands.to_owned())
+}
+
+/// Boots systemd on a host, and installs one of the programs there.
+fn boot<'h>(host: &'h Host, program: &str) -> Result<Machine<'h>> {
+    let machine = Machine::boot(host)?;
+    machine.run(&format!("install {BUILT}/{program} /usr/local/bin"))?;
+    Ok(machine)
+}
+
+/// The machines of the README, each set up as it says.
+struct Deployment<'c> {
+    origin: Machine<'c>,
+    edge: Machine<'c>,
+    director: Machine<'c>,
+}
+
+impl<'c> Deployment<'c> {
+    fn set_up(cluster: &'c Cluster) -> Result<Self> {
+        let origin = boot(cluster.origin().host(), "rtmp-origin")?;
+        origin.run(&readme("Origin")?)?;
+        let edge = boot(cluster.edge(0).host(), "rtmp-edge")?;
+        edge.run(&readme("Each edge")?)?;
+        let director = boot(cluster.director().host(), "lb-user")?;
+        director.run(&readme("Director")?)?;
+        let deployment = Self {
+            origin,
+            edge,
+            director,
+        };
+        deployment.wait_until_in_rotation(cluster.edge(0).address())?;
+        Ok(deployment)
+    }
+
+    fn wait_until_in_rotation(&self, edge: Ipv4Addr) -> Result<()> {
+        let status = || self.director.property("lb-user", "StatusText");
+        wait_until("the director to hold the VIP", SOON, || {
+            Ok(status()?.contains("master of VI_1"))
+        })?;
+        wait_until(format_args!("{edge} to be in rotation"), SOON, || {
+            let list = self.director.run("lb-user list")?;
+            let line = list.lines().find(|line| line.contains(&edge.to_string()));
+            Ok(line.is_some_and(|line| line.contains(" up ")))
+        })
+    }
+}
+
+/// Runs a test on the deployment. What is missing for it is said.
+fn on_the_deployment(test: impl FnOnce(&Cluster, &Deployment<'_>) -> Result<()>) {
+    if let Some(why) = Machine::missing() {
+        // Where standard error is closed, nobody can be told.
+        let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+        return;
+    }
+    on(
+        Cluster::builder().network_only().edges(1).clients(1),
+        |cluster| {
+            let deployment = Deployment::set_up(cluster)?;
+            test(cluster, &deployment).with_context(|| {
+                let journal = |machine: &Machine<'_>| {
+                    let text = machine.output("journalctl --no-pager --output short-monotonic");
+                    let text = text.map_or_else(
+                        |error| error.to_string(),
+                        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+                    );
+                    format!("the journal of {}:\n{text}", machine.host().name())
+                };
+                let Deployment {
+                    origin,
+                    edge,
+                    director,
+                } = &deployment;
+                [origin, edge, director].map(journal).join("\n")
+            })
+        },
+    );
+}
+
+/// The effective capabilities of a service's process, as the kernel writes them.
+fn capabilities(machine: &Machine<'_>, service: &str) -> Result<u64> {
+    let pid = machine.property(service, "MainPID")?;
+    let status = machine.run(&format!("cat /proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .context("no line CapEff")?;
+    Ok(u64::from_str_radix(line.trim(), 16)?)
+}
+
+#[test]
+fn the_readme_s_units_serve_viewers_and_are_locked_down() {
+    on_the_deployment(|cluster, deployment| {
+        cluster.push(&Source::Generated)?;
+        let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+
+        let Deployment {
+            origin,
+            edge,
+            director,
+        } = deployment;
+        // Numbers of linux/capability.h: SETGID, SETUID, NET_ADMIN, NET_RAW,
+        // PERFMON, BPF.
+        let six = [6, 7, 12, 13, 38, 39].map(|number| 1_u64 << number);
+        assert_eq!(capabilities(director, "lb-user")?, six.iter().sum::<u64>());
+        assert_eq!(capabilities(origin, "rtmp-origin")?, 0);
+        assert_eq!(capabilities(edge, "rtmp-edge")?, 0);
+        for (machine, service) in [
+            (director, "lb-user"),
+            (origin, "rtmp-origin"),
+            (edge, "rtmp-edge"),
+        ] {
+            // What systemd's own judge thinks of it, from 0 (best) to 100.
+            machine.run(&format!(
+                "systemd-analyze security --no-pager --threshold=35 {service}"
+            ))?;
+            assert_eq!(machine.property(service, "NRestarts")?, "0");
+        }
+        // The servers write where their files say, below their own directory.
+        let log = edge.run("cat /var/lib/rtmp-edge/objs/edge.log")?;
+        assert!(log.contains("play live/livestream"), "{log}");
+        let pid = edge.run("cat /var/lib/rtmp-edge/objs/edge.pid")?;
+        assert_eq!(pid.trim(), edge.property("rtmp-edge", "MainPID")?);
+        Ok(())
+    });
+}
+
+#[test]
+fn systemd_and_the_balancer_agree_on_what_it_does() {
+    on_the_deployment(|cluster, deployment| {
+        let director = &deployment.director;
+        cluster.push(&Source::Generated)?;
+        let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        let main_pid = || director.property("lb-user", "MainPID");
+        let first = main_pid()?;
+
+        director.run("systemctl reload lb-user")?;
+        director.run("lb-user upgrade")?;
+        assert_eq!(main_pid()?, first, "an upgrade keeps the process");
+        assert_eq!(director.property("lb-user", "ActiveState")?, "active");
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+
+        director.run("sed -i 's/lb_algo/lb_algoo/' /etc/keepalived/keepalived.conf")?;
+        let refused = director.output("systemctl reload lb-user")?;
+        assert!(!refused.status.success(), "a wrong file is told");
+        let journal = director.run("journalctl --no-pager -u lb-user -p err -o cat")?;
+        assert!(journal.contains("did you mean `lb_algo`"), "{journal}");
+        let refused = director.output("lb-user upgrade")?;
+        assert!(!refused.status.success(), "a wrong file is told");
+        assert_eq!(main_pid()?, first, "and the balancer goes on");
+        director.run("sed -i 's/lb_algoo/lb_algo/' /etc/keepalived/keepalived.conf")?;
+
+        director.run(&format!("kill -9 {first}"))?;
+        wait_until("systemd to have started another", SOON, || {
+            let started = director.property("lb-user", "ActiveState")? == "active";
+            Ok(started && main_pid()? != first)
+        })?;
+        let journal = director.run("journalctl --no-pager -u lb-user -o cat")?;
+        assert!(journal.contains("is adopted"), "{journal}");
+        deployment.wait_until_in_rotation(cluster.edge(0).address())?;
+        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+
+        director.run("systemctl stop lb-user")?;
+        assert!(!director.host().has_address(VIP)?, "the VIP is gone");
+        let link = director.run(&format!("ip -details link show {INTERFACE}"))?;
+        assert!(!link.contains("xdp"), "{link}");
+        let pinned = director.run("find /sys/fs/bpf -mindepth 1 -not -name '*.debug'")?;
+        assert_eq!(pinned, "", "nothing is pinned");
+        director.run("systemctl start lb-user && lb-user list && lb-user stop")?;
+        wait_until("systemd to know of the stop", SOON, || {
+            Ok(director.property("lb-user", "ActiveState")? == "inactive")
+        })
+    });
+}
+
+#[test]
+fn systemd_and_the_servers_agree_on_what_they_do() {
+    on_the_deployment(|cluster, deployment| {
+        for (machine, name, host) in [
+            (&deployment.origin, "origin", cluster.origin().host()),
+            (&deployment.edge, "edge", cluster.edge(0).host()),
+        ] {
+            let service = format!("rtmp-{name}");
+            let main_pid = || machine.property(&service, "MainPID");
+            let first = main_pid()?;
+            let file = format!("/etc/millrace/{name}.conf");
+
+            machine.run(&format!("systemctl reload {service}"))?;
+            machine.run(&format!(
+                "sed -i 's/max_connections/max_conections/' {file}"
+            ))?;
+            let refused = machine.output(&format!("systemctl reload {service}"))?;
+            assert!(!refused.status.success(), "a wrong file is told");
+            let journal = machine.run(&format!("journalctl --no-pager -u {service} -o cat"))?;
+            assert!(
+                journal.contains("did you mean `max_connections`"),
+                "{journal}"
+            );
+            assert_eq!(main_pid()?, first, "and the server goes on");
+            machine.run(&format!(
+                "sed -i 's/max_conections/max_connections/' {file}"
+            ))?;
+
+            machine.run(&format!("kill -9 {first}"))?;
+            wait_until("systemd to have started another", SOON, || {
+                let started = machine.property(&service, "ActiveState")? == "active";
+                Ok(started && main_pid()? != first)
+            })?;
+            assert!(host.listens(RTMP_PORT)?, "started means that it listens");
+
+            let log = format!("/var/lib/{service}/objs/{name}.log");
+            machine.run(&format!(
+                "mv {log} {log}.1 && systemctl kill -s USR1 {service}"
+            ))?;
+            wait_until("the log to be opened anew", SOON, || {
+                Ok(machine.output(&format!("test -s {log}"))?.status.success())
+            })?;
+            machine.run(&format!("systemctl kill -s QUIT {service}"))?;
+            wait_until("the server to have drained", SOON, || {
+                Ok(machine.property(&service, "ActiveState")? == "inactive")
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn scripts_run_as_the_user_that_they_are_to() {
+    on_the_deployment(|_, deployment| {
+        let director = &deployment.director;
+        director.run(
+            "file=/etc/keepalived/keepalived.conf
+             sed -i 's/^global_defs {/&\\n    script_user nobody/' $file
+             sed -i 's,^ *state MASTER,&\\n    notify \"/usr/bin/touch /run/notified\",' $file
+             mkdir -m 1777 /run/told
+             sed -i 's,/run/notified,/run/told/by-a-script,' $file
+             systemctl restart lb-user",
+        )?;
+        let told = || director.run("stat --format %U /run/told/by-a-script");
+        wait_until("the script to have run", SOON, || Ok(told().is_ok()))?;
+        assert_eq!(told()?.trim(), "nobody");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_real_server_is_one_again_after_a_boot() {
+    on_the_deployment(|cluster, deployment| {
+        let edge = &deployment.edge;
+        // What a reboot leaves of it.
+        edge.run(&format!(
+            "ip address del {VIP}/32 dev lo
+             echo 0 >/proc/sys/net/ipv4/conf/all/arp_ignore
+             rm -r /run/millrace"
+        ))?;
+        ensure!(!cluster.edge(0).host().has_address(VIP)?, "it is gone");
+        edge.run(&format!(
+            "systemctl restart systemd-sysctl millrace-realserver@{VIP}
+             scripts/realserver.sh status {VIP}"
+        ))?;
+        Ok(())
+    });
+}

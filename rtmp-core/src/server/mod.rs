@@ -9,6 +9,7 @@
 pub mod clients;
 mod connection;
 pub mod daemon;
+mod descriptors;
 mod hooks;
 mod logging;
 pub mod options;

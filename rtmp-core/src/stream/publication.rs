@@ -372,6 +372,15 @@ impl Publication {
         standing.generation == self.generation && !standing.over
     }
 
+    /// Nobody listens to the publisher until `time`: until then it is not
+    /// taken for silent.
+    pub fn is_not_heard_until(&self, time: Instant) {
+        let mut presence = lock(&self.stream.presence);
+        if presence.generation == self.generation {
+            presence.last_sign = time;
+        }
+    }
+
     /// Appends what one read from the publisher brought, in one write, and
     /// tells the players' workers. Messages that are no media are left out.
     ///

@@ -944,6 +944,24 @@ fn a_second_publisher_is_refused_unless_the_first_has_fallen_silent() {
 }
 
 #[test]
+fn a_publisher_that_nobody_listens_to_is_not_silent() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let second = |number| now + Duration::from_secs(number);
+    let publication = stream.publish(now).unwrap();
+    publication.is_not_heard_until(second(10));
+    assert_eq!(stream.publish(second(11)).unwrap_err(), crate::stream::Busy);
+    let taken_over = stream.publish(second(12)).unwrap();
+    publication.is_not_heard_until(second(100));
+    assert!(
+        stream.publish(second(14)).is_ok(),
+        "its word counts no more"
+    );
+    drop(taken_over);
+}
+
+#[test]
 fn a_stream_that_nobody_holds_is_forgotten_after_its_time() {
     let server = Server::start(1);
     let stream = server.stream(&settings());

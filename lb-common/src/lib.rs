@@ -22,7 +22,8 @@ pub use flow::{
     TemplateKey, Timeouts,
 };
 pub use owner::{
-    Layout, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
+    Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,
+    OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
 };
 pub use reason::{Action, REASONS, Reason};
 

@@ -2,6 +2,7 @@
 
 mod entries;
 pub mod http;
+mod metrics;
 pub mod protocol;
 pub mod selection;
 

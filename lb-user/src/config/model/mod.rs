@@ -8,9 +8,11 @@ pub mod bounds;
 mod check;
 mod mac_address;
 mod recovery;
+mod track_file;
 mod vrrp;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -25,8 +27,9 @@ pub use check::{
 };
 pub use mac_address::MacAddress;
 pub use recovery::Recovery;
+pub use track_file::{InitFile, TrackFile, TrackedFile};
 pub use vrrp::{
-    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
+    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Notify, Tracked, UnicastPeer,
     VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 
@@ -36,6 +39,8 @@ pub use vrrp::{
 pub struct Config {
     /// Settings of the agent as a whole.
     pub global_defs: GlobalDefs,
+    /// Files whose number is followed.
+    pub track_file: Vec<TrackFile>,
     /// Scripts that virtual routers depend on.
     pub vrrp_script: Vec<VrrpScript>,
     /// Virtual routers that change state together.
@@ -149,7 +154,7 @@ pub struct VirtualServer {
     /// Transport protocol; default TCP.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
-    /// Scheduler; default `rr`. (`lvs_sched` is the same word.)
+    /// Scheduler; default `wlc`. (`lvs_sched` is the same word.)
     pub lb_algo: Option<Scheduler>,
     /// Forwarding method; default direct routing. (`lvs_method` is the same word.)
     pub lb_kind: Option<LbKind>,
@@ -205,6 +210,24 @@ pub struct VirtualServer {
     /// Where the block stands.
     #[serde(skip)]
     pub origin: Origin,
+}
+
+impl VirtualServer {
+    /// The real servers, each address once: of two that are alike in that, the
+    /// first counts, as in keepalived.
+    pub fn servers(&self) -> impl Iterator<Item = &RealServer> {
+        let mut seen = HashSet::new();
+        let servers = self.real_server.iter();
+        servers.filter(move |server| seen.insert(server.address))
+    }
+
+    /// The quorum, or the weight of all servers together if that is less: so
+    /// keepalived reduces a quorum that could never be.
+    pub fn attainable_quorum(&self) -> u32 {
+        let weights = self.servers().map(|it| it.weight.unwrap_or(1));
+        let all = weights.fold(0u32, u32::saturating_add);
+        self.quorum.unwrap_or(1).min(all.max(1))
+    }
 }
 
 fn tcp() -> Protocol {
@@ -267,19 +290,6 @@ pub struct Script {
     pub user: Option<String>,
     /// Group to run it as; default the user's.
     pub group: Option<String>,
-}
-
-impl Script {
-    /// The same script, run as `script_user` says where it names no user.
-    pub fn or_user(mut self, global: &GlobalDefs) -> Self {
-        if self.user.is_none()
-            && let Some([user, group @ ..]) = global.script_user.as_deref()
-        {
-            self.user = Some(user.clone());
-            self.group = group.first().cloned();
-        }
-        self
-    }
 }
 
 /// A time span, written in seconds.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Script, Seconds, bounds};
+use super::{Script, Seconds, TrackedFile, bounds};
 use crate::config::diagnostic::Origin;
 
 /// `global_defs`
@@ -22,6 +22,8 @@ pub struct GlobalDefs {
     /// User, and group, that scripts run as where they name none.
     #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,
+    /// Whether a script is not run as root that another user may write.
+    pub enable_script_security: bool,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
     #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub vrrp_version: Option<u8>,
@@ -160,24 +162,53 @@ pub struct VrrpInstance {
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed, or change the priority.
     pub track_script: Vec<Tracked>,
+    /// Files whose number changes the priority.
+    pub track_file: Vec<TrackedFile>,
     /// What is added to the priority while a virtual service at one of the
     /// addresses has lost its quorum, -253 to -1. Millrace's own.
     #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
     pub track_quorum: Option<i16>,
-    /// Run on becoming master.
-    pub notify_master: Option<Script>,
-    /// Run on becoming backup.
-    pub notify_backup: Option<Script>,
-    /// Run on becoming unable to serve.
-    pub notify_fault: Option<Script>,
-    /// Run when the agent stops.
-    pub notify_stop: Option<Script>,
-    /// Run on every change, with `INSTANCE`, the name, the state and the
-    /// priority as further arguments.
-    pub notify: Option<Script>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
     pub origin: Origin,
+}
+
+/// What is run when a virtual router, or a group of them, changes its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Notify {
+    /// Run on becoming master.
+    #[serde(rename = "notify_master")]
+    pub master: Option<Script>,
+    /// Run on becoming backup.
+    #[serde(rename = "notify_backup")]
+    pub backup: Option<Script>,
+    /// Run on becoming unable to serve.
+    #[serde(rename = "notify_fault")]
+    pub fault: Option<Script>,
+    /// Run when the agent stops.
+    #[serde(rename = "notify_stop")]
+    pub stop: Option<Script>,
+    /// Run on every change, with `INSTANCE` or `GROUP`, the name, the state and
+    /// the priority as further arguments.
+    #[serde(rename = "notify")]
+    pub any: Option<Script>,
+}
+
+impl Notify {
+    /// Each word with its script.
+    pub fn scripts(&self) -> [(&'static str, Option<&Script>); 5] {
+        [
+            ("notify_master", self.master.as_ref()),
+            ("notify_backup", self.backup.as_ref()),
+            ("notify_fault", self.fault.as_ref()),
+            ("notify_stop", self.stop.as_ref()),
+            ("notify", self.any.as_ref()),
+        ]
+    }
 }
 
 /// `state` of a VRRP instance.
@@ -295,17 +326,11 @@ pub struct VrrpSyncGroup {
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed for all of them.
     pub track_script: Vec<Tracked>,
-    /// Run when the group becomes master.
-    pub notify_master: Option<Script>,
-    /// Run when the group becomes backup.
-    pub notify_backup: Option<Script>,
-    /// Run when the group cannot serve.
-    pub notify_fault: Option<Script>,
-    /// Run when the agent stops.
-    pub notify_stop: Option<Script>,
-    /// Run on every change, with `GROUP`, the name, the state and the priority
-    /// as further arguments.
-    pub notify: Option<Script>,
+    /// Files whose number changes the priority of all of them.
+    pub track_file: Vec<TrackedFile>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
     pub origin: Origin,

@@ -4,49 +4,57 @@ use super::{IPVS, MAIL, NOT_YET, NotServed, VIRTUAL_MAC, Vocabulary};
 
 const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
+/// What is run when a state changes.
+const NOTIFY: &[&str] = &[
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
+];
+
 pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
     block: "in `vrrp_instance`",
-    served: &[&[
-        "state",
-        "interface",
-        "version",
-        "virtual_router_id",
-        "priority",
-        "advert_int",
-        "down_timer_adverts",
-        "authentication",
-        "virtual_ipaddress",
-        "virtual_ipaddress_excluded",
-        "mcast_src_ip",
-        "mcast_dst_ip",
-        "track_src_ip",
-        "unicast_src_ip",
-        "unicast_peer",
-        "unicast_ttl",
-        "check_unicast_src",
-        "nopreempt",
-        "preempt",
-        "preempt_delay",
-        "accept",
-        "no_accept",
-        "garp_master_delay",
-        "garp_master_repeat",
-        "garp_lower_prio_delay",
-        "garp_lower_prio_repeat",
-        "garp_master_refresh",
-        "garp_master_refresh_repeat",
-        "lower_prio_no_advert",
-        "higher_prio_send_advert",
-        "dont_track_primary",
-        "track_interface",
-        "track_script",
-        "track_quorum",
-        "notify_master",
-        "notify_backup",
-        "notify_fault",
-        "notify_stop",
-        "notify",
-    ]],
+    served: &[
+        NOTIFY,
+        &[
+            "state",
+            "interface",
+            "version",
+            "virtual_router_id",
+            "priority",
+            "advert_int",
+            "down_timer_adverts",
+            "authentication",
+            "virtual_ipaddress",
+            "virtual_ipaddress_excluded",
+            "mcast_src_ip",
+            "mcast_dst_ip",
+            "track_src_ip",
+            "unicast_src_ip",
+            "unicast_peer",
+            "unicast_ttl",
+            "check_unicast_src",
+            "nopreempt",
+            "preempt",
+            "preempt_delay",
+            "accept",
+            "no_accept",
+            "garp_master_delay",
+            "garp_master_repeat",
+            "garp_lower_prio_delay",
+            "garp_lower_prio_repeat",
+            "garp_master_refresh",
+            "garp_master_refresh_repeat",
+            "lower_prio_no_advert",
+            "higher_prio_send_advert",
+            "dont_track_primary",
+            "track_interface",
+            "track_script",
+            "track_file",
+            "track_quorum",
+        ],
+    ],
     not_served: &[
         NotServed {
             because: MAIL,
@@ -91,7 +99,6 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
             because: NOT_YET,
             words: &[
                 "vrf",
-                "track_file",
                 "unicast_fault_no_peer",
                 "old_unicast_checksum",
                 "virtual_routes",
@@ -150,16 +157,10 @@ pub const TRACKED: Vocabulary = Vocabulary {
 
 pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
     block: "in `vrrp_sync_group`",
-    served: &[&[
-        "group",
-        "track_interface",
-        "track_script",
-        "notify_master",
-        "notify_backup",
-        "notify_fault",
-        "notify_stop",
-        "notify",
-    ]],
+    served: &[
+        NOTIFY,
+        &["group", "track_interface", "track_script", "track_file"],
+    ],
     not_served: &[
         NotServed {
             because: MAIL,
@@ -172,7 +173,6 @@ pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
         NotServed {
             because: NOT_YET,
             words: &[
-                "track_file",
                 "track_process",
                 "track_bfd",
                 "global_tracking",
@@ -195,5 +195,11 @@ pub const VRRP_SCRIPT: Vocabulary = Vocabulary {
         "user",
         "init_fail",
     ]],
+    not_served: &[],
+};
+
+pub const TRACK_FILE: Vocabulary = Vocabulary {
+    block: "in `track_file`",
+    served: &[&["file", "weight", "init_file"]],
     not_served: &[],
 };

@@ -1,0 +1,160 @@
+//! The agent's state as Prometheus reads it.
+
+use std::fmt::Write as _;
+
+use super::protocol::{Counters, ListedServer, ListedService, Listing, ServerState};
+use crate::dataplane::state::Protocol;
+
+/// A family of metrics about things of one kind: name, type, help, and the value.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+const COUNTER_FAMILIES: [Family<Counters>; 3] = [
+    (
+        "connections_total",
+        "counter",
+        "Connections scheduled",
+        |counters| counters.connections,
+    ),
+    (
+        "packets_total",
+        "counter",
+        "Packets forwarded",
+        |counters| counters.packets,
+    ),
+    (
+        "bytes_total",
+        "counter",
+        "Bytes forwarded, from the IP header on",
+        |counters| counters.bytes,
+    ),
+];
+
+const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
+    (
+        "up",
+        "gauge",
+        "Whether the server takes connections",
+        |server| u64::from(server.state == ServerState::Up),
+    ),
+    ("weight", "gauge", "Share of new connections", |server| {
+        server.weight.into()
+    }),
+    (
+        "active_connections",
+        "gauge",
+        "Connections in the ESTABLISHED state",
+        |server| server.active_connections,
+    ),
+    (
+        "inactive_connections",
+        "gauge",
+        "Connections in any other state",
+        |server| server.inactive_connections,
+    ),
+    (
+        "persistent_clients",
+        "gauge",
+        "Clients that persistence ties to the server",
+        |server| server.persistent_clients,
+    ),
+    (
+        "connections_reset_total",
+        "counter",
+        "Connections that were reset, unasked, when the server was gone",
+        |server| server.connections_reset,
+    ),
+];
+
+const SERVICE_FAMILIES: [Family<ListedService>; 1] = [(
+    "quorum",
+    "gauge",
+    "Whether enough servers are up",
+    |service| u64::from(service.quorum),
+)];
+
+/// The state in the text format of Prometheus.
+pub fn render(listing: &Listing) -> String {
+    let mut text = String::new();
+    let services: Vec<(String, &ListedService)> = listing
+        .services
+        .iter()
+        .map(|service| (labels(service), service))
+        .collect();
+    families(&mut text, "service", &SERVICE_FAMILIES, &services);
+    let counters: Vec<_> = services
+        .iter()
+        .map(|(labels, service)| (labels.clone(), &service.counters))
+        .collect();
+    families(&mut text, "service", &COUNTER_FAMILIES, &counters);
+    let servers: Vec<(String, &ListedServer)> = services
+        .iter()
+        .flat_map(|(labels, service)| {
+            let servers = service.servers.iter();
+            servers.map(move |server| (format!("{labels},server=\"{}\"", server.address), server))
+        })
+        .collect();
+    families(&mut text, "server", &SERVER_FAMILIES, &servers);
+    let counters: Vec<_> = servers
+        .iter()
+        .map(|(labels, server)| (labels.clone(), &server.counters))
+        .collect();
+    families(&mut text, "server", &COUNTER_FAMILIES, &counters);
+    let mut line = |line: String| {
+        writeln!(text, "{line}").expect("a string can always grow");
+    };
+    let name = "millrace_packets_total";
+    line(format!(
+        "# HELP {name} Packets by the reason of their verdict"
+    ));
+    line(format!("# TYPE {name} counter"));
+    for reason in &listing.reasons {
+        line(format!(
+            "{name}{{reason=\"{}\"}} {}",
+            escape(&reason.name),
+            reason.packets
+        ));
+    }
+    let name = "millrace_virtual_address_held";
+    line(format!(
+        "# HELP {name} Whether this machine holds a virtual address"
+    ));
+    line(format!("# TYPE {name} gauge"));
+    for held in &listing.virtual_addresses {
+        let (address, instance) = (&held.address, escape(&held.instance));
+        let value = u8::from(held.held);
+        line(format!(
+            "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
+        ));
+    }
+    text
+}
+
+/// Families of metrics about `things`, each with its labels.
+fn families<T>(text: &mut String, of: &str, families: &[Family<T>], things: &[(String, &T)]) {
+    for (name, kind, help, value) in families {
+        let name = format!("millrace_{of}_{name}");
+        let mut line = |line: String| {
+            writeln!(text, "{line}").expect("a string can always grow");
+        };
+        line(format!("# HELP {name} {help}"));
+        line(format!("# TYPE {name} {kind}"));
+        for (labels, thing) in things {
+            line(format!("{name}{{{labels}}} {}", value(thing)));
+        }
+    }
+}
+
+fn labels(service: &ListedService) -> String {
+    let protocol = match service.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("protocol=\"{protocol}\",service=\"{}\"", service.address)
+}
+
+/// A label's value, as Prometheus wants it.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}

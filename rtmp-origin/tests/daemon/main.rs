@@ -212,6 +212,75 @@ fn a_drain_waits_for_viewers_and_takes_nobody_new() {
 }
 
 #[test]
+fn a_drain_ends_when_its_time_is_over_though_viewers_stay() {
+    let mut origin = Origin::start(&[
+        "--log-file",
+        "origin.log",
+        "--min-latency",
+        "on",
+        "--set",
+        "drain_timeout 0.5",
+    ]);
+    let _publisher = push(&origin.url());
+    let viewer = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error"])
+        .args(["-i", &origin.url(), "-f", "null", "-"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut viewer = Process(viewer.unwrap());
+    let file = origin.path("origin.log");
+    let log = || read(&file);
+    until("a viewer", || log().contains("play live/livestream"));
+    assert!(viewer.0.try_wait().unwrap().is_none(), "it has left");
+    origin.process.signal(Signal::SIGQUIT);
+    assert!(origin.process.end().success());
+    let log = log();
+    assert!(log.contains("viewers may finish for 500ms"), "{log}");
+    assert!(log.contains("played live/livestream"), "{log}");
+    assert!(log.contains("frames, 0 skips; dismissed"), "{log}");
+    viewer.end();
+}
+
+#[test]
+fn as_many_descriptors_as_may_be_are_allowed_and_more_at_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("x.conf");
+    std::fs::write(&conf, "max_connections 10;").unwrap();
+    let address = free_address();
+    // A soft limit far below the hard one, as a shell has it.
+    let child = Command::new("prlimit")
+        .args(["--nofile=256:2000", env!("CARGO_BIN_EXE_rtmp-origin")])
+        .args(["-c", "x.conf", "--log-file", "origin.log"])
+        .args(["--listen", &address.to_string()])
+        .current_dir(&directory)
+        .spawn();
+    let process = Process(child.expect("prlimit (util-linux) is needed for this test"));
+    until("a serving origin", || answers(address).is_ok());
+    let limits = || {
+        let limits = read(&PathBuf::from(format!("/proc/{}/limits", process.0.id())));
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = line
+            .unwrap()
+            .split_whitespace()
+            .nth(3)
+            .unwrap()
+            .parse::<u64>();
+        soft.unwrap()
+    };
+    assert_eq!(limits(), 2_000);
+    std::fs::write(&conf, "max_connections 20000;").unwrap();
+    process.signal(Signal::SIGHUP);
+    let log = || read(&directory.path().join("origin.log"));
+    until("the reload", || log().contains("INFO  reloaded"));
+    // Root may go beyond the hard limit; whoever may not says so.
+    let told = log().contains("only 2000 descriptors may be open");
+    assert!(told || limits() > 60_000, "{} allowed: {}", limits(), log());
+}
+
+#[test]
 fn a_wrong_configuration_names_file_line_and_word_with_exit_status_2() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(

@@ -2,7 +2,6 @@
 //! as JSON `/api/v1/services`, what `lb-user list` shows, `/api/v1/connections`
 //! and `/api/v1/persistence`, page by page. Nothing can be changed here.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use axum::extract::{Query, State};
@@ -17,10 +16,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entries::{Entry, page};
-use super::protocol::{ListedServer, ListedService, Listing, Request, Response, ServerState};
+use super::metrics;
+use super::protocol::{Listing, Request, Response};
 use super::selection::{Endpoint, Network, Selection};
 use super::{Call, call, remembered};
-use crate::dataplane::state::Protocol;
 use crate::dataplane::{Connection, ConnectionState, PersistentClient};
 
 /// Serves HTTP until it is dropped.
@@ -37,7 +36,7 @@ impl HttpServer {
     pub async fn start(address: SocketAddr, calls: mpsc::Sender<Call>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let router = Router::new()
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(show_metrics))
             .route("/healthz", get(healthz))
             .route("/api/v1/services", get(services))
             .route("/api/v1/connections", get(entries::<Connection>))
@@ -135,174 +134,16 @@ async fn healthz(State(calls): Calls) -> HttpResponse {
     }
 }
 
-async fn metrics(State(calls): Calls) -> HttpResponse {
+async fn show_metrics(State(calls): Calls) -> HttpResponse {
     const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     match listing(&calls).await {
-        Ok(listing) => {
-            ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], render(&listing)).into_response()
-        }
+        Ok(listing) => (
+            [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
+            metrics::render(&listing),
+        )
+            .into_response(),
         Err(response) => response,
     }
-}
-
-/// A family of metrics about real servers: name, type, help, and the value.
-type ServerFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&ListedServer) -> u64,
-);
-
-const SERVER_FAMILIES: [ServerFamily; 9] = [
-    (
-        "up",
-        "gauge",
-        "Whether the server takes connections",
-        |server| u64::from(server.state == ServerState::Up),
-    ),
-    ("weight", "gauge", "Share of new connections", |server| {
-        server.weight.into()
-    }),
-    (
-        "active_connections",
-        "gauge",
-        "Connections in the ESTABLISHED state",
-        |server| server.active_connections,
-    ),
-    (
-        "inactive_connections",
-        "gauge",
-        "Connections in any other state",
-        |server| server.inactive_connections,
-    ),
-    (
-        "persistent_clients",
-        "gauge",
-        "Clients that persistence ties to the server",
-        |server| server.persistent_clients,
-    ),
-    (
-        "connections_reset_total",
-        "counter",
-        "Connections that were reset, unasked, when the server was gone",
-        |server| server.connections_reset,
-    ),
-    (
-        "connections_total",
-        "counter",
-        "Connections scheduled",
-        |server| server.counters.connections,
-    ),
-    ("packets_total", "counter", "Packets forwarded", |server| {
-        server.counters.packets
-    }),
-    (
-        "bytes_total",
-        "counter",
-        "Bytes forwarded, from the IP header on",
-        |server| server.counters.bytes,
-    ),
-];
-
-type ServiceFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&ListedService) -> u64,
-);
-
-const SERVICE_FAMILIES: [ServiceFamily; 4] = [
-    (
-        "quorum",
-        "gauge",
-        "Whether enough servers are up",
-        |service| u64::from(service.quorum),
-    ),
-    (
-        "connections_total",
-        "counter",
-        "Connections scheduled",
-        |service| service.counters.connections,
-    ),
-    ("packets_total", "counter", "Packets forwarded", |service| {
-        service.counters.packets
-    }),
-    (
-        "bytes_total",
-        "counter",
-        "Bytes forwarded, from the IP header on",
-        |service| service.counters.bytes,
-    ),
-];
-
-/// The state in the text format of Prometheus.
-fn render(listing: &Listing) -> String {
-    let mut text = String::new();
-    let mut line = |line: String| {
-        writeln!(text, "{line}").expect("a string can always grow");
-    };
-    for (name, kind, help, value) in SERVICE_FAMILIES {
-        let name = format!("millrace_service_{name}");
-        line(format!("# HELP {name} {help}"));
-        line(format!("# TYPE {name} {kind}"));
-        for service in &listing.services {
-            line(format!("{name}{{{}}} {}", labels(service), value(service)));
-        }
-    }
-    for (name, kind, help, value) in SERVER_FAMILIES {
-        let name = format!("millrace_server_{name}");
-        line(format!("# HELP {name} {help}"));
-        line(format!("# TYPE {name} {kind}"));
-        for service in &listing.services {
-            for server in &service.servers {
-                let (labels, address) = (labels(service), server.address);
-                line(format!(
-                    "{name}{{{labels},server=\"{address}\"}} {}",
-                    value(server)
-                ));
-            }
-        }
-    }
-    let name = "millrace_packets_total";
-    line(format!(
-        "# HELP {name} Packets by the reason of their verdict"
-    ));
-    line(format!("# TYPE {name} counter"));
-    for reason in &listing.reasons {
-        line(format!(
-            "{name}{{reason=\"{}\"}} {}",
-            escape(&reason.name),
-            reason.packets
-        ));
-    }
-    let name = "millrace_virtual_address_held";
-    line(format!(
-        "# HELP {name} Whether this machine holds a virtual address"
-    ));
-    line(format!("# TYPE {name} gauge"));
-    for held in &listing.virtual_addresses {
-        let (address, instance) = (&held.address, escape(&held.instance));
-        let value = u8::from(held.held);
-        line(format!(
-            "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
-        ));
-    }
-    text
-}
-
-fn labels(service: &ListedService) -> String {
-    let protocol = match service.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("protocol=\"{protocol}\",service=\"{}\"", service.address)
-}
-
-/// A label's value, as Prometheus wants it.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -311,57 +152,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::control::protocol::{Counters, ListedAddress, Rates};
-
-    fn state() -> Listing {
-        Listing {
-            virtual_addresses: vec![ListedAddress {
-                address: "172.16.1.200/32".to_owned(),
-                interface: "eth2".to_owned(),
-                instance: "VI \"1\"".to_owned(),
-                held: true,
-                state: "master".to_owned(),
-                cause: String::new(),
-            }],
-            services: vec![ListedService {
-                protocol: Protocol::Tcp,
-                address: "172.16.1.200:1935".parse().expect("an address"),
-                scheduler: crate::dataplane::state::Scheduler::Rr,
-                persistence: None,
-                quorum: true,
-                counters: Counters {
-                    connections: 7,
-                    packets: 70,
-                    bytes: 700,
-                },
-                rates: None,
-                servers: vec![ListedServer {
-                    address: "172.16.1.211:1935".parse().expect("an address"),
-                    sorry: false,
-                    weight: 3,
-                    state: ServerState::Up,
-                    reason: None,
-                    mac: None,
-                    interface: None,
-                    active_connections: 2,
-                    inactive_connections: 1,
-                    persistent_clients: 0,
-                    connections_reset: 5,
-                    counters: Counters {
-                        connections: 7,
-                        packets: 70,
-                        bytes: 700,
-                    },
-                    rates: Some(Rates {
-                        connections_per_s: 0.2,
-                        packets_per_s: 14.0,
-                        bits_per_s: 1120.0,
-                    }),
-                }],
-            }],
-            ..Listing::default()
-        }
-    }
+    use crate::control::metrics::tests::state;
 
     /// Asks an HTTP server whose agent answers every question with `response`.
     async fn answer(path: &str, response: Response) -> String {
@@ -382,23 +173,6 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("an answer");
         text
-    }
-
-    #[tokio::test]
-    async fn metrics_name_every_service_and_server() {
-        let text = answer("/metrics", Response::Listing(state())).await;
-        for line in [
-            "# TYPE millrace_service_bytes_total counter",
-            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
-            "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
-            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
-            "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",
-        ] {
-            assert!(
-                text.lines().any(|given| given == line),
-                "no line `{line}` in:\n{text}"
-            );
-        }
     }
 
     #[tokio::test]

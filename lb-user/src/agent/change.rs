@@ -110,6 +110,17 @@ impl Order {
 }
 
 impl Change {
+    /// Whom its script is about: scripts about one run one after the other.
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::Server {
+                service, server, ..
+            } => Some(server_subject(*service, *server)),
+            Self::Quorum { service, .. } => Some(service.to_string()),
+            _ => None,
+        }
+    }
+
     /// How grave it is for an operator who follows the log.
     pub fn level(&self) -> log::Level {
         match self {
@@ -139,6 +150,11 @@ impl Change {
             | Self::Told(_) => None,
         }
     }
+}
+
+/// A server of a service, as the subject of scripts.
+pub fn server_subject(service: ServiceKey, server: SocketAddr) -> String {
+    format!("{service} {server}")
 }
 
 impl fmt::Display for Change {

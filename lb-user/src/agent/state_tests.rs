@@ -253,7 +253,7 @@ fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
         let scripts = state.scripts_on_stop();
         scripts
             .iter()
-            .map(|script| script.command.join(" "))
+            .map(|(_, script)| script.command.join(" "))
             .collect::<Vec<_>>()
     };
     assert_eq!(programs(&quiet), ["/bin/down two", "/bin/lost"]);

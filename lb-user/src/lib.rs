@@ -2,8 +2,8 @@
 //!
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
 //! that owns desired and actual state) → [`config`], [`checker`],
-//! [`vrrp`], [`neighbor`], [`resets`], [`control`] → [`script`], [`dataplane`],
-//! [`netlink`].
+//! [`vrrp`], [`neighbor`], [`resets`], [`control`] → [`script`],
+//! [`track_file`], [`dataplane`], [`netlink`].
 
 pub mod agent;
 pub mod checker;
@@ -15,6 +15,7 @@ pub mod neighbor;
 pub mod netlink;
 pub mod resets;
 pub mod script;
+pub mod track_file;
 pub mod vrrp;
 
 /// A MAC address as people write it.

@@ -4,19 +4,21 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rtmp_core::systemd;
+use tokio::time::Instant;
 
 use super::Agent;
 use super::change::Change;
 use super::plan::Plan;
 use super::saved::{Saved, SavedAddress};
 use super::status;
-use crate::checker::{CheckResult, CheckSpec, RunningCheck};
+use crate::checker::{CheckSpec, RunningCheck};
 use crate::config::Config;
 use crate::config::model::Script;
 use crate::control::protocol::Event;
 use crate::dataplane::state::OrphanPolicy;
 use crate::dataplane::{self, Departed};
 use crate::resets;
+use crate::script::Runnable;
 use crate::vrrp;
 
 impl Agent {
@@ -24,7 +26,7 @@ impl Agent {
     /// the data plane refuses it, nothing has changed.
     pub(super) fn put_in_force(&mut self, plan: Plan) -> anyhow::Result<()> {
         let mut state = self.state.clone();
-        let changes = state.replace_plan(plan);
+        let changes = state.replace_plan(plan, Instant::now().into_std());
         let prepared = self.dataplane.prepare(&state.desired())?;
         let departed = self.dataplane.commit(prepared)?.departed;
         self.state = state;
@@ -38,8 +40,7 @@ impl Agent {
             let running = before.remove(&spec).unwrap_or_else(|| {
                 let is_known = self.state.is_inherited(&spec)
                     || before.keys().any(|old| old.probe == spec.probe);
-                let known = is_known
-                    .then(|| matches!(self.state.check_result(&spec), Some(CheckResult::Up(_))));
+                let known = self.state.check_result(&spec).filter(|_| is_known);
                 RunningCheck::start(spec.clone(), known, self.check_events.clone())
             });
             self.checks.insert(spec, running);
@@ -122,7 +123,7 @@ impl Agent {
     }
 
     pub(super) fn run_script(&self, subject: String, script: Script) {
-        let script = script.or_user(&self.config.global_defs);
+        let script = Runnable::new(script, &self.config.global_defs);
         self.scripts.run(subject, script);
     }
 

@@ -79,9 +79,11 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else if let Some(failure) = state.failure(service.key, server) {
                 listed.state = ServerState::Down;
                 listed.reason = Some(failure.clone());
-            } else if sorry {
-                listed.state = ServerState::Down;
-                listed.reason = Some("the quorum is lost: the sorry server serves".to_owned());
+            } else if sorry && order.is_none() {
+                listed.weight = 0;
+                listed.state = ServerState::Quiesced;
+                let reason = "the quorum is lost: new viewers get the sorry server";
+                listed.reason = Some(reason.to_owned());
             } else if listed.reason.is_some() {
                 listed.state = ServerState::NoMac;
             } else if listed.weight == 0 {

@@ -6,6 +6,7 @@ use super::interfaces::{attach_to, require_interfaces};
 use super::plan::Plan;
 use super::{Agent, Misuse, log_diagnostics};
 use crate::config::{self, Loaded};
+use crate::track_file::{self, NumberFile};
 use crate::vrrp;
 
 impl Agent {
@@ -44,6 +45,10 @@ impl Agent {
         }
         require_interfaces(&self.netlink, &interfaces, &plan).await?;
         log_diagnostics(&warnings);
+        let former = self.state.plan().number_files();
+        let former: Vec<NumberFile> = former.cloned().collect();
+        let new = plan.number_files().filter(|file| !former.contains(file));
+        track_file::initialise(new, true);
         let virtual_routers = plan.vrrp.clone();
         self.put_in_force(plan)?;
         let former = std::mem::replace(&mut self.config, config);

@@ -1,5 +1,7 @@
 //! What is asked on the control socket, and over HTTP.
 
+use tokio::time::Instant;
+
 use super::interfaces::mode_name;
 use super::survey::Survey;
 use super::{Agent, Ending, listing};
@@ -32,7 +34,9 @@ impl Agent {
             },
             Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
-                    let (concerned, changes) = self.state.order_changed(name, order);
+                    let (concerned, changes) =
+                        self.state
+                            .order_changed(name, order, Instant::now().into_std());
                     if concerned.is_empty() {
                         return Response::Refused(format!("no service has a server {server}"));
                     }

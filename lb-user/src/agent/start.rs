@@ -27,6 +27,7 @@ use crate::neighbor::{self, Hop, Hops, Watcher};
 use crate::netlink::{self, interfaces};
 use crate::resets::Resets;
 use crate::script::ScriptRunner;
+use crate::track_file;
 use crate::vrrp::Vrrp;
 
 /// How long the start waits for the servers' MAC addresses before it attracts
@@ -133,6 +134,8 @@ impl Agent {
         self.state.inherit(saved);
         let known = self.known_hops();
         self.state.hops_changed(known.clone());
+        // What an operator has written to a file outlives an upgrade.
+        track_file::initialise(plan.number_files(), saved.handed_over.is_none());
         self.put_in_force(plan)?;
         log_attachments(self.dataplane.attachments());
         self.wait_for_neighbors(&known).await?;

@@ -13,10 +13,21 @@ pub struct Timing {
     pub delay_before_retry: Duration,
     /// Failures in a row that are allowed before the last one.
     pub retry: u32,
+    /// Delay of the first check beyond the random part.
+    pub first_check: Duration,
     /// Upper bound of the random delay of the first check.
     pub warmup: Duration,
     /// Whether the server stays out until its first success.
     pub alpha: bool,
+}
+
+/// A share of new connections that a check asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// This one in place of the configured one.
+    Of(u32),
+    /// This much added to the configured one.
+    Added(i32),
 }
 
 /// What a finished check found.
@@ -24,8 +35,8 @@ pub struct Timing {
 pub enum Outcome {
     /// The server answered as it should.
     Success,
-    /// It did, and asks for this share of new connections.
-    Weighted(u32),
+    /// It did, and asks for another share of new connections.
+    Weighted(Share),
     /// It did not, for this reason.
     Failure(String),
     /// The check could not be made, for a reason of this machine; says nothing
@@ -49,7 +60,7 @@ pub enum Action {
     Check,
     /// The server has come up, or asks for another share of new connections
     /// than before: `None` for its configured one.
-    Up(Option<u32>),
+    Up(Option<Share>),
     /// The server has gone down, for this reason.
     Down(String),
     /// A check failed without changing anything yet, for this reason.
@@ -57,9 +68,6 @@ pub enum Action {
     /// A check could not be made, for this reason of ours.
     NotChecked(String),
 }
-
-/// Delay of the first check beyond the random part (keepalived: one second).
-const FIRST_CHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// One checker of one address.
 #[derive(Debug, Clone)]
@@ -70,7 +78,7 @@ pub struct Checker {
     /// Failures in a row so far.
     failures: u32,
     /// The share that it asked for last.
-    weight: Option<u32>,
+    share: Option<Share>,
     /// When the next check starts; `None` while one is under way.
     due: Option<Instant>,
 }
@@ -79,22 +87,30 @@ impl Checker {
     /// A checker that starts at `now`. `spread` is a random number from 0 to 1
     /// that scatters first checks over the warm-up.
     pub fn new(timing: Timing, now: Instant, spread: f64) -> Self {
-        let delay = FIRST_CHECK_DELAY + timing.warmup.mul_f64(spread.clamp(0.0, 1.0));
+        let delay = timing.first_check + timing.warmup.mul_f64(spread.clamp(0.0, 1.0));
         Self {
             timing,
             is_up: !timing.alpha,
             has_run: false,
             failures: 0,
-            weight: None,
+            share: None,
             due: Some(now + delay),
         }
     }
 
     /// A checker that takes over what another has found: its result stands
-    /// until as many checks as ever say otherwise.
-    pub fn resume(timing: Timing, now: Instant, spread: f64, is_up: bool) -> Self {
+    /// until as many checks as ever say otherwise. `share` is what the other
+    /// asked for last.
+    pub fn resume(
+        timing: Timing,
+        now: Instant,
+        spread: f64,
+        is_up: bool,
+        share: Option<Share>,
+    ) -> Self {
         Self {
             is_up,
+            share,
             has_run: true,
             ..Self::new(timing, now, spread)
         }
@@ -129,7 +145,7 @@ impl Checker {
         let (delay, action) = match outcome {
             Outcome::Local(reason) => (self.timing.delay_loop, Some(Action::NotChecked(reason))),
             Outcome::Success => (self.timing.delay_loop, self.succeeded(None)),
-            Outcome::Weighted(weight) => (self.timing.delay_loop, self.succeeded(Some(weight))),
+            Outcome::Weighted(share) => (self.timing.delay_loop, self.succeeded(Some(share))),
             Outcome::Failure(reason) if !self.is_up => {
                 (self.timing.delay_loop, Some(Action::Failed(reason)))
             }
@@ -151,11 +167,11 @@ impl Checker {
         action
     }
 
-    fn succeeded(&mut self, weight: Option<u32>) -> Option<Action> {
+    fn succeeded(&mut self, share: Option<Share>) -> Option<Action> {
         self.failures = 0;
         let came_up = !std::mem::replace(&mut self.is_up, true);
-        let before = std::mem::replace(&mut self.weight, weight);
-        (came_up || before != weight).then_some(Action::Up(weight))
+        let before = std::mem::replace(&mut self.share, share);
+        (came_up || before != share).then_some(Action::Up(share))
     }
 }
 
@@ -168,6 +184,7 @@ mod tests {
         delay_loop: Duration::from_secs(6),
         delay_before_retry: Duration::from_secs(3),
         retry: 3,
+        first_check: Duration::from_secs(1),
         warmup: Duration::from_secs(6),
         alpha: false,
     };
@@ -326,8 +343,10 @@ mod tests {
     #[test]
     fn a_success_may_ask_for_another_weight() {
         let mut run = Run::new(TIMING);
-        assert_eq!(run.check(Outcome::Weighted(7)).1, Some(Action::Up(Some(7))));
-        assert_eq!(run.check(Outcome::Weighted(7)).1, None, "no news");
+        let seven = Share::Of(7);
+        let weighted = || Outcome::Weighted(seven);
+        assert_eq!(run.check(weighted()).1, Some(Action::Up(Some(seven))));
+        assert_eq!(run.check(weighted()).1, None, "no news");
         assert_eq!(
             run.check(Outcome::Success).1,
             Some(Action::Up(None)),
@@ -338,17 +357,28 @@ mod tests {
     #[test]
     fn a_resumed_checker_allows_the_retries_that_a_first_check_has_not() {
         let start = Instant::now();
-        let checker = Checker::resume(TIMING, start, 0.0, true);
+        let checker = Checker::resume(TIMING, start, 0.0, true, None);
         let mut run = Run {
             checker,
             ..Run::new(TIMING)
         };
         assert!(matches!(run.check(failure()).1, Some(Action::Failed(_))));
-        let checker = Checker::resume(TIMING, start, 0.0, false);
+        let checker = Checker::resume(TIMING, start, 0.0, false, None);
         assert!(
             !checker.is_up(),
             "what was down stays down until it succeeds"
         );
+    }
+
+    #[test]
+    fn a_resumed_checker_takes_back_the_share_that_was_asked_for_before() {
+        let start = Instant::now();
+        let checker = Checker::resume(TIMING, start, 0.0, true, Some(Share::Of(7)));
+        let mut run = Run {
+            checker,
+            ..Run::new(TIMING)
+        };
+        assert_eq!(run.check(Outcome::Success).1, Some(Action::Up(None)));
     }
 
     #[test]

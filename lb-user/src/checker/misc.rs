@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::machine::Outcome;
-use crate::config::model::Script;
-use crate::script;
+use super::machine::{Outcome, Share};
+use crate::script::{self, Runnable};
 
 /// A check by a program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MiscProbe {
     /// The program.
-    pub script: Script,
+    pub script: Runnable,
     /// How long it may run.
     pub timeout: Duration,
     /// Whether its exit status sets the weight (`misc_dynamic`).
@@ -31,7 +30,9 @@ pub async fn check(probe: &MiscProbe) -> Outcome {
     };
     match status.code() {
         Some(0) => Outcome::Success,
-        Some(code @ 2..) if probe.dynamic => Outcome::Weighted((code - 2).unsigned_abs()),
+        Some(code @ 2..) if probe.dynamic => {
+            Outcome::Weighted(Share::Of((code - 2).unsigned_abs()))
+        }
         _ => Outcome::Failure(status.to_string()),
     }
 }
@@ -39,6 +40,7 @@ pub async fn check(probe: &MiscProbe) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Script;
 
     async fn exit(command: &str, dynamic: bool) -> Outcome {
         let command = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
@@ -48,7 +50,7 @@ mod tests {
             group: None,
         };
         check(&MiscProbe {
-            script,
+            script: script.into(),
             timeout: Duration::from_secs(10),
             dynamic,
         })
@@ -67,8 +69,11 @@ mod tests {
             exit("exit 1", true).await,
             Outcome::Failure("exit status: 1".to_owned())
         );
-        assert_eq!(exit("exit 2", true).await, Outcome::Weighted(0));
-        assert_eq!(exit("exit 255", true).await, Outcome::Weighted(253));
+        assert_eq!(exit("exit 2", true).await, Outcome::Weighted(Share::Of(0)));
+        assert_eq!(
+            exit("exit 255", true).await,
+            Outcome::Weighted(Share::Of(253))
+        );
         assert_eq!(
             exit("kill -9 $$", true).await,
             Outcome::Failure("signal: 9 (SIGKILL)".to_owned())
@@ -77,10 +82,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_takes_too_long_fails_and_one_that_is_missing_does_not() {
-        let script = |program: &str| Script {
-            command: vec![program.to_owned(), "1000".to_owned()],
-            user: None,
-            group: None,
+        let script = |program: &str| {
+            Runnable::from(Script {
+                command: vec![program.to_owned(), "1000".to_owned()],
+                user: None,
+                group: None,
+            })
         };
         let timeout = Duration::from_millis(10);
         let slow = MiscProbe {

@@ -5,6 +5,7 @@
 //! agent what has changed.
 
 pub mod dns;
+pub mod file;
 pub mod hex;
 pub mod http;
 pub mod machine;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use machine::{Action, Checker, Input, Outcome, Timing};
+use machine::{Action, Checker, Input, Outcome, Share, Timing};
 
 /// One check: equal ones are made once, however many services ask for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,6 +44,8 @@ pub enum Probe {
     Http(http::HttpProbe),
     /// Does a program succeed?
     Misc(misc::MiscProbe),
+    /// Does a file say that all is well?
+    File(file::FileProbe),
     /// Does a UDP port not refuse?
     Udp(udp::UdpProbe),
     /// Does a DNS server answer a query?
@@ -63,7 +66,8 @@ impl fmt::Display for Probe {
                 let name = if probe.tls { "SSL_GET" } else { "HTTP_GET" };
                 write!(f, "{name} {}", probe.connection.to)
             }
-            Self::Misc(probe) => write!(f, "MISC_CHECK {}", probe.script.command.join(" ")),
+            Self::Misc(probe) => write!(f, "MISC_CHECK {}", probe.script.script.command.join(" ")),
+            Self::File(probe) => write!(f, "FILE_CHECK {}", probe.file.path.display()),
             Self::Udp(probe) => write!(f, "UDP_CHECK {}", probe.connection.to),
             Self::Dns(probe) => write!(f, "DNS_CHECK {} {}", probe.connection.to, probe.name),
             Self::Smtp(probe) => write!(f, "SMTP_CHECK {}", probe.connection.to),
@@ -85,6 +89,7 @@ impl Probe {
             Self::Tcp(connection) => tcp::check(connection).await,
             Self::Http(probe) => http::check(probe).await,
             Self::Misc(probe) => misc::check(probe).await,
+            Self::File(probe) => file::check(probe).await,
             Self::Udp(probe) => udp::check(probe).await,
             Self::Dns(probe) => dns::check(probe).await,
             Self::Smtp(probe) => smtp::check(probe).await,
@@ -106,8 +111,8 @@ pub struct CheckEvent {
 /// What a check has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckResult {
-    /// It succeeds, and asks for this share of new connections if for one.
-    Up(Option<u32>),
+    /// It succeeds, and asks for another share of new connections if for one.
+    Up(Option<Share>),
     /// It fails, for this reason.
     Down(String),
 }
@@ -123,13 +128,14 @@ impl RunningCheck {
     /// earlier check of the same thing has found, if there was one.
     pub fn start(
         spec: CheckSpec,
-        known: Option<bool>,
+        known: Option<&CheckResult>,
         events: mpsc::UnboundedSender<CheckEvent>,
     ) -> Self {
         let now = now();
         let spread = fastrand::f64();
         let checker = match known {
-            Some(is_up) => Checker::resume(spec.timing, now, spread, is_up),
+            Some(CheckResult::Up(share)) => Checker::resume(spec.timing, now, spread, true, *share),
+            Some(CheckResult::Down(_)) => Checker::resume(spec.timing, now, spread, false, None),
             None => Checker::new(spec.timing, now, spread),
         };
         let probe = Arc::new(spec.probe.clone());
@@ -174,7 +180,7 @@ async fn drive<F: Future<Output = Outcome>>(
             action = checker.handle(now(), Input::Finished(outcome));
         }
         let result = match action {
-            Some(Action::Up(weight)) => CheckResult::Up(weight),
+            Some(Action::Up(share)) => CheckResult::Up(share),
             Some(Action::Down(reason)) => CheckResult::Down(reason),
             Some(Action::Failed(reason)) => {
                 log::debug!("{}: {reason}", spec.probe);
@@ -217,6 +223,7 @@ mod tests {
             delay_loop: DELAY,
             delay_before_retry: DELAY,
             retry: 0,
+            first_check: DELAY,
             warmup: DELAY,
             alpha: false,
         };

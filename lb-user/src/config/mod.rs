@@ -16,6 +16,7 @@ mod schema;
 mod substitute;
 mod tree;
 mod validate;
+mod validate_scripts;
 mod validate_services;
 mod validate_values;
 mod words;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Config, Tracked, VrrpInstance};
+use super::model::{Config, Tracked, TrackedFile, VrrpInstance};
+use super::validate_scripts;
 use super::validate_services::{self, at};
 use super::validate_values;
 
@@ -16,6 +17,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
     validate_values::validate(config, diagnostics);
+    validate_scripts::validate(config, diagnostics);
 }
 
 fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
@@ -45,9 +47,8 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 ),
             );
         }
-        for tracked in &instance.track_script {
-            known_script(tracked, &instance.origin, config, diagnostics);
-        }
+        let (scripts, files) = (&instance.track_script, &instance.track_file);
+        known_tracked(scripts, files, &instance.origin, config, diagnostics);
         if instance.accept == Some(false) {
             diagnostics.warn(
                 &instance.origin,
@@ -76,6 +77,11 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
     let mut member_of: HashMap<&str, &str> = HashMap::new();
     for group in &config.vrrp_sync_group {
         let name = &group.name;
+        for instance in &config.vrrp_instance {
+            if group.group.contains(&instance.name) {
+                own_weights(instance, config, diagnostics);
+            }
+        }
         for member in &group.group {
             if !names().any(|instance| instance == member) {
                 let suggestion = did_you_mean(member, names());
@@ -93,27 +99,70 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
                 );
             }
         }
-        for tracked in &group.track_script {
-            known_script(tracked, &group.origin, config, diagnostics);
-        }
+        let (scripts, files) = (&group.track_script, &group.track_file);
+        known_tracked(scripts, files, &group.origin, config, diagnostics);
     }
 }
 
-fn known_script(
-    tracked: &Tracked,
+/// Warns of what a member of a sync group tracks in vain.
+fn own_weights(instance: &VrrpInstance, config: &Config, diagnostics: &mut Diagnostics) {
+    let script = |name: &String| config.vrrp_script.iter().find(|it| it.name == *name);
+    let file = |name: &String| config.track_file.iter().find(|it| it.name == *name);
+    let scripts = instance.track_script.iter().filter(|it| {
+        let of_script = script(&it.name).and_then(|script| script.weight);
+        it.weight.or(of_script).unwrap_or(0) != 0
+    });
+    let files = instance.track_file.iter().filter(|it| {
+        let of_file = file(&it.name).and_then(|file| file.weight);
+        it.weight.map(i32::from).or(of_file).unwrap_or(1) != 0
+    });
+    let names = scripts.map(|it| ("track_script", &it.name));
+    for (word, name) in names.chain(files.map(|it| ("track_file", &it.name))) {
+        diagnostics.warn(
+            &instance.origin,
+            format!(
+                "vrrp_instance {}: `{word}` {name} is ignored: members of a sync group track \
+                 nothing with a weight; the group itself can",
+                instance.name
+            ),
+        );
+    }
+}
+
+fn known_tracked(
+    scripts: &[Tracked],
+    files: &[TrackedFile],
     origin: &Origin,
     config: &Config,
     diagnostics: &mut Diagnostics,
 ) {
-    let names = || config.vrrp_script.iter().map(|script| script.name.as_str());
-    if !names().any(|script| script == tracked.name) {
-        let suggestion = did_you_mean(&tracked.name, names());
+    let known = || config.vrrp_script.iter().map(|script| script.name.as_str());
+    for tracked in scripts
+        .iter()
+        .filter(|it| !known().any(|name| name == it.name))
+    {
+        let suggestion = did_you_mean(&tracked.name, known());
         diagnostics.error(
             origin,
             format!(
                 "`track_script` names `{}`, which is no vrrp_script{suggestion}",
                 tracked.name
             ),
+        );
+    }
+    for tracked in files {
+        known_file(&tracked.name, origin, config, diagnostics);
+    }
+}
+
+/// Reports a `track_file` that is named but does not exist.
+pub fn known_file(name: &str, origin: &Origin, config: &Config, diagnostics: &mut Diagnostics) {
+    let known = || config.track_file.iter().map(|file| file.name.as_str());
+    if !known().any(|file| file == name) {
+        let suggestion = did_you_mean(name, known());
+        diagnostics.error(
+            origin,
+            format!("there is no track_file `{name}`{suggestion}"),
         );
     }
 }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Config, LbKind, RealServer, ServiceAddress, VirtualServer};
+use super::model::{CheckKind, Config, LbKind, RealServer, ServiceAddress, VirtualServer};
+use super::validate::known_file;
 
 /// Reports everything about services that cannot work, or that probably is not
 /// meant.
@@ -37,7 +38,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             }
             service_address(service, *address, config, diagnostics);
         }
-        real_servers(service, &addresses, diagnostics);
+        real_servers(service, &addresses, config, diagnostics);
     }
 }
 
@@ -133,12 +134,30 @@ fn service_address(
     }
 }
 
-fn real_servers(service: &VirtualServer, addresses: &[SocketAddr], diagnostics: &mut Diagnostics) {
+fn real_servers(
+    service: &VirtualServer,
+    addresses: &[SocketAddr],
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
     let mut seen = HashMap::new();
     if service.real_server.is_empty() {
         diagnostics.warn(
             &service.origin,
             format!("virtual_server {} has no real_server", service.address),
+        );
+    }
+    let quorum = service.attainable_quorum();
+    if let Some(given) = service.quorum
+        && given > quorum
+    {
+        diagnostics.warn(
+            &service.origin,
+            format!(
+                "virtual_server {}: a quorum of {given} is more than all its servers weigh; \
+                 it is taken for {quorum}",
+                service.address
+            ),
         );
     }
     for server in &service.real_server {
@@ -161,6 +180,11 @@ fn real_servers(service: &VirtualServer, addresses: &[SocketAddr], diagnostics: 
                 &server.origin,
                 format!("{what}: port 0 is no port; expected 1 to 65535"),
             );
+        }
+        for check in &server.checks {
+            if let CheckKind::File { track_file, .. } = &check.kind {
+                known_file(track_file, &server.origin, config, diagnostics);
+            }
         }
         if server.checks.is_empty() {
             diagnostics.warn(

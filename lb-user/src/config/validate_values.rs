@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{
     Check, CheckKind, CheckTiming, Config, RealServer, RecordType, Recovery, Script, Seconds,
-    StatusCodes, Tracked, VirtualServer, VrrpInstance, VrrpScript, bounds,
+    StatusCodes, Tracked, TrackedFile, VirtualServer, VrrpInstance, VrrpScript, bounds,
 };
 use crate::checker::{dns, hex};
 
@@ -18,6 +18,14 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         config,
         &mut Bounds::of("global_defs", &nowhere, diagnostics),
     );
+    for file in &config.track_file {
+        let what = format!("track_file {}", file.name);
+        let mut check = Bounds::of(what, &file.origin, diagnostics);
+        check.name(&file.name);
+        check.holds(!file.file.is_empty(), "file", "empty", "a path");
+        check.within("weight", file.weight, &bounds::FILE_WEIGHT);
+        check.reversible("weight", file.weight, file.reverse);
+    }
     for script in &config.vrrp_script {
         let what = format!("vrrp_script {}", script.name);
         vrrp_script(script, &mut Bounds::of(what, &script.origin, diagnostics));
@@ -28,6 +36,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         check.name(&group.name);
         check.tracked("track_interface", &group.track_interface);
         check.tracked("track_script", &group.track_script);
+        check.tracked_files(&group.track_file);
         check.script("notify_master", group.notify_master.as_ref());
         check.script("notify_backup", group.notify_backup.as_ref());
         check.script("notify_fault", group.notify_fault.as_ref());
@@ -168,6 +177,7 @@ fn vrrp_instance(instance: &VrrpInstance, check: &mut Bounds) {
     }
     check.tracked("track_interface", &instance.track_interface);
     check.tracked("track_script", &instance.track_script);
+    check.tracked_files(&instance.track_file);
     check.script("notify_master", instance.notify_master.as_ref());
     check.script("notify_backup", instance.notify_backup.as_ref());
     check.script("notify_fault", instance.notify_fault.as_ref());
@@ -248,6 +258,12 @@ fn real_server_check(one: &Check, check: &mut Bounds) {
                 hex::EXPECTED,
             );
         }
+        CheckKind::File {
+            weight, reverse, ..
+        } => {
+            check.within("weight", *weight, &bounds::FILE_WEIGHT);
+            check.reversible("weight", *weight, *reverse);
+        }
         CheckKind::Rtmp { play_timeout, .. } => check.positive("play_timeout", *play_timeout),
         CheckKind::Dns { name, .. } => {
             let name = name.as_deref().unwrap_or(".");
@@ -326,7 +342,15 @@ impl<'a> Bounds<'a> {
         }
     }
 
-    fn reversible(&mut self, word: &str, weight: Option<i16>, reverse: bool) {
+    fn tracked_files(&mut self, list: &[TrackedFile]) {
+        for tracked in list {
+            let word = format!("track_file {}", tracked.name);
+            self.within(&word, tracked.weight, &bounds::TRACKED_FILE_WEIGHT);
+            self.reversible(&word, tracked.weight, tracked.reverse);
+        }
+    }
+
+    fn reversible<T>(&mut self, word: &str, weight: Option<T>, reverse: bool) {
         let right = weight.is_some() || !reverse;
         self.holds(
             right,

@@ -3,28 +3,117 @@
 
 mod group;
 mod runner;
+mod safety;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
 use nix::errno::Errno;
-use nix::unistd::{Group, User, geteuid};
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
 use tokio::process::Command;
 
-use crate::config::model::Script;
+use crate::config::model::{GlobalDefs, Script};
 use group::ProcessGroup;
 pub use runner::ScriptRunner;
+
+/// Whom scripts run as where nothing is said, if there is such a user
+/// (keepalived.conf(5), `script_user`).
+const DEFAULT_USER: &str = "keepalived_script";
+
+/// A script, and the conditions that it runs under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Runnable {
+    /// The script.
+    pub script: Script,
+    /// Whether it must not run as root if another user may change it
+    /// (`enable_script_security`).
+    pub must_be_safe: bool,
+}
+
+impl From<Script> for Runnable {
+    fn from(script: Script) -> Self {
+        Self {
+            script,
+            must_be_safe: false,
+        }
+    }
+}
+
+impl Runnable {
+    /// A script under the conditions of `global_defs`.
+    pub fn new(mut script: Script, global: &GlobalDefs) -> Self {
+        if script.user.is_none()
+            && let Some([user, group @ ..]) = global.script_user.as_deref()
+        {
+            script.user = Some(user.clone());
+            script.group = group.first().cloned();
+        }
+        Self {
+            script,
+            must_be_safe: global.enable_script_security,
+        }
+    }
+
+    /// Whom it runs as; `None`: as the agent does.
+    fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
+        let user = match &self.script.user {
+            Some(name) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?,
+            // An agent that may become another user does.
+            None if geteuid().is_root() => match User::from_name(DEFAULT_USER)? {
+                Some(user) => user,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
+        let gid = match &self.script.group {
+            Some(name) => {
+                Group::from_name(name)?
+                    .ok_or_else(|| unknown("group", name))?
+                    .gid
+            }
+            None => user.gid,
+        };
+        Ok((user.uid != geteuid()).then_some((user.uid, gid)))
+    }
+
+    /// Why it must not run, if it must not: it would run as root, and another
+    /// user may change it.
+    ///
+    /// # Errors
+    /// The program or its user does not exist.
+    pub fn refusal(&self) -> io::Result<Option<String>> {
+        let Some(program) = self.script.command.first().filter(|_| self.must_be_safe) else {
+            return Ok(None);
+        };
+        let (uid, gid) = self.identity()?.unwrap_or_else(|| (geteuid(), getegid()));
+        if !uid.is_root() && gid.as_raw() != 0 {
+            return Ok(None);
+        }
+        let part = safety::writable_part(&safety::locate(program)?)?;
+        Ok(part.map(|part| {
+            format!(
+                "others than root may write {} (enable_script_security)",
+                part.display()
+            )
+        }))
+    }
+}
 
 /// Runs a script to its end; it is killed should the future be dropped, with
 /// everything that it has started.
 ///
 /// # Errors
-/// The program or its user does not exist, or may not be used.
-pub async fn run(script: &Script) -> io::Result<ExitStatus> {
-    let (program, arguments) = script
+/// The program or its user does not exist, or may not be used:
+/// [`io::ErrorKind::PermissionDenied`] if it is not safe.
+pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
+    let (program, arguments) = runnable
+        .script
         .command
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"))?;
+    if let Some(reason) = runnable.refusal()? {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    }
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -33,37 +122,27 @@ pub async fn run(script: &Script) -> io::Result<ExitStatus> {
         // Its own group: what ends it ends its children, too.
         .process_group(0)
         .kill_on_drop(true);
-    if let Some(name) = &script.user {
-        let user = User::from_name(name)?.ok_or_else(|| unknown("user", name))?;
-        let gid = match &script.group {
-            Some(name) => {
-                Group::from_name(name)?
-                    .ok_or_else(|| unknown("group", name))?
-                    .gid
-            }
-            None => user.gid,
-        };
-        if user.uid != geteuid() {
-            command.uid(user.uid.as_raw()).gid(gid.as_raw());
-            let child = command.spawn().map_err(|error| explain(error, name))?;
-            return ProcessGroup::of(child).end().await;
-        }
+    let identity = runnable.identity()?;
+    if let Some((uid, gid)) = identity {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
     }
-    ProcessGroup::of(command.spawn()?).end().await
+    let child = command.spawn().map_err(|error| explain(error, identity))?;
+    ProcessGroup::of(child).end().await
 }
 
-/// Why a script cannot be run as `user`.
-fn explain(error: io::Error, user: &str) -> io::Error {
-    if error.raw_os_error() != Some(Errno::EPERM as i32) {
-        return error;
-    }
-    io::Error::new(
-        error.kind(),
-        format!(
-            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: \
-             CapabilityBoundingSet)"
+/// Why a script cannot be run as `identity`.
+fn explain(error: io::Error, identity: Option<(Uid, Gid)>) -> io::Error {
+    let refused = error.raw_os_error() == Some(Errno::EPERM as i32);
+    match identity.filter(|_| refused) {
+        Some((uid, _)) => io::Error::new(
+            error.kind(),
+            format!(
+                "becoming the user {uid} takes CAP_SETUID and CAP_SETGID (systemd: \
+                 CapabilityBoundingSet)"
+            ),
         ),
-    )
+        None => error,
+    }
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {
@@ -75,15 +154,22 @@ fn unknown(kind: &str, name: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
     use super::*;
 
-    fn script(command: &[&str]) -> Script {
+    fn script(command: &[&str]) -> Runnable {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Script {
+        Runnable::from(Script {
             command,
             user: None,
             group: None,
-        }
+        })
     }
 
     #[tokio::test]
@@ -105,26 +191,81 @@ mod tests {
             _ = run(&script) => panic!("it does not end by itself"),
             pid = async {
                 loop {
-                    let pid = std::fs::read_to_string(&file).unwrap_or_default();
+                    let pid = fs::read_to_string(&file).unwrap_or_default();
                     if pid.ends_with('\n') {
                         break pid;
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    sleep(Duration::from_millis(5)).await;
                 }
             } => pid,
         };
         let process = format!("/proc/{}/cmdline", pid.trim());
         // A zombie that nobody has waited for has no words any more.
-        while std::fs::read_to_string(&process).is_ok_and(|line| !line.is_empty()) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        while fs::read_to_string(&process).is_ok_and(|line| !line.is_empty()) {
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
     #[tokio::test]
     async fn an_unknown_user_is_named() {
         let mut script = script(&["true"]);
-        script.user = Some("no-such-user".to_owned());
+        script.script.user = Some("no-such-user".to_owned());
         let error = run(&script).await.expect_err("there is no such user");
         assert_eq!(error.to_string(), "there is no user no-such-user");
+    }
+
+    #[tokio::test]
+    async fn a_script_that_others_may_write_runs_as_root_only_without_script_security() {
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: becoming another user needs root");
+            return;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("program");
+        fs::write(&program, "#!/bin/sh\nexit 3\n").expect("it is written");
+        let allow = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+        };
+        allow(directory.path(), 0o755);
+        allow(&program, 0o757);
+        let mut script = script(&[program.to_str().expect("UTF-8")]);
+        script.script.user = Some("root".to_owned());
+        assert_eq!(run(&script).await.expect("it runs").code(), Some(3));
+        script.must_be_safe = true;
+        let error = run(&script).await.expect_err("it is not safe");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let expected = format!(
+            "others than root may write {} (enable_script_security)",
+            program.display()
+        );
+        assert_eq!(error.to_string(), expected);
+        script.script.user = Some("nobody".to_owned());
+        let status = run(&script).await.expect("not as root");
+        assert_eq!(status.code(), Some(3));
+        script.script.group = Some("root".to_owned());
+        assert!(run(&script).await.is_err(), "with root's group");
+        script.script.group = None;
+        script.script.user = Some("root".to_owned());
+        allow(&program, 0o755);
+        assert_eq!(run(&script).await.expect("mended").code(), Some(3));
+    }
+
+    #[test]
+    fn a_script_runs_as_script_user_unless_it_names_another() {
+        let global = GlobalDefs {
+            script_user: Some(vec!["nobody".to_owned(), "nogroup".to_owned()]),
+            enable_script_security: true,
+            ..GlobalDefs::default()
+        };
+        let plain = script(&["true"]).script;
+        let runnable = Runnable::new(plain.clone(), &global);
+        assert_eq!(runnable.script.user.as_deref(), Some("nobody"));
+        assert_eq!(runnable.script.group.as_deref(), Some("nogroup"));
+        assert!(runnable.must_be_safe);
+        let own = Script {
+            user: Some("root".to_owned()),
+            ..plain
+        };
+        assert_eq!(Runnable::new(own.clone(), &global).script, own);
     }
 }

@@ -8,8 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::run;
-use crate::config::model::Script;
+use super::{Runnable, run};
 
 /// How long a script may run before it is killed.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -19,7 +18,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
 /// A script, and whose it is: a virtual router's, a service's, a server's.
-type Asked = (String, Script);
+type Asked = (String, Runnable);
 
 /// Runs scripts, each subject's in the order in which they were asked for. A
 /// script that hangs holds up those of its own subject alone.
@@ -45,7 +44,7 @@ impl ScriptRunner {
     }
 
     /// Has a script run after those that were asked for before for `subject`.
-    pub fn run(&self, subject: String, script: Script) {
+    pub fn run(&self, subject: String, script: Runnable) {
         self.pending.send_modify(|pending| *pending += 1);
         // The task ends only with the runner itself.
         let _ = self.queue.send((subject, script));
@@ -85,7 +84,7 @@ impl ScriptRunner {
 
 async fn run_all(mut asked: mpsc::UnboundedReceiver<Asked>, pending: watch::Sender<usize>) {
     // A subject is here while a script of it runs.
-    let mut waiting: HashMap<String, VecDeque<Script>> = HashMap::new();
+    let mut waiting: HashMap<String, VecDeque<Runnable>> = HashMap::new();
     let mut running = JoinSet::new();
     let mut open = true;
     while open || !running.is_empty() {
@@ -120,8 +119,8 @@ async fn run_all(mut asked: mpsc::UnboundedReceiver<Asked>, pending: watch::Send
 }
 
 /// Runs a script to its end; returns its subject.
-async fn run_one(subject: String, script: Script) -> String {
-    let name = script.command.join(" ");
+async fn run_one(subject: String, script: Runnable) -> String {
+    let name = script.script.command.join(" ");
     match timeout(TIME_LIMIT, run(&script)).await {
         Ok(Ok(status)) if status.success() => log::debug!("script `{name}`: done"),
         Ok(Ok(status)) => log::warn!("script `{name}`: {status}"),
@@ -137,13 +136,18 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::model::Script;
 
-    fn script(line: &str) -> Script {
-        Script {
-            command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
+    fn program(command: &[&str]) -> Runnable {
+        Runnable::from(Script {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
             user: None,
             group: None,
-        }
+        })
+    }
+
+    fn script(line: &str) -> Runnable {
+        program(&["/bin/sh", "-c", line])
     }
 
     /// Whether the process whose id a script wrote to `file` still runs.
@@ -163,11 +167,7 @@ mod tests {
         };
         let runner = ScriptRunner::start();
         runner.run("VI_1".to_owned(), append("one", "1"));
-        let nowhere = Script {
-            command: vec!["/nonexistent/program".to_owned()],
-            ..script("")
-        };
-        runner.run("VI_1".to_owned(), nowhere);
+        runner.run("VI_1".to_owned(), program(&["/nonexistent/program"]));
         runner.run("VI_1".to_owned(), append("two", "0"));
         runner.finish().await;
         assert_eq!(fs::read_to_string(&file).expect("the log"), "one\ntwo\n");

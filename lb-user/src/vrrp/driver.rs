@@ -15,9 +15,10 @@ use super::holder::Holder;
 use super::instance::{Arrival, Instance};
 use super::machine::{Action, Input, State};
 use super::packet::PRIORITY_LEAVING;
-use super::settings::{InstanceSettings, ScriptSettings, Settings};
+use super::settings::{FileSettings, InstanceSettings, ScriptSettings, Settings};
 use super::status::InstanceStatus;
-use super::track_script::{RunningScript, ScriptResult, Streak};
+use super::track_file::{FileNumber, RunningFile};
+use super::track_script::{RunningScript, ScriptOutcome, ScriptResult, Streak};
 use super::tracking::{self, Health, Standing, Tracked};
 use super::unit::{Survivor, Unit, partition};
 use super::{Event, Subject};
@@ -156,6 +157,13 @@ struct TrackedScript {
     _running: RunningScript,
 }
 
+struct TrackedFile {
+    settings: FileSettings,
+    /// What it says; `None` until it has been read.
+    number: Option<i32>,
+    _running: RunningFile,
+}
+
 /// A master that has left, and until when its successor is due.
 struct Succession {
     unit: usize,
@@ -170,6 +178,7 @@ struct Driver {
     events: mpsc::UnboundedSender<Event>,
     units: Vec<Unit>,
     scripts: BTreeMap<String, TrackedScript>,
+    files: BTreeMap<String, TrackedFile>,
     /// Addresses at which a service has lost its quorum; until when, if it has
     /// regained it.
     lacking: BTreeMap<IpAddr, Option<Instant>>,
@@ -177,6 +186,8 @@ struct Driver {
     arrived: mpsc::Receiver<Arrival>,
     results: mpsc::UnboundedSender<ScriptResult>,
     finished: mpsc::UnboundedReceiver<ScriptResult>,
+    numbers: mpsc::UnboundedSender<FileNumber>,
+    read: mpsc::UnboundedReceiver<FileNumber>,
     next_channel: u64,
     /// Virtual routers that an earlier run has handed over, being master.
     handed_over: Vec<String>,
@@ -195,6 +206,7 @@ impl Driver {
     ) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
         let (results, finished) = mpsc::unbounded_channel();
+        let (numbers, read) = mpsc::unbounded_channel();
         Self {
             interfaces: watcher.subscribe(),
             _watcher: watcher,
@@ -202,11 +214,14 @@ impl Driver {
             events,
             units: Vec::new(),
             scripts: BTreeMap::new(),
+            files: BTreeMap::new(),
             lacking: BTreeMap::new(),
             arrivals,
             arrived,
             results,
             finished,
+            numbers,
+            read,
             next_channel: 0,
             handed_over,
             start_at: now(),
@@ -226,6 +241,7 @@ impl Driver {
                     self.tick();
                 }
                 Some(result) = self.finished.recv() => self.count(&result),
+                Some(read) = self.read.recv() => self.take_number(&read),
                 Ok(()) = self.interfaces.changed() => self.look_around(),
                 command = commands.recv() => match command {
                     Some(Command::Reload(settings, done)) => {
@@ -308,12 +324,26 @@ impl Driver {
         let Some(script) = self.scripts.get_mut(&result.name) else {
             return;
         };
-        if script.streak.count(result.success) {
-            let (level, verb) = match result.success {
-                true => (log::Level::Info, "succeeds"),
-                false => (log::Level::Warn, "fails"),
-            };
-            log::log!(level, "vrrp_script {}: {verb}", result.name);
+        if script.streak.count(&result.outcome) {
+            let name = &result.name;
+            match &result.outcome {
+                ScriptOutcome::Success => log::info!("vrrp_script {name}: succeeds"),
+                ScriptOutcome::Failure => log::warn!("vrrp_script {name}: fails"),
+                ScriptOutcome::Refused(reason) => {
+                    log::warn!("vrrp_script {name} is not run, and counts for nothing: {reason}");
+                }
+            }
+            self.look_around();
+        }
+    }
+
+    /// A tracked file has been read.
+    fn take_number(&mut self, FileNumber { name, number }: &FileNumber) {
+        let Some(file) = self.files.get_mut(name) else {
+            return;
+        };
+        if file.number.replace(*number) != Some(*number) {
+            log::info!("track_file {name}: it says {number}");
             self.look_around();
         }
     }
@@ -420,10 +450,11 @@ impl Driver {
         let settings = &members[member].settings;
         let mut tracked: Vec<Tracked> = settings.tracked.clone();
         if let Some(group) = group {
-            // keepalived.conf(5): within a group, members' own weights are 0,
-            // lest their priorities contradict each other.
-            // A quorum counts for all of them alike, so that it contradicts
-            // nobody.
+            // Within a group, members' own weights do not count, lest their
+            // priorities contradict each other: keepalived 2.2.7 leaves out
+            // scripts and files with a weight, and takes that of an interface
+            // for 0. A quorum counts for all members alike.
+            tracked.retain(|own| own.weight == 0 || !own.subject.has_own_weight());
             for own in &mut tracked {
                 if own.subject != tracking::Subject::Quorum {
                     own.weight = 0;
@@ -440,6 +471,11 @@ impl Driver {
                 .scripts
                 .get(name)
                 .map_or(Health::Unknown, |script| script.streak.health()),
+            tracking::Subject::File(name) => self
+                .files
+                .get(name)
+                .and_then(|file| file.number)
+                .map_or(Health::Unknown, Health::Number),
             tracking::Subject::Quorum => {
                 let held = members.iter().flat_map(|member| &member.settings.addresses);
                 let mut held = held.map(|held| &held.address);
@@ -515,6 +551,7 @@ impl Driver {
     /// Brings everything in line with settings; returns what is being left.
     fn configure(&mut self, settings: Settings) -> Vec<Holder> {
         self.configure_scripts(settings.scripts);
+        self.configure_files(settings.files);
         let leaving = self.leave_all_but(&settings.instances);
         let mut survivors: Vec<Survivor> = self
             .units
@@ -553,6 +590,24 @@ impl Driver {
                 }
             };
             self.scripts.insert(name, script);
+        }
+    }
+
+    /// A file that is somewhere else now still says what it said, until it is
+    /// read.
+    fn configure_files(&mut self, wanted: Vec<FileSettings>) {
+        let mut before = std::mem::take(&mut self.files);
+        for settings in wanted {
+            let name = settings.name.clone();
+            let file = match before.remove(&name) {
+                Some(file) if file.settings == settings => file,
+                earlier => TrackedFile {
+                    number: earlier.and_then(|file| file.number),
+                    _running: RunningFile::start(settings.clone(), self.numbers.clone()),
+                    settings,
+                },
+            };
+            self.files.insert(name, file);
         }
     }
 

@@ -31,6 +31,7 @@ pub mod settings;
 mod simulation;
 mod socket;
 mod status;
+mod track_file;
 mod track_script;
 pub mod tracking;
 mod unit;

@@ -11,7 +11,9 @@ use super::packet::{
 use super::tracking::{Subject, Tracked};
 use crate::config::Config;
 use crate::config::diagnostic::Origin;
-use crate::config::model::{self, GlobalDefs, InitialState, Script, Seconds, VrrpInstance};
+use crate::config::model::{self, GlobalDefs, InitialState, Seconds, VrrpInstance};
+use crate::script::Runnable;
+use crate::track_file::{Factor, NumberFile};
 
 /// keepalived.conf(5), `advert_int` of `vrrp_instance`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +35,8 @@ pub struct Settings {
     pub groups: Vec<GroupSettings>,
     /// The scripts that they track.
     pub scripts: Vec<ScriptSettings>,
+    /// The files that they track.
+    pub files: Vec<FileSettings>,
     /// Delay before they start.
     pub startup_delay: Duration,
 }
@@ -49,6 +53,11 @@ impl Settings {
             .filter(|instance| instance.addresses.iter().any(is_it))
             .peekable();
         holders.peek().is_none() || holders.any(|holder| masters.contains(&holder.name))
+    }
+
+    /// The files that are tracked.
+    pub fn tracked_files(&self) -> impl Iterator<Item = &NumberFile> {
+        self.files.iter().map(|settings| &settings.file)
     }
 }
 
@@ -145,7 +154,7 @@ pub struct ScriptSettings {
     /// Its name.
     pub name: String,
     /// What is run.
-    pub script: Script,
+    pub script: Runnable,
     /// Interval between runs.
     pub interval: Duration,
     /// Time after which a run has failed.
@@ -156,6 +165,15 @@ pub struct ScriptSettings {
     pub fall: u32,
     /// Whether it counts as failed at first.
     pub starts_failed: bool,
+}
+
+/// A file that is tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub file: NumberFile,
 }
 
 /// A virtual router that cannot be.
@@ -203,7 +221,12 @@ impl Settings {
         let groups = config.vrrp_sync_group.iter().map(|group| GroupSettings {
             name: group.name.clone(),
             members: group.group.clone(),
-            tracked: tracked(config, &group.track_interface, &group.track_script),
+            tracked: tracked(
+                config,
+                &group.track_interface,
+                &group.track_script,
+                &group.track_file,
+            ),
         });
         Ok(Self {
             instances: config
@@ -212,7 +235,12 @@ impl Settings {
                 .map(instance)
                 .collect::<Result<_, _>>()?,
             groups: groups.collect(),
-            scripts: config.vrrp_script.iter().map(script).collect(),
+            scripts: config
+                .vrrp_script
+                .iter()
+                .map(|given| script(given, &config.global_defs))
+                .collect(),
+            files: files(config),
             startup_delay: seconds(config.global_defs.vrrp_startup_delay, Duration::ZERO),
         })
     }
@@ -269,10 +297,15 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         reverse: false,
     });
     let mut all_tracked: Vec<Tracked> = own_interface.into_iter().collect();
-    all_tracked.extend(tracked(config, &given.track_interface, &given.track_script));
+    all_tracked.extend(tracked(
+        config,
+        &given.track_interface,
+        &given.track_script,
+        &given.track_file,
+    ));
     all_tracked.extend(given.track_quorum.map(|weight| Tracked {
         subject: Subject::Quorum,
-        weight,
+        weight: weight.into(),
         reverse: false,
     }));
     Ok(InstanceSettings {
@@ -417,10 +450,11 @@ fn tracked(
     config: &Config,
     interfaces: &[model::Tracked],
     scripts: &[model::Tracked],
+    files: &[model::TrackedFile],
 ) -> Vec<Tracked> {
     let interfaces = interfaces.iter().map(|given| Tracked {
         subject: Subject::Interface(given.name.clone()),
-        weight: given.weight.unwrap_or(0),
+        weight: given.weight.unwrap_or(0).into(),
         reverse: given.reverse,
     });
     let scripts = scripts.iter().map(|given| {
@@ -435,18 +469,53 @@ fn tracked(
         };
         Tracked {
             subject: Subject::Script(given.name.clone()),
+            weight: weight.into(),
+            reverse,
+        }
+    });
+    let files = files.iter().map(|given| {
+        let of_file = config
+            .track_file
+            .iter()
+            .find(|file| file.name == given.name);
+        let Factor { weight, reverse } = match (given.weight, of_file) {
+            (Some(weight), _) => Factor {
+                weight: weight.into(),
+                reverse: given.reverse,
+            },
+            (None, Some(file)) => Factor::from(file),
+            // `validate` has seen that it exists.
+            (None, None) => Factor::default(),
+        };
+        Tracked {
+            subject: Subject::File(given.name.clone()),
             weight,
             reverse,
         }
     });
-    interfaces.chain(scripts).collect()
+    interfaces.chain(scripts).chain(files).collect()
 }
 
-fn script(given: &model::VrrpScript) -> ScriptSettings {
+/// The files that any virtual router or group tracks; no other is read.
+fn files(config: &Config) -> Vec<FileSettings> {
+    let of_instances = config.vrrp_instance.iter().flat_map(|it| &it.track_file);
+    let of_groups = config.vrrp_sync_group.iter().flat_map(|it| &it.track_file);
+    let names: BTreeSet<&String> = of_instances.chain(of_groups).map(|it| &it.name).collect();
+    let tracked = config.track_file.iter();
+    tracked
+        .filter(|file| names.contains(&file.name))
+        .map(|file| FileSettings {
+            name: file.name.clone(),
+            file: NumberFile::from(file),
+        })
+        .collect()
+}
+
+fn script(given: &model::VrrpScript, global: &GlobalDefs) -> ScriptSettings {
     let interval = seconds(given.interval, DEFAULT_SCRIPT_INTERVAL);
     ScriptSettings {
         name: given.name.clone(),
-        script: given.script.clone(),
+        script: Runnable::new(given.script.clone(), global),
         interval,
         timeout: seconds(given.timeout, interval),
         rise: given.rise.unwrap_or(1).max(1),

@@ -40,18 +40,21 @@ impl Streak {
     }
 
     /// Takes a result; returns whether the script is now taken to be otherwise.
-    /// The very first one decides at once.
-    pub fn count(&mut self, success: bool) -> bool {
-        let (says, needed) = match success {
-            true => (Health::Up, self.rise),
-            false => (Health::Down, self.fall),
+    /// The very first one decides at once. A script that must not be run is not
+    /// tracked, as in keepalived, until it may.
+    pub fn count(&mut self, outcome: &ScriptOutcome) -> bool {
+        let (says, needed) = match outcome {
+            ScriptOutcome::Success => (Health::Up, self.rise),
+            ScriptOutcome::Failure => (Health::Down, self.fall),
+            ScriptOutcome::Refused(_) => (Health::Untracked, 1),
         };
         if says == self.health {
             self.against = 0;
             return false;
         }
         self.against += 1;
-        if self.health != Health::Unknown && self.against < needed {
+        let is_first = matches!(self.health, Health::Unknown | Health::Untracked);
+        if !is_first && self.against < needed {
             return false;
         }
         self.against = 0;
@@ -60,13 +63,24 @@ impl Streak {
     }
 }
 
+/// How a script has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptOutcome {
+    /// Well.
+    Success,
+    /// Not well, or not in time, or it cannot be run.
+    Failure,
+    /// It must not be run, for this reason (`enable_script_security`).
+    Refused(String),
+}
+
 /// The result of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptResult {
     /// The script's name.
     pub name: String,
-    /// Whether it succeeded.
-    pub success: bool,
+    /// How it ended.
+    pub outcome: ScriptOutcome,
 }
 
 /// A script that is run again and again, until this is dropped.
@@ -99,23 +113,34 @@ async fn run_again_and_again(
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
-        let success = match timeout(settings.timeout, script::run(&settings.script)).await {
-            Ok(Ok(status)) => status.success(),
-            Ok(Err(error)) => {
-                log::warn!("vrrp_script {name} cannot be run: {error}");
-                false
-            }
-            Err(_) => {
-                log::warn!("vrrp_script {name}: killed after {:?}", settings.timeout);
-                false
-            }
-        };
-        let result = ScriptResult {
-            name: name.to_owned(),
-            success,
-        };
-        if results.send(result).is_err() {
+        let outcome = run_once(&settings).await;
+        let name = name.to_owned();
+        if results.send(ScriptResult { name, outcome }).is_err() {
             return;
+        }
+    }
+}
+
+async fn run_once(settings: &ScriptSettings) -> ScriptOutcome {
+    let ScriptSettings {
+        name,
+        script,
+        timeout: limit,
+        ..
+    } = settings;
+    if let Ok(Some(reason)) = script.refusal() {
+        return ScriptOutcome::Refused(reason);
+    }
+    match timeout(*limit, script::run(script)).await {
+        Ok(Ok(status)) if status.success() => ScriptOutcome::Success,
+        Ok(Ok(_)) => ScriptOutcome::Failure,
+        Ok(Err(error)) => {
+            log::warn!("vrrp_script {name} cannot be run: {error}");
+            ScriptOutcome::Failure
+        }
+        Err(_) => {
+            log::warn!("vrrp_script {name}: killed after {limit:?}");
+            ScriptOutcome::Failure
         }
     }
 }
@@ -133,7 +158,8 @@ mod tests {
                 command: vec!["true".to_owned()],
                 user: None,
                 group: None,
-            },
+            }
+            .into(),
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             rise,
@@ -142,15 +168,20 @@ mod tests {
         }
     }
 
-    /// The health after each result; `+` is a success.
+    /// The health after each result; `+` is a success, `x` a refusal.
     fn follow(settings: &ScriptSettings, results: &str) -> String {
         let mut streak = Streak::new(settings, None);
         let letters = results.chars().map(|result| {
-            streak.count(result == '+');
+            streak.count(&match result {
+                '+' => ScriptOutcome::Success,
+                '-' => ScriptOutcome::Failure,
+                _ => ScriptOutcome::Refused("others may write it".to_owned()),
+            });
             match streak.health() {
                 Health::Up => 'U',
                 Health::Down => 'D',
-                Health::Unknown => '?',
+                Health::Untracked => 'X',
+                Health::Unknown | Health::Number(_) => '?',
             }
         });
         letters.collect()
@@ -165,6 +196,7 @@ mod tests {
             (1, 3, "-", "D"),
             (2, 3, "+--+---++", "UUUUUUDDU"),
             (3, 1, "-++-+++", "DDDDDDU"),
+            (3, 3, "x-x+x-", "XDXUXD"),
         ];
         for (rise, fall, results, expected) in table {
             let followed = follow(&settings(rise, fall, false), results);
@@ -186,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn a_script_that_takes_too_long_has_failed() {
         let mut slow = settings(1, 1, false);
-        slow.script.command = vec!["sleep".to_owned(), "600".to_owned()];
+        slow.script.script.command = vec!["sleep".to_owned(), "600".to_owned()];
         slow.timeout = Duration::from_millis(1);
         let (sender, mut results) = mpsc::unbounded_channel();
         let _running = RunningScript::start(slow, sender);
@@ -195,7 +227,7 @@ mod tests {
             result,
             ScriptResult {
                 name: "chk".to_owned(),
-                success: false
+                outcome: ScriptOutcome::Failure
             }
         );
     }

@@ -1,8 +1,9 @@
 //! What a virtual router watches, and what follows for its priority
-//! (keepalived.conf(5), `track_interface`, `track_script`; `track_quorum` is
-//! ours alone).
+//! (keepalived.conf(5), `track_interface`, `track_script`, `track_file`;
+//! `track_quorum` is ours alone).
 
 use super::packet::PRIORITY_OWNER;
+use crate::track_file::Factor;
 
 /// Something that is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +12,17 @@ pub enum Subject {
     Interface(String),
     /// A track script: does it succeed?
     Script(String),
+    /// A file: what number does it say?
+    File(String),
     /// The virtual services at its addresses: do they have their quorum?
     Quorum,
+}
+
+impl Subject {
+    /// Whether it is left out where members of a group must not differ.
+    pub fn has_own_weight(&self) -> bool {
+        matches!(self, Self::Script(_) | Self::File(_))
+    }
 }
 
 /// How something that is watched is.
@@ -22,8 +32,12 @@ pub enum Health {
     Up,
     /// Not well.
     Down,
+    /// It says a number, which says by itself what it counts.
+    Number(i32),
     /// Not known yet.
     Unknown,
+    /// It counts for nothing.
+    Untracked,
 }
 
 /// Something that is watched, and what it counts.
@@ -32,9 +46,10 @@ pub struct Tracked {
     /// What is watched.
     pub subject: Subject,
     /// Added to the priority while it is up, if positive, or while it is down,
-    /// if negative. 0: while it is down, the virtual router is in fault.
-    pub weight: i16,
-    /// Up and down change places.
+    /// if negative. 0: while it is down, the virtual router is in fault. The
+    /// number in a file is multiplied by it.
+    pub weight: i32,
+    /// Up and down change places, or the number's sign.
     pub reverse: bool,
 }
 
@@ -49,10 +64,15 @@ pub struct Standing {
     pub undecided: bool,
 }
 
+/// What the number in a file adds to a priority, at least: less is a fault.
+const LEAST_OF_FILE: i64 = -253;
+/// What it adds at most.
+const MOST_OF_FILE: i64 = 253;
+
 /// Sums up. The owner's priority stays what it is, and no other becomes the
 /// owner's.
 pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> Health) -> Standing {
-    let mut priority = i32::from(base);
+    let mut priority = i64::from(base);
     let mut fault = None;
     let mut undecided = false;
     for Tracked {
@@ -67,17 +87,30 @@ pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> H
             (health, _) => health,
         };
         match health {
-            Health::Up => priority += i32::from(*weight).max(0),
+            Health::Up => priority += i64::from(*weight).max(0),
             Health::Down if *weight == 0 => {
                 fault = fault.or_else(|| Some(missing(subject, *reverse)))
             }
-            Health::Down => priority += i32::from(*weight).min(0),
-            Health::Unknown => undecided |= *weight == 0,
+            Health::Down => priority += i64::from(*weight).min(0),
+            Health::Number(number) => {
+                let (weight, reverse) = (*weight, *reverse);
+                match (Factor { weight, reverse }).apply(number) {
+                    Some(product) if product >= LEAST_OF_FILE => {
+                        priority += product.min(MOST_OF_FILE);
+                    }
+                    _ => {
+                        let why = || format!("{}: {number}", missing(subject, reverse));
+                        fault = fault.or_else(|| Some(why()));
+                    }
+                }
+            }
+            Health::Unknown => undecided |= *weight == 0 || matches!(subject, Subject::File(_)),
+            Health::Untracked => {}
         }
     }
     let priority = match base {
         PRIORITY_OWNER => PRIORITY_OWNER,
-        _ => priority.clamp(1, i32::from(PRIORITY_OWNER) - 1) as u8,
+        _ => priority.clamp(1, i64::from(PRIORITY_OWNER) - 1) as u8,
     };
     Standing {
         priority,
@@ -92,6 +125,7 @@ fn missing(subject: &Subject, reverse: bool) -> String {
         (Subject::Interface(name), true) => format!("{name} is up"),
         (Subject::Script(name), false) => format!("the script {name} fails"),
         (Subject::Script(name), true) => format!("the script {name} succeeds"),
+        (Subject::File(name), _) => format!("the file {name} says so"),
         (Subject::Quorum, _) => "a service has lost its quorum".to_owned(),
     }
 }
@@ -100,7 +134,7 @@ fn missing(subject: &Subject, reverse: bool) -> String {
 mod tests {
     use super::*;
 
-    fn tracked(weight: i16, reverse: bool) -> Tracked {
+    fn tracked(weight: i32, reverse: bool) -> Tracked {
         Tracked {
             subject: Subject::Script("chk".to_owned()),
             weight,
@@ -108,7 +142,7 @@ mod tests {
         }
     }
 
-    fn priority(base: u8, weight: i16, reverse: bool, health: Health) -> u8 {
+    fn priority(base: u8, weight: i32, reverse: bool, health: Health) -> u8 {
         standing(base, &[tracked(weight, reverse)], |_| health).priority
     }
 
@@ -163,6 +197,60 @@ mod tests {
         );
         assert_eq!(fault(false, Health::Up), None);
         assert_eq!(fault(true, Health::Down), None);
+    }
+
+    #[test]
+    fn the_number_in_a_file_is_multiplied_and_added_and_a_very_low_one_is_a_fault() {
+        let file = |base, weight, reverse, number| {
+            let subject = Subject::File("F".to_owned());
+            let tracked = Tracked {
+                subject,
+                weight,
+                reverse,
+            };
+            let standing = standing(base, &[tracked], |_| Health::Number(number));
+            (standing.priority, standing.fault.is_some())
+        };
+        // Weight, reversed, number; then priority and fault.
+        let table = [
+            (1, false, 5, (105, false)),
+            (1, false, -5, (95, false)),
+            (3, true, 5, (85, false)),
+            (1, false, 1000, (254, false)),
+            (1, false, -253, (1, false)),
+            (1, false, -254, (100, true)),
+            (254, false, -1, (100, true)),
+            (254, true, -1, (254, false)),
+            (i32::MAX, false, i32::MIN, (100, true)),
+            (0, false, 0, (100, false)),
+            (0, false, 3, (100, true)),
+            (0, true, 3, (100, false)),
+            (0, true, 0, (100, true)),
+        ];
+        for (weight, reverse, number, expected) in table {
+            let found = file(100, weight, reverse, number);
+            assert_eq!(found, expected, "{weight}, {reverse}, {number}");
+        }
+        assert_eq!(file(255, 1, false, 5), (255, false), "an owner");
+    }
+
+    #[test]
+    fn a_file_is_waited_for_until_it_has_been_read_and_an_untracked_script_is_not() {
+        let undecided = |subject, health| {
+            let tracked = Tracked {
+                subject,
+                weight: 5,
+                reverse: false,
+            };
+            standing(100, &[tracked], |_| health).undecided
+        };
+        assert!(undecided(Subject::File("F".to_owned()), Health::Unknown));
+        assert!(!undecided(
+            Subject::Script("S".to_owned()),
+            Health::Untracked
+        ));
+        let fault = |weight| standing(100, &[tracked(weight, false)], |_| Health::Untracked);
+        assert_eq!((fault(0).fault, fault(9).priority), (None, 100));
     }
 
     #[test]

@@ -44,8 +44,11 @@ macro_rules! need_root {
 }
 use need_root;
 
-// Behind the macro that it uses.
+// Behind the macro that they use.
 mod hitless;
+mod orders;
+mod recovery;
+mod shared_checks;
 
 mod subnets;
 
@@ -87,13 +90,18 @@ struct Agent {
 impl Agent {
     /// Starts an agent and waits until it is master.
     fn start(network: &Network, configuration: &str) -> Self {
+        Self::start_with(network, configuration, &[])
+    }
+
+    /// As [`Self::start`], with further words on its command line.
+    fn start_with(network: &Network, configuration: &str, words: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         fs::write(&file, configuration).expect("the file is written");
         let socket = directory.path().join("agent.sock");
         let mut command =
             network.command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
-        command.arg(&file).arg("--socket").arg(&socket);
+        command.arg(&file).arg("--socket").arg(&socket).args(words);
         let agent = Self {
             process: Process::start(command),
             directory,

@@ -2,6 +2,7 @@
 //! of their own.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -267,6 +268,36 @@ class Server(socketserver.ThreadingTCPServer):
 Server(('0.0.0.0', 1935), Handler).serve_forever()
 ";
         Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
+    }
+
+    /// Starts a TCP server on a host's port 1935 that keeps every connection and
+    /// says nothing.
+    pub fn hold(&self, host: &str) -> Process {
+        const PROGRAM: &str = "
+import resource, socket
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+server = socket.create_server(('', 1935), backlog=1024)
+held = []
+while True:
+    held.append(server.accept()[0])
+";
+        Process::start(self.command(host, &["python3", "-c", PROGRAM]))
+    }
+
+    /// Starts a TCP server on a host's port 1935 that ends every connection at
+    /// once, and adds a byte to a file for each.
+    pub fn count_connections(&self, host: &str, file: &Path) -> Process {
+        const PROGRAM: &str = "
+import socket, sys
+server = socket.create_server(('', 1935), backlog=1024)
+with open(sys.argv[1], 'ab', buffering=0) as file:
+    while True:
+        server.accept()[0].close()
+        file.write(b'.')
+";
+        let file = file.to_str().expect("UTF-8");
+        Process::start(self.command(host, &["python3", "-c", PROGRAM, file]))
     }
 
     /// Starts to capture packets at a host; they are counted from the moment this

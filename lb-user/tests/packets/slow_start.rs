@@ -29,7 +29,7 @@ fn agent() -> State {
     fs::write(&file, CONFIGURATION).expect("written");
     let loaded = config::load(&file).expect("the configuration is accepted");
     let mut state = State::default();
-    state.replace_plan(Plan::new(&loaded.config).expect("a plan"));
+    state.replace_plan(Plan::new(&loaded.config).expect("a plan"), Instant::now());
     let hops = ["edge 1", "edge 2"].map(|name| {
         let server = server(name, 1935);
         let next_hop = server.next_hop.expect("it has one");

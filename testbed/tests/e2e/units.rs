@@ -272,7 +272,7 @@ vrrp_script hangs {
     timeout 1
 }
 END
-             sed -i 's/^ *state MASTER/&\n    track_script {\n        hangs weight 1\n    }/' \
+             sed -i 's/^ *state MASTER/&\\n track_script {\\n hangs weight 1\\n }/' \
                  /etc/keepalived/keepalived.conf
              systemctl reload lb-user",
         )?;

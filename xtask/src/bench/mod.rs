@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, not tests. They print what they saw and
 //! what was to be reached, and fail only if they could not measure.
 
+mod checks;
 mod rtmp;
 mod xdp;
 
@@ -9,6 +10,9 @@ use clap::Subcommand;
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// What it costs to check many servers on one core, and whether the checks
+    /// come in time.
+    Checks(checks::Options),
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
@@ -26,6 +30,7 @@ pub enum Bench {
 /// If that was not possible.
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
+        Bench::Checks(options) => checks::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),

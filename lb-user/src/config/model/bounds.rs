@@ -53,6 +53,12 @@ pub const UNICAST_TTL: RangeInclusive<u8> = 1..=255;
 /// What something tracked adds to a priority.
 pub const TRACKED_WEIGHT: RangeInclusive<i16> = -253..=253;
 
+/// What the number in a file is multiplied by.
+pub const FILE_WEIGHT: RangeInclusive<i32> = -i32::MAX..=i32::MAX;
+
+/// What the number in a file is multiplied by before it is added to a priority.
+pub const TRACKED_FILE_WEIGHT: RangeInclusive<i16> = -254..=254;
+
 /// `track_quorum`: what a lost quorum adds to a priority.
 pub const QUORUM_WEIGHT: RangeInclusive<i16> = -253..=-1;
 

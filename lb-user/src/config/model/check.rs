@@ -85,6 +85,20 @@ pub enum CheckKind {
         /// How the check introduces itself; default the host's name.
         helo_name: Option<String>,
     },
+    /// The number in a file is no failure; it is added to the server's weight.
+    #[serde(rename = "FILE_CHECK")]
+    File {
+        /// Name of the `track_file`.
+        track_file: String,
+        /// What the number is multiplied by; default the file's own weight. 0:
+        /// any number but 0 is a failure.
+        #[schemars(range(min = *bounds::FILE_WEIGHT.start(), max = *bounds::FILE_WEIGHT.end()))]
+        weight: Option<i32>,
+        /// Whether the number counts with its sign changed; with weight 0,
+        /// whether 0 is the failure.
+        #[serde(default)]
+        reverse: bool,
+    },
     /// The host answers an ICMP echo request.
     #[serde(rename = "PING_CHECK")]
     Ping,

@@ -8,6 +8,7 @@ pub mod bounds;
 mod check;
 mod mac_address;
 mod recovery;
+mod track_file;
 mod vrrp;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ pub use check::{
 };
 pub use mac_address::MacAddress;
 pub use recovery::Recovery;
+pub use track_file::{InitFile, TrackFile, TrackedFile};
 pub use vrrp::{
     AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
     VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
@@ -36,6 +38,8 @@ pub use vrrp::{
 pub struct Config {
     /// Settings of the agent as a whole.
     pub global_defs: GlobalDefs,
+    /// Files whose number is followed.
+    pub track_file: Vec<TrackFile>,
     /// Scripts that virtual routers depend on.
     pub vrrp_script: Vec<VrrpScript>,
     /// Virtual routers that change state together.
@@ -207,6 +211,16 @@ pub struct VirtualServer {
     pub origin: Origin,
 }
 
+impl VirtualServer {
+    /// The quorum, or the weight of all servers together if that is less: so
+    /// keepalived reduces a quorum that could never be.
+    pub fn attainable_quorum(&self) -> u32 {
+        let weights = self.real_server.iter().map(|it| it.weight.unwrap_or(1));
+        let all = weights.fold(0u32, u32::saturating_add);
+        self.quorum.unwrap_or(1).min(all.max(1))
+    }
+}
+
 fn tcp() -> Protocol {
     Protocol::Tcp
 }
@@ -267,19 +281,6 @@ pub struct Script {
     pub user: Option<String>,
     /// Group to run it as; default the user's.
     pub group: Option<String>,
-}
-
-impl Script {
-    /// The same script, run as `script_user` says where it names no user.
-    pub fn or_user(mut self, global: &GlobalDefs) -> Self {
-        if self.user.is_none()
-            && let Some([user, group @ ..]) = global.script_user.as_deref()
-        {
-            self.user = Some(user.clone());
-            self.group = group.first().cloned();
-        }
-        self
-    }
 }
 
 /// A time span, written in seconds.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Script, Seconds, bounds};
+use super::{Script, Seconds, TrackedFile, bounds};
 use crate::config::diagnostic::Origin;
 
 /// `global_defs`
@@ -22,6 +22,8 @@ pub struct GlobalDefs {
     /// User, and group, that scripts run as where they name none.
     #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,
+    /// Whether a script is not run as root that another user may write.
+    pub enable_script_security: bool,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
     #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub vrrp_version: Option<u8>,
@@ -160,6 +162,8 @@ pub struct VrrpInstance {
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed, or change the priority.
     pub track_script: Vec<Tracked>,
+    /// Files whose number changes the priority.
+    pub track_file: Vec<TrackedFile>,
     /// What is added to the priority while a virtual service at one of the
     /// addresses has lost its quorum, -253 to -1. Millrace's own.
     #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
@@ -295,6 +299,8 @@ pub struct VrrpSyncGroup {
     pub track_interface: Vec<Tracked>,
     /// Scripts that must succeed for all of them.
     pub track_script: Vec<Tracked>,
+    /// Files whose number changes the priority of all of them.
+    pub track_file: Vec<TrackedFile>,
     /// Run when the group becomes master.
     pub notify_master: Option<Script>,
     /// Run when the group becomes backup.

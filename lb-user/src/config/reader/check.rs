@@ -7,8 +7,8 @@ use super::super::names::{RECORD_TYPES, value_of};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::{
-    DNS_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET, TCP_CHECK,
-    UDP_CHECK, URL, Vocabulary,
+    DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
+    TCP_CHECK, UDP_CHECK, URL, Vocabulary,
 };
 use crate::checker::hex;
 
@@ -37,6 +37,7 @@ impl Reader<'_> {
             "SMTP_CHECK" => Some(self.smtp(block, &mut check)),
             "MISC_CHECK" => self.misc(block, &mut check),
             "UDP_CHECK" => Some(self.udp(block, &mut check)),
+            "FILE_CHECK" => self.file(block),
             "RTMP_CHECK" => Some(self.rtmp(block, &mut check)),
             _ => unreachable!("the caller looks for these words"),
         };
@@ -270,6 +271,27 @@ impl Reader<'_> {
             is_name
         });
         CheckKind::Smtp { helo_name }
+    }
+
+    fn file(&mut self, block: &Directive) -> Option<CheckKind> {
+        let (mut track_file, mut weight, mut reverse) = (None, None, false);
+        for item in self.block(block) {
+            match item.keyword.as_str() {
+                "track_file" => track_file = self.text(item),
+                "weight" => (weight, reverse) = self.file_weight(item),
+                _ => self.not_served(item, &FILE_CHECK),
+            }
+        }
+        let Some(track_file) = track_file else {
+            self.diagnostics
+                .error(&block.origin, "`FILE_CHECK` expects a `track_file`");
+            return None;
+        };
+        Some(CheckKind::File {
+            track_file,
+            weight,
+            reverse,
+        })
     }
 
     fn rtmp(&mut self, block: &Directive, check: &mut Check) -> CheckKind {

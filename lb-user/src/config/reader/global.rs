@@ -17,6 +17,9 @@ impl Reader<'_> {
                         .user(item)
                         .map(|(user, group)| [user].into_iter().chain(group).collect());
                 }
+                "enable_script_security" => {
+                    global.enable_script_security = self.switch(item).unwrap_or_default();
+                }
                 "vrrp_version" => {
                     global.vrrp_version = self.number(item, bounds::VRRP_VERSION);
                 }

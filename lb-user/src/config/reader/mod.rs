@@ -8,6 +8,7 @@ mod arguments;
 mod check;
 mod global;
 mod service;
+mod tracked;
 pub(super) mod vocabulary;
 mod vrrp;
 
@@ -23,6 +24,9 @@ pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
     for directive in directives {
         match directive.keyword.as_str() {
             "global_defs" => reader.global_defs(directive, &mut config.global_defs),
+            "track_file" | "vrrp_track_file" => {
+                config.track_file.extend(reader.track_file(directive));
+            }
             "vrrp_script" => config.vrrp_script.extend(reader.vrrp_script(directive)),
             "vrrp_sync_group" => config
                 .vrrp_sync_group

@@ -130,7 +130,7 @@ impl Reader<'_> {
                 "notify_down" => server.notify_down = self.script(item),
                 "virtualhost" => server.virtualhost = self.text(item),
                 "TCP_CHECK" | "HTTP_GET" | "SSL_GET" | "MISC_CHECK" | "UDP_CHECK"
-                | "PING_CHECK" | "RTMP_CHECK" | "DNS_CHECK" | "SMTP_CHECK" => {
+                | "PING_CHECK" | "RTMP_CHECK" | "DNS_CHECK" | "SMTP_CHECK" | "FILE_CHECK" => {
                     server.checks.extend(self.check(item))
                 }
                 _ => self.not_served(item, &REAL_SERVER),

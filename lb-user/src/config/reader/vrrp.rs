@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use super::super::model::{
-    AuthType, Authentication, InitialState, Script, Tracked, UnicastPeer, VirtualIpAddress,
-    VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
+    AuthType, Authentication, InitialState, Script, UnicastPeer, VirtualIpAddress, VrrpInstance,
+    VrrpScript, VrrpSyncGroup, bounds,
 };
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::{
-    AUTHENTICATION, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT,
-    VRRP_SYNC_GROUP,
+    AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP,
 };
 
 impl Reader<'_> {
@@ -73,6 +72,7 @@ impl Reader<'_> {
                 "higher_prio_send_advert" => instance.higher_prio_send_advert = self.switch(item),
                 "track_interface" => instance.track_interface = self.tracked(item),
                 "track_script" => instance.track_script = self.tracked(item),
+                "track_file" => instance.track_file = self.tracked_files(item),
                 "track_quorum" => instance.track_quorum = self.number(item, bounds::QUORUM_WEIGHT),
                 "notify_master" => instance.notify_master = self.script(item),
                 "notify_backup" => instance.notify_backup = self.script(item),
@@ -110,6 +110,7 @@ impl Reader<'_> {
                 }
                 "track_interface" => group.track_interface = self.tracked(item),
                 "track_script" => group.track_script = self.tracked(item),
+                "track_file" => group.track_file = self.tracked_files(item),
                 "notify_master" => group.notify_master = self.script(item),
                 "notify_backup" => group.notify_backup = self.script(item),
                 "notify_fault" => group.notify_fault = self.script(item),
@@ -144,7 +145,7 @@ impl Reader<'_> {
                 "script" => script.script = self.script(item)?,
                 "interval" => script.interval = self.positive_seconds(item),
                 "timeout" => script.timeout = self.positive_seconds(item),
-                "weight" => (script.weight, script.reverse) = self.weight(item, &item.arguments),
+                "weight" => (script.weight, script.reverse) = self.script_weight(item),
                 "rise" => script.rise = self.number(item, bounds::COUNT),
                 "fall" => script.fall = self.number(item, bounds::COUNT),
                 "user" => user = self.user(item),
@@ -304,53 +305,6 @@ impl Reader<'_> {
             self.diagnostics.error(&item.origin, message);
         }
         address
-    }
-
-    /// Lines of `NAME [weight N [reverse]]`.
-    fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
-        let mut list = Vec::new();
-        for item in self.block(block) {
-            let (weight, reverse) = match item.arguments.split_first() {
-                None => (None, false),
-                Some((word, rest)) if word == "weight" => self.weight(item, rest),
-                Some((word, _)) => {
-                    self.word_not_served(&item.origin, word, &TRACKED);
-                    continue;
-                }
-            };
-            list.push(Tracked {
-                name: item.keyword.clone(),
-                weight,
-                reverse,
-            });
-        }
-        list
-    }
-
-    /// `N [reverse|noreverse]`
-    fn weight(&mut self, item: &Directive, words: &[String]) -> (Option<i16>, bool) {
-        const EXPECTED: &str = "a weight from -253 to 253 and perhaps `reverse`";
-        let number = |word: &String| {
-            word.parse()
-                .ok()
-                .filter(|n| bounds::TRACKED_WEIGHT.contains(n))
-        };
-        let weight = match words {
-            [word] => number(word).map(|weight| (weight, false)),
-            [word, direction] => match direction.as_str() {
-                "reverse" => number(word).map(|weight| (weight, true)),
-                "noreverse" | "no_reverse" => number(word).map(|weight| (weight, false)),
-                _ => None,
-            },
-            _ => None,
-        };
-        match weight {
-            Some((weight, reverse)) => (Some(weight), reverse),
-            None => {
-                self.wrong(item, EXPECTED);
-                (None, false)
-            }
-        }
     }
 
     /// `user USER [GROUP]`

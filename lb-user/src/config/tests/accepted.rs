@@ -135,6 +135,8 @@ fn virtual_routers_are_read_with_all_that_they_track_and_tell() {
         [
             "t.conf:20: warning: `brd` is ignored: Millrace leaves this to the kernel's defaults",
             "t.conf:20: warning: `scope` is ignored: Millrace leaves this to the kernel's defaults",
+            "t.conf:8: warning: vrrp_instance A: `track_script` chk is ignored: members of a \
+             sync group track nothing with a weight; the group itself can",
         ]
     );
 }

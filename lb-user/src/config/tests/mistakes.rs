@@ -42,6 +42,36 @@ fn mistakes_are_told_in_words_that_help() {
             "t.conf:2: unknown word `zzz` in `virtual_server`",
         ),
         (
+            "a check of a file that nobody has defined",
+            format!(
+                "track_file number {{\nfile /run/number\n}}\n{}",
+                service("", "FILE_CHECK {\n track_file numbr\n}")
+            ),
+            "t.conf:6: there is no track_file `numbr`, did you mean `number`?",
+        ),
+        (
+            "a check of a file that names none",
+            service("", "FILE_CHECK {\n weight 3\n}"),
+            "t.conf:4: `FILE_CHECK` expects a `track_file`",
+        ),
+        (
+            "a file without a path",
+            "track_file F {\nweight 3\n}\n".to_owned(),
+            "t.conf:1: track_file F has no `file`",
+        ),
+        (
+            "a weight of a tracked file out of bounds",
+            "vrrp_instance V {\nvirtual_router_id 1\ntrack_file {\nF weight 255\n}\n}\n".to_owned(),
+            "t.conf:4: `F` expects a weight from -254 to 254 and perhaps `reverse`, found \
+             `weight 255`",
+        ),
+        (
+            "a number to begin with that is none",
+            "track_file F {\nfile /run/f\ninit_file one overwrite\n}\n".to_owned(),
+            "t.conf:3: `init_file` expects a whole number and perhaps `overwrite`, found \
+             `one overwrite`",
+        ),
+        (
             "persistence of 0",
             service("persistence_timeout 0", ""),
             "t.conf:2: `persistence_timeout 0` means nothing; leave the line out for no \
@@ -211,5 +241,47 @@ fn nesting_has_a_limit_and_a_long_word_is_not_compared() {
     assert_eq!(
         mistake(&long),
         "t.conf:1: the line is longer than 65536 bytes"
+    );
+}
+
+#[test]
+fn a_quorum_that_could_never_be_is_reduced_and_told() {
+    let loaded = load_text(&service("quorum 9", "weight 3")).expect("accepted");
+    let told = messages(&loaded.warnings);
+    assert_eq!(
+        told[0],
+        "t.conf:1: warning: virtual_server 10.0.0.1 80: a quorum of 9 is more than all its \
+         servers weigh; it is taken for 3"
+    );
+}
+
+#[test]
+fn a_script_that_others_may_write_is_told_under_script_security() {
+    use std::os::unix::fs::PermissionsExt;
+
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: a file of root's needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let script = directory.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").expect("written");
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o757)).expect("it is ours");
+    let script = script.display();
+    let notify = format!("notify_up {script} root\nnotify_down {script} nobody");
+    let told = |global: &str| {
+        let text = format!("{global}\n{}", service("", &notify));
+        messages(&load_text(&text).expect("accepted").warnings)
+            .into_iter()
+            .filter(|warning| warning.contains("is not run"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), Vec::<String>::new());
+    assert_eq!(
+        told("global_defs {\nenable_script_security\n}"),
+        [format!(
+            "t.conf:6: warning: real_server 10.0.0.2:80: `{script}` is not run: others than \
+             root may write {script} (enable_script_security)"
+        )]
     );
 }

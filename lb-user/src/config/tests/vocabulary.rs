@@ -11,12 +11,14 @@ fn every_word_that_is_listed_as_served_is_read() {
     let in_server = |inside: &str| {
         format!("virtual_server 10.0.0.1 80 {{\nreal_server 10.0.0.2 80 {{\n{inside}")
     };
-    let around: [(&v::Vocabulary, &str, &str); 17] = [
+    let around: [(&v::Vocabulary, &str, &str); 19] = [
         (&v::TOP_LEVEL, "", ""),
         (&v::GLOBAL_DEFS, "global_defs {\n", "\n}"),
         (&v::VRRP_INSTANCE, "vrrp_instance V {\n", "\n}"),
         (&v::VRRP_SYNC_GROUP, "vrrp_sync_group G {\n", "\n}"),
         (&v::VRRP_SCRIPT, "vrrp_script S {\n", "\n}"),
+        (&v::TRACK_FILE, "track_file F {\n", "\n}"),
+        (&v::FILE_CHECK, &in_server("FILE_CHECK {\n"), "\n}\n}\n}"),
         (&v::VIRTUAL_SERVER, "virtual_server 10.0.0.1 80 {\n", "\n}"),
         (&v::REAL_SERVER, &in_server(""), "\n}\n}"),
         (&v::TCP_CHECK, &in_server("TCP_CHECK {\n"), "\n}\n}\n}"),
@@ -166,6 +168,8 @@ const MANUAL: &[(&[&str], &str)] = &[
         "path digest status_code virtualhost regex regex_no_match regex_options regex_stack \
          regex_min_offset regex_max_offset",
     ),
+    (&["in `FILE_CHECK`"], "track_file dynamic weight"),
+    (&["in `track_file`"], "file weight init_file"),
     (&["in `SMTP_CHECK`"], "helo_name"),
     (&["in `DNS_CHECK`"], "type name"),
     (

@@ -22,6 +22,7 @@ impl Writer {
             CheckKind::Dns { .. } => "DNS_CHECK",
             CheckKind::Smtp { .. } => "SMTP_CHECK",
             CheckKind::Ping => "PING_CHECK",
+            CheckKind::File { .. } => "FILE_CHECK",
             CheckKind::Rtmp { .. } => "RTMP_CHECK",
         };
         self.block(word, |out| {
@@ -63,6 +64,14 @@ impl Writer {
                 self.value("require_reply", require_reply.as_ref());
                 self.value("min_reply_length", *min_reply_length);
                 self.value("max_reply_length", *max_reply_length);
+            }
+            CheckKind::File {
+                track_file,
+                weight,
+                reverse,
+            } => {
+                self.text("track_file", Some(track_file));
+                self.weight(*weight, *reverse);
             }
             CheckKind::Rtmp {
                 app,

@@ -13,6 +13,7 @@ impl Writer {
             lvs_timeouts,
             lb_reset_rate,
             script_user,
+            enable_script_security,
             vrrp_version,
             vrrp_mcast_group4,
             vrrp_mcast_group6,
@@ -49,6 +50,7 @@ impl Writer {
                     words.join(" ")
                 }),
             );
+            out.flag("enable_script_security", *enable_script_security);
             out.value("vrrp_version", *vrrp_version);
             out.value("vrrp_mcast_group4", *vrrp_mcast_group4);
             out.value("vrrp_mcast_group6", *vrrp_mcast_group6);

@@ -7,6 +7,7 @@
 mod check;
 mod global;
 mod service;
+mod tracked;
 mod vrrp;
 
 use std::fmt::{Display, Write as _};
@@ -18,6 +19,7 @@ use super::model::{Config, Script, Seconds};
 pub fn write(config: &Config) -> String {
     let Config {
         global_defs,
+        track_file,
         vrrp_script,
         vrrp_sync_group,
         vrrp_instance,
@@ -26,6 +28,9 @@ pub fn write(config: &Config) -> String {
     } = config;
     let mut out = Writer::default();
     out.global_defs(global_defs);
+    for file in track_file {
+        out.track_file(file);
+    }
     for script in vrrp_script {
         out.vrrp_script(script);
     }

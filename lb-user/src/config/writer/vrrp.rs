@@ -1,7 +1,7 @@
 //! `vrrp_instance`, `vrrp_sync_group` and `vrrp_script`
 
 use super::super::model::{
-    AuthType, Authentication, InitialState, Tracked, UnicastPeer, VirtualIpAddress, VrrpInstance,
+    AuthType, Authentication, InitialState, UnicastPeer, VirtualIpAddress, VrrpInstance,
     VrrpScript, VrrpSyncGroup,
 };
 use super::{Writer, quoted};
@@ -41,6 +41,7 @@ impl Writer {
             dont_track_primary,
             track_interface,
             track_script,
+            track_file,
             track_quorum,
             notify_master,
             notify_backup,
@@ -104,6 +105,7 @@ impl Writer {
             out.flag("dont_track_primary", *dont_track_primary);
             out.block_of("track_interface", track_interface, Self::tracked);
             out.block_of("track_script", track_script, Self::tracked);
+            out.block_of("track_file", track_file, Self::tracked_file);
             out.value("track_quorum", *track_quorum);
             out.script("notify_master", notify_master.as_ref());
             out.script("notify_backup", notify_backup.as_ref());
@@ -119,6 +121,7 @@ impl Writer {
             group: members,
             track_interface,
             track_script,
+            track_file,
             notify_master,
             notify_backup,
             notify_fault,
@@ -130,6 +133,7 @@ impl Writer {
             out.block_of("group", members, |out, member| out.line(quoted(member)));
             out.block_of("track_interface", track_interface, Self::tracked);
             out.block_of("track_script", track_script, Self::tracked);
+            out.block_of("track_file", track_file, Self::tracked_file);
             out.script("notify_master", notify_master.as_ref());
             out.script("notify_backup", notify_backup.as_ref());
             out.script("notify_fault", notify_fault.as_ref());
@@ -155,12 +159,7 @@ impl Writer {
             out.script("script", Some(script));
             out.seconds("interval", *interval);
             out.seconds("timeout", *timeout);
-            // Without a weight there is nothing that could be reversed.
-            let direction = if *reverse { " reverse" } else { "" };
-            out.value(
-                "weight",
-                weight.map(|weight| format!("{weight}{direction}")),
-            );
+            out.weight(*weight, *reverse);
             out.value("rise", *rise);
             out.value("fall", *fall);
             out.flag("init_fail", *init_fail);
@@ -193,19 +192,5 @@ impl Writer {
         let max = max_ttl.map(|ttl| format!(" max_ttl {ttl}"));
         let words = [min, max].map(Option::unwrap_or_default);
         self.line(format_args!("{address}{}", words.concat()));
-    }
-
-    fn tracked(&mut self, tracked: &Tracked) {
-        let Tracked {
-            name,
-            weight,
-            reverse,
-        } = tracked;
-        let name = quoted(name);
-        match weight {
-            None => self.line(name),
-            Some(weight) if *reverse => self.line(format_args!("{name} weight {weight} reverse")),
-            Some(weight) => self.line(format_args!("{name} weight {weight}")),
-        }
     }
 }

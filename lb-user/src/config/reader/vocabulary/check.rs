@@ -107,6 +107,15 @@ pub const SMTP_CHECK: Vocabulary = Vocabulary {
     not_served: &[ALIKE],
 };
 
+pub const FILE_CHECK: Vocabulary = Vocabulary {
+    block: "in `FILE_CHECK`",
+    served: &[&["track_file", "weight"]],
+    not_served: &[NotServed {
+        because: "the number is always added to the weight of the server",
+        words: &["dynamic"],
+    }],
+};
+
 pub const RTMP_CHECK: Vocabulary = Vocabulary {
     block: "in `RTMP_CHECK`",
     served: &[

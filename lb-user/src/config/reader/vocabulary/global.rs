@@ -10,6 +10,8 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
     block: "at the top of the file",
     served: &[&[
         "global_defs",
+        "track_file",
+        "vrrp_track_file",
         "vrrp_script",
         "vrrp_sync_group",
         "vrrp_instance",
@@ -21,8 +23,6 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
             because: NOT_YET,
             words: &[
                 "vrrp_track_process",
-                "track_file",
-                "vrrp_track_file",
                 "track_group",
                 "SSL",
                 "bfd_instance",
@@ -54,6 +54,7 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
     served: &[&[
         "default_interface",
         "script_user",
+        "enable_script_security",
         "vrrp_version",
         "vrrp_mcast_group4",
         "vrrp_mcast_group6",
@@ -209,7 +210,6 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
                 "fifo_write_vrrp_states_on_reload",
                 "dynamic_interfaces",
                 "rs_init_notifies",
-                "enable_script_security",
                 "include_check",
             ],
         },

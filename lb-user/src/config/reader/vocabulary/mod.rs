@@ -6,14 +6,14 @@ mod service;
 mod vrrp;
 
 pub use check::{
-    DNS_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET, TCP_CHECK,
-    UDP_CHECK, URL,
+    DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
+    TCP_CHECK, UDP_CHECK, URL,
 };
 pub use global::{GLOBAL_DEFS, TOP_LEVEL};
 pub use service::{REAL_SERVER, VIRTUAL_SERVER};
 pub use vrrp::{
-    AUTHENTICATION, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT,
-    VRRP_SYNC_GROUP,
+    AUTHENTICATION, TRACK_FILE, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE,
+    VRRP_SCRIPT, VRRP_SYNC_GROUP,
 };
 
 /// The words that may stand in a block.
@@ -81,12 +81,13 @@ const TIMING: &[&str] = &[
 
 /// Every vocabulary.
 #[cfg(test)]
-pub const ALL: [&Vocabulary; 21] = [
+pub const ALL: [&Vocabulary; 23] = [
     &TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,
     &VRRP_SYNC_GROUP,
     &VRRP_SCRIPT,
+    &TRACK_FILE,
     &AUTHENTICATION,
     &VIRTUAL_IPADDRESS,
     &TRACKED,
@@ -103,4 +104,5 @@ pub const ALL: [&Vocabulary; 21] = [
     &DNS_CHECK,
     &SMTP_CHECK,
     &RTMP_CHECK,
+    &FILE_CHECK,
 ];

@@ -94,6 +94,7 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
             "UDP_CHECK",
             "PING_CHECK",
             "RTMP_CHECK",
+            "FILE_CHECK",
             "DNS_CHECK",
             "SMTP_CHECK",
             "mac_address",
@@ -110,7 +111,7 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
         },
         NotServed {
             because: NOT_YET,
-            words: &["BFD_CHECK", "FILE_CHECK"],
+            words: &["BFD_CHECK"],
         },
     ],
 };

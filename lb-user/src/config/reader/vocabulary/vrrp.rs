@@ -40,6 +40,7 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
         "dont_track_primary",
         "track_interface",
         "track_script",
+        "track_file",
         "track_quorum",
         "notify_master",
         "notify_backup",
@@ -91,7 +92,6 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
             because: NOT_YET,
             words: &[
                 "vrf",
-                "track_file",
                 "unicast_fault_no_peer",
                 "old_unicast_checksum",
                 "virtual_routes",
@@ -154,6 +154,7 @@ pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
         "group",
         "track_interface",
         "track_script",
+        "track_file",
         "notify_master",
         "notify_backup",
         "notify_fault",
@@ -172,7 +173,6 @@ pub const VRRP_SYNC_GROUP: Vocabulary = Vocabulary {
         NotServed {
             because: NOT_YET,
             words: &[
-                "track_file",
                 "track_process",
                 "track_bfd",
                 "global_tracking",
@@ -195,5 +195,11 @@ pub const VRRP_SCRIPT: Vocabulary = Vocabulary {
         "user",
         "init_fail",
     ]],
+    not_served: &[],
+};
+
+pub const TRACK_FILE: Vocabulary = Vocabulary {
+    block: "in `track_file`",
+    served: &[&["file", "weight", "init_file"]],
     not_served: &[],
 };

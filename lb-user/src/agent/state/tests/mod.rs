@@ -1,10 +1,15 @@
 //! What follows from what: checks, quorums, orders, hops.
 
+mod recovery;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::checker::CheckEvent;
 use crate::config;
-use crate::dataplane::state::Vlan;
+use crate::dataplane::state::{Forwarding, NextHop, Scheduler, Vlan};
+use crate::neighbor::Path;
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
@@ -35,7 +40,7 @@ fn two_servers(inside: &str) -> Plan {
 
 fn state(plan: Plan) -> State {
     let mut state = State::default();
-    state.replace_plan(plan);
+    state.replace_plan(plan, Instant::now());
     state
 }
 
@@ -129,11 +134,24 @@ fn the_sorry_server_serves_while_the_quorum_is_lost() {
     assert_eq!(
         servers(&state),
         [
-            server("10.0.0.2", 1, false),
+            server("10.0.0.2", 0, true),
             server("10.0.0.3", 0, false),
             server("10.0.0.9", 1, true)
         ],
-        "one server of weight 1 is no quorum of 2"
+        "one server of weight 1 is no quorum of 2, but keeps its viewers"
+    );
+    let keeps_templates = |state: &State| {
+        let servers = state.desired().services.remove(0).servers;
+        servers
+            .iter()
+            .map(|server| server.keeps_templates)
+            .collect()
+    };
+    let kept: Vec<bool> = keeps_templates(&state);
+    assert_eq!(
+        kept,
+        [false, false, true],
+        "all new viewers are the sorry server's"
     );
     assert_eq!(
         said(&succeed(&mut state, 1))[1],
@@ -143,6 +161,93 @@ fn the_sorry_server_serves_while_the_quorum_is_lost() {
         servers(&state),
         [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
     );
+}
+
+#[test]
+fn the_viewers_of_drained_servers_stay_where_there_is_a_sorry_server() {
+    let mut state = state(two_servers("quorum 2\nsorry_server 10.0.0.9 80"));
+    let key = state.plan().services[0].key;
+    for order in [Order::Drained, Order::DrainedOfTemplates, Order::Weight(0)] {
+        let drain = |state: &mut State, name: &str| {
+            let name: Endpoint = name.parse().expect("a name");
+            let (_, changes) = state.order_changed(name, Some(order), Instant::now());
+            assert_eq!(changes.len(), 1, "the order alone: {changes:?}");
+        };
+        drain(&mut state, "10.0.0.3");
+        assert_eq!(
+            servers(&state),
+            [server("10.0.0.2", 1, true), server("10.0.0.3", 0, true)],
+            "one that is drained counts for the quorum"
+        );
+        drain(&mut state, "10.0.0.2");
+        assert!(state.has_quorum(key));
+        assert_eq!(
+            servers(&state),
+            [
+                server("10.0.0.2", 0, true),
+                server("10.0.0.3", 0, true),
+                server("10.0.0.9", 1, true)
+            ],
+            "new viewers have nowhere else to go"
+        );
+        for name in ["10.0.0.2", "10.0.0.3"] {
+            let name: Endpoint = name.parse().expect("a name");
+            state.order_changed(name, None, Instant::now());
+        }
+    }
+}
+
+#[test]
+fn a_disabled_server_does_not_count_for_the_quorum() {
+    let mut state = state(two_servers("quorum 2"));
+    let name: Endpoint = "10.0.0.3".parse().expect("a name");
+    let (_, changes) = state.order_changed(name, Some(Order::Disabled), Instant::now());
+    assert_eq!(
+        said(&changes)[1..],
+        ["TCP 10.0.0.1:80: quorum lost: weight 1 is up, 2 needed"]
+    );
+}
+
+#[test]
+fn a_sorry_server_may_be_one_of_the_real_ones_and_is_there_once() {
+    let mut state = state(two_servers("quorum 2\nsorry_server 10.0.0.2 80"));
+    fail(&mut state, 1);
+    let serving = [server("10.0.0.3", 0, false), server("10.0.0.2", 1, true)];
+    assert_eq!(servers(&state), serving);
+    fail(&mut state, 0);
+    assert_eq!(servers(&state), serving, "whatever its checks say");
+    succeed(&mut state, 1);
+    assert_eq!(
+        servers(&state),
+        [server("10.0.0.2", 0, false), server("10.0.0.3", 2, true)]
+    );
+}
+
+#[test]
+fn numbers_of_files_and_of_scripts_are_added_to_the_weight() {
+    let mut state = state(plan(
+        "track_file F {\nfile /nonexistent\n}
+        virtual_server 10.0.0.1 80 {
+            real_server 10.0.0.2 80 {
+                weight 10
+                FILE_CHECK {\ntrack_file F\nweight 2\n}
+                MISC_CHECK {\nmisc_path /bin/true\nmisc_dynamic\n}
+                MISC_CHECK {\nmisc_path /bin/false\nmisc_dynamic\n}
+            }
+        }",
+    ));
+    let found = |state: &mut State, check: usize, share| {
+        let spec = state.plan().services[0].servers[0].checks[check].clone();
+        let result = CheckResult::Up(share);
+        state.check_changed(CheckEvent { spec, result }, Instant::now());
+        servers(state)[0].1
+    };
+    assert_eq!(found(&mut state, 0, Some(Share::Added(6))), 16);
+    assert_eq!(found(&mut state, 1, Some(Share::Of(3))), 9, "7 less");
+    assert_eq!(found(&mut state, 2, Some(Share::Of(20))), 19, "10 more");
+    assert_eq!(found(&mut state, 1, None), 26);
+    assert_eq!(found(&mut state, 0, Some(Share::Added(-1000))), 0);
+    assert_eq!(found(&mut state, 0, Some(Share::Added(i32::MAX))), 65_535);
 }
 
 #[test]
@@ -177,14 +282,15 @@ fn alpha_servers_are_out_until_they_are_checked() {
 fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back() {
     let mut state = state(two_servers(""));
     let name: Endpoint = "10.0.0.3".parse().expect("a name");
-    let order = |state: &mut State, order| said(&state.order_changed(name, order).1);
+    let order =
+        |state: &mut State, order| said(&state.order_changed(name, order, Instant::now()).1);
     assert_eq!(
         order(&mut state, Some(Order::Drained)),
         ["TCP 10.0.0.1:80: server 10.0.0.3:80 drained by the operator"]
     );
     fail(&mut state, 1);
     succeed(&mut state, 1);
-    state.replace_plan(two_servers("delay_before_retry 2"));
+    state.replace_plan(two_servers("delay_before_retry 2"), Instant::now());
     assert_eq!(
         servers(&state)[1],
         server("10.0.0.3", 0, true),
@@ -203,7 +309,7 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
     assert_eq!(servers(&state)[1], server("10.0.0.3", 2, true));
     let stranger: Endpoint = "10.0.0.99:80".parse().expect("a name");
     assert_eq!(
-        state.order_changed(stranger, Some(Order::Drained)),
+        state.order_changed(stranger, Some(Order::Drained), Instant::now()),
         (vec![], vec![])
     );
 }
@@ -214,7 +320,7 @@ fn a_check_may_set_the_weight() {
     let spec = event(&state, 0, None).spec;
     let event = CheckEvent {
         spec,
-        result: CheckResult::Up(Some(5)),
+        result: CheckResult::Up(Some(Share::Of(5))),
     };
     let changes = state.check_changed(event, Instant::now());
     assert_eq!(
@@ -228,7 +334,7 @@ fn a_check_may_set_the_weight() {
 fn a_new_plan_keeps_what_is_known_of_the_servers_that_stay() {
     let mut state = state(two_servers(""));
     fail(&mut state, 0);
-    let changes = state.replace_plan(two_servers("delay_before_retry 2"));
+    let changes = state.replace_plan(two_servers("delay_before_retry 2"), Instant::now());
     assert_eq!(said(&changes), Vec::<String>::new());
     assert_eq!(
         servers(&state),
@@ -240,7 +346,7 @@ fn a_new_plan_keeps_what_is_known_of_the_servers_that_stay() {
 fn the_result_of_a_check_that_the_plan_no_longer_has_is_ignored() {
     let mut state = state(two_servers(""));
     let late = event(&state, 0, Some("refused"));
-    state.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"));
+    state.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"), Instant::now());
     assert_eq!(state.check_changed(late, Instant::now()), []);
 }
 
@@ -248,7 +354,7 @@ fn the_result_of_a_check_that_the_plan_no_longer_has_is_ignored() {
 fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
     let mut quiet = state(two_servers("quorum_down /bin/lost"));
     assert_eq!(quiet.scripts_on_stop(), []);
-    quiet.replace_plan(two_servers("omega\nquorum_down /bin/lost"));
+    quiet.replace_plan(two_servers("omega\nquorum_down /bin/lost"), Instant::now());
     let programs = |state: &State| {
         let scripts = state.scripts_on_stop();
         scripts
@@ -336,168 +442,6 @@ fn a_tunnel_has_our_address_and_the_paths_mtu_once_the_way_is_known() {
     );
 }
 
-/// The scheduler, and the weight of each server that takes connections.
-fn shares(state: &State) -> (Scheduler, Vec<u32>) {
-    let service = state.desired().services.remove(0);
-    let alive = service.servers.iter().filter(|server| server.alive);
-    (
-        service.scheduler,
-        alive.map(|server| server.weight).collect(),
-    )
-}
-
-/// Lets a check of a server end at `now`.
-fn check(state: &mut State, server: usize, failure: Option<&str>, now: Instant) -> Vec<String> {
-    let event = event(state, server, failure);
-    said(&state.check_changed(event, now))
-}
-
-#[test]
-fn a_server_that_returns_gets_its_share_step_by_step() {
-    let start = Instant::now();
-    for (scheduler, whole, meanwhile, other) in [
-        ("rr", Scheduler::Rr, Scheduler::Wrr, 10),
-        ("lc", Scheduler::Lc, Scheduler::Wlc, 10),
-        ("wrr", Scheduler::Wrr, Scheduler::Wrr, 20),
-        ("mh", Scheduler::Mh, Scheduler::Mh, 20),
-    ] {
-        let inside = format!("lb_algo {scheduler}\nslow_start 18");
-        let mut state = state(two_servers(&inside));
-        assert_eq!(
-            shares(&state),
-            (whole, vec![1, 2]),
-            "{scheduler}: at the start"
-        );
-        check(&mut state, 0, Some("refused"), start);
-        assert_eq!(shares(&state), (whole, vec![2]), "{scheduler}");
-        assert_eq!(
-            check(&mut state, 0, None, start),
-            [
-                "TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed",
-                "TCP 10.0.0.1:80: server 10.0.0.2:80: its share grows for 18 s (slow_start)",
-            ]
-        );
-        for step in 1..=9 {
-            assert_eq!(
-                shares(&state),
-                (meanwhile, vec![step, other]),
-                "{scheduler}"
-            );
-            let deadline = state.deadline().expect("there is more to come");
-            assert_eq!(
-                deadline - start,
-                Duration::from_secs(2) * step,
-                "{scheduler}"
-            );
-            assert_eq!(
-                state.tick(deadline - Duration::from_nanos(1)),
-                None,
-                "early"
-            );
-            let changes = state.tick(deadline).expect("the data plane is told");
-            let done = "TCP 10.0.0.1:80: server 10.0.0.2:80 has its whole share again";
-            let expected = if step == 9 { vec![done] } else { vec![] };
-            assert_eq!(said(&changes), expected, "{scheduler}, step {step}");
-        }
-        assert_eq!(
-            shares(&state),
-            (whole, vec![1, 2]),
-            "{scheduler}: at the end"
-        );
-        assert_eq!(
-            (
-                state.deadline(),
-                state.tick(start + Duration::from_secs(99))
-            ),
-            (None, None)
-        );
-    }
-}
-
-#[test]
-fn a_growing_share_does_not_count_for_the_quorum_and_obeys_the_operator() {
-    let start = Instant::now();
-    let mut state = state(two_servers("slow_start 20\nquorum 3"));
-    check(&mut state, 0, Some("refused"), start);
-    assert!(!state.has_quorum(state.plan().services[0].key));
-    check(&mut state, 0, None, start);
-    assert!(state.has_quorum(state.plan().services[0].key));
-    let name: Endpoint = "10.0.0.2".parse().expect("a name");
-    state.order_changed(name, Some(Order::Drained));
-    assert_eq!(shares(&state), (Scheduler::Wrr, vec![0, 10]));
-}
-
-#[test]
-fn a_server_that_flaps_stays_out_and_comes_back_by_itself() {
-    let start = Instant::now();
-    let at = |second: u64| start + Duration::from_secs(second);
-    let mut state = state(two_servers(
-        "flap_limit 2\nflap_window 60\nflap_hold_down 30",
-    ));
-    check(&mut state, 0, Some("refused"), at(0));
-    check(&mut state, 0, None, at(1));
-    assert_eq!(shares(&state).1, [1, 2]);
-    check(&mut state, 0, Some("refused"), at(2));
-    assert_eq!(
-        check(&mut state, 0, None, at(3)),
-        [
-            "TCP 10.0.0.1:80: server 10.0.0.2:80 stays out: held out for 30 s: its checks changed \
-          their mind more than 2 times in 60 s"
-        ]
-    );
-    assert_eq!(
-        shares(&state).1,
-        [2],
-        "its checks succeed, but it is held out"
-    );
-    let service = state.plan().services[0].clone();
-    let reason = state
-        .failure(service.key, &service.servers[0])
-        .expect("a reason");
-    assert!(reason.starts_with("held out for 30 s"), "{reason}");
-    assert_eq!(state.deadline(), Some(at(32)));
-    // At 32 the three changes at 1, 2 and 3 still count: twice as long.
-    assert_eq!(state.tick(at(32)), Some(vec![]));
-    assert_eq!(state.deadline(), Some(at(92)));
-    let changes = state.tick(at(92)).expect("it comes back");
-    assert_eq!(
-        said(&changes),
-        ["TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed"]
-    );
-    assert_eq!(shares(&state).1, [1, 2]);
-}
-
-#[test]
-fn a_server_that_flaps_is_not_held_out_where_no_other_serves() {
-    let start = Instant::now();
-    let mut state = state(two_servers("flap_limit 2"));
-    for _ in 0..2 {
-        check(&mut state, 0, Some("refused"), start);
-        check(&mut state, 0, None, start);
-    }
-    assert_eq!(shares(&state).1, [2], "held out");
-    let changes = check(&mut state, 1, Some("refused"), start);
-    assert_eq!(
-        changes,
-        [
-            "TCP 10.0.0.1:80: server 10.0.0.3:80 is down: refused",
-            "TCP 10.0.0.1:80: server 10.0.0.2:80 is up: its checks succeed",
-        ]
-    );
-    assert_eq!(shares(&state).1, [1]);
-}
-
-#[test]
-fn without_flap_limit_nothing_is_ever_held_out() {
-    let start = Instant::now();
-    let mut state = state(two_servers(""));
-    for _ in 0..1000 {
-        check(&mut state, 0, Some("refused"), start);
-        check(&mut state, 0, None, start);
-    }
-    assert_eq!(shares(&state), (Scheduler::Rr, vec![1, 2]));
-}
-
 #[test]
 fn an_address_without_servers_is_known_and_so_is_when_all_have_been_looked_at() {
     let mut state = state(two_servers(""));
@@ -515,12 +459,12 @@ fn a_later_agent_knows_what_was_found_and_ordered() {
     let mut former = state(two_servers("quorum 2\nhysteresis 1"));
     fail(&mut former, 1);
     let name: Endpoint = "10.0.0.2".parse().expect("a name");
-    former.order_changed(name, Some(Order::Weight(7)));
+    former.order_changed(name, Some(Order::Weight(7)), Instant::now());
     let text = serde_json::to_string(&former.to_save()).expect("it is saved");
 
     let mut later = State::default();
     later.inherit(&serde_json::from_str(&text).expect("it is read"));
-    let changes = later.replace_plan(two_servers("quorum 2\nhysteresis 1"));
+    let changes = later.replace_plan(two_servers("quorum 2\nhysteresis 1"), Instant::now());
     assert_eq!(said(&changes), Vec::<String>::new(), "nothing is new");
     assert_eq!(servers(&later), servers(&former));
     assert_eq!(
@@ -538,7 +482,7 @@ fn a_later_agent_knows_what_was_found_and_ordered() {
     // What the new file no longer has is forgotten.
     let mut other = State::default();
     other.inherit(&former.to_save());
-    other.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"));
+    other.replace_plan(plan("virtual_server 10.0.0.1 80 {\n}"), Instant::now());
     assert_eq!(other.to_save().orders, []);
     assert_eq!(other.to_save().checks, []);
 }

@@ -1,0 +1,253 @@
+//! Checks with every default filled in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::seconds;
+use crate::checker::dns::DnsProbe;
+use crate::checker::file::FileProbe;
+use crate::checker::http::{HttpProbe, Page};
+use crate::checker::machine::Timing;
+use crate::checker::misc::MiscProbe;
+use crate::checker::rtmp::RtmpProbe;
+use crate::checker::smtp::SmtpProbe;
+use crate::checker::tcp::Connection;
+use crate::checker::udp::{Reply, UdpProbe};
+use crate::checker::{CheckSpec, Probe, hex};
+use crate::config::model::{
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
+};
+use crate::script::Runnable;
+use crate::track_file::{self, Factor, NumberFile};
+
+/// Delay of the first check beyond the random part, in keepalived.
+const FIRST_CHECK: Duration = Duration::from_secs(1);
+/// keepalived.conf(5), `retry`.
+const DEFAULT_RETRY: u32 = 1;
+/// keepalived.conf(5), `DNS_CHECK`.
+const DEFAULT_DNS_RETRY: u32 = 3;
+/// keepalived.conf(5), `MISC_CHECK`.
+const DEFAULT_MISC_RETRY: u32 = 0;
+/// keepalived.conf(5), `delay_before_retry`, for `HTTP_GET` and `SSL_GET`.
+const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
+/// keepalived.conf(5), `status_code`.
+const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
+/// keepalived.conf(5), `max_reply_length`.
+const DEFAULT_LONGEST_REPLY: u16 = 255;
+/// How long the first media of an `RTMP_CHECK` may take.
+const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
+/// keepalived.conf(5), `delay_loop`.
+const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
+/// keepalived.conf(5), `connect_timeout`.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// keepalived.conf(5), `delay_before_retry`.
+const DEFAULT_DELAY_BEFORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a check of a server takes from around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The whole configuration.
+    pub config: &'a Config,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// What its server and its service say about times.
+    pub timing: &'a CheckTiming,
+    /// What these say about the host to ask for.
+    pub virtual_host: Option<&'a String>,
+}
+
+/// A check with every default filled in.
+pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
+    let Around {
+        config,
+        server,
+        timing,
+        virtual_host,
+    } = around;
+    let timing = check.timing.or(timing);
+    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
+    let connection = connection(&check.connection, server, &timing);
+    let mut retry = DEFAULT_RETRY;
+    let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
+    let probe = match &check.kind {
+        CheckKind::Tcp => Probe::Tcp(connection),
+        CheckKind::Ping => Probe::Ping(connection),
+        CheckKind::Http { url } | CheckKind::Https { url, .. } => {
+            delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
+            Probe::Http(HttpProbe {
+                connection,
+                tls: matches!(check.kind, CheckKind::Https { .. }),
+                server_name: matches!(
+                    check.kind,
+                    CheckKind::Https {
+                        enable_sni: true,
+                        ..
+                    }
+                ),
+                pages: url.iter().map(|url| page(url, virtual_host)).collect(),
+            })
+        }
+        CheckKind::Misc {
+            misc_path,
+            misc_timeout,
+            misc_dynamic,
+        } => {
+            retry = DEFAULT_MISC_RETRY;
+            Probe::Misc(MiscProbe {
+                script: Runnable::new(misc_path.clone(), &config.global_defs),
+                timeout: seconds(*misc_timeout, delay_loop),
+                dynamic: *misc_dynamic,
+            })
+        }
+        CheckKind::Udp {
+            payload,
+            require_reply,
+            min_reply_length,
+            max_reply_length,
+        } => {
+            let bytes = |text: &String| hex::parse(text).unwrap_or_default();
+            let payload = payload.as_ref().map(bytes).unwrap_or_default();
+            Probe::Udp(UdpProbe {
+                connection,
+                payload: payload.into_iter().map(|(value, _)| value).collect(),
+                reply: require_reply.as_ref().map(|pattern| Reply {
+                    pattern: bytes(pattern),
+                    shortest: min_reply_length.unwrap_or(0).into(),
+                    longest: max_reply_length.unwrap_or(DEFAULT_LONGEST_REPLY).into(),
+                }),
+            })
+        }
+        CheckKind::Dns { record_type, name } => {
+            retry = DEFAULT_DNS_RETRY;
+            delay_before_retry = delay_loop;
+            Probe::Dns(DnsProbe {
+                connection,
+                record: record_type.unwrap_or(RecordType::Soa),
+                name: name.clone().unwrap_or_else(|| ".".to_owned()),
+            })
+        }
+        CheckKind::Smtp { helo_name } => Probe::Smtp(SmtpProbe {
+            connection,
+            helo_name: helo_name.clone().unwrap_or_else(host_name),
+        }),
+        CheckKind::File {
+            track_file,
+            weight,
+            reverse,
+        } => return file_check(track_file, *weight, *reverse, config),
+        CheckKind::Rtmp {
+            app,
+            stream,
+            play_timeout,
+            virtualhost,
+        } => Probe::Rtmp(RtmpProbe {
+            connection,
+            virtual_host: virtualhost.as_ref().or(virtual_host).cloned(),
+            app: app.clone().unwrap_or_else(|| "live".to_owned()),
+            play: stream
+                .clone()
+                .map(|stream| (stream, seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT))),
+        }),
+    };
+    CheckSpec {
+        probe,
+        timing: Timing {
+            delay_loop,
+            delay_before_retry: seconds(timing.delay_before_retry, delay_before_retry),
+            retry: timing.retry.unwrap_or(retry),
+            first_check: FIRST_CHECK,
+            warmup: seconds(timing.warmup, delay_loop),
+            alpha: timing.alpha.unwrap_or_default(),
+        },
+    }
+}
+
+/// keepalived.conf(5): no word about times concerns `FILE_CHECK`. The file is
+/// read at once, and what it says decides at once.
+fn file_check(name: &str, weight: Option<i32>, reverse: bool, config: &Config) -> CheckSpec {
+    let given = config.track_file.iter().find(|file| file.name == name);
+    // `validate` has seen that it exists.
+    let given = given.cloned().unwrap_or_default();
+    let factor = match weight {
+        Some(weight) => Factor { weight, reverse },
+        None => Factor::from(&given),
+    };
+    CheckSpec {
+        probe: Probe::File(FileProbe {
+            file: NumberFile::from(&given),
+            factor,
+        }),
+        timing: Timing {
+            delay_loop: track_file::INTERVAL,
+            delay_before_retry: track_file::INTERVAL,
+            retry: 0,
+            first_check: Duration::ZERO,
+            warmup: Duration::ZERO,
+            alpha: false,
+        },
+    }
+}
+
+fn connection(options: &ConnectionOptions, server: SocketAddr, timing: &CheckTiming) -> Connection {
+    let to = SocketAddr::new(
+        options.connect_ip.unwrap_or(server.ip()),
+        options.connect_port.unwrap_or(server.port()),
+    );
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let is_bound = options.bindto.is_some() || options.bind_port.is_some();
+    let from = SocketAddr::new(
+        options.bindto.unwrap_or(any),
+        options.bind_port.unwrap_or(0),
+    );
+    Connection {
+        to,
+        from: is_bound.then_some(from),
+        timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+    }
+}
+
+/// The host's name, for those whom a check talks to.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.into_string()
+        .unwrap_or_else(|_| "localhost".to_owned())
+}
+
+fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
+    let mut status_codes: Vec<(u16, u16)> = url
+        .status_code
+        .iter()
+        .map(|StatusCodes(low, high)| (*low, *high))
+        .collect();
+    if status_codes.is_empty() {
+        status_codes.push(DEFAULT_STATUS_CODES);
+    }
+    Page {
+        path: url.path.clone(),
+        virtual_host: url.virtualhost.as_ref().or(virtual_host).cloned(),
+        status_codes,
+        digest: url.digest.clone(),
+        regex: url
+            .regex
+            .clone()
+            .map(|pattern| (pattern, !url.regex_no_match)),
+    }
+}
+
+impl CheckTiming {
+    /// These settings, and those of `outer` where these say nothing.
+    pub(super) fn or(&self, outer: &Self) -> Self {
+        Self {
+            alpha: self.alpha.or(outer.alpha),
+            connect_timeout: self.connect_timeout.or(outer.connect_timeout),
+            retry: self.retry.or(outer.retry),
+            delay_before_retry: self.delay_before_retry.or(outer.delay_before_retry),
+            warmup: self.warmup.or(outer.warmup),
+            delay_loop: self.delay_loop.or(outer.delay_loop),
+        }
+    }
+}

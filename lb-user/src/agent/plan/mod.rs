@@ -1,0 +1,311 @@
+//! The configuration with every default filled in: what the agent works from.
+
+mod check;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::recovery::{FlapControl, RecoveryPlan};
+use crate::checker::{CheckSpec, Probe};
+use crate::config::model::{
+    Config, LbKind, MacAddress, RealServer, Recovery, Script, Seconds, VirtualServer,
+};
+use crate::config::{Diagnostic, Refused, Severity};
+use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
+use crate::netlink::link::Mac;
+use crate::track_file::NumberFile;
+use crate::vrrp;
+
+/// Everything that the agent is to do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Virtual routers.
+    pub vrrp: vrrp::Settings,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
+    /// Viewers of dead servers told per second; `None`: they are not.
+    pub reset_rate: Option<NonZeroU32>,
+    /// Virtual services.
+    pub services: Vec<ServicePlan>,
+}
+
+/// What tells a service from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its address and port.
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+        };
+        write!(f, "{protocol} {}", self.address)
+    }
+}
+
+/// A virtual service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServicePlan {
+    /// Which one.
+    pub key: ServiceKey,
+    /// How connections are spread.
+    pub scheduler: Scheduler,
+    /// How packets reach servers that do not say so themselves.
+    pub lb_kind: LbKind,
+    /// Persistence, if any.
+    pub persistence: Option<Persistence>,
+    /// Whether the client's port is hashed along with its address.
+    pub hash_port: bool,
+    /// What becomes of connections whose server is gone.
+    pub orphans: OrphanPolicy,
+    /// Whether unknown connections are scheduled in their middle.
+    pub sloppy: bool,
+    /// Total weight below which the quorum is lost.
+    pub quorum: u32,
+    /// Weight by which the quorum must be missed or exceeded.
+    pub hysteresis: u32,
+    /// Run when the quorum is gained.
+    pub quorum_up: Option<Script>,
+    /// Run when the quorum is lost.
+    pub quorum_down: Option<Script>,
+    /// Takes over while the quorum is lost.
+    pub sorry_server: Option<SocketAddr>,
+    /// Whether `down` scripts run when the agent stops.
+    pub omega: bool,
+    /// Its real servers.
+    pub servers: Vec<ServerPlan>,
+}
+
+/// A real server of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerPlan {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its MAC address, where the operator names it.
+    pub mac: Option<Mac>,
+    /// Its share of new connections.
+    pub weight: u32,
+    /// How packets reach it.
+    pub lb_kind: LbKind,
+    /// Whether it stays, at weight 0, when it is down.
+    pub inhibit_on_failure: bool,
+    /// Run when it comes up.
+    pub notify_up: Option<Script>,
+    /// Run when it goes down.
+    pub notify_down: Option<Script>,
+    /// Its checks; all must succeed.
+    pub checks: Vec<CheckSpec>,
+    /// How it comes back when it has been down.
+    pub recovery: RecoveryPlan,
+}
+
+impl Plan {
+    /// Fills in keepalived's defaults.
+    ///
+    /// # Errors
+    /// A virtual router that cannot be.
+    pub fn new(config: &Config) -> Result<Self, Refused> {
+        let vrrp = vrrp::Settings::from_config(config).map_err(|error| {
+            let origin = error.origin.0.as_ref();
+            Refused {
+                diagnostics: vec![Diagnostic {
+                    severity: Severity::Error,
+                    place: origin.map_or_else(|| "vrrp".to_owned(), ToString::to_string),
+                    message: error.to_string(),
+                }],
+            }
+        })?;
+        Ok(Self {
+            vrrp,
+            timeouts: timeouts(config),
+            reset_rate: NonZeroU32::new(
+                config
+                    .global_defs
+                    .lb_reset_rate
+                    .unwrap_or(DEFAULT_RESET_RATE),
+            ),
+            services: config
+                .virtual_server
+                .iter()
+                .flat_map(|service| {
+                    let addresses = config.addresses(service).into_iter();
+                    addresses.map(move |address| service_plan(service, address, config))
+                })
+                .collect(),
+        })
+    }
+
+    /// The interfaces that viewers' packets arrive on: those of the virtual
+    /// routers and their addresses.
+    pub fn interfaces(&self) -> Vec<String> {
+        let mut interfaces: Vec<String> = Vec::new();
+        for instance in &self.vrrp.instances {
+            let of_addresses = instance.addresses.iter().map(|address| &address.interface);
+            for interface in of_addresses.chain([&instance.interface]) {
+                if !interfaces.contains(interface) {
+                    interfaces.push(interface.clone());
+                }
+            }
+        }
+        interfaces
+    }
+
+    /// Every check, each once.
+    pub fn checks(&self) -> impl Iterator<Item = &CheckSpec> {
+        self.services
+            .iter()
+            .flat_map(|service| &service.servers)
+            .flat_map(|server| &server.checks)
+    }
+
+    /// Every file whose number counts for something.
+    pub fn number_files(&self) -> impl Iterator<Item = &NumberFile> {
+        let of_checks = self.checks().filter_map(|check| match &check.probe {
+            Probe::File(probe) => Some(&probe.file),
+            _ => None,
+        });
+        self.vrrp.tracked_files().chain(of_checks)
+    }
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    let given = config.global_defs.lvs_timeouts.unwrap_or_default();
+    let default = Timeouts::default();
+    let seconds = |given: Option<u32>, default| {
+        given.map_or(default, |seconds| Duration::from_secs(seconds.into()))
+    };
+    Timeouts {
+        established: seconds(given.tcp, default.established),
+        fin_wait: seconds(given.tcpfin, default.fin_wait),
+        udp: seconds(given.udp, default.udp),
+        ..default
+    }
+}
+
+fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -> ServicePlan {
+    let scheduler = service.lb_algo.unwrap_or(Scheduler::Rr);
+    ServicePlan {
+        key: ServiceKey {
+            protocol: service.protocol,
+            address,
+        },
+        scheduler,
+        persistence: service.persistence_timeout.map(|timeout| Persistence {
+            timeout: Duration::from_secs(timeout.into()),
+            prefix_length: service
+                .persistence_granularity
+                .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
+            expire_quiescent: service.expire_quiescent,
+        }),
+        lb_kind: lb_kind(service.lb_kind),
+        hash_port: service.hash_port,
+        orphans: service
+            .orphans
+            .unwrap_or(OrphanPolicy::default_for(service.protocol)),
+        sloppy: service
+            .sloppy
+            .unwrap_or(is_sloppy(scheduler, service.protocol)),
+        quorum: service.attainable_quorum(),
+        hysteresis: service.hysteresis.unwrap_or(0),
+        quorum_up: service.quorum_up.clone(),
+        quorum_down: service.quorum_down.clone(),
+        sorry_server: service.sorry_server,
+        omega: service.omega,
+        servers: service
+            .real_server
+            .iter()
+            .map(|server| server_plan(server, service, config))
+            .collect(),
+    }
+}
+
+/// Whether a service that says nothing takes connections over in their middle.
+///
+/// With Maglev hashing the packet goes to the server that every other director
+/// gave the connection to. Where it does not (the servers have changed since),
+/// that server answers with the reset that our own stack would have sent. Any
+/// other scheduler would mostly guess wrong, and remember it.
+fn is_sloppy(scheduler: Scheduler, protocol: Protocol) -> bool {
+    scheduler == Scheduler::Mh && protocol == Protocol::Tcp
+}
+
+fn lb_kind(given: Option<LbKind>) -> LbKind {
+    given.unwrap_or(LbKind::DirectRouting)
+}
+
+fn server_plan(server: &RealServer, service: &VirtualServer, config: &Config) -> ServerPlan {
+    let timing = server.timing.or(&service.timing);
+    let around = check::Around {
+        config,
+        server: server.address,
+        timing: &timing,
+        virtual_host: server.virtualhost.as_ref().or(service.virtualhost.as_ref()),
+    };
+    ServerPlan {
+        address: server.address,
+        mac: server.mac_address.map(|MacAddress(mac)| mac),
+        weight: server.weight.unwrap_or(1),
+        lb_kind: lb_kind(server.lb_kind.or(service.lb_kind)),
+        inhibit_on_failure: server
+            .inhibit_on_failure
+            .or(service.inhibit_on_failure)
+            .unwrap_or_default(),
+        notify_up: server.notify_up.clone(),
+        notify_down: server.notify_down.clone(),
+        checks: server
+            .checks
+            .iter()
+            .map(|given| check::check_spec(given, around))
+            .collect(),
+        recovery: recovery_plan(&server.recovery.or(&service.recovery)),
+    }
+}
+
+fn recovery_plan(recovery: &Recovery) -> RecoveryPlan {
+    RecoveryPlan {
+        slow_start: seconds(recovery.slow_start, Duration::ZERO),
+        flap: recovery.flap_limit.map(|limit| FlapControl {
+            limit,
+            window: seconds(recovery.flap_window, DEFAULT_FLAP_WINDOW),
+            hold_down: seconds(recovery.flap_hold_down, DEFAULT_FLAP_HOLD_DOWN),
+            hold_down_max: seconds(recovery.flap_hold_down_max, DEFAULT_FLAP_HOLD_DOWN_MAX),
+        }),
+    }
+}
+
+/// Of 20,000 viewers the last is told after less than half a second, with
+/// some 50 Mbit/s of resets.
+const DEFAULT_RESET_RATE: u32 = 50_000;
+
+/// How far back changes of state count, in flap control.
+const DEFAULT_FLAP_WINDOW: Duration = Duration::from_secs(60);
+/// How long a server that flaps is held out the first time.
+const DEFAULT_FLAP_HOLD_DOWN: Duration = Duration::from_secs(30);
+/// The longest that a server that flaps is held out at a time.
+const DEFAULT_FLAP_HOLD_DOWN_MAX: Duration = Duration::from_secs(600);
+
+fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
+    given.map_or(default, |Seconds(duration)| duration)
+}
+
+impl Recovery {
+    /// These settings, and those of `outer` where these say nothing.
+    fn or(&self, outer: &Self) -> Self {
+        Self {
+            slow_start: self.slow_start.or(outer.slow_start),
+            flap_limit: self.flap_limit.or(outer.flap_limit),
+            flap_window: self.flap_window.or(outer.flap_window),
+            flap_hold_down: self.flap_hold_down.or(outer.flap_hold_down),
+            flap_hold_down_max: self.flap_hold_down_max.or(outer.flap_hold_down_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! What the data plane should do.
+
+use std::net::SocketAddr;
+
+use super::super::change::Order;
+use super::super::plan::{ServerPlan, ServicePlan};
+use super::super::recovery::PARTS;
+use super::State;
+use crate::config::model::LbKind;
+use crate::dataplane::state::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service};
+use crate::neighbor::{Hop, Path};
+
+impl State {
+    /// What the data plane should do.
+    pub fn desired(&self) -> DesiredState {
+        DesiredState {
+            services: self
+                .plan
+                .services
+                .iter()
+                .map(|s| self.desired_service(s))
+                .collect(),
+            timeouts: self.plan.timeouts,
+        }
+    }
+
+    fn desired_service(&self, service: &ServicePlan) -> Service {
+        let is_sorry = self.is_sorry(service);
+        let sorry = service.sorry_server.filter(|_| is_sorry);
+        let is_rising = service
+            .servers
+            .iter()
+            .any(|server| self.parts(service.key, server) < PARTS);
+        // Shares can only grow where a scheduler looks at weights.
+        let (scheduler, is_weighted) = match service.scheduler {
+            Scheduler::Rr if is_rising => (Scheduler::Wrr, false),
+            Scheduler::Lc if is_rising => (Scheduler::Wlc, false),
+            scheduler => (scheduler, true),
+        };
+        let weight = |server: &ServerPlan| {
+            if is_sorry {
+                return 0;
+            }
+            let weight = self.weight(service.key, server);
+            match (is_rising, is_weighted) {
+                (false, _) => weight,
+                (true, true) => weight * self.parts(service.key, server),
+                (true, false) => weight.min(1) * self.parts(service.key, server),
+            }
+        };
+        // A sorry server may be one of the real ones.
+        let is_real = |address| service.servers.iter().find(|it| it.address == address);
+        let real = service.servers.iter();
+        let real = real.filter(|server| Some(server.address) != sorry);
+        let real = real.map(|server| {
+            let (forwarding, next_hop) = self.way(server.lb_kind, server.address);
+            let order = self.order(service.key, server.address);
+            RealServer {
+                address: server.address,
+                weight: weight(server),
+                keeps_templates: !is_sorry && order != Some(Order::DrainedOfTemplates),
+                alive: (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
+                    && order != Some(Order::Disabled),
+                forwarding,
+                next_hop,
+            }
+        });
+        let sorry = sorry.map(|address| {
+            let lb_kind = is_real(address).map_or(service.lb_kind, |server| server.lb_kind);
+            let (forwarding, next_hop) = self.way(lb_kind, address);
+            RealServer {
+                address,
+                weight: 1,
+                keeps_templates: true,
+                alive: true,
+                forwarding,
+                next_hop,
+            }
+        });
+        Service {
+            protocol: service.key.protocol,
+            address: service.key.address,
+            scheduler,
+            hash_port: service.hash_port,
+            persistence: service.persistence,
+            orphans: service.orphans,
+            sloppy: service.sloppy,
+            servers: real.chain(sorry).collect(),
+        }
+    }
+
+    /// How packets reach a server, and by which hop, as far as that is known.
+    fn way(&self, lb_kind: LbKind, server: SocketAddr) -> (Forwarding, Option<NextHop>) {
+        match (lb_kind, self.hop(server)) {
+            (LbKind::DirectRouting, Some(Hop::Ready { next_hop, .. })) => {
+                (Forwarding::Direct, Some(*next_hop))
+            }
+            (
+                LbKind::Tunnel,
+                Some(Hop::Ready {
+                    next_hop,
+                    path: Some(Path { source, mtu }),
+                    ..
+                }),
+            ) => {
+                let (source, mtu) = (*source, *mtu);
+                (Forwarding::Tunnel { source, mtu }, Some(*next_hop))
+            }
+            _ => (Forwarding::Direct, None),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What one agent leaves to the next.
+
+use std::collections::HashMap;
+
+use super::super::plan::{Plan, ServerPlan, ServicePlan};
+use super::super::saved::{Saved, SavedCheck, SavedOrder, SavedQuorum};
+use super::State;
+use crate::checker::machine::Share;
+use crate::checker::{CheckResult, CheckSpec};
+
+impl State {
+    /// Takes up what an earlier agent has saved; the first plan comes next.
+    pub fn inherit(&mut self, saved: &Saved) {
+        let orders = saved.orders.iter();
+        self.orders = orders
+            .map(|saved| ((saved.service.into(), saved.server), saved.order))
+            .collect();
+        let quorums = saved.quorums.iter();
+        self.quorum = quorums
+            .map(|saved| (saved.service.into(), saved.gained))
+            .collect();
+        self.found_before.clone_from(&saved.checks);
+    }
+
+    /// Whether what is known of a check is what an earlier agent has found.
+    pub fn is_inherited(&self, spec: &CheckSpec) -> bool {
+        self.inherited.contains(spec)
+    }
+
+    /// What a later agent is to know.
+    pub fn to_save(&self) -> Saved {
+        let order = |service: &ServicePlan, server: &ServerPlan| {
+            Some(SavedOrder {
+                service: service.key.into(),
+                server: server.address,
+                order: self.order(service.key, server.address)?,
+            })
+        };
+        let servers = || self.servers().map(|(service, _, server)| (service, server));
+        Saved {
+            orders: servers()
+                .filter_map(|(service, server)| order(service, server))
+                .collect(),
+            checks: servers()
+                .flat_map(|(service, server)| self.found(service, server))
+                .collect(),
+            quorums: self
+                .plan
+                .services
+                .iter()
+                .map(|service| SavedQuorum {
+                    service: service.key.into(),
+                    gained: self.has_quorum(service.key),
+                })
+                .collect(),
+            ..Saved::default()
+        }
+    }
+
+    /// What the checks of a server have found.
+    fn found(&self, service: &ServicePlan, server: &ServerPlan) -> Vec<SavedCheck> {
+        let found = places(server).filter_map(|(spec, check, place)| {
+            let (failure, weight) = match self.checks.get(spec)? {
+                CheckResult::Up(Some(Share::Of(weight))) => (None, Some(*weight)),
+                // A file is read again before anything else happens.
+                CheckResult::Up(Some(Share::Added(_)) | None) => (None, None),
+                CheckResult::Down(reason) => (Some(reason.clone()), None),
+            };
+            Some(SavedCheck {
+                service: service.key.into(),
+                server: server.address,
+                check,
+                place,
+                failure,
+                weight,
+            })
+        });
+        found.collect()
+    }
+}
+
+/// The checks of a server, each with its words and which one in these words it
+/// is.
+fn places(server: &ServerPlan) -> impl Iterator<Item = (&CheckSpec, String, usize)> {
+    let words: Vec<String> = server
+        .checks
+        .iter()
+        .map(|spec| spec.probe.to_string())
+        .collect();
+    server.checks.iter().enumerate().map(move |(index, spec)| {
+        let place = words[..index]
+            .iter()
+            .filter(|earlier| **earlier == words[index])
+            .count();
+        (spec, words[index].clone(), place)
+    })
+}
+
+/// What an earlier agent has found out about checks of `plan`.
+pub(super) fn inherited(plan: &Plan, found: &[SavedCheck]) -> HashMap<CheckSpec, CheckResult> {
+    let mut inherited = HashMap::new();
+    for service in &plan.services {
+        for server in &service.servers {
+            for (spec, check, place) in places(server) {
+                let same = |saved: &&SavedCheck| {
+                    saved.service == service.key.into()
+                        && saved.server == server.address
+                        && saved.check == check
+                        && saved.place == place
+                };
+                if let Some(saved) = found.iter().find(same) {
+                    let result = match &saved.failure {
+                        Some(reason) => CheckResult::Down(reason.clone()),
+                        None => CheckResult::Up(saved.weight.map(Share::Of)),
+                    };
+                    inherited.insert(spec.clone(), result);
+                }
+            }
+        }
+    }
+    inherited
+}

@@ -1,0 +1,286 @@
+//! What the agent knows, and what follows from it for the data plane.
+//!
+//! No I/O: events go in, the desired state and the [`Change`]s come out.
+
+mod desired;
+mod memory;
+mod quorum;
+mod servers;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::change::{self, Change, Order};
+use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
+use super::recovery::{PARTS, Recovery};
+use super::saved::SavedCheck;
+use crate::checker::machine::Share;
+use crate::checker::{CheckResult, CheckSpec};
+use crate::config::model::{Script, bounds};
+use crate::control::selection::Endpoint;
+use crate::neighbor::{Hop, Hops};
+use crate::netlink::link::Mac;
+
+/// A server's service, and its place among that service's servers.
+type Place = (ServiceKey, usize);
+
+/// Everything the agent knows.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    plan: Plan,
+    /// What each check last found.
+    checks: HashMap<CheckSpec, CheckResult>,
+    /// How servers come back that have been down.
+    recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
+    hops: Hops,
+    /// What the operator has ordered at run time; a reload does not change it.
+    orders: HashMap<(ServiceKey, SocketAddr), Order>,
+    /// Which services have their quorum.
+    quorum: HashMap<ServiceKey, bool>,
+    /// What an earlier agent's checks have found, until there is a plan.
+    found_before: Vec<SavedCheck>,
+    /// The checks whose result is an earlier agent's.
+    inherited: HashSet<CheckSpec>,
+}
+
+/// Why a server that waits for its first check counts as down (`alpha`).
+const NOT_CHECKED_YET: &str = "not checked yet";
+
+impl State {
+    /// The plan in force.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Puts a new plan in force. What both plans have keeps its state: a check
+    /// of the same thing keeps its result, even where its times have changed.
+    pub fn replace_plan(&mut self, plan: Plan, now: Instant) -> Vec<Change> {
+        let known = std::mem::take(&mut self.checks);
+        let inherited = memory::inherited(&plan, &std::mem::take(&mut self.found_before));
+        self.inherited = inherited.keys().cloned().collect();
+        for spec in plan.checks() {
+            let result = known
+                .get(spec)
+                .or_else(|| {
+                    known
+                        .iter()
+                        .find(|(old, _)| old.probe == spec.probe)
+                        .map(|(_, r)| r)
+                })
+                .or_else(|| inherited.get(spec))
+                .cloned()
+                .unwrap_or_else(|| {
+                    if spec.timing.alpha {
+                        CheckResult::Down(NOT_CHECKED_YET.to_owned())
+                    } else {
+                        CheckResult::Up(None)
+                    }
+                });
+            self.checks.insert(spec.clone(), result);
+        }
+        self.quorum
+            .retain(|key, _| plan.services.iter().any(|service| service.key == *key));
+        let remains = |(service, server): &(ServiceKey, SocketAddr)| {
+            plan.services
+                .iter()
+                .filter(|candidate| candidate.key == *service)
+                .flat_map(|candidate| &candidate.servers)
+                .any(|candidate| candidate.address == *server)
+        };
+        self.orders.retain(|place, _| remains(place));
+        self.recoveries.retain(|place, _| remains(place));
+        self.plan = plan;
+        let mut changes = self.release_last(now);
+        changes.extend(self.update_quorums());
+        changes
+    }
+
+    /// What a check last found, if it is one of the plan's.
+    pub fn check_result(&self, spec: &CheckSpec) -> Option<&CheckResult> {
+        self.checks.get(spec)
+    }
+
+    /// Takes the hops towards all servers.
+    pub fn hops_changed(&mut self, hops: Hops) -> Vec<Change> {
+        let changes = hops
+            .iter()
+            .filter(|(address, hop)| self.hops.get(*address) != Some(*hop))
+            .map(|(address, hop)| Change::Hop {
+                address: *address,
+                hop: hop.clone(),
+            })
+            .collect();
+        self.hops = hops;
+        changes
+    }
+
+    /// The addresses that frames must reach, with the MAC addresses that the
+    /// operator names.
+    pub fn addresses(&self) -> BTreeMap<IpAddr, Option<Mac>> {
+        let sorry = self
+            .plan
+            .services
+            .iter()
+            .filter_map(|service| service.sorry_server);
+        let mut addresses: BTreeMap<IpAddr, Option<Mac>> =
+            sorry.map(|address| (address.ip(), None)).collect();
+        for (_, _, server) in self.servers() {
+            let mac = addresses.entry(server.address.ip()).or_default();
+            *mac = mac.or(server.mac);
+        }
+        addresses
+    }
+
+    /// How frames reach a server.
+    pub fn hop(&self, server: SocketAddr) -> Option<&Hop> {
+        self.hops.get(&server.ip())
+    }
+
+    /// Why a server is down; `None` if it is up.
+    pub fn failure(&self, service: ServiceKey, server: &ServerPlan) -> Option<&String> {
+        self.check_failure(server).or_else(|| {
+            let recovery = self.recoveries.get(&(service, server.address))?;
+            recovery.hold_reason()
+        })
+    }
+
+    /// How much of its share a server gets, in parts of [`PARTS`]: less than all
+    /// for a while after it has come back.
+    pub fn parts(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
+        let recovery = self.recoveries.get(&(service, server.address));
+        recovery.map_or(PARTS, Recovery::parts)
+    }
+
+    /// Why a check of a server fails; `None` if all succeed.
+    fn check_failure(&self, server: &ServerPlan) -> Option<&String> {
+        server
+            .checks
+            .iter()
+            .find_map(|spec| match self.checks.get(spec)? {
+                CheckResult::Down(reason) => Some(reason),
+                CheckResult::Up(_) => None,
+            })
+    }
+
+    /// How long it takes at most until every server has been looked at again:
+    /// the longest interval, and as much for checks that are under way; and
+    /// until every server that returns has its whole share.
+    pub fn longest_round(&self) -> Duration {
+        let intervals = self.plan.checks().map(|check| check.timing.delay_loop);
+        let services = self.plan.services.iter();
+        let servers = services.flat_map(|service| &service.servers);
+        let slow_starts = servers.map(|server| server.recovery.slow_start);
+        2 * intervals.max().unwrap_or_default() + slow_starts.max().unwrap_or_default()
+    }
+
+    /// The share of new connections that a server gets now: the operator's word
+    /// first, then that of its checks, then the configuration's.
+    pub fn weight(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
+        if self.failure(service, server).is_some() {
+            return 0;
+        }
+        self.share(service, server)
+    }
+
+    /// The share of new connections that a server would get if it were up.
+    fn share(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
+        match self.order(service, server.address) {
+            Some(order) => order.weight(),
+            None => self.share_by_checks(server),
+        }
+    }
+
+    /// The configured share of a server, and what its checks make of it: each
+    /// adds to it, or takes away from it (keepalived.conf(5), `misc_dynamic`,
+    /// `FILE_CHECK`).
+    fn share_by_checks(&self, server: &ServerPlan) -> u32 {
+        let configured = i64::from(server.weight);
+        let added = server
+            .checks
+            .iter()
+            .map(|spec| match self.checks.get(spec) {
+                Some(CheckResult::Up(Some(Share::Of(weight)))) => i64::from(*weight) - configured,
+                Some(CheckResult::Up(Some(Share::Added(weight)))) => i64::from(*weight),
+                Some(CheckResult::Up(None) | CheckResult::Down(_)) | None => 0,
+            });
+        let share = configured + added.sum::<i64>();
+        let most = *bounds::WEIGHT.end();
+        share.clamp(0, i64::from(most)).try_into().unwrap_or(most)
+    }
+
+    /// What the operator has ordered for a server, if anything.
+    pub fn order(&self, service: ServiceKey, server: SocketAddr) -> Option<Order> {
+        self.orders.get(&(service, server)).copied()
+    }
+
+    /// Takes an order for a server in all services, or takes it back. Returns
+    /// the services concerned, and what follows.
+    pub fn order_changed(
+        &mut self,
+        server: Endpoint,
+        order: Option<Order>,
+        now: Instant,
+    ) -> (Vec<(ServiceKey, SocketAddr)>, Vec<Change>) {
+        let concerned: Vec<(ServiceKey, SocketAddr)> = self
+            .servers()
+            .filter(|(_, _, candidate)| server.names(candidate.address))
+            .map(|(service, _, candidate)| (service.key, candidate.address))
+            .collect();
+        let mut changes = Vec::new();
+        for (service, address) in &concerned {
+            match order {
+                Some(order) => self.orders.insert((*service, *address), order),
+                None => self.orders.remove(&(*service, *address)),
+            };
+            changes.push(Change::Order {
+                service: *service,
+                server: *address,
+                order,
+            });
+        }
+        changes.extend(self.release_last(now));
+        changes.extend(self.update_quorums());
+        (concerned, changes)
+    }
+
+    /// The scripts to run when the agent stops (keepalived.conf(5), `omega`):
+    /// every server, and every service, of such a service goes down. Each with
+    /// whom it is about.
+    pub fn scripts_on_stop(&self) -> Vec<(String, Script)> {
+        let mut scripts = Vec::new();
+        for service in self.plan.services.iter().filter(|service| service.omega) {
+            let up = service
+                .servers
+                .iter()
+                .filter(|server| self.failure(service.key, server).is_none());
+            scripts.extend(up.filter_map(|server| {
+                let subject = change::server_subject(service.key, server.address);
+                Some((subject, server.notify_down.clone()?))
+            }));
+            if self.has_quorum(service.key) {
+                let subject = service.key.to_string();
+                scripts.extend(service.quorum_down.clone().map(|script| (subject, script)));
+            }
+        }
+        scripts
+    }
+
+    fn servers(&self) -> impl Iterator<Item = (&ServicePlan, usize, &ServerPlan)> {
+        self.plan.services.iter().flat_map(|service| {
+            service
+                .servers
+                .iter()
+                .enumerate()
+                .map(move |(index, server)| (service, index, server))
+        })
+    }
+
+    fn server(&self, (key, index): Place) -> &ServerPlan {
+        let service = self.plan.services.iter().find(|service| service.key == key);
+        &service.expect("the place is one of the plan's").servers[index]
+    }
+}
+
+#[cfg(test)]
+mod tests;

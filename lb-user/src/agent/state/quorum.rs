@@ -1,0 +1,77 @@
+//! Which services have enough servers.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::super::change::{Change, Order};
+use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
+use super::State;
+
+impl State {
+    /// Whether a service has its quorum.
+    pub fn has_quorum(&self, service: ServiceKey) -> bool {
+        self.quorum.get(&service).copied().unwrap_or_default()
+    }
+
+    /// The addresses at which a service has lost its quorum.
+    pub fn addresses_without_quorum(&self) -> BTreeSet<IpAddr> {
+        let services = self.plan.services.iter().map(|service| service.key);
+        services
+            .filter(|service| !self.has_quorum(*service))
+            .map(|service| service.address.ip())
+            .collect()
+    }
+
+    /// Whether the sorry server takes a service's new connections now: the quorum
+    /// is lost, or the operator lets no real server have any. Servers that are up
+    /// keep the connections that they have.
+    pub fn is_sorry(&self, service: &ServicePlan) -> bool {
+        let serves = |server: &ServerPlan| self.weight(service.key, server) > 0;
+        service.sorry_server.is_some()
+            && (!self.has_quorum(service.key) || !service.servers.iter().any(serves))
+    }
+
+    /// What a server adds to the quorum. As with keepalived and ipvsadm(8), what
+    /// the operator orders about its share does not count; out of service does.
+    fn weight_for_quorum(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
+        let is_disabled = self.order(service, server.address) == Some(Order::Disabled);
+        match self.failure(service, server) {
+            None if !is_disabled => self.share_by_checks(server),
+            _ => 0,
+        }
+    }
+
+    /// Decides anew which services have their quorum (keepalived
+    /// `update_quorum_state`).
+    pub(super) fn update_quorums(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for service in &self.plan.services {
+            let known = self.quorum.get(&service.key).copied();
+            let weight = service.servers.iter().fold(0u32, |sum, server| {
+                sum.saturating_add(self.weight_for_quorum(service.key, server))
+            });
+            let needed = match known {
+                None => service.quorum,
+                Some(true) => service.quorum.saturating_sub(service.hysteresis),
+                Some(false) => service.quorum.saturating_add(service.hysteresis),
+            };
+            let has = weight >= needed;
+            self.quorum.insert(service.key, has);
+            if known != Some(has) {
+                changes.push(Change::Quorum {
+                    service: service.key,
+                    gained: has,
+                    weight,
+                    quorum: needed,
+                    notify: if has {
+                        &service.quorum_up
+                    } else {
+                        &service.quorum_down
+                    }
+                    .clone(),
+                });
+            }
+        }
+        changes
+    }
+}

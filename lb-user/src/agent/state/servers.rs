@@ -1,0 +1,193 @@
+//! What becomes of servers: checks come to fail or to succeed, time passes.
+
+use std::time::Instant;
+
+use super::super::change::Change;
+use super::super::plan::{ServerPlan, ServicePlan};
+use super::super::recovery::Recovery;
+use super::{Place, State};
+use crate::checker::CheckEvent;
+
+/// How a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    is_up: bool,
+    weight: u32,
+}
+
+impl State {
+    /// Takes the result of a check.
+    pub fn check_changed(&mut self, event: CheckEvent, now: Instant) -> Vec<Change> {
+        if !self.checks.contains_key(&event.spec) {
+            return Vec::new();
+        }
+        let concerned: Vec<Place> = self
+            .servers()
+            .filter(|(_, _, server)| server.checks.contains(&event.spec))
+            .map(|(service, index, _)| (service.key, index))
+            .collect();
+        let before: Vec<(bool, Standing)> = concerned
+            .iter()
+            .map(|place| (self.succeeds(*place), self.standing(*place)))
+            .collect();
+        self.checks.insert(event.spec, event.result);
+        let mut changes = Vec::new();
+        let mut come_back = Vec::new();
+        for (place, (succeeded, standing)) in concerned.into_iter().zip(before) {
+            let succeeds = self.succeeds(place);
+            if succeeds != succeeded {
+                let plan = self.server(place).recovery;
+                self.recovery(place).changed(&plan, now);
+            }
+            changes.extend(self.server_changes(place, standing, now));
+            if succeeds && !succeeded {
+                come_back.push(place);
+            }
+        }
+        changes.extend(self.release_last(now));
+        for place in come_back {
+            changes.extend(self.held_out(place));
+        }
+        changes.extend(self.update_quorums());
+        changes
+    }
+
+    /// When to call [`tick`](Self::tick), if ever.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.servers()
+            .filter_map(|(service, _, server)| {
+                let place = (service.key, server.address);
+                self.recoveries.get(&place)?.deadline(&server.recovery)
+            })
+            .min()
+    }
+
+    /// Lets time pass: servers that come back. `None` if nothing has changed for
+    /// the data plane.
+    pub fn tick(&mut self, now: Instant) -> Option<Vec<Change>> {
+        let is_due = |service: &ServicePlan, server: &ServerPlan| {
+            let recovery = self.recoveries.get(&(service.key, server.address));
+            let deadline = recovery.and_then(|recovery| recovery.deadline(&server.recovery));
+            deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<Place> = self
+            .servers()
+            .filter(|(service, _, server)| is_due(service, server))
+            .map(|(service, index, _)| (service.key, index))
+            .collect();
+        if due.is_empty() {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for place in due {
+            let before = self.standing(place);
+            let (plan, server) = (self.server(place).recovery, self.server(place).address);
+            let recovery = self.recovery(place);
+            let was_rising = recovery.is_rising();
+            recovery.tick(&plan, now);
+            let has_risen = was_rising && !recovery.is_rising();
+            changes.extend(self.server_changes(place, before, now));
+            changes.extend(has_risen.then_some(Change::SlowStart {
+                service: place.0,
+                server,
+                remaining: None,
+            }));
+        }
+        changes.extend(self.update_quorums());
+        Some(changes)
+    }
+
+    /// What has become of a server that stood so before.
+    fn server_changes(&mut self, place: Place, before: Standing, now: Instant) -> Vec<Change> {
+        let standing = self.standing(place);
+        let (service, server) = (place.0, self.server(place));
+        let (address, plan) = (server.address, server.recovery);
+        if standing.is_up == before.is_up {
+            let weight = standing.weight;
+            let change = (weight != before.weight).then_some(Change::Weight {
+                service,
+                server: address,
+                weight,
+            });
+            return change.into_iter().collect();
+        }
+        let notify = if standing.is_up {
+            &server.notify_up
+        } else {
+            &server.notify_down
+        };
+        let mut changes = vec![Change::Server {
+            service,
+            server: address,
+            failure: self.failure(service, server).cloned(),
+            notify: notify.clone(),
+        }];
+        let recovery = self.recovery(place);
+        if !standing.is_up {
+            recovery.gone_down();
+            return changes;
+        }
+        recovery.come_up(&plan, now);
+        changes.extend(recovery.is_rising().then_some(Change::SlowStart {
+            service,
+            server: address,
+            remaining: Some(plan.slow_start),
+        }));
+        changes
+    }
+
+    fn standing(&self, place: Place) -> Standing {
+        let server = self.server(place);
+        Standing {
+            is_up: self.failure(place.0, server).is_none(),
+            weight: self.weight(place.0, server),
+        }
+    }
+
+    /// Whether all checks of a server succeed, held out or not.
+    fn succeeds(&self, place: Place) -> bool {
+        self.check_failure(self.server(place)).is_none()
+    }
+
+    fn recovery(&mut self, place: Place) -> &mut Recovery {
+        let address = self.server(place).address;
+        self.recoveries.entry((place.0, address)).or_default()
+    }
+
+    /// That a server whose checks succeed stays out all the same, if it does.
+    fn held_out(&mut self, place: Place) -> Option<Change> {
+        let server = self.server(place).address;
+        let reason = self.recovery(place).hold_reason()?.clone();
+        Some(Change::HeldOut {
+            service: place.0,
+            server,
+            reason,
+        })
+    }
+
+    /// Ends what holds out servers where no other serves, because it is down or
+    /// because the operator wants it so: one that flaps is better than none.
+    pub(super) fn release_last(&mut self, now: Instant) -> Vec<Change> {
+        let mut held: Vec<Place> = Vec::new();
+        for service in &self.plan.services {
+            let serves = |server| self.weight(service.key, server) > 0;
+            if !service.servers.iter().any(serves) {
+                let places = (0..service.servers.len()).map(|index| (service.key, index));
+                held.extend(places.filter(|place| self.would_serve(*place)));
+            }
+        }
+        let mut changes = Vec::new();
+        for place in held {
+            let before = self.standing(place);
+            self.recovery(place).release();
+            changes.extend(self.server_changes(place, before, now));
+        }
+        changes
+    }
+
+    /// Whether a server would serve, were it not held out.
+    fn would_serve(&self, place: Place) -> bool {
+        let server = self.server(place);
+        self.check_failure(server).is_none() && self.share(place.0, server) > 0
+    }
+}

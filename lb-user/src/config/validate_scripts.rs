@@ -1,0 +1,69 @@
+//! What scripts must keep to under `enable_script_security`.
+
+use super::diagnostic::{Diagnostics, Origin};
+use super::model::{CheckKind, Config, Script};
+use crate::script::Runnable;
+
+/// Warns of every script that would not be run, because it would run as root and
+/// another user may change it.
+pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+    if !config.global_defs.enable_script_security {
+        return;
+    }
+    for (what, origin, script) in scripts(config) {
+        let runnable = Runnable::new(script.clone(), &config.global_defs);
+        // One that does not exist may exist when it is run.
+        if let Ok(Some(reason)) = runnable.refusal() {
+            let command = script.command.join(" ");
+            diagnostics.warn(origin, format!("{what}: `{command}` is not run: {reason}"));
+        }
+    }
+}
+
+/// Every script, with whose it is and where that stands.
+fn scripts(config: &Config) -> Vec<(String, &Origin, &Script)> {
+    let mut list = Vec::new();
+    for it in &config.vrrp_script {
+        list.push((format!("vrrp_script {}", it.name), &it.origin, &it.script));
+    }
+    for it in &config.vrrp_sync_group {
+        let what = format!("vrrp_sync_group {}", it.name);
+        let scripts = [
+            &it.notify_master,
+            &it.notify_backup,
+            &it.notify_fault,
+            &it.notify_stop,
+            &it.notify,
+        ];
+        let scripts = scripts.into_iter().flatten();
+        list.extend(scripts.map(|script| (what.clone(), &it.origin, script)));
+    }
+    for it in &config.vrrp_instance {
+        let what = format!("vrrp_instance {}", it.name);
+        let scripts = [
+            &it.notify_master,
+            &it.notify_backup,
+            &it.notify_fault,
+            &it.notify_stop,
+            &it.notify,
+        ];
+        let scripts = scripts.into_iter().flatten();
+        list.extend(scripts.map(|script| (what.clone(), &it.origin, script)));
+    }
+    for it in &config.virtual_server {
+        let what = format!("virtual_server {}", it.address);
+        let scripts = [&it.quorum_up, &it.quorum_down].into_iter().flatten();
+        list.extend(scripts.map(|script| (what.clone(), &it.origin, script)));
+        for server in &it.real_server {
+            let what = format!("real_server {}", server.address);
+            let notify = [&server.notify_up, &server.notify_down];
+            let checks = server.checks.iter().filter_map(|check| match &check.kind {
+                CheckKind::Misc { misc_path, .. } => Some(misc_path),
+                _ => None,
+            });
+            let scripts = notify.into_iter().flatten().chain(checks);
+            list.extend(scripts.map(|script| (what.clone(), &server.origin, script)));
+        }
+    }
+    list
+}

@@ -25,6 +25,15 @@ pub enum Change {
         /// The script to run.
         notify: Option<Script>,
     },
+    /// A server's check cannot be made, so that what is known of it may be old.
+    Trouble {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// Why; `None`: it can be made again.
+        reason: Option<String>,
+    },
     /// A server's check has given it another share of new connections.
     Weight {
         /// Its service.
@@ -127,6 +136,9 @@ impl Change {
             Self::Server {
                 failure: Some(_), ..
             }
+            | Self::Trouble {
+                reason: Some(_), ..
+            }
             | Self::HeldOut { .. }
             | Self::Quorum { gained: false, .. }
             | Self::Told(_)
@@ -145,6 +157,7 @@ impl Change {
             Self::Hop { .. }
             | Self::Order { .. }
             | Self::Weight { .. }
+            | Self::Trouble { .. }
             | Self::HeldOut { .. }
             | Self::SlowStart { .. }
             | Self::Told(_) => None,
@@ -175,6 +188,20 @@ impl fmt::Display for Change {
                 ..
             } => {
                 write!(f, "{service}: server {server} is down: {reason}")
+            }
+            Self::Trouble {
+                service,
+                server,
+                reason: Some(reason),
+            } => {
+                write!(f, "{service}: server {server} is not checked: {reason}")
+            }
+            Self::Trouble {
+                service,
+                server,
+                reason: None,
+            } => {
+                write!(f, "{service}: server {server} is checked again")
             }
             Self::Weight {
                 service,

@@ -7,6 +7,7 @@ use super::change::Change;
 use super::plan::ServiceKey;
 use super::signals::Signals;
 use super::{Agent, Ending, rates};
+use crate::checker::CheckNews;
 use crate::dataplane::Census;
 use crate::resets::Told;
 use crate::vrrp::{self, Vrrp};
@@ -23,8 +24,15 @@ impl Agent {
                 self.surveys.start(self.dataplane.remembered());
             }
             tokio::select! {
-                Some(event) = self.check_results.recv() => {
-                    let changes = self.state.check_changed(event, Instant::now().into_std());
+                Some(news) = self.check_results.recv() => {
+                    let changes = match news {
+                        CheckNews::Found(event) => {
+                            self.state.check_changed(event, Instant::now().into_std())
+                        }
+                        CheckNews::Trouble(spec, reason) => {
+                            self.state.check_troubled(spec, reason)
+                        }
+                    };
                     self.carry_out(changes);
                 }
                 hops = self.watcher.changed() => {

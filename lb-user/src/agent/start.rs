@@ -18,7 +18,7 @@ use super::saved::{Saved, SavedFile};
 use super::state::State;
 use super::survey::Surveys;
 use super::{Agent, RunOptions, capabilities, status};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
 use crate::dataplane::state::Forwarding;
@@ -52,6 +52,11 @@ impl Agent {
         let interfaces = attach_to(&options, &plan)?;
         require_interfaces(&netlink, &interfaces, &plan).await?;
         capabilities::check()?;
+        if config::runs_scripts_as_others(&config)
+            && let Some(missing) = capabilities::missing_for_scripts()
+        {
+            log::warn!("scripts cannot run as their user as they should: lb-user lacks {missing}");
+        }
         raise_descriptor_limit();
         let http = match options.http {
             Some(address) => Some(

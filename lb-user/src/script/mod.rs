@@ -55,7 +55,10 @@ impl Runnable {
     }
 
     /// Whom it runs as; `None`: as the agent does.
-    fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
+    ///
+    /// # Errors
+    /// There is no such user or group.
+    pub fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
         let user = match &self.script.user {
             Some(name) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?,
             // An agent that may become another user does.

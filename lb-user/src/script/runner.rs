@@ -188,7 +188,9 @@ mod tests {
         while !(is_written(&hanging) && done.exists()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(*runner.pending.borrow(), 2, "the hanging one, and its next");
+        // The hanging one, and its next.
+        let mut pending = runner.pending.subscribe();
+        pending.wait_for(|pending| *pending == 2).await.unwrap();
         runner.finish_within(Duration::ZERO).await;
         while runs(&hanging) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -31,6 +31,8 @@ pub struct State {
     plan: Plan,
     /// What each check last found.
     checks: HashMap<CheckSpec, CheckResult>,
+    /// Which checks cannot be made now, and why.
+    troubles: HashMap<CheckSpec, String>,
     /// How servers come back that have been down.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
     hops: Hops,
@@ -89,6 +91,8 @@ impl State {
                 .any(|candidate| candidate.address == *server)
         };
         self.orders.retain(|place, _| remains(place));
+        self.troubles
+            .retain(|spec, _| self.checks.contains_key(spec));
         self.recoveries.retain(|place, _| remains(place));
         self.plan = plan;
         let mut changes = self.release_last(now);

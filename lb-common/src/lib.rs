@@ -22,14 +22,15 @@ pub use flow::{
     TemplateKey, Timeouts,
 };
 pub use owner::{
-    Layout, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
+    Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,
+    OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
 };
 pub use reason::{Action, REASONS, Reason};
 
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the
 /// size or the meaning of a key or value changes, or a map comes or goes.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their

@@ -29,11 +29,22 @@ pub struct ServiceOwner {
     pub port: u16,
     /// IP protocol number.
     pub protocol: u8,
+    /// What becomes of connections whose server is gone: one of
+    /// [`ORPHANS_RESET`], [`ORPHANS_DROP`], [`ORPHANS_RESCHEDULE`]; 0 where that
+    /// was not written down.
+    pub orphans: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
     /// Traffic of servers that have left.
     pub retired: ServerCounters,
 }
+
+/// [`ServiceOwner::orphans`]: their clients are told.
+pub const ORPHANS_RESET: u8 = 1;
+/// [`ServiceOwner::orphans`]: their packets are dropped.
+pub const ORPHANS_DROP: u8 = 2;
+/// [`ServiceOwner::orphans`]: they go to other servers.
+pub const ORPHANS_RESCHEDULE: u8 = 3;
 
 /// [`ServerOwner::flags`]: the slot has an owner.
 pub const OWNER_PRESENT: u32 = 1;

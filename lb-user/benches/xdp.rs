@@ -12,6 +12,7 @@
     reason = "shared with the packet tests, which use all of it"
 )]
 mod bed;
+mod walks;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -75,10 +76,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|(name, figures)| (name, median(figures)))
         .collect();
     let facts = bench.facts()?;
+    drop(bench);
+    let walks: Figures = walks::measure(&walked())?
+        .into_iter()
+        .map(|(name, figures)| (name, median(figures)))
+        .collect();
     if json {
-        print_json(&medians, &facts)
+        print_json(&medians, &facts, &walks)
     } else {
-        print_table(&medians, &facts)
+        print_table(&medians, &facts, &walks)
     }
     Ok(())
 }
@@ -103,6 +109,11 @@ fn deployment() -> DesiredState {
         server.next_hop.as_mut().expect("a next hop").destination = DIRECTOR;
     }
     state
+}
+
+/// Without persistence, so that a connection is all that a walk meets.
+fn walked() -> DesiredState {
+    state([service("172.16.1.200:1935", &["edge 1", "edge 2"])])
 }
 
 fn tables() -> TableSizes {
@@ -428,7 +439,7 @@ enum Goal {
     AtMostMore(f64),
 }
 
-fn print_table(figures: &Figures, facts: &Facts) {
+fn print_table(figures: &Figures, facts: &Facts, walks: &Figures) {
     println!("| yardstick | ns |\n|---|---:|");
     for (says, name) in [
         ("bare XDP_PASS", "bare_pass"),
@@ -468,11 +479,20 @@ fn print_table(figures: &Figures, facts: &Facts) {
         let value = value.as_str().map_or(value.to_string(), str::to_owned);
         println!("- {}: {value}", name.replace('_', " "));
     }
+    let connections = walks::CONNECTIONS;
+    println!("\n| with {connections} connections in the table | ms |\n|---|---:|");
+    for (name, says) in walks::WALKS {
+        println!("| {says} | {:.0} |", walks[name]);
+    }
 }
 
-fn print_json(figures: &Figures, facts: &Facts) {
+fn print_json(figures: &Figures, facts: &Facts, walks: &Figures) {
     println!(
         "{}",
-        serde_json::json!({ "nanoseconds": figures, "facts": facts })
+        serde_json::json!({
+            "nanoseconds": figures,
+            "facts": facts,
+            "walk_milliseconds": walks,
+        })
     );
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::{LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
+use lb_user::dataplane::state::OrphanPolicy;
 use lb_user::dataplane::{
     AttachMode, Dataplane, DesiredState, Error, Options, Origin, TableSizes, remove_leftovers,
 };
@@ -162,6 +163,64 @@ fn an_agent_that_finds_other_servers_configured_voids_only_those_that_left() {
             matches!(adopted.send(&tcp(ALICE, 5000, A)), Verdict::Reset(_)),
             "her server is gone"
         );
+    });
+}
+
+#[test]
+fn connections_of_a_service_that_is_gone_are_treated_as_it_was_configured() {
+    alone(|| {
+        let options = options(&[], small_tables());
+        let mut desired = deployment();
+        desired.services[0].orphans = OrphanPolicy::Drop;
+        with_viewers(&mut agent(&options, &desired));
+
+        let mut next = load(&options);
+        let changes = next.apply(&state([])).expect("applied");
+        assert_eq!(changes.departed.len(), 3, "{changes:?}");
+        for departed in changes.departed {
+            assert_eq!(departed.orphans, OrphanPolicy::Drop, "{departed:?}");
+        }
+    });
+}
+
+#[test]
+fn a_rehearsal_tells_what_would_be_refused_and_changes_nothing() {
+    alone(|| {
+        let options = options(&["near"], small_tables());
+        let mut bed = agent(&options, &deployment());
+        with_viewers(&mut bed);
+        let before = (pinned(), program_on("near"));
+        let rehearse = |options: &Options| Dataplane::rehearse(options, &deployment());
+        let with = |tables| Options {
+            tables,
+            ..options.clone()
+        };
+        rehearse(&options).expect("it would be adopted");
+        let larger = TableSizes {
+            servers: 128,
+            ..small_tables()
+        };
+        rehearse(&with(larger)).expect("it would be replaced");
+        let smaller = TableSizes {
+            servers: 2,
+            ..small_tables()
+        };
+        let refused = rehearse(&with(smaller)).expect_err("three servers do not fit");
+        assert!(
+            matches!(refused, Error::TableFull { wanted: 3, .. }),
+            "{refused}"
+        );
+        let elsewhere = Options {
+            interfaces: vec!["nowhere".to_owned()],
+            ..options.clone()
+        };
+        let refused = rehearse(&elsewhere).expect_err("there is no such interface");
+        assert!(
+            matches!(refused, Error::UnknownInterface { .. }),
+            "{refused}"
+        );
+        assert_eq!((pinned(), program_on("near")), before);
+        check_that_viewers_stay(&mut bed);
     });
 }
 

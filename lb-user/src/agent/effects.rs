@@ -1,25 +1,28 @@
 //! What follows from a change: for the data plane, viewers, virtual routers,
 //! the next agent and the operator.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rtmp_core::systemd;
 use tokio::time::Instant;
 
-use super::Agent;
 use super::change::Change;
 use super::plan::Plan;
 use super::saved::{Saved, SavedAddress};
 use super::status;
+use super::{Agent, Refused};
 use crate::checker::{CheckSpec, RunningCheck};
 use crate::config::Config;
 use crate::config::model::Script;
 use crate::control::protocol::Event;
+use crate::dataplane::Departed;
 use crate::dataplane::state::OrphanPolicy;
-use crate::dataplane::{self, Departed};
 use crate::resets;
 use crate::script::Runnable;
 use crate::vrrp;
+
+/// How soon the data plane is asked again for what it has refused.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Makes `plan` the one in force: data plane, state, checks, neighbours. If
@@ -29,6 +32,7 @@ impl Agent {
         let changes = state.replace_plan(plan, Instant::now().into_std());
         let prepared = self.dataplane.prepare(&state.desired())?;
         let departed = self.dataplane.commit(prepared)?.departed;
+        self.refused = None;
         self.state = state;
         self.tell_viewers(departed);
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
@@ -58,36 +62,77 @@ impl Agent {
     }
 
     pub(super) fn put_through(&mut self, changes: Vec<Change>) {
-        if let Err(error) = self.apply() {
-            log::error!("the data plane keeps its former state: {error}");
-        }
+        self.apply();
         self.report(changes);
     }
 
-    /// Makes the data plane do what is desired now.
-    fn apply(&mut self) -> Result<(), dataplane::Error> {
-        let departed = self.dataplane.apply(&self.state.desired())?.departed;
-        self.tell_viewers(departed);
-        Ok(())
+    /// Makes the data plane do what is desired now. What it refuses it is asked
+    /// again a little later.
+    pub(super) fn apply(&mut self) {
+        match self.dataplane.apply(&self.state.desired()) {
+            Ok(changes) => {
+                self.tell_viewers(changes.departed);
+                if self.refused.take().is_some() {
+                    let what = "the data plane does again what is desired";
+                    log::info!("{what}");
+                    self.publish(what.to_owned());
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let before = self.refused.as_ref().map(|refused| &refused.reason);
+                if before != Some(&reason) {
+                    let what = format!("the data plane keeps its former state: {reason}");
+                    log::error!("{what}");
+                    self.publish(what);
+                }
+                self.refused = Some(Refused {
+                    reason,
+                    retry_at: Instant::now() + RETRY_INTERVAL,
+                });
+            }
+        }
     }
 
     /// Has the viewers told of servers that are gone. Those of a service that
     /// another director leads are its business: what is remembered of them here
-    /// is from before, and they may be served well.
-    fn tell_viewers(&self, mut departed: Vec<Departed>) {
+    /// is from before, and they may be served well. Who leads is not known before
+    /// the virtual routers have begun.
+    fn tell_viewers(&mut self, mut departed: Vec<Departed>) {
         let vrrp = &self.state.plan().vrrp;
-        departed.retain(|departed| {
-            departed.orphans != OrphanPolicy::Drop
-                && vrrp.speaks_for(departed.service.ip(), &self.masters)
-        });
+        departed.retain(|departed| departed.orphans != OrphanPolicy::Drop);
+        let is_ours =
+            |departed: &mut Departed| vrrp.speaks_for(departed.service.ip(), &self.masters);
+        let ours: Vec<Departed> = departed.extract_if(.., is_ours).collect();
         if let Some(rate) = self.state.plan().reset_rate
-            && !departed.is_empty()
+            && !ours.is_empty()
         {
             self.resets.tell(resets::Job {
                 remembered: self.dataplane.remembered(),
-                departed,
+                departed: ours,
                 rate,
             });
+        }
+        let is_too_early = match self.untold.until {
+            Some(until) => Instant::now() < until,
+            None => self.vrrp.is_none(),
+        };
+        if is_too_early {
+            self.untold.departed.extend(departed);
+        }
+    }
+
+    /// One more virtual router leads: so it did all the time, if that is soon
+    /// after the start.
+    pub(super) fn tell_untold(&mut self) {
+        let departed = std::mem::take(&mut self.untold.departed);
+        if !departed.is_empty()
+            && self
+                .untold
+                .until
+                .is_some_and(|until| Instant::now() < until)
+        {
+            self.tell_viewers(departed);
         }
     }
 

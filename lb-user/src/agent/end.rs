@@ -1,9 +1,11 @@
 //! The ends of an agent: everything goes, or another program takes over.
 
 use rtmp_core::systemd;
+use tokio::sync::oneshot;
 
 use super::saved::HandOver;
 use super::{Agent, upgrade};
+use crate::control::protocol::Response;
 use crate::dataplane::{Dataplane, Origin};
 
 impl Agent {
@@ -26,15 +28,32 @@ impl Agent {
         self.scripts.finish().await;
     }
 
-    /// Lets the program that is installed now say whether it can take over.
-    pub(super) async fn rehearse_upgrade(&self) -> Result<(), String> {
-        if matches!(self.dataplane.origin(), Origin::Unpinned { .. }) {
-            return Err(
-                "the data plane is not pinned, so that viewers would notice; restart instead"
-                    .to_owned(),
-            );
+    /// Asks the program that is installed now whether it can take over; the loop
+    /// goes on meanwhile.
+    pub(super) fn begin_upgrade(&mut self, waiter: Option<oneshot::Sender<Response>>) {
+        if let Some(waiter) = waiter {
+            self.upgrade.tell(waiter);
         }
-        upgrade::rehearse(&self.program, &self.options).await
+        if matches!(self.dataplane.origin(), Origin::Unpinned { .. }) {
+            let reason =
+                "the data plane is not pinned, so that viewers would notice; restart instead";
+            self.refuse_upgrade(reason.to_owned());
+        } else {
+            self.upgrade.begin(&self.program);
+        }
+    }
+
+    /// The program that is installed now can take over, or cannot.
+    pub(super) fn note_rehearsal(&mut self, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => log::info!("upgrade: it can, as soon as no script runs"),
+            Err(reason) => self.refuse_upgrade(reason),
+        }
+    }
+
+    fn refuse_upgrade(&mut self, reason: String) {
+        log::error!("not upgraded, nothing has changed: {reason}");
+        self.upgrade.answer(&Response::Refused(reason));
     }
 
     /// Becomes the program that is installed now. Returns only if that fails.
@@ -43,22 +62,14 @@ impl Agent {
         systemd::reloading("becoming the program that is installed now");
         self.checks.clear();
         let mut to_save = self.to_save();
-        let Self {
-            scripts,
-            vrrp,
-            mut saved,
-            program,
-            ..
-        } = self;
-        scripts.finish().await;
-        let masters = match vrrp {
+        let masters = match self.vrrp.take() {
             Some(vrrp) => vrrp.hand_over().await,
             None => Vec::new(),
         };
         to_save.handed_over = Some(HandOver::now(masters));
-        saved.write(to_save);
-        let error = upgrade::become_program(&program);
-        anyhow::Error::new(error).context(format!("cannot run {}", program.display()))
+        self.saved.write(to_save);
+        let error = upgrade::become_program(&self.program);
+        anyhow::Error::new(error).context(format!("cannot run {}", self.program.display()))
     }
 }
 

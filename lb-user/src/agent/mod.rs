@@ -23,6 +23,7 @@ pub mod state;
 mod status;
 mod survey;
 mod upgrade;
+mod vrrp_thread;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -30,13 +31,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use crate::checker::{CheckNews, CheckSpec, RunningCheck};
 use crate::config::{self, Config, Diagnostic};
 use crate::control::http::HttpServer;
 use crate::control::protocol::Event;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Dataplane, TableSizes};
+use crate::dataplane::{AttachMode, Dataplane, Departed, TableSizes};
 use crate::neighbor::Watcher;
 use crate::netlink;
 use crate::resets::{Resets, Told};
@@ -48,6 +50,8 @@ use saved::SavedFile;
 use signals::Signals;
 use state::State;
 use survey::Surveys;
+use upgrade::Upgrade;
+use vrrp_thread::VrrpThread;
 
 /// How the agent is to run.
 #[derive(Debug, Clone)]
@@ -95,7 +99,7 @@ pub struct Misuse(pub String);
 /// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let mut signals = Signals::install()?;
+    let signals = Signals::install()?;
     // Before another file may take its name.
     let program = upgrade::own_program().context("cannot find our own program")?;
     let loaded = config::load_for(&options.config, &options.config_id)?;
@@ -103,7 +107,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let plan = Plan::new(&loaded.config)?;
     let (calls, incoming) = mpsc::channel(16);
     let mut agent = Agent::start(options, program, loaded.config, plan, calls, incoming).await?;
-    match agent.serve(&mut signals).await {
+    match agent.serve(&signals).await {
         Ok(Ending::Stop { forget_orders }) => {
             agent.stop(forget_orders).await;
             Ok(())
@@ -114,6 +118,37 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
             Err(error)
         }
     }
+}
+
+/// Finds out whether [`run`] would start, and changes nothing.
+///
+/// # Errors
+/// As of [`run`], as far as that can be told beforehand.
+pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
+    let loaded = config::load_for(&options.config, &options.config_id)?;
+    let plan = Plan::new(&loaded.config)?;
+    let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
+    let options = start::prepare(&netlink, options, &plan).await?;
+    let mut state = State::default();
+    state.replace_plan(plan, Instant::now().into_std());
+    Dataplane::rehearse(&options, &state.desired())?;
+    Ok(())
+}
+
+/// A state that the data plane has refused; packets are still judged by the one
+/// before.
+struct Refused {
+    reason: String,
+    retry_at: Instant,
+}
+
+/// Servers that were gone before the virtual routers began, at addresses that
+/// one of them holds.
+#[derive(Default)]
+struct Untold {
+    departed: Vec<Departed>,
+    /// Until when who leads then is taken to have led all the time.
+    until: Option<Instant>,
 }
 
 struct Agent {
@@ -135,12 +170,19 @@ struct Agent {
     check_results: mpsc::UnboundedReceiver<CheckNews>,
     check_events: mpsc::UnboundedSender<CheckNews>,
     vrrp: Option<Vrrp>,
+    vrrp_thread: VrrpThread,
     /// The virtual routers that are master.
     masters: BTreeSet<String>,
+    /// Servers whose viewers are not told before it is known who leads.
+    untold: Untold,
     /// What a later agent is to know.
     saved: SavedFile,
+    /// What the data plane was to do and has not done, if there is such.
+    refused: Option<Refused>,
     /// Why the agent is to end, if it is.
     ending: Option<Ending>,
+    /// What comes before it becomes another program.
+    upgrade: Upgrade,
     /// Where the scripts of virtual routers are named.
     config: Config,
     scripts: ScriptRunner,

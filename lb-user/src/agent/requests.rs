@@ -18,6 +18,7 @@ impl Agent {
                 let _ = answer.send(self.dataplane.remembered());
             }
             Call::Request(Request::List, answer) => self.surveys.ask(answer),
+            Call::Request(Request::Upgrade, answer) => self.begin_upgrade(Some(answer)),
             Call::Request(request, answer) => {
                 let response = self.answer(request).await;
                 let _ = answer.send(response);
@@ -27,11 +28,7 @@ impl Agent {
 
     async fn answer(&mut self, request: Request) -> Response {
         match request {
-            // What does not turn, or has lost its maps, gives no answer.
-            Request::Health => match self.dataplane.statistics(&Census::default()) {
-                Ok(_) => Response::Done(Vec::new()),
-                Err(error) => Response::Refused(error.to_string()),
-            },
+            Request::Health => self.health(),
             Request::Order { server, order } => match server.parse::<Endpoint>() {
                 Ok(name) => {
                     let (concerned, changes) =
@@ -53,14 +50,8 @@ impl Agent {
                 });
                 Response::Done(Vec::new())
             }
-            Request::Upgrade => match self.rehearse_upgrade().await {
-                Ok(()) => {
-                    self.ending = Some(Ending::Upgrade);
-                    Response::Done(Vec::new())
-                }
-                Err(reason) => Response::Refused(reason),
-            },
             Request::List
+            | Request::Upgrade
             | Request::Connections(_)
             | Request::PersistentClients(_)
             | Request::Follow => Response::Refused("this is answered elsewhere".to_owned()),
@@ -68,6 +59,18 @@ impl Agent {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),
             },
+        }
+    }
+
+    /// Whether all is done that is to be done. What does not turn gives no answer.
+    fn health(&self) -> Response {
+        if let Some(refused) = &self.refused {
+            let reason = &refused.reason;
+            return Response::Refused(format!("the data plane keeps a former state: {reason}"));
+        }
+        match self.dataplane.statistics(&Census::default()) {
+            Ok(_) => Response::Done(Vec::new()),
+            Err(error) => Response::Refused(error.to_string()),
         }
     }
 
@@ -126,6 +129,7 @@ impl Agent {
                 &self.connections_reset,
             ),
             reasons: statistics.reasons.clone(),
+            refused: self.refused.as_ref().map(|refused| refused.reason.clone()),
         }
     }
 }

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::change::Order;
 use super::plan::ServiceKey;
 use crate::dataplane::state::Protocol;
+use crate::vrrp::Settings;
 
-/// How long after its predecessor's last advert an agent goes on as master
-/// without listening first: less than the three adverts, of one second each,
-/// that others wait for.
-const HAND_OVER_VALID: Duration = Duration::from_secs(2);
+/// How many of a master's adverts others miss at least before one of them takes
+/// its place (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
+const ADVERTS_AWAITED: u32 = 3;
 
 /// All of it. What a later version adds has a default; what it no longer knows
 /// is ignored.
@@ -128,9 +128,11 @@ impl HandOver {
         }
     }
 
-    fn is_valid(&self) -> bool {
-        let age_ms = monotonic_ms().checked_sub(self.at_ms);
-        age_ms.is_some_and(|age_ms| u128::from(age_ms) < HAND_OVER_VALID.as_millis())
+    /// Whether nobody can have taken the place of a master yet that adverts at
+    /// `interval`.
+    fn is_valid(&self, interval: Duration) -> bool {
+        let age = monotonic_ms().checked_sub(self.at_ms);
+        age.is_some_and(|age_ms| Duration::from_millis(age_ms) < interval * ADVERTS_AWAITED)
     }
 }
 
@@ -140,11 +142,18 @@ fn monotonic_ms() -> u64 {
 }
 
 impl Saved {
-    /// The virtual routers that a predecessor was master of a moment ago, and
-    /// meant us to be.
-    pub fn masters_handed_over(&self) -> Vec<String> {
-        let valid = self.handed_over.as_ref().filter(|given| given.is_valid());
-        valid.map_or_else(Vec::new, |given| given.masters.clone())
+    /// The virtual routers of `settings` that a predecessor was master of a
+    /// moment ago, and meant us to be. They go on without listening first.
+    pub fn masters_handed_over(&self, settings: &Settings) -> Vec<String> {
+        let Some(given) = &self.handed_over else {
+            return Vec::new();
+        };
+        let led = |name: &&String| {
+            let mut instances = settings.instances.iter();
+            let instance = instances.find(|instance| instance.name == **name);
+            instance.is_some_and(|instance| given.is_valid(instance.policy.interval))
+        };
+        given.masters.iter().filter(led).cloned().collect()
     }
 }
 
@@ -287,11 +296,29 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_over_holds_for_a_moment_only() {
+    fn a_hand_over_holds_until_others_may_have_missed_three_adverts() {
+        let router = |name: &str, id: u8, version: u8, interval: &str| {
+            format!(
+                "vrrp_instance {name} {{ interface eth0\nvirtual_router_id {id}\nversion {version}\n\
+                 advert_int {interval}\nvirtual_ipaddress {{ 10.0.0.1 }} }}\n"
+            )
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        let text = router("VI_1", 1, 2, "1") + &router("VI_2", 2, 3, "0.5");
+        fs::write(&file, text).expect("written");
+        let loaded = crate::config::load(&file).expect("it is right");
+        let settings = Settings::from_config(&loaded.config).expect("settings");
         let mut saved = saved();
-        assert_eq!(saved.masters_handed_over(), ["VI_1"]);
-        let given = saved.handed_over.as_mut().expect("given");
-        given.at_ms = given.at_ms.saturating_sub(2_000);
-        assert_eq!(saved.masters_handed_over(), Vec::<String>::new());
+        let mut masters_after = |age_ms: u64| {
+            let masters = ["VI_1", "VI_2", "VI_gone"].map(str::to_owned).into();
+            let mut given = HandOver::now(masters);
+            given.at_ms = given.at_ms.saturating_sub(age_ms);
+            saved.handed_over = Some(given);
+            saved.masters_handed_over(&settings)
+        };
+        assert_eq!(masters_after(0), ["VI_1", "VI_2"]);
+        assert_eq!(masters_after(1_500), ["VI_1"]);
+        assert_eq!(masters_after(3_000), Vec::<String>::new());
     }
 }

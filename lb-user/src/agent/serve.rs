@@ -5,15 +5,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::change::Change;
 use super::plan::ServiceKey;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::{Agent, Ending, rates};
 use crate::checker::CheckNews;
+use crate::control::protocol::Response;
 use crate::dataplane::Census;
 use crate::resets::Told;
 use crate::vrrp::{self, Vrrp};
 
 impl Agent {
-    pub(super) async fn serve(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
+    pub(super) async fn serve(&mut self, signals: &Signals) -> anyhow::Result<Ending> {
         let mut followed = self.interfaces.subscribe();
         let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
         let mut readings = interval(rates::INTERVAL);
@@ -24,17 +25,7 @@ impl Agent {
                 self.surveys.start(self.dataplane.remembered());
             }
             tokio::select! {
-                Some(news) = self.check_results.recv() => {
-                    let changes = match news {
-                        CheckNews::Found(event) => {
-                            self.state.check_changed(event, Instant::now().into_std())
-                        }
-                        CheckNews::Trouble(spec, reason) => {
-                            self.state.check_troubled(spec, reason)
-                        }
-                    };
-                    self.carry_out(changes);
-                }
+                Some(news) = self.check_results.recv() => self.take_results(news),
                 hops = self.watcher.changed() => {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
@@ -44,6 +35,9 @@ impl Agent {
                     if let Some(changes) = self.state.tick(Instant::now().into_std()) {
                         self.put_through(changes);
                     }
+                }
+                () = sleep_until_some(self.refused.as_ref().map(|refused| refused.retry_at.into_std())) => {
+                    self.apply();
                 }
                 event = next_event(&mut self.vrrp) => {
                     self.note_vrrp(&event);
@@ -67,20 +61,42 @@ impl Agent {
                 }
                 Some(told) = self.told.recv() => self.take_told(told),
                 survey = self.surveys.finished() => self.take_survey(survey).await,
-                _ = signals.hangup.recv() => {
-                    // Both outcomes have been logged.
-                    let _ = self.reload().await;
-                }
-                _ = signals.upgrade.recv() => match self.rehearse_upgrade().await {
-                    Ok(()) => return Ok(Ending::Upgrade),
-                    Err(reason) => log::error!("not upgraded, nothing has changed: {reason}"),
+                asked = signals.next() => match asked? {
+                    Asked::Reload => {
+                        // Both outcomes have been logged.
+                        let _ = self.reload().await;
+                    }
+                    Asked::Upgrade => self.begin_upgrade(None),
+                    Asked::Stop(signal) => {
+                        log::info!("stopping: {signal}");
+                        return Ok(Ending::Stop { forget_orders: false });
+                    }
                 },
-                name = signals.stop.received() => {
-                    log::info!("stopping: {name}");
-                    return Ok(Ending::Stop { forget_orders: false });
+                outcome = self.upgrade.rehearsed() => self.note_rehearsal(outcome),
+                // None is left half done, and none forgotten.
+                () = self.scripts.done(), if self.upgrade.is_rehearsed() => {
+                    self.upgrade.answer(&Response::Done(Vec::new()));
+                    return Ok(Ending::Upgrade);
                 }
             }
         }
+    }
+
+    /// Takes what checks have found, all that there is: where many servers die
+    /// together the data plane is changed once, and their viewers are looked for
+    /// together.
+    fn take_results(&mut self, first: CheckNews) {
+        let mut changes = Vec::new();
+        let mut next = Some(first);
+        while let Some(news) = next {
+            let now = Instant::now().into_std();
+            changes.extend(match news {
+                CheckNews::Found(event) => self.state.check_changed(event, now),
+                CheckNews::Trouble(spec, reason) => self.state.check_troubled(spec, reason),
+            });
+            next = self.check_results.try_recv().ok();
+        }
+        self.carry_out(changes);
     }
 
     /// Keeps account of the virtual routers that are master.
@@ -88,6 +104,7 @@ impl Agent {
         if event.subject == vrrp::Subject::Instance {
             if event.state == vrrp::machine::State::Master {
                 self.masters.insert(event.name.clone());
+                self.tell_untold();
             } else {
                 self.masters.remove(&event.name);
             }

@@ -1,48 +1,83 @@
 //! The signals that the agent listens to.
+//!
+//! They are blocked, and read when their turn comes (signalfd(2)): none is
+//! lost, whatever the agent does meanwhile. What arrives while it becomes
+//! another program waits for that (execve(2): the mask and what is pending stay),
+//! which must therefore begin in the same way.
+
+use std::io;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-/// What the agent is told by signals.
-pub struct Signals {
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
     /// SIGHUP: read the configuration again.
-    pub hangup: Signal,
+    Reload,
     /// SIGUSR2: become the program that is installed now.
-    pub upgrade: Signal,
-    /// The end.
-    pub stop: StopSignals,
+    Upgrade,
+    /// SIGTERM, SIGINT, SIGQUIT: the end.
+    Stop(Signal),
 }
 
-/// The signals that end the agent, all in the same way.
-pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
+const LISTENED_TO: [Signal; 5] = [
+    Signal::SIGHUP,
+    Signal::SIGUSR2,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+];
+
+/// What the agent is told by signals.
+#[derive(Debug)]
+pub struct Signals {
+    pending: AsyncFd<SignalFd>,
 }
 
 impl Signals {
-    /// Takes the signals from their default effects.
+    /// Takes the signals from their default effects. To be called before there
+    /// is another thread: it must not take them, either, and inherits that from
+    /// this one. (Programs that are started take them as ever:
+    /// `std::process::Command` empties their masks.)
+    ///
+    /// # Errors
+    /// The kernel refuses.
     pub fn install() -> anyhow::Result<Self> {
-        let install = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self {
-            hangup: install(SignalKind::hangup())?,
-            upgrade: install(SignalKind::user_defined2())?,
-            stop: StopSignals {
-                terminate: install(SignalKind::terminate())?,
-                interrupt: install(SignalKind::interrupt())?,
-                quit: install(SignalKind::quit())?,
-            },
-        })
+        let install = || {
+            let signals: SigSet = LISTENED_TO.into_iter().collect();
+            signals.thread_block()?;
+            let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+            let pending = SignalFd::with_flags(&signals, flags)?;
+            // SAFETY: it owns an open descriptor, which stays its own.
+            let registered =
+                unsafe { AsyncFd::register_with_interest(pending, Interest::READABLE) };
+            Ok::<_, io::Error>(registered?)
+        };
+        let pending = install().context("cannot handle signals")?;
+        Ok(Self { pending })
     }
-}
 
-impl StopSignals {
-    /// Waits for any of them, and names it.
-    pub async fn received(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
+    /// Waits for the next one. May be dropped without losing one.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn next(&self) -> io::Result<Asked> {
+        let read = self.pending.async_io(Interest::READABLE, |pending| {
+            let read = pending.read_signal()?;
+            read.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        let number = read.await?.ssi_signo;
+        let signal = LISTENED_TO
+            .into_iter()
+            .find(|signal| *signal as u32 == number);
+        Ok(match signal.expect("no other signal is asked for") {
+            Signal::SIGHUP => Asked::Reload,
+            Signal::SIGUSR2 => Asked::Upgrade,
+            stop => Asked::Stop(stop),
+        })
     }
 }

@@ -17,7 +17,9 @@ use super::rates::Meter;
 use super::saved::{Saved, SavedFile};
 use super::state::State;
 use super::survey::Surveys;
-use super::{Agent, RunOptions, capabilities, status};
+use super::upgrade::Upgrade;
+use super::vrrp_thread::VrrpThread;
+use super::{Agent, RunOptions, Untold, capabilities, status};
 use crate::config::{self, Config};
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
@@ -28,7 +30,7 @@ use crate::netlink::{self, interfaces};
 use crate::resets::Resets;
 use crate::script::ScriptRunner;
 use crate::track_file;
-use crate::vrrp::Vrrp;
+use crate::vrrp::{Settings, Vrrp};
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
@@ -49,9 +51,7 @@ impl Agent {
         calls: mpsc::Receiver<Call>,
     ) -> anyhow::Result<Self> {
         let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
-        let interfaces = attach_to(&options, &plan)?;
-        require_interfaces(&netlink, &interfaces, &plan).await?;
-        capabilities::check()?;
+        let for_dataplane = prepare(&netlink, &options, &plan).await?;
         if config::runs_scripts_as_others(&config)
             && let Some(missing) = capabilities::missing_for_scripts()
         {
@@ -75,21 +75,14 @@ impl Agent {
         let saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();
         // Others wait for adverts: what was handed over goes on before all else.
-        let masters = saved.masters_handed_over();
+        let masters = saved.masters_handed_over(&plan.vrrp);
+        let vrrp_thread = VrrpThread::start().context("cannot start a thread")?;
         let vrrp = if masters.is_empty() {
             None
         } else {
-            let vrrp = start_vrrp(&plan, masters.clone()).await?;
-            // Loading the program blocks: its first adverts go out before.
-            tokio::task::yield_now().await;
-            Some(vrrp)
+            Some(start_vrrp(&vrrp_thread, &plan, masters.clone()).await?)
         };
-        let dataplane = Dataplane::load(&Options {
-            interfaces,
-            mode: options.mode,
-            tables: options.tables,
-            pins: options.pins.clone(),
-        })?;
+        let dataplane = Dataplane::load(&for_dataplane)?;
         log_origin(&dataplane, options.pins.as_deref());
         let (check_events, check_results) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
@@ -111,10 +104,14 @@ impl Agent {
             check_results,
             check_events,
             vrrp,
+            vrrp_thread,
             // Until an event says otherwise.
             masters: masters.into_iter().collect(),
             saved: saved_file,
+            untold: Untold::default(),
+            refused: None,
             ending: None,
+            upgrade: Upgrade::default(),
             config,
             scripts: ScriptRunner::start(),
             events,
@@ -146,7 +143,9 @@ impl Agent {
         self.wait_for_neighbors(&known).await?;
         // Last: it attracts viewers.
         if self.vrrp.is_none() {
-            self.vrrp = Some(start_vrrp(self.state.plan(), Vec::new()).await?);
+            let vrrp = start_vrrp(&self.vrrp_thread, self.state.plan(), Vec::new());
+            self.vrrp = Some(vrrp.await?);
+            self.untold.until = Some(Instant::now() + longest_start(&self.state.plan().vrrp));
         }
         self.tell_quorums();
         log::info!("ready: {} service(s)", self.state.plan().services.len());
@@ -207,9 +206,40 @@ impl Agent {
     }
 }
 
-async fn start_vrrp(plan: &Plan, masters: Vec<String>) -> anyhow::Result<Vrrp> {
-    let started = Vrrp::lead_on(plan.vrrp.clone(), masters).await;
+/// Checks what can be checked before anything is set up; what the data plane is
+/// to be.
+pub async fn prepare(
+    netlink: &netlink::Connection,
+    options: &RunOptions,
+    plan: &Plan,
+) -> anyhow::Result<Options> {
+    let interfaces = attach_to(options, plan)?;
+    require_interfaces(netlink, &interfaces, plan).await?;
+    capabilities::check()?;
+    Ok(Options {
+        interfaces,
+        mode: options.mode,
+        tables: options.tables,
+        pins: options.pins.clone(),
+    })
+}
+
+async fn start_vrrp(
+    thread: &VrrpThread,
+    plan: &Plan,
+    masters: Vec<String>,
+) -> anyhow::Result<Vrrp> {
+    let started = thread.lead_on(plan.vrrp.clone(), masters).await;
     started.context("cannot start VRRP")
+}
+
+/// How long a virtual router of a director that was killed may take to lead
+/// again: it listens for an interval, or waits as long as for any master
+/// (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
+fn longest_start(settings: &Settings) -> Duration {
+    let intervals = settings.instances.iter();
+    let longest = intervals.map(|instance| instance.policy.interval).max();
+    settings.startup_delay + longest.unwrap_or_default() * 4
 }
 
 /// Says what there was before us.

@@ -3,45 +3,129 @@
 //! The process keeps its number, so that whoever supervises it (systemd, runit)
 //! notices nothing. The data plane is pinned and forwards meanwhile; the new
 //! program adopts it, and leads on with the virtual routers that are master.
+//!
+//! Before, the new program says whether it would start with these arguments
+//! (`--rehearse`), while the agent goes on.
 
 use std::env;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{self, Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::execv;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn};
 use tokio::time::timeout;
 
-use super::RunOptions;
+use crate::control::protocol::Response;
 
-/// How long the new program may take to look at the configuration.
-const REHEARSAL_LIMIT: Duration = Duration::from_secs(30);
+/// How long the new program may take to look at everything.
+const REHEARSAL_LIMIT: Duration = Duration::from_secs(60);
 
-/// The program file that this process was started from, to be asked for before
-/// another file takes its name.
+/// Makes a program say whether it would start, and change nothing.
+pub const REHEARSE: &str = "--rehearse";
+
+/// The program that runs, whatever has become of its file.
+const RUNNING: &str = "/proc/self/exe";
+
+/// The program file that this process was started from, by the name that it was
+/// started by: where that is a symbolic link, another version may stand behind
+/// it later. To be asked for before another file takes its name.
 ///
 /// # Errors
 /// `/proc` does not tell.
 pub fn own_program() -> io::Result<PathBuf> {
-    env::current_exe()
+    let running = fs::metadata(RUNNING)?;
+    // A program may be given any name; few are given another's whole path.
+    let is_ours = |path: &PathBuf| {
+        let is_same =
+            |found: Metadata| (found.dev(), found.ino()) == (running.dev(), running.ino());
+        fs::metadata(path).is_ok_and(|found| path.is_absolute() || is_same(found))
+    };
+    let name = env::args_os().next().unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    match places_of(&name, &path).into_iter().find(is_ours) {
+        Some(path) => path::absolute(path),
+        None => env::current_exe(),
+    }
 }
 
-/// Lets the program that is now in `program` look at the configuration, and at
-/// whether the kernel takes its XDP program, while this one goes on.
-///
-/// # Errors
-/// What it says, or why it cannot be run.
-pub async fn rehearse(program: &Path, options: &RunOptions) -> Result<(), String> {
-    let mut command = tokio::process::Command::new(program);
+/// Where a shell looks for a program that is called `name`: there, if it is a
+/// path, else in the directories of `PATH` (execvp(3)).
+fn places_of(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(name)];
+    }
+    env::split_paths(path)
+        .map(|directory| match directory.as_os_str().is_empty() {
+            true => Path::new(".").join(name),
+            false => directory.join(name),
+        })
+        .collect()
+}
+
+/// An upgrade on its way.
+#[derive(Debug, Default)]
+pub struct Upgrade {
+    rehearsal: Option<JoinHandle<Result<(), String>>>,
+    is_rehearsed: bool,
+    waiting: Vec<oneshot::Sender<Response>>,
+}
+
+impl Upgrade {
+    /// Has `program` say whether it can take over, unless that is under way.
+    pub fn begin(&mut self, program: &Path) {
+        if self.rehearsal.is_none() && !self.is_rehearsed {
+            log::info!("upgrade: {} is asked whether it can", program.display());
+            self.rehearsal = Some(spawn(rehearse(program.to_owned())));
+        }
+    }
+
+    /// Has `waiter` told what comes of it.
+    pub fn tell(&mut self, waiter: oneshot::Sender<Response>) {
+        self.waiting.push(waiter);
+    }
+
+    /// Waits for what the new program says; for ever, while it is not asked.
+    ///
+    /// # Errors
+    /// Why it cannot take over.
+    pub async fn rehearsed(&mut self) -> Result<(), String> {
+        let Some(rehearsal) = &mut self.rehearsal else {
+            return std::future::pending().await;
+        };
+        let outcome = rehearsal.await.expect("a rehearsal does not panic");
+        self.rehearsal = None;
+        self.is_rehearsed = outcome.is_ok();
+        outcome
+    }
+
+    /// Whether the new program can take over.
+    pub fn is_rehearsed(&self) -> bool {
+        self.is_rehearsed
+    }
+
+    /// Tells whoever waits for it.
+    pub fn answer(&mut self, response: &Response) {
+        for waiter in self.waiting.drain(..) {
+            // A client that has gone wants no answer.
+            let _ = waiter.send(response.clone());
+        }
+    }
+}
+
+/// Lets the program that is now in `program` say whether it would start with
+/// our arguments.
+async fn rehearse(program: PathBuf) -> Result<(), String> {
+    let mut command = tokio::process::Command::new(&program);
     command
-        .arg("check")
-        .arg("--load")
-        .arg("-c")
-        .arg(&options.config)
-        .arg("-i")
-        .arg(&options.config_id)
+        .args(env::args_os().skip(1))
+        .arg(REHEARSE)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -52,7 +136,9 @@ pub async fn rehearse(program: &Path, options: &RunOptions) -> Result<(), String
         Ok(Err(error)) => return Err(cannot(error.to_string())),
         Err(_) => {
             let limit = REHEARSAL_LIMIT.as_secs();
-            return Err(cannot(format!("its check does not end within {limit} s")));
+            return Err(cannot(format!(
+                "its rehearsal does not end within {limit} s"
+            )));
         }
     };
     if output.status.success() {
@@ -65,14 +151,46 @@ pub async fn rehearse(program: &Path, options: &RunOptions) -> Result<(), String
     }))
 }
 
-/// Becomes `program`, with the arguments that this process was started with.
-/// Returns only if that fails.
-pub fn become_program(program: &Path) -> io::Error {
-    for ignored in [Signal::SIGHUP, Signal::SIGUSR2] {
-        // Not fatal before the new program listens for it: what is ignored
-        // stays so (execve(2)).
-        // SAFETY: no handler of ours is put in the place of another.
-        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+/// Becomes the program in `installed`, with the arguments that this process was
+/// started with; if that cannot be, our own program again. Returns only if
+/// neither can.
+pub fn become_program(installed: &Path) -> io::Error {
+    let error = execute(installed, installed);
+    log::error!("{} cannot be run: {error}", installed.display());
+    log::error!("the program that ran begins anew");
+    execute(Path::new(RUNNING), installed)
+}
+
+/// Not by `std::process::Command`: signals that are blocked are to stay so.
+fn execute(file: &Path, name: &Path) -> io::Error {
+    let mut arguments = vec![name.as_os_str().to_owned()];
+    arguments.extend(env::args_os().skip(1));
+    let text = |text: &OsStr| CString::new(text.as_bytes());
+    let arguments = arguments.iter().map(|argument| text(argument));
+    match (
+        text(file.as_os_str()),
+        arguments.collect::<Result<Vec<_>, _>>(),
+    ) {
+        (Ok(file), Ok(arguments)) => match execv(&file, &arguments) {
+            Err(error) => error.into(),
+        },
+        (Err(error), _) | (_, Err(error)) => error.into(),
     }
-    Command::new(program).args(env::args_os().skip(1)).exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_where_a_shell_does() {
+        let places = |name: &str, path: &str| places_of(OsStr::new(name), OsStr::new(path));
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(
+            places("lb-user", "/usr/local/bin::/bin"),
+            paths(&["/usr/local/bin/lb-user", "./lb-user", "/bin/lb-user"])
+        );
+        assert_eq!(places("bin/lb-user", "/bin"), paths(&["bin/lb-user"]));
+        assert_eq!(places("/a/lb-user", "/bin"), paths(&["/a/lb-user"]));
+    }
 }

@@ -5,11 +5,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
+use crate::agent::recovery::RecoveryPlan;
 use crate::checker::CheckSpec;
 use crate::config;
 use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
-use crate::dataplane::{AttachMode, Dataplane, Options, TableSizes};
+use crate::vrrp::tracking::{Subject, Tracked};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
@@ -27,20 +28,6 @@ pub fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
         explain(file, &plan)
     };
     io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-/// Has the kernel verify the XDP program, and attaches it to nothing.
-///
-/// # Errors
-/// The kernel refuses it.
-pub fn load() -> anyhow::Result<()> {
-    Dataplane::load(&Options {
-        interfaces: Vec::new(),
-        mode: AttachMode::Generic,
-        tables: TableSizes::default(),
-        pins: None,
-    })?;
     Ok(())
 }
 
@@ -67,6 +54,15 @@ fn explain(file: &Path, plan: &Plan) -> String {
             instance.priority,
             addresses.join(", ")
         ));
+        tracked(&instance.tracked).into_iter().for_each(&mut line);
+    }
+    for group in &plan.vrrp.groups {
+        line(format!(
+            "{}: {} lead together.",
+            group.name,
+            group.members.join(" and ")
+        ));
+        tracked(&group.tracked).into_iter().for_each(&mut line);
     }
     for service in &plan.services {
         line(sentence_of_service(service));
@@ -81,6 +77,36 @@ fn explain(file: &Path, plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// What is tracked, one line each.
+fn tracked(tracked: &[Tracked]) -> Vec<String> {
+    tracked
+        .iter()
+        .map(|it| {
+            let what = match &it.subject {
+                Subject::Interface(name) => format!("the interface {name}"),
+                Subject::Script(name) => format!("the script {name}"),
+                Subject::File(name) => format!("the number in the file {name}"),
+                Subject::Quorum => "the quorum of its services".to_owned(),
+            };
+            let reverse = if it.reverse { ", reversed" } else { "" };
+            match (it.weight, &it.subject) {
+                (0, Subject::File(_)) if it.reverse => format!("    {what} is a fault if it is 0"),
+                (0, Subject::File(_)) => format!("    {what} is a fault unless it is 0"),
+                (0, _) => format!("    {what} is a fault while it is down{reverse}"),
+                (weight, Subject::File(_)) => {
+                    format!("    {what}, times {weight}, is added to its priority{reverse}")
+                }
+                (weight @ 1.., _) => {
+                    format!("    {what} adds {weight} to its priority while it is up{reverse}")
+                }
+                (weight, _) => {
+                    format!("    {what} adds {weight} to its priority while it is down{reverse}")
+                }
+            }
+        })
+        .collect()
 }
 
 fn sentence_of_service(service: &ServicePlan) -> String {
@@ -98,9 +124,14 @@ fn sentence_of_service(service: &ServicePlan) -> String {
     } else {
         ""
     };
+    let quorum = match (service.quorum, service.hysteresis) {
+        (1, 0) => String::new(),
+        (quorum, 0) => format!("; quorum {quorum}"),
+        (quorum, hysteresis) => format!("; quorum {quorum} ± {hysteresis}"),
+    };
     let forwarding = name_of(service.lb_kind);
     format!(
-        "{}: {forwarding}, scheduler {scheduler}; {persistence}{sloppy}.",
+        "{}: {forwarding}, scheduler {scheduler}; {persistence}{sloppy}{quorum}.",
         service.key
     )
 }
@@ -130,9 +161,28 @@ fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
         LbKind::Tunnel => " through a tunnel",
     };
     format!(
-        "    {}{forwarding} weight {}: {checks}{inhibit}",
-        server.address, server.weight
+        "    {}{forwarding} weight {}: {checks}{inhibit}{}",
+        server.address,
+        server.weight,
+        return_of(&server.recovery)
     )
+}
+
+/// How a server comes back that has been down.
+fn return_of(recovery: &RecoveryPlan) -> String {
+    let mut text = String::new();
+    if !recovery.slow_start.is_zero() {
+        text += &format!("; slow start {} s", recovery.slow_start.as_secs_f64());
+    }
+    if let Some(flap) = recovery.flap {
+        text += &format!(
+            "; held out {} s after more than {} changes in {} s",
+            flap.hold_down.as_secs_f64(),
+            flap.limit,
+            flap.window.as_secs_f64()
+        );
+    }
+    text
 }
 
 fn sentence_of_check(check: &CheckSpec) -> String {
@@ -161,7 +211,8 @@ mod tests {
         assert_eq!(
             text,
             "keepalived.conf is right.\n\
-             VI_1, as VRRP master with priority 100, holds 172.16.1.200/32 on eth2.\n\
+             VI_1, as VRRP master with priority 100, holds 172.16.1.200/32 on eth2.\n    \
+             the interface eth2 is a fault while it is down\n\
              TCP 172.16.1.200:1935: direct routing, scheduler rr; a client's address (/32) keeps \
              its server for 50 s after its last connection.\n    \
              172.16.1.211:1935 weight 1: TCP_CHECK 172.16.1.211:1935 every 6 s, down after 4 \
@@ -193,12 +244,64 @@ mod tests {
         assert_eq!(
             text,
             "t.conf is right.\n\
-             TCP 10.0.0.1:80: tunnels, scheduler rr; no persistence.\n    \
+             TCP 10.0.0.1:80: tunnels, scheduler wlc; no persistence.\n    \
              10.1.0.2:80 weight 1: no check\n    \
              [fd00::2]:80 weight 1: no check\n    \
              10.0.0.3:80 by direct routing weight 1: no check\n\
-             TCP 10.0.0.1:81: direct routing, scheduler rr; no persistence.\n    \
+             TCP 10.0.0.1:81: direct routing, scheduler wlc; no persistence.\n    \
              10.1.0.2:81 through a tunnel weight 1: no check\n"
+        );
+    }
+
+    #[test]
+    fn what_is_tracked_and_how_servers_come_back_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        let text = "track_file F {\nfile /run/f\n}
+        vrrp_script S {\nscript /bin/true\n}
+        vrrp_sync_group G {\ngroup {\nA\nB\n}\ntrack_file {\nF weight 0 reverse\n}\n}
+        vrrp_instance A {
+            interface eth0
+            virtual_router_id 1
+            virtual_ipaddress { 10.0.0.1 }
+            dont_track_primary
+            track_interface {\neth1 weight 10\neth2 weight -5\n}
+            track_script {\nS\n}
+        }
+        vrrp_instance B {
+            interface eth0
+            virtual_router_id 2
+            virtual_ipaddress { 10.0.0.2 }
+            dont_track_primary
+            track_quorum -60
+        }
+        virtual_server 10.0.0.1 80 {
+            quorum 2
+            hysteresis 1
+            slow_start 30
+            flap_limit 5
+            real_server 10.0.0.3 80 {\nweight 3\nFILE_CHECK {\ntrack_file F\n}\n}
+        }";
+        std::fs::write(&file, text).expect("the file is written");
+        let loaded = config::load(&file).expect("the file is accepted");
+        let text = explain(
+            Path::new("t.conf"),
+            &Plan::new(&loaded.config).expect("a plan"),
+        );
+        assert_eq!(
+            text,
+            "t.conf is right.\n\
+             A, as VRRP master with priority 100, holds 10.0.0.1/32 on eth0.\n    \
+             the interface eth1 adds 10 to its priority while it is up\n    \
+             the interface eth2 adds -5 to its priority while it is down\n    \
+             the script S is a fault while it is down\n\
+             B, as VRRP master with priority 100, holds 10.0.0.2/32 on eth0.\n    \
+             the quorum of its services adds -60 to its priority while it is down\n\
+             G: A and B lead together.\n    \
+             the number in the file F is a fault if it is 0\n\
+             TCP 10.0.0.1:80: direct routing, scheduler wlc; no persistence; quorum 2 ± 1.\n    \
+             10.0.0.3:80 weight 3: FILE_CHECK /run/f every 0.25 s, down after 1 failure(s) in a \
+             row 0.25 s apart; slow start 30 s; held out 30 s after more than 5 changes in 60 s\n"
         );
     }
 }

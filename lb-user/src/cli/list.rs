@@ -36,6 +36,11 @@ pub fn table(listing: &Listing) -> String {
     let mut line = |sentence: String| {
         writeln!(text, "{sentence}").expect("a string can always grow");
     };
+    if let Some(reason) = &listing.refused {
+        line(format!(
+            "PACKETS ARE STILL JUDGED BY A FORMER STATE: {reason}"
+        ));
+    }
     for interface in &listing.interfaces {
         line(interface_line(interface));
     }
@@ -224,6 +229,7 @@ mod tests {
     fn the_table_reads_like_that_of_ipvsadm() {
         let listing = Listing {
             reasons: Vec::new(),
+            refused: None,
             interfaces: vec![ListedInterface {
                 name: "eth2".to_owned(),
                 index: 2,
@@ -309,6 +315,7 @@ mod tests {
         };
         let listing = Listing {
             reasons: vec![reason("established", 12), reason("not-a-service", 0)],
+            refused: None,
             ..Listing::default()
         };
         let lines: Vec<String> = reasons(&listing)

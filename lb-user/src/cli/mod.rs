@@ -71,9 +71,6 @@ enum Command {
         /// Print the configuration as JSON instead
         #[arg(long)]
         json: bool,
-        /// Have the kernel verify the XDP program, too; attaches nothing
-        #[arg(long)]
-        load: bool,
     },
     /// Print a configuration in its other form: keepalived.conf as JSON, JSON as
     /// keepalived.conf
@@ -234,6 +231,10 @@ struct RunArguments {
     /// Serve /metrics, /healthz and /api/v1/services there, such as 127.0.0.1:9101
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Only say whether it would start; changes nothing, and may be asked beside
+    /// an agent that runs. `lb-user upgrade` asks the new program first
+    #[arg(long)]
+    rehearse: bool,
 }
 
 #[derive(Debug, Args)]
@@ -327,8 +328,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Run(arguments) => {
-            start_log();
-            runtime.block_on(agent::run(RunOptions {
+            let is_rehearsal = arguments.rehearse;
+            let options = RunOptions {
                 config_id: arguments.config.id(),
                 config: arguments.config.file,
                 interfaces: arguments.interface,
@@ -337,12 +338,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 http: arguments.http,
                 pins: arguments.pins.directory(),
                 tables: tables::with(&arguments.tables),
-            }))
+            };
+            if is_rehearsal {
+                runtime.block_on(agent::rehearse(&options))?;
+                writeln!(io::stdout(), "an agent would start with this")?;
+                return Ok(());
+            }
+            start_log();
+            runtime.block_on(agent::run(options))
         }
-        Command::Check { config, json, load } => {
-            check::check(&config.file, &config.id(), json)?;
-            if load { check::load() } else { Ok(()) }
-        }
+        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
         Command::Convert { config } => convert::convert(&config.file, &config.id()),
         Command::Schema => convert::schema(),
         Command::List {

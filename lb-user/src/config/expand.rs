@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostics, Origin, Position};
+use super::repetition::{self, Repetition};
 use super::substitute::{Found, next_parameter};
 use super::words::without_comment;
 
@@ -26,7 +27,7 @@ const MOST_SUBSTITUTIONS: usize = 1000;
 
 /// Lines looked at while a configuration is expanded, those that others expand
 /// to included; more mean that parameters or sequences multiply one another.
-const MOST_LINES: usize = 100_000;
+pub const MOST_LINES: usize = 100_000;
 
 /// The longest line, in bytes, written or expanded to.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -131,9 +132,9 @@ impl Expander<'_> {
         if let Some((name, value)) = definition(text) {
             self.define(name, value);
         } else if let Some(rest) = text.strip_prefix("~SEQ") {
-            self.repeat(sequence(rest), position, budget);
+            self.repeat(repetition::sequence(rest), position, budget);
         } else if let Some(rest) = text.strip_prefix("~LST") {
-            self.repeat(list(rest), position, budget);
+            self.repeat(repetition::list(rest), position, budget);
         } else if let Some(found) = next_parameter(text, |name| self.value(name, position)) {
             match budget.checked_sub(1) {
                 Some(budget) => self.substitute(text, found, position, budget),
@@ -376,110 +377,4 @@ fn include(text: &str) -> Option<(IncludeChecks, &str)> {
         _ => return None,
     };
     Some((checks, pattern.trim().trim_matches('"')))
-}
-
-/// The rounds of a `~SEQ` or `~LST`.
-struct Repetition<'t> {
-    names: Vec<&'t str>,
-    rounds: Vec<Vec<String>>,
-    rest: &'t str,
-}
-
-/// `(NAME[, START[, STEP]], END) rest`, or `x(…) rest` for hexadecimal numbers.
-fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
-    const EXPECTED: &str = "`~SEQ(NAME, START, STEP, END)` and something to repeat";
-    let (hexadecimal, text) = match text.strip_prefix('x') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    let (inside, rest) = text
-        .strip_prefix('(')
-        .and_then(|text| text.split_once(')'))
-        .ok_or(EXPECTED)?;
-    let mut words = inside.split(',').map(str::trim);
-    let name = words
-        .next()
-        .filter(|name| !name.is_empty())
-        .ok_or(EXPECTED)?;
-    let numbers: Vec<i64> = words
-        .map(whole_number)
-        .collect::<Option<_>>()
-        .ok_or(EXPECTED)?;
-    let toward = |start: i64, end: i64| if end < start { -1 } else { 1 };
-    let (start, step, end) = match numbers[..] {
-        [end] => (end.signum(), toward(end.signum(), end), end),
-        [start, end] => (start, toward(start, end), end),
-        [start, step, end] => (start, step, end),
-        _ => return Err(EXPECTED),
-    };
-    let comes_to_its_end = end
-        .checked_sub(start)
-        .and_then(|distance| distance.checked_div(step))
-        .is_some_and(|rounds| rounds < MOST_LINES.cast_signed() as i64);
-    if !comes_to_its_end {
-        return Err("a `~SEQ` that comes to its end");
-    }
-    let rounds = std::iter::successors(Some(start), |value| value.checked_add(step))
-        .take_while(|value| {
-            if step > 0 {
-                *value <= end
-            } else {
-                *value >= end
-            }
-        })
-        .map(|value| {
-            vec![if hexadecimal {
-                format!("{value:x}")
-            } else {
-                value.to_string()
-            }]
-        })
-        .collect();
-    Ok(Repetition {
-        names: vec![name],
-        rounds,
-        rest: rest.trim_start(),
-    })
-}
-
-fn whole_number(word: &str) -> Option<i64> {
-    match word.strip_prefix("0x") {
-        Some(digits) => i64::from_str_radix(digits, 16).ok(),
-        None => word.parse().ok(),
-    }
-}
-
-/// `(NAME, VALUE…) rest` or `({NAME, …}, {VALUE, …}…) rest`
-fn list(text: &str) -> Result<Repetition<'_>, &'static str> {
-    const EXPECTED: &str = "`~LST(NAME, VALUE, …)` and something to repeat";
-    let (inside, rest) = text
-        .strip_prefix('(')
-        .and_then(|text| text.split_once(')'))
-        .ok_or(EXPECTED)?;
-    let mut groups: Vec<Vec<&str>> = Vec::new();
-    let mut remaining = inside.trim();
-    while !remaining.is_empty() {
-        let (group, after) = match remaining.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').ok_or(EXPECTED)?,
-            None => {
-                let end = remaining.find(',').unwrap_or(remaining.len());
-                remaining.split_at(end)
-            }
-        };
-        groups.push(group.split(',').map(str::trim).collect());
-        remaining = after.trim_start().trim_start_matches(',').trim_start();
-    }
-    let mut groups = groups.into_iter();
-    let names = groups.next().ok_or(EXPECTED)?;
-    let rounds: Vec<Vec<String>> = groups
-        .map(|group| group.into_iter().map(str::to_owned).collect())
-        .collect();
-    if rounds.is_empty() || rounds.iter().any(|round| round.len() != names.len()) {
-        return Err("a `~LST` with as many values in each round as it has names");
-    }
-    Ok(Repetition {
-        names,
-        rounds,
-        rest: rest.trim_start(),
-    })
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::Config;
+use super::schema::schema;
 
 /// A field at the top by which editors find the schema of a file.
 pub const SCHEMA_FIELD: &str = "$schema";
@@ -25,7 +26,12 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
     let config: Config = match serde_json::from_value(given.clone()) {
         Ok(config) => config,
         Err(error) => {
-            diagnostics.error(&origin, error.to_string());
+            // A misspelt field is missing where it should be: say which it is.
+            let schema = schema();
+            let misspelt = Misspelt { root: &schema };
+            if !misspelt.report(&given, &[&schema], "", diagnostics) {
+                diagnostics.error(&origin, error.to_string());
+            }
             return None;
         }
     };
@@ -46,20 +52,12 @@ fn report_unknown(given: &Value, understood: &Value, path: &str, diagnostics: &m
     match (given, understood) {
         (Value::Object(given), Value::Object(understood)) => {
             for (name, value) in given {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let path = field_of(path, name);
                 match understood.get(name) {
                     Some(understood) => report_unknown(value, understood, &path, diagnostics),
                     None => {
                         let known = understood.keys().map(String::as_str);
-                        let suggestion = did_you_mean(name, known);
-                        diagnostics.error(
-                            &Origin::default(),
-                            format!("unknown field `{path}`{suggestion}"),
-                        );
+                        unknown(&path, name, known, diagnostics);
                     }
                 }
             }
@@ -75,6 +73,86 @@ fn report_unknown(given: &Value, understood: &Value, path: &str, diagnostics: &m
             diagnostics.error(&Origin::default(), message);
         }
         _ => {}
+    }
+}
+
+/// The place of a field.
+fn field_of(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+fn unknown<'k>(
+    path: &str,
+    name: &str,
+    known: impl Iterator<Item = &'k str>,
+    diagnostics: &mut Diagnostics,
+) {
+    let suggestion = did_you_mean(name, known);
+    let message = format!("unknown field `{path}`{suggestion}");
+    diagnostics.error(&Origin::default(), message);
+}
+
+/// Finds the fields that the schema does not know, in what could not be read.
+struct Misspelt<'s> {
+    root: &'s Value,
+}
+
+impl<'s> Misspelt<'s> {
+    /// Reports fields that none of `schemas` knows; whether there are any.
+    fn report(
+        &self,
+        given: &Value,
+        schemas: &[&'s Value],
+        path: &str,
+        diagnostics: &mut Diagnostics,
+    ) -> bool {
+        let mut all = Vec::new();
+        for schema in schemas {
+            self.flatten(schema, &mut all);
+        }
+        let mut found = false;
+        match given {
+            Value::Object(fields) => {
+                let known = || all.iter().filter_map(|it| it["properties"].as_object());
+                for (name, value) in fields {
+                    let path = field_of(path, name);
+                    let inner: Vec<&Value> = known().filter_map(|it| it.get(name)).collect();
+                    if !inner.is_empty() {
+                        found |= self.report(value, &inner, &path, diagnostics);
+                    } else if known().next().is_some() {
+                        let names = known().flat_map(|it| it.keys().map(String::as_str));
+                        unknown(&path, name, names, diagnostics);
+                        found = true;
+                    }
+                }
+            }
+            Value::Array(values) => {
+                let items: Vec<&Value> = all.iter().filter_map(|it| it.get("items")).collect();
+                for (index, value) in values.iter().enumerate() {
+                    found |= self.report(value, &items, &format!("{path}[{index}]"), diagnostics);
+                }
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// A schema, what it refers to, and its alternatives.
+    fn flatten(&self, schema: &'s Value, all: &mut Vec<&'s Value>) {
+        all.push(schema);
+        let reference = schema["$ref"].as_str();
+        let place = reference.and_then(|it| it.strip_prefix('#'));
+        if let Some(target) = place.and_then(|place| self.root.pointer(place)) {
+            self.flatten(target, all);
+        }
+        for word in ["allOf", "anyOf", "oneOf"] {
+            for alternative in schema[word].as_array().into_iter().flatten() {
+                self.flatten(alternative, all);
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod json;
 pub mod model;
 mod names;
 mod reader;
+mod repetition;
 mod schema;
 mod substitute;
 mod tree;

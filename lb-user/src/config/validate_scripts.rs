@@ -39,29 +39,23 @@ fn scripts(config: &Config) -> Vec<(String, &Origin, &Script)> {
     for it in &config.vrrp_script {
         list.push((format!("vrrp_script {}", it.name), &it.origin, &it.script));
     }
-    for it in &config.vrrp_sync_group {
-        let what = format!("vrrp_sync_group {}", it.name);
-        let scripts = [
-            &it.notify_master,
-            &it.notify_backup,
-            &it.notify_fault,
-            &it.notify_stop,
+    let groups = config.vrrp_sync_group.iter();
+    let groups = groups.map(|it| {
+        (
+            format!("vrrp_sync_group {}", it.name),
+            &it.origin,
             &it.notify,
-        ];
-        let scripts = scripts.into_iter().flatten();
-        list.extend(scripts.map(|script| (what.clone(), &it.origin, script)));
-    }
-    for it in &config.vrrp_instance {
-        let what = format!("vrrp_instance {}", it.name);
-        let scripts = [
-            &it.notify_master,
-            &it.notify_backup,
-            &it.notify_fault,
-            &it.notify_stop,
-            &it.notify,
-        ];
-        let scripts = scripts.into_iter().flatten();
-        list.extend(scripts.map(|script| (what.clone(), &it.origin, script)));
+        )
+    });
+    let instances = config.vrrp_instance.iter();
+    let instances =
+        instances.map(|it| (format!("vrrp_instance {}", it.name), &it.origin, &it.notify));
+    for (what, origin, notify) in groups.chain(instances) {
+        let scripts = notify
+            .scripts()
+            .into_iter()
+            .filter_map(|(_, script)| script);
+        list.extend(scripts.map(|script| (what.clone(), origin, script)));
     }
     for it in &config.virtual_server {
         let what = format!("virtual_server {}", it.address);

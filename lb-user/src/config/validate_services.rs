@@ -140,7 +140,7 @@ fn real_servers(
     config: &Config,
     diagnostics: &mut Diagnostics,
 ) {
-    let mut seen = HashMap::new();
+    let mut seen: HashMap<SocketAddr, &RealServer> = HashMap::new();
     if service.real_server.is_empty() {
         diagnostics.warn(
             &service.origin,
@@ -166,15 +166,17 @@ fn real_servers(
             server.address.ip(),
             server.address.port()
         );
-        if let Some(other) = seen.insert(server.address, server) {
-            diagnostics.error(
+        if let Some(other) = seen.get(&server.address) {
+            diagnostics.warn(
                 &server.origin,
                 format!(
-                    "{what} is in this virtual_server already{}",
+                    "{what} is in this virtual_server already{}; this one is ignored",
                     at(&other.origin)
                 ),
             );
+            continue;
         }
+        seen.insert(server.address, server);
         if server.address.port() == 0 {
             diagnostics.error(
                 &server.origin,

@@ -37,11 +37,9 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         check.tracked("track_interface", &group.track_interface);
         check.tracked("track_script", &group.track_script);
         check.tracked_files(&group.track_file);
-        check.script("notify_master", group.notify_master.as_ref());
-        check.script("notify_backup", group.notify_backup.as_ref());
-        check.script("notify_fault", group.notify_fault.as_ref());
-        check.script("notify_stop", group.notify_stop.as_ref());
-        check.script("notify", group.notify.as_ref());
+        for (word, script) in group.notify.scripts() {
+            check.script(word, script);
+        }
     }
     for instance in &config.vrrp_instance {
         let what = format!("vrrp_instance {}", instance.name);
@@ -178,11 +176,9 @@ fn vrrp_instance(instance: &VrrpInstance, check: &mut Bounds) {
     check.tracked("track_interface", &instance.track_interface);
     check.tracked("track_script", &instance.track_script);
     check.tracked_files(&instance.track_file);
-    check.script("notify_master", instance.notify_master.as_ref());
-    check.script("notify_backup", instance.notify_backup.as_ref());
-    check.script("notify_fault", instance.notify_fault.as_ref());
-    check.script("notify_stop", instance.notify_stop.as_ref());
-    check.script("notify", instance.notify.as_ref());
+    for (word, script) in instance.notify.scripts() {
+        check.script(word, script);
+    }
 }
 
 fn virtual_server(service: &VirtualServer, check: &mut Bounds) {

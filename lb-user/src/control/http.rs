@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entries::{Entry, page};
-use super::metrics;
 use super::protocol::{Listing, Request, Response};
 use super::selection::{Endpoint, Network, Selection};
 use super::{Call, call, remembered};
@@ -36,7 +35,7 @@ impl HttpServer {
     pub async fn start(address: SocketAddr, calls: mpsc::Sender<Call>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let router = Router::new()
-            .route("/metrics", get(show_metrics))
+            .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/api/v1/services", get(services))
             .route("/api/v1/connections", get(entries::<Connection>))
@@ -134,12 +133,12 @@ async fn healthz(State(calls): Calls) -> HttpResponse {
     }
 }
 
-async fn show_metrics(State(calls): Calls) -> HttpResponse {
+async fn metrics(State(calls): Calls) -> HttpResponse {
     const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     match listing(&calls).await {
         Ok(listing) => (
             [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
-            metrics::render(&listing),
+            super::metrics::render(&listing),
         )
             .into_response(),
         Err(response) => response,
@@ -152,7 +151,67 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::control::metrics::tests::state;
+    use crate::control::protocol::{
+        Counters, ListedAddress, ListedInterface, ListedServer, ListedService, Rates, ServerState,
+    };
+    use crate::dataplane::state::Protocol;
+
+    fn state() -> Listing {
+        Listing {
+            interfaces: vec![ListedInterface {
+                name: "eth2".to_owned(),
+                index: 2,
+                xdp_mode: "native".to_owned(),
+                native_refused: None,
+                lost: None,
+            }],
+            virtual_addresses: vec![ListedAddress {
+                address: "172.16.1.200/32".to_owned(),
+                interface: "eth2".to_owned(),
+                instance: "VI \"1\"".to_owned(),
+                held: true,
+                state: "master".to_owned(),
+                cause: String::new(),
+            }],
+            services: vec![ListedService {
+                protocol: Protocol::Tcp,
+                address: "172.16.1.200:1935".parse().expect("an address"),
+                scheduler: crate::dataplane::state::Scheduler::Rr,
+                persistence: None,
+                quorum: true,
+                counters: Counters {
+                    connections: 7,
+                    packets: 70,
+                    bytes: 700,
+                },
+                rates: None,
+                servers: vec![ListedServer {
+                    address: "172.16.1.211:1935".parse().expect("an address"),
+                    sorry: false,
+                    weight: 3,
+                    state: ServerState::Up,
+                    reason: None,
+                    mac: None,
+                    interface: None,
+                    active_connections: 2,
+                    inactive_connections: 1,
+                    persistent_clients: 0,
+                    connections_reset: 5,
+                    counters: Counters {
+                        connections: 7,
+                        packets: 70,
+                        bytes: 700,
+                    },
+                    rates: Some(Rates {
+                        connections_per_s: 0.2,
+                        packets_per_s: 14.0,
+                        bits_per_s: 1120.0,
+                    }),
+                }],
+            }],
+            ..Listing::default()
+        }
+    }
 
     /// Asks an HTTP server whose agent answers every question with `response`.
     async fn answer(path: &str, response: Response) -> String {
@@ -173,6 +232,25 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("an answer");
         text
+    }
+
+    #[tokio::test]
+    async fn metrics_name_every_service_and_server() {
+        let text = answer("/metrics", Response::Listing(state())).await;
+        for line in [
+            "# TYPE millrace_service_bytes_total counter",
+            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
+            "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
+            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
+            "millrace_server_state{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\",state=\"up\"} 1",
+            "millrace_interface_attached{interface=\"eth2\",mode=\"native\"} 1",
+            "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",
+        ] {
+            assert!(
+                text.lines().any(|given| given == line),
+                "no line `{line}` in:\n{text}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -1,19 +1,37 @@
-//! The agent's state for Prometheus.
+//! The agent's state as Prometheus reads it.
 
 use std::fmt::Write as _;
 
-use super::protocol::{ListedServer, ListedService, Listing, ServerState};
+use super::protocol::{
+    Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState,
+};
 use crate::dataplane::state::Protocol;
 
-/// A family of metrics about real servers: name, type, help, and the value.
-type ServerFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&ListedServer) -> u64,
-);
+/// A family of metrics about things of one kind: name, type, help, and the value.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
-const SERVER_FAMILIES: [ServerFamily; 9] = [
+const COUNTER_FAMILIES: [Family<Counters>; 3] = [
+    (
+        "connections_total",
+        "counter",
+        "Connections scheduled",
+        |counters| counters.connections,
+    ),
+    (
+        "packets_total",
+        "counter",
+        "Packets forwarded",
+        |counters| counters.packets,
+    ),
+    (
+        "bytes_total",
+        "counter",
+        "Bytes forwarded, from the IP header on",
+        |counters| counters.bytes,
+    ),
+];
+
+const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
     (
         "up",
         "gauge",
@@ -47,95 +65,73 @@ const SERVER_FAMILIES: [ServerFamily; 9] = [
         "Connections that were reset, unasked, when the server was gone",
         |server| server.connections_reset,
     ),
-    (
-        "connections_total",
-        "counter",
-        "Connections scheduled",
-        |server| server.counters.connections,
-    ),
-    ("packets_total", "counter", "Packets forwarded", |server| {
-        server.counters.packets
-    }),
-    (
-        "bytes_total",
-        "counter",
-        "Bytes forwarded, from the IP header on",
-        |server| server.counters.bytes,
-    ),
 ];
 
-type ServiceFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&ListedService) -> u64,
-);
+const SERVICE_FAMILIES: [Family<ListedService>; 1] = [(
+    "quorum",
+    "gauge",
+    "Whether enough servers are up",
+    |service| u64::from(service.quorum),
+)];
 
-const SERVICE_FAMILIES: [ServiceFamily; 4] = [
-    (
-        "quorum",
-        "gauge",
-        "Whether enough servers are up",
-        |service| u64::from(service.quorum),
-    ),
-    (
-        "connections_total",
-        "counter",
-        "Connections scheduled",
-        |service| service.counters.connections,
-    ),
-    ("packets_total", "counter", "Packets forwarded", |service| {
-        service.counters.packets
-    }),
-    (
-        "bytes_total",
-        "counter",
-        "Bytes forwarded, from the IP header on",
-        |service| service.counters.bytes,
-    ),
-];
+const STATE_FAMILIES: [Family<ListedServer>; 1] = [(
+    "state",
+    "gauge",
+    "The state of the server, as `lb-user list` shows it",
+    |_| 1,
+)];
+
+const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
+    "attached",
+    "gauge",
+    "Whether the XDP program is attached to the interface",
+    |interface| u64::from(interface.lost.is_none()),
+)];
 
 /// The state in the text format of Prometheus.
 pub fn render(listing: &Listing) -> String {
     let mut text = String::new();
+    let services: Vec<(String, &ListedService)> = listing
+        .services
+        .iter()
+        .map(|service| (labels(service), service))
+        .collect();
+    families(&mut text, "service", &SERVICE_FAMILIES, &services);
+    let counters: Vec<_> = services
+        .iter()
+        .map(|(labels, service)| (labels.clone(), &service.counters))
+        .collect();
+    families(&mut text, "service", &COUNTER_FAMILIES, &counters);
+    let servers: Vec<(String, &ListedServer)> = services
+        .iter()
+        .flat_map(|(labels, service)| {
+            let servers = service.servers.iter();
+            servers.map(move |server| (format!("{labels},server=\"{}\"", server.address), server))
+        })
+        .collect();
+    families(&mut text, "server", &SERVER_FAMILIES, &servers);
+    let counters: Vec<_> = servers
+        .iter()
+        .map(|(labels, server)| (labels.clone(), &server.counters))
+        .collect();
+    families(&mut text, "server", &COUNTER_FAMILIES, &counters);
+    let states: Vec<_> = servers
+        .iter()
+        .map(|(labels, server)| (format!("{labels},state=\"{}\"", server.state), *server))
+        .collect();
+    families(&mut text, "server", &STATE_FAMILIES, &states);
+    let interfaces: Vec<_> = listing
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let (name, mode) = (escape(&interface.name), escape(&interface.xdp_mode));
+            (format!("interface=\"{name}\",mode=\"{mode}\""), interface)
+        })
+        .collect();
+    families(&mut text, "interface", &INTERFACE_FAMILIES, &interfaces);
     let mut line = |line: String| {
         writeln!(text, "{line}").expect("a string can always grow");
     };
-    for (name, kind, help, value) in SERVICE_FAMILIES {
-        let name = format!("millrace_service_{name}");
-        line(format!("# HELP {name} {help}"));
-        line(format!("# TYPE {name} {kind}"));
-        for service in &listing.services {
-            line(format!("{name}{{{}}} {}", labels(service), value(service)));
-        }
-    }
-    for (name, kind, help, value) in SERVER_FAMILIES {
-        let name = format!("millrace_server_{name}");
-        line(format!("# HELP {name} {help}"));
-        line(format!("# TYPE {name} {kind}"));
-        for service in &listing.services {
-            for server in &service.servers {
-                let (labels, address) = (labels(service), server.address);
-                line(format!(
-                    "{name}{{{labels},server=\"{address}\"}} {}",
-                    value(server)
-                ));
-            }
-        }
-    }
-    let name = "millrace_server_state";
-    line(format!(
-        "# HELP {name} The state of the server, as `lb-user list` shows it"
-    ));
-    line(format!("# TYPE {name} gauge"));
-    for service in &listing.services {
-        for server in &service.servers {
-            let (labels, address, state) = (labels(service), server.address, server.state);
-            line(format!(
-                "{name}{{{labels},server=\"{address}\",state=\"{state}\"}} 1"
-            ));
-        }
-    }
     let name = "millrace_packets_total";
     line(format!(
         "# HELP {name} Packets by the reason of their verdict"
@@ -146,19 +142,6 @@ pub fn render(listing: &Listing) -> String {
             "{name}{{reason=\"{}\"}} {}",
             escape(&reason.name),
             reason.packets
-        ));
-    }
-    let name = "millrace_interface_attached";
-    line(format!(
-        "# HELP {name} Whether the XDP program is attached to the interface"
-    ));
-    line(format!("# TYPE {name} gauge"));
-    for interface in &listing.interfaces {
-        let value = u8::from(interface.lost.is_none());
-        line(format!(
-            "{name}{{interface=\"{}\",mode=\"{}\"}} {value}",
-            escape(&interface.name),
-            escape(&interface.xdp_mode)
         ));
     }
     let name = "millrace_virtual_address_held";
@@ -176,6 +159,21 @@ pub fn render(listing: &Listing) -> String {
     text
 }
 
+/// Families of metrics about `things`, each with its labels.
+fn families<T>(text: &mut String, of: &str, families: &[Family<T>], things: &[(String, &T)]) {
+    for (name, kind, help, value) in families {
+        let name = format!("millrace_{of}_{name}");
+        let mut line = |line: String| {
+            writeln!(text, "{line}").expect("a string can always grow");
+        };
+        line(format!("# HELP {name} {help}"));
+        line(format!("# TYPE {name} {kind}"));
+        for (labels, thing) in things {
+            line(format!("{name}{{{labels}}} {}", value(thing)));
+        }
+    }
+}
+
 fn labels(service: &ListedService) -> String {
     let protocol = match service.protocol {
         Protocol::Tcp => "tcp",
@@ -189,86 +187,4 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
-}
-
-#[cfg(test)]
-pub mod tests {
-    use super::*;
-    use crate::control::protocol::{Counters, ListedAddress, ListedInterface, Rates};
-
-    pub fn state() -> Listing {
-        Listing {
-            interfaces: vec![ListedInterface {
-                name: "eth2".to_owned(),
-                index: 2,
-                xdp_mode: "native".to_owned(),
-                native_refused: None,
-                lost: None,
-            }],
-            virtual_addresses: vec![ListedAddress {
-                address: "172.16.1.200/32".to_owned(),
-                interface: "eth2".to_owned(),
-                instance: "VI \"1\"".to_owned(),
-                held: true,
-                state: "master".to_owned(),
-                cause: String::new(),
-            }],
-            services: vec![ListedService {
-                protocol: Protocol::Tcp,
-                address: "172.16.1.200:1935".parse().expect("an address"),
-                scheduler: crate::dataplane::state::Scheduler::Rr,
-                persistence: None,
-                quorum: true,
-                counters: Counters {
-                    connections: 7,
-                    packets: 70,
-                    bytes: 700,
-                },
-                rates: None,
-                servers: vec![ListedServer {
-                    address: "172.16.1.211:1935".parse().expect("an address"),
-                    sorry: false,
-                    weight: 3,
-                    state: ServerState::Up,
-                    reason: None,
-                    mac: None,
-                    interface: None,
-                    active_connections: 2,
-                    inactive_connections: 1,
-                    persistent_clients: 0,
-                    connections_reset: 5,
-                    counters: Counters {
-                        connections: 7,
-                        packets: 70,
-                        bytes: 700,
-                    },
-                    rates: Some(Rates {
-                        connections_per_s: 0.2,
-                        packets_per_s: 14.0,
-                        bits_per_s: 1120.0,
-                    }),
-                }],
-            }],
-            ..Listing::default()
-        }
-    }
-
-    #[test]
-    fn metrics_name_every_service_server_and_interface() {
-        let text = render(&state());
-        for line in [
-            "# TYPE millrace_service_bytes_total counter",
-            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
-            "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
-            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
-            "millrace_server_state{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\",state=\"up\"} 1",
-            "millrace_interface_attached{interface=\"eth2\",mode=\"native\"} 1",
-            "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",
-        ] {
-            assert!(
-                text.lines().any(|given| given == line),
-                "no line `{line}` in:\n{text}"
-            );
-        }
-    }
 }

@@ -79,6 +79,9 @@ pub struct Listing {
     pub services: Vec<ListedService>,
     /// How often each verdict was given over a packet, and why.
     pub reasons: Vec<ReasonCount>,
+    /// Why packets are still judged by a former state, if they are.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// An interface that the XDP program is attached to.

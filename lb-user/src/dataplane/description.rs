@@ -3,16 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, DirectoryEntry, Geometry, Half, MAX_COMPARED, MAX_PROBES, Macs, SCHEDULE_HASH,
-    SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, SERVER_ALIVE, SERVER_TUNNEL,
+    Address, DirectoryEntry, Geometry, Half, MAX_PROBES, Macs, SERVER_ALIVE, SERVER_TUNNEL,
     SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT, SERVICE_PERSISTENT,
     SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
-    directory_home, mix,
+    directory_home,
 };
 
 use super::owners::{protocol_number, tags};
-use super::registry::{Registry, ServerRecord, ServiceRecord, is_eligible, key_of};
-use super::rings::{self, Candidate};
+use super::registry::{Registry, ServerRecord, ServiceRecord, key_of};
+use super::scheduling::Allowance;
 use super::state::{
     DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service,
 };
@@ -46,13 +45,15 @@ impl Description {
     ///
     /// # Errors
     ///
-    /// [`Error::TableFull`] when the rings do not fit.
+    /// [`Error::TableFull`] and [`Error::TooManyToCompare`] when the rings would
+    /// not fit with all servers in them, [`Error::Directory`].
     pub fn new(
         desired: &DesiredState,
         registry: &Registry,
         sizes: &TableSizes,
     ) -> Result<Self, Error> {
         let geometry = geometry(sizes);
+        let allowance = Allowance::new(desired, sizes)?;
         let mut description = Self {
             half: Half::default(),
             directory: Vec::new(),
@@ -64,18 +65,10 @@ impl Description {
             let record = registry
                 .service(&key_of(service))
                 .expect("reconciled before");
-            let value = description.add(service, record, sizes)?;
+            let value = description.add(service, record, allowance);
             entries.push(directory_entry(service, record.number, value));
         }
-        if description.rings.len() > geometry.ring_places as usize {
-            return Err(Error::TableFull {
-                what: "places in scheduling rings",
-                wanted: description.rings.len(),
-                limit: geometry.ring_places as usize,
-                option: "ring_places",
-            });
-        }
-        let (seed, directory) = directory(&entries, geometry.directory_places);
+        let (seed, directory) = directory(&entries, geometry.directory_places)?;
         description.half = Half {
             directory_seed: seed,
             timeouts: timeouts(&desired.timeouts),
@@ -90,13 +83,13 @@ impl Description {
         &mut self,
         service: &Service,
         record: &ServiceRecord,
-        sizes: &TableSizes,
-    ) -> Result<lb_common::Service, Error> {
+        allowance: Allowance,
+    ) -> lb_common::Service {
         for server in &service.servers {
             let known = &record.servers[&server.address];
             self.servers[known.slot as usize] = server_value(service, server, known);
         }
-        let (schedule, ring) = schedule(service, record, sizes)?;
+        let (schedule, ring) = allowance.schedule(service, record);
         let (persistence_ns, persistence_mask) =
             service
                 .persistence
@@ -115,7 +108,7 @@ impl Description {
             persistence_mask,
         };
         self.rings.extend(ring);
-        Ok(value)
+        value
     }
 }
 
@@ -137,7 +130,10 @@ pub fn timeouts(timeouts: &super::state::Timeouts) -> Timeouts {
 fn server_value(service: &Service, server: &RealServer, known: &ServerRecord) -> Server {
     let mut value = Server {
         generation: known.generation,
-        weight: server.weight,
+        weight: match service.scheduler {
+            Scheduler::Lc => server.weight.min(1),
+            _ => server.weight,
+        },
         ..Server::default()
     };
     if known.is_reachable() {
@@ -185,57 +181,6 @@ fn flags(service: &Service) -> u32 {
     .fold(0, |flags, (_, flag)| flags | flag)
 }
 
-/// What the packet path does with the ring, and the ring.
-fn schedule(
-    service: &Service,
-    record: &ServiceRecord,
-    sizes: &TableSizes,
-) -> Result<(u32, Vec<u32>), Error> {
-    let candidates: Vec<Candidate> = service
-        .servers
-        .iter()
-        .filter(|server| is_eligible(server))
-        .map(|server| Candidate {
-            slot: record.servers[&server.address].slot,
-            weight: match service.scheduler {
-                Scheduler::Rr | Scheduler::Lc => 1,
-                _ => server.weight,
-            },
-            identity: identity(server.address),
-        })
-        .collect();
-    Ok(match service.scheduler {
-        Scheduler::Rr => (SCHEDULE_ROUND_ROBIN, rings::each_once(&candidates)),
-        Scheduler::Wrr => (SCHEDULE_ROUND_ROBIN, rings::interleaved(&candidates)),
-        Scheduler::Sh => (SCHEDULE_HASH, rings::source_hash(&candidates)),
-        Scheduler::Mh => (
-            SCHEDULE_HASH,
-            rings::maglev(&candidates, sizes.maglev_places),
-        ),
-        Scheduler::Lc | Scheduler::Wlc if candidates.len() > MAX_COMPARED as usize => {
-            return Err(Error::TooManyToCompare {
-                wanted: candidates.len(),
-                limit: MAX_COMPARED as usize,
-            });
-        }
-        Scheduler::Lc | Scheduler::Wlc => {
-            (SCHEDULE_LEAST_CONNECTIONS, rings::each_once(&candidates))
-        }
-    })
-}
-
-/// The same number for a server on every director and in every run.
-fn identity(address: SocketAddr) -> u64 {
-    let Address([a, b, c, d]) = address.ip().to_canonical().into();
-    let words = [a, b, c, d].map(|word| u64::from(u32::from_be(word)));
-    let halves = [
-        words[0] << 32 | words[1],
-        words[2] << 32 | words[3],
-        address.port().into(),
-    ];
-    halves.iter().fold(0, |identity, half| mix(identity ^ half))
-}
-
 fn directory_entry(service: &Service, number: u16, value: lb_common::Service) -> DirectoryEntry {
     DirectoryEntry {
         address: canonical(service.address).into(),
@@ -251,16 +196,22 @@ fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
 
+/// Seeds that are tried. In a directory at most a quarter full nearly every one
+/// does.
+const SEEDS: u64 = 1 << 10;
+
 /// Places `entries` so that none lies more than [`MAX_PROBES`] places behind
 /// its home, and says with which seed that was possible.
-fn directory(entries: &[DirectoryEntry], places: u32) -> (u64, Vec<DirectoryEntry>) {
-    (0..)
-        .find_map(|attempt: u64| {
+fn directory(entries: &[DirectoryEntry], places: u32) -> Result<(u64, Vec<DirectoryEntry>), Error> {
+    (0..SEEDS)
+        .find_map(|attempt| {
             // Consecutive seeds would differ in a few bits only.
             let seed = attempt.wrapping_mul(0xD6E8_FEB8_6659_FD93);
             place_all(entries, places, seed).map(|directory| (seed, directory))
         })
-        .expect("in a directory at most a quarter full almost every seed does")
+        .ok_or(Error::Directory {
+            services: entries.len(),
+        })
 }
 
 fn place_all(entries: &[DirectoryEntry], places: u32, seed: u64) -> Option<Vec<DirectoryEntry>> {
@@ -273,4 +224,50 @@ fn place_all(entries: &[DirectoryEntry], places: u32, seed: u64) -> Option<Vec<D
         directory[place] = *entry;
     }
     Some(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(address: &str, port: u16) -> DirectoryEntry {
+        DirectoryEntry {
+            address: address.parse::<IpAddr>().expect("an address").into(),
+            port: port.to_be(),
+            protocol: 6,
+            ..DirectoryEntry::default()
+        }
+    }
+
+    fn assert_all_are_found(entries: &[DirectoryEntry]) {
+        let places = (entries.len() as u32 * 4).next_power_of_two();
+        let (seed, directory) = directory(entries, places).expect("a seed that does");
+        for entry in entries {
+            let home = directory_home(seed, places, &entry.address, entry.port, entry.protocol);
+            let found = (home..home + MAX_PROBES).find(|place| {
+                let place = &directory[(place & (places - 1)) as usize];
+                (place.address, place.port) == (entry.address, entry.port)
+            });
+            assert!(found.is_some(), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn virtual_addresses_that_are_numbered_alike_find_their_places() {
+        let in_both_halves = (1..=200).map(|n| entry(&format!("2001:db8:0:{n:x}::{n:x}"), 1935));
+        assert_all_are_found(&in_both_halves.collect::<Vec<_>>());
+        let neighbours = (1..=250).map(|n| entry(&format!("10.0.0.{n}"), 1935));
+        assert_all_are_found(&neighbours.collect::<Vec<_>>());
+        let ports = (1..=4096).map(|port| entry("172.16.1.200", port));
+        assert_all_are_found(&ports.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_directory_without_a_place_for_everybody_is_refused() {
+        let twins = vec![entry("172.16.1.200", 1935); MAX_PROBES as usize + 1];
+        assert!(matches!(
+            directory(&twins, 64),
+            Err(Error::Directory { services: 5 })
+        ));
+    }
 }

@@ -78,6 +78,14 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
+    /// No seed spreads the services in their directory well enough.
+    #[error(
+        "the addresses of {services} services are too much alike for the directory; raise services"
+    )]
+    Directory {
+        /// How many there are.
+        services: usize,
+    },
     /// A Maglev table must have a prime number of places.
     #[error("maglev_places is {places}, which is not prime; 4093, 16381 and 65537 are")]
     MaglevNotPrime {

@@ -5,7 +5,8 @@
 //! describes. Where a directory for pins is given, everything outlives the
 //! process: the next [`Dataplane::load`] adopts it, and [`Dataplane::remove`]
 //! takes it away. Without one, dropping the [`Dataplane`] detaches the program.
-//! Everything here blocks, for milliseconds at most; there is one owner.
+//! Everything here blocks, for milliseconds at most but for loading, which takes
+//! a second, and longer where it carries connections over; there is one owner.
 
 mod attach;
 mod bpf;
@@ -13,6 +14,7 @@ mod carry_over;
 mod description;
 mod entries;
 mod error;
+mod load;
 mod maps;
 mod memory;
 mod options;
@@ -22,6 +24,7 @@ mod pins;
 mod program;
 mod registry;
 mod rings;
+mod scheduling;
 pub mod state;
 mod statistics;
 mod table;
@@ -44,13 +47,12 @@ pub use pins::remove_leftovers;
 pub use state::DesiredState;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
 
-use carry_over::{Fit, Former};
 use description::Description;
 use maps::{DescriptionMaps, Memory};
 use memory::Names;
 use owners::Owners;
-use pins::{NoPins, PinDirectory, PinnedSet};
-use registry::{Registry, key_of};
+use pins::{PinDirectory, PinnedSet};
+use registry::Registry;
 use state::{Forwarding, NextHop};
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
@@ -159,157 +161,6 @@ pub struct Changes {
 }
 
 impl Dataplane {
-    /// Loads the program and attaches it to every interface of `options`.
-    ///
-    /// A pinned data plane is adopted: the program is replaced in one step, and
-    /// goes on with the same maps. If their layout or their sizes differ, the
-    /// old program serves on until the first [`Dataplane::apply`].
-    ///
-    /// Otherwise nothing is forwarded before the first [`Dataplane::apply`]:
-    /// every packet passes to the host's own stack.
-    ///
-    /// # Minimum kernel version
-    ///
-    /// 5.18; tested on 6.18.
-    ///
-    /// # Errors
-    ///
-    /// Whatever [`Error`] lists, except what concerns a desired state. Nothing
-    /// new stays attached then.
-    pub fn load(options: &Options) -> Result<Self, Error> {
-        let (directory, because) = match options.pins.as_deref().map(PinDirectory::open) {
-            None => (None, None),
-            Some(Ok(directory)) => (Some(directory), None),
-            Some(Err(error @ NoPins::InUse(_))) => return Err(error.into()),
-            Some(Err(error)) => (None, Some(error.to_string())),
-        };
-        let Some(directory) = directory else {
-            return Self::load_new(options, None, Origin::Unpinned { because });
-        };
-        let live = directory.live_set().map_err(unreadable)?;
-        // What an agent has left that was killed while it made or removed it.
-        for set in directory.sets().map_err(unreadable)? {
-            if Some(&set) != live.as_ref() {
-                set.remove().map_err(unreadable)?;
-            }
-        }
-        let Some(live) = live else {
-            return Self::load_new(options, Some(directory), Origin::New);
-        };
-        match carry_over::fit(&live, &options.tables) {
-            Fit::Exact => Self::adopt(options, directory, live),
-            Fit::Memory { because } => Self::load_beside(options, directory, live, because, true),
-            Fit::Nothing { because } => Self::load_beside(options, directory, live, because, false),
-        }
-    }
-
-    /// Everything new.
-    fn load_new(
-        options: &Options,
-        directory: Option<PinDirectory>,
-        origin: Origin,
-    ) -> Result<Self, Error> {
-        let pins = directory.map(Pins::with_new_set).transpose()?;
-        let new = Self::with_maps(options, pins, origin, true, None).and_then(|mut new| {
-            new.attach_all()?;
-            Ok(new)
-        });
-        if new.is_err()
-            && let Some(path) = &options.pins
-        {
-            // Best effort: the first error is what is told.
-            let _ = remove_leftovers(path);
-        }
-        new
-    }
-
-    /// The maps of an earlier agent, with our program.
-    fn adopt(options: &Options, directory: PinDirectory, set: PinnedSet) -> Result<Self, Error> {
-        let owners = carry_over::owners(&set)?;
-        let pins = Pins { directory, set };
-        let mut adopted =
-            Self::with_maps(options, Some(pins), Origin::Adopted, false, Some(&owners))?;
-        adopted.attach_all()?;
-        Ok(adopted)
-    }
-
-    /// New maps beside those of an earlier agent, which serve until the first
-    /// [`Self::commit`].
-    fn load_beside(
-        options: &Options,
-        directory: PinDirectory,
-        former: PinnedSet,
-        because: String,
-        remembers: bool,
-    ) -> Result<Self, Error> {
-        let owners = remembers.then(|| carry_over::owners(&former)).transpose()?;
-        let pins = Pins::with_new_set(directory)?;
-        let origin = Origin::Replaced {
-            because,
-            carried_over: remembers,
-        };
-        let mut new = Self::with_maps(options, Some(pins), origin, true, owners.as_ref())?;
-        if remembers {
-            // What is counted from is known of these.
-            carry_over::copy_counters(&former, &mut new.memory)?;
-        }
-        new.replaced = Some(Replaced {
-            set: former,
-            remembers,
-        });
-        Ok(new)
-    }
-
-    fn with_maps(
-        options: &Options,
-        pins: Option<Pins>,
-        origin: Origin,
-        new_maps: bool,
-        owners: Option<&Owners>,
-    ) -> Result<Self, Error> {
-        let sizes = &options.tables;
-        let mut ebpf = program::load(sizes, pins.as_ref().map(|pins| &pins.set))?;
-        if new_maps {
-            maps::record_layout(&mut ebpf, program::layout())?;
-        }
-        Ok(Self {
-            attachments: Vec::new(),
-            links: Vec::new(),
-            maps: DescriptionMaps::take(&mut ebpf, new_maps)?,
-            memory: Memory::take(&mut ebpf)?,
-            ebpf,
-            options: options.clone(),
-            registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),
-            desired: DesiredState::default(),
-            pins,
-            replaced: None,
-            origin,
-        })
-    }
-
-    /// Attaches the program to all interfaces, and detaches from those that are
-    /// no longer asked for.
-    fn attach_all(&mut self) -> Result<(), Error> {
-        let xdp = program::program(&mut self.ebpf);
-        let directory = self.pins.as_ref().map(|pins| &pins.directory);
-        for interface in &self.options.interfaces {
-            let (attachment, link) = attach::attach(xdp, interface, self.options.mode, directory)?;
-            self.attachments.push(attachment);
-            self.links.push(Some(link));
-        }
-        let Some(pins) = &self.pins else {
-            return Ok(());
-        };
-        pins.set.name_program(xdp).map_err(unwritable)?;
-        for found in pins.directory.attachments().map_err(unreadable)? {
-            let wanted = |known: &Attachment| known.interface_index == found.interface_index;
-            if !self.attachments.iter().any(wanted) {
-                found.remove().map_err(unwritable)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Detaches the program and removes all that is pinned.
     ///
     /// # Errors
@@ -428,15 +279,7 @@ impl Dataplane {
         let sizes = &self.options.tables;
         let counters = |slot| self.memory.server_counters(slot);
         let mut registry = self.registry.clone();
-        let mut changes = registry.reconcile(desired, sizes, counters)?;
-        for departed in &mut changes.departed {
-            // What is desired now counts, or what was before.
-            let services = desired.services.iter().chain(&self.desired.services);
-            let mut services = services.filter(|service| key_of(service) == departed.key());
-            if let Some(service) = services.next() {
-                departed.orphans = service.orphans;
-            }
-        }
+        let changes = registry.reconcile(desired, sizes, counters)?;
         let description = Description::new(desired, &registry, sizes)?;
         Ok(Prepared {
             desired: desired.clone(),
@@ -472,32 +315,6 @@ impl Dataplane {
             self.take_the_place_of(&replaced)?;
         }
         Ok(changes)
-    }
-
-    /// Lets packets be judged by our maps in place of an earlier agent's.
-    fn take_the_place_of(&mut self, replaced: &Replaced) -> Result<(), Error> {
-        let pins = self.pins.as_ref().expect("what is replaced was pinned");
-        // From here on the set is complete, and the attached program tells
-        // whoever comes after a crash which of the two counts.
-        let xdp = program::program(&mut self.ebpf);
-        pins.set.name_program(xdp).map_err(unwritable)?;
-        let mut former = None;
-        if replaced.remembers {
-            carry_over::copy_counters(&replaced.set, &mut self.memory)?;
-            let former = former.insert(Former::open(&replaced.set, self.options.tables)?);
-            let carried = former.copy(&mut self.memory)?;
-            // What has changed during the first copy; that takes less time.
-            former.copy(&mut self.memory)?;
-            log::info!("{carried} connection(s) carried over");
-        }
-        self.attach_all()?;
-        maps::wait_for_packets_in_flight();
-        if let Some(mut former) = former {
-            former.copy_the_rest(&mut self.memory)?;
-            let (_, census) = self.remembered().sweep()?;
-            self.correct_loads(&census)?;
-        }
-        replaced.set.remove().map_err(unwritable)
     }
 
     /// What the packet path remembers now, and what it means: for work that
@@ -562,13 +379,6 @@ impl Dataplane {
         shortest
             .unwrap_or(LONGEST_SWEEP_INTERVAL)
             .clamp(SHORTEST_SWEEP_INTERVAL, LONGEST_SWEEP_INTERVAL)
-    }
-}
-
-impl Pins {
-    fn with_new_set(directory: PinDirectory) -> Result<Self, Error> {
-        let set = directory.new_set().map_err(unwritable)?;
-        Ok(Self { directory, set })
     }
 }
 

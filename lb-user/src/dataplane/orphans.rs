@@ -7,7 +7,6 @@ use lb_common::FlowState;
 
 use super::Error;
 use super::memory::{Owner, Remembered, now_ns};
-use super::registry::ServiceKey;
 use super::state::{OrphanPolicy, Protocol};
 
 /// A server that has died or left, and whose connections are void since.
@@ -22,12 +21,6 @@ pub struct Departed {
     /// What is to become of its connections.
     pub orphans: OrphanPolicy,
     pub(super) owner: Owner,
-}
-
-impl Departed {
-    pub(super) fn key(&self) -> ServiceKey {
-        (self.protocol, self.service)
-    }
 }
 
 /// The client of a connection whose server is gone.

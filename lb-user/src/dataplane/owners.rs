@@ -4,12 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, MAX_TAGS, Macs, OWNER_ALIVE, OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL,
-    ServerCounters, ServerOwner, ServiceOwner, TCP, Tag, UDP,
+    Address, MAX_TAGS, Macs, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE,
+    OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL, ServerCounters, ServerOwner, ServiceOwner, TCP,
+    Tag, UDP,
 };
 
 use super::registry::{Registry, ServerRecord, ServiceKey, ServiceRecord};
-use super::state::{Forwarding, NextHop, Protocol, Vlan};
+use super::state::{Forwarding, NextHop, OrphanPolicy, Protocol, Vlan};
 use super::{TableSizes, Traffic};
 
 /// One record per service number, and one per server slot.
@@ -36,7 +37,8 @@ impl Owners {
                 address: address.ip().to_canonical().into(),
                 port: address.port().to_be(),
                 protocol: protocol_number(*protocol),
-                reserved: [0; 5],
+                orphans: orphans_number(service.orphans),
+                reserved: [0; 4],
                 retired: counters(service.retired),
             };
             for (address, server) in &service.servers {
@@ -64,6 +66,7 @@ impl Owners {
             let record = ServiceRecord {
                 number: number as u16,
                 servers: self.servers_of(number as u16, sizes),
+                orphans: orphans_of(owner.orphans, protocol),
                 retired: traffic(owner.retired),
             };
             let key: ServiceKey = (protocol, socket(owner.address, owner.port));
@@ -184,6 +187,23 @@ fn protocol_of(number: u8) -> Option<Protocol> {
     }
 }
 
+fn orphans_number(policy: OrphanPolicy) -> u8 {
+    match policy {
+        OrphanPolicy::Reset => ORPHANS_RESET,
+        OrphanPolicy::Drop => ORPHANS_DROP,
+        OrphanPolicy::Reschedule => ORPHANS_RESCHEDULE,
+    }
+}
+
+fn orphans_of(number: u8, protocol: Protocol) -> OrphanPolicy {
+    match number {
+        ORPHANS_RESET => OrphanPolicy::Reset,
+        ORPHANS_DROP => OrphanPolicy::Drop,
+        ORPHANS_RESCHEDULE => OrphanPolicy::Reschedule,
+        _ => OrphanPolicy::default_for(protocol),
+    }
+}
+
 fn counters(traffic: Traffic) -> ServerCounters {
     ServerCounters {
         connections: traffic.connections,
@@ -281,7 +301,8 @@ mod tests {
         registry
             .reconcile(&state, &sizes(), counters)
             .expect("it fits");
-        // One leaves, one dies: slots are freed, generations raised.
+        // A policy changes, one leaves, one dies: slots are freed, generations raised.
+        state.services[0].orphans = OrphanPolicy::Drop;
         state.services[0].servers[0].alive = false;
         state.services[0].servers.truncate(1);
         registry
@@ -292,6 +313,14 @@ mod tests {
         let mut restored = owners.registry(&sizes());
         assert_eq!(restored, registry);
         assert_eq!(Owners::of(&restored, &sizes()), owners);
+
+        // What an agent has not written down is what its protocol has.
+        let mut unwritten = owners.clone();
+        unwritten.services[0].orphans = 0;
+        let key = (Protocol::Tcp, state.services[0].address);
+        let service = |registry: &Registry| registry.service(&key).expect("known").orphans;
+        assert_eq!(service(&restored), OrphanPolicy::Drop);
+        assert_eq!(service(&unwritten.registry(&sizes())), OrphanPolicy::Reset);
 
         // And whoever comes next gets the same place from both.
         state.services[0].servers = servers;

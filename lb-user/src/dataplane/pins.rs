@@ -38,8 +38,9 @@ const LINK: &str = "link-";
 #[derive(Debug)]
 pub struct PinDirectory {
     path: PathBuf,
-    /// Given back by the kernel with the process, however that ends.
-    _lock: Flock<File>,
+    /// Given back by the kernel with the process, however that ends. `None`:
+    /// only to look.
+    _lock: Option<Flock<File>>,
 }
 
 /// Why nothing can be pinned.
@@ -157,6 +158,14 @@ impl PinDirectory {
         }
     }
 
+    /// The directory, if it is there, to be read only: it may be another's.
+    pub fn look_into(path: &Path) -> Option<Self> {
+        (path.is_dir() && is_bpf(path)).then(|| Self {
+            path: path.to_owned(),
+            _lock: None,
+        })
+    }
+
     fn lock(path: &Path) -> Result<Self, NoPins> {
         let impossible = |reason: String| NoPins::Impossible {
             path: path.to_owned(),
@@ -167,7 +176,7 @@ impl PinDirectory {
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                _lock: Some(lock),
             }),
             Err((_, Errno::EWOULDBLOCK)) => Err(NoPins::InUse(path.to_owned())),
             Err((_, error)) => Err(impossible(format!("cannot lock the directory: {error}"))),

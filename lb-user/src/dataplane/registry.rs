@@ -35,6 +35,8 @@ pub struct ServiceRecord {
     pub number: u16,
     /// Its servers, by address.
     pub servers: BTreeMap<SocketAddr, ServerRecord>,
+    /// What becomes of connections whose server is gone.
+    pub orphans: OrphanPolicy,
     /// Traffic of servers that have left.
     pub retired: Traffic,
 }
@@ -161,6 +163,10 @@ impl Registry {
             .collect();
         let mut released = Vec::new();
         for (key, record) in &mut self.services {
+            // What is desired now counts, or what was before.
+            if let Some(service) = wanted.get(key) {
+                record.orphans = service.orphans;
+            }
             let stays = |address: &SocketAddr| {
                 wanted
                     .get(key)
@@ -172,7 +178,7 @@ impl Registry {
                 changes.servers_removed += 1;
                 // One that was dead has departed before.
                 if server.alive {
-                    let departed = departed(*key, address, &server);
+                    let departed = departed(*key, record.orphans, address, &server);
                     changes.departed.push(departed);
                 }
             }
@@ -204,6 +210,7 @@ impl Registry {
                     .pop_first()
                     .expect("`check` has counted services"),
                 servers: BTreeMap::new(),
+                orphans: service.orphans,
                 retired: Traffic::default(),
             }
         });
@@ -211,7 +218,7 @@ impl Registry {
             if let Some(known) = record.servers.get_mut(&wanted.address) {
                 if known.alive && !wanted.alive {
                     let key = key_of(service);
-                    let departed = departed(key, wanted.address, known);
+                    let departed = departed(key, service.orphans, wanted.address, known);
                     changes.departed.push(departed);
                     known.generation = take_generation(&mut self.next_generations, known.slot);
                 }
@@ -253,6 +260,7 @@ pub fn key_of(service: &Service) -> ServiceKey {
 
 fn departed(
     (protocol, service): ServiceKey,
+    orphans: OrphanPolicy,
     server: SocketAddr,
     record: &ServerRecord,
 ) -> Departed {
@@ -260,7 +268,7 @@ fn departed(
         protocol,
         service,
         server,
-        orphans: OrphanPolicy::default_for(protocol),
+        orphans,
         owner: (record.slot, record.generation),
     }
 }

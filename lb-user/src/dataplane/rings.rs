@@ -17,12 +17,11 @@ pub struct Candidate {
     pub identity: u64,
 }
 
-/// Longest ring of a weighted scheduler; weights that would need a longer one
-/// are rounded.
-const LONGEST_WEIGHTED: u64 = 1 << 14;
+/// No weights make a ring longer than this: they are rounded.
+const LONGEST: usize = 1 << 14;
 
 /// Fewest places of a source hash, as IPVS has them (`IP_VS_SH_TAB_SIZE`).
-const FEWEST_HASHED: usize = 256;
+pub const FEWEST_HASHED: usize = 256;
 
 /// Every server once, in order.
 pub fn each_once(candidates: &[Candidate]) -> Vec<u32> {
@@ -30,9 +29,11 @@ pub fn each_once(candidates: &[Candidate]) -> Vec<u32> {
 }
 
 /// Every server as often as its weight says, spread evenly: 5, 1, 1 become
-/// a a b a c a a (the smooth weighted round robin of nginx).
-pub fn interleaved(candidates: &[Candidate]) -> Vec<u32> {
-    let weights = reduced_weights(candidates);
+/// a a b a c a a (the smooth weighted round robin of nginx). Weights that would
+/// need more than `longest` places are rounded, so that there are no more than
+/// that and one per server.
+pub fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> {
+    let weights = reduced_weights(candidates, longest.min(LONGEST));
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0_i64; weights.len()];
     (0..total)
@@ -49,9 +50,10 @@ pub fn interleaved(candidates: &[Candidate]) -> Vec<u32> {
         .collect()
 }
 
-/// Places for a source hash, as often per server as its weight says.
-pub fn source_hash(candidates: &[Candidate]) -> Vec<u32> {
-    let turns = interleaved(candidates);
+/// Places for a source hash, as often per server as its weight says: no more
+/// than `longest`, one per server and [`FEWEST_HASHED`].
+pub fn source_hash(candidates: &[Candidate], longest: usize) -> Vec<u32> {
+    let turns = interleaved(candidates, longest);
     if turns.is_empty() {
         return turns;
     }
@@ -69,37 +71,61 @@ pub fn source_hash(candidates: &[Candidate]) -> Vec<u32> {
 ///
 /// `places` must be prime, so that every server's walk visits every place.
 pub fn maglev(candidates: &[Candidate], places: u32) -> Vec<u32> {
-    if candidates.is_empty() {
-        return Vec::new();
-    }
-    let places = u64::from(places);
     // In an order that all directors share, whatever their configuration's.
     let mut candidates = candidates.to_vec();
     candidates.sort_by_key(|candidate| candidate.identity);
-    let weights = reduced_weights(&candidates);
-    let mut walks: Vec<(u64, u64)> = candidates
-        .iter()
-        .map(|candidate| {
-            let (offset, skip) = (mix(candidate.identity), mix(!candidate.identity));
-            (offset % places, skip % (places - 1) + 1)
-        })
+    let Some(heaviest) = candidates.iter().map(|candidate| candidate.weight).max() else {
+        return Vec::new();
+    };
+    let walks = candidates.iter();
+    let mut walks: Vec<Walk> = walks
+        .map(|candidate| Walk::new(candidate.identity, places))
         .collect();
     let mut table: Vec<Option<u32>> = vec![None; places as usize];
     let mut empty = table.len();
-    loop {
-        for (index, candidate) in candidates.iter().enumerate() {
-            for _ in 0..weights[index] {
-                let (place, skip) = &mut walks[index];
-                while table[*place as usize].is_some() {
-                    *place = (*place + *skip) % places;
-                }
-                table[*place as usize] = Some(candidate.slot);
-                empty -= 1;
-                if empty == 0 {
-                    return table.into_iter().flatten().collect();
-                }
+    // The heaviest takes a place in each round, the others whenever they have
+    // fewer than they weigh beside it.
+    for round in 1.. {
+        for (walk, candidate) in walks.iter_mut().zip(&candidates) {
+            let due = round * u64::from(candidate.weight);
+            if walk.taken * u64::from(heaviest) >= due {
+                continue;
+            }
+            walk.take(&mut table, candidate.slot);
+            empty -= 1;
+            if empty == 0 {
+                return table.into_iter().flatten().collect();
             }
         }
+    }
+    unreachable!("each round takes a place")
+}
+
+/// A server's preferences: places of a Maglev table in an order of its own.
+struct Walk {
+    place: u64,
+    skip: u64,
+    /// How many it has taken.
+    taken: u64,
+}
+
+impl Walk {
+    fn new(identity: u64, places: u32) -> Self {
+        let places = u64::from(places);
+        Self {
+            place: mix(identity) % places,
+            skip: mix(!identity) % (places - 1) + 1,
+            taken: 0,
+        }
+    }
+
+    /// Takes the next place that is empty; there must be one.
+    fn take(&mut self, table: &mut [Option<u32>], slot: u32) {
+        while table[self.place as usize].is_some() {
+            self.place = (self.place + self.skip) % table.len() as u64;
+        }
+        table[self.place as usize] = Some(slot);
+        self.taken += 1;
     }
 }
 
@@ -111,28 +137,21 @@ pub fn is_prime(number: u32) -> bool {
             .all(|d| !number.is_multiple_of(d))
 }
 
-/// The weights without their common divisor, and small enough for a ring.
-fn reduced_weights(candidates: &[Candidate]) -> Vec<i64> {
-    let total: u64 = candidates
-        .iter()
-        .map(|candidate| u64::from(candidate.weight))
-        .sum();
-    let divisor = candidates
-        .iter()
-        .fold(0, |divisor, candidate| gcd(divisor, candidate.weight));
-    let longest = total / u64::from(divisor.max(1));
-    candidates
-        .iter()
-        .map(|candidate| {
-            let weight = u64::from(candidate.weight);
-            let reduced = if longest <= LONGEST_WEIGHTED {
-                weight / u64::from(divisor)
-            } else {
-                (weight * LONGEST_WEIGHTED / total).max(1)
-            };
-            reduced as i64
-        })
-        .collect()
+/// The weights without their common divisor; where their sum is more than
+/// `longest`, rounded until it is no more than that and one per server.
+fn reduced_weights(candidates: &[Candidate], longest: usize) -> Vec<i64> {
+    let weights = candidates.iter().map(|candidate| candidate.weight);
+    let total: u64 = weights.clone().map(u64::from).sum();
+    let divisor = u64::from(weights.clone().fold(0, gcd).max(1));
+    let longest = longest as u64;
+    let reduce = |weight: u64| {
+        if total / divisor <= longest {
+            weight / divisor
+        } else {
+            (weight * longest / total).max(1)
+        }
+    };
+    weights.map(|weight| reduce(weight.into()) as i64).collect()
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -165,25 +184,44 @@ mod tests {
 
     #[test]
     fn heavy_servers_turns_are_spread_among_the_others() {
-        assert_eq!(interleaved(&candidates(&[5, 1, 1])), [0, 0, 1, 0, 2, 0, 0]);
         assert_eq!(
-            interleaved(&candidates(&[2, 2])),
+            interleaved(&candidates(&[5, 1, 1]), LONGEST),
+            [0, 0, 1, 0, 2, 0, 0]
+        );
+        assert_eq!(
+            interleaved(&candidates(&[2, 2]), LONGEST),
             [0, 1],
             "a common divisor is taken out"
         );
-        assert_eq!(interleaved(&[]), Vec::<u32>::new());
+        assert_eq!(interleaved(&[], LONGEST), Vec::<u32>::new());
     }
 
     #[test]
-    fn absurd_weights_still_make_a_ring_of_bounded_length() {
-        let ring = interleaved(&candidates(&[65_535, 65_534, 1]));
-        assert!(ring.len() as u64 <= LONGEST_WEIGHTED + 3, "{}", ring.len());
-        assert_eq!(shares(&ring)[&2], 1, "the light server keeps a turn");
+    fn weights_are_rounded_where_room_is_short() {
+        for longest in [0, 10, 1000, LONGEST, usize::MAX] {
+            let weights = [65_535, 65_534, 1];
+            let ring = interleaved(&candidates(&weights), longest);
+            let bound = longest.min(LONGEST) + weights.len();
+            assert!(ring.len() <= bound, "{longest}: {}", ring.len());
+            assert_eq!(shares(&ring)[&2], 1, "the light server keeps a turn");
+            let hashed = source_hash(&candidates(&weights), longest);
+            assert!(hashed.len() <= bound + FEWEST_HASHED, "{}", hashed.len());
+        }
     }
 
     #[test]
     fn maglev_gives_every_server_its_share() {
-        for weights in [&[1, 1, 1][..], &[1; 10], &[3, 1], &[7, 2, 1]] {
+        let alike: Vec<u32> = (200..220).collect();
+        let examples = [
+            &[1, 1, 1][..],
+            &[1; 10],
+            &[3, 1],
+            &[7, 2, 1],
+            &[5000, 4999],
+            &[65_535, 6_553],
+            &alike,
+        ];
+        for weights in examples {
             let table = maglev(&candidates(weights), 4093);
             assert_eq!(table.len(), 4093);
             let (shares, total) = (shares(&table), weights.iter().sum::<u32>() as usize);
@@ -233,7 +271,8 @@ mod tests {
         fn every_weighted_ring_has_every_server_in_proportion(
             weights in prop::collection::vec(1_u32..=20, 1..12),
         ) {
-            for ring in [interleaved(&candidates(&weights)), source_hash(&candidates(&weights))] {
+            let candidates = candidates(&weights);
+            for ring in [interleaved(&candidates, LONGEST), source_hash(&candidates, LONGEST)] {
                 let (shares, total) = (shares(&ring), weights.iter().sum::<u32>() as usize);
                 for (slot, weight) in weights.iter().enumerate() {
                     let share = shares[&(slot as u32)];

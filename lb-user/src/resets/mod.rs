@@ -17,6 +17,7 @@ mod pace;
 mod segment;
 mod socket;
 
+use std::iter;
 use std::num::NonZeroU32;
 use std::sync::mpsc;
 use std::thread;
@@ -81,18 +82,29 @@ impl Resets {
 
 fn work(jobs: &mpsc::Receiver<(Instant, Job)>, reports: &UnboundedSender<Told>) {
     let mut sockets = Sockets::default();
-    while let Ok((given, job)) = jobs.recv() {
-        for told in carry_out(&mut sockets, given, &job) {
+    while let Ok(first) = jobs.recv() {
+        // Servers that have gone meanwhile share a walk.
+        let together: Vec<_> = iter::once(first).chain(jobs.try_iter()).collect();
+        for told in carry_out(&mut sockets, &together) {
             // The agent may be about to end.
             let _ = reports.send(told);
         }
     }
 }
 
-fn carry_out(sockets: &mut Sockets, given: Instant, job: &Job) -> Vec<Told> {
-    let mut pace = Pace::new(job.rate, Instant::now());
-    let mut all: Vec<Told> = job
-        .departed
+/// Does several jobs in one walk, each with when it was given; what the last one
+/// says of the tables and of the pace counts.
+fn carry_out(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<Told> {
+    let Some((_, last)) = jobs.last() else {
+        return Vec::new();
+    };
+    let mut pace = Pace::new(last.rate, Instant::now());
+    let each = jobs.iter().flat_map(|(given, job)| {
+        let departed = job.departed.iter();
+        departed.map(|departed| (*given, departed.clone()))
+    });
+    let (given, departed): (Vec<Instant>, Vec<Departed>) = each.unzip();
+    let mut all: Vec<Told> = departed
         .iter()
         .map(|departed| Told {
             departed: departed.clone(),
@@ -101,9 +113,9 @@ fn carry_out(sockets: &mut Sockets, given: Instant, job: &Job) -> Vec<Told> {
             took: Duration::ZERO,
         })
         .collect();
-    let walked = job
+    let walked = last
         .remembered
-        .for_each_orphan(&job.departed, |number, orphan| {
+        .for_each_orphan(&departed, |number, orphan| {
             let wait = pace.next(Instant::now());
             if !wait.is_zero() {
                 thread::sleep(wait);
@@ -116,7 +128,7 @@ fn carry_out(sockets: &mut Sockets, given: Instant, job: &Job) -> Vec<Told> {
                     told.failed = Some((before + 1, error.to_string()));
                 }
             }
-            told.took = given.elapsed();
+            told.took = given[number].elapsed();
         });
     if let Err(error) = walked {
         log::error!("cannot tell viewers that their server is gone: {error}");

@@ -18,36 +18,27 @@ pub fn scripts(event: &Event, config: &Config) -> Vec<Script> {
         return Vec::new();
     }
     let found = match event.subject {
-        Subject::Instance => config
-            .vrrp_instance
-            .iter()
-            .find(|instance| instance.name == event.name)
-            .map(|instance| {
-                let own = match event.state {
-                    State::Master => &instance.notify_master,
-                    State::Backup => &instance.notify_backup,
-                    State::Fault => &instance.notify_fault,
-                    State::Init => &instance.notify_stop,
-                };
-                (own, &instance.notify)
-            }),
-        Subject::Group => config
-            .vrrp_sync_group
-            .iter()
-            .find(|group| group.name == event.name)
-            .map(|group| {
-                let own = match event.state {
-                    State::Master => &group.notify_master,
-                    State::Backup => &group.notify_backup,
-                    State::Fault => &group.notify_fault,
-                    State::Init => &group.notify_stop,
-                };
-                (own, &group.notify)
-            }),
+        Subject::Instance => {
+            let mut instances = config.vrrp_instance.iter();
+            let found = instances.find(|instance| instance.name == event.name);
+            found.map(|instance| &instance.notify)
+        }
+        Subject::Group => {
+            let mut groups = config.vrrp_sync_group.iter();
+            let found = groups.find(|group| group.name == event.name);
+            found.map(|group| &group.notify)
+        }
     };
-    let Some((own, any)) = found else {
+    let Some(notify) = found else {
         return Vec::new();
     };
+    let own = match event.state {
+        State::Master => &notify.master,
+        State::Backup => &notify.backup,
+        State::Fault => &notify.fault,
+        State::Init => &notify.stop,
+    };
+    let any = &notify.any;
     let any = any.clone().map(|mut script| {
         script.command.extend(arguments(event));
         script

@@ -1,161 +1,22 @@
 //! What an agent that is killed, upgraded or stopped leaves to the next.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::director::{Director, signal};
 use super::*;
-
-/// A director whose agents pin in one directory of the machine's own BPF file
-/// system, removed with this.
-struct Director<'a> {
-    network: &'a Network,
-    pins: PathBuf,
-    directory: TempDir,
-}
-
-impl<'a> Director<'a> {
-    fn new(network: &'a Network, configuration: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let name = directory.path().file_name().expect("it has a name");
-        let name = name.to_string_lossy().replace('.', "");
-        let pins = Path::new("/sys/fs/bpf").join(format!("millrace-test-{name}"));
-        let director = Self {
-            network,
-            pins,
-            directory,
-        };
-        director.configure(configuration);
-        director
-    }
-
-    fn configure(&self, configuration: &str) {
-        fs::write(self.path("keepalived.conf"), configuration).expect("the file is written");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Runs a command in the director's network, and our own mounts.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.network.command_in_our_mounts("director");
-        command.arg(env!("CARGO_BIN_EXE_lb-user")).args(words);
-        command.arg("--socket").arg(self.path("agent.sock"));
-        command
-    }
-
-    fn output(&self, words: &[&str]) -> Output {
-        self.command(words).output().expect("lb-user exists")
-    }
-
-    /// Starts an agent and returns at once. Its log is in `log`.
-    fn start(&self, more: &[&str]) -> Process {
-        let mut command = self.command(&["run"]);
-        command
-            .arg("-c")
-            .arg(self.path("keepalived.conf"))
-            .arg("--pins")
-            .arg(&self.pins)
-            .args(more);
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path("log"));
-        command.stderr(log.expect("a log"));
-        Process::start(command)
-    }
-
-    /// Starts an agent and waits until it holds its address and all its servers
-    /// are up.
-    fn start_up(&self) -> Process {
-        let agent = self.start(&[]);
-        self.wait_until_ready();
-        agent
-    }
-
-    fn wait_until_ready(&self) {
-        wait_for("the agent to be ready", || {
-            let list = self.list()?;
-            let is_up = |server: &Value| server["state"] == "up";
-            let servers = list["services"][0]["servers"].as_array()?.clone();
-            (list["virtual_addresses"][0]["held"] == true && servers.iter().all(is_up))
-                .then_some(())
-        });
-    }
-
-    fn list(&self) -> Option<Value> {
-        let output = self.output(&["list", "--json"]);
-        let text = output.status.success().then_some(output.stdout)?;
-        Some(serde_json::from_slice(&text).expect("JSON"))
-    }
-
-    fn states(&self) -> Vec<String> {
-        let list = self.list().unwrap_or_default();
-        let servers = list["services"][0]["servers"].as_array().cloned();
-        let state = |server: &Value| server["state"].as_str().unwrap_or_default().to_owned();
-        servers.unwrap_or_default().iter().map(state).collect()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    fn interface(&self) -> String {
-        self.network
-            .stdout("director", &["ip", "addr", "show", "eth2"])
-    }
-
-    /// The program on the director's interface.
-    fn program(&self) -> Option<String> {
-        let shown = self
-            .network
-            .stdout("director", &["ip", "-d", "link", "show", "eth2"]);
-        let mut words = shown.split_whitespace();
-        words.find(|word| word.starts_with("prog/xdp"))?;
-        words.find(|word| *word == "id")?;
-        words.next().map(str::to_owned)
-    }
-
-    fn check_that_nothing_is_left(&self) {
-        assert_eq!(self.program(), None, "{}", self.interface());
-        assert!(!self.interface().contains(VIP), "{}", self.interface());
-        assert!(!self.pins.exists(), "{}", self.pins.display());
-        let left = fs::read_dir(self.directory.path()).expect("readable");
-        let mut left: Vec<_> = left
-            .map(|entry| entry.expect("readable").file_name())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["keepalived.conf", "log"]);
-    }
-}
-
-impl Drop for Director<'_> {
-    fn drop(&mut self) {
-        let pins = self.pins.to_string_lossy().into_owned();
-        self.output(&["stop", "--pins", &pins]);
-        if std::thread::panicking() {
-            eprintln!("the agents said:\n{}", self.log());
-        }
-    }
-}
-
-fn signal(agent: &Process, signal: Signal) {
-    let pid = Pid::from_raw(agent.0.id().try_into().expect("a pid"));
-    kill(pid, signal).expect("the agent runs");
-}
 
 /// A viewer that stays: it is told its server's name, says something now and
 /// then, and is answered.
-struct Viewer {
+pub struct Viewer {
     process: Child,
 }
 
 impl Viewer {
-    fn connect(network: &Network) -> Self {
+    pub fn connect(network: &Network) -> Self {
         const PROGRAM: &str = "
 import socket, sys
 s = socket.create_connection((sys.argv[1], 1935), 5)
@@ -177,7 +38,7 @@ for line in sys.stdin.buffer:
     }
 
     /// The name of the server that answers on this connection.
-    fn ask(&mut self) -> String {
+    pub fn ask(&mut self) -> String {
         let stdin = self.process.stdin.as_mut().expect("piped");
         stdin.write_all(b"?\n").expect("the viewer listens");
         let mut answer = vec![0; "edge1\n".len()];
@@ -235,6 +96,31 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
     assert_eq!(after["services"][0]["servers"][1]["weight"], 7, "the order");
     assert!(director.log().contains("is adopted"), "{}", director.log());
     drop(agent);
+}
+
+#[test]
+fn viewers_of_a_server_that_a_restart_finds_gone_are_told_at_once() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let mut agent = director.start_up();
+    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
+    let served = viewers.each_mut().map(Viewer::ask);
+    assert_ne!(served[0], served[1]);
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+
+    director.configure(&configuration(&server("172.16.1.207")));
+    let _agent = director.start(&[]);
+    // The viewer says nothing: the packet path has nothing to answer.
+    wait_for("the agent to tell the viewer", || {
+        let log = director.log();
+        log.contains("server 172.16.1.211:1935 is gone: 1 connection(s) reset")
+            .then_some(())
+    });
+    let stays = served.iter().position(|name| name == "edge2");
+    assert_eq!(viewers[stays.expect("one of them")].ask(), "edge2");
 }
 
 #[test]

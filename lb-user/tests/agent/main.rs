@@ -1,6 +1,7 @@
 //! The agent as a whole: a director in a network namespace, real servers,
 //! real packets. Needs root.
 
+mod director;
 mod ipv6;
 mod neighbors;
 mod network;
@@ -50,7 +51,11 @@ mod orders;
 mod recovery;
 mod shared_checks;
 
+mod refusal;
+
 mod subnets;
+
+mod upgrade;
 
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {

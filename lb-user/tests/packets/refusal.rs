@@ -52,3 +52,65 @@ fn a_state_that_is_refused_leaves_everything_as_it_was() {
         before[0].servers[0].traffic.packets_in + 3
     );
 }
+
+#[test]
+fn what_would_not_fit_once_its_servers_live_is_refused_while_they_are_down() {
+    let tables = TableSizes {
+        ring_places: 260,
+        servers: 400,
+        ..small_tables()
+    };
+    let Some(mut bed) = Bed::with_tables(state([]), tables) else {
+        return;
+    };
+    let down = |address: &str, scheduler, servers: u16| {
+        let mut service = service(address, &[]);
+        service.scheduler = scheduler;
+        service.servers = (1..=servers).map(|port| server("edge 2", port)).collect();
+        for server in &mut service.servers {
+            server.next_hop = None;
+        }
+        service
+    };
+    let hashed = ["172.16.1.200:1935", "172.16.1.200:1936"];
+    let hashed = hashed.map(|address| down(address, Scheduler::Mh, 1));
+    assert!(matches!(
+        bed.dataplane.apply(&state(hashed)),
+        Err(Error::TableFull {
+            wanted: 502,
+            limit: 260,
+            ..
+        })
+    ));
+    let compared = down("172.16.1.200:1935", Scheduler::Wlc, 257);
+    assert!(matches!(
+        bed.dataplane.apply(&state([compared])),
+        Err(Error::TooManyToCompare { wanted: 257, .. })
+    ));
+}
+
+#[test]
+fn weights_that_want_more_room_than_there_is_are_rounded() {
+    let tables = TableSizes {
+        ring_places: 100,
+        ..small_tables()
+    };
+    let mut services = ["172.16.1.200:1935", "172.16.1.200:1936"].map(|address| {
+        let mut service = service(address, &["edge 1", "edge 2"]);
+        service.scheduler = Scheduler::Wrr;
+        service
+    });
+    for service in &mut services {
+        service.servers[0].weight = 401;
+        service.servers[1].weight = 100;
+    }
+    let Some(mut bed) = Bed::with_tables(state(services), tables) else {
+        return;
+    };
+    let mut first = 0;
+    for client in 0..100 {
+        let to = bed.send(&tcp([10, 1, 0, client], 4000, S));
+        first += u32::from(to == Verdict::To("edge 1"));
+    }
+    assert!((75..=85).contains(&first), "{first} of 100");
+}

@@ -142,6 +142,18 @@ fn least_connections_fills_the_emptiest_server() {
 }
 
 #[test]
+fn least_connections_takes_no_notice_of_weights() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [3, 1, 2])) else {
+        return;
+    };
+    let shares = shares(&turns(&mut bed, 60));
+    assert_eq!(
+        (shares["edge 1"], shares["edge 2"], shares["edge 3"]),
+        (20, 20, 20)
+    );
+}
+
+#[test]
 fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;

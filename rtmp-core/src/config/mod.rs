@@ -110,6 +110,8 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
     config.http_api = http_api.enabled.then_some(http_api.listen);
 
     let mut vhosts: Vec<Vhost> = Vec::new();
+    // Where each was written last, for what is wrong with all of it.
+    let mut locations: Vec<Location> = Vec::new();
     for block in &vhost_blocks {
         let ([name], Some(children)) = (block.arguments.as_slice(), &block.children) else {
             let message = "a vhost is written `vhost NAME { … }`";
@@ -126,8 +128,10 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
                     name: name.clone(),
                     ..template.clone()
                 });
+                locations.push(block.location.clone());
                 vhosts.len() - 1
             });
+        locations[position] = block.location.clone();
         apply(
             &mut vhosts[position],
             children,
@@ -136,12 +140,14 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
             &[],
             &mut findings,
         );
-        check_role(&vhosts[position], role, &block.location, &mut findings);
     }
     if vhosts.is_empty() {
-        let location = Location::whole(&"configuration".into());
-        check_role(&template, role, &location, &mut findings);
         vhosts.push(template);
+        locations.push(Location::whole(&"configuration".into()));
+    }
+    for (vhost, location) in vhosts.iter_mut().zip(&locations) {
+        vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
+        check_role(vhost, role, location, &mut findings);
     }
     if !findings.mistakes.is_empty() {
         return Err(Mistakes(findings.mistakes));

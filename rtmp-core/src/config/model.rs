@@ -143,6 +143,8 @@ impl Vhost {
 pub struct Upstream {
     /// The origins as `host:port`, tried in turn.
     pub origins: Vec<String>,
+    /// What `mode` says, if anything.
+    pub remote: Option<bool>,
     /// The vhost to ask for upstream, where it is not the viewer's.
     pub vhost: Option<String>,
     /// Whether the viewer's parameters travel upstream.
@@ -151,8 +153,18 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long a connected origin may be silent.
     pub read_timeout: Duration,
+    /// How long players are kept while no origin can be reached.
+    pub return_timeout: Duration,
     /// How long an upstream connection is kept after the last player.
     pub linger: Duration,
+}
+
+impl Upstream {
+    /// Whether the vhost is to pull: not where it says that it is `local`, nor
+    /// where it only says how it would.
+    pub(super) fn is_meant(&self) -> bool {
+        self.remote.unwrap_or(!self.origins.is_empty())
+    }
 }
 
 /// `refer`, `refer_publish`, `refer_play`: the hosts of pages (`pageUrl`) that

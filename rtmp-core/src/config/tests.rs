@@ -196,6 +196,41 @@ fn the_blocks_of_newer_srs_are_read_too() {
 }
 
 #[test]
+fn what_says_only_how_to_pull_makes_no_edge() {
+    for inside in [
+        "token_traverse off;",
+        "cluster { mode local; origin a; token_traverse on; }",
+        "origin a; mode local;",
+    ] {
+        let text = format!("vhost __defaultVhost__ {{ {inside} }}");
+        assert_eq!(origin(&text).upstream, None, "{inside}");
+        assert!(
+            mistakes(&text, Role::Edge).contains("names no `origin`"),
+            "{inside}"
+        );
+    }
+    for inside in ["mode remote;", "origin a;"] {
+        let text = format!("vhost __defaultVhost__ {{ {inside} }}");
+        assert!(
+            mistakes(&text, Role::Origin).contains("is for rtmp-edge"),
+            "{inside}"
+        );
+    }
+}
+
+#[test]
+fn a_later_source_completes_an_earlier_one() {
+    let text = "vhost __defaultVhost__ { mode remote; }";
+    let mut directives = conf::parse("x.conf", text).unwrap();
+    assert!(build(&directives, Role::Edge).is_err());
+    let text = "vhost __defaultVhost__ { origin a; }";
+    directives.extend(conf::parse("command line", text).unwrap());
+    let config = build(&directives, Role::Edge).unwrap().config;
+    let upstream = config.vhosts[DEFAULT_VHOST].upstream.as_ref().unwrap();
+    assert_eq!(upstream.origins, ["a:1935"]);
+}
+
+#[test]
 fn a_later_source_overrides_an_earlier_one() {
     let mut directives = conf::parse(
         "x.conf",

@@ -41,6 +41,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("vhost", upstream_vhost),
     Setting::new("origin_connect_timeout", origin_connect_timeout),
     Setting::new("origin_read_timeout", origin_read_timeout),
+    Setting::new("origin_return_timeout", origin_return_timeout),
     Setting::new("origin_linger", origin_linger),
     Setting::block("play", |vhost, children, findings| {
         apply(vhost, children, PLAY, "in `play`", &[], findings);
@@ -354,25 +355,25 @@ fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<()
 fn upstream(vhost: &mut Vhost) -> &mut Upstream {
     vhost.upstream.get_or_insert_with(|| Upstream {
         origins: Vec::new(),
+        remote: None,
         vhost: None,
         token_traverse: false,
         connect_timeout: Duration::from_secs(3),
         read_timeout: Duration::from_secs(10),
+        return_timeout: Duration::from_secs(3_600),
         linger: Duration::from_secs(10),
     })
 }
 
 fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    match directive.word("`local` or `remote`")? {
-        "remote" => {
-            upstream(vhost);
-        }
-        "local" => vhost.upstream = None,
+    upstream(vhost).remote = match directive.word("`local` or `remote`")? {
+        "remote" => Some(true),
+        "local" => Some(false),
         other => {
             let message = format!("`mode` takes `local` or `remote`, not `{other}`");
             return Err(Mistake::new(&directive.location, message));
         }
-    }
+    };
     Ok(())
 }
 
@@ -398,6 +399,11 @@ fn origin_connect_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<()
 
 fn origin_read_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
     upstream(vhost).read_timeout = directive.milliseconds(100..=3_600_000)?;
+    Ok(())
+}
+
+fn origin_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    upstream(vhost).return_timeout = directive.milliseconds(0..=86_400_000)?;
     Ok(())
 }
 

@@ -16,12 +16,14 @@ pub mod player;
 mod socket;
 mod upstream;
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Vhost};
@@ -55,6 +57,10 @@ pub struct Server {
     clients: Clients,
     started: Instant,
     draining: AtomicBool,
+    /// Of each vhost the origin that last had a stream.
+    good_origins: Mutex<HashMap<String, String>>,
+    /// Where pulls from origins run.
+    pulls: Handle,
 }
 
 impl Server {
@@ -65,7 +71,8 @@ impl Server {
     /// No thread or descriptor left.
     pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let doorbells = Doorbells::new(config.workers.unwrap_or(cores))?;
+        let workers = config.workers.unwrap_or(cores);
+        let doorbells = Doorbells::new(workers)?;
         let (departing, departed) = mpsc::unbounded_channel();
         let fanout = Fanout::start(doorbells.clone(), move |player| {
             // Nobody listens any more only when the process ends.
@@ -80,6 +87,8 @@ impl Server {
             clients: Clients::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
+            good_origins: Mutex::default(),
+            pulls: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(take_back(server.clone(), departed));
         tokio::spawn(sweep(server.clone()));
@@ -200,6 +209,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         chunk_size: vhost.chunk_size,
         flush_after: vhost.flush_after(),
         gop_cache: vhost.gop_cache,
+        nodelay: vhost.tcp_nodelay,
         retention: Retention {
             queue_length: vhost.queue_length,
             most_bytes: MOST_LOG_BYTES,
@@ -227,7 +237,10 @@ async fn sweep(server: Arc<Server>) {
         let config = server.config();
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);
-            vhost.map_or(Duration::ZERO, |vhost| vhost.publish_return_timeout)
+            vhost.map_or(Duration::ZERO, |vhost| match &vhost.upstream {
+                Some(upstream) if stream.is_cut_off() => upstream.return_timeout,
+                _ => vhost.publish_return_timeout,
+            })
         });
     }
 }

@@ -137,6 +137,7 @@ impl Options {
         }
         if !self.origins.is_empty() {
             let words: Vec<&str> = self.origins.iter().map(String::as_str).collect();
+            vhost.push(Directive::leaf("mode", &["remote"], option("origin")));
             vhost.push(Directive::leaf("origin", &words, option("origin")));
         }
         for text in &self.set {

@@ -5,9 +5,34 @@ use std::sync::atomic::Ordering;
 
 use super::clients::Client;
 use crate::config::Vhost;
-use crate::session::{ServerEvent, ServerSession};
+use crate::session::{Parameters, ServerEvent, ServerSession};
 use crate::stream::Seat;
 use crate::stream::fanout::{Dialogue, Request};
+
+/// What a client has said of itself with `connect`, for what it asks later.
+#[derive(Debug, Default)]
+pub struct Introduction {
+    /// The page that it sits in.
+    pub(super) page_url: String,
+    /// Where it has connected to.
+    pub(super) tc_url: String,
+    /// The application's parameters, which stand in where a stream has none.
+    pub(super) parameters: Parameters,
+    /// Where it wants to begin, if it is an edge of ours.
+    pub(super) gop_cache: Option<bool>,
+}
+
+impl Introduction {
+    /// What the client says beside a stream's name: with the name, or else with
+    /// the application's, as `rtmp://host/live?token=x` and a stream key do.
+    pub(super) fn parameters<'a>(&'a self, of_stream: &'a Parameters) -> &'a Parameters {
+        if of_stream.is_empty() {
+            &self.parameters
+        } else {
+            of_stream
+        }
+    }
+}
 
 /// A playing connection, without its socket.
 #[derive(Debug)]
@@ -15,8 +40,8 @@ pub struct PlayerDialogue {
     pub(super) session: ServerSession,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
-    /// The page that its `connect` named.
-    pub(super) page_url: String,
+    /// What its `connect` said of it.
+    pub(super) introduction: Introduction,
     pub(super) seat: Seat,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,

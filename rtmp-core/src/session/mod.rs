@@ -24,6 +24,11 @@ pub use server::{
 };
 pub use status::{Level, Status};
 
+/// The property of `connect`'s command object by which a player of ours says
+/// where it wants to begin, a boolean: at the newest keyframe, or at the next.
+/// Other servers leave out what they do not know.
+const GOP_CACHE: &str = "gopCache";
+
 /// Why a session cannot go on. What it appended to the output before may still
 /// be sent, and tells the peer; then the connection has to be closed.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

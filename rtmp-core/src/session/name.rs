@@ -30,6 +30,9 @@ impl fmt::Display for StreamKey {
 /// The virtual host of requests whose own is not configured.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
+/// The parameters that name a virtual host, the first one first.
+const VHOST_PARAMETERS: [&str; 2] = ["vhost", "domain"];
+
 /// The parameters of an application's or stream's name (`?token=x&…`), as they
 /// came, without the `?`; empty if there are none.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -44,6 +47,16 @@ impl Parameters {
                 Some((key, value)) => (key == name).then_some(value),
                 None => (pair == name).then_some(""),
             })
+    }
+
+    /// All but those that name a virtual host.
+    #[must_use]
+    pub fn without_vhost(&self) -> Parameters {
+        let others = self.0.split('&').filter(|pair| {
+            let key = pair.split('=').next();
+            !key.is_some_and(|key| VHOST_PARAMETERS.contains(&key))
+        });
+        Parameters(others.collect::<Vec<_>>().join("&"))
     }
 
     /// Whether there are none.
@@ -176,8 +189,10 @@ impl Name {
         let parameters = Parameters(query.to_owned());
         let vhost = dotted_vhost
             .or(dotted_in_query)
-            .or_else(|| parameters.get("vhost"))
-            .or_else(|| parameters.get("domain"))
+            .or_else(|| {
+                let mut names = VHOST_PARAMETERS.iter();
+                names.find_map(|name| parameters.get(name))
+            })
             .filter(|vhost| !vhost.is_empty())
             .map(str::to_owned);
         let path = path.trim_matches('/');

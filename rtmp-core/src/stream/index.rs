@@ -163,13 +163,7 @@ impl Index {
         self.entries.push_back(entry);
         self.end += length;
         self.timestamp = self.timestamp.max(timestamp);
-        let joinable = match part {
-            Part::Keyframe => true,
-            Part::Audio => self
-                .last_video
-                .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS),
-            Part::Video | Part::Always => false,
-        };
+        let joinable = self.can_join_at(part, timestamp);
         if matches!(part, Part::Keyframe | Part::Video) {
             self.pictures += 1;
             self.last_video = Some(timestamp);
@@ -182,6 +176,25 @@ impl Index {
             });
         }
         self.forget();
+    }
+
+    /// Whether a player can join at a message of `part` that comes next, with
+    /// this time.
+    #[must_use]
+    pub fn can_join_at(&self, part: Part, timestamp: u64) -> bool {
+        match part {
+            Part::Keyframe => true,
+            Part::Audio => self
+                .last_video
+                .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS),
+            Part::Video | Part::Always => false,
+        }
+    }
+
+    /// Where a player can join at present.
+    #[must_use]
+    pub fn join_offset(&self) -> Option<u64> {
+        self.join.as_ref().map(|join| join.offset)
     }
 
     /// Puts a header in force; its message is entered with [`Index::push`].

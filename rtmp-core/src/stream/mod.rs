@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::session::StreamKey;
+use crate::session::{Parameters, StreamKey};
 use fanout::Doorbells;
 use file::{LogFile, LogReader};
 use index::{Index, Retention, View};
@@ -41,6 +41,9 @@ pub struct StreamSettings {
     pub flush_after: Duration,
     /// Whether players begin at the newest keyframe, or wait for the next.
     pub gop_cache: bool,
+    /// Whether players' sockets send small packets at once where messages are
+    /// gathered, too. Where they are not they do in any case.
+    pub nodelay: bool,
     /// How much of the past is kept.
     pub retention: Retention,
 }
@@ -54,6 +57,8 @@ pub struct Standing {
     pub live: bool,
     /// The stream has ended for good: it is on its way out of the registry.
     pub over: bool,
+    /// How often all origins have been asked for it in vain.
+    pub in_vain: u64,
 }
 
 /// Who publishes at present.
@@ -93,14 +98,19 @@ pub struct Stream {
     chunk_size: u32,
     flush_after_us: AtomicU64,
     gop_cache: AtomicBool,
+    nodelay: AtomicBool,
     writer: Mutex<Writer>,
     index: Mutex<Index>,
     reader: LogReader,
     presence: Mutex<Presence>,
     standing: watch::Sender<Standing>,
     audience: watch::Sender<usize>,
+    /// What the newest player of a pulled stream said beside its name.
+    parameters: Mutex<Parameters>,
     /// Whether a pull from an origin feeds it.
     fed: AtomicBool,
+    /// Whether that pull could talk to no origin lately.
+    cut_off: AtomicBool,
     watches: Box<[Watch]>,
     doorbells: Doorbells,
     totals: Totals,
@@ -129,7 +139,7 @@ impl Drop for Seat {
 
 /// Locks `mutex`. A panic elsewhere must not take every stream with it: what
 /// the locks guard here is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -153,6 +163,7 @@ impl Stream {
             generation: 0,
             live: false,
             over: false,
+            in_vain: 0,
         };
         let stream = Self {
             id,
@@ -160,6 +171,7 @@ impl Stream {
             chunk_size: settings.chunk_size,
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
+            nodelay: AtomicBool::new(settings.nodelay),
             writer: Mutex::new(Writer::new(file)),
             index: Mutex::new(Index::new(settings.retention, workers)),
             reader,
@@ -170,7 +182,9 @@ impl Stream {
             }),
             standing: watch::Sender::new(standing),
             audience: watch::Sender::new(0),
+            parameters: Mutex::default(),
             fed: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             watches: (0..workers).map(|_| Watch::default()).collect(),
             doorbells,
             totals: Totals::default(),
@@ -184,6 +198,10 @@ impl Stream {
         let flush_after = u64::try_from(settings.flush_after.as_micros()).unwrap_or(u64::MAX);
         self.flush_after_us.store(flush_after, Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
+        // Without gathering nothing may wait for an acknowledgement, which the
+        // peer may delay by 40 ms.
+        let nodelay = settings.nodelay || settings.flush_after.is_zero();
+        self.nodelay.store(nodelay, Ordering::Relaxed);
         lock(&self.index).set_retention(settings.retention);
     }
 
@@ -255,6 +273,35 @@ impl Stream {
         self.fed.store(false, Ordering::SeqCst);
     }
 
+    /// Has the next pull ask with `parameters`: a token may have expired with
+    /// which an earlier one did.
+    pub fn set_parameters(&self, parameters: &Parameters) {
+        lock(&self.parameters).clone_from(parameters);
+    }
+
+    /// What a pull is to ask with.
+    #[must_use]
+    pub fn parameters(&self) -> Parameters {
+        lock(&self.parameters).clone()
+    }
+
+    /// All origins have been asked for the stream at `now`, and none has it;
+    /// `answered`: one of them at least could be talked to.
+    pub fn asked_in_vain(&self, answered: bool, now: Instant) {
+        let was_cut_off = self.cut_off.swap(!answered, Ordering::Relaxed);
+        if was_cut_off && answered {
+            // Its publisher may need a while to return to where it is missed.
+            lock(&self.presence).last_sign = now;
+        }
+        self.standing.send_modify(|standing| standing.in_vain += 1);
+    }
+
+    /// Whether no origin that it is pulled from can be talked to.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
     /// Length of the chunks in the log, in bytes.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
@@ -305,6 +352,11 @@ impl Stream {
 
     fn flush_after(&self) -> Duration {
         Duration::from_micros(self.flush_after_us.load(Ordering::Relaxed))
+    }
+
+    /// Whether players' sockets send small packets at once.
+    fn nodelay(&self) -> bool {
+        self.nodelay.load(Ordering::Relaxed)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

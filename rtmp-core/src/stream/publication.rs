@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::file::LogFile;
 use super::headers::{Header, Headers};
 use super::index::Part;
-use super::timeline::{Timeline, Track};
+use super::timeline::{Placement, Timeline, Track};
 use super::{MESSAGE_STREAM, Standing, Stream, lock};
 use crate::wire::Message;
 use crate::wire::chunk::{csid, encode_message};
@@ -130,20 +130,29 @@ impl Writer {
         stream: &Stream,
         now: Instant,
     ) {
-        let joinable = part == Part::Keyframe;
-        if joinable && self.repeating && self.timeline.repeats_for_too_long(now) {
+        if self.repeating
+            && self.timeline.repeats_for_too_long(now)
+            && stream.index().can_join_at(part, self.timeline.newest())
+        {
             // Nothing but a beginning anew, from the same file, say.
             self.timeline.publisher_begins(Duration::ZERO);
             self.may_resume = false;
         }
         let mut same_stream = true;
         if self.timeline.is_fresh() {
-            same_stream = self.may_resume && self.is_known(message, class, part, stream);
+            same_stream = self.may_resume && self.goes_on_with(message, class, part, stream);
             if same_stream {
                 self.timeline.resume(now);
             }
         }
-        let placed = self.timeline.place(now, track, message.timestamp);
+        let placed = match self.timeline.place(now, track, message.timestamp) {
+            Placement::At(time) => Some(time),
+            Placement::Known => None,
+            // A frame of another track may be of the same time.
+            Placement::AtSeam(time) => {
+                (!self.has(message, class, part, time, 0, stream)).then_some(time)
+            }
+        };
         self.repeating = placed.is_none();
         if let Some(timestamp) = placed {
             self.stage_early(timestamp, same_stream, stream);
@@ -166,16 +175,39 @@ impl Writer {
         }
     }
 
-    /// Whether `frame`, a publisher's first, is in the log already: an origin
-    /// sends its newest group of pictures to whoever comes, and an edge whose
-    /// connection broke comes again.
-    fn is_known(&self, frame: &Message, class: MediaClass, part: Part, stream: &Stream) -> bool {
-        let Some(time) = self.timeline.known_time(frame.timestamp) else {
-            return false;
-        };
+    /// Whether `frame`, a publisher's first, belongs to the stream that the log
+    /// ends with: an origin sends its newest group of pictures to whoever
+    /// comes, and an edge whose connection broke comes again.
+    ///
+    /// What lies before the newest place to join at does not count: an origin
+    /// does not begin there, but an encoder may that plays its file again.
+    fn goes_on_with(
+        &self,
+        frame: &Message,
+        class: MediaClass,
+        part: Part,
+        stream: &Stream,
+    ) -> bool {
+        let join = stream.index().join_offset();
+        let time = self.timeline.known_time(frame.timestamp);
+        join.zip(time)
+            .is_some_and(|(join, time)| self.has(frame, class, part, time, join, stream))
+    }
+
+    /// Whether the log has `frame` at `time`, in this place or a later one.
+    fn has(
+        &self,
+        frame: &Message,
+        class: MediaClass,
+        part: Part,
+        time: u64,
+        from: u64,
+        stream: &Stream,
+    ) -> bool {
         let mut encoded = Vec::new();
         encode(frame.clone(), class, time, stream.chunk_size, &mut encoded);
-        let places: Vec<_> = stream.index().at(part, time).collect();
+        let mut places: Vec<_> = stream.index().at(part, time).collect();
+        places.retain(|place| place.start >= from);
         places.into_iter().any(|place| {
             // What cannot be read is not known.
             let bytes = stream.reader.copy(place.start, place.end);
@@ -317,6 +349,7 @@ impl Stream {
         presence.last_sign = now;
         let generation = presence.generation;
         drop(presence);
+        self.cut_off.store(false, Ordering::Relaxed);
         lock(&self.writer).publisher_begins(replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
         self.standing

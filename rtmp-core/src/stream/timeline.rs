@@ -22,6 +22,18 @@ pub enum Track {
     Video,
 }
 
+/// Where a frame lies on the stream's timeline, ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// It is news, of this time.
+    At(u64),
+    /// The stream has had it: it is of before the stream was taken up.
+    Known,
+    /// It is of the very time at which its track was taken up: the stream has
+    /// had a frame of that time, but tracks of one kind share their times.
+    AtSeam(u64),
+}
+
 /// A publisher's clock against the stream's.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
@@ -151,14 +163,19 @@ impl Timeline {
     }
 
     /// The stream's time of a frame that its publisher stamped `timestamp` and
-    /// that arrived at `now`, ms; none if the stream has had it already.
-    pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> Option<u64> {
+    /// that arrived at `now`.
+    pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> Placement {
         let passed = self
             .newest_at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX / 2);
         let time = match (self.before_resumption(timestamp), &self.resumed) {
-            (Some(time), Some(resumed)) if time <= resumed.newest(track) => return None,
+            (Some(time), Some(resumed)) if time < resumed.newest(track) => {
+                return Placement::Known;
+            }
+            (Some(time), Some(resumed)) if time == resumed.newest(track) => {
+                return Placement::AtSeam(time.cast_unsigned());
+            }
             (Some(time), _) => time,
             (None, _) => {
                 // The past has been sent again by now: a time that falls back
@@ -179,7 +196,7 @@ impl Timeline {
             self.newest = placed;
             self.newest_at = Some(now);
         }
-        Some(placed.cast_unsigned())
+        Placement::At(placed.cast_unsigned())
     }
 
     /// The time on the clock that `timestamp` fits, or on a new one.
@@ -264,10 +281,13 @@ mod tests {
         }
 
         fn send(&mut self, track: Track, timestamp: u32) -> u64 {
-            self.send_again(track, timestamp).expect("not a repeat")
+            match self.send_again(track, timestamp) {
+                Placement::At(time) => time,
+                known => panic!("{track:?} of {timestamp}: {known:?}"),
+            }
         }
 
-        fn send_again(&mut self, track: Track, timestamp: u32) -> Option<u64> {
+        fn send_again(&mut self, track: Track, timestamp: u32) -> Placement {
             self.timeline.place(self.now, track, timestamp)
         }
 
@@ -394,10 +414,10 @@ mod tests {
         publisher.begin();
         assert_eq!(publisher.timeline.known_time(1_000), Some(1_000));
         publisher.timeline.resume(publisher.now);
-        assert_eq!(publisher.send_again(Video, 1_000), None);
-        assert_eq!(publisher.send_again(Audio, 1_010), None);
+        assert_eq!(publisher.send_again(Video, 1_000), Placement::Known);
+        assert_eq!(publisher.send_again(Audio, 1_010), Placement::AtSeam(1_010));
         assert_eq!(publisher.send(Audio, 1_030), 1_030, "a sound not heard yet");
-        assert_eq!(publisher.send_again(Video, 3_000), None);
+        assert_eq!(publisher.send_again(Video, 3_000), Placement::AtSeam(3_000));
         assert_eq!(publisher.send(Video, 3_040), 3_040);
         assert_eq!(publisher.send(Video, 3_480), 3_480);
     }
@@ -416,7 +436,7 @@ mod tests {
         assert_eq!(publisher.timeline.known_time(2_000), Some(93_000));
         assert_eq!(publisher.timeline.known_time(2_001), None, "still to come");
         publisher.timeline.resume(publisher.now);
-        assert_eq!(publisher.send_again(Video, 0), None);
+        assert_eq!(publisher.send_again(Video, 0), Placement::Known);
         assert_eq!(publisher.send(Video, 6_000), 97_000);
     }
 

@@ -82,8 +82,10 @@ impl Client {
         let connection = TcpStream::connect(address).unwrap();
         connection.set_nodelay(true).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        let config =
+        let mut config =
             ClientConfig::new(purpose, &format!("rtmp://{address}/live"), "live", "camera");
+        // As an edge of ours says it.
+        config.gop_cache = (purpose == Purpose::Play).then_some(true);
         let mut out = Vec::new();
         let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
         Client {

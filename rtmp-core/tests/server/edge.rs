@@ -7,13 +7,24 @@ use rtmp_core::wire::{Message, MessageType};
 
 use crate::support::{Client, Running, headers, keyframe, picture, sound, until};
 
-/// Connections that pull from `origin`.
-fn pulls(origin: &Running) -> usize {
+/// The ids of the connections that pull from `origin`.
+fn pulling(origin: &Running) -> Vec<u64> {
     let clients = origin.server.clients().list();
     clients
         .iter()
         .filter(|client| client.activity().name() == "play")
-        .count()
+        .map(|client| client.id)
+        .collect()
+}
+
+/// How many connections pull from `origin`.
+fn pulls(origin: &Running) -> usize {
+    pulling(origin).len()
+}
+
+/// The connection that pulls from `origin`.
+fn pull(origin: &Running) -> Option<u64> {
+    pulling(origin).first().copied()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,19 +72,12 @@ async fn the_pull_is_kept_for_a_player_that_comes_soon() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = edge.player("s").await;
     player.frame().await;
-    let pull = || {
-        let clients = origin.server.clients().list();
-        clients
-            .iter()
-            .find(|client| client.activity().name() == "play")
-            .map(|client| client.id)
-    };
-    let first = pull();
+    let first = pull(&origin);
     drop(player);
     until(|| edge.server.clients().count() == 0).await;
     let mut player = edge.player("s").await;
     player.frame().await;
-    assert_eq!(pull(), first);
+    assert_eq!(pull(&origin), first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,14 +185,9 @@ async fn no_picture_is_shown_twice_when_an_origin_is_connected_to_again() {
         assert_eq!(player.frame().await, *expected.next().unwrap());
     }
     // The connection between the two breaks.
-    let clients = origin.server.clients().list();
-    let mut playing = clients
-        .iter()
-        .filter(|client| client.activity().name() == "play");
-    let pull = playing.next().unwrap().id;
-    assert!(origin.server.dismiss(pull));
-    until(|| pulls(&origin) == 1 && origin.server.clients().list().iter().all(|c| c.id != pull))
-        .await;
+    let broken = pull(&origin).unwrap();
+    assert!(origin.server.dismiss(broken));
+    until(|| pull(&origin).is_some_and(|pull| pull != broken)).await;
     publisher.publish(&stream[43..]).await;
     for _ in 40..50 {
         assert_eq!(player.media().await, *expected.next().unwrap());
@@ -230,6 +229,68 @@ async fn the_first_player_of_a_cold_edge_gets_its_group_at_once_and_its_headers_
     }
 }
 
+/// Headers, and two pictures of which the first can be joined at.
+fn group(timestamp: u32) -> Vec<Message> {
+    let mut messages = headers();
+    messages.extend([keyframe(timestamp), picture(timestamp + 40)]);
+    messages
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_edge_has_the_newest_group_whatever_its_origin_gives_players() {
+    let origin = Running::origin("gop_cache off;");
+    let middle = Running::edge(&[origin.address], "");
+    let edge = Running::edge(&[middle.address], "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&group(0)).await;
+    origin.arrived("s", 5).await;
+    let mut direct = origin.player("s").await;
+    direct.joined().await;
+    for server in [&edge, &middle] {
+        let mut player = server.player("s").await;
+        assert_eq!(player.frame().await, keyframe(0));
+        assert_eq!(player.frame().await, picture(40));
+    }
+    publisher.publish(&[picture(80), keyframe(120)]).await;
+    assert_eq!(direct.frame().await, keyframe(120));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_player_of_an_edge_without_gop_cache_begins_in_the_past() {
+    let origin = Running::origin("gop_cache off;");
+    let edge = Running::edge(&[origin.address], "gop_cache off;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&group(0)).await;
+    origin.arrived("s", 5).await;
+    let mut first = edge.player("s").await;
+    first.joined().await;
+    publisher.publish(&[picture(80), keyframe(120)]).await;
+    assert_eq!(first.frame().await, keyframe(120));
+    let mut second = edge.player("s").await;
+    second.joined().await;
+    publisher.publish(&[picture(160), keyframe(200)]).await;
+    assert_eq!(second.frame().await, keyframe(200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_without_gop_cache_that_connects_again_misses_nothing() {
+    let origin = Running::origin("gop_cache off;");
+    let edge = Running::edge(&[origin.address], "gop_cache off;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&group(0)).await;
+    origin.arrived("s", 5).await;
+    let mut player = edge.player("s").await;
+    player.joined().await;
+    publisher.publish(&[keyframe(80), picture(120)]).await;
+    assert_eq!(player.frame().await, keyframe(80));
+    assert_eq!(player.frame().await, picture(120));
+    let broken = pull(&origin).unwrap();
+    assert!(origin.server.dismiss(broken));
+    until(|| pull(&origin).is_none_or(|pull| pull != broken)).await;
+    publisher.publish(&[picture(160)]).await;
+    assert_eq!(player.frame().await, picture(160));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_of_a_stream_that_no_origin_has_is_told() {
     let origin = Running::origin("play_wait_timeout 0;");
@@ -238,6 +299,63 @@ async fn a_player_of_a_stream_that_no_origin_has_is_told() {
     assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
     player.closed().await;
     until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_only_the_second_origin_has_is_found_and_the_next_one_at_once() {
+    let (empty, full) = (Running::origin(""), Running::origin(""));
+    let edge = Running::edge(&[empty.address, full.address], "");
+    for stream in ["s", "t"] {
+        let mut publisher = full.publisher(stream).await;
+        publisher.publish(&[keyframe(0)]).await;
+        let mut player = edge.player(stream).await;
+        assert_eq!(player.frame().await, keyframe(0));
+        let streams = empty.server.streams();
+        let asked: Vec<_> = streams.iter().map(|known| &known.key().stream).collect();
+        assert_eq!(asked, ["s"], "it is asked first only once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_without_patience_waits_for_its_origins_all_the_same() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let edge = Running::edge(&[origin.address], "play_wait_timeout 0;");
+    let mut early = edge.player("s").await;
+    assert_eq!(early.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_be() {
+    let origin = Running::origin("");
+    let address = origin.address;
+    let edge = Running::edge(&[address], "publish_return_timeout 5000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(1_000)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    let stream = edge.server.streams()[0].clone();
+    origin.stop().await;
+    until(|| stream.is_cut_off()).await;
+    // Beyond the time-out and the next look at it.
+    let absence = std::time::Duration::from_millis(6_500);
+    until(|| {
+        let away = stream.unpublished_for(std::time::Instant::now());
+        stream.is_over() || away.is_some_and(|away| away > absence)
+    })
+    .await;
+    assert!(!stream.is_over(), "its players were let go");
+    let origin = Running::start_at(
+        address,
+        Role::Origin,
+        "vhost __defaultVhost__ { min_latency on; }",
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    assert!(player.frame().await.timestamp > 1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, Purpose};
 use serde_json::Value;
@@ -18,6 +19,8 @@ use crate::support::{Client, Running, keyframe, until};
 #[derive(Clone, Default)]
 struct Site {
     asked: Arc<Mutex<Vec<Value>>>,
+    /// The parameters that `/token` allows.
+    valid: Arc<Mutex<&'static str>>,
 }
 
 impl Site {
@@ -25,6 +28,7 @@ impl Site {
         let router = Router::new()
             .route("/zero", post(zero))
             .route("/object", post(object))
+            .route("/token", post(token))
             .route("/one", post(|| async { "1" }))
             .route(
                 "/broken",
@@ -54,6 +58,49 @@ async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static st
 async fn object(State(site): State<Site>, Json(event): Json<Value>) -> Json<Value> {
     site.asked.lock().unwrap().push(event);
     Json(serde_json::json!({ "code": 0 }))
+}
+
+async fn token(State(site): State<Site>, Json(event): Json<Value>) -> &'static str {
+    if event["param"] == *site.valid.lock().unwrap() {
+        "0"
+    } else {
+        "1"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_asks_its_origin_about_each_viewer_where_tokens_travel() {
+    let site = Site::default();
+    let web = site.start().await;
+    *site.valid.lock().unwrap() = "?token=a";
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_play http://{web}/token; }}"
+    ));
+    let edge = Running::edge(&[origin.address], "token_traverse on;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    // Before anybody else, and while the stream is there.
+    for _ in 0..2 {
+        let mut stranger = edge.player("s?token=b").await;
+        assert_eq!(stranger.refusal().await.code, code::PLAY_FAILED);
+        let mut viewer = edge.player("s?token=a").await;
+        assert_eq!(viewer.frame().await, keyframe(0));
+    }
+    // The token that the pull began with expires.
+    *site.valid.lock().unwrap() = "?token=c";
+    let mut viewer = edge.player("s?token=c").await;
+    assert_eq!(viewer.frame().await, keyframe(0));
+    let playing = |clients: Vec<Arc<rtmp_core::server::clients::Client>>| {
+        let mut playing = clients
+            .into_iter()
+            .filter(|client| client.activity().name() == "play");
+        playing.next().map(|client| client.id)
+    };
+    until(|| origin.server.players_per_worker().iter().sum::<usize>() == 1).await;
+    let pull = playing(origin.server.clients().list()).unwrap();
+    assert!(origin.server.dismiss(pull));
+    publisher.publish(&[keyframe(40)]).await;
+    assert_eq!(viewer.frame().await, keyframe(40));
 }
 
 fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
@@ -99,6 +146,52 @@ async fn hooks_are_asked_and_told_with_the_fields_that_srs_sends() {
     assert_eq!(publish["ip"], "127.0.0.1");
     assert_eq!(publish["client_id"], 1);
     assert!(asked[0]["tcUrl"].as_str().unwrap().starts_with("rtmp://"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applications_parameters_stand_in_for_a_streams() {
+    let site = Site::default();
+    let web = site.start().await;
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_publish http://{web}/zero; on_play http://{web}/zero; }}"
+    ));
+    let tc_url = format!("rtmp://{}/live?token=x", origin.address);
+    for (purpose, stream) in [
+        (Purpose::Publish, "s"),
+        (Purpose::Play, "s"),
+        (Purpose::Play, "s?token=y"),
+    ] {
+        let config = ClientConfig::new(purpose, &tc_url, "live?token=x", stream);
+        let mut client = Client::connect(origin.address, config).await;
+        tokio::select! {
+            () = client.closed() => panic!("the connection has ended"),
+            () = until(|| !site.asked.lock().unwrap().is_empty()) => {}
+        }
+        let event = site.asked.lock().unwrap().remove(0);
+        let expected = if stream == "s" {
+            "?token=x"
+        } else {
+            "?token=y"
+        };
+        assert_eq!(event["param"], expected, "{event}");
+        assert_eq!(event["tcUrl"], tc_url, "{event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_another_vhost_has_to_pass_its_on_connect() {
+    let web = Site::default().start().await;
+    let closed =
+        format!("vhost closed {{ http_hooks {{ enabled on; on_connect http://{web}/one; }} }}");
+    let origin = Running::start(
+        Role::Origin,
+        &format!("vhost __defaultVhost__ {{ }} {closed}"),
+    );
+    let mut player = origin.player("s?vhost=closed").await;
+    assert_eq!(player.refusal().await.code, code::PLAY_FAILED);
+    let config = publishing(origin.address, "s?vhost=closed");
+    let mut publisher = Client::connect(origin.address, config).await;
+    assert_eq!(publisher.refusal().await.code, code::PUBLISH_DENIED);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,6 +182,12 @@ impl Client {
         }
     }
 
+    /// Waits until the player stands in its stream, which has headers.
+    pub async fn joined(&mut self) {
+        let header = self.media().await;
+        assert_eq!(header.message_type, MessageType::DATA_AMF0);
+    }
+
     /// The next picture or sound, past headers and data.
     pub async fn frame(&mut self) -> Message {
         loop {

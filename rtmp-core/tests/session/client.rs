@@ -114,6 +114,7 @@ fn connect_carries_the_url_and_what_the_caller_adds() {
         .connect_properties
         .push(("pageUrl".into(), "https://h/".into()));
     config.connect_arguments.push("secret".into());
+    config.gop_cache = Some(true);
     let mut client = Client::with(config);
     let messages = client.messages();
     let [connect] = &messages[..] else {
@@ -126,6 +127,7 @@ fn connect_carries_the_url_and_what_the_caller_adds() {
     assert_eq!(property("app"), Some("live?vhost=a.net"));
     assert_eq!(property("tcUrl"), Some("rtmp://h:1936/live?vhost=a.net"));
     assert_eq!(property("pageUrl"), Some("https://h/"));
+    assert_eq!(connect.object.get("gopCache"), Some(&true.into()));
     assert_eq!(connect.arguments, ["secret".into()]);
 }
 

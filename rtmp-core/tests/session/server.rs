@@ -68,6 +68,7 @@ fn connects_arguments_all_reach_the_caller() {
         ("flashVer", "FMLE/3.0".into()),
         ("fourCcList", Value::StrictArray(four_ccs)),
         ("videoCodecs", 252.0.into()),
+        ("gopCache", false.into()),
     ];
     let mut command = connect(&properties);
     command.arguments = vec!["user".into(), "password".into()];
@@ -83,6 +84,7 @@ fn connects_arguments_all_reach_the_caller() {
     assert_eq!(request.page_url, "https://example.com/page");
     assert_eq!(request.flash_ver, "FMLE/3.0");
     assert_eq!(request.four_cc_list, ["hvc1", "av01", "*"]);
+    assert_eq!(request.gop_cache, Some(false));
     assert_eq!(request.object, command.object);
     assert_eq!(request.arguments, command.arguments);
 }

@@ -189,7 +189,7 @@ fn timeouts(config: &Config) -> Timeouts {
 }
 
 fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -> ServicePlan {
-    let scheduler = service.lb_algo.unwrap_or(Scheduler::Rr);
+    let scheduler = service.lb_algo.unwrap_or(Scheduler::Wlc);
     ServicePlan {
         key: ServiceKey {
             protocol: service.protocol,
@@ -218,8 +218,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
         sorry_server: service.sorry_server,
         omega: service.omega,
         servers: service
-            .real_server
-            .iter()
+            .servers()
             .map(|server| server_plan(server, service, config))
             .collect(),
     }

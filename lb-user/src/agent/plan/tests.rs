@@ -261,3 +261,19 @@ fn a_quorum_beyond_all_weights_is_all_of_them() {
     };
     assert_eq!((quorum("4"), quorum("5")), (4, 4));
 }
+
+#[test]
+fn what_a_service_leaves_out_is_as_in_keepalived_where_it_can_be() {
+    let plan = plan(
+        "virtual_server 10.0.0.1 80 {
+            real_server 10.0.0.2 80 { weight 3 }
+            real_server 10.0.0.2 80 { weight 4 }
+        }",
+    );
+    let service = &plan.services[0];
+    assert_eq!(service.scheduler, Scheduler::Wlc);
+    assert_eq!(service.key.protocol, Protocol::Tcp);
+    assert_eq!(service.lb_kind, LbKind::DirectRouting);
+    let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
+    assert_eq!(weights, [3], "the first of two that are the same");
+}

@@ -12,6 +12,7 @@ mod track_file;
 mod vrrp;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub use mac_address::MacAddress;
 pub use recovery::Recovery;
 pub use track_file::{InitFile, TrackFile, TrackedFile};
 pub use vrrp::{
-    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Tracked, UnicastPeer,
+    AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Notify, Tracked, UnicastPeer,
     VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup,
 };
 
@@ -153,7 +154,7 @@ pub struct VirtualServer {
     /// Transport protocol; default TCP.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
-    /// Scheduler; default `rr`. (`lvs_sched` is the same word.)
+    /// Scheduler; default `wlc`. (`lvs_sched` is the same word.)
     pub lb_algo: Option<Scheduler>,
     /// Forwarding method; default direct routing. (`lvs_method` is the same word.)
     pub lb_kind: Option<LbKind>,
@@ -212,10 +213,18 @@ pub struct VirtualServer {
 }
 
 impl VirtualServer {
+    /// The real servers, each address once: of two that are alike in that, the
+    /// first counts, as in keepalived.
+    pub fn servers(&self) -> impl Iterator<Item = &RealServer> {
+        let mut seen = HashSet::new();
+        let servers = self.real_server.iter();
+        servers.filter(move |server| seen.insert(server.address))
+    }
+
     /// The quorum, or the weight of all servers together if that is less: so
     /// keepalived reduces a quorum that could never be.
     pub fn attainable_quorum(&self) -> u32 {
-        let weights = self.real_server.iter().map(|it| it.weight.unwrap_or(1));
+        let weights = self.servers().map(|it| it.weight.unwrap_or(1));
         let all = weights.fold(0u32, u32::saturating_add);
         self.quorum.unwrap_or(1).min(all.max(1))
     }

@@ -168,20 +168,47 @@ pub struct VrrpInstance {
     /// addresses has lost its quorum, -253 to -1. Millrace's own.
     #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
     pub track_quorum: Option<i16>,
-    /// Run on becoming master.
-    pub notify_master: Option<Script>,
-    /// Run on becoming backup.
-    pub notify_backup: Option<Script>,
-    /// Run on becoming unable to serve.
-    pub notify_fault: Option<Script>,
-    /// Run when the agent stops.
-    pub notify_stop: Option<Script>,
-    /// Run on every change, with `INSTANCE`, the name, the state and the
-    /// priority as further arguments.
-    pub notify: Option<Script>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
     pub origin: Origin,
+}
+
+/// What is run when a virtual router, or a group of them, changes its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Notify {
+    /// Run on becoming master.
+    #[serde(rename = "notify_master")]
+    pub master: Option<Script>,
+    /// Run on becoming backup.
+    #[serde(rename = "notify_backup")]
+    pub backup: Option<Script>,
+    /// Run on becoming unable to serve.
+    #[serde(rename = "notify_fault")]
+    pub fault: Option<Script>,
+    /// Run when the agent stops.
+    #[serde(rename = "notify_stop")]
+    pub stop: Option<Script>,
+    /// Run on every change, with `INSTANCE` or `GROUP`, the name, the state and
+    /// the priority as further arguments.
+    #[serde(rename = "notify")]
+    pub any: Option<Script>,
+}
+
+impl Notify {
+    /// Each word with its script.
+    pub fn scripts(&self) -> [(&'static str, Option<&Script>); 5] {
+        [
+            ("notify_master", self.master.as_ref()),
+            ("notify_backup", self.backup.as_ref()),
+            ("notify_fault", self.fault.as_ref()),
+            ("notify_stop", self.stop.as_ref()),
+            ("notify", self.any.as_ref()),
+        ]
+    }
 }
 
 /// `state` of a VRRP instance.
@@ -301,17 +328,9 @@ pub struct VrrpSyncGroup {
     pub track_script: Vec<Tracked>,
     /// Files whose number changes the priority of all of them.
     pub track_file: Vec<TrackedFile>,
-    /// Run when the group becomes master.
-    pub notify_master: Option<Script>,
-    /// Run when the group becomes backup.
-    pub notify_backup: Option<Script>,
-    /// Run when the group cannot serve.
-    pub notify_fault: Option<Script>,
-    /// Run when the agent stops.
-    pub notify_stop: Option<Script>,
-    /// Run on every change, with `GROUP`, the name, the state and the priority
-    /// as further arguments.
-    pub notify: Option<Script>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
     pub origin: Origin,

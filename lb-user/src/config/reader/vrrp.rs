@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::super::model::{
-    AuthType, Authentication, InitialState, Script, UnicastPeer, VirtualIpAddress, VrrpInstance,
-    VrrpScript, VrrpSyncGroup, bounds,
+    AuthType, Authentication, InitialState, Notify, Script, UnicastPeer, VirtualIpAddress,
+    VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
 };
 use super::super::tree::Directive;
 use super::Reader;
@@ -74,11 +74,7 @@ impl Reader<'_> {
                 "track_script" => instance.track_script = self.tracked(item),
                 "track_file" => instance.track_file = self.tracked_files(item),
                 "track_quorum" => instance.track_quorum = self.number(item, bounds::QUORUM_WEIGHT),
-                "notify_master" => instance.notify_master = self.script(item),
-                "notify_backup" => instance.notify_backup = self.script(item),
-                "notify_fault" => instance.notify_fault = self.script(item),
-                "notify_stop" => instance.notify_stop = self.script(item),
-                "notify" => instance.notify = self.script(item),
+                _ if self.notify(item, &mut instance.notify) => {}
                 _ => self.not_served(item, &VRRP_INSTANCE),
             }
         }
@@ -111,11 +107,7 @@ impl Reader<'_> {
                 "track_interface" => group.track_interface = self.tracked(item),
                 "track_script" => group.track_script = self.tracked(item),
                 "track_file" => group.track_file = self.tracked_files(item),
-                "notify_master" => group.notify_master = self.script(item),
-                "notify_backup" => group.notify_backup = self.script(item),
-                "notify_fault" => group.notify_fault = self.script(item),
-                "notify_stop" => group.notify_stop = self.script(item),
-                "notify" => group.notify = self.script(item),
+                _ if self.notify(item, &mut group.notify) => {}
                 _ => self.not_served(item, &VRRP_SYNC_GROUP),
             }
         }
@@ -305,6 +297,20 @@ impl Reader<'_> {
             self.diagnostics.error(&item.origin, message);
         }
         address
+    }
+
+    /// Reads a script for a change of state; false if `item` is none.
+    fn notify(&mut self, item: &Directive, notify: &mut Notify) -> bool {
+        let script = match item.keyword.as_str() {
+            "notify_master" => &mut notify.master,
+            "notify_backup" => &mut notify.backup,
+            "notify_fault" => &mut notify.fault,
+            "notify_stop" => &mut notify.stop,
+            "notify" => &mut notify.any,
+            _ => return false,
+        };
+        *script = self.script(item);
+        true
     }
 
     /// `user USER [GROUP]`

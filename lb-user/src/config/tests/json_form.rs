@@ -34,3 +34,27 @@ fn json_keeps_to_the_same_bounds() {
         ]
     );
 }
+
+#[test]
+fn a_misspelt_field_is_named_where_the_right_one_must_be_there() {
+    let table = [
+        (
+            r#"{"virtual_server": [{"addres": "10.0.0.1:80"}]}"#,
+            "t.json: unknown field `virtual_server[0].addres`, did you mean `address`?",
+        ),
+        (
+            r#"{"virtual_server": [{"address": "10.0.0.1:80", "real_server": [
+                {"address": "10.0.0.2:80", "checks": [{"type": "FILE_CHECK", "trackfile": "F"}]}]}]}"#,
+            "t.json: unknown field `virtual_server[0].real_server[0].checks[0].trackfile`, \
+             did you mean `track_file`?",
+        ),
+        (
+            r#"{"virtual_server": [{}]}"#,
+            "t.json: missing field `address`",
+        ),
+    ];
+    for (text, expected) in table {
+        let refused = load_json(text).expect_err("a field is missing");
+        assert_eq!(messages(&refused.diagnostics), [expected]);
+    }
+}

@@ -101,11 +101,6 @@ fn mistakes_are_told_in_words_that_help() {
              found `10.0.0.1 65536`",
         ),
         (
-            "a real server twice",
-            service("real_server 10.0.0.2 80 {\n}", ""),
-            "t.conf:4: real_server 10.0.0.2 80 is in this virtual_server already at t.conf:2",
-        ),
-        (
             "a service twice",
             format!("{two}{two}"),
             "t.conf:7: virtual_server 10.0.0.1 80 is there already at t.conf:1; expected each \
@@ -297,4 +292,14 @@ fn a_script_whose_user_does_not_exist_is_named() {
         warnings.iter().any(|warning| warning == expected),
         "{warnings:#?}"
     );
+}
+
+#[test]
+fn a_real_server_that_stands_twice_counts_once() {
+    let loaded = load_text(&service("real_server 10.0.0.2 80 {\n}", "")).expect("accepted");
+    let told = messages(&loaded.warnings);
+    let expected = "t.conf:4: warning: real_server 10.0.0.2 80 is in this virtual_server already \
+                    at t.conf:2; this one is ignored";
+    assert!(told.iter().any(|warning| warning == expected), "{told:?}");
+    assert_eq!(loaded.config.virtual_server[0].servers().count(), 1);
 }

@@ -43,10 +43,6 @@ impl Writer {
             track_script,
             track_file,
             track_quorum,
-            notify_master,
-            notify_backup,
-            notify_fault,
-            notify_stop,
             notify,
             origin: _,
         } = instance;
@@ -107,11 +103,9 @@ impl Writer {
             out.block_of("track_script", track_script, Self::tracked);
             out.block_of("track_file", track_file, Self::tracked_file);
             out.value("track_quorum", *track_quorum);
-            out.script("notify_master", notify_master.as_ref());
-            out.script("notify_backup", notify_backup.as_ref());
-            out.script("notify_fault", notify_fault.as_ref());
-            out.script("notify_stop", notify_stop.as_ref());
-            out.script("notify", notify.as_ref());
+            for (word, script) in notify.scripts() {
+                out.script(word, script);
+            }
         });
     }
 
@@ -122,10 +116,6 @@ impl Writer {
             track_interface,
             track_script,
             track_file,
-            notify_master,
-            notify_backup,
-            notify_fault,
-            notify_stop,
             notify,
             origin: _,
         } = group;
@@ -134,11 +124,9 @@ impl Writer {
             out.block_of("track_interface", track_interface, Self::tracked);
             out.block_of("track_script", track_script, Self::tracked);
             out.block_of("track_file", track_file, Self::tracked_file);
-            out.script("notify_master", notify_master.as_ref());
-            out.script("notify_backup", notify_backup.as_ref());
-            out.script("notify_fault", notify_fault.as_ref());
-            out.script("notify_stop", notify_stop.as_ref());
-            out.script("notify", notify.as_ref());
+            for (word, script) in notify.scripts() {
+                out.script(word, script);
+            }
         });
     }
 

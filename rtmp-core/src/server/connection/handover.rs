@@ -93,7 +93,7 @@ impl Connection {
             socket,
             session: dialogue.session,
             vhost: Some(dialogue.vhost),
-            page_url: dialogue.page_url,
+            introduction: dialogue.introduction,
             engagement: Engagement::None,
             input: BytesMut::from(unread.as_slice()),
             out,
@@ -125,6 +125,7 @@ impl Connection {
                 return;
             }
         };
+        let gop_cache = self.introduction.gop_cache;
         let mut unsent = self.out;
         // The log's chunks may be of another size than the connection's, when
         // the configuration has changed since one of them began.
@@ -134,7 +135,7 @@ impl Connection {
             session: self.session,
             client: self.client.clone(),
             vhost: vhost.clone(),
-            page_url: self.page_url,
+            introduction: self.introduction,
             seat,
             stream_id: request.stream_id,
             left_with: None,
@@ -159,7 +160,7 @@ impl Connection {
             unsent,
             requests,
             meter: self.client.meter.clone(),
-            nodelay: vhost.tcp_nodelay,
+            gop_cache,
             send_timeout: vhost.send_timeout,
             duration: request
                 .duration_ms

@@ -22,6 +22,7 @@ use end::{End, log_end};
 use super::Server;
 use super::clients::{Activity, Client};
 use super::hooks;
+use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::Vhost;
 use crate::session::server::Phase;
@@ -56,13 +57,23 @@ enum Engagement {
         request: Box<PlayRequest>,
         seat: Seat,
         standing: watch::Receiver<Standing>,
-        until: Instant,
+        patience: Patience,
     },
     /// The play has been accepted: on to a fan-out worker.
     Playing {
         request: Box<PlayRequest>,
         seat: Seat,
     },
+}
+
+/// How long a player waits for its stream.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    /// Until then.
+    Until(Instant),
+    /// The origins come first: it begins when all have been asked in vain more
+    /// often than this.
+    AfterOrigins(u64),
 }
 
 /// Where a publisher's messages go.
@@ -101,8 +112,8 @@ pub(super) struct Connection {
     session: ServerSession,
     /// The vhost that `connect` named, or a later request.
     vhost: Option<Arc<Vhost>>,
-    /// The page that `connect` named.
-    page_url: String,
+    /// What `connect` said of the client.
+    introduction: Introduction,
     engagement: Engagement,
     input: BytesMut,
     out: Vec<u8>,
@@ -123,7 +134,7 @@ impl Connection {
             socket,
             session,
             vhost: None,
-            page_url: String::new(),
+            introduction: Introduction::default(),
             engagement: Engagement::None,
             input: BytesMut::new(),
             out: Vec::new(),
@@ -356,8 +367,16 @@ impl Connection {
                 }
                 .into())
             }
-            Engagement::Waiting { standing, .. } => {
+            Engagement::Waiting {
+                standing, patience, ..
+            } => {
                 let now = *standing.borrow_and_update();
+                if let Patience::AfterOrigins(before) = *patience
+                    && now.in_vain > before
+                {
+                    let wait = self.vhost.as_ref().map(|vhost| vhost.play_wait_timeout);
+                    *patience = Patience::Until(Instant::now() + wait.unwrap_or_default());
+                }
                 if now.live {
                     let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
                     if let Engagement::Waiting { request, seat, .. } = engagement {
@@ -388,7 +407,10 @@ impl Connection {
     /// When patience ends, and with what.
     fn deadline(&self, last_word: Instant) -> (Instant, &'static str) {
         match (&self.engagement, &self.vhost) {
-            (Engagement::Waiting { until, .. }, _) => (*until, "play_wait_timeout"),
+            (Engagement::Waiting { patience, .. }, _) => match patience {
+                Patience::Until(until) => (*until, "play_wait_timeout"),
+                Patience::AfterOrigins(_) => (last_word + IDLE_TIMEOUT, "60 s for the origins"),
+            },
             (Engagement::Publishing { first: true, .. }, Some(vhost)) => (
                 last_word + vhost.publish_1stpkt_timeout,
                 "publish_1stpkt_timeout",

@@ -6,16 +6,17 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::end::End;
-use super::{Connection, Engagement, Sink};
+use super::{Connection, Engagement, Patience, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::Activity;
 use crate::server::hooks;
-use crate::server::upstream::{self, forward};
+use crate::server::player::Introduction;
+use crate::server::upstream::{self, forward, permission};
 use crate::session::status::code;
 use crate::session::{
     ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, ServerEvent, Status, StreamKey,
 };
-use crate::stream::Seat;
+use crate::stream::{Seat, Standing};
 
 impl Connection {
     /// Answers a request.
@@ -47,15 +48,14 @@ impl Connection {
         let refusal = match self.server.config().vhost(&request.vhost).cloned() {
             None => format!("there is no vhost {} here", request.vhost),
             Some(vhost) => {
-                let key = StreamKey {
-                    vhost: vhost.name.clone(),
-                    app: request.app.clone(),
-                    stream: String::new(),
+                self.introduction = Introduction {
+                    page_url: request.page_url.clone(),
+                    tc_url: request.tc_url.clone(),
+                    parameters: request.parameters.clone(),
+                    gop_cache: request.gop_cache,
                 };
-                let more = json!({ "tcUrl": request.tc_url, "pageUrl": request.page_url });
-                let event = || hooks::event("on_connect", &self.client, &key, more);
-                if hooks::allow(&vhost.http_hooks.on_connect, event).await {
-                    self.accept_connect(request, vhost);
+                if self.may_connect(&vhost, &request.app).await {
+                    self.accept_connect(&request, vhost);
                     return Ok(());
                 }
                 "not allowed".to_owned()
@@ -66,7 +66,22 @@ impl Connection {
         Err(End::Refused(status))
     }
 
-    fn accept_connect(&mut self, request: ConnectRequest, vhost: Arc<Vhost>) {
+    /// Whether `on_connect` of `vhost` lets the client in.
+    async fn may_connect(&self, vhost: &Vhost, app: &str) -> bool {
+        let key = StreamKey {
+            vhost: vhost.name.clone(),
+            app: app.to_owned(),
+            stream: String::new(),
+        };
+        let Introduction {
+            tc_url, page_url, ..
+        } = &self.introduction;
+        let more = json!({ "tcUrl": tc_url, "pageUrl": page_url });
+        let event = || hooks::event("on_connect", &self.client, &key, more);
+        hooks::allow(&vhost.http_hooks.on_connect, event).await
+    }
+
+    fn accept_connect(&mut self, request: &ConnectRequest, vhost: Arc<Vhost>) {
         log::debug!(
             "{}: connect to {} ({})",
             self.client,
@@ -79,19 +94,22 @@ impl Connection {
             out_ack_size: vhost.out_ack_size,
         };
         self.session.accept_connect(&settings, &mut self.out);
-        self.page_url = request.page_url;
         self.vhost = Some(vhost);
     }
 
     /// What a publish and a play have to pass alike: the vhost that serves
     /// them, and the stream's name there.
-    fn admit(&mut self, key: StreamKey, action: Action) -> Result<(Arc<Vhost>, StreamKey), &str> {
+    async fn admit(
+        &mut self,
+        key: StreamKey,
+        action: Action,
+    ) -> Result<(Arc<Vhost>, StreamKey), &'static str> {
         let vhost = self.server.config().vhost(&key.vhost).cloned();
         let vhost = vhost.ok_or("there is no such vhost here")?;
         if !vhost.security.permits(action, self.client.peer.ip()) {
             return Err("not allowed from this address");
         }
-        if !vhost.referers.permit(action, &self.page_url) {
+        if !vhost.referers.permit(action, &self.introduction.page_url) {
             return Err("not allowed from this page");
         }
         if self.server.is_draining() {
@@ -106,6 +124,10 @@ impl Connection {
         }
         if !matches!(self.engagement, Engagement::None) {
             return Err("this connection is engaged already");
+        }
+        let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
+        if connected != Some(&vhost.name) && !self.may_connect(&vhost, &key.app).await {
+            return Err("not allowed");
         }
         let key = StreamKey {
             vhost: vhost.name.clone(),
@@ -123,8 +145,11 @@ impl Connection {
         } = request;
         let (vhost, key) = self
             .admit(key, Action::Publish)
+            .await
             .map_err(Status::publish_denied)?;
-        let more = json!({ "param": parameters.to_string() });
+        let parameters = self.introduction.parameters(&parameters).clone();
+        let tc_url = &self.introduction.tc_url;
+        let more = json!({ "param": parameters.to_string(), "tcUrl": tc_url });
         let event = || hooks::event("on_publish", &self.client, &key, more);
         if !hooks::allow(&vhost.http_hooks.on_publish, event).await {
             return Err(Status::publish_denied("not allowed"));
@@ -169,11 +194,21 @@ impl Connection {
     async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
         let (vhost, key) = self
             .admit(request.key.clone(), Action::Play)
+            .await
             .map_err(Status::play_failed)?;
-        let more = json!({ "param": request.parameters.to_string(), "pageUrl": self.page_url });
+        let parameters = self.introduction.parameters(&request.parameters).clone();
+        let Introduction {
+            tc_url, page_url, ..
+        } = &self.introduction;
+        let more = json!({
+            "param": parameters.to_string(), "tcUrl": tc_url, "pageUrl": page_url,
+        });
         let event = || hooks::event("on_play", &self.client, &key, more);
         if !hooks::allow(&vhost.http_hooks.on_play, event).await {
             return Err(Status::play_failed("not allowed"));
+        }
+        if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
+            permission::ask(&self.server, settings, &key, &parameters).await?;
         }
         let stream = self.server.stream(&key, &vhost).map_err(|error| {
             log::error!("{}: no log for {key}: {error}", self.client);
@@ -182,10 +217,13 @@ impl Connection {
         let seat = stream.take_seat();
         let standing = stream.standing();
         if let Some(settings) = &vhost.upstream {
-            upstream::ensure(&self.server, &stream, settings, &request.parameters);
+            upstream::ensure(&self.server, &stream, settings, &parameters);
         }
-        let live = standing.borrow().live;
-        let until = Instant::now() + vhost.play_wait_timeout;
+        let Standing { live, in_vain, .. } = *standing.borrow();
+        let patience = match vhost.upstream {
+            Some(_) => Patience::AfterOrigins(in_vain),
+            None => Patience::Until(Instant::now() + vhost.play_wait_timeout),
+        };
         self.vhost = Some(vhost);
         if live {
             self.accept_play(request, seat);
@@ -197,7 +235,7 @@ impl Connection {
                 request,
                 seat,
                 standing,
-                until,
+                patience,
             };
         }
         Ok(())

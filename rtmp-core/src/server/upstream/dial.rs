@@ -61,7 +61,8 @@ pub(super) fn request(
     let app = format!("{}{vhost}", key.app);
     let tc_url = format!("rtmp://{address}/{app}");
     let stream = if settings.token_traverse {
-        format!("{}{parameters}", key.stream)
+        // Which vhost to ask for is ours to say.
+        format!("{}{}", key.stream, parameters.without_vhost())
     } else {
         key.stream.clone()
     };
@@ -75,6 +76,8 @@ pub(crate) struct Dialled {
     session: ClientSession,
     input: BytesMut,
     out: Vec<u8>,
+    /// How much of `out` has been sent.
+    sent: usize,
 }
 
 impl Dialled {
@@ -97,6 +100,7 @@ impl Dialled {
             session,
             input: BytesMut::new(),
             out,
+            sent: 0,
         };
         dialled.flush().await?;
         Ok(dialled)
@@ -127,12 +131,17 @@ impl Dialled {
         self.session.publish(message, &mut self.out)
     }
 
-    /// Sends what is to be sent, in one write.
+    /// Sends what is to be sent, in one write if the socket takes it. Dropped
+    /// unfinished, it goes on where it was when it is called again.
     pub(crate) async fn flush(&mut self) -> Result<(), End> {
-        if !self.out.is_empty() {
-            self.socket.write_all(&self.out).await?;
-            self.out.clear();
+        while self.sent < self.out.len() {
+            match self.socket.write(&self.out[self.sent..]).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                count => self.sent += count,
+            }
         }
+        self.out.clear();
+        self.sent = 0;
         Ok(())
     }
 
@@ -152,10 +161,12 @@ mod tests {
     fn settings() -> Upstream {
         Upstream {
             origins: Vec::new(),
+            remote: None,
             vhost: None,
             token_traverse: false,
             connect_timeout: Duration::ZERO,
             read_timeout: Duration::ZERO,
+            return_timeout: Duration::ZERO,
             linger: Duration::ZERO,
         }
     }
@@ -167,7 +178,7 @@ mod tests {
             app: "live".to_owned(),
             stream: "s".to_owned(),
         };
-        let parameters = Parameters("token=x".to_owned());
+        let parameters = Parameters("token=x&vhost=b&domain=c&z".to_owned());
         let config = request(Purpose::Play, "origin:1935", settings, &key, &parameters);
         [config.tc_url, config.app, config.stream]
     }
@@ -189,12 +200,41 @@ mod tests {
         assert_eq!(asked(DEFAULT_VHOST, &told), expected);
     }
 
+    #[tokio::test]
+    async fn a_flush_that_was_cut_off_goes_on_where_it_was() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = ClientConfig::new(Purpose::Publish, "rtmp://origin/live", "live", "s");
+        let mut sent = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
+        sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
+        let mut dialled = Dialled {
+            socket: TcpStream::connect(address).await.unwrap(),
+            session,
+            input: BytesMut::new(),
+            out: sent.clone(),
+            sent: 0,
+        };
+        let (mut origin, _) = listener.accept().await.unwrap();
+        // More than sockets hold, and nobody reads.
+        while dialled.sent == 0 {
+            let cut_off = timeout(Duration::from_millis(1), dialled.flush()).await;
+            assert!(cut_off.is_err(), "all of it went out");
+        }
+        let mut arrived = vec![0; sent.len()];
+        let (flushed, read) = tokio::join!(dialled.flush(), origin.read_exact(&mut arrived));
+        flushed.unwrap();
+        read.unwrap();
+        assert!(arrived == sent, "not what was sent");
+        assert!(dialled.out.is_empty());
+    }
+
     #[test]
     fn parameters_travel_where_configured() {
         let traverse = Upstream {
             token_traverse: true,
             ..settings()
         };
-        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x");
+        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x&z");
     }
 }

@@ -4,8 +4,11 @@
 pub(super) mod dial;
 pub(super) mod forward;
 mod origin;
+pub(super) mod permission;
 pub mod pull;
+pub(super) mod threads;
 
+use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -16,27 +19,34 @@ use tokio::time::Instant;
 use super::Server;
 use crate::config::{Config, Upstream};
 use crate::session::Parameters;
-use crate::stream::Stream;
+use crate::stream::{Stream, lock};
 use origin::{Event, Origin};
-use pull::{Action, Input, Pull};
+use pull::{Action, Input, Pull, Vain};
 
-/// Makes sure that `stream` is being pulled. `parameters` are those of the
-/// player whose coming starts the pull.
+/// Makes sure that `stream` is being pulled. `parameters` are those of a player
+/// that has just come; the next connection to an origin carries them.
 pub(super) fn ensure(
     server: &Arc<Server>,
     stream: &Arc<Stream>,
     settings: &Upstream,
     parameters: &Parameters,
 ) {
+    stream.set_parameters(parameters);
     if stream.begin_feeding() {
         let puller = Puller {
             server: server.clone(),
             stream: stream.clone(),
             settings: settings.clone(),
-            parameters: parameters.clone(),
         };
-        tokio::spawn(puller.run());
+        server.pulls.spawn(puller.run());
     }
+}
+
+/// The number of the origin that last had a stream of `vhost`.
+fn first_origin(server: &Server, vhost: &str, settings: &Upstream) -> usize {
+    let good = lock(&server.good_origins);
+    let number = |good| settings.origins.iter().position(|origin| origin == good);
+    good.get(vhost).and_then(number).unwrap_or(0)
 }
 
 /// The task that pulls one stream.
@@ -44,7 +54,6 @@ struct Puller {
     server: Arc<Server>,
     stream: Arc<Stream>,
     settings: Upstream,
-    parameters: Parameters,
 }
 
 /// Why a pull has ended.
@@ -57,11 +66,36 @@ enum Outcome {
 }
 
 /// A running connection; dropped, it ends.
-struct Running(JoinHandle<()>);
+struct Running {
+    task: JoinHandle<()>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Running {
+    fn start(origin: Origin) -> Self {
+        let (sender, events) = mpsc::channel(4);
+        Self {
+            task: tokio::spawn(origin.run(sender)),
+            events,
+        }
+    }
+
+    /// What it says next.
+    async fn next(running: &mut Option<Self>) -> Input {
+        let Some(running) = running else {
+            return pending().await;
+        };
+        match running.events.recv().await {
+            Some(Event::Connected) => Input::Connected,
+            Some(Event::Flowing) => Input::Flowing,
+            Some(Event::Lost) | None => Input::Lost,
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -84,24 +118,31 @@ impl Puller {
         let mut config = self.server.config.subscribe();
         self.take_settings(&config.borrow_and_update().clone());
         let seed = RandomState::new().hash_one(self.stream.id());
-        let mut pull = Pull::new(self.settings.origins.len(), self.settings.linger, seed);
+        let (origins, linger) = (self.settings.origins.len(), self.settings.linger);
+        let first = first_origin(&self.server, &self.stream.key().vhost, &self.settings);
+        let mut pull = Pull::new(origins, first, linger, seed);
         let mut audience = self.stream.audience();
-        let (sender, mut events) = mpsc::channel(4);
         let mut running: Option<Running> = None;
         let mut input = Input::Audience(*audience.borrow_and_update());
         loop {
-            let lost = input == Input::Lost;
+            let flows = input == Input::Flowing;
             match pull.handle(Instant::now().into_std(), input) {
                 Some(Action::Connect(number)) => {
-                    let origin = self.origin(number);
-                    running = Some(Running(tokio::spawn(origin.run(sender.clone()))));
+                    running = Some(Running::start(self.origin(number)));
                 }
                 Some(Action::Finish) => {
                     log::info!("{}: no longer pulled, nobody plays it", self.stream.key());
                     return Outcome::Unwanted;
                 }
-                None if lost => running = None,
+                None if !pull.is_connected() => running = None,
                 None => {}
+            }
+            if flows {
+                self.remember_origin(pull.origin());
+            }
+            if let Some(Vain { answered }) = pull.take_vain() {
+                self.stream
+                    .asked_in_vain(answered, std::time::Instant::now());
             }
             let deadline = pull.deadline();
             input = tokio::select! {
@@ -116,10 +157,7 @@ impl Puller {
                 }
                 // We hold the stream, so its sender lives.
                 _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
-                event = events.recv(), if running.is_some() => match event {
-                    Some(Event::Flowing) => Input::Flowing,
-                    Some(Event::Lost) | None => Input::Lost,
-                },
+                input = Running::next(&mut running) => input,
                 () = sleep_until(deadline) => Input::Time,
             };
         }
@@ -144,13 +182,19 @@ impl Puller {
         anew
     }
 
+    fn remember_origin(&self, number: usize) {
+        let vhost = self.stream.key().vhost.clone();
+        let origin = self.settings.origins[number].clone();
+        lock(&self.server.good_origins).insert(vhost, origin);
+    }
+
     fn origin(&self, number: usize) -> Origin {
         Origin {
             address: self.settings.origins[number].clone(),
             server: self.server.clone(),
             stream: self.stream.clone(),
             settings: self.settings.clone(),
-            parameters: self.parameters.clone(),
+            parameters: self.stream.parameters(),
         }
     }
 }
@@ -158,6 +202,6 @@ impl Puller {
 async fn sleep_until(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }

@@ -16,6 +16,8 @@ use crate::wire::Message;
 /// What the pull learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
+    /// The origin has accepted the connection, and is asked for the stream.
+    Connected,
     /// The first media has come.
     Flowing,
     /// The connection has ended, or never came to be.
@@ -48,13 +50,16 @@ impl Origin {
     async fn pull(&self, told: &mpsc::Sender<Event>) -> Result<Infallible, End> {
         let patience = self.settings.connect_timeout;
         let key = self.stream.key();
-        let config = request(
+        let mut config = request(
             Purpose::Play,
             &self.address,
             &self.settings,
             key,
             &self.parameters,
         );
+        // How players begin is for the last server on their way to say. It
+        // needs a keyframe, whatever its origin gives players.
+        config.gop_cache = Some(true);
         let mut dialled =
             Dialled::open(&self.address, config, &self.server.limits, patience).await?;
         let mut events = Vec::new();
@@ -68,6 +73,8 @@ impl Origin {
         timeout(patience, connected)
             .await
             .map_err(|_| End::Slow(patience))??;
+        // Nobody listens any more when the pull has ended meanwhile.
+        let _ = told.send(Event::Connected).await;
 
         // Where nobody publishes yet, the origin may be silent for as long as
         // it lets players wait; it says so when it gives up.

@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// An origin that has taken the question and has sent nothing by then does not
+/// have the stream at present.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What happens to a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
     /// So many play the stream here, or wait to.
     Audience(usize),
+    /// The origin has accepted the connection, and is asked for the stream.
+    Connected,
     /// The origin has sent media.
     Flowing,
     /// The connection could not be made, or has ended, or has no such stream.
@@ -35,13 +40,22 @@ pub enum Action {
 enum State {
     /// Nobody has come yet.
     New,
-    /// A connection is being made, or waits for media.
+    /// A connection is being made.
     Connecting,
+    /// It waits for media, and until then it does so with hope.
+    Asking(Option<Instant>),
     /// Media flows.
     Flowing,
     /// All origins have failed: the next round begins then.
     Pausing(Instant),
     Finished,
+}
+
+/// All origins have been asked, and none has the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vain {
+    /// Whether one of them at least could be talked to.
+    pub answered: bool,
 }
 
 /// The pull of one stream from its origins.
@@ -54,23 +68,30 @@ pub struct Pull {
     origin: usize,
     /// Attempts since media last flowed.
     failures: u32,
+    /// Whether an origin could be talked to in the present round.
+    answered: bool,
+    /// The last round that has brought nothing.
+    vain: Option<Vain>,
     /// When a flowing stream without audience is given up.
     linger_until: Option<Instant>,
     random: u64,
 }
 
 impl Pull {
-    /// A pull from one of `origins` origins that keeps its connection for
-    /// `linger` after the last of the audience has gone. `seed` spreads the
-    /// retries of many edges.
+    /// A pull from one of `origins` origins, the one numbered `first` before
+    /// the others, that keeps its connection for `linger` after the last of the
+    /// audience has gone. `seed` spreads the retries of many edges.
     #[must_use]
-    pub fn new(origins: usize, linger: Duration, seed: u64) -> Self {
+    pub fn new(origins: usize, first: usize, linger: Duration, seed: u64) -> Self {
+        let origins = origins.max(1);
         Self {
-            origins: origins.max(1),
+            origins,
             linger,
             state: State::New,
-            origin: 0,
+            origin: first % origins,
             failures: 0,
+            answered: false,
+            vain: None,
             linger_until: None,
             random: seed | 1,
         }
@@ -82,8 +103,29 @@ impl Pull {
         match self.state {
             State::Pausing(until) => Some(until),
             State::Flowing => self.linger_until,
+            State::Asking(until) => until,
             State::New | State::Connecting | State::Finished => None,
         }
+    }
+
+    /// Whether there is to be a connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(
+            self.state,
+            State::Connecting | State::Asking(_) | State::Flowing
+        )
+    }
+
+    /// A round that has just been in vain, once.
+    pub fn take_vain(&mut self) -> Option<Vain> {
+        self.vain.take()
+    }
+
+    /// The origin that is tried, or was the last to be.
+    #[must_use]
+    pub fn origin(&self) -> usize {
+        self.origin
     }
 
     /// Takes what has happened and says what is to be done.
@@ -100,13 +142,29 @@ impl Pull {
                 self.linger_until = None;
                 None
             }
-            (State::Connecting, Input::Flowing) => {
+            (State::Connecting, Input::Connected) => {
+                self.answered = true;
+                self.state = State::Asking(Some(now + ANSWER_PATIENCE));
+                None
+            }
+            (State::Connecting | State::Asking(_), Input::Flowing) => {
                 self.state = State::Flowing;
                 self.failures = 0;
+                self.answered = false;
+                None
+            }
+            (State::Asking(Some(until)), Input::Time) if until <= now => {
+                if self.origins > 1 {
+                    return self.fail(now);
+                }
+                // There is no other: should somebody begin to publish, this
+                // one tells.
+                self.state = State::Asking(None);
+                self.vain = Some(Vain { answered: true });
                 None
             }
             (State::Flowing, Input::Lost) if self.linger_until.is_some() => Some(self.finish()),
-            (State::Connecting | State::Flowing, Input::Lost) => self.fail(now),
+            (State::Connecting | State::Asking(_) | State::Flowing, Input::Lost) => self.fail(now),
             (State::Pausing(until), Input::Time) if until <= now => Some(self.connect()),
             (State::Flowing, Input::Time)
                 if self.linger_until.is_some_and(|until| until <= now) =>
@@ -135,6 +193,9 @@ impl Pull {
         if !self.failures.is_multiple_of(origins) {
             return Some(self.connect());
         }
+        self.vain = Some(Vain {
+            answered: std::mem::take(&mut self.answered),
+        });
         let rounds = (self.failures / origins - 1).min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
         // Between half the pause and all of it.
@@ -164,7 +225,7 @@ mod tests {
 
     /// A pull whose stream flows from the first of `origins`.
     fn flowing(origins: usize, now: Instant) -> Pull {
-        let mut pull = Pull::new(origins, LINGER, 7);
+        let mut pull = Pull::new(origins, 0, LINGER, 7);
         assert_eq!(
             pull.handle(now, Input::Audience(1)),
             Some(Action::Connect(0))
@@ -176,7 +237,7 @@ mod tests {
     #[test]
     fn the_first_player_starts_it_and_others_change_nothing() {
         let now = Instant::now();
-        let mut pull = Pull::new(2, LINGER, 7);
+        let mut pull = Pull::new(2, 0, LINGER, 7);
         assert_eq!(pull.deadline(), None);
         assert_eq!(
             pull.handle(now, Input::Audience(1)),
@@ -224,7 +285,7 @@ mod tests {
     #[test]
     fn origins_are_tried_in_turn_then_there_is_a_pause_that_grows() {
         let now = Instant::now();
-        let mut pull = Pull::new(2, LINGER, 7);
+        let mut pull = Pull::new(2, 0, LINGER, 7);
         pull.handle(now, Input::Audience(1));
         let mut longest = Duration::ZERO;
         for round in 0..12 {
@@ -253,7 +314,7 @@ mod tests {
     fn edges_do_not_retry_in_step() {
         let now = Instant::now();
         let pause = |seed| {
-            let mut pull = Pull::new(1, LINGER, seed);
+            let mut pull = Pull::new(1, 0, LINGER, seed);
             pull.handle(now, Input::Audience(1));
             pull.handle(now, Input::Lost);
             pull.deadline().unwrap()
@@ -273,7 +334,7 @@ mod tests {
     #[test]
     fn media_makes_the_pauses_short_again() {
         let now = Instant::now();
-        let mut pull = Pull::new(1, LINGER, 7);
+        let mut pull = Pull::new(1, 0, LINGER, 7);
         pull.handle(now, Input::Audience(1));
         for _ in 0..8 {
             pull.handle(now, Input::Lost);
@@ -287,10 +348,10 @@ mod tests {
     #[test]
     fn it_ends_at_once_when_nobody_waits_for_a_stream_that_does_not_come() {
         let now = Instant::now();
-        let mut pull = Pull::new(1, LINGER, 7);
+        let mut pull = Pull::new(1, 0, LINGER, 7);
         pull.handle(now, Input::Audience(1));
         assert_eq!(pull.handle(now, Input::Audience(0)), Some(Action::Finish));
-        let mut pull = Pull::new(1, LINGER, 7);
+        let mut pull = Pull::new(1, 0, LINGER, 7);
         pull.handle(now, Input::Audience(1));
         pull.handle(now, Input::Lost);
         assert_eq!(pull.handle(now, Input::Audience(0)), Some(Action::Finish));
@@ -301,5 +362,63 @@ mod tests {
             Some(Action::Finish),
             "lost while lingering"
         );
+    }
+
+    #[test]
+    fn an_origin_without_the_stream_is_left_for_the_next_before_players_give_up() {
+        let now = Instant::now();
+        let mut pull = Pull::new(2, 0, LINGER, 7);
+        pull.handle(now, Input::Audience(1));
+        pull.handle(now, Input::Connected);
+        let until = pull.deadline().unwrap();
+        assert!(until <= now + second(1));
+        assert_eq!(pull.handle(until, Input::Time), Some(Action::Connect(1)));
+        assert_eq!(pull.take_vain(), None, "one is left to be asked");
+        pull.handle(until, Input::Connected);
+        assert_eq!(pull.handle(until, Input::Flowing), None);
+        assert_eq!(pull.origin(), 1);
+        assert!(pull.is_connected());
+    }
+
+    #[test]
+    fn the_only_origin_is_kept_though_it_has_nothing_yet() {
+        let now = Instant::now();
+        let mut pull = Pull::new(1, 0, LINGER, 7);
+        pull.handle(now, Input::Audience(1));
+        pull.handle(now, Input::Connected);
+        assert_eq!(pull.handle(now + second(1), Input::Time), None);
+        assert_eq!(pull.take_vain(), Some(Vain { answered: true }));
+        assert_eq!(pull.take_vain(), None, "it is told once");
+        assert!(pull.is_connected());
+        assert_eq!(pull.deadline(), None);
+        assert_eq!(pull.handle(now + second(9), Input::Flowing), None);
+        pull.handle(now + second(9), Input::Audience(0));
+        assert_eq!(pull.deadline(), Some(now + second(19)), "it flows");
+    }
+
+    #[test]
+    fn a_round_in_vain_says_whether_any_origin_could_be_talked_to() {
+        let now = Instant::now();
+        for (connected, answered) in [(false, false), (true, true)] {
+            let mut pull = flowing(2, now);
+            assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
+            if connected {
+                pull.handle(now, Input::Connected);
+            }
+            assert_eq!(pull.handle(now, Input::Lost), None);
+            assert_eq!(pull.take_vain(), Some(Vain { answered }));
+            assert!(!pull.is_connected());
+        }
+    }
+
+    #[test]
+    fn the_origin_that_had_the_last_stream_is_asked_first() {
+        let now = Instant::now();
+        let mut pull = Pull::new(3, 2, LINGER, 7);
+        assert_eq!(
+            pull.handle(now, Input::Audience(1)),
+            Some(Action::Connect(2))
+        );
+        assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(0)));
     }
 }

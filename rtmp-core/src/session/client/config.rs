@@ -1,5 +1,6 @@
 //! What a client asks of the server.
 
+use crate::session::GOP_CACHE;
 use crate::wire::amf0::Value;
 use crate::wire::message::Command;
 
@@ -25,6 +26,9 @@ pub struct ClientConfig {
     pub stream: String,
     /// What the client says it is.
     pub flash_ver: String,
+    /// Where a player wants to begin, if our servers shall know: at the newest
+    /// keyframe, or at the next.
+    pub gop_cache: Option<bool>,
     /// More properties for `connect`'s command object.
     pub connect_properties: Vec<(String, Value)>,
     /// Arguments of `connect` after the command object.
@@ -47,6 +51,7 @@ impl ClientConfig {
             app: app.to_owned(),
             stream: stream.to_owned(),
             flash_ver: format!("Millrace/{}", env!("CARGO_PKG_VERSION")),
+            gop_cache: None,
             connect_properties: Vec::new(),
             connect_arguments: Vec::new(),
             chunk_size: 60_000,
@@ -77,6 +82,9 @@ impl ClientConfig {
             "fourCcList".to_owned(),
             Value::StrictArray(vec!["*".into()]),
         ));
+        if let Some(gop_cache) = self.gop_cache {
+            object.push((GOP_CACHE.to_owned(), gop_cache.into()));
+        }
         object.extend(self.connect_properties.iter().cloned());
         Command {
             name: "connect".to_owned(),

@@ -6,9 +6,9 @@ use super::{
     ConnectRequest, Connected, PendingConnect, PlayRequest, PlayStart, PublishKind, PublishRequest,
     ServerEvent, ServerSession, Stage, reply,
 };
-use crate::session::SessionError;
 use crate::session::name::{AppName, NameError, StreamKey, StreamName};
 use crate::session::status::{Status, code};
+use crate::session::{GOP_CACHE, SessionError};
 use crate::wire::amf0::Value;
 use crate::wire::limits::Limit;
 use crate::wire::message::{Command, UserControl};
@@ -104,6 +104,7 @@ impl ServerSession {
             tc_url: tc_url.to_owned(),
             page_url: text("pageUrl").to_owned(),
             flash_ver: text("flashVer").to_owned(),
+            gop_cache: object.get(GOP_CACHE).and_then(Value::as_bool),
             four_cc_list,
             arguments: command.arguments,
             object: command.object,

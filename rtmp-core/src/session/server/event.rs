@@ -85,6 +85,9 @@ pub struct ConnectRequest {
     pub page_url: String,
     /// `flashVer`: what the client says it is.
     pub flash_ver: String,
+    /// Where a player of ours wants to begin: at the newest keyframe, or at the
+    /// next; `None`: the server is to decide.
+    pub gop_cache: Option<bool>,
     /// The codecs of Enhanced RTMP that the client knows (`fourCcList`), each
     /// a FourCC, or `*` for any.
     pub four_cc_list: Vec<String>,

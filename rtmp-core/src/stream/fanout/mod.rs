@@ -78,8 +78,9 @@ pub struct Joining<D> {
     pub requests: Vec<Request>,
     /// Where its delivery is counted.
     pub meter: Arc<Meter>,
-    /// Whether `TCP_NODELAY` stays on after the beginning has been sent.
-    pub nodelay: bool,
+    /// Whether it begins at the newest keyframe or waits for the next, where
+    /// that is not the stream's setting's to say.
+    pub gop_cache: Option<bool>,
     /// How long it may take nothing of what is there for it.
     pub send_timeout: Duration,
     /// How much of the stream it wants, on the stream's timeline.

@@ -62,8 +62,9 @@ pub(super) struct Player<D> {
     blocked: bool,
     patience: Patience,
     send_timeout: Duration,
-    /// What `TCP_NODELAY` is to be once the beginning is out.
-    nodelay: Option<bool>,
+    /// What `TCP_NODELAY` is: on until the beginning is out, then as the
+    /// stream has it.
+    nodelay: bool,
     /// How much of the stream it wants.
     duration: Option<Duration>,
     /// The stream's time at which it has had that much, ms.
@@ -99,9 +100,7 @@ impl<D> Player<D> {
             blocked: false,
             patience: Patience::default(),
             send_timeout: joining.send_timeout,
-            // Without gathering nothing may wait for an acknowledgement, which
-            // the peer may delay by 40 ms.
-            nodelay: Some(joining.nodelay || stream.flush_after().is_zero()),
+            nodelay: true,
             duration: joining.duration,
             until: None,
             meter: joining.meter,
@@ -188,7 +187,7 @@ impl<D> Player<D> {
             }
             let end = self.run(stream, view)?;
             if self.offset >= end {
-                self.settle_nodelay();
+                self.settle_nodelay(stream.nodelay());
                 return Ok(());
             }
             if self.stream_id != MESSAGE_STREAM {
@@ -313,11 +312,12 @@ impl<D> Player<D> {
         encode_message(&message, stream.chunk_size, chunk_stream, &mut self.private);
     }
 
-    fn settle_nodelay(&mut self) {
-        if let Some(false) = self.nodelay.take() {
+    fn settle_nodelay(&mut self, nodelay: bool) {
+        if self.nodelay != nodelay {
+            self.nodelay = nodelay;
             // Whether small packets may wait is a matter of taste: a socket
             // that cannot be told does as well.
-            let _ = self.socket.set_nodelay(false);
+            let _ = self.socket.set_nodelay(nodelay);
         }
     }
 

@@ -69,6 +69,7 @@ pub(super) fn settings() -> StreamSettings {
         chunk_size: CHUNK_SIZE,
         flush_after: Duration::ZERO,
         gop_cache: true,
+        nodelay: false,
         retention: Retention {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
@@ -128,7 +129,7 @@ impl Server {
             unsent: Vec::new(),
             requests: Vec::new(),
             meter: meter.clone(),
-            nodelay: true,
+            gop_cache: None,
             send_timeout: PATIENCE,
             duration: None,
         };
@@ -718,13 +719,15 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
         (Duration::ZERO, false, true),
     ] {
         let mut server = Server::start(1);
-        let stream = server.stream(&StreamSettings {
+        let settings = StreamSettings {
             flush_after,
+            nodelay: asked,
             ..settings()
-        });
+        };
+        let stream = server.stream(&settings);
         let mut publication = stream.publish(Instant::now()).unwrap();
         publish(&mut publication, &[picture(0, true)]);
-        let mut player = server.join_with(&stream, |joining| joining.nodelay = asked);
+        let mut player = server.join(&stream);
         player.message().unwrap();
         player.say(b"l");
         let nodelay = server.departure().socket.nodelay().unwrap();
@@ -732,6 +735,29 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
             nodelay, expected,
             "gathering for {flush_after:?}, tcp_nodelay {asked}"
         );
+    }
+}
+
+#[test]
+fn players_that_are_there_follow_a_change_of_how_small_packets_are_sent() {
+    let mut server = Server::start(1);
+    let gathering = StreamSettings {
+        flush_after: Duration::from_millis(5),
+        ..settings()
+    };
+    for (before, after) in [(gathering, settings()), (settings(), gathering)] {
+        let stream = server.stream(&before);
+        stream.apply(&before);
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true)]);
+        let mut player = server.join(&stream);
+        player.message().unwrap();
+        stream.apply(&after);
+        publish(&mut publication, &[picture(40, false)]);
+        player.message().unwrap();
+        player.say(b"l");
+        let nodelay = server.departure().socket.nodelay().unwrap();
+        assert_eq!(nodelay, after.flush_after.is_zero(), "then {after:?}");
     }
 }
 
@@ -986,7 +1012,7 @@ fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
 }
 
 #[test]
-fn a_stream_played_anew_from_its_beginning_is_not_left_out_for_long() {
+fn a_file_that_is_played_again_is_not_taken_for_the_stream_that_goes_on() {
     let mut server = Server::start(1);
     let mut settings = settings();
     settings.retention.queue_length = Duration::from_secs(30);
@@ -997,15 +1023,103 @@ fn a_stream_played_anew_from_its_beginning_is_not_left_out_for_long() {
     let mut player = server.join(&stream);
     player.told(3 + 50);
     drop(publication);
-    // The same pictures with the same times, not at once but as they come.
+    // The log has its first pictures, but not where an origin would begin.
     let mut publication = stream.relay(now).unwrap();
-    for message in from_origin(0, 4_000) {
+    publication.append(&from_origin(0, 80), now).unwrap();
+    let time = 8_967 + 40;
+    let expected = [
+        ("data", 0),
+        ("video header", time),
+        ("audio header", time),
+        ("keyframe", time),
+        ("sound", time + 7),
+        ("picture", time + 40),
+        ("sound", time + 47),
+    ];
+    assert_eq!(player.told(expected.len()), expected);
+}
+
+/// Appends each of `messages` when its time has come, from `now` on.
+fn append_in_real_time(publication: &mut Publication, now: Instant, messages: &[Message]) {
+    for message in messages {
         let later = now + Duration::from_millis(message.timestamp.into());
-        publication.append(&[message], later).unwrap();
+        publication
+            .append(std::slice::from_ref(message), later)
+            .unwrap();
     }
-    let headers: Vec<_> = player.told(3).into_iter().map(|(kind, _)| kind).collect();
-    assert_eq!(headers, ["data", "video header", "audio header"]);
-    let first = player.message().unwrap();
-    assert_eq!((kind(&first), first.timestamp), ("keyframe", 8_967 + 3_000));
-    assert_eq!(first.payload, picture(3_000, true).payload);
+}
+
+#[test]
+fn another_stream_that_begins_alike_is_not_left_out_for_long() {
+    let mut server = Server::start(1);
+    let mut settings = settings();
+    settings.retention.queue_length = Duration::from_secs(30);
+    let stream = server.stream(&settings);
+    let now = Instant::now();
+    let pictures = |end: u32| (0..end).step_by(40).map(|time| picture(time, time == 0));
+    let mut publication = stream.relay(now).unwrap();
+    let first: Vec<_> = pictures(9_000).collect();
+    publication.append(&first, now).unwrap();
+    let mut player = server.join(&stream);
+    player.told(first.len());
+    drop(publication);
+    let mut publication = stream.relay(now).unwrap();
+    let mut other: Vec<_> = pictures(3_000).collect();
+    other.push(picture(3_000, true));
+    append_in_real_time(&mut publication, now, &other);
+    assert_eq!(player.told(1), [("keyframe", 8_960 + 3_000)]);
+}
+
+#[test]
+fn nor_is_sound_alone_whose_clock_falls_back() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let sounds = |end: u32| (0..end).step_by(20).map(sound).collect::<Vec<_>>();
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&sounds(9_000), now).unwrap();
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("sound", 8_980)]);
+    drop(publication);
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&[sound(8_980)], now).unwrap();
+    append_in_real_time(&mut publication, now, &sounds(4_000));
+    let first = player.told(1)[0];
+    assert!(
+        first.1 > 8_980 && first.1 < 8_980 + 3_000,
+        "goes on at {first:?}"
+    );
+}
+
+/// A picture of the second track (Enhanced RTMP v2, one track per message).
+fn second_track(timestamp: u32) -> Message {
+    // Enhanced, a keyframe, multitrack; one track of coded frames, H.264, 1.
+    let mut payload = b"\x96\x01avc1\x01\0\0\0".to_vec();
+    payload.extend(timestamp.to_be_bytes());
+    message(MessageType::VIDEO, timestamp, payload)
+}
+
+#[test]
+fn tracks_of_one_time_are_whole_where_the_connection_broke_between_them() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let tracks = |time: u32| [picture(time, time == 0), second_track(time)];
+    let group: Vec<_> = [0, 40, 80].into_iter().flat_map(tracks).collect();
+    let mut publication = stream.relay(now).unwrap();
+    // All but the second track's last picture.
+    publication.append(&group[..5], now).unwrap();
+    let mut player = server.join(&stream);
+    player.told(5);
+    drop(publication);
+    let mut publication = stream.relay(now).unwrap();
+    publication.append(&group, now).unwrap();
+    publication.append(&tracks(120), now).unwrap();
+    for expected in [&group[5], &tracks(120)[0], &tracks(120)[1]] {
+        let got = player.message().unwrap();
+        assert_eq!(
+            (got.timestamp, &got.payload),
+            (expected.timestamp, &expected.payload)
+        );
+    }
 }

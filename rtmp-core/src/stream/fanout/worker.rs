@@ -251,7 +251,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let entry = &mut self.groups[group];
         entry.view = stream.look(self.number, entry.low_water);
         let place = (group, entry.members.len());
-        let gop_cache = stream.gop_cache.load(Ordering::Relaxed);
+        let setting = stream.gop_cache.load(Ordering::Relaxed);
+        let gop_cache = joining.gop_cache.unwrap_or(setting);
         let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.note_position(&player);

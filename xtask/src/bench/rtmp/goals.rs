@@ -17,8 +17,8 @@ const NGINX: Contender = Contender::Nginx(Chunks::Default);
 pub struct Goal {
     /// In words.
     pub what: String,
-    /// What was measured.
-    pub measured: f64,
+    /// What was measured; a goal whose figure is missing is not reached.
+    pub measured: Option<f64>,
     /// The bound.
     pub bound: f64,
     /// Whether the bound is the least or the most.
@@ -26,19 +26,19 @@ pub struct Goal {
 }
 
 impl Goal {
-    fn at_most(what: impl Into<String>, measured: f64, bound: f64) -> Self {
+    fn at_most(what: impl Into<String>, measured: impl Into<Option<f64>>, bound: f64) -> Self {
         Self {
             what: what.into(),
-            measured,
+            measured: measured.into(),
             bound,
             at_least: false,
         }
     }
 
-    fn at_least(what: impl Into<String>, measured: f64, bound: f64) -> Self {
+    fn at_least(what: impl Into<String>, measured: impl Into<Option<f64>>, bound: f64) -> Self {
         Self {
             what: what.into(),
-            measured,
+            measured: measured.into(),
             bound,
             at_least: true,
         }
@@ -46,10 +46,10 @@ impl Goal {
 
     /// Whether it was reached.
     pub fn is_reached(&self) -> bool {
-        match self.at_least {
-            true => self.measured >= self.bound,
-            false => self.measured <= self.bound,
-        }
+        self.measured.is_some_and(|measured| match self.at_least {
+            true => measured >= self.bound,
+            false => measured <= self.bound,
+        })
     }
 
     /// For the JSON file.
@@ -215,12 +215,12 @@ mod tests {
         ]);
         let slow = goal(&goals, "origin, 350 ms / floor, 350 ms");
         assert!(
-            (slow.measured - 1.2).abs() < 1e-9 && slow.is_reached(),
+            (slow.measured.unwrap() - 1.2).abs() < 1e-9 && slow.is_reached(),
             "{slow:?}"
         );
         let fast = goal(&goals, "origin, 100 ms / floor, 100 ms");
         assert!(
-            (fast.measured - 2.0).abs() < 1e-9 && !fast.is_reached(),
+            (fast.measured.unwrap() - 2.0).abs() < 1e-9 && !fast.is_reached(),
             "{fast:?}"
         );
     }
@@ -244,5 +244,15 @@ mod tests {
         ]);
         assert!(!goal(&goals, "CPU per MB / on one core").is_reached());
         assert!(goal(&goals, "busiest thread / mean").is_reached());
+    }
+
+    #[test]
+    fn cores_whose_threads_were_not_measured_do_not_share_the_work() {
+        let mut unmeasured = row(Section::Cores, Contender::Origin(AT_350_MS), 0.5);
+        unmeasured.figures.busiest_over_mean = None;
+        let goals = of(&[unmeasured]);
+        let balance = goal(&goals, "busiest thread / mean");
+        assert!(!balance.is_reached());
+        assert_eq!(balance.to_json()["measured"], Value::Null);
     }
 }

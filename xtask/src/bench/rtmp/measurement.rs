@@ -65,8 +65,9 @@ pub struct Figures {
     pub latency_p50: Option<f64>,
     /// Publisher to player: 99 %.
     pub latency_p99: Option<f64>,
-    /// The busiest sending thread's CPU time over the mean of all that send.
-    pub busiest_over_mean: f64,
+    /// The busiest sending thread's CPU time over the mean of all that send;
+    /// `None` where fewer than two are known to have sent.
+    pub busiest_over_mean: Option<f64>,
     /// The whole report of the load generator.
     pub report: Value,
 }
@@ -124,7 +125,7 @@ pub fn measure(
     Figures::of(report).with_context(|| format!("{contender}: a figure is missing in the report"))
 }
 
-/// Of the threads that send; 1 for a server of which we know none.
+/// Of the threads that send; `None` where there is nothing to compare.
 fn busiest_over_mean(threads: &Value) -> Option<f64> {
     let serving: Vec<f64> = threads
         .as_array()?
@@ -137,8 +138,8 @@ fn busiest_over_mean(threads: &Value) -> Option<f64> {
         .filter_map(|thread| thread["cpu_s"].as_f64())
         .collect();
     let busiest = serving.iter().copied().fold(0.0, f64::max);
-    let mean = serving.iter().sum::<f64>() / serving.len().max(1) as f64;
-    Some(if mean > 0.0 { busiest / mean } else { 1.0 })
+    let mean = serving.iter().sum::<f64>() / serving.len() as f64;
+    (serving.len() > 1 && mean > 0.0).then(|| busiest / mean)
 }
 
 impl Figures {
@@ -157,7 +158,9 @@ impl Figures {
             keyframe_p99: number("/first_keyframe_ms/p99"),
             latency_p50: number("/latency_ms/p50"),
             latency_p99: number("/latency_ms/p99"),
-            busiest_over_mean: busiest_over_mean(report.pointer("/watched/0/threads")?)?,
+            busiest_over_mean: report
+                .pointer("/watched/0/threads")
+                .and_then(busiest_over_mean),
             report,
         })
     }
@@ -224,11 +227,25 @@ pub mod tests {
     #[test]
     fn only_threads_that_send_count_in_the_mean() {
         let figures = Figures::of(report_of(0.3)).unwrap();
-        assert!(
-            (figures.busiest_over_mean - 1.1).abs() < 1e-9,
-            "{}",
-            figures.busiest_over_mean
-        );
+        let balance = figures.busiest_over_mean.unwrap();
+        assert!((balance - 1.1).abs() < 1e-9, "{balance}");
+    }
+
+    #[test]
+    fn threads_that_were_not_measured_have_no_balance() {
+        let sending = |cpu_s: f64| json!({ "name": "fanout-0", "cpu_s": cpu_s });
+        for threads in [
+            json!(null),
+            json!([]),
+            json!([{ "name": "nginx", "cpu_s": 1.0 }]),
+            json!([sending(1.0)]),
+            json!([sending(0.0), sending(0.0)]),
+        ] {
+            let mut report = report_of(0.3);
+            report["watched"][0]["threads"] = threads.clone();
+            let figures = Figures::of(report).unwrap();
+            assert_eq!(figures.busiest_over_mean, None, "{threads}");
+        }
     }
 
     #[test]

@@ -87,7 +87,10 @@ pub fn of_goals(goals: &[Goal]) -> Table {
     for goal in goals {
         table.add_row([
             goal.what.clone(),
-            format!("{:.4}", goal.measured),
+            match goal.measured {
+                Some(measured) => format!("{measured:.4}"),
+                None => "not measured".to_owned(),
+            },
             format!("{} {}", if goal.at_least { "≥" } else { "≤" }, goal.bound),
             if goal.is_reached() { "yes" } else { "no" }.to_owned(),
         ]);

@@ -23,6 +23,7 @@ fn two_servers(inside: &str) -> Plan {
     plan(&format!(
         "virtual_server 10.0.0.1 80 {{
             delay_loop 6
+            lb_algo rr
             {inside}
             real_server 10.0.0.2 80 {{
                 TCP_CHECK {{

@@ -104,7 +104,14 @@ pub const DNS_CHECK: Vocabulary = Vocabulary {
 pub const SMTP_CHECK: Vocabulary = Vocabulary {
     block: "in `SMTP_CHECK`",
     served: &[CONNECTION, TIMING, &["helo_name"]],
-    not_served: &[ALIKE],
+    not_served: &[
+        ALIKE,
+        NotServed {
+            because: "the server itself is checked; give each other host a check of its own, \
+                      with `connect_ip`",
+            words: &["host"],
+        },
+    ],
 };
 
 pub const FILE_CHECK: Vocabulary = Vocabulary {

@@ -41,7 +41,7 @@ fn joining(socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
         unsent: Vec::new(),
         requests: Vec::new(),
         meter: Arc::new(Meter::default()),
-        nodelay: true,
+        gop_cache: None,
         send_timeout: PATIENCE,
         duration: None,
     }

@@ -1,0 +1,234 @@
+//! How a data plane comes to be: new, adopted from an earlier agent, or in the
+//! place of an earlier agent's.
+
+use super::carry_over::{self, Fit, Former};
+use super::maps::{self, DescriptionMaps, Memory};
+use super::owners::Owners;
+use super::pins::{NoPins, PinDirectory, PinnedSet};
+use super::registry::Registry;
+use super::{
+    Attachment, Dataplane, DesiredState, Error, Options, Origin, Pins, Replaced, attach, program,
+    remove_leftovers, unreadable, unwritable,
+};
+
+impl Dataplane {
+    /// Loads the program and attaches it to every interface of `options`.
+    ///
+    /// A pinned data plane is adopted: the program is replaced in one step, and
+    /// goes on with the same maps. If their layout or their sizes differ, the
+    /// old program serves on until the first [`Dataplane::apply`].
+    ///
+    /// Otherwise nothing is forwarded before the first [`Dataplane::apply`]:
+    /// every packet passes to the host's own stack.
+    ///
+    /// # Minimum kernel version
+    ///
+    /// 5.18; tested on 6.18.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`Error`] lists, except what concerns a desired state. Nothing
+    /// new stays attached then.
+    pub fn load(options: &Options) -> Result<Self, Error> {
+        let (directory, because) = match options.pins.as_deref().map(PinDirectory::open) {
+            None => (None, None),
+            Some(Ok(directory)) => (Some(directory), None),
+            Some(Err(error @ NoPins::InUse(_))) => return Err(error.into()),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        let Some(directory) = directory else {
+            return Self::load_new(options, None, Origin::Unpinned { because });
+        };
+        let live = directory.live_set().map_err(unreadable)?;
+        // What an agent has left that was killed while it made or removed it.
+        for set in directory.sets().map_err(unreadable)? {
+            if Some(&set) != live.as_ref() {
+                set.remove().map_err(unreadable)?;
+            }
+        }
+        let Some(live) = live else {
+            return Self::load_new(options, Some(directory), Origin::New);
+        };
+        match carry_over::fit(&live, &options.tables) {
+            Fit::Exact => Self::adopt(options, directory, live),
+            Fit::Memory { because } => Self::load_beside(options, directory, live, because, true),
+            Fit::Nothing { because } => Self::load_beside(options, directory, live, because, false),
+        }
+    }
+
+    /// Finds out whether [`Self::load`] and [`Self::apply`] of `desired` would
+    /// succeed: whether the kernel takes the program and has memory for what
+    /// would be made, and whether `desired` fits. Attaches nothing, pins nothing
+    /// and leaves the work to whoever does it now.
+    ///
+    /// # Errors
+    ///
+    /// As of these two, but for what only attaching tells.
+    pub fn rehearse(options: &Options, desired: &DesiredState) -> Result<(), Error> {
+        for interface in &options.interfaces {
+            attach::index_of(interface)?;
+        }
+        let directory = options.pins.as_deref().and_then(PinDirectory::look_into);
+        let origin = Origin::Unpinned { because: None };
+        let found = match directory {
+            Some(directory) => directory
+                .live_set()
+                .map_err(unreadable)?
+                .map(|set| Pins { directory, set }),
+            None => None,
+        };
+        let fit = found
+            .as_ref()
+            .map(|found| carry_over::fit(&found.set, &options.tables));
+        let owners = match (&found, &fit) {
+            (Some(found), Some(Fit::Exact | Fit::Memory { .. })) => {
+                Some(carry_over::owners(&found.set)?)
+            }
+            _ => None,
+        };
+        let pins = found.filter(|_| fit == Some(Fit::Exact));
+        let is_new = pins.is_none();
+        let rehearsed = Self::with_maps(options, pins, origin, is_new, owners.as_ref())?;
+        rehearsed.prepare(desired).map(drop)
+    }
+
+    /// Everything new.
+    fn load_new(
+        options: &Options,
+        directory: Option<PinDirectory>,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        let pins = directory.map(Pins::with_new_set).transpose()?;
+        let new = Self::with_maps(options, pins, origin, true, None).and_then(|mut new| {
+            new.attach_all()?;
+            Ok(new)
+        });
+        if new.is_err()
+            && let Some(path) = &options.pins
+        {
+            // Best effort: the first error is what is told.
+            let _ = remove_leftovers(path);
+        }
+        new
+    }
+
+    /// The maps of an earlier agent, with our program.
+    fn adopt(options: &Options, directory: PinDirectory, set: PinnedSet) -> Result<Self, Error> {
+        let owners = carry_over::owners(&set)?;
+        let pins = Pins { directory, set };
+        let mut adopted =
+            Self::with_maps(options, Some(pins), Origin::Adopted, false, Some(&owners))?;
+        adopted.attach_all()?;
+        Ok(adopted)
+    }
+
+    /// New maps beside those of an earlier agent, which serve until the first
+    /// [`Self::commit`].
+    fn load_beside(
+        options: &Options,
+        directory: PinDirectory,
+        former: PinnedSet,
+        because: String,
+        remembers: bool,
+    ) -> Result<Self, Error> {
+        let owners = remembers.then(|| carry_over::owners(&former)).transpose()?;
+        let pins = Pins::with_new_set(directory)?;
+        let origin = Origin::Replaced {
+            because,
+            carried_over: remembers,
+        };
+        let mut new = Self::with_maps(options, Some(pins), origin, true, owners.as_ref())?;
+        if remembers {
+            // What is counted from is known of these.
+            carry_over::copy_counters(&former, &mut new.memory)?;
+        }
+        new.replaced = Some(Replaced {
+            set: former,
+            remembers,
+        });
+        Ok(new)
+    }
+
+    fn with_maps(
+        options: &Options,
+        pins: Option<Pins>,
+        origin: Origin,
+        new_maps: bool,
+        owners: Option<&Owners>,
+    ) -> Result<Self, Error> {
+        let sizes = &options.tables;
+        let mut ebpf = program::load(sizes, pins.as_ref().map(|pins| &pins.set))?;
+        if new_maps {
+            maps::record_layout(&mut ebpf, program::layout())?;
+        }
+        Ok(Self {
+            attachments: Vec::new(),
+            links: Vec::new(),
+            maps: DescriptionMaps::take(&mut ebpf, new_maps)?,
+            memory: Memory::take(&mut ebpf)?,
+            ebpf,
+            options: options.clone(),
+            registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),
+            desired: DesiredState::default(),
+            pins,
+            replaced: None,
+            origin,
+        })
+    }
+
+    /// Attaches the program to all interfaces, and detaches from those that are
+    /// no longer asked for.
+    fn attach_all(&mut self) -> Result<(), Error> {
+        let xdp = program::program(&mut self.ebpf);
+        let directory = self.pins.as_ref().map(|pins| &pins.directory);
+        for interface in &self.options.interfaces {
+            let (attachment, link) = attach::attach(xdp, interface, self.options.mode, directory)?;
+            self.attachments.push(attachment);
+            self.links.push(Some(link));
+        }
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        pins.set.name_program(xdp).map_err(unwritable)?;
+        for found in pins.directory.attachments().map_err(unreadable)? {
+            let wanted = |known: &Attachment| known.interface_index == found.interface_index;
+            if !self.attachments.iter().any(wanted) {
+                found.remove().map_err(unwritable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets packets be judged by our maps in place of an earlier agent's.
+    pub(super) fn take_the_place_of(&mut self, replaced: &Replaced) -> Result<(), Error> {
+        let pins = self.pins.as_ref().expect("what is replaced was pinned");
+        // From here on the set is complete, and the attached program tells
+        // whoever comes after a crash which of the two counts.
+        let xdp = program::program(&mut self.ebpf);
+        pins.set.name_program(xdp).map_err(unwritable)?;
+        let mut former = None;
+        if replaced.remembers {
+            carry_over::copy_counters(&replaced.set, &mut self.memory)?;
+            let former = former.insert(Former::open(&replaced.set, self.options.tables)?);
+            let carried = former.copy(&mut self.memory)?;
+            // What has changed during the first copy; that takes less time.
+            former.copy(&mut self.memory)?;
+            log::info!("{carried} connection(s) carried over");
+        }
+        self.attach_all()?;
+        maps::wait_for_packets_in_flight();
+        if let Some(mut former) = former {
+            former.copy_the_rest(&mut self.memory)?;
+            let (_, census) = self.remembered().sweep()?;
+            self.correct_loads(&census)?;
+        }
+        replaced.set.remove().map_err(unwritable)
+    }
+}
+
+impl Pins {
+    fn with_new_set(directory: PinDirectory) -> Result<Self, Error> {
+        let set = directory.new_set().map_err(unwritable)?;
+        Ok(Self { directory, set })
+    }
+}

@@ -1,0 +1,118 @@
+//! What the packet path schedules each service's connections by, and how long
+//! its ring may be.
+//!
+//! Room for rings is shared out before anyone knows which servers will live:
+//! every service is given what it needs at the least with all its servers, and
+//! the services whose weights want more share what is left. A state that fits
+//! once therefore fits whatever its servers do; where room is short, weights
+//! are rounded.
+
+use std::net::SocketAddr;
+
+use lb_common::{
+    Address, MAX_COMPARED, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, mix,
+};
+
+use super::registry::{ServiceRecord, is_eligible};
+use super::rings::{self, Candidate};
+use super::state::{DesiredState, Scheduler, Service};
+use super::{Error, TableSizes};
+
+/// How much room the services' rings may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Places that a weighted service may have for its weights.
+    weighted: usize,
+    /// Places of a Maglev table.
+    maglev: u32,
+}
+
+impl Allowance {
+    /// Shares out the room that `sizes` gives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableFull`] where it is too little for all the servers of
+    /// `desired`, [`Error::TooManyToCompare`].
+    pub fn new(desired: &DesiredState, sizes: &TableSizes) -> Result<Self, Error> {
+        let mut least = 0;
+        let mut weighted = 0;
+        for service in &desired.services {
+            least += least_places(service, sizes)?;
+            weighted += usize::from(is_weighted(service.scheduler));
+        }
+        let limit = sizes.ring_places as usize;
+        let spare = limit.checked_sub(least).ok_or(Error::TableFull {
+            what: "places in scheduling rings",
+            wanted: least,
+            limit,
+            option: "ring_places",
+        })?;
+        Ok(Self {
+            weighted: spare / weighted.max(1),
+            maglev: sizes.maglev_places,
+        })
+    }
+
+    /// What the packet path does with the ring of `service`, and the ring.
+    pub fn schedule(self, service: &Service, record: &ServiceRecord) -> (u32, Vec<u32>) {
+        let eligible = service.servers.iter().filter(|server| is_eligible(server));
+        let candidates: Vec<Candidate> = eligible
+            .map(|server| Candidate {
+                slot: record.servers[&server.address].slot,
+                weight: server.weight,
+                identity: identity(server.address),
+            })
+            .collect();
+        match service.scheduler {
+            Scheduler::Rr => (SCHEDULE_ROUND_ROBIN, rings::each_once(&candidates)),
+            Scheduler::Wrr => (
+                SCHEDULE_ROUND_ROBIN,
+                rings::interleaved(&candidates, self.weighted),
+            ),
+            Scheduler::Sh => (
+                SCHEDULE_HASH,
+                rings::source_hash(&candidates, self.weighted),
+            ),
+            Scheduler::Mh => (SCHEDULE_HASH, rings::maglev(&candidates, self.maglev)),
+            Scheduler::Lc | Scheduler::Wlc => {
+                (SCHEDULE_LEAST_CONNECTIONS, rings::each_once(&candidates))
+            }
+        }
+    }
+}
+
+/// Whether weights ever lengthen the ring; those of `rr` do while a server's
+/// share grows.
+const fn is_weighted(scheduler: Scheduler) -> bool {
+    matches!(scheduler, Scheduler::Rr | Scheduler::Wrr | Scheduler::Sh)
+}
+
+/// Places that the ring of `service` needs at the least with all its servers.
+fn least_places(service: &Service, sizes: &TableSizes) -> Result<usize, Error> {
+    let servers = service.servers.len();
+    Ok(match service.scheduler {
+        Scheduler::Rr | Scheduler::Wrr => servers,
+        Scheduler::Sh => rings::FEWEST_HASHED + servers,
+        Scheduler::Mh => sizes.maglev_places as usize,
+        Scheduler::Lc | Scheduler::Wlc if servers > MAX_COMPARED as usize => {
+            return Err(Error::TooManyToCompare {
+                wanted: servers,
+                limit: MAX_COMPARED as usize,
+            });
+        }
+        Scheduler::Lc | Scheduler::Wlc => servers,
+    })
+}
+
+/// The same number for a server on every director and in every run.
+fn identity(address: SocketAddr) -> u64 {
+    let Address([a, b, c, d]) = address.ip().to_canonical().into();
+    let words = [a, b, c, d].map(|word| u64::from(u32::from_be(word)));
+    let halves = [
+        words[0] << 32 | words[1],
+        words[2] << 32 | words[3],
+        address.port().into(),
+    ];
+    halves.iter().fold(0, |identity, half| mix(identity ^ half))
+}

@@ -1,0 +1,160 @@
+//! A director whose agents come and go.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::*;
+
+/// A director whose agents pin in one directory of the machine's own BPF file
+/// system, removed with this.
+pub struct Director<'a> {
+    network: &'a Network,
+    /// Where its agents pin.
+    pub pins: PathBuf,
+    directory: TempDir,
+}
+
+impl<'a> Director<'a> {
+    pub fn new(network: &'a Network, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let name = directory.path().file_name().expect("it has a name");
+        let name = name.to_string_lossy().replace('.', "");
+        let pins = Path::new("/sys/fs/bpf").join(format!("millrace-test-{name}"));
+        let director = Self {
+            network,
+            pins,
+            directory,
+        };
+        director.configure(configuration);
+        director
+    }
+
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.path("keepalived.conf"), configuration).expect("the file is written");
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs `program` in the director's network, and our own mounts.
+    fn program_with(&self, program: &OsStr, words: &[&str]) -> Command {
+        let mut command = self.network.command_in_our_mounts("director");
+        command.arg(program).args(words);
+        command.arg("--socket").arg(self.path("agent.sock"));
+        command
+    }
+
+    /// Runs a command of lb-user.
+    pub fn command(&self, words: &[&str]) -> Command {
+        self.program_with(env!("CARGO_BIN_EXE_lb-user").as_ref(), words)
+    }
+
+    pub fn output(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("lb-user exists")
+    }
+
+    /// Starts an agent and returns at once. Its log is in `log`.
+    pub fn start(&self, more: &[&str]) -> Process {
+        self.start_program(env!("CARGO_BIN_EXE_lb-user").as_ref(), more)
+    }
+
+    /// As [`Self::start`], with another program.
+    pub fn start_program(&self, program: &OsStr, more: &[&str]) -> Process {
+        let mut command = self.program_with(program, &["run"]);
+        command
+            .arg("-c")
+            .arg(self.path("keepalived.conf"))
+            .arg("--pins")
+            .arg(&self.pins)
+            .args(more);
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log"));
+        command.stderr(log.expect("a log"));
+        Process::start(command)
+    }
+
+    /// Starts an agent and waits until it holds its address and all its servers
+    /// are up.
+    pub fn start_up(&self) -> Process {
+        let agent = self.start(&[]);
+        self.wait_until_ready();
+        agent
+    }
+
+    pub fn wait_until_ready(&self) {
+        wait_for("the agent to be ready", || {
+            let list = self.list()?;
+            let is_up = |server: &Value| server["state"] == "up";
+            let servers = list["services"][0]["servers"].as_array()?.clone();
+            (list["virtual_addresses"][0]["held"] == true && servers.iter().all(is_up))
+                .then_some(())
+        });
+    }
+
+    pub fn list(&self) -> Option<Value> {
+        let output = self.output(&["list", "--json"]);
+        let text = output.status.success().then_some(output.stdout)?;
+        Some(serde_json::from_slice(&text).expect("JSON"))
+    }
+
+    pub fn states(&self) -> Vec<String> {
+        let list = self.list().unwrap_or_default();
+        let servers = list["services"][0]["servers"].as_array().cloned();
+        let state = |server: &Value| server["state"].as_str().unwrap_or_default().to_owned();
+        servers.unwrap_or_default().iter().map(state).collect()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    pub fn interface(&self) -> String {
+        self.network
+            .stdout("director", &["ip", "addr", "show", "eth2"])
+    }
+
+    /// The program on the director's interface.
+    pub fn program(&self) -> Option<String> {
+        let shown = self
+            .network
+            .stdout("director", &["ip", "-d", "link", "show", "eth2"]);
+        let mut words = shown.split_whitespace();
+        words.find(|word| word.starts_with("prog/xdp"))?;
+        words.find(|word| *word == "id")?;
+        words.next().map(str::to_owned)
+    }
+
+    pub fn check_that_nothing_is_left(&self) {
+        assert_eq!(self.program(), None, "{}", self.interface());
+        assert!(!self.interface().contains(VIP), "{}", self.interface());
+        assert!(!self.pins.exists(), "{}", self.pins.display());
+        let left = fs::read_dir(self.directory.path()).expect("readable");
+        let mut left: Vec<_> = left
+            .map(|entry| entry.expect("readable").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["keepalived.conf", "log"]);
+    }
+}
+
+impl Drop for Director<'_> {
+    fn drop(&mut self) {
+        let pins = self.pins.to_string_lossy().into_owned();
+        self.output(&["stop", "--pins", &pins]);
+        if std::thread::panicking() {
+            eprintln!("the agents said:\n{}", self.log());
+        }
+    }
+}
+
+pub fn signal(agent: &Process, signal: Signal) {
+    let pid = Pid::from_raw(agent.0.id().try_into().expect("a pid"));
+    kill(pid, signal).expect("the agent runs");
+}

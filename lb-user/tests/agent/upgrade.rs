@@ -1,0 +1,443 @@
+//! What an upgrade in place asks beforehand, what goes on meanwhile, and what
+//! becomes of signals and of adverts.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use aya::maps::{HashMap, Map, MapData};
+use lb_common::{Flow, FlowKey, FlowState, maps};
+use nix::sys::signal::Signal;
+
+use super::director::{Director, signal};
+use super::hitless::Viewer;
+use super::*;
+
+/// The program under test.
+const REAL: &str = env!("CARGO_BIN_EXE_lb-user");
+
+/// A directory that programs are installed in.
+struct Installation(TempDir);
+
+impl Installation {
+    /// With a symbolic link to the program under test.
+    fn new() -> Self {
+        let installation = Self(tempfile::tempdir().expect("a directory"));
+        symlink(REAL, installation.program()).expect("a link");
+        installation
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// What is started, and behind which another version may stand later.
+    fn program(&self) -> PathBuf {
+        self.path("lb-user")
+    }
+
+    /// Puts another version behind the link: a script, `$*` being the command
+    /// line, that ends by becoming the program under test, with `more` arguments.
+    fn install(&self, version: &str, script: &str, more: &str) {
+        let text = format!(
+            "#!/bin/sh\ncd {}\necho \"$*\" >> {version}.runs\n{script}\nexec {REAL} \"$@\" {more}\n",
+            self.0.path().display()
+        );
+        self.install_text(version, &text);
+    }
+
+    fn install_text(&self, version: &str, text: &str) {
+        fs::write(self.path(version), text).expect("the script is written");
+        let mode = PermissionsExt::from_mode(0o755);
+        fs::set_permissions(self.path(version), mode).expect("it may be run");
+        let new = self.path("new");
+        symlink(version, &new).expect("a link");
+        fs::rename(new, self.program()).expect("the link is replaced");
+    }
+
+    /// The command lines that a version was run with.
+    fn runs(&self, version: &str) -> Vec<String> {
+        let runs = fs::read_to_string(self.path(&format!("{version}.runs")));
+        let runs = runs.unwrap_or_default();
+        runs.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until a version is run, for a rehearsal or in earnest.
+    fn wait_for_run(&self, version: &str, is_rehearsal: bool) {
+        wait_for("the new version to be run", || {
+            let mut runs = self.runs(version).into_iter();
+            runs.find(|line| line.contains("--rehearse") == is_rehearsal)
+        });
+    }
+
+    /// Lets a script go on that says [`WAIT`].
+    fn go_on(&self) {
+        fs::write(self.path("go"), "").expect("written");
+    }
+}
+
+/// Part of a script: waits until [`Installation::go_on`].
+const WAIT: &str = "while [ ! -e go ]; do sleep 0.05; done";
+
+fn path_of(program: &Path) -> &OsStr {
+    program.as_os_str()
+}
+
+/// Starts `lb-user upgrade` and does not wait for it.
+fn upgrade(director: &Director<'_>) -> Process {
+    let mut command = director.command(&["upgrade"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Process::start(command)
+}
+
+#[test]
+fn an_upgrade_takes_the_version_that_the_name_stands_for_by_then() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let installation = Installation::new();
+    // As a shell does that finds it by its name.
+    let path = std::env::var("PATH").expect("there is a PATH");
+    let directory = installation.0.path().display();
+    let by_name = format!("exec env PATH={directory}:{path} lb-user \"$@\"");
+    let starter = installation.path("start");
+    fs::write(&starter, format!("#!/bin/sh\n{by_name}\n")).expect("written");
+    fs::set_permissions(&starter, PermissionsExt::from_mode(0o755)).expect("it may be run");
+    let mut agent = director.start_program(path_of(&starter), &[]);
+    director.wait_until_ready();
+
+    installation.install("lb-user-2", "", "");
+    let upgraded = director.output(&["upgrade"]);
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    let runs = installation.runs("lb-user-2");
+    let [rehearsal, run] = &runs[..] else {
+        panic!("asked once, run once: {runs:?}");
+    };
+    assert_eq!(*rehearsal, format!("{run} --rehearse"));
+    assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
+    director.wait_until_ready();
+}
+
+#[test]
+fn what_a_new_agent_would_refuse_is_refused_before_and_the_old_one_goes_on() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let _agent = director.start(&["--table", "servers=2"]);
+    director.wait_until_ready();
+    let program = director.program();
+    let refusal = || {
+        let refused = director.output(&["upgrade"]);
+        assert!(!refused.status.success(), "{refused:?}");
+        assert_eq!(director.states(), ["up", "up"], "it goes on");
+        assert_eq!(director.program(), program, "as it was");
+        String::from_utf8_lossy(&refused.stderr).into_owned()
+    };
+
+    let three = server("172.16.1.50") + &server("172.16.1.211") + &server("172.16.1.207");
+    director.configure(&configuration(&three));
+    let said = refusal();
+    assert!(
+        said.contains("real servers: 3 are needed and the table holds 2; raise servers"),
+        "{said}"
+    );
+    director.configure(&both_servers().replace("interface eth2", "interface eth3"));
+    let said = refusal();
+    assert!(
+        said.contains("there is no network interface `eth3`"),
+        "{said}"
+    );
+    director.configure(&both_servers());
+    let upgraded = director.output(&["upgrade"]);
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    assert_ne!(director.program(), program, "another program");
+}
+
+#[test]
+fn an_agent_does_all_its_work_while_the_new_program_is_asked() {
+    need_root!();
+    let network = Network::new();
+    let one = network.converse("edge1");
+    let _two = network.converse("edge2");
+    let director = Director::new(&network, &both_servers());
+    let installation = Installation::new();
+    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    installation.install("slow", WAIT, "");
+    let _asking = upgrade(&director);
+    installation.wait_for_run("slow", true);
+
+    drop(one);
+    wait_for("a server's end to be seen", || {
+        (director.states() == ["down", "up"]).then_some(())
+    });
+    let drained = director.output(&["drain", "172.16.1.207"]);
+    assert!(drained.status.success(), "{drained:?}");
+    assert_eq!(director.states(), ["down", "quiesced"]);
+    signal(&agent, Signal::SIGTERM);
+    assert!(agent.0.wait().expect("it ends").success());
+    assert_eq!(director.program(), None, "detached");
+    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.interface().contains(VIP), "the address is gone");
+}
+
+/// The deployment with a script that runs until [`Installation::go_on`] says so.
+fn with_slow_script(installation: &Installation) -> String {
+    let script = format!(
+        "notify_master \"/bin/sh -c 'cd {}; {WAIT}; echo over >> over'\"",
+        installation.0.path().display()
+    );
+    both_servers().replacen("state MASTER", &format!("state MASTER\n{script}"), 1)
+}
+
+/// Waits until nothing but a script keeps an upgrade from taking place.
+fn wait_until_rehearsed(director: &Director<'_>) {
+    wait_for("the new program to be ready", || {
+        let log = director.log();
+        log.contains("it can, as soon as no script runs")
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let installation = Installation::new();
+    let director = Director::new(&network, &with_slow_script(&installation));
+    let _agent = director.start_up();
+    let program = director.program();
+    let mut upgrade = upgrade(&director);
+    wait_until_rehearsed(&director);
+    let drained = director.output(&["drain", "172.16.1.207"]);
+    assert!(drained.status.success(), "{drained:?}");
+    assert_eq!(director.program(), program, "not yet");
+    installation.go_on();
+    assert!(upgrade.0.wait().expect("it ends").success());
+    assert_ne!(director.program(), program, "another program");
+    assert_eq!(director.states(), ["up", "quiesced"]);
+    let over = fs::read_to_string(installation.path("over")).expect("the script has ended");
+    assert_eq!(over, "over\n");
+}
+
+#[test]
+fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let installation = Installation::new();
+    let director = Director::new(&network, &with_slow_script(&installation));
+    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    let mut viewer = Viewer::connect(&network);
+    let served = viewer.ask();
+    let _upgrade = upgrade(&director);
+    wait_until_rehearsed(&director);
+    fs::remove_file(installation.program()).expect("it was there");
+    installation.go_on();
+    wait_for("the old program to begin anew", || {
+        director.log().contains("begins anew").then_some(())
+    });
+    director.wait_until_ready();
+    assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
+    assert_eq!(viewer.ask(), served, "the viewer is where it was");
+}
+
+#[test]
+fn a_signal_to_stop_between_the_two_programs_is_not_lost() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let installation = Installation::new();
+    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    // Not a shell: dash takes all signals that were blocked.
+    let directory = installation.0.path().display();
+    let slow_start = format!(
+        "#!/usr/bin/env python3
+import os, sys, time
+os.chdir('{directory}')
+open('slow.runs', 'a').write(' '.join(sys.argv) + '\\n')
+while '--rehearse' not in sys.argv and not os.path.exists('go'):
+    time.sleep(0.05)
+os.execv('{REAL}', ['{REAL}'] + sys.argv[1:])
+"
+    );
+    installation.install_text("slow", &slow_start);
+    let _upgrade = upgrade(&director);
+    installation.wait_for_run("slow", false);
+    signal(&agent, Signal::SIGTERM);
+    signal(&agent, Signal::SIGHUP);
+    installation.go_on();
+    assert!(agent.0.wait().expect("it ends").success());
+    let log = director.log();
+    assert!(log.contains("stopping: SIGTERM"), "{log}");
+    assert_eq!(director.program(), None, "detached");
+    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.interface().contains(VIP), "the address is gone");
+}
+
+/// Has the director remember so many connections, from as many clients.
+fn remember(director: &Director<'_>, connections: u32) {
+    let pinned = director.pins.join("set-1").join(maps::FLOWS);
+    let data = MapData::from_pin(pinned).expect("it is pinned");
+    let mut table: HashMap<_, FlowKey, Flow> =
+        Map::LruHashMap(data).try_into().expect("connections");
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+    let flow = Flow {
+        last_seen_ns: Duration::from(now).as_nanos() as u64,
+        generation: 1,
+        state: FlowState::Established as u32,
+        ..Flow::default()
+    };
+    for client in 0..connections {
+        let key = FlowKey {
+            client: std::net::Ipv4Addr::from_bits(0x0A00_0001 + client).into(),
+            port: 5000_u16.to_be(),
+            service: 0,
+        };
+        table.insert(key, flow, 0).expect("there is room");
+    }
+}
+
+/// A virtual router that waits for its chance.
+struct Backup {
+    _agent: Process,
+    directory: TempDir,
+}
+
+impl Backup {
+    /// Starts it on a host, beside a master of this configuration.
+    fn start(network: &Network, host: &str, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        let router = &configuration[..configuration.find("virtual_server").expect("behind it")];
+        let router = router
+            .replace("state MASTER", "state BACKUP")
+            .replace("priority 150", "priority 50");
+        fs::write(&file, router).expect("written");
+        let mut command = network.command(host, &[REAL, "run", "--no-pins", "-c"]);
+        command.arg(&file).arg("--socket");
+        command.arg(directory.path().join("agent.sock"));
+        let log = fs::File::create(directory.path().join("log"));
+        command.stderr(log.expect("a log"));
+        let backup = Self {
+            _agent: Process::start(command),
+            directory,
+        };
+        wait_for("the backup to be ready", || {
+            backup.log().contains("ready:").then_some(())
+        });
+        backup
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("a log")
+    }
+}
+
+/// The deployment with a virtual router of this version and interval.
+fn with_adverts(version: u8, interval: &str) -> String {
+    both_servers().replacen(
+        "state MASTER",
+        &format!("state MASTER\npriority 150\nversion {version}\nadvert_int {interval}"),
+        1,
+    )
+}
+
+/// Waits for what takes as long as a million connections take.
+fn wait_for_the_upgrade(director: &Director<'_>, mut upgrade: Process) {
+    assert!(
+        upgrade.0.wait().expect("it ends").success(),
+        "{}",
+        director.log()
+    );
+    let list = director.list().expect("it answers");
+    let cause = list["virtual_addresses"][0]["cause"].as_str();
+    let cause = cause.expect("a cause").to_owned();
+    assert!(cause.contains("handed over"), "{cause}");
+}
+
+/// Connections that the new program has carried over, by its log.
+fn carried_over(director: &Director<'_>) -> Option<u32> {
+    let log = director.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("connection(s) carried over"))?;
+    line.split_whitespace()
+        .find_map(|word| word.parse::<u32>().ok())
+}
+
+#[test]
+fn a_backup_stays_backup_while_connections_are_carried_over() {
+    const CONNECTIONS: u32 = 400_000;
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let configuration = with_adverts(2, "1");
+    let director = Director::new(&network, &configuration);
+    let installation = Installation::new();
+    let sizes = ["--table", "connections=600000"];
+    let _agent = director.start_program(path_of(&installation.program()), &sizes);
+    director.wait_until_ready();
+    let backup = Backup::start(&network, "client", &configuration);
+    remember(&director, CONNECTIONS);
+    installation.install("larger", "", "--table connections=700000");
+    wait_for_the_upgrade(&director, upgrade(&director));
+    let carried = carried_over(&director).expect("they were carried over");
+    // A table that evicts the least recently used is full before its last entry.
+    assert!(carried > CONNECTIONS / 2, "{carried}");
+    let log = backup.log();
+    assert!(!log.contains("VI_1: master"), "{log}");
+}
+
+/// Prints how long no advert is sent by a director that is upgraded. Run it by
+/// itself, on a quiet machine:
+/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture adverts`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_no_adverts_are_sent_during_an_upgrade() {
+    const CONNECTIONS: u32 = 1_000_000;
+    need_root!();
+    for (version, interval) in [(2, "1"), (3, "0.3"), (3, "0.1")] {
+        for (way, more) in [
+            ("adopted", ""),
+            ("carried over", "--table connections=1200000"),
+        ] {
+            let network = Network::new();
+            let _servers = [network.converse("edge1"), network.converse("edge2")];
+            let configuration = with_adverts(version, interval);
+            let director = Director::new(&network, &configuration);
+            let installation = Installation::new();
+            let sizes = ["--table", "connections=1100000"];
+            let _agent = director.start_program(path_of(&installation.program()), &sizes);
+            director.wait_until_ready();
+            let backup = Backup::start(&network, "client", &configuration);
+            remember(&director, CONNECTIONS);
+            installation.install("next", "", more);
+            let adverts = network.capture("client", "-tt ip proto 112");
+            let start = Instant::now();
+            wait_for_the_upgrade(&director, upgrade(&director));
+            let took = start.elapsed();
+            let adverts = adverts.stop();
+            let times: Vec<f64> = adverts
+                .lines()
+                .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+                .collect();
+            let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+            let longest = gaps.fold(0.0, f64::max);
+            let was_master = backup.log().contains("VI_1: master");
+            println!(
+                "{way}, advert_int {interval}: {} adverts in {took:.1?}, the longest gap {:.0} ms; \
+                 the backup took over: {was_master}; carried over: {:?}",
+                times.len(),
+                longest * 1e3,
+                carried_over(&director)
+            );
+        }
+    }
+}

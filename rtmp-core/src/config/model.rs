@@ -31,6 +31,12 @@ pub struct Config {
     pub http_api: Option<SocketAddr>,
     /// Fan-out threads; `None` for one per core that we may use.
     pub workers: Option<usize>,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long a client may take from its coming to a `connect`.
+    pub connect_timeout: Duration,
+    /// How long a client may be silent that neither publishes nor plays.
+    pub idle_timeout: Duration,
     /// How long a drain (SIGQUIT) lets viewers finish.
     pub drain_timeout: Duration,
     /// The vhosts by name.
@@ -98,6 +104,8 @@ pub struct Vhost {
     pub gop_cache: bool,
     /// A player further behind than this is moved on to a keyframe.
     pub queue_length: Duration,
+    /// The most bytes that are kept of one stream, whatever its timestamps say.
+    pub queue_bytes: u32,
     /// Whether messages are sent as soon as they are in the log.
     pub min_latency: bool,
     /// How long messages are gathered otherwise.

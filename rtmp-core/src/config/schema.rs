@@ -65,6 +65,18 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.workers = Some(directive.number(1..=1024)? as usize);
         Ok(())
     }),
+    Setting::new("handshake_timeout", |globals, directive| {
+        globals.config.handshake_timeout = directive.milliseconds(100..=600_000)?;
+        Ok(())
+    }),
+    Setting::new("connect_timeout", |globals, directive| {
+        globals.config.connect_timeout = directive.milliseconds(100..=600_000)?;
+        Ok(())
+    }),
+    Setting::new("idle_timeout", |globals, directive| {
+        globals.config.idle_timeout = directive.milliseconds(100..=3_600_000)?;
+        Ok(())
+    }),
     Setting::new("drain_timeout", |globals, directive| {
         globals.config.drain_timeout = directive.seconds(0..=86_400)?;
         Ok(())

@@ -24,6 +24,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("min_latency", min_latency),
     Setting::new("gop_cache", gop_cache),
     Setting::new("queue_length", queue_length),
+    Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
     Setting::new("play_wait_timeout", play_wait_timeout),
     Setting::new("send_timeout", send_timeout),
@@ -116,11 +117,15 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
 const PLAY: &[Setting<Vhost>] = &[
     Setting::new("gop_cache", gop_cache),
     Setting::new("queue_length", queue_length),
+    Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
     Setting::new("play_wait_timeout", play_wait_timeout),
     Setting::new("send_timeout", send_timeout),
     Setting::ignored("mw_msgs", "messages are gathered by time only"),
-    Setting::ignored("gop_cache_max_frames", "`queue_length` bounds the log"),
+    Setting::ignored(
+        "gop_cache_max_frames",
+        "`queue_length` and `queue_bytes` bound the log",
+    ),
     Setting::ignored("send_min_interval", "messages are sent as they come"),
     Setting::ignored(
         "reduce_sequence_header",
@@ -318,6 +323,11 @@ fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
 
 fn queue_length(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
     vhost.queue_length = directive.seconds(1..=3_600)?;
+    Ok(())
+}
+
+fn queue_bytes(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.queue_bytes = directive.number(1 << 20..=u32::MAX)?;
     Ok(())
 }
 

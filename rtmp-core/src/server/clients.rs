@@ -11,6 +11,12 @@ use tokio::sync::Notify;
 use crate::session::StreamKey;
 use crate::stream::fanout::Meter;
 
+/// So many streams a connection may ask for in a row, …
+const MOST_ASKED: u32 = 32;
+/// … and one more each time that this has passed. Whoever asks for a stream
+/// that is not there makes us keep it for a moment, and an edge ask its origin.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// What a connection is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
@@ -61,7 +67,11 @@ pub struct Client {
     pub received: AtomicU64,
     /// Messages of media that it has sent.
     pub messages_received: AtomicU64,
+    /// Pictures among them.
+    pub pictures_received: AtomicU64,
     activity: Mutex<Activity>,
+    /// When it will have made up for all that it has asked for.
+    asked_until: Mutex<Instant>,
     dismissed: Notify,
 }
 
@@ -80,6 +90,21 @@ impl Client {
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
     }
 
+    /// Whether it may ask for one more stream; it is taken to do so.
+    #[must_use]
+    pub fn may_ask(&self, now: Instant) -> bool {
+        let mut until = self
+            .asked_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = now.max(*until) + ASK_INTERVAL;
+        let allowed = next <= now + ASK_INTERVAL * MOST_ASKED;
+        if allowed {
+            *until = next;
+        }
+        allowed
+    }
+
     /// Waits until it is to be let go.
     pub async fn dismissal(&self) {
         self.dismissed.notified().await;
@@ -89,6 +114,62 @@ impl Client {
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
+    }
+}
+
+/// What a connection has done up to a moment, for it may play or publish more
+/// than once.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    at: Instant,
+    received: u64,
+    messages_received: u64,
+    pictures_received: u64,
+    sent: u64,
+    pictures: u64,
+    skips: u64,
+}
+
+impl Mark {
+    /// What `client` has done up to `now`.
+    #[must_use]
+    pub fn of(client: &Client, now: Instant) -> Self {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Self {
+            at: now,
+            received: read(&client.received),
+            messages_received: read(&client.messages_received),
+            pictures_received: read(&client.pictures_received),
+            sent: read(&client.meter.bytes),
+            pictures: read(&client.meter.pictures),
+            skips: read(&client.meter.skips),
+        }
+    }
+
+    /// `3.5 s, 1028736 bytes, 103 frames, 0 skips`: what has been sent to a
+    /// player since `begun`.
+    #[must_use]
+    pub fn played_since(&self, begun: &Self) -> String {
+        format!(
+            "{:.1} s, {} bytes, {} frames, {} skips",
+            self.at.saturating_duration_since(begun.at).as_secs_f64(),
+            self.sent - begun.sent,
+            self.pictures - begun.pictures,
+            self.skips - begun.skips,
+        )
+    }
+
+    /// `3.5 s, 1028736 bytes, 103 frames, 290 messages`: what a publisher has
+    /// sent since `begun`.
+    #[must_use]
+    pub fn published_since(&self, begun: &Self) -> String {
+        format!(
+            "{:.1} s, {} bytes, {} frames, {} messages",
+            self.at.saturating_duration_since(begun.at).as_secs_f64(),
+            self.received - begun.received,
+            self.pictures_received - begun.pictures_received,
+            self.messages_received - begun.messages_received,
+        )
     }
 }
 
@@ -125,7 +206,9 @@ impl Clients {
             meter: Arc::default(),
             received: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
+            pictures_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
+            asked_until: Mutex::new(now),
             dismissed: Notify::new(),
         });
         clients.insert(id, client.clone());
@@ -157,5 +240,27 @@ impl Clients {
             client.dismissed.notify_one();
         }
         client.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_ask_for_some_streams_at_once_and_for_more_with_time() {
+        let now = Instant::now();
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let client = Clients::default().enter(peer, 1, now).unwrap();
+        for _ in 0..MOST_ASKED {
+            assert!(client.may_ask(now));
+        }
+        assert!(!client.may_ask(now));
+        let later = now + ASK_INTERVAL;
+        assert!(client.may_ask(later));
+        assert!(!client.may_ask(later));
+        let much_later = now + 3 * MOST_ASKED * ASK_INTERVAL;
+        let asked = (0..2 * MOST_ASKED).filter(|_| client.may_ask(much_later));
+        assert_eq!(asked.count(), MOST_ASKED as usize);
     }
 }

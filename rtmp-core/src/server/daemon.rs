@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 use super::clients::Activity;
 use super::logging::{LogOutput, create_parent};
 use super::options::Options;
-use super::{Server, listen};
+use super::{Server, descriptors, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
 use crate::systemd;
@@ -29,8 +28,6 @@ const EXIT_CONFIGURATION: u8 = 2;
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often a stop or a drain looks whether it is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Descriptors that are not connections: logs, epolls, files in memory.
-const OTHER_DESCRIPTORS: u64 = 512;
 
 /// Runs the server to its end.
 #[must_use]
@@ -86,7 +83,7 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    raise_descriptor_limit(config.max_connections.into());
+    descriptors::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("async")
@@ -300,6 +297,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     if let Err(error) = output.reopen(&config.log) {
         log::error!("the log stays where it is: {error}");
     }
+    descriptors::raise_limit(config.max_connections);
     server.reconfigure(config);
     log::info!("reloaded");
 }
@@ -344,26 +342,5 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         // Whoever removed it before us did our work.
         let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Allows as many descriptors as the kernel lets us have.
-fn raise_descriptor_limit(connections: u64) {
-    let wanted = connections + OTHER_DESCRIPTORS;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return;
-    };
-    if soft >= wanted {
-        return;
-    }
-    // Root may go beyond the hard limit.
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard))
-        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard));
-    let now = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(soft, _)| soft);
-    if raised.is_err() || now < wanted {
-        log::warn!(
-            "only {now} descriptors may be open, too few for max_connections {connections}: \
-             raise the limit (LimitNOFILE= in the unit, or ulimit -n)"
-        );
     }
 }

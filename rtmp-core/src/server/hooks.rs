@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::clients::Client;
 use crate::config::HookUrl;
@@ -20,6 +21,17 @@ use crate::session::StreamKey;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// No answer of a hook is longer, in bytes.
 const MOST_ANSWER: usize = 64 * 1024;
+
+/// Questions that are open at a time; what is beyond waits for its turn.
+static ASKING: Semaphore = Semaphore::const_new(MOST_ASKING);
+/// The same for what is only told.
+static TELLING: Semaphore = Semaphore::const_new(MOST_TELLING);
+/// Events that wait to be told; what is beyond is lost.
+static UNTOLD: Semaphore = Semaphore::const_new(4_096);
+const MOST_ASKING: usize = 256;
+const MOST_TELLING: usize = 64;
+/// Descriptors that hooks take at most.
+pub(super) const MOST_SOCKETS: u64 = (MOST_ASKING + MOST_TELLING) as u64;
 
 /// Why a hook has not allowed what it was asked about.
 #[derive(Debug, thiserror::Error)]
@@ -77,17 +89,35 @@ pub(super) fn tell(urls: &[HookUrl], event: impl FnOnce() -> Value) {
     if urls.is_empty() {
         return;
     }
+    let Ok(untold) = UNTOLD.try_acquire() else {
+        log::warn!("the hooks are too slow: an event is not told");
+        return;
+    };
     let (urls, event) = (urls.to_vec(), event());
     tokio::spawn(async move {
+        let _untold = untold;
         for url in &urls {
-            if let Err(failure) = ask(url, &event).await {
+            if let Err(failure) = tell_one(url, &event).await {
                 log::warn!("the hook http://{}{}: {failure}", url.authority, url.path);
             }
         }
     });
 }
 
+/// Asks one URL. Whoever asks waits: for its turn as well as for the answer.
 async fn ask(url: &HookUrl, event: &Value) -> Result<(), Failure> {
+    let asked = async {
+        let _turn = ASKING.acquire().await;
+        post(url, event).await
+    };
+    tokio::time::timeout(TIMEOUT, asked)
+        .await
+        .map_err(|_| Failure::Slow)?
+}
+
+/// Tells one URL, when its turn has come.
+async fn tell_one(url: &HookUrl, event: &Value) -> Result<(), Failure> {
+    let _turn = TELLING.acquire().await;
     tokio::time::timeout(TIMEOUT, post(url, event))
         .await
         .map_err(|_| Failure::Slow)?

@@ -9,6 +9,7 @@
 pub mod clients;
 mod connection;
 pub mod daemon;
+mod descriptors;
 mod hooks;
 mod logging;
 pub mod options;
@@ -38,8 +39,9 @@ use connection::Connection;
 use player::PlayerDialogue;
 pub use socket::listen;
 
-/// The most bytes of one stream that are kept, whatever its timestamps say.
-const MOST_LOG_BYTES: u64 = 256 << 20;
+/// A message that is kept takes at least so much of a stream's `queue_bytes`,
+/// however small it is: more than what is noted about it takes.
+const LEAST_MESSAGE_BYTES: u64 = 1_024;
 /// How often streams are looked over that nobody may need.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after the kernel refused to give us a connection: most likely there
@@ -198,7 +200,7 @@ impl Server {
     }
 
     /// The stream called `key` at `vhost`; a new one if there is none.
-    fn stream(&self, key: &StreamKey, vhost: &Vhost) -> io::Result<Arc<Stream>> {
+    fn stream(&self, key: &StreamKey, vhost: &Vhost) -> Arc<Stream> {
         self.registry
             .obtain(key, &stream_settings(vhost), Instant::now())
     }
@@ -212,7 +214,9 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         nodelay: vhost.tcp_nodelay,
         retention: Retention {
             queue_length: vhost.queue_length,
-            most_bytes: MOST_LOG_BYTES,
+            most_bytes: vhost.queue_bytes.into(),
+            most_messages: usize::try_from(u64::from(vhost.queue_bytes) / LEAST_MESSAGE_BYTES)
+                .unwrap_or(usize::MAX),
         },
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::clients::Client;
+use super::clients::{Client, Mark};
 use crate::config::Vhost;
 use crate::session::{Parameters, ServerEvent, ServerSession};
 use crate::stream::Seat;
@@ -43,6 +43,8 @@ pub struct PlayerDialogue {
     /// What its `connect` said of it.
     pub(super) introduction: Introduction,
     pub(super) seat: Seat,
+    /// Where the connection stood when this play began.
+    pub(super) begun: Mark,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
     /// Once it leaves: the request that is not the worker's to answer, if it

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -32,88 +33,18 @@ fn release_block() -> u64 {
 }
 
 /// A `memfd` that is written at its end, read anywhere, and given back from
-/// its beginning.
+/// its beginning. One thread writes, any number read.
+///
+/// There is none before the first byte: a stream that nobody has published yet
+/// costs no descriptor.
 ///
 /// Minimum kernel: 3.17 (`memfd_create`).
 #[derive(Debug)]
 pub struct LogFile {
-    file: File,
+    name: String,
+    file: OnceLock<File>,
     /// Everything before this offset has been given back.
-    released: u64,
-}
-
-impl LogFile {
-    /// An empty file; `name` is what `/proc/PID/fd` shows.
-    ///
-    /// # Errors
-    /// No descriptor or no memory left.
-    pub fn create(name: &str) -> io::Result<Self> {
-        let readable: String = name
-            .chars()
-            .filter(|&character| character != '\0')
-            .take(200)
-            .collect();
-        let descriptor = memfd_create(readable.as_str(), MFdFlags::MFD_CLOEXEC)?;
-        Ok(Self {
-            file: File::from(descriptor),
-            released: 0,
-        })
-    }
-
-    /// Writes `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// No memory left.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    /// Gives the memory of what lies before `offset` back, in whole blocks.
-    /// Reading there afterwards would give zeros: nobody may.
-    ///
-    /// # Errors
-    /// The kernel's refusal; the memory is then kept.
-    pub fn release(&mut self, offset: u64) -> io::Result<()> {
-        let block = release_block();
-        let end = offset / block * block;
-        if end <= self.released {
-            return Ok(());
-        }
-        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let (start, length) = (
-            self.released.cast_signed(),
-            (end - self.released).cast_signed(),
-        );
-        fallocate(&self.file, mode, start, length)?;
-        self.released = end;
-        Ok(())
-    }
-
-    /// The bytes of memory that the file holds now.
-    ///
-    /// # Errors
-    /// The kernel's refusal to say.
-    pub fn memory(&self) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt;
-        const BLOCK_BYTES: u64 = 512;
-        Ok(self.file.metadata()?.blocks() * BLOCK_BYTES)
-    }
-
-    /// What readers need; it may outlive the stream.
-    ///
-    /// # Errors
-    /// No descriptor left.
-    pub fn reader(&self) -> io::Result<LogReader> {
-        Ok(LogReader {
-            file: self.file.try_clone()?,
-        })
-    }
-}
-
-/// Reads a log that another thread writes.
-#[derive(Debug)]
-pub struct LogReader {
-    file: File,
+    released: AtomicU64,
 }
 
 /// What became of an attempt to send.
@@ -125,7 +56,77 @@ pub enum Sent {
     Blocked,
 }
 
-impl LogReader {
+impl LogFile {
+    /// An empty file; `name` is what `/proc/PID/fd` shows.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let readable = name.chars().filter(|&character| character != '\0');
+        Self {
+            name: readable.take(200).collect(),
+            file: OnceLock::new(),
+            released: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether nothing has ever been written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.file.get().is_none()
+    }
+
+    /// The file; nothing can be read from one that is not there.
+    fn file(&self) -> io::Result<&File> {
+        self.file
+            .get()
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// No descriptor or no memory left.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = if let Some(file) = self.file.get() {
+            file
+        } else {
+            let made = memfd_create(self.name.as_str(), MFdFlags::MFD_CLOEXEC)?;
+            self.file.get_or_init(|| made.into())
+        };
+        file.write_all_at(bytes, offset)
+    }
+
+    /// Gives the memory of what lies before `offset` back, in whole blocks.
+    /// Reading there afterwards would give zeros: nobody may.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the memory is then kept.
+    pub fn release(&self, offset: u64) -> io::Result<()> {
+        let block = release_block();
+        let end = offset / block * block;
+        let released = self.released.load(Ordering::Relaxed);
+        if end <= released {
+            return Ok(());
+        }
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let (start, length) = (released.cast_signed(), (end - released).cast_signed());
+        fallocate(self.file()?, mode, start, length)?;
+        self.released.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The bytes of memory that the file holds now.
+    ///
+    /// # Errors
+    /// The kernel's refusal to say.
+    pub fn memory(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        const BLOCK_BYTES: u64 = 512;
+        match self.file.get() {
+            Some(file) => Ok(file.metadata()?.blocks() * BLOCK_BYTES),
+            None => Ok(0),
+        }
+    }
+
     /// Copies the bytes from `offset` up to `end`.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl LogReader {
     pub fn copy(&self, offset: u64, end: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(end - offset).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        self.file()?.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
 
@@ -146,8 +147,9 @@ impl LogReader {
         const MOST: u64 = 0x7fff_f000;
         let mut position = offset.cast_signed();
         let count = usize::try_from((end - offset).min(MOST)).map_err(io::Error::other)?;
+        let file = self.file()?.as_fd();
         loop {
-            return match sendfile64(socket, self.file.as_fd(), Some(&mut position), count) {
+            return match sendfile64(socket, file, Some(&mut position), count) {
                 // A file that ends before `end` cannot be: the log's end is
                 // published after its bytes.
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -166,14 +168,14 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_and_later_bytes_stay_where_they_were() {
-        let mut log = LogFile::create("test").unwrap();
+        let log = LogFile::new("test");
         let block = release_block();
         let bytes = vec![7; usize::try_from(4 * block).unwrap()];
         log.write(0, &bytes).unwrap();
         assert!(log.memory().unwrap() >= 4 * block);
         log.release(3 * block + 1).unwrap();
         assert_eq!(log.memory().unwrap(), block);
-        let kept = log.reader().unwrap().copy(3 * block, 4 * block).unwrap();
+        let kept = log.copy(3 * block, 4 * block).unwrap();
         assert!(
             kept.iter().all(|&byte| byte == 7),
             "the part kept has changed"
@@ -182,9 +184,20 @@ mod tests {
 
     #[test]
     fn part_of_a_block_is_never_given_back() {
-        let mut log = LogFile::create("test").unwrap();
+        let log = LogFile::new("test");
         log.write(0, &[7; 4096]).unwrap();
         log.release(4096).unwrap();
-        assert_eq!(log.reader().unwrap().copy(0, 4096).unwrap(), [7; 4096]);
+        assert_eq!(log.copy(0, 4096).unwrap(), [7; 4096]);
+    }
+
+    #[test]
+    fn before_the_first_byte_there_is_no_descriptor() {
+        let log = LogFile::new("a name\0 with a nought");
+        assert!(log.is_empty());
+        assert_eq!(log.memory().unwrap(), 0);
+        assert!(log.copy(0, 1).is_err(), "nothing to read");
+        log.write(0, b"now").unwrap();
+        assert!(!log.is_empty());
+        assert_eq!(log.copy(0, 3).unwrap(), b"now");
     }
 }

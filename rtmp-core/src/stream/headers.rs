@@ -9,6 +9,14 @@ use crate::wire::{Message, MessageType};
 /// More tracks and kinds than this are nothing that an encoder sends.
 const MOST_HEADERS: usize = 32;
 
+/// The largest payload that is kept, in bytes. Configurations of decoders have
+/// some hundred, metadata some thousand; larger ones are passed on to whoever
+/// plays, and not kept for whoever joins.
+const MOST_HEADER_BYTES: usize = 64 * 1024;
+/// The largest payloads that are kept together, in bytes: each joining player
+/// gets a copy of its own.
+const MOST_BYTES: usize = 128 * 1024;
+
 /// One message that every joining player gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -53,9 +61,15 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Whether messages of this class are kept for joining players.
+    /// Whether `message`, which is of `class`, is kept for joining players.
     #[must_use]
-    pub fn keeps(class: MediaClass) -> bool {
+    pub fn keeps(class: MediaClass, message: &Message) -> bool {
+        Self::keeps_class(class) && message.payload.len() <= MOST_HEADER_BYTES
+    }
+
+    /// Whether messages of this class are for joining players at all.
+    #[must_use]
+    pub fn keeps_class(class: MediaClass) -> bool {
         match class {
             MediaClass::VideoSequenceHeader { .. }
             | MediaClass::VideoMetadata { .. }
@@ -71,18 +85,23 @@ impl Headers {
         }
     }
 
-    /// Puts `header` in force in place of the last of its class.
+    /// Puts `header` in force in place of the last of its class. One that is
+    /// too large takes the place all the same: what it replaces is void.
     pub fn set(&mut self, header: Header) {
-        if let Some(known) = self
+        let place = self
             .headers
-            .iter_mut()
-            .find(|known| known.class == header.class)
-        {
-            *known = header;
-        } else if self.headers.len() < MOST_HEADERS {
+            .iter()
+            .position(|known| known.class == header.class);
+        if let Some(place) = place {
+            self.headers.remove(place);
+        }
+        let others: usize = self.headers.iter().map(|known| known.payload.len()).sum();
+        let length = header.payload.len();
+        let fits = length <= MOST_HEADER_BYTES && others + length <= MOST_BYTES;
+        if fits && self.headers.len() < MOST_HEADERS {
             let metadata = header.class == MediaClass::Metadata;
-            let position = if metadata { 0 } else { self.headers.len() };
-            self.headers.insert(position, header);
+            let end = if metadata { 0 } else { self.headers.len() };
+            self.headers.insert(place.unwrap_or(end), header);
         }
     }
 
@@ -153,5 +172,25 @@ mod tests {
             headers.set(header(MediaClass::AudioSequenceHeader { track }, 0));
         }
         assert_eq!(headers.since(0).count(), MOST_HEADERS);
+    }
+
+    #[test]
+    fn headers_are_bounded_one_by_one_and_together() {
+        let large = |class, length| Header {
+            payload: vec![7; length].into(),
+            ..header(class, 0)
+        };
+        let video = MediaClass::VideoSequenceHeader { track: 0 };
+        let mut headers = Headers::default();
+        headers.set(large(video, MOST_HEADER_BYTES));
+        assert_eq!(classes(&headers, 0), [video]);
+        headers.set(large(video, MOST_HEADER_BYTES + 1));
+        assert_eq!(classes(&headers, 0), [], "the small one is void");
+        for track in 0..10 {
+            let class = MediaClass::AudioSequenceHeader { track };
+            headers.set(large(class, MOST_HEADER_BYTES));
+        }
+        let kept = headers.since(0).map(|header| header.payload.len());
+        assert_eq!(kept.sum::<usize>(), MOST_BYTES);
     }
 }

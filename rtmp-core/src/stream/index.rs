@@ -11,6 +11,9 @@ use super::headers::{Header, Headers};
 /// as sound only, where a player can join at any message.
 const SOUND_ONLY_AFTER_MS: u64 = 10_000;
 
+/// Messages that there is always room for.
+const ENTRIES_KEPT: usize = 1_024;
+
 /// What a message in the log is to a player that leaves some messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -31,6 +34,9 @@ pub struct Retention {
     pub queue_length: Duration,
     /// The most bytes that are kept, whatever the publisher's timestamps say.
     pub most_bytes: u64,
+    /// The most messages that are known, however small they are: each takes
+    /// some room here, too.
+    pub most_messages: usize,
 }
 
 /// Where a player can begin.
@@ -40,6 +46,9 @@ pub struct JoinPoint {
     pub offset: u64,
     /// That frame's time, ms.
     pub timestamp: u64,
+    /// Whether pictures that follow need a keyframe first: it begins with
+    /// sound, in a stream whose pictures have been away.
+    pub awaits_keyframe: bool,
     /// The headers in force there.
     pub headers: Arc<Headers>,
 }
@@ -107,7 +116,17 @@ struct Entry {
     timestamp: u64,
     /// Pictures in the log before this message.
     pictures_before: u64,
+    /// How far it is behind the newest message before it, ms: sound and
+    /// pictures of one time may be seconds apart in the log.
+    late: u32,
     part: Part,
+}
+
+impl Entry {
+    /// The log's time when the message came, ms: it only rises.
+    fn came_at(&self) -> u64 {
+        self.timestamp + u64::from(self.late)
+    }
 }
 
 /// The messages of a log, oldest first.
@@ -120,6 +139,7 @@ pub struct Index {
     end: u64,
     timestamp: u64,
     pictures: u64,
+    /// The log's time when the last picture came, ms.
     last_video: Option<u64>,
     headers: Arc<Headers>,
     join: Option<JoinPoint>,
@@ -151,27 +171,31 @@ impl Index {
     }
 
     /// Enters a message of `length` bytes that lies at the end of the log.
-    /// Timestamps may fall within `DISORDER` between tracks, not further.
+    /// Timestamps may fall from one track to another, by as much as those are
+    /// apart.
     pub fn push(&mut self, part: Part, timestamp: u64, length: u64) {
         let offset = self.end;
+        self.timestamp = self.timestamp.max(timestamp);
+        let late = self.timestamp - timestamp;
         let entry = Entry {
             offset,
             timestamp,
             pictures_before: self.pictures,
+            late: u32::try_from(late).unwrap_or(u32::MAX),
             part,
         };
         self.entries.push_back(entry);
         self.end += length;
-        self.timestamp = self.timestamp.max(timestamp);
-        let joinable = self.can_join_at(part, timestamp);
+        let joinable = self.can_join_at(part, self.timestamp);
         if matches!(part, Part::Keyframe | Part::Video) {
             self.pictures += 1;
-            self.last_video = Some(timestamp);
+            self.last_video = Some(self.timestamp);
         }
         if joinable {
             self.join = Some(JoinPoint {
                 offset,
                 timestamp,
+                awaits_keyframe: part == Part::Audio && self.last_video.is_some(),
                 headers: self.headers.clone(),
             });
         }
@@ -229,9 +253,11 @@ impl Index {
     fn forget(&mut self) {
         let queue = u64::try_from(self.retention.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timestamp.saturating_sub(queue);
-        let floor = self.end.saturating_sub(self.retention.most_bytes);
+        let excess = self.entries.len().checked_sub(self.retention.most_messages);
+        let first = excess.map_or(0, |excess| self.offset_at(excess));
+        let floor = first.max(self.end.saturating_sub(self.retention.most_bytes));
         while let Some(entry) = self.entries.get(self.recent)
-            && (entry.timestamp < oldest || entry.offset < floor)
+            && (entry.came_at() < oldest || entry.offset < floor)
         {
             self.recent += 1;
         }
@@ -247,10 +273,7 @@ impl Index {
     /// What must be kept for players that are not too far behind, and for the
     /// next one that joins.
     fn keep_from(&self) -> u64 {
-        let recent = self
-            .entries
-            .get(self.recent)
-            .map_or(self.end, |entry| entry.offset);
+        let recent = self.offset_at(self.recent);
         self.join
             .as_ref()
             .map_or(recent, |join| join.offset.min(recent))
@@ -291,7 +314,19 @@ impl Index {
             self.entries.pop_front();
             self.recent -= 1;
         }
+        // Room that a burst has taken is given back.
+        let needed = 2 * self.entries.len().max(ENTRIES_KEPT);
+        if self.entries.capacity() > 2 * needed {
+            self.entries.shrink_to(needed);
+        }
         keep_from
+    }
+
+    /// Where the message at this position of `entries` begins, or else the end.
+    fn offset_at(&self, position: usize) -> u64 {
+        self.entries
+            .get(position)
+            .map_or(self.end, |entry| entry.offset)
     }
 
     /// Position in `entries` of the first message at or after `offset`.
@@ -302,9 +337,7 @@ impl Index {
     /// The first offset at or after `offset` where a message begins.
     #[must_use]
     pub fn boundary(&self, offset: u64) -> u64 {
-        self.entries
-            .get(self.position(offset))
-            .map_or(self.end, |entry| entry.offset)
+        self.offset_at(self.position(offset))
     }
 
     /// Where the first message of `timestamp` or later begins, else the end.
@@ -395,6 +428,7 @@ mod tests {
         Retention {
             queue_length: Duration::from_millis(queue_length_ms),
             most_bytes,
+            most_messages: usize::MAX,
         }
     }
 
@@ -450,6 +484,25 @@ mod tests {
     }
 
     #[test]
+    fn pictures_far_behind_the_sound_are_as_new_as_the_sound() {
+        let mut index = index(3_000);
+        for number in 0..400 {
+            index.push(Part::Audio, 12_000 + number * 40, LENGTH);
+            let part = if number % 50 == 0 {
+                Part::Keyframe
+            } else {
+                Part::Video
+            };
+            index.push(part, number * 40, LENGTH);
+        }
+        let view = index.look(0, u64::MAX);
+        let join = view.join.unwrap();
+        assert_eq!(join.timestamp, 350 * 40, "not at some sound");
+        // 3 s are 75 of each, and those of the very edge.
+        assert_eq!(view.keep_from, view.end - 152 * LENGTH);
+    }
+
+    #[test]
     fn what_lies_behind_the_queue_and_the_group_of_pictures_is_given_back() {
         let mut index = index(1_000);
         pictures(&mut index, 0..110, 50);
@@ -489,6 +542,42 @@ mod tests {
         assert_eq!(view.keep_from, view.end - 1_000);
         assert_eq!(index.trim(), view.end - 1_000);
         assert_eq!(index.messages(), 10);
+    }
+
+    #[test]
+    fn a_publisher_of_tiny_messages_cannot_fill_the_memory() {
+        let most_messages = 5_000;
+        let bounded = Retention {
+            most_messages,
+            ..retention(10_000, u64::MAX)
+        };
+        let mut index = Index::new(bounded, 1);
+        index.push(Part::Keyframe, 0, LENGTH);
+        for _ in 0..100_000 {
+            index.push(Part::Always, 0, 1);
+            index.trim();
+            assert!(index.messages() <= most_messages + 1);
+        }
+        assert_eq!(index.look(0, u64::MAX).join, None);
+        index.leave(0);
+        // What they have taken is given back once they are history.
+        pictures(&mut index, 1..1_000, 25);
+        index.trim();
+        assert_eq!(index.messages(), 251);
+        assert!(index.entries.capacity() <= 4 * ENTRIES_KEPT);
+    }
+
+    #[test]
+    fn who_joins_at_sound_while_the_pictures_are_away_gets_them_from_a_keyframe() {
+        let mut index = index(60_000);
+        index.push(Part::Audio, 0, LENGTH);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert!(!join.awaits_keyframe, "there are no pictures");
+        index.push(Part::Keyframe, 40, LENGTH);
+        assert!(!index.look(0, u64::MAX).join.unwrap().awaits_keyframe);
+        index.push(Part::Audio, 41 + SOUND_ONLY_AFTER_MS, LENGTH);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert_eq!((join.offset, join.awaits_keyframe), (2 * LENGTH, true));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::session::{Parameters, StreamKey};
 use fanout::Doorbells;
-use file::{LogFile, LogReader};
+use file::LogFile;
 use index::{Index, Retention, View};
 use publication::Writer;
 pub use publication::{AppendError, Busy, Publication};
@@ -101,7 +101,7 @@ pub struct Stream {
     nodelay: AtomicBool,
     writer: Mutex<Writer>,
     index: Mutex<Index>,
-    reader: LogReader,
+    log: LogFile,
     presence: Mutex<Presence>,
     standing: watch::Sender<Standing>,
     audience: watch::Sender<usize>,
@@ -146,18 +146,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Stream {
     /// A stream without publisher, whose players the workers behind
     /// `doorbells` will serve.
-    ///
-    /// # Errors
-    /// No file in memory can be made.
+    #[must_use]
     pub fn new(
         id: u64,
         key: StreamKey,
         settings: &StreamSettings,
         doorbells: Doorbells,
         now: Instant,
-    ) -> io::Result<Self> {
-        let file = LogFile::create(&format!("rtmp:{key}"))?;
-        let reader = file.reader()?;
+    ) -> Self {
+        let log = LogFile::new(&format!("rtmp:{key}"));
         let workers = doorbells.workers();
         let standing = Standing {
             generation: 0,
@@ -172,9 +169,9 @@ impl Stream {
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
-            writer: Mutex::new(Writer::new(file)),
+            writer: Mutex::new(Writer::new()),
             index: Mutex::new(Index::new(settings.retention, workers)),
-            reader,
+            log,
             presence: Mutex::new(Presence {
                 generation: 0,
                 present: false,
@@ -190,7 +187,7 @@ impl Stream {
             totals: Totals::default(),
         };
         stream.apply(settings);
-        Ok(stream)
+        stream
     }
 
     /// Takes over changed settings, all but the chunk size.
@@ -237,7 +234,13 @@ impl Stream {
     /// # Errors
     /// The kernel's refusal to say.
     pub fn memory(&self) -> io::Result<u64> {
-        lock(&self.writer).memory()
+        self.log.memory()
+    }
+
+    /// Whether somebody has published something here, ever.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.log.is_empty()
     }
 
     /// Follows whether there is something to play.

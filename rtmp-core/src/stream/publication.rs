@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::file::LogFile;
 use super::headers::{Header, Headers};
 use super::index::Part;
 use super::timeline::{Placement, Timeline, Track};
@@ -52,10 +51,9 @@ enum Staged {
     ClearMetadata,
 }
 
-/// The writing end of a stream's log.
+/// What whoever publishes a stream knows of its log's end.
 #[derive(Debug)]
 pub(super) struct Writer {
-    file: LogFile,
     end: u64,
     timeline: Timeline,
     /// Headers that came before a publisher's first new frame, which decides
@@ -70,9 +68,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(file: LogFile) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            file,
             end: 0,
             timeline: Timeline::new(),
             early: Headers::default(),
@@ -81,10 +78,6 @@ impl Writer {
             encoded: Vec::new(),
             staged: Vec::new(),
         }
-    }
-
-    pub(super) fn memory(&self) -> io::Result<u64> {
-        self.file.memory()
     }
 
     /// `replay`: the publisher is an origin that may begin with so much of the
@@ -99,7 +92,9 @@ impl Writer {
     /// Encodes `message` for the log of `stream`, unless it is there already;
     /// whether it is media at all.
     fn stage(&mut self, message: &Message, stream: &Stream, now: Instant) -> bool {
-        let Some(class) = classify(message) else {
+        // An empty message says nothing, and would cost its chunk's header.
+        let class = classify(message).filter(|_| !message.payload.is_empty());
+        let Some(class) = class else {
             return false;
         };
         let frame = match class {
@@ -140,7 +135,8 @@ impl Writer {
         }
         let mut same_stream = true;
         if self.timeline.is_fresh() {
-            same_stream = self.may_resume && self.goes_on_with(message, class, part, stream);
+            same_stream =
+                self.may_resume && self.goes_on_with(message, class, (part, track), stream);
             if same_stream {
                 self.timeline.resume(now);
             }
@@ -166,11 +162,13 @@ impl Writer {
         if class == MediaClass::ClearMetadata {
             self.early.clear_metadata();
             self.staged.push(Staged::ClearMetadata);
-        } else if Headers::keeps(class) && (self.repeating || self.timeline.is_fresh()) {
-            self.early
-                .set(Header::new(class, for_players(message, class)));
+            return;
+        }
+        let message = for_players(message, class);
+        let kept = Headers::keeps(class, &message);
+        if kept && (self.repeating || self.timeline.is_fresh()) {
+            self.early.set(Header::new(class, message));
         } else if !self.repeating {
-            let message = for_players(message, class);
             self.encode(message, class, Part::Always, self.timeline.newest(), stream);
         }
     }
@@ -185,11 +183,11 @@ impl Writer {
         &self,
         frame: &Message,
         class: MediaClass,
-        part: Part,
+        (part, track): (Part, Track),
         stream: &Stream,
     ) -> bool {
         let join = stream.index().join_offset();
-        let time = self.timeline.known_time(frame.timestamp);
+        let time = self.timeline.known_time(track, frame.timestamp);
         join.zip(time)
             .is_some_and(|(join, time)| self.has(frame, class, part, time, join, stream))
     }
@@ -210,7 +208,7 @@ impl Writer {
         places.retain(|place| place.start >= from);
         places.into_iter().any(|place| {
             // What cannot be read is not known.
-            let bytes = stream.reader.copy(place.start, place.end);
+            let bytes = stream.log.copy(place.start, place.end);
             bytes.is_ok_and(|bytes| bytes == encoded)
         })
     }
@@ -245,7 +243,7 @@ impl Writer {
         timestamp: u64,
         stream: &Stream,
     ) {
-        let header = Headers::keeps(class).then(|| Header::new(class, message.clone()));
+        let header = Headers::keeps_class(class).then(|| Header::new(class, message.clone()));
         let before = self.encoded.len();
         encode(
             message,
@@ -374,6 +372,15 @@ impl Publication {
         standing.generation == self.generation && !standing.over
     }
 
+    /// Nobody listens to the publisher until `time`: until then it is not
+    /// taken for silent.
+    pub fn is_not_heard_until(&self, time: Instant) {
+        let mut presence = lock(&self.stream.presence);
+        if presence.generation == self.generation {
+            presence.last_sign = time;
+        }
+    }
+
     /// Appends what one read from the publisher brought, in one write, and
     /// tells the players' workers. Messages that are no media are left out.
     ///
@@ -408,7 +415,7 @@ impl Publication {
         if writer.staged.is_empty() {
             return Ok(());
         }
-        let written = writer.file.write(writer.end, &writer.encoded);
+        let written = stream.log.write(writer.end, &writer.encoded);
         writer.encoded.clear();
         writer.encoded.shrink_to(ENCODED_KEPT);
         if let Err(error) = written {
@@ -437,7 +444,7 @@ impl Publication {
         writer.end = index.end();
         let unneeded = index.trim();
         drop(index);
-        if let Err(error) = writer.file.release(unneeded) {
+        if let Err(error) = stream.log.release(unneeded) {
             log::warn!(
                 "{}: memory of the log cannot be given back: {error}",
                 stream.key

@@ -34,7 +34,7 @@ impl Stream {
             beginnings.push(message.start - offset);
             after = message.end;
         }
-        let mut bytes = self.reader.copy(offset, after)?;
+        let mut bytes = self.log.copy(offset, after)?;
         for beginning in beginnings {
             let beginning = usize::try_from(beginning).map_err(io::Error::other)?;
             readdress(&mut bytes[beginning..], stream_id);

@@ -1,7 +1,6 @@
 //! Finds streams by their names, and forgets those that nobody needs.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,26 +29,19 @@ impl Registry {
     }
 
     /// The stream called `key`; a new one with `settings` if there is none.
-    ///
-    /// # Errors
-    /// No log can be made for a new one.
-    pub fn obtain(
-        &self,
-        key: &StreamKey,
-        settings: &StreamSettings,
-        now: Instant,
-    ) -> io::Result<Arc<Stream>> {
+    #[must_use]
+    pub fn obtain(&self, key: &StreamKey, settings: &StreamSettings, now: Instant) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
         if let Some(stream) = streams.get(key)
             && !stream.is_over()
         {
-            return Ok(stream.clone());
+            return stream.clone();
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream::new(id, key.clone(), settings, self.doorbells.clone(), now)?;
+        let stream = Stream::new(id, key.clone(), settings, self.doorbells.clone(), now);
         let stream = Arc::new(stream);
         streams.insert(key.clone(), stream.clone());
-        Ok(stream)
+        stream
     }
 
     /// All streams, in the order of their names.
@@ -61,13 +53,14 @@ impl Registry {
     }
 
     /// Ends the streams whose publisher has been away for longer than
-    /// `patience` says of them, and forgets those that nobody holds.
+    /// `patience` says of them, and forgets those that nobody holds. Where
+    /// nobody has published anything yet, nobody's return is waited for.
     pub fn sweep(&self, now: Instant, patience: impl Fn(&Stream) -> Duration) {
         lock(&self.streams).retain(|_, stream| {
             let Some(absence) = stream.unpublished_for(now) else {
                 return true;
             };
-            if absence < patience(stream) {
+            if stream.has_begun() && absence < patience(stream) {
                 return true;
             }
             if stream.players() > 0 && !stream.is_over() {

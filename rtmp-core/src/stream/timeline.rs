@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Audio and video of one publisher may be this far out of order, ms.
+/// Frames of one track may be this far out of order, ms.
 const DISORDER_MS: i64 = 1_000;
 /// A clock that runs ahead of the time that has passed by more than this has
 /// been set anew, ms. Large enough for publishers that send a file in bursts.
 const LEAP_MS: i64 = 10_000;
+/// Audio and video of one publisher may be this far apart, ms. Encoders that
+/// look ahead send sound long before the pictures of its time.
+const APART_MS: i64 = 12_000;
 /// The least distance between two publishers' messages, ms: a frame at 25/s.
 const LEAST_GAP_MS: i64 = 40;
 
@@ -34,7 +37,30 @@ pub enum Placement {
     AtSeam(u64),
 }
 
-/// A publisher's clock against the stream's.
+/// What is kept for each track.
+#[derive(Debug, Clone, Copy, Default)]
+struct PerTrack<T> {
+    audio: T,
+    video: T,
+}
+
+impl<T> PerTrack<T> {
+    fn of(&self, track: Track) -> &T {
+        match track {
+            Track::Audio => &self.audio,
+            Track::Video => &self.video,
+        }
+    }
+
+    fn of_mut(&mut self, track: Track) -> &mut T {
+        match track {
+            Track::Audio => &mut self.audio,
+            Track::Video => &mut self.video,
+        }
+    }
+}
+
+/// A publisher's clock against the stream's, as one track keeps it.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     /// The newest timestamp of the publisher, unwrapped.
@@ -43,32 +69,28 @@ struct Clock {
     offset: i64,
 }
 
-/// How far the stream had come when another source of it took it up, ms.
+/// How far the stream had come when another source of it took it up.
 #[derive(Debug, Clone, Copy)]
 struct Resumed {
-    audio: i64,
-    video: i64,
+    /// Each track's newest time, ms.
+    newest: PerTrack<i64>,
     at: Instant,
-}
-
-impl Resumed {
-    fn newest(&self, track: Track) -> i64 {
-        match track {
-            Track::Audio => self.audio,
-            Track::Video => self.video,
-        }
-    }
 }
 
 /// Turns publishers' timestamps, which wrap at 2³², start anyhow and jump,
 /// into milliseconds that never fall within a track and keep the distance
 /// between audio and video.
+///
+/// A frame is judged by the last one of its own track: as long as a track goes
+/// on, its clock stays. Where it does not, its clock has been set anew, and the
+/// other track's will be: both add the same to their timestamps then.
 #[derive(Debug)]
 pub struct Timeline {
-    clock: Option<Clock>,
-    /// The clock before the last jump, for messages of the other track that
-    /// were still on their way.
-    former: Option<Clock>,
+    /// What the clock adds that was set last, for tracks that are not on it
+    /// yet; none before the first frame.
+    offset: Option<i64>,
+    /// The tracks' clocks, once the present publisher has sent a frame.
+    clocks: PerTrack<Option<Clock>>,
     /// A publisher has come whose first frame has not.
     fresh: bool,
     /// How much of the past that publisher may begin with, ms.
@@ -76,10 +98,12 @@ pub struct Timeline {
     /// Where a publisher has taken up the stream that was there: what it sends
     /// of before is known already.
     resumed: Option<Resumed>,
+    /// The newest time that was given out, ms, and when.
     newest: i64,
-    newest_audio: i64,
-    newest_video: i64,
     newest_at: Option<Instant>,
+    /// The same for each track.
+    newest_of: PerTrack<i64>,
+    newest_of_at: PerTrack<Option<Instant>>,
 }
 
 impl Timeline {
@@ -88,15 +112,15 @@ impl Timeline {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            clock: None,
-            former: None,
+            offset: None,
+            clocks: PerTrack::default(),
             fresh: true,
             replay: 0,
             resumed: None,
             newest: 0,
-            newest_audio: 0,
-            newest_video: 0,
             newest_at: None,
+            newest_of: PerTrack::default(),
+            newest_of_at: PerTrack::default(),
         }
     }
 
@@ -116,7 +140,6 @@ impl Timeline {
     /// send up to `replay` of the past before it sends what is new.
     pub fn publisher_begins(&mut self, replay: Duration) {
         self.fresh = true;
-        self.former = None;
         self.resumed = None;
         self.replay = i64::try_from(replay.as_millis()).unwrap_or(i64::MAX / 2);
     }
@@ -126,20 +149,31 @@ impl Timeline {
     /// come. Where the stream had this very frame at that time, the publisher
     /// sends the same stream again, and [`Timeline::resume`] is in place.
     #[must_use]
-    pub fn known_time(&self, timestamp: u32) -> Option<u64> {
-        let clock = self.clock.as_ref()?;
-        let time = unwrap(clock.newest, timestamp) + clock.offset;
+    pub fn known_time(&self, track: Track, timestamp: u32) -> Option<u64> {
+        let time = self.time_as_before(track, timestamp)?;
         u64::try_from(time)
             .ok()
             .filter(|&time| time <= self.newest())
+    }
+
+    /// The time of a frame if no clock has been set anew.
+    fn time_as_before(&self, track: Track, timestamp: u32) -> Option<i64> {
+        match self.clocks.of(track) {
+            Some(clock) => Some(unwrap(clock.newest, timestamp) + clock.offset),
+            None => Some(self.time_on(self.offset?, timestamp)),
+        }
+    }
+
+    /// The time of a frame on a clock that adds `offset`.
+    fn time_on(&self, offset: i64, timestamp: u32) -> i64 {
+        unwrap(self.newest - offset, timestamp) + offset
     }
 
     /// The present publisher goes on with the last one's stream and clock.
     pub fn resume(&mut self, now: Instant) {
         self.fresh = false;
         self.resumed = Some(Resumed {
-            audio: self.newest_audio,
-            video: self.newest_video,
+            newest: self.newest_of,
             at: now,
         });
     }
@@ -156,24 +190,20 @@ impl Timeline {
 
     /// The time of a frame stamped `timestamp` if it is of before the stream
     /// was taken up.
-    fn before_resumption(&self, timestamp: u32) -> Option<i64> {
-        let (resumed, clock) = (self.resumed.as_ref()?, self.clock.as_ref()?);
-        let time = unwrap(clock.newest, timestamp) + clock.offset;
-        (time <= resumed.audio.max(resumed.video)).then_some(time)
+    fn before_resumption(&self, track: Track, timestamp: u32) -> Option<i64> {
+        let newest = self.resumed.as_ref()?.newest;
+        let time = self.time_as_before(track, timestamp)?;
+        (time <= newest.audio.max(newest.video)).then_some(time)
     }
 
     /// The stream's time of a frame that its publisher stamped `timestamp` and
     /// that arrived at `now`.
     pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> Placement {
-        let passed = self
-            .newest_at
-            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX / 2);
-        let time = match (self.before_resumption(timestamp), &self.resumed) {
-            (Some(time), Some(resumed)) if time < resumed.newest(track) => {
+        let time = match (self.before_resumption(track, timestamp), &self.resumed) {
+            (Some(time), Some(resumed)) if time < *resumed.newest.of(track) => {
                 return Placement::Known;
             }
-            (Some(time), Some(resumed)) if time == resumed.newest(track) => {
+            (Some(time), Some(resumed)) if time == *resumed.newest.of(track) => {
                 return Placement::AtSeam(time.cast_unsigned());
             }
             (Some(time), _) => time,
@@ -183,15 +213,13 @@ impl Timeline {
                 if self.repeats_for_too_long(now) {
                     self.resumed = None;
                 }
-                self.follow(passed, timestamp)
+                self.follow(now, track, timestamp)
             }
         };
-        let newest = match track {
-            Track::Audio => &mut self.newest_audio,
-            Track::Video => &mut self.newest_video,
-        };
+        let newest = self.newest_of.of_mut(track);
         *newest = time.max(*newest);
         let placed = *newest;
+        *self.newest_of_at.of_mut(track) = Some(now);
         if placed >= self.newest {
             self.newest = placed;
             self.newest_at = Some(now);
@@ -200,49 +228,77 @@ impl Timeline {
     }
 
     /// The time on the clock that `timestamp` fits, or on a new one.
-    fn follow(&mut self, passed: i64, timestamp: u32) -> i64 {
+    fn follow(&mut self, now: Instant, track: Track, timestamp: u32) -> i64 {
         let fresh = std::mem::take(&mut self.fresh);
-        let disorder = if fresh { 0 } else { DISORDER_MS };
-        let fits = |clock: &Clock, newest: i64| {
-            let raw = unwrap(clock.newest, timestamp);
-            let step = raw + clock.offset - newest;
-            (-disorder..=passed.saturating_add(LEAP_MS))
-                .contains(&step)
-                .then_some(raw)
-        };
-        if let Some(clock) = &mut self.clock {
-            if let Some(raw) = fits(clock, self.newest) {
-                clock.newest = clock.newest.max(raw);
-                return raw + clock.offset;
-            }
-            // A straggler of before the jump keeps its clock; the new one stays.
-            if let Some(former) = &self.former
-                && let raw = unwrap(former.newest, timestamp)
-                && (raw - former.newest).abs() <= DISORDER_MS
-            {
-                return (raw + former.offset).min(self.newest);
-            }
+        if fresh {
+            self.clocks = PerTrack::default();
         }
-        let raw = i64::from(timestamp);
-        let offset = match self.clock {
-            None => 0,
-            Some(_) => {
-                // On a jump within one publisher the frame's own distance from
-                // the last is unknown; the time that has passed is the best
-                // guess. Less what will follow at once, lest the stream's time
-                // run ahead.
-                let replay = if fresh { self.replay } else { 0 };
-                let gap = (passed - replay).max(LEAST_GAP_MS);
-                self.newest.saturating_add(gap) - raw
-            }
+        let passed = milliseconds_since(self.newest_at, now);
+        if let Some(time) = self.on_its_own_clock(now, passed, track, timestamp) {
+            return time;
+        }
+        let offset = self
+            .offset
+            .filter(|&offset| self.fits(offset, fresh, passed, track, timestamp));
+        let time = if let Some(offset) = offset {
+            self.time_on(offset, timestamp)
+        } else if self.offset.is_none() {
+            i64::from(timestamp)
+        } else {
+            // On a jump within one publisher the frame's own distance from the
+            // last is unknown; the time that has passed is the best guess.
+            // Less what will follow at once, lest the stream's time run ahead.
+            let replay = if fresh { self.replay } else { 0 };
+            let gap = (passed - replay).max(LEAST_GAP_MS);
+            self.resumed = None;
+            self.newest.saturating_add(gap)
         };
-        self.former = if fresh { None } else { self.clock };
-        self.resumed = None;
-        self.clock = Some(Clock {
-            newest: raw,
+        let offset = offset.unwrap_or(time - i64::from(timestamp));
+        self.offset = Some(offset);
+        *self.clocks.of_mut(track) = Some(Clock {
+            newest: time - offset,
             offset,
         });
-        raw + offset
+        time
+    }
+
+    /// The time of a frame that goes on with its track, on the clock that the
+    /// track is on, whatever has become of the other's.
+    fn on_its_own_clock(
+        &mut self,
+        now: Instant,
+        passed: i64,
+        track: Track,
+        timestamp: u32,
+    ) -> Option<i64> {
+        let passed_here = milliseconds_since(*self.newest_of_at.of(track), now);
+        let newest = self.newest;
+        let clock = self.clocks.of_mut(track).as_mut()?;
+        let raw = unwrap(clock.newest, timestamp);
+        let step = raw - clock.newest;
+        // Where frames of the other track came first, those are the measure.
+        let ahead = (raw + clock.offset - newest - passed).min(step - passed_here);
+        let goes_on = step >= -DISORDER_MS && ahead <= LEAP_MS;
+        goes_on.then(|| {
+            clock.newest = clock.newest.max(raw);
+            raw + clock.offset
+        })
+    }
+
+    /// Whether a frame that does not go on with its track is of the clock that
+    /// was set last and adds `offset`.
+    fn fits(&self, offset: i64, fresh: bool, passed: i64, track: Track, timestamp: u32) -> bool {
+        let clock = self.clocks.of(track);
+        if clock.is_some_and(|clock| clock.offset == offset) {
+            return false;
+        }
+        let step = self.time_on(offset, timestamp) - self.newest;
+        let (back, ahead) = if fresh {
+            (0, LEAP_MS)
+        } else {
+            (APART_MS, APART_MS)
+        };
+        (-back..=passed.saturating_add(ahead)).contains(&step)
     }
 }
 
@@ -250,6 +306,12 @@ impl Default for Timeline {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// How long ago `earlier` was, ms; nothing if it never was.
+fn milliseconds_since(earlier: Option<Instant>, now: Instant) -> i64 {
+    let passed = earlier.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    i64::try_from(passed.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// The time nearest to `near` whose low 32 bits are `timestamp`.
@@ -266,6 +328,7 @@ fn unwrap(near: i64, timestamp: u32) -> i64 {
 mod tests {
     use super::*;
     use Track::{Audio, Video};
+    use proptest::prelude::*;
 
     struct Publisher {
         timeline: Timeline,
@@ -412,7 +475,7 @@ mod tests {
         }
         publisher.wait(500);
         publisher.begin();
-        assert_eq!(publisher.timeline.known_time(1_000), Some(1_000));
+        assert_eq!(publisher.timeline.known_time(Video, 1_000), Some(1_000));
         publisher.timeline.resume(publisher.now);
         assert_eq!(publisher.send_again(Video, 1_000), Placement::Known);
         assert_eq!(publisher.send_again(Audio, 1_010), Placement::AtSeam(1_010));
@@ -432,9 +495,13 @@ mod tests {
         assert_eq!(publisher.send(Video, 2_000), 93_000);
         publisher.wait(4_000);
         publisher.begin();
-        assert_eq!(publisher.timeline.known_time(0), Some(91_000));
-        assert_eq!(publisher.timeline.known_time(2_000), Some(93_000));
-        assert_eq!(publisher.timeline.known_time(2_001), None, "still to come");
+        assert_eq!(publisher.timeline.known_time(Video, 0), Some(91_000));
+        assert_eq!(publisher.timeline.known_time(Video, 2_000), Some(93_000));
+        assert_eq!(
+            publisher.timeline.known_time(Video, 2_001),
+            None,
+            "still to come"
+        );
         publisher.timeline.resume(publisher.now);
         assert_eq!(publisher.send_again(Video, 0), Placement::Known);
         assert_eq!(publisher.send(Video, 6_000), 97_000);
@@ -466,5 +533,117 @@ mod tests {
         publisher.wait(1_000);
         publisher.timeline.publisher_begins(Duration::from_secs(2));
         assert_eq!(publisher.send(Video, 0), 65_040, "and rises all the same");
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_interleave_does_not_make_the_time_run() {
+        let mut publisher = Publisher::new();
+        publisher.send(Audio, 5_000);
+        assert_eq!(publisher.send(Video, 3_500), 3_500);
+        for frame in 1..500 {
+            publisher.wait(20);
+            let (audio, video) = (5_000 + frame * 20, 3_500 + frame * 20);
+            assert_eq!(publisher.send(Audio, audio), u64::from(audio));
+            assert_eq!(publisher.send(Video, video), u64::from(video));
+        }
+    }
+
+    #[test]
+    fn a_track_may_be_away_for_long_and_come_back() {
+        let mut publisher = Publisher::new();
+        publisher.send(Video, 1_000);
+        for frame in 1..=3_000 {
+            publisher.wait(20);
+            publisher.send(Audio, 1_000 + frame * 20);
+        }
+        assert_eq!(publisher.send(Video, 61_000), 61_000);
+        // A file in bursts: all sound of a minute, then its pictures.
+        assert_eq!(publisher.send(Audio, 70_000), 70_000);
+        for second in 71..130 {
+            assert_eq!(
+                publisher.send(Audio, second * 1_000),
+                u64::from(second) * 1_000
+            );
+        }
+        assert_eq!(publisher.send(Video, 129_000), 129_000);
+    }
+
+    #[test]
+    fn tracks_of_different_clocks_each_go_on_at_the_speed_of_time() {
+        let mut publisher = Publisher::new();
+        publisher.send(Audio, 0);
+        assert_eq!(publisher.send(Video, 3_600_000), 40);
+        for frame in 1..500 {
+            publisher.wait(20);
+            let passed = frame * 20;
+            assert_eq!(publisher.send(Audio, passed), u64::from(passed));
+            assert_eq!(
+                publisher.send(Video, 3_600_000 + passed),
+                u64::from(passed) + 40
+            );
+        }
+    }
+
+    /// How a publisher's clock is set anew.
+    #[derive(Debug, Clone, Copy)]
+    enum Restart {
+        Connected,
+        Reconnected,
+    }
+
+    prop_compose! {
+        /// A jump that nobody can take for a gap, either way.
+        fn jump()(length in 60_000..100_000_000_i64, back in any::<bool>()) -> i64 {
+            if back { -length } else { length }
+        }
+    }
+
+    proptest! {
+        /// Sound and pictures stay as far apart as their publisher has them,
+        /// time passes as it does, and a clock that is set anew moves both.
+        #[test]
+        fn a_constant_distance_between_the_tracks_is_kept(
+            start in 10_000..u32::MAX,
+            distance in -10_000..=10_000_i64,
+            audio_every in 10..30_u64,
+            video_every in 16..45_u64,
+            jump in jump(),
+            restart in prop_oneof![Just(Restart::Connected), Just(Restart::Reconnected)],
+        ) {
+            const RUN_MS: u64 = 3_000;
+            let mut publisher = Publisher::new();
+            let mut newest = PerTrack::<u64>::default();
+            let mut added = None;
+            for passed in 0..2 * RUN_MS {
+                let mut base = i64::from(start) + passed.cast_signed();
+                if passed >= RUN_MS {
+                    base += jump;
+                }
+                if passed == RUN_MS {
+                    added = None;
+                    if let Restart::Reconnected = restart {
+                        publisher.begin();
+                    }
+                }
+                for (track, every, ahead) in [(Audio, audio_every, distance), (Video, video_every, 0)] {
+                    if passed % every != 0 {
+                        continue;
+                    }
+                    let raw = base + ahead;
+                    let time = publisher.send(track, raw.rem_euclid(1 << 32) as u32);
+                    prop_assert!(time >= *newest.of(track), "{track:?} falls");
+                    *newest.of_mut(track) = time;
+                    let adds = time.cast_signed() - raw;
+                    prop_assert_eq!(*added.get_or_insert(adds), adds, "{:?} at {} ms", track, passed);
+                }
+                publisher.wait(1);
+            }
+            let gone = newest.video.cast_signed() - i64::from(start);
+            let expected = 2 * RUN_MS.cast_signed();
+            prop_assert!(
+                (expected - 100..=expected + distance.abs() + 100).contains(&gone),
+                "{gone} ms in {expected}"
+            );
+        }
     }
 }

@@ -47,6 +47,16 @@ pub enum MediaClass {
     Data,
 }
 
+/// Whether a message is a picture.
+#[must_use]
+pub fn is_picture(message: &Message) -> bool {
+    message.message_type == MessageType::VIDEO
+        && matches!(
+            classify(message),
+            Some(MediaClass::Keyframe | MediaClass::InterFrame)
+        )
+}
+
 /// Classifies a message of a stream; `None` for messages that are not media,
 /// and for audio and video too short to be anything (empty ones are sent by
 /// some encoders, and are not worth passing on).

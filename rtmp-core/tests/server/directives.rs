@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rtmp_core::config::Role;
+use rtmp_core::config::{self, Role, conf};
+use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_core::wire::chunk::ChunkReader;
-use rtmp_core::wire::message::Control;
+use rtmp_core::wire::message::{Command, Control};
 use rtmp_core::wire::{Limits, Message};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -225,4 +226,37 @@ async fn queue_length_decides_when_a_player_is_too_slow() {
             .sum::<u64>()
     };
     until(|| skips() > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_to_a_player_are_cut_as_its_stream_is() {
+    let settings = |chunk_size| {
+        format!(
+            "vhost __defaultVhost__ {{ min_latency on; play_wait_timeout 0; chunk_size {chunk_size}; }}"
+        )
+    };
+    let origin = Running::start(Role::Origin, &settings(128));
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    let directives = conf::parse("test.conf", &settings(60_000)).unwrap();
+    let config = config::build(&directives, Role::Origin).unwrap().config;
+    origin.server.reconfigure(config);
+    // The stream's chunks stay as they were, the connection's are larger.
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    let absent = "a".repeat(200);
+    let play = Command::new("play", 0.0, vec![absent.as_str().into()]);
+    player.send(&play.to_message(1)).await;
+    let told = loop {
+        match player.event().await.expect("closed without a word") {
+            ClientEvent::Status(status) | ClientEvent::Rejected(status)
+                if status.code == code::PLAY_STREAM_NOT_FOUND =>
+            {
+                break status.description;
+            }
+            _ => {}
+        }
+    };
+    assert!(told.contains(&absent), "{told}");
 }

@@ -239,3 +239,32 @@ async fn players_of_other_pages_are_refused() {
     let mut stranger = from("http://elsewhere.net/").await;
     assert_eq!(stranger.refusal().await.code, code::PLAY_FAILED);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_let_in_is_told_of_again_though_nothing_came_of_it() {
+    let site = Site::default();
+    let web = site.start().await;
+    let origin = Running::origin(&format!(
+        "play_wait_timeout 0; http_hooks {{ enabled on; on_publish http://{web}/zero;
+           on_play http://{web}/zero; on_stop http://{web}/zero; on_unpublish http://{web}/zero;
+           on_close http://{web}/zero; }}"
+    ));
+    let mut waiting = origin.player("absent").await;
+    assert_eq!(waiting.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    waiting.closed().await;
+    until(|| site.actions().len() == 3).await;
+    assert_eq!(site.actions()[0], "on_play");
+    let mut rest = site.actions().split_off(1);
+    rest.sort();
+    assert_eq!(rest, ["on_close", "on_stop"]);
+
+    let _publisher = origin.publisher("s").await;
+    let config = publishing(origin.address, "s");
+    let mut second = Client::connect(origin.address, config).await;
+    assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
+    second.closed().await;
+    until(|| site.actions().len() == 7).await;
+    let mut rest = site.actions().split_off(5);
+    rest.sort();
+    assert_eq!(rest, ["on_close", "on_unpublish"]);
+}

@@ -7,7 +7,7 @@ use rtmp_core::wire::chunk::encode_message;
 use rtmp_core::wire::message::{Command, Control};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Client, PATIENCE, Running, keyframe, picture, sound};
+use crate::support::{Client, PATIENCE, Running, keyframe, picture, sound, until};
 
 async fn call(client: &mut Client, name: &str, arguments: Vec<Value>) {
     client
@@ -110,4 +110,29 @@ async fn parameters_are_no_part_of_a_streams_name() {
         assert_eq!(edge.server.streams().len(), 1, "{name} is another stream");
     }
     assert_eq!(origin.server.streams().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_cannot_fill_the_server_with_streams_that_nobody_publishes() {
+    // Whoever has published something may take an hour to return.
+    let origin = Running::origin("publish_return_timeout 3600000; play_wait_timeout 3600000;");
+    let mut viewer = origin.player("a").await;
+    assert_eq!(viewer.event().await, Some(ClientEvent::Connected));
+    for number in 0..200 {
+        let name = format!("a{number}");
+        call(&mut viewer, "play", vec![name.as_str().into()]).await;
+    }
+    let refusal = loop {
+        match viewer.event().await.expect("closed without a word") {
+            ClientEvent::Rejected(status) => break status,
+            ClientEvent::Status(status) if status.code == code::PLAY_FAILED => break status,
+            _ => {}
+        }
+    };
+    assert!(
+        refusal.description.contains("too many streams"),
+        "{refusal}"
+    );
+    viewer.closed().await;
+    until(|| origin.server.streams().is_empty()).await;
 }

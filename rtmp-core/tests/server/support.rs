@@ -1,8 +1,8 @@
 //! Servers and clients for the tests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -269,4 +269,38 @@ pub fn headers() -> Vec<Message> {
         message(MessageType::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 2, 3]),
         message(MessageType::AUDIO, 0, &[0xaf, 0, 0x12, 0x10]),
     ]
+}
+
+/// The log lines of this process since it was first asked for them.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Keeps log lines from here on, for [`log_lines`].
+pub fn keep_log() {
+    // Another test may have asked for them already.
+    let _ = log::set_logger(&LINES);
+    log::set_max_level(log::LevelFilter::Info);
+}
+
+/// The kept log lines that contain `text`.
+pub fn log_lines(text: &str) -> Vec<String> {
+    let lines = LINES.0.lock().unwrap();
+    lines
+        .iter()
+        .filter(|line| line.contains(text))
+        .cloned()
+        .collect()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::Client;
+use crate::server::clients::{Client, Mark};
 use crate::server::hooks;
 use crate::server::upstream::dial;
 use crate::session::{Status, StreamKey};
@@ -44,17 +44,31 @@ pub(super) enum End {
     Dismissed,
 }
 
-/// The line that closes a play.
-pub(super) fn log_play(client: &Client, key: &StreamKey, end: Option<&End>) {
+/// The line that closes a play which began at `begun`.
+pub(super) fn log_play(client: &Client, key: &StreamKey, begun: &Mark, end: Option<&End>) {
     let why = end.map_or("ended by the player".to_owned(), ToString::to_string);
-    let duration = client.age(std::time::Instant::now()).as_secs_f64();
-    let bytes = client.meter.bytes.load(Ordering::Relaxed);
-    let pictures = client.meter.pictures.load(Ordering::Relaxed);
-    let skips = client.meter.skips.load(Ordering::Relaxed);
-    log::info!(
-        "{client}: played {key}: {duration:.1} s, {bytes} bytes, {pictures} frames, \
-         {skips} skips; {why}"
-    );
+    let played = Mark::of(client, std::time::Instant::now()).played_since(begun);
+    log::info!("{client}: played {key}: {played}; {why}");
+}
+
+/// The line that closes a publish which began at `begun`.
+pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &Mark) {
+    let published = Mark::of(client, std::time::Instant::now()).published_since(begun);
+    log::info!("{client}: published {key}: {published}");
+}
+
+/// Tells `on_stop` of a client that was let in by `on_play`, and plays `key`
+/// no more or never did.
+pub(super) fn tell_stop(client: &Client, vhost: &Vhost, key: &StreamKey) {
+    let event = || hooks::event("on_stop", client, key, json!({}));
+    hooks::tell(&vhost.http_hooks.on_stop, event);
+}
+
+/// Tells `on_unpublish` of a client that was let in by `on_publish`, and
+/// publishes `key` no more or never did.
+pub(super) fn tell_unpublish(client: &Client, vhost: &Vhost, key: &StreamKey) {
+    let event = || hooks::event("on_unpublish", client, key, json!({}));
+    hooks::tell(&vhost.http_hooks.on_unpublish, event);
 }
 
 /// The line that closes a connection; it is forgotten with it.

@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::end::{End, log_end, log_play};
+use super::end::{End, log_end, log_play, tell_stop};
 use super::{Connection, Engagement};
+use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::Activity;
-use crate::server::hooks;
+use crate::server::clients::{Activity, Client, Mark};
 use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
-use crate::session::PlayRequest;
+use crate::session::{PlayRequest, StreamKey};
 use crate::stream::Seat;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
-use crate::wire::message::Control;
 
 impl Connection {
     /// A connection that comes back from its fan-out worker; none if there is
@@ -61,11 +59,8 @@ impl Connection {
                 (Some(End::Dismissed), false)
             }
         };
-        log_play(&client, &key, verdict.as_ref());
-        let hooks = &dialogue.vhost.http_hooks;
-        hooks::tell(&hooks.on_stop, || {
-            hooks::event("on_stop", &client, &key, json!({}))
-        });
+        log_play(&client, &key, &dialogue.begun, verdict.as_ref());
+        tell_stop(&client, &dialogue.vhost, &key);
         client.set_activity(Activity::Idle);
         // Commands go to and fro again.
         let socket = socket
@@ -103,6 +98,12 @@ impl Connection {
         })
     }
 
+    /// Ends a connection whose play was accepted and could not begin.
+    fn never_played(server: &Server, client: &Client, vhost: &Vhost, key: &StreamKey, end: &End) {
+        tell_stop(client, vhost, key);
+        log_end(server, client, Some(vhost), end);
+    }
+
     /// Hands the connection to a fan-out worker.
     pub(super) fn hand_over(mut self, request: &PlayRequest, seat: Seat) {
         let Some(vhost) = self.vhost.take() else {
@@ -116,12 +117,8 @@ impl Connection {
         let socket = match socket.and_then(|socket| prepare_playing(&socket).map(|()| socket)) {
             Ok(socket) => socket,
             Err(error) => {
-                log_end(
-                    &self.server,
-                    &self.client,
-                    self.vhost.as_deref(),
-                    &End::Lost(error),
-                );
+                let end = End::Lost(error);
+                Self::never_played(&self.server, &self.client, &vhost, stream.key(), &end);
                 return;
             }
         };
@@ -129,26 +126,23 @@ impl Connection {
         let mut unsent = self.out;
         // The log's chunks may be of another size than the connection's, when
         // the configuration has changed since one of them began.
-        let size = Control::SetChunkSize(stream.chunk_size()).to_message();
-        self.session.send(&size, &mut unsent);
+        self.session
+            .set_chunk_size(stream.chunk_size(), &mut unsent);
         let mut dialogue = PlayerDialogue {
             session: self.session,
             client: self.client.clone(),
             vhost: vhost.clone(),
             introduction: self.introduction,
             seat,
+            begun: Mark::of(&self.client, std::time::Instant::now()),
             stream_id: request.stream_id,
             left_with: None,
         };
         let mut requests = Vec::new();
         let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
         if let Err(why) = heard {
-            log_end(
-                &self.server,
-                &self.client,
-                self.vhost.as_deref(),
-                &End::Misbehaved(why),
-            );
+            let end = End::Misbehaved(why);
+            Self::never_played(&self.server, &self.client, &vhost, stream.key(), &end);
             return;
         }
         self.server.fanout.join(Joining {

@@ -11,17 +11,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use end::{End, log_end};
+use end::{End, log_end, log_publish, tell_stop, tell_unpublish};
 
 use super::Server;
-use super::clients::{Activity, Client};
-use super::hooks;
+use super::clients::{Activity, Client, Mark};
 use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::Vhost;
@@ -29,13 +27,8 @@ use crate::session::server::Phase;
 use crate::session::{PlayRequest, ServerEvent, ServerSession, Status, StreamKey};
 use crate::stream::{AppendError, Publication, Seat, Standing};
 use crate::wire::Message;
+use crate::wire::media::is_picture;
 
-/// Time for the handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time from accept to a `connect` that makes sense.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time without a word on a connection that neither publishes nor plays.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a peer to take our last words and to close.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes read from a publisher at once.
@@ -50,6 +43,8 @@ enum Engagement {
         stream_id: u32,
         key: Arc<StreamKey>,
         sink: Sink,
+        /// Where the connection stood when this publish began.
+        begun: Mark,
         /// Nothing has come yet.
         first: bool,
     },
@@ -202,7 +197,10 @@ impl Connection {
                 Heard::Silence => return Err(self.expired(deadline.1)),
             }
             self.standing_changed()?;
-            self.gather().await;
+            if self.gather().await {
+                // Silence begins where there is somebody to hear it.
+                last_word = Instant::now();
+            }
         }
     }
 
@@ -230,10 +228,12 @@ impl Connection {
                 Engagement::None | Engagement::Playing { .. } => std::future::pending().await,
             }
         };
+        // What has come counts before the time that it took.
         tokio::select! {
-            read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
-            heard = other => Ok(heard),
+            biased;
             () = self.client.dismissal() => Ok(Heard::Dismissal),
+            heard = other => Ok(heard),
+            read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
             () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
         }
     }
@@ -301,9 +301,11 @@ impl Connection {
             return;
         }
         *first = false;
-        self.client
-            .messages_received
-            .fetch_add(1, Ordering::Relaxed);
+        let client = &self.client;
+        client.messages_received.fetch_add(1, Ordering::Relaxed);
+        if is_picture(&message) {
+            client.pictures_received.fetch_add(1, Ordering::Relaxed);
+        }
         match sink {
             Sink::Log { batch, .. } => batch.push(message),
             Sink::Origin(dialled) => {
@@ -391,25 +393,33 @@ impl Connection {
         }
     }
 
-    /// With `mr`, lets a publisher's input gather before it is read.
-    async fn gather(&mut self) {
-        let Engagement::Publishing { .. } = self.engagement else {
-            return;
+    /// With `mr`, lets a publisher's input gather before it is read; whether
+    /// it did.
+    async fn gather(&mut self) -> bool {
+        let Engagement::Publishing { sink, .. } = &self.engagement else {
+            return false;
         };
         let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
-        if let Some(latency) = latency
-            && self.input.len() < READ_SIZE
-        {
-            tokio::time::sleep(latency).await;
+        let Some(latency) = latency.filter(|_| self.input.len() < READ_SIZE) else {
+            return false;
+        };
+        if let Sink::Log { publication, .. } = sink {
+            publication.is_not_heard_until(std::time::Instant::now() + latency);
         }
+        tokio::time::sleep(latency).await;
+        true
     }
 
     /// When patience ends, and with what.
     fn deadline(&self, last_word: Instant) -> (Instant, &'static str) {
+        let config = self.server.config();
         match (&self.engagement, &self.vhost) {
             (Engagement::Waiting { patience, .. }, _) => match patience {
                 Patience::Until(until) => (*until, "play_wait_timeout"),
-                Patience::AfterOrigins(_) => (last_word + IDLE_TIMEOUT, "60 s for the origins"),
+                Patience::AfterOrigins(_) => (
+                    last_word + config.idle_timeout,
+                    "idle_timeout, for the origins",
+                ),
             },
             (Engagement::Publishing { first: true, .. }, Some(vhost)) => (
                 last_word + vhost.publish_1stpkt_timeout,
@@ -420,9 +430,12 @@ impl Connection {
                 "publish_normal_timeout",
             ),
             _ => match self.session.phase() {
-                Phase::Handshake => (self.accepted + HANDSHAKE_TIMEOUT, "5 s for the handshake"),
-                Phase::Connecting => (self.accepted + CONNECT_TIMEOUT, "10 s to connect"),
-                Phase::Connected => (last_word + IDLE_TIMEOUT, "60 s without a word"),
+                Phase::Handshake => (
+                    self.accepted + config.handshake_timeout,
+                    "handshake_timeout",
+                ),
+                Phase::Connecting => (self.accepted + config.connect_timeout, "connect_timeout"),
+                Phase::Connected => (last_word + config.idle_timeout, "idle_timeout"),
             },
         }
     }
@@ -455,20 +468,24 @@ impl Connection {
     /// Ends what the connection is engaged in.
     fn disengage(&mut self) {
         let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-        if let Engagement::Publishing { key, sink, .. } = engagement {
-            let messages = self.client.messages_received.load(Ordering::Relaxed);
-            let bytes = self.client.received.load(Ordering::Relaxed);
-            log::info!(
-                "{}: published {key}: {bytes} bytes, {messages} messages",
-                self.client
-            );
-            if let Some(vhost) = &self.vhost {
-                let event = || hooks::event("on_unpublish", &self.client, &key, json!({}));
-                hooks::tell(&vhost.http_hooks.on_unpublish, event);
+        match engagement {
+            Engagement::Publishing {
+                key, sink, begun, ..
+            } => {
+                log_publish(&self.client, &key, &begun);
+                if let Some(vhost) = &self.vhost {
+                    tell_unpublish(&self.client, vhost, &key);
+                }
+                if let Sink::Origin(dialled) = sink {
+                    tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+                }
             }
-            if let Sink::Origin(dialled) = sink {
-                tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+            Engagement::Waiting { seat, .. } | Engagement::Playing { seat, .. } => {
+                if let Some(vhost) = &self.vhost {
+                    tell_stop(&self.client, vhost, seat.stream().key());
+                }
             }
+            Engagement::None => {}
         }
         self.client.set_activity(Activity::Idle);
     }
@@ -479,8 +496,9 @@ impl Connection {
             // The replies to an accepted play go out with the stream's headers.
             return Ok(());
         }
+        let idle = self.server.config().idle_timeout;
         let vhost = self.vhost.as_ref();
-        let patience = vhost.map_or(IDLE_TIMEOUT, |vhost| vhost.send_timeout.min(IDLE_TIMEOUT));
+        let patience = vhost.map_or(idle, |vhost| vhost.send_timeout.min(idle));
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
             let sent = tokio::time::timeout(patience, self.socket.write_all(&out)).await;

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::end::End;
+use super::end::{End, tell_stop, tell_unpublish};
 use super::{Connection, Engagement, Patience, Sink};
 use crate::config::{Action, Vhost};
-use crate::server::clients::Activity;
+use crate::server::clients::{Activity, Mark};
 use crate::server::hooks;
 use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
 use crate::session::status::code;
 use crate::session::{
-    ConnectRequest, ConnectSettings, PlayRequest, PublishRequest, ServerEvent, Status, StreamKey,
+    ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
+    StreamKey,
 };
 use crate::stream::{Seat, Standing};
 
@@ -83,7 +84,7 @@ impl Connection {
 
     fn accept_connect(&mut self, request: &ConnectRequest, vhost: Arc<Vhost>) {
         log::debug!(
-            "{}: connect to {} ({})",
+            "{}: connect to {:?} ({:?})",
             self.client,
             request.tc_url,
             request.flash_ver
@@ -125,6 +126,9 @@ impl Connection {
         if !matches!(self.engagement, Engagement::None) {
             return Err("this connection is engaged already");
         }
+        if !self.client.may_ask(std::time::Instant::now()) {
+            return Err("this connection asks for too many streams at once");
+        }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
         if connected != Some(&vhost.name) && !self.may_connect(&vhost, &key.app).await {
             return Err("not allowed");
@@ -154,29 +158,8 @@ impl Connection {
         if !hooks::allow(&vhost.http_hooks.on_publish, event).await {
             return Err(Status::publish_denied("not allowed"));
         }
-        let sink = match &vhost.upstream {
-            Some(upstream) => {
-                let limits = &self.server.limits;
-                Sink::Origin(Box::new(
-                    forward::begin(upstream, &key, &parameters, limits).await?,
-                ))
-            }
-            None => {
-                let stream = self.server.stream(&key, &vhost).map_err(|error| {
-                    log::error!("{}: no log for {key}: {error}", self.client);
-                    Status::publish_denied("the server has no room for a stream")
-                })?;
-                let standing = stream.standing();
-                let publication = stream
-                    .publish(std::time::Instant::now())
-                    .map_err(|busy| Status::publish_bad_name(format!("{key}: {busy}")))?;
-                Sink::Log {
-                    publication,
-                    standing,
-                    batch: Vec::new(),
-                }
-            }
-        };
+        let sink = self.sink(&vhost, &key, &parameters).await;
+        let sink = sink.inspect_err(|_| tell_unpublish(&self.client, &vhost, &key))?;
         log::info!("{}: publish {key}", self.client);
         self.session.accept_publish(stream_id, &mut self.out);
         let key = Arc::new(key);
@@ -186,9 +169,34 @@ impl Connection {
             stream_id,
             key,
             sink,
+            begun: Mark::of(&self.client, std::time::Instant::now()),
             first: true,
         };
         Ok(())
+    }
+
+    /// Where what is published goes: to the origin, or to the stream's log.
+    async fn sink(
+        &self,
+        vhost: &Vhost,
+        key: &StreamKey,
+        parameters: &Parameters,
+    ) -> Result<Sink, Status> {
+        if let Some(upstream) = &vhost.upstream {
+            let limits = &self.server.limits;
+            let dialled = forward::begin(upstream, key, parameters, limits).await?;
+            return Ok(Sink::Origin(Box::new(dialled)));
+        }
+        let stream = self.server.stream(key, vhost);
+        let standing = stream.standing();
+        let publication = stream
+            .publish(std::time::Instant::now())
+            .map_err(|busy| Status::publish_bad_name(format!("{key}: {busy}")))?;
+        Ok(Sink::Log {
+            publication,
+            standing,
+            batch: Vec::new(),
+        })
     }
 
     async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
@@ -208,12 +216,10 @@ impl Connection {
             return Err(Status::play_failed("not allowed"));
         }
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
-            permission::ask(&self.server, settings, &key, &parameters).await?;
+            let asked = permission::ask(&self.server, settings, &key, &parameters).await;
+            asked.inspect_err(|_| tell_stop(&self.client, &vhost, &key))?;
         }
-        let stream = self.server.stream(&key, &vhost).map_err(|error| {
-            log::error!("{}: no log for {key}: {error}", self.client);
-            Status::play_failed("the server has no room for a stream")
-        })?;
+        let stream = self.server.stream(&key, &vhost);
         let seat = stream.take_seat();
         let standing = stream.standing();
         if let Some(settings) = &vhost.upstream {

@@ -258,6 +258,13 @@ impl ServerSession {
         self.send(&reply::bandwidth_done().to_message(0), out);
     }
 
+    /// From here on our chunks have this size, replies as well as what others
+    /// encode; the client is told.
+    pub fn set_chunk_size(&mut self, chunk_size: u32, out: &mut Vec<u8>) {
+        self.send(&Control::SetChunkSize(chunk_size).to_message(), out);
+        self.chunk_size = chunk_size;
+    }
+
     /// Refuses `connect`; the caller sends `out` and closes.
     pub fn refuse_connect(&mut self, status: &Status, out: &mut Vec<u8>) {
         let Stage::ConnectRequested(pending) = &self.stage else {

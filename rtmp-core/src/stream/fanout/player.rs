@@ -30,6 +30,8 @@ enum Stance {
     Waiting,
     /// It asked for a pause, and is to go on at its offset.
     Paused,
+    /// It asked for a pause while it waited, and is to go on waiting.
+    PausedWaiting,
 }
 
 /// A player at its worker.
@@ -130,7 +132,7 @@ impl<D> Player<D> {
     pub(super) fn low_water(&self) -> u64 {
         match self.stance {
             Stance::Following => self.offset,
-            Stance::Waiting | Stance::Paused => u64::MAX,
+            Stance::Waiting | Stance::Paused | Stance::PausedWaiting => u64::MAX,
         }
     }
 
@@ -196,7 +198,7 @@ impl<D> Player<D> {
                     copied.map_err(|error| Reason::Broken(error.kind()))?;
                 continue;
             }
-            let sent = match stream.reader.send(self.socket.as_fd(), self.offset, end) {
+            let sent = match stream.log.send(self.socket.as_fd(), self.offset, end) {
                 Ok(Sent::Bytes(sent)) => Ok(sent),
                 Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
                 Err(error) => Err(error),
@@ -269,6 +271,9 @@ impl<D> Player<D> {
         self.stance = Stance::Following;
         self.offset = join.offset;
         self.run_end = join.offset;
+        if join.awaits_keyframe && self.filter.video == VideoFilter::All {
+            self.filter.video = VideoFilter::FromKeyframe;
+        }
         self.pictures_at_leap = stream.index().pictures_before(join.offset);
         if let Some(duration) = self.duration.take() {
             let duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -297,7 +302,7 @@ impl<D> Player<D> {
         }
         let boundary = stream.index().boundary(self.offset);
         if boundary > self.offset {
-            let rest = stream.reader.copy(self.offset, boundary);
+            let rest = stream.log.copy(self.offset, boundary);
             self.private
                 .extend(rest.map_err(|error| Reason::Broken(error.kind()))?);
             self.offset = boundary;
@@ -380,26 +385,8 @@ impl<D> Player<D> {
                 self.finish_message(stream)?;
                 return Err(Reason::Asked);
             }
-            Request::Pause(true) => {
-                if self.stance == Stance::Following {
-                    self.finish_message(stream)?;
-                    let offset = self.offset;
-                    self.leap(&stream.index(), offset);
-                    self.stance = Stance::Paused;
-                }
-            }
-            Request::Pause(false) => {
-                if self.stance == Stance::Paused {
-                    // What it has missed may have been given back meanwhile.
-                    let kept = self.offset >= view.keep_from;
-                    self.stance = if kept {
-                        Stance::Following
-                    } else {
-                        Stance::Waiting
-                    };
-                    self.run_end = self.offset;
-                }
-            }
+            Request::Pause(true) => self.pause(stream)?,
+            Request::Pause(false) => self.go_on(view),
             Request::Audio(audio) => {
                 self.set_filter(
                     Filter {
@@ -432,6 +419,30 @@ impl<D> Player<D> {
             }
         }
         Ok(())
+    }
+
+    fn pause(&mut self, stream: &Stream) -> Result<(), Reason> {
+        match self.stance {
+            Stance::Following => {
+                self.finish_message(stream)?;
+                let offset = self.offset;
+                self.leap(&stream.index(), offset);
+                self.stance = Stance::Paused;
+            }
+            Stance::Waiting => self.stance = Stance::PausedWaiting,
+            Stance::Paused | Stance::PausedWaiting => {}
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, view: &View) {
+        match self.stance {
+            // What it has missed may have been given back meanwhile.
+            Stance::Paused if self.offset >= view.keep_from => self.stance = Stance::Following,
+            Stance::Paused | Stance::PausedWaiting => self.stance = Stance::Waiting,
+            Stance::Following | Stance::Waiting => return,
+        }
+        self.run_end = self.offset;
     }
 
     fn set_filter(&mut self, filter: Filter, stream: &Stream) -> Result<(), Reason> {

@@ -73,6 +73,7 @@ pub(super) fn settings() -> StreamSettings {
         retention: Retention {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
+            most_messages: 1 << 18,
         },
     }
 }
@@ -99,9 +100,7 @@ impl Server {
             app: "live".into(),
             stream: "s".into(),
         };
-        self.registry
-            .obtain(&key, settings, Instant::now())
-            .unwrap()
+        self.registry.obtain(&key, settings, Instant::now())
     }
 
     fn join(&mut self, stream: &Arc<Stream>) -> Client {
@@ -296,6 +295,28 @@ fn a_joining_player_gets_headers_and_the_newest_group_then_all_that_follows() {
         player.message().unwrap().payload,
         picture(160, false).payload
     );
+}
+
+#[test]
+fn a_header_too_large_to_keep_reaches_whoever_plays_and_nobody_who_joins() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let large = |first: &[u8], message_type| {
+        let payload = [first, &vec![0; 1 << 20]].concat();
+        message(message_type, 0, payload)
+    };
+    let metadata = large(b"\x02\0\x0aonMetaData\x08", MessageType::DATA_AMF0);
+    publish(&mut publication, &headers()[1..]);
+    publish(&mut publication, &[metadata, picture(0, true)]);
+    let mut player = server.join(&stream);
+    let beginning = [("video header", 0), ("audio header", 0), ("keyframe", 0)];
+    assert_eq!(player.told(3), beginning);
+    let video = large(&[0x17, 0, 0, 0, 0], MessageType::VIDEO);
+    publish(&mut publication, &[video, picture(40, true)]);
+    assert_eq!(player.told(2), [("video header", 0), ("keyframe", 40)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(2), [("audio header", 40), ("keyframe", 40)]);
 }
 
 #[test]
@@ -624,6 +645,66 @@ fn a_paused_player_gets_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_player_that_pauses_while_it_waits_gets_nothing_before_it_goes_on() {
+    let mut server = Server::start(1);
+    let waiting = StreamSettings {
+        gop_cache: false,
+        ..settings()
+    };
+    let stream = server.stream(&waiting);
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    player.say(b"pr");
+    assert_eq!(player.told(1), [("reply", 0)]);
+    publish(&mut publication, &[picture(40, true), picture(80, false)]);
+    player.say(b"r");
+    assert_eq!(player.told(1), [("reply", 0)], "it has paused");
+    player.say(b"P");
+    assert_eq!(player.told(2), [("keyframe", 40), ("picture", 80)]);
+}
+
+#[test]
+fn who_joins_at_sound_gets_no_picture_before_a_keyframe() {
+    let mut server = Server::start(1);
+    let long = StreamSettings {
+        retention: Retention {
+            queue_length: Duration::from_secs(60),
+            ..settings().retention
+        },
+        ..settings()
+    };
+    let stream = server.stream(&long);
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true), sound(5_000)]);
+    publish(&mut publication, &[sound(10_020)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("sound", 10_020)]);
+    let after = [picture(10_040, false), sound(10_060), picture(10_080, true)];
+    publish(&mut publication, &after);
+    let told = [("sound", 10_060), ("keyframe", 10_080)];
+    assert_eq!(player.told(2), told);
+    publish(&mut publication, &[picture(10_120, false)]);
+    assert_eq!(player.told(1), [("picture", 10_120)]);
+}
+
+#[test]
+fn empty_messages_are_not_kept() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    for message_type in [
+        MessageType::DATA_AMF0,
+        MessageType::DATA_AMF3,
+        MessageType::VIDEO,
+    ] {
+        let empty = message(message_type, 0, Vec::new());
+        publish(&mut publication, &vec![empty; 1_000]);
+    }
+    assert!(!stream.has_begun());
+}
+
+#[test]
 fn a_player_paused_for_longer_than_the_queue_goes_on_at_a_keyframe() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
@@ -863,20 +944,56 @@ fn a_second_publisher_is_refused_unless_the_first_has_fallen_silent() {
 }
 
 #[test]
+fn a_publisher_that_nobody_listens_to_is_not_silent() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let second = |number| now + Duration::from_secs(number);
+    let publication = stream.publish(now).unwrap();
+    publication.is_not_heard_until(second(10));
+    assert_eq!(stream.publish(second(11)).unwrap_err(), crate::stream::Busy);
+    let taken_over = stream.publish(second(12)).unwrap();
+    publication.is_not_heard_until(second(100));
+    assert!(
+        stream.publish(second(14)).is_ok(),
+        "its word counts no more"
+    );
+    drop(taken_over);
+}
+
+#[test]
 fn a_stream_that_nobody_holds_is_forgotten_after_its_time() {
     let server = Server::start(1);
     let stream = server.stream(&settings());
     let patience = Duration::from_secs(10);
     let now = Instant::now();
-    let publication = stream.publish(now).unwrap();
+    let mut publication = stream.publish(now).unwrap();
     let later = now + Duration::from_secs(3_600);
     drop(stream);
+    publish(&mut publication, &[picture(0, true)]);
     server.registry.sweep(later, |_| patience);
     assert_eq!(server.registry.list().len(), 1, "it has a publisher");
     drop(publication);
     server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 1, "its publisher may return");
     server.registry.sweep(later, |_| patience);
+    assert_eq!(server.registry.list().len(), 0);
+}
+
+#[test]
+fn a_stream_that_nobody_has_published_is_forgotten_as_soon_as_nobody_wants_it() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let patience = Duration::from_secs(3_600);
+    let seat = stream.take_seat();
+    drop(stream);
+    server.registry.sweep(now, |_| patience);
+    assert_eq!(server.registry.list().len(), 1, "somebody waits for it");
+    // Whoever publishes nothing leaves nothing.
+    drop(seat.stream().publish(now).unwrap());
+    drop(seat);
+    server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 0);
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -11,12 +11,10 @@ use crate::balancer::Balancer;
 use crate::binaries;
 use crate::host::Host;
 use crate::process::Process;
+use crate::program::{PATIENCE, Program};
 use crate::wait::{wait_for, wait_until};
 
 const CONFIG_FILE: &str = "keepalived.conf";
-
-/// How long the balancer may take to come up or to end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How XDP runs on the director's interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,26 +30,24 @@ pub enum XdpMode {
 /// The machine that spreads viewers over edges.
 #[derive(Debug)]
 pub struct Director {
-    host: Arc<Host>,
+    program: Program,
     config: String,
     xdp_mode: XdpMode,
-    process: Mutex<Option<Process>>,
 }
 
 impl Director {
     pub(crate) fn new(host: Arc<Host>, config: String, xdp_mode: XdpMode) -> Self {
         Self {
-            host,
+            program: Program::new(host, "balancer"),
             config,
             xdp_mode,
-            process: Mutex::default(),
         }
     }
 
     /// The machine itself.
     #[must_use]
     pub fn host(&self) -> &Host {
-        &self.host
+        self.program.host()
     }
 
     /// The running balancer, or the one that ran last.
@@ -59,12 +55,7 @@ impl Director {
     /// # Errors
     /// When it was never started.
     pub fn process(&self) -> Result<Process> {
-        let process = self
-            .process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        process.with_context(|| format!("no balancer was started on {}", self.host.name()))
+        self.program.process()
     }
 
     /// Starts the balancer and returns at once.
@@ -76,12 +67,10 @@ impl Director {
             XdpMode::Generic => "generic",
             XdpMode::Native => "native",
         };
-        self.host.write_file(CONFIG_FILE, &self.config)?;
+        self.host().write_file(CONFIG_FILE, &self.config)?;
         let mut command = Command::new(binaries::program("lb-user")?);
         command.args(["run", "-c", CONFIG_FILE, "--xdp-mode", mode]);
-        let process = self.host.spawn("lb-user", command)?;
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        Ok(())
+        self.program.start("lb-user", command).map(drop)
     }
 
     /// Waits until XDP is attached, the virtual addresses are held and every
@@ -130,7 +119,7 @@ impl Director {
     pub fn list(&self) -> Result<Balancer> {
         let mut command = Command::new(binaries::program("lb-user")?);
         command.args(["list", "--json"]);
-        let text = self.host.run(command)?;
+        let text = self.host().run(command)?;
         serde_json::from_str(&text).with_context(|| format!("`lb-user list --json` said:\n{text}"))
     }
 
@@ -163,7 +152,7 @@ impl Director {
     /// # Errors
     /// When it was never started.
     pub fn kill(&self) -> Result<()> {
-        self.process()?.kill()
+        self.program.kill()
     }
 
     /// Runs `lb-user` with `words` on the director; returns what it prints.
@@ -173,7 +162,7 @@ impl Director {
     pub fn order(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(binaries::program("lb-user")?);
         command.args(words);
-        self.host.run(command)
+        self.host().run(command)
     }
 
     /// Ends the balancer with SIGTERM, as `systemctl stop` does.
@@ -181,13 +170,6 @@ impl Director {
     /// # Errors
     /// When it does not end, or not with status 0.
     pub fn stop(&self) -> Result<()> {
-        let process = self.process()?;
-        let status = process.stop(PATIENCE)?;
-        ensure!(
-            status.success(),
-            "the balancer: {status}\n{}",
-            process.log_tail()
-        );
-        Ok(())
+        self.program.stop()
     }
 }

@@ -27,6 +27,7 @@ mod namespace;
 mod native;
 mod network;
 mod process;
+mod program;
 mod server;
 mod sockets;
 mod tap;

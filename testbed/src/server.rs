@@ -2,21 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::binaries;
 use crate::host::Host;
 use crate::process::Process;
+use crate::program::{PATIENCE, Program};
 use crate::wait::wait_until;
 
 /// The port of RTMP, and of the deployment's virtual service.
 pub const RTMP_PORT: u16 = 1935;
-
-/// How long a server may take to listen or to end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which programs serve as origin and as edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,34 +34,32 @@ pub(crate) enum Role {
 /// A host with an RTMP server.
 #[derive(Debug)]
 pub struct Server {
-    host: Arc<Host>,
+    program: Program,
     role: Role,
     kind: ServerKind,
     config: String,
-    process: Mutex<Option<Process>>,
 }
 
 impl Server {
     pub(crate) fn new(host: Arc<Host>, role: Role, kind: ServerKind, config: String) -> Self {
         Self {
-            host,
+            program: Program::new(host, "server"),
             role,
             kind,
             config,
-            process: Mutex::default(),
         }
     }
 
     /// The machine that it runs on.
     #[must_use]
     pub fn host(&self) -> &Host {
-        &self.host
+        self.program.host()
     }
 
     /// The machine's own address.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.host.address()
+        self.host().address()
     }
 
     /// The running program, or the one that ran last.
@@ -72,12 +67,7 @@ impl Server {
     /// # Errors
     /// When it was never started.
     pub fn process(&self) -> Result<Process> {
-        let process = self
-            .process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        process.with_context(|| format!("no server was started on {}", self.host.name()))
+        self.program.process()
     }
 
     /// Starts the program and waits until it listens.
@@ -85,24 +75,17 @@ impl Server {
     /// # Errors
     /// When it ends or does not listen; the message holds what it said.
     pub fn start(&self) -> Result<()> {
-        let process = self.launch()?;
-        let what = format!("{} to listen on port {RTMP_PORT}", process.name());
-        wait_until(what, PATIENCE, || {
-            ensure!(process.is_running(), "it has ended");
-            self.host.listens(RTMP_PORT)
-        })
-        .with_context(|| process.log_tail())
-    }
-
-    /// Starts the program, without waiting for it.
-    pub(crate) fn launch(&self) -> Result<Process> {
         let (name, command) = match self.kind {
             ServerKind::Millrace => self.millrace()?,
             ServerKind::NginxRtmp => self.nginx()?,
         };
-        let process = self.host.spawn(name, command)?;
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process.clone());
-        Ok(process)
+        let process = self.program.start(name, command)?;
+        let what = format!("{} to listen on port {RTMP_PORT}", process.name());
+        wait_until(what, PATIENCE, || {
+            ensure!(process.is_running(), "it has ended");
+            self.host().listens(RTMP_PORT)
+        })
+        .with_context(|| process.log_tail())
     }
 
     fn millrace(&self) -> Result<(&'static str, Command)> {
@@ -110,18 +93,18 @@ impl Server {
             Role::Origin => ("rtmp-origin", "origin.conf"),
             Role::Edge => ("rtmp-edge", "edge.conf"),
         };
-        self.host.write_file(file, &self.config)?;
+        self.host().write_file(file, &self.config)?;
         let mut command = Command::new(binaries::program(name)?);
         command.args(["-c", file]);
         Ok((name, command))
     }
 
     fn nginx(&self) -> Result<(&'static str, Command)> {
-        let path = self.host.write_file("nginx.conf", &self.config)?;
+        let path = self.host().write_file("nginx.conf", &self.config)?;
         let mut command = Command::new("nginx");
         command
             .arg("-p")
-            .arg(self.host.directory())
+            .arg(self.host().directory())
             .arg("-c")
             .arg(path);
         Ok(("nginx", command))
@@ -132,15 +115,15 @@ impl Server {
     /// # Errors
     /// When it was never started.
     pub fn kill(&self) -> Result<()> {
-        self.process()?.kill()
+        self.program.kill()
     }
 
     /// Ends the program with SIGTERM, as `systemctl stop` does.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When it does not end, or not with status 0.
     pub fn stop(&self) -> Result<()> {
-        self.process()?.stop(PATIENCE).map(drop)
+        self.program.stop()
     }
 
     /// The addresses that have an RTMP connection to it: viewers, and for the
@@ -149,7 +132,7 @@ impl Server {
     /// # Errors
     /// When the kernel's table cannot be read.
     pub fn peers(&self) -> Result<Vec<SocketAddr>> {
-        self.host.connections(RTMP_PORT)
+        self.host().connections(RTMP_PORT)
     }
 }
 

@@ -60,23 +60,59 @@ pub fn check() -> Result<(), Missing> {
     }
 }
 
-fn check_set(effective: u64) -> Result<(), Missing> {
+/// What scripts take that run as another user than the agent.
+const FOR_SCRIPTS: [Capability; 3] = [
+    Capability {
+        name: "CAP_SETUID",
+        number: 7,
+        purpose: "become the user",
+    },
+    Capability {
+        name: "CAP_SETGID",
+        number: 6,
+        purpose: "become the user's group",
+    },
+    Capability {
+        name: "CAP_KILL",
+        number: 5,
+        purpose: "end a script that hangs",
+    },
+];
+
+/// What the process lacks to run scripts as another user, if anything:
+/// `CAP_KILL (to end a script that hangs)`.
+pub fn missing_for_scripts() -> Option<String> {
+    let missing = missing(&FOR_SCRIPTS, effective()?);
+    (!missing.is_empty()).then(|| list(&missing))
+}
+
+/// Those of `needed` that are not in the set `effective`.
+fn missing(needed: &[Capability], effective: u64) -> Vec<&Capability> {
     let has = |number: u32| effective & (1 << number) != 0;
     let granted = |needed: &Capability| {
         let bpf = matches!(needed.name, "CAP_BPF" | "CAP_PERFMON");
         has(needed.number) || (bpf && has(CAP_SYS_ADMIN))
     };
-    let missing: Vec<&Capability> = NEEDED.iter().filter(|needed| !granted(needed)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<String> = missing
+    needed.iter().filter(|needed| !granted(needed)).collect()
+}
+
+/// Capabilities with their purposes.
+fn list(capabilities: &[&Capability]) -> String {
+    let list: Vec<String> = capabilities
         .iter()
         .map(|capability| format!("{} (to {})", capability.name, capability.purpose))
         .collect();
+    list.join(", ")
+}
+
+fn check_set(effective: u64) -> Result<(), Missing> {
+    let missing = missing(&NEEDED, effective);
+    if missing.is_empty() {
+        return Ok(());
+    }
     let names: Vec<&str> = missing.iter().map(|capability| capability.name).collect();
     Err(Missing {
-        list: list.join(", "),
+        list: list(&missing),
         names: names.join(" "),
     })
 }

@@ -25,6 +25,15 @@ pub enum Change {
         /// The script to run.
         notify: Option<Script>,
     },
+    /// A server's check cannot be made, so that what is known of it may be old.
+    Trouble {
+        /// Its service.
+        service: ServiceKey,
+        /// The server.
+        server: SocketAddr,
+        /// Why; `None`: it can be made again.
+        reason: Option<String>,
+    },
     /// A server's check has given it another share of new connections.
     Weight {
         /// Its service.
@@ -110,11 +119,25 @@ impl Order {
 }
 
 impl Change {
+    /// Whom its script is about: scripts about one run one after the other.
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::Server {
+                service, server, ..
+            } => Some(server_subject(*service, *server)),
+            Self::Quorum { service, .. } => Some(service.to_string()),
+            _ => None,
+        }
+    }
+
     /// How grave it is for an operator who follows the log.
     pub fn level(&self) -> log::Level {
         match self {
             Self::Server {
                 failure: Some(_), ..
+            }
+            | Self::Trouble {
+                reason: Some(_), ..
             }
             | Self::HeldOut { .. }
             | Self::Quorum { gained: false, .. }
@@ -134,11 +157,17 @@ impl Change {
             Self::Hop { .. }
             | Self::Order { .. }
             | Self::Weight { .. }
+            | Self::Trouble { .. }
             | Self::HeldOut { .. }
             | Self::SlowStart { .. }
             | Self::Told(_) => None,
         }
     }
+}
+
+/// A server of a service, as the subject of scripts.
+pub fn server_subject(service: ServiceKey, server: SocketAddr) -> String {
+    format!("{service} {server}")
 }
 
 impl fmt::Display for Change {
@@ -159,6 +188,20 @@ impl fmt::Display for Change {
                 ..
             } => {
                 write!(f, "{service}: server {server} is down: {reason}")
+            }
+            Self::Trouble {
+                service,
+                server,
+                reason: Some(reason),
+            } => {
+                write!(f, "{service}: server {server} is not checked: {reason}")
+            }
+            Self::Trouble {
+                service,
+                server,
+                reason: None,
+            } => {
+                write!(f, "{service}: server {server} is checked again")
             }
             Self::Weight {
                 service,

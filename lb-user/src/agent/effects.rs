@@ -184,8 +184,8 @@ impl Agent {
         for change in changes {
             log::log!(change.level(), "{change}");
             self.publish(change.to_string());
-            if let Some(script) = change.script() {
-                self.run_script(script.clone());
+            if let (Some(subject), Some(script)) = (change.subject(), change.script()) {
+                self.run_script(subject, script.clone());
             }
         }
     }
@@ -194,14 +194,14 @@ impl Agent {
     /// logged.
     pub(super) fn report_vrrp(&self, event: &vrrp::Event, config: &Config) {
         for script in vrrp::notify::scripts(event, config) {
-            self.run_script(script);
+            self.run_script(event.subject_name(), script);
         }
         self.publish(event.to_string());
     }
 
-    pub(super) fn run_script(&self, script: Script) {
-        self.scripts
-            .run(Runnable::new(script, &self.config.global_defs));
+    pub(super) fn run_script(&self, subject: String, script: Script) {
+        let script = Runnable::new(script, &self.config.global_defs);
+        self.scripts.run(subject, script);
     }
 
     pub(super) fn publish(&self, message: String) {

@@ -17,8 +17,8 @@ impl Agent {
                 self.report_vrrp(&event, &self.config);
             }
         }
-        for script in self.state.scripts_on_stop() {
-            self.run_script(script);
+        for (subject, script) in self.state.scripts_on_stop() {
+            self.run_script(subject, script);
         }
         for attachment in self.dataplane.attachments() {
             log::info!("{}: XDP program detached", attachment.interface);

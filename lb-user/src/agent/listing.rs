@@ -92,8 +92,12 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else {
                 let parts = state.parts(service.key, server);
                 let percent = parts * 100 / PARTS;
-                listed.reason =
-                    (parts < PARTS).then(|| format!("slow start: {percent} % of its share"));
+                let trouble = state.trouble(server);
+                listed.reason = trouble
+                    .map(|reason| format!("not checked: {reason}"))
+                    .or_else(|| {
+                        (parts < PARTS).then(|| format!("slow start: {percent} % of its share"))
+                    });
             }
             listed
         })

@@ -35,7 +35,7 @@ use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::checker::{CheckEvent, CheckSpec, RunningCheck};
+use crate::checker::{CheckNews, CheckSpec, RunningCheck};
 use crate::config::{self, Config, Diagnostic};
 use crate::control::http::HttpServer;
 use crate::control::protocol::Event;
@@ -173,8 +173,8 @@ struct Agent {
     watcher: Watcher,
     interfaces: netlink::interfaces::Watcher,
     checks: HashMap<CheckSpec, RunningCheck>,
-    check_results: mpsc::UnboundedReceiver<CheckEvent>,
-    check_events: mpsc::UnboundedSender<CheckEvent>,
+    check_results: mpsc::UnboundedReceiver<CheckNews>,
+    check_events: mpsc::UnboundedSender<CheckNews>,
     vrrp: Option<Vrrp>,
     vrrp_thread: VrrpThread,
     /// The virtual routers that are master.

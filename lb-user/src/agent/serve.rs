@@ -7,7 +7,7 @@ use super::change::Change;
 use super::plan::ServiceKey;
 use super::signals::{Asked, Signals};
 use super::{Agent, Ending, rates};
-use crate::checker::CheckEvent;
+use crate::checker::CheckNews;
 use crate::control::protocol::Response;
 use crate::dataplane::Census;
 use crate::resets::Told;
@@ -25,7 +25,7 @@ impl Agent {
                 self.surveys.start(self.dataplane.remembered());
             }
             tokio::select! {
-                Some(event) = self.check_results.recv() => self.take_results(event),
+                Some(news) = self.check_results.recv() => self.take_results(news),
                 hops = self.watcher.changed() => {
                     let changes = self.state.hops_changed(hops?);
                     self.carry_out(changes);
@@ -94,12 +94,15 @@ impl Agent {
     /// Takes what checks have found, all that there is: where many servers die
     /// together the data plane is changed once, and their viewers are looked for
     /// together.
-    fn take_results(&mut self, first: CheckEvent) {
+    fn take_results(&mut self, first: CheckNews) {
         let mut changes = Vec::new();
         let mut next = Some(first);
-        while let Some(event) = next {
+        while let Some(news) = next {
             let now = Instant::now().into_std();
-            changes.extend(self.state.check_changed(event, now));
+            changes.extend(match news {
+                CheckNews::Found(event) => self.state.check_changed(event, now),
+                CheckNews::Trouble(spec, reason) => self.state.check_troubled(spec, reason),
+            });
             next = self.check_results.try_recv().ok();
         }
         self.carry_out(changes);

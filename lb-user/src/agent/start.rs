@@ -22,7 +22,7 @@ use super::survey::Surveys;
 use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
 use super::{Agent, RunOptions, Untold, capabilities, status};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
 use crate::dataplane::state::Forwarding;
@@ -54,6 +54,11 @@ impl Agent {
     ) -> anyhow::Result<Self> {
         let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
         let for_dataplane = prepare(&netlink, &options, &plan).await?;
+        if config::runs_scripts_as_others(&config)
+            && let Some(missing) = capabilities::missing_for_scripts()
+        {
+            log::warn!("scripts cannot run as their user as they should: lb-user lacks {missing}");
+        }
         raise_descriptor_limit();
         let http = match options.http {
             Some(address) => Some(

@@ -100,6 +100,16 @@ impl Probe {
     }
 }
 
+/// What a running check tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckNews {
+    /// It has found something new.
+    Found(CheckEvent),
+    /// It cannot be made, for this reason of ours, and what it found before
+    /// stands; `None`: it can be made again.
+    Trouble(CheckSpec, Option<String>),
+}
+
 /// A change that a check has brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckEvent {
@@ -130,7 +140,7 @@ impl RunningCheck {
     pub fn start(
         spec: CheckSpec,
         known: Option<&CheckResult>,
-        events: mpsc::UnboundedSender<CheckEvent>,
+        events: mpsc::UnboundedSender<CheckNews>,
     ) -> Self {
         let now = now();
         let spread = fastrand::f64();
@@ -165,9 +175,10 @@ fn now() -> Instant {
 async fn drive<F: Future<Output = Outcome>>(
     spec: CheckSpec,
     mut checker: Checker,
-    events: mpsc::UnboundedSender<CheckEvent>,
+    events: mpsc::UnboundedSender<CheckNews>,
     ask: impl Fn() -> F,
 ) {
+    let mut trouble = None;
     loop {
         let mut action = match checker.deadline() {
             Some(due) => {
@@ -178,28 +189,32 @@ async fn drive<F: Future<Output = Outcome>>(
         };
         if action == Some(Action::Check) {
             let outcome = ask().await;
+            let met = match &outcome {
+                Outcome::Local(reason) => Some(reason.clone()),
+                _ => None,
+            };
+            if met != trouble {
+                trouble.clone_from(&met);
+                if events.send(CheckNews::Trouble(spec.clone(), met)).is_err() {
+                    return;
+                }
+            }
             action = checker.handle(now(), Input::Finished(outcome));
         }
         let result = match action {
             Some(Action::Up(share)) => CheckResult::Up(share),
             Some(Action::Down(reason)) => CheckResult::Down(reason),
-            Some(Action::Failed(reason)) => {
+            Some(Action::Failed(reason) | Action::NotChecked(reason)) => {
                 log::debug!("{}: {reason}", spec.probe);
-                continue;
-            }
-            Some(Action::NotChecked(reason)) => {
-                log::warn!("{}: not checked, trouble of our own: {reason}", spec.probe);
                 continue;
             }
             Some(Action::Check) | None => continue,
         };
-        if events
-            .send(CheckEvent {
-                spec: spec.clone(),
-                result,
-            })
-            .is_err()
-        {
+        let event = CheckEvent {
+            spec: spec.clone(),
+            result,
+        };
+        if events.send(CheckNews::Found(event)).is_err() {
             return;
         }
     }
@@ -211,6 +226,52 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_of_our_own_is_told_once_and_so_is_its_end() {
+        let timing = Timing {
+            delay_loop: Duration::from_secs(1),
+            delay_before_retry: Duration::from_secs(1),
+            retry: 0,
+            first_check: Duration::ZERO,
+            warmup: Duration::ZERO,
+            alpha: false,
+        };
+        let connection = tcp::Connection {
+            to: ([127, 0, 0, 1], 1).into(),
+            from: None,
+            timeout: Duration::from_secs(1),
+        };
+        let spec = CheckSpec {
+            probe: Probe::Tcp(connection),
+            timing,
+        };
+        let (events, mut news) = mpsc::unbounded_channel();
+        let asked = Mutex::new(0);
+        let ask = move || {
+            let mut asked = asked.lock().expect("no panic");
+            *asked += 1;
+            let outcome = match *asked {
+                1..=3 => Outcome::Local("no ports left".to_owned()),
+                4 => Outcome::Success,
+                _ => Outcome::Failure("refused".to_owned()),
+            };
+            async { outcome }
+        };
+        let checker = Checker::new(timing, now(), 0.0);
+        let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
+        let told = [
+            CheckNews::Trouble(spec.clone(), Some("no ports left".to_owned())),
+            CheckNews::Trouble(spec.clone(), None),
+        ];
+        for expected in told {
+            assert_eq!(news.recv().await, Some(expected));
+        }
+        let down = CheckResult::Down("refused".to_owned());
+        let event = CheckEvent { spec, result: down };
+        assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+        task.abort();
+    }
 
     /// Five hundred servers, five checks a second each: every check begins when
     /// the one before has ended and `delay_loop` has passed, to the millisecond

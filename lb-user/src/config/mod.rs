@@ -36,6 +36,7 @@ use diagnostic::{Diagnostics, Origin};
 pub use json::write as to_json;
 pub use model::Config;
 pub use schema::schema;
+pub use validate_scripts::runs_scripts_as_others;
 pub use writer::write as to_keepalived;
 
 /// A configuration that can be used.

@@ -1,17 +1,30 @@
-//! What scripts must keep to under `enable_script_security`.
+//! Whether scripts can be run, and may be (`enable_script_security`).
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{CheckKind, Config, Script};
 use crate::script::Runnable;
 
-/// Warns of every script that would not be run, because it would run as root and
-/// another user may change it.
+/// Whether any script is to run as another user than we are.
+pub fn runs_scripts_as_others(config: &Config) -> bool {
+    scripts(config).into_iter().any(|(_, _, script)| {
+        let runnable = Runnable::new(script.clone(), &config.global_defs);
+        matches!(runnable.identity(), Ok(Some(_)))
+    })
+}
+
+/// Warns of every script that would not be run: its user does not exist, or it
+/// would run as root and another user may change it.
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
-    if !config.global_defs.enable_script_security {
-        return;
-    }
     for (what, origin, script) in scripts(config) {
         let runnable = Runnable::new(script.clone(), &config.global_defs);
+        if let Err(error) = runnable.identity() {
+            let command = script.command.join(" ");
+            diagnostics.warn(
+                origin,
+                format!("{what}: `{command}` cannot be run: {error}"),
+            );
+            continue;
+        }
         // One that does not exist may exist when it is run.
         if let Ok(Some(reason)) = runnable.refusal() {
             let command = script.command.join(" ");

@@ -152,12 +152,19 @@ mod tests {
 
     use super::*;
     use crate::control::protocol::{
-        Counters, ListedAddress, ListedServer, ListedService, Rates, ServerState,
+        Counters, ListedAddress, ListedInterface, ListedServer, ListedService, Rates, ServerState,
     };
     use crate::dataplane::state::Protocol;
 
     fn state() -> Listing {
         Listing {
+            interfaces: vec![ListedInterface {
+                name: "eth2".to_owned(),
+                index: 2,
+                xdp_mode: "native".to_owned(),
+                native_refused: None,
+                lost: None,
+            }],
             virtual_addresses: vec![ListedAddress {
                 address: "172.16.1.200/32".to_owned(),
                 interface: "eth2".to_owned(),
@@ -235,6 +242,8 @@ mod tests {
             "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
             "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
             "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
+            "millrace_server_state{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\",state=\"up\"} 1",
+            "millrace_interface_attached{interface=\"eth2\",mode=\"native\"} 1",
             "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",
         ] {
             assert!(

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::protocol::{Counters, ListedServer, ListedService, Listing, ServerState};
+use super::protocol::{
+    Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState,
+};
 use crate::dataplane::state::Protocol;
 
 /// A family of metrics about things of one kind: name, type, help, and the value.
@@ -72,6 +74,20 @@ const SERVICE_FAMILIES: [Family<ListedService>; 1] = [(
     |service| u64::from(service.quorum),
 )];
 
+const STATE_FAMILIES: [Family<ListedServer>; 1] = [(
+    "state",
+    "gauge",
+    "The state of the server, as `lb-user list` shows it",
+    |_| 1,
+)];
+
+const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
+    "attached",
+    "gauge",
+    "Whether the XDP program is attached to the interface",
+    |interface| u64::from(interface.lost.is_none()),
+)];
+
 /// The state in the text format of Prometheus.
 pub fn render(listing: &Listing) -> String {
     let mut text = String::new();
@@ -99,6 +115,20 @@ pub fn render(listing: &Listing) -> String {
         .map(|(labels, server)| (labels.clone(), &server.counters))
         .collect();
     families(&mut text, "server", &COUNTER_FAMILIES, &counters);
+    let states: Vec<_> = servers
+        .iter()
+        .map(|(labels, server)| (format!("{labels},state=\"{}\"", server.state), *server))
+        .collect();
+    families(&mut text, "server", &STATE_FAMILIES, &states);
+    let interfaces: Vec<_> = listing
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let (name, mode) = (escape(&interface.name), escape(&interface.xdp_mode));
+            (format!("interface=\"{name}\",mode=\"{mode}\""), interface)
+        })
+        .collect();
+    families(&mut text, "interface", &INTERFACE_FAMILIES, &interfaces);
     let mut line = |line: String| {
         writeln!(text, "{line}").expect("a string can always grow");
     };

@@ -58,7 +58,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Nobody answers.
-    #[error("no agent answers on {path}: {source}; is `lb-user run` running with this --socket?")]
+    #[error("no agent answers on {}: {source}; {}", path.display(), way_out(source))]
     Connect {
         /// Where.
         path: PathBuf,
@@ -76,6 +76,18 @@ pub enum Error {
     /// The agent speaks another version of the protocol.
     #[error("the agent's answer is not understood (are both of one version?): {0}")]
     NotUnderstood(#[from] serde_json::Error),
+}
+
+/// What to do where nobody answers.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this with sudo",
+        io::ErrorKind::ConnectionRefused => {
+            "it has ended without a farewell, and what it pinned forwards on: `systemctl status \
+             lb-user` or its log says why, `systemctl start lb-user` brings it back"
+        }
+        _ => "is `lb-user run` running, with this --socket?",
+    }
 }
 
 /// Listens for requests until it is dropped; then the socket is gone.

@@ -1,86 +1,24 @@
-//! Scripts that are run when something changes: in order, without a shell,
-//! within a time limit.
+//! Scripts that are run when something changes: without a shell, within a time
+//! limit.
 
+mod group;
+mod runner;
 mod safety;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
 use tokio::process::Command;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::config::model::{GlobalDefs, Script};
+use group::ProcessGroup;
+pub use runner::ScriptRunner;
 
 /// Whom scripts run as where nothing is said, if there is such a user
 /// (keepalived.conf(5), `script_user`).
 const DEFAULT_USER: &str = "keepalived_script";
-
-/// How long a script may run before it is killed.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// Runs scripts one after the other, in the order in which they were asked for.
-#[derive(Debug)]
-pub struct ScriptRunner {
-    queue: mpsc::UnboundedSender<Runnable>,
-    /// How many have been asked for and are not over.
-    pending: watch::Sender<usize>,
-    task: JoinHandle<()>,
-}
-
-impl ScriptRunner {
-    /// Starts with nothing to run.
-    pub fn start() -> Self {
-        let (queue, mut scripts) = mpsc::unbounded_channel::<Runnable>();
-        let pending = watch::Sender::new(0);
-        let count = pending.clone();
-        let task = tokio::spawn(async move {
-            while let Some(script) = scripts.recv().await {
-                let name = script.script.command.join(" ");
-                match timeout(TIME_LIMIT, run(&script)).await {
-                    Ok(Ok(status)) if status.success() => log::debug!("script `{name}`: done"),
-                    Ok(Ok(status)) => log::warn!("script `{name}`: {status}"),
-                    Ok(Err(error)) => log::warn!("script `{name}` cannot be run: {error}"),
-                    Err(_) => {
-                        log::warn!("script `{name}` killed after {} s", TIME_LIMIT.as_secs());
-                    }
-                }
-                count.send_modify(|pending| *pending -= 1);
-            }
-        });
-        Self {
-            queue,
-            pending,
-            task,
-        }
-    }
-
-    /// Has a script run after those asked for before.
-    pub fn run(&self, script: Runnable) {
-        self.pending.send_modify(|pending| *pending += 1);
-        // The task ends only with the runner itself.
-        let _ = self.queue.send(script);
-    }
-
-    /// Waits until no script runs and none is to be run. May be dropped.
-    pub async fn done(&self) {
-        let mut pending = self.pending.subscribe();
-        // Its sender lives as long as we.
-        let _ = pending.wait_for(|pending| *pending == 0).await;
-    }
-
-    /// Waits for the scripts asked for so far.
-    pub async fn finish(self) {
-        drop(self.queue);
-        if self.task.await.is_err() {
-            log::warn!("the task that runs scripts has failed");
-        }
-    }
-}
 
 /// A script, and the conditions that it runs under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -117,7 +55,10 @@ impl Runnable {
     }
 
     /// Whom it runs as; `None`: as the agent does.
-    fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
+    ///
+    /// # Errors
+    /// There is no such user or group.
+    pub fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
         let user = match &self.script.user {
             Some(name) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?,
             // An agent that may become another user does.
@@ -161,7 +102,8 @@ impl Runnable {
     }
 }
 
-/// Runs a script to its end; it is killed should the future be dropped.
+/// Runs a script to its end; it is killed should the future be dropped, with
+/// everything that it has started.
 ///
 /// # Errors
 /// The program or its user does not exist, or may not be used:
@@ -180,28 +122,30 @@ pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        // Its own group: what ends it ends its children, too.
+        .process_group(0)
         .kill_on_drop(true);
-    let Some((uid, gid)) = runnable.identity()? else {
-        return command.status().await;
-    };
-    command.uid(uid.as_raw()).gid(gid.as_raw());
-    let user = runnable.script.user.as_deref().unwrap_or(DEFAULT_USER);
-    let status = command.status().await;
-    status.map_err(|error| explain(error, user))
+    let identity = runnable.identity()?;
+    if let Some((uid, gid)) = identity {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    let child = command.spawn().map_err(|error| explain(error, identity))?;
+    ProcessGroup::of(child).end().await
 }
 
-/// Why a script cannot be run as `user`.
-fn explain(error: io::Error, user: &str) -> io::Error {
-    if error.raw_os_error() != Some(Errno::EPERM as i32) {
-        return error;
-    }
-    io::Error::new(
-        error.kind(),
-        format!(
-            "becoming the user {user} takes CAP_SETUID and CAP_SETGID (systemd: \
-             CapabilityBoundingSet)"
+/// Why a script cannot be run as `identity`.
+fn explain(error: io::Error, identity: Option<(Uid, Gid)>) -> io::Error {
+    let refused = error.raw_os_error() == Some(Errno::EPERM as i32);
+    match identity.filter(|_| refused) {
+        Some((uid, _)) => io::Error::new(
+            error.kind(),
+            format!(
+                "becoming the user {uid} takes CAP_SETUID and CAP_SETGID (systemd: \
+                 CapabilityBoundingSet)"
+            ),
         ),
-    )
+        None => error,
+    }
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {
@@ -216,6 +160,9 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -229,31 +176,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn scripts_run_in_order_and_a_failing_one_does_not_stop_the_next() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("log");
-        let append = |word: &str, status: &str| {
-            let line = format!("echo {word} >> {}; exit {status}", file.display());
-            script(&["/bin/sh", "-c", &line])
-        };
-        let runner = ScriptRunner::start();
-        runner.run(append("one", "1"));
-        runner.run(script(&["/nonexistent/program"]));
-        runner.run(append("two", "0"));
-        runner.finish().await;
-        assert_eq!(
-            std::fs::read_to_string(&file).expect("the log"),
-            "one\ntwo\n"
-        );
-    }
-
-    #[tokio::test]
     async fn no_shell_looks_at_the_arguments() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("a;b $HOME");
         let status = run(&script(&["touch", file.to_str().expect("UTF-8")])).await;
         assert!(status.expect("touch exists").success());
         assert!(file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_script_that_is_given_up_takes_its_children_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("pid");
+        let line = format!("sleep 1000 & echo $! > {}; wait", file.display());
+        let script = script(&["/bin/sh", "-c", &line]);
+        let pid = tokio::select! {
+            _ = run(&script) => panic!("it does not end by itself"),
+            pid = async {
+                loop {
+                    let pid = fs::read_to_string(&file).unwrap_or_default();
+                    if pid.ends_with('\n') {
+                        break pid;
+                    }
+                    sleep(Duration::from_millis(5)).await;
+                }
+            } => pid,
+        };
+        let process = format!("/proc/{}/cmdline", pid.trim());
+        // A zombie that nobody has waited for has no words any more.
+        while fs::read_to_string(&process).is_ok_and(|line| !line.is_empty()) {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]

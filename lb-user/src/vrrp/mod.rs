@@ -67,14 +67,20 @@ pub struct Event {
     pub priority: u8,
 }
 
+impl Event {
+    /// What has changed, as in the configuration: `vrrp_instance VI_1`.
+    pub fn subject_name(&self) -> String {
+        let kind = match self.subject {
+            Subject::Instance => "vrrp_instance",
+            Subject::Group => "vrrp_sync_group",
+        };
+        format!("{kind} {}", self.name)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name, state, cause, ..
-        } = self;
-        match self.subject {
-            Subject::Instance => write!(f, "vrrp_instance {name}: {state}: {cause}"),
-            Subject::Group => write!(f, "vrrp_sync_group {name}: {state}: {cause}"),
-        }
+        let Self { state, cause, .. } = self;
+        write!(f, "{}: {state}: {cause}", self.subject_name())
     }
 }

@@ -117,10 +117,13 @@ fn the_readme_s_units_serve_viewers_and_are_locked_down() {
             edge,
             director,
         } = deployment;
-        // Numbers of linux/capability.h: SETGID, SETUID, NET_ADMIN, NET_RAW,
-        // PERFMON, BPF.
-        let six = [6, 7, 12, 13, 38, 39].map(|number| 1_u64 << number);
-        assert_eq!(capabilities(director, "lb-user")?, six.iter().sum::<u64>());
+        // Numbers of linux/capability.h: KILL, SETGID, SETUID, NET_ADMIN,
+        // NET_RAW, PERFMON, BPF.
+        let expected = [5, 6, 7, 12, 13, 38, 39].map(|number| 1_u64 << number);
+        assert_eq!(
+            capabilities(director, "lb-user")?,
+            expected.iter().sum::<u64>()
+        );
         assert_eq!(capabilities(origin, "rtmp-origin")?, 0);
         assert_eq!(capabilities(edge, "rtmp-edge")?, 0);
         for (machine, service) in [
@@ -258,6 +261,32 @@ fn scripts_run_as_the_user_that_they_are_to() {
         let told = || director.run("stat --format %U /run/told/by-a-script");
         wait_until("the script to have run", SOON, || Ok(told().is_ok()))?;
         assert_eq!(told()?.trim(), "nobody");
+
+        // Another that hangs: its children are killed with it, though they are
+        // another user's.
+        director.run(
+            "cat >>/etc/keepalived/keepalived.conf <<END
+vrrp_script hangs {
+    script \"/bin/sh -c 'echo \\$\\$ >>/run/told/begun; sleep 1000 & wait'\"
+    interval 2
+    timeout 1
+}
+END
+             sed -i 's/^ *state MASTER/&\\n track_script {\\n hangs weight 1\\n }/' \
+                 /etc/keepalived/keepalived.conf
+             systemctl reload lb-user",
+        )?;
+        wait_until("a second one to have begun", SOON, || {
+            let begun = director.output("wc -l </run/told/begun")?.stdout;
+            Ok(String::from_utf8_lossy(&begun)
+                .trim()
+                .parse::<u32>()
+                .unwrap_or(0)
+                >= 2)
+        })?;
+        let first = director.run("head -n 1 /run/told/begun")?;
+        let group = director.run(&format!("ps -o pid= -g {} || true", first.trim()))?;
+        assert_eq!(group, "", "nothing of the first remains");
         Ok(())
     });
 }

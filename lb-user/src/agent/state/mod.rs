@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::change::{Change, Order};
+use super::change::{self, Change, Order};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use super::saved::SavedCheck;
@@ -31,6 +31,8 @@ pub struct State {
     plan: Plan,
     /// What each check last found.
     checks: HashMap<CheckSpec, CheckResult>,
+    /// Which checks cannot be made now, and why.
+    troubles: HashMap<CheckSpec, String>,
     /// How servers come back that have been down.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
     hops: Hops,
@@ -89,6 +91,8 @@ impl State {
                 .any(|candidate| candidate.address == *server)
         };
         self.orders.retain(|place, _| remains(place));
+        self.troubles
+            .retain(|spec, _| self.checks.contains_key(spec));
         self.recoveries.retain(|place, _| remains(place));
         self.plan = plan;
         let mut changes = self.release_last(now);
@@ -245,17 +249,22 @@ impl State {
     }
 
     /// The scripts to run when the agent stops (keepalived.conf(5), `omega`):
-    /// every server, and every service, of such a service goes down.
-    pub fn scripts_on_stop(&self) -> Vec<Script> {
+    /// every server, and every service, of such a service goes down. Each with
+    /// whom it is about.
+    pub fn scripts_on_stop(&self) -> Vec<(String, Script)> {
         let mut scripts = Vec::new();
         for service in self.plan.services.iter().filter(|service| service.omega) {
             let up = service
                 .servers
                 .iter()
                 .filter(|server| self.failure(service.key, server).is_none());
-            scripts.extend(up.filter_map(|server| server.notify_down.clone()));
+            scripts.extend(up.filter_map(|server| {
+                let subject = change::server_subject(service.key, server.address);
+                Some((subject, server.notify_down.clone()?))
+            }));
             if self.has_quorum(service.key) {
-                scripts.extend(service.quorum_down.clone());
+                let subject = service.key.to_string();
+                scripts.extend(service.quorum_down.clone().map(|script| (subject, script)));
             }
         }
         scripts

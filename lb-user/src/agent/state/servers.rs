@@ -6,7 +6,7 @@ use super::super::change::Change;
 use super::super::plan::{ServerPlan, ServicePlan};
 use super::super::recovery::Recovery;
 use super::{Place, State};
-use crate::checker::CheckEvent;
+use crate::checker::{CheckEvent, CheckSpec};
 
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,35 @@ impl State {
         }
         changes.extend(self.update_quorums());
         changes
+    }
+
+    /// A check cannot be made, or can again: `None`. What it has found stands.
+    pub fn check_troubled(&mut self, spec: CheckSpec, reason: Option<String>) -> Vec<Change> {
+        if !self.checks.contains_key(&spec) {
+            return Vec::new();
+        }
+        let concerned = self
+            .servers()
+            .filter(|(_, _, server)| server.checks.contains(&spec));
+        let changes = concerned.map(|(service, _, server)| Change::Trouble {
+            service: service.key,
+            server: server.address,
+            reason: reason.clone(),
+        });
+        let changes = changes.collect();
+        match reason {
+            Some(reason) => self.troubles.insert(spec, reason),
+            None => self.troubles.remove(&spec),
+        };
+        changes
+    }
+
+    /// Why a server is not checked, if one of its checks cannot be made.
+    pub fn trouble(&self, server: &ServerPlan) -> Option<&String> {
+        server
+            .checks
+            .iter()
+            .find_map(|spec| self.troubles.get(spec))
     }
 
     /// When to call [`tick`](Self::tick), if ever.

@@ -282,6 +282,19 @@ fn a_script_that_others_may_write_is_told_under_script_security() {
 }
 
 #[test]
+fn a_script_whose_user_does_not_exist_is_named() {
+    let notify = "notify_up /bin/true no-such-user";
+    let warnings = load_text(&service("", notify)).expect("accepted").warnings;
+    let warnings = messages(&warnings);
+    let expected = "t.conf:3: warning: real_server 10.0.0.2:80: `/bin/true` cannot be run: there is \
+                    no user no-such-user";
+    assert!(
+        warnings.iter().any(|warning| warning == expected),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
 fn a_real_server_that_stands_twice_counts_once() {
     let loaded = load_text(&service("real_server 10.0.0.2 80 {\n}", "")).expect("accepted");
     let told = messages(&loaded.warnings);

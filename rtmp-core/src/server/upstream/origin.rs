@@ -37,7 +37,13 @@ impl Origin {
     /// Pulls until the connection ends, and says so to `events`.
     pub(super) async fn run(self, events: mpsc::Sender<Event>) {
         let Err(end) = self.pull(&events).await;
-        log::info!("{} from {}: {end}", self.stream.key(), self.address);
+        let level = match end {
+            // Nobody publishes, or nobody does any more.
+            End::Rejected(_) | End::Ended => log::Level::Info,
+            _ => log::Level::Warn,
+        };
+        log::log!(level, "{} from {}: {end}", self.stream.key(), self.address);
+        // Nobody listens any more when the pull has ended meanwhile.
         let _ = events.send(Event::Lost).await;
     }
 

@@ -316,6 +316,31 @@ fn orders_of_the_operator_outlive_checks_and_reloads_until_they_are_taken_back()
 }
 
 #[test]
+fn a_server_whose_check_cannot_be_made_says_so_and_stays_as_it_was() {
+    let mut state = state(two_servers(""));
+    let spec = event(&state, 0, None).spec;
+    let before = servers(&state);
+    let reason = || Some("cannot be run: there is no user nemo".to_owned());
+    let changes = state.check_troubled(spec.clone(), reason());
+    assert_eq!(
+        said(&changes),
+        [
+            "TCP 10.0.0.1:80: server 10.0.0.2:80 is not checked: cannot be run: there is no user \
+             nemo"
+        ]
+    );
+    assert_eq!(servers(&state), before);
+    let server = |state: &State| state.plan().services[0].servers[0].clone();
+    assert_eq!(state.trouble(&server(&state)), reason().as_ref());
+    let changes = state.check_troubled(spec, None);
+    assert_eq!(
+        said(&changes),
+        ["TCP 10.0.0.1:80: server 10.0.0.2:80 is checked again"]
+    );
+    assert_eq!(state.trouble(&server(&state)), None);
+}
+
+#[test]
 fn a_check_may_set_the_weight() {
     let mut state = state(two_servers(""));
     let spec = event(&state, 0, None).spec;
@@ -360,7 +385,7 @@ fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
         let scripts = state.scripts_on_stop();
         scripts
             .iter()
-            .map(|script| script.command.join(" "))
+            .map(|(_, script)| script.command.join(" "))
             .collect::<Vec<_>>()
     };
     assert_eq!(programs(&quiet), ["/bin/down two", "/bin/lost"]);

@@ -155,9 +155,14 @@ pub fn names(data: &[u8]) {
         assert!(name.vhost.len() <= 512 && !name.vhost.contains(char::is_whitespace));
         let again = AppName::parse(&name.app, "", &limits).expect("a name is a name");
         assert!(again.parameters.is_empty());
+        assert!(again.vhost.is_empty(), "{name:?}");
     }
     if let Ok(name) = StreamName::parse(&text, &limits) {
         assert_clean(&name.stream);
+        let upstream = format!("{}{}", name.stream, name.parameters.without_vhost());
+        if let Ok(again) = StreamName::parse(&upstream, &limits) {
+            assert_eq!(again.vhost, None, "{name:?}");
+        }
     }
 }
 

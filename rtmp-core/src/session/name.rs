@@ -191,7 +191,7 @@ impl Name {
             .or(dotted_in_query)
             .or_else(|| {
                 let mut names = VHOST_PARAMETERS.iter();
-                names.find_map(|name| parameters.get(name))
+                names.find_map(|name| parameters.get(name).filter(|vhost| !vhost.is_empty()))
             })
             .filter(|vhost| !vhost.is_empty())
             .map(str::to_owned);
@@ -210,14 +210,16 @@ impl Name {
 const DEFAULT_INSTANCE: &str = "/_definst_";
 
 /// Splits `live...vhost...example.com`, the form for clients that cannot put a
-/// `?` in a name.
+/// `?` in a name. What comes before names no virtual host any more.
 fn split_dotted_vhost(name: &str) -> (&str, Option<&str>) {
-    for separator in ["...vhost...", "...domain..."] {
-        if let Some((path, vhost)) = name.split_once(separator) {
-            return (path, Some(vhost.split("...").next().unwrap_or(vhost)));
-        }
+    let named = VHOST_PARAMETERS
+        .iter()
+        .filter_map(|parameter| name.split_once(&format!("...{parameter}...")))
+        .min_by_key(|(path, _)| path.len());
+    match named {
+        Some((path, vhost)) => (path, Some(vhost.split("...").next().unwrap_or(vhost))),
+        None => (name, None),
     }
-    (name, None)
 }
 
 /// `rtmp://user@host:port/path` into host and path; empty where there is none.

@@ -203,6 +203,23 @@ fn streams() {
 }
 
 #[test]
+fn without_its_virtual_host_a_name_names_none_any_more() {
+    for name in [
+        "s?vhost=b&x",
+        "s?x&domain=b&vhost",
+        "s?x...domain...b...vhost...c",
+        "s...domain...b...vhost...c?x",
+    ] {
+        let limits = Limits::default();
+        let parsed = StreamName::parse(name, &limits).unwrap();
+        assert_eq!(parsed.vhost.as_deref(), Some("b"), "{name}");
+        let left = format!("{}{}", parsed.stream, parsed.parameters.without_vhost());
+        assert_eq!(left, "s?x", "{name}");
+        assert_eq!(StreamName::parse(&left, &limits).unwrap().vhost, None);
+    }
+}
+
+#[test]
 fn a_stream_needs_a_name() {
     for name in ["", "?token=x", "/", " ", "\n"] {
         let parsed = StreamName::parse(name, &Limits::default());

@@ -3,7 +3,7 @@
 use rtmp_core::wire::Limits;
 use rtmp_core::wire::chunk::{ChunkError, ChunkReader};
 
-use crate::tools::{assert_fails, assert_reads, counting, hex, message};
+use crate::tools::{assert_fails, assert_reads, counting, hex, message, wire};
 
 #[test]
 fn a_message_in_one_chunk() {
@@ -41,13 +41,10 @@ fn chunk_stream_ids_come_in_one_two_and_three_bytes() {
 fn the_same_chunk_stream_id_in_two_and_three_bytes_is_the_same_chunk_stream() {
     // 64 + 6 = 70 in two bytes, then a continuation with the id in three.
     let payload = counting(130);
-    let bytes = [
-        hex("00 06  000000 000082 09 01000000"),
-        payload[..128].to_vec(),
-        hex("c1 06 00"),
-        payload[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "00 06  000000 000082 09 01000000  p128  c1 06 00  p",
+        &[('p', &payload)],
+    );
     assert_reads(&bytes, &[message(0, 9, 1, &payload)]);
 }
 
@@ -92,22 +89,17 @@ fn format_3_after_format_0_adds_the_timestamp_once_more() {
 #[test]
 fn a_message_of_several_chunks() {
     let payload = counting(300);
-    let bytes = [
-        hex("06  000000 00012c 09 01000000"),
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..256].to_vec(),
-        hex("c6"),
-        payload[256..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000000 00012c 09 01000000  p128  c6  p128  c6  p",
+        &[('p', &payload)],
+    );
     assert_reads(&bytes, &[message(0, 9, 1, &payload)]);
 }
 
 #[test]
 fn a_message_as_long_as_a_chunk_needs_no_second_one() {
     let payload = counting(128);
-    let bytes = [hex("06  000000 000080 09 01000000"), payload.clone()].concat();
+    let bytes = wire("06  000000 000080 09 01000000  p", &[('p', &payload)]);
     assert_reads(&bytes, &[message(0, 9, 1, &payload)]);
 }
 
@@ -115,19 +107,11 @@ fn a_message_as_long_as_a_chunk_needs_no_second_one() {
 fn messages_of_several_chunk_streams_may_be_interleaved() {
     let video = counting(300);
     let audio = counting(200);
-    let bytes = [
-        hex("06  000028 00012c 09 01000000"),
-        video[..128].to_vec(),
-        hex("04  000017 0000c8 08 01000000"),
-        audio[..128].to_vec(),
-        hex("c6"),
-        video[128..256].to_vec(),
-        hex("c4"),
-        audio[128..].to_vec(),
-        hex("c6"),
-        video[256..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000028 00012c 09 01000000  v128
+         04  000017 0000c8 08 01000000  s128  c6  v128  c4  s  c6  v",
+        &[('v', &video), ('s', &audio)],
+    );
     assert_reads(
         &bytes,
         &[message(23, 8, 1, &audio), message(40, 9, 1, &video)],
@@ -137,14 +121,11 @@ fn messages_of_several_chunk_streams_may_be_interleaved() {
 #[test]
 fn control_messages_may_come_between_the_chunks_of_a_message() {
     let video = counting(200);
-    let bytes = [
-        hex("06  000028 0000c8 09 01000000"),
-        video[..128].to_vec(),
-        hex("02  000000 000006 04 00000000  0006 00000001"),
-        hex("c6"),
-        video[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000028 0000c8 09 01000000  v128
+         02  000000 000006 04 00000000  0006 00000001  c6  v",
+        &[('v', &video)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -166,42 +147,32 @@ fn a_new_header_of_any_format_drops_the_unfinished_message_of_its_chunk_stream()
     }
     // Format 2 keeps the length.
     let payload = counting(200);
-    let bytes = [
-        unfinished,
-        hex("86  000005"),
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "v  86  000005  p128  c6  p",
+        &[('v', &unfinished), ('p', &payload)],
+    );
     assert_reads(&bytes, &[message(45, 9, 1, &payload)]);
 }
 
 #[test]
 fn a_message_that_begins_again_with_the_same_header_comes_once_and_whole() {
     let payload = counting(200);
-    let header = hex("06  000028 0000c8 09 01000000");
-    let bytes = [
-        header.clone(),
-        vec![0xee; 128],
-        header,
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000028 0000c8 09 01000000  v
+         06  000028 0000c8 09 01000000  p128  c6  p",
+        &[('v', &[0xee; 128]), ('p', &payload)],
+    );
     assert_reads(&bytes, &[message(40, 9, 1, &payload)]);
 }
 
 #[test]
 fn abort_drops_the_unfinished_message_of_the_chunk_stream_it_names() {
-    let bytes = [
-        hex("06  000028 0000c8 09 01000000"),
-        counting(128),
-        hex("02  000000 000004 02 00000000  00000006"),
-        hex("06  000050 000001 09 01000000  61"),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000028 0000c8 09 01000000  v
+         02  000000 000004 02 00000000  00000006
+         06  000050 000001 09 01000000  61",
+        &[('v', &counting(128))],
+    );
     assert_reads(
         &bytes,
         &[message(0, 2, 0, &hex("00000006")), message(80, 9, 1, b"a")],
@@ -211,16 +182,11 @@ fn abort_drops_the_unfinished_message_of_the_chunk_stream_it_names() {
 #[test]
 fn after_abort_format_3_begins_a_message() {
     let payload = counting(130);
-    let bytes = [
-        hex("06  000028 000082 09 01000000"),
-        vec![0xee; 128],
-        hex("02  000000 000004 02 00000000  00000006"),
-        hex("c6"),
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000028 000082 09 01000000  v
+         02  000000 000004 02 00000000  00000006  c6  p128  c6  p",
+        &[('v', &[0xee; 128]), ('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -234,15 +200,9 @@ fn after_abort_format_3_begins_a_message() {
 fn abort_of_an_idle_or_unknown_or_impossible_chunk_stream_changes_nothing() {
     for named in ["00000002", "00000007", "00000000", "00010040", "ffffffff"] {
         let video = counting(200);
-        let bytes = [
-            hex("06  000028 0000c8 09 01000000"),
-            video[..128].to_vec(),
-            hex("02  000000 000004 02 00000000"),
-            hex(named),
-            hex("c6"),
-            video[128..].to_vec(),
-        ]
-        .concat();
+        let abort = format!("02  000000 000004 02 00000000  {named}");
+        let script = format!("06  000028 0000c8 09 01000000  v128  {abort}  c6  v");
+        let bytes = wire(&script, &[('v', &video)]);
         assert_reads(
             &bytes,
             &[message(0, 2, 0, &hex(named)), message(40, 9, 1, &video)],
@@ -289,30 +249,21 @@ fn a_difference_of_ffffff_or_more_is_extended() {
 #[test]
 fn an_extended_timestamp_may_be_repeated_on_continuations() {
     let payload = counting(300);
-    let bytes = [
-        hex("06  ffffff 00012c 09 01000000  01020304"),
-        payload[..128].to_vec(),
-        hex("c6 01020304"),
-        payload[128..256].to_vec(),
-        hex("c6 01020304"),
-        payload[256..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  ffffff 00012c 09 01000000  01020304  p128
+         c6  01020304  p128  c6  01020304  p",
+        &[('p', &payload)],
+    );
     assert_reads(&bytes, &[message(0x0102_0304, 9, 1, &payload)]);
 }
 
 #[test]
 fn an_extended_timestamp_may_be_left_out_on_continuations() {
     let payload = counting(300);
-    let bytes = [
-        hex("06  ffffff 00012c 09 01000000  01020304"),
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..256].to_vec(),
-        hex("c6"),
-        payload[256..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  ffffff 00012c 09 01000000  01020304  p128  c6  p128  c6  p",
+        &[('p', &payload)],
+    );
     assert_reads(&bytes, &[message(0x0102_0304, 9, 1, &payload)]);
 }
 
@@ -321,13 +272,11 @@ fn a_payload_that_begins_like_the_extended_timestamp_is_told_from_it() {
     // The last chunk has two bytes, which are the timestamp's first two, and
     // the next message follows at once.
     let payload = [counting(128), hex("0102")].concat();
-    let bytes = [
-        hex("06  ffffff 000082 09 01000000  01020304"),
-        payload[..128].to_vec(),
-        hex("c6 0102"),
-        hex("04  000001 000001 08 01000000  61"),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  ffffff 000082 09 01000000  01020304  p128  c6  p
+         04  000001 000001 08 01000000  61",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[message(0x0102_0304, 9, 1, &payload), message(1, 8, 1, b"a")],
@@ -338,12 +287,10 @@ fn a_payload_that_begins_like_the_extended_timestamp_is_told_from_it() {
 fn a_message_whose_last_chunk_differs_from_the_timestamp_is_not_held_back() {
     // One byte is left, and nothing follows: it must be delivered all the same.
     let payload = [counting(128), hex("ff")].concat();
-    let bytes = [
-        hex("06  ffffff 000081 09 01000000  01020304"),
-        payload[..128].to_vec(),
-        hex("c6 ff"),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  ffffff 000081 09 01000000  01020304  p128  c6  p",
+        &[('p', &payload)],
+    );
     assert_reads(&bytes, &[message(0x0102_0304, 9, 1, &payload)]);
 }
 
@@ -351,15 +298,11 @@ fn a_message_whose_last_chunk_differs_from_the_timestamp_is_not_held_back() {
 fn some_repeat_the_difference_and_some_the_timestamp_on_continuations() {
     let payload = counting(130);
     for repeated in ["01000000", "01000005"] {
-        let bytes = [
-            hex("06  000005 000001 09 01000000  61"),
-            hex("46  ffffff 000082 09  01000000"),
-            payload[..128].to_vec(),
-            hex("c6"),
-            hex(repeated),
-            payload[128..].to_vec(),
-        ]
-        .concat();
+        let script = format!(
+            "06  000005 000001 09 01000000  61
+             46  ffffff 000082 09  01000000  p128  c6  {repeated}  p"
+        );
+        let bytes = wire(&script, &[('p', &payload)]);
         assert_reads(
             &bytes,
             &[message(5, 9, 1, b"a"), message(0x0100_0005, 9, 1, &payload)],
@@ -370,14 +313,11 @@ fn some_repeat_the_difference_and_some_the_timestamp_on_continuations() {
 #[test]
 fn an_extended_timestamp_ends_with_the_next_plain_one() {
     let payload = counting(130);
-    let bytes = [
-        hex("06  ffffff 000001 09 01000000  01020304  61"),
-        hex("46  000001 000082 09"),
-        payload[..128].to_vec(),
-        hex("c6"),
-        payload[128..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  ffffff 000001 09 01000000  01020304  61
+         46  000001 000082 09  p128  c6  p",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -453,12 +393,11 @@ fn messages_may_be_empty() {
 #[test]
 fn set_chunk_size_holds_from_the_next_chunk_on() {
     let payload = counting(4000);
-    let bytes = [
-        hex("02  000000 000004 01 00000000  00001000"),
-        hex("06  000000 000fa0 09 01000000"),
-        payload.clone(),
-    ]
-    .concat();
+    let bytes = wire(
+        "02  000000 000004 01 00000000  00001000
+         06  000000 000fa0 09 01000000  p",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -471,16 +410,11 @@ fn set_chunk_size_holds_from_the_next_chunk_on() {
 #[test]
 fn set_chunk_size_may_come_in_the_middle_of_a_message() {
     let payload = counting(300);
-    let bytes = [
-        hex("06  000000 00012c 09 01000000"),
-        payload[..128].to_vec(),
-        hex("02  000000 000004 01 00000000  00000064"),
-        hex("c6"),
-        payload[128..228].to_vec(),
-        hex("c6"),
-        payload[228..].to_vec(),
-    ]
-    .concat();
+    let bytes = wire(
+        "06  000000 00012c 09 01000000  p128
+         02  000000 000004 01 00000000  00000064  c6  p100  c6  p",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -502,12 +436,11 @@ fn chunks_may_be_shorter_than_128_bytes_and_as_short_as_one() {
 #[test]
 fn chunks_may_be_longer_than_any_message() {
     let payload = counting(1000);
-    let bytes = [
-        hex("02  000000 000004 01 00000000  7fffffff"),
-        hex("06  000000 0003e8 09 01000000"),
-        payload.clone(),
-    ]
-    .concat();
+    let bytes = wire(
+        "02  000000 000004 01 00000000  7fffffff
+         06  000000 0003e8 09 01000000  p",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[
@@ -532,12 +465,11 @@ fn a_chunk_size_of_zero_or_with_the_first_bit_set_is_an_error() {
 #[test]
 fn a_set_chunk_size_that_is_too_short_is_ignored() {
     let payload = counting(128);
-    let bytes = [
-        hex("02  000000 000003 01 00000000  000001"),
-        hex("06  000000 000080 09 01000000"),
-        payload.clone(),
-    ]
-    .concat();
+    let bytes = wire(
+        "02  000000 000003 01 00000000  000001
+         06  000000 000080 09 01000000  p",
+        &[('p', &payload)],
+    );
     assert_reads(
         &bytes,
         &[message(0, 1, 0, &hex("000001")), message(0, 9, 1, &payload)],

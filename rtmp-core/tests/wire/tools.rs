@@ -17,6 +17,25 @@ pub fn hex(digits: &str) -> Vec<u8> {
         .collect()
 }
 
+/// Bytes as a sender puts them on the wire: hexadecimal digits, a byte at the
+/// least in each word, and pieces of named payloads: `p128` stands for the next
+/// 128 bytes of `p`, and `p` for what is left of it. All of them are used up.
+pub fn wire(script: &str, payloads: &[(char, &[u8])]) -> Vec<u8> {
+    let mut left = payloads.to_vec();
+    let mut bytes = Vec::new();
+    for word in script.split_whitespace() {
+        match left.iter_mut().find(|(name, _)| word.starts_with(*name)) {
+            Some((_, rest)) => {
+                let length = word[1..].parse().unwrap_or(rest.len());
+                bytes.extend(rest.split_off(..length).expect("a longer payload"));
+            }
+            None => bytes.extend(hex(word)),
+        }
+    }
+    assert!(left.iter().all(|(_, rest)| rest.is_empty()), "{script}");
+    bytes
+}
+
 /// A message as the tests write it down.
 pub fn message(timestamp: u32, type_id: u8, stream_id: u32, payload: &[u8]) -> Message {
     Message {

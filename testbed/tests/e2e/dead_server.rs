@@ -10,6 +10,8 @@ use testbed::{Cluster, Process, Source, program, wait_until};
 use crate::{SOON, on};
 
 const PLAYERS: usize = 500;
+/// What a player is sent in five seconds, a keyframe in each, at 400 kbit/s.
+const FIVE_GROUPS: u64 = 250_000;
 
 /// Follows the balancer's events; each line is one of them.
 fn follow_events(cluster: &Cluster) -> Result<Process> {
@@ -69,12 +71,21 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
                 Ok(viewers.count() == PLAYERS)
             })
         };
+        let sends = |edge: usize| {
+            let sent = || anyhow::Ok(cluster.edge(edge).host().counters()?.tx_bytes);
+            let before = sent()?;
+            wait_until(format_args!("edge {edge} to send them video"), SOON, || {
+                Ok(sent()? - before > PLAYERS as u64 * FIVE_GROUPS)
+            })
+        };
         let first = || cluster.edge_serving(client);
         wait_until("an edge to serve the players", SOON, || {
             Ok(first()?.is_some())
         })?;
         let doomed = first()?.context("an edge serves them")?;
         serving(doomed)?;
+        // Who has no picture yet has none to miss.
+        sends(doomed)?;
         let address = cluster.edge(doomed).address();
 
         cluster.edge(doomed).host().cut_off()?;
@@ -83,12 +94,7 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
             Ok(event(&events, &format!("{address}:1935 is gone")).is_some())
         })?;
         serving(1 - doomed)?;
-        let delivered = cluster.edge(1 - doomed).host().counters()?.tx_bytes;
-        // A keyframe each, at the least, and all that lies between two.
-        wait_until("the other edge to send them video", SOON, || {
-            let now = cluster.edge(1 - doomed).host().counters()?.tx_bytes;
-            Ok(now - delivered > PLAYERS as u64 * 500_000)
-        })?;
+        sends(1 - doomed)?;
         players.signal(Signal::SIGINT)?;
         players.wait(SOON)?;
 

@@ -9,8 +9,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An origin that has taken the question and has sent nothing by then does not
-/// have the stream at present.
+/// have the stream at present; twice as long in each later round, for origins
+/// that wait for a keyframe.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// The rounds after which that patience grows no longer.
+const MOST_DOUBLINGS: u32 = 3;
 
 /// What happens to a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +147,8 @@ impl Pull {
             }
             (State::Connecting, Input::Connected) => {
                 self.answered = true;
-                self.state = State::Asking(Some(now + ANSWER_PATIENCE));
+                let patience = ANSWER_PATIENCE * (1 << self.rounds().min(MOST_DOUBLINGS));
+                self.state = State::Asking(Some(now + patience));
                 None
             }
             (State::Connecting | State::Asking(_), Input::Flowing) => {
@@ -175,6 +179,15 @@ impl Pull {
         }
     }
 
+    fn round_length(&self) -> u32 {
+        u32::try_from(self.origins).unwrap_or(u32::MAX)
+    }
+
+    /// How often all origins have been asked in vain since media last flowed.
+    fn rounds(&self) -> u32 {
+        self.failures / self.round_length()
+    }
+
     fn connect(&mut self) -> Action {
         self.state = State::Connecting;
         Action::Connect(self.origin)
@@ -189,14 +202,13 @@ impl Pull {
     fn fail(&mut self, now: Instant) -> Option<Action> {
         self.failures += 1;
         self.origin = (self.origin + 1) % self.origins;
-        let origins = u32::try_from(self.origins).unwrap_or(u32::MAX);
-        if !self.failures.is_multiple_of(origins) {
+        if !self.failures.is_multiple_of(self.round_length()) {
             return Some(self.connect());
         }
         self.vain = Some(Vain {
             answered: std::mem::take(&mut self.answered),
         });
-        let rounds = (self.failures / origins - 1).min(16);
+        let rounds = (self.rounds() - 1).min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
         // Between half the pause and all of it.
         let pause = pause / 2 + (pause / 2).mul_f64(self.fraction());
@@ -378,6 +390,23 @@ mod tests {
         assert_eq!(pull.handle(until, Input::Flowing), None);
         assert_eq!(pull.origin(), 1);
         assert!(pull.is_connected());
+    }
+
+    #[test]
+    fn origins_that_let_the_edge_wait_for_a_keyframe_get_longer_to_send_it() {
+        let mut now = Instant::now();
+        let mut pull = Pull::new(2, 0, LINGER, 7);
+        pull.handle(now, Input::Audience(1));
+        for patience in [1, 2, 4, 8, 8] {
+            for action in [Some(Action::Connect(1)), None] {
+                pull.handle(now, Input::Connected);
+                assert_eq!(pull.deadline(), Some(now + second(patience)));
+                now += second(patience);
+                assert_eq!(pull.handle(now, Input::Time), action);
+            }
+            now = pull.deadline().unwrap();
+            assert_eq!(pull.handle(now, Input::Time), Some(Action::Connect(0)));
+        }
     }
 
     #[test]

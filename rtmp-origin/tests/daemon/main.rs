@@ -1,17 +1,17 @@
 //! The origin as a process: configuration, signals, files, real ffmpeg.
 
+mod process;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Longer than anything here takes on the most loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use process::{PATIENCE, Process, ffmpeg, free_address, push, until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/origin.conf");
@@ -23,23 +23,6 @@ fn origin() -> Command {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
-
-/// An address at which nobody listens.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A child that does not outlive its test.
-struct Process(Child);
 
 impl Process {
     fn signal(&self, signal: Signal) {
@@ -54,13 +37,6 @@ impl Process {
             status.is_some()
         });
         status.unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -115,51 +91,11 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Pushes generated video with sound until it is killed.
-fn push(url: &str) -> Process {
-    let child = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi"])
-        .args([
-            "-i",
-            "testsrc2=size=320x180:rate=25",
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=frequency=440",
-        ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-g",
-            "25",
-            "-c:a",
-            "aac",
-        ])
-        .args(["-f", "flv", url])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Process(child.expect("ffmpeg is needed for this test"))
-}
-
 /// Pulls a hundred packets; their kinds and times, as ffprobe tells them.
 fn pull(url: &str) -> Vec<(String, i64)> {
     let output = Command::new("ffprobe")
-        .args([
-            "-hide_banner",
-            "-loglevel",
-            "error",
-            "-rw_timeout",
-            "20000000",
-        ])
-        .args([
-            "-read_intervals",
-            "%+#100",
-            "-show_entries",
-            "packet=codec_type,dts",
-        ])
+        .args("-hide_banner -loglevel error -rw_timeout 20000000".split(' '))
+        .args("-read_intervals %+#100 -show_entries packet=codec_type,dts".split(' '))
         .args(["-of", "csv=print_section=0", url])
         .output()
         .expect("ffprobe is needed for this test");
@@ -255,18 +191,8 @@ fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
 fn a_drain_waits_for_viewers_and_takes_nobody_new() {
     let mut origin = Origin::start(&["--log-file", "origin.log", "--min-latency", "on"]);
     let _publisher = push(&origin.url());
-    let viewer = Command::new("ffmpeg")
-        .args([
-            "-hide_banner",
-            "-loglevel",
-            "error",
-            "-i",
-            &origin.url(),
-            "-f",
-            "null",
-            "-",
-        ])
-        .stdin(Stdio::null())
+    let viewer = ffmpeg()
+        .args(["-i", &origin.url(), "-f", "null", "-"])
         .stderr(Stdio::null())
         .spawn();
     let viewer = Process(viewer.unwrap());

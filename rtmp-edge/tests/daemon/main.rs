@@ -1,53 +1,21 @@
 //! The edge as a process, between an origin and real ffmpeg.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "../../../rtmp-origin/tests/daemon/process.rs"]
+mod process;
+
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use rtmp_core::config::{Role, build, conf};
 use rtmp_core::server::{Server, listen};
 
-/// Longer than anything here takes on the most loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use process::{Process, ffmpeg, free_address, push, until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/edge.conf");
 
 fn edge() -> Command {
     Command::new(env!("CARGO_BIN_EXE_rtmp-edge"))
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A child that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn ffmpeg(arguments: &[&str]) -> Process {
-    let child = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Process(child.expect("ffmpeg is needed for this test"))
 }
 
 #[test]
@@ -97,43 +65,14 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
     let _edge = Process(child.unwrap());
     until("a listening edge", || TcpStream::connect(address).is_ok());
 
-    let push_url = format!("rtmp://{origin_address}/live/livestream");
-    let _publisher = ffmpeg(&[
-        "-re",
-        "-f",
-        "lavfi",
-        "-i",
-        "testsrc2=size=320x180:rate=25",
-        "-f",
-        "lavfi",
-        "-i",
-        "sine=frequency=440",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        "-g",
-        "25",
-        "-c:a",
-        "aac",
-        "-f",
-        "flv",
-        &push_url,
-    ]);
+    let _publisher = push(&format!("rtmp://{origin_address}/live/livestream"));
     let url = format!("rtmp://{address}/live/livestream");
     let viewers: Vec<_> = (0..3)
         .map(|_| {
-            Command::new("ffmpeg")
-                .args([
-                    "-hide_banner",
-                    "-loglevel",
-                    "error",
-                    "-rw_timeout",
-                    "30000000",
-                ])
+            ffmpeg()
+                .args(["-rw_timeout", "30000000"])
                 .args(["-i", &url, "-t", "2", "-map", "0:v", "-map", "0:a"])
                 .args(["-f", "framecrc", "-"])
-                .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()

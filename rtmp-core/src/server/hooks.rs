@@ -158,3 +158,33 @@ async fn post(url: &HookUrl, event: &Value) -> Result<(), Failure> {
         Err(Failure::Refused { status, body })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_web_server_that_does_not_answer_holds_few_sockets_and_no_endless_queue() {
+        let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", web.local_addr().unwrap());
+        let urls = [HookUrl::parse(&url).unwrap()];
+        let room = UNTOLD.available_permits();
+        for _ in 0..2 * room {
+            tell(&urls, || json!({}));
+        }
+        assert_eq!(UNTOLD.available_permits(), 0, "the rest is lost");
+        let mut told = Vec::new();
+        while told.len() < MOST_TELLING {
+            told.push(web.accept().await.unwrap());
+        }
+        assert_eq!(TELLING.available_permits(), 0, "the others wait");
+        // Who asks has a turn all the same.
+        let asked = tokio::spawn(async move { ask(&urls[0], &json!({})).await });
+        while ASKING.available_permits() == MOST_ASKING {
+            tokio::task::yield_now().await;
+        }
+        asked.abort();
+    }
+}

@@ -17,17 +17,17 @@ mod walks;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
 use bed::{Bed, DIRECTOR, persistent, service, state};
 use lb_common::{Flow, FlowKey, maps};
 use lb_user::dataplane::state::{OrphanPolicy, Protocol};
 use lb_user::dataplane::{DesiredState, TableSizes};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Connections that single figures are drawn from.
 const DRAWN_FROM: u32 = 1 << 16;
@@ -248,7 +248,7 @@ impl Bench {
 
     /// What is not a time: what the verifier says of the program, and memory.
     fn facts(&self) -> Result<Facts, Box<dyn Error>> {
-        let mut facts = verifier_statistics();
+        let mut facts = verifier_statistics()?;
         let program = self.bed.program();
         facts.insert(
             "instructions",
@@ -268,22 +268,26 @@ impl Bench {
     }
 }
 
-/// What the verifier reports of a program that it has accepted, which only
-/// bpftool(8) shows: bytes of stack by function, states that it remembered.
-/// Nothing but a note where there is no bpftool.
-fn verifier_statistics() -> Facts {
-    let pin = format!("/sys/fs/bpf/millrace-bench-{}", std::process::id());
-    let output = Command::new("bpftool")
-        .args(["--debug", "prog", "load"])
-        .arg(workspace().join("target/bpf/lb-ebpf"))
-        .arg(&pin)
-        .output();
-    // The bench reports a program that was refused elsewhere.
-    let _ = std::fs::remove_file(&pin);
-    let Ok(output) = output else {
-        return Facts::from([("stack_bytes", "unknown: bpftool is not installed".into())]);
+/// What the verifier reports of a program that it has accepted: bytes of stack
+/// by function, states that it remembered. Loaders show its log only where
+/// loading fails, so this lets it fail at the last step, for want of a free
+/// descriptor.
+fn verifier_statistics() -> Result<Facts, Box<dyn Error>> {
+    let mut ebpf = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global(aya_log::LEVEL, &0_u8, true)
+        .map_max_entries(maps::TRACE, 1)
+        .load_file(workspace().join("target/bpf/lb-ebpf"))?;
+    let program = ebpf.programs_mut().next().ok_or("no program")?.1;
+    let program: &mut Xdp = program.try_into()?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;
+    let loaded = program.load();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    let Err(ProgramError::LoadError { verifier_log, .. }) = loaded else {
+        return Err(format!("expected no room for the program: {loaded:?}").into());
     };
-    let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let log = verifier_log.to_string();
     let word_after = |start: &str, name: &str| {
         let line = log.lines().rfind(|line| line.starts_with(start))?;
         line[line.find(name)? + name.len()..]
@@ -299,7 +303,7 @@ fn verifier_statistics() -> Facts {
         ),
     ]
     .into_iter()
-    .map(|(fact, word)| (fact, word.unwrap_or("unknown").into()))
+    .map(|(fact, word)| Ok((fact, word.ok_or_else(|| log.clone())?.into())))
     .collect()
 }
 

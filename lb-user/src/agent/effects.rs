@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::change::Change;
 use super::doubt::{Doubts, News, Watched};
+use super::interfaces::redirection_doubt;
 use super::plan::{Plan, ServerPlan, ServiceKey};
 use super::saved::{Saved, SavedAddress};
 use super::state::State;
@@ -20,6 +21,7 @@ use crate::config::model::Script;
 use crate::control::protocol::Event;
 use crate::dataplane::state::OrphanPolicy;
 use crate::dataplane::{Dataplane, Departed, DesiredState};
+use crate::neighbor::Hop;
 use crate::resets;
 use crate::script::Runnable;
 use crate::vrrp;
@@ -184,10 +186,30 @@ impl Agent {
         for change in changes {
             log::log!(change.level(), "{change}");
             self.publish(change.to_string());
+            if let Some(doubt) = self.doubt_hop(&change) {
+                log::warn!("{doubt}");
+                self.publish(doubt);
+            }
             if let (Some(subject), Some(script)) = (change.subject(), change.script()) {
                 self.run_script(subject, script.clone());
             }
         }
+    }
+
+    fn doubt_hop(&self, change: &Change) -> Option<String> {
+        let Change::Hop { hop, .. } = change else {
+            return None;
+        };
+        let Hop::Ready {
+            next_hop,
+            interface,
+            ..
+        } = hop
+        else {
+            return None;
+        };
+        let attachments = self.dataplane.attachments();
+        redirection_doubt(attachments, next_hop.interface_index, interface)
     }
 
     /// Lets the operator know what has become of a virtual router; it has been

@@ -1,6 +1,8 @@
 //! Namespaces that live as long as a test's thread.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -25,6 +27,13 @@ pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static)
             return;
         }
         ip("link add near type veth peer name far");
+        for interface in ["near", "far"] {
+            // The neighbours' IPv6 would find each other, and be counted.
+            let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+            if Path::new(&file).exists() {
+                fs::write(&file, "1").expect("IPv6 is disabled");
+            }
+        }
         ip("link set near up");
         ip("link set far up");
         test();

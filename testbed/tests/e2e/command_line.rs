@@ -122,10 +122,6 @@ fn services_that_contradict_each_other_are_told_with_both_lines() {
         let conf = DEPLOYED_KEEPALIVED_CONF;
         let service = &conf[conf.find("virtual_server").context("a service")?..];
         for (changed, message) in [
-            (
-                conf.replace("172.16.1.207", "172.16.1.211"),
-                "already at lb.conf:35",
-            ),
             (format!("{conf}{service}"), "already at lb.conf:27"),
             (
                 conf.replace("172.16.1.200 1935", "172.16.1.200 0"),
@@ -143,6 +139,20 @@ fn services_that_contradict_each_other_are_told_with_both_lines() {
                 message,
             );
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_server_that_is_named_twice_is_taken_once_with_a_warning_as_keepalived_does() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let host = cluster.director().host();
+        let twice = DEPLOYED_KEEPALIVED_CONF.replace("172.16.1.207", "172.16.1.211");
+        host.write_file("lb.conf", twice)?;
+        let (status, text) = run(host, "lb-user", &["check", "-c", "lb.conf"])?;
+        assert_eq!(status, 0, "{text}");
+        let warning = "already at lb.conf:35; this one is ignored";
+        assert!(text.contains(warning), "{text}");
         Ok(())
     });
 }

@@ -80,7 +80,8 @@ const _: () = assert!(size_of::<DirectoryEntry>() == 64);
 /// Where in a directory of `places` (a power of two) a service is looked for
 /// first. Multiplicative hashing (Knuth, TAOCP 6.4): a few instructions, and
 /// the agent chooses `seed` so that no chain is long. Each half of the address
-/// is multiplied by itself, so that what collides does so under few seeds.
+/// has a multiplication of its own, so that what collides does so under few
+/// seeds; the first half is 0 in IPv4.
 #[inline(always)]
 pub const fn directory_home(
     seed: u64,
@@ -92,9 +93,9 @@ pub const fn directory_home(
     let Address([a, b, c, d]) = *address;
     let high = (a as u64) << 32 | b as u64;
     let low = (c as u64) << 32 | d as u64;
-    let high = high ^ seed.rotate_left(32) ^ (port as u64) << 40 ^ (protocol as u64) << 32;
-    let mixed =
-        high.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ (low ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (low ^ seed ^ (port as u64) << 40 ^ (protocol as u64) << 32)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ high.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     (mixed >> 40) as u32 & (places - 1)
 }
 

@@ -6,7 +6,9 @@
 //! connection, provided that we have reset none. So a server that our checks
 //! have given up is left in place, though without new connections, until
 //! another server of the service answers: then it is the server that is gone,
-//! and its viewers are told. If none answers, the virtual routers decide.
+//! and its viewers are told. If none answers, the virtual routers decide. When
+//! the first answers again after that, what our checks know of the others is
+//! from when we were cut off: they are given the time to be found again.
 //!
 //! No I/O: what is desired goes in, and comes out with servers in doubt left in
 //! place.
@@ -45,18 +47,35 @@ struct Doubt {
     servers: BTreeSet<SocketAddr>,
     /// When it ends, whatever is known by then.
     until: Instant,
-    /// Whether no other server is left.
-    is_last: bool,
+    awaited: Awaited,
+}
+
+/// What will end a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// No other server is left: another director leads, or could by now.
+    Succession,
+    /// Another server answers.
+    Witness,
+    /// We were cut off, and the checks have had the time to find the servers.
+    Recheck,
 }
 
 /// What has become of a service's doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// These servers are in doubt; each of these checks of another server may
-    /// end that.
-    Begun(ServiceKey, BTreeSet<SocketAddr>, Vec<CheckSpec>),
+    /// These servers are in doubt until what is awaited; each of these checks is
+    /// of a server that may be the witness.
+    Begun(ServiceKey, BTreeSet<SocketAddr>, Awaited, Vec<CheckSpec>),
     /// None is any more.
     Ended(ServiceKey),
+}
+
+impl Doubt {
+    /// What the operator is told of.
+    fn gist(&self) -> (BTreeSet<SocketAddr>, Awaited) {
+        (self.servers.clone(), self.awaited)
+    }
 }
 
 impl Doubts {
@@ -75,14 +94,18 @@ impl Doubts {
         for service in &mut desired.services {
             let key = key_of(service);
             let known = former.remove(&key);
-            let was_known = known.as_ref().map(|doubt| doubt.servers.clone());
+            let was_known = known.as_ref().map(Doubt::gist);
             let before = before.services.iter().find(|other| key_of(other) == key);
             let doubt = before.zip(watched(key)).and_then(|(before, watched)| {
                 let doubt = doubt(service, before, &watched, known, now)?;
                 leave_in_place(service, before, &doubt);
-                if was_known.as_ref() != Some(&doubt.servers) {
-                    let checks = watched.witnesses.into_values().flatten().collect();
-                    news.push(News::Begun(key, doubt.servers.clone(), checks));
+                if was_known.as_ref() != Some(&doubt.gist()) {
+                    let checks = match doubt.awaited {
+                        Awaited::Witness => watched.witnesses.into_values().flatten().collect(),
+                        Awaited::Succession | Awaited::Recheck => Vec::new(),
+                    };
+                    let (servers, awaited) = doubt.gist();
+                    news.push(News::Begun(key, servers, awaited, checks));
                 }
                 Some(doubt)
             });
@@ -101,7 +124,7 @@ impl Doubts {
     /// Returns whether any was.
     pub fn settle(&mut self, service: ServiceKey, now: Instant) -> bool {
         match self.services.get_mut(&service) {
-            Some(doubt) if !doubt.is_last => {
+            Some(doubt) if doubt.awaited == Awaited::Witness => {
                 doubt.until = now;
                 true
             }
@@ -142,32 +165,37 @@ fn doubt(
     if lost.is_empty() || is_moot {
         return None;
     }
-    let is_last = watched.witnesses.is_empty();
+    let awaited = match &known {
+        _ if watched.witnesses.is_empty() => Awaited::Succession,
+        Some(known) if known.awaited != Awaited::Witness => Awaited::Recheck,
+        _ => Awaited::Witness,
+    };
     let until = match known {
         Some(known) if known.until <= now => return None,
-        Some(known) if known.is_last == is_last => known.until,
-        _ if is_last => now + watched.succession,
+        Some(known) if known.awaited == awaited => known.until,
+        _ if awaited == Awaited::Succession => now + watched.succession,
         _ => now + watched.detection,
     };
     Some(Doubt {
         servers: lost,
         until,
-        is_last,
+        awaited,
     })
 }
 
 /// Leaves the servers in doubt in `service` as they were `before`: without new
 /// connections, as long as others take those.
 fn leave_in_place(service: &mut Service, before: &Service, doubt: &Doubt) {
+    let is_last = doubt.awaited == Awaited::Succession;
     for server in &mut service.servers {
         if doubt.servers.contains(&server.address)
             && let Some(former) = in_service(before, server.address)
         {
             server.alive = true;
-            server.weight = if doubt.is_last { former.weight } else { 0 };
+            server.weight = if is_last { former.weight } else { 0 };
         }
     }
-    if doubt.is_last {
+    if is_last {
         // The sorry server would get what another director may serve better.
         service
             .servers

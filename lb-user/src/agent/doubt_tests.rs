@@ -121,10 +121,11 @@ fn addresses(servers: &[(u8, bool)], up: bool) -> impl Iterator<Item = SocketAdd
     found.map(|(last, _)| address(*last))
 }
 
-fn begun(servers: &[u8], witnesses: &[u8]) -> Vec<News> {
+fn begun(servers: &[u8], awaited: Awaited, witnesses: &[u8]) -> Vec<News> {
     vec![News::Begun(
         key(),
         servers.iter().map(|last| address(*last)).collect(),
+        awaited,
         witnesses.iter().map(|last| check(address(*last))).collect(),
     )]
 }
@@ -143,7 +144,7 @@ fn a_server_is_gone_as_soon_as_another_answers() {
         [(2, true, 0), (3, true, 3)],
         "nobody new goes there"
     );
-    assert_eq!(news, begun(&[2], &[3]));
+    assert_eq!(news, begun(&[2], Awaited::Witness, &[3]));
     assert_eq!(director.find(1, &one_gone).1, [], "told once");
 
     let now = director.at(1);
@@ -162,7 +163,7 @@ fn a_director_that_is_cut_off_leaves_all_servers_in_place_until_another_leads() 
     director.find(0, &[(2, false), (3, true)]);
     let (in_place, news) = director.find(5, &[(2, false), (3, false)]);
     assert_eq!(in_place, [(2, true, 0), (3, true, 3)]);
-    assert_eq!(news, begun(&[2, 3], &[]));
+    assert_eq!(news, begun(&[2, 3], Awaited::Succession, &[]));
     assert_eq!(
         director.doubts.deadline(),
         Some(director.at(5) + SUCCESSION)
@@ -192,6 +193,27 @@ fn servers_that_answer_again_have_lost_nothing() {
     director.find(0, &[(2, false), (3, false)]);
     let (in_place, news) = director.find(1, &[(2, true), (3, true)]);
     assert_eq!(in_place, [(2, true, 2), (3, true, 3)]);
+    assert_eq!(news, ended());
+}
+
+#[test]
+fn after_a_cut_each_server_is_given_the_time_to_be_found_again() {
+    let mut director = Director::new(&[(2, true), (3, true)]);
+    director.find(0, &[(2, false), (3, false)]);
+    let one_back = [(2, true), (3, false)];
+    let (in_place, news) = director.find(1, &one_back);
+    assert_eq!(in_place, [(2, true, 2), (3, true, 0)]);
+    assert_eq!(news, begun(&[3], Awaited::Recheck, &[]));
+    let now = director.at(2);
+    assert!(
+        !director.doubts.settle(key(), now),
+        "that says nothing of 3"
+    );
+
+    let until = director.at(1) + DETECTION;
+    assert_eq!(director.doubts.deadline(), Some(until));
+    let (in_place, news) = director.find(1 + DETECTION.as_secs(), &one_back);
+    assert_eq!(in_place, [(2, true, 2), (3, false, 0)], "now it is gone");
     assert_eq!(news, ended());
 }
 

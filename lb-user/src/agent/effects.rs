@@ -8,7 +8,7 @@ use rtmp_core::systemd;
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::doubt::{Doubts, News, Watched};
+use super::doubt::{Awaited, Doubts, News, Watched};
 use super::interfaces::redirection_doubt;
 use super::plan::{Plan, ServerPlan, ServiceKey};
 use super::saved::{Saved, SavedAddress};
@@ -108,15 +108,14 @@ impl Agent {
     fn take_doubts(&mut self, news: Vec<News>) {
         for news in news {
             match news {
-                News::Begun(service, servers, checks) => {
+                News::Begun(service, servers, awaited, checks) => {
                     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                     let servers = servers.join(", ");
-                    let decision = if checks.is_empty() {
-                        self.second_opinions.stop(service);
-                        "the virtual routers have decided who leads"
-                    } else {
-                        self.second_opinions.ask(service, checks);
-                        "another server answers"
+                    self.second_opinions.ask(service, checks);
+                    let decision = match awaited {
+                        Awaited::Witness => "another server answers",
+                        Awaited::Succession => "the virtual routers have decided who leads",
+                        Awaited::Recheck => "it has been checked again",
                     };
                     log::info!("{service}: {servers} stays in place until {decision}");
                 }

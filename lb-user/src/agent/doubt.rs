@@ -99,12 +99,13 @@ impl Doubts {
             let doubt = before.zip(watched(key)).and_then(|(before, watched)| {
                 let doubt = doubt(service, before, &watched, known, now)?;
                 leave_in_place(service, before, &doubt);
-                if was_known.as_ref() != Some(&doubt.gist()) {
+                let gist = doubt.gist();
+                if was_known.as_ref() != Some(&gist) {
                     let checks = match doubt.awaited {
                         Awaited::Witness => watched.witnesses.into_values().flatten().collect(),
                         Awaited::Succession | Awaited::Recheck => Vec::new(),
                     };
-                    let (servers, awaited) = doubt.gist();
+                    let (servers, awaited) = gist;
                     news.push(News::Begun(key, servers, awaited, checks));
                 }
                 Some(doubt)

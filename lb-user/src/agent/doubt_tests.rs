@@ -111,6 +111,13 @@ impl Director {
         (in_place.collect(), news)
     }
 
+    /// What is new when nothing has been in doubt before.
+    fn first_news(&self, next: &mut DesiredState, watched: &Watched) -> Vec<News> {
+        let mut doubts = Doubts::default();
+        let watched = |_| Some(watched.clone());
+        doubts.revise(next, &self.applied, watched, self.at(0))
+    }
+
     fn at(&self, second: u64) -> Instant {
         self.start + Duration::from_secs(second)
     }
@@ -255,10 +262,7 @@ fn what_is_not_watched_or_led_or_was_dead_or_ordered_out_is_not_in_doubt() {
         detection: DETECTION,
         succession: SUCCESSION,
     };
-    let mut doubts = Doubts::default();
-    let now = director.at(0);
-    let news = doubts.revise(&mut next, &director.applied, |_| Some(watched.clone()), now);
-    assert_eq!(news, []);
+    assert_eq!(director.first_news(&mut next, &watched), []);
 }
 
 #[test]
@@ -271,8 +275,5 @@ fn a_service_with_a_server_that_is_never_checked_is_not_in_doubt() {
         detection: DETECTION,
         succession: SUCCESSION,
     };
-    let mut doubts = Doubts::default();
-    let now = director.at(0);
-    let news = doubts.revise(&mut next, &director.applied, |_| Some(watched.clone()), now);
-    assert_eq!(news, []);
+    assert_eq!(director.first_news(&mut next, &watched), []);
 }

@@ -196,14 +196,15 @@ impl Agent {
     }
 
     fn doubt_hop(&self, change: &Change) -> Option<String> {
-        let Change::Hop { hop, .. } = change else {
-            return None;
-        };
-        let Hop::Ready {
-            next_hop,
-            interface,
+        let Change::Hop {
+            hop:
+                Hop::Ready {
+                    next_hop,
+                    interface,
+                    ..
+                },
             ..
-        } = hop
+        } = change
         else {
             return None;
         };

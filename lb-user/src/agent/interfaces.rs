@@ -68,13 +68,15 @@ pub(super) fn redirection_doubt(
     interface_index: u32,
     interface: &str,
 ) -> Option<String> {
-    let attached = attachments.iter().filter(|known| known.lost.is_none());
-    let mut native = attached.clone().filter(|a| a.mode == AttachMode::Native);
-    native.next()?;
-    if attached
-        .map(|a| a.interface_index)
-        .any(|index| index == interface_index)
-    {
+    let attached: Vec<&Attachment> = attachments
+        .iter()
+        .filter(|known| known.lost.is_none())
+        .collect();
+    let is_native = attached
+        .iter()
+        .any(|known| known.mode == AttachMode::Native);
+    let runs_one = |known: &&Attachment| known.interface_index == interface_index;
+    if !is_native || attached.iter().any(runs_one) {
         return None;
     }
     let named: Vec<String> = attachments

@@ -200,6 +200,16 @@ fn sentence_of_check(check: &CheckSpec) -> String {
 mod tests {
     use super::*;
 
+    /// What is said of a file `t.conf` of this text.
+    fn explained(text: &str) -> String {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        std::fs::write(&file, text).expect("the file is written");
+        let loaded = config::load(&file).expect("the file is accepted");
+        let plan = Plan::new(&loaded.config).expect("a plan");
+        explain(Path::new("t.conf"), &plan)
+    }
+
     #[test]
     fn the_deployment_is_explained_in_sentences() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keepalived.conf");
@@ -224,8 +234,6 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_told_of_where_it_is_not_the_services_way() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("keepalived.conf");
         let text = "virtual_server 10.0.0.1 80 {
             lb_kind TUN
             real_server 10.1.0.2 80 { }
@@ -235,14 +243,8 @@ mod tests {
         virtual_server 10.0.0.1 81 {
             real_server 10.1.0.2 81 { lvs_method TUN }
         }";
-        std::fs::write(&file, text).expect("the file is written");
-        let loaded = config::load(&file).expect("the file is accepted");
-        let text = explain(
-            Path::new("t.conf"),
-            &Plan::new(&loaded.config).expect("a plan"),
-        );
         assert_eq!(
-            text,
+            explained(text),
             "t.conf is right.\n\
              TCP 10.0.0.1:80: tunnels, scheduler wlc; no persistence.\n    \
              10.1.0.2:80 weight 1: no check\n    \
@@ -255,8 +257,6 @@ mod tests {
 
     #[test]
     fn what_is_tracked_and_how_servers_come_back_is_told() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("keepalived.conf");
         let text = "track_file F {\nfile /run/f\n}
         vrrp_script S {\nscript /bin/true\n}
         vrrp_sync_group G {\ngroup {\nA\nB\n}\ntrack_file {\nF weight 0 reverse\n}\n}
@@ -282,14 +282,8 @@ mod tests {
             flap_limit 5
             real_server 10.0.0.3 80 {\nweight 3\nFILE_CHECK {\ntrack_file F\n}\n}
         }";
-        std::fs::write(&file, text).expect("the file is written");
-        let loaded = config::load(&file).expect("the file is accepted");
-        let text = explain(
-            Path::new("t.conf"),
-            &Plan::new(&loaded.config).expect("a plan"),
-        );
         assert_eq!(
-            text,
+            explained(text),
             "t.conf is right.\n\
              A, as VRRP master with priority 100, holds 10.0.0.1/32 on eth0.\n    \
              the interface eth1 adds 10 to its priority while it is up\n    \

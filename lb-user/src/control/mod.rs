@@ -404,13 +404,14 @@ mod tests {
         assert!(matches!(on_file, Err(Error::NotASocket(_))), "{on_file:?}");
     }
 
-    #[tokio::test]
-    async fn a_follower_is_told_of_every_change() {
-        let directory = tempfile::tempdir().expect("a directory");
+    /// A client that follows the events of a server, which runs in `directory`.
+    async fn follower(
+        directory: &tempfile::TempDir,
+        events: &broadcast::Sender<Event>,
+    ) -> (Server, Client) {
         let path = directory.path().join("agent.sock");
-        let (events, _) = broadcast::channel(8);
         let calls = agent(Response::Done(Vec::new()));
-        let _server = Server::start(&path, calls, events.clone())
+        let server = Server::start(&path, calls, events.clone())
             .await
             .expect("it listens");
         let mut client = Client::connect(&path).await.expect("connected");
@@ -418,6 +419,14 @@ mod tests {
         while events.receiver_count() == 0 {
             tokio::task::yield_now().await;
         }
+        (server, client)
+    }
+
+    #[tokio::test]
+    async fn a_follower_is_told_of_every_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (events, _) = broadcast::channel(8);
+        let (_server, mut client) = follower(&directory, &events).await;
         for message in ["one", "two"] {
             let event = Event {
                 time_ms: 1,
@@ -432,17 +441,8 @@ mod tests {
     #[tokio::test]
     async fn a_follower_that_goes_is_forgotten_without_an_event() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("agent.sock");
         let (events, _) = broadcast::channel(8);
-        let calls = agent(Response::Done(Vec::new()));
-        let _server = Server::start(&path, calls, events.clone())
-            .await
-            .expect("it listens");
-        let mut client = Client::connect(&path).await.expect("connected");
-        client.send(&Request::Follow).await.expect("sent");
-        while events.receiver_count() == 0 {
-            tokio::task::yield_now().await;
-        }
+        let (_server, client) = follower(&directory, &events).await;
         drop(client);
         while events.receiver_count() > 0 {
             tokio::task::yield_now().await;

@@ -160,8 +160,14 @@ fn configure(cable: &Cable<'_>) -> Result<()> {
         ..
     } = cable;
     // No duplicate address detection: nobody else is on this wire, and it
-    // would keep an IPv6 address from use for a second.
-    host.within(|| fs::write("/proc/sys/net/ipv6/conf/all/accept_dad", "0").ok());
+    // would keep an IPv6 address from use for a second. The kernel looks at
+    // both settings; hosts without IPv6 have neither.
+    let of_interface = format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad");
+    host.within(move || {
+        for setting in ["/proc/sys/net/ipv6/conf/all/accept_dad", &of_interface] {
+            fs::write(setting, "0").ok();
+        }
+    });
     ip_batch(
         host,
         &format!(

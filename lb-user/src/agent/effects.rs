@@ -285,17 +285,13 @@ fn watched(state: &State, service: ServiceKey, masters: &BTreeSet<String>) -> Op
     let is_up = |server: &&ServerPlan| state.failure(service, server).is_none();
     let (up, down): (Vec<_>, Vec<_>) = plan.servers.iter().partition(is_up);
     let checks = plan.servers.iter().flat_map(|server| &server.checks);
-    let detections = checks.map(|check| {
-        let timing = check.timing;
-        2 * (timing.delay_loop + timing.delay_before_retry * (timing.retry + 1))
-    });
     Some(Watched {
         failed: down.into_iter().map(|server| server.address).collect(),
         witnesses: up
             .into_iter()
             .map(|server| (server.address, server.checks.clone()))
             .collect(),
-        detection: detections.max().unwrap_or_default(),
+        detection: checks.map(CheckSpec::detection).max().unwrap_or_default(),
         succession,
     })
 }

@@ -19,7 +19,7 @@ pub mod udp;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -97,6 +97,45 @@ impl Probe {
             Self::Ping(connection) => ping::check(connection).await,
             Self::Rtmp(probe) => rtmp::check(probe).await,
         }
+    }
+
+    /// The longest that asking takes.
+    fn patience(&self) -> Duration {
+        // Those that first connect have the same time again for what follows.
+        const CONNECTED: u32 = 2;
+        match self {
+            Self::Tcp(connection) | Self::Ping(connection) => connection.timeout,
+            Self::Udp(probe) => probe.connection.timeout,
+            Self::Dns(probe) => probe.connection.timeout,
+            Self::Smtp(probe) => probe.connection.timeout * CONNECTED,
+            Self::Http(probe) => {
+                let pages = u32::try_from(probe.pages.len()).unwrap_or(u32::MAX);
+                let page = probe.connection.timeout * CONNECTED;
+                page.saturating_mul(pages)
+            }
+            Self::Rtmp(probe) => {
+                let play = probe.play.as_ref().map(|(_, limit)| *limit);
+                probe.connection.timeout * CONNECTED + play.unwrap_or_default()
+            }
+            Self::Misc(probe) => probe.timeout,
+            Self::File(_) => Duration::ZERO,
+        }
+    }
+}
+
+impl CheckSpec {
+    /// The longest that it takes to find that a server is gone, or is back: a
+    /// check may just have succeeded, or be waiting for an answer.
+    pub fn detection(&self) -> Duration {
+        let Timing {
+            delay_loop,
+            delay_before_retry,
+            retry,
+            ..
+        } = self.timing;
+        let failure = self.probe.patience() + delay_before_retry;
+        // The delay a second time for what comes late on a busy machine.
+        delay_loop * 2 + failure.saturating_mul(retry.saturating_add(1))
     }
 }
 
@@ -223,7 +262,6 @@ async fn drive<F: Future<Output = Outcome>>(
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use super::*;
 
@@ -270,6 +308,58 @@ mod tests {
         let down = CheckResult::Down("refused".to_owned());
         let event = CheckEvent { spec, result: down };
         assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_found_to_be_gone_and_to_be_back_within_the_time_of_detection() {
+        const TIMEOUT: Duration = Duration::from_secs(5);
+        let timing = Timing {
+            delay_loop: Duration::from_secs(1),
+            delay_before_retry: Duration::from_secs(2),
+            retry: 3,
+            first_check: Duration::ZERO,
+            warmup: Duration::ZERO,
+            alpha: false,
+        };
+        let spec = CheckSpec {
+            probe: Probe::Tcp(tcp::Connection {
+                to: ([127, 0, 0, 1], 1).into(),
+                from: None,
+                timeout: TIMEOUT,
+            }),
+            timing,
+        };
+        let (events, mut news) = mpsc::unbounded_channel();
+        let answers = Arc::new(Mutex::new(true));
+        let server = Arc::clone(&answers);
+        let ask = move || {
+            // What is decided when it is asked: a SYN that is lost is lost.
+            let answers = *server.lock().expect("no panic");
+            async move {
+                if answers {
+                    return Outcome::Success;
+                }
+                tokio::time::sleep(TIMEOUT).await;
+                Outcome::Failure("no answer".to_owned())
+            }
+        };
+        let checker = Checker::new(timing, now(), 0.0);
+        let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
+        let down = CheckResult::Down("no answer".to_owned());
+        for (answer, expected) in [(false, down), (true, CheckResult::Up(None))] {
+            // In the middle of a delay, or of a check.
+            tokio::time::sleep(Duration::from_millis(20_500)).await;
+            *answers.lock().expect("no panic") = answer;
+            let changed = now();
+            let event = CheckEvent {
+                spec: spec.clone(),
+                result: expected,
+            };
+            assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+            let took = now() - changed;
+            assert!(took <= spec.detection(), "{took:?}");
+        }
         task.abort();
     }
 

@@ -3,6 +3,7 @@
 
 pub mod conf;
 pub mod directive;
+mod file;
 pub mod json;
 mod model;
 mod schema;
@@ -13,11 +14,11 @@ mod value;
 mod vhost_schema;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use directive::{Directive, Location, Mistake};
+pub use file::read_file;
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
@@ -49,37 +50,6 @@ pub struct Loaded {
     pub config: Config,
     /// Directives that have no effect here.
     pub warnings: Vec<Mistake>,
-}
-
-/// Reads the directives of a file: JSON if its name ends in `.json`, SRS's
-/// grammar otherwise.
-///
-/// # Errors
-/// An unreadable file, or the first break of the grammar.
-pub fn read_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
-    let source = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
-        let location = Location::whole(&source.as_str().into());
-        Mistake::new(
-            &location,
-            format!("cannot read the configuration file: {error}"),
-        )
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let lines = good.iter().filter(|&&byte| byte == b'\n').count();
-        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
-        let location = Location::line(&source.as_str().into(), line);
-        Mistake::new(&location, "the file must be UTF-8, and is not from here on")
-    })?;
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "json")
-    {
-        json::parse(&source, &text)
-    } else {
-        conf::parse(&source, &text)
-    }
 }
 
 /// Makes a configuration of `directives`; later ones override earlier ones of

@@ -28,10 +28,7 @@ pub(super) struct HttpApi {
 
 /// The directives outside every block.
 pub(super) const GLOBAL: &[Setting<Globals>] = &[
-    Setting::new("listen", |globals, directive| {
-        globals.config.listen = directive.socket_addresses()?;
-        Ok(())
-    }),
+    Setting::new("listen", listen),
     Setting::new("max_connections", |globals, directive| {
         globals.config.max_connections = directive.number(1..=1_000_000)?;
         Ok(())
@@ -57,6 +54,9 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::new("srs_log_level", |globals, directive| {
         log_level(&mut globals.config.log, directive)
     }),
+    Setting::new("srs_log_level_v2", |globals, directive| {
+        log_level_v2(&mut globals.config.log, directive)
+    }),
     Setting::new("srs_log_file", |globals, directive| {
         globals.config.log.file = Some(directive.word("a file name")?.into());
         Ok(())
@@ -81,9 +81,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.drain_timeout = directive.seconds(0..=86_400)?;
         Ok(())
     }),
-    Setting::new("chunk_size", |globals, directive| {
-        chunk_size(&mut globals.vhost, directive)
-    }),
+    Setting::new("chunk_size", global_chunk_size),
     Setting::new("in_ack_size", |globals, directive| {
         in_ack_size(&mut globals.vhost, directive)
     }),
@@ -92,6 +90,9 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     }),
     Setting::new("tcp_nodelay", |globals, directive| {
         tcp_nodelay(&mut globals.vhost, directive)
+    }),
+    Setting::block("rtmp", |globals, children, findings| {
+        apply(globals, children, RTMP, "in `rtmp`", &[], findings);
     }),
     Setting::block("http_api", |globals, children, findings| {
         globals.http_api.enabled = false;
@@ -122,6 +123,12 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("query_latest_version", "nobody is asked for versions"),
     Setting::ignored("first_wait_for_qlv", "nobody is asked for versions"),
     Setting::ignored("server_id", "the process id names a server here"),
+    Setting::ignored("pithy_print_ms", "each session has its closing line"),
+    Setting::ignored("empty_ip_ok", "clients without an address are taken"),
+    Setting::ignored("is_full", "any file is read"),
+    Setting::ignored("in_docker", "a container is nothing special"),
+    Setting::ignored("rtmps", "put a proxy that ends TLS before the server"),
+    Setting::ignored("rtsp_server", NO_OTHER_PROTOCOL),
     Setting::ignored("http_server", NO_OTHER_PROTOCOL),
     Setting::ignored("http_stream", NO_OTHER_PROTOCOL),
     Setting::ignored("rtc_server", NO_OTHER_PROTOCOL),
@@ -130,8 +137,16 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("heartbeat", "ask the HTTP API instead"),
     Setting::ignored("stats", "ask the HTTP API instead"),
     Setting::ignored("exporter", "ask the HTTP API instead"),
+    Setting::ignored("tencentcloud_cls", "logs go to a file or to the console"),
+    Setting::ignored("tencentcloud_apm", "there is no tracing"),
     Setting::ignored("circuit_breaker", "there is none"),
     Setting::ignored("threads", "set `workers`"),
+];
+
+/// The directives of `rtmp { … }`, where SRS 7 has them.
+const RTMP: &[Setting<Globals>] = &[
+    Setting::new("listen", listen),
+    Setting::new("chunk_size", global_chunk_size),
 ];
 
 /// The directives of `http_api { … }`.
@@ -156,6 +171,15 @@ const HTTP_API: &[Setting<HttpApi>] = &[
     Setting::ignored("auth", "listen on an address that only operators reach"),
 ];
 
+fn listen(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
+    globals.config.listen = directive.socket_addresses()?;
+    Ok(())
+}
+
+fn global_chunk_size(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
+    chunk_size(&mut globals.vhost, directive)
+}
+
 fn log_level(log: &mut Log, directive: &Directive) -> Result<(), Mistake> {
     let expected = "one of `error`, `warn`, `info`, `verbose` (`debug`), `trace`";
     log.level = match directive.word(expected)? {
@@ -170,5 +194,18 @@ fn log_level(log: &mut Log, directive: &Directive) -> Result<(), Mistake> {
         }
     }
     .to_owned();
+    Ok(())
+}
+
+/// SRS 6 names the levels as others do here.
+fn log_level_v2(log: &mut Log, directive: &Directive) -> Result<(), Mistake> {
+    let expected = "one of `error`, `warn`, `info`, `debug`, `trace`";
+    log.level = match directive.word(expected)? {
+        level @ ("error" | "warn" | "info" | "debug" | "trace") => level.to_owned(),
+        other => {
+            let message = format!("`srs_log_level_v2` takes {expected}, not `{other}`");
+            return Err(Mistake::new(&directive.location, message));
+        }
+    };
     Ok(())
 }

@@ -15,6 +15,11 @@ pub(super) struct Setting<T> {
 enum Reading<T> {
     Value(fn(&mut T, &Directive) -> Result<(), Mistake>),
     Block(fn(&mut T, &[Directive], &mut Findings)),
+    /// Either of the two.
+    ValueOrBlock(
+        fn(&mut T, &Directive) -> Result<(), Mistake>,
+        fn(&mut T, &[Directive], &mut Findings),
+    ),
     /// Known from SRS but without effect here: a warning with this reason.
     Ignored(&'static str),
 }
@@ -49,6 +54,19 @@ impl<T> Setting<T> {
         }
     }
 
+    /// A directive whose arguments are read by `read` if it has no block, and
+    /// whose block is read by `read_block` if it has one.
+    pub(super) const fn value_or_block(
+        name: &'static str,
+        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
+        read_block: fn(&mut T, &[Directive], &mut Findings),
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::ValueOrBlock(read, read_block),
+        }
+    }
+
     /// Whether this is the directive of that name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name == name
@@ -64,7 +82,8 @@ impl<T> Setting<T> {
 }
 
 /// Applies `directives` to `target` by `table`. `block` names the place in
-/// messages. Only the names in `repeatable` may stand twice.
+/// messages. Only the names in `repeatable` may stand twice, and what has no
+/// effect: SRS has any number of some of those (`ingest`, `stream_caster`).
 pub(super) fn apply<T>(
     target: &mut T,
     directives: &[Directive],
@@ -75,12 +94,18 @@ pub(super) fn apply<T>(
 ) {
     let mut seen: HashMap<(&str, &str), &Directive> = HashMap::new();
     for directive in directives {
+        let Some(setting) = table.iter().find(|setting| setting.name == directive.name) else {
+            let names = table.iter().map(|setting| setting.name);
+            findings.mistakes.push(unknown(directive, block, names));
+            continue;
+        };
         let here = (directive.name.as_str(), &*directive.location.source);
         let earlier = seen.get(&here).copied();
         seen.entry(here).or_insert(directive);
         if let Some(earlier) = earlier
             && directive.location.line.is_some()
             && !repeatable.contains(&directive.name.as_str())
+            && !matches!(setting.read, Reading::Ignored(_))
         {
             findings.mistakes.push(Mistake::new(
                 &directive.location,
@@ -91,22 +116,17 @@ pub(super) fn apply<T>(
             ));
             continue;
         }
-        let Some(setting) = table.iter().find(|setting| setting.name == directive.name) else {
-            let names = table.iter().map(|setting| setting.name);
-            findings.mistakes.push(unknown(directive, block, names));
-            continue;
-        };
-        match &setting.read {
-            Reading::Value(read) => {
+        match (&setting.read, &directive.children) {
+            (Reading::Value(read), _) | (Reading::ValueOrBlock(read, _), None) => {
                 if let Err(mistake) = read(target, directive) {
                     findings.mistakes.push(mistake);
                 }
             }
-            Reading::Block(read) => match directive.body() {
+            (Reading::Block(read) | Reading::ValueOrBlock(_, read), _) => match directive.body() {
                 Ok(children) => read(target, children, findings),
                 Err(mistake) => findings.mistakes.push(mistake),
             },
-            Reading::Ignored(why) => findings.warnings.push(Mistake::new(
+            (Reading::Ignored(why), _) => findings.warnings.push(Mistake::new(
                 &directive.location,
                 format!("`{}` has no effect: {why}", directive.name),
             )),

@@ -1,5 +1,7 @@
 //! What configuration files mean, and how their mistakes are told.
 
+use std::path::Path;
+
 use super::*;
 
 /// The origin of the deployment that Millrace replaces, as it stood there.
@@ -193,6 +195,38 @@ fn the_blocks_of_newer_srs_are_read_too() {
         upstream.origins,
         ["a:1935", "b:19350", "[::1]:7", "[::1]:1935"]
     );
+}
+
+#[test]
+fn refer_is_read_as_words_and_as_the_block_of_newer_srs() {
+    let hosts = |text: &str| origin(text).referers.clone();
+    let vhost = |inside: &str| format!("vhost __defaultVhost__ {{ {inside} }}");
+    let words = hosts(&vhost("refer a.org b.org; refer_play c.org;"));
+    assert_eq!(words.all, ["a.org", "b.org"]);
+    assert_eq!(words.play, ["c.org"]);
+    let block = "all a.org b.org; play c.org;";
+    let read = hosts(&vhost(&format!("refer {{ enabled on; {block} }}")));
+    assert_eq!(read, words);
+    // As in SRS, a block does nothing unless it is switched on.
+    let read = hosts(&vhost(&format!("refer {{ {block} }}")));
+    assert_eq!(read, Referers::default());
+}
+
+#[test]
+fn a_file_of_srs_7_says_where_to_listen_in_a_block() {
+    let text = "rtmp { listen 1936; chunk_size 4096; } srs_log_level_v2 warn;";
+    let config = load(text, Role::Origin).unwrap().config;
+    assert_eq!(config.listen, ["[::]:1936".parse().unwrap()]);
+    assert_eq!(config.vhosts[DEFAULT_VHOST].chunk_size, 4096);
+    assert_eq!(config.log.level, "warn");
+}
+
+#[test]
+fn blocks_of_srs_that_we_do_not_serve_may_stand_several_times() {
+    let text = "stream_caster { caster flv; }\nstream_caster { caster gb28181; }
+        vhost __defaultVhost__ { ingest a { } ingest b { } transcode { } transcode sd { } }";
+    let warnings = load(text, Role::Origin).unwrap().warnings;
+    assert_eq!(warnings.len(), 6, "{warnings:?}");
 }
 
 #[test]

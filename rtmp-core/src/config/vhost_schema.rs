@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::directive::{Directive, Mistake};
-use super::model::{HookUrl, HttpHooks, Upstream, Vhost};
+use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
 use super::security::{Action, Network, Rule, Security};
 use super::setting::{Setting, apply};
@@ -81,17 +81,25 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             HttpHooks::default()
         };
     }),
-    Setting::new("refer", |vhost, directive| {
-        vhost.referers.all = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
-    }),
+    // A block since SRS 3.
+    Setting::value_or_block(
+        "refer",
+        |vhost, directive| pages(&mut vhost.referers.all, directive),
+        |vhost, children, findings| {
+            let mut refer = Refer::default();
+            apply(&mut refer, children, REFER, "in `refer`", &[], findings);
+            vhost.referers = if refer.enabled {
+                refer.referers
+            } else {
+                Referers::default()
+            };
+        },
+    ),
     Setting::new("refer_publish", |vhost, directive| {
-        vhost.referers.publish = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
+        pages(&mut vhost.referers.publish, directive)
     }),
     Setting::new("refer_play", |vhost, directive| {
-        vhost.referers.play = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
+        pages(&mut vhost.referers.play, directive)
     }),
     Setting::ignored("time_jitter", ALWAYS_CORRECTED),
     Setting::ignored("mix_correct", ALWAYS_CORRECTED),
@@ -112,6 +120,9 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("http_remux", NO_OTHER_PROTOCOL),
     Setting::ignored("rtc", NO_OTHER_PROTOCOL),
     Setting::ignored("srt", NO_OTHER_PROTOCOL),
+    Setting::ignored("rtsp", NO_OTHER_PROTOCOL),
+    Setting::ignored("nack", NO_OTHER_PROTOCOL),
+    Setting::ignored("twcc", NO_OTHER_PROTOCOL),
 ];
 
 const PLAY: &[Setting<Vhost>] = &[
@@ -198,6 +209,34 @@ const MERGED_READ: &[Setting<MergedRead>] = &[
         Ok(())
     }),
 ];
+
+/// `refer { enabled on; all HOST …; publish HOST …; play HOST …; }`.
+#[derive(Debug, Default)]
+struct Refer {
+    enabled: bool,
+    referers: Referers,
+}
+
+const REFER: &[Setting<Refer>] = &[
+    Setting::new("enabled", |refer, directive| {
+        refer.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("all", |refer, directive| {
+        pages(&mut refer.referers.all, directive)
+    }),
+    Setting::new("publish", |refer, directive| {
+        pages(&mut refer.referers.publish, directive)
+    }),
+    Setting::new("play", |refer, directive| {
+        pages(&mut refer.referers.play, directive)
+    }),
+];
+
+fn pages(hosts: &mut Vec<String>, directive: &Directive) -> Result<(), Mistake> {
+    *hosts = directive.words("the hosts of pages")?.to_vec();
+    Ok(())
+}
 
 /// `http_hooks { enabled on; on_connect URL …; … }`.
 #[derive(Debug, Default)]

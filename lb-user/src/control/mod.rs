@@ -4,6 +4,8 @@ mod entries;
 pub mod http;
 mod metrics;
 pub mod protocol;
+#[cfg(test)]
+pub mod sample;
 pub mod selection;
 
 use std::fs;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
-use super::hitless::Viewer;
+use super::hitless::{Viewer, two_viewers};
 use super::network::{Network, VIP6};
 use super::{Agent, configuration, need_root, wait_for};
 
@@ -86,9 +86,7 @@ fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers()
         configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
     let agent = Agent::start(&network, &without_checks);
     agent.wait_for_states(&["up", "up"]);
-    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
-    let served = viewers.each_mut().map(Viewer::ask);
-    assert_ne!(served[0], served[1]);
+    let (mut viewers, served) = two_viewers(&network);
 
     network.set("edge2", "net.ipv4.conf.all.arp_ignore=8");
     agent.wait_for_states(&["up", "no-mac"]);

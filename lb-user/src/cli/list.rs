@@ -41,6 +41,11 @@ pub fn table(listing: &Listing) -> String {
             "PACKETS ARE STILL JUDGED BY A FORMER STATE: {reason}"
         ));
     }
+    if let Some(reason) = &listing.not_upgraded {
+        line(format!(
+            "NOT UPGRADED, the former program goes on: {reason}"
+        ));
+    }
     for interface in &listing.interfaces {
         line(interface_line(interface));
     }

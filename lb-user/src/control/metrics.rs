@@ -106,6 +106,7 @@ pub fn render(listing: &Listing) -> String {
         .iter()
         .flat_map(|(labels, service)| {
             let servers = service.servers.iter();
+            let servers = servers.filter(|server| is_at_work(server, service));
             servers.map(move |server| (format!("{labels},server=\"{}\"", server.address), server))
         })
         .collect();
@@ -159,6 +160,19 @@ pub fn render(listing: &Listing) -> String {
     text
 }
 
+/// Whether this is what a server does now: a sorry server may be one of the real
+/// ones, and each series is to be there once.
+fn is_at_work(server: &ListedServer, service: &ListedService) -> bool {
+    let mut others = service.servers.iter();
+    let other = others.find(|other| other.address == server.address && other.sorry != server.sorry);
+    let is_sorry_at_work = |sorry: &ListedServer| sorry.state != ServerState::Standby;
+    match other {
+        None => true,
+        Some(_) if server.sorry => is_sorry_at_work(server),
+        Some(sorry) => !is_sorry_at_work(sorry),
+    }
+}
+
 /// Families of metrics about `things`, each with its labels.
 fn families<T>(text: &mut String, of: &str, families: &[Family<T>], things: &[(String, &T)]) {
     for (name, kind, help, value) in families {
@@ -187,4 +201,41 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::control::sample::{listing, server};
+
+    #[test]
+    fn a_sorry_server_that_is_a_real_one_too_has_each_series_once() {
+        for (state, of_sorry, weight) in [
+            (ServerState::Up, ServerState::Standby, 1),
+            (ServerState::Down, ServerState::Up, 7),
+        ] {
+            let mut sorry = server(211, of_sorry, None);
+            (sorry.sorry, sorry.weight) = (true, 7);
+            let text = render(&listing(vec![
+                server(211, state, None),
+                server(207, ServerState::Up, None),
+                sorry,
+            ]));
+            let mut seen = BTreeSet::new();
+            for line in text.lines() {
+                let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+                assert!(seen.insert(series), "twice: {series}\n{text}");
+            }
+            let expected = format!("server=\"172.16.1.211:1935\"}} {weight}");
+            let weights = text
+                .lines()
+                .filter(|line| line.starts_with("millrace_server_weight"));
+            assert!(
+                weights.clone().any(|line| line.ends_with(&expected)),
+                "{text}"
+            );
+        }
+    }
 }

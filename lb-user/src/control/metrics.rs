@@ -1,5 +1,6 @@
 //! The agent's state as Prometheus reads it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::protocol::{
@@ -150,9 +151,14 @@ pub fn render(listing: &Listing) -> String {
         "# HELP {name} Whether this machine holds a virtual address"
     ));
     line(format!("# TYPE {name} gauge"));
-    for held in &listing.virtual_addresses {
-        let (address, instance) = (&held.address, escape(&held.instance));
-        let value = u8::from(held.held);
+    // A file may name an address twice, on two interfaces for one.
+    let held: BTreeMap<_, _> = listing
+        .virtual_addresses
+        .iter()
+        .map(|listed| ((&listed.address, &listed.instance), listed.held))
+        .collect();
+    for ((address, instance), held) in held {
+        let (instance, value) = (escape(instance), u8::from(held));
         line(format!(
             "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
         ));
@@ -210,6 +216,26 @@ mod tests {
     use super::*;
     use crate::control::sample::{listing, server};
 
+    fn assert_each_series_once(text: &str) {
+        let mut seen = BTreeSet::new();
+        for line in text.lines() {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            assert!(seen.insert(series), "twice: {series}\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_a_file_names_twice_has_one_series() {
+        let mut listing = listing(Vec::new());
+        let mut again = listing.virtual_addresses[0].clone();
+        again.interface = "eth3".to_owned();
+        listing.virtual_addresses.push(again);
+        let text = render(&listing);
+        assert_each_series_once(&text);
+        let held = "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI_1\"} 1";
+        assert!(text.lines().any(|line| line == held), "{text}");
+    }
+
     #[test]
     fn a_sorry_server_that_is_a_real_one_too_has_each_series_once() {
         for (state, of_sorry, weight) in [
@@ -223,11 +249,7 @@ mod tests {
                 server(207, ServerState::Up, None),
                 sorry,
             ]));
-            let mut seen = BTreeSet::new();
-            for line in text.lines() {
-                let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
-                assert!(seen.insert(series), "twice: {series}\n{text}");
-            }
+            assert_each_series_once(&text);
             let expected = format!("server=\"172.16.1.211:1935\"}} {weight}");
             let weights = text
                 .lines()

@@ -93,7 +93,8 @@ reasons! {
     OtherProtocol = "other-protocol", Pass;
     /// Addressed to no virtual service.
     NotAService = "not-a-service", Pass;
-    /// A fragment whose first one has not been seen.
+    /// A fragment without ports: its first one has not been forwarded, or not been
+    /// seen and its client sticks to no server.
     Fragment = "fragment", Pass;
     /// An ICMP message that is about no connection, such as an echo request.
     IcmpUnrelated = "icmp-unrelated", Pass;

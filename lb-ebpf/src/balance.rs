@@ -53,25 +53,37 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
     let Some(description) = Description::active() else {
         return Reason::NotAService;
     };
-    let chosen = match server(frame, packet, description) {
-        Ok(chosen) => chosen,
-        Err(reason) => return reason,
-    };
-    let reason = transmit::to(frame, packet, chosen.server);
-    if reason.is_forwarded() {
-        count::forwarded(chosen.slot, packet.bytes);
-        if packet.kind == Kind::FirstFragment {
-            fragments::remember(packet, chosen);
+    let now_ns = clock::asked_ns();
+    let reason = match server(frame, packet, description, now_ns) {
+        Ok(chosen) => {
+            let reason = transmit::to(frame, packet, chosen.server);
+            if reason.is_forwarded() {
+                count::forwarded(chosen.slot, packet.bytes);
+                if packet.kind == Kind::FirstFragment {
+                    fragments::remember(packet, chosen, now_ns);
+                }
+                return reason;
+            }
+            reason
         }
+        Err(reason) => reason,
+    };
+    if packet.kind == Kind::FirstFragment {
+        fragments::remember_no_server(description, packet, now_ns);
     }
     reason
 }
 
 /// The server that the packet goes to, or why it goes to none.
 #[inline(always)]
-fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Chosen, Reason> {
+fn server(
+    frame: &Frame,
+    packet: &Packet,
+    description: Description,
+    now_ns: u64,
+) -> Result<Chosen, Reason> {
     if packet.kind == Kind::LaterFragment {
-        return fragments::follow(description, packet).resolve(description);
+        return fragments::follow(description, packet, now_ns).resolve(description);
     }
     let Some(found) = description.service(packet) else {
         return Err(if packet.kind == Kind::IcmpError {
@@ -86,7 +98,7 @@ fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Ch
         description,
         found,
         key: packet.flow_key(found),
-        now_ns: clock::asked_ns(),
+        now_ns,
     };
     if packet.kind == Kind::IcmpError {
         visit.related().resolve(description)

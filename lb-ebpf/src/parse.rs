@@ -103,6 +103,11 @@ fn read(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     }
     match packet.protocol {
         TCP | UDP if packet.kind == Kind::LaterFragment => {}
+        // What the transport protocol is, the first one says.
+        protocol
+            if packet.is_ipv6
+                && packet.kind == Kind::LaterFragment
+                && ipv6::is_extension(protocol) => {}
         TCP => transport::header::<Tcp>(frame, packet)?,
         UDP => transport::header::<Udp>(frame, packet)?,
         ICMP if !packet.is_ipv6 && packet.kind == Kind::Whole => {

@@ -1,12 +1,13 @@
 //! From the desired state to the contents of a half of the description maps.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
     Address, DirectoryEntry, Geometry, Half, MAX_PROBES, Macs, SERVER_ALIVE, SERVER_TUNNEL,
     SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT, SERVICE_PERSISTENT,
     SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
-    directory_home,
+    WITHOUT_PORTS, directory_home,
 };
 
 use super::owners::{protocol_number, tags};
@@ -33,8 +34,9 @@ pub struct Description {
 /// How large the halves are for tables of `sizes`.
 pub fn geometry(sizes: &TableSizes) -> Geometry {
     Geometry {
-        // At most a quarter full, so that a seed without long chains exists.
-        directory_places: (sizes.services * 4).next_power_of_two(),
+        // At most a quarter full, so that a seed without long chains exists; a
+        // service may have two places.
+        directory_places: (sizes.services * 8).next_power_of_two(),
         servers: sizes.servers,
         ring_places: sizes.ring_places,
     }
@@ -68,6 +70,7 @@ impl Description {
             let value = description.add(service, record, allowance);
             entries.push(directory_entry(service, record.number, value));
         }
+        entries.extend(without_ports(&entries));
         let (seed, directory) = directory(&entries, geometry.directory_places)?;
         description.half = Half {
             directory_seed: seed,
@@ -190,6 +193,25 @@ fn directory_entry(service: &Service, number: u16, value: lb_common::Service) ->
         number: number.into(),
         service: value,
     }
+}
+
+/// Entries for fragments that carry no ports, where only one of `entries` can be
+/// meant and has an answer.
+fn without_ports(entries: &[DirectoryEntry]) -> Vec<DirectoryEntry> {
+    let mut services: BTreeMap<_, Vec<&DirectoryEntry>> = BTreeMap::new();
+    for entry in entries {
+        let same = services.entry((entry.address, entry.protocol)).or_default();
+        same.push(entry);
+    }
+    let only = services.into_values().filter_map(|same| match same[..] {
+        [only] if only.service.flags & SERVICE_PERSISTENT != 0 => Some(DirectoryEntry {
+            port: 0,
+            protocol: only.protocol | WITHOUT_PORTS,
+            ..*only
+        }),
+        _ => None,
+    });
+    only.collect()
 }
 
 fn canonical(address: SocketAddr) -> IpAddr {

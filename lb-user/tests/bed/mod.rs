@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
-use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
+use lb_common::{Flow, FlowKey, FragmentKey, FragmentTarget, Template, TemplateKey, maps};
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Timeouts, Vlan,
@@ -147,7 +147,7 @@ impl Bed {
             match name.as_str() {
                 maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
                 maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
-                maps::FRAGMENTS => clear::<[u64; 5], u64>(data),
+                maps::FRAGMENTS => clear::<FragmentKey, FragmentTarget>(data),
                 maps::CURSORS => {
                     let mut cursors: Array<_, u64> =
                         Map::Array(data).try_into().expect("an array of cursors");
@@ -277,6 +277,11 @@ impl Bed {
                 maps::TEMPLATES | maps::NEW_TEMPLATES => {
                     rewrite::<TemplateKey, Template>(data, |template| {
                         template.expires_ns = template.expires_ns.saturating_sub(older);
+                    });
+                }
+                maps::FRAGMENTS => {
+                    rewrite::<FragmentKey, FragmentTarget>(data, |target| {
+                        target.expires_ns = target.expires_ns.saturating_sub(older);
                     });
                 }
                 _ => {}

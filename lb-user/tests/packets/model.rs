@@ -12,7 +12,7 @@ use lb_user::dataplane::state::{OrphanPolicy, Protocol, Timeouts};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::bed::frames::{patched, tcp, tcp6, udp};
+use crate::bed::frames::{patched, tcp, tcp6, tcp6_with, udp};
 use crate::bed::{Bed, Step, Verdict, persistent, server, service, state};
 
 const NAMES: [&str; 3] = ["edge 1", "edge 2", "edge 3"];
@@ -32,6 +32,7 @@ const SWEEP: u64 = PERSISTENCE / 2 + PERSISTENCE / 8;
 /// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
 /// network, UDP.
 const SERVICES: usize = 3;
+const OVER_IPV6: usize = 1;
 const OVER_UDP: usize = 2;
 
 #[derive(Debug, Clone)]
@@ -47,6 +48,11 @@ enum Event {
         client: u8,
         port: u16,
         flags: &'static str,
+    },
+    /// A later fragment without the first.
+    Overtaking {
+        service: usize,
+        client: u8,
     },
     Pause(u64),
     Sweep,
@@ -148,7 +154,7 @@ impl Service {
         let is_udp = index == OVER_UDP;
         Self {
             is_udp,
-            network_bits: if index == 1 { 1 } else { 0 },
+            network_bits: u32::from(index == OVER_IPV6),
             servers: [Server {
                 present: true,
                 alive: true,
@@ -262,11 +268,7 @@ impl Service {
 
     fn open(&mut self, key: (u8, u16), now: u64) -> Verdict {
         let network = self.network(key.0);
-        let sticky = [&self.templates, &self.new_templates]
-            .iter()
-            .filter_map(|table| table.get(&network))
-            .find(|template| self.holds(template, now))
-            .map(|template| template.owner);
+        let sticky = self.sticky(network, now);
         let Some(owner) = sticky.or_else(|| self.schedule()) else {
             return Verdict::Stack("no-server");
         };
@@ -288,6 +290,22 @@ impl Service {
         };
         self.flows.insert(key, flow);
         Verdict::To(NAMES[owner.0])
+    }
+
+    /// A fragment that says no more than whose it is.
+    fn without_ports(&self, client: u8, now: u64) -> Verdict {
+        let template = self.sticky(self.network(client), now);
+        template.map_or(Verdict::Stack("fragment"), |owner| {
+            Verdict::To(NAMES[owner.0])
+        })
+    }
+
+    fn sticky(&self, network: u8, now: u64) -> Option<Owner> {
+        [&self.templates, &self.new_templates]
+            .iter()
+            .filter_map(|table| table.get(&network))
+            .find(|template| self.holds(template, now))
+            .map(|template| template.owner)
     }
 
     fn schedule(&mut self) -> Option<Owner> {
@@ -371,7 +389,7 @@ fn frame(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
     let port = 5000 + port;
     match service {
         0 => tcp([10, 0, 0, client], port, flags),
-        1 => {
+        OVER_IPV6 => {
             let mut address = crate::bed::frames::DAVE;
             address[15] = client;
             tcp6(address, port, flags)
@@ -391,6 +409,20 @@ fn fragments(client: u8, port: u16, flags: &str, identification: u16) -> [Vec<u8
         patched(whole.clone(), 20, &[0x20, 0]),
         patched(whole, 20, &[0, 3]),
     ]
+}
+
+/// A later fragment of a packet of which nothing else is seen.
+fn overtaking(service: usize, client: u8, identification: u16) -> Vec<u8> {
+    const FRAGMENT: u8 = 44;
+    if service == OVER_IPV6 {
+        let mut header = vec![0, 0, 0, 8, 0, 0];
+        header.extend(identification.to_be_bytes());
+        let frame = tcp6_with(9, "", &[(FRAGMENT, header)]);
+        return patched(frame, 37, &[client]);
+    }
+    let frame = frame(service, client, 0, ".");
+    let frame = patched(frame, 18, &identification.to_be_bytes());
+    patched(frame, 20, &[0, 3])
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -419,6 +451,8 @@ fn event() -> impl Strategy<Value = Event> {
             }),
         2 => (0_u8..4, 0_u16..2, flags())
             .prop_map(|(client, port, flags)| Event::Fragments { client, port, flags }),
+        2 => (0..SERVICES, 0_u8..4)
+            .prop_map(|(service, client)| Event::Overtaking { service, client }),
         2 => (1_u64..6).prop_map(|times| Event::Pause(times * PAUSE)),
         1 => Just(Event::Sweep),
         3 => (0..SERVICES, change).prop_map(|(service, change)| Event::Change(service, change)),
@@ -472,6 +506,11 @@ fn the_program_decides_as_the_model_does() {
                         _ => Verdict::Stack("fragment"),
                     };
                     prop_assert_eq!(bed.send(&later), follows, "event {}, later", index);
+                }
+                Event::Overtaking { service, client } => {
+                    let frame = overtaking(*service, *client, index as u16 + 1);
+                    let expected = services[*service].without_ports(*client, now);
+                    prop_assert_eq!(bed.send(&frame), expected, "event {}: {:?}", index, event);
                 }
                 Event::Pause(seconds) => {
                     now += seconds;

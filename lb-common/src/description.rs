@@ -212,6 +212,16 @@ pub struct Server {
     pub tunnel_source: Address,
 }
 
+/// An interface of this host that the program is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Interface {
+    /// Its address.
+    pub mac: Mac,
+    /// Zero.
+    pub reserved: u16,
+}
+
 /// A VLAN tag as it lies in a frame: the type that announces it, then
 /// priority and VLAN number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -279,4 +289,6 @@ mod pod {
     unsafe impl aya::Pod for DirectoryEntry {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Server {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
 }

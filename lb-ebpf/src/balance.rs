@@ -38,7 +38,7 @@ impl Judge for Steady {
             key: packet.flow_key(found),
             now_ns: clock::counted_ns()?,
         };
-        let chosen = visit.steady()?;
+        let chosen = visit.steady(ethernet)?;
         let reason = transmit::plainly(frame, ethernet, chosen.server);
         if reason.is_forwarded() {
             count::forwarded(chosen.slot, packet.bytes);
@@ -129,6 +129,9 @@ impl Visit<'_> {
             let flow = unsafe { &mut *flow };
             if !self.is_history(flow) {
                 if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    if !self.is_ours(chosen) {
+                        return Err(Reason::OtherHost);
+                    }
                     self.continue_established(flow, chosen);
                     return Ok(chosen);
                 }
@@ -152,7 +155,7 @@ impl Visit<'_> {
     /// The server of an established connection with which the packet changes
     /// nothing but the time when it was last seen.
     #[inline(always)]
-    fn steady(&self) -> Option<Chosen> {
+    fn steady(&self, ethernet: &Ethernet) -> Option<Chosen> {
         if self.packet.begins_or_ends() {
             return None;
         }
@@ -167,7 +170,10 @@ impl Visit<'_> {
         }
         let chosen = self.description.server(flow.server, flow.generation)?;
         let is_due = self.found.is_persistent() && self.now_ns >= flow.rearm_ns;
-        if is_due || !transmit::is_plain(chosen.server) {
+        if is_due
+            || !transmit::is_plain(chosen.server)
+            || !transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+        {
             return None;
         }
         self.see(flow);
@@ -191,6 +197,9 @@ impl Visit<'_> {
             let flow = unsafe { &mut *flow };
             if !self.is_history(flow) {
                 if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    if !self.is_ours(chosen) {
+                        return Decision::none(Reason::OtherHost);
+                    }
                     return self.continue_half_open(flow, chosen);
                 }
                 let decision = self.orphan();
@@ -234,10 +243,7 @@ impl Visit<'_> {
         let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
             return Decision::none(Reason::NoServer);
         };
-        let is_ours = self.frame.header(0).is_some_and(|ethernet| {
-            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
-        });
-        if !is_ours {
+        if !self.is_ours(chosen) {
             return Decision::none(Reason::OtherHost);
         }
         if found.is_persistent() && sticky.is_none() {
@@ -253,6 +259,15 @@ impl Visit<'_> {
             trace::note_opened(chosen.slot);
         }
         Decision::to(chosen.slot)
+    }
+
+    /// Whether the frame is addressed to this host. One that is not must change
+    /// nothing.
+    #[inline(always)]
+    fn is_ours(&self, chosen: Chosen) -> bool {
+        self.frame.header(0).is_some_and(|ethernet| {
+            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+        })
     }
 
     /// An ICMP error: to the server of the connection that it is about.
@@ -276,6 +291,9 @@ impl Visit<'_> {
     #[inline(never)]
     fn orphan(&self) -> Decision {
         let (packet, found) = (self.packet, self.found);
+        if !transmit::is_addressed_to_interface(self.frame) {
+            return Decision::none(Reason::OtherHost);
+        }
         if packet.is_syn() || packet.is_udp() && found.has(SERVICE_RESCHEDULE_ORPHANS) {
             return Decision::open();
         }

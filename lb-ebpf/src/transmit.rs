@@ -8,13 +8,50 @@ use crate::frame::Frame;
 use crate::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
 };
+use crate::maps::INTERFACES;
 use crate::parse::Packet;
 
-/// Whether the frame is addressed to this host. A switch that floods shows us
-/// frames for others: forwarding those would double them.
+/// Whether the frame, which would go on to `server`, is addressed to this host. A
+/// switch that floods shows us frames for others: forwarding those would double
+/// them.
+///
+/// Most leave by the interface that they came from, so that the server's entry
+/// holds the address already. Where it is the address of a VLAN interface, or of
+/// the bridge that the interface belongs to, the frame is ours as well.
 #[inline(always)]
 pub fn is_addressed_to_us(frame: &Frame, ethernet: &Ethernet, server: &Server) -> bool {
-    leaves_elsewhere(frame, server) || ethernet.macs.destination == server.macs.source
+    ethernet.macs.destination == server.macs.source
+        || match of_interface(frame) {
+            OURS => true,
+            UNKNOWN => leaves_elsewhere(frame, server),
+            _ => false,
+        }
+}
+
+/// Whether the frame, which goes on to no server, is addressed to this host.
+#[inline(always)]
+pub fn is_addressed_to_interface(frame: &Frame) -> bool {
+    of_interface(frame) != ANOTHERS
+}
+
+// What a function that is called, not inlined, can return is one number.
+const ANOTHERS: u32 = 0;
+const OURS: u32 = 1;
+/// The agent could not tell the interface's address.
+const UNKNOWN: u32 = 2;
+
+/// Whether the frame is addressed to the interface that it came from.
+#[inline(never)]
+fn of_interface(frame: &Frame) -> u32 {
+    // SAFETY: the agent replaces a value as a whole, and does so where an
+    // interface is given another address.
+    let Some(interface) = (unsafe { INTERFACES.get(&frame.interface_index()) }) else {
+        return UNKNOWN;
+    };
+    match frame.header::<Ethernet>(0) {
+        Some(ethernet) if ethernet.macs.destination == interface.mac => OURS,
+        _ => ANOTHERS,
+    }
 }
 
 #[inline(always)]
@@ -28,12 +65,9 @@ pub fn is_plain(server: &Server) -> bool {
     server.flags & SERVER_TUNNEL == 0 && server.tag_count == 0
 }
 
-/// Sends a frame without tags to a server for which [`is_plain`] holds.
+/// Sends a frame of ours without tags to a server for which [`is_plain`] holds.
 #[inline(always)]
 pub fn plainly(frame: &Frame, ethernet: &mut Ethernet, server: &Server) -> Reason {
-    if !is_addressed_to_us(frame, ethernet, server) {
-        return Reason::OtherHost;
-    }
     ethernet
         .macs
         .destination
@@ -59,11 +93,11 @@ pub fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
     let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
         return Reason::Truncated;
     };
-    if packet.tag_count == 0 && is_plain(server) {
-        return plainly(frame, ethernet, server);
-    }
     if !is_addressed_to_us(frame, ethernet, server) {
         return Reason::OtherHost;
+    }
+    if packet.tag_count == 0 && is_plain(server) {
+        return plainly(frame, ethernet, server);
     }
     let leaves_elsewhere = leaves_elsewhere(frame, server);
     let reason = if server.flags & SERVER_TUNNEL != 0 {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
-use lb_common::{Flow, FlowKey, FragmentKey, FragmentTarget, Template, TemplateKey, maps};
+use lb_common::{
+    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Template, TemplateKey, maps,
+};
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Timeouts, Vlan,
@@ -120,7 +122,9 @@ impl Bed {
         dataplane
             .apply(&desired)
             .expect("the first state is applied");
-        Some(Self::of(dataplane, desired))
+        let bed = Self::of(dataplane, desired);
+        bed.know_director();
+        Some(bed)
     }
 
     /// A data plane that does what `desired` says already.
@@ -287,6 +291,25 @@ impl Bed {
                 _ => {}
             }
         }
+    }
+
+    /// Lets frames for the director be for the interface that they come in by.
+    fn know_director(&self) {
+        let (_, data) = self
+            .maps()
+            .into_iter()
+            .find(|(name, _)| name == maps::INTERFACES)
+            .expect("our program knows interfaces");
+        let mut interfaces: BpfHashMap<_, u32, Interface> = Map::HashMap(data)
+            .try_into()
+            .expect("keys and values are as lb_common says");
+        let director = Interface {
+            mac: DIRECTOR.into(),
+            reserved: 0,
+        };
+        interfaces
+            .insert(INGRESS, director, 0)
+            .expect("can be written");
     }
 
     /// Our program, found as any tool would find it.

@@ -108,6 +108,9 @@ reasons! {
     ServerGone = "server-gone", Pass;
     /// Does not fit into the tunnel to its server.
     TooBig = "too-big", Transmit;
+    /// Does not fit into the tunnel to its server, and must not be answered: an ICMP
+    /// error, or a later fragment.
+    TooBigSilently = "too-big-silently", Pass;
     /// The kernel would not let us change the frame's size.
     NoRoom = "no-room", Pass;
 }

@@ -59,6 +59,14 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Whether an ICMP error may be sent about the packet: not about another one,
+    /// and of a fragmented packet about the first fragment only (RFC 1122
+    /// §3.2.2, RFC 4443 §2.4).
+    #[inline(always)]
+    pub fn may_be_complained_of(&self) -> bool {
+        !matches!(self.kind, Kind::IcmpError | Kind::LaterFragment)
+    }
+
     /// Offset of the IP header from the frame's start: 14, 18 or 22.
     ///
     /// The mask tells the verifier so where it has lost sight of it.

@@ -1,6 +1,6 @@
 //! On the way to the real server: two MAC addresses, and out.
 
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
 use lb_common::{Reason, SERVER_TUNNEL, Server};
 
 use crate::answer;
@@ -206,8 +206,14 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
         size_of::<Ipv6>()
     };
     if packet.bytes + outer as u32 > server.mtu {
-        return Err(answer::too_big(frame, packet, server.mtu - outer as u32));
+        // Whatever "don't fragment" says: a frame cannot become two here.
+        return Err(if packet.may_be_complained_of() {
+            answer::too_big(frame, packet, server.mtu.saturating_sub(outer as u32))
+        } else {
+            Reason::TooBigSilently
+        });
     }
+    let inner = Inner::read(frame, packet).ok_or(Reason::NoRoom)?;
     let protocol = if packet.is_ipv6 {
         PROTOCOL_IPV6
     } else {
@@ -228,6 +234,12 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
             server.tunnel_source.ipv4_word(),
             destination.ipv4_word(),
         );
+        header.service = inner.class;
+        if inner.may_be_fragmented {
+            header.flags_and_offset = 0;
+            header.identification = identification();
+        }
+        header.seal();
     } else {
         let header = frame.header_mut::<Ipv6>(offset).ok_or(Reason::NoRoom)?;
         header.fill(
@@ -236,8 +248,46 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
             &server.tunnel_source.0,
             &destination.0,
         );
+        header.version_and_class = IPV6_VERSION | (u32::from(inner.class) << 20).to_be();
     }
     Ok(())
+}
+
+/// What the outer header takes over from the inner one.
+struct Inner {
+    /// DSCP and ECN (RFC 2983, RFC 6040 §4.1).
+    class: u8,
+    /// By routers between us and the server, in the outer packet: RFC 2003 §3.1,
+    /// and for IPv6 in IPv4 RFC 4213 §3.2.1, since nobody tells us of an MTU that
+    /// the path turns out to have.
+    may_be_fragmented: bool,
+}
+
+impl Inner {
+    #[inline(always)]
+    fn read(frame: &Frame, packet: &Packet) -> Option<Self> {
+        if packet.is_ipv6 {
+            let header = frame.header::<Ipv6>(packet.network())?;
+            return Some(Self {
+                class: (u32::from_be(header.version_and_class) >> 20) as u8,
+                may_be_fragmented: true,
+            });
+        }
+        let header = frame.header::<Ipv4>(packet.network())?;
+        Some(Self {
+            class: header.service,
+            may_be_fragmented: header.flags_and_offset & IPV4_DO_NOT_FRAGMENT == 0,
+        })
+    }
+}
+
+/// A number for a packet that may be fragmented (RFC 6864 §4.3); not the inner
+/// one's, which packets of other clients may bear as well.
+#[inline(always)]
+fn identification() -> u16 {
+    // SAFETY: takes nothing, may be called anywhere.
+    let random = unsafe { bpf_get_prandom_u32() };
+    (random % u32::from(u16::MAX) + 1) as u16
 }
 
 impl Ipv4 {
@@ -254,11 +304,24 @@ impl Ipv4 {
         self.protocol = protocol;
         self.source = source;
         self.destination = destination;
-        let first = u32::from(u16::from_ne_bytes([0x45, 0])) + u32::from(total_length.to_be());
-        let second = u32::from(IPV4_DO_NOT_FRAGMENT)
-            + u32::from(u16::from_ne_bytes([TIME_TO_LIVE, protocol]));
+        self.seal();
+    }
+
+    /// Makes the checksum right.
+    #[inline(always)]
+    pub fn seal(&mut self) {
+        let bytes = [
+            [self.version_and_length, self.service],
+            [self.time_to_live, self.protocol],
+        ];
         self.checksum = answer::fold(
-            u64::from(first) + u64::from(second) + u64::from(source) + u64::from(destination),
+            u64::from(u16::from_ne_bytes(bytes[0]))
+                + u64::from(self.total_length)
+                + u64::from(self.identification)
+                + u64::from(self.flags_and_offset)
+                + u64::from(u16::from_ne_bytes(bytes[1]))
+                + u64::from(self.source)
+                + u64::from(self.destination),
         );
     }
 }

@@ -235,18 +235,21 @@ impl Visit<'_> {
     #[inline(always)]
     fn open(&self) -> Decision {
         let (packet, description, found) = (self.packet, self.description, self.found);
-        let sticky = if found.is_persistent() {
-            persistence::server(description, found, packet, self.now_ns)
+        let held = if found.is_persistent() {
+            persistence::held(description, found, packet, self.now_ns)
         } else {
             None
         };
+        let sticky = held.map(|held| held.chosen);
         let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
             return Decision::none(Reason::NoServer);
         };
         if !self.is_ours(chosen) {
             return Decision::none(Reason::OtherHost);
         }
-        if found.is_persistent() && sticky.is_none() {
+        if let Some(held) = held {
+            held.rearm(found, self.now_ns);
+        } else if found.is_persistent() {
             persistence::remember(found, packet, chosen, self.now_ns);
         }
         let flow = flow::new(packet, chosen, self.now_ns);

@@ -85,6 +85,6 @@ fn first(description: Description, packet: &Packet, now_ns: u64) -> Option<Decis
 #[inline(always)]
 fn client(description: Description, packet: &Packet, now_ns: u64) -> Option<Decision> {
     let found = description.service_without_ports(packet)?;
-    let chosen = persistence::server(description, found, packet, now_ns)?;
-    Some(Decision::to(chosen.slot))
+    let held = persistence::held(description, found, packet, now_ns)?;
+    Some(Decision::to(held.chosen.slot))
 }

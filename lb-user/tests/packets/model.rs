@@ -269,6 +269,17 @@ impl Service {
     fn open(&mut self, key: (u8, u16), now: u64) -> Verdict {
         let network = self.network(key.0);
         let sticky = self.sticky(network, now);
+        if sticky.is_some() {
+            // Another connection re-arms it.
+            let expires = now + PERSISTENCE;
+            let lasting = self.templates.get(&network);
+            let table = if lasting.is_some_and(|template| self.holds(template, now)) {
+                &mut self.templates
+            } else {
+                &mut self.new_templates
+            };
+            table.get_mut(&network).expect("it holds").expires = expires;
+        }
         let Some(owner) = sticky.or_else(|| self.schedule()) else {
             return Verdict::Stack("no-server");
         };
@@ -325,10 +336,14 @@ impl Service {
             .retain(|_, flow| now - flow.seen <= flow.state.timeout());
         for ((client, _), flow) in &self.flows {
             let network = client >> self.network_bits;
-            if flow.lasting
-                && !flow.state.is_over()
-                && let Some(template) = self.templates.get_mut(&network)
-                && template.owner == flow.owner
+            if !(flow.lasting || flow.state == State::Udp) || flow.state.is_over() {
+                continue;
+            }
+            let own = [&mut self.templates, &mut self.new_templates]
+                .into_iter()
+                .filter_map(|table| table.get_mut(&network))
+                .find(|template| template.owner == flow.owner);
+            if let Some(template) = own
                 && template.expires <= now + SWEEP
             {
                 template.expires = now + PERSISTENCE;

@@ -212,6 +212,9 @@ pub struct Server {
     pub tunnel_source: Address,
 }
 
+/// Interfaces whose addresses the program knows, at most.
+pub const MAX_INTERFACES: usize = 64;
+
 /// An interface of this host that the program is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]

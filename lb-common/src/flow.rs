@@ -17,6 +17,9 @@ pub struct FlowKey {
     pub service: u16,
 }
 
+/// Services that [`FlowKey::service`] can tell apart.
+pub const MAX_SERVICES: u32 = 1 << 16;
+
 /// States of a connection of which only the client's half is seen: the
 /// "input only" table of IPVS (`tcp_states` of ip_vs_proto_tcp.c).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -18,8 +18,8 @@ mod reason;
 pub use address::Address;
 pub use description::*;
 pub use flow::{
-    Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, STATES, ServerCounters,
-    TO_THE_STACK, Template, TemplateKey, Timeouts,
+    Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, MAX_SERVICES, STATES,
+    ServerCounters, TO_THE_STACK, Template, TemplateKey, Timeouts,
 };
 pub use owner::{
     Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,

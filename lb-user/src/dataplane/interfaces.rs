@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use lb_common::{Interface, maps};
+use lb_common::{Interface, MAX_INTERFACES, maps};
 use nix::ifaddrs::getifaddrs;
 
 use super::maps::{read, take, write};
@@ -27,6 +27,7 @@ impl Interfaces {
         let attached = attached.iter().filter(|known| known.lost.is_none());
         let now: Vec<(u32, Interface)> = attached
             .filter_map(|known| Some((known.interface_index, interface(&known.interface)?)))
+            .take(MAX_INTERFACES)
             .collect();
         let known = read(
             maps::INTERFACES,

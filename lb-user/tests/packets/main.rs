@@ -11,6 +11,7 @@ mod counters;
 mod entries;
 mod fragments;
 mod frames;
+mod hostile;
 mod icmp;
 mod ipv6;
 mod model;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
 use lb_common::{
-    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Template, TemplateKey, maps,
+    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OWNER_PRESENT, ServerOwner,
+    Template, TemplateKey, maps,
 };
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
@@ -250,6 +251,43 @@ impl Bed {
         self.dataplane
             .statistics(&census.expect("the tables can be read"))
             .expect("the counters can be read")
+    }
+
+    /// Live connections, active ones and others, that the packet path takes each
+    /// server to have; in no order.
+    pub fn loads(&self) -> Vec<(u64, u64)> {
+        let seen: Vec<Load> = self.values(maps::LOADS);
+        let corrections: Vec<Load> = self.values(maps::LOAD_CORRECTIONS);
+        let owners: Vec<ServerOwner> = self.values(maps::SERVER_OWNERS);
+        let total = |(seen, correction): (&Load, &Load)| {
+            (
+                seen.active.wrapping_add(correction.active),
+                seen.inactive.wrapping_add(correction.inactive),
+            )
+        };
+        let loads = seen.iter().zip(&corrections).map(total);
+        let of_servers = loads
+            .zip(&owners)
+            .filter(|(_, owner)| owner.flags & OWNER_PRESENT != 0);
+        of_servers.map(|(load, _)| load).collect()
+    }
+
+    /// What an array of the program's holds.
+    fn values<V: aya::Pod>(&self, name: &str) -> Vec<V> {
+        // The kernel keeps so many bytes of a name.
+        let name = &name[..name.len().min(15)];
+        let (_, data) = self
+            .maps()
+            .into_iter()
+            .find(|(known, _)| known == name)
+            .expect("a map of ours");
+        let array: Array<_, V> = Map::Array(data)
+            .try_into()
+            .expect("values are as lb_common says");
+        array
+            .iter()
+            .map(|value| value.expect("can be read"))
+            .collect()
     }
 
     /// Sweeps as the agent does.

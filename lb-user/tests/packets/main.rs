@@ -6,6 +6,7 @@
 #[path = "../bed/mod.rs"]
 mod bed;
 
+mod agreement;
 mod connections;
 mod counters;
 mod entries;

@@ -106,10 +106,11 @@ reasons! {
     NoServer = "no-server", Pass;
     /// The connection's server is dead or removed: the stack answers.
     ServerGone = "server-gone", Pass;
-    /// Does not fit into the tunnel to its server.
+    /// Does not fit into the tunnel, or the interface, to its server: its sender is
+    /// told.
     TooBig = "too-big", Transmit;
-    /// Does not fit into the tunnel to its server, and must not be answered: an ICMP
-    /// error, or a later fragment.
+    /// Does not fit there, and must not be answered: an ICMP error, or a later
+    /// fragment.
     TooBigSilently = "too-big-silently", Pass;
     /// The kernel would not let us change the frame's size.
     NoRoom = "no-room", Pass;

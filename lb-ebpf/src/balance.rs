@@ -39,7 +39,11 @@ impl Judge for Steady {
             now_ns: clock::counted_ns()?,
         };
         let chosen = visit.steady(ethernet)?;
-        let reason = transmit::plainly(frame, ethernet, chosen.server);
+        let leaves_elsewhere = transmit::leaves_elsewhere(frame, chosen.server);
+        if leaves_elsewhere && !packet.is_small() {
+            return None;
+        }
+        let reason = transmit::plainly(ethernet, chosen.server, leaves_elsewhere);
         if reason.is_forwarded() {
             count::forwarded(chosen.slot, packet.bytes);
         }
@@ -223,9 +227,9 @@ impl Visit<'_> {
         if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
             return Decision::to(chosen.slot);
         }
-        let rearm_ns = persistence::rearm_after(self.found, self.now_ns);
-        let lasting = Flow { rearm_ns, ..*flow };
-        if FLOWS.insert(&self.key, &lasting, 0).is_ok() {
+        flow.rearm_ns = persistence::rearm_after(self.found, self.now_ns);
+        // From one table to the other: a copy would take room on the stack.
+        if FLOWS.insert(&self.key, &*flow, 0).is_ok() {
             let _ = HALF_OPEN.remove(&self.key);
         }
         Decision::to_lasting(chosen.slot)
@@ -252,7 +256,15 @@ impl Visit<'_> {
         } else if found.is_persistent() {
             persistence::remember(found, packet, chosen, self.now_ns);
         }
-        let flow = flow::new(packet, chosen, self.now_ns);
+        self.enter(chosen);
+        Decision::to(chosen.slot)
+    }
+
+    /// Enters a connection with `chosen`. Called, so that the new entry does not
+    /// stand on the stack beside the comparison of servers.
+    #[inline(never)]
+    fn enter(&self, chosen: Chosen) {
+        let flow = flow::new(self.packet, chosen, self.now_ns);
         // The table evicts by itself; should the kernel refuse all the same,
         // the packet goes its way, and the next one is nobody's.
         let _ = HALF_OPEN.insert(&self.key, &flow, 0);
@@ -261,7 +273,6 @@ impl Visit<'_> {
         if trace::is_on() {
             trace::note_opened(chosen.slot);
         }
-        Decision::to(chosen.slot)
     }
 
     /// Whether the frame is addressed to this host. One that is not must change

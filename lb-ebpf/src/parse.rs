@@ -67,6 +67,14 @@ impl Packet {
         !matches!(self.kind, Kind::IcmpError | Kind::LaterFragment)
     }
 
+    /// Whether the packet is no longer than what every host takes (RFC 791 §3.1), so
+    /// that it fits any interface at work.
+    #[inline(always)]
+    pub fn is_small(&self) -> bool {
+        const SMALL_BYTES: u32 = 576;
+        self.bytes <= SMALL_BYTES
+    }
+
     /// Offset of the IP header from the frame's start: 14, 18 or 22.
     ///
     /// The mask tells the verifier so where it has lost sight of it.

@@ -54,8 +54,9 @@ fn of_interface(frame: &Frame) -> u32 {
     }
 }
 
+/// Whether a frame to `server` leaves by another interface than it came from.
 #[inline(always)]
-fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
+pub fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
     server.interface_index != frame.interface_index()
 }
 
@@ -67,17 +68,30 @@ pub fn is_plain(server: &Server) -> bool {
 
 /// Sends a frame of ours without tags to a server for which [`is_plain`] holds.
 #[inline(always)]
-pub fn plainly(frame: &Frame, ethernet: &mut Ethernet, server: &Server) -> Reason {
+pub fn plainly(ethernet: &mut Ethernet, server: &Server, leaves_elsewhere: bool) -> Reason {
     ethernet
         .macs
         .destination
         .copy_from(&server.macs.destination);
     ethernet.macs.source.copy_from(&server.macs.source);
-    if leaves_elsewhere(frame, server) {
+    if leaves_elsewhere {
         redirect(server);
         Reason::Redirected
     } else {
         Reason::Forwarded
+    }
+}
+
+/// What becomes of a packet that does not fit: no more than `mtu` bytes would.
+///
+/// Its sender is told whatever "don't fragment" says: a frame cannot become two
+/// here.
+#[inline(always)]
+fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
+    if packet.may_be_complained_of() {
+        answer::too_big(frame, packet, mtu)
+    } else {
+        Reason::TooBigSilently
     }
 }
 
@@ -90,16 +104,27 @@ fn redirect(server: &Server) {
 /// Sends the frame to `server`.
 #[inline(never)]
 pub fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
-    let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
+    let Some(ethernet) = frame.header::<Ethernet>(0) else {
         return Reason::Truncated;
     };
     if !is_addressed_to_us(frame, ethernet, server) {
         return Reason::OtherHost;
     }
-    if packet.tag_count == 0 && is_plain(server) {
-        return plainly(frame, ethernet, server);
-    }
     let leaves_elsewhere = leaves_elsewhere(frame, server);
+    let is_redirected = leaves_elsewhere && server.flags & SERVER_TUNNEL == 0;
+    if is_redirected && !packet.is_small() {
+        // A redirection would drop it in silence.
+        let mtu = frame.exceeded_mtu(server.interface_index, packet.bytes);
+        if mtu != 0 {
+            return too_big(frame, packet, mtu);
+        }
+    }
+    if packet.tag_count == 0 && is_plain(server) {
+        let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
+            return Reason::Truncated;
+        };
+        return plainly(ethernet, server, leaves_elsewhere);
+    }
     let reason = if server.flags & SERVER_TUNNEL != 0 {
         if let Err(reason) = tunnel(frame, packet, server) {
             return reason;
@@ -206,12 +231,8 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
         size_of::<Ipv6>()
     };
     if packet.bytes + outer as u32 > server.mtu {
-        // Whatever "don't fragment" says: a frame cannot become two here.
-        return Err(if packet.may_be_complained_of() {
-            answer::too_big(frame, packet, server.mtu.saturating_sub(outer as u32))
-        } else {
-            Reason::TooBigSilently
-        });
+        let mtu = server.mtu.saturating_sub(outer as u32);
+        return Err(too_big(frame, packet, mtu));
     }
     let inner = Inner::read(frame, packet).ok_or(Reason::NoRoom)?;
     let protocol = if packet.is_ipv6 {

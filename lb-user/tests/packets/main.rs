@@ -5,6 +5,8 @@
 
 #[path = "../bed/mod.rs"]
 mod bed;
+#[path = "../namespace/mod.rs"]
+mod namespace;
 
 mod agreement;
 mod connections;
@@ -16,6 +18,7 @@ mod hostile;
 mod icmp;
 mod ipv6;
 mod model;
+mod mtu;
 mod persistence;
 mod refusal;
 mod scheduling;

@@ -19,6 +19,7 @@ mod icmp;
 mod ipv6;
 mod model;
 mod mtu;
+mod other_hosts;
 mod persistence;
 mod refusal;
 mod scheduling;

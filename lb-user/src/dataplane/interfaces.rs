@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use lb_common::{Interface, MAX_INTERFACES, maps};
+use lb_common::{Interface, MAX_INTERFACES, Mac, maps};
 use nix::ifaddrs::getifaddrs;
 
 use super::maps::{read, take, write};
@@ -48,12 +48,17 @@ impl Interfaces {
     }
 }
 
-/// What the kernel says of an Ethernet interface.
+/// What the kernel says of an Ethernet interface; others have addresses of other
+/// lengths, or none.
 fn interface(name: &str) -> Option<Interface> {
     let mac = getifaddrs()
         .ok()?
         .filter(|found| found.interface_name == name)
-        .find_map(|found| found.address?.as_link_addr()?.addr())?;
+        .find_map(|found| {
+            let address = found.address?;
+            let link = address.as_link_addr()?;
+            (link.halen() == size_of::<Mac>()).then(|| link.addr())?
+        })?;
     Some(Interface {
         mac: mac.into(),
         reserved: 0,

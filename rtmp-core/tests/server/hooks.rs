@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,6 +31,7 @@ impl Site {
             .route("/object", post(object))
             .route("/token", post(token))
             .route("/one", post(|| async { "1" }))
+            .route("/late", post(late))
             .route(
                 "/broken",
                 post(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "0") }),
@@ -53,6 +55,16 @@ impl Site {
 async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static str {
     site.asked.lock().unwrap().push(event);
     "0\n"
+}
+
+/// How long `/late` takes: less than a hook may.
+const LATE: Duration = Duration::from_millis(3_000);
+/// A patience that has ended by then.
+const IMPATIENCE_MS: u32 = 2_000;
+
+async fn late() -> &'static str {
+    tokio::time::sleep(LATE).await;
+    "0"
 }
 
 async fn object(State(site): State<Site>, Json(event): Json<Value>) -> Json<Value> {
@@ -219,6 +231,18 @@ async fn a_hook_that_does_not_allow_it_refuses_it() {
         let mut player = origin.player("s").await;
         assert_eq!(player.refusal().await.code, code::PLAY_FAILED, "{hook}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
+    let web = Site::default().start().await;
+    let origin = Running::origin(&format!(
+        "publish_1stpkt_timeout {IMPATIENCE_MS};
+         http_hooks {{ enabled on; on_publish http://{web}/late; }}"
+    ));
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,6 +170,8 @@ impl Connection {
             {
                 // What came after a request waits for the answer to it.
                 heard = self.decide(*request).await.and_then(|()| self.interpret());
+                // Nor can the client be blamed for the time that it has taken.
+                last_word = Instant::now();
             }
             // Replies go out in one write, even those before a mistake.
             self.flush().await?;

@@ -246,6 +246,19 @@ async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_waits_while_its_origin_asks_about_a_publisher() {
+    let web = Site::default().start().await;
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_publish http://{web}/late; }}"
+    ));
+    let patience = format!("origin_connect_timeout {IMPATIENCE_MS};");
+    let edge = Running::edge(&[origin.address], &patience);
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn players_of_other_pages_are_refused() {
     let origin = Running::origin("refer_play example.com;");
     let mut publisher = origin.publisher("s").await;

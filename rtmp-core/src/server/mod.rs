@@ -132,6 +132,13 @@ impl Server {
         self.config.borrow().clone()
     }
 
+    /// What the configuration in force makes of `vhost`, which an earlier one
+    /// may have named; the same where it names none of that name.
+    fn in_force(&self, vhost: Arc<Vhost>) -> Arc<Vhost> {
+        let config = self.config.borrow();
+        config.vhosts.get(&vhost.name).cloned().unwrap_or(vhost)
+    }
+
     /// Puts another configuration in force: for what begins from now on, and
     /// for the streams that are there as far as it can change.
     pub fn reconfigure(&self, config: Config) {

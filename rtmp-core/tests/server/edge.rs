@@ -483,15 +483,10 @@ async fn a_reload_moves_running_pulls_to_the_new_origin_and_players_stay() {
     other.publish(&[keyframe(0)]).await;
     let mut player = edge.player("s").await;
     assert_eq!(player.frame().await.timestamp, 50_000);
-    let text = format!(
+    edge.reload(&format!(
         "vhost __defaultVhost__ {{ mode remote; origin {}; min_latency on; }}",
         second.address
-    );
-    let directives = rtmp_core::config::conf::parse("new.conf", &text).unwrap();
-    let config = rtmp_core::config::build(&directives, Role::Edge)
-        .unwrap()
-        .config;
-    edge.server.reconfigure(config);
+    ));
     until(|| pulls(&first) == 0 && pulls(&second) == 1).await;
     assert!(player.frame().await.timestamp > 50_000);
     assert_eq!(edge.server.streams()[0].players(), 1);

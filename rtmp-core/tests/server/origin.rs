@@ -290,12 +290,7 @@ async fn a_reload_reaches_streams_that_are_there() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     player.frame().await;
-    let text = "vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }";
-    let directives = rtmp_core::config::conf::parse("new.conf", text).unwrap();
-    let config = rtmp_core::config::build(&directives, Role::Origin)
-        .unwrap()
-        .config;
-    origin.server.reconfigure(config);
+    origin.reload("vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }");
     let mut late = origin.player("s").await;
     while late.event().await.unwrap() != ClientEvent::Playing {}
     let stream = origin.server.streams()[0].clone();
@@ -310,6 +305,17 @@ async fn a_reload_reaches_streams_that_are_there() {
         "without gop_cache it begins with the next keyframe"
     );
     assert_eq!(player.media().await, long);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_publishers_that_are_there() {
+    let origin = Running::origin("publish_normal_timeout 600000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    // It is silent, and had ten minutes for that.
+    origin.reload("vhost __defaultVhost__ { publish_normal_timeout 100; }");
+    publisher.closed().await;
 }
 
 /// Calls `name` on the message stream `stream_id`.

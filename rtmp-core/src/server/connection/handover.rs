@@ -34,6 +34,8 @@ impl Connection {
         } = departed;
         let client = dialogue.client.clone();
         let key = dialogue.seat.stream().key().clone();
+        // The web server to be told may be another by now.
+        dialogue.vhost = server.in_force(dialogue.vhost);
         let mut out = unsent;
         let (verdict, silent) = match reason {
             Reason::Asked => {

@@ -22,7 +22,7 @@ use super::Server;
 use super::clients::{Activity, Client, Mark};
 use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
-use crate::config::Vhost;
+use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
 use crate::session::{PlayRequest, ServerEvent, ServerSession, Status, StreamKey};
 use crate::stream::{AppendError, Publication, Seat, Standing};
@@ -95,6 +95,8 @@ enum Heard {
     Origin(Result<(), dial::End>),
     /// The connection is to end.
     Dismissal,
+    /// Another configuration is in force.
+    Reload,
     /// The time is over.
     Silence,
 }
@@ -163,6 +165,8 @@ impl Connection {
     /// Reads and answers until the client plays.
     async fn converse(&mut self) -> Result<(Box<PlayRequest>, Seat), End> {
         let mut last_word = Instant::now();
+        let mut configuration = self.server.config.subscribe();
+        self.take_settings();
         loop {
             let mut heard = self.interpret();
             while heard.is_ok()
@@ -185,7 +189,7 @@ impl Connection {
                 Engagement::Publishing { .. } => READ_SIZE,
                 _ => COMMAND_READ_SIZE,
             });
-            match self.listen(deadline.0).await? {
+            match self.listen(deadline.0, &mut configuration).await? {
                 Heard::Bytes(0) => return Err(End::Closed),
                 Heard::Bytes(count) => {
                     last_word = Instant::now();
@@ -196,6 +200,7 @@ impl Connection {
                 Heard::Standing | Heard::Origin(Ok(())) => {}
                 Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
                 Heard::Dismissal => return Err(End::Dismissed),
+                Heard::Reload => self.take_settings(),
                 Heard::Silence => return Err(self.expired(deadline.1)),
             }
             self.standing_changed()?;
@@ -206,8 +211,17 @@ impl Connection {
         }
     }
 
+    /// Takes over what the configuration in force says of the vhost.
+    fn take_settings(&mut self) {
+        self.vhost = self.vhost.take().map(|vhost| self.server.in_force(vhost));
+    }
+
     /// Waits for whatever comes first.
-    async fn listen(&mut self, deadline: Instant) -> io::Result<Heard> {
+    async fn listen(
+        &mut self,
+        deadline: Instant,
+        configuration: &mut watch::Receiver<Arc<Config>>,
+    ) -> io::Result<Heard> {
         let other = async {
             match &mut self.engagement {
                 Engagement::Publishing {
@@ -235,6 +249,8 @@ impl Connection {
             biased;
             () = self.client.dismissal() => Ok(Heard::Dismissal),
             heard = other => Ok(heard),
+            // The sender is the server's, which we hold.
+            _ = configuration.changed() => Ok(Heard::Reload),
             read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
             () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
         }

@@ -28,10 +28,7 @@ pub(super) struct HttpApi {
 
 /// The directives outside every block.
 pub(super) const GLOBAL: &[Setting<Globals>] = &[
-    Setting::new("listen", |globals, directive| {
-        globals.config.listen = directive.socket_addresses()?;
-        Ok(())
-    }),
+    Setting::new("listen", listen),
     Setting::new("max_connections", |globals, directive| {
         globals.config.max_connections = directive.number(1..=1_000_000)?;
         Ok(())
@@ -81,9 +78,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.drain_timeout = directive.seconds(0..=86_400)?;
         Ok(())
     }),
-    Setting::new("chunk_size", |globals, directive| {
-        chunk_size(&mut globals.vhost, directive)
-    }),
+    Setting::new("chunk_size", global_chunk_size),
     Setting::new("in_ack_size", |globals, directive| {
         in_ack_size(&mut globals.vhost, directive)
     }),
@@ -104,8 +99,22 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
             findings,
         );
     }),
+    // SRS 6 lets it override `srs_log_level`, with the names that others use.
+    Setting::new("srs_log_level_v2", |globals, directive| {
+        log_level(&mut globals.config.log, directive)
+    }),
+    // Where SRS 7 has what stood outside of blocks.
+    Setting::block("rtmp", |globals, children, findings| {
+        apply(globals, children, RTMP, "in `rtmp`", &[], findings);
+    }),
     Setting::ignored("ff_log_dir", "no transcoder is run"),
     Setting::ignored("ff_log_level", "no transcoder is run"),
+    Setting::ignored("pithy_print_ms", "nothing is logged again and again"),
+    Setting::ignored(
+        "empty_ip_ok",
+        "whoever connects and says nothing is no warning",
+    ),
+    Setting::ignored("is_full", "a configuration may hold all that there is"),
     Setting::ignored("utc_time", "log lines are in UTC"),
     Setting::ignored("work_dir", "start us in the directory that you want"),
     Setting::ignored("asprocess", "a supervisor watches us, we watch no parent"),
@@ -118,6 +127,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         "disable_daemon_for_docker",
         "we always stay in the foreground",
     ),
+    Setting::ignored("in_docker", "a container makes no difference"),
     Setting::ignored("tcmalloc_release_rate", "no tcmalloc is used"),
     Setting::ignored("query_latest_version", "nobody is asked for versions"),
     Setting::ignored("first_wait_for_qlv", "nobody is asked for versions"),
@@ -126,13 +136,32 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("http_stream", NO_OTHER_PROTOCOL),
     Setting::ignored("rtc_server", NO_OTHER_PROTOCOL),
     Setting::ignored("srt_server", NO_OTHER_PROTOCOL),
+    Setting::ignored("rtsp_server", NO_OTHER_PROTOCOL),
+    Setting::ignored("rtmps", "put a TLS proxy before the server"),
     Setting::ignored("stream_caster", NO_OTHER_PROTOCOL),
     Setting::ignored("heartbeat", "ask the HTTP API instead"),
     Setting::ignored("stats", "ask the HTTP API instead"),
     Setting::ignored("exporter", "ask the HTTP API instead"),
+    Setting::ignored("tencentcloud_cls", "read the log, or the HTTP API"),
+    Setting::ignored("tencentcloud_apm", "read the log, or the HTTP API"),
     Setting::ignored("circuit_breaker", "there is none"),
     Setting::ignored("threads", "set `workers`"),
 ];
+
+/// The directives of `rtmp { … }`.
+const RTMP: &[Setting<Globals>] = &[
+    Setting::new("listen", listen),
+    Setting::new("chunk_size", global_chunk_size),
+];
+
+fn listen(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
+    globals.config.listen = directive.socket_addresses()?;
+    Ok(())
+}
+
+fn global_chunk_size(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
+    chunk_size(&mut globals.vhost, directive)
+}
 
 /// The directives of `http_api { … }`.
 const HTTP_API: &[Setting<HttpApi>] = &[

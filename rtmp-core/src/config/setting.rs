@@ -12,9 +12,14 @@ pub(super) struct Setting<T> {
     read: Reading<T>,
 }
 
+type ReadValue<T> = fn(&mut T, &Directive) -> Result<(), Mistake>;
+type ReadBlock<T> = fn(&mut T, &[Directive], &mut Findings);
+
 enum Reading<T> {
-    Value(fn(&mut T, &Directive) -> Result<(), Mistake>),
-    Block(fn(&mut T, &[Directive], &mut Findings)),
+    Value(ReadValue<T>),
+    Block(ReadBlock<T>),
+    /// Older configurations have arguments where newer ones have a block.
+    Either(ReadValue<T>, ReadBlock<T>),
     /// Known from SRS but without effect here: a warning with this reason.
     Ignored(&'static str),
 }
@@ -28,10 +33,7 @@ pub(super) struct Findings {
 
 impl<T> Setting<T> {
     /// A directive whose arguments are read by `read`.
-    pub(super) const fn new(
-        name: &'static str,
-        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
-    ) -> Self {
+    pub(super) const fn new(name: &'static str, read: ReadValue<T>) -> Self {
         Self {
             name,
             read: Reading::Value(read),
@@ -39,13 +41,23 @@ impl<T> Setting<T> {
     }
 
     /// A directive without arguments, whose block is read by `read`.
-    pub(super) const fn block(
-        name: &'static str,
-        read: fn(&mut T, &[Directive], &mut Findings),
-    ) -> Self {
+    pub(super) const fn block(name: &'static str, read: ReadBlock<T>) -> Self {
         Self {
             name,
             read: Reading::Block(read),
+        }
+    }
+
+    /// A directive whose arguments are read by `value`, or whose block by
+    /// `block`.
+    pub(super) const fn either(
+        name: &'static str,
+        value: ReadValue<T>,
+        block: ReadBlock<T>,
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::Either(value, block),
         }
     }
 
@@ -96,21 +108,22 @@ pub(super) fn apply<T>(
             findings.mistakes.push(unknown(directive, block, names));
             continue;
         };
-        match &setting.read {
-            Reading::Value(read) => {
-                if let Err(mistake) = read(target, directive) {
-                    findings.mistakes.push(mistake);
-                }
+        let read = match (&setting.read, directive.body()) {
+            (Reading::Ignored(why), _) => {
+                findings.warnings.push(Mistake::new(
+                    &directive.location,
+                    format!("`{}` has no effect: {why}", directive.name),
+                ));
+                Ok(())
             }
-            Reading::Block(read) => match directive.body() {
-                Ok(children) => read(target, children, findings),
-                Err(mistake) => findings.mistakes.push(mistake),
-            },
-            Reading::Ignored(why) => findings.warnings.push(Mistake::new(
-                &directive.location,
-                format!("`{}` has no effect: {why}", directive.name),
-            )),
-        }
+            (Reading::Block(read) | Reading::Either(_, read), Ok(children)) => {
+                read(target, children, findings);
+                Ok(())
+            }
+            (Reading::Block(_), Err(mistake)) => Err(mistake),
+            (Reading::Value(read) | Reading::Either(read, _), _) => read(target, directive),
+        };
+        findings.mistakes.extend(read.err());
     }
 }
 

@@ -196,6 +196,49 @@ fn the_blocks_of_newer_srs_are_read_too() {
 }
 
 #[test]
+fn what_any_srs_knows_is_known_here() {
+    let text = "
+        srs_log_level_v2 warn; pithy_print_ms 10000; empty_ip_ok on; in_docker off; is_full on;
+        rtmp { listen 19350; chunk_size 4096; }
+        rtmps { enabled off; } rtsp_server { enabled off; }
+        tencentcloud_cls { enabled off; } tencentcloud_apm { enabled off; }
+        vhost __defaultVhost__ {
+            send_min_interval 10.0; reduce_sequence_header on; rtsp { enabled off; }
+            http_hooks { on_forward http://127.0.0.1:8085/api/v1/forward; }
+        }";
+    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    assert_eq!(config.log.level, "warn");
+    assert_eq!(config.listen, ["[::]:19350".parse().unwrap()]);
+    assert_eq!(config.vhosts[DEFAULT_VHOST].chunk_size, 4096);
+    assert_eq!(warnings.len(), 12, "{warnings:?}");
+}
+
+#[test]
+fn the_pages_of_clients_are_read_as_older_and_newer_srs_write_them() {
+    let words = |hosts: &[&str]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = Referers {
+        all: words(&["a.example", "b.example"]),
+        publish: words(&["c.example"]),
+        play: words(&["d.example"]),
+    };
+    let older = "refer a.example b.example; refer_publish c.example; refer_play d.example;";
+    let inside = "all a.example b.example; publish c.example; play d.example;";
+    let newer = format!("refer {{ enabled on; {inside} }}");
+    for text in [older, &newer] {
+        let vhost = origin(&format!("vhost __defaultVhost__ {{ {text} }}"));
+        assert_eq!(vhost.referers, expected, "{text}");
+    }
+    let off = origin(&format!(
+        "vhost __defaultVhost__ {{ refer {{ {inside} }} }}"
+    ));
+    assert_eq!(off.referers, Referers::default());
+    assert_eq!(
+        mistakes("vhost a { refer; }", Role::Origin),
+        "x.conf:1: `refer` takes the hosts of pages, not nothing"
+    );
+}
+
+#[test]
 fn what_says_only_how_to_pull_makes_no_edge() {
     for inside in [
         "token_traverse off;",

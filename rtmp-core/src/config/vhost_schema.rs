@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::directive::{Directive, Mistake};
-use super::model::{HookUrl, HttpHooks, Upstream, Vhost};
+use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
 use super::security::{Action, Network, Rule, Security};
 use super::setting::{Setting, apply};
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
+const NO_INTERVAL: &str = "messages are sent as they come";
+const ALL_HEADERS: &str = "sequence headers are sent as they come";
 
 /// The directives of `vhost NAME { … }`. SRS 3 and later put many of them in
 /// `play`, `publish` and `cluster`; both places are read.
@@ -81,18 +83,22 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             HttpHooks::default()
         };
     }),
-    Setting::new("refer", |vhost, directive| {
-        vhost.referers.all = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
+    Setting::either("refer", refer_all, |vhost, children, findings| {
+        let mut refer = Refer::default();
+        apply(&mut refer, children, REFER, "in `refer`", &[], findings);
+        vhost.referers = match refer.enabled {
+            true => refer.referers,
+            false => Referers::default(),
+        };
     }),
     Setting::new("refer_publish", |vhost, directive| {
-        vhost.referers.publish = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
+        refer(&mut vhost.referers.publish, directive)
     }),
     Setting::new("refer_play", |vhost, directive| {
-        vhost.referers.play = directive.words("the hosts of pages")?.to_vec();
-        Ok(())
+        refer(&mut vhost.referers.play, directive)
     }),
+    Setting::ignored("send_min_interval", NO_INTERVAL),
+    Setting::ignored("reduce_sequence_header", ALL_HEADERS),
     Setting::ignored("time_jitter", ALWAYS_CORRECTED),
     Setting::ignored("mix_correct", ALWAYS_CORRECTED),
     Setting::ignored("atc", ALWAYS_CORRECTED),
@@ -111,6 +117,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("http_static", NO_OTHER_PROTOCOL),
     Setting::ignored("http_remux", NO_OTHER_PROTOCOL),
     Setting::ignored("rtc", NO_OTHER_PROTOCOL),
+    Setting::ignored("rtsp", NO_OTHER_PROTOCOL),
     Setting::ignored("srt", NO_OTHER_PROTOCOL),
 ];
 
@@ -126,11 +133,8 @@ const PLAY: &[Setting<Vhost>] = &[
         "gop_cache_max_frames",
         "`queue_length` and `queue_bytes` bound the log",
     ),
-    Setting::ignored("send_min_interval", "messages are sent as they come"),
-    Setting::ignored(
-        "reduce_sequence_header",
-        "sequence headers are sent as they come",
-    ),
+    Setting::ignored("send_min_interval", NO_INTERVAL),
+    Setting::ignored("reduce_sequence_header", ALL_HEADERS),
     Setting::ignored("time_jitter", ALWAYS_CORRECTED),
     Setting::ignored("mix_correct", ALWAYS_CORRECTED),
     Setting::ignored("atc", ALWAYS_CORRECTED),
@@ -229,6 +233,7 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::new("on_stop", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_stop, directive)
     }),
+    Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
     Setting::ignored("on_dvr", NO_SEGMENTS),
     Setting::ignored("on_hls", NO_SEGMENTS),
     Setting::ignored("on_hls_notify", NO_SEGMENTS),
@@ -249,6 +254,39 @@ fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mista
             );
             Mistake::new(&directive.location, message)
         })?;
+    Ok(())
+}
+
+/// `refer { enabled on; all HOST …; publish HOST …; play HOST …; }`, as SRS 3
+/// and later have it.
+#[derive(Debug, Default)]
+struct Refer {
+    enabled: bool,
+    referers: Referers,
+}
+
+const REFER: &[Setting<Refer>] = &[
+    Setting::new("enabled", |refer, directive| {
+        refer.enabled = directive.switch()?;
+        Ok(())
+    }),
+    Setting::new("all", |it, directive| {
+        refer(&mut it.referers.all, directive)
+    }),
+    Setting::new("publish", |it, directive| {
+        refer(&mut it.referers.publish, directive)
+    }),
+    Setting::new("play", |it, directive| {
+        refer(&mut it.referers.play, directive)
+    }),
+];
+
+fn refer_all(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    refer(&mut vhost.referers.all, directive)
+}
+
+fn refer(hosts: &mut Vec<String>, directive: &Directive) -> Result<(), Mistake> {
+    *hosts = directive.words("the hosts of pages")?.to_vec();
     Ok(())
 }
 

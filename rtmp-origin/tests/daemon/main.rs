@@ -423,6 +423,11 @@ fn what_others_say_makes_no_lines_in_the_log() {
     let log = read(&origin.path("origin.log"));
     let told = |line: &&str| line.contains("publish live/forged");
     assert_eq!(log.lines().filter(told).count(), 2, "{log}");
+    // It says whom the web server was asked about.
+    assert!(
+        log.contains(" 127.0.0.1: on_publish: the hook http://127.0.0.1:"),
+        "{log}"
+    );
     let forged = |line: &str| line.starts_with("2026-01-01");
     assert!(!log.lines().any(forged), "{log}");
 }

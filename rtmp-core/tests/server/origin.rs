@@ -1,5 +1,7 @@
 //! An origin, its publishers and its players.
 
+use std::time::Duration;
+
 use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
@@ -133,6 +135,29 @@ async fn a_silent_publisher_is_given_up_and_its_players_stay() {
     let stream = origin.server.streams()[0].clone();
     until(|| !stream.is_published()).await;
     assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
+    let origin = Running::origin("publish_1stpkt_timeout 600000;");
+    let mut silent = origin.publisher("s").await;
+    let taking_over = async {
+        loop {
+            let tc_url = format!("rtmp://{}/live", origin.address);
+            let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+            let mut next = Client::connect(origin.address, config).await;
+            assert_eq!(next.event().await, Some(ClientEvent::Connected));
+            if next.event().await == Some(ClientEvent::Publishing) {
+                return next;
+            }
+            next.closed().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let taken_over = tokio::time::timeout(PATIENCE, taking_over).await;
+    let _next = taken_over.expect("it was never silent for long enough");
+    assert_eq!(silent.refusal().await.code, code::PUBLISH_BAD_NAME);
+    silent.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
-use crate::session::{PlayRequest, ServerEvent, ServerSession, Status, StreamKey};
+use crate::session::{PlayRequest, ServerEvent, ServerSession, StreamKey};
 use crate::stream::{AppendError, Publication, Seat, Standing};
 use crate::wire::Message;
 use crate::wire::media::is_picture;
@@ -153,6 +153,7 @@ impl Connection {
                 Err(end) => end,
             },
         };
+        self.tell_publisher(&end);
         // What is published ends before the last words: whoever comes next
         // need not wait for a slow peer.
         self.disengage();
@@ -456,31 +457,6 @@ impl Connection {
                 Phase::Connected => (last_word + config.idle_timeout, "idle_timeout"),
             },
         }
-    }
-
-    /// The origin takes the stream no more: its publisher is told.
-    fn origin_lost(&mut self, end: dial::End) -> End {
-        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
-            let status = match &end {
-                dial::End::Rejected(status) => status.clone(),
-                other => Status::error("NetStream.Failed", other.to_string()),
-            };
-            self.session
-                .refuse_publish(*stream_id, &status, &mut self.out);
-        }
-        End::Forwarding(end)
-    }
-
-    /// Patience has ended.
-    fn expired(&mut self, limit: &'static str) -> End {
-        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
-            let key = seat.stream().key();
-            let status = Status::stream_not_found(format!("nobody publishes {key}"));
-            self.session
-                .refuse_play(request.stream_id, &status, &mut self.out);
-            return End::Refused(status);
-        }
-        End::TimedOut(limit)
     }
 
     /// Ends what the connection is engaged in.

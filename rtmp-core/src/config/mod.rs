@@ -51,12 +51,48 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
 }
 
+/// Files that include others deeper than this include themselves.
+const MOST_INCLUDED: usize = 16;
+
 /// Reads the directives of a file: JSON if its name ends in `.json`, SRS's
-/// grammar otherwise.
+/// grammar otherwise. What other files hold stands where `include` names them,
+/// as in SRS 5 and later.
 ///
 /// # Errors
 /// An unreadable file, or the first break of the grammar.
 pub fn read_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
+    include(read_one_file(path)?, 0)
+}
+
+fn include(directives: Vec<Directive>, depth: usize) -> Result<Vec<Directive>, Mistake> {
+    let mut included = Vec::new();
+    for mut directive in directives {
+        if directive.name != "include" {
+            let children = directive.children.take();
+            directive.children = children
+                .map(|children| include(children, depth))
+                .transpose()?;
+            included.push(directive);
+            continue;
+        }
+        let mistake = |message: String| Mistake::new(&directive.location, message);
+        if depth == MOST_INCLUDED {
+            let message = format!("files include others deeper than {MOST_INCLUDED}");
+            return Err(mistake(message));
+        }
+        for name in directive.words("the names of files")? {
+            let read = read_one_file(Path::new(name));
+            let read = read.map_err(|inside| match inside.location.line {
+                Some(_) => inside,
+                None => mistake(inside.to_string()),
+            })?;
+            included.extend(include(read, depth + 1)?);
+        }
+    }
+    Ok(included)
+}
+
+fn read_one_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
     let source = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
         let location = Location::whole(&source.as_str().into());

@@ -317,6 +317,47 @@ fn hooks_are_read_and_only_when_enabled() {
 }
 
 #[test]
+fn what_other_files_hold_stands_where_they_are_included() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let write = |name, text: &str| std::fs::write(path(name), text).unwrap();
+    let [outer, vhost, inner, missing] =
+        ["outer.conf", "vhost.conf", "inner.conf", "missing.conf"].map(path);
+    let outer_text = format!(
+        "listen 7;\ninclude {};\nvhost b {{\n include {};\n}}",
+        vhost.display(),
+        inner.display()
+    );
+    write("outer.conf", &outer_text);
+    let inside = format!("vhost a {{ include {}; queue_length 7; }}", inner.display());
+    write("vhost.conf", &inside);
+    write("inner.conf", "gop_cache off; mw_latency 100;");
+    let load = || build(&read_file(&outer)?, Role::Origin).map_err(|mut it| it.0.remove(0));
+    let config = load().unwrap().config;
+    for name in ["a", "b"] {
+        assert!(!config.vhosts[name].gop_cache, "{name}");
+    }
+    assert_eq!(config.vhosts["a"].queue_length, Duration::from_secs(7));
+
+    write("inner.conf", "gop_cache off;\nlisten 8;");
+    let mistake = load().unwrap_err().to_string();
+    let place = format!("{}:2: unknown directive `listen`", inner.display());
+    assert!(mistake.starts_with(&place), "{mistake}");
+
+    write("inner.conf", &format!("\ninclude {};", missing.display()));
+    let mistake = load().unwrap_err().to_string();
+    let place = format!("{}:2: {}: ", inner.display(), missing.display());
+    assert!(mistake.starts_with(&place), "{mistake}");
+
+    write("inner.conf", &format!("include {};", inner.display()));
+    let mistake = load().unwrap_err().to_string();
+    assert!(
+        mistake.ends_with("include others deeper than 16"),
+        "{mistake}"
+    );
+}
+
+#[test]
 fn a_file_that_is_not_utf8_is_named_with_its_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.conf");

@@ -56,6 +56,12 @@ pub struct Half {
     pub timeouts: Timeouts,
 }
 
+/// Added to [`DirectoryEntry::protocol`], with a port of 0: where fragments that
+/// carry no ports look for the service that they must be for. There is such an
+/// entry where an address has one service of the protocol only, and clients
+/// stick to its servers.
+pub const WITHOUT_PORTS: u8 = 1 << 7;
+
 /// One place of the directory of services, the size of a cache line; an empty
 /// place has protocol 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,7 +71,8 @@ pub struct DirectoryEntry {
     pub address: Address,
     /// Port, in network byte order.
     pub port: u16,
-    /// IP protocol number; 0 marks an empty place.
+    /// IP protocol number, which may stand [`WITHOUT_PORTS`]; 0 marks an empty
+    /// place.
     pub protocol: u8,
     /// Zero.
     pub reserved: u8,
@@ -205,6 +212,19 @@ pub struct Server {
     pub tunnel_source: Address,
 }
 
+/// Interfaces whose addresses the program knows, at most.
+pub const MAX_INTERFACES: usize = 64;
+
+/// An interface of this host that the program is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Interface {
+    /// Its address.
+    pub mac: Mac,
+    /// Zero.
+    pub reserved: u16,
+}
+
 /// A VLAN tag as it lies in a frame: the type that announces it, then
 /// priority and VLAN number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -272,4 +292,6 @@ mod pod {
     unsafe impl aya::Pod for DirectoryEntry {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Server {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
 }

@@ -17,6 +17,9 @@ pub struct FlowKey {
     pub service: u16,
 }
 
+/// Services that [`FlowKey::service`] can tell apart.
+pub const MAX_SERVICES: u32 = 1 << 16;
+
 /// States of a connection of which only the client's half is seen: the
 /// "input only" table of IPVS (`tcp_states` of ip_vs_proto_tcp.c).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,15 +102,21 @@ pub struct FragmentKey {
     pub destination: Address,
     /// Identification, as it lies in the packet.
     pub identification: u32,
-    /// IP protocol number.
+    /// IP protocol number; 0 in IPv6, where fragments of one packet may name
+    /// different ones (RFC 8200 §4.5).
     pub protocol: u32,
 }
+
+/// [`FragmentTarget::server`]: none, the stack has got it.
+pub const TO_THE_STACK: u32 = u32::MAX;
 
 /// Where a packet's first fragment went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct FragmentTarget {
-    /// Slot of the server.
+    /// Until when the others follow (CLOCK_MONOTONIC, coarse).
+    pub expires_ns: u64,
+    /// Slot of the server, or [`TO_THE_STACK`].
     pub server: u32,
     /// [`Server::generation`](crate::Server::generation) at that time.
     pub generation: u32,
@@ -149,6 +158,10 @@ mod pod {
     unsafe impl aya::Pod for TemplateKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Template {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentTarget {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServerCounters {}
     // SAFETY: as above.

@@ -18,8 +18,8 @@ mod reason;
 pub use address::Address;
 pub use description::*;
 pub use flow::{
-    Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, STATES, ServerCounters, Template,
-    TemplateKey, Timeouts,
+    Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, MAX_SERVICES, STATES,
+    ServerCounters, TO_THE_STACK, Template, TemplateKey, Timeouts,
 };
 pub use owner::{
     Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,
@@ -30,7 +30,7 @@ pub use reason::{Action, REASONS, Reason};
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the
 /// size or the meaning of a key or value changes, or a map comes or goes.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their

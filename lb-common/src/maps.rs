@@ -33,6 +33,9 @@ pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
+/// Interface index → [`Interface`](crate::Interface), where the program is
+/// attached. It goes with the program: interfaces come and go under other indices.
+pub const INTERFACES: &str = "INTERFACES";
 /// Lines of the program's log, in a ring buffer that goes with the program; its
 /// name is `aya-log`'s.
 pub const TRACE: &str = "AYA_LOGS";
@@ -43,7 +46,8 @@ pub const SERVICE_OWNERS: &str = "SERVICE_OWNERS";
 /// [`ServerOwner`](crate::ServerOwner) by server slot; the agent's own.
 pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
-/// The maps that are pinned: all but the program's scratch space and its log.
+/// The maps that are pinned: all but the program's scratch space, its log and what
+/// it knows of interfaces.
 pub const PINNED: [&str; 17] = [
     LAYOUT,
     HEAD,

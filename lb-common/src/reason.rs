@@ -93,7 +93,8 @@ reasons! {
     OtherProtocol = "other-protocol", Pass;
     /// Addressed to no virtual service.
     NotAService = "not-a-service", Pass;
-    /// A fragment whose first one has not been seen.
+    /// A fragment without ports: its first one has not been forwarded, or not been
+    /// seen and its client sticks to no server.
     Fragment = "fragment", Pass;
     /// An ICMP message that is about no connection, such as an echo request.
     IcmpUnrelated = "icmp-unrelated", Pass;
@@ -105,8 +106,12 @@ reasons! {
     NoServer = "no-server", Pass;
     /// The connection's server is dead or removed: the stack answers.
     ServerGone = "server-gone", Pass;
-    /// Does not fit into the tunnel to its server.
+    /// Does not fit into the tunnel, or the interface, to its server: its sender is
+    /// told.
     TooBig = "too-big", Transmit;
+    /// Does not fit there, and must not be answered: an ICMP error, or a later
+    /// fragment.
+    TooBigSilently = "too-big-silently", Pass;
     /// The kernel would not let us change the frame's size.
     NoRoom = "no-room", Pass;
 }

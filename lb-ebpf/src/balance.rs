@@ -38,8 +38,12 @@ impl Judge for Steady {
             key: packet.flow_key(found),
             now_ns: clock::counted_ns()?,
         };
-        let chosen = visit.steady()?;
-        let reason = transmit::plainly(frame, ethernet, chosen.server);
+        let chosen = visit.steady(ethernet)?;
+        let leaves_elsewhere = transmit::leaves_elsewhere(frame, chosen.server);
+        if leaves_elsewhere && !packet.is_small() {
+            return None;
+        }
+        let reason = transmit::plainly(ethernet, chosen.server, leaves_elsewhere);
         if reason.is_forwarded() {
             count::forwarded(chosen.slot, packet.bytes);
         }
@@ -53,25 +57,37 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
     let Some(description) = Description::active() else {
         return Reason::NotAService;
     };
-    let chosen = match server(frame, packet, description) {
-        Ok(chosen) => chosen,
-        Err(reason) => return reason,
-    };
-    let reason = transmit::to(frame, packet, chosen.server);
-    if reason.is_forwarded() {
-        count::forwarded(chosen.slot, packet.bytes);
-        if packet.kind == Kind::FirstFragment {
-            fragments::remember(packet, chosen);
+    let now_ns = clock::asked_ns();
+    let reason = match server(frame, packet, description, now_ns) {
+        Ok(chosen) => {
+            let reason = transmit::to(frame, packet, chosen.server);
+            if reason.is_forwarded() {
+                count::forwarded(chosen.slot, packet.bytes);
+                if packet.kind == Kind::FirstFragment {
+                    fragments::remember(packet, chosen, now_ns);
+                }
+                return reason;
+            }
+            reason
         }
+        Err(reason) => reason,
+    };
+    if packet.kind == Kind::FirstFragment {
+        fragments::remember_no_server(description, packet, now_ns);
     }
     reason
 }
 
 /// The server that the packet goes to, or why it goes to none.
 #[inline(always)]
-fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Chosen, Reason> {
+fn server(
+    frame: &Frame,
+    packet: &Packet,
+    description: Description,
+    now_ns: u64,
+) -> Result<Chosen, Reason> {
     if packet.kind == Kind::LaterFragment {
-        return fragments::follow(description, packet).resolve(description);
+        return fragments::follow(description, packet, now_ns).resolve(description);
     }
     let Some(found) = description.service(packet) else {
         return Err(if packet.kind == Kind::IcmpError {
@@ -86,7 +102,7 @@ fn server(frame: &Frame, packet: &Packet, description: Description) -> Result<Ch
         description,
         found,
         key: packet.flow_key(found),
-        now_ns: clock::asked_ns(),
+        now_ns,
     };
     if packet.kind == Kind::IcmpError {
         visit.related().resolve(description)
@@ -117,6 +133,9 @@ impl Visit<'_> {
             let flow = unsafe { &mut *flow };
             if !self.is_history(flow) {
                 if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    if !self.is_ours(chosen) {
+                        return Err(Reason::OtherHost);
+                    }
                     self.continue_established(flow, chosen);
                     return Ok(chosen);
                 }
@@ -140,7 +159,7 @@ impl Visit<'_> {
     /// The server of an established connection with which the packet changes
     /// nothing but the time when it was last seen.
     #[inline(always)]
-    fn steady(&self) -> Option<Chosen> {
+    fn steady(&self, ethernet: &Ethernet) -> Option<Chosen> {
         if self.packet.begins_or_ends() {
             return None;
         }
@@ -155,7 +174,10 @@ impl Visit<'_> {
         }
         let chosen = self.description.server(flow.server, flow.generation)?;
         let is_due = self.found.is_persistent() && self.now_ns >= flow.rearm_ns;
-        if is_due || !transmit::is_plain(chosen.server) {
+        if is_due
+            || !transmit::is_plain(chosen.server)
+            || !transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+        {
             return None;
         }
         self.see(flow);
@@ -179,6 +201,9 @@ impl Visit<'_> {
             let flow = unsafe { &mut *flow };
             if !self.is_history(flow) {
                 if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                    if !self.is_ours(chosen) {
+                        return Decision::none(Reason::OtherHost);
+                    }
                     return self.continue_half_open(flow, chosen);
                 }
                 let decision = self.orphan();
@@ -202,9 +227,9 @@ impl Visit<'_> {
         if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
             return Decision::to(chosen.slot);
         }
-        let rearm_ns = persistence::rearm_after(self.found, self.now_ns);
-        let lasting = Flow { rearm_ns, ..*flow };
-        if FLOWS.insert(&self.key, &lasting, 0).is_ok() {
+        flow.rearm_ns = persistence::rearm_after(self.found, self.now_ns);
+        // From one table to the other: a copy would take room on the stack.
+        if FLOWS.insert(&self.key, &*flow, 0).is_ok() {
             let _ = HALF_OPEN.remove(&self.key);
         }
         Decision::to_lasting(chosen.slot)
@@ -214,24 +239,32 @@ impl Visit<'_> {
     #[inline(always)]
     fn open(&self) -> Decision {
         let (packet, description, found) = (self.packet, self.description, self.found);
-        let sticky = if found.is_persistent() {
-            persistence::server(description, found, packet, self.now_ns)
+        let held = if found.is_persistent() {
+            persistence::held(description, found, packet, self.now_ns)
         } else {
             None
         };
+        let sticky = held.map(|held| held.chosen);
         let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
             return Decision::none(Reason::NoServer);
         };
-        let is_ours = self.frame.header(0).is_some_and(|ethernet| {
-            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
-        });
-        if !is_ours {
+        if !self.is_ours(chosen) {
             return Decision::none(Reason::OtherHost);
         }
-        if found.is_persistent() && sticky.is_none() {
+        if let Some(held) = held {
+            held.rearm(found, self.now_ns);
+        } else if found.is_persistent() {
             persistence::remember(found, packet, chosen, self.now_ns);
         }
-        let flow = flow::new(packet, chosen, self.now_ns);
+        self.enter(chosen);
+        Decision::to(chosen.slot)
+    }
+
+    /// Enters a connection with `chosen`. Called, so that the new entry does not
+    /// stand on the stack beside the comparison of servers.
+    #[inline(never)]
+    fn enter(&self, chosen: Chosen) {
+        let flow = flow::new(self.packet, chosen, self.now_ns);
         // The table evicts by itself; should the kernel refuse all the same,
         // the packet goes its way, and the next one is nobody's.
         let _ = HALF_OPEN.insert(&self.key, &flow, 0);
@@ -240,7 +273,15 @@ impl Visit<'_> {
         if trace::is_on() {
             trace::note_opened(chosen.slot);
         }
-        Decision::to(chosen.slot)
+    }
+
+    /// Whether the frame is addressed to this host. One that is not must change
+    /// nothing.
+    #[inline(always)]
+    fn is_ours(&self, chosen: Chosen) -> bool {
+        self.frame.header(0).is_some_and(|ethernet| {
+            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+        })
     }
 
     /// An ICMP error: to the server of the connection that it is about.
@@ -264,6 +305,9 @@ impl Visit<'_> {
     #[inline(never)]
     fn orphan(&self) -> Decision {
         let (packet, found) = (self.packet, self.found);
+        if !transmit::is_addressed_to_interface(self.frame) {
+            return Decision::none(Reason::OtherHost);
+        }
         if packet.is_syn() || packet.is_udp() && found.has(SERVICE_RESCHEDULE_ORPHANS) {
             return Decision::open();
         }

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::marker::PhantomData;
 
 use aya_ebpf::helpers::generated::{
-    bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+    bpf_check_mtu, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
 use aya_ebpf::programs::XdpContext;
 
@@ -122,6 +122,18 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     pub fn interface_index(&self) -> u32 {
         self.context.ingress_ifindex() as u32
+    }
+
+    /// MTU of an interface, where a packet of `bytes` is larger than that; 0 where
+    /// it fits, or the interface is not there.
+    #[inline(never)]
+    pub fn exceeded_mtu(&self, interface_index: u32, bytes: u32) -> u32 {
+        // Taken for the packet's length, then set to the MTU.
+        let mut mtu = bytes;
+        // SAFETY: the context is the one that the kernel gave us (Linux 5.12).
+        let result =
+            unsafe { bpf_check_mtu(self.context.ctx.cast(), interface_index, &raw mut mtu, 0, 0) };
+        if result > 0 { mtu } else { 0 }
     }
 
     #[inline(always)]

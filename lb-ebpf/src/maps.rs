@@ -4,12 +4,12 @@
 //! that its operator chose at load, and tells the program of those that it
 //! must know through [`GEOMETRY`].
 
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Head,
-    Layout, Load, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
-    Template, TemplateKey,
+    Interface, Layout, Load, MAX_INTERFACES, REASONS as ALL_REASONS, Server, ServerCounters,
+    ServerOwner, ServiceOwner, Template, TemplateKey,
 };
 
 use crate::parse::Packet;
@@ -68,6 +68,9 @@ pub static HALF_OPEN: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
 pub static TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
 #[btf_map]
 pub static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
+
+#[btf_map]
+pub static INTERFACES: HashMap<u32, Interface, MAX_INTERFACES> = HashMap::new();
 
 /// Where a packet is taken apart, and another one that it quotes.
 #[btf_map]

@@ -59,6 +59,22 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Whether an ICMP error may be sent about the packet: not about another one,
+    /// and of a fragmented packet about the first fragment only (RFC 1122
+    /// §3.2.2, RFC 4443 §2.4).
+    #[inline(always)]
+    pub fn may_be_complained_of(&self) -> bool {
+        !matches!(self.kind, Kind::IcmpError | Kind::LaterFragment)
+    }
+
+    /// Whether the packet is no longer than what every host takes (RFC 791 §3.1), so
+    /// that it fits any interface at work.
+    #[inline(always)]
+    pub fn is_small(&self) -> bool {
+        const SMALL_BYTES: u32 = 576;
+        self.bytes <= SMALL_BYTES
+    }
+
     /// Offset of the IP header from the frame's start: 14, 18 or 22.
     ///
     /// The mask tells the verifier so where it has lost sight of it.
@@ -103,6 +119,11 @@ fn read(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     }
     match packet.protocol {
         TCP | UDP if packet.kind == Kind::LaterFragment => {}
+        // What the transport protocol is, the first one says.
+        protocol
+            if packet.is_ipv6
+                && packet.kind == Kind::LaterFragment
+                && ipv6::is_extension(protocol) => {}
         TCP => transport::header::<Tcp>(frame, packet)?,
         UDP => transport::header::<Udp>(frame, packet)?,
         ICMP if !packet.is_ipv6 && packet.kind == Kind::Whole => {

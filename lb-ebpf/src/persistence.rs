@@ -30,25 +30,38 @@ fn key(found: Found, packet: &Packet) -> TemplateKey {
     }
 }
 
-/// The server that the client sticks to, if there is a valid template.
+/// A valid template.
+#[derive(Clone, Copy)]
+pub struct Held {
+    /// The server that the client sticks to.
+    pub chosen: Chosen,
+    template: *mut Template,
+}
+
+/// The template of the packet's client, if there is a valid one.
 #[inline(always)]
-pub fn server(
-    description: Description,
-    found: Found,
-    packet: &Packet,
-    now_ns: u64,
-) -> Option<Chosen> {
+pub fn held(description: Description, found: Found, packet: &Packet, now_ns: u64) -> Option<Held> {
     let key = key(found, packet);
     let valid = |template: *mut Template| {
         // SAFETY: a map value; should the kernel reuse it meanwhile, the
         // generation tells.
-        let template = unsafe { *template };
-        valid_server(description, &template, now_ns)
+        let chosen = unsafe { valid_server(description, &*template, now_ns) }?;
+        Some(Held { chosen, template })
     };
     TEMPLATES
         .get_ptr_mut(&key)
         .and_then(valid)
         .or_else(|| NEW_TEMPLATES.get_ptr_mut(&key).and_then(valid))
+}
+
+impl Held {
+    /// Re-arms the template: the client has opened another connection, of which
+    /// there may come no more than one packet.
+    #[inline(always)]
+    pub fn rearm(self, found: Found, now_ns: u64) {
+        // SAFETY: as above; another client's would hold a little longer.
+        unsafe { (*self.template).expires_ns = now_ns + found.service.persistence_ns };
+    }
 }
 
 /// Remembers the server of a client that has only knocked so far.

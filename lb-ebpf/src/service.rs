@@ -1,7 +1,8 @@
 //! Is this packet for a virtual service, and which real server is whose?
 
 use lb_common::{
-    HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service, directory_home,
+    Address, HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service,
+    WITHOUT_PORTS, directory_home,
 };
 
 use crate::maps::{DIRECTORY, HEAD, SERVERS, geometry};
@@ -43,24 +44,31 @@ impl Description {
     /// The service that `packet` is addressed to.
     #[inline(always)]
     pub fn service(self, packet: &Packet) -> Option<Found> {
-        let places = geometry::directory_places();
-        let home = directory_home(
-            self.half.directory_seed,
-            places,
+        self.find(
             &packet.virtual_address,
             packet.service_port,
             packet.protocol,
-        );
+        )
+    }
+
+    /// The service that a fragment without ports must be for, if its client
+    /// may stick to a server.
+    #[inline(always)]
+    pub fn service_without_ports(self, packet: &Packet) -> Option<Found> {
+        self.find(&packet.virtual_address, 0, packet.protocol | WITHOUT_PORTS)
+    }
+
+    #[inline(always)]
+    fn find(self, address: &Address, port: u16, protocol: u8) -> Option<Found> {
+        let places = geometry::directory_places();
+        let home = directory_home(self.half.directory_seed, places, address, port, protocol);
         for probe in 0..MAX_PROBES {
             let place = (home + probe) & (places - 1);
             let entry = DIRECTORY.get(self.index * places + place)?;
             if entry.protocol == 0 {
                 return None;
             }
-            if entry.port == packet.service_port
-                && entry.protocol == packet.protocol
-                && entry.address == packet.virtual_address
-            {
+            if entry.port == port && entry.protocol == protocol && entry.address == *address {
                 return Some(Found {
                     number: entry.number,
                     service: &entry.service,

@@ -126,6 +126,7 @@ fn is_refusal(reason: Reason) -> bool {
             | Reason::NoServer
             | Reason::ServerGone
             | Reason::TooBig
+            | Reason::TooBigSilently
             | Reason::NoRoom
     )
 }

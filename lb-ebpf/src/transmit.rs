@@ -1,6 +1,6 @@
 //! On the way to the real server: two MAC addresses, and out.
 
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
 use lb_common::{Reason, SERVER_TUNNEL, Server};
 
 use crate::answer;
@@ -8,17 +8,55 @@ use crate::frame::Frame;
 use crate::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
 };
+use crate::maps::INTERFACES;
 use crate::parse::Packet;
 
-/// Whether the frame is addressed to this host. A switch that floods shows us
-/// frames for others: forwarding those would double them.
+/// Whether the frame, which would go on to `server`, is addressed to this host. A
+/// switch that floods shows us frames for others: forwarding those would double
+/// them.
+///
+/// Most leave by the interface that they came from, so that the server's entry
+/// holds the address already. Where it is the address of a VLAN interface, or of
+/// the bridge that the interface belongs to, the frame is ours as well.
 #[inline(always)]
 pub fn is_addressed_to_us(frame: &Frame, ethernet: &Ethernet, server: &Server) -> bool {
-    leaves_elsewhere(frame, server) || ethernet.macs.destination == server.macs.source
+    ethernet.macs.destination == server.macs.source
+        || match of_interface(frame) {
+            OURS => true,
+            UNKNOWN => leaves_elsewhere(frame, server),
+            _ => false,
+        }
 }
 
+/// Whether the frame, which goes on to no server, is addressed to this host.
 #[inline(always)]
-fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
+pub fn is_addressed_to_interface(frame: &Frame) -> bool {
+    of_interface(frame) != ANOTHERS
+}
+
+// What a function that is called, not inlined, can return is one number.
+const ANOTHERS: u32 = 0;
+const OURS: u32 = 1;
+/// The agent could not tell the interface's address.
+const UNKNOWN: u32 = 2;
+
+/// Whether the frame is addressed to the interface that it came from.
+#[inline(never)]
+fn of_interface(frame: &Frame) -> u32 {
+    // SAFETY: the agent replaces a value as a whole, and does so where an
+    // interface is given another address.
+    let Some(interface) = (unsafe { INTERFACES.get(&frame.interface_index()) }) else {
+        return UNKNOWN;
+    };
+    match frame.header::<Ethernet>(0) {
+        Some(ethernet) if ethernet.macs.destination == interface.mac => OURS,
+        _ => ANOTHERS,
+    }
+}
+
+/// Whether a frame to `server` leaves by another interface than it came from.
+#[inline(always)]
+pub fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
     server.interface_index != frame.interface_index()
 }
 
@@ -28,22 +66,32 @@ pub fn is_plain(server: &Server) -> bool {
     server.flags & SERVER_TUNNEL == 0 && server.tag_count == 0
 }
 
-/// Sends a frame without tags to a server for which [`is_plain`] holds.
+/// Sends a frame of ours without tags to a server for which [`is_plain`] holds.
 #[inline(always)]
-pub fn plainly(frame: &Frame, ethernet: &mut Ethernet, server: &Server) -> Reason {
-    if !is_addressed_to_us(frame, ethernet, server) {
-        return Reason::OtherHost;
-    }
+pub fn plainly(ethernet: &mut Ethernet, server: &Server, leaves_elsewhere: bool) -> Reason {
     ethernet
         .macs
         .destination
         .copy_from(&server.macs.destination);
     ethernet.macs.source.copy_from(&server.macs.source);
-    if leaves_elsewhere(frame, server) {
+    if leaves_elsewhere {
         redirect(server);
         Reason::Redirected
     } else {
         Reason::Forwarded
+    }
+}
+
+/// What becomes of a packet that does not fit: no more than `mtu` bytes would.
+///
+/// Its sender is told whatever "don't fragment" says: a frame cannot become two
+/// here.
+#[inline(always)]
+fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
+    if packet.may_be_complained_of() {
+        answer::too_big(frame, packet, mtu)
+    } else {
+        Reason::TooBigSilently
     }
 }
 
@@ -56,16 +104,27 @@ fn redirect(server: &Server) {
 /// Sends the frame to `server`.
 #[inline(never)]
 pub fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
-    let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
+    let Some(ethernet) = frame.header::<Ethernet>(0) else {
         return Reason::Truncated;
     };
-    if packet.tag_count == 0 && is_plain(server) {
-        return plainly(frame, ethernet, server);
-    }
     if !is_addressed_to_us(frame, ethernet, server) {
         return Reason::OtherHost;
     }
     let leaves_elsewhere = leaves_elsewhere(frame, server);
+    let is_redirected = leaves_elsewhere && server.flags & SERVER_TUNNEL == 0;
+    if is_redirected && !packet.is_small() {
+        // A redirection would drop it in silence.
+        let mtu = frame.exceeded_mtu(server.interface_index, packet.bytes);
+        if mtu != 0 {
+            return too_big(frame, packet, mtu);
+        }
+    }
+    if packet.tag_count == 0 && is_plain(server) {
+        let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
+            return Reason::Truncated;
+        };
+        return plainly(ethernet, server, leaves_elsewhere);
+    }
     let reason = if server.flags & SERVER_TUNNEL != 0 {
         if let Err(reason) = tunnel(frame, packet, server) {
             return reason;
@@ -172,8 +231,10 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
         size_of::<Ipv6>()
     };
     if packet.bytes + outer as u32 > server.mtu {
-        return Err(answer::too_big(frame, packet, server.mtu - outer as u32));
+        let mtu = server.mtu.saturating_sub(outer as u32);
+        return Err(too_big(frame, packet, mtu));
     }
+    let inner = Inner::read(frame, packet).ok_or(Reason::NoRoom)?;
     let protocol = if packet.is_ipv6 {
         PROTOCOL_IPV6
     } else {
@@ -194,6 +255,12 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
             server.tunnel_source.ipv4_word(),
             destination.ipv4_word(),
         );
+        header.service = inner.class;
+        if inner.may_be_fragmented {
+            header.flags_and_offset = 0;
+            header.identification = identification();
+        }
+        header.seal();
     } else {
         let header = frame.header_mut::<Ipv6>(offset).ok_or(Reason::NoRoom)?;
         header.fill(
@@ -202,8 +269,46 @@ fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason>
             &server.tunnel_source.0,
             &destination.0,
         );
+        header.version_and_class = IPV6_VERSION | (u32::from(inner.class) << 20).to_be();
     }
     Ok(())
+}
+
+/// What the outer header takes over from the inner one.
+struct Inner {
+    /// DSCP and ECN (RFC 2983, RFC 6040 §4.1).
+    class: u8,
+    /// By routers between us and the server, in the outer packet: RFC 2003 §3.1,
+    /// and for IPv6 in IPv4 RFC 4213 §3.2.1, since nobody tells us of an MTU that
+    /// the path turns out to have.
+    may_be_fragmented: bool,
+}
+
+impl Inner {
+    #[inline(always)]
+    fn read(frame: &Frame, packet: &Packet) -> Option<Self> {
+        if packet.is_ipv6 {
+            let header = frame.header::<Ipv6>(packet.network())?;
+            return Some(Self {
+                class: (u32::from_be(header.version_and_class) >> 20) as u8,
+                may_be_fragmented: true,
+            });
+        }
+        let header = frame.header::<Ipv4>(packet.network())?;
+        Some(Self {
+            class: header.service,
+            may_be_fragmented: header.flags_and_offset & IPV4_DO_NOT_FRAGMENT == 0,
+        })
+    }
+}
+
+/// A number for a packet that may be fragmented (RFC 6864 §4.3); not the inner
+/// one's, which packets of other clients may bear as well.
+#[inline(always)]
+fn identification() -> u16 {
+    // SAFETY: takes nothing, may be called anywhere.
+    let random = unsafe { bpf_get_prandom_u32() };
+    (random % u32::from(u16::MAX) + 1) as u16
 }
 
 impl Ipv4 {
@@ -220,11 +325,24 @@ impl Ipv4 {
         self.protocol = protocol;
         self.source = source;
         self.destination = destination;
-        let first = u32::from(u16::from_ne_bytes([0x45, 0])) + u32::from(total_length.to_be());
-        let second = u32::from(IPV4_DO_NOT_FRAGMENT)
-            + u32::from(u16::from_ne_bytes([TIME_TO_LIVE, protocol]));
+        self.seal();
+    }
+
+    /// Makes the checksum right.
+    #[inline(always)]
+    pub fn seal(&mut self) {
+        let bytes = [
+            [self.version_and_length, self.service],
+            [self.time_to_live, self.protocol],
+        ];
         self.checksum = answer::fold(
-            u64::from(first) + u64::from(second) + u64::from(source) + u64::from(destination),
+            u64::from(u16::from_ne_bytes(bytes[0]))
+                + u64::from(self.total_length)
+                + u64::from(self.identification)
+                + u64::from(self.flags_and_offset)
+                + u64::from(u16::from_ne_bytes(bytes[1]))
+                + u64::from(self.source)
+                + u64::from(self.destination),
         );
     }
 }

@@ -3,6 +3,11 @@
 
 mod namespace;
 
+use std::collections::BTreeMap;
+
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::loaded_programs;
+use lb_common::{Interface, maps};
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, TableSizes};
 use nix::sched::CloneFlags;
 
@@ -63,6 +68,53 @@ fn dropping_the_data_plane_detaches_it() {
         drop(loaded);
         assert!(!ip("link show near").contains("xdp"));
         assert!(!ip("link show far").contains("xdp"));
+    });
+}
+
+/// What the program knows of interfaces, by index.
+fn known_interfaces(dataplane: &Dataplane) -> BTreeMap<u32, [u8; 6]> {
+    let program = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == dataplane.program_id())
+        .expect("our program is loaded");
+    let ids = program.map_ids().expect("the kernel tells");
+    let map = ids
+        .into_iter()
+        .flatten()
+        .map(|id| MapData::from_id(id).expect("the map can be opened"))
+        .find(|map| {
+            let info = map.info().expect("the kernel tells");
+            info.name_as_str() == Some(maps::INTERFACES)
+        })
+        .expect("our program knows interfaces");
+    let map: HashMap<_, u32, Interface> = Map::HashMap(map).try_into().expect("as lb_common says");
+    map.iter()
+        .map(|entry| entry.expect("can be read"))
+        .map(|(index, interface)| (index, interface.mac.into()))
+        .collect()
+}
+
+#[test]
+fn the_program_knows_the_addresses_of_its_interfaces_as_they_change() {
+    with_interfaces(|| {
+        ip("link set near address 02:00:00:00:00:0a");
+        let mut loaded = load(&["near"], AttachMode::Generic).expect("attaches");
+        let index = loaded.attachments()[0].interface_index;
+        let only = |mac| BTreeMap::from([(index, mac)]);
+        assert_eq!(known_interfaces(&loaded), only([2, 0, 0, 0, 0, 0xa]));
+
+        ip("link set near address 02:00:00:00:00:0b");
+        assert_eq!(loaded.follow_interfaces(), [], "it is attached as it was");
+        assert_eq!(known_interfaces(&loaded), only([2, 0, 0, 0, 0, 0xb]));
+
+        ip("link del near");
+        assert_eq!(loaded.follow_interfaces().len(), 1);
+        assert_eq!(known_interfaces(&loaded), BTreeMap::new());
+
+        ip("link add near address 02:00:00:00:00:0c type veth peer name far");
+        loaded.follow_interfaces();
+        let now: Vec<_> = known_interfaces(&loaded).into_values().collect();
+        assert_eq!(now, [[2, 0, 0, 0, 0, 0xc]]);
     });
 }
 

@@ -122,8 +122,9 @@ fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     }
 }
 
+/// Whether `protocol` announces an extension header.
 #[inline(always)]
-fn is_extension(protocol: u8) -> bool {
+pub fn is_extension(protocol: u8) -> bool {
     matches!(
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS

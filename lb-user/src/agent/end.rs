@@ -56,7 +56,8 @@ impl Agent {
         self.upgrade.answer(&Response::Refused(reason));
     }
 
-    /// Becomes the program that is installed now. Returns only if that fails.
+    /// Becomes the program that is installed now; if that cannot be, our own
+    /// program again, which is told why. Returns only if neither can be.
     pub(super) async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
         systemd::reloading("becoming the program that is installed now");
@@ -66,10 +67,18 @@ impl Agent {
             Some(vrrp) => vrrp.hand_over().await,
             None => Vec::new(),
         };
-        to_save.handed_over = Some(HandOver::now(masters));
-        self.saved.write(to_save);
+        let mut handed_over = HandOver::now(masters);
+        to_save.handed_over = Some(handed_over.clone());
+        self.saved.write(to_save.clone());
+        let program = self.program.display();
         let error = upgrade::become_program(&self.program);
-        anyhow::Error::new(error).context(format!("cannot run {}", self.program.display()))
+        let failure = format!("{program} cannot be run: {error}");
+        log::error!("{failure}; the program that ran begins anew");
+        handed_over.failure = Some(failure);
+        to_save.handed_over = Some(handed_over);
+        self.saved.write(to_save);
+        let error = upgrade::begin_anew(&self.program);
+        anyhow::Error::new(error).context(format!("neither {program} nor our own can be run"))
     }
 }
 

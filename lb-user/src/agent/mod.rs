@@ -187,6 +187,8 @@ struct Agent {
     refused: Option<Refused>,
     /// Why the agent is to end, if it is.
     ending: Option<Ending>,
+    /// Why it has not become another program when it was to, if that was last.
+    not_upgraded: Option<String>,
     /// What comes before it becomes another program.
     upgrade: Upgrade,
     /// Where the scripts of virtual routers are named.

@@ -130,6 +130,7 @@ impl Agent {
             ),
             reasons: statistics.reasons.clone(),
             refused: self.refused.as_ref().map(|refused| refused.reason.clone()),
+            not_upgraded: self.not_upgraded.clone(),
         }
     }
 }

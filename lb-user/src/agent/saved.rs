@@ -117,6 +117,10 @@ pub struct HandOver {
     pub masters: Vec<String>,
     /// When (CLOCK_MONOTONIC).
     pub at_ms: u64,
+    /// Why the one that comes is the one that goes, if the program that was to
+    /// take over could not be run.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 impl HandOver {
@@ -125,6 +129,7 @@ impl HandOver {
         Self {
             masters,
             at_ms: monotonic_ms(),
+            failure: None,
         }
     }
 

@@ -115,6 +115,10 @@ impl Agent {
             untold: Untold::default(),
             refused: None,
             ending: None,
+            not_upgraded: saved
+                .handed_over
+                .as_ref()
+                .and_then(|given| given.failure.clone()),
             upgrade: Upgrade::default(),
             config,
             scripts: ScriptRunner::start(),

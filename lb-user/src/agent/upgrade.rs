@@ -152,12 +152,14 @@ async fn rehearse(program: PathBuf) -> Result<(), String> {
 }
 
 /// Becomes the program in `installed`, with the arguments that this process was
-/// started with; if that cannot be, our own program again. Returns only if
-/// neither can.
+/// started with. Returns only if that cannot be.
 pub fn become_program(installed: &Path) -> io::Error {
-    let error = execute(installed, installed);
-    log::error!("{} cannot be run: {error}", installed.display());
-    log::error!("the program that ran begins anew");
+    execute(installed, installed)
+}
+
+/// Becomes the program that runs once more, whatever has become of its file,
+/// under the name of the one in `installed`. Returns only if that cannot be.
+pub fn begin_anew(installed: &Path) -> io::Error {
     execute(Path::new(RUNNING), installed)
 }
 

@@ -41,6 +41,11 @@ pub fn table(listing: &Listing) -> String {
             "PACKETS ARE STILL JUDGED BY A FORMER STATE: {reason}"
         ));
     }
+    if let Some(reason) = &listing.not_upgraded {
+        line(format!(
+            "NOT UPGRADED, the former program goes on: {reason}"
+        ));
+    }
     for interface in &listing.interfaces {
         line(interface_line(interface));
     }
@@ -175,35 +180,8 @@ pub fn scaled(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::protocol::{ListedAddress, ListedInterface, ListedPersistence};
+    use crate::control::sample::{listing, server};
     use crate::dataplane::ReasonCount;
-    use crate::dataplane::state::Scheduler;
-
-    fn server(address: &str, state: ServerState, reason: Option<&str>) -> ListedServer {
-        ListedServer {
-            address: address.parse().expect("an address"),
-            sorry: false,
-            weight: 1,
-            state,
-            reason: reason.map(str::to_owned),
-            mac: Some("02:00:00:00:00:0b".to_owned()),
-            interface: Some("eth2".to_owned()),
-            active_connections: 3,
-            inactive_connections: 1,
-            persistent_clients: 2,
-            connections_reset: 0,
-            counters: Counters {
-                connections: 12,
-                packets: 3456,
-                bytes: 789_012,
-            },
-            rates: Some(Rates {
-                connections_per_s: 0.4,
-                packets_per_s: 1234.5,
-                bits_per_s: 2_468_000.0,
-            }),
-        }
-    }
 
     #[test]
     fn an_interface_says_why_it_is_not_attached_as_one_would_wish() {
@@ -227,49 +205,10 @@ mod tests {
 
     #[test]
     fn the_table_reads_like_that_of_ipvsadm() {
-        let listing = Listing {
-            reasons: Vec::new(),
-            refused: None,
-            interfaces: vec![ListedInterface {
-                name: "eth2".to_owned(),
-                index: 2,
-                xdp_mode: "generic".to_owned(),
-                native_refused: None,
-                lost: None,
-            }],
-            virtual_addresses: vec![ListedAddress {
-                address: "172.16.1.200/32".to_owned(),
-                interface: "eth2".to_owned(),
-                instance: "VI_1".to_owned(),
-                held: true,
-                state: "master".to_owned(),
-                cause: "nobody else is heard".to_owned(),
-            }],
-            services: vec![ListedService {
-                protocol: Protocol::Tcp,
-                address: "172.16.1.200:1935".parse().expect("an address"),
-                scheduler: Scheduler::Rr,
-                persistence: Some(ListedPersistence {
-                    timeout_s: 50,
-                    prefix_length: 32,
-                }),
-                quorum: true,
-                counters: Counters {
-                    connections: 24,
-                    packets: 6912,
-                    bytes: 1_578_024,
-                },
-                rates: None,
-                servers: vec![
-                    server("172.16.1.211:1935", ServerState::Up, None),
-                    server(
-                        "172.16.1.207:1935",
-                        ServerState::Down,
-                        Some("Connection refused"),
-                    ),
-                ],
-            }],
-        };
+        let listing = listing(vec![
+            server(211, ServerState::Up, None),
+            server(207, ServerState::Down, Some("Connection refused")),
+        ]);
         let lines: Vec<String> = table(&listing)
             .lines()
             .map(|l| l.trim_end().to_owned())
@@ -277,12 +216,12 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "eth2: XDP generic",
+                "eth2: XDP native",
                 "172.16.1.200/32 on eth2: VI_1 is master (nobody else is heard)",
                 " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  Conn/s  Pkt/s  bit/s  MAC / reason",
                 " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024       -      -      -",
-                "   ->  172.16.1.211:1935                   up          1           3          1     12    3456   789012     0.4   1.2k   2.5M  02:00:00:00:00:0b",
-                "   ->  172.16.1.207:1935                   down        1           3          1     12    3456   789012     0.4   1.2k   2.5M  Connection refused",
+                "   ->  172.16.1.211:1935                   up          1         250          3     12    3456   789012      12    18k   7.6M  02:00:00:00:00:d3",
+                "   ->  172.16.1.207:1935                   down        0         250          3     12    3456   789012      12    18k   7.6M  Connection refused",
             ]
         );
     }
@@ -315,7 +254,6 @@ mod tests {
         };
         let listing = Listing {
             reasons: vec![reason("established", 12), reason("not-a-service", 0)],
-            refused: None,
             ..Listing::default()
         };
         let lines: Vec<String> = reasons(&listing)

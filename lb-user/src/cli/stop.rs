@@ -56,13 +56,16 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The new program refuses the configuration; nothing has changed then. Or it
-/// does not answer.
+/// cannot be run after all, and the former one has begun anew. Or none answers.
 pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     last_request(socket, &Request::Upgrade).await?;
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        if let Ok(Response::Listing(_)) = control::ask(socket, &Request::List).await {
-            return say("upgraded");
+        if let Ok(Response::Listing(listing)) = control::ask(socket, &Request::List).await {
+            return match listing.not_upgraded {
+                None => say("upgraded"),
+                Some(reason) => bail!("not upgraded, the former program goes on: {reason}"),
+            };
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -151,66 +151,13 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::control::protocol::{
-        Counters, ListedAddress, ListedInterface, ListedServer, ListedService, Rates, ServerState,
-    };
-    use crate::dataplane::state::Protocol;
+    use crate::control::protocol::ServerState;
+    use crate::control::sample::{listing, server};
 
     fn state() -> Listing {
-        Listing {
-            interfaces: vec![ListedInterface {
-                name: "eth2".to_owned(),
-                index: 2,
-                xdp_mode: "native".to_owned(),
-                native_refused: None,
-                lost: None,
-            }],
-            virtual_addresses: vec![ListedAddress {
-                address: "172.16.1.200/32".to_owned(),
-                interface: "eth2".to_owned(),
-                instance: "VI \"1\"".to_owned(),
-                held: true,
-                state: "master".to_owned(),
-                cause: String::new(),
-            }],
-            services: vec![ListedService {
-                protocol: Protocol::Tcp,
-                address: "172.16.1.200:1935".parse().expect("an address"),
-                scheduler: crate::dataplane::state::Scheduler::Rr,
-                persistence: None,
-                quorum: true,
-                counters: Counters {
-                    connections: 7,
-                    packets: 70,
-                    bytes: 700,
-                },
-                rates: None,
-                servers: vec![ListedServer {
-                    address: "172.16.1.211:1935".parse().expect("an address"),
-                    sorry: false,
-                    weight: 3,
-                    state: ServerState::Up,
-                    reason: None,
-                    mac: None,
-                    interface: None,
-                    active_connections: 2,
-                    inactive_connections: 1,
-                    persistent_clients: 0,
-                    connections_reset: 5,
-                    counters: Counters {
-                        connections: 7,
-                        packets: 70,
-                        bytes: 700,
-                    },
-                    rates: Some(Rates {
-                        connections_per_s: 0.2,
-                        packets_per_s: 14.0,
-                        bits_per_s: 1120.0,
-                    }),
-                }],
-            }],
-            ..Listing::default()
-        }
+        let mut listing = listing(vec![server(211, ServerState::Up, None)]);
+        listing.virtual_addresses[0].instance = "VI \"1\"".to_owned();
+        listing
     }
 
     /// Asks an HTTP server whose agent answers every question with `response`.
@@ -239,9 +186,9 @@ mod tests {
         let text = answer("/metrics", Response::Listing(state())).await;
         for line in [
             "# TYPE millrace_service_bytes_total counter",
-            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 700",
+            "millrace_service_bytes_total{protocol=\"tcp\",service=\"172.16.1.200:1935\"} 1578024",
             "millrace_server_up{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
-            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 3",
+            "millrace_server_weight{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\"} 1",
             "millrace_server_state{protocol=\"tcp\",service=\"172.16.1.200:1935\",server=\"172.16.1.211:1935\",state=\"up\"} 1",
             "millrace_interface_attached{interface=\"eth2\",mode=\"native\"} 1",
             "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI \\\"1\\\"\"} 1",

@@ -1,5 +1,6 @@
 //! The agent's state as Prometheus reads it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::protocol::{
@@ -106,6 +107,7 @@ pub fn render(listing: &Listing) -> String {
         .iter()
         .flat_map(|(labels, service)| {
             let servers = service.servers.iter();
+            let servers = servers.filter(|server| is_at_work(server, service));
             servers.map(move |server| (format!("{labels},server=\"{}\"", server.address), server))
         })
         .collect();
@@ -149,14 +151,32 @@ pub fn render(listing: &Listing) -> String {
         "# HELP {name} Whether this machine holds a virtual address"
     ));
     line(format!("# TYPE {name} gauge"));
-    for held in &listing.virtual_addresses {
-        let (address, instance) = (&held.address, escape(&held.instance));
-        let value = u8::from(held.held);
+    // A file may name an address twice, on two interfaces for one.
+    let held: BTreeMap<_, _> = listing
+        .virtual_addresses
+        .iter()
+        .map(|listed| ((&listed.address, &listed.instance), listed.held))
+        .collect();
+    for ((address, instance), held) in held {
+        let (instance, value) = (escape(instance), u8::from(held));
         line(format!(
             "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
         ));
     }
     text
+}
+
+/// Whether this is what a server does now: a sorry server may be one of the real
+/// ones, and each series is to be there once.
+fn is_at_work(server: &ListedServer, service: &ListedService) -> bool {
+    let mut others = service.servers.iter();
+    let other = others.find(|other| other.address == server.address && other.sorry != server.sorry);
+    let is_sorry_at_work = |sorry: &ListedServer| sorry.state != ServerState::Standby;
+    match other {
+        None => true,
+        Some(_) if server.sorry => is_sorry_at_work(server),
+        Some(sorry) => !is_sorry_at_work(sorry),
+    }
 }
 
 /// Families of metrics about `things`, each with its labels.
@@ -187,4 +207,57 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::control::sample::{listing, server};
+
+    fn assert_each_series_once(text: &str) {
+        let mut seen = BTreeSet::new();
+        for line in text.lines() {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            assert!(seen.insert(series), "twice: {series}\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_a_file_names_twice_has_one_series() {
+        let mut listing = listing(Vec::new());
+        let mut again = listing.virtual_addresses[0].clone();
+        again.interface = "eth3".to_owned();
+        listing.virtual_addresses.push(again);
+        let text = render(&listing);
+        assert_each_series_once(&text);
+        let held = "millrace_virtual_address_held{address=\"172.16.1.200/32\",instance=\"VI_1\"} 1";
+        assert!(text.lines().any(|line| line == held), "{text}");
+    }
+
+    #[test]
+    fn a_sorry_server_that_is_a_real_one_too_has_each_series_once() {
+        for (state, of_sorry, weight) in [
+            (ServerState::Up, ServerState::Standby, 1),
+            (ServerState::Down, ServerState::Up, 7),
+        ] {
+            let mut sorry = server(211, of_sorry, None);
+            (sorry.sorry, sorry.weight) = (true, 7);
+            let text = render(&listing(vec![
+                server(211, state, None),
+                server(207, ServerState::Up, None),
+                sorry,
+            ]));
+            assert_each_series_once(&text);
+            let expected = format!("server=\"172.16.1.211:1935\"}} {weight}");
+            let weights = text
+                .lines()
+                .filter(|line| line.starts_with("millrace_server_weight"));
+            assert!(
+                weights.clone().any(|line| line.ends_with(&expected)),
+                "{text}"
+            );
+        }
+    }
 }

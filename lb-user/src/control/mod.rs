@@ -4,13 +4,17 @@ mod entries;
 pub mod http;
 mod metrics;
 pub mod protocol;
+#[cfg(test)]
+pub mod sample;
 pub mod selection;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -112,13 +116,17 @@ impl Server {
             path: path.to_owned(),
             source,
         };
-        if let Some(directory) = path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty())
-        {
-            fs::create_dir_all(directory).map_err(failed)?;
-        }
-        remove_stale(path).await?;
+        let directory = match path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(directory).map_err(failed)?;
+        // Of two agents that start at once, the later one would take the earlier
+        // one's new socket for the stale one that it has seen before.
+        let directory = fs::File::open(directory).map_err(failed)?;
+        let _alone = Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed(errno.into()))?;
+        remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
         Ok(Self {
@@ -138,14 +146,14 @@ impl Drop for Server {
 }
 
 /// Removes the socket that an agent left which was killed.
-async fn remove_stale(path: &Path) -> Result<(), Error> {
+fn remove_stale(path: &Path) -> Result<(), Error> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
         return Err(Error::NotASocket(path.to_owned()));
     }
-    if UnixStream::connect(path).await.is_ok() {
+    if net::UnixStream::connect(path).is_ok() {
         return Err(Error::InUse(path.to_owned()));
     }
     fs::remove_file(path).map_err(|source| Error::Listen {
@@ -402,6 +410,31 @@ mod tests {
         fs::write(&path, "").expect("a file");
         let on_file = Server::start(&path, calls, broadcast::channel(1).0).await;
         assert!(matches!(on_file, Err(Error::NotASocket(_))), "{on_file:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_agents_that_start_at_once_one_listens() {
+        for _ in 0..50 {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("agent.sock");
+            drop(net::UnixListener::bind(&path).expect("a socket, then nobody's"));
+            let starts = [(); 4].map(|()| {
+                let path = path.clone();
+                tokio::spawn(async move {
+                    let calls = agent(Response::Done(Vec::new()));
+                    Server::start(&path, calls, broadcast::channel(1).0).await
+                })
+            });
+            let mut servers = Vec::new();
+            for start in starts {
+                match start.await.expect("it does not panic") {
+                    Ok(server) => servers.push(server),
+                    Err(error) => assert!(matches!(error, Error::InUse(_)), "{error}"),
+                }
+            }
+            assert_eq!(servers.len(), 1);
+            ask(&path, &Request::Health).await.expect("it answers");
+        }
     }
 
     /// A client that follows the events of a server, which runs in `directory`.

@@ -82,6 +82,10 @@ pub struct Listing {
     /// Why packets are still judged by a former state, if they are.
     #[serde(default)]
     pub refused: Option<String>,
+    /// Why the former program still runs, if the last upgrade has failed when the
+    /// new one was to take over.
+    #[serde(default)]
+    pub not_upgraded: Option<String>,
 }
 
 /// An interface that the XDP program is attached to.

@@ -1,12 +1,13 @@
 //! From the desired state to the contents of a half of the description maps.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, DirectoryEntry, Geometry, Half, MAX_PROBES, Macs, SERVER_ALIVE, SERVER_TUNNEL,
-    SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT, SERVICE_PERSISTENT,
-    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
-    directory_home,
+    Address, DirectoryEntry, Geometry, Half, MAX_PROBES, MAX_SERVICES, Macs, SERVER_ALIVE,
+    SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT,
+    SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server,
+    Timeouts, WITHOUT_PORTS, directory_home,
 };
 
 use super::owners::{protocol_number, tags};
@@ -33,8 +34,9 @@ pub struct Description {
 /// How large the halves are for tables of `sizes`.
 pub fn geometry(sizes: &TableSizes) -> Geometry {
     Geometry {
-        // At most a quarter full, so that a seed without long chains exists.
-        directory_places: (sizes.services * 4).next_power_of_two(),
+        // At most a quarter full, so that a seed without long chains exists; a
+        // service may have two places.
+        directory_places: (sizes.services.min(MAX_SERVICES) * 8).next_power_of_two(),
         servers: sizes.servers,
         ring_places: sizes.ring_places,
     }
@@ -68,6 +70,7 @@ impl Description {
             let value = description.add(service, record, allowance);
             entries.push(directory_entry(service, record.number, value));
         }
+        entries.extend(without_ports(&entries));
         let (seed, directory) = directory(&entries, geometry.directory_places)?;
         description.half = Half {
             directory_seed: seed,
@@ -192,6 +195,25 @@ fn directory_entry(service: &Service, number: u16, value: lb_common::Service) ->
     }
 }
 
+/// Entries for fragments that carry no ports, where only one of `entries` can be
+/// meant and has an answer.
+fn without_ports(entries: &[DirectoryEntry]) -> Vec<DirectoryEntry> {
+    let mut services: BTreeMap<_, Vec<&DirectoryEntry>> = BTreeMap::new();
+    for entry in entries {
+        let same = services.entry((entry.address, entry.protocol)).or_default();
+        same.push(entry);
+    }
+    let only = services.into_values().filter_map(|same| match same[..] {
+        [only] if only.service.flags & SERVICE_PERSISTENT != 0 => Some(DirectoryEntry {
+            port: 0,
+            protocol: only.protocol | WITHOUT_PORTS,
+            ..*only
+        }),
+        _ => None,
+    });
+    only.collect()
+}
+
 fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
@@ -228,6 +250,8 @@ fn place_all(entries: &[DirectoryEntry], places: u32, seed: u64) -> Option<Vec<D
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn entry(address: &str, port: u16) -> DirectoryEntry {
@@ -260,6 +284,42 @@ mod tests {
         assert_all_are_found(&neighbours.collect::<Vec<_>>());
         let ports = (1..=4096).map(|port| entry("172.16.1.200", port));
         assert_all_are_found(&ports.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn tables_for_more_services_than_have_numbers_are_no_larger() {
+        let sizes = TableSizes {
+            services: 1 << 28,
+            ..TableSizes::default()
+        };
+        let places = geometry(&sizes).directory_places;
+        assert_eq!(places, 8 * MAX_SERVICES);
+        let service = |number: u32| Service {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::new(Ipv4Addr::from(number).into(), 1935),
+            scheduler: Scheduler::Rr,
+            hash_port: false,
+            persistence: None,
+            orphans: OrphanPolicy::Reset,
+            sloppy: false,
+            servers: Vec::new(),
+        };
+        let mut state = DesiredState {
+            services: (0..=MAX_SERVICES).map(service).collect(),
+            ..DesiredState::default()
+        };
+        let mut registry = Registry::new(&TableSizes {
+            servers: 1,
+            ..sizes
+        });
+        let mut reconcile =
+            |state: &DesiredState| registry.reconcile(state, &sizes, |_| unreachable!());
+        assert!(matches!(
+            reconcile(&state),
+            Err(Error::TableFull { limit: 65_536, .. })
+        ));
+        state.services.pop();
+        assert!(reconcile(&state).is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! place of an earlier agent's.
 
 use super::carry_over::{self, Fit, Former};
+use super::interfaces::Interfaces;
 use super::maps::{self, DescriptionMaps, Memory};
 use super::owners::Owners;
 use super::pins::{NoPins, PinDirectory, PinnedSet};
@@ -171,6 +172,7 @@ impl Dataplane {
             attachments: Vec::new(),
             links: Vec::new(),
             maps: DescriptionMaps::take(&mut ebpf, new_maps)?,
+            interfaces: Interfaces::take(&mut ebpf)?,
             memory: Memory::take(&mut ebpf)?,
             ebpf,
             options: options.clone(),
@@ -193,6 +195,7 @@ impl Dataplane {
             self.attachments.push(attachment);
             self.links.push(Some(link));
         }
+        self.interfaces.tell(&self.attachments)?;
         let Some(pins) = &self.pins else {
             return Ok(());
         };

@@ -284,7 +284,8 @@ fn array<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V
     take(ebpf, name)
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
+/// Takes a map out of a loaded object.
+pub fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
 where
     M: TryFrom<aya::maps::Map, Error = MapError>,
 {

@@ -171,7 +171,10 @@ impl Remembered {
             table.for_each(|key, flow| {
                 if !self.is_expired(&flow, now_ns) {
                     census.add_flow(&flow);
-                    if sweeps && lasting && is_open(&flow) && self.rearm(&key, &flow, now_ns)? {
+                    // A flow of one datagram lives as long as one of many; what has
+                    // only knocked keeps nothing.
+                    let keeps = is_open(&flow) && (lasting || is_udp(&flow));
+                    if sweeps && keeps && self.rearm(&key, &flow, now_ns)? {
                         swept.templates_rearmed += 1;
                     }
                 } else if sweeps {
@@ -225,22 +228,22 @@ impl Remembered {
             client: key.client.masked(&mask),
             service: key.service.into(),
         };
-        let Some(own) = self.tables.templates.get(&key)? else {
-            return Ok(false);
-        };
-        if (own.server, own.generation) != (flow.server, flow.generation)
-            || own.expires_ns > now_ns + timeout_ns / 2 + timeout_ns / 8
-        {
-            return Ok(false);
+        for table in [&self.tables.templates, &self.tables.new_templates] {
+            let own = table.get(&key)?.filter(|template| {
+                (template.server, template.generation) == (flow.server, flow.generation)
+            });
+            let Some(own) = own else { continue };
+            if own.expires_ns > now_ns + timeout_ns / 2 + timeout_ns / 8 {
+                return Ok(false);
+            }
+            let renewed = Template {
+                expires_ns: now_ns + timeout_ns,
+                ..own
+            };
+            table.insert(&key, &renewed, Overwrite::Yes)?;
+            return Ok(true);
         }
-        let renewed = Template {
-            expires_ns: now_ns + timeout_ns,
-            ..own
-        };
-        self.tables
-            .templates
-            .insert(&key, &renewed, Overwrite::Yes)?;
-        Ok(true)
+        Ok(false)
     }
 
     pub(super) fn is_expired(&self, flow: &Flow, now_ns: u64) -> bool {
@@ -268,7 +271,11 @@ pub(super) fn now_ns() -> u64 {
 }
 
 fn is_active(flow: &Flow) -> bool {
-    flow.state == FlowState::Established as u32 || flow.state == FlowState::Udp as u32
+    flow.state == FlowState::Established as u32 || is_udp(flow)
+}
+
+fn is_udp(flow: &Flow) -> bool {
+    flow.state == FlowState::Udp as u32
 }
 
 /// Whether neither side has begun to close.

@@ -14,6 +14,7 @@ mod carry_over;
 mod description;
 mod entries;
 mod error;
+mod interfaces;
 mod load;
 mod maps;
 mod memory;
@@ -50,6 +51,7 @@ pub use state::DesiredState;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
 
 use description::Description;
+use interfaces::Interfaces;
 use maps::{DescriptionMaps, Memory};
 use memory::Names;
 use owners::Owners;
@@ -66,6 +68,7 @@ pub struct Dataplane {
     links: Vec<Option<XdpLink>>,
     ebpf: Ebpf,
     maps: DescriptionMaps,
+    interfaces: Interfaces,
     memory: Memory,
     options: Options,
     registry: Registry,
@@ -195,7 +198,8 @@ impl Dataplane {
     }
 
     /// Attaches the program to interfaces that have come back, under whatever
-    /// index. Returns what has changed.
+    /// index, and tells it of addresses that have changed. Returns what is attached
+    /// otherwise than before.
     pub fn follow_interfaces(&mut self) -> Vec<Attachment> {
         let mut changed = Vec::new();
         for place in 0..self.attachments.len() {
@@ -209,6 +213,9 @@ impl Dataplane {
                 self.attachments[place] = now.clone();
                 changed.push(now);
             }
+        }
+        if let Err(error) = self.interfaces.tell(&self.attachments) {
+            log::warn!("the addresses of interfaces are not what they were: {error}");
         }
         changed
     }

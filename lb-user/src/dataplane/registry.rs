@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use lb_common::ServerCounters;
+use lb_common::{MAX_SERVICES, ServerCounters};
 
 use super::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Protocol, RealServer, Service,
@@ -82,7 +82,7 @@ impl Registry {
     pub fn new(sizes: &TableSizes) -> Self {
         Self {
             services: BTreeMap::new(),
-            free_numbers: (0..sizes.services.min(1 << 16))
+            free_numbers: (0..sizes.services.min(MAX_SERVICES))
                 .map(|number| number as u16)
                 .collect(),
             free_slots: (0..sizes.servers).collect(),
@@ -298,7 +298,8 @@ fn check(desired: &DesiredState, sizes: &TableSizes) -> Result<(), Error> {
         .iter()
         .map(|service| service.servers.len())
         .sum();
-    full("virtual services", services, sizes.services, "services")?;
+    let most = sizes.services.min(MAX_SERVICES);
+    full("virtual services", services, most, "services")?;
     full("real servers", servers, sizes.servers, "servers")?;
     let mut seen = BTreeSet::new();
     for service in &desired.services {

@@ -5,6 +5,7 @@
 //! publishes a [`Hop`] per address.
 
 mod netlink;
+mod questions;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -18,20 +19,14 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
+use questions::{Question, Questions};
 pub use table::{Hop, Path};
-use table::{Neighbor, Table};
+use table::{Key, Neighbor, Table};
 
 use crate::netlink::io_error;
 use crate::netlink::link::{self, Link, Mac};
-
-/// How often a neighbour that is not known is asked for, and one that is known
-/// is asked whether it still has its MAC address: long before the kernel's
-/// entries go stale (30 s on average). One that does not answer until the next
-/// time is asked for anew, so that a MAC address that changes in silence is
-/// followed too.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often everything is read anew, in case a notice of the kernel's was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -74,7 +69,7 @@ impl Watcher {
             wanted,
             publish,
             table: Table::default(),
-            unconfirmed: HashSet::new(),
+            questions: Questions::default(),
             forgotten: HashSet::new(),
         };
         let events = events.map(|(message, _)| message.payload);
@@ -125,11 +120,9 @@ struct Follower {
     wanted: watch::Receiver<Addresses>,
     publish: watch::Sender<Hops>,
     table: Table,
-    /// Neighbours that have been asked to confirm their MAC address and have
-    /// not yet.
-    unconfirmed: HashSet<(u32, IpAddr)>,
+    questions: Questions,
     /// Neighbours that the kernel is being made to forget.
-    forgotten: HashSet<(u32, IpAddr)>,
+    forgotten: HashSet<Key>,
 }
 
 /// What has to be done after a notice of the kernel.
@@ -146,11 +139,11 @@ impl Follower {
     async fn run(mut self, events: impl futures_util::Stream<Item = Payload>) {
         // A route change comes as a burst of notices: one look-up answers all.
         let mut events = Box::pin(events.ready_chunks(256));
-        let mut ask = interval(ASK_INTERVAL);
-        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.refresh().await;
         let mut refreshed = Instant::now();
         loop {
+            let refresh_at = refreshed + REFRESH_INTERVAL;
+            let ask_at = self.questions.next_at().map(Instant::from_std);
             tokio::select! {
                 notices = events.next() => {
                     let Some(notices) = notices else { return };
@@ -165,18 +158,15 @@ impl Follower {
                         return;
                     }
                     self.look_up_routes().await;
-                    self.ask().await;
                 }
-                _ = ask.tick() => {
-                    let due = refreshed.elapsed() >= REFRESH_INTERVAL;
-                    if due {
-                        refreshed = Instant::now();
+                () = sleep_until(ask_at.map_or(refresh_at, |at| at.min(refresh_at))) => {
+                    if Instant::now() >= refresh_at {
                         self.refresh().await;
+                        refreshed = Instant::now();
                     }
-                    self.ask().await;
-                    self.confirm().await;
                 }
             }
+            self.inquire().await;
             self.publish();
         }
     }
@@ -191,8 +181,11 @@ impl Follower {
                 let Some((key, neighbor)) = netlink::neighbor(&message) else {
                     return Consequence::Nothing;
                 };
+                let now = Instant::now().into_std();
                 if netlink::is_confirmed(&message) {
-                    self.unconfirmed.remove(&key);
+                    self.questions.confirmed(now, key);
+                } else if matches!(neighbor, Neighbor::Known(_)) {
+                    self.questions.learnt(now, key);
                 }
                 // What the kernel is made to forget, it says to have failed.
                 if neighbor == Neighbor::Failed && self.forgotten.contains(&key) {
@@ -268,7 +261,7 @@ impl Follower {
 
     /// Takes the kernel's whole table; of the neighbours in question, what was
     /// known stays, should the kernel have tidied them away.
-    fn replace_neighbors(&mut self, now: Vec<((u32, IpAddr), Neighbor)>) {
+    fn replace_neighbors(&mut self, now: Vec<(Key, Neighbor)>) {
         let in_question: HashSet<_> = self
             .table
             .routes
@@ -285,7 +278,7 @@ impl Follower {
 
     /// The neighbours in question of which the kernel knows, or does not know,
     /// the MAC address by asking.
-    fn neighbors(&self, known: bool) -> BTreeSet<(u32, IpAddr)> {
+    fn neighbors(&self, known: bool) -> BTreeSet<Key> {
         let whom_to_ask = |address: &IpAddr| self.table.whom_to_ask(*address);
         self.table
             .routes
@@ -299,44 +292,38 @@ impl Follower {
             .collect()
     }
 
-    /// Makes the kernel ask for neighbours that it does not know.
-    async fn ask(&self) {
-        for key in self.neighbors(false) {
-            self.ask_for(key).await;
+    /// Asks whoever is to be asked. What was known stays good until there is an
+    /// answer, or until there is none.
+    async fn inquire(&mut self) {
+        let (known, unknown) = (self.neighbors(true), self.neighbors(false));
+        let now = Instant::now().into_std();
+        for (key, question) in self.questions.due(now, &known, &unknown) {
+            let (interface, address) = key;
+            match question {
+                Question::Confirm => {
+                    let asked = netlink::confirm(&self.handle, interface, address).await;
+                    if asked.is_err() {
+                        self.questions.unknown_to_kernel(now, key);
+                        self.seek(key).await;
+                    }
+                }
+                Question::Renew => {
+                    self.forgotten.insert(key);
+                    let forgotten = netlink::forget(&self.handle, interface, address).await;
+                    if forgotten.is_err() {
+                        self.forgotten.remove(&key);
+                    }
+                    self.seek(key).await;
+                }
+                Question::Seek => self.seek(key).await,
+            }
         }
     }
 
-    async fn ask_for(&self, (interface, address): (u32, IpAddr)) {
+    /// Makes the kernel ask for a neighbour that it does not know.
+    async fn seek(&self, (interface, address): Key) {
         if let Err(error) = netlink::ask(&self.handle, interface, address).await {
             log::debug!("the kernel does not ask for {address}: {}", io_error(error));
-        }
-    }
-
-    /// Has known neighbours confirm their MAC addresses. Those that have not
-    /// since the last time are asked for anew, at whatever MAC address; what was
-    /// known stays good until there is an answer, or until there is none.
-    async fn confirm(&mut self) {
-        let before = std::mem::take(&mut self.unconfirmed);
-        for key in self.neighbors(true) {
-            let (interface, address) = key;
-            if before.contains(&key) {
-                self.forgotten.insert(key);
-                if netlink::forget(&self.handle, interface, address)
-                    .await
-                    .is_err()
-                {
-                    self.forgotten.remove(&key);
-                }
-                self.ask_for(key).await;
-            } else {
-                match netlink::confirm(&self.handle, interface, address).await {
-                    Ok(()) => {
-                        self.unconfirmed.insert(key);
-                    }
-                    // It is being asked for, or the kernel has tidied it away.
-                    Err(_) => self.ask_for(key).await,
-                }
-            }
         }
     }
 

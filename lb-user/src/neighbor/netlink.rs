@@ -13,7 +13,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::table::{Neighbor, Route};
+use super::table::{Key, Neighbor, Route};
 use crate::netlink::errno;
 
 /// Looks up the route that a packet to `address` would take.
@@ -150,9 +150,7 @@ pub fn is_confirmed(message: &NeighbourMessage) -> bool {
 }
 
 /// All neighbours with the state that they are in.
-pub async fn neighbors(
-    handle: &Handle,
-) -> Result<Vec<((u32, IpAddr), Neighbor)>, rtnetlink::Error> {
+pub async fn neighbors(handle: &Handle) -> Result<Vec<(Key, Neighbor)>, rtnetlink::Error> {
     handle
         .neighbours()
         .get()
@@ -164,7 +162,7 @@ pub async fn neighbors(
 
 /// A neighbour's interface and address, and its state; `None` for messages
 /// that tell nothing of the kind.
-pub fn neighbor(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbor)> {
+pub fn neighbor(message: &NeighbourMessage) -> Option<(Key, Neighbor)> {
     let mut address = None;
     let mut mac = None;
     for attribute in &message.attributes {

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 use crate::dataplane::state::{NextHop, Vlan};
 use crate::netlink::link::{Link, Mac, VlanLink};
 
+/// A neighbour: the index of the interface that it is on, and its address.
+pub type Key = (u32, IpAddr);
+
 /// How frames reach an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hop {
@@ -73,8 +76,8 @@ pub enum Neighbor {
 pub struct Table {
     /// Links by index.
     pub links: HashMap<u32, Link>,
-    /// Neighbours by interface index and address.
-    pub neighbors: HashMap<(u32, IpAddr), Neighbor>,
+    /// Neighbours.
+    pub neighbors: HashMap<Key, Neighbor>,
     /// MAC addresses that the configuration names, by destination.
     pub named: HashMap<IpAddr, Mac>,
     /// Routes by destination.
@@ -172,7 +175,7 @@ impl Table {
     ///
     /// That it is being asked says nothing: what was known stays good, and what
     /// failed stays so, until there is an answer.
-    pub fn note_neighbor(&mut self, key: (u32, IpAddr), neighbor: Neighbor) -> bool {
+    pub fn note_neighbor(&mut self, key: Key, neighbor: Neighbor) -> bool {
         if neighbor == Neighbor::Asking && self.neighbors.contains_key(&key) {
             return false;
         }
@@ -180,7 +183,7 @@ impl Table {
     }
 
     /// Whom to ask so that `address` becomes or stays reachable.
-    pub fn whom_to_ask(&self, address: IpAddr) -> Option<(u32, IpAddr)> {
+    pub fn whom_to_ask(&self, address: IpAddr) -> Option<Key> {
         if self.named.contains_key(&address) {
             return None;
         }

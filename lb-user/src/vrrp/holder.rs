@@ -2,6 +2,7 @@
 //! announced in the order asked for, beside the adverts and never in their way.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +47,7 @@ impl Holder {
             handle,
             interfaces,
             sender: None,
-            waiting: VecDeque::new(),
-            due: Instant::now(),
+            announcements: Announcements::default(),
         };
         Self {
             orders,
@@ -90,10 +90,15 @@ struct Worker {
     handle: Handle,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     sender: Option<FrameSender>,
-    /// Announcements that wait for the end of a pause.
+    announcements: Announcements,
+}
+
+/// What the network is still to be told.
+#[derive(Debug, Default)]
+struct Announcements {
     waiting: VecDeque<Announcement>,
-    /// When the next of them is due.
-    due: Instant,
+    /// The end of the pause after the last that was sent.
+    pause_ends: Option<Instant>,
 }
 
 /// A frame that tells where an address is.
@@ -110,8 +115,8 @@ impl Worker {
         loop {
             let order = tokio::select! {
                 order = orders.recv() => order,
-                () = sleep_until(self.due), if !self.waiting.is_empty() => {
-                    self.announce_next();
+                () = self.announcements.due() => {
+                    self.announce_due();
                     continue;
                 }
             };
@@ -123,7 +128,7 @@ impl Worker {
                     }
                 }
                 Order::Release(addresses) => {
-                    self.waiting.clear();
+                    self.announcements.waiting.clear();
                     for address in &addresses {
                         self.remove(address).await;
                     }
@@ -190,12 +195,12 @@ impl Worker {
     }
 
     fn announce(&mut self, addresses: &[VirtualAddress], repeat: u32, pauses: Pauses) {
-        if self.waiting.is_empty() {
-            self.due = Instant::now();
+        if self.announcements.waiting.is_empty() {
+            self.announcements.pause_ends = None;
         }
         let interfaces = self.interfaces.borrow().clone();
         for _ in 0..repeat {
-            self.waiting.extend(addresses.iter().filter_map(|address| {
+            let announcements = addresses.iter().filter_map(|address| {
                 let interface = interfaces.get(&address.interface)?;
                 Some(Announcement {
                     interface_index: interface.index,
@@ -205,37 +210,122 @@ impl Worker {
                         IpAddr::V6(_) => pauses.neighbour_advertisement,
                     },
                 })
-            }));
+            });
+            self.announcements.waiting.extend(announcements);
         }
     }
 
-    /// Sends what is due now, up to the next pause.
-    fn announce_next(&mut self) {
+    fn announce_due(&mut self) {
+        let send = |announcement: &Announcement| {
+            let sender = match self.sender.take() {
+                Some(sender) => sender,
+                None => FrameSender::open()?,
+            };
+            let sender = self.sender.insert(sender);
+            sender.send(announcement.interface_index, &announcement.frame)
+        };
+        for error in self.announcements.send_due(Instant::now(), send) {
+            log::warn!("{}: addresses not announced: {error}", self.name);
+        }
+    }
+}
+
+impl Announcements {
+    /// Waits until some are due; for ever, while there are none.
+    async fn due(&self) {
+        match self.pause_ends {
+            _ if self.waiting.is_empty() => std::future::pending().await,
+            Some(pause_ends) => sleep_until(pause_ends).await,
+            None => {}
+        }
+    }
+
+    /// Sends those that are due `now`, up to the next pause. Returns what went
+    /// wrong.
+    fn send_due(
+        &mut self,
+        now: Instant,
+        mut send: impl FnMut(&Announcement) -> io::Result<()>,
+    ) -> Vec<io::Error> {
+        let mut errors = Vec::new();
+        self.pause_ends = None;
         while let Some(announcement) = self.waiting.pop_front() {
-            let Announcement {
-                interface_index,
-                frame,
-                pause,
-            } = announcement;
-            if let Err(error) = self.send(interface_index, &frame) {
-                log::warn!("{}: addresses not announced: {error}", self.name);
+            if let Err(error) = send(&announcement) {
+                errors.push(error);
                 // It is as bad for those that follow there; other interfaces
                 // are none the worse for it.
                 self.waiting
-                    .retain(|other| other.interface_index != interface_index);
+                    .retain(|other| other.interface_index != announcement.interface_index);
             }
-            if !pause.is_zero() {
-                self.due = Instant::now() + pause;
-                return;
+            if !announcement.pause.is_zero() {
+                self.pause_ends = Some(now + announcement.pause);
+                break;
             }
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BROKEN: u32 = 2;
+
+    /// One address on each of these interfaces, told as often as `repeat` says.
+    fn announcements(interfaces: &[u32], repeat: usize, pause: Duration) -> Announcements {
+        let one_each = interfaces.iter().map(|index| (*index, pause));
+        let all = (0..repeat).flat_map(|_| one_each.clone());
+        let waiting = all.map(|(interface_index, pause)| Announcement {
+            interface_index,
+            frame: Vec::new(),
+            pause,
+        });
+        Announcements {
+            waiting: waiting.collect(),
+            pause_ends: None,
         }
     }
 
-    fn send(&mut self, interface_index: u32, frame: &[u8]) -> std::io::Result<()> {
-        let sender = match self.sender.take() {
-            Some(sender) => sender,
-            None => FrameSender::open()?,
-        };
-        self.sender.insert(sender).send(interface_index, frame)
+    /// Sends what is due; returns where it was tried, and what went wrong.
+    fn send_due(announcements: &mut Announcements, now: Instant) -> (Vec<u32>, usize) {
+        let mut tried = Vec::new();
+        let errors = announcements.send_due(now, |announcement| {
+            tried.push(announcement.interface_index);
+            match announcement.interface_index {
+                BROKEN => Err(io::ErrorKind::NetworkDown.into()),
+                _ => Ok(()),
+            }
+        });
+        (tried, errors.len())
+    }
+
+    #[test]
+    fn an_interface_that_cannot_send_keeps_no_other_from_it() {
+        let mut announcements = announcements(&[1, BROKEN, 3], 3, Duration::ZERO);
+        let (tried, errors) = send_due(&mut announcements, Instant::now());
+        assert_eq!(tried, [1, BROKEN, 3, 1, 3, 1, 3]);
+        assert_eq!(errors, 1, "said once");
+        assert!(announcements.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_follows_what_is_sent_and_what_cannot_be_sent() {
+        let pause = Duration::from_millis(100);
+        let mut announcements = announcements(&[BROKEN, 1], 2, pause);
+        let begun = Instant::now();
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            let due = timeout(Duration::from_secs(3600), announcements.due()).await;
+            due.expect("some are left");
+            let (now_tried, _) = send_due(&mut announcements, Instant::now());
+            tried.extend(now_tried.into_iter().map(|index| (index, begun.elapsed())));
+        }
+        assert_eq!(
+            tried,
+            [(BROKEN, Duration::ZERO), (1, pause), (1, pause * 2)]
+        );
+        let more = timeout(Duration::from_secs(3600), announcements.due()).await;
+        assert!(more.is_err(), "nothing is left");
     }
 }

@@ -21,6 +21,9 @@ const TROUBLE: Duration = Duration::from_secs(60);
 /// Then for so long nothing happens any more.
 const CALM: Duration = Duration::from_secs(20);
 
+/// How often it is looked at who leads.
+const STEP: Duration = Duration::from_millis(100);
+
 /// How one simulated network behaves.
 #[derive(Debug, Clone)]
 struct World {
@@ -412,6 +415,77 @@ proptest! {
         simulation.run_to(end);
         let longest = simulation.longest_rivalry;
         prop_assert!(longest <= INTERVAL + LATENCY, "two masters for {longest:?}");
+    }
+}
+
+/// Runs three routers for hours of made-up time on a network that loses packets
+/// all the while, `loss` of 100, and nothing else happens.
+///
+/// Returns how long at the longest two masters heard each other, and how long
+/// there was none.
+fn live_with_loss(loss: u32, chance: u64) -> (Duration, Duration) {
+    const HOURS: u32 = 3;
+    let routers = [100, 90, 80].map(|priority| Router {
+        priority,
+        preemption: Preemption::AtOnce,
+        start_ms: 0,
+    });
+    let mut simulation = Simulation::new(World {
+        version: Version::V2,
+        segments: 1,
+        routers: routers.into(),
+        loss,
+        partitions: Vec::new(),
+        mishaps: Vec::new(),
+        chance,
+    });
+    let end = simulation.begin + Duration::from_secs(3600) * HOURS;
+    simulation.trouble_ends = end;
+    for router in 0..simulation.groups.len() {
+        simulation.start(router);
+    }
+    let mut longest_without = Duration::ZERO;
+    let mut led_at = simulation.now;
+    while simulation.now < end {
+        simulation.run_to(simulation.now + STEP);
+        if simulation.masters().is_empty() {
+            longest_without = longest_without.max(simulation.now - led_at);
+        } else {
+            led_at = simulation.now;
+        }
+    }
+    simulation.run_to(end + CALM);
+    assert_eq!(
+        simulation.masters(),
+        [0],
+        "the highest, once nothing is lost"
+    );
+    (simulation.longest_rivalry, longest_without)
+}
+
+#[test]
+fn three_routers_that_lose_packets_for_hours_lead_alone_again_and_again() {
+    for (loss, lost_in_a_row) in [(1, 3), (10, 6), (30, 12)] {
+        for chance in 1..=3 {
+            let (two_for, none_for) = live_with_loss(loss, chance);
+            // A master hears the other's next advert that is not lost.
+            let allowed = INTERVAL * (lost_in_a_row + 1) + LATENCY;
+            assert!(
+                two_for <= allowed,
+                "{loss} of 100 lost: two for {two_for:?}"
+            );
+            assert!(
+                two_for > Duration::ZERO || loss < 30,
+                "{loss} of 100 lost: no rivals"
+            );
+            // Three intervals and the skew of the lowest priority (RFC 3768 §6.1).
+            let skew = INTERVAL * (256 - 80) / 256;
+            let master_down = INTERVAL * 3 + skew + STEP;
+            assert!(
+                none_for <= master_down,
+                "{loss} of 100 lost: none for {none_for:?}"
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A director that can no longer reach the edges, while viewers reach it.
 
-use super::hitless::Viewer;
+use super::hitless::{Viewer, two_viewers};
 use super::network::Network;
 use super::{Agent, both_servers, geteuid};
 
@@ -15,9 +15,7 @@ fn a_director_that_is_cut_off_from_the_edges_resets_nobody_before_another_could_
     let watched = both_servers().replace("state MASTER", "advert_int 4\ntrack_quorum -50");
     let agent = Agent::start(&network, &watched);
     agent.wait_for_states(&["up", "up"]);
-    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
-    let served = viewers.each_mut().map(Viewer::ask);
-    assert_ne!(served[0], served[1]);
+    let (mut viewers, served) = two_viewers(&network);
 
     // Checks of the director's are not answered any more.
     for edge in edges {

@@ -57,6 +57,14 @@ impl Drop for Viewer {
     }
 }
 
+/// Two viewers, each at another edge, and the names of those.
+pub fn two_viewers(network: &Network) -> ([Viewer; 2], [String; 2]) {
+    let mut viewers = [Viewer::connect(network), Viewer::connect(network)];
+    let served = viewers.each_mut().map(Viewer::ask);
+    assert_ne!(served[0], served[1], "by turns");
+    (viewers, served)
+}
+
 fn connections(list: &Value) -> Vec<u64> {
     let servers = list["services"][0]["servers"].as_array().expect("servers");
     let count = |server: &Value| server["counters"]["connections"].as_u64();
@@ -70,9 +78,7 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
     let mut agent = director.start_up();
-    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
-    let served = viewers.each_mut().map(Viewer::ask);
-    assert_ne!(served[0], served[1]);
+    let (mut viewers, served) = two_viewers(&network);
     let ordered = director.output(&["weight", "172.16.1.207", "7"]);
     assert!(ordered.status.success(), "{ordered:?}");
     let before = director.list().expect("it answers");
@@ -105,9 +111,7 @@ fn viewers_of_a_server_that_a_restart_finds_gone_are_told_at_once() {
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
     let mut agent = director.start_up();
-    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
-    let served = viewers.each_mut().map(Viewer::ask);
-    assert_ne!(served[0], served[1]);
+    let (mut viewers, served) = two_viewers(&network);
     agent.0.kill().expect("it runs");
     agent.0.wait().expect("it ends");
 

@@ -1,9 +1,11 @@
 //! Where frames go when MAC addresses change, or are named.
 
+use std::time::{Duration, Instant};
+
 use nix::unistd::geteuid;
 
-use super::hitless::Viewer;
-use super::network::Network;
+use super::hitless::{Viewer, two_viewers};
+use super::network::{Network, VIP6};
 use super::{Agent, configuration, need_root, wait_for};
 
 #[test]
@@ -84,9 +86,7 @@ fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers()
         configuration("real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n");
     let agent = Agent::start(&network, &without_checks);
     agent.wait_for_states(&["up", "up"]);
-    let mut viewers = [Viewer::connect(&network), Viewer::connect(&network)];
-    let served = viewers.each_mut().map(Viewer::ask);
-    assert_ne!(served[0], served[1]);
+    let (mut viewers, served) = two_viewers(&network);
 
     network.set("edge2", "net.ipv4.conf.all.arp_ignore=8");
     agent.wait_for_states(&["up", "no-mac"]);
@@ -107,4 +107,50 @@ fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers()
     let list = agent.list().expect("the agent answers");
     assert_eq!(list["services"][0]["servers"][1]["mac"], mac);
     assert_eq!(viewers.each_mut().map(Viewer::ask), served);
+}
+
+/// Prints how long it takes until a MAC address that changes in silence is
+/// followed, and what is asked meanwhile. Run it by itself, on a quiet machine:
+/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture silence`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_a_mac_address_that_changes_in_silence_is_missed() {
+    const CHANGES: u8 = 20;
+    need_root!();
+    let network = Network::new();
+    let without_checks = configuration("real_server 172.16.1.207 1935 { }\n")
+        + &format!("\nvirtual_server {VIP6} 1935 {{\nreal_server 2001:db8::cf 1935 {{ }}\n}}\n");
+    let agent = Agent::start(&network, &without_checks);
+    for (service, address) in ["172.16.1.207", "2001:db8::cf"].into_iter().enumerate() {
+        let mut times = Vec::new();
+        for change in 0..CHANGES {
+            // At another moment between two questions each time.
+            std::thread::sleep(Duration::from_millis(1_000 + 37 * u64::from(change)));
+            let mac = format!("02:00:00:00:{service:02x}:{change:02x}");
+            network.output("edge2", &["ip", "link", "set", "eth2", "address", &mac]);
+            let start = Instant::now();
+            while agent.list().expect("it answers")["services"][service]["servers"][0]["mac"] != mac
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!(
+            "{address}: {:.0?} to {:.0?}, half of them within {:.0?}",
+            times[0],
+            times[times.len() - 1],
+            times[times.len() / 2]
+        );
+    }
+    let asked = network.capture(
+        "director",
+        "-t arp[6:2]==1 or icmp6[icmp6type]==icmp6-neighborsolicit",
+    );
+    std::thread::sleep(Duration::from_secs(12));
+    let asked = asked.stop();
+    for (family, word) in [("IPv4", "ARP"), ("IPv6", "neighbor solicitation")] {
+        let count = asked.lines().filter(|line| line.contains(word)).count();
+        println!("{family}: {count} questions in 12 s");
+    }
 }

@@ -234,16 +234,36 @@ fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
     director.wait_until_ready();
     let mut viewer = Viewer::connect(&network);
     let served = viewer.ask();
-    let _upgrade = upgrade(&director);
+    let mut upgrade = director.command(&["upgrade"]);
+    let upgrade = upgrade
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let upgrade = upgrade.expect("lb-user exists");
     wait_until_rehearsed(&director);
     fs::remove_file(installation.program()).expect("it was there");
     installation.go_on();
-    wait_for("the old program to begin anew", || {
-        director.log().contains("begins anew").then_some(())
-    });
-    director.wait_until_ready();
+    let said = upgrade.wait_with_output().expect("it ends");
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let reason = format!(
+        "not upgraded, the former program goes on: {} cannot be run: No such file or directory",
+        installation.program().display()
+    );
+    let errors = String::from_utf8_lossy(&said.stderr);
+    assert!(errors.contains(&reason), "{errors}");
+    let list = director.output(&["list"]);
+    let list = String::from_utf8_lossy(&list.stdout);
+    assert!(list.contains("NOT UPGRADED"), "{list}");
+    assert!(director.log().contains("begins anew"), "{}", director.log());
     assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
     assert_eq!(viewer.ask(), served, "the viewer is where it was");
+
+    symlink(REAL, installation.program()).expect("a link");
+    let upgraded = director.output(&["upgrade"]);
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    let list = director.output(&["list"]);
+    let list = String::from_utf8_lossy(&list.stdout);
+    assert!(!list.contains("NOT UPGRADED"), "{list}");
 }
 
 #[test]

@@ -78,6 +78,29 @@ pub fn too_big(frame: &[u8], answer: &[u8]) -> Verdict {
     }
 }
 
+/// What stands behind the MAC addresses of a frame that carries a packet in
+/// another one, the outer one's number left out where it may be any.
+pub fn tunnelled(frame: &[u8]) -> Vec<u8> {
+    let mut rest = frame[12..].to_vec();
+    let got = etherparse::SlicedPacket::from_ethernet(frame).expect("a whole packet");
+    let Some(etherparse::NetSlice::Ipv4(outer)) = &got.net else {
+        return rest;
+    };
+    let mut outer = outer.header().to_header();
+    let checksum = outer.calc_header_checksum();
+    assert_eq!(outer.header_checksum, checksum, "IPv4 checksum");
+    let is_numbered = outer.identification != 0;
+    assert_eq!(
+        is_numbered, !outer.dont_fragment,
+        "what may be fragmented, and nothing else, has a number"
+    );
+    outer.identification = 0;
+    outer.header_checksum = outer.calc_header_checksum();
+    let start = 2 + got.vlan_ids().len() * 4;
+    rest[start..start + 20].copy_from_slice(&outer.to_bytes());
+    rest
+}
+
 fn headers(frame: &[u8]) -> PacketHeaders<'_> {
     PacketHeaders::from_ethernet_slice(frame).expect("a whole packet")
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
-use lb_common::{Flow, FlowKey, Template, TemplateKey, maps};
+use lb_common::{
+    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OWNER_PRESENT, ServerOwner,
+    Template, TemplateKey, maps,
+};
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Timeouts, Vlan,
@@ -120,7 +123,9 @@ impl Bed {
         dataplane
             .apply(&desired)
             .expect("the first state is applied");
-        Some(Self::of(dataplane, desired))
+        let bed = Self::of(dataplane, desired);
+        bed.know_director();
+        Some(bed)
     }
 
     /// A data plane that does what `desired` says already.
@@ -147,7 +152,7 @@ impl Bed {
             match name.as_str() {
                 maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
                 maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
-                maps::FRAGMENTS => clear::<[u64; 5], u64>(data),
+                maps::FRAGMENTS => clear::<FragmentKey, FragmentTarget>(data),
                 maps::CURSORS => {
                     let mut cursors: Array<_, u64> =
                         Map::Array(data).try_into().expect("an array of cursors");
@@ -227,6 +232,9 @@ impl Bed {
         assert_eq!(run.action, expected, "{reason}");
         assert_eq!(run.frame[6..12], DIRECTOR, "the director is the sender");
         let server = name_of(&run.frame[..6]);
+        if reason.starts_with("tunnel") {
+            return Verdict::Changed(server, answers::tunnelled(&run.frame));
+        }
         if run.frame[12..] != frame[12..] {
             return Verdict::Changed(server, run.frame[12..].to_vec());
         }
@@ -243,6 +251,43 @@ impl Bed {
         self.dataplane
             .statistics(&census.expect("the tables can be read"))
             .expect("the counters can be read")
+    }
+
+    /// Live connections, active ones and others, that the packet path takes each
+    /// server to have; in no order.
+    pub fn loads(&self) -> Vec<(u64, u64)> {
+        let seen: Vec<Load> = self.values(maps::LOADS);
+        let corrections: Vec<Load> = self.values(maps::LOAD_CORRECTIONS);
+        let owners: Vec<ServerOwner> = self.values(maps::SERVER_OWNERS);
+        let total = |(seen, correction): (&Load, &Load)| {
+            (
+                seen.active.wrapping_add(correction.active),
+                seen.inactive.wrapping_add(correction.inactive),
+            )
+        };
+        let loads = seen.iter().zip(&corrections).map(total);
+        let of_servers = loads
+            .zip(&owners)
+            .filter(|(_, owner)| owner.flags & OWNER_PRESENT != 0);
+        of_servers.map(|(load, _)| load).collect()
+    }
+
+    /// What an array of the program's holds.
+    fn values<V: aya::Pod>(&self, name: &str) -> Vec<V> {
+        // The kernel keeps so many bytes of a name.
+        let name = &name[..name.len().min(15)];
+        let (_, data) = self
+            .maps()
+            .into_iter()
+            .find(|(known, _)| known == name)
+            .expect("a map of ours");
+        let array: Array<_, V> = Map::Array(data)
+            .try_into()
+            .expect("values are as lb_common says");
+        array
+            .iter()
+            .map(|value| value.expect("can be read"))
+            .collect()
     }
 
     /// Sweeps as the agent does.
@@ -279,9 +324,33 @@ impl Bed {
                         template.expires_ns = template.expires_ns.saturating_sub(older);
                     });
                 }
+                maps::FRAGMENTS => {
+                    rewrite::<FragmentKey, FragmentTarget>(data, |target| {
+                        target.expires_ns = target.expires_ns.saturating_sub(older);
+                    });
+                }
                 _ => {}
             }
         }
+    }
+
+    /// Lets frames for the director be for the interface that they come in by.
+    fn know_director(&self) {
+        let (_, data) = self
+            .maps()
+            .into_iter()
+            .find(|(name, _)| name == maps::INTERFACES)
+            .expect("our program knows interfaces");
+        let mut interfaces: BpfHashMap<_, u32, Interface> = Map::HashMap(data)
+            .try_into()
+            .expect("keys and values are as lb_common says");
+        let director = Interface {
+            mac: DIRECTOR.into(),
+            reserved: 0,
+        };
+        interfaces
+            .insert(INGRESS, director, 0)
+            .expect("can be written");
     }
 
     /// Our program, found as any tool would find it.

@@ -1,9 +1,10 @@
-//! Fragments: the first has ports, the others follow it.
+//! Fragments: the first has ports, the others follow it, or their client.
 
 use lb_user::dataplane::DesiredState;
+use lb_user::dataplane::state::Protocol;
 
 use crate::bed::frames::*;
-use crate::bed::{Step, service, state};
+use crate::bed::{Step, persistent, seconds, service, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -96,5 +97,170 @@ fn a_later_fragment_follows_the_first() {
                 &[0x40, 0x00],
             ))
             .goes_to("edge 1"),
+    ]);
+}
+
+/// As [`deployment`], with persistence.
+fn sticky() -> DesiredState {
+    let service = service("172.16.1.200:1935", &["edge 1", "edge 2", "edge 3"]);
+    state([persistent(service, 50, 32)])
+}
+
+/// A later fragment from Alice whose first one nobody has seen.
+fn overtaking() -> Vec<u8> {
+    fragment(tcp(ALICE, 5000, "P."), 7, false, 3)
+}
+
+/// A second service at the address.
+fn beside(state: &mut DesiredState, address: &str) {
+    state.services.push(service(address, &["edge 3"]));
+}
+
+#[test]
+fn a_later_fragment_without_a_first_follows_its_client() {
+    let alice_and_bob = || {
+        [BOB, ALICE]
+            .into_iter()
+            .flat_map(|client| [packet(tcp(client, 5000, S)), packet(tcp(client, 5000, A))])
+    };
+    check([
+        case("to the server that the client sticks to", sticky())
+            .after(alice_and_bob())
+            .packet(overtaking())
+            .goes_to("edge 2"),
+        case("also while the client has only knocked", sticky())
+            .after([packet(tcp(BOB, 5000, S)), packet(tcp(ALICE, 5000, S))])
+            .packet(overtaking())
+            .goes_to("edge 2"),
+        case("of a client of the same network, too", {
+            let mut state = sticky();
+            state.services[0]
+                .persistence
+                .as_mut()
+                .expect("persistence")
+                .prefix_length = 24;
+            state
+        })
+        .after([packet(tcp(BOB, 5000, S))])
+        .packet(overtaking())
+        .goes_to("edge 1"),
+        case(
+            "of a client that sticks to nobody it is the stack's",
+            sticky(),
+        )
+        .after([packet(tcp(BOB, 5000, S)), packet(tcp(BOB, 5000, A))])
+        .packet(overtaking())
+        .passes("fragment"),
+        case("and once its time is over", sticky())
+            .after(alice_and_bob())
+            .after([seconds(51)])
+            .packet(overtaking())
+            .passes("fragment"),
+        case("and once its server is gone", sticky())
+            .after(alice_and_bob())
+            .after([Step::Change(|state| {
+                state.services[0].servers[1].alive = false;
+            })])
+            .packet(overtaking())
+            .passes("fragment"),
+        case("the first one counts where it has been seen", sticky())
+            .after(alice_and_bob())
+            .after([
+                Step::Change(|state| {
+                    let server = &mut state.services[0].servers[1];
+                    (server.weight, server.keeps_templates) = (0, false);
+                }),
+                packet(tcp(ALICE, 5001, S)),
+                packet(tcp(ALICE, 5001, A)),
+                packet(fragment(tcp(ALICE, 5000, "P."), 7, true, 0)),
+            ])
+            .packet(overtaking())
+            .goes_to("edge 2"),
+    ]);
+}
+
+#[test]
+fn a_later_fragment_is_guessed_at_only_where_one_service_can_be_meant() {
+    let connected = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
+    let with = |address| {
+        let mut state = sticky();
+        beside(&mut state, address);
+        state
+    };
+    check([
+        case(
+            "two services at the address: it may be of either",
+            with("172.16.1.200:80"),
+        )
+        .after(connected())
+        .packet(overtaking())
+        .passes("fragment"),
+        case(
+            "one at another address is no matter",
+            with("172.16.1.201:80"),
+        )
+        .after(connected())
+        .packet(overtaking())
+        .goes_to("edge 1"),
+        case("nor one of another protocol", {
+            let mut state = with("172.16.1.200:80");
+            state.services[1].protocol = Protocol::Udp;
+            state
+        })
+        .after(connected())
+        .packet(overtaking())
+        .goes_to("edge 1"),
+        case("and again once the other has left", with("172.16.1.200:80"))
+            .after(connected())
+            .after([Step::Change(|state| {
+                state.services.pop();
+            })])
+            .packet(overtaking())
+            .goes_to("edge 1"),
+        case("a whole packet to port 0 is nobody's", sticky())
+            .after(connected())
+            .packet(tcp_to(ALICE, 5000, VIP, 0, S))
+            .passes("not-a-service"),
+    ]);
+}
+
+#[test]
+fn later_fragments_of_what_is_the_stacks_are_the_stacks() {
+    let connected = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
+    check([
+        case("of another port of the address", sticky())
+            .after(connected())
+            .after([packet(fragment(
+                tcp_to(ALICE, 6000, VIP, 22, "P."),
+                7,
+                true,
+                0,
+            ))])
+            .packet(overtaking())
+            .passes("fragment"),
+        case("of no connection", sticky())
+            .after(connected())
+            .after([packet(fragment(tcp(ALICE, 6000, "P."), 7, true, 0))])
+            .packet(overtaking())
+            .passes("fragment"),
+        case(
+            "but not for longer than it takes to put them together",
+            sticky(),
+        )
+        .after(connected())
+        .after([
+            packet(fragment(tcp(ALICE, 6000, "P."), 7, true, 0)),
+            seconds(31),
+        ])
+        .packet(overtaking())
+        .goes_to("edge 1"),
+        case("nor does a server get them for longer", deployment())
+            .after(established())
+            .after([
+                packet(fragment(tcp(ALICE, 5000, "P."), 7, true, 0)),
+                seconds(31),
+            ])
+            .packet(overtaking())
+            .passes("fragment"),
     ]);
 }

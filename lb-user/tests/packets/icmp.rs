@@ -58,6 +58,43 @@ fn an_error_about_a_connection_reaches_its_server() {
 }
 
 #[test]
+fn what_stands_before_the_quoted_ports_is_no_obstacle() {
+    const OPTIONS: u8 = 60;
+    let with_options = |words: u8| {
+        let mut about = from_service(ALICE, 5000);
+        about.splice(34..34, vec![1; usize::from(words) * 4]); // no-operation
+        patched(about, 14, &[0x45 + words])
+    };
+    let with_extensions = |count: usize| {
+        let mut about = from_service6(DAVE, 5000);
+        let next = about[20];
+        about[20] = OPTIONS;
+        for left in (0..count).rev() {
+            let own = if left == count - 1 { next } else { OPTIONS };
+            about.splice(54..54, [own, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        about
+    };
+    check([1, 5, 10].map(|words| {
+        let quoted = LEAST + usize::from(words) * 4;
+        case("IPv4 options", deployment())
+            .after(established())
+            .packet(icmp(3, 4, &with_options(words), quoted))
+            .goes_to("edge 1")
+    }));
+    check([1, 2, 6].map(|count| {
+        case("IPv6 extension headers", deployment())
+            .after(established())
+            .packet(icmp6(2, 0, &with_extensions(count), 48 + count * 8))
+            .goes_to("edge 3")
+    }));
+    check([case("more than we look at", deployment())
+        .after(established())
+        .packet(icmp6(2, 0, &with_extensions(7), 48 + 7 * 8))
+        .passes("extension-headers")]);
+}
+
+#[test]
 fn other_messages_are_the_stacks() {
     let about = from_service(ALICE, 5000);
     check([

@@ -138,8 +138,13 @@ fn extension_headers_are_no_obstacle() {
     ]);
 }
 
+fn sticky() -> DesiredState {
+    let service = service("[2001:db8::c8]:1935", &["edge 1", "edge 2"]);
+    state([persistent(service, 50, 64)])
+}
+
 #[test]
-fn fragments_follow_their_first() {
+fn fragments_follow_their_first_or_their_client() {
     let first = tcp6_with(5000, "S", &[(FRAGMENT, fragment(0, true, 7))]);
     let later =
         |identification| tcp6_with(9, "", &[(FRAGMENT, fragment(5, false, identification))]);
@@ -155,6 +160,28 @@ fn fragments_follow_their_first() {
             .after([packet(first)])
             .packet(later(8))
             .passes("fragment"),
+        case(
+            "options behind the fragment header are the first's alone",
+            deployment(),
+        )
+        .after([packet(tcp6_with(
+            5000,
+            S,
+            &[
+                (FRAGMENT, fragment(0, true, 7)),
+                (DESTINATION_OPTIONS, padding()),
+            ],
+        ))])
+        .packet(patched(later(7), 54, &[DESTINATION_OPTIONS]))
+        .goes_to("edge 1"),
+        case("without a first, it follows its client", sticky())
+            .after(connects(DAVE, 5000))
+            .packet(later(8))
+            .goes_to("edge 1"),
+        case("of a network, too", sticky())
+            .after(connects(ERIN, 5000))
+            .packet(later(8))
+            .goes_to("edge 1"),
     ]);
 }
 

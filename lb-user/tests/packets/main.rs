@@ -5,15 +5,21 @@
 
 #[path = "../bed/mod.rs"]
 mod bed;
+#[path = "../namespace/mod.rs"]
+mod namespace;
 
+mod agreement;
 mod connections;
 mod counters;
 mod entries;
 mod fragments;
 mod frames;
+mod hostile;
 mod icmp;
 mod ipv6;
 mod model;
+mod mtu;
+mod other_hosts;
 mod persistence;
 mod refusal;
 mod scheduling;

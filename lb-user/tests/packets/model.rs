@@ -1,23 +1,19 @@
-//! The balancer in plain Rust, and the program against it: on any sequence of
-//! packets, pauses and changes of the configuration both decide alike.
+//! The balancer in plain Rust: what the program must decide.
 //!
 //! Pauses are multiples of [`PAUSE`], and no time-out is near a multiple of it:
-//! how long the test itself takes does not matter.
+//! how long a test itself takes does not matter.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{OrphanPolicy, Protocol, Timeouts};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
-use crate::bed::frames::{patched, tcp, tcp6, udp};
-use crate::bed::{Bed, Step, Verdict, persistent, server, service, state};
+use crate::bed::{Verdict, persistent, server, service, state};
 
 const NAMES: [&str; 3] = ["edge 1", "edge 2", "edge 3"];
 
-const PAUSE: u64 = 64;
+pub const PAUSE: u64 = 64;
 const SYN_RECEIVED: u64 = 96;
 const ESTABLISHED: u64 = 928;
 const FIN_WAIT: u64 = 160;
@@ -31,30 +27,12 @@ const SWEEP: u64 = PERSISTENCE / 2 + PERSISTENCE / 8;
 
 /// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
 /// network, UDP.
-const SERVICES: usize = 3;
+pub const SERVICES: usize = 3;
+pub const OVER_IPV6: usize = 1;
 const OVER_UDP: usize = 2;
 
-#[derive(Debug, Clone)]
-enum Event {
-    Packet {
-        service: usize,
-        client: u8,
-        port: u16,
-        flags: &'static str,
-    },
-    /// As a packet, in two fragments.
-    Fragments {
-        client: u8,
-        port: u16,
-        flags: &'static str,
-    },
-    Pause(u64),
-    Sweep,
-    Change(usize, Change),
-}
-
 #[derive(Debug, Clone, Copy)]
-enum Change {
+pub enum Change {
     Alive(usize, bool),
     Weight(usize, u32),
     /// A server is in the configuration, or not.
@@ -129,7 +107,7 @@ struct Server {
 }
 
 #[derive(Debug)]
-struct Service {
+pub struct Service {
     is_udp: bool,
     /// Low bits of a client's number that its network leaves out.
     network_bits: u32,
@@ -144,11 +122,11 @@ struct Service {
 }
 
 impl Service {
-    fn new(index: usize) -> Self {
+    pub fn new(index: usize) -> Self {
         let is_udp = index == OVER_UDP;
         Self {
             is_udp,
-            network_bits: if index == 1 { 1 } else { 0 },
+            network_bits: u32::from(index == OVER_IPV6),
             servers: [Server {
                 present: true,
                 alive: true,
@@ -169,7 +147,7 @@ impl Service {
         }
     }
 
-    fn change(&mut self, change: Change) {
+    pub fn change(&mut self, change: Change) {
         match change {
             Change::Alive(server, alive) => {
                 let server = &mut self.servers[server];
@@ -197,7 +175,7 @@ impl Service {
         client >> self.network_bits
     }
 
-    fn packet(&mut self, client: u8, port: u16, flags: &str, now: u64) -> Verdict {
+    pub fn packet(&mut self, client: u8, port: u16, flags: &str, now: u64) -> Verdict {
         let is_syn = flags == "S" && !self.is_udp;
         let is_reset = flags == "R" && !self.is_udp;
         let key = (client, port);
@@ -262,11 +240,18 @@ impl Service {
 
     fn open(&mut self, key: (u8, u16), now: u64) -> Verdict {
         let network = self.network(key.0);
-        let sticky = [&self.templates, &self.new_templates]
-            .iter()
-            .filter_map(|table| table.get(&network))
-            .find(|template| self.holds(template, now))
-            .map(|template| template.owner);
+        let sticky = self.sticky(network, now);
+        if sticky.is_some() {
+            // Another connection re-arms it.
+            let expires = now + PERSISTENCE;
+            let lasting = self.templates.get(&network);
+            let table = if lasting.is_some_and(|template| self.holds(template, now)) {
+                &mut self.templates
+            } else {
+                &mut self.new_templates
+            };
+            table.get_mut(&network).expect("it holds").expires = expires;
+        }
         let Some(owner) = sticky.or_else(|| self.schedule()) else {
             return Verdict::Stack("no-server");
         };
@@ -290,6 +275,22 @@ impl Service {
         Verdict::To(NAMES[owner.0])
     }
 
+    /// A fragment that says no more than whose it is.
+    pub fn without_ports(&self, client: u8, now: u64) -> Verdict {
+        let template = self.sticky(self.network(client), now);
+        template.map_or(Verdict::Stack("fragment"), |owner| {
+            Verdict::To(NAMES[owner.0])
+        })
+    }
+
+    fn sticky(&self, network: u8, now: u64) -> Option<Owner> {
+        [&self.templates, &self.new_templates]
+            .iter()
+            .filter_map(|table| table.get(&network))
+            .find(|template| self.holds(template, now))
+            .map(|template| template.owner)
+    }
+
     fn schedule(&mut self) -> Option<Owner> {
         let ring: Vec<usize> = (0..3)
             .filter(|server| {
@@ -302,15 +303,19 @@ impl Service {
         Some((server, self.servers[server].lives))
     }
 
-    fn sweep(&mut self, now: u64) {
+    pub fn sweep(&mut self, now: u64) {
         self.flows
             .retain(|_, flow| now - flow.seen <= flow.state.timeout());
         for ((client, _), flow) in &self.flows {
             let network = client >> self.network_bits;
-            if flow.lasting
-                && !flow.state.is_over()
-                && let Some(template) = self.templates.get_mut(&network)
-                && template.owner == flow.owner
+            if !(flow.lasting || flow.state == State::Udp) || flow.state.is_over() {
+                continue;
+            }
+            let own = [&mut self.templates, &mut self.new_templates]
+                .into_iter()
+                .filter_map(|table| table.get_mut(&network))
+                .find(|template| template.owner == flow.owner);
+            if let Some(template) = own
                 && template.expires <= now + SWEEP
             {
                 template.expires = now + PERSISTENCE;
@@ -349,7 +354,7 @@ impl Service {
     }
 }
 
-fn desired(services: &[Service]) -> DesiredState {
+pub fn desired(services: &[Service]) -> DesiredState {
     let mut desired = state(
         services
             .iter()
@@ -365,131 +370,4 @@ fn desired(services: &[Service]) -> DesiredState {
         udp: Duration::from_secs(UDP),
     };
     desired
-}
-
-fn frame(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
-    let port = 5000 + port;
-    match service {
-        0 => tcp([10, 0, 0, client], port, flags),
-        1 => {
-            let mut address = crate::bed::frames::DAVE;
-            address[15] = client;
-            tcp6(address, port, flags)
-        }
-        _ => udp([10, 0, 0, client], port),
-    }
-}
-
-/// A first fragment and a later one, of a packet of TCP over IPv4.
-fn fragments(client: u8, port: u16, flags: &str, identification: u16) -> [Vec<u8>; 2] {
-    let whole = patched(
-        frame(0, client, port, flags),
-        18,
-        &identification.to_be_bytes(),
-    );
-    [
-        patched(whole.clone(), 20, &[0x20, 0]),
-        patched(whole, 20, &[0, 3]),
-    ]
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let flags = || prop::sample::select(vec!["S", "S", ".", ".", ".", "F.", "R"]);
-    let change = prop_oneof![
-        2 => (0_usize..3, any::<bool>()).prop_map(|(server, alive)| Change::Alive(server, alive)),
-        2 => (0_usize..3, 0_u32..2).prop_map(|(server, weight)| Change::Weight(server, weight)),
-        2 => (0_usize..3, any::<bool>())
-            .prop_map(|(server, present)| Change::Present(server, present)),
-        1 => any::<bool>().prop_map(Change::ExpireQuiescent),
-        1 => any::<bool>().prop_map(Change::Sloppy),
-        1 => prop::sample::select(vec![
-            OrphanPolicy::Drop,
-            OrphanPolicy::Reset,
-            OrphanPolicy::Reschedule,
-        ])
-        .prop_map(Change::Orphans),
-    ];
-    prop_oneof![
-        16 => (0..SERVICES, 0_u8..4, 0_u16..2, flags())
-            .prop_map(|(service, client, port, flags)| Event::Packet {
-                service,
-                client,
-                port,
-                flags
-            }),
-        2 => (0_u8..4, 0_u16..2, flags())
-            .prop_map(|(client, port, flags)| Event::Fragments { client, port, flags }),
-        2 => (1_u64..6).prop_map(|times| Event::Pause(times * PAUSE)),
-        1 => Just(Event::Sweep),
-        3 => (0..SERVICES, change).prop_map(|(service, change)| Event::Change(service, change)),
-    ]
-}
-
-#[test]
-fn the_program_decides_as_the_model_does() {
-    let services = || [0, 1, 2].map(Service::new);
-    let Some(bed) = Bed::new(desired(&services())) else {
-        return;
-    };
-    let bed = std::cell::RefCell::new(bed);
-    let config = Config {
-        cases: 64,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(event(), 1..120), |events| {
-        let mut bed = bed.borrow_mut();
-        let mut services = services();
-        bed.reset(desired(&services));
-        // Nothing has been seen yet that could be too old.
-        let mut now = 0;
-        for (index, event) in events.iter().enumerate() {
-            match event {
-                Event::Packet {
-                    service,
-                    client,
-                    port,
-                    flags,
-                } => {
-                    let expected = services[*service].packet(*client, *port, flags, now);
-                    let got = bed.send(&frame(*service, *client, *port, flags));
-                    prop_assert_eq!(got, expected, "event {}: {:?}", index, event);
-                }
-                Event::Fragments {
-                    client,
-                    port,
-                    flags,
-                } => {
-                    let [first, later] = fragments(*client, *port, flags, index as u16 + 1);
-                    let expected = services[0].packet(*client, *port, flags, now);
-                    if matches!(expected, Verdict::Reset(_)) {
-                        // The bed cannot take an answer to a fragment apart.
-                        continue;
-                    }
-                    prop_assert_eq!(bed.send(&first), expected.clone(), "event {}", index);
-                    let follows = match expected {
-                        Verdict::To(server) => Verdict::To(server),
-                        _ => Verdict::Stack("fragment"),
-                    };
-                    prop_assert_eq!(bed.send(&later), follows, "event {}, later", index);
-                }
-                Event::Pause(seconds) => {
-                    now += seconds;
-                    bed.step(&crate::bed::seconds(*seconds));
-                }
-                Event::Sweep => {
-                    services.iter_mut().for_each(|service| service.sweep(now));
-                    bed.step(&Step::Sweep);
-                }
-                Event::Change(service, change) => {
-                    services[*service].change(*change);
-                    bed.step(&Step::Apply(desired(&services)));
-                }
-            }
-        }
-        Ok(())
-    });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::PacketBuilder;
+use etherparse::{Ipv4Header, PacketBuilder};
 use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{Forwarding, Vlan};
 
@@ -46,16 +46,41 @@ fn over_ipv6() -> DesiredState {
 /// What stands behind the MAC addresses of a frame that carries the packet of
 /// `frame` in a packet to the server.
 fn inside(frame: &[u8], protocol: u8, over_ipv6: bool) -> Vec<u8> {
-    let step = PacketBuilder::ethernet2(ROUTER, DIRECTOR);
-    let step = if over_ipv6 {
-        step.ipv6(OURS6, EDGE6, 64)
+    let inner = &frame[14..];
+    let is_ipv4 = inner[0] >> 4 == 4;
+    let class = if is_ipv4 {
+        inner[1]
     } else {
-        step.ipv4(OURS, [172, 16, 1, 210], 64)
+        inner[0] << 4 | inner[1] >> 4
     };
-    let mut outer = Vec::new();
-    step.write(&mut outer, protocol.into(), &frame[14..])
-        .expect("a vector takes it");
-    outer[12..].to_vec()
+    let mut outer = if over_ipv6 {
+        let mut header = vec![0x60 | class >> 4, class << 4, 0, 0];
+        header.extend((inner.len() as u16).to_be_bytes());
+        header.extend([protocol, 64]);
+        [vec![0x86, 0xdd], header, OURS6.to_vec(), EDGE6.to_vec()].concat()
+    } else {
+        let length = inner.len() as u16;
+        let mut header = Ipv4Header::new(length, 64, protocol.into(), OURS, [172, 16, 1, 210])
+            .expect("short enough");
+        header.dscp = (class >> 2).try_into().expect("six bits");
+        header.ecn = (class & 3).try_into().expect("two bits");
+        header.dont_fragment = is_ipv4 && inner[6] & 0x40 != 0;
+        header.header_checksum = header.calc_header_checksum();
+        [&[0x08, 0x00], &header.to_bytes()[..]].concat()
+    };
+    outer.extend(inner);
+    outer
+}
+
+/// Offsets in a frame of Ethernet and IPv4.
+const CLASS: usize = 15;
+const FLAGS_AND_OFFSET: usize = 20;
+/// In a frame of Ethernet and IPv6: version, and half of the class.
+const VERSION: usize = 14;
+
+/// `frame` without "don't fragment".
+fn fragmentable(frame: Vec<u8>) -> Vec<u8> {
+    patched(frame, FLAGS_AND_OFFSET, &[0, 0])
 }
 
 const IPV4: u8 = 4;
@@ -90,6 +115,34 @@ fn packets_travel_inside_others() {
         case("IPv6 in IPv6", over_ipv6())
             .packet(tcp6(DAVE, 5000, S))
             .goes_changed_to("edge 1", &inside(&tcp6(DAVE, 5000, S), IPV6, true)),
+        case("what may be fragmented may so in the tunnel", deployment())
+            .packet(fragmentable(tcp(ALICE, 5000, S)))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&fragmentable(tcp(ALICE, 5000, S)), IPV4, false),
+            ),
+        case("the class of service shows outside", deployment())
+            .packet(patched(tcp(ALICE, 5000, S), CLASS, &[0xb9]))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&patched(tcp(ALICE, 5000, S), CLASS, &[0xb9]), IPV4, false),
+            ),
+        case("also of IPv6", deployment())
+            .packet(patched(tcp6(DAVE, 5000, S), VERSION, &[0x6b, 0x90]))
+            .goes_changed_to(
+                "edge 1",
+                &inside(
+                    &patched(tcp6(DAVE, 5000, S), VERSION, &[0x6b, 0x90]),
+                    IPV6,
+                    false,
+                ),
+            ),
+        case("and over IPv6", over_ipv6())
+            .packet(patched(tcp(ALICE, 5000, S), CLASS, &[0xb9]))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&patched(tcp(ALICE, 5000, S), CLASS, &[0xb9]), IPV4, true),
+            ),
         case("out of one VLAN into another", {
             let mut state = deployment();
             let hop = state.services[0].servers[0]
@@ -150,6 +203,31 @@ fn a_client_is_told_when_its_packet_does_not_fit() {
             .after(connected.clone())
             .packet(long(1461))
             .gets_told_the_mtu(1460),
+        case("one that might be fragmented elsewhere", deployment())
+            .after(connected.clone())
+            .packet(fragmentable(long(1481)))
+            .gets_told_the_mtu(1480),
+        case("the first fragment of a longer one", deployment())
+            .after(connected.clone())
+            .packet(patched(long(1496), FLAGS_AND_OFFSET, &[0x20, 0]))
+            .gets_told_the_mtu(1480),
+        case("a later one must not be answered", deployment())
+            .after(connected.clone())
+            .after([packet(patched(
+                tcp(ALICE, 5000, A),
+                FLAGS_AND_OFFSET,
+                &[0x20, 0],
+            ))])
+            .packet(patched(long(1481), FLAGS_AND_OFFSET, &[0, 3]))
+            .passes("too-big-silently"),
+        case("nor an ICMP error", over_ipv6())
+            .after(connected.clone())
+            .packet(icmp(3, 4, &from_service(ALICE, 5000), 1440))
+            .passes("too-big-silently"),
+        case("nor one of IPv6", over_ipv6())
+            .after(connected.clone())
+            .packet(icmp6(2, 0, &from_service6(DAVE, 5000), 1460))
+            .passes("too-big-silently"),
         case("an IPv6 packet", deployment())
             .after(connected)
             .packet(long6(1481))

@@ -6,7 +6,7 @@ use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{OrphanPolicy, Protocol};
 
 use crate::bed::frames::*;
-use crate::bed::{Bed, Step, Verdict, seconds, service, state};
+use crate::bed::{Bed, Step, Verdict, persistent, seconds, service, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -135,6 +135,50 @@ fn a_dead_servers_flow_is_treated_as_configured() {
             }))
             .packet(udp(ALICE, 5000))
             .vanishes(),
+    ]);
+}
+
+#[test]
+fn a_client_of_single_datagrams_sticks_to_its_server() {
+    let sticky = || {
+        let mut state = deployment();
+        let service = state.services.remove(0);
+        crate::bed::state([persistent(service, 50, 32)])
+    };
+    check([
+        case("every flow re-arms its template", sticky())
+            .after([
+                packet(udp(ALICE, 5000)),
+                seconds(30),
+                packet(udp(ALICE, 5001)),
+                seconds(30),
+            ])
+            .packet(udp(ALICE, 5002))
+            .goes_to("edge 1"),
+        case("as TCP's SYNs do", {
+            let mut state = sticky();
+            state.services[0].protocol = Protocol::Tcp;
+            state
+        })
+        .after([
+            packet(tcp(ALICE, 5000, S)),
+            packet(tcp(ALICE, 5000, A)),
+            seconds(30),
+            packet(tcp(ALICE, 5001, S)),
+            seconds(30),
+        ])
+        .packet(tcp(ALICE, 5002, S))
+        .goes_to("edge 1"),
+        case("a flow of one datagram keeps it while it lives", sticky())
+            .after([packet(udp(ALICE, 5000))])
+            .after((0..9).flat_map(|_| [seconds(30), Step::Sweep]))
+            .packet(udp(ALICE, 5001))
+            .goes_to("edge 1"),
+        case("and no longer", sticky())
+            .after([packet(udp(ALICE, 5000))])
+            .after((0..13).flat_map(|_| [seconds(30), Step::Sweep]))
+            .packet(udp(ALICE, 5001))
+            .goes_to("edge 2"),
     ]);
 }
 

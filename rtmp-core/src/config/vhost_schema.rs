@@ -120,6 +120,11 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("http_remux", NO_OTHER_PROTOCOL),
     Setting::ignored("rtc", NO_OTHER_PROTOCOL),
     Setting::ignored("srt", NO_OTHER_PROTOCOL),
+    Setting::ignored("send_min_interval", "messages are sent as they come"),
+    Setting::ignored(
+        "reduce_sequence_header",
+        "sequence headers are sent as they come",
+    ),
     Setting::ignored("rtsp", NO_OTHER_PROTOCOL),
     Setting::ignored("nack", NO_OTHER_PROTOCOL),
     Setting::ignored("twcc", NO_OTHER_PROTOCOL),
@@ -271,6 +276,7 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::ignored("on_dvr", NO_SEGMENTS),
     Setting::ignored("on_hls", NO_SEGMENTS),
     Setting::ignored("on_hls_notify", NO_SEGMENTS),
+    Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
 ];
 
 fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mistake> {

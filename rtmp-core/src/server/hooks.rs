@@ -64,6 +64,12 @@ pub(super) fn event(action: &str, client: &Client, key: &StreamKey, more: Value)
     event
 }
 
+/// `c7 192.0.2.1: on_play`: what a log line about an event begins with.
+fn subject(event: &Value) -> String {
+    let text = |name: &str| event[name].as_str().unwrap_or_default();
+    format!("c{} {}: {}", event["client_id"], text("ip"), text("action"))
+}
+
 /// Asks all of `urls`; whether each of them allows it: status 200 and the body
 /// `0`, or JSON whose `code` is 0.
 pub(super) async fn allow(urls: &[HookUrl], event: impl FnOnce() -> Value) -> bool {
@@ -74,7 +80,8 @@ pub(super) async fn allow(urls: &[HookUrl], event: impl FnOnce() -> Value) -> bo
     for url in urls {
         if let Err(failure) = ask(url, &event).await {
             log::warn!(
-                "the hook http://{}{} does not allow it: {failure}",
+                "{}: the hook http://{}{} does not allow it: {failure}",
+                subject(&event),
                 url.authority,
                 url.path
             );
@@ -98,7 +105,13 @@ pub(super) fn tell(urls: &[HookUrl], event: impl FnOnce() -> Value) {
         let _untold = untold;
         for url in &urls {
             if let Err(failure) = tell_one(url, &event).await {
-                log::warn!("the hook http://{}{}: {failure}", url.authority, url.path);
+                let HookUrl {
+                    authority, path, ..
+                } = url;
+                log::warn!(
+                    "{}: the hook http://{authority}{path}: {failure}",
+                    subject(&event)
+                );
             }
         }
     });

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use env_logger::Target;
 use log::LevelFilter;
 
+use super::log_text::OneLine;
 use crate::config::Log;
 use crate::systemd;
 
@@ -70,16 +71,16 @@ impl LogOutput {
             .parse_default_env()
             .target(Target::Pipe(Box::new(output.clone())))
             .format(move |line, record| {
+                let text = OneLine(record.args());
                 if journal && console.is_console() {
-                    return systemd::write_journal_line(line, record.level(), record.args());
+                    return systemd::write_journal_line(
+                        line,
+                        record.level(),
+                        &format_args!("{text}"),
+                    );
                 }
-                writeln!(
-                    line,
-                    "{} {:5} {}",
-                    line.timestamp_millis(),
-                    record.level(),
-                    record.args()
-                )
+                let time = line.timestamp_millis();
+                writeln!(line, "{time} {:5} {text}", record.level())
             });
         // A process has one logger: a second server in it shares the first's.
         let _ = builder.try_init();

@@ -11,6 +11,7 @@ mod connection;
 pub mod daemon;
 mod descriptors;
 mod hooks;
+mod log_text;
 mod logging;
 pub mod options;
 pub mod player;
@@ -129,6 +130,13 @@ impl Server {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
+    }
+
+    /// What the configuration in force makes of `vhost`, which an earlier one
+    /// may have named; the same where it names none of that name.
+    fn in_force(&self, vhost: Arc<Vhost>) -> Arc<Vhost> {
+        let config = self.config.borrow();
+        config.vhosts.get(&vhost.name).cloned().unwrap_or(vhost)
     }
 
     /// Puts another configuration in force: for what begins from now on, and

@@ -255,15 +255,22 @@ async fn a_cold_edge_has_the_newest_group_whatever_its_origin_gives_players() {
     assert_eq!(direct.frame().await, keyframe(120));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_player_of_an_edge_without_gop_cache_begins_in_the_past() {
+/// An origin and its edge, both without `gop_cache`; the publisher, whose
+/// [`group`] of time 0 is there, and a player of the edge that came after it.
+async fn without_gop_cache() -> (Running, Running, Client, Client) {
     let origin = Running::origin("gop_cache off;");
     let edge = Running::edge(&[origin.address], "gop_cache off;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&group(0)).await;
     origin.arrived("s", 5).await;
-    let mut first = edge.player("s").await;
-    first.joined().await;
+    let mut player = edge.player("s").await;
+    player.joined().await;
+    (origin, edge, publisher, player)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_player_of_an_edge_without_gop_cache_begins_in_the_past() {
+    let (_origin, edge, mut publisher, mut first) = without_gop_cache().await;
     publisher.publish(&[picture(80), keyframe(120)]).await;
     assert_eq!(first.frame().await, keyframe(120));
     let mut second = edge.player("s").await;
@@ -274,13 +281,7 @@ async fn no_player_of_an_edge_without_gop_cache_begins_in_the_past() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_without_gop_cache_that_connects_again_misses_nothing() {
-    let origin = Running::origin("gop_cache off;");
-    let edge = Running::edge(&[origin.address], "gop_cache off;");
-    let mut publisher = origin.publisher("s").await;
-    publisher.publish(&group(0)).await;
-    origin.arrived("s", 5).await;
-    let mut player = edge.player("s").await;
-    player.joined().await;
+    let (origin, _edge, mut publisher, mut player) = without_gop_cache().await;
     publisher.publish(&[keyframe(80), picture(120)]).await;
     assert_eq!(player.frame().await, keyframe(80));
     assert_eq!(player.frame().await, picture(120));
@@ -483,15 +484,10 @@ async fn a_reload_moves_running_pulls_to_the_new_origin_and_players_stay() {
     other.publish(&[keyframe(0)]).await;
     let mut player = edge.player("s").await;
     assert_eq!(player.frame().await.timestamp, 50_000);
-    let text = format!(
+    edge.reload(&format!(
         "vhost __defaultVhost__ {{ mode remote; origin {}; min_latency on; }}",
         second.address
-    );
-    let directives = rtmp_core::config::conf::parse("new.conf", &text).unwrap();
-    let config = rtmp_core::config::build(&directives, Role::Edge)
-        .unwrap()
-        .config;
-    edge.server.reconfigure(config);
+    ));
     until(|| pulls(&first) == 0 && pulls(&second) == 1).await;
     assert!(player.frame().await.timestamp > 50_000);
     assert_eq!(edge.server.streams()[0].players(), 1);

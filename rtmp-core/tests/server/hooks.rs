@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,10 +11,13 @@ use axum::{Json, Router};
 use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, Purpose};
+use rtmp_core::wire::chunk::encode_message;
+use rtmp_core::wire::message::Command;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::support::{Client, Running, keyframe, until};
+use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
 
 /// A web server that remembers what it was asked.
 #[derive(Clone, Default)]
@@ -30,6 +34,7 @@ impl Site {
             .route("/object", post(object))
             .route("/token", post(token))
             .route("/one", post(|| async { "1" }))
+            .route("/late", post(late))
             .route(
                 "/broken",
                 post(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "0") }),
@@ -53,6 +58,16 @@ impl Site {
 async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static str {
     site.asked.lock().unwrap().push(event);
     "0\n"
+}
+
+/// How long `/late` takes: less than a hook may.
+const LATE: Duration = Duration::from_millis(3_000);
+/// A patience that has ended by then.
+const IMPATIENCE_MS: u32 = 2_000;
+
+async fn late() -> &'static str {
+    tokio::time::sleep(LATE).await;
+    "0"
 }
 
 async fn object(State(site): State<Site>, Json(event): Json<Value>) -> Json<Value> {
@@ -219,6 +234,73 @@ async fn a_hook_that_does_not_allow_it_refuses_it() {
         let mut player = origin.player("s").await;
         assert_eq!(player.refusal().await.code, code::PLAY_FAILED, "{hook}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
+    let web = Site::default().start().await;
+    let origin = Running::origin(&format!(
+        "publish_1stpkt_timeout {IMPATIENCE_MS};
+         http_hooks {{ enabled on; on_publish http://{web}/late; }}"
+    ));
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_waits_while_its_origin_asks_about_a_publisher() {
+    let web = Site::default().start().await;
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_publish http://{web}/late; }}"
+    ));
+    let patience = format!("origin_connect_timeout {IMPATIENCE_MS};");
+    let edge = Running::edge(&[origin.address], &patience);
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_play_that_nonsense_follows_never_begins_and_the_hooks_hear_of_its_end() {
+    keep_log();
+    let site = Site::default();
+    let web = site.start().await;
+    let origin = Running::origin(&format!(
+        "http_hooks {{ enabled on; on_play http://{web}/zero; on_stop http://{web}/zero;
+           on_close http://{web}/zero; }}"
+    ));
+    let mut publishers = Vec::new();
+    for stream in ["first", "never"] {
+        let mut publisher = origin.publisher(stream).await;
+        publisher.publish(&[keyframe(0)]).await;
+        publishers.push(publisher);
+    }
+    let mut player = origin.player("first").await;
+    let peer = player.socket.local_addr().unwrap().to_string();
+    player.frame().await;
+    let play = Command::new("play", 0.0, vec!["never".into()]);
+    let mut bytes = Vec::new();
+    encode_message(&play.to_message(1), 128, 3, &mut bytes);
+    // Format 2 on a fresh chunk stream.
+    bytes.extend([0x80 | 9, 0, 0, 0]);
+    player.socket.write_all(&bytes).await.unwrap();
+    player.closed().await;
+    until(|| site.actions().len() == 5).await;
+    // What is told may come after what is asked later.
+    let mut actions = site.actions();
+    actions.sort();
+    let expected = ["on_close", "on_play", "on_play", "on_stop", "on_stop"];
+    assert_eq!(actions, expected);
+    assert_eq!(origin.server.clients().count(), 2);
+    let stream = origin.server.streams().pop().unwrap();
+    assert_eq!((&*stream.key().stream, stream.players()), ("never", 0));
+    let lines = log_lines(&format!("{peer}: "));
+    assert!(
+        !lines.iter().any(|line| line.contains("play live/never")),
+        "a line that no other closes: {lines:?}"
+    );
+    assert_eq!(lines.len(), 3, "one play, and the connection: {lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

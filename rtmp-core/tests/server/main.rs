@@ -6,6 +6,7 @@ mod directives;
 mod edge;
 mod hooks;
 mod origin;
+mod permission;
 mod players;
 mod support;
 mod timeouts;

@@ -1,5 +1,7 @@
 //! An origin, its publishers and its players.
 
+use std::time::Duration;
+
 use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
@@ -133,6 +135,29 @@ async fn a_silent_publisher_is_given_up_and_its_players_stay() {
     let stream = origin.server.streams()[0].clone();
     until(|| !stream.is_published()).await;
     assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
+    let origin = Running::origin("publish_1stpkt_timeout 600000;");
+    let mut silent = origin.publisher("s").await;
+    let taking_over = async {
+        loop {
+            let tc_url = format!("rtmp://{}/live", origin.address);
+            let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+            let mut next = Client::connect(origin.address, config).await;
+            assert_eq!(next.event().await, Some(ClientEvent::Connected));
+            if next.event().await == Some(ClientEvent::Publishing) {
+                return next;
+            }
+            next.closed().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let taken_over = tokio::time::timeout(PATIENCE, taking_over).await;
+    let _next = taken_over.expect("it was never silent for long enough");
+    assert_eq!(silent.refusal().await.code, code::PUBLISH_BAD_NAME);
+    silent.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,12 +315,7 @@ async fn a_reload_reaches_streams_that_are_there() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     player.frame().await;
-    let text = "vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }";
-    let directives = rtmp_core::config::conf::parse("new.conf", text).unwrap();
-    let config = rtmp_core::config::build(&directives, Role::Origin)
-        .unwrap()
-        .config;
-    origin.server.reconfigure(config);
+    origin.reload("vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }");
     let mut late = origin.player("s").await;
     while late.event().await.unwrap() != ClientEvent::Playing {}
     let stream = origin.server.streams()[0].clone();
@@ -310,6 +330,17 @@ async fn a_reload_reaches_streams_that_are_there() {
         "without gop_cache it begins with the next keyframe"
     );
     assert_eq!(player.media().await, long);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_publishers_that_are_there() {
+    let origin = Running::origin("publish_normal_timeout 600000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    // It is silent, and had ten minutes for that.
+    origin.reload("vhost __defaultVhost__ { publish_normal_timeout 100; }");
+    publisher.closed().await;
 }
 
 /// Calls `name` on the message stream `stream_id`.

@@ -65,6 +65,13 @@ impl Running {
         }
     }
 
+    /// Puts the configuration `text` in force.
+    pub fn reload(&self, text: &str) {
+        let directives = conf::parse("new.conf", text).unwrap();
+        let loaded = config::build(&directives, self.server.role()).unwrap();
+        self.server.reconfigure(loaded.config);
+    }
+
     /// Takes the server away, as a crash would: its port is closed and its
     /// connections end.
     pub async fn stop(self) {

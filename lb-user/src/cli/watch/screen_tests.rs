@@ -2,64 +2,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::control::protocol::{Counters, ListedAddress, ListedInterface, ListedPersistence};
-use crate::dataplane::state::Scheduler;
-
-fn server(last: u8, state: ServerState, reason: Option<&str>) -> ListedServer {
-    ListedServer {
-        address: ([172, 16, 1, last], 1935).into(),
-        sorry: false,
-        weight: u32::from(state == ServerState::Up),
-        state,
-        reason: reason.map(str::to_owned),
-        mac: None,
-        interface: None,
-        active_connections: 250,
-        inactive_connections: 3,
-        persistent_clients: 0,
-        connections_reset: 0,
-        counters: Counters::default(),
-        rates: Some(Rates {
-            connections_per_s: 12.4,
-            packets_per_s: 18_250.0,
-            bits_per_s: 7_590_000.0,
-        }),
-    }
-}
-
-fn listing(servers: Vec<ListedServer>) -> Listing {
-    Listing {
-        interfaces: vec![ListedInterface {
-            name: "eth2".to_owned(),
-            index: 2,
-            xdp_mode: "native".to_owned(),
-            native_refused: None,
-            lost: None,
-        }],
-        virtual_addresses: vec![ListedAddress {
-            address: "172.16.1.200/32".to_owned(),
-            interface: "eth2".to_owned(),
-            instance: "VI_1".to_owned(),
-            held: true,
-            state: "master".to_owned(),
-            cause: String::new(),
-        }],
-        services: vec![ListedService {
-            protocol: Protocol::Tcp,
-            address: ([172, 16, 1, 200], 1935).into(),
-            scheduler: Scheduler::Rr,
-            persistence: Some(ListedPersistence {
-                timeout_s: 50,
-                prefix_length: 32,
-            }),
-            quorum: true,
-            counters: Counters::default(),
-            rates: None,
-            servers,
-        }],
-        ..Listing::default()
-    }
-}
+use crate::control::sample::{listing, server};
 
 fn event(time_ms: u64, message: &str) -> News {
     News::Event(Event {

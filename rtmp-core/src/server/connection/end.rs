@@ -1,4 +1,5 @@
-//! Why connections end, and the log lines that say so.
+//! Why connections end, what peers are told of it, and the log lines that say
+//! so.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -6,6 +7,7 @@ use std::sync::atomic::Ordering;
 use log::Level;
 use serde_json::json;
 
+use super::{Connection, Engagement};
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::{Client, Mark};
@@ -42,6 +44,50 @@ pub(super) enum End {
     StreamOver,
     #[error("dismissed")]
     Dismissed,
+}
+
+impl Connection {
+    /// Tells a publisher why its stream is taken no more.
+    pub(super) fn tell_publisher(&mut self, end: &End) {
+        let (Engagement::Publishing { stream_id, .. }, End::Publishing(error)) =
+            (&self.engagement, end)
+        else {
+            return;
+        };
+        let status = match error {
+            AppendError::TakenOver => Status::publish_bad_name(error.to_string()),
+            AppendError::Over | AppendError::Log(_) => {
+                Status::error("NetStream.Failed", error.to_string())
+            }
+        };
+        self.session
+            .refuse_publish(*stream_id, &status, &mut self.out);
+    }
+
+    /// The origin takes the stream no more: its publisher is told.
+    pub(super) fn origin_lost(&mut self, end: dial::End) -> End {
+        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
+            let status = match &end {
+                dial::End::Rejected(status) => status.clone(),
+                other => Status::error("NetStream.Failed", other.to_string()),
+            };
+            self.session
+                .refuse_publish(*stream_id, &status, &mut self.out);
+        }
+        End::Forwarding(end)
+    }
+
+    /// Patience has ended.
+    pub(super) fn expired(&mut self, limit: &'static str) -> End {
+        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
+            let key = seat.stream().key();
+            let status = Status::stream_not_found(format!("nobody publishes {key}"));
+            self.session
+                .refuse_play(request.stream_id, &status, &mut self.out);
+            return End::Refused(status);
+        }
+        End::TimedOut(limit)
+    }
 }
 
 /// The line that closes a play which began at `begun`.

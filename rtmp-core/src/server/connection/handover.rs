@@ -34,6 +34,8 @@ impl Connection {
         } = departed;
         let client = dialogue.client.clone();
         let key = dialogue.seat.stream().key().clone();
+        // The web server to be told may be another by now.
+        dialogue.vhost = server.in_force(dialogue.vhost);
         let mut out = unsent;
         let (verdict, silent) = match reason {
             Reason::Asked => {
@@ -110,9 +112,6 @@ impl Connection {
             return;
         };
         let stream = seat.stream().clone();
-        log::info!("{}: play {}", self.client, stream.key());
-        self.client
-            .set_activity(Activity::Playing(stream.key().clone()));
         let socket = self.socket.into_std();
         let socket = match socket.and_then(|socket| prepare_playing(&socket).map(|()| socket)) {
             Ok(socket) => socket,
@@ -145,6 +144,9 @@ impl Connection {
             Self::never_played(&self.server, &self.client, &vhost, stream.key(), &end);
             return;
         }
+        log::info!("{}: play {}", self.client, stream.key());
+        self.client
+            .set_activity(Activity::Playing(stream.key().clone()));
         self.server.fanout.join(Joining {
             id: self.client.id,
             socket,

@@ -22,9 +22,9 @@ use super::Server;
 use super::clients::{Activity, Client, Mark};
 use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
-use crate::config::Vhost;
+use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
-use crate::session::{PlayRequest, ServerEvent, ServerSession, Status, StreamKey};
+use crate::session::{PlayRequest, ServerEvent, ServerSession, StreamKey};
 use crate::stream::{AppendError, Publication, Seat, Standing};
 use crate::wire::Message;
 use crate::wire::media::is_picture;
@@ -95,6 +95,8 @@ enum Heard {
     Origin(Result<(), dial::End>),
     /// The connection is to end.
     Dismissal,
+    /// Another configuration is in force.
+    Reload,
     /// The time is over.
     Silence,
 }
@@ -151,6 +153,7 @@ impl Connection {
                 Err(end) => end,
             },
         };
+        self.tell_publisher(&end);
         // What is published ends before the last words: whoever comes next
         // need not wait for a slow peer.
         self.disengage();
@@ -163,6 +166,8 @@ impl Connection {
     /// Reads and answers until the client plays.
     async fn converse(&mut self) -> Result<(Box<PlayRequest>, Seat), End> {
         let mut last_word = Instant::now();
+        let mut configuration = self.server.config.subscribe();
+        self.take_settings();
         loop {
             let mut heard = self.interpret();
             while heard.is_ok()
@@ -170,6 +175,8 @@ impl Connection {
             {
                 // What came after a request waits for the answer to it.
                 heard = self.decide(*request).await.and_then(|()| self.interpret());
+                // Nor can the client be blamed for the time that it has taken.
+                last_word = Instant::now();
             }
             // Replies go out in one write, even those before a mistake.
             self.flush().await?;
@@ -183,7 +190,7 @@ impl Connection {
                 Engagement::Publishing { .. } => READ_SIZE,
                 _ => COMMAND_READ_SIZE,
             });
-            match self.listen(deadline.0).await? {
+            match self.listen(deadline.0, &mut configuration).await? {
                 Heard::Bytes(0) => return Err(End::Closed),
                 Heard::Bytes(count) => {
                     last_word = Instant::now();
@@ -194,6 +201,7 @@ impl Connection {
                 Heard::Standing | Heard::Origin(Ok(())) => {}
                 Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
                 Heard::Dismissal => return Err(End::Dismissed),
+                Heard::Reload => self.take_settings(),
                 Heard::Silence => return Err(self.expired(deadline.1)),
             }
             self.standing_changed()?;
@@ -204,8 +212,17 @@ impl Connection {
         }
     }
 
+    /// Takes over what the configuration in force says of the vhost.
+    fn take_settings(&mut self) {
+        self.vhost = self.vhost.take().map(|vhost| self.server.in_force(vhost));
+    }
+
     /// Waits for whatever comes first.
-    async fn listen(&mut self, deadline: Instant) -> io::Result<Heard> {
+    async fn listen(
+        &mut self,
+        deadline: Instant,
+        configuration: &mut watch::Receiver<Arc<Config>>,
+    ) -> io::Result<Heard> {
         let other = async {
             match &mut self.engagement {
                 Engagement::Publishing {
@@ -233,6 +250,8 @@ impl Connection {
             biased;
             () = self.client.dismissal() => Ok(Heard::Dismissal),
             heard = other => Ok(heard),
+            // The sender is the server's, which we hold.
+            _ = configuration.changed() => Ok(Heard::Reload),
             read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
             () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
         }
@@ -438,31 +457,6 @@ impl Connection {
                 Phase::Connected => (last_word + config.idle_timeout, "idle_timeout"),
             },
         }
-    }
-
-    /// The origin takes the stream no more: its publisher is told.
-    fn origin_lost(&mut self, end: dial::End) -> End {
-        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
-            let status = match &end {
-                dial::End::Rejected(status) => status.clone(),
-                other => Status::error("NetStream.Failed", other.to_string()),
-            };
-            self.session
-                .refuse_publish(*stream_id, &status, &mut self.out);
-        }
-        End::Forwarding(end)
-    }
-
-    /// Patience has ended.
-    fn expired(&mut self, limit: &'static str) -> End {
-        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
-            let key = seat.stream().key();
-            let status = Status::stream_not_found(format!("nobody publishes {key}"));
-            self.session
-                .refuse_play(request.stream_id, &status, &mut self.out);
-            return End::Refused(status);
-        }
-        End::TimedOut(limit)
     }
 
     /// Ends what the connection is engaged in.

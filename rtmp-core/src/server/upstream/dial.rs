@@ -125,6 +125,26 @@ impl Dialled {
         Ok(())
     }
 
+    /// Talks until the origin has said what `is_answer` looks for; all that it
+    /// says is added to `events`.
+    pub(super) async fn answer(
+        &mut self,
+        events: &mut Vec<ClientEvent>,
+        is_answer: impl Fn(&ClientEvent) -> bool,
+        patience: Duration,
+    ) -> Result<(), End> {
+        let answered = async {
+            while !events.iter().any(&is_answer) {
+                self.read(events).await?;
+                self.flush().await?;
+            }
+            Ok(())
+        };
+        timeout(patience, answered)
+            .await
+            .map_err(|_| End::Slow(patience))?
+    }
+
     /// Puts a message of the published stream on its way, with the next flush.
     /// `false`: nothing may be published.
     pub(crate) fn publish(&mut self, message: &Message) -> bool {

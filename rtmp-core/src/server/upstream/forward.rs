@@ -1,7 +1,5 @@
 //! A stream that is published at an edge, on its way to the origin.
 
-use tokio::time::timeout;
-
 use super::dial::{Dialled, End, request};
 use crate::config::Upstream;
 use crate::session::status::code;
@@ -52,16 +50,12 @@ async fn publish_at(
     let patience = settings.connect_timeout;
     let config = request(Purpose::Publish, address, settings, key, parameters);
     let mut dialled = Dialled::open(address, config, limits, patience).await?;
-    let accepted = async {
-        let mut events = Vec::new();
-        while !events.contains(&ClientEvent::Publishing) {
-            dialled.read(&mut events).await?;
-            dialled.flush().await?;
-        }
-        Ok::<(), End>(())
-    };
-    timeout(patience, accepted)
-        .await
-        .map_err(|_| End::Slow(patience))??;
+    let mut events = Vec::new();
+    let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
+    dialled.answer(&mut events, connected, patience).await?;
+    // The origin may have to ask others whether it is allowed.
+    let patience = settings.read_timeout;
+    let accepted = |event: &ClientEvent| *event == ClientEvent::Publishing;
+    dialled.answer(&mut events, accepted, patience).await?;
     Ok(dialled)
 }

@@ -63,16 +63,8 @@ impl Origin {
         let mut dialled =
             Dialled::open(&self.address, config, &self.server.limits, patience).await?;
         let mut events = Vec::new();
-        let connected = async {
-            while !events.contains(&ClientEvent::Connected) {
-                dialled.read(&mut events).await?;
-                dialled.flush().await?;
-            }
-            Ok::<(), End>(())
-        };
-        timeout(patience, connected)
-            .await
-            .map_err(|_| End::Slow(patience))??;
+        let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
+        dialled.answer(&mut events, connected, patience).await?;
         // Nobody listens any more when the pull has ended meanwhile.
         let _ = told.send(Event::Connected).await;
 

@@ -3,19 +3,23 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::dial::{Dialled, End, request};
+use super::pull::ANSWER_PATIENCE;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::session::status::code;
-use crate::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
+use crate::session::{ClientConfig, ClientEvent, Parameters, Purpose, Status, StreamKey};
+use crate::wire::Limits;
 
 /// Time for taking leave of an origin.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks the origins in turn to play `key`, and lets go again. The first that
-/// has the stream, or forbids it, decides.
+/// has the stream, or forbids it, decides. One that lets the viewer wait does
+/// not hold up the next, and may decide later.
 ///
 /// # Errors
 /// The status for the viewer: the origin's refusal, or that none can be asked.
@@ -27,50 +31,101 @@ pub(crate) async fn ask(
 ) -> Result<(), Status> {
     let mut refusal = Status::play_failed("no origin can be asked for permission");
     let first = super::first_origin(server, &key.vhost, settings);
-    let (later, sooner) = settings.origins.split_at(first);
-    for address in sooner.iter().chain(later) {
-        match play_at(address, server, settings, key, parameters).await {
-            Ok(()) => return Ok(()),
-            Err(End::Rejected(status)) if status.code == code::PLAY_STREAM_NOT_FOUND => {
+    let mut untried = settings.origins.clone();
+    untried.rotate_left(first);
+    let mut untried = untried.into_iter();
+    let mut asked = JoinSet::new();
+    loop {
+        if let Some(address) = untried.next() {
+            asked.spawn(Question::new(&address, server, settings, key, parameters).ask());
+        }
+        let others = untried.len() > 0;
+        let answer = tokio::select! {
+            answer = asked.join_next() => answer,
+            () = sleep(ANSWER_PATIENCE), if others => continue,
+        };
+        match answer {
+            Some(Ok(Ok(()))) => return Ok(()),
+            Some(Ok(Err(Some(status)))) if status.code == code::PLAY_STREAM_NOT_FOUND => {
                 refusal = status;
             }
-            Err(End::Rejected(status)) if status.code.starts_with("NetStream.Play.") => {
-                return Err(status);
-            }
-            Err(End::Rejected(status)) => return Err(Status::play_failed(status.to_string())),
-            Err(end) => log::warn!("{address} cannot be asked who may play {key}: {end}"),
+            Some(Ok(Err(Some(status)))) => return Err(status),
+            Some(Ok(Err(None)) | Err(_)) => {}
+            None => return Err(refusal),
         }
     }
-    Err(refusal)
 }
 
-async fn play_at(
-    address: &str,
-    server: &Server,
-    settings: &Upstream,
-    key: &StreamKey,
-    parameters: &Parameters,
-) -> Result<(), End> {
-    let mut config = request(Purpose::Play, address, settings, key, parameters);
-    // The answer is wanted, and nothing of the stream.
-    config.gop_cache = Some(false);
-    let patience = settings.connect_timeout;
-    let mut dialled = Dialled::open(address, config, &server.limits, patience).await?;
-    let answer = async {
-        let mut events = Vec::new();
-        while !events.iter().any(is_consent) {
-            dialled.read(&mut events).await?;
-            dialled.flush().await?;
+/// What one origin is asked.
+struct Question {
+    address: String,
+    key: StreamKey,
+    config: ClientConfig,
+    limits: Limits,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+}
+
+impl Question {
+    fn new(
+        address: &str,
+        server: &Server,
+        settings: &Upstream,
+        key: &StreamKey,
+        parameters: &Parameters,
+    ) -> Self {
+        let mut config = request(Purpose::Play, address, settings, key, parameters);
+        // The answer is wanted, and nothing of the stream.
+        config.gop_cache = Some(false);
+        Self {
+            address: address.to_owned(),
+            key: key.clone(),
+            config,
+            limits: server.limits,
+            connect_timeout: settings.connect_timeout,
+            read_timeout: settings.read_timeout,
         }
-        Ok::<(), End>(())
-    };
-    // Where nobody publishes, the origin may let players wait.
-    let patience = settings.read_timeout;
-    timeout(patience, answer)
-        .await
-        .map_err(|_| End::Silent(patience))??;
-    tokio::spawn(timeout(FAREWELL_TIMEOUT, dialled.close()));
-    Ok(())
+    }
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// The origin's refusal; none if it cannot be asked.
+    async fn ask(self) -> Result<(), Option<Status>> {
+        let (address, key) = (self.address.clone(), self.key.clone());
+        match self.play().await {
+            Ok(()) => Ok(()),
+            Err(End::Rejected(status)) if status.code.starts_with("NetStream.Play.") => {
+                Err(Some(status))
+            }
+            Err(End::Rejected(status)) => Err(Some(Status::play_failed(status.to_string()))),
+            Err(end) => {
+                log::warn!("{address} cannot be asked who may play {key}: {end}");
+                Err(None)
+            }
+        }
+    }
+
+    async fn play(self) -> Result<(), End> {
+        let patience = self.connect_timeout;
+        let mut dialled = Dialled::open(&self.address, self.config, &self.limits, patience).await?;
+        let mut events = Vec::new();
+        let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
+        dialled.answer(&mut events, connected, patience).await?;
+        match dialled
+            .answer(&mut events, is_consent, self.read_timeout)
+            .await
+        {
+            // The origin lets players wait, and nobody has come to publish.
+            Err(End::Slow(_)) => {
+                let status = Status::stream_not_found(format!("nobody publishes {}", self.key));
+                return Err(End::Rejected(status));
+            }
+            answered => answered?,
+        }
+        tokio::spawn(timeout(FAREWELL_TIMEOUT, dialled.close()));
+        Ok(())
+    }
 }
 
 fn is_consent(event: &ClientEvent) -> bool {

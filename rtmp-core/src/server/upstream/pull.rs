@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An origin that has taken the question and has sent nothing by then does not
 /// have the stream at present; twice as long in each later round, for origins
 /// that wait for a keyframe.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// The rounds after which that patience grows no longer.
 const MOST_DOUBLINGS: u32 = 3;
 

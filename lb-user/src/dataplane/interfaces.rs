@@ -1,0 +1,66 @@
+//! The addresses of the interfaces that the program is attached to.
+
+use aya::Ebpf;
+use aya::maps::{HashMap, MapData, MapError};
+use lb_common::{Interface, MAX_INTERFACES, Mac, maps};
+use nix::ifaddrs::getifaddrs;
+
+use super::maps::{read, take, write};
+use super::{Attachment, Error};
+
+/// What the program knows of interfaces.
+pub struct Interfaces {
+    map: HashMap<MapData, u32, Interface>,
+}
+
+impl Interfaces {
+    /// Takes the map out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let map = take(ebpf, maps::INTERFACES)?;
+        Ok(Self { map })
+    }
+
+    /// Tells the program the addresses of `attached` as they are now, and
+    /// nothing of other interfaces. Where an address is not known, frames of
+    /// that interface are taken for ours.
+    pub fn tell(&mut self, attached: &[Attachment]) -> Result<(), Error> {
+        let attached = attached.iter().filter(|known| known.lost.is_none());
+        let now: Vec<(u32, Interface)> = attached
+            .filter_map(|known| Some((known.interface_index, interface(&known.interface)?)))
+            .take(MAX_INTERFACES)
+            .collect();
+        let known = read(
+            maps::INTERFACES,
+            self.map.keys().collect::<Result<Vec<_>, _>>(),
+        )?;
+        for index in known {
+            if !now.iter().any(|(other, _)| *other == index) {
+                match self.map.remove(&index) {
+                    Err(MapError::KeyNotFound) => {}
+                    result => write(maps::INTERFACES, result)?,
+                }
+            }
+        }
+        for (index, interface) in now {
+            write(maps::INTERFACES, self.map.insert(index, interface, 0))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel says of an Ethernet interface; others have addresses of other
+/// lengths, or none.
+fn interface(name: &str) -> Option<Interface> {
+    let mac = getifaddrs()
+        .ok()?
+        .filter(|found| found.interface_name == name)
+        .find_map(|found| {
+            let address = found.address?;
+            let link = address.as_link_addr()?;
+            (link.halen() == size_of::<Mac>()).then(|| link.addr())?
+        })?;
+    Some(Interface {
+        mac: mac.into(),
+        reserved: 0,
+    })
+}

@@ -1,0 +1,67 @@
+//! What others say, in our log lines.
+
+use std::fmt::{self, Write};
+
+/// What is logged, on one line. A web server's answer or an origin's words
+/// may have line breaks, and must not look like lines of ours; nor may they
+/// steer the terminal that shows them.
+#[derive(Debug)]
+pub(super) struct OneLine<'a>(pub(super) &'a fmt::Arguments<'a>);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(steers) {
+            match part.char_indices().next_back() {
+                Some((plain, last)) if steers(last) => {
+                    write!(self.0, "{}{}", &part[..plain], last.escape_default())?;
+                }
+                _ => self.0.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `character` shows nothing itself and changes how others are shown:
+/// control characters, line and paragraph separators, and those that turn the
+/// direction of writing (Unicode 16, §23.2, and UAX #9 §2).
+fn steers(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(text: &str) -> String {
+        OneLine(&format_args!("it says {text}.")).to_string()
+    }
+
+    #[test]
+    fn nobody_can_forge_a_line_or_steer_a_terminal() {
+        assert_eq!(logged("no\r\n2026 INFO"), r"it says no\r\n2026 INFO.");
+        assert_eq!(logged("\u{1b}[2J\0"), r"it says \u{1b}[2J\u{0}.");
+        assert_eq!(
+            logged("\u{85}\u{2028}a\u{202e}b"),
+            r"it says \u{85}\u{2028}a\u{202e}b."
+        );
+    }
+
+    #[test]
+    fn all_that_can_be_shown_is_shown_as_it_is() {
+        let text = r#"C:\live "日本" l'été नमस्ते"#;
+        assert_eq!(logged(text), format!("it says {text}."));
+    }
+}

@@ -33,11 +33,16 @@ fn deployment() -> DesiredState {
 fn frame(kind: usize, port: u16, flags: &str) -> Vec<u8> {
     const FRAGMENT: u8 = 44;
     const OPTIONS: u8 = 60;
+    // A client for each port, of a network of its own: every server has some.
+    let network = port as u8;
+    let client = [10, 0, network, 1];
+    let client6 = [[0x20, 1, 0xd, 0xb8, 0, 1, 0, network], [0; 8]].concat();
+    let client6 = client6.try_into().expect("16 bytes");
     match kind {
-        0 => tcp(ALICE, port, flags),
-        1 => tcp6(DAVE, port, flags),
-        2 => udp(ALICE, port),
-        3 => tagged(tcp(ALICE, port, flags), &[(0x88A8, 5), (0x8100, 6)]),
+        0 => tcp(client, port, flags),
+        1 => tcp6(client6, port, flags),
+        2 => udp(client, port),
+        3 => tagged(tcp(client, port, flags), &[(0x88A8, 5), (0x8100, 6)]),
         4 => tcp6_with(
             port,
             flags,
@@ -47,10 +52,10 @@ fn frame(kind: usize, port: u16, flags: &str) -> Vec<u8> {
                 (OPTIONS, vec![0, 0, 1, 4, 0, 0, 0, 0]),
             ],
         ),
-        5 => tcp_of(ALICE, port, 120),
-        6 => icmp(3, 4, &from_service(ALICE, port), 28),
-        7 => icmp6(2, 0, &from_service6(DAVE, port), 80),
-        _ => patched(tcp_of(ALICE, port, 200), 20, &[0x20, 0]),
+        5 => tcp_of(client, port, 120),
+        6 => icmp(3, 4, &from_service(client, port), 28),
+        7 => icmp6(2, 0, &from_service6(client6, port), 80),
+        _ => patched(tcp_of(client, port, 200), 20, &[0x20, 0]),
     }
 }
 

@@ -197,7 +197,7 @@ impl Screen {
         let edges: Vec<String> = picture
             .edges
             .iter()
-            .map(|edge| format!("{}: {} viewers, {}", edge.name, edge.viewers, edge.state))
+            .map(|edge| format!("{} ({}): {}", edge.name, edge.state, edge.viewers))
             .collect();
         self.say(&format!(
             "{:>4} s  {watching} of {} watching; {}",

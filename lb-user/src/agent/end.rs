@@ -4,7 +4,7 @@ use rtmp_core::systemd;
 use tokio::sync::oneshot;
 
 use super::saved::HandOver;
-use super::{Agent, upgrade};
+use super::{Agent, log_refusal, upgrade};
 use crate::control::protocol::Response;
 use crate::dataplane::{Dataplane, Origin};
 
@@ -52,7 +52,7 @@ impl Agent {
     }
 
     fn refuse_upgrade(&mut self, reason: String) {
-        log::error!("not upgraded, nothing has changed: {reason}");
+        log_refusal("not upgraded", &reason);
         self.upgrade.answer(&Response::Refused(reason));
     }
 

@@ -206,3 +206,11 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
         log::warn!("{place}: {message}");
     }
 }
+
+/// What was asked for and is not done; a reason may have several lines.
+fn log_refusal(what: &str, reason: &str) {
+    log::error!("{what}, nothing has changed:");
+    for line in reason.lines() {
+        log::error!("  {line}");
+    }
+}

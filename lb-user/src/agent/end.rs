@@ -78,7 +78,10 @@ impl Agent {
         to_save.handed_over = Some(handed_over);
         self.saved.write(to_save);
         let error = upgrade::begin_anew(&self.program);
-        anyhow::Error::new(error).context(format!("neither {program} nor our own can be run"))
+        let error =
+            anyhow::Error::new(error).context(format!("neither {program} nor our own can be run"));
+        self.saved.leave_last_words(format!("{error:#}"));
+        error
     }
 }
 

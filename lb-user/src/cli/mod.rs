@@ -7,6 +7,7 @@ mod events;
 mod list;
 mod log_lines;
 mod order;
+mod process;
 mod stop;
 mod tables;
 mod watch;

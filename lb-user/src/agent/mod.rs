@@ -26,6 +26,7 @@ mod status;
 mod survey;
 mod upgrade;
 mod vrrp_thread;
+pub mod ways;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -171,6 +172,8 @@ struct Agent {
     meter: Meter,
     resets: Resets,
     doubts: Doubts,
+    /// What was last said to be doubtful about the ways to the servers.
+    doubtful: BTreeSet<String>,
     second_opinions: SecondOpinions,
     told: mpsc::UnboundedReceiver<Told>,
     /// Connections reset by us, of each server.

@@ -350,7 +350,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
             log_lines::start();
             runtime.block_on(agent::run(options))
         }
-        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::Check { config, json } => {
+            runtime.block_on(check::check(&config.file, &config.id(), json))
+        }
         Command::Convert { config } => convert::convert(&config.file, &config.id()),
         Command::Schema => convert::schema(),
         Command::List {

@@ -61,12 +61,16 @@ impl Agent {
     pub(super) async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
         systemd::reloading("becoming the program that is installed now");
-        self.checks.clear();
+        for (_, check) in self.checks.drain() {
+            check.end().await;
+        }
+        self.second_opinions.end().await;
         let mut to_save = self.to_save();
         let masters = match self.vrrp.take() {
             Some(vrrp) => vrrp.hand_over().await,
             None => Vec::new(),
         };
+        upgrade::wait_for_children().await;
         let mut handed_over = HandOver::now(masters);
         to_save.handed_over = Some(handed_over.clone());
         self.saved.write(to_save.clone());

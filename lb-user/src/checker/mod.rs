@@ -218,6 +218,15 @@ impl RunningCheck {
     }
 }
 
+impl RunningCheck {
+    /// Ends it; returns when nothing of it is left.
+    pub async fn end(mut self) {
+        self.task.abort();
+        // It was aborted, or had ended.
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for RunningCheck {
     fn drop(&mut self) {
         self.task.abort();

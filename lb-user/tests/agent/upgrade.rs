@@ -229,6 +229,44 @@ fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
 }
 
 #[test]
+fn an_upgrade_leaves_no_script_of_a_check_behind() {
+    need_root!();
+    let network = Network::new();
+    let director = Director::new(&network, "");
+    let script = director.path("hang");
+    let pids = director.path("pids");
+    let text = format!(
+        "#!/bin/sh\necho $$ >> {}\nexec sleep 1000\n",
+        pids.display()
+    );
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("it may be run");
+    let script = script.display();
+    let check = format!("MISC_CHECK {{ misc_path {script}\nmisc_timeout 900 }}");
+    let configuration = configuration(&format!("real_server 172.16.1.211 1935 {{ {check} }}"));
+    let tracked = format!("vrrp_script hang {{ script {script}\ntimeout 900 }}\n");
+    let tracking = configuration.replacen("state MASTER", "state MASTER\ntrack_script { hang }", 1);
+    director.configure(&(tracked + &tracking));
+    let _agent = director.start(&[]);
+    let running = || {
+        let pids = fs::read_to_string(&pids).unwrap_or_default();
+        pids.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of_the_old = wait_for("both scripts", || {
+        Some(running()).filter(|it| it.len() == 2)
+    });
+    let upgraded = director.output(&["upgrade"]);
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    wait_for("both scripts again", || {
+        (running().len() == 4).then_some(())
+    });
+    for pid in of_the_old {
+        // Not even a zombie.
+        assert!(!Path::new("/proc").join(&pid).exists(), "{pid}");
+    }
+}
+
+#[test]
 fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
     need_root!();
     let network = Network::new();

@@ -5,7 +5,8 @@
 //!   an offset into it.
 //! - [`session`]: the command dialogue of a connection, server and client side.
 //! - [`server`]: listeners, connections, time-outs, the daemon.
-//! - [`config`] and [`http`] stand beside it; [`systemd`] serves every daemon.
+//! - [`config`] and [`http`] stand beside it; [`systemd`] and [`log_text`] serve
+//!   every daemon.
 //!
 //! [`wire`] and [`session`] perform no I/O and look at no clock.
 
@@ -13,6 +14,7 @@
 
 pub mod config;
 pub mod http;
+pub mod log_text;
 pub mod server;
 pub mod session;
 pub mod stream;

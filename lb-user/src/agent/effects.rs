@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::change::Change;
 use super::doubt::{Awaited, Doubts, News, Watched};
-use super::interfaces::redirection_doubt;
 use super::plan::{Plan, ServerPlan, ServiceKey};
 use super::saved::{Saved, SavedAddress};
 use super::state::State;
 use super::status;
+use super::ways::{self, Way};
 use super::{Agent, Refused};
 use crate::checker::{CheckSpec, RunningCheck};
 use crate::config::Config;
@@ -21,7 +21,6 @@ use crate::config::model::Script;
 use crate::control::protocol::Event;
 use crate::dataplane::state::OrphanPolicy;
 use crate::dataplane::{Dataplane, Departed, DesiredState};
-use crate::neighbor::Hop;
 use crate::resets;
 use crate::script::Runnable;
 use crate::vrrp;
@@ -182,34 +181,35 @@ impl Agent {
     pub(super) fn report(&mut self, changes: Vec<Change>) {
         self.tell_quorums();
         self.save();
+        let is_hop = |change: &Change| matches!(change, Change::Hop { .. });
+        let has_hops = changes.iter().any(is_hop);
         for change in changes {
             log::log!(change.level(), "{change}");
             self.publish(change.to_string());
-            if let Some(doubt) = self.doubt_hop(&change) {
-                log::warn!("{doubt}");
-                self.publish(doubt);
-            }
             if let (Some(subject), Some(script)) = (change.subject(), change.script()) {
                 self.run_script(subject, script.clone());
             }
         }
+        if has_hops {
+            self.tell_doubts();
+        }
     }
 
-    fn doubt_hop(&self, change: &Change) -> Option<String> {
-        let Change::Hop {
-            hop:
-                Hop::Ready {
-                    next_hop,
-                    interface,
-                    ..
-                },
-            ..
-        } = change
-        else {
-            return None;
-        };
-        let attachments = self.dataplane.attachments();
-        redirection_doubt(attachments, next_hop.interface_index, interface)
+    /// Lets the operator know what is doubtful about the ways to the servers, each
+    /// once.
+    pub(super) fn tell_doubts(&mut self) {
+        let doubts = self.doubts_of_ways();
+        for doubt in doubts.difference(&self.doubtful) {
+            log::warn!("{doubt}");
+            self.publish(doubt.clone());
+        }
+        self.doubtful = doubts;
+    }
+
+    /// What is doubtful about the ways to the servers now.
+    pub(super) fn doubts_of_ways(&self) -> BTreeSet<String> {
+        let ways = Way::all(self.state.plan(), |address| self.state.hop(address));
+        ways::doubts(self.dataplane.attachments(), &ways, ways::merging_now)
     }
 
     /// Lets the operator know what has become of a virtual router; it has been

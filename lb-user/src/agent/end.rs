@@ -4,7 +4,7 @@ use rtmp_core::systemd;
 use tokio::sync::oneshot;
 
 use super::saved::HandOver;
-use super::{Agent, upgrade};
+use super::{Agent, log_refusal, upgrade};
 use crate::control::protocol::Response;
 use crate::dataplane::{Dataplane, Origin};
 
@@ -52,7 +52,7 @@ impl Agent {
     }
 
     fn refuse_upgrade(&mut self, reason: String) {
-        log::error!("not upgraded, nothing has changed: {reason}");
+        log_refusal("not upgraded", &reason);
         self.upgrade.answer(&Response::Refused(reason));
     }
 
@@ -61,12 +61,16 @@ impl Agent {
     pub(super) async fn hand_over(mut self) -> anyhow::Error {
         log::info!("upgrade: {} takes over", self.program.display());
         systemd::reloading("becoming the program that is installed now");
-        self.checks.clear();
+        for (_, check) in self.checks.drain() {
+            check.end().await;
+        }
+        self.second_opinions.end().await;
         let mut to_save = self.to_save();
         let masters = match self.vrrp.take() {
             Some(vrrp) => vrrp.hand_over().await,
             None => Vec::new(),
         };
+        upgrade::wait_for_children().await;
         let mut handed_over = HandOver::now(masters);
         to_save.handed_over = Some(handed_over.clone());
         self.saved.write(to_save.clone());
@@ -78,7 +82,10 @@ impl Agent {
         to_save.handed_over = Some(handed_over);
         self.saved.write(to_save);
         let error = upgrade::begin_anew(&self.program);
-        anyhow::Error::new(error).context(format!("neither {program} nor our own can be run"))
+        let error =
+            anyhow::Error::new(error).context(format!("neither {program} nor our own can be run"));
+        self.saved.leave_last_words(format!("{error:#}"));
+        error
     }
 }
 

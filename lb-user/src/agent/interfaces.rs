@@ -19,6 +19,7 @@ impl Agent {
             }
             self.publish(what);
         }
+        self.tell_doubts();
     }
 }
 
@@ -61,36 +62,6 @@ pub(super) async fn require_interfaces(
     Ok(())
 }
 
-/// What an operator should know of frames that leave by `interface`, where the
-/// XDP program redirects them to.
-pub(super) fn redirection_doubt(
-    attachments: &[Attachment],
-    interface_index: u32,
-    interface: &str,
-) -> Option<String> {
-    let attached: Vec<&Attachment> = attachments
-        .iter()
-        .filter(|known| known.lost.is_none())
-        .collect();
-    let is_native = attached
-        .iter()
-        .any(|known| known.mode == AttachMode::Native);
-    let runs_one = |known: &&Attachment| known.interface_index == interface_index;
-    if !is_native || attached.iter().any(runs_one) {
-        return None;
-    }
-    let named: Vec<String> = attachments
-        .iter()
-        .map(|known| format!("--interface {}", known.interface))
-        .collect();
-    Some(format!(
-        "{interface}: most drivers drop what native XDP sends out of an interface that runs no \
-         XDP program itself; if servers there get nothing, start with {} --interface {interface}, \
-         or with --xdp-mode generic",
-        named.join(" ")
-    ))
-}
-
 pub(super) fn log_attachments(attachments: &[Attachment]) {
     for attachment in attachments {
         log::info!("{}", describe(attachment));
@@ -116,38 +87,5 @@ pub(super) fn mode_name(mode: AttachMode) -> &'static str {
         AttachMode::Auto => "auto",
         AttachMode::Native => "native",
         AttachMode::Generic => "generic",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attached(interface_index: u32, mode: AttachMode) -> Attachment {
-        Attachment {
-            interface: format!("eth{interface_index}"),
-            interface_index,
-            mode,
-            native_refused: None,
-            lost: None,
-        }
-    }
-
-    #[test]
-    fn native_redirection_to_an_interface_without_a_program_is_in_doubt() {
-        let native = [attached(2, AttachMode::Native)];
-        let doubt = redirection_doubt(&native, 3, "eth3").expect("a doubt");
-        assert!(
-            doubt.contains("--interface eth2 --interface eth3"),
-            "{doubt}"
-        );
-        assert_eq!(redirection_doubt(&native, 2, "eth2"), None);
-        let generic = [attached(2, AttachMode::Generic)];
-        assert_eq!(redirection_doubt(&generic, 3, "eth3"), None);
-        let both = [
-            attached(2, AttachMode::Native),
-            attached(3, AttachMode::Native),
-        ];
-        assert_eq!(redirection_doubt(&both, 3, "eth3"), None);
     }
 }

@@ -26,6 +26,7 @@ mod status;
 mod survey;
 mod upgrade;
 mod vrrp_thread;
+pub mod ways;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -104,13 +105,9 @@ pub struct Misuse(pub String);
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let signals = Signals::install()?;
-    // Before another file may take its name.
-    let program = upgrade::own_program().context("cannot find our own program")?;
-    let loaded = config::load_for(&options.config, &options.config_id)?;
-    log_diagnostics(&loaded.warnings);
-    let plan = Plan::new(&loaded.config)?;
-    let (calls, incoming) = mpsc::channel(16);
-    let mut agent = Agent::start(options, program, loaded.config, plan, calls, incoming).await?;
+    let mut saved = SavedFile::beside(&options.socket);
+    let started = start(options).await;
+    let mut agent = started.inspect_err(|error| saved.leave_last_words(format!("{error:#}")))?;
     match agent.serve(&signals).await {
         Ok(Ending::Stop { forget_orders }) => {
             agent.stop(forget_orders).await;
@@ -122,6 +119,16 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
             Err(error)
         }
     }
+}
+
+async fn start(options: RunOptions) -> anyhow::Result<Agent> {
+    // Before another file may take its name.
+    let program = upgrade::own_program().context("cannot find our own program")?;
+    let loaded = config::load_for(&options.config, &options.config_id)?;
+    log_diagnostics(&loaded.warnings);
+    let plan = Plan::new(&loaded.config)?;
+    let (calls, incoming) = mpsc::channel(16);
+    Agent::start(options, program, loaded.config, plan, calls, incoming).await
 }
 
 /// Finds out whether [`run`] would start, and changes nothing.
@@ -165,6 +172,8 @@ struct Agent {
     meter: Meter,
     resets: Resets,
     doubts: Doubts,
+    /// What was last said to be doubtful about the ways to the servers.
+    doubtful: BTreeSet<String>,
     second_opinions: SecondOpinions,
     told: mpsc::UnboundedReceiver<Told>,
     /// Connections reset by us, of each server.
@@ -204,5 +213,13 @@ struct Agent {
 fn log_diagnostics(diagnostics: &[Diagnostic]) {
     for Diagnostic { place, message, .. } in diagnostics {
         log::warn!("{place}: {message}");
+    }
+}
+
+/// What was asked for and is not done; a reason may have several lines.
+fn log_refusal(what: &str, reason: &str) {
+    log::error!("{what}, nothing has changed:");
+    for line in reason.lines() {
+        log::error!("  {line}");
     }
 }

@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::interfaces::{attach_to, require_interfaces};
 use super::plan::Plan;
-use super::{Agent, Misuse, log_diagnostics};
+use super::{Agent, Misuse, log_diagnostics, log_refusal};
 use crate::config::{self, Loaded};
 use crate::track_file::{self, NumberFile};
 use crate::vrrp;
@@ -15,12 +15,7 @@ impl Agent {
         let result = self.try_reload().await;
         match &result {
             Ok(_) => log::info!("reloaded {}", self.options.config.display()),
-            Err(error) => {
-                log::error!("not reloaded, nothing has changed:");
-                for line in format!("{error:#}").lines() {
-                    log::error!("  {line}");
-                }
-            }
+            Err(error) => log_refusal("not reloaded", &format!("{error:#}")),
         }
         result
     }

@@ -129,6 +129,7 @@ impl Agent {
                 &self.connections_reset,
             ),
             reasons: statistics.reasons.clone(),
+            doubts: self.doubts_of_ways().into_iter().collect(),
             refused: self.refused.as_ref().map(|refused| refused.reason.clone()),
             not_upgraded: self.not_upgraded.clone(),
         }

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -39,6 +40,8 @@ pub struct Saved {
     pub addresses: Vec<SavedAddress>,
     /// The virtual routers to lead on with.
     pub handed_over: Option<HandOver>,
+    /// Why the program that was to take over has ended before it had.
+    pub last_words: Option<String>,
 }
 
 /// A service, as it is saved.
@@ -117,6 +120,9 @@ pub struct HandOver {
     pub masters: Vec<String>,
     /// When (CLOCK_MONOTONIC).
     pub at_ms: u64,
+    /// The process, which is the same before and after.
+    #[serde(default)]
+    pub process: u32,
     /// Why the one that comes is the one that goes, if the program that was to
     /// take over could not be run.
     #[serde(default)]
@@ -129,6 +135,7 @@ impl HandOver {
         Self {
             masters,
             at_ms: monotonic_ms(),
+            process: process::id(),
             failure: None,
         }
     }
@@ -222,6 +229,18 @@ impl SavedFile {
             .open(&new)?;
         file.write_all(serde_json::to_string_pretty(saved)?.as_bytes())?;
         fs::rename(new, &self.path)
+    }
+
+    /// Says why this process has ended before it had taken over, if it was to.
+    pub fn leave_last_words(&mut self, words: String) {
+        let saved = self.read();
+        let heir = saved.handed_over.as_ref().map(|given| given.process);
+        if heir == Some(process::id()) {
+            self.write(Saved {
+                last_words: Some(words),
+                ..saved
+            });
+        }
     }
 
     /// Forgets all, or all but orders: they hold until they are taken back, also

@@ -44,6 +44,12 @@ impl SecondOpinions {
         }
     }
 
+    /// Asks no more; returns when nobody is being asked.
+    pub async fn end(&mut self) {
+        self.asking.clear();
+        self.tasks.shutdown().await;
+    }
+
     /// The next service of which another server has answered; never, while none
     /// is asked about.
     pub async fn answered(&mut self) -> ServiceKey {

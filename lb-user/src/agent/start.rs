@@ -1,6 +1,6 @@
 //! The start: what an agent sets up before it attracts viewers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ impl Agent {
             meter: Meter::default(),
             resets: Resets::start(tell),
             doubts: Doubts::default(),
+            doubtful: BTreeSet::new(),
             second_opinions: SecondOpinions::default(),
             told,
             connections_reset: HashMap::new(),

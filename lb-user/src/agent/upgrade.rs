@@ -17,10 +17,11 @@ use std::path::{self, Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::execv;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::control::protocol::Response;
 
@@ -149,6 +150,25 @@ async fn rehearse(program: PathBuf) -> Result<(), String> {
         "" => output.status.to_string(),
         said => said.to_owned(),
     }))
+}
+
+/// Waits for the scripts that have been killed, as nobody will later. Not for
+/// long: adverts are due.
+pub async fn wait_for_children() {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let all = async {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => sleep(PAUSE).await,
+                Ok(_) => {}
+                Err(_no_child) => return,
+            }
+        }
+    };
+    if timeout(PATIENCE, all).await.is_err() {
+        log::warn!("upgrade: a script that was killed has not ended yet");
+    }
 }
 
 /// Becomes the program in `installed`, with the arguments that this process was

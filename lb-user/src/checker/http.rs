@@ -8,8 +8,9 @@ use super::machine::Outcome;
 use super::tcp::{self, Connection};
 use super::tls;
 
-/// The longest response that is read.
-const RESPONSE_LIMIT_BYTES: u64 = 4 << 20;
+/// The longest header, and the longest body, that are read.
+const HEAD_LIMIT_BYTES: usize = 64 * 1024;
+const BODY_LIMIT_BYTES: usize = 4 << 20;
 
 /// Header fields of a response that are understood.
 const MOST_HEADERS: usize = 100;
@@ -43,29 +44,40 @@ pub struct Page {
     pub regex: Option<(String, bool)>,
 }
 
+impl Page {
+    /// Whether more than the status matters.
+    fn needs_body(&self) -> bool {
+        self.digest.is_some() || self.regex.is_some()
+    }
+}
+
 /// Asks for every page in turn.
 pub async fn check(probe: &HttpProbe) -> Outcome {
     for page in &probe.pages {
         let limit = probe.connection.timeout;
-        let outcome = match tcp::connect(&probe.connection).await {
+        let stream = match tcp::connect(&probe.connection).await {
             Err(outcome) => return outcome,
-            Ok(stream) => timeout(limit, async {
-                if probe.tls {
-                    let name = page.virtual_host.as_deref().filter(|_| probe.server_name);
-                    let stream = tls::connect(stream, name, probe.connection.to.ip()).await?;
-                    ask(stream, page, probe).await
-                } else {
-                    ask(stream, page, probe).await
-                }
-            }),
+            Ok(stream) => stream,
         };
-        match outcome.await {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Outcome::Failure(format!("{}: {reason}", page.path)),
-            Err(_) => {
-                let limit = limit.as_secs_f64();
-                return Outcome::Failure(format!("{}: no answer within {limit} s", page.path));
+        let mut response = Response::default();
+        let outcome = timeout(limit, async {
+            if probe.tls {
+                let name = page.virtual_host.as_deref().filter(|_| probe.server_name);
+                let stream = tls::connect(stream, name, probe.connection.to.ip()).await?;
+                ask(stream, page, probe, &mut response).await
+            } else {
+                ask(stream, page, probe, &mut response).await
             }
+        });
+        let judgement = match outcome.await {
+            Ok(Ok(())) => response.judge(page),
+            Ok(Err(reason)) => Err(reason),
+            // Its end is not awaited for its own sake: a live stream has none.
+            Err(_) if response.head.is_some() && !page.needs_body() => response.judge(page),
+            Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
+        };
+        if let Err(reason) = judgement {
+            return Outcome::Failure(format!("{}: {reason}", page.path));
         }
     }
     Outcome::Success
@@ -75,10 +87,11 @@ async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     page: &Page,
     probe: &HttpProbe,
+    response: &mut Response,
 ) -> Result<(), String> {
     let address = probe.connection.to.to_string();
     let host = page.virtual_host.as_deref().unwrap_or(&address);
-    // HTTP/1.0: the body comes in one piece and ends with the connection.
+    // HTTP/1.0: the body comes in one piece.
     let request = format!(
         "GET {} HTTP/1.0\r\nUser-Agent: Millrace\r\nHost: {host}\r\nConnection: close\r\n\r\n",
         page.path
@@ -87,53 +100,126 @@ async fn ask(
         .write_all(request.as_bytes())
         .await
         .map_err(|error| tcp::reason(&error))?;
-    let mut response = Vec::new();
-    let read = (&mut stream)
-        .take(RESPONSE_LIMIT_BYTES)
-        .read_to_end(&mut response)
-        .await;
-    match read {
-        Ok(_) => judge(&response, page),
-        // TLS servers often leave without taking leave; what came may do.
-        Err(_) if !response.is_empty() => judge(&response, page),
-        Err(error) => Err(tcp::reason(&error)),
-    }
-}
-
-/// Whether a response is right.
-fn judge(response: &[u8], page: &Page) -> Result<(), String> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut head = httparse::Response::new(&mut headers);
-    let (status, start) = match head.parse(response) {
-        Ok(httparse::Status::Complete(length)) => (head.code.unwrap_or_default(), length),
-        Ok(httparse::Status::Partial) => return Err("the answer breaks off".to_owned()),
-        Err(error) => return Err(format!("the answer is not HTTP: {error}")),
-    };
-    if !page
-        .status_codes
-        .iter()
-        .any(|(low, high)| (*low..=*high).contains(&status))
-    {
-        return Err(format!("status {status}"));
-    }
-    let body = &response[start..];
-    if let Some(expected) = &page.digest {
-        let digest: String = Md5::digest(body)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        if !digest.eq_ignore_ascii_case(expected) {
-            return Err(format!("digest {digest}, expected {expected}"));
-        }
-    }
-    if let Some((pattern, right)) = &page.regex {
-        let regex = regex::bytes::Regex::new(pattern).map_err(|error| error.to_string())?;
-        if regex.is_match(body) != *right {
-            let found = if *right { "not found" } else { "found" };
-            return Err(format!("`{pattern}` {found}"));
+    let mut some = vec![0; 16 * 1024];
+    while !response.is_whole() {
+        match stream.read(&mut some).await {
+            Ok(0) => break,
+            Ok(length) => response.take(&some[..length], page)?,
+            // TLS servers often leave without taking leave; what came may do.
+            Err(_) if response.has_begun() => break,
+            Err(error) => return Err(tcp::reason(&error)),
         }
     }
     Ok(())
+}
+
+/// A response, as far as it has come.
+#[derive(Debug, Default)]
+struct Response {
+    /// The header, while it is not whole; then the body, if that matters.
+    bytes: Vec<u8>,
+    head: Option<Head>,
+    body_bytes: usize,
+}
+
+/// What matters of the header.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    /// How long the body is, where the server says so: it may keep the connection
+    /// open behind it.
+    content_length: Option<usize>,
+}
+
+impl Response {
+    fn has_begun(&self) -> bool {
+        self.head.is_some() || !self.bytes.is_empty()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| {
+            let most = head.content_length.unwrap_or(usize::MAX);
+            self.body_bytes >= most.min(BODY_LIMIT_BYTES)
+        })
+    }
+
+    /// # Errors
+    /// It is none.
+    fn take(&mut self, bytes: &[u8], page: &Page) -> Result<(), String> {
+        self.bytes.extend(bytes);
+        self.body_bytes += bytes.len();
+        if self.head.is_none() {
+            match parse_head(&self.bytes)? {
+                Some((head, length)) => {
+                    self.bytes.drain(..length);
+                    self.body_bytes = self.bytes.len();
+                    self.head = Some(head);
+                }
+                None if self.bytes.len() > HEAD_LIMIT_BYTES => {
+                    return Err("the answer's header does not end".to_owned());
+                }
+                None => {}
+            }
+        }
+        if self.head.is_some() && !page.needs_body() {
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether it is right.
+    fn judge(&self, page: &Page) -> Result<(), String> {
+        let Some(head) = &self.head else {
+            return Err("the answer breaks off".to_owned());
+        };
+        let (status, body) = (head.status, &self.bytes);
+        if !page
+            .status_codes
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&status))
+        {
+            return Err(format!("status {status}"));
+        }
+        if let Some(expected) = &page.digest {
+            let digest: String = Md5::digest(body)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            if !digest.eq_ignore_ascii_case(expected) {
+                return Err(format!("digest {digest}, expected {expected}"));
+            }
+        }
+        if let Some((pattern, right)) = &page.regex {
+            let regex = regex::bytes::Regex::new(pattern).map_err(|error| error.to_string())?;
+            if regex.is_match(body) != *right {
+                let found = if *right { "not found" } else { "found" };
+                return Err(format!("`{pattern}` {found}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The header that `bytes` begin with, and its length; `None` while it is not
+/// whole.
+fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let length = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(format!("the answer is not HTTP: {error}")),
+    };
+    let mut headers = head.headers.iter();
+    let content_length = headers.find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let content_length = content_length
+        .and_then(|header| str::from_utf8(header.value).ok())
+        .and_then(|value| value.trim().parse().ok());
+    let head = Head {
+        status: head.code.unwrap_or_default(),
+        content_length,
+    };
+    Ok(Some((head, length)))
 }
 
 #[cfg(test)]
@@ -219,8 +305,79 @@ mod tests {
         ];
         for (what, response, page, expected) in table {
             let expected = expected.map_or(Ok(()), |reason| Err(reason.to_owned()));
-            assert_eq!(judge(response, &page), expected, "{what}");
+            let mut taken = Response::default();
+            let judgement = taken.take(response, &page);
+            let judgement = judgement.and_then(|()| taken.judge(&page));
+            assert_eq!(judgement, expected, "{what}");
         }
+    }
+
+    /// What comes of a check of a server that answers so, and leaves the connection
+    /// open.
+    async fn checked(answer: &'static [u8], page: Page, timeout_ms: u64) -> Outcome {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a listener");
+        let connection = Connection {
+            to: listener.local_addr().expect("its address"),
+            from: None,
+            timeout: Duration::from_millis(timeout_ms),
+        };
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("the check's connection");
+            let mut request = [0; 1024];
+            let asked = stream.read(&mut request).await.expect("the request");
+            assert_ne!(asked, 0, "the request");
+            for part in answer.chunks(10) {
+                stream.write_all(part).await.expect("written");
+                tokio::task::yield_now().await;
+            }
+            std::future::pending::<()>().await;
+        });
+        check(&HttpProbe {
+            connection,
+            tls: false,
+            server_name: false,
+            pages: vec![page],
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_body_is_where_the_server_says_or_does_not_matter() {
+        let hello = || Page {
+            regex: Some(("^hello$".to_owned(), true)),
+            ..page()
+        };
+        let late = Outcome::Failure("/x: no answer within 0.2 s".to_owned());
+        let said = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let not_said = b"HTTP/1.1 200 OK\r\n\r\nhello";
+        let wrong = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(checked(said, hello(), 60_000).await, Outcome::Success);
+        assert_eq!(checked(not_said, hello(), 200).await, late);
+        assert_eq!(checked(not_said, page(), 5_000).await, Outcome::Success);
+        assert_eq!(checked(b"HTTP/1.1 200 OK\r\n", page(), 200).await, late);
+        assert_eq!(
+            checked(wrong, page(), 60_000).await,
+            Outcome::Failure("/x: status 404".to_owned())
+        );
+    }
+
+    #[test]
+    fn no_response_takes_much_memory() {
+        let mut endless_head = Response::default();
+        let mut taken = endless_head.take(b"HTTP/1.1 200 OK\r\n", &page());
+        for _ in 0..HEAD_LIMIT_BYTES {
+            taken = taken.and_then(|()| endless_head.take(b"A: b\r\n", &page()));
+        }
+        assert!(taken.is_err());
+        let mut endless_body = Response::default();
+        let first = endless_body.take(b"HTTP/1.1 200 OK\r\n\r\n", &page());
+        first.expect("it is right");
+        while !endless_body.is_whole() {
+            endless_body.take(&[0; 1000], &page()).expect("it is right");
+            assert!(endless_body.bytes.is_empty());
+        }
+        assert_eq!(endless_body.judge(&page()), Ok(()));
     }
 
     #[tokio::test]

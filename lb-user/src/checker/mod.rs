@@ -21,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rtmp_core::log_text::OneLine;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -84,8 +85,17 @@ impl fmt::Display for Probe {
 }
 
 impl Probe {
-    /// Asks once.
+    /// Asks once. What the outcome says is one line, of some length at most,
+    /// whatever the server has answered.
     pub async fn run(&self) -> Outcome {
+        match self.ask().await {
+            Outcome::Failure(reason) => Outcome::Failure(quote(&reason)),
+            Outcome::Local(reason) => Outcome::Local(quote(&reason)),
+            outcome @ (Outcome::Success | Outcome::Weighted(_)) => outcome,
+        }
+    }
+
+    async fn ask(&self) -> Outcome {
         match self {
             Self::Tcp(connection) => tcp::check(connection).await,
             Self::Http(probe) => http::check(probe).await,
@@ -136,6 +146,15 @@ impl CheckSpec {
         let failure = self.probe.patience() + delay_before_retry;
         // The delay a second time for what comes late on a busy machine.
         delay_loop * 2 + failure.saturating_mul(retry.saturating_add(1))
+    }
+}
+
+/// A reason as it is logged, listed and saved. A server chooses some of its words.
+fn quote(reason: &str) -> String {
+    const MOST_CHARACTERS: usize = 300;
+    match reason.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", OneLine(&reason[..end])),
+        None => OneLine(reason).to_string(),
     }
 }
 
@@ -196,6 +215,15 @@ impl RunningCheck {
         Self {
             task: tokio::spawn(drive(spec, checker, events, ask)),
         }
+    }
+}
+
+impl RunningCheck {
+    /// Ends it; returns when nothing of it is left.
+    pub async fn end(mut self) {
+        self.task.abort();
+        // It was aborted, or had ended.
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -263,6 +291,8 @@ async fn drive<F: Future<Output = Outcome>>(
 mod tests {
     use std::sync::Mutex;
 
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -309,6 +339,34 @@ mod tests {
         let event = CheckEvent { spec, result: down };
         assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn what_a_server_answers_is_quoted_on_one_line_and_not_at_any_length() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a listener");
+        let connection = tcp::Connection {
+            to: listener.local_addr().expect("its address"),
+            from: None,
+            timeout: Duration::from_secs(5),
+        };
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = format!("554 \x1b[2Jno\r[ERROR] lost {}\r\n", "!".repeat(10_000));
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let probe = Probe::Smtp(smtp::SmtpProbe {
+            connection,
+            helo_name: "director".to_owned(),
+        });
+        let Outcome::Failure(reason) = probe.run().await else {
+            panic!("554 is no greeting");
+        };
+        let expected = r"the greeting is `554 \u{1b}[2Jno\r[ERROR] lost !!!";
+        assert!(reason.starts_with(expected), "{reason}");
+        assert!(reason.ends_with("!!!…"), "{reason}");
+        assert!(reason.len() < 400, "{reason}");
     }
 
     #[tokio::test(start_paused = true)]

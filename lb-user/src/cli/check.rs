@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::agent::recovery::RecoveryPlan;
+use crate::agent::ways;
 use crate::checker::CheckSpec;
 use crate::config;
 use crate::config::model::LbKind;
@@ -16,11 +17,14 @@ use crate::vrrp::tracking::{Subject, Tracked};
 ///
 /// # Errors
 /// The file is refused.
-pub fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
+pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
     let loaded = config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
+    }
+    for doubt in ways::doubts_beforehand(&plan).await {
+        eprintln!("in doubt: {doubt}");
     }
     let text = if json {
         serde_json::to_string_pretty(&config::to_json(&loaded.config))? + "\n"

@@ -5,12 +5,14 @@ mod convert;
 mod entries;
 mod events;
 mod list;
+mod log_lines;
 mod order;
+mod process;
 mod stop;
 mod tables;
 mod watch;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -345,10 +347,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 writeln!(io::stdout(), "an agent would start with this")?;
                 return Ok(());
             }
-            start_log();
+            log_lines::start();
             runtime.block_on(agent::run(options))
         }
-        Command::Check { config, json } => check::check(&config.file, &config.id(), json),
+        Command::Check { config, json } => {
+            runtime.block_on(check::check(&config.file, &config.id(), json))
+        }
         Command::Convert { config } => convert::convert(&config.file, &config.id()),
         Command::Schema => convert::schema(),
         Command::List {
@@ -431,21 +435,6 @@ fn finish(response: Response) -> anyhow::Result<()> {
         Response::Refused(reason) => anyhow::bail!("{reason}"),
         _ => anyhow::bail!("the agent answered another question"),
     }
-}
-
-fn start_log() {
-    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(
-        // The netlink crates warn of every attribute that they do not know.
-        "info,netlink_proto=error,netlink_packet_route=error",
-    ));
-    log.format_target(false);
-    if systemd::logs_to_journal() {
-        log.format(|line, record| systemd::write_journal_line(line, record.level(), record.args()));
-    }
-    if !io::stderr().is_terminal() {
-        log.write_style(env_logger::WriteStyle::Never);
-    }
-    log.init();
 }
 
 /// An error with its causes, each said once: some errors quote their cause.

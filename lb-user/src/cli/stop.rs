@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::process::RunningProcess;
 use crate::agent::saved::{SavedAddress, SavedFile};
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
@@ -25,7 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The system refuses.
 pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
     match last_request(socket, &Request::Stop).await {
-        Ok(()) => say("the agent has stopped")?,
+        Ok(_) => say("the agent has stopped")?,
         Err(error) if matches!(error.downcast_ref(), Some(Error::Connect { .. })) => {
             say("no agent runs")?;
         }
@@ -56,11 +57,21 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The new program refuses the configuration; nothing has changed then. Or it
-/// cannot be run after all, and the former one has begun anew. Or none answers.
+/// cannot be run after all, and the former one has begun anew. Or it ends before
+/// it has taken over. Or none answers.
 pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
-    last_request(socket, &Request::Upgrade).await?;
+    let agent = last_request(socket, &Request::Upgrade).await?;
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
+        // Another that answers would be one that was started since.
+        if agent.is_some_and(|agent| !agent.lives()) {
+            let words = SavedFile::beside(socket).read().last_words;
+            bail!(
+                "the new program has ended before it had taken over: {} (the data plane \
+                 forwards meanwhile; it needs an agent soon)",
+                words.as_deref().unwrap_or("its log says why")
+            );
+        }
         if let Ok(Response::Listing(listing)) = control::ask(socket, &Request::List).await {
             return match listing.not_upgraded {
                 None => say("upgraded"),
@@ -72,14 +83,15 @@ pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     bail!("the new program does not answer; its log says why (the data plane forwards meanwhile)")
 }
 
-/// Asks for what ends the agent, and waits for that end.
-async fn last_request(socket: &Path, request: &Request) -> anyhow::Result<()> {
+/// Asks for what ends the agent, and waits for that end; the agent's process.
+async fn last_request(socket: &Path, request: &Request) -> anyhow::Result<Option<RunningProcess>> {
     let mut client = Client::connect(socket).await?;
+    let agent = client.agent().and_then(RunningProcess::with_id);
     client.send(request).await?;
     while let Some(response) = client.receive().await? {
         super::finish(response)?;
     }
-    Ok(())
+    Ok(agent)
 }
 
 /// Removes an address that an agent has left; returns whether it was there.

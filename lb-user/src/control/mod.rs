@@ -310,6 +310,11 @@ impl Client {
         })
     }
 
+    /// Number of the agent's process, if it can be seen from here.
+    pub fn agent(&self) -> Option<i32> {
+        self.stream.get_ref().peer_cred().ok()?.pid()
+    }
+
     /// Sends a request.
     ///
     /// # Errors

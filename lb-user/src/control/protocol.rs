@@ -79,6 +79,10 @@ pub struct Listing {
     pub services: Vec<ListedService>,
     /// How often each verdict was given over a packet, and why.
     pub reasons: Vec<ReasonCount>,
+    /// What is doubtful about the ways that packets take to the servers, and what
+    /// to do about it.
+    #[serde(default)]
+    pub doubts: Vec<String>,
     /// Why packets are still judged by a former state, if they are.
     #[serde(default)]
     pub refused: Option<String>,

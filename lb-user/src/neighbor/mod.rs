@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use questions::{Question, Questions};
 pub use table::{Hop, Path};
-use table::{Key, Neighbor, Table};
+use table::{Key, Neighbor, Route, Table};
 
 use crate::netlink::io_error;
 use crate::netlink::link::{self, Link, Mac};
@@ -104,6 +104,16 @@ impl Watcher {
             .await
             .map_err(|_| io::Error::other("the netlink connection has come to an end"))?;
         Ok(self.hops.borrow_and_update().clone())
+    }
+}
+
+/// Index of the interface that a packet to `address` would leave by.
+pub async fn interface_towards(handle: &Handle, address: IpAddr) -> Option<u32> {
+    match netlink::route_to(handle, address).await {
+        Route::Via {
+            interface_index, ..
+        } => Some(interface_index),
+        Route::Local | Route::None(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod interfaces;
 pub mod link;
+pub mod merging;
 
 use std::io;
 

@@ -4,6 +4,7 @@
 mod group;
 mod runner;
 mod safety;
+mod words;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -15,6 +16,7 @@ use tokio::process::Command;
 use crate::config::model::{GlobalDefs, Script};
 use group::ProcessGroup;
 pub use runner::ScriptRunner;
+use words::Words;
 
 /// Whom scripts run as where nothing is said, if there is such a user
 /// (keepalived.conf(5), `script_user`).
@@ -103,12 +105,21 @@ impl Runnable {
 }
 
 /// Runs a script to its end; it is killed should the future be dropped, with
-/// everything that it has started.
+/// everything that it has started. What it says on its standard error is logged.
 ///
 /// # Errors
 /// The program or its user does not exist, or may not be used:
 /// [`io::ErrorKind::PermissionDenied`] if it is not safe.
 pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
+    let name = || runnable.script.command.join(" ");
+    run_aloud(runnable, |line| {
+        log::info!("script `{}` says: {line}", name());
+    })
+    .await
+}
+
+/// As [`run`], with another place for what the script says.
+async fn run_aloud(runnable: &Runnable, mut say: impl FnMut(&str)) -> io::Result<ExitStatus> {
     let (program, arguments) = runnable
         .script
         .command
@@ -117,11 +128,13 @@ pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
     if let Some(reason) = runnable.refusal()? {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
+    let (mut words, stderr) = Words::new()?;
     let mut command = Command::new(program);
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(stderr)
         // Its own group: what ends it ends its children, too.
         .process_group(0)
         .kill_on_drop(true);
@@ -130,7 +143,14 @@ pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
         command.uid(uid.as_raw()).gid(gid.as_raw());
     }
     let child = command.spawn().map_err(|error| explain(error, identity))?;
-    ProcessGroup::of(child).end().await
+    drop(command);
+    let group = ProcessGroup::of(child);
+    let status = tokio::select! {
+        status = group.end() => status?,
+        error = words.pass_on(&mut say) => return Err(error),
+    };
+    words.finish(say);
+    Ok(status)
 }
 
 /// Why a script cannot be run as `identity`.
@@ -207,6 +227,50 @@ mod tests {
         while fs::read_to_string(&process).is_ok_and(|line| !line.is_empty()) {
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What a line of a shell says, as it is passed on.
+    async fn said(line: &str) -> Vec<String> {
+        let mut said = Vec::new();
+        let script = script(&["/bin/sh", "-c", line]);
+        let status = run_aloud(&script, |line| said.push(line.to_owned()));
+        assert!(status.await.expect("there is a shell").success());
+        said
+    }
+
+    #[tokio::test]
+    async fn what_a_script_says_is_passed_on_up_to_a_point() {
+        let lines = said("echo one >&2; echo not this; printf 'two\\nthree' >&2").await;
+        assert_eq!(lines, ["one", "two", "three"]);
+        let lines = said("yes | head -n 100000 >&2").await;
+        assert_eq!(lines.len(), 21);
+        assert_eq!(lines.last().expect("21"), "(and more)");
+        // No command fails because there is nobody to hear it.
+        let lines = said("head -c 1000000 /dev/zero | tr '\\0' x >&2").await;
+        assert_eq!(lines, ["x".repeat(500)]);
+    }
+
+    #[tokio::test]
+    async fn what_a_script_leaves_in_the_background_may_say_what_it_likes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("lived");
+        // Until nobody listens any more, and then more than a pipe holds.
+        let background = format!(
+            "while kill -0 $$ 2>/dev/null; do sleep 0.01; done;
+            head -c 1000000 /dev/zero >&2; echo >&2; echo yes > {}",
+            file.display()
+        );
+        let line = format!("echo ready >&2; ( {background} ) &");
+        assert_eq!(said(&line).await, ["ready"]);
+        let lived = async {
+            while !fs::read_to_string(&file).is_ok_and(|lived| lived == "yes\n") {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, lived)
+            .await
+            .expect("it lives on");
     }
 
     #[tokio::test]

@@ -154,7 +154,7 @@ impl Vrrp {
 struct TrackedScript {
     settings: ScriptSettings,
     streak: Streak,
-    _running: RunningScript,
+    running: RunningScript,
 }
 
 struct TrackedFile {
@@ -255,6 +255,9 @@ impl Driver {
                     // Whoever asked may have gone.
                     Some(Command::Status(asker)) => drop(asker.send(self.status())),
                     Some(Command::HandOver(asker)) => {
+                        for script in std::mem::take(&mut self.scripts).into_values() {
+                            script.running.end().await;
+                        }
                         let (masters, holders) = self.hand_over();
                         leaving.extend(holders);
                         for holder in leaving {
@@ -584,7 +587,7 @@ impl Driver {
                     let health = earlier.map(|script| script.streak.health());
                     TrackedScript {
                         streak: Streak::new(&settings, health),
-                        _running: RunningScript::start(settings.clone(), self.results.clone()),
+                        running: RunningScript::start(settings.clone(), self.results.clone()),
                         settings,
                     }
                 }

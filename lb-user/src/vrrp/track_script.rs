@@ -98,6 +98,15 @@ impl RunningScript {
     }
 }
 
+impl RunningScript {
+    /// Runs it no more; returns when nothing of it is left.
+    pub async fn end(mut self) {
+        self.task.abort();
+        // It was aborted, or had ended.
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for RunningScript {
     fn drop(&mut self) {
         self.task.abort();

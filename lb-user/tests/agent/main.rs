@@ -48,6 +48,7 @@ use need_root;
 // Behind the macro that they use.
 mod cut_off;
 mod hitless;
+mod log;
 mod orders;
 mod recovery;
 mod shared_checks;

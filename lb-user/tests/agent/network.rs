@@ -367,17 +367,20 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
 
     /// The names of the hosts that answer the next two connections to `address`,
     /// in order of the alphabet.
+    pub fn ask_twice_at(&self, address: &str) -> [String; 2] {
+        let mut answers = [(); 2].map(|()| self.answer_at(address));
+        answers.sort();
+        answers
+    }
+
+    /// The name of the host that answers on `address`, as soon as one does.
     ///
     /// As patient as a kernel that sends its SYN again: a connection that was
     /// given up would have taken a server's turn.
-    pub fn ask_twice_at(&self, address: &str) -> [String; 2] {
-        let mut answers = [(); 2].map(|()| {
-            wait_for("an answer", || {
-                Some(self.ask_within(address, 15)).filter(|answer| !answer.is_empty())
-            })
-        });
-        answers.sort();
-        answers
+    pub fn answer_at(&self, address: &str) -> String {
+        wait_for("an answer", || {
+            Some(self.ask_within(address, 15)).filter(|answer| !answer.is_empty())
+        })
     }
 
     fn ask_within(&self, address: &str, seconds: u32) -> String {

@@ -173,11 +173,7 @@ fn a_persistent_client_leaves_a_drained_server_only_with_drop_templates() {
     ));
     let agent = Agent::start(&network, &configuration);
     agent.wait_for_states(&["up", "up"]);
-    let ask = || {
-        wait_for("an answer", || {
-            Some(network.ask()).filter(|it| !it.is_empty())
-        })
-    };
+    let ask = || network.answer_at(VIP);
     let at_first = ask();
     let (address, other) = match at_first.as_str() {
         "edge1" => ("172.16.1.211", "edge2"),

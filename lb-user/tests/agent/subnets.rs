@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::director::Director;
 use super::network::{Network, VIP};
 use super::{Agent, configuration, geteuid, wait_for};
 
@@ -39,6 +40,41 @@ fn a_server_on_another_interface_is_reached_by_redirection() {
     wait_for("an answer", || (network.ask() == "edge3").then_some(()));
     assert!(decided(&agent, "redirected") > 0);
     assert_eq!(decided(&agent, "forwarded"), 0);
+}
+
+#[test]
+fn an_operator_is_told_how_to_have_packets_arrive_that_fit_another_interface() {
+    need_root!();
+    let mut network = Network::new();
+    network.plug_in_between("edge3", "172.16.1.213", "director");
+    network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
+    network.ip_on("director", "addr add 10.8.0.1/24 dev eth3");
+    let merge = |how| {
+        let words = ["ethtool", "-K", "eth2", "gro", how];
+        let output = network.output("director", &words);
+        assert!(output.status.success(), "{output:?}");
+    };
+    merge("on");
+    let advice = "`ethtool -K eth2 gro off`";
+    let director = Director::new(&network, &configuration(&super::server("10.8.0.2")));
+    let file = director.path("keepalived.conf");
+    let file = file.to_str().expect("UTF-8");
+    let check = || {
+        let program = env!("CARGO_BIN_EXE_lb-user");
+        let output = network.output("director", &[program, "check", "-c", file]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert!(check().contains(advice), "{}", check());
+
+    let _agent = director.start(&[]);
+    let list = || String::from_utf8(director.output(&["list"]).stdout).expect("UTF-8");
+    wait_for("the advice", || list().contains(advice).then_some(()));
+    let logged = director.log().matches(advice).count();
+    assert_eq!(logged, 1, "{}", director.log());
+    merge("off");
+    assert!(!list().contains("IN DOUBT"), "{}", list());
+    assert_eq!(check(), "");
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Installation {
     /// With a symbolic link to the program under test.
     fn new() -> Self {
         let installation = Self(tempfile::tempdir().expect("a directory"));
-        symlink(REAL, installation.program()).expect("a link");
+        installation.link(REAL);
         installation
     }
 
@@ -50,8 +50,13 @@ impl Installation {
         fs::write(self.path(version), text).expect("the script is written");
         let mode = PermissionsExt::from_mode(0o755);
         fs::set_permissions(self.path(version), mode).expect("it may be run");
+        self.link(version);
+    }
+
+    /// Has the link lead to another program.
+    fn link(&self, program: &str) {
         let new = self.path("new");
-        symlink(version, &new).expect("a link");
+        symlink(program, &new).expect("a link");
         fs::rename(new, self.program()).expect("the link is replaced");
     }
 
@@ -224,6 +229,44 @@ fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
 }
 
 #[test]
+fn an_upgrade_leaves_no_script_of_a_check_behind() {
+    need_root!();
+    let network = Network::new();
+    let director = Director::new(&network, "");
+    let script = director.path("hang");
+    let pids = director.path("pids");
+    let text = format!(
+        "#!/bin/sh\necho $$ >> {}\nexec sleep 1000\n",
+        pids.display()
+    );
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("it may be run");
+    let script = script.display();
+    let check = format!("MISC_CHECK {{ misc_path {script}\nmisc_timeout 900 }}");
+    let configuration = configuration(&format!("real_server 172.16.1.211 1935 {{ {check} }}"));
+    let tracked = format!("vrrp_script hang {{ script {script}\ntimeout 900 }}\n");
+    let tracking = configuration.replacen("state MASTER", "state MASTER\ntrack_script { hang }", 1);
+    director.configure(&(tracked + &tracking));
+    let _agent = director.start(&[]);
+    let running = || {
+        let pids = fs::read_to_string(&pids).unwrap_or_default();
+        pids.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of_the_old = wait_for("both scripts", || {
+        Some(running()).filter(|it| it.len() == 2)
+    });
+    let upgraded = director.output(&["upgrade"]);
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    wait_for("both scripts again", || {
+        (running().len() == 4).then_some(())
+    });
+    for pid in of_the_old {
+        // Not even a zombie.
+        assert!(!Path::new("/proc").join(&pid).exists(), "{pid}");
+    }
+}
+
+#[test]
 fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
     need_root!();
     let network = Network::new();
@@ -258,12 +301,52 @@ fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
     assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
     assert_eq!(viewer.ask(), served, "the viewer is where it was");
 
-    symlink(REAL, installation.program()).expect("a link");
+    installation.link(REAL);
     let upgraded = director.output(&["upgrade"]);
     assert!(upgraded.status.success(), "{upgraded:?}");
     let list = director.output(&["list"]);
     let list = String::from_utf8_lossy(&list.stdout);
     assert!(!list.contains("NOT UPGRADED"), "{list}");
+}
+
+#[test]
+fn a_program_that_ends_before_it_has_taken_over_is_told_of_with_its_reason() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.converse("edge1"), network.converse("edge2")];
+    let director = Director::new(&network, &both_servers());
+    let installation = Installation::new();
+    let agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    let mut viewer = Viewer::connect(&network);
+    let served = viewer.ask();
+    // What changes between the rehearsal and the take-over.
+    let breaks = "case \"$*\" in *--rehearse*) ;; *) set -- \"$@\" --table servers=1 ;; esac";
+    installation.install("broken", breaks, "");
+    let said = director.output(&["upgrade"]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let errors = String::from_utf8_lossy(&said.stderr);
+    let reason = "the new program has ended before it had taken over: ";
+    assert!(errors.contains(reason), "{errors}");
+    assert!(
+        errors.contains("2 are needed and the table holds 1"),
+        "{errors}"
+    );
+    assert_eq!(viewer.ask(), served, "the data plane forwards");
+
+    drop(agent);
+    installation.link(REAL);
+    let _agent = director.start_program(path_of(&installation.program()), &[]);
+    director.wait_until_ready();
+    let silent = "case \"$*\" in *--rehearse*) ;; *) exit 3 ;; esac";
+    installation.install("silent", silent, "");
+    let said = director.output(&["upgrade"]);
+    let errors = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        errors.contains(&format!("{reason}its log says why")),
+        "{errors}"
+    );
+    assert_eq!(viewer.ask(), served, "the data plane forwards");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use env_logger::Target;
 use log::LevelFilter;
 
-use super::log_text::OneLine;
 use crate::config::Log;
+use crate::log_text::OneLine;
 use crate::systemd;
 
 /// Where log lines go; shared with the logger.

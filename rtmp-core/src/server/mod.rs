@@ -11,7 +11,6 @@ mod connection;
 pub mod daemon;
 mod descriptors;
 mod hooks;
-mod log_text;
 mod logging;
 pub mod options;
 pub mod player;

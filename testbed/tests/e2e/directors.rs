@@ -37,19 +37,22 @@ enum Cut {
     Carrier,
     /// The switch no longer passes its frames on: it sees nothing amiss.
     Silent,
+    /// The switch passes none on between it and the edges: the viewers and the
+    /// other director are there as before.
+    FromEdges,
 }
 
 impl Cut {
     fn make(self, cluster: &Cluster, host: &Host) -> Result<()> {
-        self.set(cluster, host, ["down", "down", "nomaster"])
+        self.set(cluster, host, ["down", "down", "nomaster", "on"])
     }
 
     fn mend(self, cluster: &Cluster, host: &Host) -> Result<()> {
-        self.set(cluster, host, ["up", "up", "master inside"])
+        self.set(cluster, host, ["up", "up", "master inside", "off"])
     }
 
-    fn set(self, cluster: &Cluster, host: &Host, states: [&str; 3]) -> Result<()> {
-        let [interface, carrier, silent] = states;
+    fn set(self, cluster: &Cluster, host: &Host, states: [&str; 4]) -> Result<()> {
+        let [interface, carrier, silent, isolated] = states;
         let port = host.name();
         let output = match self {
             Self::Interface => host.sh(&format!("ip link set {INTERFACE} {interface}")),
@@ -57,6 +60,14 @@ impl Cut {
                 .switch()
                 .sh(&format!("ip link set {port} {carrier}")),
             Self::Silent => cluster.switch().sh(&format!("ip link set {port} {silent}")),
+            // Isolated ports reach those alone that are not (bridge(8)).
+            Self::FromEdges => {
+                let edges = cluster.edges().iter().map(|edge| edge.host().name());
+                let isolate = |port| format!("bridge link set dev {port} isolated {isolated}");
+                return edges
+                    .chain([port])
+                    .try_for_each(|port| cluster.switch().sh(&isolate(port)).map(drop));
+            }
         };
         output.map(drop)
     }
@@ -161,6 +172,23 @@ fn viewers_keep_their_connections_when_a_director_is_cut_off_and_when_it_is_back
             nobody_reconnects(cluster, &viewers, first, || cut.mend(cluster, first))?;
         }
         Ok(())
+    });
+}
+
+/// All its servers are gone, as it sees them. It must not tell their viewers so.
+#[test]
+fn viewers_keep_their_connections_when_a_director_is_cut_off_from_the_edges_alone() {
+    on(two_directors(), |cluster| {
+        let viewers = audience(cluster)?;
+        let (first, second) = (cluster.director().host(), cluster.standby().host());
+        let cut = Cut::FromEdges;
+        nobody_reconnects(cluster, &viewers, second, || cut.make(cluster, first))?;
+        for edge in cluster.edges() {
+            cluster
+                .director()
+                .wait_for_server(edge.address(), false, SOON)?;
+        }
+        nobody_reconnects(cluster, &viewers, first, || cut.mend(cluster, first))
     });
 }
 

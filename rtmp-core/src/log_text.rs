@@ -1,14 +1,14 @@
-//! What others say, in our log lines.
+//! What others say, in our log lines; for every daemon.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
 /// What is logged, on one line. A web server's answer or an origin's words
 /// may have line breaks, and must not look like lines of ours; nor may they
 /// steer the terminal that shows them.
 #[derive(Debug)]
-pub(super) struct OneLine<'a>(pub(super) &'a fmt::Arguments<'a>);
+pub struct OneLine<T>(pub T);
 
-impl fmt::Display for OneLine<'_> {
+impl<T: Display> Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(Escaping(f), "{}", self.0)
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     fn logged(text: &str) -> String {
-        OneLine(&format_args!("it says {text}.")).to_string()
+        OneLine(format_args!("it says {text}.")).to_string()
     }
 
     #[test]

@@ -163,6 +163,27 @@ fn who_joins_at_sound_gets_no_picture_before_a_keyframe() {
 }
 
 #[test]
+fn nor_where_the_pictures_begin_later_than_the_sound_and_within_a_group() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[sound(0)]);
+    let mut early = server.join(&stream);
+    assert_eq!(early.told(1), [("sound", 0)]);
+    let video_header = headers().swap_remove(1);
+    publish(&mut publication, &[video_header, picture(10, false)]);
+    publish(&mut publication, &[sound(20)]);
+    let told = [("video header", 0), ("sound", 20)];
+    assert_eq!(early.told(2), told);
+    let mut late = server.join(&stream);
+    assert_eq!(late.told(3), [&[("sound", 0)], &told[..]].concat());
+    publish(&mut publication, &[picture(50, true), picture(90, false)]);
+    for player in [&mut early, &mut late] {
+        assert_eq!(player.told(2), [("keyframe", 50), ("picture", 90)]);
+    }
+}
+
+#[test]
 fn a_player_that_waits_for_a_keyframe_is_sent_it_at_once() {
     let mut server = Server::start(1);
     for gop_cache in [true, false] {

@@ -79,11 +79,11 @@ impl Connection {
 
     /// Patience has ended.
     pub(super) fn expired(&mut self, limit: &'static str) -> End {
-        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
-            let key = seat.stream().key();
+        if let Engagement::Waiting { play, .. } = &self.engagement {
+            let key = play.seat.stream().key();
             let status = Status::stream_not_found(format!("nobody publishes {key}"));
             self.session
-                .refuse_play(request.stream_id, &status, &mut self.out);
+                .refuse_play(play.request.stream_id, &status, &mut self.out);
             return End::Refused(status);
         }
         End::TimedOut(limit)

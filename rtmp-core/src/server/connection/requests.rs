@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::end::{End, tell_stop, tell_unpublish};
+use super::handover::{Play, Wishes};
 use super::{Connection, Engagement, Patience, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::{Activity, Mark};
@@ -17,7 +18,7 @@ use crate::session::{
     ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
     StreamKey,
 };
-use crate::stream::{Seat, Standing};
+use crate::stream::Standing;
 
 impl Connection {
     /// Answers a request.
@@ -116,11 +117,11 @@ impl Connection {
         if self.server.is_draining() {
             return Err("the server is about to stop");
         }
-        if let Engagement::Waiting { request, .. } = &self.engagement {
+        if let Engagement::Waiting { play, .. } = &self.engagement {
             // It waits on another message stream: one thing at a time.
             let stopped = Status::notice(code::PLAY_STOP, "Stopped playing stream.");
             self.session
-                .refuse_play(request.stream_id, &stopped, &mut self.out);
+                .refuse_play(play.request.stream_id, &stopped, &mut self.out);
             self.disengage();
         }
         if !matches!(self.engagement, Engagement::None) {
@@ -220,8 +221,12 @@ impl Connection {
             asked.inspect_err(|_| tell_stop(&self.client, &vhost, &key))?;
         }
         let stream = self.server.stream(&key, &vhost);
-        let seat = stream.take_seat();
         let standing = stream.standing();
+        let play = Play {
+            request,
+            seat: stream.take_seat(),
+            wishes: Wishes::default(),
+        };
         if let Some(settings) = &vhost.upstream {
             upstream::ensure(&self.server, &stream, settings, &parameters);
         }
@@ -232,14 +237,13 @@ impl Connection {
         };
         self.vhost = Some(vhost);
         if live {
-            self.accept_play(request, seat);
+            self.accept_play(play);
         } else {
             self.client
                 .set_activity(Activity::Waiting(stream.key().clone()));
-            self.session.defer_play(request.stream_id);
+            self.session.defer_play(play.request.stream_id);
             self.engagement = Engagement::Waiting {
-                request,
-                seat,
+                play,
                 standing,
                 patience,
             };
@@ -247,8 +251,9 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn accept_play(&mut self, request: Box<PlayRequest>, seat: Seat) {
-        self.session.accept_play(request.stream_id, &mut self.out);
-        self.engagement = Engagement::Playing { request, seat };
+    pub(super) fn accept_play(&mut self, play: Play) {
+        self.session
+            .accept_play(play.request.stream_id, &mut self.out);
+        self.engagement = Engagement::Playing(play);
     }
 }

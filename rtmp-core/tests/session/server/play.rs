@@ -211,6 +211,35 @@ fn receive_audio_and_video_are_told() {
 }
 
 #[test]
+fn a_player_that_waits_is_heard_as_one_that_plays() {
+    for at in [0, 1] {
+        let mut server = Server::with_stream();
+        server.policy = Policy::Wait;
+        server.say(&call("play", 3, &["camera".into()]), 1).unwrap();
+        server.session.defer_play(1);
+        server.events.clear();
+        let no_video = call("receiveVideo", 0, &[false.into()]);
+        assert_eq!(server.say(&no_video, at).unwrap(), NOTHING);
+        let pause = call("pause", 0, &[true.into(), 0.0.into()]);
+        assert_eq!(
+            server.say(&pause, at).unwrap(),
+            ["onStatus@1 NetStream.Pause.Notify", "StreamEof(1)"]
+        );
+        let told = [
+            ServerEvent::ReceiveVideo {
+                stream_id: 1,
+                receive: false,
+            },
+            ServerEvent::Pause {
+                stream_id: 1,
+                paused: true,
+            },
+        ];
+        assert_eq!(server.events, told);
+    }
+}
+
+#[test]
 fn what_is_meant_for_players_means_nothing_to_others() {
     for mut server in [
         Server::connected(),

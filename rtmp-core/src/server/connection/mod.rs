@@ -150,7 +150,7 @@ impl Connection {
                 Err(end) => end,
             },
         };
-        self.tell_publisher(&end);
+        self.tell(&end);
         // What is published ends before the last words: whoever comes next
         // need not wait for a slow peer.
         self.disengage();

@@ -32,7 +32,7 @@ impl Connection {
                 };
                 self.session
                     .refuse_publish(stream_id, &refusal, &mut self.out);
-                Err(End::Refused(refusal))
+                self.refused(refusal)
             }
             ServerEvent::Play(request) => {
                 let stream_id = request.stream_id;
@@ -40,10 +40,19 @@ impl Connection {
                     return Ok(());
                 };
                 self.session.refuse_play(stream_id, &refusal, &mut self.out);
-                Err(End::Refused(refusal))
+                self.refused(refusal)
             }
             _ => Ok(()),
         }
+    }
+
+    /// A refusal ends the connection, unless something is published on it.
+    fn refused(&self, refusal: Status) -> Result<(), End> {
+        if matches!(self.engagement, Engagement::Publishing { .. }) {
+            log::debug!("{}: refused beside its publish: {refusal}", self.client);
+            return Ok(());
+        }
+        Err(End::Refused(refusal))
     }
 
     async fn connect(&mut self, request: ConnectRequest) -> Result<(), End> {

@@ -2,6 +2,7 @@
 
 mod process;
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -305,6 +306,9 @@ fn a_wrong_configuration_names_file_line_and_word_with_exit_status_2() {
 fn a_configuration_can_be_checked() {
     let good = origin().args(["-t", "-c", EXAMPLE]).output().unwrap();
     assert!(good.status.success(), "{}", text(&good.stderr));
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unread = origin().args(["-t", "-c", EXAMPLE]).stdout(full).output();
+    assert!(unread.unwrap().status.success(), "though nobody reads it");
     let bad = origin()
         .args(["-t", "--mw-latency", "soon"])
         .output()

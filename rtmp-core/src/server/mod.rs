@@ -14,6 +14,7 @@ mod hooks;
 mod log_text;
 mod logging;
 pub mod options;
+mod pid_file;
 pub mod player;
 mod socket;
 mod upstream;

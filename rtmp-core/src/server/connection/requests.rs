@@ -13,6 +13,7 @@ use crate::server::clients::{Activity, Mark};
 use crate::server::hooks;
 use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
+use crate::server::via::Via;
 use crate::session::status::code;
 use crate::session::{
     ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
@@ -56,14 +57,18 @@ impl Connection {
     }
 
     async fn connect(&mut self, request: ConnectRequest) -> Result<(), End> {
-        let refusal = match self.server.config().vhost(&request.vhost).cloned() {
-            None => format!("there is no vhost {} here", request.vhost),
-            Some(vhost) => {
+        let via = Via::told_by(&request.object);
+        let vhost = self.server.config().vhost(&request.vhost).cloned();
+        let refusal = match (via.may_go_on_to(&self.server.id), vhost) {
+            (Err(refusal), _) => refusal.to_owned(),
+            (_, None) => format!("there is no vhost {} here", request.vhost),
+            (_, Some(vhost)) => {
                 self.introduction = Introduction {
                     page_url: request.page_url.clone(),
                     tc_url: request.tc_url.clone(),
                     parameters: request.parameters.clone(),
                     gop_cache: request.gop_cache,
+                    via,
                 };
                 if self.may_connect(&vhost, &request.app).await {
                     self.accept_connect(&request, vhost);
@@ -75,6 +80,11 @@ impl Connection {
         let status = Status::connect_rejected(refusal);
         self.session.refuse_connect(&status, &mut self.out);
         Err(End::Refused(status))
+    }
+
+    /// What our origins are told of the way here.
+    fn via(&self) -> Via {
+        self.introduction.via.and(&self.server.id)
     }
 
     /// Whether `on_connect` of `vhost` lets the client in.
@@ -194,7 +204,7 @@ impl Connection {
     ) -> Result<Sink, Status> {
         if let Some(upstream) = &vhost.upstream {
             let limits = &self.server.limits;
-            let dialled = forward::begin(upstream, key, parameters, limits).await?;
+            let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
         let stream = self.server.stream(key, vhost);
@@ -226,7 +236,8 @@ impl Connection {
             return Err(Status::play_failed("not allowed"));
         }
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
-            let asked = permission::ask(&self.server, settings, &key, &parameters).await;
+            let asked =
+                permission::ask(&self.server, settings, &key, &parameters, &self.via()).await;
             asked.inspect_err(|_| tell_stop(&self.client, &vhost, &key))?;
         }
         let stream = self.server.stream(&key, &vhost);

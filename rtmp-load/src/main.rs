@@ -1,6 +1,9 @@
 //! The command line of the load generator.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use rtmp_load::{
@@ -18,8 +21,15 @@ fn main() -> ExitCode {
             } else {
                 report.to_string()
             };
-            println!("{text}");
-            ExitCode::from(if report.is_healthy() { 0 } else { 1 })
+            let healthy = report.is_healthy();
+            match writeln!(io::stdout(), "{text}") {
+                // Whoever has stopped reading wants no more of it.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    eprintln!("rtmp-load: the report cannot be written: {error}");
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::from(if healthy { 0 } else { 1 }),
+            }
         }
         Err(error) => {
             eprintln!("rtmp-load: {error}");

@@ -81,6 +81,7 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
 
 /// What was seen of the measured window.
 struct Window {
+    /// Nothing where the run was over before it was to begin.
     span: Duration,
     bytes: u64,
     watched: Vec<(ProcessSample, Option<ProcessSample>)>,
@@ -150,17 +151,19 @@ impl<'a> Conductor<'a> {
         let start = Instant::now();
         let bytes = self.bytes();
         let watched = watch(self.options).unwrap_or_default();
-        self.control.enter(Phase::Measuring);
+        let mut span = Duration::ZERO;
         if !interrupted {
-            let span = match self.options.seconds {
+            self.control.enter(Phase::Measuring);
+            let planned = match self.options.seconds {
                 0 => None,
                 seconds => Some(Duration::from_secs(seconds.into())),
             };
-            self.pass(span, "measuring", &progress)?;
+            self.pass(planned, "measuring", &progress)?;
+            span = Instant::now().since(start);
         }
         let window = Window {
-            span: Instant::now().since(start),
-            bytes: self.bytes() - bytes,
+            span,
+            bytes: if interrupted { 0 } else { self.bytes() - bytes },
             watched: watched
                 .into_iter()
                 .map(|start| {

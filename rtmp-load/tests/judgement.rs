@@ -107,6 +107,34 @@ fn a_player_that_is_thrown_out_has_failed() {
 }
 
 #[test]
+fn a_run_that_is_over_before_the_measured_time_has_no_rates() {
+    let relay = Relay::start(Faults {
+        close_after: Some(20),
+        ..Faults::default()
+    });
+    let report = report(
+        &relay.url("s"),
+        "-n 2 --publish generated --settle 3600 --json --details",
+    );
+    assert_eq!(report.measured_s, 0.0);
+    let received = &report.received;
+    assert_eq!(
+        (
+            received.bytes,
+            received.mbit_per_s,
+            received.highest_mbit_per_s
+        ),
+        (0, 0.0, 0.0)
+    );
+    assert!(report.details.iter().all(|player| player.mbit_per_s == 0.0));
+    let text = report.to_string();
+    assert!(
+        text.contains("over before the measured time began"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_player_that_is_thrown_out_may_come_back_and_the_outage_is_measured() {
     let relay = Relay::start(Faults {
         close_after: Some(25),

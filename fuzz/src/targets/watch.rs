@@ -16,6 +16,13 @@ enum Stream {
     Played,
 }
 
+impl Stream {
+    /// Whether a player is heard on it, waiting or not.
+    fn is_play(self) -> bool {
+        matches!(self, Stream::PlayDeferred | Stream::Played)
+    }
+}
+
 /// A server session, and what its caller must believe about it.
 pub struct Watch {
     session: ServerSession,
@@ -101,14 +108,13 @@ impl Watch {
                 *self.stream(*stream_id) = Stream::Idle;
             }
             ServerEvent::PlayEnded { stream_id } => {
-                let played = [Stream::Played, Stream::PlayDeferred];
-                assert!(played.contains(self.stream(*stream_id)), "{event:?}");
+                assert!(self.stream(*stream_id).is_play(), "{event:?}");
                 *self.stream(*stream_id) = Stream::Idle;
             }
             ServerEvent::Pause { stream_id, .. }
             | ServerEvent::ReceiveAudio { stream_id, .. }
             | ServerEvent::ReceiveVideo { stream_id, .. } => {
-                assert_eq!(*self.stream(*stream_id), Stream::Played, "{event:?}");
+                assert!(self.stream(*stream_id).is_play(), "{event:?}");
             }
             ServerEvent::BufferLength { .. }
             | ServerEvent::Acknowledged(_)

@@ -1,9 +1,7 @@
 //! A server's life: start, reload, drain, stop.
 
-use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::clients::Activity;
-use super::logging::{LogOutput, create_parent};
+use super::logging::LogOutput;
 use super::options::Options;
+use super::pid_file::PidFile;
 use super::{Server, descriptors, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
@@ -43,7 +42,8 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
         }
-        println!("the configuration is good");
+        // The exit status says it to whoever does not read.
+        let _ = writeln!(std::io::stdout(), "the configuration is good");
         return ExitCode::SUCCESS;
     }
     match serve(role, options, loaded) {
@@ -306,41 +306,5 @@ fn reopen_log(server: &Server, output: &LogOutput) {
     match output.reopen(&server.config().log) {
         Ok(()) => log::info!("log reopened: {output}"),
         Err(error) => log::error!("the log cannot be reopened, the old one goes on: {error}"),
-    }
-}
-
-/// Holds our process id while we run.
-struct PidFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl PidFile {
-    /// Opens the file, so that its mistakes are told while somebody reads them.
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = create_parent(path).and_then(|()| File::create(path));
-        let file = file.with_context(|| pid_mistake(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
-    }
-
-    /// Writes our process id, which is another in the background.
-    fn write(&mut self) -> anyhow::Result<()> {
-        let written = writeln!(self.file, "{}", std::process::id());
-        written.with_context(|| pid_mistake(&self.path))
-    }
-}
-
-fn pid_mistake(path: &Path) -> String {
-    let path = path.display();
-    format!("cannot write the pid file {path}: choose another by `pid` or --pid")
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // Whoever removed it before us did our work.
-        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -13,9 +13,11 @@ mod descriptors;
 mod hooks;
 mod logging;
 pub mod options;
+mod pid_file;
 pub mod player;
 mod socket;
 mod upstream;
+mod via;
 
 use std::collections::HashMap;
 use std::io;
@@ -38,6 +40,7 @@ use clients::Clients;
 use connection::Connection;
 use player::PlayerDialogue;
 pub use socket::listen;
+use via::Via;
 
 /// A message that is kept takes at least so much of a stream's `queue_bytes`,
 /// however small it is: more than what is noted about it takes.
@@ -54,6 +57,8 @@ pub struct Server {
     role: Role,
     config: watch::Sender<Arc<Config>>,
     limits: Limits,
+    /// What it is known by to itself, when its own connection reaches it.
+    id: Via,
     registry: Registry,
     fanout: Fanout<PlayerDialogue>,
     clients: Clients,
@@ -84,6 +89,7 @@ impl Server {
             role,
             config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
+            id: Via::new_server(),
             registry: Registry::new(doorbells),
             fanout,
             clients: Clients::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clients::{Client, Mark};
+use super::via::Via;
 use crate::config::Vhost;
 use crate::session::{Parameters, ServerEvent, ServerSession};
 use crate::stream::Seat;
@@ -20,6 +21,8 @@ pub struct Introduction {
     pub(super) parameters: Parameters,
     /// Where it wants to begin, if it is an edge of ours.
     pub(super) gop_cache: Option<bool>,
+    /// Which of our servers it has come through.
+    pub(super) via: Via,
 }
 
 impl Introduction {

@@ -47,7 +47,7 @@ pub struct JoinPoint {
     /// That frame's time, ms.
     pub timestamp: u64,
     /// Whether pictures that follow need a keyframe first: it begins with
-    /// sound, in a stream whose pictures have been away.
+    /// sound, and a publisher's pictures may begin within a group.
     pub awaits_keyframe: bool,
     /// The headers in force there.
     pub headers: Arc<Headers>,
@@ -195,7 +195,7 @@ impl Index {
             self.join = Some(JoinPoint {
                 offset,
                 timestamp,
-                awaits_keyframe: part == Part::Audio && self.last_video.is_some(),
+                awaits_keyframe: part == Part::Audio,
                 headers: self.headers.clone(),
             });
         }
@@ -568,11 +568,11 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_at_sound_while_the_pictures_are_away_gets_them_from_a_keyframe() {
+    fn who_joins_at_sound_gets_pictures_from_a_keyframe() {
         let mut index = index(60_000);
         index.push(Part::Audio, 0, LENGTH);
         let join = index.look(0, u64::MAX).join.unwrap();
-        assert!(!join.awaits_keyframe, "there are no pictures");
+        assert!(join.awaits_keyframe, "its pictures may begin later");
         index.push(Part::Keyframe, 40, LENGTH);
         assert!(!index.look(0, u64::MAX).join.unwrap().awaits_keyframe);
         index.push(Part::Audio, 41 + SOUND_ONLY_AFTER_MS, LENGTH);

@@ -1,6 +1,7 @@
 //! Whole servers on loopback sockets, with our own client session as the peer.
 
 mod api;
+mod circles;
 mod closing_lines;
 mod directives;
 mod edge;

@@ -125,12 +125,32 @@ async fn a_player_may_come_before_its_publisher() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
+    let origin = Running::origin("");
+    for (name, refusal) in [
+        ("play", code::PLAY_FAILED),
+        ("publish", code::PUBLISH_DENIED),
+    ] {
+        let mut publisher = origin.publisher(name).await;
+        publisher.publish(&[keyframe(0)]).await;
+        let mut player = origin.player(name).await;
+        player.frame().await;
+        let request = command(name, vec!["other".into()]);
+        publisher.send(&request.to_message(2)).await;
+        assert_eq!(publisher.refusal().await.code, refusal);
+        publisher.send(&picture(40)).await;
+        assert_eq!(player.media().await, picture(40));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_publisher_is_given_up_and_its_players_stay() {
     let origin = Running::origin("publish_normal_timeout 100;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     player.frame().await;
+    assert_eq!(publisher.refusal().await.code, code::PUBLISH_IDLE);
     publisher.closed().await;
     let stream = origin.server.streams()[0].clone();
     until(|| !stream.is_published()).await;
@@ -265,13 +285,24 @@ async fn a_dismissed_connection_ends_whatever_it_does() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     player.frame().await;
-    let clients = origin.server.clients().list();
-    assert_eq!(clients.len(), 2);
-    for client in clients {
+    let mut waiting = origin.player("absent").await;
+    let clients = || origin.server.clients().list();
+    let waits = || clients().iter().any(|it| it.activity().name() == "wait");
+    assert_eq!(waiting.event().await, Some(ClientEvent::Connected));
+    tokio::select! {
+        event = waiting.event() => panic!("there is nothing to hear yet: {event:?}"),
+        () = until(waits) => {}
+    }
+    assert_eq!(clients().len(), 3);
+    for client in clients() {
         assert!(origin.server.dismiss(client.id));
     }
-    publisher.closed().await;
-    player.closed().await;
+    assert_eq!(publisher.refusal().await.code, "NetStream.Failed");
+    assert_eq!(waiting.refusal().await.code, code::PLAY_FAILED);
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    for client in [&mut publisher, &mut player, &mut waiting] {
+        client.closed().await;
+    }
     until(|| origin.server.clients().count() == 0).await;
     assert!(!origin.server.dismiss(1), "nobody is there any more");
 }

@@ -63,6 +63,34 @@ async fn pictures_and_sound_can_be_turned_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_player_asks_for_while_it_waits_holds_when_its_stream_comes() {
+    let origin = Running::origin("play_wait_timeout 600000;");
+    let mut player = origin.player("s").await;
+    assert_eq!(player.event().await, Some(ClientEvent::Connected));
+    let clients = || origin.server.clients().list();
+    let waits = || clients().iter().any(|it| it.activity().name() == "wait");
+    tokio::select! {
+        event = player.event() => panic!("there is nothing to hear yet: {event:?}"),
+        () = until(waits) => {}
+    }
+    call(&mut player, "receiveVideo", vec![false.into()]).await;
+    call(&mut player, "pause", vec![true.into(), 0.0.into()]).await;
+    assert_eq!(status(&mut player).await.code, code::PAUSE_NOTIFY);
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0), sound(10)]).await;
+    origin.arrived("s", 2).await;
+    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    loop {
+        match player.event().await.expect("the connection was closed") {
+            ClientEvent::Status(status) if status.code == code::UNPAUSE_NOTIFY => break,
+            ClientEvent::Media(message) => panic!("it has paused, and got {message:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(player.media().await, sound(10), "it wants no pictures");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_play_for_a_while_ends_then_and_the_connection_does_not() {
     let origin = Running::origin("");
     let mut publisher = origin.publisher("s").await;

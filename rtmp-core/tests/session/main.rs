@@ -6,5 +6,4 @@ mod dialogues;
 mod independent_peer;
 mod names;
 mod server;
-mod server_limits;
 mod tools;

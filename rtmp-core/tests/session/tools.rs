@@ -7,6 +7,24 @@ use rtmp_core::wire::chunk::{ChunkReader, csid, encode_message};
 use rtmp_core::wire::message::{Command, Control, data};
 use rtmp_core::wire::{Limits, Message, MessageType};
 
+/// What is heard when nothing is said.
+pub const NOTHING: [&str; 0] = [];
+
+/// What a player hears when its play is accepted, on message stream 1.
+pub const PLAY_ACCEPTED: [&str; 5] = [
+    "StreamBegin(1)",
+    "onStatus@1 NetStream.Play.Reset",
+    "onStatus@1 NetStream.Play.Start",
+    "data@1 |RtmpSampleAccess",
+    "data@1 onStatus",
+];
+
+/// What a publisher hears when its publish is accepted, on message stream 1.
+pub const PUBLISH_ACCEPTED: [&str; 2] = [
+    "onFCPublish@1 NetStream.Publish.Start",
+    "onStatus@1 NetStream.Publish.Start",
+];
+
 /// What a server's caller does with requests.
 #[derive(Clone)]
 pub enum Policy {

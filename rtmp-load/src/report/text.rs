@@ -14,7 +14,11 @@ impl Display for Report {
         if let Some(url) = self.publish_url.as_ref().filter(|url| **url != self.url) {
             write!(f, ", published to {url}")?;
         }
-        writeln!(f, "; measured for {:.1} s\n", self.measured_s)?;
+        if self.measured_s > 0.0 {
+            writeln!(f, "; measured for {:.1} s\n", self.measured_s)?;
+        } else {
+            writeln!(f, "; over before the measured time began\n")?;
+        }
         if self.players.asked > 0 {
             self.write_players(f)?;
             self.write_durations(f)?;

@@ -2,6 +2,7 @@
 
 mod process;
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -305,6 +306,9 @@ fn a_wrong_configuration_names_file_line_and_word_with_exit_status_2() {
 fn a_configuration_can_be_checked() {
     let good = origin().args(["-t", "-c", EXAMPLE]).output().unwrap();
     assert!(good.status.success(), "{}", text(&good.stderr));
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unread = origin().args(["-t", "-c", EXAMPLE]).stdout(full).output();
+    assert!(unread.unwrap().status.success(), "though nobody reads it");
     let bad = origin()
         .args(["-t", "--mw-latency", "soon"])
         .output()
@@ -353,6 +357,47 @@ fn a_log_or_pid_file_that_cannot_be_written_is_named_in_the_background_too() {
             );
         }
     }
+}
+
+#[test]
+fn two_servers_do_not_share_a_pid_file_but_a_stale_one_is_taken() {
+    let first = Origin::start(&["--pid", "origin.pid"]);
+    let pid_file = first.path("origin.pid");
+    let pid = first.process.0.id().to_string();
+    let second = origin()
+        .args(["--listen", &free_address().to_string()])
+        .args(["--pid", "origin.pid"])
+        .current_dir(&first.directory)
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut second = Process(second.unwrap());
+    assert_eq!(second.end().code(), Some(1));
+    let mut message = String::new();
+    let mut errors = second.0.stderr.take().unwrap();
+    errors.read_to_string(&mut message).unwrap();
+    assert!(
+        message.contains(&pid) && message.contains("--pid"),
+        "{message}"
+    );
+    assert_eq!(read(&pid_file).trim(), pid, "it is the first one's still");
+
+    let Origin {
+        mut process,
+        directory,
+        ..
+    } = first;
+    process.signal(Signal::SIGKILL);
+    process.end();
+    assert_eq!(
+        read(&pid_file).trim(),
+        pid,
+        "a killed process removes nothing"
+    );
+    std::fs::write(&pid_file, "4194304000000\n").unwrap();
+    let path = pid_file.to_str().unwrap();
+    let third = Origin::start(&["--pid", path]);
+    assert_eq!(read(&pid_file), format!("{}\n", third.process.0.id()));
+    drop(directory);
 }
 
 #[test]

@@ -13,11 +13,17 @@ use crate::server::Server;
 use crate::server::clients::{Client, Mark};
 use crate::server::hooks;
 use crate::server::upstream::dial;
+use crate::session::status::code;
 use crate::session::{Status, StreamKey};
 use crate::stream::AppendError;
 
 /// What a client sends for its handshake: C0, C1 and C2 (RTMP 1.0 §5.2).
 const HANDSHAKE_BYTES: u64 = 1 + 2 * 1536;
+
+/// The code of what ends without being anybody's fault.
+const FAILED: &str = "NetStream.Failed";
+/// What those hear who are dismissed: by an operator, or as the server stops.
+const DISMISSAL: &str = "the server ends the connection";
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -47,21 +53,31 @@ pub(super) enum End {
 }
 
 impl Connection {
-    /// Tells a publisher why its stream is taken no more.
-    pub(super) fn tell_publisher(&mut self, end: &End) {
-        let (Engagement::Publishing { stream_id, .. }, End::Publishing(error)) =
-            (&self.engagement, end)
-        else {
-            return;
-        };
-        let status = match error {
-            AppendError::TakenOver => Status::publish_bad_name(error.to_string()),
-            AppendError::Over | AppendError::Log(_) => {
-                Status::error("NetStream.Failed", error.to_string())
+    /// Tells whoever publishes, or waits to play, why that comes to an end.
+    pub(super) fn tell(&mut self, end: &End) {
+        match &self.engagement {
+            Engagement::Publishing { stream_id, .. } => {
+                let status = match end {
+                    End::Publishing(error @ AppendError::TakenOver) => {
+                        Status::publish_bad_name(error.to_string())
+                    }
+                    End::Publishing(error) => Status::error(FAILED, error.to_string()),
+                    End::TimedOut(limit) => {
+                        Status::error(code::PUBLISH_IDLE, format!("nothing came for the {limit}"))
+                    }
+                    End::Dismissed => Status::error(FAILED, DISMISSAL),
+                    _ => return,
+                };
+                self.session
+                    .refuse_publish(*stream_id, &status, &mut self.out);
             }
-        };
-        self.session
-            .refuse_publish(*stream_id, &status, &mut self.out);
+            Engagement::Waiting { play, .. } if matches!(end, End::Dismissed) => {
+                let status = Status::play_failed(DISMISSAL);
+                self.session
+                    .refuse_play(play.request.stream_id, &status, &mut self.out);
+            }
+            Engagement::None | Engagement::Waiting { .. } | Engagement::Playing(_) => {}
+        }
     }
 
     /// The origin takes the stream no more: its publisher is told.
@@ -69,7 +85,7 @@ impl Connection {
         if let Engagement::Publishing { stream_id, .. } = &self.engagement {
             let status = match &end {
                 dial::End::Rejected(status) => status.clone(),
-                other => Status::error("NetStream.Failed", other.to_string()),
+                other => Status::error(FAILED, other.to_string()),
             };
             self.session
                 .refuse_publish(*stream_id, &status, &mut self.out);
@@ -79,11 +95,11 @@ impl Connection {
 
     /// Patience has ended.
     pub(super) fn expired(&mut self, limit: &'static str) -> End {
-        if let Engagement::Waiting { request, seat, .. } = &self.engagement {
-            let key = seat.stream().key();
+        if let Engagement::Waiting { play, .. } = &self.engagement {
+            let key = play.seat.stream().key();
             let status = Status::stream_not_found(format!("nobody publishes {key}"));
             self.session
-                .refuse_play(request.stream_id, &status, &mut self.out);
+                .refuse_play(play.request.stream_id, &status, &mut self.out);
             return End::Refused(status);
         }
         End::TimedOut(limit)

@@ -14,9 +14,57 @@ use crate::server::Server;
 use crate::server::clients::{Activity, Client, Mark};
 use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
-use crate::session::{PlayRequest, StreamKey};
+use crate::session::{PlayRequest, ServerEvent, StreamKey};
 use crate::stream::Seat;
-use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
+use crate::stream::fanout::{Departed, Dialogue, Joining, Reason, Request};
+
+/// A play that waits for its stream, or is on its way to a worker.
+pub(super) struct Play {
+    pub(super) request: Box<PlayRequest>,
+    pub(super) seat: Seat,
+    pub(super) wishes: Wishes,
+}
+
+/// What a player has asked of its delivery while it waited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    paused: bool,
+    audio: bool,
+    video: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            paused: false,
+            audio: true,
+            video: true,
+        }
+    }
+}
+
+impl Wishes {
+    /// Takes note of `event`.
+    pub(super) fn hear(&mut self, event: &ServerEvent) {
+        match *event {
+            ServerEvent::Pause { paused, .. } => self.paused = paused,
+            ServerEvent::ReceiveAudio { receive, .. } => self.audio = receive,
+            ServerEvent::ReceiveVideo { receive, .. } => self.video = receive,
+            _ => {}
+        }
+    }
+
+    /// What the worker is asked for.
+    fn requests(self) -> Vec<Request> {
+        let wishes = [
+            (!self.audio, Request::Audio(false)),
+            (!self.video, Request::Video(false)),
+            (self.paused, Request::Pause(true)),
+        ];
+        let wishes = wishes.into_iter().filter(|(wished, _)| *wished);
+        wishes.map(|(_, request)| request).collect()
+    }
+}
 
 impl Connection {
     /// A connection that comes back from its fan-out worker; none if there is
@@ -107,7 +155,12 @@ impl Connection {
     }
 
     /// Hands the connection to a fan-out worker.
-    pub(super) fn hand_over(mut self, request: &PlayRequest, seat: Seat) {
+    pub(super) fn hand_over(mut self, play: Play) {
+        let Play {
+            request,
+            seat,
+            wishes,
+        } = play;
         let Some(vhost) = self.vhost.take() else {
             return;
         };
@@ -137,7 +190,7 @@ impl Connection {
             stream_id: request.stream_id,
             left_with: None,
         };
-        let mut requests = Vec::new();
+        let mut requests = wishes.requests();
         let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
         if let Err(why) = heard {
             let end = End::Misbehaved(why);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use end::{End, log_end, log_publish, tell_stop, tell_unpublish};
+use handover::Play;
 
 use super::Server;
 use super::clients::{Activity, Client, Mark};
@@ -24,8 +25,8 @@ use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
-use crate::session::{PlayRequest, ServerEvent, ServerSession, StreamKey};
-use crate::stream::{AppendError, Publication, Seat, Standing};
+use crate::session::{ServerEvent, ServerSession, StreamKey};
+use crate::stream::{AppendError, Publication, Standing};
 use crate::wire::Message;
 use crate::wire::media::is_picture;
 
@@ -49,16 +50,12 @@ enum Engagement {
         first: bool,
     },
     Waiting {
-        request: Box<PlayRequest>,
-        seat: Seat,
+        play: Play,
         standing: watch::Receiver<Standing>,
         patience: Patience,
     },
     /// The play has been accepted: on to a fan-out worker.
-    Playing {
-        request: Box<PlayRequest>,
-        seat: Seat,
-    },
+    Playing(Play),
 }
 
 /// How long a player waits for its stream.
@@ -146,14 +143,14 @@ impl Connection {
         let end = match self.verdict.take() {
             Some(end) => end,
             None => match self.converse().await {
-                Ok((request, seat)) => {
-                    self.hand_over(&request, seat);
+                Ok(play) => {
+                    self.hand_over(play);
                     return;
                 }
                 Err(end) => end,
             },
         };
-        self.tell_publisher(&end);
+        self.tell(&end);
         // What is published ends before the last words: whoever comes next
         // need not wait for a slow peer.
         self.disengage();
@@ -164,7 +161,7 @@ impl Connection {
     }
 
     /// Reads and answers until the client plays.
-    async fn converse(&mut self) -> Result<(Box<PlayRequest>, Seat), End> {
+    async fn converse(&mut self) -> Result<Play, End> {
         let mut last_word = Instant::now();
         let mut configuration = self.server.config.subscribe();
         self.take_settings();
@@ -182,7 +179,7 @@ impl Connection {
             self.flush().await?;
             heard?;
             match std::mem::replace(&mut self.engagement, Engagement::None) {
-                Engagement::Playing { request, seat } => return Ok((request, seat)),
+                Engagement::Playing(play) => return Ok(play),
                 other => self.engagement = other,
             }
             let deadline = self.deadline(last_word);
@@ -242,7 +239,7 @@ impl Connection {
                     // but the session's own.
                     Heard::Origin(dialled.read(&mut Vec::new()).await)
                 }
-                Engagement::None | Engagement::Playing { .. } => std::future::pending().await,
+                Engagement::None | Engagement::Playing(_) => std::future::pending().await,
             }
         };
         // What has come counts before the time that it took.
@@ -262,7 +259,7 @@ impl Connection {
         let bytes = self.input.split();
         let mut input = &bytes[..];
         let outcome = loop {
-            let playing = matches!(self.engagement, Engagement::Playing { .. });
+            let playing = matches!(self.engagement, Engagement::Playing(_));
             if playing || self.unanswered.is_some() {
                 break Ok(());
             }
@@ -357,8 +354,13 @@ impl Connection {
             }
             ServerEvent::Pause { .. }
             | ServerEvent::ReceiveAudio { .. }
-            | ServerEvent::ReceiveVideo { .. }
-            | ServerEvent::BufferLength { .. }
+            | ServerEvent::ReceiveVideo { .. } => {
+                if let Engagement::Waiting { play, .. } = &mut self.engagement {
+                    play.wishes.hear(&event);
+                }
+                Ok(())
+            }
+            ServerEvent::BufferLength { .. }
             | ServerEvent::Acknowledged(_)
             | ServerEvent::Pong(_) => Ok(()),
         }
@@ -400,15 +402,15 @@ impl Connection {
                 }
                 if now.live {
                     let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-                    if let Engagement::Waiting { request, seat, .. } = engagement {
-                        self.accept_play(request, seat);
+                    if let Engagement::Waiting { play, .. } = engagement {
+                        self.accept_play(play);
                     }
                 } else if now.over {
                     return Err(self.expired(""));
                 }
                 Ok(())
             }
-            Engagement::None | Engagement::Publishing { .. } | Engagement::Playing { .. } => Ok(()),
+            Engagement::None | Engagement::Publishing { .. } | Engagement::Playing(_) => Ok(()),
         }
     }
 
@@ -474,9 +476,9 @@ impl Connection {
                     tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
                 }
             }
-            Engagement::Waiting { seat, .. } | Engagement::Playing { seat, .. } => {
+            Engagement::Waiting { play, .. } | Engagement::Playing(play) => {
                 if let Some(vhost) = &self.vhost {
-                    tell_stop(&self.client, vhost, seat.stream().key());
+                    tell_stop(&self.client, vhost, play.seat.stream().key());
                 }
             }
             Engagement::None => {}
@@ -486,7 +488,7 @@ impl Connection {
 
     /// Sends what is to be sent to either side.
     async fn flush(&mut self) -> Result<(), End> {
-        if matches!(self.engagement, Engagement::Playing { .. }) {
+        if matches!(self.engagement, Engagement::Playing(_)) {
             // The replies to an accepted play go out with the stream's headers.
             return Ok(());
         }

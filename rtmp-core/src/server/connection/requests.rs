@@ -6,18 +6,20 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::end::{End, tell_stop, tell_unpublish};
+use super::handover::{Play, Wishes};
 use super::{Connection, Engagement, Patience, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::{Activity, Mark};
 use crate::server::hooks;
 use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
+use crate::server::via::Via;
 use crate::session::status::code;
 use crate::session::{
     ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
     StreamKey,
 };
-use crate::stream::{Seat, Standing};
+use crate::stream::Standing;
 
 impl Connection {
     /// Answers a request.
@@ -31,7 +33,7 @@ impl Connection {
                 };
                 self.session
                     .refuse_publish(stream_id, &refusal, &mut self.out);
-                Err(End::Refused(refusal))
+                self.refused(refusal)
             }
             ServerEvent::Play(request) => {
                 let stream_id = request.stream_id;
@@ -39,21 +41,34 @@ impl Connection {
                     return Ok(());
                 };
                 self.session.refuse_play(stream_id, &refusal, &mut self.out);
-                Err(End::Refused(refusal))
+                self.refused(refusal)
             }
             _ => Ok(()),
         }
     }
 
+    /// A refusal ends the connection, unless something is published on it.
+    fn refused(&self, refusal: Status) -> Result<(), End> {
+        if matches!(self.engagement, Engagement::Publishing { .. }) {
+            log::debug!("{}: refused beside its publish: {refusal}", self.client);
+            return Ok(());
+        }
+        Err(End::Refused(refusal))
+    }
+
     async fn connect(&mut self, request: ConnectRequest) -> Result<(), End> {
-        let refusal = match self.server.config().vhost(&request.vhost).cloned() {
-            None => format!("there is no vhost {} here", request.vhost),
-            Some(vhost) => {
+        let via = Via::told_by(&request.object);
+        let vhost = self.server.config().vhost(&request.vhost).cloned();
+        let refusal = match (via.may_go_on_to(&self.server.id), vhost) {
+            (Err(refusal), _) => refusal.to_owned(),
+            (_, None) => format!("there is no vhost {} here", request.vhost),
+            (_, Some(vhost)) => {
                 self.introduction = Introduction {
                     page_url: request.page_url.clone(),
                     tc_url: request.tc_url.clone(),
                     parameters: request.parameters.clone(),
                     gop_cache: request.gop_cache,
+                    via,
                 };
                 if self.may_connect(&vhost, &request.app).await {
                     self.accept_connect(&request, vhost);
@@ -65,6 +80,11 @@ impl Connection {
         let status = Status::connect_rejected(refusal);
         self.session.refuse_connect(&status, &mut self.out);
         Err(End::Refused(status))
+    }
+
+    /// What our origins are told of the way here.
+    fn via(&self) -> Via {
+        self.introduction.via.and(&self.server.id)
     }
 
     /// Whether `on_connect` of `vhost` lets the client in.
@@ -116,11 +136,11 @@ impl Connection {
         if self.server.is_draining() {
             return Err("the server is about to stop");
         }
-        if let Engagement::Waiting { request, .. } = &self.engagement {
+        if let Engagement::Waiting { play, .. } = &self.engagement {
             // It waits on another message stream: one thing at a time.
             let stopped = Status::notice(code::PLAY_STOP, "Stopped playing stream.");
             self.session
-                .refuse_play(request.stream_id, &stopped, &mut self.out);
+                .refuse_play(play.request.stream_id, &stopped, &mut self.out);
             self.disengage();
         }
         if !matches!(self.engagement, Engagement::None) {
@@ -184,7 +204,7 @@ impl Connection {
     ) -> Result<Sink, Status> {
         if let Some(upstream) = &vhost.upstream {
             let limits = &self.server.limits;
-            let dialled = forward::begin(upstream, key, parameters, limits).await?;
+            let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
         let stream = self.server.stream(key, vhost);
@@ -216,12 +236,17 @@ impl Connection {
             return Err(Status::play_failed("not allowed"));
         }
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
-            let asked = permission::ask(&self.server, settings, &key, &parameters).await;
+            let asked =
+                permission::ask(&self.server, settings, &key, &parameters, &self.via()).await;
             asked.inspect_err(|_| tell_stop(&self.client, &vhost, &key))?;
         }
         let stream = self.server.stream(&key, &vhost);
-        let seat = stream.take_seat();
         let standing = stream.standing();
+        let play = Play {
+            request,
+            seat: stream.take_seat(),
+            wishes: Wishes::default(),
+        };
         if let Some(settings) = &vhost.upstream {
             upstream::ensure(&self.server, &stream, settings, &parameters);
         }
@@ -232,14 +257,13 @@ impl Connection {
         };
         self.vhost = Some(vhost);
         if live {
-            self.accept_play(request, seat);
+            self.accept_play(play);
         } else {
             self.client
                 .set_activity(Activity::Waiting(stream.key().clone()));
-            self.session.defer_play(request.stream_id);
+            self.session.defer_play(play.request.stream_id);
             self.engagement = Engagement::Waiting {
-                request,
-                seat,
+                play,
                 standing,
                 patience,
             };
@@ -247,8 +271,9 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn accept_play(&mut self, request: Box<PlayRequest>, seat: Seat) {
-        self.session.accept_play(request.stream_id, &mut self.out);
-        self.engagement = Engagement::Playing { request, seat };
+    pub(super) fn accept_play(&mut self, play: Play) {
+        self.session
+            .accept_play(play.request.stream_id, &mut self.out);
+        self.engagement = Engagement::Playing(play);
     }
 }

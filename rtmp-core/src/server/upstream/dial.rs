@@ -1,11 +1,12 @@
 //! A connection that we make to an origin, to play or to publish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::config::{DEFAULT_VHOST, Upstream};
@@ -88,10 +89,11 @@ impl Dialled {
         limits: &Limits,
         patience: Duration,
     ) -> Result<Self, End> {
-        let connected = timeout(patience, TcpStream::connect(address)).await;
-        let socket = connected
+        let addresses = timeout(patience, lookup_host(address)).await;
+        let addresses = addresses
             .map_err(|_| End::Slow(patience))?
             .map_err(End::Unreachable)?;
+        let socket = connect(addresses, patience).await?;
         socket::prepare(&socket)?;
         let mut out = Vec::new();
         let session = ClientSession::new(config, limits, &mut out)?;
@@ -174,6 +176,23 @@ impl Dialled {
     }
 }
 
+/// Connects to the first of an origin's addresses that answers within
+/// `patience`: the IPv6 one of a name may lead nowhere while the IPv4 one serves.
+async fn connect(
+    addresses: impl Iterator<Item = SocketAddr>,
+    patience: Duration,
+) -> Result<TcpStream, End> {
+    let mut end = End::Unreachable(io::Error::other("the name has no address"));
+    for address in addresses {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => end = End::Unreachable(error),
+            Err(_) => end = End::Slow(patience),
+        }
+    }
+    Err(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +237,36 @@ mod tests {
             ..settings()
         };
         assert_eq!(asked(DEFAULT_VHOST, &told), expected);
+    }
+
+    /// A socket that accepts no more connections, and those that it has.
+    fn deaf() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let patience = Duration::from_secs(1);
+        let connect = || std::net::TcpStream::connect_timeout(&address, patience).ok();
+        let queued = std::iter::from_fn(connect).collect();
+        (socket, address, queued)
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_name_has_its_own_time_to_answer() {
+        let (_socket, deaf, _queued) = deaf();
+        let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let serving = listener.local_addr().unwrap();
+        let patience = Duration::from_secs(2);
+        let addresses = [refusing, deaf, serving].into_iter();
+        let connected = connect(addresses, patience).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), serving);
+        let end = connect([refusing, deaf].into_iter(), patience).await;
+        assert!(matches!(end, Err(End::Slow(_))), "{end:?}");
+        let end = connect(std::iter::empty(), patience).await;
+        assert!(matches!(end, Err(End::Unreachable(_))), "{end:?}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::dial::{Dialled, End, request};
 use crate::config::Upstream;
+use crate::server::via::Via;
 use crate::session::status::code;
 use crate::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
 use crate::wire::Limits;
@@ -15,10 +16,11 @@ pub(crate) async fn begin(
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
+    via: &Via,
     limits: &Limits,
 ) -> Result<Dialled, Status> {
     for address in &settings.origins {
-        match publish_at(address, settings, key, parameters, limits).await {
+        match publish_at(address, settings, key, parameters, via, limits).await {
             Ok(dialled) => return Ok(dialled),
             Err(End::Rejected(status)) => return Err(refusal(status)),
             Err(end) => log::warn!("{key} cannot be published at {address}: {end}"),
@@ -45,10 +47,12 @@ async fn publish_at(
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
+    via: &Via,
     limits: &Limits,
 ) -> Result<Dialled, End> {
     let patience = settings.connect_timeout;
-    let config = request(Purpose::Publish, address, settings, key, parameters);
+    let mut config = request(Purpose::Publish, address, settings, key, parameters);
+    config.connect_properties.push(via.property());
     let mut dialled = Dialled::open(address, config, limits, patience).await?;
     let mut events = Vec::new();
     let connected = |event: &ClientEvent| *event == ClientEvent::Connected;

@@ -60,6 +60,8 @@ impl Origin {
         // How players begin is for the last server on their way to say. It
         // needs a keyframe, whatever its origin gives players.
         config.gop_cache = Some(true);
+        // The pull is for all who play here, whatever way they have come.
+        config.connect_properties.push(self.server.id.property());
         let mut dialled =
             Dialled::open(&self.address, config, &self.server.limits, patience).await?;
         let mut events = Vec::new();

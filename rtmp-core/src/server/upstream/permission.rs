@@ -10,6 +10,7 @@ use super::dial::{Dialled, End, request};
 use super::pull::ANSWER_PATIENCE;
 use crate::config::Upstream;
 use crate::server::Server;
+use crate::server::via::Via;
 use crate::session::status::code;
 use crate::session::{ClientConfig, ClientEvent, Parameters, Purpose, Status, StreamKey};
 use crate::wire::Limits;
@@ -28,6 +29,7 @@ pub(crate) async fn ask(
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
+    via: &Via,
 ) -> Result<(), Status> {
     let mut refusal = Status::play_failed("no origin can be asked for permission");
     let first = super::first_origin(server, &key.vhost, settings);
@@ -37,7 +39,7 @@ pub(crate) async fn ask(
     let mut asked = JoinSet::new();
     loop {
         if let Some(address) = untried.next() {
-            asked.spawn(Question::new(&address, server, settings, key, parameters).ask());
+            asked.spawn(Question::new(&address, server, settings, key, parameters, via).ask());
         }
         let others = untried.len() > 0;
         let answer = tokio::select! {
@@ -73,10 +75,12 @@ impl Question {
         settings: &Upstream,
         key: &StreamKey,
         parameters: &Parameters,
+        via: &Via,
     ) -> Self {
         let mut config = request(Purpose::Play, address, settings, key, parameters);
         // The answer is wanted, and nothing of the stream.
         config.gop_cache = Some(false);
+        config.connect_properties.push(via.property());
         Self {
             address: address.to_owned(),
             key: key.clone(),

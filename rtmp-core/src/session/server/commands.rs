@@ -274,11 +274,15 @@ impl ServerSession {
 
     /// The stream that a command about playing is meant for.
     fn played(&self, stream_id: u32) -> Option<u32> {
+        let played = |activity| matches!(activity, Activity::Playing | Activity::PlayDeferred);
         let target = match stream_id {
-            0 => self.streams.only(Activity::Playing)?,
+            0 => {
+                let deferred = || self.streams.only(Activity::PlayDeferred);
+                self.streams.only(Activity::Playing).or_else(deferred)?
+            }
             id => id,
         };
-        (self.streams.activity(target) == Activity::Playing).then_some(target)
+        played(self.streams.activity(target)).then_some(target)
     }
 
     /// FMLE and its like take leave by name and on message stream 0; they have

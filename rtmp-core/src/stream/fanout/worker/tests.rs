@@ -10,7 +10,9 @@ use super::*;
 use crate::session::StreamKey;
 use crate::stream::MESSAGE_STREAM;
 use crate::stream::fanout::Meter;
-use crate::stream::fanout::tests::{PATIENCE, Speller, picture, publish, reader, settings};
+use crate::stream::fanout::tests::support::{
+    PATIENCE, Speller, picture, publish, reader, settings,
+};
 use crate::stream::registry::Registry;
 
 /// Bytes that a socket here holds at most, or about.

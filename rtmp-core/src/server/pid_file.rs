@@ -1,0 +1,79 @@
+//! The pid file: whose it is, and for how long.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::logging::create_parent;
+
+/// Holds our process id while we run. It is locked, so that another of us that
+/// is told to use the same file does not take it for a stale one.
+pub(super) struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Opens the file, so that its mistakes are told while somebody reads them.
+    ///
+    /// # Errors
+    /// It cannot be written, or is that of a process that runs.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        loop {
+            let file = create_parent(path).and_then(|()| {
+                // What another of us has written stays until it is known to be
+                // gone.
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(false).open(path)
+            });
+            let file = file.with_context(|| mistake(path))?;
+            if let Err(TryLockError::WouldBlock) = file.try_lock() {
+                let pid = std::fs::read_to_string(path).unwrap_or_default();
+                let (path, pid) = (path.display(), pid.trim());
+                bail!(
+                    "the pid file {path} is that of another server, which runs as process {pid}: \
+                     choose another by `pid` or --pid"
+                );
+            }
+            // Its former owner may have removed it on leaving.
+            if is_at(&file, path) {
+                let path = path.to_owned();
+                return Ok(Self { path, file });
+            }
+        }
+    }
+
+    /// Writes our process id, which is another in the background.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write(&mut self) -> anyhow::Result<()> {
+        let written = self.file.set_len(0);
+        let written = written.and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        written.with_context(|| mistake(&self.path))
+    }
+}
+
+/// Whether `path` still is the name of `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: io::Result<std::fs::Metadata>| {
+        let metadata = metadata.ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(file.metadata()) == identity(path.metadata())
+}
+
+fn mistake(path: &Path) -> String {
+    let path = path.display();
+    format!("cannot write the pid file {path}: choose another by `pid` or --pid")
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Whoever removed it before us did our work.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

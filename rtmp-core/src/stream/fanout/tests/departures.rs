@@ -1,0 +1,84 @@
+//! How players go.
+
+use std::io::Write;
+use std::time::Instant;
+
+use super::support::{Server, picture, publish, settings};
+use crate::stream::AppendError;
+use crate::stream::fanout::Reason;
+
+#[test]
+fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    publish(&mut publication, &[picture(0, true)]);
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("keyframe", 0)]);
+    player.say(b"l");
+    let mut departed = server.departure();
+    assert_eq!((departed.id, &departed.reason), (player.id, &Reason::Asked));
+    assert_eq!(stream.players(), 0);
+    departed.socket.write_all(&departed.unsent).unwrap();
+    departed.socket.write_all(b"").unwrap();
+    drop(departed);
+    assert_eq!(player.message(), None);
+}
+
+#[test]
+fn a_closed_connection_is_noticed_without_a_message_of_the_stream() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let player = server.join(&stream);
+    let id = player.id;
+    drop(player);
+    let departed = server.departure();
+    assert_eq!((departed.id, departed.reason), (id, Reason::Closed));
+}
+
+#[test]
+fn a_player_that_makes_no_sense_is_let_go_alone() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let mut mad = server.join(&stream);
+    let mut sane = server.join(&stream);
+    mad.say(b"?");
+    assert_eq!(
+        server.departure().reason,
+        Reason::Misbehaved("cannot read 63".to_owned())
+    );
+    publish(&mut publication, &[picture(0, true)]);
+    assert_eq!(sane.told(1), [("keyframe", 0)]);
+}
+
+#[test]
+fn the_players_of_a_stream_that_ends_are_let_go() {
+    let mut server = Server::start(2);
+    let stream = server.stream(&settings());
+    let mut publication = stream.publish(Instant::now()).unwrap();
+    let players = [server.join(&stream), server.join(&stream)];
+    while stream.players() < players.len() {
+        std::thread::yield_now();
+    }
+    stream.end();
+    for _ in &players {
+        assert_eq!(server.departure().reason, Reason::StreamOver);
+    }
+    let refused = publication.append(&[picture(0, true)], Instant::now());
+    assert!(matches!(refused, Err(AppendError::Over)));
+}
+
+#[test]
+fn one_player_can_be_dismissed() {
+    let mut server = Server::start(2);
+    let stream = server.stream(&settings());
+    let _others = [server.join(&stream), server.join(&stream)];
+    let player = server.join(&stream);
+    server.fanout.dismiss(player.id);
+    let departed = server.departure();
+    assert_eq!(
+        (departed.id, departed.reason),
+        (player.id, Reason::Dismissed)
+    );
+}

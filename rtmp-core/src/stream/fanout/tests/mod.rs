@@ -1,0 +1,10 @@
+//! Players on real sockets: what reaches them, and when they go.
+
+mod delivery;
+mod departures;
+mod joining;
+mod publishers;
+mod relays;
+mod requests;
+mod slow;
+pub(super) mod support;

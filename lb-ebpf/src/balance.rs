@@ -212,6 +212,8 @@ impl Visit<'_> {
                 }
             }
             self.count_end(flow);
+            // Whatever comes next must not count its end again.
+            let _ = HALF_OPEN.remove(&self.key);
         }
         if self.packet.opens() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
             self.open()

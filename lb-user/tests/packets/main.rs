@@ -9,6 +9,7 @@ mod bed;
 mod namespace;
 
 mod agreement;
+mod concurrency;
 mod connections;
 mod counters;
 mod entries;

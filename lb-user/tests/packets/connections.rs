@@ -370,6 +370,21 @@ fn a_dead_servers_connections_are_void() {
             })])
             .packet(tcp(ALICE, 5000, A))
             .gets_reset_at(5000),
+        case("what acknowledges nothing tells no number", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, "P"))
+            .passes("server-gone"),
+        case("rescheduling is for UDP", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].orphans = OrphanPolicy::Reschedule;
+                state.services[0].servers[0].alive = false;
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .gets_reset_at(5000),
         case("an operator may have them dropped", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {

@@ -12,6 +12,7 @@ mod agreement;
 mod concurrency;
 mod connections;
 mod counters;
+mod crowds;
 mod entries;
 mod fragments;
 mod frames;

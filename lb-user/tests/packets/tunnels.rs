@@ -96,6 +96,24 @@ fn packets_travel_inside_others() {
             .after([packet(tcp(ALICE, 5000, S))])
             .packet(tcp(ALICE, 5000, "P."))
             .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, "P."), IPV4, false)),
+        case("and once it is established", deployment())
+            .after([packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))])
+            .packet(tcp(ALICE, 5000, "P."))
+            .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, "P."), IPV4, false)),
+        case("an ICMP error, too", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .packet(icmp(3, 4, &from_service(ALICE, 5000), 28))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&icmp(3, 4, &from_service(ALICE, 5000), 28), IPV4, false),
+            ),
+        case("and one of IPv6", deployment())
+            .after([packet(tcp6(DAVE, 5000, S))])
+            .packet(icmp6(2, 0, &from_service6(DAVE, 5000), 48))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&icmp6(2, 0, &from_service6(DAVE, 5000), 48), IPV6, false),
+            ),
         case("also once the route is not known any more", deployment())
             .after([
                 packet(tcp(ALICE, 5000, S)),

@@ -1,5 +1,6 @@
 //! What is not ours, or not understood, is the stack's.
 
+use lb_user::dataplane::state::Protocol;
 use lb_user::dataplane::{DesiredState, TableSizes};
 
 use crate::bed::frames::*;
@@ -143,6 +144,38 @@ fn a_frame_cut_anywhere_is_the_stacks() {
         );
     }
     assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
+}
+
+/// Established connections take a short cut through the program, which must not
+/// be one past the frame's end.
+#[test]
+fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
+    let mut both = deployment();
+    both.services
+        .push(service("[2001:db8::c8]:1935", &["edge 1"]));
+    let mut datagrams = service("172.16.1.200:1935", &["edge 1"]);
+    datagrams.protocol = Protocol::Udp;
+    both.services.push(datagrams);
+    let Some(mut bed) = Bed::new(both) else {
+        return;
+    };
+    let whole = [
+        tcp(ALICE, 5000, "P."),
+        tcp6(DAVE, 5000, "P."),
+        udp(ALICE, 5000),
+    ];
+    for flags in [S, A] {
+        bed.send(&tcp(ALICE, 5000, flags));
+        bed.send(&tcp6(DAVE, 5000, flags));
+        bed.send(&udp(ALICE, 5000));
+    }
+    for frame in &whole {
+        for length in 14..frame.len() {
+            let verdict = bed.send(&frame[..length]);
+            assert_eq!(verdict, Verdict::Stack("truncated"), "after {length} bytes");
+        }
+        assert_eq!(bed.send(frame), Verdict::To("edge 1"));
+    }
 }
 
 #[test]

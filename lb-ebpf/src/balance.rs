@@ -215,10 +215,36 @@ impl Visit<'_> {
             // Whatever comes next must not count its end again.
             let _ = HALF_OPEN.remove(&self.key);
         }
+        if !self.packet.is_syn() {
+            let moved = self.moved();
+            if !moved.is_open() {
+                return moved;
+            }
+        }
         if self.packet.opens() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
             self.open()
         } else {
             Decision::none(Reason::NoConnection)
+        }
+    }
+
+    /// A packet of a connection that is in neither table where another CPU, between
+    /// our two looks, has moved it from the second to the first; else it may open
+    /// one.
+    #[inline(never)]
+    fn moved(&self) -> Decision {
+        let Some(flow) = FLOWS.get_ptr_mut(&self.key) else {
+            return Decision::open();
+        };
+        // SAFETY: as in `server`.
+        let flow = unsafe { &mut *flow };
+        match self.description.server(flow.server, flow.generation) {
+            Some(chosen) if self.is_ours(chosen) => {
+                self.touch(flow);
+                Decision::to(chosen.slot)
+            }
+            Some(_) => Decision::none(Reason::OtherHost),
+            None => Decision::open(),
         }
     }
 

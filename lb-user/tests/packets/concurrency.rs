@@ -1,7 +1,6 @@
 //! Packets that are judged at once, and while the agent changes things.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -67,26 +66,40 @@ impl Program {
 /// for it meanwhile finds it.
 #[test]
 fn a_connection_is_not_lost_while_another_processor_moves_it() {
-    const CONNECTIONS: u16 = 5000;
+    const CONNECTIONS: u16 = 20_000;
     let Some(bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1"])])) else {
         return;
     };
-    let barrier = Barrier::new(2);
+    // How often either has come to where both begin; they spin there, so as to
+    // begin at once.
+    let come = AtomicUsize::new(0);
+    let meet = |meeting: usize| {
+        come.fetch_add(1, Ordering::AcqRel);
+        for turn in 1_usize.. {
+            if come.load(Ordering::Acquire) >= 2 * meeting {
+                break;
+            }
+            if turn.is_multiple_of(1000) {
+                thread::yield_now();
+            }
+        }
+    };
     let lost = AtomicUsize::new(0);
     thread::scope(|scope| {
         for is_first in [true, false] {
-            let (program, barrier, lost) = (Program::of(&bed), &barrier, &lost);
+            let (program, meet, lost) = (Program::of(&bed), &meet, &lost);
             scope.spawn(move || {
+                let mut meetings = 1..;
+                let mut meet = || meet(meetings.next().expect("it goes on"));
                 for port in 1..=CONNECTIONS {
+                    let ack = tcp(ALICE, port, A);
                     if is_first {
                         program.judge(&tcp(ALICE, port, S));
                     }
-                    barrier.wait();
-                    for _ in 0..4 {
-                        let (action, _) = program.judge(&tcp(ALICE, port, A));
-                        lost.fetch_add(usize::from(action != XDP_TX), Ordering::Relaxed);
-                    }
-                    barrier.wait();
+                    meet();
+                    let (action, _) = program.judge(&ack);
+                    lost.fetch_add(usize::from(action != XDP_TX), Ordering::Relaxed);
+                    meet();
                 }
             });
         }

@@ -6,7 +6,7 @@ use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::OrphanPolicy;
 
 use crate::bed::frames::*;
-use crate::bed::{Step, seconds, server, service, state};
+use crate::bed::{Bed, Step, seconds, server, service, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -403,6 +403,36 @@ fn a_dead_servers_connections_are_void() {
             .packet(tcp(ALICE, 5000, S))
             .passes("no-server"),
     ]);
+}
+
+/// It is what an agent resets the client with that its server's death leaves
+/// waiting.
+#[test]
+fn what_a_client_has_acknowledged_last_is_remembered() {
+    const ACKNOWLEDGED: usize = 42;
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    let acknowledging =
+        |number: u32| patched(tcp(ALICE, 5000, A), ACKNOWLEDGED, &number.to_be_bytes());
+    let nothing = |flags| patched(tcp(ALICE, 5000, flags), ACKNOWLEDGED, &[9; 4]);
+    for (frame, awaited) in [
+        (tcp(ALICE, 5000, S), 0),
+        (acknowledging(6000), 6000),
+        (acknowledging(7000), 7000),
+        (tagged(acknowledging(8000), &[(0x8100, 7)]), 8000),
+        (nothing("P"), 8000),
+        (nothing("S"), 8000),
+        (acknowledging(9000), 9000),
+    ] {
+        bed.send(&frame);
+        let remembered: Vec<u32> = bed
+            .flows()
+            .iter()
+            .map(|flow| flow.awaited_sequence)
+            .collect();
+        assert_eq!(remembered, [awaited], "{frame:02x?}");
+    }
 }
 
 #[test]

@@ -138,6 +138,12 @@ fn a_template_ends_in_time() {
             .after([seconds(60), packet(tcp(ALICE, 5000, F)), seconds(299)])
             .packet(tcp(ALICE, 5001, S))
             .goes_to("edge 1"),
+        case("also when it is sent again", lasting())
+            .after(connects(ALICE, 5000))
+            .after([packet(tcp(ALICE, 5000, F)), seconds(60)])
+            .after([packet(tcp(ALICE, 5000, F)), seconds(299)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 1"),
         case("and its RST", lasting())
             .after(connects(ALICE, 5000))
             .after([seconds(60), packet(tcp(ALICE, 5000, R)), seconds(299)])

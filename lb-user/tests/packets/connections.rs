@@ -435,6 +435,41 @@ fn what_a_client_has_acknowledged_last_is_remembered() {
     }
 }
 
+/// The sum of 16-bit words in ones' complement (RFC 1071).
+fn sum<'a>(bytes: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let words = bytes.into_iter().flat_map(|bytes| bytes.chunks(2));
+    let total: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    let folded = (total >> 16) + (total & 0xFFFF);
+    (folded >> 16) + (folded & 0xFFFF)
+}
+
+#[test]
+fn the_checksum_of_a_reset_is_right_whatever_carries() {
+    const ACKNOWLEDGED: usize = 42;
+    /// Protocol and length, as the pseudo header has them.
+    const TCP_OF_20: [u8; 4] = [0, 6, 0, 20];
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    for step in alice_connects() {
+        bed.step(&step);
+    }
+    bed.step(&Step::Change(|state| {
+        state.services[0].servers[0].alive = false
+    }));
+    // Every remainder of either half.
+    for number in (0..=0xFFFF_u32).flat_map(|half| [half << 16 | 0xFFFF, 0xFFFF << 16 | half]) {
+        let frame = patched(tcp(ALICE, 5000, A), ACKNOWLEDGED, &number.to_be_bytes());
+        let run = bed.dataplane.test_run(&frame, 1).expect("the program runs");
+        assert_eq!(run.frame[38..42], number.to_be_bytes());
+        assert_eq!(sum([&run.frame[14..34]]), 0xFFFF, "IPv4, {number}");
+        let summed = sum([&TCP_OF_20[..], &run.frame[26..34], &run.frame[34..54]]);
+        assert_eq!(summed, 0xFFFF, "TCP, {number}");
+    }
+}
+
 #[test]
 fn frames_leave_by_the_right_interface() {
     let far = || state([service("172.16.1.200:1935", &["far edge"])]);

@@ -88,7 +88,8 @@ const _: () = assert!(size_of::<DirectoryEntry>() == 64);
 /// first. Multiplicative hashing (Knuth, TAOCP 6.4): a few instructions, and
 /// the agent chooses `seed` so that no chain is long. Each half of the address
 /// has a multiplication of its own, so that what collides does so under few
-/// seeds; the first half is 0 in IPv4.
+/// seeds; the first half is 0 in IPv4. The place is made of the highest bits of
+/// the products, the only ones that depend on all bits of the factors.
 #[inline(always)]
 pub const fn directory_home(
     seed: u64,
@@ -103,7 +104,7 @@ pub const fn directory_home(
     let mixed = (low ^ seed ^ (port as u64) << 40 ^ (protocol as u64) << 32)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ high.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (mixed >> 40) as u32 & (places - 1)
+    (((mixed >> 32) * places as u64) >> 32) as u32
 }
 
 /// [`Service::flags`]: clients stick to their server.

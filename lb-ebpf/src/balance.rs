@@ -147,7 +147,10 @@ impl Visit<'_> {
             self.count_end(flow);
             let _ = FLOWS.remove(&self.key);
         }
-        let decision = self.new_or_half_open();
+        let mut decision = self.half_open();
+        if decision.is_open() {
+            decision = self.open();
+        }
         let chosen = decision.resolve(self.description)?;
         // Here, where less of the stack is taken than there.
         if decision.is_lasting() && self.found.is_persistent() {
@@ -193,9 +196,10 @@ impl Visit<'_> {
         }
     }
 
-    /// A packet of a connection of which at most one has been seen.
+    /// A packet of a connection of which at most one has been seen: whether it may
+    /// open one, if none has.
     #[inline(never)]
-    fn new_or_half_open(&self) -> Decision {
+    fn half_open(&self) -> Decision {
         if let Some(flow) = HALF_OPEN.get_ptr_mut(&self.key) {
             // SAFETY: as in `server`.
             let flow = unsafe { &mut *flow };
@@ -212,9 +216,32 @@ impl Visit<'_> {
                 }
             }
             self.count_end(flow);
+            // So that nothing counts it again.
+            let _ = HALF_OPEN.remove(&self.key);
         }
-        if self.packet.opens() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
-            self.open()
+        self.moved()
+    }
+
+    /// A packet of a connection that is in neither table. Between our two looks
+    /// another CPU may have moved it from the second to the first.
+    #[inline(never)]
+    fn moved(&self) -> Decision {
+        if self.packet.is_syn() {
+            return Decision::open();
+        }
+        if let Some(flow) = FLOWS.get_ptr_mut(&self.key) {
+            // SAFETY: as in `server`.
+            let flow = unsafe { &mut *flow };
+            if let Some(chosen) = self.description.server(flow.server, flow.generation) {
+                if !self.is_ours(chosen) {
+                    return Decision::none(Reason::OtherHost);
+                }
+                self.touch(flow);
+                return Decision::to(chosen.slot);
+            }
+        }
+        if self.packet.is_udp() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
+            Decision::open()
         } else {
             Decision::none(Reason::NoConnection)
         }
@@ -236,7 +263,7 @@ impl Visit<'_> {
     }
 
     /// A packet that opens a connection.
-    #[inline(always)]
+    #[inline(never)]
     fn open(&self) -> Decision {
         let (packet, description, found) = (self.packet, self.description, self.found);
         let held = if found.is_persistent() {
@@ -254,14 +281,21 @@ impl Visit<'_> {
         if let Some(held) = held {
             held.rearm(found, self.now_ns);
         } else if found.is_persistent() {
-            persistence::remember(found, packet, chosen, self.now_ns);
+            self.remember(chosen);
         }
         self.enter(chosen);
         Decision::to(chosen.slot)
     }
 
-    /// Enters a connection with `chosen`. Called, so that the new entry does not
-    /// stand on the stack beside the comparison of servers.
+    /// Remembers that the client sticks to `chosen`. Called, as is [`Self::enter`],
+    /// so that the new entry does not stand on the stack beside the comparison of
+    /// servers.
+    #[inline(never)]
+    fn remember(&self, chosen: Chosen) {
+        persistence::remember(self.found, self.packet, chosen, self.now_ns);
+    }
+
+    /// Enters a connection with `chosen`.
     #[inline(never)]
     fn enter(&self, chosen: Chosen) {
         let flow = flow::new(self.packet, chosen, self.now_ns);

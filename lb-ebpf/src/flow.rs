@@ -7,13 +7,6 @@ use crate::parse::Packet;
 use crate::service::{Chosen, Found};
 
 impl Packet {
-    /// Whether the packet may open a connection: a TCP SYN that is nothing
-    /// else, or any UDP packet.
-    #[inline(always)]
-    pub fn opens(&self) -> bool {
-        self.is_udp() || self.is_syn()
-    }
-
     /// Whether the packet is a TCP SYN and nothing else.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_common::{Interface, maps};
-use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, TableSizes};
+use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Service, Timeouts};
+use lb_user::dataplane::{AttachMode, Dataplane, DesiredState, Error, Options, TableSizes};
+use nix::libc;
 use nix::sched::CloneFlags;
 
 use namespace::ip;
@@ -183,4 +185,62 @@ fn a_driver_that_could_if_it_were_set_up_otherwise_says_what_is_wrong() {
         assert!(message.contains("ethtool -L"), "{message}");
         assert!(!ip("link show near").contains("xdp"), "nothing is attached");
     });
+}
+
+/// Leaves the thread no more than these capabilities, by their numbers.
+fn keep_capabilities(numbers: &[u32]) {
+    const VERSION_3: u32 = 0x2008_0522;
+    let kept = numbers
+        .iter()
+        .fold(0_u64, |kept, number| kept | 1 << number);
+    let header = [VERSION_3, 0];
+    // Effective, permitted, inheritable; the low halves, then the high ones.
+    let words = [kept as u32, (kept >> 32) as u32];
+    let data = words.map(|word| [word, word, 0]);
+    // SAFETY: both are laid out as capset(2) says, and live until it returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_capset,
+            header.as_ptr(),
+            data.as_ptr().cast::<u32>(),
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    // linux/capability.h.
+    const NET_ADMIN: u32 = 12;
+    const PERFMON: u32 = 38;
+    const BPF: u32 = 39;
+    with_interfaces(|| {
+        keep_capabilities(&[NET_ADMIN, PERFMON, BPF]);
+        load_and_apply();
+    });
+}
+
+fn load_and_apply() {
+    let mut dataplane = load(&["near"], AttachMode::Auto).expect("loads and attaches");
+    let desired = DesiredState {
+        services: vec![Service {
+            protocol: Protocol::Tcp,
+            address: "172.16.1.200:1935".parse().expect("an address"),
+            scheduler: Scheduler::Lc,
+            hash_port: false,
+            persistence: None,
+            orphans: OrphanPolicy::Reset,
+            sloppy: false,
+            servers: Vec::new(),
+        }],
+        timeouts: Timeouts::default(),
+    };
+    dataplane.apply(&desired).expect("the state is applied");
+    let remembered = dataplane.remembered();
+    let (_, census) = remembered.sweep().expect("the tables are swept");
+    dataplane
+        .correct_loads(&census)
+        .expect("the loads are written");
+    dataplane.statistics(&census).expect("counters are read");
+    assert_eq!(dataplane.follow_interfaces(), []);
 }

@@ -276,6 +276,31 @@ mod tests {
         }
     }
 
+    /// As [`assert_all_are_found`], in a directory of a table that is just full.
+    fn assert_all_fit(entries: impl Iterator<Item = DirectoryEntry>) {
+        let entries: Vec<_> = entries.collect();
+        let sizes = TableSizes {
+            services: entries.len() as u32,
+            ..TableSizes::default()
+        };
+        let places = geometry(&sizes).directory_places;
+        assert!(directory(&entries, places).is_ok(), "{}", entries.len());
+    }
+
+    #[test]
+    fn however_small_the_table_is_services_find_their_places() {
+        for count in [2, 5, 8, 16, 32, 64, 200, 256] {
+            assert_all_fit((0..count).map(|port| entry("172.16.1.200", 8000 + port)));
+            assert_all_fit((0..count).map(|port| entry("172.16.1.200", 1 + 256 * port)));
+            assert_all_fit((0..count).map(|port| entry("2001:db8::c8", 8000 + port)));
+            assert_all_fit((0..count).map(|n| entry(&format!("10.{n}.0.1"), 1935)));
+            assert_all_fit((0..count).map(|n| entry(&format!("10.0.0.{n}"), 8000 + n)));
+            assert_all_fit((0..count).map(|n| entry(&format!("2001:db8:{n:x}::1"), 1935)));
+            assert_all_fit((0..count).map(|n| entry(&format!("2001:db8::{n:x}:0:0:1"), 1935)));
+            assert_all_fit((0..count).map(|n| entry(&format!("2001:db8::{n:x}:0:1"), 1935)));
+        }
+    }
+
     #[test]
     fn virtual_addresses_that_are_numbered_alike_find_their_places() {
         let in_both_halves = (1..=200).map(|n| entry(&format!("2001:db8:0:{n:x}::{n:x}"), 1935));

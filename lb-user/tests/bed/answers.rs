@@ -18,6 +18,12 @@ pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
     assert_eq!(tcp.destination_port, sent_tcp.source_port);
     assert!(tcp.rst && !tcp.syn && !tcp.ack && !tcp.fin && !tcp.psh);
     assert!(got.payload.slice().is_empty(), "a reset carries nothing");
+    let headers = if matches!(got.net, Some(NetHeaders::Ipv4(..))) {
+        40
+    } else {
+        60
+    };
+    assert_eq!(network_length(answer), headers, "and nothing is behind it");
     let checksum = match &got.net {
         Some(NetHeaders::Ipv4(ip, _)) => tcp.calc_checksum_ipv4(ip, &[]),
         Some(NetHeaders::Ipv6(ip, _)) => tcp.calc_checksum_ipv6(ip, &[]),

@@ -71,6 +71,7 @@ pub fn tcp6(client: [u8; 16], port: u16, flags: &str) -> Vec<u8> {
             '.' => step.ack(5000),
             'F' => step.fin(),
             'R' => step.rst(),
+            'P' => step.psh(),
             other => panic!("no TCP flag {other}"),
         };
     }
@@ -169,6 +170,17 @@ pub fn from_service(client: [u8; 4], port: u16) -> Vec<u8> {
     frame
 }
 
+/// As [`from_service`], over UDP.
+pub fn udp_from_service(client: [u8; 4], port: u16) -> Vec<u8> {
+    let step = PacketBuilder::ethernet2(DIRECTOR, ROUTER)
+        .ipv4(VIP, client, 63)
+        .udp(RTMP, port);
+    let mut frame = Vec::new();
+    step.write(&mut frame, &[0; 1400])
+        .expect("a vector takes it");
+    frame
+}
+
 /// As [`from_service`], over IPv6.
 pub fn from_service6(client: [u8; 16], port: u16) -> Vec<u8> {
     let step = PacketBuilder::ethernet2(DIRECTOR, ROUTER)
@@ -178,6 +190,14 @@ pub fn from_service6(client: [u8; 16], port: u16) -> Vec<u8> {
     step.write(&mut frame, &[0; 1400])
         .expect("a vector takes it");
     frame
+}
+
+/// `frame`, of IPv4 without options, with one that says nothing.
+pub fn with_option(mut frame: Vec<u8>) -> Vec<u8> {
+    const NO_OPERATION: u8 = 1;
+    frame.splice(34..34, [NO_OPERATION; 4]);
+    let length = (frame.len() - 14) as u16;
+    patched(patched(frame, 14, &[0x46]), 16, &length.to_be_bytes())
 }
 
 /// `frame` with `bytes` written at `offset`.

@@ -272,6 +272,21 @@ impl Bed {
         of_servers.map(|(load, _)| load).collect()
     }
 
+    /// All connections, in no order.
+    pub fn flows(&self) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        for (name, data) in self.maps() {
+            if [maps::FLOWS, maps::HALF_OPEN].contains(&name.as_str()) {
+                let table: BpfHashMap<_, FlowKey, Flow> = Map::LruHashMap(data)
+                    .try_into()
+                    .expect("keys and values are as lb_common says");
+                let entries = table.iter().map(|entry| entry.expect("can be read").1);
+                flows.extend(entries);
+            }
+        }
+        flows
+    }
+
     /// What an array of the program's holds.
     fn values<V: aya::Pod>(&self, name: &str) -> Vec<V> {
         // The kernel keeps so many bytes of a name.

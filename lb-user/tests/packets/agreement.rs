@@ -1,57 +1,126 @@
 //! The program against the model: on any sequence of packets, pauses and changes
 //! of the configuration both decide alike.
 
-use lb_user::dataplane::state::OrphanPolicy;
+use lb_user::dataplane::state::{OrphanPolicy, Scheduler, Vlan};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::bed::frames::{patched, tcp, tcp6, tcp6_with, udp};
+use crate::bed::frames::{
+    from_service, from_service6, icmp, icmp6, patched, tagged, tcp, tcp6, tcp6_with, udp,
+    udp_from_service, with_option,
+};
 use crate::bed::{Bed, Step, Verdict};
-use crate::model::{Change, OVER_IPV6, PAUSE, SERVICES, Service, desired};
+use crate::model::{
+    Change, OVER_IPV6, OVER_UDP, PAUSE, PERSISTENCE, Packet, Persistence, SERVICES, Service,
+    desired,
+};
 
 #[derive(Debug, Clone)]
 enum Event {
     Packet {
         service: usize,
-        client: u8,
-        port: u16,
-        flags: &'static str,
+        packet: Packet,
+        dress: Dress,
     },
     /// As a packet, in two fragments.
     Fragments {
-        client: u8,
-        port: u16,
-        flags: &'static str,
+        service: usize,
+        packet: Packet,
     },
     /// A later fragment without the first.
     Overtaking {
         service: usize,
         client: u8,
     },
+    /// An ICMP error about what the service has sent.
+    Error {
+        service: usize,
+        client: u8,
+        port: u16,
+    },
     Pause(u64),
     Sweep,
     Change(usize, Change),
 }
 
-fn frame(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
-    let port = 5000 + port;
+/// What a packet wears that makes no difference to its fate.
+#[derive(Debug, Clone, Copy)]
+enum Dress {
+    Plain,
+    /// An IP option or an extension header.
+    Long,
+    Tagged,
+    Stacked,
+}
+
+const TAG: (u16, u16) = (0x8100, 10);
+const PROVIDERS: (u16, u16) = (0x88A8, 5);
+const CLIENTS: u8 = 4;
+const PORTS: u16 = 2;
+/// The first of the ports.
+const PORT: u16 = 5000;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+fn dave(client: u8) -> [u8; 16] {
+    let mut address = crate::bed::frames::DAVE;
+    address[15] = client;
+    address
+}
+
+fn plain(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
     match service {
-        0 => tcp([10, 0, 0, client], port, flags),
-        OVER_IPV6 => {
-            let mut address = crate::bed::frames::DAVE;
-            address[15] = client;
-            tcp6(address, port, flags)
-        }
-        _ => udp([10, 0, 0, client], port),
+        OVER_IPV6 => tcp6(dave(client), PORT + port, flags),
+        OVER_UDP => udp([10, 0, 0, client], PORT + port),
+        _ => tcp([10, 0, 0, client], PORT + port, flags),
     }
 }
 
-/// A first fragment and a later one, of a packet of TCP over IPv4.
-fn fragments(client: u8, port: u16, flags: &str, identification: u16) -> [Vec<u8>; 2] {
+fn frame(service: usize, packet: &Packet, dress: Dress) -> Vec<u8> {
+    let plain = || plain(service, packet.client, packet.port, packet.flags);
+    let frame = match dress {
+        Dress::Plain => plain(),
+        Dress::Long if service == OVER_IPV6 => {
+            let padding = (DESTINATION_OPTIONS, vec![0, 0, 1, 4, 0, 0, 0, 0]);
+            let frame = tcp6_with(PORT + packet.port, packet.flags, &[padding]);
+            patched(frame, 37, &[packet.client])
+        }
+        Dress::Long => with_option(plain()),
+        Dress::Tagged => tagged(plain(), &[TAG]),
+        Dress::Stacked => tagged(plain(), &[PROVIDERS, TAG]),
+    };
+    if packet.is_anothers {
+        patched(frame, 0, &[2, 9, 9, 9, 9, 9])
+    } else {
+        frame
+    }
+}
+
+/// A fragment of a packet over IPv6.
+fn fragment6(client: u8, port: u16, flags: &str, offset_and_more: u16, number: u16) -> Vec<u8> {
+    let mut header = vec![0, 0];
+    header.extend(offset_and_more.to_be_bytes());
+    header.extend([0, 0]);
+    header.extend(number.to_be_bytes());
+    let frame = tcp6_with(PORT + port, flags, &[(FRAGMENT, header)]);
+    patched(frame, 37, &[client])
+}
+
+/// A first fragment and a later one.
+fn fragments(service: usize, packet: &Packet, number: u16) -> [Vec<u8>; 2] {
+    let &Packet {
+        client,
+        port,
+        flags,
+        ..
+    } = packet;
+    if service == OVER_IPV6 {
+        return [1, 8].map(|place| fragment6(client, port, flags, place, number));
+    }
     let whole = patched(
-        frame(0, client, port, flags),
+        plain(service, client, port, flags),
         18,
-        &identification.to_be_bytes(),
+        &number.to_be_bytes(),
     );
     [
         patched(whole.clone(), 20, &[0x20, 0]),
@@ -59,51 +128,118 @@ fn fragments(client: u8, port: u16, flags: &str, identification: u16) -> [Vec<u8
     ]
 }
 
-/// A later fragment of a packet of which nothing else is seen.
-fn overtaking(service: usize, client: u8, identification: u16) -> Vec<u8> {
-    const FRAGMENT: u8 = 44;
-    if service == OVER_IPV6 {
-        let mut header = vec![0, 0, 0, 8, 0, 0];
-        header.extend(identification.to_be_bytes());
-        let frame = tcp6_with(9, "", &[(FRAGMENT, header)]);
-        return patched(frame, 37, &[client]);
+/// An error about a packet to `client`.
+fn error(service: usize, client: u8, port: u16) -> Vec<u8> {
+    let port = PORT + port;
+    match service {
+        OVER_IPV6 => icmp6(2, 0, &from_service6(dave(client), port), 48),
+        OVER_UDP => icmp(3, 3, &udp_from_service([10, 0, 0, client], port), 28),
+        _ => icmp(3, 4, &from_service([10, 0, 0, client], port), 28),
     }
-    let frame = frame(service, client, 0, ".");
-    let frame = patched(frame, 18, &identification.to_be_bytes());
-    patched(frame, 20, &[0, 3])
+}
+
+/// What becomes of a frame that goes where `verdict` says: its tags are made
+/// those of the server.
+fn retagged(verdict: Verdict, service: &Service, frame: &[u8]) -> Verdict {
+    let Verdict::To(server) = verdict else {
+        return verdict;
+    };
+    let wanted: &[(u16, u16)] = match service.vlan(server) {
+        Some(Vlan::Tagged(number)) => &[(0x8100, number)],
+        Some(Vlan::Stacked(outer, inner)) => &[(0x88A8, outer), (0x8100, inner)],
+        _ => &[],
+    };
+    let is_tag = |ethertype: [u8; 2]| [[0x81, 0], [0x88, 0xa8]].contains(&ethertype);
+    let mut bare = frame.to_vec();
+    while is_tag([bare[12], bare[13]]) {
+        bare.drain(12..16);
+    }
+    let expected = tagged(bare, wanted);
+    if expected[12..] == frame[12..] {
+        Verdict::To(server)
+    } else {
+        Verdict::Changed(server, expected[12..].to_vec())
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let server = || 0_usize..3;
+    let vlans = vec![Vlan::Untagged, Vlan::Tagged(10), Vlan::Stacked(5, 10)];
+    let schedulers = vec![
+        Scheduler::Rr,
+        Scheduler::Wrr,
+        Scheduler::Lc,
+        Scheduler::Wlc,
+        Scheduler::Sh,
+        Scheduler::Mh,
+    ];
+    let orphans = vec![
+        OrphanPolicy::Drop,
+        OrphanPolicy::Reset,
+        OrphanPolicy::Reschedule,
+    ];
+    let persistence = (prop::sample::select(PERSISTENCE.to_vec()), 0_u32..3).prop_map(
+        |(timeout, network_bits)| Persistence {
+            timeout,
+            network_bits,
+        },
+    );
+    prop_oneof![
+        4 => (server(), any::<bool>()).prop_map(|(server, alive)| Change::Alive(server, alive)),
+        4 => (server(), 0_u32..4).prop_map(|(server, weight)| Change::Weight(server, weight)),
+        4 => (server(), any::<bool>())
+            .prop_map(|(server, present)| Change::Present(server, present)),
+        2 => (server(), any::<bool>())
+            .prop_map(|(server, reached)| Change::Reached(server, reached)),
+        1 => (server(), prop::sample::select(vlans))
+            .prop_map(|(server, vlan)| Change::Vlan(server, vlan)),
+        1 => (server(), any::<bool>())
+            .prop_map(|(server, keeps)| Change::KeepsTemplates(server, keeps)),
+        3 => prop::sample::select(schedulers).prop_map(Change::Scheduler),
+        1 => any::<bool>().prop_map(Change::HashPort),
+        2 => prop::option::weighted(0.7, persistence).prop_map(Change::Persistence),
+        2 => any::<bool>().prop_map(Change::ExpireQuiescent),
+        2 => any::<bool>().prop_map(Change::Sloppy),
+        2 => prop::sample::select(orphans).prop_map(Change::Orphans),
+    ]
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let flags = vec![
+        "S", "S", "S", "S", ".", ".", ".", ".", ".", "P.", "F.", "F.", "R", "R.", "F", "S.", "SF",
+        "SR", "",
+    ];
+    let anothers = prop::bool::weighted(0.04);
+    (0..CLIENTS, 0..PORTS, prop::sample::select(flags), anothers).prop_map(
+        |(client, port, flags, is_anothers)| Packet {
+            client,
+            port,
+            flags,
+            is_anothers,
+        },
+    )
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let flags = || prop::sample::select(vec!["S", "S", ".", ".", ".", "F.", "R"]);
-    let change = prop_oneof![
-        2 => (0_usize..3, any::<bool>()).prop_map(|(server, alive)| Change::Alive(server, alive)),
-        2 => (0_usize..3, 0_u32..2).prop_map(|(server, weight)| Change::Weight(server, weight)),
-        2 => (0_usize..3, any::<bool>())
-            .prop_map(|(server, present)| Change::Present(server, present)),
-        1 => any::<bool>().prop_map(Change::ExpireQuiescent),
-        1 => any::<bool>().prop_map(Change::Sloppy),
-        1 => prop::sample::select(vec![
-            OrphanPolicy::Drop,
-            OrphanPolicy::Reset,
-            OrphanPolicy::Reschedule,
-        ])
-        .prop_map(Change::Orphans),
+    let service = || 0..SERVICES;
+    let dress = prop_oneof![
+        6 => Just(Dress::Plain),
+        1 => Just(Dress::Long),
+        1 => Just(Dress::Tagged),
+        1 => Just(Dress::Stacked),
     ];
     prop_oneof![
-        16 => (0..SERVICES, 0_u8..4, 0_u16..2, flags())
-            .prop_map(|(service, client, port, flags)| Event::Packet {
-                service,
-                client,
-                port,
-                flags
-            }),
-        2 => (0_u8..4, 0_u16..2, flags())
-            .prop_map(|(client, port, flags)| Event::Fragments { client, port, flags }),
-        2 => (0..SERVICES, 0_u8..4)
+        16 => (service(), packet(), dress)
+            .prop_map(|(service, packet, dress)| Event::Packet { service, packet, dress }),
+        2 => (service(), packet())
+            .prop_map(|(service, packet)| Event::Fragments { service, packet }),
+        2 => (service(), 0..CLIENTS)
             .prop_map(|(service, client)| Event::Overtaking { service, client }),
+        1 => (service(), 0..CLIENTS, 0..PORTS)
+            .prop_map(|(service, client, port)| Event::Error { service, client, port }),
         2 => (1_u64..6).prop_map(|times| Event::Pause(times * PAUSE)),
         1 => Just(Event::Sweep),
-        3 => (0..SERVICES, change).prop_map(|(service, change)| Event::Change(service, change)),
+        4 => (service(), change()).prop_map(|(service, change)| Event::Change(service, change)),
     ]
 }
 
@@ -115,15 +251,97 @@ fn loads(bed: &Bed) -> Vec<(u64, u64)> {
 }
 
 /// The same, counted one by one.
-fn counted(bed: &Bed) -> Vec<(u64, u64)> {
-    let services = bed.statistics().services;
-    let servers = services.iter().flat_map(|service| &service.servers);
-    let mut counts: Vec<_> = servers
-        .map(|server| (server.active_connections, server.inactive_connections))
-        .collect();
+fn counted(services: &[Service]) -> Vec<(u64, u64)> {
+    let mut counts: Vec<_> = services.iter().flat_map(Service::loads).collect();
     counts.sort_unstable();
     counts
 }
+
+/// Lets `event`, the one of this number, happen to both; whether they agree.
+fn happens(
+    event: &Event,
+    number: u16,
+    (bed, services): (&mut Bed, &mut [Service]),
+    now: &mut u64,
+) -> Result<(), TestCaseError> {
+    let agree = |frame: &[u8], got: Verdict, expected: Verdict, service: &Service| {
+        let expected = retagged(expected, service, frame);
+        prop_assert_eq!(got, expected, "event {}: {:?}", number, event);
+        Ok(())
+    };
+    match event {
+        Event::Packet {
+            service,
+            packet,
+            dress,
+        } => {
+            let (frame, service) = (frame(*service, packet, *dress), &mut services[*service]);
+            let got = bed.send(&frame);
+            let expected = service.packet(*packet, *now, &got);
+            agree(&frame, got, expected, service)?;
+        }
+        Event::Fragments { service, packet } => {
+            let packet = Packet {
+                is_anothers: false,
+                ..*packet
+            };
+            let [first, later] = fragments(*service, &packet, number);
+            let service = &mut services[*service];
+            let foreseen = service.clone().packet(packet, *now, &Verdict::Dropped);
+            if matches!(foreseen, Verdict::Reset(_)) {
+                // The bed cannot take an answer to a fragment apart.
+                return Ok(());
+            }
+            let got = bed.send(&first);
+            let expected = service.packet(packet, *now, &got);
+            let follows = match &expected {
+                Verdict::To(server) => Verdict::To(server),
+                _ => Verdict::Stack("fragment"),
+            };
+            agree(&first, got, expected, service)?;
+            let got = bed.send(&later);
+            agree(&later, got, follows, service)?;
+        }
+        Event::Overtaking { service, client } => {
+            let packet = Packet {
+                client: *client,
+                port: 0,
+                flags: ".",
+                is_anothers: false,
+            };
+            let [_, frame] = fragments(*service, &packet, number);
+            let service = &services[*service];
+            let expected = service.without_ports(*client, *now);
+            agree(&frame, bed.send(&frame), expected, service)?;
+        }
+        Event::Error {
+            service,
+            client,
+            port,
+        } => {
+            let frame = error(*service, *client, *port);
+            let service = &services[*service];
+            let expected = service.error(*client, *port);
+            agree(&frame, bed.send(&frame), expected, service)?;
+        }
+        Event::Pause(seconds) => {
+            *now += seconds;
+            bed.step(&crate::bed::seconds(*seconds));
+        }
+        Event::Sweep => {
+            services.iter_mut().for_each(|service| service.sweep(*now));
+            bed.step(&Step::Sweep);
+        }
+        Event::Change(service, change) => {
+            services[*service].change(*change);
+            bed.step(&Step::Apply(desired(services)));
+        }
+    }
+    Ok(())
+}
+
+/// Set to a number of sequences to try more of them.
+const CASES: &str = "AGREEMENT_CASES";
 
 #[test]
 fn the_program_decides_as_the_model_does() {
@@ -132,8 +350,9 @@ fn the_program_decides_as_the_model_does() {
         return;
     };
     let bed = std::cell::RefCell::new(bed);
+    let cases = std::env::var(CASES).ok();
     let config = Config {
-        cases: 64,
+        cases: cases.map_or(64, |cases| cases.parse().expect("a number")),
         failure_persistence: None,
         ..Config::default()
     };
@@ -143,62 +362,10 @@ fn the_program_decides_as_the_model_does() {
         bed.reset(desired(&services));
         // Nothing has been seen yet that could be too old.
         let mut now = 0;
-        let mut is_swept = true;
-        for (index, event) in events.iter().enumerate() {
-            match event {
-                Event::Packet {
-                    service,
-                    client,
-                    port,
-                    flags,
-                } => {
-                    let expected = services[*service].packet(*client, *port, flags, now);
-                    let got = bed.send(&frame(*service, *client, *port, flags));
-                    prop_assert_eq!(got, expected, "event {}: {:?}", index, event);
-                }
-                Event::Fragments {
-                    client,
-                    port,
-                    flags,
-                } => {
-                    let [first, later] = fragments(*client, *port, flags, index as u16 + 1);
-                    let expected = services[0].packet(*client, *port, flags, now);
-                    if matches!(expected, Verdict::Reset(_)) {
-                        // The bed cannot take an answer to a fragment apart.
-                        continue;
-                    }
-                    prop_assert_eq!(bed.send(&first), expected.clone(), "event {}", index);
-                    let follows = match expected {
-                        Verdict::To(server) => Verdict::To(server),
-                        _ => Verdict::Stack("fragment"),
-                    };
-                    prop_assert_eq!(bed.send(&later), follows, "event {}, later", index);
-                }
-                Event::Overtaking { service, client } => {
-                    let frame = overtaking(*service, *client, index as u16 + 1);
-                    let expected = services[*service].without_ports(*client, now);
-                    prop_assert_eq!(bed.send(&frame), expected, "event {}: {:?}", index, event);
-                }
-                Event::Pause(seconds) => {
-                    is_swept = false;
-                    now += seconds;
-                    bed.step(&crate::bed::seconds(*seconds));
-                }
-                Event::Sweep => {
-                    is_swept = true;
-                    services.iter_mut().for_each(|service| service.sweep(now));
-                    bed.step(&Step::Sweep);
-                }
-                Event::Change(service, change) => {
-                    services[*service].change(*change);
-                    bed.step(&Step::Apply(desired(&services)));
-                }
-            }
+        for (number, event) in (1..).zip(&events) {
+            happens(event, number, (&mut bed, &mut services), &mut now)?;
         }
-        // What expires unseen the packet path learns from the sweep.
-        if is_swept {
-            prop_assert_eq!(loads(&bed), counted(&bed));
-        }
+        prop_assert_eq!(loads(&bed), counted(&services));
         Ok(())
     });
     if let Err(failure) = outcome {

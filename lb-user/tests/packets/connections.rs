@@ -6,7 +6,7 @@ use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::OrphanPolicy;
 
 use crate::bed::frames::*;
-use crate::bed::{Step, seconds, server, service, state};
+use crate::bed::{Bed, Step, seconds, server, service, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -370,6 +370,21 @@ fn a_dead_servers_connections_are_void() {
             })])
             .packet(tcp(ALICE, 5000, A))
             .gets_reset_at(5000),
+        case("what acknowledges nothing tells no number", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .packet(tcp(ALICE, 5000, "P"))
+            .passes("server-gone"),
+        case("rescheduling is for UDP", deployment())
+            .after(alice_connects())
+            .after([Step::Change(|state| {
+                state.services[0].orphans = OrphanPolicy::Reschedule;
+                state.services[0].servers[0].alive = false;
+            })])
+            .packet(tcp(ALICE, 5000, A))
+            .gets_reset_at(5000),
         case("an operator may have them dropped", deployment())
             .after(alice_connects())
             .after([Step::Change(|state| {
@@ -388,6 +403,71 @@ fn a_dead_servers_connections_are_void() {
             .packet(tcp(ALICE, 5000, S))
             .passes("no-server"),
     ]);
+}
+
+/// It is what an agent resets the client with that its server's death leaves
+/// waiting.
+#[test]
+fn what_a_client_has_acknowledged_last_is_remembered() {
+    const ACKNOWLEDGED: usize = 42;
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    let acknowledging =
+        |number: u32| patched(tcp(ALICE, 5000, A), ACKNOWLEDGED, &number.to_be_bytes());
+    let nothing = |flags| patched(tcp(ALICE, 5000, flags), ACKNOWLEDGED, &[9; 4]);
+    for (frame, awaited) in [
+        (tcp(ALICE, 5000, S), 0),
+        (acknowledging(6000), 6000),
+        (acknowledging(7000), 7000),
+        (tagged(acknowledging(8000), &[(0x8100, 7)]), 8000),
+        (nothing("P"), 8000),
+        (nothing("S"), 8000),
+        (acknowledging(9000), 9000),
+    ] {
+        bed.send(&frame);
+        let remembered: Vec<u32> = bed
+            .flows()
+            .iter()
+            .map(|flow| flow.awaited_sequence)
+            .collect();
+        assert_eq!(remembered, [awaited], "{frame:02x?}");
+    }
+}
+
+/// The sum of 16-bit words in ones' complement (RFC 1071).
+fn sum<'a>(bytes: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let words = bytes.into_iter().flat_map(|bytes| bytes.chunks(2));
+    let total: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    let folded = (total >> 16) + (total & 0xFFFF);
+    (folded >> 16) + (folded & 0xFFFF)
+}
+
+#[test]
+fn the_checksum_of_a_reset_is_right_whatever_carries() {
+    const ACKNOWLEDGED: usize = 42;
+    /// Protocol and length, as the pseudo header has them.
+    const TCP_OF_20: [u8; 4] = [0, 6, 0, 20];
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    for step in alice_connects() {
+        bed.step(&step);
+    }
+    bed.step(&Step::Change(|state| {
+        state.services[0].servers[0].alive = false
+    }));
+    // Every remainder of either half.
+    for number in (0..=0xFFFF_u32).flat_map(|half| [half << 16 | 0xFFFF, 0xFFFF << 16 | half]) {
+        let frame = patched(tcp(ALICE, 5000, A), ACKNOWLEDGED, &number.to_be_bytes());
+        let run = bed.dataplane.test_run(&frame, 1).expect("the program runs");
+        assert_eq!(run.frame[38..42], number.to_be_bytes());
+        assert_eq!(sum([&run.frame[14..34]]), 0xFFFF, "IPv4, {number}");
+        let summed = sum([&TCP_OF_20[..], &run.frame[26..34], &run.frame[34..54]]);
+        assert_eq!(summed, 0xFFFF, "TCP, {number}");
+    }
 }
 
 #[test]

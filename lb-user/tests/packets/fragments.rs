@@ -1,10 +1,10 @@
 //! Fragments: the first has ports, the others follow it, or their client.
 
 use lb_user::dataplane::DesiredState;
-use lb_user::dataplane::state::Protocol;
+use lb_user::dataplane::state::{Protocol, Service};
 
 use crate::bed::frames::*;
-use crate::bed::{Step, persistent, seconds, service, state};
+use crate::bed::{Step, persistent, seconds, server, service, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -97,6 +97,68 @@ fn a_later_fragment_follows_the_first() {
                 &[0x40, 0x00],
             ))
             .goes_to("edge 1"),
+    ]);
+}
+
+#[test]
+fn fragments_that_resemble_those_of_a_packet_are_not_taken_for_them() {
+    let beside = |change: fn(&mut Service)| {
+        let mut state = deployment();
+        let mut other = service("172.16.1.200:1935", &["edge 3"]);
+        change(&mut other);
+        state.services.push(other);
+        state
+    };
+    let first = |frame| packet(fragment(frame, 7, true, 0));
+    let later = |frame| fragment(frame, 7, false, 3);
+    let tcp = || tcp(ALICE, 5000, "P.");
+    let elsewhere = [172, 16, 1, 201];
+    check([
+        case(
+            "another protocol",
+            beside(|other| other.protocol = Protocol::Udp),
+        )
+        .after(established())
+        .after([first(tcp())])
+        .packet(later(udp(ALICE, 5000)))
+        .passes("fragment"),
+        case(
+            "another service's address",
+            beside(|other| other.address.set_ip([172, 16, 1, 201].into())),
+        )
+        .after(established())
+        .after([first(tcp())])
+        .packet(later(tcp_to(ALICE, 5000, elsewhere, RTMP, "P.")))
+        .passes("fragment"),
+        case("the farthest place in a packet is one", deployment())
+            .after(established())
+            .after([first(tcp())])
+            .packet(fragment(tcp(), 7, false, 0x1000))
+            .goes_to("edge 1"),
+        case("also without a first", deployment())
+            .after(established())
+            .packet(fragment(tcp(), 7, false, 0x1000))
+            .passes("fragment"),
+        case("the server's heir gets none", deployment())
+            .after(established())
+            .after([first(tcp())])
+            .after([
+                Step::Change(|state| {
+                    state.services[0].servers.remove(0);
+                }),
+                Step::Change(|state| state.services[0].servers.push(server("edge 3", 1935))),
+            ])
+            .packet(later(tcp()))
+            .passes("fragment"),
+        case("nor does the client's next server", sticky())
+            .after(established())
+            .after([first(tcp())])
+            .after([Step::Change(|state| {
+                state.services[0].servers[0].alive = false
+            })])
+            .after([5001, 5001].map(|port| packet(crate::bed::frames::tcp(ALICE, port, S))))
+            .packet(later(tcp()))
+            .passes("fragment"),
     ]);
 }
 

@@ -1,9 +1,10 @@
 //! What is not ours, or not understood, is the stack's.
 
-use lb_user::dataplane::DesiredState;
+use lb_user::dataplane::state::Protocol;
+use lb_user::dataplane::{DesiredState, TableSizes};
 
 use crate::bed::frames::*;
-use crate::bed::{Bed, Step, Verdict, service, state};
+use crate::bed::{Bed, Step, Verdict, service, small_tables, state};
 use crate::{case, check, packet};
 
 fn deployment() -> DesiredState {
@@ -49,6 +50,39 @@ fn other_traffic_is_left_alone() {
         .packet(syn())
         .passes("not-a-service"),
     ]);
+}
+
+/// In a small directory many things have their place where a service's is.
+#[test]
+fn what_resembles_a_service_is_none() {
+    let tables = TableSizes {
+        services: 1,
+        ..small_tables()
+    };
+    let Some(mut bed) = Bed::with_tables(deployment(), tables) else {
+        return;
+    };
+    let none = Verdict::Stack("not-a-service");
+    for number in 1..=64_u8 {
+        let [v4, v6] = ["172.16.1.200", "[2001:db8::c8]"]
+            .map(|address| state([service(&format!("{address}:{number}"), &["edge 1"])]));
+        bed.reset(v4);
+        let syn = |address, port| tcp_to(ALICE, 5000, address, port, S);
+        let port = u16::from(number);
+        assert_eq!(bed.send(&syn(VIP, port)), Verdict::To("edge 1"));
+        assert_eq!(bed.send(&syn([172, 16, 1, number], port)), none);
+        assert_eq!(bed.send(&syn(VIP, port + 64)), none);
+        let datagram = patched(udp(ALICE, 5000), 36, &port.to_be_bytes());
+        assert_eq!(bed.send(&datagram), none);
+        bed.reset(v6);
+        let syn = patched(tcp6(DAVE, 5000, S), 56, &port.to_be_bytes());
+        assert_eq!(bed.send(&syn), Verdict::To("edge 1"));
+        // Another word of its address.
+        for word in [38, 42, 46, 50] {
+            let other = patched(syn.clone(), word, &[syn[word] ^ number]);
+            assert_eq!(bed.send(&other), none, "{word}");
+        }
+    }
 }
 
 #[test]
@@ -110,6 +144,38 @@ fn a_frame_cut_anywhere_is_the_stacks() {
         );
     }
     assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
+}
+
+/// Established connections take a short cut through the program, which must not
+/// be one past the frame's end.
+#[test]
+fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
+    let mut both = deployment();
+    both.services
+        .push(service("[2001:db8::c8]:1935", &["edge 1"]));
+    let mut datagrams = service("172.16.1.200:1935", &["edge 1"]);
+    datagrams.protocol = Protocol::Udp;
+    both.services.push(datagrams);
+    let Some(mut bed) = Bed::new(both) else {
+        return;
+    };
+    let whole = [
+        tcp(ALICE, 5000, "P."),
+        tcp6(DAVE, 5000, "P."),
+        udp(ALICE, 5000),
+    ];
+    for flags in [S, A] {
+        bed.send(&tcp(ALICE, 5000, flags));
+        bed.send(&tcp6(DAVE, 5000, flags));
+        bed.send(&udp(ALICE, 5000));
+    }
+    for frame in &whole {
+        for length in 14..frame.len() {
+            let verdict = bed.send(&frame[..length]);
+            assert_eq!(verdict, Verdict::Stack("truncated"), "after {length} bytes");
+        }
+        assert_eq!(bed.send(frame), Verdict::To("edge 1"));
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn deployment() -> DesiredState {
     let servers = ["edge 1", "edge 2", "edge 3", "far edge"];
     let mut services = [
         persistent(service("172.16.1.200:1935", &servers), 50, 24),
-        persistent(service("[2001:db8::c8]:1935", &servers), 50, 64),
+        // Where clients stick to nothing, every server has some.
+        service("[2001:db8::c8]:1935", &servers),
         service("172.16.1.200:1935", &servers),
     ];
     services[2].protocol = Protocol::Udp;

@@ -9,8 +9,10 @@ mod bed;
 mod namespace;
 
 mod agreement;
+mod concurrency;
 mod connections;
 mod counters;
+mod crowds;
 mod entries;
 mod fragments;
 mod frames;

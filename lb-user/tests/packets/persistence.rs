@@ -10,6 +10,11 @@ fn deployment() -> DesiredState {
     narrow(32)
 }
 
+fn lasting() -> DesiredState {
+    let service = service("172.16.1.200:1935", &["edge 1", "edge 2"]);
+    state([persistent(service, 300, 32)])
+}
+
 fn narrow(prefix_length: u8) -> DesiredState {
     let service = service("172.16.1.200:1935", &["edge 1", "edge 2", "edge 3"]);
     state([persistent(service, 50, prefix_length)])
@@ -128,6 +133,42 @@ fn a_template_ends_in_time() {
         .after((0..3).flat_map(|_| [seconds(25), Step::Sweep]))
         .packet(tcp(ALICE, 5001, S))
         .goes_to("edge 2"),
+        case("the last connection's FIN arms it", lasting())
+            .after(connects(ALICE, 5000))
+            .after([seconds(60), packet(tcp(ALICE, 5000, F)), seconds(299)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 1"),
+        case("also when it is sent again", lasting())
+            .after(connects(ALICE, 5000))
+            .after([packet(tcp(ALICE, 5000, F)), seconds(60)])
+            .after([packet(tcp(ALICE, 5000, F)), seconds(299)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 1"),
+        case("and its RST", lasting())
+            .after(connects(ALICE, 5000))
+            .after([seconds(60), packet(tcp(ALICE, 5000, R)), seconds(299)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 1"),
+        case("packets arm it four times per time-out", lasting())
+            .after(connects(ALICE, 5000))
+            .after([seconds(76), packet(tcp(ALICE, 5000, A)), seconds(299)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 1"),
+        case("no more often: a quarter of it may be missing", lasting())
+            .after(connects(ALICE, 5000))
+            .after([seconds(74), packet(tcp(ALICE, 5000, A)), seconds(227)])
+            .packet(tcp(ALICE, 5001, S))
+            .goes_to("edge 2"),
+        case(
+            "a connection with the server before does not change it",
+            deployment(),
+        )
+        .after(connects(ALICE, 5000))
+        .after([seconds(51)])
+        .after(connects(ALICE, 5001))
+        .after([seconds(30), packet(tcp(ALICE, 5000, A)), seconds(21)])
+        .packet(tcp(ALICE, 5002, S))
+        .goes_to("edge 3"),
         case("it outlives one of two connections", deployment())
             .after(connects(ALICE, 5000))
             .after(connects(ALICE, 5001))

@@ -289,3 +289,19 @@ fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
     let reset = bed.send(&tcp(ALICE, 4000, R));
     assert_eq!(reset, before, "and it is known again");
 }
+
+#[test]
+fn the_end_of_a_handshake_that_fell_silent_is_counted_once() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+        return;
+    };
+    assert_eq!(turns(&mut bed, 2), ["edge 1", "edge 2"]);
+    bed.step(&crate::bed::seconds(61));
+    for _ in 0..3 {
+        let late = bed.send(&tcp([10, 1, 0, 0], 4000, A));
+        assert_eq!(late, Verdict::Stack("no-connection"));
+    }
+    let mut loads = bed.loads();
+    loads.sort_unstable();
+    assert_eq!(loads, [(0, 0), (0, 0), (0, 1)]);
+}

@@ -79,13 +79,6 @@ fn long4(client: u16, flags: &str) -> Vec<u8> {
     with_option(short4(client, flags))
 }
 
-fn with_option(mut frame: Vec<u8>) -> Vec<u8> {
-    const NO_OPERATION: u8 = 1;
-    frame.splice(34..34, [NO_OPERATION; 4]);
-    let length = (frame.len() - 14) as u16;
-    patched(patched(frame, 14, &[0x46]), 16, &length.to_be_bytes())
-}
-
 fn short6(client: u16, flags: &str) -> Vec<u8> {
     tcp6(DAVE, client, flags)
 }

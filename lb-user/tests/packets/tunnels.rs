@@ -29,6 +29,18 @@ fn deployment() -> DesiredState {
     state(services)
 }
 
+/// As [`deployment`], along paths for jumbo frames.
+fn wide() -> DesiredState {
+    let mut state = deployment();
+    for service in &mut state.services {
+        service.servers[0].forwarding = Forwarding::Tunnel {
+            source: IpAddr::from(OURS),
+            mtu: 9000,
+        };
+    }
+    state
+}
+
 /// As [`deployment`], over IPv6.
 fn over_ipv6() -> DesiredState {
     let mut state = deployment();
@@ -96,6 +108,24 @@ fn packets_travel_inside_others() {
             .after([packet(tcp(ALICE, 5000, S))])
             .packet(tcp(ALICE, 5000, "P."))
             .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, "P."), IPV4, false)),
+        case("and once it is established", deployment())
+            .after([packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))])
+            .packet(tcp(ALICE, 5000, "P."))
+            .goes_changed_to("edge 1", &inside(&tcp(ALICE, 5000, "P."), IPV4, false)),
+        case("an ICMP error, too", deployment())
+            .after([packet(tcp(ALICE, 5000, S))])
+            .packet(icmp(3, 4, &from_service(ALICE, 5000), 28))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&icmp(3, 4, &from_service(ALICE, 5000), 28), IPV4, false),
+            ),
+        case("and one of IPv6", deployment())
+            .after([packet(tcp6(DAVE, 5000, S))])
+            .packet(icmp6(2, 0, &from_service6(DAVE, 5000), 48))
+            .goes_changed_to(
+                "edge 1",
+                &inside(&icmp6(2, 0, &from_service6(DAVE, 5000), 48), IPV6, false),
+            ),
         case("also once the route is not known any more", deployment())
             .after([
                 packet(tcp(ALICE, 5000, S)),
@@ -199,6 +229,14 @@ fn a_client_is_told_when_its_packet_does_not_fit() {
             .after(connected.clone())
             .packet(tagged(long(1481), &[(0x88A8, 1), (0x8100, 2)]))
             .gets_told_the_mtu(1480),
+        case("of several buffers, one that fits", wide())
+            .after(connected.clone())
+            .packet(long(8980))
+            .goes_changed_to("edge 1", &inside(&long(8980), IPV4, false)),
+        case("and one that does not", wide())
+            .after(connected.clone())
+            .packet(long(8981))
+            .gets_told_the_mtu(8980),
         case("over IPv6 there is less room", over_ipv6())
             .after(connected.clone())
             .packet(long(1461))

@@ -72,6 +72,16 @@ fn tags_are_made_those_of_the_server() {
             &[(PROVIDER, 1), (CUSTOMER, 2), (CUSTOMER, 3)],
         ))
         .passes("many-tags"),
+        case("established, too", behind(Vlan::Tagged(20)))
+            .after([S, A].map(|flags| packet(tcp(ALICE, 5000, flags))))
+            .packet(tcp(ALICE, 5000, A))
+            .goes_changed_to(
+                "edge 1",
+                &tagged(tcp(ALICE, 5000, A), &[(CUSTOMER, 20)])[12..],
+            ),
+        case("a tag for a priority only", behind(Vlan::Untagged))
+            .packet(one(0xE000))
+            .goes_changed_to("edge 1", &syn()[12..]),
         case("a tag before something else", behind(Vlan::Untagged))
             .packet(patched(one(10), 16, &[0x08, 0x06]))
             .passes("not-ip"),

@@ -3,33 +3,31 @@
 //! Pauses are multiples of [`PAUSE`], and no time-out is near a multiple of it:
 //! how long a test itself takes does not matter.
 
+mod packet;
+mod scheduling;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use lb_user::dataplane::DesiredState;
-use lb_user::dataplane::state::{OrphanPolicy, Protocol, Timeouts};
+use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Timeouts, Vlan};
+
+pub use packet::Packet;
+use packet::{CLOSED, ESTABLISHED, FIN_WAIT, SYN_RECEIVED, State, TIME_WAIT, UDP};
 
 use crate::bed::{Verdict, persistent, server, service, state};
 
 const NAMES: [&str; 3] = ["edge 1", "edge 2", "edge 3"];
 
 pub const PAUSE: u64 = 64;
-const SYN_RECEIVED: u64 = 96;
-const ESTABLISHED: u64 = 928;
-const FIN_WAIT: u64 = 160;
-const TIME_WAIT: u64 = 224;
-const CLOSED: u64 = 32;
-const UDP: u64 = 288;
-const PERSISTENCE: u64 = 160;
-const REARM: u64 = PERSISTENCE / 4;
-/// A sweep re-arms a template with no more left.
-const SWEEP: u64 = PERSISTENCE / 2 + PERSISTENCE / 8;
+/// Time-outs of persistence that changes choose among.
+pub const PERSISTENCE: [u64; 2] = [160, 352];
 
 /// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
 /// network, UDP.
 pub const SERVICES: usize = 3;
 pub const OVER_IPV6: usize = 1;
-const OVER_UDP: usize = 2;
+pub const OVER_UDP: usize = 2;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
@@ -37,47 +35,23 @@ pub enum Change {
     Weight(usize, u32),
     /// A server is in the configuration, or not.
     Present(usize, bool),
+    /// A server's MAC address is known, or not.
+    Reached(usize, bool),
+    Vlan(usize, Vlan),
+    KeepsTemplates(usize, bool),
+    Scheduler(Scheduler),
+    HashPort(bool),
+    Persistence(Option<Persistence>),
     ExpireQuiescent(bool),
     Sloppy(bool),
     Orphans(OrphanPolicy),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    SynReceived,
-    Established,
-    FinWait,
-    TimeWait,
-    Closed,
-    Udp,
-}
-
-impl State {
-    fn timeout(self) -> u64 {
-        match self {
-            Self::SynReceived => SYN_RECEIVED,
-            Self::Established => ESTABLISHED,
-            Self::FinWait => FIN_WAIT,
-            Self::TimeWait => TIME_WAIT,
-            Self::Closed => CLOSED,
-            Self::Udp => UDP,
-        }
-    }
-
-    fn is_over(self) -> bool {
-        matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
-    }
-
-    fn after(self, flags: &str) -> Self {
-        match (self, flags) {
-            (Self::Udp, _) | (_, "S") => self,
-            (_, "R") => Self::Closed,
-            (Self::SynReceived, "F.") => Self::TimeWait,
-            (Self::Established, "F.") => Self::FinWait,
-            (Self::SynReceived, ".") => Self::Established,
-            _ => self,
-        }
-    }
+pub struct Persistence {
+    pub timeout: u64,
+    /// Low bits of a client's number that its network leaves out.
+    pub network_bits: u32,
 }
 
 /// A server, and which of its lives: death and removal make everything void.
@@ -102,20 +76,31 @@ struct Template {
 struct Server {
     present: bool,
     alive: bool,
+    reached: bool,
     weight: u32,
+    keeps_templates: bool,
+    vlan: Vlan,
+    /// How it was reached last.
+    known: Option<Vlan>,
     lives: u32,
 }
 
-#[derive(Debug)]
+/// What a hash is taken of, and which servers it chooses among: whoever is found
+/// there once is found there again.
+type Hashed = (bool, Vec<(usize, u32)>, u8, Option<u16>);
+
+#[derive(Debug, Clone)]
 pub struct Service {
     is_udp: bool,
-    /// Low bits of a client's number that its network leaves out.
-    network_bits: u32,
     servers: [Server; 3],
+    scheduler: Scheduler,
+    hash_port: bool,
+    persistence: Option<Persistence>,
     expire_quiescent: bool,
     sloppy: bool,
     orphans: OrphanPolicy,
     cursor: usize,
+    hashed: HashMap<Hashed, usize>,
     flows: HashMap<(u8, u16), Flow>,
     templates: HashMap<u8, Template>,
     new_templates: HashMap<u8, Template>,
@@ -126,13 +111,22 @@ impl Service {
         let is_udp = index == OVER_UDP;
         Self {
             is_udp,
-            network_bits: u32::from(index == OVER_IPV6),
             servers: [Server {
                 present: true,
                 alive: true,
+                reached: true,
                 weight: 1,
+                keeps_templates: true,
+                vlan: Vlan::Untagged,
+                known: Some(Vlan::Untagged),
                 lives: 0,
             }; 3],
+            scheduler: Scheduler::Rr,
+            hash_port: false,
+            persistence: Some(Persistence {
+                timeout: PERSISTENCE[0],
+                network_bits: u32::from(index == OVER_IPV6),
+            }),
             expire_quiescent: false,
             sloppy: false,
             orphans: if is_udp {
@@ -141,6 +135,7 @@ impl Service {
                 OrphanPolicy::Reset
             },
             cursor: 0,
+            hashed: HashMap::new(),
             flows: HashMap::new(),
             templates: HashMap::new(),
             new_templates: HashMap::new(),
@@ -157,34 +152,65 @@ impl Service {
             Change::Weight(server, weight) => self.servers[server].weight = weight,
             Change::Present(server, present) => {
                 let server = &mut self.servers[server];
-                server.lives += u32::from(server.present && !present);
+                if server.present && !present {
+                    server.lives += 1;
+                    server.known = None;
+                }
                 server.present = present;
             }
+            Change::Reached(server, reached) => self.servers[server].reached = reached,
+            Change::Vlan(server, vlan) => self.servers[server].vlan = vlan,
+            Change::KeepsTemplates(server, keeps) => self.servers[server].keeps_templates = keeps,
+            Change::Scheduler(scheduler) => self.scheduler = scheduler,
+            Change::HashPort(hash_port) => self.hash_port = hash_port,
+            Change::Persistence(persistence) => self.persistence = persistence,
             Change::ExpireQuiescent(expire) => self.expire_quiescent = expire,
             Change::Sloppy(sloppy) => self.sloppy = sloppy,
             Change::Orphans(orphans) => self.orphans = orphans,
         }
+        for server in &mut self.servers {
+            if server.present && server.reached {
+                server.known = Some(server.vlan);
+            }
+        }
+    }
+
+    /// The tags of frames to a server; none of ours to one that is never reached.
+    pub fn vlan(&self, name: &str) -> Option<Vlan> {
+        let server = NAMES.iter().position(|known| *known == name)?;
+        self.servers[server].known
     }
 
     fn is_valid(&self, (server, life): Owner) -> bool {
         let server = &self.servers[server];
-        server.present && server.alive && server.lives == life
+        server.present && server.alive && server.known.is_some() && server.lives == life
     }
 
     fn network(&self, client: u8) -> u8 {
-        client >> self.network_bits
+        let bits = self
+            .persistence
+            .map_or(0, |persistence| persistence.network_bits);
+        client >> bits << bits
     }
 
-    pub fn packet(&mut self, client: u8, port: u16, flags: &str, now: u64) -> Verdict {
-        let is_syn = flags == "S" && !self.is_udp;
-        let is_reset = flags == "R" && !self.is_udp;
-        let key = (client, port);
-        let known = self.flows.get(&key).copied().filter(|flow| {
+    fn timeout(&self) -> u64 {
+        self.persistence
+            .map_or(0, |persistence| persistence.timeout)
+    }
+
+    /// `got` is the program's verdict, which only a hash is asked for.
+    pub fn packet(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
+        let is_syn = packet.is_syn() && !self.is_udp;
+        let is_reset = packet.has('R') && !self.is_udp;
+        let known = self.flows.get(&packet.key()).copied().filter(|flow| {
             now - flow.seen <= flow.state.timeout() && !(is_syn && flow.state.is_over())
         });
         if let Some(flow) = known {
+            if packet.is_anothers {
+                return Verdict::Stack("other-host");
+            }
             if self.is_valid(flow.owner) {
-                self.go_on(key, flow, flags, now);
+                self.go_on(packet, flow, now);
                 return Verdict::To(NAMES[flow.owner.0]);
             }
             let reschedules = self.is_udp && self.orphans == OrphanPolicy::Reschedule;
@@ -192,31 +218,35 @@ impl Service {
                 match self.orphans {
                     OrphanPolicy::Drop => return Verdict::Dropped,
                     _ if self.sloppy && !is_reset => {}
-                    _ if self.is_udp || is_reset => return Verdict::Stack("server-gone"),
+                    _ if self.is_udp || is_reset || !packet.has('.') => {
+                        return Verdict::Stack("server-gone");
+                    }
                     _ => return Verdict::Reset(5000),
                 }
             }
         }
-        self.flows
-            .retain(|other, flow| *other != key || !flow.lasting);
+        self.flows.remove(&packet.key());
         if is_syn || self.is_udp || self.sloppy && !is_reset {
-            self.open(key, now)
+            self.open(packet, now, got)
         } else {
             Verdict::Stack("no-connection")
         }
     }
 
-    fn go_on(&mut self, key: (u8, u16), mut flow: Flow, flags: &str, now: u64) {
+    fn go_on(&mut self, packet: Packet, mut flow: Flow, now: u64) {
         flow.seen = now;
-        flow.state = flow.state.after(flags);
-        let ends = !self.is_udp && (flags == "F." || flags == "R");
-        let lasts = self.is_udp || flow.state == State::Established;
-        if !flow.lasting && lasts || flow.lasting && (now >= flow.rearm || ends) {
+        flow.state = flow.state.after(&packet);
+        let ends = !self.is_udp && packet.ends();
+        let becomes_lasting = !flow.lasting && flow.state.is_active();
+        let is_due = flow.lasting && self.persistence.is_some() && (now >= flow.rearm || ends);
+        if becomes_lasting || is_due {
             flow.lasting = true;
-            flow.rearm = now + REARM;
-            self.rearm(key.0, flow.owner, now);
+            flow.rearm = now + self.timeout() / 4;
+            if self.persistence.is_some() {
+                self.rearm(packet.client, flow.owner, now);
+            }
         }
-        self.flows.insert(key, flow);
+        self.flows.insert(packet.key(), flow);
     }
 
     fn rearm(&mut self, client: u8, owner: Owner, now: u64) {
@@ -227,23 +257,28 @@ impl Service {
         {
             return;
         }
-        let expires = now + PERSISTENCE;
+        let expires = now + self.timeout();
         self.templates.insert(network, Template { owner, expires });
     }
 
     fn holds(&self, template: &Template, now: u64) -> bool {
-        let quiescent = self.servers[template.owner.0].weight == 0;
-        template.expires > now
-            && self.is_valid(template.owner)
-            && !(quiescent && self.expire_quiescent)
+        let server = &self.servers[template.owner.0];
+        let is_void = server.weight == 0 && (self.expire_quiescent || !server.keeps_templates);
+        template.expires > now && self.is_valid(template.owner) && !is_void
     }
 
-    fn open(&mut self, key: (u8, u16), now: u64) -> Verdict {
-        let network = self.network(key.0);
+    fn open(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
+        let network = self.network(packet.client);
         let sticky = self.sticky(network, now);
+        let Some(owner) = sticky.or_else(|| self.schedule(packet, got)) else {
+            return Verdict::Stack("no-server");
+        };
+        if packet.is_anothers {
+            return Verdict::Stack("other-host");
+        }
+        let expires = now + self.timeout();
         if sticky.is_some() {
             // Another connection re-arms it.
-            let expires = now + PERSISTENCE;
             let lasting = self.templates.get(&network);
             let table = if lasting.is_some_and(|template| self.holds(template, now)) {
                 &mut self.templates
@@ -251,12 +286,7 @@ impl Service {
                 &mut self.new_templates
             };
             table.get_mut(&network).expect("it holds").expires = expires;
-        }
-        let Some(owner) = sticky.or_else(|| self.schedule()) else {
-            return Verdict::Stack("no-server");
-        };
-        if sticky.is_none() {
-            let expires = now + PERSISTENCE;
+        } else if self.persistence.is_some() {
             self.new_templates
                 .insert(network, Template { owner, expires });
         }
@@ -271,7 +301,7 @@ impl Service {
             seen: now,
             rearm: 0,
         };
-        self.flows.insert(key, flow);
+        self.flows.insert(packet.key(), flow);
         Verdict::To(NAMES[owner.0])
     }
 
@@ -283,7 +313,17 @@ impl Service {
         })
     }
 
+    /// An ICMP error about what the service has sent.
+    pub fn error(&self, client: u8, port: u16) -> Verdict {
+        match self.flows.get(&(client, port)) {
+            None => Verdict::Stack("icmp-unrelated"),
+            Some(flow) if self.is_valid(flow.owner) => Verdict::To(NAMES[flow.owner.0]),
+            Some(_) => Verdict::Stack("server-gone"),
+        }
+    }
+
     fn sticky(&self, network: u8, now: u64) -> Option<Owner> {
+        self.persistence?;
         [&self.templates, &self.new_templates]
             .iter()
             .filter_map(|table| table.get(&network))
@@ -291,62 +331,78 @@ impl Service {
             .map(|template| template.owner)
     }
 
-    fn schedule(&mut self) -> Option<Owner> {
-        let ring: Vec<usize> = (0..3)
-            .filter(|server| {
-                let server = &self.servers[*server];
-                server.present && server.alive && server.weight > 0
-            })
-            .collect();
-        let server = *ring.get(self.cursor % ring.len().max(1))?;
-        self.cursor += 1;
-        Some((server, self.servers[server].lives))
-    }
-
     pub fn sweep(&mut self, now: u64) {
         self.flows
             .retain(|_, flow| now - flow.seen <= flow.state.timeout());
-        for ((client, _), flow) in &self.flows {
-            let network = client >> self.network_bits;
-            if !(flow.lasting || flow.state == State::Udp) || flow.state.is_over() {
-                continue;
-            }
-            let own = [&mut self.templates, &mut self.new_templates]
-                .into_iter()
-                .filter_map(|table| table.get_mut(&network))
-                .find(|template| template.owner == flow.owner);
-            if let Some(template) = own
-                && template.expires <= now + SWEEP
-            {
-                template.expires = now + PERSISTENCE;
-            }
+        if let Some(persistence) = self.persistence {
+            self.rearm_silent(persistence, now);
         }
         self.templates.retain(|_, template| template.expires > now);
         self.new_templates
             .retain(|_, template| template.expires > now);
     }
 
+    fn rearm_silent(&mut self, Persistence { timeout, .. }: Persistence, now: u64) {
+        let keep = self.flows.iter().filter(|(_, flow)| {
+            (flow.lasting || flow.state == State::Udp)
+                && !flow.state.is_over()
+                && now - flow.seen >= timeout / 8
+        });
+        for ((client, _), flow) in keep {
+            let network = self.network(*client);
+            let own = [&mut self.templates, &mut self.new_templates]
+                .into_iter()
+                .filter_map(|table| table.get_mut(&network))
+                .find(|template| template.owner == flow.owner);
+            if let Some(template) = own
+                && template.expires <= now + timeout / 2 + timeout / 8
+            {
+                template.expires = now + timeout;
+            }
+        }
+    }
+
     /// The service as the data plane is told of it.
     fn desired(&self, index: usize) -> lb_user::dataplane::state::Service {
-        let (address, prefix_length) = [
+        let (address, bits) = [
             ("172.16.1.200:1935", 32),
-            ("[2001:db8::c8]:1935", 127),
+            ("[2001:db8::c8]:1935", 128),
             ("172.16.1.200:1935", 32),
         ][index];
-        let mut desired = persistent(service(address, &[]), PERSISTENCE, prefix_length);
+        let mut desired = service(address, &[]);
+        if let Some(persistence) = self.persistence {
+            let prefix_length = bits - persistence.network_bits as u8;
+            desired = persistent(desired, persistence.timeout, prefix_length);
+        }
+        if let Some(persistence) = &mut desired.persistence {
+            persistence.expire_quiescent = self.expire_quiescent;
+        }
         if self.is_udp {
             desired.protocol = Protocol::Udp;
         }
-        let persistence = desired.persistence.as_mut().expect("persistence");
-        persistence.expire_quiescent = self.expire_quiescent;
+        desired.scheduler = self.scheduler;
+        desired.hash_port = self.hash_port;
         desired.sloppy = self.sloppy;
         desired.orphans = self.orphans;
         desired.servers = (0..3)
             .filter(|server| self.servers[*server].present)
             .map(|number| {
+                let Server {
+                    alive,
+                    reached,
+                    weight,
+                    keeps_templates,
+                    vlan,
+                    ..
+                } = self.servers[number];
                 let mut server = server(NAMES[number], 1935);
-                server.alive = self.servers[number].alive;
-                server.weight = self.servers[number].weight;
+                server.alive = alive;
+                server.weight = weight;
+                server.keeps_templates = keeps_templates;
+                server.next_hop = server.next_hop.filter(|_| reached);
+                if let Some(hop) = &mut server.next_hop {
+                    hop.vlan = vlan;
+                }
                 server
             })
             .collect();

@@ -1,0 +1,80 @@
+//! What a packet says, and what follows from it.
+
+// Seconds.
+pub const SYN_RECEIVED: u64 = 96;
+pub const ESTABLISHED: u64 = 928;
+pub const FIN_WAIT: u64 = 160;
+pub const TIME_WAIT: u64 = 224;
+pub const CLOSED: u64 = 32;
+pub const UDP: u64 = 288;
+
+/// A packet of a client, and how it comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    pub client: u8,
+    pub port: u16,
+    pub flags: &'static str,
+    /// It is in a frame for another host.
+    pub is_anothers: bool,
+}
+
+impl Packet {
+    pub fn has(&self, flag: char) -> bool {
+        self.flags.contains(flag)
+    }
+
+    pub fn is_syn(&self) -> bool {
+        self.has('S') && !['.', 'F', 'R'].iter().any(|flag| self.has(*flag))
+    }
+
+    pub fn ends(&self) -> bool {
+        self.has('F') || self.has('R')
+    }
+
+    pub fn key(&self) -> (u8, u16) {
+        (self.client, self.port)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    SynReceived,
+    Established,
+    FinWait,
+    TimeWait,
+    Closed,
+    Udp,
+}
+
+impl State {
+    pub fn timeout(self) -> u64 {
+        match self {
+            Self::SynReceived => SYN_RECEIVED,
+            Self::Established => ESTABLISHED,
+            Self::FinWait => FIN_WAIT,
+            Self::TimeWait => TIME_WAIT,
+            Self::Closed => CLOSED,
+            Self::Udp => UDP,
+        }
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
+    }
+
+    pub fn after(self, packet: &Packet) -> Self {
+        match self {
+            Self::Udp => self,
+            _ if packet.has('R') => Self::Closed,
+            _ if packet.has('S') => self,
+            Self::SynReceived if packet.has('F') => Self::TimeWait,
+            Self::Established if packet.has('F') => Self::FinWait,
+            Self::SynReceived if packet.has('.') => Self::Established,
+            _ => self,
+        }
+    }
+
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Established | Self::Udp)
+    }
+}

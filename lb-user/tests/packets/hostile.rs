@@ -15,8 +15,7 @@ fn deployment() -> DesiredState {
     let servers = ["edge 1", "edge 2", "edge 3", "far edge"];
     let mut services = [
         persistent(service("172.16.1.200:1935", &servers), 50, 24),
-        // Where clients stick to nothing, every server has some.
-        service("[2001:db8::c8]:1935", &servers),
+        persistent(service("[2001:db8::c8]:1935", &servers), 50, 64),
         service("172.16.1.200:1935", &servers),
     ];
     services[2].protocol = Protocol::Udp;

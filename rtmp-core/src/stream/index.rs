@@ -60,6 +60,8 @@ pub struct View {
     pub end: u64,
     /// The newest message's time, ms.
     pub timestamp: u64,
+    /// Pictures in the log up to its end.
+    pub pictures: u64,
     /// A player before this offset is too far behind and must be moved on.
     pub keep_from: u64,
     /// Where a player can begin; `None` before the first keyframe.
@@ -288,6 +290,7 @@ impl Index {
         View {
             end: self.end,
             timestamp: self.timestamp,
+            pictures: self.pictures,
             keep_from,
             join: self.join.clone(),
             headers: self.headers.clone(),

@@ -242,10 +242,15 @@ impl<D> Player<D> {
             }
         }
         if self.offset == self.run_end && self.filter != Filter::EVERYTHING {
-            let index = stream.index();
-            let kept = index.kept(self.offset, end, &mut self.filter);
-            self.leap(&index, kept.start);
-            self.run_end = kept.end;
+            if self.filter.audio && view.pictures == self.pictures_at_leap {
+                // Sound alone has come, as it does all day in a radio's stream.
+                self.run_end = end;
+            } else {
+                let index = stream.index();
+                let kept = index.kept(self.offset, end, &mut self.filter);
+                self.leap(&index, kept.start);
+                self.run_end = kept.end;
+            }
         }
         Ok(if self.offset < self.run_end {
             self.run_end.min(end)

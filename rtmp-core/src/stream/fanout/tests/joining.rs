@@ -170,13 +170,17 @@ fn nor_where_the_pictures_begin_later_than_the_sound_and_within_a_group() {
     publish(&mut publication, &[sound(0)]);
     let mut early = server.join(&stream);
     assert_eq!(early.told(1), [("sound", 0)]);
+    for time in [3, 6] {
+        publish(&mut publication, &[sound(time)]);
+        assert_eq!(early.told(1), [("sound", time)]);
+    }
     let video_header = headers().swap_remove(1);
     publish(&mut publication, &[video_header, picture(10, false)]);
     publish(&mut publication, &[sound(20)]);
-    let told = [("video header", 0), ("sound", 20)];
+    let told = [("video header", 6), ("sound", 20)];
     assert_eq!(early.told(2), told);
     let mut late = server.join(&stream);
-    assert_eq!(late.told(3), [&[("sound", 0)], &told[..]].concat());
+    assert_eq!(late.told(3), [&[("sound", 6)], &told[..]].concat());
     publish(&mut publication, &[picture(50, true), picture(90, false)]);
     for player in [&mut early, &mut late] {
         assert_eq!(player.told(2), [("keyframe", 50), ("picture", 90)]);

@@ -87,6 +87,17 @@ fn tls_server(directory: &Path, more: &[&str]) -> Server {
     Server::start(&mut command, address)
 }
 
+/// The page `/`, whatever is on it.
+fn root() -> Page {
+    Page {
+        path: "/".to_owned(),
+        virtual_host: None,
+        status_codes: vec![(200, 299)],
+        digest: None,
+        regex: None,
+    }
+}
+
 #[tokio::test]
 async fn ssl_get_reads_a_page_and_names_the_host_only_where_it_is_to() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -97,11 +108,9 @@ async fn ssl_get_reads_a_page_and_names_the_host_only_where_it_is_to() {
     let server = tls_server(directory.path(), &named);
     let check = async |host: Option<&str>, server_name: bool, regex: &str| {
         let page = Page {
-            path: "/".to_owned(),
             virtual_host: host.map(str::to_owned),
-            status_codes: vec![(200, 299)],
-            digest: None,
             regex: Some((regex.to_owned(), true)),
+            ..root()
         };
         let probe = HttpProbe {
             connection: server.connection(),
@@ -170,18 +179,11 @@ async fn ssl_get_takes_certificates_of_every_kind() {
             // openssl itself refuses short keys at its usual level.
             let more = ["-cipher", "DEFAULT@SECLEVEL=0", version];
             let server = tls_server(directory.path(), &more);
-            let page = Page {
-                path: "/".to_owned(),
-                virtual_host: None,
-                status_codes: vec![(200, 299)],
-                digest: None,
-                regex: None,
-            };
             let probe = HttpProbe {
                 connection: server.connection(),
                 tls: true,
                 server_name: false,
-                pages: vec![page],
+                pages: vec![root()],
             };
             let outcome = http::check(&probe).await;
             assert_eq!(outcome, Outcome::Success, "{kind}, {version}");
@@ -201,13 +203,6 @@ async fn ssl_get_to_a_server_that_speaks_no_tls_fails() {
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.0 200 OK\r\n\r\n").await;
         }
     });
-    let page = Page {
-        path: "/".to_owned(),
-        virtual_host: None,
-        status_codes: vec![(200, 299)],
-        digest: None,
-        regex: None,
-    };
     let probe = HttpProbe {
         connection: Connection {
             to,
@@ -216,7 +211,7 @@ async fn ssl_get_to_a_server_that_speaks_no_tls_fails() {
         },
         tls: true,
         server_name: false,
-        pages: vec![page],
+        pages: vec![root()],
     };
     let outcome = http::check(&probe).await;
     assert!(

@@ -70,7 +70,7 @@ pub fn doubts(
     for way in ways {
         doubts.extend(redirection_doubt(&attached, way));
         for from in &attached {
-            doubts.extend(merging_doubt(from, way, merging(&from.interface)));
+            doubts.extend(merging_doubt(from, way, &merging));
         }
     }
     doubts
@@ -97,7 +97,11 @@ fn redirection_doubt(attached: &[&Attachment], way: &Way) -> Option<String> {
 }
 
 /// Packets that are merged before generic XDP sees them, and do not fit then.
-fn merging_doubt(from: &Attachment, way: &Way, merging: Merging) -> Option<String> {
+fn merging_doubt(
+    from: &Attachment,
+    way: &Way,
+    merging: impl Fn(&str) -> Merging,
+) -> Option<String> {
     let (name, interface) = (&from.interface, &way.interface);
     let what = match (way.is_tunnel, from.interface_index == way.interface_index) {
         (true, _) => format!("through the tunnel on {interface}"),
@@ -109,6 +113,7 @@ fn merging_doubt(from: &Attachment, way: &Way, merging: Merging) -> Option<Strin
         AttachMode::Generic => "",
         AttachMode::Auto => "if XDP runs in the generic mode, ",
     };
+    let merging = merging(name);
     let off: Vec<&str> = [(merging.gro, "gro off"), (merging.lro, "lro off")]
         .into_iter()
         .filter_map(|(on, off)| on.then_some(off))

@@ -68,21 +68,23 @@ fn connects_arguments_all_reach_the_caller() {
     assert_eq!(request.arguments, command.arguments);
 }
 
+/// What an accepted `connect` with these properties is answered.
+fn result(properties: &[(&str, Value)]) -> Command {
+    let mut server = Server::new();
+    server.policy = Policy::Wait;
+    server.say(&connect(properties), 0).unwrap();
+    server
+        .session
+        .accept_connect(&ConnectSettings::default(), &mut server.out);
+    let messages = server.messages();
+    let result = messages
+        .iter()
+        .find(|message| in_words(message).starts_with("_result"));
+    Command::parse(result.unwrap(), 32).unwrap()
+}
+
 #[test]
 fn a_client_that_knows_enhanced_rtmp_hears_that_all_codecs_pass() {
-    let result = |properties: &[(&str, Value)]| {
-        let mut server = Server::new();
-        server.policy = Policy::Wait;
-        server.say(&connect(properties), 0).unwrap();
-        server
-            .session
-            .accept_connect(&ConnectSettings::default(), &mut server.out);
-        let messages = server.messages();
-        let result = messages
-            .iter()
-            .find(|message| in_words(message).starts_with("_result"));
-        Command::parse(result.unwrap(), 32).unwrap()
-    };
     let app = ("app", Value::from("live"));
     let any = Value::StrictArray(vec!["*".into()]);
     let enhanced = result(&[app.clone(), ("fourCcList", any.clone())]);
@@ -93,18 +95,8 @@ fn a_client_that_knows_enhanced_rtmp_hears_that_all_codecs_pass() {
 #[test]
 fn the_object_encoding_is_the_clients() {
     for encoding in [0.0, 3.0] {
-        let mut server = Server::new();
-        server.policy = Policy::Wait;
         let properties = [("app", "live".into()), ("objectEncoding", encoding.into())];
-        server.say(&connect(&properties), 0).unwrap();
-        server
-            .session
-            .accept_connect(&ConnectSettings::default(), &mut server.out);
-        let messages = server.messages();
-        let result = messages
-            .iter()
-            .find(|message| in_words(message).starts_with("_result"));
-        let result = Command::parse(result.unwrap(), 32).unwrap();
+        let result = result(&properties);
         assert_eq!(
             result.arguments[0].get("objectEncoding"),
             Some(&encoding.into())

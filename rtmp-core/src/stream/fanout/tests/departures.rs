@@ -10,11 +10,7 @@ use crate::stream::fanout::Reason;
 #[test]
 fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
     let mut server = Server::start(1);
-    let stream = server.stream(&settings());
-    let mut publication = stream.publish(Instant::now()).unwrap();
-    publish(&mut publication, &[picture(0, true)]);
-    let mut player = server.join(&stream);
-    assert_eq!(player.told(1), [("keyframe", 0)]);
+    let (stream, _publication, mut player) = server.playing();
     player.say(b"l");
     let mut departed = server.departure();
     assert_eq!((departed.id, &departed.reason), (player.id, &Reason::Asked));

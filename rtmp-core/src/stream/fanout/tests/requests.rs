@@ -9,11 +9,7 @@ use crate::stream::fanout::Reason;
 #[test]
 fn a_paused_player_gets_nothing_and_goes_on_where_it_was() {
     let mut server = Server::start(1);
-    let stream = server.stream(&settings());
-    let mut publication = stream.publish(Instant::now()).unwrap();
-    publish(&mut publication, &[picture(0, true)]);
-    let mut player = server.join(&stream);
-    assert_eq!(player.told(1), [("keyframe", 0)]);
+    let (_stream, mut publication, mut player) = server.playing();
     player.say(b"pr");
     assert_eq!(player.told(1), [("reply", 0)]);
     publish(&mut publication, &[picture(40, false)]);
@@ -46,11 +42,7 @@ fn a_player_that_pauses_while_it_waits_gets_nothing_before_it_goes_on() {
 #[test]
 fn a_player_paused_for_longer_than_the_queue_goes_on_at_a_keyframe() {
     let mut server = Server::start(1);
-    let stream = server.stream(&settings());
-    let mut publication = stream.publish(Instant::now()).unwrap();
-    publish(&mut publication, &[picture(0, true)]);
-    let mut player = server.join(&stream);
-    assert_eq!(player.told(1), [("keyframe", 0)]);
+    let (stream, mut publication, mut player) = server.playing();
     player.say(b"pr");
     assert_eq!(player.told(1), [("reply", 0)]);
     let mut witness = server.join(&stream);
@@ -66,11 +58,7 @@ fn a_player_paused_for_longer_than_the_queue_goes_on_at_a_keyframe() {
 #[test]
 fn pictures_can_be_turned_off_and_come_back_with_a_keyframe() {
     let mut server = Server::start(1);
-    let stream = server.stream(&settings());
-    let mut publication = stream.publish(Instant::now()).unwrap();
-    publish(&mut publication, &[picture(0, true)]);
-    let mut player = server.join(&stream);
-    assert_eq!(player.told(1), [("keyframe", 0)]);
+    let (_stream, mut publication, mut player) = server.playing();
     player.say(b"vr");
     assert_eq!(player.told(1), [("reply", 0)]);
     publish(

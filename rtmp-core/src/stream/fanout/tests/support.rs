@@ -78,6 +78,23 @@ pub fn settings() -> StreamSettings {
     }
 }
 
+/// A player that wants all of `stream`.
+pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
+    Joining {
+        id,
+        socket,
+        dialogue: Speller,
+        stream: stream.clone(),
+        stream_id: MESSAGE_STREAM,
+        unsent: Vec::new(),
+        requests: Vec::new(),
+        meter: Arc::new(Meter::default()),
+        gop_cache: None,
+        send_timeout: PATIENCE,
+        duration: None,
+    }
+}
+
 impl Server {
     pub fn start(workers: usize) -> Self {
         let doorbells = Doorbells::new(workers).unwrap();
@@ -103,6 +120,16 @@ impl Server {
         self.registry.obtain(&key, settings, Instant::now())
     }
 
+    /// A stream with a keyframe at 0 and a player that has been told of it.
+    pub fn playing(&mut self) -> (Arc<Stream>, Publication, Client) {
+        let stream = self.stream(&settings());
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true)]);
+        let mut player = self.join(&stream);
+        assert_eq!(player.told(1), [("keyframe", 0)]);
+        (stream, publication, player)
+    }
+
     pub fn join(&mut self, stream: &Arc<Stream>) -> Client {
         self.join_with(stream, |_| {})
     }
@@ -118,20 +145,8 @@ impl Server {
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
         self.next_id += 1;
-        let meter = Arc::new(Meter::default());
-        let mut joining = Joining {
-            id: self.next_id,
-            socket,
-            dialogue: Speller,
-            stream: stream.clone(),
-            stream_id: MESSAGE_STREAM,
-            unsent: Vec::new(),
-            requests: Vec::new(),
-            meter: meter.clone(),
-            gop_cache: None,
-            send_timeout: PATIENCE,
-            duration: None,
-        };
+        let mut joining = joining(self.next_id, socket, stream);
+        let meter = joining.meter.clone();
         adjust(&mut joining);
         self.fanout.join(joining);
         Client {

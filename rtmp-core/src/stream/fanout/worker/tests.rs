@@ -8,10 +8,8 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::session::StreamKey;
-use crate::stream::MESSAGE_STREAM;
-use crate::stream::fanout::Meter;
 use crate::stream::fanout::tests::support::{
-    PATIENCE, Speller, picture, publish, reader, settings,
+    PATIENCE, Speller, joining, picture, publish, reader, settings,
 };
 use crate::stream::registry::Registry;
 
@@ -31,22 +29,6 @@ fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let buffers = socket2::SockRef::from(&socket);
     buffers.set_send_buffer_size(BUFFER).unwrap();
     (client.into(), socket)
-}
-
-fn joining(socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
-    Joining {
-        id: 1,
-        socket,
-        dialogue: Speller,
-        stream: stream.clone(),
-        stream_id: MESSAGE_STREAM,
-        unsent: Vec::new(),
-        requests: Vec::new(),
-        meter: Arc::new(Meter::default()),
-        gop_cache: None,
-        send_timeout: PATIENCE,
-        duration: None,
-    }
 }
 
 #[test]
@@ -86,7 +68,7 @@ fn what_a_player_reads_that_goes_on_between_two_flushes_is_not_given_back() {
         }
         worker.hear(0, now);
     };
-    worker.join(joining(socket, &stream), now);
+    worker.join(joining(1, socket, &stream), now);
     worker.player_event(0, EpollFlags::EPOLLOUT, now);
     say(&mut client, &mut worker, b"p");
     worker.flush(0, now);
@@ -96,7 +78,7 @@ fn what_a_player_reads_that_goes_on_between_two_flushes_is_not_given_back() {
     publish_seconds(60);
     // … and the worker looks at it, since somebody does.
     let (_other, socket) = connection(&listener);
-    worker.join(joining(socket, &stream), now);
+    worker.join(joining(1, socket, &stream), now);
     let newest = publish_seconds(1);
 
     let (mut reader, mut read) = (reader(), Vec::new());

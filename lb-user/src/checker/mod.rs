@@ -23,9 +23,10 @@ use std::time::{Duration, Instant};
 
 use rtmp_core::log_text::OneLine;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use machine::{Action, Checker, Input, Outcome, Share, Timing};
+
+use crate::owned_task::OwnedTask;
 
 /// One check: equal ones are made once, however many services ask for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -189,7 +190,7 @@ pub enum CheckResult {
 /// A check that is being made again and again, until this is dropped.
 #[derive(Debug)]
 pub struct RunningCheck {
-    task: JoinHandle<()>,
+    task: OwnedTask,
 }
 
 impl RunningCheck {
@@ -213,23 +214,13 @@ impl RunningCheck {
             async move { probe.run().await }
         };
         Self {
-            task: tokio::spawn(drive(spec, checker, events, ask)),
+            task: OwnedTask::spawn(drive(spec, checker, events, ask)),
         }
     }
-}
 
-impl RunningCheck {
     /// Ends it; returns when nothing of it is left.
-    pub async fn end(mut self) {
-        self.task.abort();
-        // It was aborted, or had ended.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for RunningCheck {
-    fn drop(&mut self) {
-        self.task.abort();
+    pub async fn end(self) {
+        self.task.end().await;
     }
 }
 
@@ -479,6 +470,6 @@ mod tests {
                 );
             }
         }
-        tasks.iter().for_each(JoinHandle::abort);
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

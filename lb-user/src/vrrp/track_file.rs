@@ -1,10 +1,10 @@
 //! Files whose number virtual routers track (`track_file`).
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::settings::FileSettings;
+use crate::owned_task::OwnedTask;
 use crate::track_file::INTERVAL;
 
 /// What a file says now.
@@ -19,7 +19,7 @@ pub struct FileNumber {
 /// A file that is read again and again, until this is dropped.
 #[derive(Debug)]
 pub struct RunningFile {
-    task: JoinHandle<()>,
+    _task: OwnedTask,
 }
 
 impl RunningFile {
@@ -27,14 +27,8 @@ impl RunningFile {
     /// `numbers`.
     pub fn start(settings: FileSettings, numbers: mpsc::UnboundedSender<FileNumber>) -> Self {
         Self {
-            task: tokio::spawn(follow(settings, numbers)),
+            _task: OwnedTask::spawn(follow(settings, numbers)),
         }
-    }
-}
-
-impl Drop for RunningFile {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -1,11 +1,11 @@
 //! Scripts whose success virtual routers track (`vrrp_script`).
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::settings::ScriptSettings;
 use super::tracking::Health;
+use crate::owned_task::OwnedTask;
 use crate::script;
 
 /// Counts successes and failures in a row, as keepalived does.
@@ -86,30 +86,20 @@ pub struct ScriptResult {
 /// A script that is run again and again, until this is dropped.
 #[derive(Debug)]
 pub struct RunningScript {
-    task: JoinHandle<()>,
+    task: OwnedTask,
 }
 
 impl RunningScript {
     /// Starts to run it; results are sent to `results`.
     pub fn start(settings: ScriptSettings, results: mpsc::UnboundedSender<ScriptResult>) -> Self {
         Self {
-            task: tokio::spawn(run_again_and_again(settings, results)),
+            task: OwnedTask::spawn(run_again_and_again(settings, results)),
         }
     }
-}
 
-impl RunningScript {
     /// Runs it no more; returns when nothing of it is left.
-    pub async fn end(mut self) {
-        self.task.abort();
-        // It was aborted, or had ended.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for RunningScript {
-    fn drop(&mut self) {
-        self.task.abort();
+    pub async fn end(self) {
+        self.task.end().await;
     }
 }
 

@@ -11,7 +11,11 @@ edges and several viewers, each in a network namespace of its own. Installs
 what is missing, builds, pushes a stream, pulls it through the virtual IP
 address, kills an edge half-way and brings it back.
 
-Usage: sudo scripts/demo.sh [OPTIONS]
+The first run builds the programs as a release does, which takes some minutes;
+later ones start in seconds. The namespaces need root: an ordinary user's run
+goes on through sudo, and still builds as that user.
+
+Usage: scripts/demo.sh [OPTIONS]
 
 Options:
   --seconds N   how long it lasts (60)
@@ -77,18 +81,50 @@ examine_value() {
         misuse "$1 needs a whole number from $least to $most, not $2"
 }
 
+# Whether cargo has built everything that the demo runs at least once.
+is_built() {
+    for program in $programs; do
+        [ -x "$(target_dir)/release/$program" ] || return 1
+    done
+}
+
+# Builds what the demo runs, with cargo's own progress where somebody sees it.
+build() {
+    if is_built; then
+        say "bringing the release build up to date ..."
+    else
+        say "building the XDP program and, optimised, $programs:" \
+            "about $first_build_minutes minutes the first time, seconds from then on ..."
+    fi
+    quiet=
+    [ -t 2 ] || quiet=--quiet
+    packages=
+    for program in $programs; do
+        packages="$packages --package $program"
+    done
+    # shellcheck disable=SC2086 # a word each, or none
+    {
+        as_builder cargo build $quiet --release --package xtask
+        as_builder "$(target_dir)/release/xtask" build-ebpf
+        as_builder cargo build $quiet --release $packages
+    }
+}
+
+# xtask plays the demo, the others are played with.
+programs="lb-user rtmp-origin rtmp-edge xtask"
+# On two cores.
+first_build_minutes=5
+
 examine "$@"
-require_root "$@"
+become_root "$@"
 
 # Standard output is the demo's own.
 {
     "$source_root/scripts/setup.sh" --demo-only
     find_cargo
-    say "building ..."
     cd "$source_root"
-    as_builder cargo xtask build-ebpf
-    as_builder cargo build --quiet --workspace --bins
+    build
     cd "$OLDPWD"
 } >&2
 
-exec "$(target_dir)/debug/xtask" demo "$@"
+exec "$(target_dir)/release/xtask" demo "$@"

@@ -32,8 +32,20 @@ misuse() {
     exit 2
 }
 
-require_root() {
-    [ "$(id -u)" -eq 0 ] || fail "needs root: sudo $0 $*"
+# Runs the script again as root, through sudo, where its user is not root: a root
+# shell on a bare machine has no sudo, an ordinary user's shell needs it. sudo
+# clears the environment; what decides where cargo builds is handed on.
+become_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    command -v sudo >/dev/null ||
+        fail "needs root, and there is no sudo here: run it in a root shell (su -)"
+    set -- "$0" "$@"
+    for name in CARGO_HOME CARGO_TARGET_DIR RUSTUP_HOME NO_COLOR; do
+        eval "value=\${$name:-}"
+        # shellcheck disable=SC2154 # set by eval
+        [ -z "$value" ] || set -- "$name=$value" "$@"
+    done
+    exec sudo -- env "$@"
 }
 
 # Who builds: the user behind sudo, where they have a Rust toolchain, so that

@@ -26,7 +26,7 @@ Options:
   -h, --help  show this
 
 Examples:
-  sudo scripts/realserver.sh start 172.16.1.200 --persist
+  scripts/realserver.sh start 172.16.1.200 --persist
   scripts/realserver.sh status 172.16.1.200
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 `status` found something missing.
@@ -326,7 +326,7 @@ if [ -n "$root" ] && ! $persist; then
     misuse "--root only has a meaning with --persist"
 fi
 if [ "$command" != status ] && [ "$(id -u)" -ne 0 ]; then
-    fail "needs root: run with sudo"
+    fail "needs root: run it in a root shell, or with sudo"
 fi
 
 if [ "$command" = start ] && [ -z "$root" ]; then

@@ -8,9 +8,10 @@ usage() {
     cat <<'EOF'
 Installs what building, testing and showing Millrace needs on Debian 12 beside
 rustup's stable toolchain. What is there already is left alone, so that this
-may be run again at any time; with nothing missing it takes a second.
+may be run again at any time; with nothing missing it takes a second. Where it
+has to install and is not run by root, it runs itself again through sudo.
 
-Usage: sudo scripts/setup.sh [--build-only | --demo-only] [--dry-run]
+Usage: scripts/setup.sh [--build-only | --demo-only] [--dry-run]
 
 Options:
   --build-only  only what building the programs needs
@@ -84,7 +85,7 @@ wanted_packages() {
     [ "$purpose" != tests ] || printf '%s\n' \
         ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp nginx procps rtmpdump shellcheck systemd tcpdump
+        libnginx-mod-rtmp nginx procps rtmpdump shellcheck sudo systemd tcpdump
 }
 
 # What the tests on Debian's own kernels need, which are skipped without.
@@ -160,7 +161,7 @@ if [ -n "$missing" ]; then
     if $dry_run; then
         done_something=true
     else
-        require_root "$@"
+        become_root "$@"
         update_lists
         # Which packages they are may only be known now.
         llvm=$(llvm_version)
@@ -179,7 +180,7 @@ missing=$(optional_packages | missing_of)
 if [ -n "$missing" ]; then
     say "missing packages, without which the tests on Debian's kernels are skipped: $missing"
     if ! $dry_run; then
-        require_root "$@"
+        become_root "$@"
         update_lists
         say "installing them with apt-get ..."
         # shellcheck disable=SC2086 # one word per package

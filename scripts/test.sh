@@ -8,10 +8,11 @@ usage() {
     cat <<'EOF'
 Runs every test of the project: format, lints, the build of the XDP program,
 unit tests, packet tests in this kernel and in those that Debian 12 ships (in
-qemu), end-to-end tests in network namespaces with real ffmpeg. Installs what is missing first. Needs root for the namespaces
-and the kernel's tests; builds as the user behind sudo.
+qemu), end-to-end tests in network namespaces with real ffmpeg. Installs what is
+missing first. The namespaces and the kernel's tests need root: an ordinary
+user's run goes on through sudo, and still builds as that user.
 
-Usage: sudo scripts/test.sh [--quick]
+Usage: scripts/test.sh [--quick]
 
 Options:
   --quick     leave out the end-to-end tests and Debian's kernels
@@ -33,7 +34,7 @@ for argument in "$@"; do
         *) misuse "unknown argument $argument" ;;
     esac
 done
-require_root "$@"
+become_root "$@"
 cd "$source_root"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/millrace-test.XXXXXX")

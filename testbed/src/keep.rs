@@ -89,22 +89,22 @@ impl Display for Kept {
         for host in &self.hosts {
             writeln!(f, "  {host}")?;
         }
-        writeln!(f, "Look around, for example:")?;
-        writeln!(f, "  sudo ip netns exec {}-edge-1 ss -tn", self.name)?;
+        writeln!(f, "Look around, as root, for example:")?;
+        writeln!(f, "  ip netns exec {}-edge-1 ss -tn", self.name)?;
         writeln!(
             f,
-            "  sudo ip netns exec {}-director ip -s link show eth2",
+            "  ip netns exec {}-director ip -s link show eth2",
             self.name
         )?;
         if let (Some(balancer), Ok(program)) = (self.balancer, binaries::program("lb-user")) {
             // Its socket is in the host's own /run, hence the mounts as well.
             writeln!(
                 f,
-                "  sudo nsenter -t {balancer} -m -n {} list",
+                "  nsenter -t {balancer} -m -n {} list",
                 program.display()
             )?;
         }
         writeln!(f, "  tail -f {directory}/*/*.log")?;
-        write!(f, "Remove it:\n  sudo kill {}", self.holder)
+        write!(f, "Remove it, as root:\n  kill {}", self.holder)
     }
 }

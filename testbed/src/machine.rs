@@ -71,9 +71,6 @@ const BOOT: &str = r#"
     mkdir -p root/etc/systemd/system root/usr/local/bin root/srv/millrace root/srv/built
     mount --bind -o ro "$source" root/srv/millrace
     mount --bind -o ro "$built" root/srv/built
-    # Whoever works here is root already.
-    printf '#!/bin/sh\nexec "$@"\n' >root/usr/local/bin/sudo
-    chmod 755 root/usr/local/bin/sudo
     basename "$directory" >root/etc/hostname
     echo "$number" >"$directory/machine.pid"
     cd root

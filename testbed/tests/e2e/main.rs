@@ -10,6 +10,7 @@ mod flood;
 mod hitless;
 mod interoperation;
 mod life_cycle;
+mod privileges;
 mod scripts;
 mod streaming;
 mod testbed_itself;

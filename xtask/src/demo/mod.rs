@@ -35,10 +35,10 @@ const ROOM_FOR_DEPLOYED_CHECKS: u64 = 50;
 /// and returned.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    sudo scripts/demo.sh\n  \
-    sudo scripts/demo.sh --viewers 12 --seconds 90\n  \
-    sudo scripts/demo.sh --input film.flv --keep\n  \
-    sudo scripts/demo.sh --json | jq .passed")]
+    scripts/demo.sh\n  \
+    scripts/demo.sh --viewers 12 --seconds 90\n  \
+    scripts/demo.sh --input film.flv --keep\n  \
+    scripts/demo.sh --json | jq .passed")]
 pub struct Arguments {
     /// How long the demo lasts, in seconds
     #[arg(long, value_name = "N", default_value_t = 60,

@@ -27,7 +27,8 @@ What it may install:
                   for the tests on Debian's own kernels qemu and busybox (17 MB
                   to download), left out where that would remove something
   with rustup     rustfmt and clippy
-  with cargo      bpf-linker, into the cargo of the user behind sudo
+  with cargo      bpf-linker and cargo-nextest, into the cargo of the user behind
+                  sudo
 No service is started or enabled by it.
 EOF
 }
@@ -213,6 +214,16 @@ if ! has_linker; then
         as_builder env LLVM_PREFIX="/usr/lib/llvm-$llvm" cargo install --quiet bpf-linker \
             --version '^0.13' --locked --no-default-features --features "llvm-$llvm" ||
             fail "cargo could not install bpf-linker"
+    fi
+    done_something=true
+fi
+
+if [ "$purpose" = tests ] && ! as_builder cargo nextest --version >/dev/null 2>&1; then
+    say "missing: cargo-nextest, which runs the tests"
+    if ! $dry_run; then
+        say "building it with cargo, for $builder (about five minutes) ..."
+        as_builder cargo install --quiet cargo-nextest --version '^0.9' --locked ||
+            fail "cargo could not install cargo-nextest"
     fi
     done_something=true
 fi

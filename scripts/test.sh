@@ -6,11 +6,12 @@ set -eu
 
 usage() {
     cat <<'EOF'
-Runs every test of the project: format, lints, the build of the XDP program,
-unit tests, packet tests in this kernel and in those that Debian 12 ships (in
-qemu), end-to-end tests in network namespaces with real ffmpeg. Installs what is
-missing first. The namespaces and the kernel's tests need root: an ordinary
-user's run goes on through sudo, and still builds as that user.
+Runs every test of the project: format, lints, the code's own documentation, the
+build of the XDP program, unit tests, packet tests in this kernel and in those
+that Debian 12 ships (in qemu), end-to-end tests in network namespaces with real
+ffmpeg. Installs what is missing first. The namespaces and the kernel's tests
+need root: an ordinary user's run goes on through sudo, and still builds as that
+user.
 
 Usage: scripts/test.sh [--quick]
 
@@ -47,9 +48,9 @@ failed=0
 skipped=0
 began=$(date +%s)
 
-# How many end-to-end tests run at once: they wait more than they compute.
-e2e_threads=$(($(nproc) * 2))
-[ "$e2e_threads" -le 8 ] || e2e_threads=8
+# How many tests run at once: most wait more than they compute.
+test_threads=$(($(nproc) * 2))
+[ "$test_threads" -le 8 ] || test_threads=8
 
 begin_section() {
     section=$1
@@ -92,26 +93,67 @@ require() {
 
 check_format() {
     as_builder cargo fmt --all --check &&
-        as_builder cargo fmt --manifest-path lb-ebpf/Cargo.toml --check
+        as_builder cargo fmt --manifest-path lb-ebpf/Cargo.toml --check &&
+        as_builder cargo fmt --manifest-path fuzz/Cargo.toml --check
 }
 
+# lb-ebpf is looked at for this machine's processor, since rustup's toolchain has
+# no `core` for the kernel's; inline assembly for that one is an unstable feature.
+check_lints() {
+    as_builder cargo clippy --quiet --locked --workspace --all-targets -- -D warnings &&
+        as_builder env RUSTC_BOOTSTRAP=1 cargo clippy --quiet --locked --release \
+            --manifest-path lb-ebpf/Cargo.toml -- -D warnings &&
+        as_builder cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml \
+            --all-targets -- -D warnings
+}
+
+check_documentation() {
+    as_builder env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
+}
+
+# Builds the tests and the programs that they drive, and notes where they are: the
+# tests run as root, who may have no cargo.
 build_tests() {
-    as_builder cargo build --quiet --workspace --bins --examples || return 1
-    if ! as_builder cargo test --quiet --workspace --no-run --message-format=json \
-        >"$work/artifacts.json"; then
-        # The compiler's own words are within the JSON.
-        as_builder cargo test --quiet --workspace --no-run
-        return 1
-    fi
-    # Each test program, after the directory of its package. The programs that
-    # the tests drive are among the artifacts too, built from a target that is
-    # tested, but not with the profile that makes a test of it.
-    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo\.toml".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' \
-        "$work/artifacts.json" >"$work/programs"
-    [ -s "$work/programs" ]
+    as_builder cargo build --quiet --locked --workspace --bins --examples &&
+        as_builder cargo test --quiet --locked --workspace --no-run &&
+        as_builder cargo metadata --locked --format-version 1 >"$work/cargo-metadata.json" &&
+        as_builder cargo nextest list --cargo-quiet --locked --workspace \
+            --list-type binaries-only --message-format json >"$work/binaries.json"
 }
 
-# Adds what a test runner has written to the counts.
+# Runs the tests that nextest's filter selects, and counts them.
+run_tests() {
+    report=$(target_dir)/nextest/default/junit.xml
+    rm -f "$report"
+    status=0
+    env PATH="$cargo_bin:$PATH" cargo-nextest nextest run --hide-progress-bar \
+        --cargo-metadata "$work/cargo-metadata.json" \
+        --binaries-metadata "$work/binaries.json" \
+        --test-threads "$test_threads" --filterset "$1" </dev/null || status=$?
+    # <testsuites name="…" tests="N" skipped="N" failures="N" errors="N" …>
+    totals=$(sed -n 's/^<testsuites .* tests="\([0-9]*\)".* failures="\([0-9]*\)" errors="\([0-9]*\)".*/\1 \2 \3/p' \
+        "$report" 2>/dev/null || true)
+    if [ -z "$totals" ]; then
+        # It ended before it could say anything.
+        failed=$((failed + 1))
+        return
+    fi
+    # What a test says that finds no root, no keepalived, no systemd.
+    grep -o 'SKIPPED: [^<]*' "$report" >"$work/skips" || true
+    sort "$work/skips" | uniq -c | sed 's/^/   /'
+    skips=$(wc -l <"$work/skips")
+    read -r tests failures errors <<EOF
+$totals
+EOF
+    passed=$((passed + tests - failures - errors - skips))
+    failed=$((failed + failures + errors))
+    skipped=$((skipped + skips))
+    if [ "$status" -ne 0 ] && [ $((failures + errors)) -eq 0 ]; then
+        failed=$((failed + 1))
+    fi
+}
+
+# Adds what test programs that nextest did not run have written to the counts.
 count() {
     results=$(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' \
         "$1")
@@ -132,26 +174,6 @@ EOF
     skipped=$((skipped + skips))
 }
 
-# Runs one test program in its package's directory; silent unless it fails.
-run_quietly() {
-    directory=$1
-    program=$2
-    name=$(basename "$program" | sed 's/-[0-9a-f]*$//')
-    log=$work/$(basename "$program").log
-    status=0
-    (cd "$directory" && "$program" --quiet) >"$log" 2>&1 || status=$?
-    result=$(grep '^test result' "$log" | tail -n 1 || true)
-    if [ "$status" -eq 0 ]; then
-        say "   $(basename "$directory") $name: ${result#test result: }"
-        grep '^SKIPPED' "$log" | sort | uniq -c | sed 's/^/   /' || true
-    else
-        sed 's/^/   /' "$log"
-        printf '%s   failed: %s %s (status %s)%s\n' \
-            "$red" "$(basename "$directory")" "$name" "$status" "$plain"
-    fi
-    count "$log"
-}
-
 begin_section "setup"
 "$source_root/scripts/setup.sh"
 find_cargo
@@ -160,20 +182,17 @@ end_section
 check "format" check_format || true
 check "shell scripts" shellcheck --external-sources scripts/*.sh .ci/run || true
 require "XDP program" as_builder cargo xtask build-ebpf
-check "lints" as_builder cargo clippy --quiet --workspace --all-targets -- -D warnings || true
+check "lints" check_lints || true
+check "documentation of the code" check_documentation || true
 require "build" build_tests
 
 begin_section "unit tests, and packet tests in the kernel"
-while read -r directory program; do
-    case $(basename "$program") in
-        e2e-*) ;;
-        *) run_quietly "$directory" "$program" </dev/null ;;
-    esac
-done <"$work/programs"
+run_tests 'not binary(e2e)'
 end_section
 
 begin_section "examples in the documentation"
-as_builder cargo test --quiet --workspace --doc >"$work/doc.log" 2>&1 || sed 's/^/   /' "$work/doc.log"
+as_builder cargo test --quiet --locked --workspace --doc >"$work/doc.log" 2>&1 ||
+    sed 's/^/   /' "$work/doc.log"
 count "$work/doc.log"
 end_section
 
@@ -195,18 +214,9 @@ else
     fi
     end_section
 
-    while read -r directory program; do
-        case $(basename "$program") in
-            e2e-*) ;;
-            *) continue ;;
-        esac
-        begin_section "end to end, in network namespaces"
-        # Shown while they run: they take some minutes.
-        (cd "$directory" && "$program" --test-threads "$e2e_threads") </dev/null 2>&1 |
-            tee "$work/e2e.log"
-        count "$work/e2e.log"
-        end_section
-    done <"$work/programs"
+    begin_section "end to end, in network namespaces"
+    run_tests 'binary(e2e)'
+    end_section
 fi
 
 summary

@@ -86,10 +86,6 @@ impl<'a> Frame<'a> {
 
     /// As [`Self::header`], to write to.
     #[inline(always)]
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the frame is the driver's, we hold no second view"
-    )]
     pub fn header_mut<T>(&self, offset: usize) -> Option<&mut T> {
         self.bytes().header_mut(offset)
     }

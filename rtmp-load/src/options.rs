@@ -37,8 +37,8 @@ the command line or the machine's limits do not allow the run.";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "rtmp-load", version, after_help = EXAMPLES, args_override_self = true)]
 pub struct Options {
-    /// What to play: rtmp://HOST[:PORT]/APP/STREAM; `{}` stands for the number
-    /// of the stream, from 1. tcp://HOST:PORT counts bare bytes.
+    /// What to play: `rtmp://HOST[:PORT]/APP/STREAM`; `{}` stands for the number
+    /// of the stream, from 1. `tcp://HOST:PORT` counts bare bytes.
     pub url: String,
 
     /// Number of players; 0: only publish.

@@ -64,6 +64,10 @@ pub fn one_look_up(context: XdpContext) -> u32 {
 struct Aligned<T>(T);
 
 #[inline(always)]
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the frame is the driver's, the context only says where it lies"
+)]
 fn headers(context: &XdpContext) -> Option<&mut Headers> {
     let start = context.data();
     if start + size_of::<Headers>() > context.data_end() {

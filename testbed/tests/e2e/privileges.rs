@@ -94,8 +94,7 @@ fn an_ordinary_user_without_sudo_is_told_what_to_do() {
     on_a_machine(|machine| {
         machine.run("rm /usr/bin/sudo")?;
         for script in ["demo.sh", "test.sh"] {
-            let output =
-                machine.output(&format!("runuser -u dev -- /tmp/scripts/{script}"))?;
+            let output = machine.output(&format!("runuser -u dev -- /tmp/scripts/{script}"))?;
             assert_eq!(output.status.code(), Some(1), "{script}: {output:?}");
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(

@@ -1,0 +1,253 @@
+//! What the documents point at is there: files, headings, commands and their options.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+use testbed::{program, source_root};
+
+/// A Markdown file of the project's.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    fn name(&self) -> String {
+        let relative = self.path.strip_prefix(source_root());
+        relative.unwrap_or(&self.path).display().to_string()
+    }
+
+    /// The lines outside of fenced blocks.
+    fn prose(&self) -> String {
+        self.split().0
+    }
+
+    /// The lines of fenced blocks of shell commands, continued lines joined.
+    fn shell(&self) -> String {
+        self.split().1.replace("\\\n", " ")
+    }
+
+    fn split(&self) -> (String, String) {
+        let (mut prose, mut shell) = (String::new(), String::new());
+        let mut fence: Option<bool> = None;
+        for line in self.text.lines() {
+            if let Some(language) = line.trim_start().strip_prefix("```") {
+                fence = match fence {
+                    Some(_) => None,
+                    None => Some(language == "sh"),
+                };
+                continue;
+            }
+            let part = match fence {
+                None => &mut prose,
+                Some(true) => &mut shell,
+                Some(false) => continue,
+            };
+            part.push_str(line);
+            part.push('\n');
+        }
+        (prose, shell)
+    }
+
+    /// The anchors of its headings, as the hosting sites make them: lower case, blanks
+    /// to hyphens, punctuation left out.
+    fn anchors(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let headings = prose.lines().filter(|line| line.starts_with('#'));
+        headings
+            .map(|line| {
+                let title = line.trim_start_matches('#').trim().to_lowercase();
+                let kept = title.chars().filter_map(|c| match c {
+                    ' ' => Some('-'),
+                    '-' | '_' => Some(c),
+                    _ => c.is_alphanumeric().then_some(c),
+                });
+                kept.collect()
+            })
+            .collect()
+    }
+}
+
+fn documents() -> Vec<Document> {
+    let root = source_root();
+    let files = ["", "docs", "docs/decisions"].map(|folder| fs::read_dir(root.join(folder)));
+    let mut documents: Vec<_> = files
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| {
+            entry
+                .expect("a folder of the source tree can be read")
+                .path()
+        })
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .map(|path| Document {
+            text: fs::read_to_string(&path).expect("a document can be read"),
+            path,
+        })
+        .collect();
+    documents.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(documents.len() > 10, "only {} documents", documents.len());
+    documents
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let documents = documents();
+    let anchors: BTreeMap<_, _> = documents
+        .iter()
+        .map(|document| (document.path.clone(), document.anchors()))
+        .collect();
+    let link = Regex::new(r"\]\(([^)\s]+)\)").expect("it is a pattern");
+    let mut broken = Vec::new();
+    for document in &documents {
+        for found in link.captures_iter(&document.prose()) {
+            let target = &found[1];
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() {
+                document.path.clone()
+            } else {
+                let folder = document.path.parent().expect("a file lies in a folder");
+                folder.join(file)
+            };
+            let leads_somewhere = path.canonicalize().is_ok_and(|path| {
+                anchor.is_empty()
+                    || anchors
+                        .get(&path)
+                        .is_some_and(|anchors| anchors.contains(anchor))
+            });
+            if !leads_somewhere {
+                broken.push(format!("{}: {target}", document.name()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn every_file_that_the_documents_name_is_there() {
+    let named = Regex::new(
+        r"`((?:lb-\w+|rtmp-\w+|testbed|xtask|fuzz|scripts|examples|docs|crates)/[\w./-]+)`",
+    )
+    .expect("it is a pattern");
+    let mut missing = Vec::new();
+    for document in documents() {
+        for found in named.captures_iter(&document.prose()) {
+            let path = source_root().join(&found[1]);
+            if !path.exists() {
+                missing.push(format!("{}: {}", document.name(), &found[1]));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "these files are not there: {missing:#?}"
+    );
+}
+
+/// Programs of ours with subcommands and options that documents may show.
+const PROGRAMS: [&str; 5] = ["lb-user", "rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"];
+
+/// The commands of ours within a piece of shell: the words of each.
+fn commands(shell: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for line in shell.lines() {
+        let line = line.split(" #").next().unwrap_or_default();
+        for part in line.split(['|', ';', '&']) {
+            let words: Vec<_> = part.split_whitespace().map(str::to_owned).collect();
+            let begins = words
+                .iter()
+                .position(|word| PROGRAMS.contains(&word.as_str()) || word.starts_with("scripts/"));
+            // What stands before must be a word that runs another.
+            let Some(begins) = begins else { continue };
+            let leads_in = |word: &String| ["sudo", "cargo"].contains(&word.as_str());
+            if words[..begins].iter().all(leads_in) {
+                found.push(words[begins..].to_vec());
+            }
+        }
+    }
+    found
+}
+
+/// What a program says about itself and, where the words name one, its subcommand.
+fn help(path: &Path, subcommands: &[&str]) -> Option<String> {
+    let output = Command::new(path)
+        .args(subcommands)
+        .arg("--help")
+        .output()
+        .expect("a program of ours can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+/// What is wrong with a command that a document shows.
+fn fault(words: &[String]) -> Option<String> {
+    let (name, words) = words.split_first()?;
+    let path = match name.strip_prefix("scripts/") {
+        Some(_) => source_root().join(name),
+        None => program(name).expect("the programs are built"),
+    };
+    if !path.is_file() {
+        return Some("no such script".to_owned());
+    }
+    let has_subcommands = ["lb-user", "xtask"].contains(&name.as_str());
+    let subcommands: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .take_while(|word| has_subcommands && word.starts_with(|c: char| c.is_ascii_lowercase()))
+        .take(if name == "xtask" { 2 } else { 1 })
+        .collect();
+    // `cargo xtask bench rtmp cost`: `cost` is an argument; `build-ebpf` has none.
+    let text = (0..=subcommands.len())
+        .rev()
+        .find_map(|count| {
+            help(&path, &subcommands[..count]).filter(|_| count > 0 || !has_subcommands)
+        })
+        .or_else(|| subcommands.is_empty().then(|| help(&path, &[])).flatten());
+    let Some(text) = text else {
+        return Some(format!("no subcommand {}", subcommands.join(" ")));
+    };
+    words
+        .iter()
+        .take_while(|word| *word != "--")
+        .filter(|word| word.starts_with('-') && word.len() > 1)
+        .filter(|word| !word[1..].starts_with(|c: char| c.is_ascii_digit()))
+        .map(|word| word.split('=').next().unwrap_or_default())
+        .find(|option| !text.contains(option))
+        .map(|option| format!("no option {option}"))
+}
+
+#[test]
+fn every_command_of_ours_in_the_documents_can_be_given() {
+    let inline = Regex::new("`([^`\n]+)`").expect("it is a pattern");
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for document in documents() {
+        let mut shell = document.shell();
+        for found in inline.captures_iter(&document.prose()) {
+            // A bare name is a name.
+            if found[1].contains(' ') {
+                shell.push_str(&found[1]);
+                shell.push('\n');
+            }
+        }
+        for words in commands(&shell) {
+            seen += 1;
+            if let Some(fault) = fault(&words) {
+                faults.push(format!(
+                    "{}: `{}`: {fault}",
+                    document.name(),
+                    words.join(" ")
+                ));
+            }
+        }
+    }
+    assert!(seen > 30, "only {seen} commands were found");
+    assert!(faults.is_empty(), "{faults:#?}");
+}

@@ -151,6 +151,8 @@ impl Follower {
         let mut events = Box::pin(events.ready_chunks(256));
         self.refresh().await;
         let mut refreshed = Instant::now();
+        // The kernel has no notices of neighbours that it knows already.
+        self.follow_up().await;
         loop {
             let refresh_at = refreshed + REFRESH_INTERVAL;
             let ask_at = self.questions.next_at().map(Instant::from_std);
@@ -176,9 +178,14 @@ impl Follower {
                     }
                 }
             }
-            self.inquire().await;
-            self.publish();
+            self.follow_up().await;
         }
+    }
+
+    /// What follows once the table is what the kernel's are.
+    async fn follow_up(&mut self) {
+        self.inquire().await;
+        self.publish();
     }
 
     /// Takes a notice of the kernel's into the table.

@@ -14,14 +14,16 @@ use crate::resets::Told;
 /// Something that an operator wants to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A server's checks now all succeed, or one fails.
+    /// A server may have connections now, or may not any more.
     Server {
         /// Its service.
         service: ServiceKey,
         /// The server.
         server: SocketAddr,
-        /// `None`: it is up; else why it is down.
-        failure: Option<String>,
+        /// Whether it is up.
+        is_up: bool,
+        /// Why.
+        reason: String,
         /// The script to run.
         notify: Option<Script>,
     },
@@ -133,9 +135,7 @@ impl Change {
     /// How grave it is for an operator who follows the log.
     pub fn level(&self) -> log::Level {
         match self {
-            Self::Server {
-                failure: Some(_), ..
-            }
+            Self::Server { is_up: false, .. }
             | Self::Trouble {
                 reason: Some(_), ..
             }
@@ -143,7 +143,9 @@ impl Change {
             | Self::Quorum { gained: false, .. }
             | Self::Told(_)
             | Self::Hop {
-                hop: Hop::NotReady(_),
+                hop: Hop::NotReady {
+                    is_pending: false, ..
+                },
                 ..
             } => log::Level::Warn,
             _ => log::Level::Info,
@@ -176,18 +178,12 @@ impl fmt::Display for Change {
             Self::Server {
                 service,
                 server,
-                failure: None,
+                is_up,
+                reason,
                 ..
             } => {
-                write!(f, "{service}: server {server} is up: its checks succeed")
-            }
-            Self::Server {
-                service,
-                server,
-                failure: Some(reason),
-                ..
-            } => {
-                write!(f, "{service}: server {server} is down: {reason}")
+                let state = if *is_up { "up" } else { "down" };
+                write!(f, "{service}: server {server} is {state}: {reason}")
             }
             Self::Trouble {
                 service,
@@ -297,7 +293,7 @@ impl fmt::Display for Change {
             }
             Self::Hop {
                 address,
-                hop: Hop::NotReady(reason),
+                hop: Hop::NotReady { reason, .. },
             } => {
                 write!(f, "{address}: not reached: {reason}")
             }

@@ -282,7 +282,7 @@ fn watched(state: &State, service: ServiceKey, masters: &BTreeSet<String>) -> Op
     let plan = state.plan();
     let succession = plan.vrrp.succession(service.address.ip(), masters)?;
     let plan = plan.services.iter().find(|plan| plan.key == service)?;
-    let is_up = |server: &&ServerPlan| state.failure(service, server).is_none();
+    let is_up = |server: &&ServerPlan| state.is_up(service, server);
     let (up, down): (Vec<_>, Vec<_>) = plan.servers.iter().partition(is_up);
     let checks = plan.servers.iter().flat_map(|server| &server.checks);
     Some(Watched {

@@ -79,13 +79,13 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else if let Some(failure) = state.failure(service.key, server) {
                 listed.state = ServerState::Down;
                 listed.reason = Some(failure.clone());
+            } else if listed.reason.is_some() {
+                listed.state = ServerState::NoMac;
             } else if sorry && order.is_none() {
                 listed.weight = 0;
                 listed.state = ServerState::Quiesced;
                 let reason = "the quorum is lost: new viewers get the sorry server";
                 listed.reason = Some(reason.to_owned());
-            } else if listed.reason.is_some() {
-                listed.state = ServerState::NoMac;
             } else if listed.weight == 0 {
                 listed.state = ServerState::Quiesced;
                 listed.reason = order.map(|_| "drained by the operator".to_owned());
@@ -106,10 +106,10 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
         let mut listed = without_state(address, state, seen);
         listed.sorry = true;
         listed.weight = u32::from(sorry);
-        if !sorry {
-            listed.state = ServerState::Standby;
-        } else if listed.reason.is_some() {
+        if listed.reason.is_some() {
             listed.state = ServerState::NoMac;
+        } else if !sorry {
+            listed.state = ServerState::Standby;
         }
         servers.push(listed);
     }
@@ -147,7 +147,7 @@ fn without_state(
             Some(interface.clone()),
             None,
         ),
-        Some(Hop::NotReady(reason)) => (None, None, Some(reason.clone())),
+        Some(Hop::NotReady { reason, .. }) => (None, None, Some(reason.clone())),
         None => (
             None,
             None,

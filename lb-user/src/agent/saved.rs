@@ -5,6 +5,7 @@
 //! length, people can read it, and orders survive where nothing can be pinned.
 //! Like what is pinned it does not survive a reboot (`/run` is a tmpfs).
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,8 @@ pub struct Saved {
     pub checks: Vec<SavedCheck>,
     /// Which services have their quorum.
     pub quorums: Vec<SavedQuorum>,
+    /// The addresses of servers that packets do not reach.
+    pub cut_off: BTreeSet<IpAddr>,
     /// The virtual addresses that are held.
     pub addresses: Vec<SavedAddress>,
     /// The virtual routers to lead on with.

@@ -27,7 +27,8 @@ impl Agent {
             tokio::select! {
                 Some(news) = self.check_results.recv() => self.take_results(news),
                 hops = self.watcher.changed() => {
-                    let changes = self.state.hops_changed(hops?);
+                    let now = Instant::now().into_std();
+                    let changes = self.state.hops_changed(hops?, now);
                     self.carry_out(changes);
                 }
                 Ok(()) = followed.changed() => self.follow_interfaces(),

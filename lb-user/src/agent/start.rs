@@ -1,6 +1,7 @@
 //! The start: what an agent sets up before it attracts viewers.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,8 +144,9 @@ impl Agent {
     /// Puts the first plan in force, on top of what an earlier agent has left.
     async fn begin(&mut self, saved: &Saved, plan: Plan) -> anyhow::Result<()> {
         self.state.inherit(saved);
-        let known = self.known_hops();
-        self.state.hops_changed(known.clone());
+        let known = self.known_hops(&saved.cut_off);
+        self.state
+            .hops_changed(known.clone(), Instant::now().into_std());
         // What an operator has written to a file outlives an upgrade.
         track_file::initialise(plan.number_files(), saved.handed_over.is_none());
         self.put_in_force(plan)?;
@@ -162,10 +164,12 @@ impl Agent {
         Ok(())
     }
 
-    /// The hops that an earlier agent has left in the data plane.
-    fn known_hops(&self) -> Hops {
+    /// The hops that an earlier agent has left in the data plane. Those to
+    /// addresses that it could not reach any more are from before.
+    fn known_hops(&self, cut_off: &BTreeSet<IpAddr>) -> Hops {
         let known = self.dataplane.known_hops().into_iter();
         known
+            .filter(|(address, ..)| !cut_off.contains(address))
             .filter_map(|(address, next_hop, forwarding)| {
                 let name = nix::net::if_::if_indextoname(next_hop.interface_index).ok()?;
                 let interface = name.to_string_lossy().into_owned();
@@ -188,27 +192,29 @@ impl Agent {
     /// Waits until every server's MAC address is found, within reason. Those
     /// that an earlier agent knew hold until then.
     async fn wait_for_neighbors(&mut self, known: &Hops) -> anyhow::Result<()> {
+        if self.state.addresses().is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + NEIGHBOR_PATIENCE;
         let mut found = Hops::new();
         while let Ok(hops) = timeout_at(deadline, self.watcher.changed()).await {
             found = hops?;
-            let is_ready = |hop: &Hop| matches!(hop, Hop::Ready { .. });
-            if found.values().all(is_ready) {
+            if found.values().all(Hop::is_ready) {
                 break;
             }
             let mut hops = found.clone();
             for (address, hop) in &mut hops {
-                if !is_ready(hop)
+                if !hop.is_ready()
                     && let Some(known) = known.get(address)
                 {
                     *hop = known.clone();
                 }
             }
-            let changes = self.state.hops_changed(hops);
+            let changes = self.state.hops_changed(hops, Instant::now().into_std());
             self.carry_out(changes);
         }
         if !found.is_empty() {
-            let changes = self.state.hops_changed(found);
+            let changes = self.state.hops_changed(found, Instant::now().into_std());
             self.carry_out(changes);
         }
         Ok(())

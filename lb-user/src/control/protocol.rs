@@ -218,7 +218,8 @@ pub enum ServerState {
     Down,
     /// Its weight is 0: it keeps its connections and takes no new ones.
     Quiesced,
-    /// Its checks succeed, but frames cannot reach it.
+    /// Its checks succeed, but frames cannot reach it: after a moment it counts for
+    /// nothing.
     NoMac,
     /// The operator has taken it out.
     Disabled,

@@ -44,8 +44,12 @@ async fn look_up(
 }
 
 fn route(address: IpAddr, message: &RouteMessage) -> Route {
-    if message.header.kind == RouteType::Local {
-        return Route::Local;
+    match message.header.kind {
+        RouteType::Local => return Route::Local,
+        RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => {
+            return Route::None(format!("{address} is not the address of one host"));
+        }
+        _ => {}
     }
     let mut interface_index = None;
     let mut neighbor = address;

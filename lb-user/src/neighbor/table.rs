@@ -23,8 +23,36 @@ pub enum Hop {
         /// earlier agent reached the address without one.
         path: Option<Path>,
     },
-    /// Not at all, for this reason.
-    NotReady(String),
+    /// Not at all.
+    NotReady {
+        /// Why not.
+        reason: String,
+        /// Whether that is still being found out.
+        is_pending: bool,
+    },
+}
+
+impl Hop {
+    /// None, and nothing that is being asked will change that.
+    pub fn none(reason: impl Into<String>) -> Self {
+        Self::NotReady {
+            reason: reason.into(),
+            is_pending: false,
+        }
+    }
+
+    /// None yet.
+    pub fn pending(reason: impl Into<String>) -> Self {
+        Self::NotReady {
+            reason: reason.into(),
+            is_pending: true,
+        }
+    }
+
+    /// Whether frames can be sent by it.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
 }
 
 /// The way that packets of ours take to an address.
@@ -88,10 +116,14 @@ impl Table {
     /// The hop towards `address`.
     pub fn hop(&self, address: IpAddr) -> Hop {
         let (interface_index, neighbor, ours, mtu) = match self.routes.get(&address) {
-            None => return Hop::NotReady("the route is being looked up".to_owned()),
-            Some(Route::None(reason)) => return Hop::NotReady(reason.clone()),
+            None => return Hop::pending("the route is being looked up"),
+            Some(Route::None(reason)) => return Hop::none(reason),
             Some(Route::Local) => {
-                return Hop::NotReady(format!("{address} is an address of this machine"));
+                return Hop::none(format!(
+                    "{address} is an address of this machine, and a director cannot be its own \
+                     real server: run the server on another machine, or in a network namespace \
+                     with an address of its own"
+                ));
             }
             Some(Route::Via {
                 interface_index,
@@ -101,24 +133,27 @@ impl Table {
             }) => (*interface_index, *neighbor, *source, *mtu),
         };
         let Some(link) = self.links.get(&interface_index) else {
-            return Hop::NotReady(format!("its interface (index {interface_index}) is gone"));
+            return Hop::none(format!("its interface (index {interface_index}) is gone"));
         };
         let name = &link.name;
         if !link.running {
-            return Hop::NotReady(format!("{name} is down or has no carrier"));
+            return Hop::none(down(name));
         }
         let Some(source) = link.mac else {
-            return Hop::NotReady(format!(
-                "{name} has no MAC address: direct routing needs one"
+            return Hop::none(format!(
+                "{name} has no MAC address: frames to servers need one"
             ));
         };
         let (interface_index_below, vlan) = match self.tags(link) {
             Ok(way) => way,
-            Err(reason) => return Hop::NotReady(reason),
+            Err(reason) => return Hop::none(reason),
         };
         let named = self.named.get(&address).map(|mac| Neighbor::Fixed(*mac));
         let seen = self.neighbors.get(&(interface_index, neighbor)).copied();
         match named.or(seen) {
+            Some(Neighbor::Known(it) | Neighbor::Fixed(it)) if it == source => Hop::none(format!(
+                "{neighbor} has the MAC address of {name} itself: frames to it go nowhere"
+            )),
             Some(Neighbor::Known(destination) | Neighbor::Fixed(destination)) => Hop::Ready {
                 next_hop: NextHop {
                     interface_index: interface_index_below,
@@ -132,10 +167,10 @@ impl Table {
                     mtu: u16::try_from(mtu.unwrap_or(link.mtu)).unwrap_or(u16::MAX),
                 }),
             },
-            Some(Neighbor::Failed) => Hop::NotReady(format!(
+            Some(Neighbor::Failed) => Hop::none(format!(
                 "{neighbor} does not answer for its MAC address on {name}"
             )),
-            Some(Neighbor::Asking) | None => Hop::NotReady(format!(
+            Some(Neighbor::Asking) | None => Hop::pending(format!(
                 "{neighbor} is being asked for its MAC address on {name}"
             )),
         }
@@ -148,7 +183,13 @@ impl Table {
         };
         let below = |vlan: VlanLink, name: &str| {
             let below = self.links.get(&vlan.lower);
-            below.ok_or_else(|| format!("the interface below {name} is not in this namespace"))
+            let below = below
+                .ok_or_else(|| format!("the interface below {name} is not in this namespace"))?;
+            // A VLAN interface may be told to keep its own state (`loose_binding`).
+            match below.running {
+                true => Ok(below),
+                false => Err(down(&below.name)),
+            }
         };
         let lower = below(inner, &link.name)?;
         let unserved = |what: &str| {
@@ -201,6 +242,10 @@ impl Table {
     }
 }
 
+fn down(interface: &str) -> String {
+    format!("{interface} is down or has no carrier")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,7 +293,7 @@ mod tests {
 
     fn reason(table: &Table) -> String {
         match table.hop(server()) {
-            Hop::NotReady(reason) => reason,
+            Hop::NotReady { reason, .. } => reason,
             ready => panic!("expected a reason, got {ready:?}"),
         }
     }
@@ -320,7 +365,7 @@ mod tests {
                     assert_eq!((next_hop.interface_index, next_hop.vlan), (1, expected));
                     assert_eq!(interface, "vlan42", "the one that the route names");
                 }
-                Hop::NotReady(reason) => panic!("{reason}"),
+                Hop::NotReady { reason, .. } => panic!("{reason}"),
             }
         }
     }
@@ -423,7 +468,7 @@ mod tests {
         tunnel.links.get_mut(&2).expect("the link").mac = None;
         assert_eq!(
             reason(&tunnel),
-            "eth2 has no MAC address: direct routing needs one"
+            "eth2 has no MAC address: frames to servers need one"
         );
 
         let mut gone = table(server(), Some(Neighbor::Known(THEIRS)));
@@ -433,7 +478,11 @@ mod tests {
         let mut local = Table::default();
         assert_eq!(reason(&local), "the route is being looked up");
         local.routes.insert(server(), Route::Local);
-        assert_eq!(reason(&local), "172.16.1.211 is an address of this machine");
+        assert!(
+            reason(&local).starts_with("172.16.1.211 is an address of this machine"),
+            "{}",
+            reason(&local)
+        );
         local
             .routes
             .insert(server(), Route::None("there is no route to it".to_owned()));

@@ -50,6 +50,7 @@ mod cut_off;
 mod hitless;
 mod log;
 mod orders;
+mod reach;
 mod recovery;
 mod shared_checks;
 

@@ -43,7 +43,7 @@ fn agent() -> State {
             },
         )
     });
-    state.hops_changed(Hops::from(hops));
+    state.hops_changed(Hops::from(hops), Instant::now());
     state
 }
 

@@ -58,7 +58,9 @@ impl State {
             RealServer {
                 address: server.address,
                 weight: weight(server),
-                keeps_templates: !is_sorry && order != Some(Order::DrainedOfTemplates),
+                keeps_templates: !is_sorry
+                    && order != Some(Order::DrainedOfTemplates)
+                    && !self.is_cut_off(server.address.ip()),
                 alive: (self.failure(service.key, server).is_none() || server.inhibit_on_failure)
                     && order != Some(Order::Disabled),
                 forwarding,

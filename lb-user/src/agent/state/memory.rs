@@ -20,6 +20,7 @@ impl State {
             .map(|saved| (saved.service.into(), saved.gained))
             .collect();
         self.found_before.clone_from(&saved.checks);
+        self.cut_off_before.clone_from(&saved.cut_off);
     }
 
     /// Whether what is known of a check is what an earlier agent has found.
@@ -52,6 +53,12 @@ impl State {
                     service: service.key.into(),
                     gained: self.has_quorum(service.key),
                 })
+                .collect(),
+            cut_off: self
+                .outages
+                .keys()
+                .copied()
+                .filter(|address| self.is_cut_off(*address))
                 .collect(),
             ..Saved::default()
         }

@@ -5,9 +5,10 @@
 mod desired;
 mod memory;
 mod quorum;
+mod reach;
 mod servers;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::config::model::{Script, bounds};
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hop, Hops};
 use crate::netlink::link::Mac;
+use reach::Outage;
 
 /// A server's service, and its place among that service's servers.
 type Place = (ServiceKey, usize);
@@ -36,12 +38,17 @@ pub struct State {
     /// How servers come back that have been down.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
     hops: Hops,
+    /// The addresses that packets do not reach.
+    outages: HashMap<IpAddr, Outage>,
     /// What the operator has ordered at run time; a reload does not change it.
     orders: HashMap<(ServiceKey, SocketAddr), Order>,
     /// Which services have their quorum.
     quorum: HashMap<ServiceKey, bool>,
     /// What an earlier agent's checks have found, until there is a plan.
     found_before: Vec<SavedCheck>,
+    /// The addresses that packets did not reach for an earlier agent, until there
+    /// is a plan.
+    cut_off_before: BTreeSet<IpAddr>,
     /// The checks whose result is an earlier agent's.
     inherited: HashSet<CheckSpec>,
 }
@@ -95,7 +102,11 @@ impl State {
             .retain(|spec, _| self.checks.contains_key(spec));
         self.recoveries.retain(|place, _| remains(place));
         self.plan = plan;
-        let mut changes = self.release_last(now);
+        let cut_off = std::mem::take(&mut self.cut_off_before).into_iter();
+        self.outages
+            .extend(cut_off.map(|address| (address, Outage::Lasting)));
+        let mut changes = self.update_outages(now);
+        changes.extend(self.release_last(now));
         changes.extend(self.update_quorums());
         changes
     }
@@ -103,20 +114,6 @@ impl State {
     /// What a check last found, if it is one of the plan's.
     pub fn check_result(&self, spec: &CheckSpec) -> Option<&CheckResult> {
         self.checks.get(spec)
-    }
-
-    /// Takes the hops towards all servers.
-    pub fn hops_changed(&mut self, hops: Hops) -> Vec<Change> {
-        let changes = hops
-            .iter()
-            .filter(|(address, hop)| self.hops.get(*address) != Some(*hop))
-            .map(|(address, hop)| Change::Hop {
-                address: *address,
-                hop: hop.clone(),
-            })
-            .collect();
-        self.hops = hops;
-        changes
     }
 
     /// The addresses that frames must reach, with the MAC addresses that the
@@ -141,7 +138,7 @@ impl State {
         self.hops.get(&server.ip())
     }
 
-    /// Why a server is down; `None` if it is up.
+    /// Why a server is down by its checks; `None` if they have it up.
     pub fn failure(&self, service: ServiceKey, server: &ServerPlan) -> Option<&String> {
         self.check_failure(server).or_else(|| {
             let recovery = self.recoveries.get(&(service, server.address))?;
@@ -181,7 +178,7 @@ impl State {
     /// The share of new connections that a server gets now: the operator's word
     /// first, then that of its checks, then the configuration's.
     pub fn weight(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
-        if self.failure(service, server).is_some() {
+        if !self.is_up(service, server) {
             return 0;
         }
         self.share(service, server)
@@ -257,7 +254,7 @@ impl State {
             let up = service
                 .servers
                 .iter()
-                .filter(|server| self.failure(service.key, server).is_none());
+                .filter(|server| self.is_up(service.key, server));
             scripts.extend(up.filter_map(|server| {
                 let subject = change::server_subject(service.key, server.address);
                 Some((subject, server.notify_down.clone()?))

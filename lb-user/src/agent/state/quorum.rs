@@ -1,7 +1,7 @@
 //! Which services have enough servers.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::change::{Change, Order};
 use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
@@ -24,19 +24,22 @@ impl State {
 
     /// Whether the sorry server takes a service's new connections now: the quorum
     /// is lost, or the operator lets no real server have any. Servers that are up
-    /// keep the connections that they have.
+    /// keep the connections that they have. One that packets do not reach takes
+    /// none: whatever servers there are serve without it.
     pub fn is_sorry(&self, service: &ServicePlan) -> bool {
         let serves = |server: &ServerPlan| self.weight(service.key, server) > 0;
-        service.sorry_server.is_some()
+        let is_reached = |sorry: SocketAddr| !self.is_cut_off(sorry.ip());
+        service.sorry_server.is_some_and(is_reached)
             && (!self.has_quorum(service.key) || !service.servers.iter().any(serves))
     }
 
     /// What a server adds to the quorum. As with keepalived and ipvsadm(8), what
-    /// the operator orders about its share does not count; out of service does.
+    /// the operator orders about its share does not count; out of service does, and
+    /// so does being out of reach.
     fn weight_for_quorum(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
         let is_disabled = self.order(service, server.address) == Some(Order::Disabled);
-        match self.failure(service, server) {
-            None if !is_disabled => self.share_by_checks(server),
+        match self.is_up(service, server) {
+            true if !is_disabled => self.share_by_checks(server),
             _ => 0,
         }
     }

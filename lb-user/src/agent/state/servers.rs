@@ -3,15 +3,17 @@
 use std::time::Instant;
 
 use super::super::change::Change;
-use super::super::plan::{ServerPlan, ServicePlan};
+use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
 use super::super::recovery::Recovery;
 use super::{Place, State};
 use crate::checker::{CheckEvent, CheckSpec};
+use crate::neighbor::Hop;
 
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
+pub(super) struct Standing {
     is_up: bool,
+    is_cut_off: bool,
     weight: u32,
 }
 
@@ -88,11 +90,12 @@ impl State {
                 let place = (service.key, server.address);
                 self.recoveries.get(&place)?.deadline(&server.recovery)
             })
+            .chain(self.next_outage())
             .min()
     }
 
-    /// Lets time pass: servers that come back. `None` if nothing has changed for
-    /// the data plane.
+    /// Lets time pass: servers come back, and others are out of reach for too
+    /// long. `None` if nothing has changed for the data plane.
     pub fn tick(&mut self, now: Instant) -> Option<Vec<Change>> {
         let is_due = |service: &ServicePlan, server: &ServerPlan| {
             let recovery = self.recoveries.get(&(service.key, server.address));
@@ -104,10 +107,11 @@ impl State {
             .filter(|(service, _, server)| is_due(service, server))
             .map(|(service, index, _)| (service.key, index))
             .collect();
-        if due.is_empty() {
+        let is_outage_due = self.next_outage().is_some_and(|at| at <= now);
+        if due.is_empty() && !is_outage_due {
             return None;
         }
-        let mut changes = Vec::new();
+        let mut changes = self.update_outages(now);
         for place in due {
             let before = self.standing(place);
             let (plan, server) = (self.server(place).recovery, self.server(place).address);
@@ -127,7 +131,12 @@ impl State {
     }
 
     /// What has become of a server that stood so before.
-    fn server_changes(&mut self, place: Place, before: Standing, now: Instant) -> Vec<Change> {
+    pub(super) fn server_changes(
+        &mut self,
+        place: Place,
+        before: Standing,
+        now: Instant,
+    ) -> Vec<Change> {
         let standing = self.standing(place);
         let (service, server) = (place.0, self.server(place));
         let (address, plan) = (server.address, server.recovery);
@@ -148,7 +157,8 @@ impl State {
         let mut changes = vec![Change::Server {
             service,
             server: address,
-            failure: self.failure(service, server).cloned(),
+            is_up: standing.is_up,
+            reason: self.reason(service, server, before),
             notify: notify.clone(),
         }];
         let recovery = self.recovery(place);
@@ -165,10 +175,27 @@ impl State {
         changes
     }
 
-    fn standing(&self, place: Place) -> Standing {
+    /// Why a server that stood so `before` is up, or is down.
+    fn reason(&self, service: ServiceKey, server: &ServerPlan, before: Standing) -> String {
+        if let Some(failure) = self.failure(service, server) {
+            return failure.clone();
+        }
+        if !self.is_cut_off(server.address.ip()) {
+            let again = "packets reach it again";
+            let checked = "its checks succeed";
+            return if before.is_cut_off { again } else { checked }.to_owned();
+        }
+        match self.hop(server.address) {
+            Some(Hop::NotReady { reason, .. }) => format!("packets do not reach it: {reason}"),
+            _ => "packets do not reach it".to_owned(),
+        }
+    }
+
+    pub(super) fn standing(&self, place: Place) -> Standing {
         let server = self.server(place);
         Standing {
-            is_up: self.failure(place.0, server).is_none(),
+            is_up: self.is_up(place.0, server),
+            is_cut_off: self.is_cut_off(server.address.ip()),
             weight: self.weight(place.0, server),
         }
     }
@@ -217,6 +244,8 @@ impl State {
     /// Whether a server would serve, were it not held out.
     fn would_serve(&self, place: Place) -> bool {
         let server = self.server(place);
-        self.check_failure(server).is_none() && self.share(place.0, server) > 0
+        self.check_failure(server).is_none()
+            && !self.is_cut_off(server.address.ip())
+            && self.share(place.0, server) > 0
     }
 }

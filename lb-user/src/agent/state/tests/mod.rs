@@ -1,5 +1,6 @@
 //! What follows from what: checks, quorums, orders, hops.
 
+mod reach;
 mod recovery;
 
 use std::collections::BTreeSet;
@@ -40,9 +41,35 @@ fn two_servers(inside: &str) -> Plan {
 }
 
 fn state(plan: Plan) -> State {
+    let mut state = unreached(plan);
+    let hops = ready(state.addresses().into_keys(), None);
+    state.hops_changed(hops, Instant::now());
+    state
+}
+
+/// As [`state`], before anything is known of the ways to the servers.
+fn unreached(plan: Plan) -> State {
     let mut state = State::default();
     state.replace_plan(plan, Instant::now());
     state
+}
+
+const NEXT_HOP: NextHop = NextHop {
+    interface_index: 2,
+    source: [2, 0, 0, 0, 0, 1],
+    destination: [2, 0, 0, 0, 0, 2],
+    vlan: Vlan::Untagged,
+};
+
+/// These addresses are reached.
+fn ready(addresses: impl IntoIterator<Item = IpAddr>, path: Option<Path>) -> Hops {
+    let hop = Hop::Ready {
+        next_hop: NEXT_HOP,
+        interface: "eth2".to_owned(),
+        path,
+    };
+    let addresses = addresses.into_iter();
+    addresses.map(|address| (address, hop.clone())).collect()
 }
 
 fn event(state: &State, server: usize, failure: Option<&str>) -> CheckEvent {
@@ -399,33 +426,22 @@ fn omega_runs_the_down_scripts_of_what_is_up_at_the_end() {
 
 #[test]
 fn a_hop_reaches_the_data_plane_and_the_log() {
-    let mut state = state(two_servers(""));
-    let next_hop = NextHop {
-        interface_index: 2,
-        source: [2, 0, 0, 0, 0, 1],
-        destination: [2, 0, 0, 0, 0, 2],
-        vlan: Vlan::Untagged,
-    };
-    let ready = Hop::Ready {
-        next_hop,
-        interface: "eth2".to_owned(),
-        path: None,
-    };
+    let mut state = unreached(two_servers(""));
     let address: IpAddr = "10.0.0.2".parse().expect("an address");
-    let hops = Hops::from([(address, ready)]);
+    let hops = ready([address], None);
     assert_eq!(
-        said(&state.hops_changed(hops.clone())),
+        said(&state.hops_changed(hops.clone(), Instant::now())),
         ["10.0.0.2: reached at 02:00:00:00:00:02 on eth2"]
     );
-    assert_eq!(state.hops_changed(hops), [], "once");
+    assert_eq!(state.hops_changed(hops, Instant::now()), [], "once");
     let service = state.desired().services.remove(0);
-    assert_eq!(service.servers[0].next_hop, Some(next_hop));
+    assert_eq!(service.servers[0].next_hop, Some(NEXT_HOP));
     assert_eq!(service.servers[1].next_hop, None);
 }
 
 #[test]
 fn a_tunnel_has_our_address_and_the_paths_mtu_once_the_way_is_known() {
-    let mut state = state(plan(
+    let mut state = unreached(plan(
         "virtual_server 10.0.0.1 80 {
             lb_kind TUN
             real_server 10.1.0.2 80 { }
@@ -443,24 +459,12 @@ fn a_tunnel_has_our_address_and_the_paths_mtu_once_the_way_is_known() {
     assert_eq!(forwarding(&state), [unknown, unknown]);
 
     let source = "10.0.0.8".parse().expect("an address");
-    let ready = |path| {
-        let hop = Hop::Ready {
-            next_hop: NextHop {
-                interface_index: 2,
-                source: [2, 0, 0, 0, 0, 1],
-                destination: [2, 0, 0, 0, 0, 2],
-                vlan: Vlan::Untagged,
-            },
-            interface: "eth2".to_owned(),
-            path,
-        };
-        let hops = ["10.1.0.2", "10.0.0.3"];
-        Hops::from(hops.map(|address| (address.parse().expect("an address"), hop.clone())))
-    };
+    let both = ["10.1.0.2", "10.0.0.3"].map(|address| address.parse().expect("an address"));
     // A hop that served direct routing is not enough.
-    state.hops_changed(ready(None));
+    state.hops_changed(ready(both, None), Instant::now());
     assert_eq!(forwarding(&state), [unknown, (Forwarding::Direct, true)]);
-    state.hops_changed(ready(Some(Path { source, mtu: 1400 })));
+    let path = Some(Path { source, mtu: 1400 });
+    state.hops_changed(ready(both, path), Instant::now());
     let tunnel = Forwarding::Tunnel { source, mtu: 1400 };
     assert_eq!(
         forwarding(&state),

@@ -11,6 +11,7 @@ use crate::checker::CheckSpec;
 use crate::config;
 use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
+use crate::netlink::interfaces;
 use crate::vrrp::tracking::{Subject, Tracked};
 
 /// Validates `file`; explains it, or prints it as JSON.
@@ -20,7 +21,9 @@ use crate::vrrp::tracking::{Subject, Tracked};
 pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
     let loaded = config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
-    for warning in &loaded.warnings {
+    let own_addresses = interfaces::own_addresses().await;
+    let own_servers = config::warnings_of_own_servers(&loaded.config, file, &own_addresses);
+    for warning in loaded.warnings.iter().chain(&own_servers) {
         eprintln!("{warning}");
     }
     for doubt in ways::doubts_beforehand(&plan).await {

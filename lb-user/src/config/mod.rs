@@ -17,6 +17,7 @@ mod schema;
 mod substitute;
 mod tree;
 mod validate;
+mod validate_loops;
 mod validate_scripts;
 mod validate_services;
 mod validate_values;
@@ -29,6 +30,7 @@ mod expand_tests;
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
@@ -89,6 +91,17 @@ pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, Refused> {
     let text = expand::read(file, &Origin::default(), &mut diagnostics);
     let config = text.and_then(|text| parse(file, &text, config_id, &mut diagnostics));
     finish(config, diagnostics)
+}
+
+/// Warnings of servers in `file` that are the very machine which has `addresses`.
+pub fn warnings_of_own_servers(
+    config: &Config,
+    file: &Path,
+    addresses: &[IpAddr],
+) -> Vec<Diagnostic> {
+    let mut diagnostics = Diagnostics::new(file.into());
+    validate_loops::warn_of_own(config, addresses, &mut diagnostics);
+    diagnostics.into_list()
 }
 
 /// The host's name up to its first dot.

@@ -6,6 +6,7 @@ use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, Tracked, TrackedFile, VrrpInstance};
+use super::validate_loops;
 use super::validate_scripts;
 use super::validate_services::{self, at};
 use super::validate_values;
@@ -16,6 +17,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     vrrp_instances(config, diagnostics);
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
+    validate_loops::validate(config, diagnostics);
     validate_values::validate(config, diagnostics);
     validate_scripts::validate(config, diagnostics);
 }

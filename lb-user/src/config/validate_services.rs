@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{CheckKind, Config, LbKind, RealServer, ServiceAddress, VirtualServer};
+use super::model::{Check, CheckKind, Config, LbKind, RealServer, ServiceAddress, VirtualServer};
 use super::validate::known_file;
 
 /// Reports everything about services that cannot work, or that probably is not
@@ -224,16 +224,28 @@ fn against_service(
             format!("{what} is the virtual address itself; expected the server's own address"),
         );
     } else if server.address.port() != service.port() {
+        let port = server.address.port();
+        let its_use = match server.checks.iter().any(connects_to_servers_port) {
+            true => format!("only checks connect to port {port}"),
+            false => format!("nothing connects to port {port}"),
+        };
         diagnostics.warn(
             &server.origin,
             format!(
-                "{what}: ports stay as they are, viewers reach the server at port {}; \
-                 only checks connect to port {}",
+                "{what}: ports stay as they are, viewers reach the server at port {}; {its_use}",
                 service.port(),
-                server.address.port()
             ),
         );
     }
+}
+
+/// Whether a check connects to the port that its real server is named with.
+fn connects_to_servers_port(check: &Check) -> bool {
+    let connects = !matches!(
+        check.kind,
+        CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping
+    );
+    connects && check.connection.connect_port.is_none()
 }
 
 /// Where something stands, as the end of a sentence.

@@ -90,6 +90,18 @@ impl Drop for Watcher {
     }
 }
 
+/// The addresses of this machine; none where the kernel does not tell.
+pub async fn own_addresses() -> Vec<IpAddr> {
+    let Ok(netlink) = Connection::open() else {
+        return Vec::new();
+    };
+    let interfaces = read(&netlink.handle).await.unwrap_or_default();
+    let interfaces = interfaces.into_values();
+    interfaces
+        .flat_map(|interface| interface.addresses)
+        .collect()
+}
+
 async fn read(handle: &Handle) -> io::Result<Interfaces> {
     let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
     let mut messages = handle.address().get().execute();

@@ -170,17 +170,21 @@ impl Reader<'_> {
     fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
         let mut auth_type = None;
         let mut auth_pass = None;
+        let mut names_a_type = false;
         for item in self.block(block) {
             match item.keyword.as_str() {
-                "auth_type" => match self.argument(item, "PASS") {
-                    Some("PASS") => auth_type = Some(AuthType::Pass),
-                    Some("AH") => self.diagnostics.error(
-                        &item.origin,
-                        "`auth_type AH` is not served (RFC 5798 withdrew it); expected PASS",
-                    ),
-                    Some(_) => self.wrong(item, "PASS"),
-                    None => {}
-                },
+                "auth_type" => {
+                    names_a_type = true;
+                    match self.argument(item, "PASS") {
+                        Some("PASS") => auth_type = Some(AuthType::Pass),
+                        Some("AH") => self.diagnostics.error(
+                            &item.origin,
+                            "`auth_type AH` is not served (RFC 5798 withdrew it); expected PASS",
+                        ),
+                        Some(_) => self.wrong(item, "PASS"),
+                        None => {}
+                    }
+                }
                 "auth_pass" => auth_pass = self.text(item),
                 _ => self.not_served(item, &AUTHENTICATION),
             }
@@ -198,6 +202,8 @@ impl Reader<'_> {
                 auth_type,
                 auth_pass,
             }),
+            // A type that is not served has been complained of.
+            (None, _) if names_a_type => None,
             _ => {
                 self.diagnostics.error(
                     &block.origin,

@@ -237,6 +237,7 @@ async fn drive<F: Future<Output = Outcome>>(
     ask: impl Fn() -> F,
 ) {
     let mut trouble = None;
+    let mut last_reason = None;
     loop {
         let mut action = match checker.deadline() {
             Some(due) => {
@@ -262,11 +263,21 @@ async fn drive<F: Future<Output = Outcome>>(
         let result = match action {
             Some(Action::Up(share)) => CheckResult::Up(share),
             Some(Action::Down(reason)) => CheckResult::Down(reason),
+            // It is down for another reason than before.
+            Some(Action::Failed(reason))
+                if !checker.is_up() && last_reason.as_ref() != Some(&reason) =>
+            {
+                CheckResult::Down(reason)
+            }
             Some(Action::Failed(reason) | Action::NotChecked(reason)) => {
                 log::debug!("{}: {reason}", spec.probe);
                 continue;
             }
             Some(Action::Check) | None => continue,
+        };
+        last_reason = match &result {
+            CheckResult::Down(reason) => Some(reason.clone()),
+            CheckResult::Up(_) => None,
         };
         let event = CheckEvent {
             spec: spec.clone(),
@@ -329,6 +340,63 @@ mod tests {
         let down = CheckResult::Down("refused".to_owned());
         let event = CheckEvent { spec, result: down };
         assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn why_a_server_is_down_is_told_as_it_changes_and_once_each() {
+        let timing = Timing {
+            delay_loop: Duration::from_secs(1),
+            delay_before_retry: Duration::from_secs(1),
+            retry: 1,
+            first_check: Duration::ZERO,
+            warmup: Duration::ZERO,
+            // So that a reason of ours stands until the first check.
+            alpha: true,
+        };
+        let connection = tcp::Connection {
+            to: ([127, 0, 0, 1], 1).into(),
+            from: None,
+            timeout: Duration::from_secs(1),
+        };
+        let spec = CheckSpec {
+            probe: Probe::Tcp(connection),
+            timing,
+        };
+        let (events, mut news) = mpsc::unbounded_channel();
+        let outcomes = [
+            Some("503"),
+            Some("503"),
+            Some("404"),
+            None,
+            Some("once"),
+            Some("twice"),
+        ];
+        let outcomes = Mutex::new(outcomes.into_iter());
+        let ask = move || {
+            let next = outcomes.lock().expect("no panic").next();
+            async move {
+                match next {
+                    Some(Some(reason)) => Outcome::Failure(reason.to_owned()),
+                    Some(None) => Outcome::Success,
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let checker = Checker::new(timing, now(), 0.0);
+        let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
+        let down = |reason: &str| CheckResult::Down(reason.to_owned());
+        // A failure that does not take an up server out is no news.
+        for result in [
+            down("503"),
+            down("404"),
+            CheckResult::Up(None),
+            down("twice"),
+        ] {
+            let spec = spec.clone();
+            let found = CheckNews::Found(CheckEvent { spec, result });
+            assert_eq!(news.recv().await, Some(found));
+        }
         task.abort();
     }
 

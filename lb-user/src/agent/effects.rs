@@ -227,8 +227,7 @@ impl Agent {
     }
 
     pub(super) fn publish(&self, message: String) {
-        // Nobody may be following.
-        let _ = self.events.send(Event {
+        self.events.publish(Event {
             time_ms: now_ms(),
             message,
         });

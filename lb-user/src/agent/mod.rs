@@ -33,13 +33,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::checker::{CheckNews, CheckSpec, RunningCheck};
 use crate::config::{self, Config, Diagnostic};
+use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
-use crate::control::protocol::Event;
 use crate::control::{self, Call};
 use crate::dataplane::{AttachMode, Dataplane, Departed, TableSizes};
 use crate::neighbor::Watcher;
@@ -203,7 +203,7 @@ struct Agent {
     /// Where the scripts of virtual routers are named.
     config: Config,
     scripts: ScriptRunner,
-    events: broadcast::Sender<Event>,
+    events: EventLog,
     /// Keeps the socket open; requests arrive by `calls`.
     _control: control::Server,
     _http: Option<HttpServer>,

@@ -54,7 +54,8 @@ impl Agent {
             | Request::Upgrade
             | Request::Connections(_)
             | Request::PersistentClients(_)
-            | Request::Follow => Response::Refused("this is answered elsewhere".to_owned()),
+            | Request::Follow
+            | Request::Watch => Response::Refused("this is answered elsewhere".to_owned()),
             Request::Reload => match self.reload().await {
                 Ok(remarks) => Response::Done(remarks),
                 Err(error) => Response::Refused(format!("{error:#}")),

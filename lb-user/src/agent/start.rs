@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rtmp_core::systemd;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::doubt::Doubts;
@@ -24,6 +24,7 @@ use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
 use super::{Agent, RunOptions, Untold, capabilities, status};
 use crate::config::{self, Config};
+use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
 use crate::dataplane::state::Forwarding;
@@ -38,9 +39,6 @@ use crate::vrrp::{Settings, Vrrp};
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
 const NEIGHBOR_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Events that a follower may be behind before it misses some.
-const EVENTS_KEPT: usize = 1024;
 
 impl Agent {
     /// Sets everything up, in an order that attracts viewers only when they can
@@ -73,7 +71,7 @@ impl Agent {
             ),
             None => None,
         };
-        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let events = EventLog::default();
         let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         let saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();

@@ -1,6 +1,7 @@
 //! The control socket: a Unix socket on which the command line asks the agent.
 
 mod entries;
+pub mod event_log;
 pub mod http;
 mod metrics;
 pub mod protocol;
@@ -24,6 +25,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::dataplane::{Connection, PersistentClient, Remembered};
 use entries::Entry;
+use event_log::EventLog;
 use protocol::{Event, Request, Response};
 use selection::Selection;
 
@@ -110,7 +112,7 @@ impl Server {
     pub async fn start(
         path: &Path,
         calls: mpsc::Sender<Call>,
-        events: broadcast::Sender<Event>,
+        events: EventLog,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Listen {
             path: path.to_owned(),
@@ -162,11 +164,7 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     })
 }
 
-async fn accept(
-    listener: UnixListener,
-    calls: mpsc::Sender<Call>,
-    events: broadcast::Sender<Event>,
-) {
+async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, events: EventLog) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -185,11 +183,7 @@ async fn accept(
     }
 }
 
-async fn serve(
-    stream: UnixStream,
-    calls: mpsc::Sender<Call>,
-    events: broadcast::Sender<Event>,
-) -> io::Result<()> {
+async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>, events: EventLog) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -203,7 +197,14 @@ async fn serve(
             return Ok(());
         }
         let response = match serde_json::from_str(&line) {
-            Ok(Request::Follow) => return follow(reader, writer, events.subscribe()).await,
+            Ok(Request::Follow) => return follow(reader, writer, events.follow()).await,
+            Ok(Request::Watch) => {
+                let (latest, events) = events.follow_with_latest();
+                for event in latest {
+                    write_line(&mut writer, &Response::Event(event)).await?;
+                }
+                return follow(reader, writer, events).await;
+            }
             Ok(Request::Connections(selection)) => {
                 send_entries::<Connection>(&mut writer, selection, &calls).await?;
                 continue;
@@ -379,7 +380,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("deeper/agent.sock");
         let response = Response::Done(vec!["read".to_owned()]);
-        let server = Server::start(&path, agent(response.clone()), broadcast::channel(1).0)
+        let server = Server::start(&path, agent(response.clone()), EventLog::default())
             .await
             .expect("it listens");
         assert_eq!(
@@ -400,20 +401,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
-        let first = Server::start(&path, calls.clone(), broadcast::channel(1).0)
+        let first = Server::start(&path, calls.clone(), EventLog::default())
             .await
             .expect("it listens");
-        let second = Server::start(&path, calls.clone(), broadcast::channel(1).0).await;
+        let second = Server::start(&path, calls.clone(), EventLog::default()).await;
         assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
         drop(first);
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket, then nobody's"));
-        Server::start(&path, calls.clone(), broadcast::channel(1).0)
+        Server::start(&path, calls.clone(), EventLog::default())
             .await
             .expect("a stale socket is replaced");
 
         fs::write(&path, "").expect("a file");
-        let on_file = Server::start(&path, calls, broadcast::channel(1).0).await;
+        let on_file = Server::start(&path, calls, EventLog::default()).await;
         assert!(matches!(on_file, Err(Error::NotASocket(_))), "{on_file:?}");
     }
 
@@ -427,7 +428,7 @@ mod tests {
                 let path = path.clone();
                 tokio::spawn(async move {
                     let calls = agent(Response::Done(Vec::new()));
-                    Server::start(&path, calls, broadcast::channel(1).0).await
+                    Server::start(&path, calls, EventLog::default()).await
                 })
             });
             let mut servers = Vec::new();
@@ -443,10 +444,7 @@ mod tests {
     }
 
     /// A client that follows the events of a server, which runs in `directory`.
-    async fn follower(
-        directory: &tempfile::TempDir,
-        events: &broadcast::Sender<Event>,
-    ) -> (Server, Client) {
+    async fn follower(directory: &tempfile::TempDir, events: &EventLog) -> (Server, Client) {
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
         let server = Server::start(&path, calls, events.clone())
@@ -454,7 +452,7 @@ mod tests {
             .expect("it listens");
         let mut client = Client::connect(&path).await.expect("connected");
         client.send(&Request::Follow).await.expect("sent");
-        while events.receiver_count() == 0 {
+        while events.follower_count() == 0 {
             tokio::task::yield_now().await;
         }
         (server, client)
@@ -463,26 +461,48 @@ mod tests {
     #[tokio::test]
     async fn a_follower_is_told_of_every_change() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (events, _) = broadcast::channel(8);
+        let events = EventLog::default();
         let (_server, mut client) = follower(&directory, &events).await;
         for message in ["one", "two"] {
             let event = Event {
                 time_ms: 1,
                 message: message.to_owned(),
             };
-            events.send(event.clone()).expect("a follower");
+            events.publish(event.clone());
             let told = client.receive().await.expect("an answer");
             assert_eq!(told, Some(Response::Event(event)));
         }
     }
 
     #[tokio::test]
+    async fn a_watcher_is_told_first_of_what_came_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let events = EventLog::default();
+        let event = |message: &str| Event {
+            time_ms: 1,
+            message: message.to_owned(),
+        };
+        events.publish(event("before"));
+        let calls = agent(Response::Done(Vec::new()));
+        let _server = Server::start(&path, calls, events.clone())
+            .await
+            .expect("it listens");
+        let mut client = Client::connect(&path).await.expect("connected");
+        client.send(&Request::Watch).await.expect("sent");
+        let mut told = async || client.receive().await.expect("an answer");
+        assert_eq!(told().await, Some(Response::Event(event("before"))));
+        events.publish(event("after"));
+        assert_eq!(told().await, Some(Response::Event(event("after"))));
+    }
+
+    #[tokio::test]
     async fn a_follower_that_goes_is_forgotten_without_an_event() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (events, _) = broadcast::channel(8);
+        let events = EventLog::default();
         let (_server, client) = follower(&directory, &events).await;
         drop(client);
-        while events.receiver_count() > 0 {
+        while events.follower_count() > 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -492,7 +512,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let calls = agent(Response::Done(Vec::new()));
-        let _server = Server::start(&path, calls, broadcast::channel(1).0)
+        let _server = Server::start(&path, calls, EventLog::default())
             .await
             .expect("it listens");
         let mut stream = BufReader::new(UnixStream::connect(&path).await.expect("connected"));

@@ -39,6 +39,8 @@ pub enum Request {
     Upgrade,
     /// Tell of every change from now on: one [`Response::Event`] after another.
     Follow,
+    /// The same, the latest changes first.
+    Watch,
 }
 
 /// What the agent answers.
@@ -53,7 +55,7 @@ pub enum Response {
     PersistentClients(Vec<PersistentClient>),
     /// It has been done; what there is to say about it.
     Done(Vec<String>),
-    /// To [`Request::Follow`]: something has changed.
+    /// To [`Request::Follow`] and [`Request::Watch`]: something has changed.
     Event(Event),
     /// It cannot be done, and why.
     Refused(String),

@@ -104,7 +104,7 @@ async fn ask(socket: PathBuf, sender: mpsc::Sender<News>) {
 async fn follow(socket: PathBuf, sender: mpsc::Sender<News>) {
     loop {
         if let Ok(mut client) = Client::connect(&socket).await
-            && client.send(&Request::Follow).await.is_ok()
+            && client.send(&Request::Watch).await.is_ok()
         {
             while let Ok(Some(response)) = client.receive().await {
                 // Other answers tell of events that were missed: older ones.

@@ -11,13 +11,11 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use crate::cli::list::scaled;
+use crate::control::event_log::LATEST_KEPT;
 use crate::control::protocol::{
     Event, ListedServer, ListedService, Listing, Rates, ServerState, scheduler_name,
 };
 use crate::dataplane::state::Protocol;
-
-/// Events that are kept; a screen shows fewer.
-const EVENTS_KEPT: usize = 100;
 
 /// Lines that events get, their heading included, where there is room.
 const EVENTS_HEIGHT: u16 = 9;
@@ -86,7 +84,7 @@ impl Screen {
             }
             News::Trouble(reason) => self.trouble = Some(reason),
             News::Event(event) => {
-                self.events.truncate(EVENTS_KEPT - 1);
+                self.events.truncate(LATEST_KEPT - 1);
                 self.events.push_front(event);
             }
         }

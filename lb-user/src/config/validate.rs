@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Config, Tracked, TrackedFile, VrrpInstance};
+use super::model::{Config, Tracked, TrackedFile, VrrpInstance, bounds};
 use super::validate_loops;
 use super::validate_scripts;
 use super::validate_services::{self, at};
@@ -57,6 +57,18 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 format!(
                     "vrrp_instance {name}: `no_accept` is ignored: Millrace accepts packets to \
                      the addresses that it holds"
+                ),
+            );
+        }
+        let count = instance.virtual_ipaddress.len();
+        let most = bounds::MAX_ADVERTISED_ADDRESSES;
+        if count > most {
+            diagnostics.warn(
+                &instance.origin,
+                format!(
+                    "vrrp_instance {name}: an advert names at most {most} of its {count} \
+                     virtual_ipaddress: the others are held as if they were in \
+                     virtual_ipaddress_excluded"
                 ),
             );
         }

@@ -24,6 +24,8 @@ pub struct Interface {
     pub index: u32,
     /// Its MAC address, if it is of the Ethernet kind.
     pub mac: Option<Mac>,
+    /// The largest packet that it takes, in bytes.
+    pub mtu: u32,
     /// Whether it is up and has a carrier.
     pub running: bool,
     /// Its addresses that can be used, in the kernel's order: the primary first.
@@ -120,6 +122,7 @@ async fn read(handle: &Handle) -> io::Result<Interfaces> {
             let interface = Interface {
                 index: link.index,
                 mac: link.mac,
+                mtu: link.mtu,
                 running: link.running,
                 addresses: addresses.remove(&link.index).unwrap_or_default(),
             };

@@ -552,7 +552,11 @@ impl Driver {
     }
 
     /// Brings everything in line with settings; returns what is being left.
-    fn configure(&mut self, settings: Settings) -> Vec<Holder> {
+    fn configure(&mut self, mut settings: Settings) -> Vec<Holder> {
+        let interfaces = self.interfaces.borrow().clone();
+        for instance in &mut settings.instances {
+            instance.fit_on(&interfaces);
+        }
         self.configure_scripts(settings.scripts);
         self.configure_files(settings.files);
         let leaving = self.leave_all_but(&settings.instances);

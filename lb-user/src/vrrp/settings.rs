@@ -11,7 +11,8 @@ use super::packet::{
 use super::tracking::{Subject, Tracked};
 use crate::config::Config;
 use crate::config::diagnostic::Origin;
-use crate::config::model::{self, GlobalDefs, InitialState, Seconds, VrrpInstance};
+use crate::config::model::{self, GlobalDefs, InitialState, Seconds, VrrpInstance, bounds};
+use crate::netlink::interfaces::Interfaces;
 use crate::script::Runnable;
 use crate::track_file::{Factor, NumberFile};
 
@@ -128,6 +129,23 @@ pub struct InstanceSettings {
 }
 
 impl InstanceSettings {
+    /// Has the adverts name as many addresses as a packet on the interface takes;
+    /// the others are held like excluded ones.
+    pub fn fit_on(&mut self, interfaces: &Interfaces) {
+        let name = &self.interface;
+        let Some(interface) = interfaces.get(name) else {
+            return;
+        };
+        if let Some(count) = self.format.fit(interface.mtu) {
+            log::warn!(
+                "{}: an advert on {name} (MTU {}) has room for {count} addresses: the others \
+                 are held as if they were in virtual_ipaddress_excluded",
+                self.name,
+                interface.mtu
+            );
+        }
+    }
+
     /// How long after a master's last word a successor of whatever priority may
     /// take (RFC 3768 §6.1, RFC 5798 §6.1, `Skew_Time`).
     pub fn longest_skew(&self) -> Duration {
@@ -282,6 +300,8 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         .virtual_ipaddress
         .iter()
         .map(|address| address.address)
+        // Further ones are held like excluded ones.
+        .take(bounds::MAX_ADVERTISED_ADDRESSES)
         .collect();
     let is_ipv6 = advertised.iter().any(IpAddr::is_ipv6);
     let version = match (given.version.or(global.vrrp_version), is_ipv6) {

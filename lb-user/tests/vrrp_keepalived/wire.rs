@@ -92,3 +92,44 @@ fn on_the_wire_nobody_can_tell_us_from_keepalived() {
     // Two adverts of each family, an ARP, two neighbour advertisements.
     assert_eq!(ours.len(), 7, "{ours:#?}");
 }
+
+#[test]
+fn of_more_addresses_than_an_advert_takes_both_sides_name_the_same() {
+    let Some(network) = Network::lay_out() else {
+        return;
+    };
+    let v4: Vec<String> = (0..260)
+        .map(|n| format!("10.9.{}.{}", n / 250, n % 250 + 1))
+        .collect();
+    // As many as keepalived has room for on an interface of Ethernet's MTU: 89.
+    let v6: Vec<String> = (0..120)
+        .map(|n| format!("2001:db8:9::{:x}/64", n + 1))
+        .collect();
+    let both = |priority: u8| {
+        deployment(priority, "").replace(VIP, &format!("{VIP}\n{}", v4.join("\n")))
+            + &version_3(priority, &format!("fe80::200\n{}", v6.join("\n")))
+    };
+    let lead = |host: Host, address: &str| {
+        wait_for("it leads", || network.holds(host, address).then_some(()));
+    };
+    let last = [&*v4[v4.len() - 1], "2001:db8:9::78"];
+
+    let keepalived = network.keepalived(Host::Theirs, &both(150));
+    last.iter().for_each(|address| lead(Host::Theirs, address));
+    let ours = Ours::start(&network, &both(100));
+    let theirs = Host::Theirs.address().parse().expect("an address");
+    wait_for("its address in our status", || {
+        (ours.status().master == Some(theirs)).then_some(())
+    });
+    // It takes ours for adverts of its own virtual routers.
+    keepalived.stop();
+    last.iter().for_each(|address| lead(Host::Ours, address));
+    let keepalived = network.keepalived(Host::Theirs, &both(50));
+    keepalived.wait_for_log("(VI_1) Entering BACKUP STATE");
+    ours.stop();
+    for name in ["VI_1", "VI_3"] {
+        keepalived.wait_for_log(&format!(
+            "({name}) Backup received priority 0 advertisement"
+        ));
+    }
+}

@@ -32,6 +32,9 @@ pub const STATUS_CODE: RangeInclusive<u16> = 100..=999;
 /// `virtual_router_id`
 pub const VIRTUAL_ROUTER_ID: RangeInclusive<u8> = 1..=255;
 
+/// How many of its addresses a virtual router's adverts can name (RFC 3768 §5.3.5).
+pub const MAX_ADVERTISED_ADDRESSES: usize = 255;
+
 /// `priority` of a virtual router; 0 is what one says that leaves.
 pub const PRIORITY: RangeInclusive<u8> = 1..=255;
 

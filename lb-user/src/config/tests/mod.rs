@@ -6,6 +6,7 @@ mod json_form;
 mod json_schema;
 mod mistakes;
 mod vocabulary;
+mod warnings;
 
 use std::path::Path;
 

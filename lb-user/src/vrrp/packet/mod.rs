@@ -107,6 +107,14 @@ pub enum Addresses {
 }
 
 impl Addresses {
+    /// Keeps the first `count` at most.
+    fn truncate(&mut self, count: usize) {
+        match self {
+            Self::V4(addresses) => addresses.truncate(count),
+            Self::V6(addresses) => addresses.truncate(count),
+        }
+    }
+
     fn count(&self) -> usize {
         match self {
             Self::V4(addresses) => addresses.len(),
@@ -218,6 +226,25 @@ impl Format {
             password,
             interval,
         })
+    }
+
+    /// Leaves out of the adverts what does not fit a packet of `mtu` bytes; returns
+    /// how many addresses they name then, if not all.
+    ///
+    /// As keepalived counts, which takes the Ethernet header for a part of the
+    /// packet: adverts with another number of addresses are refused.
+    pub fn fit(&mut self, mtu: u32) -> Option<usize> {
+        const ETHERNET_BYTES: usize = 14;
+        let ip_bytes = if self.is_ipv6() { 40 } else { 20 };
+        let password_bytes = match self.version {
+            Version::V2 => PASSWORD_BYTES,
+            Version::V3 => 0,
+        };
+        let taken = ETHERNET_BYTES + ip_bytes + HEADER_BYTES + password_bytes;
+        let room = (mtu as usize).saturating_sub(taken) / self.addresses.bytes_each();
+        let is_too_small = room < self.addresses.count();
+        self.addresses.truncate(room);
+        is_too_small.then_some(room)
     }
 
     /// VRRP's version.

@@ -412,3 +412,19 @@ proptest! {
         let _ = format.check(&datagram(&packet), Senders::OnLink);
     }
 }
+
+/// As many as keepalived 2.2.7 says, tried at these MTUs: "Number of VIPs (…)
+/// exceeds maximum/space available in packet (max 131 addresses)".
+#[test]
+fn adverts_name_as_many_addresses_as_keepaliveds_do_on_such_an_interface() {
+    let v4 = [Ipv4Addr::new(10, 9, 0, 1).into(); 200];
+    let mut format = Format::new(Version::V2, 8, &v4, None, Duration::from_secs(1)).expect("valid");
+    assert_eq!(format.fit(1500), None);
+    assert_eq!(format.encode(100, US, GROUP)[3], 200);
+    assert_eq!(format.fit(576), Some(131));
+    assert_eq!(format.encode(100, US, GROUP)[3], 131);
+
+    let mut format = version_3(&[Ipv6Addr::LOCALHOST.into(); 121]);
+    assert_eq!(format.fit(1500), Some(89));
+    assert_eq!(format.fit(1500), None, "they fit now");
+}

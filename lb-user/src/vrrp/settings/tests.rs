@@ -337,3 +337,19 @@ fn a_director_speaks_for_an_address_that_it_leads_at_or_that_no_virtual_router_h
     let mapped = "::ffff:10.0.0.1".parse().expect("an address");
     assert!(!settings.speaks_for(mapped, &BTreeSet::new()));
 }
+
+#[test]
+fn more_addresses_than_an_advert_names_are_held_without_being_advertised() {
+    let addresses: Vec<String> = (0..300)
+        .map(|n| format!("10.0.{}.{}", n / 250, n % 250))
+        .collect();
+    let text = format!(
+        "vrrp_instance VI_1 {{\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {{\n{}\n}}\n}}",
+        addresses.join("\n")
+    );
+    let settings = Settings::from_config(&config(&text)).expect("valid");
+    let instance = &settings.instances[0];
+    assert_eq!(instance.addresses.len(), 300);
+    let us = "10.0.0.1".parse().expect("an address");
+    assert_eq!(instance.format.encode(100, us, us)[3], 255);
+}

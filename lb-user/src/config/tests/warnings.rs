@@ -1,0 +1,149 @@
+//! What is accepted with a warning, and in which words.
+
+use super::*;
+
+/// The warnings about `text` that have `word` in them.
+fn warnings(text: &str, word: &str) -> Vec<String> {
+    let loaded = load_text(text).expect("the text is accepted");
+    let mut warnings = messages(&loaded.warnings);
+    warnings.retain(|warning| warning.contains(word));
+    warnings
+}
+
+/// A service at 10.0.0.1 with these lines in its block, which begins on line 10.
+fn among_directors(lines: &str) -> String {
+    format!(
+        "vrrp_instance V {{
+            interface eth0
+            virtual_router_id 1
+            unicast_src_ip 10.0.0.8
+            unicast_peer {{ 10.0.0.9 }}
+            virtual_ipaddress {{
+                10.0.0.1
+                10.0.0.2
+            }} virtual_ipaddress_excluded {{ 10.0.0.3 }} }}
+        virtual_server 10.0.0.1 80 {{
+            {lines}
+        }}
+        virtual_server 10.0.0.4 80 {{ }}"
+    )
+}
+
+#[test]
+fn a_server_that_is_a_director_is_warned_of_with_its_line_and_a_way_out() {
+    let this_machine = "is this machine: a director cannot be its own real server, so it gets \
+                        nothing and counts for nothing; run the server on another machine, or in \
+                        a network namespace with an address of its own";
+    let virtual_address = "has a virtual address: packets go to the director that holds it, in a \
+                           circle or nowhere; expected the server's own address";
+    let peer = "is another director (unicast_peer of vrrp_instance V at t.conf:1): where it \
+                balances this service, too, connections go from one to the other and back; run \
+                the server on a machine that is no director";
+    let source = format!("{this_machine} (vrrp_instance V speaks from that address at t.conf:1)");
+    let real = |address: &str| (format!("real_server {address} 80"), 11, "{ }");
+    let sorry = |address: &str| (format!("sorry_server {address} 80"), 10, "");
+    for ((what, line, block), expected) in [
+        (real("127.0.0.1"), Some(this_machine)),
+        (real("10.0.0.8"), Some(&*source)),
+        (sorry("10.0.0.8"), Some(&source)),
+        (real("10.0.0.9"), Some(peer)),
+        (real("10.0.0.2"), Some(virtual_address)),
+        (real("10.0.0.3"), Some(virtual_address)),
+        (real("10.0.0.4"), Some(virtual_address)),
+        (sorry("10.0.0.1"), Some(virtual_address)),
+        (real("10.0.0.7"), None),
+    ] {
+        let text = among_directors(&format!("{what} {block}"));
+        let expected = expected.map(|words| format!("t.conf:{line}: warning: {what} {words}"));
+        let told: Vec<String> = ["machine", "director"]
+            .iter()
+            .flat_map(|word| warnings(&text, word))
+            .filter(|warning| !warning.contains("must reach this machine"))
+            .collect();
+        let told: std::collections::BTreeSet<String> = told.into_iter().collect();
+        assert_eq!(told, expected.into_iter().collect(), "{what}");
+    }
+}
+
+#[test]
+fn a_server_at_an_address_of_the_machine_that_asks_is_warned_of_once() {
+    let text = among_directors("real_server 10.0.0.7 80 { }\nreal_server 10.0.0.8 80 { }");
+    let loaded = load_text(&text).expect("the text is accepted");
+    let own = ["10.0.0.7", "10.0.0.8"].map(|address| address.parse().expect("an address"));
+    let told = warnings_of_own_servers(&loaded.config, Path::new("t.conf"), &own);
+    let [warning] = &*messages(&told) else {
+        panic!("expected one warning, got {told:?}");
+    };
+    let expected = "t.conf:11: warning: real_server 10.0.0.7 80 is this machine";
+    assert!(warning.starts_with(expected), "{warning}");
+}
+
+#[test]
+fn what_is_said_of_another_port_is_what_the_checks_do() {
+    let text = |checks: &str| {
+        format!("virtual_server 10.0.0.1 80 {{\nreal_server 10.0.0.2 8080 {{\n{checks}\n}}\n}}\n")
+    };
+    let said = |what: &str| {
+        format!(
+            "t.conf:2: warning: real_server 10.0.0.2 8080: ports stay as they are, viewers reach \
+             the server at port 80; {what}"
+        )
+    };
+    let checks = said("only checks connect to port 8080");
+    let nothing = said("nothing connects to port 8080");
+    for (block, expected) in [
+        ("TCP_CHECK { }", &checks),
+        ("TCP_CHECK { connect_port 80 }\nTCP_CHECK { }", &checks),
+        ("TCP_CHECK { connect_port 80 }", &nothing),
+        ("MISC_CHECK {\nmisc_path /bin/true\n}", &nothing),
+        ("PING_CHECK { }", &nothing),
+        ("", &nothing),
+    ] {
+        assert_eq!(
+            warnings(&text(block), "ports stay"),
+            [expected.clone()],
+            "{block}"
+        );
+    }
+}
+
+#[test]
+fn addresses_that_no_advert_names_are_told_of() {
+    let router = |count: usize| {
+        let addresses: Vec<String> = (0..count)
+            .map(|n| format!("10.0.{}.{}", n / 250, n % 250))
+            .collect();
+        let addresses = addresses.join("\n");
+        format!(
+            "vrrp_instance V {{\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress {{\n{addresses}\n}}\n}}\n"
+        )
+    };
+    assert_eq!(warnings(&router(255), "advert"), Vec::<String>::new());
+    assert_eq!(
+        warnings(&router(256), "advert"),
+        [
+            "t.conf:1: warning: vrrp_instance V: an advert names at most 255 of its 256 \
+             virtual_ipaddress: the others are held as if they were in virtual_ipaddress_excluded"
+        ]
+    );
+}
+
+#[test]
+fn an_authentication_that_is_not_served_is_one_mistake() {
+    let router = |lines: &str| {
+        format!(
+            "vrrp_instance V {{\ninterface e\nvirtual_router_id 1\nauthentication {{\n{lines}\n}}\n}}\n"
+        )
+    };
+    let ah = "t.conf:5: `auth_type AH` is not served (RFC 5798 withdrew it); expected PASS";
+    assert_eq!(mistake(&router("auth_type AH\nauth_pass 1111")), ah);
+    assert_eq!(mistake(&router("auth_type AH")), ah);
+    assert_eq!(
+        mistake(&router("auth_type XX\nauth_pass 1111")),
+        "t.conf:5: `auth_type` expects PASS, found `XX`"
+    );
+    assert_eq!(
+        mistake(&router("auth_pass 1111")),
+        "t.conf:4: `authentication` expects both `auth_type` and `auth_pass`"
+    );
+}

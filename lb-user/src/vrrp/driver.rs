@@ -429,9 +429,15 @@ impl Driver {
                 instance.settings.name
             );
             instance.holder.hold(addresses.clone());
-            let repeat = instance.settings.policy.announcing.repeat;
-            let pauses = instance.settings.pauses;
-            instance.holder.announce(addresses.clone(), repeat, pauses);
+            instance.announce(addresses.clone());
+        }
+        let moved = instance.moved_addresses(interfaces);
+        if is_master && !moved.is_empty() {
+            log::info!(
+                "{}: the MAC address of its interface has changed; its addresses are announced",
+                instance.settings.name
+            );
+            instance.announce(moved);
         }
         let mut actions = Vec::new();
         if group.machine(member).priority() != standing.priority {

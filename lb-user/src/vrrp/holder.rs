@@ -101,11 +101,11 @@ struct Announcements {
     pause_ends: Option<Instant>,
 }
 
-/// A frame that tells where an address is.
+/// That the network is to be told where an address is.
 #[derive(Debug)]
 struct Announcement {
-    interface_index: u32,
-    frame: Vec<u8>,
+    address: IpAddr,
+    interface: String,
     /// How long to wait after it.
     pause: Duration,
 }
@@ -198,31 +198,33 @@ impl Worker {
         if self.announcements.waiting.is_empty() {
             self.announcements.pause_ends = None;
         }
-        let interfaces = self.interfaces.borrow().clone();
         for _ in 0..repeat {
-            let announcements = addresses.iter().filter_map(|address| {
-                let interface = interfaces.get(&address.interface)?;
-                Some(Announcement {
-                    interface_index: interface.index,
-                    frame: frame(address.address, interface.mac?),
-                    pause: match address.address {
-                        IpAddr::V4(_) => pauses.arp,
-                        IpAddr::V6(_) => pauses.neighbour_advertisement,
-                    },
-                })
+            let announcements = addresses.iter().map(|address| Announcement {
+                address: address.address,
+                interface: address.interface.clone(),
+                pause: match address.address {
+                    IpAddr::V4(_) => pauses.arp,
+                    IpAddr::V6(_) => pauses.neighbour_advertisement,
+                },
             });
             self.announcements.waiting.extend(announcements);
         }
     }
 
     fn announce_due(&mut self) {
+        let interfaces = self.interfaces.borrow().clone();
         let send = |announcement: &Announcement| {
+            // As it is now: the MAC address may be another than a moment ago.
+            let interface = interfaces.get(&announcement.interface);
+            let Some((index, mac)) = interface.and_then(|it| Some((it.index, it.mac?))) else {
+                return Ok(());
+            };
             let sender = match self.sender.take() {
                 Some(sender) => sender,
                 None => FrameSender::open()?,
             };
             let sender = self.sender.insert(sender);
-            sender.send(announcement.interface_index, &announcement.frame)
+            sender.send(index, &frame(announcement.address, mac))
         };
         for error in self.announcements.send_due(Instant::now(), send) {
             log::warn!("{}: addresses not announced: {error}", self.name);
@@ -255,7 +257,7 @@ impl Announcements {
                 // It is as bad for those that follow there; other interfaces
                 // are none the worse for it.
                 self.waiting
-                    .retain(|other| other.interface_index != announcement.interface_index);
+                    .retain(|other| other.interface != announcement.interface);
             }
             if !announcement.pause.is_zero() {
                 self.pause_ends = Some(now + announcement.pause);
@@ -270,15 +272,14 @@ impl Announcements {
 mod tests {
     use super::*;
 
-    const BROKEN: u32 = 2;
+    const BROKEN: &str = "eth2";
 
     /// One address on each of these interfaces, told as often as `repeat` says.
-    fn announcements(interfaces: &[u32], repeat: usize, pause: Duration) -> Announcements {
-        let one_each = interfaces.iter().map(|index| (*index, pause));
-        let all = (0..repeat).flat_map(|_| one_each.clone());
-        let waiting = all.map(|(interface_index, pause)| Announcement {
-            interface_index,
-            frame: Vec::new(),
+    fn announcements(interfaces: &[&str], repeat: usize, pause: Duration) -> Announcements {
+        let all = (0..repeat).flat_map(|_| interfaces);
+        let waiting = all.map(|interface| Announcement {
+            address: IpAddr::from([10, 0, 0, 1]),
+            interface: (*interface).to_owned(),
             pause,
         });
         Announcements {
@@ -288,11 +289,11 @@ mod tests {
     }
 
     /// Sends what is due; returns where it was tried, and what went wrong.
-    fn send_due(announcements: &mut Announcements, now: Instant) -> (Vec<u32>, usize) {
+    fn send_due(announcements: &mut Announcements, now: Instant) -> (Vec<String>, usize) {
         let mut tried = Vec::new();
         let errors = announcements.send_due(now, |announcement| {
-            tried.push(announcement.interface_index);
-            match announcement.interface_index {
+            tried.push(announcement.interface.clone());
+            match announcement.interface.as_str() {
                 BROKEN => Err(io::ErrorKind::NetworkDown.into()),
                 _ => Ok(()),
             }
@@ -302,9 +303,10 @@ mod tests {
 
     #[test]
     fn an_interface_that_cannot_send_keeps_no_other_from_it() {
-        let mut announcements = announcements(&[1, BROKEN, 3], 3, Duration::ZERO);
+        let mut announcements = announcements(&["eth1", BROKEN, "eth3"], 3, Duration::ZERO);
         let (tried, errors) = send_due(&mut announcements, Instant::now());
-        assert_eq!(tried, [1, BROKEN, 3, 1, 3, 1, 3]);
+        let expected = ["eth1", BROKEN, "eth3", "eth1", "eth3", "eth1", "eth3"];
+        assert_eq!(tried, expected);
         assert_eq!(errors, 1, "said once");
         assert!(announcements.waiting.is_empty());
     }
@@ -312,19 +314,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_follows_what_is_sent_and_what_cannot_be_sent() {
         let pause = Duration::from_millis(100);
-        let mut announcements = announcements(&[BROKEN, 1], 2, pause);
+        let mut announcements = announcements(&[BROKEN, "eth1"], 2, pause);
         let begun = Instant::now();
         let mut tried = Vec::new();
         for _ in 0..3 {
             let due = timeout(Duration::from_secs(3600), announcements.due()).await;
             due.expect("some are left");
             let (now_tried, _) = send_due(&mut announcements, Instant::now());
-            tried.extend(now_tried.into_iter().map(|index| (index, begun.elapsed())));
+            tried.extend(now_tried.into_iter().map(|name| (name, begun.elapsed())));
         }
-        assert_eq!(
-            tried,
-            [(BROKEN, Duration::ZERO), (1, pause), (1, pause * 2)]
-        );
+        let expected = [(BROKEN, 0), ("eth1", 1), ("eth1", 2)];
+        let expected = expected.map(|(name, pauses)| (name.to_owned(), pause * pauses));
+        assert_eq!(tried, expected);
         let more = timeout(Duration::from_secs(3600), announcements.due()).await;
         assert!(more.is_err(), "nothing is left");
     }

@@ -1,5 +1,6 @@
 //! One virtual router with its sockets and its addresses.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::settings::{InstanceSettings, Transport, VirtualAddress};
 use super::socket::{Channel, Destinations, Endpoint, Received};
 use super::status::{Counters, InstanceStatus};
 use crate::netlink::interfaces::{Interface, Interfaces};
+use crate::netlink::link::Mac;
 
 /// Tells the packets of one virtual router from those of another, and from its
 /// own of earlier sockets.
@@ -57,6 +59,8 @@ pub struct Instance {
     cause: Cause,
     /// As master: all addresses have been seen on their interfaces.
     seen_holding: bool,
+    /// The MAC addresses of the interfaces with virtual addresses.
+    macs: BTreeMap<String, Mac>,
 }
 
 impl Instance {
@@ -70,6 +74,7 @@ impl Instance {
             since: SystemTime::now(),
             cause: Cause::Configured,
             seen_holding: false,
+            macs: BTreeMap::new(),
         }
     }
 
@@ -300,6 +305,20 @@ impl Instance {
         lost
     }
 
+    /// The virtual addresses on interfaces whose MAC address has changed.
+    pub fn moved_addresses(&mut self, interfaces: &Interfaces) -> Vec<VirtualAddress> {
+        let mut moved = self.settings.addresses.clone();
+        let mac = |held: &VirtualAddress| interfaces.get(&held.interface)?.mac;
+        moved.retain(|held| {
+            let before = self.macs.get(&held.interface);
+            before.is_some() && mac(held).is_some_and(|now| before != Some(&now))
+        });
+        let now = self.settings.addresses.iter();
+        let now = now.filter_map(|held| Some((held.interface.clone(), mac(held)?)));
+        self.macs.extend(now);
+        moved
+    }
+
     /// Takes new settings of the same virtual router.
     pub fn replace_settings(&mut self, settings: InstanceSettings, is_master: bool) {
         let before = std::mem::replace(&mut self.settings, settings);
@@ -317,11 +336,14 @@ impl Instance {
         self.seen_holding = false;
         self.holder.release(gone);
         self.holder.hold(new.clone());
-        self.holder.announce(
-            new,
-            self.settings.policy.announcing.repeat,
-            self.settings.pauses,
-        );
+        self.announce(new);
+    }
+
+    /// Tells the network where addresses are.
+    pub fn announce(&self, addresses: Vec<VirtualAddress>) {
+        let InstanceSettings { policy, pauses, .. } = &self.settings;
+        self.holder
+            .announce(addresses, policy.announcing.repeat, *pauses);
     }
 
     pub fn status(&self, machine: &Machine, group: Option<&str>) -> InstanceStatus {

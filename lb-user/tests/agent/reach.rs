@@ -153,3 +153,38 @@ fn a_start_knows_at_once_where_the_servers_are_that_the_kernel_knows() {
         }
     }
 }
+
+#[test]
+fn a_master_whose_mac_address_changes_tells_the_network() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.serve("edge1"), network.serve("edge2")];
+    let both = format!(
+        "{}\nvrrp_instance VI_6 {{
+            state MASTER
+            interface eth2
+            virtual_router_id 52
+            garp_master_delay 0
+            virtual_ipaddress {{ {VIP6} }}
+        }}
+        virtual_server {VIP6} 1935 {{
+            lb_kind DR
+            real_server 2001:db8::d3 1935 {{ }}
+        }}",
+        // No second announcements, which would tell of it by chance.
+        both_servers().replace("state MASTER", "state MASTER\ngarp_master_delay 0")
+    );
+    let agent = Agent::start(&network, &both);
+    agent.wait_for_states(&["up", "up"]);
+    for address in [VIP, VIP6] {
+        network.answer_at(address);
+    }
+    let mac = "02:00:00:00:00:79";
+    network.output("director", &["ip", "link", "set", "eth2", "address", mac]);
+    for address in [VIP, VIP6] {
+        wait_for("the new MAC address at a client that asks nothing", || {
+            let entry = network.stdout("client", &["ip", "neigh", "show", address]);
+            entry.contains(mac).then_some(())
+        });
+    }
+}

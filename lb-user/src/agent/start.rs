@@ -211,9 +211,14 @@ impl Agent {
             let changes = self.state.hops_changed(hops, Instant::now().into_std());
             self.carry_out(changes);
         }
+        let now = Instant::now().into_std();
         if !found.is_empty() {
-            let changes = self.state.hops_changed(found, Instant::now().into_std());
+            let changes = self.state.hops_changed(found, now);
             self.carry_out(changes);
+        }
+        // What is out of reach does not count when it is decided who leads.
+        if let Some(changes) = self.state.tick(now) {
+            self.put_through(changes);
         }
         Ok(())
     }

@@ -448,6 +448,52 @@ mod tests {
         );
     }
 
+    fn is_pending(table: &Table) -> bool {
+        match table.hop(server()) {
+            Hop::NotReady { is_pending, .. } => is_pending,
+            ready => panic!("expected a reason, got {ready:?}"),
+        }
+    }
+
+    #[test]
+    fn only_what_is_being_asked_for_may_still_be_found() {
+        assert!(is_pending(&Table::default()), "the route");
+        assert!(is_pending(&table(server(), None)), "the MAC address");
+        assert!(is_pending(&table(server(), Some(Neighbor::Asking))));
+        assert!(!is_pending(&table(server(), Some(Neighbor::Failed))));
+        for spoil in [
+            |table: &mut Table| table.links.get_mut(&2).expect("the link").running = false,
+            |table: &mut Table| table.links.get_mut(&2).expect("the link").mac = None,
+            |table: &mut Table| table.links.clear(),
+            |table: &mut Table| {
+                table.routes.insert(server(), Route::Local);
+            },
+            |table: &mut Table| {
+                let none = Route::None("there is none".to_owned());
+                table.routes.insert(server(), none);
+            },
+            // Frames to our own MAC address go nowhere.
+            |table: &mut Table| {
+                table.note_neighbor((2, server()), Neighbor::Known(OURS));
+            },
+            |table: &mut Table| {
+                table.named.insert(server(), OURS);
+            },
+        ] {
+            let mut table = table(server(), Some(Neighbor::Known(THEIRS)));
+            spoil(&mut table);
+            assert!(!is_pending(&table), "{}", reason(&table));
+        }
+    }
+
+    #[test]
+    fn a_vlan_is_as_down_as_the_interface_below_it() {
+        let mut vlan = tagged(&[(42, false), (7, true)]);
+        vlan.links.get_mut(&1).expect("the lowest").running = false;
+        assert_eq!(reason(&vlan), "eth2 is down or has no carrier");
+        assert!(!is_pending(&vlan));
+    }
+
     #[test]
     fn a_server_that_is_not_ready_has_a_reason() {
         assert_eq!(

@@ -374,6 +374,12 @@ impl Driver {
             for member in 0..self.units[unit].members.len() {
                 undecided |= self.examine(unit, member, &interfaces);
             }
+            let Unit { members, group, .. } = &mut self.units[unit];
+            for (index, member) in members.iter_mut().enumerate() {
+                if let Some(reason) = group.fault_of(index) {
+                    member.renew_fault(reason);
+                }
+            }
             let waiting = self.units[unit].is_waiting();
             if waiting && self.is_handed_over(unit, &interfaces) {
                 let actions = self.units[unit].group.lead_on(now());

@@ -149,6 +149,11 @@ impl Group {
         }
     }
 
+    /// What keeps a member in `fault`, as it is told; `None` if nothing does.
+    pub fn fault_of(&self, member: usize) -> Option<String> {
+        Some(self.fault()?.told_to(member))
+    }
+
     fn fault(&self) -> Option<MemberFault> {
         let alone = self.members.len() == 1;
         self.members.iter().enumerate().find_map(|(index, member)| {

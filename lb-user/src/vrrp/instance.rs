@@ -282,6 +282,14 @@ impl Instance {
         }
     }
 
+    /// In `fault`: what keeps it there now may be something else than what brought
+    /// it there.
+    pub fn renew_fault(&mut self, reason: String) {
+        if let Cause::Fault(known) = &mut self.cause {
+            *known = reason;
+        }
+    }
+
     /// Whether all virtual addresses are on their interfaces.
     pub fn is_holding(&self, interfaces: &Interfaces) -> bool {
         self.settings

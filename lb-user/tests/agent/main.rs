@@ -59,6 +59,7 @@ mod refusal;
 mod subnets;
 
 mod upgrade;
+mod virtual_routers;
 
 /// The deployment with checks that are quick enough for a test.
 fn configuration(inside: &str) -> String {

@@ -100,6 +100,39 @@ fn servers_of_ipv6_and_of_tunnels_are_out_of_reach_without_a_route_too() {
 }
 
 #[test]
+fn servers_behind_an_interface_that_is_down_or_gone_are_out_of_reach() {
+    need_root!();
+    let mut network = Network::new();
+    network.plug_in_between("edge3", "172.16.1.213", "director");
+    network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
+    network.ip_on("director", "addr add 10.8.0.1/24 dev eth3");
+    // It is not there at the start already.
+    network.ip_on("edge3", "link set eth3 down");
+    let inside = "quorum 2\nreal_server 172.16.1.211 1935 { }\nreal_server 10.8.0.2 1935 { }\n";
+    let agent = Agent::start(&network, &configuration(inside));
+    let wait_for_quorum = |expected: bool| {
+        wait_for(&format!("quorum: {expected}"), || {
+            (agent.list()?["services"][0]["quorum"] == expected).then_some(())
+        });
+    };
+    wait_for_quorum(false);
+    agent.wait_for_states(&["up", "no-mac"]);
+    network.ip_on("edge3", "link set eth3 up");
+    wait_for_quorum(true);
+    agent.wait_for_states(&["up", "up"]);
+
+    // As a sorry server it is missed as well, and so it is after a reload.
+    let inside = "real_server 172.16.1.211 1935 { }\nsorry_server 10.8.0.2 1935\n";
+    fs::write(agent.file(), configuration(inside)).expect("the file is written");
+    let reloaded = agent.command(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    agent.wait_for_states(&["up", "standby"]);
+    network.ip_on("director", "link del eth3");
+    agent.wait_for_states(&["up", "no-mac"]);
+    wait_for_quorum(true);
+}
+
+#[test]
 fn a_director_that_is_its_own_real_server_counts_it_out_and_says_so() {
     need_root!();
     let network = Network::new();
@@ -151,40 +184,5 @@ fn a_start_knows_at_once_where_the_servers_are_that_the_kernel_knows() {
                 "{configuration}: {server} is not reached by then:\n{log}"
             );
         }
-    }
-}
-
-#[test]
-fn a_master_whose_mac_address_changes_tells_the_network() {
-    need_root!();
-    let network = Network::new();
-    let _servers = [network.serve("edge1"), network.serve("edge2")];
-    let both = format!(
-        "{}\nvrrp_instance VI_6 {{
-            state MASTER
-            interface eth2
-            virtual_router_id 52
-            garp_master_delay 0
-            virtual_ipaddress {{ {VIP6} }}
-        }}
-        virtual_server {VIP6} 1935 {{
-            lb_kind DR
-            real_server 2001:db8::d3 1935 {{ }}
-        }}",
-        // No second announcements, which would tell of it by chance.
-        both_servers().replace("state MASTER", "state MASTER\ngarp_master_delay 0")
-    );
-    let agent = Agent::start(&network, &both);
-    agent.wait_for_states(&["up", "up"]);
-    for address in [VIP, VIP6] {
-        network.answer_at(address);
-    }
-    let mac = "02:00:00:00:00:79";
-    network.output("director", &["ip", "link", "set", "eth2", "address", mac]);
-    for address in [VIP, VIP6] {
-        wait_for("the new MAC address at a client that asks nothing", || {
-            let entry = network.stdout("client", &["ip", "neigh", "show", address]);
-            entry.contains(mac).then_some(())
-        });
     }
 }

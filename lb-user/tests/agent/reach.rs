@@ -147,6 +147,14 @@ fn a_director_that_is_its_own_real_server_counts_it_out_and_says_so() {
     let said = "172.16.1.208 is an address of this machine, and a director cannot be its own real \
                 server";
     assert!(director.log().contains(said), "{}", director.log());
+
+    let file = director.path("keepalived.conf");
+    let file = file.to_str().expect("UTF-8");
+    let program = env!("CARGO_BIN_EXE_lb-user");
+    let output = network.output("director", &[program, "check", "-c", file]);
+    let line = file.to_owned() + ":15: warning: real_server 172.16.1.208 1935 is this machine";
+    let warnings = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(warnings.contains(&line), "{warnings}");
 }
 
 #[test]

@@ -99,11 +99,8 @@ fn what_is_said_of_another_port_is_what_the_checks_do() {
         ("PING_CHECK { }", &nothing),
         ("", &nothing),
     ] {
-        assert_eq!(
-            warnings(&text(block), "ports stay"),
-            [expected.clone()],
-            "{block}"
-        );
+        let told = warnings(&text(block), "ports stay");
+        assert_eq!(told, std::slice::from_ref(expected), "{block}");
     }
 }
 

@@ -297,25 +297,29 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn trouble_of_our_own_is_told_once_and_so_is_its_end() {
-        let timing = Timing {
-            delay_loop: Duration::from_secs(1),
-            delay_before_retry: Duration::from_secs(1),
-            retry: 0,
-            first_check: Duration::ZERO,
-            warmup: Duration::ZERO,
-            alpha: false,
-        };
+    /// A check that is made every second from the start on.
+    fn every_second(retry: u32, alpha: bool) -> CheckSpec {
         let connection = tcp::Connection {
             to: ([127, 0, 0, 1], 1).into(),
             from: None,
             timeout: Duration::from_secs(1),
         };
-        let spec = CheckSpec {
+        CheckSpec {
             probe: Probe::Tcp(connection),
-            timing,
-        };
+            timing: Timing {
+                delay_loop: Duration::from_secs(1),
+                delay_before_retry: Duration::from_secs(1),
+                retry,
+                first_check: Duration::ZERO,
+                warmup: Duration::ZERO,
+                alpha,
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_of_our_own_is_told_once_and_so_is_its_end() {
+        let spec = every_second(0, false);
         let (events, mut news) = mpsc::unbounded_channel();
         let asked = Mutex::new(0);
         let ask = move || {
@@ -328,7 +332,7 @@ mod tests {
             };
             async { outcome }
         };
-        let checker = Checker::new(timing, now(), 0.0);
+        let checker = Checker::new(spec.timing, now(), 0.0);
         let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
         let told = [
             CheckNews::Trouble(spec.clone(), Some("no ports left".to_owned())),
@@ -345,24 +349,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn why_a_server_is_down_is_told_as_it_changes_and_once_each() {
-        let timing = Timing {
-            delay_loop: Duration::from_secs(1),
-            delay_before_retry: Duration::from_secs(1),
-            retry: 1,
-            first_check: Duration::ZERO,
-            warmup: Duration::ZERO,
-            // So that a reason of ours stands until the first check.
-            alpha: true,
-        };
-        let connection = tcp::Connection {
-            to: ([127, 0, 0, 1], 1).into(),
-            from: None,
-            timeout: Duration::from_secs(1),
-        };
-        let spec = CheckSpec {
-            probe: Probe::Tcp(connection),
-            timing,
-        };
+        // Down at first, so that a reason of ours stands until the first check.
+        let spec = every_second(1, true);
         let (events, mut news) = mpsc::unbounded_channel();
         let outcomes = [
             Some("503"),
@@ -383,7 +371,7 @@ mod tests {
                 }
             }
         };
-        let checker = Checker::new(timing, now(), 0.0);
+        let checker = Checker::new(spec.timing, now(), 0.0);
         let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
         let down = |reason: &str| CheckResult::Down(reason.to_owned());
         // A failure that does not take an up server out is no news.
@@ -461,7 +449,7 @@ mod tests {
                 Outcome::Failure("no answer".to_owned())
             }
         };
-        let checker = Checker::new(timing, now(), 0.0);
+        let checker = Checker::new(spec.timing, now(), 0.0);
         let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
         let down = CheckResult::Down("no answer".to_owned());
         for (answer, expected) in [(false, down), (true, CheckResult::Up(None))] {

@@ -35,6 +35,7 @@ fn a_master_whose_mac_address_changes_tells_the_network() {
             let entry = network.stdout("client", &["ip", "neigh", "show", address]);
             entry.contains(mac).then_some(())
         });
+        network.answer_at(address);
     }
 }
 

@@ -46,8 +46,7 @@ mod tests {
         let command = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         let script = Script {
             command,
-            user: None,
-            group: None,
+            ..Script::default()
         };
         check(&MiscProbe {
             script: script.into(),
@@ -85,8 +84,7 @@ mod tests {
         let script = |program: &str| {
             Runnable::from(Script {
                 command: vec![program.to_owned(), "1000".to_owned()],
-                user: None,
-                group: None,
+                ..Script::default()
             })
         };
         let timeout = Duration::from_millis(10);

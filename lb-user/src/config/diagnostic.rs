@@ -1,6 +1,7 @@
 //! What is said about a configuration: where, how bad, and what to do.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ impl PartialEq for Origin {
 }
 
 impl Eq for Origin {}
+
+impl Hash for Origin {
+    /// As all are equal, none counts.
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
 
 /// Whether the configuration can be used in spite of what is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,18 +4,21 @@
 mod group;
 mod runner;
 mod safety;
+mod usable;
 mod words;
 
+use std::fs::File;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
-use tokio::process::Command;
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use tokio::process::{Child, Command};
 
 use crate::config::model::{GlobalDefs, Script};
 use group::ProcessGroup;
 pub use runner::ScriptRunner;
+pub use usable::Unusable;
 use words::Words;
 
 /// Whom scripts run as where nothing is said, if there is such a user
@@ -80,28 +83,6 @@ impl Runnable {
         };
         Ok((user.uid != geteuid()).then_some((user.uid, gid)))
     }
-
-    /// Why it must not run, if it must not: it would run as root, and another
-    /// user may change it.
-    ///
-    /// # Errors
-    /// The program or its user does not exist.
-    pub fn refusal(&self) -> io::Result<Option<String>> {
-        let Some(program) = self.script.command.first().filter(|_| self.must_be_safe) else {
-            return Ok(None);
-        };
-        let (uid, gid) = self.identity()?.unwrap_or_else(|| (geteuid(), getegid()));
-        if !uid.is_root() && gid.as_raw() != 0 {
-            return Ok(None);
-        }
-        let part = safety::writable_part(&safety::locate(program)?)?;
-        Ok(part.map(|part| {
-            format!(
-                "others than root may write {} (enable_script_security)",
-                part.display()
-            )
-        }))
-    }
 }
 
 /// Runs a script to its end; it is killed should the future be dropped, with
@@ -120,37 +101,48 @@ pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
 
 /// As [`run`], with another place for what the script says.
 async fn run_aloud(runnable: &Runnable, mut say: impl FnMut(&str)) -> io::Result<ExitStatus> {
-    let (program, arguments) = runnable
-        .script
-        .command
-        .split_first()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"))?;
-    if let Some(reason) = runnable.refusal()? {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-    }
+    runnable.usable()?;
+    let (program, arguments) = runnable.invocation();
     let (mut words, stderr) = Words::new()?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr)
-        // Its own group: what ends it ends its children, too.
-        .process_group(0)
-        .kill_on_drop(true);
     let identity = runnable.identity()?;
-    if let Some((uid, gid)) = identity {
-        command.uid(uid.as_raw()).gid(gid.as_raw());
-    }
-    let child = command.spawn().map_err(|error| explain(error, identity))?;
-    drop(command);
-    let group = ProcessGroup::of(child);
+    let child = spawn(&program, &arguments, stderr.try_clone()?, identity);
+    let child = match child {
+        // What names no interpreter is the shell's (execvp(3)).
+        Err(error) if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => {
+            let arguments: Vec<String> = [program].into_iter().chain(arguments).collect();
+            spawn("/bin/sh", &arguments, stderr, identity)
+        }
+        child => child,
+    };
+    let group = ProcessGroup::of(child.map_err(|error| explain(error, identity))?);
     let status = tokio::select! {
         status = group.end() => status?,
         error = words.pass_on(&mut say) => return Err(error),
     };
     words.finish(say);
     Ok(status)
+}
+
+/// Starts a program as `identity`, in a process group of its own: what ends it
+/// ends its children, too.
+fn spawn(
+    program: &str,
+    arguments: &[String],
+    stderr: File,
+    identity: Option<(Uid, Gid)>,
+) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some((uid, gid)) = identity {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    command.spawn()
 }
 
 /// Why a script cannot be run as `identity`.
@@ -190,8 +182,7 @@ mod tests {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
         Runnable::from(Script {
             command,
-            user: None,
-            group: None,
+            ..Script::default()
         })
     }
 

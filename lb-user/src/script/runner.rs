@@ -141,8 +141,7 @@ mod tests {
     fn program(command: &[&str]) -> Runnable {
         Runnable::from(Script {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
-            user: None,
-            group: None,
+            ..Script::default()
         })
     }
 

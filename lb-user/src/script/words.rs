@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::process::Stdio;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -41,7 +40,7 @@ impl Words {
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn new() -> io::Result<(Self, Stdio)> {
+    pub fn new() -> io::Result<(Self, File)> {
         let (reader, writer) = io::pipe()?;
         let other_end = OpenOptions::new()
             .read(true)
@@ -55,7 +54,7 @@ impl Words {
             line: Vec::new(),
             lines: 0,
         };
-        Ok((words, for_script.into()))
+        Ok((words, for_script))
     }
 
     /// Lets `say` have each line as it comes; returns only if that is impossible.

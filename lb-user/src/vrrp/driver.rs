@@ -332,8 +332,11 @@ impl Driver {
             match &result.outcome {
                 ScriptOutcome::Success => log::info!("vrrp_script {name}: succeeds"),
                 ScriptOutcome::Failure => log::warn!("vrrp_script {name}: fails"),
-                ScriptOutcome::Refused(reason) => {
+                ScriptOutcome::Refused(reason) if script.streak.health() == Health::Untracked => {
                     log::warn!("vrrp_script {name} is not run, and counts for nothing: {reason}");
+                }
+                ScriptOutcome::Refused(reason) => {
+                    log::warn!("vrrp_script {name}: fails: it can be run no more: {reason}");
                 }
             }
             self.look_around();

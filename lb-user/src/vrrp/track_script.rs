@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::settings::ScriptSettings;
 use super::tracking::Health;
 use crate::owned_task::OwnedTask;
-use crate::script;
+use crate::script::{self, Unusable};
 
 /// Counts successes and failures in a row, as keepalived does.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Streak {
     health: Health,
     /// Results in a row that speak against `health`.
     against: u32,
+    /// Whether it has been run.
+    has_run: bool,
 }
 
 impl Streak {
@@ -31,6 +33,7 @@ impl Streak {
             fall: settings.fall,
             health: health.unwrap_or(at_first),
             against: 0,
+            has_run: false,
         }
     }
 
@@ -40,14 +43,19 @@ impl Streak {
     }
 
     /// Takes a result; returns whether the script is now taken to be otherwise.
-    /// The very first one decides at once. A script that must not be run is not
-    /// tracked, as in keepalived, until it may.
+    /// The very first one decides at once. A script that must not be run, or
+    /// never could be, is not tracked, as in keepalived; here only until it is
+    /// run. One that could be run and is gone has failed.
     pub fn count(&mut self, outcome: &ScriptOutcome) -> bool {
         let (says, needed) = match outcome {
             ScriptOutcome::Success => (Health::Up, self.rise),
             ScriptOutcome::Failure => (Health::Down, self.fall),
+            ScriptOutcome::Refused(Unusable::Impossible(_)) if self.has_run => {
+                (Health::Down, self.fall)
+            }
             ScriptOutcome::Refused(_) => (Health::Untracked, 1),
         };
+        self.has_run |= !matches!(outcome, ScriptOutcome::Refused(_));
         if says == self.health {
             self.against = 0;
             return false;
@@ -68,10 +76,10 @@ impl Streak {
 pub enum ScriptOutcome {
     /// Well.
     Success,
-    /// Not well, or not in time, or it cannot be run.
+    /// Not well, or not in time.
     Failure,
-    /// It must not be run, for this reason (`enable_script_security`).
-    Refused(String),
+    /// It was not run, for this reason.
+    Refused(Unusable),
 }
 
 /// The result of one run.
@@ -127,7 +135,7 @@ async fn run_once(settings: &ScriptSettings) -> ScriptOutcome {
         timeout: limit,
         ..
     } = settings;
-    if let Ok(Some(reason)) = script.refusal() {
+    if let Err(reason) = script.usable() {
         return ScriptOutcome::Refused(reason);
     }
     match timeout(*limit, script::run(script)).await {
@@ -155,8 +163,7 @@ mod tests {
             name: "chk".to_owned(),
             script: Script {
                 command: vec!["true".to_owned()],
-                user: None,
-                group: None,
+                ..Script::default()
             }
             .into(),
             interval: Duration::from_secs(1),
@@ -167,14 +174,16 @@ mod tests {
         }
     }
 
-    /// The health after each result; `+` is a success, `x` a refusal.
+    /// The health after each result; `+` is a success, `x` a script that others
+    /// may write, `0` one that is not there.
     fn follow(settings: &ScriptSettings, results: &str) -> String {
         let mut streak = Streak::new(settings, None);
         let letters = results.chars().map(|result| {
             streak.count(&match result {
                 '+' => ScriptOutcome::Success,
                 '-' => ScriptOutcome::Failure,
-                _ => ScriptOutcome::Refused("others may write it".to_owned()),
+                'x' => ScriptOutcome::Refused(Unusable::Unsafe("others may write it".to_owned())),
+                _ => ScriptOutcome::Refused(Unusable::Impossible("it is not there".to_owned())),
             });
             match streak.health() {
                 Health::Up => 'U',
@@ -196,6 +205,8 @@ mod tests {
             (2, 3, "+--+---++", "UUUUUUDDU"),
             (3, 1, "-++-+++", "DDDDDDU"),
             (3, 3, "x-x+x-", "XDXUXD"),
+            (1, 1, "00-0+", "XXDDU"),
+            (1, 2, "0+00+", "XUUDU"),
         ];
         for (rise, fall, results, expected) in table {
             let followed = follow(&settings(rise, fall, false), results);
@@ -206,6 +217,11 @@ mod tests {
     #[test]
     fn init_fail_must_be_overcome_like_any_failure() {
         assert_eq!(follow(&settings(2, 1, true), "+++"), "DUU");
+        assert_eq!(
+            follow(&settings(2, 1, true), "0"),
+            "X",
+            "nothing to overcome"
+        );
     }
 
     #[test]

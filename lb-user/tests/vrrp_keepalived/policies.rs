@@ -1,5 +1,6 @@
 //! Who leads when, as both files say, with keepalived in either role.
 
+use lb_user::vrrp::Subject;
 use lb_user::vrrp::machine::{Cause, State};
 
 use crate::netns::{Host, INTERFACE, Network, wait_for};
@@ -65,6 +66,72 @@ fn with_preempt_delay_keepalived_lets_us_lead_for_that_long() {
     network.third_host_asks_for(VIP);
     network.wait_for_holder(Host::Theirs, VIP);
     keepalived.stop();
+}
+
+#[test]
+fn scripts_that_cannot_be_run_count_for_nothing_here_as_there() {
+    let Some(network) = Network::lay_out() else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = directory.path().join("plain");
+    std::fs::write(&plain, "#!/bin/sh\nexit 0\n").expect("the file is written");
+    let plain = plain.display();
+    let scripts = [
+        ("missing", "/no/such/script with words".to_owned()),
+        ("in_no_path", "no-such-program".to_owned()),
+        ("not_executable", plain.to_string()),
+        ("is_there", format!("<{plain}")),
+    ];
+    let tracked: Vec<&str> = scripts.iter().map(|(name, _)| *name).collect();
+    let blocks = scripts.iter().map(|(name, script)| {
+        format!("vrrp_script {name} {{\nscript \"{script}\"\ninterval 1\ninit_fail\n}}\n")
+    });
+    let track = format!("track_script {{\n{}\n}}\n", tracked.join("\n"));
+    let configuration = blocks.collect::<String>() + &deployment(100, &track);
+
+    let keepalived = leading_keepalived(&network, &configuration, VIP);
+    keepalived.wait_for_log("Disabling track script missing since not found/accessible");
+    keepalived.stop();
+    let ours = Ours::start(&network, &configuration);
+    ours.wait_for_state(State::Master);
+}
+
+#[test]
+fn a_file_that_is_gone_is_a_failure_of_the_script_that_opens_it() {
+    let Some(network) = Network::lay_out() else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let flag = directory.path().join("healthy");
+    std::fs::write(&flag, "").expect("the flag is written");
+    let configuration = format!(
+        "vrrp_script healthy {{\nscript \"<{}\"\ninterval 0.2\n}}\n",
+        flag.display()
+    ) + &deployment(100, "track_script {\nhealthy\n}");
+    let ours = Ours::start(&network, &configuration);
+    ours.wait_for_state(State::Master);
+    std::fs::remove_file(&flag).expect("the flag is removed");
+    let cause = ours.wait_for_state(State::Fault);
+    assert_eq!(cause, Cause::Fault("the script healthy fails".to_owned()));
+}
+
+#[test]
+fn a_sync_group_of_one_is_told_of_its_states_here_as_there() {
+    let Some(network) = Network::lay_out() else {
+        return;
+    };
+    let group = "vrrp_sync_group VG_1 {\ngroup {\nVI_1\n}\n}\n";
+    let configuration = deployment(100, "") + group;
+    let keepalived = leading_keepalived(&network, &configuration, VIP);
+    keepalived.wait_for_log("VRRP_Group(VG_1) Syncing instances to MASTER state");
+    keepalived.stop();
+    let ours = Ours::start(&network, &configuration);
+    for state in [State::Backup, State::Master] {
+        ours.wait_for_event("an event of the group", |event| {
+            (event.subject, event.name.as_str(), event.state) == (Subject::Group, "VG_1", state)
+        });
+    }
 }
 
 /// A virtual router whose priority falls while a file is missing.

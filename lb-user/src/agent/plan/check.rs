@@ -69,6 +69,7 @@ pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
     let connection = connection(&check.connection, server, &timing);
     let mut retry = DEFAULT_RETRY;
     let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
+    let mut alpha = timing.alpha.unwrap_or_default();
     let probe = match &check.kind {
         CheckKind::Tcp => Probe::Tcp(connection),
         CheckKind::Ping => Probe::Ping(connection),
@@ -93,8 +94,12 @@ pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
             misc_dynamic,
         } => {
             retry = DEFAULT_MISC_RETRY;
+            let script = Runnable::new(misc_path.clone(), &config.global_defs);
+            // keepalived leaves out a check that cannot be made: its server is
+            // not down for want of a success.
+            alpha &= script.usable().is_ok();
             Probe::Misc(MiscProbe {
-                script: Runnable::new(misc_path.clone(), &config.global_defs),
+                script,
                 timeout: seconds(*misc_timeout, delay_loop),
                 dynamic: *misc_dynamic,
             })
@@ -157,7 +162,7 @@ pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
             retry: timing.retry.unwrap_or(retry),
             first_check: FIRST_CHECK,
             warmup: seconds(timing.warmup, delay_loop),
-            alpha: timing.alpha.unwrap_or_default(),
+            alpha,
         },
     }
 }

@@ -281,7 +281,7 @@ pub struct RealServer {
 }
 
 /// A command that is run when something changes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Script {
     /// Program and arguments.
     #[schemars(length(min = 1))]
@@ -290,6 +290,9 @@ pub struct Script {
     pub user: Option<String>,
     /// Group to run it as; default the user's.
     pub group: Option<String>,
+    /// Where it stands.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// A time span, written in seconds.

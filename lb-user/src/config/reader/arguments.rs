@@ -200,6 +200,7 @@ impl Reader<'_> {
             command,
             user,
             group,
+            origin: directive.origin.clone(),
         })
     }
 

@@ -117,11 +117,7 @@ impl Reader<'_> {
     pub fn vrrp_script(&mut self, block: &Directive) -> Option<VrrpScript> {
         let mut script = VrrpScript {
             name: self.argument(block, "a name")?.to_owned(),
-            script: Script {
-                command: Vec::new(),
-                user: None,
-                group: None,
-            },
+            script: Script::default(),
             interval: None,
             timeout: None,
             weight: None,

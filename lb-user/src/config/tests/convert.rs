@@ -86,7 +86,7 @@ proptest! {
         let time = Some(Seconds(std::time::Duration::from_micros(micros)));
         let script = VrrpScript {
             name: words[0].clone(),
-            script: Script { command: words, user, group: None },
+            script: Script { command: words, user, ..Script::default() },
             interval: time,
             timeout: None,
             weight: None,

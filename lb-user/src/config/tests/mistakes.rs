@@ -275,8 +275,8 @@ fn a_script_that_others_may_write_is_told_under_script_security() {
     assert_eq!(
         told("global_defs {\nenable_script_security\n}"),
         [format!(
-            "t.conf:6: warning: real_server 10.0.0.2:80: `{script}` is not run: others than \
-             root may write {script} (enable_script_security)"
+            "t.conf:7: warning: real_server 10.0.0.2:80: `notify_up`: `{script}` is not run: \
+             others than root may write {script} (enable_script_security)"
         )]
     );
 }
@@ -286,12 +286,130 @@ fn a_script_whose_user_does_not_exist_is_named() {
     let notify = "notify_up /bin/true no-such-user";
     let warnings = load_text(&service("", notify)).expect("accepted").warnings;
     let warnings = messages(&warnings);
-    let expected = "t.conf:3: warning: real_server 10.0.0.2:80: `/bin/true` cannot be run: there is \
-                    no user no-such-user";
+    let expected = "t.conf:4: warning: real_server 10.0.0.2:80: `notify_up`: `/bin/true` is not \
+                    run: there is no user no-such-user";
     assert!(
         warnings.iter().any(|warning| warning == expected),
         "{warnings:#?}"
     );
+}
+
+#[test]
+fn every_script_that_cannot_be_run_is_named_with_its_line_and_what_helps() {
+    let text = r#"vrrp_script S {
+            interval 2
+            script "/no/such/script with words"
+        }
+        vrrp_script T {
+            script "</dev/tcp/127.0.0.1/80"
+        }
+        vrrp_script F {
+            script "</no/such/file"
+        }
+        vrrp_instance V {
+            interface eth0
+            virtual_router_id 1
+            virtual_ipaddress { 10.0.0.1 }
+            notify_master /no/such/notify
+        }
+        virtual_server 10.0.0.1 80 {
+            quorum_down no-such-program
+            real_server 10.0.0.2 80 {
+                notify_up /etc/passwd
+                MISC_CHECK { 
+                    misc_path /tmp
+                }
+            }
+        }"#;
+    let warnings = messages(&load_text(text).expect("accepted").warnings);
+    let user = nix::unistd::geteuid();
+    let expected = [
+        "t.conf:3: warning: vrrp_script S: `/no/such/script with words` is not run, and counts for \
+         nothing: there is no /no/such/script; install it, or name the right path"
+            .to_owned(),
+        "t.conf:6: warning: vrrp_script T: `</dev/tcp/127.0.0.1/80` is run by bash, which alone \
+         knows it (keepalived: by /bin/sh, where it fails if that is another shell)"
+            .to_owned(),
+        "t.conf:15: warning: vrrp_instance V: `notify_master`: `/no/such/notify` is not run: there \
+         is no /no/such/notify; install it, or name the right path"
+            .to_owned(),
+        "t.conf:18: warning: virtual_server 10.0.0.1 80: `quorum_down`: `no-such-program` is not \
+         run: there is no program no-such-program in PATH; install it, or name it with its path"
+            .to_owned(),
+        format!(
+            "t.conf:20: warning: real_server 10.0.0.2:80: `notify_up`: `/etc/passwd` is not run: \
+             /etc/passwd is not executable for the user {user}; `chmod a+rx /etc/passwd`"
+        ),
+        "t.conf:22: warning: real_server 10.0.0.2:80: `MISC_CHECK`: `/tmp` is not run, and the \
+         server counts as up as far as it is concerned: /tmp is no file that can be run; name a \
+         program"
+            .to_owned(),
+    ];
+    assert_eq!(warnings, expected);
+}
+
+#[test]
+fn one_number_serves_an_ipv4_and_an_ipv6_router_of_one_interface_and_no_two_alike() {
+    let router = |name: &str, address: &str| {
+        format!(
+            "vrrp_instance {name} {{\ninterface eth0\nvirtual_router_id 7\nvirtual_ipaddress \
+             {{\n{address}\n}}\n}}\n"
+        )
+    };
+    let both = router("V4", "10.0.0.1") + &router("V6", "fe80::1");
+    load_text(&both).expect("IPv4 and IPv6 have their numbers to themselves");
+    let again = both + &router("W6", "fe80::2");
+    assert_eq!(
+        mistake(&again),
+        "t.conf:15: vrrp_instance W6 has virtual_router_id 7 on eth0, which vrrp_instance V6 has \
+         at t.conf:8"
+    );
+}
+
+#[test]
+fn a_sync_group_of_one_is_told_of() {
+    let text = "vrrp_sync_group G {\ngroup {\nV\n}\n}\nvrrp_sync_group E {\ngroup {\n}\n}\n\
+                vrrp_instance V {\ninterface eth0\nvirtual_router_id 7\nvirtual_ipaddress \
+                {\n10.0.0.1\n}\n}\n";
+    let warnings = messages(&load_text(text).expect("accepted").warnings);
+    assert_eq!(
+        warnings[..2],
+        [
+            "t.conf:1: warning: vrrp_sync_group G has only one member, V, which it leads with: \
+             name those that are to lead with it, or take the group out",
+            "t.conf:6: warning: vrrp_sync_group E has no members, and is ignored",
+        ]
+    );
+}
+
+#[test]
+fn comments_may_be_in_any_encoding_and_words_are_utf8() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let read = |name: &str, bytes: &[u8]| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, bytes).expect("written");
+        load(&file)
+    };
+    let comments = b"# Stra\xdfe\n! \xff\nglobal_defs { # \xe4\n}\n";
+    read("keepalived.conf", comments).expect("only comments are not UTF-8");
+    let told: [(&str, &[u8], usize); 3] = [
+        (
+            "word.conf",
+            b"global_defs {\n}\nvrrp_instance V\xdf {\n}\n",
+            3,
+        ),
+        (
+            "quoted.conf",
+            b"global_defs {\nrouter_id \"# \xdf\"\n}\n",
+            2,
+        ),
+        ("file.json", b"{\n\"x\": \"\xdf\"}", 2),
+    ];
+    for (name, bytes, line) in told {
+        let refused = read(name, bytes).expect_err(name).to_string();
+        let expected = format!("{name}:{line}: this is not UTF-8 text");
+        assert!(refused.contains(&expected), "{refused}");
+    }
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl Writer {
             command,
             user,
             group,
+            origin: _,
         }) = script
         else {
             return;

@@ -23,7 +23,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
 }
 
 fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
-    let mut routers: HashMap<(&str, u8), &VrrpInstance> = HashMap::new();
+    let mut routers: HashMap<(&str, u8, bool), &VrrpInstance> = HashMap::new();
     for instance in &config.vrrp_instance {
         let name = &instance.name;
         let Some(interface) = instance
@@ -37,7 +37,9 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
             );
             continue;
         };
-        if let Some(other) = routers.insert((interface, instance.virtual_router_id), instance) {
+        // IPv4 and IPv6 have their numbers to themselves (RFC 5798 §1.6).
+        let router = (interface, instance.virtual_router_id, instance.is_ipv6());
+        if let Some(other) = routers.insert(router, instance) {
             diagnostics.error(
                 &instance.origin,
                 format!(
@@ -95,6 +97,20 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
             if group.group.contains(&instance.name) {
                 own_weights(instance, config, diagnostics);
             }
+        }
+        match group.group.as_slice() {
+            [] => diagnostics.warn(
+                &group.origin,
+                format!("vrrp_sync_group {name} has no members, and is ignored"),
+            ),
+            [only] => diagnostics.warn(
+                &group.origin,
+                format!(
+                    "vrrp_sync_group {name} has only one member, {only}, which it leads with: \
+                     name those that are to lead with it, or take the group out"
+                ),
+            ),
+            _ => {}
         }
         for member in &group.group {
             if !names().any(|instance| instance == member) {

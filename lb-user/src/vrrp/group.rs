@@ -33,7 +33,7 @@ pub struct MemberAction {
 impl Group {
     /// A group of these, in whatever state they are; see
     /// [`reconcile`](Self::reconcile). The machines' policies say `grouped`
-    /// exactly if there are several.
+    /// exactly if they are a sync group, of however many members.
     pub fn new(machines: impl IntoIterator<Item = (Machine, Option<String>)>) -> Self {
         Self {
             members: machines

@@ -303,7 +303,7 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         // Further ones are held like excluded ones.
         .take(bounds::MAX_ADVERTISED_ADDRESSES)
         .collect();
-    let is_ipv6 = advertised.iter().any(IpAddr::is_ipv6);
+    let is_ipv6 = given.is_ipv6();
     let version = match (given.version.or(global.vrrp_version), is_ipv6) {
         (_, true) | (Some(3), false) => Version::V3,
         (Some(2) | None, false) => Version::V2,

@@ -12,7 +12,7 @@ use super::status::InstanceStatus;
 /// A group with its members' sockets and addresses.
 #[derive(Debug)]
 pub struct Unit {
-    /// The sync group, if it is one of several members.
+    /// The sync group, if it is one.
     pub settings: Option<GroupSettings>,
     /// What decides.
     pub group: Group,
@@ -105,7 +105,7 @@ impl Unit {
     }
 }
 
-/// The members of each group that has several, and each other virtual router by
+/// The members of each group that has any, and each other virtual router by
 /// itself.
 pub fn partition(
     groups: Vec<GroupSettings>,
@@ -114,15 +114,10 @@ pub fn partition(
     let mut units = Vec::new();
     for group in groups {
         let is_member = |instance: &mut InstanceSettings| group.members.contains(&instance.name);
-        let mut members: Vec<_> = instances.extract_if(.., is_member).collect();
-        if members.len() > 1 {
+        let members: Vec<_> = instances.extract_if(.., is_member).collect();
+        // One of a single member has its own tracking and its own scripts, too.
+        if !members.is_empty() {
             units.push((Some(group), members));
-        } else {
-            log::warn!(
-                "vrrp_sync_group {} has fewer than two members: ignored",
-                group.name
-            );
-            instances.append(&mut members);
         }
     }
     units.extend(instances.into_iter().map(|instance| (None, vec![instance])));

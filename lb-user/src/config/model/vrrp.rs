@@ -176,6 +176,14 @@ pub struct VrrpInstance {
     pub origin: Origin,
 }
 
+impl VrrpInstance {
+    /// Whether it is an IPv6 router: its advertised addresses say so.
+    pub fn is_ipv6(&self) -> bool {
+        let mut addresses = self.virtual_ipaddress.iter();
+        addresses.any(|advertised| advertised.address.is_ipv6())
+    }
+}
+
 /// What is run when a virtual router, or a group of them, changes its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

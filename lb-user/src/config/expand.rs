@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rtmp_core::config::text::{self, UNDECODABLE};
+
 use super::diagnostic::{Diagnostics, Origin, Position};
 use super::repetition::{self, Repetition};
 use super::substitute::{Found, next_parameter};
@@ -25,8 +27,7 @@ const DEEPEST_INCLUDE: usize = 16;
 /// Substitutions on one line; more mean that a parameter refers to itself.
 const MOST_SUBSTITUTIONS: usize = 1000;
 
-/// Lines looked at while a configuration is expanded, those that others expand
-/// to included; more mean that parameters or sequences multiply one another.
+/// Lines that others expand to while a configuration is expanded; more mean that parameters or sequences multiply one another.
 pub const MOST_LINES: usize = 100_000;
 
 /// The longest line, in bytes, written or expanded to.
@@ -47,28 +48,18 @@ pub fn expand(
         including: Vec::new(),
         lines: Vec::new(),
         looked_at: 0,
+        written: 0,
         diagnostics,
     };
     expander.file(file, text);
     expander.lines
 }
 
-/// Reads a file, or reports why it cannot be read.
+/// Reads a file, or reports why it cannot be read. A byte that is not UTF-8
+/// becomes [`UNDECODABLE`], which harms only outside comments.
 pub fn read(file: &Path, at: &Origin, diagnostics: &mut Diagnostics) -> Option<String> {
     match std::fs::read(file) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-                let position = Position {
-                    file: file.into(),
-                    line,
-                };
-                diagnostics.error(&Origin(Some(position)), "the file is not UTF-8 text here");
-                None
-            }
-        },
+        Ok(bytes) => Some(text::decode(&bytes)),
         Err(error) => {
             let message = match &at.0 {
                 Some(_) => format!("{} cannot be read: {error}", file.display()),
@@ -89,8 +80,11 @@ struct Expander<'a> {
     /// The files being read, the innermost last.
     including: Vec<PathBuf>,
     lines: Vec<Line>,
-    /// How many lines; past [`MOST_LINES`] no more are.
+    /// How many lines were looked at; [`MOST_LINES`] beyond those written are
+    /// the most.
     looked_at: usize,
+    /// How many lines the files have.
+    written: usize,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -104,6 +98,12 @@ impl Expander<'_> {
                 line: index + 1,
             };
             let line = without_comment(line).trim();
+            if line.contains(UNDECODABLE) {
+                self.diagnostics
+                    .error(&Origin(Some(position)), text::NOT_UTF8);
+                continue;
+            }
+            self.written += 1;
             if self.open_definition.is_some() {
                 self.continue_definition(line);
             } else if !line.is_empty() {
@@ -180,7 +180,7 @@ impl Expander<'_> {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.looked_at > MOST_LINES
+        self.looked_at > MOST_LINES.saturating_add(self.written)
     }
 
     /// What follows `@word`s that hold; `None` if one does not hold.

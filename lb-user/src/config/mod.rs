@@ -34,9 +34,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
-use diagnostic::{Diagnostics, Origin};
+use diagnostic::{Diagnostics, Origin, Position};
 pub use json::write as to_json;
 pub use model::Config;
+use rtmp_core::config::text;
 pub use schema::schema;
 pub use validate_scripts::runs_scripts_as_others;
 pub use writer::write as to_keepalived;
@@ -119,6 +120,13 @@ fn parse(
     diagnostics: &mut Diagnostics,
 ) -> Option<Config> {
     let config = if is_json(file) {
+        // JSON has no comments.
+        if let Some(line) = text::first_undecodable_line(text) {
+            let file = file.into();
+            let position = Origin(Some(Position { file, line }));
+            diagnostics.error(&position, text::NOT_UTF8);
+            return None;
+        }
         json::read(text, diagnostics)?
     } else {
         let lines = expand::expand(file, text, config_id, diagnostics);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::directive::{Directive, Location, Mistake, shortened};
+use super::text::{NOT_UTF8, UNDECODABLE};
 
 /// Blocks deeper than this are no configuration that anyone wrote by hand.
 const MAX_DEPTH: usize = 16;
@@ -22,6 +23,12 @@ enum Token {
 pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Mistake> {
     let source: Arc<str> = source.into();
     let tokens = tokenize(&source, text)?;
+    let undecodable = tokens
+        .iter()
+        .find(|(token, _)| matches!(token, Token::Word(word) if word.contains(UNDECODABLE)));
+    if let Some((_, line)) = undecodable {
+        return Err(Mistake::new(&Location::line(&source, *line), NOT_UTF8));
+    }
     let mut reader = Reader {
         source,
         tokens,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::directive::{Directive, Location, Mistake};
-use super::{conf, json};
+use super::{conf, json, text};
 
 /// Reads the directives of a file: JSON if its name ends in `.json`, SRS's
 /// grammar otherwise. `include FILE …;` stands for what is in those files; a
@@ -86,21 +86,20 @@ fn read_one(path: &Path) -> Result<Vec<Directive>, Mistake> {
             format!("cannot read the configuration file: {error}"),
         )
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let lines = good.iter().filter(|&&byte| byte == b'\n').count();
-        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
-        let location = Location::line(&source.as_str().into(), line);
-        Mistake::new(&location, "the file must be UTF-8, and is not from here on")
-    })?;
-    if path
+    let text = text::decode(&bytes);
+    let is_json = path
         .extension()
-        .is_some_and(|extension| extension == "json")
-    {
-        json::parse(&source, &text)
-    } else {
-        conf::parse(&source, &text)
+        .is_some_and(|extension| extension == "json");
+    if !is_json {
+        return conf::parse(&source, &text);
     }
+    // JSON has no comments.
+    if let Some(line) = text::first_undecodable_line(&text) {
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
+        let location = Location::line(&source.as_str().into(), line);
+        return Err(Mistake::new(&location, text::NOT_UTF8));
+    }
+    json::parse(&source, &text)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod schema;
 mod security;
 mod setting;
 mod suggestion;
+pub mod text;
 mod value;
 mod vhost_schema;
 

@@ -308,12 +308,27 @@ fn hooks_are_read_and_only_when_enabled() {
 }
 
 #[test]
-fn a_file_that_is_not_utf8_is_named_with_its_line() {
+fn comments_may_be_in_any_encoding_and_words_are_utf8() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.conf");
-    std::fs::write(&path, b"listen 1935;\n# caf\xe9\n").unwrap();
-    let mistake = read_file(&path).unwrap_err().to_string();
-    assert!(mistake.ends_with("x.conf:2: the file must be UTF-8, and is not from here on"));
+    let read = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        read_file(&path)
+    };
+    let directives = read("x.conf", b"# caf\xe9\nlisten 1935; # \xa9\n").unwrap();
+    assert_eq!(directives[0].arguments, ["1935"]);
+    let told = [
+        ("word.conf", &b"listen 1935;\npid caf\xe9;\n"[..]),
+        ("quoted.conf", b"listen 1935;\npid 'a # caf\xe9';\n"),
+        ("x.json", b"{\n\"pid\": \"caf\xe9\"}"),
+    ];
+    for (name, bytes) in told {
+        let mistake = read(name, bytes).unwrap_err().to_string();
+        assert!(
+            mistake.contains(&format!("{name}:2: this is not UTF-8 text")),
+            "{mistake}"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::interfaces::{attach_to, require_interfaces};
 use super::plan::Plan;
-use super::{Agent, Misuse, log_diagnostics, log_refusal};
+use super::{Agent, Misuse, capacity, log_diagnostics, log_refusal};
 use crate::config::{self, Loaded};
 use crate::track_file::{self, NumberFile};
 use crate::vrrp;
@@ -24,6 +24,7 @@ impl Agent {
         let Loaded { config, warnings } =
             config::load_for(&self.options.config, &self.options.config_id)?;
         let plan = Plan::new(&config)?;
+        capacity::admit(&plan, &self.options.tables)?;
         let interfaces = attach_to(&self.options, &plan)?;
         let attached: Vec<&str> = self
             .dataplane

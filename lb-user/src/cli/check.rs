@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use crate::agent::capacity;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::agent::recovery::RecoveryPlan;
 use crate::agent::ways;
@@ -11,6 +12,7 @@ use crate::checker::CheckSpec;
 use crate::config;
 use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
+use crate::dataplane::TableSizes;
 use crate::netlink::interfaces;
 use crate::vrrp::tracking::{Subject, Tracked};
 
@@ -26,6 +28,7 @@ pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<(
     for warning in loaded.warnings.iter().chain(&own_servers) {
         eprintln!("{warning}");
     }
+    capacity::sizes(&plan, TableSizes::default())?;
     for doubt in ways::doubts_beforehand(&plan).await {
         eprintln!("in doubt: {doubt}");
     }

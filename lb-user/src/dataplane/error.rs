@@ -58,7 +58,10 @@ pub enum Error {
         reason: String,
     },
     /// More services, servers or ring places than the tables hold.
-    #[error("{what}: {wanted} are needed and the table holds {limit}; raise {option}")]
+    #[error(
+        "{what}: {wanted} are needed and the table holds {limit}; raise {option} (`--table`), or \
+         leave that out and run `lb-user upgrade`: tables are made as large as the file needs"
+    )]
     TableFull {
         /// What there are too many of.
         what: &'static str,

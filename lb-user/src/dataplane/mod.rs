@@ -27,6 +27,7 @@ mod refusal;
 mod registry;
 mod rings;
 mod scheduling;
+mod sizes;
 pub mod state;
 mod statistics;
 mod table;

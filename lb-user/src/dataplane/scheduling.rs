@@ -35,12 +35,10 @@ impl Allowance {
     /// [`Error::TableFull`] where it is too little for all the servers of
     /// `desired`, [`Error::TooManyToCompare`].
     pub fn new(desired: &DesiredState, sizes: &TableSizes) -> Result<Self, Error> {
-        let mut least = 0;
-        let mut weighted = 0;
         for service in &desired.services {
-            least += least_places(service, sizes)?;
-            weighted += usize::from(is_weighted(service.scheduler));
+            comparable(service)?;
         }
+        let (least, weighted) = places(desired, sizes);
         let limit = sizes.ring_places as usize;
         let spare = limit.checked_sub(least).ok_or(Error::TableFull {
             what: "places in scheduling rings",
@@ -88,21 +86,34 @@ const fn is_weighted(scheduler: Scheduler) -> bool {
     matches!(scheduler, Scheduler::Rr | Scheduler::Wrr | Scheduler::Sh)
 }
 
+/// Places that the rings of `desired` need at the least, and how many services
+/// want more for their weights.
+pub fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
+    let services = desired.services.iter();
+    let least = services.clone().map(|it| least_places(it, sizes)).sum();
+    let weighted = services.filter(|it| is_weighted(it.scheduler)).count();
+    (least, weighted)
+}
+
 /// Places that the ring of `service` needs at the least with all its servers.
-fn least_places(service: &Service, sizes: &TableSizes) -> Result<usize, Error> {
+fn least_places(service: &Service, sizes: &TableSizes) -> usize {
     let servers = service.servers.len();
-    Ok(match service.scheduler {
-        Scheduler::Rr | Scheduler::Wrr => servers,
+    match service.scheduler {
+        Scheduler::Rr | Scheduler::Wrr | Scheduler::Lc | Scheduler::Wlc => servers,
         Scheduler::Sh => rings::FEWEST_HASHED + servers,
         Scheduler::Mh => sizes.maglev_places as usize,
-        Scheduler::Lc | Scheduler::Wlc if servers > MAX_COMPARED as usize => {
-            return Err(Error::TooManyToCompare {
-                wanted: servers,
-                limit: MAX_COMPARED as usize,
-            });
+    }
+}
+
+/// Refuses a service that has more servers to compare than one packet can.
+fn comparable(service: &Service) -> Result<(), Error> {
+    let (wanted, limit) = (service.servers.len(), MAX_COMPARED as usize);
+    match service.scheduler {
+        Scheduler::Lc | Scheduler::Wlc if wanted > limit => {
+            Err(Error::TooManyToCompare { wanted, limit })
         }
-        Scheduler::Lc | Scheduler::Wlc => servers,
-    })
+        _ => Ok(()),
+    }
 }
 
 /// The same number for a server on every director and in every run.

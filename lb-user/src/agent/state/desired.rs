@@ -24,6 +24,19 @@ impl State {
         }
     }
 
+    /// The same with every sorry server in it: the data plane never has to do
+    /// more for this plan.
+    pub fn largest(&self) -> DesiredState {
+        let mut desired = self.desired();
+        for (service, plan) in desired.services.iter_mut().zip(&self.plan.services) {
+            let is_there = |address| service.servers.iter().any(|it| it.address == address);
+            if let Some(sorry) = plan.sorry_server.filter(|sorry| !is_there(*sorry)) {
+                service.servers.push(self.sorry_server(plan, sorry));
+            }
+        }
+        desired
+    }
+
     fn desired_service(&self, service: &ServicePlan) -> Service {
         let is_sorry = self.is_sorry(service);
         let sorry = service.sorry_server.filter(|_| is_sorry);
@@ -48,8 +61,6 @@ impl State {
                 (true, false) => weight.min(1) * self.parts(service.key, server),
             }
         };
-        // A sorry server may be one of the real ones.
-        let is_real = |address| service.servers.iter().find(|it| it.address == address);
         let real = service.servers.iter();
         let real = real.filter(|server| Some(server.address) != sorry);
         let real = real.map(|server| {
@@ -67,18 +78,7 @@ impl State {
                 next_hop,
             }
         });
-        let sorry = sorry.map(|address| {
-            let lb_kind = is_real(address).map_or(service.lb_kind, |server| server.lb_kind);
-            let (forwarding, next_hop) = self.way(lb_kind, address);
-            RealServer {
-                address,
-                weight: 1,
-                keeps_templates: true,
-                alive: true,
-                forwarding,
-                next_hop,
-            }
-        });
+        let sorry = sorry.map(|address| self.sorry_server(service, address));
         Service {
             protocol: service.key.protocol,
             address: service.key.address,
@@ -88,6 +88,22 @@ impl State {
             orphans: service.orphans,
             sloppy: service.sloppy,
             servers: real.chain(sorry).collect(),
+        }
+    }
+
+    /// A service's sorry server, which may be one of the real ones.
+    fn sorry_server(&self, service: &ServicePlan, address: SocketAddr) -> RealServer {
+        let mut real = service.servers.iter();
+        let real = real.find(|server| server.address == address);
+        let lb_kind = real.map_or(service.lb_kind, |server| server.lb_kind);
+        let (forwarding, next_hop) = self.way(lb_kind, address);
+        RealServer {
+            address,
+            weight: 1,
+            keeps_templates: true,
+            alive: true,
+            forwarding,
+            next_hop,
         }
     }
 

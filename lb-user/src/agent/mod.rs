@@ -5,11 +5,13 @@
 //! Nobody else writes to it.
 
 mod capabilities;
+pub mod capacity;
 pub mod change;
 mod doubt;
 mod effects;
 mod end;
 mod interfaces;
+mod keepalived_files;
 mod listing;
 pub mod plan;
 mod rates;
@@ -52,7 +54,7 @@ use plan::{Plan, ServiceKey};
 use rates::Meter;
 use saved::SavedFile;
 use second_opinion::SecondOpinions;
-use signals::Signals;
+use signals::{Signals, Upgrading};
 use state::State;
 use survey::Surveys;
 use upgrade::Upgrade;
@@ -200,6 +202,8 @@ struct Agent {
     not_upgraded: Option<String>,
     /// What comes before it becomes another program.
     upgrade: Upgrade,
+    /// What SIGUSR2 asks for.
+    upgrading: Upgrading,
     /// Where the scripts of virtual routers are named.
     config: Config,
     scripts: ScriptRunner,

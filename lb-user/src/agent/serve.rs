@@ -5,7 +5,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::change::Change;
 use super::plan::ServiceKey;
-use super::signals::{Asked, Signals};
+use super::signals::{Asked, KeepalivedFile, Signals};
 use super::{Agent, Ending, rates};
 use crate::checker::CheckNews;
 use crate::control::protocol::Response;
@@ -76,12 +76,28 @@ impl Agent {
                         // Both outcomes have been logged.
                         let _ = self.reload().await;
                     }
-                    Asked::Upgrade => self.begin_upgrade(None),
+                    Asked::File(file) => {
+                        if file == KeepalivedFile::Data {
+                            self.upgrading.data_asked(Instant::now().into_std());
+                        }
+                        self.write_keepalived_file(file).await;
+                    }
+                    Asked::StatsOrUpgrade => {
+                        self.upgrading.stats_asked(Instant::now().into_std());
+                        self.write_keepalived_file(KeepalivedFile::Stats).await;
+                    }
+                    Asked::Nothing(number) => {
+                        log::warn!("signal {number} has no meaning here, and is ignored");
+                    }
                     Asked::Stop(signal) => {
                         log::info!("stopping: {signal}");
                         return Ok(Ending::Stop { forget_orders: false });
                     }
                 },
+                () = sleep_until_some(self.upgrading.due()) => {
+                    self.upgrading.begin();
+                    self.begin_upgrade(None);
+                }
                 outcome = self.upgrade.rehearsed() => self.note_rehearsal(outcome),
                 // None is left half done, and none forgotten.
                 () = self.scripts.done(), if self.upgrade.is_rehearsed() => {

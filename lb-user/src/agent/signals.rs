@@ -4,33 +4,120 @@
 //! lost, whatever the agent does meanwhile. What arrives while it becomes
 //! another program waits for that (execve(2): the mask and what is pending stay),
 //! which must therefore begin in the same way.
+//!
+//! Tools that know keepalived ask it for files by the signals that `keepalived
+//! --signum` names, SIGUSR2 among them, which here means an upgrade, too.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::libc::{self, c_int};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// How far apart the two signals may be that an exporter of keepalived's asks
+/// for its text files by, one right after the other.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// SIGHUP: read the configuration again.
     Reload,
-    /// SIGUSR2: become the program that is installed now.
-    Upgrade,
+    /// A file that keepalived would write.
+    File(KeepalivedFile),
+    /// SIGUSR2: the file of counters, and an upgrade, unless [`Upgrading`] knows
+    /// better.
+    StatsOrUpgrade,
     /// SIGTERM, SIGINT, SIGQUIT: the end.
     Stop(Signal),
+    /// Nothing that is known: this number would end a program that does not
+    /// listen to it.
+    Nothing(c_int),
 }
 
-const LISTENED_TO: [Signal; 5] = [
-    Signal::SIGHUP,
-    Signal::SIGUSR2,
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
+/// A file that keepalived writes when a signal asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepalivedFile {
+    /// `keepalived --signum=DATA`, SIGUSR1.
+    Data,
+    /// `keepalived --signum=STATS`, SIGUSR2; `STATS_CLEAR`, one less than
+    /// SIGRTMAX.
+    Stats,
+    /// `keepalived --signum=JSON`, SIGRTMIN + 2.
+    Json,
+}
+
+const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
+/// Signals that end a program by default, and mean nothing to us.
+const WITHOUT_MEANING: [c_int; 5] = [
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
 ];
+
+fn listened_to() -> impl Iterator<Item = c_int> {
+    let named = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+    let stopping = STOPPING.into_iter().map(|signal| signal as c_int);
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    named
+        .into_iter()
+        .chain(stopping)
+        .chain(WITHOUT_MEANING)
+        .chain(real_time)
+}
+
+fn asked_by(number: c_int) -> Asked {
+    let stopping = STOPPING.into_iter().find(|stop| *stop as c_int == number);
+    match number {
+        libc::SIGHUP => Asked::Reload,
+        libc::SIGUSR1 => Asked::File(KeepalivedFile::Data),
+        libc::SIGUSR2 => Asked::StatsOrUpgrade,
+        _ if number == libc::SIGRTMIN() + 2 => Asked::File(KeepalivedFile::Json),
+        _ if number == libc::SIGRTMAX() - 1 => Asked::File(KeepalivedFile::Stats),
+        _ => stopping.map_or(Asked::Nothing(number), Asked::Stop),
+    }
+}
+
+/// Whether SIGUSR2 means an upgrade. Alone it does; beside SIGUSR1 an exporter
+/// of keepalived's has sent it, which does so again and again.
+#[derive(Debug, Default)]
+pub struct Upgrading {
+    data_asked: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl Upgrading {
+    /// SIGUSR1 has come.
+    pub fn data_asked(&mut self, now: Instant) {
+        self.data_asked = Some(now);
+        self.due = None;
+    }
+
+    /// SIGUSR2 has come.
+    pub fn stats_asked(&mut self, now: Instant) {
+        let is_exporter = self.data_asked.is_some_and(|asked| now < asked + TOGETHER);
+        if !is_exporter {
+            self.due.get_or_insert(now + TOGETHER);
+        }
+    }
+
+    /// When the upgrade is to begin, if it is.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// It begins.
+    pub fn begin(&mut self) {
+        self.due = None;
+    }
+}
 
 /// What the agent is told by signals.
 #[derive(Debug)]
@@ -48,7 +135,7 @@ impl Signals {
     /// The kernel refuses.
     pub fn install() -> anyhow::Result<Self> {
         let install = || {
-            let signals: SigSet = LISTENED_TO.into_iter().collect();
+            let signals = set_of(listened_to());
             signals.thread_block()?;
             let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
             let pending = SignalFd::with_flags(&signals, flags)?;
@@ -70,14 +157,55 @@ impl Signals {
             let read = pending.read_signal()?;
             read.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
-        let number = read.await?.ssi_signo;
-        let signal = LISTENED_TO
-            .into_iter()
-            .find(|signal| *signal as u32 == number);
-        Ok(match signal.expect("no other signal is asked for") {
-            Signal::SIGHUP => Asked::Reload,
-            Signal::SIGUSR2 => Asked::Upgrade,
-            stop => Asked::Stop(stop),
-        })
+        Ok(asked_by(read.await?.ssi_signo.cast_signed()))
+    }
+}
+
+/// A set with real-time signals, which `Signal` does not know.
+fn set_of(numbers: impl Iterator<Item = c_int>) -> SigSet {
+    let mut set = *SigSet::empty().as_ref();
+    for number in numbers {
+        // SAFETY: the set was initialised, and lives until the call returns.
+        let result = unsafe { libc::sigaddset(&raw mut set, number) };
+        debug_assert_eq!(result, 0, "{number} is a signal");
+    }
+    // SAFETY: the set was initialised.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_that_keepalived_names_ask_for_its_files() {
+        // As `keepalived --signum` prints them.
+        assert_eq!(asked_by(36), Asked::File(KeepalivedFile::Json));
+        assert_eq!(asked_by(10), Asked::File(KeepalivedFile::Data));
+        assert_eq!(asked_by(12), Asked::StatsOrUpgrade);
+        assert_eq!(asked_by(63), Asked::File(KeepalivedFile::Stats));
+        assert_eq!(asked_by(1), Asked::Reload);
+        assert_eq!(asked_by(15), Asked::Stop(Signal::SIGTERM));
+        assert_eq!(asked_by(40), Asked::Nothing(40));
+    }
+
+    #[test]
+    fn sigusr2_upgrades_unless_sigusr1_comes_with_it() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut alone = Upgrading::default();
+        alone.stats_asked(at(0));
+        assert_eq!(alone.due(), Some(at(1000)));
+        alone.begin();
+        assert_eq!(alone.due(), None);
+
+        let mut before = Upgrading::default();
+        before.stats_asked(at(0));
+        before.data_asked(at(1));
+        assert_eq!(before.due(), None);
+        before.stats_asked(at(900));
+        assert_eq!(before.due(), None);
+        before.stats_asked(at(15_000));
+        assert_eq!(before.due(), Some(at(16_000)));
     }
 }

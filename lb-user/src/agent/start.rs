@@ -18,11 +18,12 @@ use super::plan::Plan;
 use super::rates::Meter;
 use super::saved::{Saved, SavedFile};
 use super::second_opinion::SecondOpinions;
+use super::signals::Upgrading;
 use super::state::State;
 use super::survey::Surveys;
 use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
-use super::{Agent, RunOptions, Untold, capabilities, status};
+use super::{Agent, RunOptions, Untold, capabilities, capacity, status};
 use crate::config::{self, Config};
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
@@ -44,7 +45,7 @@ impl Agent {
     /// Sets everything up, in an order that attracts viewers only when they can
     /// be served.
     pub(super) async fn start(
-        options: RunOptions,
+        mut options: RunOptions,
         program: PathBuf,
         config: Config,
         plan: Plan,
@@ -53,6 +54,7 @@ impl Agent {
     ) -> anyhow::Result<Self> {
         let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
         let for_dataplane = prepare(&netlink, &options, &plan).await?;
+        options.tables = for_dataplane.tables;
         if config::runs_scripts_as_others(&config)
             && let Some(missing) = capabilities::missing_for_scripts()
         {
@@ -120,6 +122,7 @@ impl Agent {
                 .as_ref()
                 .and_then(|given| given.failure.clone()),
             upgrade: Upgrade::default(),
+            upgrading: Upgrading::default(),
             config,
             scripts: ScriptRunner::start(),
             events,
@@ -237,7 +240,7 @@ pub async fn prepare(
     Ok(Options {
         interfaces,
         mode: options.mode,
-        tables: options.tables,
+        tables: capacity::sizes(plan, options.tables)?,
         pins: options.pins.clone(),
         trace: log::log_enabled!(target: lb_common::TRACE_TARGET, log::Level::Debug),
     })

@@ -61,6 +61,8 @@ pub struct Instance {
     seen_holding: bool,
     /// The MAC addresses of the interfaces with virtual addresses.
     macs: BTreeMap<String, Mac>,
+    /// Whether the state noted last is master.
+    is_master: bool,
 }
 
 impl Instance {
@@ -75,6 +77,7 @@ impl Instance {
             cause: Cause::Configured,
             seen_holding: false,
             macs: BTreeMap::new(),
+            is_master: false,
         }
     }
 
@@ -99,7 +102,9 @@ impl Instance {
         self.since = SystemTime::now();
         self.cause = cause;
         self.seen_holding = false;
-        self.counters.became_master += u64::from(state == State::Master);
+        let was_master = std::mem::replace(&mut self.is_master, state == State::Master);
+        self.counters.became_master += u64::from(self.is_master);
+        self.counters.released_master += u64::from(was_master && !self.is_master);
     }
 
     /// Whether opening the sockets is to be tried again.
@@ -228,7 +233,10 @@ impl Instance {
                 .format
                 .encode(priority, endpoint.source, *destination);
             match open.channel.send(&advert, *destination) {
-                Ok(()) => self.counters.adverts_sent += 1,
+                Ok(()) => {
+                    self.counters.adverts_sent += 1;
+                    self.counters.leaving_sent += u64::from(priority == PRIORITY_LEAVING);
+                }
                 Err(error) => {
                     self.counters.adverts_not_sent += 1;
                     log::debug!("{}: advert to {destination}: {error}", self.settings.name);

@@ -54,4 +54,8 @@ pub struct Counters {
     pub adverts_dropped: BTreeMap<Refusal, u64>,
     /// How often it became master.
     pub became_master: u64,
+    /// How often it was master no more.
+    pub released_master: u64,
+    /// Adverts sent that said that it leaves.
+    pub leaving_sent: u64,
 }

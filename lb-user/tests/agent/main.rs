@@ -48,6 +48,7 @@ use need_root;
 // Behind the macro that they use.
 mod cut_off;
 mod hitless;
+mod keepalived_tools;
 mod log;
 mod orders;
 mod reach;
@@ -111,6 +112,7 @@ impl Agent {
         let mut command =
             network.command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
         command.arg(&file).arg("--socket").arg(&socket).args(words);
+        command.env("TMPDIR", directory.path());
         let agent = Self {
             process: Process::start(command),
             directory,

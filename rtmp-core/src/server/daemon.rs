@@ -123,6 +123,7 @@ async fn live(
     output: &LogOutput,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
+    ignore_other_signals().context("cannot listen to signals")?;
     let name = match role {
         Role::Origin => "rtmp-origin",
         Role::Edge => "rtmp-edge",
@@ -251,6 +252,31 @@ impl Signals {
             () = pause => None,
         }
     }
+}
+
+/// Outlives the signals that would end a process by default and mean nothing
+/// here, but may well be sent: tools of SRS's and keepalived's send SIGUSR2 and
+/// real-time signals. The first of each is logged. (SIGPIPE is ignored by Rust.)
+fn ignore_other_signals() -> std::io::Result<()> {
+    use nix::libc;
+    let named = [
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPWR,
+    ];
+    for number in named.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        let mut received = signal(SignalKind::from_raw(number))?;
+        tokio::spawn(async move {
+            if received.recv().await.is_some() {
+                log::warn!("signal {number} has no meaning here, and is ignored from now on");
+            }
+            while received.recv().await.is_some() {}
+        });
+    }
+    Ok(())
 }
 
 /// Puts the file's present contents in force; a wrong file changes nothing.

@@ -159,6 +159,21 @@ fn the_log_is_opened_anew_by_a_signal() {
 }
 
 #[test]
+fn signals_that_mean_nothing_end_nobody() {
+    let origin = Origin::start(&["--log-file", "origin.log"]);
+    let log = || read(&origin.path("origin.log"));
+    let id = i32::try_from(origin.process.0.id()).unwrap();
+    for number in [12, 14, 26, 27, 29, 30, 34, 36, 63, 64] {
+        // SAFETY: the call takes two numbers and touches no memory.
+        assert_eq!(unsafe { nix::libc::kill(id, number) }, 0, "{number}");
+        until("a word", || {
+            log().contains(&format!("signal {number} has no meaning here"))
+        });
+    }
+    TcpStream::connect(origin.address).expect("it serves on");
+}
+
+#[test]
 fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     let directory = tempfile::tempdir().unwrap();
     let conf = directory.path().join("x.conf");

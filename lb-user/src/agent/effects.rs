@@ -243,12 +243,14 @@ impl Agent {
     pub(super) fn to_save(&self) -> Saved {
         let is_master =
             |instance: &&vrrp::settings::InstanceSettings| self.masters.contains(&instance.name);
-        let instances = self.state.plan().vrrp.instances.iter();
-        let addresses = instances
-            .filter(is_master)
-            .flat_map(|instance| &instance.addresses);
+        let plan = self.state.plan();
+        let masters = plan.vrrp.instances.iter().filter(is_master);
+        let addresses = masters.clone().flat_map(|instance| &instance.addresses);
+        let routes = masters.flat_map(|instance| &instance.routes);
         Saved {
+            routes: routes.chain(&plan.statics.routes).cloned().collect(),
             addresses: addresses
+                .chain(self.statics.addresses())
                 .map(|held| SavedAddress {
                     address: held.address,
                     prefix_length: held.prefix_length,

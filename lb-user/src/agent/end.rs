@@ -25,6 +25,8 @@ impl Agent {
         }
         self.saved.forget(!forget_orders);
         remove(self.dataplane);
+        let present = self.interfaces.subscribe().borrow().clone();
+        self.statics.clear(&self.netlink.handle, &present).await;
         self.scripts.finish().await;
     }
 

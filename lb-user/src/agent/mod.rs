@@ -24,6 +24,7 @@ mod serve;
 mod signals;
 mod start;
 pub mod state;
+pub mod statics;
 mod status;
 mod survey;
 mod upgrade;
@@ -56,6 +57,7 @@ use saved::SavedFile;
 use second_opinion::SecondOpinions;
 use signals::{Signals, Upgrading};
 use state::State;
+use statics::Statics;
 use survey::Surveys;
 use upgrade::Upgrade;
 use vrrp_thread::VrrpThread;
@@ -183,6 +185,7 @@ struct Agent {
     netlink: netlink::Connection,
     watcher: Watcher,
     interfaces: netlink::interfaces::Watcher,
+    statics: Statics,
     checks: HashMap<CheckSpec, RunningCheck>,
     check_results: mpsc::UnboundedReceiver<CheckNews>,
     check_events: mpsc::UnboundedSender<CheckNews>,

@@ -46,7 +46,11 @@ impl Agent {
         let new = plan.number_files().filter(|file| !former.contains(file));
         track_file::initialise(new, true);
         let virtual_routers = plan.vrrp.clone();
+        let statics = plan.statics.clone();
         self.put_in_force(plan)?;
+        let present = self.interfaces.subscribe().borrow().clone();
+        let handle = &self.netlink.handle;
+        self.statics.follow(handle, &present, statics).await;
         let former = std::mem::replace(&mut self.config, config);
         let events = match &mut self.vrrp {
             Some(vrrp) => vrrp.reload(virtual_routers).await,

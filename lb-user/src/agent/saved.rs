@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Order;
 use super::plan::ServiceKey;
+use crate::config::model::Route;
 use crate::dataplane::state::Protocol;
 use crate::vrrp::Settings;
 
@@ -39,12 +40,22 @@ pub struct Saved {
     pub quorums: Vec<SavedQuorum>,
     /// The addresses of servers that packets do not reach.
     pub cut_off: BTreeSet<IpAddr>,
-    /// The virtual addresses that are held.
+    /// The virtual addresses that are held, and the static ones that were added.
     pub addresses: Vec<SavedAddress>,
+    /// The routes that were set.
+    pub routes: Vec<Route>,
     /// The virtual routers to lead on with.
     pub handed_over: Option<HandOver>,
     /// Why the program that was to take over has ended before it had.
     pub last_words: Option<String>,
+}
+
+impl Saved {
+    /// Addresses that an earlier agent has added, each with its interface.
+    pub fn added_addresses(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        let addresses = self.addresses.iter();
+        addresses.map(|added| (added.address, added.interface.clone()))
+    }
 }
 
 /// A service, as it is saved.

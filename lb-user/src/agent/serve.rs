@@ -32,6 +32,10 @@ impl Agent {
                     self.carry_out(changes);
                 }
                 Ok(()) = followed.changed() => self.follow_interfaces(),
+                () = self.statics.due() => {
+                    let present = followed.borrow().clone();
+                    self.statics.renew(&self.netlink.handle, &present).await;
+                }
                 () = sleep_until_some(self.state.deadline()) => {
                     if let Some(changes) = self.state.tick(Instant::now().into_std()) {
                         self.put_through(changes);

@@ -20,6 +20,7 @@ use super::saved::{Saved, SavedFile};
 use super::second_opinion::SecondOpinions;
 use super::signals::Upgrading;
 use super::state::State;
+use super::statics::Statics;
 use super::survey::Surveys;
 use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
@@ -77,6 +78,13 @@ impl Agent {
         let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         let saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();
+        let interfaces = interfaces::Watcher::start().await;
+        let interfaces = interfaces.context("cannot follow the interfaces")?;
+        let present = interfaces.subscribe().borrow().clone();
+        // First: the servers may be behind them.
+        let mut statics = Statics::new(saved.added_addresses());
+        let wanted = plan.statics.clone();
+        statics.follow(&netlink.handle, &present, wanted).await;
         // Others wait for adverts: what was handed over goes on before all else.
         let masters = saved.masters_handed_over(&plan.vrrp);
         let vrrp_thread = VrrpThread::start().context("cannot start a thread")?;
@@ -89,7 +97,6 @@ impl Agent {
         log_origin(&dataplane, options.pins.as_deref());
         let (check_events, check_results) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
-        let interfaces = interfaces::Watcher::start().await;
         let mut agent = Self {
             options,
             program,
@@ -105,7 +112,8 @@ impl Agent {
             connections_reset: HashMap::new(),
             netlink,
             watcher: Watcher::start().context("cannot open a netlink socket")?,
-            interfaces: interfaces.context("cannot follow the interfaces")?,
+            interfaces,
+            statics,
             checks: HashMap::new(),
             check_results,
             check_events,
@@ -136,6 +144,8 @@ impl Agent {
                 // What was there before goes on.
                 if *agent.dataplane.origin() == Origin::New {
                     remove(agent.dataplane);
+                    let present = agent.interfaces.subscribe().borrow().clone();
+                    agent.statics.clear(&agent.netlink.handle, &present).await;
                 }
                 Err(error)
             }

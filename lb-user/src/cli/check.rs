@@ -14,6 +14,7 @@ use crate::config::model::LbKind;
 use crate::control::protocol::scheduler_name;
 use crate::dataplane::TableSizes;
 use crate::netlink::interfaces;
+use crate::vrrp::settings::VirtualAddress;
 use crate::vrrp::tracking::{Subject, Tracked};
 
 /// Validates `file`; explains it, or prints it as JSON.
@@ -47,23 +48,23 @@ fn explain(file: &Path, plan: &Plan) -> String {
     let mut line = |sentence: String| {
         writeln!(text, "{sentence}").expect("a string can always grow");
     };
+    for held in &plan.statics.addresses {
+        line(format!("This machine has {} while it runs.", place(held)));
+    }
+    for route in &plan.statics.routes {
+        line(format!("This machine has the route {route} while it runs."));
+    }
     for instance in &plan.vrrp.instances {
-        let addresses: Vec<String> = instance
-            .addresses
-            .iter()
-            .map(|held| {
-                format!(
-                    "{}/{} on {}",
-                    held.address, held.prefix_length, held.interface
-                )
-            })
-            .collect();
+        let addresses: Vec<String> = instance.addresses.iter().map(place).collect();
         line(format!(
             "{}, as VRRP master with priority {}, holds {}.",
             instance.name,
             instance.priority,
             addresses.join(", ")
         ));
+        for route in &instance.routes {
+            line(format!("    and has the route {route}"));
+        }
         tracked(&instance.tracked).into_iter().for_each(&mut line);
     }
     for group in &plan.vrrp.groups {
@@ -87,6 +88,14 @@ fn explain(file: &Path, plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// An address, and where it is.
+fn place(held: &VirtualAddress) -> String {
+    format!(
+        "{}/{} on {}",
+        held.address, held.prefix_length, held.interface
+    )
 }
 
 /// What is tracked, one line each.

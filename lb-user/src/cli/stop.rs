@@ -8,11 +8,13 @@ use anyhow::{Context as _, bail};
 
 use super::process::RunningProcess;
 use crate::agent::saved::{SavedAddress, SavedFile};
+use crate::config::model::Route;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
 use crate::dataplane;
 use crate::netlink::address::{self, InterfaceAddress};
-use crate::netlink::{Connection, link};
+use crate::netlink::{Connection, interfaces, link, route};
+use crate::vrrp::route::resolve;
 
 /// How long the new program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +35,13 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
         Err(error) => return Err(error),
     }
     let mut file = SavedFile::beside(socket);
-    for held in file.read().addresses {
+    let saved = file.read();
+    for route in &saved.routes {
+        if remove_route(route).await? {
+            say(&format!("removed: route {route}"))?;
+        }
+    }
+    for held in saved.addresses {
         if remove(&held).await? {
             say(&format!("removed: {} on {}", held.address, held.interface))?;
         }
@@ -108,6 +116,18 @@ async fn remove(held: &SavedAddress) -> anyhow::Result<bool> {
     };
     let removed = address::remove(&netlink.handle, &on_interface).await;
     removed.with_context(|| format!("cannot remove {} from {}", held.address, held.interface))
+}
+
+/// Removes a route that an agent has left; returns whether it was there.
+async fn remove_route(left: &Route) -> anyhow::Result<bool> {
+    let netlink = Connection::open().context("cannot open a netlink socket")?;
+    let interfaces = interfaces::read(&netlink.handle).await?;
+    // With its interface a route is gone, too.
+    let Ok(kernel_route) = resolve(left, &interfaces) else {
+        return Ok(false);
+    };
+    let removed = route::remove(&netlink.handle, &kernel_route).await;
+    removed.with_context(|| format!("cannot remove the route {left}"))
 }
 
 fn say(sentence: &str) -> anyhow::Result<()> {

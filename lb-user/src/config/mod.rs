@@ -18,6 +18,7 @@ mod substitute;
 mod tree;
 mod validate;
 mod validate_loops;
+mod validate_routes;
 mod validate_scripts;
 mod validate_services;
 mod validate_values;

@@ -7,6 +7,7 @@ use rtmp_core::config::did_you_mean;
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, Tracked, TrackedFile, VrrpInstance, bounds};
 use super::validate_loops;
+use super::validate_routes;
 use super::validate_scripts;
 use super::validate_services::{self, at};
 use super::validate_values;
@@ -19,6 +20,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     validate_services::validate(config, diagnostics);
     validate_loops::validate(config, diagnostics);
     validate_values::validate(config, diagnostics);
+    validate_routes::validate(config, diagnostics);
     validate_scripts::validate(config, diagnostics);
 }
 

@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{
-    Check, CheckKind, CheckTiming, Config, RealServer, RecordType, Recovery, Script, Seconds,
-    StatusCodes, Tracked, TrackedFile, VirtualServer, VrrpInstance, VrrpScript, bounds,
+    Check, CheckKind, CheckTiming, Config, RealServer, RecordType, Recovery, Route, Script,
+    Seconds, StatusCodes, Tracked, TrackedFile, VirtualIpAddress, VirtualServer, VrrpInstance,
+    VrrpScript, bounds,
 };
 use crate::checker::{dns, hex};
 
@@ -18,6 +19,8 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         config,
         &mut Bounds::of("global_defs", &nowhere, diagnostics),
     );
+    Bounds::of("static_ipaddress", &nowhere, diagnostics).addresses(&config.static_ipaddress);
+    Bounds::of("static_routes", &nowhere, diagnostics).routes(&config.static_routes);
     for file in &config.track_file {
         let what = format!("track_file {}", file.name);
         let mut check = Bounds::of(what, &file.origin, diagnostics);
@@ -161,18 +164,8 @@ fn vrrp_instance(instance: &VrrpInstance, check: &mut Bounds) {
         .virtual_ipaddress
         .iter()
         .chain(&instance.virtual_ipaddress_excluded);
-    for address in addresses {
-        let widest = if address.address.is_ipv4() { 32 } else { 128 };
-        check.within("prefix", address.prefix, &(0..=widest));
-        let label = address.label.as_deref().unwrap_or_default();
-        let expected = format!("at most {} bytes", bounds::LONGEST_LABEL);
-        check.holds(
-            label.len() <= bounds::LONGEST_LABEL,
-            "label",
-            label,
-            &expected,
-        );
-    }
+    check.addresses(addresses);
+    check.routes(&instance.virtual_routes);
     check.tracked("track_interface", &instance.track_interface);
     check.tracked("track_script", &instance.track_script);
     check.tracked_files(&instance.track_file);
@@ -288,6 +281,28 @@ impl<'a> Bounds<'a> {
             what: what.into(),
             origin,
             diagnostics,
+        }
+    }
+
+    fn addresses<'i>(&mut self, addresses: impl IntoIterator<Item = &'i VirtualIpAddress>) {
+        for address in addresses {
+            let widest = if address.address.is_ipv4() { 32 } else { 128 };
+            self.within("prefix", address.prefix, &(0..=widest));
+            let label = address.label.as_deref().unwrap_or_default();
+            let expected = format!("at most {} bytes", bounds::LONGEST_LABEL);
+            let fits = label.len() <= bounds::LONGEST_LABEL;
+            self.holds(fits, "label", label, &expected);
+        }
+    }
+
+    fn routes(&mut self, routes: &[Route]) {
+        for route in routes {
+            let widest = if route.address.is_ipv4() { 32 } else { 128 };
+            self.within("prefix", route.prefix, &(0..=widest));
+            self.within("table", route.table, &bounds::ROUTING_TABLE);
+            for hop in &route.nexthop {
+                self.within("weight", hop.weight, &bounds::NEXT_HOP_WEIGHT);
+            }
         }
     }
 

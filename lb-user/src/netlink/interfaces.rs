@@ -104,7 +104,11 @@ pub async fn own_addresses() -> Vec<IpAddr> {
         .collect()
 }
 
-async fn read(handle: &Handle) -> io::Result<Interfaces> {
+/// Reads all interfaces once.
+///
+/// # Errors
+/// The kernel does not answer.
+pub async fn read(handle: &Handle) -> io::Result<Interfaces> {
     let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
     let mut messages = handle.address().get().execute();
     while let Some(message) = messages.try_next().await.map_err(io_error)? {

@@ -1,9 +1,10 @@
-//! Links and addresses of this machine, over rtnetlink(7).
+//! Links, addresses and routes of this machine, over rtnetlink(7).
 
 pub mod address;
 pub mod interfaces;
 pub mod link;
 pub mod merging;
+pub mod route;
 
 use std::io;
 

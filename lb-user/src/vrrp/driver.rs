@@ -393,7 +393,9 @@ impl Driver {
                 if !holding {
                     // Half of what an earlier run held is of no use.
                     for member in members {
-                        member.holder.release(member.leftovers(&interfaces));
+                        let routes = member.settings.routes.clone();
+                        let addresses = member.leftovers(&interfaces);
+                        member.holder.release(addresses, routes);
                     }
                 }
                 let actions = self.units[unit].group.start(now(), holding);
@@ -437,7 +439,7 @@ impl Driver {
                 "{}: its addresses were taken away; added again",
                 instance.settings.name
             );
-            instance.holder.hold(addresses.clone());
+            instance.holder.hold(addresses.clone(), Vec::new());
             instance.announce(addresses.clone());
         }
         let moved = instance.moved_addresses(interfaces);
@@ -513,8 +515,14 @@ impl Driver {
             let addresses = || instance.settings.addresses.clone();
             match action {
                 Action::Advertise { priority } => instance.advertise(priority),
-                Action::AddAddresses => instance.holder.hold(addresses()),
-                Action::RemoveAddresses => instance.holder.release(addresses()),
+                Action::AddAddresses => {
+                    let routes = instance.settings.routes.clone();
+                    instance.holder.hold(addresses(), routes);
+                }
+                Action::RemoveAddresses => {
+                    let routes = instance.settings.routes.clone();
+                    instance.holder.release(addresses(), routes);
+                }
                 Action::Announce { repeat } => {
                     let pauses = instance.settings.pauses;
                     instance.holder.announce(addresses(), repeat, pauses);

@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::announcement::{FrameSender, frame};
+use super::routes::Routes;
 use super::settings::{Pauses, VirtualAddress};
+use crate::config::model::Route;
 use crate::netlink::address::{self, Added, InterfaceAddress};
 use crate::netlink::interfaces::Interfaces;
 
@@ -29,8 +31,8 @@ pub struct Holder {
 
 #[derive(Debug)]
 enum Order {
-    Hold(Vec<VirtualAddress>),
-    Release(Vec<VirtualAddress>),
+    Hold(Vec<VirtualAddress>, Vec<Route>),
+    Release(Vec<VirtualAddress>, Vec<Route>),
     Announce(Vec<VirtualAddress>, u32, Pauses),
 }
 
@@ -43,6 +45,7 @@ impl Holder {
     ) -> Self {
         let (orders, incoming) = mpsc::unbounded_channel();
         let worker = Worker {
+            routes: Routes::new(name.clone()),
             name,
             handle,
             interfaces,
@@ -55,14 +58,16 @@ impl Holder {
         }
     }
 
-    /// Adds addresses; those that are there already stay.
-    pub fn hold(&self, addresses: Vec<VirtualAddress>) {
-        self.order(Order::Hold(addresses));
+    /// Adds addresses, and then routes, which may need them; what is there
+    /// already stays. A route that cannot be added, or is taken away, is added as
+    /// soon as that is possible.
+    pub fn hold(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+        self.order(Order::Hold(addresses, routes));
     }
 
-    /// Removes addresses, whoever added them.
-    pub fn release(&self, addresses: Vec<VirtualAddress>) {
-        self.order(Order::Release(addresses));
+    /// Removes routes and then addresses, whoever added these.
+    pub fn release(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+        self.order(Order::Release(addresses, routes));
     }
 
     /// Tells the network where addresses are, so many times each, with these
@@ -91,6 +96,7 @@ struct Worker {
     interfaces: watch::Receiver<Arc<Interfaces>>,
     sender: Option<FrameSender>,
     announcements: Announcements,
+    routes: Routes,
 }
 
 /// What the network is still to be told.
@@ -119,16 +125,25 @@ impl Worker {
                     self.announce_due();
                     continue;
                 }
+                () = self.routes.due() => {
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.routes.renew(&self.handle, &interfaces).await;
+                    continue;
+                }
             };
             let Some(order) = order else { return };
             match order {
-                Order::Hold(addresses) => {
+                Order::Hold(addresses, routes) => {
                     for address in &addresses {
                         self.add(address).await;
                     }
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.routes.set(&self.handle, &interfaces, routes).await;
                 }
-                Order::Release(addresses) => {
+                Order::Release(addresses, routes) => {
                     self.announcements.waiting.clear();
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.routes.unset(&self.handle, &interfaces, &routes).await;
                     for address in &addresses {
                         self.remove(address).await;
                     }

@@ -341,17 +341,13 @@ impl Instance {
         if !is_master {
             return;
         }
-        let not_in = |others: &[VirtualAddress]| {
-            let others = others.to_vec();
-            move |address: &VirtualAddress| !others.contains(address)
-        };
-        let mut gone = before.addresses.clone();
-        gone.retain(not_in(&self.settings.addresses));
-        let mut new = self.settings.addresses.clone();
-        new.retain(not_in(&before.addresses));
         self.seen_holding = false;
-        self.holder.release(gone);
-        self.holder.hold(new.clone());
+        let gone = missing_from(&before.addresses, &self.settings.addresses);
+        let routes = missing_from(&before.routes, &self.settings.routes);
+        self.holder.release(gone, routes);
+        let new = missing_from(&self.settings.addresses, &before.addresses);
+        let routes = self.settings.routes.clone();
+        self.holder.hold(new.clone(), routes);
         self.announce(new);
     }
 
@@ -387,6 +383,12 @@ impl Instance {
             counters: self.counters.clone(),
         }
     }
+}
+
+/// What of `these` is not among `others`.
+fn missing_from<T: Clone + PartialEq>(these: &[T], others: &[T]) -> Vec<T> {
+    let these = these.iter().filter(|it| !others.contains(it));
+    these.cloned().collect()
 }
 
 fn is_on(held: &VirtualAddress, interfaces: &Interfaces) -> bool {

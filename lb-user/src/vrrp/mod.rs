@@ -26,6 +26,8 @@ mod instance;
 pub mod machine;
 pub mod notify;
 pub mod packet;
+pub mod route;
+pub mod routes;
 pub mod settings;
 #[cfg(test)]
 mod simulation;

@@ -122,6 +122,8 @@ pub struct InstanceSettings {
     pub transport: Transport,
     /// What it holds as master.
     pub addresses: Vec<VirtualAddress>,
+    /// The routes that it has as master.
+    pub routes: Vec<model::Route>,
     /// Pauses while these are announced.
     pub pauses: Pauses,
     /// What it tracks.
@@ -389,6 +391,7 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         addresses: held
             .map(|address| virtual_address(address, interface))
             .collect(),
+        routes: given.virtual_routes.clone(),
         pauses: Pauses {
             arp: seconds(global.vrrp_garp_interval, Duration::ZERO),
             neighbour_advertisement: seconds(global.vrrp_gna_interval, Duration::ZERO),
@@ -481,7 +484,8 @@ fn transport(given: &VrrpInstance, global: &GlobalDefs, is_ipv6: bool) -> Transp
     }
 }
 
-fn virtual_address(given: &model::VirtualIpAddress, interface: &str) -> VirtualAddress {
+/// An address with what its line leaves out; `interface`: where it is then held.
+pub fn virtual_address(given: &model::VirtualIpAddress, interface: &str) -> VirtualAddress {
     let host = if given.address.is_ipv4() { 32 } else { 128 };
     VirtualAddress {
         address: given.address,

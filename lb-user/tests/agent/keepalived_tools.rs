@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use super::network::Network;
-use super::{Agent, VIP, both_servers, need_root, wait_for};
+use super::{Agent, VIP, both_servers, wait_for};
 
 impl Agent {
     /// Sends a signal that may have no name.

@@ -54,6 +54,7 @@ mod orders;
 mod reach;
 mod recovery;
 mod shared_checks;
+mod statics;
 
 mod refusal;
 

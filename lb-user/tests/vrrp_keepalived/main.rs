@@ -5,6 +5,7 @@ mod measurement;
 mod netns;
 mod ours;
 mod policies;
+mod routes;
 mod wire;
 
 use lb_user::vrrp::Vrrp;

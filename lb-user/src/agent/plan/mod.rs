@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::recovery::{FlapControl, RecoveryPlan};
+use super::statics::StaticPlan;
 use crate::checker::{CheckSpec, Probe};
 use crate::config::model::{
     Config, LbKind, MacAddress, RealServer, Recovery, Script, Seconds, VirtualServer,
@@ -22,6 +23,8 @@ use crate::vrrp;
 pub struct Plan {
     /// Virtual routers.
     pub vrrp: vrrp::Settings,
+    /// What this machine has whoever leads.
+    pub statics: StaticPlan,
     /// How long connections may be silent.
     pub timeouts: Timeouts,
     /// Viewers of dead servers told per second; `None`: they are not.
@@ -123,6 +126,7 @@ impl Plan {
         })?;
         Ok(Self {
             vrrp,
+            statics: StaticPlan::new(config),
             timeouts: timeouts(config),
             reset_rate: NonZeroU32::new(
                 config

@@ -85,3 +85,8 @@ pub const MORE_THAN_0_SECONDS: &str = "more than 0 seconds";
 pub fn is_positive(Seconds(duration): Seconds) -> bool {
     !duration.is_zero()
 }
+
+/// `table` of a route: any number but 0, which is no table.
+pub const ROUTING_TABLE: RangeInclusive<u32> = 1..=u32::MAX;
+/// `weight` of a route's `nexthop` (rtnetlink(7): one less is sent in a byte).
+pub const NEXT_HOP_WEIGHT: RangeInclusive<u16> = 1..=256;

@@ -8,6 +8,7 @@ pub mod bounds;
 mod check;
 mod mac_address;
 mod recovery;
+mod route;
 mod track_file;
 mod vrrp;
 
@@ -27,6 +28,7 @@ pub use check::{
 };
 pub use mac_address::MacAddress;
 pub use recovery::Recovery;
+pub use route::{NextHop, Route, RouteKind, RouteScope, word_of};
 pub use track_file::{InitFile, TrackFile, TrackedFile};
 pub use vrrp::{
     AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Notify, Tracked, UnicastPeer,
@@ -39,6 +41,10 @@ pub use vrrp::{
 pub struct Config {
     /// Settings of the agent as a whole.
     pub global_defs: GlobalDefs,
+    /// Addresses that this machine has while the agent runs.
+    pub static_ipaddress: Vec<VirtualIpAddress>,
+    /// Routes that this machine has while the agent runs.
+    pub static_routes: Vec<Route>,
     /// Files whose number is followed.
     pub track_file: Vec<TrackFile>,
     /// Scripts that virtual routers depend on.

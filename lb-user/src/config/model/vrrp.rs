@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Script, Seconds, TrackedFile, bounds};
+use super::{Route, Script, Seconds, TrackedFile, bounds};
 use crate::config::diagnostic::Origin;
 
 /// `global_defs`
@@ -112,6 +112,8 @@ pub struct VrrpInstance {
     pub virtual_ipaddress: Vec<VirtualIpAddress>,
     /// Addresses that the master holds and that adverts do not name.
     pub virtual_ipaddress_excluded: Vec<VirtualIpAddress>,
+    /// Routes that the master has.
+    pub virtual_routes: Vec<Route>,
     /// Source address of multicast adverts; default the interface's first.
     pub mcast_src_ip: Option<IpAddr>,
     /// Multicast group of adverts; default `vrrp_mcast_group4` or `…6`.

@@ -11,6 +11,18 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "default_interface" => global.default_interface = self.text(item),
                 "lvs_timeouts" => global.lvs_timeouts = self.lvs_timeouts(item),
+                // All that we have set up goes when we stop, in any case; there is
+                // no other balancer's to spare (`VS`).
+                "lvs_flush_on_stop" | "lvs_flush_onstop" => {
+                    let right = match item.arguments.as_slice() {
+                        [] => true,
+                        [only] => only == "VS",
+                        _ => false,
+                    };
+                    if !right {
+                        self.wrong(item, "nothing or `VS`");
+                    }
+                }
                 "lb_reset_rate" => global.lb_reset_rate = self.number(item, 0..=u32::MAX),
                 "script_user" => {
                     global.script_user = self

@@ -63,12 +63,15 @@ impl Reader<'_> {
             real_server: Vec::new(),
             origin: block.origin.clone(),
         };
+        // That of servers that say none.
+        let mut weight = None;
         for item in self.block(block) {
             if self.timing(item, &mut service.timing) || self.recovery(item, &mut service.recovery)
             {
                 continue;
             }
             match item.keyword.as_str() {
+                "weight" => weight = self.number(item, bounds::WEIGHT),
                 "lb_algo" | "lvs_sched" => service.lb_algo = self.scheduler(item),
                 "lb_kind" | "lvs_method" => service.lb_kind = self.lb_kind(item),
                 "protocol" => service.protocol = self.protocol(item),
@@ -97,6 +100,9 @@ impl Reader<'_> {
                 }
                 _ => self.not_served(item, &VIRTUAL_SERVER),
             }
+        }
+        for server in &mut service.real_server {
+            server.weight = server.weight.or(weight);
         }
         Some(service)
     }

@@ -23,6 +23,11 @@ impl Reader<'_> {
         let mut has_virtual_router_id = false;
         for item in self.block(block) {
             match item.keyword.as_str() {
+                // Who signs adverts believes none that are not signed.
+                "auth_hmac" => self.diagnostics.error(
+                    &item.origin,
+                    "`auth_hmac` is not served: the others would believe none of our adverts",
+                ),
                 "state" => instance.state = self.initial_state(item),
                 "interface" => instance.interface = self.text(item),
                 "version" => instance.version = self.number(item, bounds::VRRP_VERSION),
@@ -42,6 +47,7 @@ impl Reader<'_> {
                 "virtual_ipaddress_excluded" => {
                     instance.virtual_ipaddress_excluded = self.virtual_addresses(item);
                 }
+                "virtual_routes" => instance.virtual_routes = self.routes(item),
                 "mcast_src_ip" => instance.mcast_src_ip = self.ip_address(item),
                 "mcast_dst_ip" => instance.mcast_dst_ip = self.ip_address(item),
                 "track_src_ip" => instance.track_src_ip = true,
@@ -108,6 +114,14 @@ impl Reader<'_> {
                 "track_script" => group.track_script = self.tracked(item),
                 "track_file" => group.track_file = self.tracked_files(item),
                 _ if self.notify(item, &mut group.notify) => {}
+                member if self.instances.iter().any(|name| name == member) => {
+                    let message = format!(
+                        "`{member}` stands outside `group {{ … }}` of vrrp_sync_group {}, and is \
+                         ignored",
+                        group.name
+                    );
+                    self.diagnostics.warn(&item.origin, message);
+                }
                 _ => self.not_served(item, &VRRP_SYNC_GROUP),
             }
         }
@@ -142,8 +156,10 @@ impl Reader<'_> {
             }
         }
         if script.script.command.is_empty() {
-            let message = format!("vrrp_script {} has no `script`", script.name);
-            self.diagnostics.error(&block.origin, message);
+            let name = script.name;
+            let message = format!("vrrp_script {name} has no `script`, and counts for nothing");
+            self.diagnostics.warn(&block.origin, message);
+            self.without_script.push(name);
             return None;
         }
         if let Some((user, group)) = user {
@@ -210,7 +226,7 @@ impl Reader<'_> {
         }
     }
 
-    fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
+    pub fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
         self.block(block)
             .iter()
             .filter_map(|item| self.virtual_address(item))

@@ -367,6 +367,70 @@ fn one_number_serves_an_ipv4_and_an_ipv6_router_of_one_interface_and_no_two_alik
 }
 
 #[test]
+fn routes_that_cannot_be_are_told_of_with_what_was_expected() {
+    let told = |route: &str| mistake(&format!("static_routes {{\n{route}\n}}\n"));
+    let table = [
+        (
+            "10.0.0.0/8 via fd00::1",
+            "the route 10.0.0.0/8 via fd00::1: fd00::1 is not of the same family as the network; \
+             write `::/0` or `0.0.0.0/0` in place of `default`",
+        ),
+        (
+            "10.0.0.0/8",
+            "the route 10.0.0.0/8: expected `via`, `dev` or `nexthop`",
+        ),
+        (
+            "blackhole 10.0.0.0/8 via 10.1.0.1",
+            "the route 10.0.0.0/8 via 10.1.0.1: its packets are not sent: expected no `via`, \
+             `dev` or `nexthop`",
+        ),
+        (
+            "10.0.0.0/33 dev eth0",
+            "the route `10.0.0.0/33 dev eth0`: expected a network such as 10.0.0.0/8, or \
+             `default`",
+        ),
+        (
+            "default via 10.1.0.1 table no-such-table",
+            "the route `default via 10.1.0.1 table no-such-table`: expected the number of a \
+             routing table from 1 on, or a name of /etc/iproute2/rt_tables",
+        ),
+        (
+            "10.0.0.0/8 dev eth0 tos 4",
+            "the route `10.0.0.0/8 dev eth0 tos 4`: expected no `tos`, which Millrace does not \
+             serve and without which this would be another route; set it with `ip route` before \
+             the start",
+        ),
+    ];
+    for (route, expected) in table {
+        assert_eq!(told(route), format!("t.conf:2: {expected}"));
+    }
+    let text = "static_routes {\n10.0.0.0/8 dev eth0 initcwnd 20 metric 3\n}\n";
+    let loaded = load_text(text).expect("accepted");
+    assert_eq!(loaded.config.static_routes[0].metric, Some(3));
+    assert_eq!(
+        messages(&loaded.warnings)[0],
+        "t.conf:2: warning: `initcwnd` is ignored: it tunes TCP connections of this machine's own"
+    );
+}
+
+#[test]
+fn a_script_without_a_program_and_a_member_outside_its_group_are_left_out() {
+    let text = "vrrp_script S {\ninterval 1\n}\nvrrp_sync_group G {\nV\n}\nvrrp_instance V {\n\
+                interface eth0\nvirtual_router_id 7\nvirtual_ipaddress {\n10.0.0.1\n}\n\
+                track_script {\nS\n}\n}\n";
+    let loaded = load_text(text).expect("accepted");
+    assert!(loaded.config.vrrp_instance[0].track_script.is_empty());
+    assert_eq!(
+        messages(&loaded.warnings)[..2],
+        [
+            "t.conf:1: warning: vrrp_script S has no `script`, and counts for nothing",
+            "t.conf:5: warning: `V` stands outside `group { … }` of vrrp_sync_group G, and is \
+             ignored",
+        ]
+    );
+}
+
+#[test]
 fn a_sync_group_of_one_is_told_of() {
     let text = "vrrp_sync_group G {\ngroup {\nV\n}\n}\nvrrp_sync_group E {\ngroup {\n}\n}\n\
                 vrrp_instance V {\ninterface eth0\nvirtual_router_id 7\nvirtual_ipaddress \

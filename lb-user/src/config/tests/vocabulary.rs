@@ -199,6 +199,81 @@ fn every_word_of_the_manual_is_served_or_warned_about_by_name() {
     }
 }
 
+/// Words of the parsers of keepalived 2.2.7 to 2.4.3 that their manuals leave
+/// out, or that 2.2.7 does not have.
+const PARSERS: &[(&str, &str)] = &[
+    (
+        "in `global_defs`",
+        "dbus_no_interface_name iproute_etc_dir iproute_usr_dir json_dump_file json_version \
+         lvs_flush_onstop lvs_process_name set_supplementary_groups \
+         snmp_rs_stats_update_interval snmp_vs_stats_update_interval state_dump_file \
+         stats_dump_file use_symlink_paths v3_checksum_as_v2 vrrp_delay_after_boot \
+         vrrp_owner_ignore_adverts vrrp_vmac_garp_intvl",
+    ),
+    (
+        "in `vrrp_instance`",
+        "no_virtual_ipaddress owner_ignore_adverts thread_timer_expired \
+         timer_expired_backup v3_checksum_as_v2 vmac_garp_intvl notify_deleted",
+    ),
+    (
+        "in `virtual_server`",
+        "hashed weight lb_algo lb_kind nat_mask",
+    ),
+    ("in `SSL_GET`", "sni_name"),
+    (
+        "in a route",
+        "src to via gw or inet inet6 dev oif onlink nexthop weight table protocol scope metric \
+         priority preference mtu hoplimit advmss rtt rttvar reordering window cwnd ssthresh \
+         realms rto_min initcwnd initrwnd features quickack congctl pref ttl-propagate \
+         fastopen_no_cookie add prepend append no_track track_group",
+    ),
+];
+
+#[test]
+fn every_word_of_the_parsers_is_served_or_warned_about_by_name() {
+    use crate::config::reader::vocabulary as v;
+    for (block, words) in PARSERS {
+        let vocabulary = v::ALL.iter().find(|vocabulary| vocabulary.block == *block);
+        let vocabulary = vocabulary.unwrap_or_else(|| panic!("no vocabulary {block}"));
+        let known: Vec<&str> = vocabulary.words().collect();
+        let words = words.split_whitespace();
+        let missing: Vec<&str> = words.filter(|word| !known.contains(word)).collect();
+        assert_eq!(missing, Vec::<&str>::new(), "{block}");
+    }
+}
+
+/// Debian's package has them.
+const SAMPLES: &str = "/usr/share/doc/keepalived/samples";
+
+#[test]
+fn keepalived_s_own_samples_are_accepted_but_for_what_is_said_to_be_not_served() {
+    let Ok(samples) = std::fs::read_dir(SAMPLES) else {
+        eprintln!("SKIPPED: no {SAMPLES}");
+        return;
+    };
+    let mut accepted = 0;
+    for sample in samples {
+        let path = sample.expect("readable").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with("keepalived.conf.") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        // Most show NAT, which asks for a gateway and not for a director.
+        let text = text.replace("lb_kind NAT", "lb_kind DR");
+        match load_text(&text.replace("lvs_method NAT", "lvs_method DR")) {
+            Ok(_) => accepted += 1,
+            Err(refused) => {
+                let mut errors = refused.diagnostics.iter();
+                let first = errors.find(|told| told.severity == Severity::Error);
+                let first = first.map(ToString::to_string).unwrap_or_default();
+                assert!(first.contains("is not served"), "{name}: {first}");
+            }
+        }
+    }
+    assert!(accepted >= 20, "only {accepted} samples are accepted");
+}
+
 #[test]
 fn a_word_that_is_not_served_is_warned_about_with_the_reason() {
     let loaded = load_text(&service("ha_suspend", "uthreshold 100")).expect("accepted");

@@ -6,6 +6,7 @@
 
 mod check;
 mod global;
+mod route;
 mod service;
 mod tracked;
 mod vrrp;
@@ -19,6 +20,8 @@ use super::model::{Config, Script, Seconds};
 pub fn write(config: &Config) -> String {
     let Config {
         global_defs,
+        static_ipaddress,
+        static_routes,
         track_file,
         vrrp_script,
         vrrp_sync_group,
@@ -28,6 +31,12 @@ pub fn write(config: &Config) -> String {
     } = config;
     let mut out = Writer::default();
     out.global_defs(global_defs);
+    out.block_of(
+        "static_ipaddress",
+        static_ipaddress,
+        Writer::virtual_address,
+    );
+    out.block_of("static_routes", static_routes, Writer::route);
     for file in track_file {
         out.track_file(file);
     }

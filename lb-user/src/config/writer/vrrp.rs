@@ -20,6 +20,7 @@ impl Writer {
             authentication,
             virtual_ipaddress,
             virtual_ipaddress_excluded,
+            virtual_routes,
             mcast_src_ip,
             mcast_dst_ip,
             track_src_ip,
@@ -78,6 +79,7 @@ impl Writer {
                 excluded,
                 Self::virtual_address,
             );
+            out.block_of("virtual_routes", virtual_routes, Self::route);
             out.value("mcast_src_ip", *mcast_src_ip);
             out.value("mcast_dst_ip", *mcast_dst_ip);
             out.flag("track_src_ip", *track_src_ip);
@@ -154,7 +156,7 @@ impl Writer {
         });
     }
 
-    fn virtual_address(&mut self, address: &VirtualIpAddress) {
+    pub fn virtual_address(&mut self, address: &VirtualIpAddress) {
         let VirtualIpAddress {
             address,
             prefix,

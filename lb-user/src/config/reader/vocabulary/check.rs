@@ -45,7 +45,14 @@ pub const HTTP_GET: Vocabulary = Vocabulary {
 pub const SSL_GET: Vocabulary = Vocabulary {
     block: "in `SSL_GET`",
     served: &[CONNECTION, TIMING, &["url", "enable_sni"]],
-    not_served: &[ALIKE, OF_PAGES],
+    not_served: &[
+        ALIKE,
+        OF_PAGES,
+        NotServed {
+            because: "the host that pages are asked of is named; see `virtualhost`",
+            words: &["sni_name"],
+        },
+    ],
 };
 
 pub const URL: Vocabulary = Vocabulary {

@@ -1,6 +1,6 @@
 //! The top of the file, and `global_defs`.
 
-use super::{IPVS, MAIL, NOT_YET, NotServed, VIRTUAL_MAC, Vocabulary};
+use super::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, RULES, VIRTUAL_MAC, Vocabulary};
 
 const PROCESSES: &str = "it tunes keepalived's own processes";
 const FIREWALL: &str = "Millrace needs no firewall rules";
@@ -10,6 +10,8 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
     block: "at the top of the file",
     served: &[&[
         "global_defs",
+        "static_ipaddress",
+        "static_routes",
         "track_file",
         "vrrp_track_file",
         "vrrp_script",
@@ -20,15 +22,16 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
     ]],
     not_served: &[
         NotServed {
+            because: RULES,
+            words: &["static_rules"],
+        },
+        NotServed {
             because: NOT_YET,
             words: &[
                 "vrrp_track_process",
                 "track_group",
                 "SSL",
                 "bfd_instance",
-                "static_ipaddress",
-                "static_routes",
-                "static_rules",
                 "interface_up_down_delays",
                 "garp_group",
                 "linkbeat_interfaces",
@@ -73,6 +76,8 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "vrrp_down_timer_adverts",
         "vrrp_check_unicast_src",
         "lvs_timeouts",
+        "lvs_flush_on_stop",
+        "lvs_flush_onstop",
         "lb_reset_rate",
     ]],
     not_served: &[
@@ -97,7 +102,6 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
             words: &[
                 "lvs_sync_daemon",
                 "lvs_flush",
-                "lvs_flush_on_stop",
                 "lvs_netlink_cmd_rcv_bufs",
                 "lvs_netlink_cmd_rcv_bufs_force",
                 "lvs_netlink_monitor_rcv_bufs",
@@ -112,6 +116,11 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
                 "vrrp_process_name",
                 "checker_process_name",
                 "bfd_process_name",
+                "lvs_process_name",
+                "set_supplementary_groups",
+                "use_symlink_paths",
+                "iproute_etc_dir",
+                "iproute_usr_dir",
                 "startup_script",
                 "startup_script_timeout",
                 "shutdown_script",
@@ -187,11 +196,28 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
                 "snmp_server",
                 "enable_dbus",
                 "dbus_service_name",
+                "dbus_no_interface_name",
+                "snmp_rs_stats_update_interval",
+                "snmp_vs_stats_update_interval",
             ],
         },
         NotServed {
             because: VIRTUAL_MAC,
-            words: &["vrrp_garp_extra_if"],
+            words: &["vrrp_garp_extra_if", "vrrp_vmac_garp_intvl"],
+        },
+        NotServed {
+            because: CHECKSUM,
+            words: &["v3_checksum_as_v2"],
+        },
+        NotServed {
+            because: "the files that keepalived's signals ask for are written below $TMPDIR, or \
+                      /tmp, in the first form",
+            words: &[
+                "json_version",
+                "json_dump_file",
+                "state_dump_file",
+                "stats_dump_file",
+            ],
         },
         NotServed {
             because: NOT_YET,
@@ -209,6 +235,8 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
                 "lvs_notify_fifo_script",
                 "fifo_write_vrrp_states_on_reload",
                 "dynamic_interfaces",
+                "vrrp_owner_ignore_adverts",
+                "vrrp_delay_after_boot",
                 "rs_init_notifies",
                 "include_check",
             ],

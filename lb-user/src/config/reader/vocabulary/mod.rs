@@ -2,6 +2,7 @@
 
 mod check;
 mod global;
+mod route;
 mod service;
 mod vrrp;
 
@@ -10,6 +11,7 @@ pub use check::{
     TCP_CHECK, UDP_CHECK, URL,
 };
 pub use global::{GLOBAL_DEFS, TOP_LEVEL};
+pub use route::{ESSENTIAL, ROUTE};
 pub use service::{REAL_SERVER, VIRTUAL_SERVER};
 pub use vrrp::{
     AUTHENTICATION, TRACK_FILE, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE,
@@ -66,6 +68,10 @@ const IPVS: &str = "it tunes the kernel's IPVS, which Millrace does without";
 const DIRECT_ROUTING: &str = "it has no meaning in direct routing";
 const VIRTUAL_MAC: &str = "Millrace holds virtual addresses on the interface's own MAC address, \
                            and announces them when they move";
+const CHECKSUM: &str = "adverts of version 3 over IPv4 are believed with either checksum, and sent with \
+                        that of keepalived's default";
+const RULES: &str = "Millrace sets addresses and routes, no rules; set them with `ip rule` before \
+                     the start";
 const NOT_YET: &str = "Millrace does not serve it";
 
 /// When checks run and how often they may fail.
@@ -81,7 +87,7 @@ const TIMING: &[&str] = &[
 
 /// Every vocabulary.
 #[cfg(test)]
-pub const ALL: [&Vocabulary; 23] = [
+pub const ALL: [&Vocabulary; 24] = [
     &TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,
@@ -90,6 +96,7 @@ pub const ALL: [&Vocabulary; 23] = [
     &TRACK_FILE,
     &AUTHENTICATION,
     &VIRTUAL_IPADDRESS,
+    &ROUTE,
     &TRACKED,
     &UNICAST_PEER,
     &VIRTUAL_SERVER,

@@ -18,6 +18,7 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
         RECOVERY,
         &[
             "lb_algo",
+            "weight",
             "lvs_sched",
             "lb_kind",
             "lvs_method",
@@ -52,6 +53,7 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
         NotServed {
             because: IPVS,
             words: &[
+                "hashed",
                 "flag-1",
                 "flag-2",
                 "flag-3",

@@ -1,6 +1,6 @@
 //! Virtual routers.
 
-use super::{IPVS, MAIL, NOT_YET, NotServed, VIRTUAL_MAC, Vocabulary};
+use super::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, RULES, VIRTUAL_MAC, Vocabulary};
 
 const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
@@ -28,6 +28,7 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
             "authentication",
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
+            "virtual_routes",
             "mcast_src_ip",
             "mcast_dst_ip",
             "track_src_ip",
@@ -72,7 +73,16 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
                 "vmac_xmit_base",
                 "use_ipvlan",
                 "garp_extra_if",
+                "vmac_garp_intvl",
             ],
+        },
+        NotServed {
+            because: CHECKSUM,
+            words: &["v3_checksum_as_v2"],
+        },
+        NotServed {
+            because: "it needs none: one without addresses is taken as it is",
+            words: &["no_virtual_ipaddress"],
         },
         NotServed {
             because: "Millrace runs no such monitor; a `vrrp_script` can look at the same thing",
@@ -96,19 +106,24 @@ pub const VRRP_INSTANCE: Vocabulary = Vocabulary {
             words: &["notify_deleted"],
         },
         NotServed {
+            because: RULES,
+            words: &["virtual_rules"],
+        },
+        NotServed {
             because: NOT_YET,
             words: &[
                 "vrf",
                 "unicast_fault_no_peer",
                 "old_unicast_checksum",
-                "virtual_routes",
-                "virtual_rules",
                 "strict_mode",
                 "debug",
                 "notify_master_rx_lower_pri",
                 "notify_priority_changes",
                 "kernel_rx_buf_size",
                 "linkbeat_use_polling",
+                "owner_ignore_adverts",
+                "timer_expired_backup",
+                "thread_timer_expired",
             ],
         },
     ],

@@ -1,0 +1,189 @@
+//! Addresses and routes that this machine has while the agent runs, whoever
+//! leads (`static_ipaddress`, `static_routes`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rtnetlink::Handle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::Config;
+use crate::config::model::Route;
+use crate::netlink::address::{self, Added, InterfaceAddress};
+use crate::netlink::interfaces::Interfaces;
+use crate::vrrp::routes::Routes;
+use crate::vrrp::settings::{self, VirtualAddress};
+
+/// keepalived.conf(5), `default_interface`.
+const DEFAULT_INTERFACE: &str = "eth0";
+
+/// How often it is seen to that the addresses are there.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is to be there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StaticPlan {
+    /// Addresses.
+    pub addresses: Vec<VirtualAddress>,
+    /// Routes.
+    pub routes: Vec<Route>,
+}
+
+impl StaticPlan {
+    /// That of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let default = config.global_defs.default_interface.as_deref();
+        let interface = default.unwrap_or(DEFAULT_INTERFACE);
+        let addresses = config.static_ipaddress.iter();
+        Self {
+            addresses: addresses
+                .map(|given| settings::virtual_address(given, interface))
+                .collect(),
+            routes: config.static_routes.clone(),
+        }
+    }
+}
+
+/// Addresses and routes that are kept.
+#[derive(Debug)]
+pub struct Statics {
+    plan: StaticPlan,
+    /// Addresses that we, or an earlier agent, have added. Others belong to the
+    /// machine, and stay.
+    ours: BTreeSet<(IpAddr, String)>,
+    /// Addresses that could not be added, as was said.
+    missing: BTreeSet<(IpAddr, String)>,
+    routes: Routes,
+    due: Option<Instant>,
+}
+
+impl Statics {
+    /// None yet; `inherited`: addresses that an earlier agent has added.
+    pub fn new(inherited: impl IntoIterator<Item = (IpAddr, String)>) -> Self {
+        Self {
+            plan: StaticPlan::default(),
+            ours: inherited.into_iter().collect(),
+            missing: BTreeSet::new(),
+            routes: Routes::new("static".to_owned()),
+            due: None,
+        }
+    }
+
+    /// Adds what is new in `plan`, and removes what is not in it any more.
+    pub async fn follow(&mut self, handle: &Handle, interfaces: &Interfaces, plan: StaticPlan) {
+        let before = std::mem::replace(&mut self.plan, plan);
+        let mut gone = before.routes;
+        gone.retain(|route| !self.plan.routes.contains(route));
+        self.routes.unset(handle, interfaces, &gone).await;
+        for address in before.addresses {
+            if !self.plan.addresses.contains(&address) {
+                self.remove(handle, interfaces, &address).await;
+            }
+        }
+        self.add_all(handle, interfaces).await;
+        let routes = self.plan.routes.clone();
+        self.routes.set(handle, interfaces, routes).await;
+        self.due = (!self.plan.addresses.is_empty()).then(|| Instant::now() + INTERVAL);
+    }
+
+    /// Removes all that is ours.
+    pub async fn clear(mut self, handle: &Handle, interfaces: &Interfaces) {
+        let none = StaticPlan::default();
+        self.follow(handle, interfaces, none).await;
+    }
+
+    /// Waits until it is to be seen to that all is there; for ever, while there
+    /// is nothing.
+    pub async fn due(&self) {
+        let addresses = async {
+            match self.due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = addresses => {}
+            () = self.routes.due() => {}
+        }
+    }
+
+    /// Adds again what is not there any more.
+    pub async fn renew(&mut self, handle: &Handle, interfaces: &Interfaces) {
+        self.add_all(handle, interfaces).await;
+        self.routes.renew(handle, interfaces).await;
+        self.due = self.due.map(|_| Instant::now() + INTERVAL);
+    }
+
+    /// The addresses that are ours.
+    pub fn addresses(&self) -> impl Iterator<Item = &VirtualAddress> {
+        let addresses = self.plan.addresses.iter();
+        addresses.filter(|held| self.ours.contains(&key(held)))
+    }
+
+    async fn add_all(&mut self, handle: &Handle, interfaces: &Interfaces) {
+        for held in self.plan.addresses.clone() {
+            let VirtualAddress {
+                address, interface, ..
+            } = &held;
+            let added = match on_interface(&held, interfaces) {
+                Some(on_interface) => address::add(handle, &on_interface)
+                    .await
+                    .map_err(|error| error.to_string()),
+                None => Err(format!("there is no interface {interface}")),
+            };
+            let key = key(&held);
+            match added {
+                Ok(Added::New) => {
+                    self.missing.remove(&key);
+                    if self.ours.insert(key) {
+                        log::info!("static: {address} added to {interface}");
+                    } else {
+                        log::warn!("static: {address} was taken from {interface}; added again");
+                    }
+                }
+                Ok(Added::AlreadyThere) => {
+                    self.missing.remove(&key);
+                }
+                Err(reason) => {
+                    if self.missing.insert(key) {
+                        log::error!("static: cannot add {address} to {interface} yet: {reason}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn remove(&mut self, handle: &Handle, interfaces: &Interfaces, held: &VirtualAddress) {
+        let VirtualAddress {
+            address, interface, ..
+        } = held;
+        self.missing.remove(&key(held));
+        if !self.ours.remove(&key(held)) {
+            return;
+        }
+        // With its interface an address is gone, too.
+        let Some(on_interface) = on_interface(held, interfaces) else {
+            return;
+        };
+        match address::remove(handle, &on_interface).await {
+            Ok(_) => log::info!("static: {address} removed from {interface}"),
+            Err(error) => {
+                log::error!("static: cannot remove {address} from {interface}: {error}");
+            }
+        }
+    }
+}
+
+fn key(held: &VirtualAddress) -> (IpAddr, String) {
+    (held.address, held.interface.clone())
+}
+
+fn on_interface(held: &VirtualAddress, interfaces: &Interfaces) -> Option<InterfaceAddress> {
+    Some(InterfaceAddress {
+        interface_index: interfaces.get(&held.interface)?.index,
+        address: held.address,
+        prefix_length: held.prefix_length,
+        label: held.label.clone(),
+    })
+}

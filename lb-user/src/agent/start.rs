@@ -93,7 +93,16 @@ impl Agent {
         } else {
             Some(start_vrrp(&vrrp_thread, &plan, masters.clone()).await?)
         };
-        let dataplane = Dataplane::load(&for_dataplane)?;
+        let dataplane = match Dataplane::load(&for_dataplane) {
+            Ok(dataplane) => dataplane,
+            Err(error) => {
+                // What an earlier agent has left may still forward by them.
+                if saved.addresses.is_empty() && saved.routes.is_empty() {
+                    statics.clear(&netlink.handle, &present).await;
+                }
+                return Err(error.into());
+            }
+        };
         log_origin(&dataplane, options.pins.as_deref());
         let (check_events, check_results) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();

@@ -27,7 +27,8 @@ const DEEPEST_INCLUDE: usize = 16;
 /// Substitutions on one line; more mean that a parameter refers to itself.
 const MOST_SUBSTITUTIONS: usize = 1000;
 
-/// Lines that others expand to while a configuration is expanded; more mean that parameters or sequences multiply one another.
+/// Lines that others expand to; more mean that parameters or sequences multiply
+/// one another.
 pub const MOST_LINES: usize = 100_000;
 
 /// The longest line, in bytes, written or expanded to.

@@ -387,6 +387,12 @@ impl Driver {
             if waiting && self.is_handed_over(unit, &interfaces) {
                 let actions = self.units[unit].group.lead_on(now());
                 self.carry_out(unit, actions);
+                for member in &self.units[unit].members {
+                    // Their addresses are followed by the interfaces; nothing
+                    // tells when a route is gone.
+                    let routes = member.settings.routes.clone();
+                    member.holder.hold(Vec::new(), routes);
+                }
             } else if waiting && !undecided && self.start_at <= now() {
                 let members = &self.units[unit].members;
                 let holding = members.iter().all(|member| member.is_holding(&interfaces));

@@ -47,8 +47,12 @@ impl Routes {
                 continue;
             }
             let missing = match self.add(handle, interfaces, &route).await {
-                Ok(_) => {
+                Ok(Added::New) => {
                     log::info!("{}: route {route} set", self.name);
+                    None
+                }
+                Ok(Added::AlreadyThere) => {
+                    log::info!("{}: route {route} is there already", self.name);
                     None
                 }
                 Err(reason) => {

@@ -69,3 +69,26 @@ fn what_the_data_plane_refuses_is_said_wherever_an_operator_looks() {
     let log = director.log();
     assert!(log.contains("keeps its former state"), "{log}");
 }
+
+#[test]
+fn more_services_than_a_table_has_by_default_are_served_and_a_check_agrees() {
+    need_root!();
+    let network = Network::new();
+    let services = (1..=300).map(|port| {
+        format!(
+            "virtual_server {VIP} {port} {{\nlb_algo mh\nreal_server 172.16.1.211 {port} {{\n}}\n}}\n"
+        )
+    });
+    let configuration = configuration("") + &services.collect::<String>();
+    let agent = Agent::start(&network, &configuration);
+    let list = agent.list().expect("the agent answers");
+    let services = list["services"].as_array().expect("services");
+    assert_eq!(services.len(), 301);
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_lb-user"))
+        .args(["check", "-c"])
+        .arg(agent.file())
+        .output()
+        .expect("lb-user exists");
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(agent.stop().success());
+}

@@ -39,12 +39,13 @@ fn static_addresses_and_routes_are_there_while_the_agent_runs() {
     };
     let agent = Agent::start(&network, &first);
     assert_eq!(there(), [true, true]);
-    // The route goes with the address that it needs.
-    network.output(
-        "director",
-        &["ip", "addr", "del", "10.8.0.1/24", "dev", "eth2"],
-    );
-    assert_eq!(there(), [false, false]);
+    for words in [
+        ["route", "del", "10.9.0.0/16", "dev", "eth2"],
+        ["addr", "del", "10.8.0.1/24", "dev", "eth2"],
+    ] {
+        let taken = network.output("director", &[&["ip"][..], &words].concat());
+        assert!(taken.status.success(), "{taken:?}");
+    }
     wait_for("both again", || (there() == [true, true]).then_some(()));
 
     let second = with(

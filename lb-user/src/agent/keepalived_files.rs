@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use super::signals::KeepalivedFile;
 use crate::config::Config;
+use crate::config::model::VrrpInstance;
 use crate::vrrp::machine::{Preemption, State};
 use crate::vrrp::packet::Refusal;
 use crate::vrrp::settings::{InstanceSettings, VirtualAddress};
@@ -147,7 +148,9 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
         Preemption::After(delay) => delay,
         Preemption::AtOnce | Preemption::Never => Duration::ZERO,
     };
+    let configured = configured(config, &status.name);
     let has_password = status.version == 2 && has_password(config, &status.name);
+    let needs_no_interface = configured.is_some_and(|it| it.dont_track_primary);
     let (advertised, excluded) = addresses(config, settings);
     let lines = |list: &[VirtualAddress]| {
         let lines = list.iter().map(|held| line_of(held, is_master));
@@ -155,7 +158,7 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
     };
     json!({
         "iname": status.name,
-        "dont_track_primary": 0,
+        "dont_track_primary": u8::from(needs_no_interface),
         "skip_check_adv_addr": 0,
         "strict_mode": 0,
         "vmac_ifname": "",
@@ -231,10 +234,13 @@ fn name_of(state: State) -> &'static str {
     }
 }
 
-fn has_password(config: &Config, name: &str) -> bool {
+fn configured<'a>(config: &'a Config, name: &str) -> Option<&'a VrrpInstance> {
     let mut instances = config.vrrp_instance.iter();
-    let found = instances.find(|instance| instance.name == name);
-    found.is_some_and(|instance| instance.authentication.is_some())
+    instances.find(|instance| instance.name == name)
+}
+
+fn has_password(config: &Config, name: &str) -> bool {
+    configured(config, name).is_some_and(|it| it.authentication.is_some())
 }
 
 /// The addresses that adverts name, and the others.
@@ -242,9 +248,8 @@ fn addresses(
     config: &Config,
     settings: &InstanceSettings,
 ) -> (Vec<VirtualAddress>, Vec<VirtualAddress>) {
-    let mut instances = config.vrrp_instance.iter();
-    let found = instances.find(|instance| instance.name == settings.name);
-    let advertised = found.map_or(0, |instance| instance.virtual_ipaddress.len());
+    let configured = configured(config, &settings.name);
+    let advertised = configured.map_or(0, |instance| instance.virtual_ipaddress.len());
     let mut all = settings.addresses.clone();
     let excluded = all.split_off(advertised.min(all.len()));
     (all, excluded)

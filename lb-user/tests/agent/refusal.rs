@@ -79,7 +79,7 @@ fn more_services_than_a_table_has_by_default_are_served_and_a_check_agrees() {
             "virtual_server {VIP} {port} {{\nlb_algo mh\nreal_server 172.16.1.211 {port} {{\n}}\n}}\n"
         )
     });
-    let configuration = configuration("") + &services.collect::<String>();
+    let configuration = configuration("") + "\n" + &services.collect::<String>();
     let agent = Agent::start(&network, &configuration);
     let list = agent.list().expect("the agent answers");
     let services = list["services"].as_array().expect("services");

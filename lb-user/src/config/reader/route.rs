@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::slice::Iter;
 use std::str::FromStr;
 
+use rtmp_core::config::did_you_mean;
+
 use super::super::model::{NextHop, Route, RouteKind, RouteScope, bounds};
 use super::super::tree::Directive;
 use super::Reader;
@@ -117,8 +119,10 @@ impl Reader<'_> {
                 }
                 _ if to.is_none() => to = Some(destination(Some(word))?),
                 _ => {
-                    self.word_not_served(&line.origin, word, &ROUTE);
-                    return Err("only words of a route".into());
+                    let suggestion = did_you_mean(word, ROUTE.words());
+                    return Err(Expected(format!(
+                        "words of a route, not `{word}`{suggestion}"
+                    )));
                 }
             }
         }

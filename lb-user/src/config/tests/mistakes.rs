@@ -395,6 +395,11 @@ fn routes_that_cannot_be_are_told_of_with_what_was_expected() {
              routing table from 1 on, or a name of /etc/iproute2/rt_tables",
         ),
         (
+            "10.0.0.0/8 vai 10.1.0.1",
+            "the route `10.0.0.0/8 vai 10.1.0.1`: expected words of a route, not `vai`, did you \
+             mean `via`?",
+        ),
+        (
             "10.0.0.0/8 dev eth0 tos 4",
             "the route `10.0.0.0/8 dev eth0 tos 4`: expected no `tos`, which Millrace does not \
              serve and without which this would be another route; set it with `ip route` before \

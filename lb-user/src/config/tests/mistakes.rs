@@ -395,9 +395,9 @@ fn routes_that_cannot_be_are_told_of_with_what_was_expected() {
              routing table from 1 on, or a name of /etc/iproute2/rt_tables",
         ),
         (
-            "10.0.0.0/8 vai 10.1.0.1",
-            "the route `10.0.0.0/8 vai 10.1.0.1`: expected words of a route, not `vai`, did you \
-             mean `via`?",
+            "10.0.0.0/8 via 10.1.0.1 onlnk",
+            "the route `10.0.0.0/8 via 10.1.0.1 onlnk`: expected words of a route, not `onlnk`, \
+             did you mean `onlink`?",
         ),
         (
             "10.0.0.0/8 dev eth0 tos 4",

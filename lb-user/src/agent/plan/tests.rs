@@ -248,6 +248,28 @@ fn a_file_is_checked_at_once_and_its_own_weight_counts_where_the_check_names_non
 }
 
 #[test]
+fn a_script_that_cannot_be_run_holds_no_server_down_until_it_succeeds() {
+    for (script, expected) in [("/no/such/script", false), ("true", true)] {
+        let plan = plan(&format!(
+            "virtual_server 10.0.0.1 80 {{\nalpha\nreal_server 10.0.0.2 80 {{\nMISC_CHECK {{\n\
+             misc_path {script}\n}}\n}}\n}}\n"
+        ));
+        let check = &plan.services[0].servers[0].checks[0];
+        assert_eq!(check.timing.alpha, expected, "{script}");
+    }
+}
+
+#[test]
+fn a_server_that_names_no_weight_has_its_services() {
+    let plan = plan(
+        "virtual_server 10.0.0.1 80 {\nweight 7\nreal_server 10.0.0.2 80 {\n}\n\
+         real_server 10.0.0.3 80 {\nweight 2\n}\n}\n",
+    );
+    let weights = plan.services[0].servers.iter().map(|server| server.weight);
+    assert_eq!(weights.collect::<Vec<_>>(), [7, 2]);
+}
+
+#[test]
 fn a_quorum_beyond_all_weights_is_all_of_them() {
     let quorum = |quorum: &str| {
         let plan = plan(&format!(

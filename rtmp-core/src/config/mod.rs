@@ -191,6 +191,7 @@ fn defaults() -> Globals {
             publish_1stpkt_timeout: Duration::from_secs(20),
             publish_normal_timeout: Duration::from_secs(5),
             publish_return_timeout: Duration::from_secs(30),
+            keyframe_timeout: Duration::from_secs(8),
             play_wait_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),
             security: Security::default(),

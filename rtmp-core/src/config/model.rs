@@ -120,6 +120,8 @@ pub struct Vhost {
     pub publish_normal_timeout: Duration,
     /// How long a stream without publisher is kept for the publisher's return.
     pub publish_return_timeout: Duration,
+    /// How long a publication's pictures are held back for want of a keyframe.
+    pub keyframe_timeout: Duration,
     /// How long a player waits for a stream that is not there.
     pub play_wait_timeout: Duration,
     /// How long a player may take nothing of what we send.

@@ -26,6 +26,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("queue_length", queue_length),
     Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
+    Setting::new("keyframe_timeout", keyframe_timeout),
     Setting::new("play_wait_timeout", play_wait_timeout),
     Setting::new("send_timeout", send_timeout),
     Setting::new("publish_1stpkt_timeout", publish_1stpkt_timeout),
@@ -135,6 +136,7 @@ const PLAY: &[Setting<Vhost>] = &[
     Setting::new("queue_length", queue_length),
     Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
+    Setting::new("keyframe_timeout", keyframe_timeout),
     Setting::new("play_wait_timeout", play_wait_timeout),
     Setting::new("send_timeout", send_timeout),
     Setting::ignored("mw_msgs", "messages are gathered by time only"),
@@ -378,6 +380,11 @@ fn queue_bytes(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> 
 
 fn mw_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
     vhost.mw_latency = directive.milliseconds(0..=10_000)?;
+    Ok(())
+}
+
+fn keyframe_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.keyframe_timeout = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }
 

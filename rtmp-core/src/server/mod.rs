@@ -225,6 +225,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         flush_after: vhost.flush_after(),
         gop_cache: vhost.gop_cache,
         nodelay: vhost.tcp_nodelay,
+        keyframe_timeout: vhost.keyframe_timeout,
         retention: Retention {
             queue_length: vhost.queue_length,
             most_bytes: vhost.queue_bytes.into(),

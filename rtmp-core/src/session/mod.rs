@@ -29,6 +29,12 @@ pub use status::{Level, Status};
 /// Other servers leave out what they do not know.
 const GOP_CACHE: &str = "gopCache";
 
+/// The property of the answer to a `connect` with [`GOP_CACHE`], in its first
+/// object, by which a server of ours says that it tells of each publication
+/// that begins (stream begin), and gives a player no picture before a keyframe
+/// that it has not waited for.
+const MARKS_PUBLICATIONS: &str = "marksPublications";
+
 /// Why a session cannot go on. What it appended to the output before may still
 /// be sent, and tells the peer; then the connection has to be closed.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::wire::media::MediaClass;
+use super::timeline::Track;
+use crate::wire::media::{Codec, MediaClass};
 use crate::wire::{Message, MessageType};
 
 /// More tracks and kinds than this are nothing that an encoder sends.
@@ -42,6 +43,22 @@ impl Header {
         }
     }
 
+    /// What it belongs to; `None`: the stream as a whole.
+    #[must_use]
+    pub fn track(&self) -> Option<Track> {
+        match self.message_type {
+            MessageType::AUDIO => Some(Track::Audio),
+            MessageType::VIDEO => Some(Track::Video),
+            _ => None,
+        }
+    }
+
+    /// Whether frames of `codec` on track number `number` have no use for it.
+    fn is_void_for(&self, (codec, number): (Codec, u8)) -> bool {
+        Codec::of(self.message_type, &self.payload)
+            .is_some_and(|(own, track)| track == number && !own.is_same(codec))
+    }
+
     /// The header as a message on the message stream `stream_id`, of time 0.
     #[must_use]
     pub fn message(&self, stream_id: u32) -> Message {
@@ -76,8 +93,8 @@ impl Headers {
             | MediaClass::AudioSequenceHeader { .. }
             | MediaClass::AudioChannels { .. }
             | MediaClass::Metadata => true,
-            MediaClass::Keyframe
-            | MediaClass::InterFrame
+            MediaClass::Keyframe { .. }
+            | MediaClass::InterFrame { .. }
             | MediaClass::VideoOther
             | MediaClass::Audio
             | MediaClass::ClearMetadata
@@ -115,6 +132,41 @@ impl Headers {
     pub fn clear_metadata(&mut self) {
         self.headers
             .retain(|header| header.class != MediaClass::Metadata);
+    }
+
+    /// Forgets the configurations of other codecs than `codec`, which is that
+    /// of track number `number` now; whether there was one.
+    pub fn keep_codec(&mut self, codec: Codec, number: u8) -> bool {
+        let before = self.headers.len();
+        let track = match codec {
+            Codec::Audio(_) => Track::Audio,
+            Codec::Video(_) => Track::Video,
+        };
+        self.headers
+            .retain(|header| header.track() != Some(track) || !header.is_void_for((codec, number)));
+        self.headers.len() < before
+    }
+
+    /// Takes out what belongs to `track`.
+    pub fn take_track(&mut self, track: Track) -> Vec<Header> {
+        self.headers
+            .extract_if(.., |header| header.track() == Some(track))
+            .collect()
+    }
+
+    /// Whether a header of the class of `header` is in force.
+    #[must_use]
+    pub fn has_class(&self, class: MediaClass) -> bool {
+        self.headers.iter().any(|known| known.class == class)
+    }
+
+    /// Whether a decoder's configuration is among `self` that is not in force
+    /// in `other`.
+    #[must_use]
+    pub fn reconfigures(&self, other: &Self) -> bool {
+        self.headers
+            .iter()
+            .any(|header| header.track().is_some() && !other.has(header))
     }
 
     /// Whether `header` is in force, wherever it stands.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::headers::{Header, Headers};
+use super::headers::Headers;
 
 /// Without video for this long on the stream's timeline, ms, a stream counts
 /// as sound only, where a player can join at any message.
@@ -23,6 +23,9 @@ pub enum Part {
     Keyframe,
     /// A picture that needs others, or another message of the video.
     Video,
+    /// A picture of a stream that flags no keyframes: a player can join here
+    /// for want of one.
+    Unflagged,
     /// Sequence headers, metadata and data: nobody does without.
     Always,
 }
@@ -42,13 +45,13 @@ pub struct Retention {
 /// Where a player can begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinPoint {
-    /// Where its keyframe (without video: any frame of sound) begins.
+    /// Where its first frame begins.
     pub offset: u64,
     /// That frame's time, ms.
     pub timestamp: u64,
-    /// Whether pictures that follow need a keyframe first: it begins with
-    /// sound, and a publisher's pictures may begin within a group.
-    pub awaits_keyframe: bool,
+    /// What that frame is. After sound, pictures that follow need a keyframe
+    /// first: a publisher's pictures may begin within a group.
+    pub part: Part,
     /// The headers in force there.
     pub headers: Arc<Headers>,
 }
@@ -66,8 +69,29 @@ pub struct View {
     pub keep_from: u64,
     /// Where a player can begin; `None` before the first keyframe.
     pub join: Option<JoinPoint>,
+    /// Where one can that must not begin as early as there: a later picture of
+    /// a stream that flags no keyframes any more.
+    pub later_join: Option<JoinPoint>,
+    /// Where the present publication begins in the log.
+    pub publication: u64,
     /// The headers in force at the end.
     pub headers: Arc<Headers>,
+}
+
+impl View {
+    /// Where a player can begin that has had the log up to `offset`.
+    #[must_use]
+    pub fn join_from(&self, offset: u64) -> Option<&JoinPoint> {
+        let mut points = self.join.iter().chain(&self.later_join);
+        points.find(|join| join.offset >= offset)
+    }
+
+    /// The newest place where a player can begin.
+    #[must_use]
+    pub fn newest_join(&self) -> Option<u64> {
+        let newest = self.later_join.as_ref().or(self.join.as_ref());
+        newest.map(|join| join.offset)
+    }
 }
 
 /// What a player has asked to do without.
@@ -101,13 +125,13 @@ impl Filter {
         match (part, self.video) {
             (Part::Always, _) => true,
             (Part::Audio, _) => self.audio,
-            (Part::Keyframe, VideoFilter::FromKeyframe) => {
+            (Part::Keyframe | Part::Unflagged, VideoFilter::FromKeyframe) => {
                 self.video = VideoFilter::All;
                 true
             }
-            (Part::Keyframe | Part::Video, VideoFilter::All) => true,
+            (Part::Keyframe | Part::Video | Part::Unflagged, VideoFilter::All) => true,
             (Part::Video, VideoFilter::FromKeyframe)
-            | (Part::Keyframe | Part::Video, VideoFilter::None) => false,
+            | (Part::Keyframe | Part::Video | Part::Unflagged, VideoFilter::None) => false,
         }
     }
 }
@@ -118,16 +142,16 @@ struct Entry {
     timestamp: u64,
     /// Pictures in the log before this message.
     pictures_before: u64,
-    /// How far it is behind the newest message before it, ms: sound and
-    /// pictures of one time may be seconds apart in the log.
-    late: u32,
+    /// How far it is behind the newest frame before it, ms: sound and pictures
+    /// of one time may be seconds apart in the log. Data may be ahead.
+    late: i32,
     part: Part,
 }
 
 impl Entry {
     /// The log's time when the message came, ms: it only rises.
     fn came_at(&self) -> u64 {
-        self.timestamp + u64::from(self.late)
+        self.timestamp.saturating_add_signed(self.late.into())
     }
 }
 
@@ -139,12 +163,20 @@ pub struct Index {
     /// Position in `entries` of the first message within `queue_length`.
     recent: usize,
     end: u64,
+    /// The newest frame's time, ms.
     timestamp: u64,
     pictures: u64,
-    /// The log's time when the last picture came, ms.
+    /// Where the present publication begins.
+    publication: u64,
+    /// The log's time when the present publication's last picture came, ms.
     last_video: Option<u64>,
+    /// Pictures come, and there is none to begin with: players that join hear
+    /// the sound meanwhile.
+    without_picture: bool,
     headers: Arc<Headers>,
     join: Option<JoinPoint>,
+    /// See [`View::later_join`].
+    later_join: Option<JoinPoint>,
     /// Per fan-out worker the lowest offset that it may still read.
     low_water: Box<[u64]>,
 }
@@ -160,9 +192,12 @@ impl Index {
             end: 0,
             timestamp: 0,
             pictures: 0,
+            publication: 0,
             last_video: None,
+            without_picture: false,
             headers: Arc::default(),
             join: None,
+            later_join: None,
             low_water: vec![u64::MAX; workers].into(),
         }
     }
@@ -177,31 +212,46 @@ impl Index {
     /// apart.
     pub fn push(&mut self, part: Part, timestamp: u64, length: u64) {
         let offset = self.end;
-        self.timestamp = self.timestamp.max(timestamp);
-        let late = self.timestamp - timestamp;
+        // A caption may be of a time that is still to come.
+        if part != Part::Always {
+            self.timestamp = self.timestamp.max(timestamp);
+        }
+        let late = self.timestamp.cast_signed() - timestamp.cast_signed();
         let entry = Entry {
             offset,
             timestamp,
             pictures_before: self.pictures,
-            late: u32::try_from(late).unwrap_or(u32::MAX),
+            late: i32::try_from(late).unwrap_or(i32::MAX),
             part,
         };
         self.entries.push_back(entry);
         self.end += length;
         let joinable = self.can_join_at(part, self.timestamp);
-        if matches!(part, Part::Keyframe | Part::Video) {
+        if matches!(part, Part::Keyframe | Part::Video | Part::Unflagged) {
             self.pictures += 1;
             self.last_video = Some(self.timestamp);
         }
         if joinable {
-            self.join = Some(JoinPoint {
+            self.set_join(JoinPoint {
                 offset,
                 timestamp,
-                awaits_keyframe: part == Part::Audio,
+                part,
                 headers: self.headers.clone(),
             });
         }
         self.forget();
+    }
+
+    fn set_join(&mut self, join: JoinPoint) {
+        let has_keyframe = |join: &JoinPoint| join.part == Part::Keyframe;
+        if join.part == Part::Unflagged && self.join.as_ref().is_some_and(has_keyframe) {
+            // The whole group is worth more to whoever may begin there.
+            self.later_join = Some(join);
+            return;
+        }
+        self.without_picture &= join.part == Part::Audio;
+        self.join = Some(join);
+        self.later_join = None;
     }
 
     /// Whether a player can join at a message of `part` that comes next, with
@@ -209,12 +259,34 @@ impl Index {
     #[must_use]
     pub fn can_join_at(&self, part: Part, timestamp: u64) -> bool {
         match part {
-            Part::Keyframe => true,
-            Part::Audio => self
-                .last_video
-                .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS),
+            Part::Keyframe | Part::Unflagged => true,
+            Part::Audio => {
+                self.without_picture
+                    || self
+                        .last_video
+                        .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS)
+            }
             Part::Video | Part::Always => false,
         }
+    }
+
+    /// Another publication begins here: nobody joins in the one before, and
+    /// its headers are void.
+    pub fn begin_publication(&mut self) {
+        self.publication = self.end;
+        self.last_video = None;
+        self.without_picture = false;
+        self.headers = Arc::default();
+        self.join = None;
+        self.later_join = None;
+    }
+
+    /// A picture has come that nobody gets: there was no keyframe before it.
+    pub fn withhold_picture(&mut self) {
+        self.without_picture |= self
+            .join
+            .as_ref()
+            .is_none_or(|join| join.part == Part::Audio);
     }
 
     /// Where a player can join at present.
@@ -223,32 +295,21 @@ impl Index {
         self.join.as_ref().map(|join| join.offset)
     }
 
-    /// Puts a header in force; its message is entered with [`Index::push`].
-    pub fn set_header(&mut self, header: Header) {
-        if matches!(
-            header.class,
-            crate::wire::media::MediaClass::VideoSequenceHeader { .. }
-        ) {
-            self.last_video = Some(self.timestamp);
-        }
-        Arc::make_mut(&mut self.headers).set(header);
+    /// Puts `headers` in force.
+    pub fn set_headers(&mut self, headers: Arc<Headers>) {
+        self.headers = headers;
     }
 
-    /// No headers are in force any more; those of the present join point stay
-    /// with it.
-    pub fn clear_headers(&mut self) {
-        self.headers = Arc::default();
+    /// A video decoder's configuration of the time `timestamp` has come:
+    /// pictures will.
+    pub fn expect_pictures(&mut self, timestamp: u64) {
+        self.last_video = Some(self.timestamp.max(timestamp));
     }
 
     /// The headers in force.
     #[must_use]
     pub fn headers(&self) -> Arc<Headers> {
         self.headers.clone()
-    }
-
-    /// The metadata in force is void.
-    pub fn clear_metadata(&mut self) {
-        Arc::make_mut(&mut self.headers).clear_metadata();
     }
 
     /// Moves `recent` on, and gives up a join point that lies too far back.
@@ -263,7 +324,11 @@ impl Index {
         {
             self.recent += 1;
         }
-        self.join = self.join.take().filter(|join| join.offset >= floor);
+        if self.join.as_ref().is_some_and(|join| join.offset < floor) {
+            let later = self.later_join.take();
+            self.join = later.filter(|join| join.offset >= floor);
+            self.without_picture |= self.join.is_none();
+        }
     }
 
     /// Where the newest message ends.
@@ -293,6 +358,8 @@ impl Index {
             pictures: self.pictures,
             keep_from,
             join: self.join.clone(),
+            later_join: self.later_join.clone(),
+            publication: self.publication,
             headers: self.headers.clone(),
         }
     }
@@ -343,12 +410,12 @@ impl Index {
         self.offset_at(self.position(offset))
     }
 
-    /// Where the first message of `timestamp` or later begins, else the end.
+    /// Where the first frame of `timestamp` or later begins, else the end.
     #[must_use]
     pub fn first_at(&self, timestamp: u64) -> u64 {
         let mut entries = self.entries.iter();
         entries
-            .find(|entry| entry.timestamp >= timestamp)
+            .find(|entry| entry.part != Part::Always && entry.timestamp >= timestamp)
             .map_or(self.end, |entry| entry.offset)
     }
 
@@ -374,14 +441,13 @@ impl Index {
         first.offset..after.next().map_or(end, |entry| entry.offset)
     }
 
-    /// Where the messages of `part` and of the time `timestamp` lie, as far as
-    /// they are known.
-    pub fn at(&self, part: Part, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
+    /// Where the frames of the time `timestamp` lie, as far as they are known.
+    pub fn frames_at(&self, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
         let ends = self.entries.iter().skip(1).map(|entry| entry.offset);
         self.entries
             .iter()
             .zip(ends.chain([self.end]))
-            .filter(move |(entry, _)| entry.part == part && entry.timestamp == timestamp)
+            .filter(move |(entry, _)| entry.part != Part::Always && entry.timestamp == timestamp)
             .map(|(entry, end)| entry.offset..end)
     }
 
@@ -575,12 +641,13 @@ mod tests {
         let mut index = index(60_000);
         index.push(Part::Audio, 0, LENGTH);
         let join = index.look(0, u64::MAX).join.unwrap();
-        assert!(join.awaits_keyframe, "its pictures may begin later");
+        assert_eq!(join.part, Part::Audio, "its pictures may begin later");
         index.push(Part::Keyframe, 40, LENGTH);
-        assert!(!index.look(0, u64::MAX).join.unwrap().awaits_keyframe);
+        let join = index.look(0, u64::MAX).join.unwrap();
+        assert_eq!(join.part, Part::Keyframe);
         index.push(Part::Audio, 41 + SOUND_ONLY_AFTER_MS, LENGTH);
         let join = index.look(0, u64::MAX).join.unwrap();
-        assert_eq!((join.offset, join.awaits_keyframe), (2 * LENGTH, true));
+        assert_eq!((join.offset, join.part), (2 * LENGTH, Part::Audio));
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! Streams: one log each, written once, read by every player at its own pace.
 //!
-//! A publisher's messages are encoded to chunks once and appended to a file in
-//! memory ([`file`]); [`index`] knows which message lies where, [`timeline`]
-//! when it is to be shown, [`headers`] what a joining player needs before it.
+//! A publisher's messages are encoded to chunks once (`writer`) and appended to a
+//! file in memory ([`file`]); [`index`] knows which message lies where, [`timeline`]
+//! when it is to be shown, `pictures` whether it can be, [`headers`] what a joining
+//! player needs before it.
 //! [`fanout`] sends the file to the players; [`registry`] finds streams.
 
 pub mod fanout;
 pub mod file;
 pub mod headers;
 pub mod index;
+mod pictures;
 mod publication;
 mod readdressed;
 pub mod registry;
 pub mod timeline;
+mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,8 +28,9 @@ use crate::session::{Parameters, StreamKey};
 use fanout::Doorbells;
 use file::LogFile;
 use index::{Index, Retention, View};
-use publication::Writer;
 pub use publication::{AppendError, Busy, Publication};
+pub use writer::Source;
+use writer::Writer;
 
 /// The message stream that every publisher's messages are encoded for: the one
 /// that nearly every player plays on.
@@ -44,6 +48,8 @@ pub struct StreamSettings {
     /// Whether players' sockets send small packets at once where messages are
     /// gathered, too. Where they are not they do in any case.
     pub nodelay: bool,
+    /// How long a publication's pictures are held back for want of a keyframe.
+    pub keyframe_timeout: Duration,
     /// How much of the past is kept.
     pub retention: Retention,
 }
@@ -99,6 +105,7 @@ pub struct Stream {
     flush_after_us: AtomicU64,
     gop_cache: AtomicBool,
     nodelay: AtomicBool,
+    keyframe_timeout_us: AtomicU64,
     writer: Mutex<Writer>,
     index: Mutex<Index>,
     log: LogFile,
@@ -143,6 +150,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Stream {
     /// A stream without publisher, whose players the workers behind
     /// `doorbells` will serve.
@@ -169,6 +180,7 @@ impl Stream {
             flush_after_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
+            keyframe_timeout_us: AtomicU64::new(0),
             writer: Mutex::new(Writer::new()),
             index: Mutex::new(Index::new(settings.retention, workers)),
             log,
@@ -192,8 +204,10 @@ impl Stream {
 
     /// Takes over changed settings, all but the chunk size.
     pub fn apply(&self, settings: &StreamSettings) {
-        let flush_after = u64::try_from(settings.flush_after.as_micros()).unwrap_or(u64::MAX);
-        self.flush_after_us.store(flush_after, Ordering::Relaxed);
+        self.flush_after_us
+            .store(microseconds(settings.flush_after), Ordering::Relaxed);
+        self.keyframe_timeout_us
+            .store(microseconds(settings.keyframe_timeout), Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
         // Without gathering nothing may wait for an acknowledgement, which the
         // peer may delay by 40 ms.
@@ -355,6 +369,11 @@ impl Stream {
 
     fn flush_after(&self) -> Duration {
         Duration::from_micros(self.flush_after_us.load(Ordering::Relaxed))
+    }
+
+    /// How long a publication's pictures are held back for want of a keyframe.
+    fn keyframe_timeout(&self) -> Duration {
+        Duration::from_micros(self.keyframe_timeout_us.load(Ordering::Relaxed))
     }
 
     /// Whether players' sockets send small packets at once.

@@ -25,6 +25,15 @@ pub enum Track {
     Video,
 }
 
+impl Track {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Audio => Self::Video,
+            Self::Video => Self::Audio,
+        }
+    }
+}
+
 /// Where a frame lies on the stream's timeline, ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
@@ -39,20 +48,20 @@ pub enum Placement {
 
 /// What is kept for each track.
 #[derive(Debug, Clone, Copy, Default)]
-struct PerTrack<T> {
-    audio: T,
-    video: T,
+pub(super) struct PerTrack<T> {
+    pub(super) audio: T,
+    pub(super) video: T,
 }
 
 impl<T> PerTrack<T> {
-    fn of(&self, track: Track) -> &T {
+    pub(super) fn of(&self, track: Track) -> &T {
         match track {
             Track::Audio => &self.audio,
             Track::Video => &self.video,
         }
     }
 
-    fn of_mut(&mut self, track: Track) -> &mut T {
+    pub(super) fn of_mut(&mut self, track: Track) -> &mut T {
         match track {
             Track::Audio => &mut self.audio,
             Track::Video => &mut self.video,
@@ -77,6 +86,18 @@ struct Resumed {
     at: Instant,
 }
 
+/// How the present publisher's clock is followed.
+#[derive(Debug, Clone, Copy)]
+enum Course {
+    /// Its first frame has not come; it may begin with so much of the past, ms.
+    Fresh(i64),
+    /// Its frames are news.
+    News,
+    /// It has taken up the stream that was there: what it sends of before is
+    /// known already.
+    Resumed(Resumed),
+}
+
 /// Turns publishers' timestamps, which wrap at 2³², start anyhow and jump,
 /// into milliseconds that never fall within a track and keep the distance
 /// between audio and video.
@@ -91,13 +112,7 @@ pub struct Timeline {
     offset: Option<i64>,
     /// The tracks' clocks, once the present publisher has sent a frame.
     clocks: PerTrack<Option<Clock>>,
-    /// A publisher has come whose first frame has not.
-    fresh: bool,
-    /// How much of the past that publisher may begin with, ms.
-    replay: i64,
-    /// Where a publisher has taken up the stream that was there: what it sends
-    /// of before is known already.
-    resumed: Option<Resumed>,
+    course: Course,
     /// The newest time that was given out, ms, and when.
     newest: i64,
     newest_at: Option<Instant>,
@@ -114,9 +129,7 @@ impl Timeline {
         Self {
             offset: None,
             clocks: PerTrack::default(),
-            fresh: true,
-            replay: 0,
-            resumed: None,
+            course: Course::Fresh(0),
             newest: 0,
             newest_at: None,
             newest_of: PerTrack::default(),
@@ -130,18 +143,11 @@ impl Timeline {
         self.newest.cast_unsigned()
     }
 
-    /// Whether no frame of the present publisher has been placed.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
-    }
-
     /// A new publisher begins: its clock need not be the last one's. It may
     /// send up to `replay` of the past before it sends what is new.
     pub fn publisher_begins(&mut self, replay: Duration) {
-        self.fresh = true;
-        self.resumed = None;
-        self.replay = i64::try_from(replay.as_millis()).unwrap_or(i64::MAX / 2);
+        let replay = i64::try_from(replay.as_millis()).unwrap_or(i64::MAX / 2);
+        self.course = Course::Fresh(replay);
     }
 
     /// The time that a publisher's first frame, stamped `timestamp`, has if
@@ -171,8 +177,7 @@ impl Timeline {
 
     /// The present publisher goes on with the last one's stream and clock.
     pub fn resume(&mut self, now: Instant) {
-        self.fresh = false;
-        self.resumed = Some(Resumed {
+        self.course = Course::Resumed(Resumed {
             newest: self.newest_of,
             at: now,
         });
@@ -182,36 +187,50 @@ impl Timeline {
     /// is none of the past that was sent at once: the stream is played anew.
     #[must_use]
     pub fn repeats_for_too_long(&self, now: Instant) -> bool {
-        let since = |resumed: &Resumed| now.saturating_duration_since(resumed.at);
-        self.resumed
-            .as_ref()
-            .is_some_and(|resumed| since(resumed) > REPLAY_TIME)
+        match self.course {
+            Course::Resumed(resumed) => now.saturating_duration_since(resumed.at) > REPLAY_TIME,
+            Course::Fresh(_) | Course::News => false,
+        }
     }
 
     /// The time of a frame stamped `timestamp` if it is of before the stream
-    /// was taken up.
-    fn before_resumption(&self, track: Track, timestamp: u32) -> Option<i64> {
-        let newest = self.resumed.as_ref()?.newest;
+    /// was taken up, and how far its track had come then.
+    fn before_resumption(&self, track: Track, timestamp: u32) -> Option<(i64, i64)> {
+        let Course::Resumed(Resumed { newest, .. }) = self.course else {
+            return None;
+        };
         let time = self.time_as_before(track, timestamp)?;
-        (time <= newest.audio.max(newest.video)).then_some(time)
+        (time <= newest.audio.max(newest.video)).then_some((time, *newest.of(track)))
+    }
+
+    /// The time of a data message stamped `timestamp`: its publisher's own,
+    /// such as a caption's, where it is of about the time of the frames.
+    /// Encoders that stamp data anyhow, with 0 say, mean the newest frame's.
+    #[must_use]
+    pub fn place_data(&self, timestamp: u32) -> u64 {
+        let distance = |time: i64| (time - self.newest).abs();
+        let clocks = [self.clocks.video, self.clocks.audio];
+        let offsets = clocks.into_iter().flatten().map(|clock| clock.offset);
+        let times = offsets.map(|offset| self.time_on(offset, timestamp));
+        let own = times.min_by_key(|&time| distance(time));
+        let own = own.filter(|&time| time >= 0 && distance(time) <= APART_MS);
+        own.unwrap_or(self.newest).cast_unsigned()
     }
 
     /// The stream's time of a frame that its publisher stamped `timestamp` and
     /// that arrived at `now`.
     pub fn place(&mut self, now: Instant, track: Track, timestamp: u32) -> Placement {
-        let time = match (self.before_resumption(track, timestamp), &self.resumed) {
-            (Some(time), Some(resumed)) if time < *resumed.newest.of(track) => {
-                return Placement::Known;
-            }
-            (Some(time), Some(resumed)) if time == *resumed.newest.of(track) => {
+        let time = match self.before_resumption(track, timestamp) {
+            Some((time, newest)) if time < newest => return Placement::Known,
+            Some((time, newest)) if time == newest => {
                 return Placement::AtSeam(time.cast_unsigned());
             }
-            (Some(time), _) => time,
-            (None, _) => {
+            Some((time, _)) => time,
+            None => {
                 // The past has been sent again by now: a time that falls back
                 // later is a new clock's.
                 if self.repeats_for_too_long(now) {
-                    self.resumed = None;
+                    self.course = Course::News;
                 }
                 self.follow(now, track, timestamp)
             }
@@ -229,17 +248,21 @@ impl Timeline {
 
     /// The time on the clock that `timestamp` fits, or on a new one.
     fn follow(&mut self, now: Instant, track: Track, timestamp: u32) -> i64 {
-        let fresh = std::mem::take(&mut self.fresh);
-        if fresh {
-            self.clocks = PerTrack::default();
-        }
+        let replay = match self.course {
+            Course::Fresh(replay) => {
+                self.clocks = PerTrack::default();
+                self.course = Course::News;
+                Some(replay)
+            }
+            Course::News | Course::Resumed(_) => None,
+        };
         let passed = milliseconds_since(self.newest_at, now);
         if let Some(time) = self.on_its_own_clock(now, passed, track, timestamp) {
             return time;
         }
         let offset = self
             .offset
-            .filter(|&offset| self.fits(offset, fresh, passed, track, timestamp));
+            .filter(|&offset| self.fits(offset, replay.is_some(), passed, track, timestamp));
         let time = if let Some(offset) = offset {
             self.time_on(offset, timestamp)
         } else if self.offset.is_none() {
@@ -248,9 +271,8 @@ impl Timeline {
             // On a jump within one publisher the frame's own distance from the
             // last is unknown; the time that has passed is the best guess.
             // Less what will follow at once, lest the stream's time run ahead.
-            let replay = if fresh { self.replay } else { 0 };
-            let gap = (passed - replay).max(LEAST_GAP_MS);
-            self.resumed = None;
+            let gap = (passed - replay.unwrap_or_default()).max(LEAST_GAP_MS);
+            self.course = Course::News;
             self.newest.saturating_add(gap)
         };
         let offset = offset.unwrap_or(time - i64::from(timestamp));
@@ -582,6 +604,31 @@ mod tests {
                 u64::from(passed) + 40
             );
         }
+    }
+
+    #[test]
+    fn data_keeps_its_own_time_where_that_is_near_the_frames() {
+        let mut publisher = Publisher::new();
+        publisher.send(Video, 60_000);
+        publisher.send(Audio, 59_990);
+        for time in [59_950, 60_003, 61_500, 70_000] {
+            assert_eq!(publisher.timeline.place_data(time), u64::from(time));
+        }
+        for elsewhere in [0, 30_000, 3_600_000] {
+            assert_eq!(publisher.timeline.place_data(elsewhere), 60_000);
+        }
+        publisher.wait(1_000);
+        publisher.begin();
+        publisher.send(Video, 0);
+        assert_eq!(publisher.timeline.place_data(503), 61_503);
+        assert_eq!(publisher.timeline.newest(), 61_000, "it moves no clock");
+    }
+
+    #[test]
+    fn data_of_a_stream_that_has_just_begun_is_not_of_before() {
+        let mut publisher = Publisher::new();
+        publisher.send(Audio, 20);
+        assert_eq!(publisher.timeline.place_data(u32::MAX - 5), 20);
     }
 
     /// How a publisher's clock is set anew.

@@ -1,8 +1,8 @@
 //! What a stream's message means to whoever keeps and forwards the stream.
 
-use super::message::audio::{AudioContent, AudioHead};
+use super::message::audio::{AudioCodec, AudioContent, AudioHead};
 use super::message::data::{self, DataKind};
-use super::message::video::{VideoContent, VideoHead};
+use super::message::video::{VideoCodec, VideoContent, VideoHead};
 use super::{Message, MessageType};
 
 /// A media message's part in its stream.
@@ -19,11 +19,17 @@ pub enum MediaClass {
         /// The track; 0 where there is but one.
         track: u8,
     },
-    /// A picture at which a player can join: the start of a group of pictures.
-    Keyframe,
-    /// A picture that needs others. Keyframes of other tracks than the first
-    /// count here: a player joins at the first track's.
-    InterFrame,
+    /// A picture that needs no others. A player can join at the first track's:
+    /// there a group of pictures begins.
+    Keyframe {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
+    /// A picture that needs others.
+    InterFrame {
+        /// The track; 0 where there is but one.
+        track: u8,
+    },
     /// Video with nothing to decode (end of sequence, commands).
     VideoOther,
     /// An audio decoder's configuration, needed by every player that joins;
@@ -53,7 +59,7 @@ pub fn is_picture(message: &Message) -> bool {
     message.message_type == MessageType::VIDEO
         && matches!(
             classify(message),
-            Some(MediaClass::Keyframe | MediaClass::InterFrame)
+            Some(MediaClass::Keyframe { .. } | MediaClass::InterFrame { .. })
         )
 }
 
@@ -68,8 +74,8 @@ pub fn classify(message: &Message) -> Option<MediaClass> {
             match head.content {
                 VideoContent::SequenceHeader => MediaClass::VideoSequenceHeader { track },
                 VideoContent::Metadata => MediaClass::VideoMetadata { track },
-                VideoContent::Keyframe if track == 0 => MediaClass::Keyframe,
-                VideoContent::Keyframe | VideoContent::InterFrame => MediaClass::InterFrame,
+                VideoContent::Keyframe => MediaClass::Keyframe { track },
+                VideoContent::InterFrame => MediaClass::InterFrame { track },
                 VideoContent::Other => MediaClass::VideoOther,
             }
         }
@@ -89,4 +95,43 @@ pub fn classify(message: &Message) -> Option<MediaClass> {
         },
         _ => return None,
     })
+}
+
+/// The coding of one track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Codec {
+    /// Of sound.
+    Audio(AudioCodec),
+    /// Of pictures.
+    Video(VideoCodec),
+}
+
+impl Codec {
+    /// What a message of this type and payload is coded in, and of which track
+    /// it is; `None` where it does not say.
+    #[must_use]
+    pub fn of(message_type: MessageType, payload: &[u8]) -> Option<(Self, u8)> {
+        match message_type {
+            MessageType::VIDEO => {
+                let head = VideoHead::parse(payload)?;
+                Some((Self::Video(head.codec?), head.track))
+            }
+            MessageType::AUDIO => {
+                let head = AudioHead::parse(payload)?;
+                Some((Self::Audio(head.codec?), head.track))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a decoder's configuration for one serves the other: FLV's
+    /// numbers and Enhanced RTMP's FourCCs may name the same codec.
+    #[must_use]
+    pub fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Audio(one), Self::Audio(other)) => one == other || one.name() == other.name(),
+            (Self::Video(one), Self::Video(other)) => one == other || one.name() == other.name(),
+            (Self::Audio(_), Self::Video(_)) | (Self::Video(_), Self::Audio(_)) => false,
+        }
+    }
 }

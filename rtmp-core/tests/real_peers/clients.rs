@@ -48,7 +48,8 @@ fn count(stream: &[Message], class: MediaClass) -> usize {
 }
 
 fn video_frames(stream: &[Message]) -> usize {
-    count(stream, MediaClass::Keyframe) + count(stream, MediaClass::InterFrame)
+    count(stream, MediaClass::Keyframe { track: 0 })
+        + count(stream, MediaClass::InterFrame { track: 0 })
 }
 
 fn assert_is_a_test_stream(stream: &[Message], frames: usize) {
@@ -57,7 +58,7 @@ fn assert_is_a_test_stream(stream: &[Message], frames: usize) {
         1
     );
     assert_eq!(video_frames(stream), frames);
-    assert!(count(stream, MediaClass::Keyframe) >= 1);
+    assert!(count(stream, MediaClass::Keyframe { track: 0 }) >= 1);
     assert!(stream.iter().all(|message| message.stream_id == 1));
 }
 

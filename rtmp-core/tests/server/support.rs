@@ -190,7 +190,10 @@ impl Client {
         loop {
             match self.event().await.expect("the connection was closed") {
                 ClientEvent::Media(message) => return message,
-                ClientEvent::Connected | ClientEvent::Playing | ClientEvent::Status(_) => {}
+                ClientEvent::Connected
+                | ClientEvent::Playing
+                | ClientEvent::Begun
+                | ClientEvent::Status(_) => {}
                 other => panic!("not media: {other:?}"),
             }
         }

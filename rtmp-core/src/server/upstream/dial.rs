@@ -14,7 +14,7 @@ use crate::server::socket;
 use crate::session::{
     ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
 };
-use crate::stream::{AppendError, Busy};
+use crate::stream::{AppendError, Busy, Source};
 use crate::wire::{Limits, Message};
 
 /// Bytes read at once.
@@ -145,6 +145,15 @@ impl Dialled {
         timeout(patience, answered)
             .await
             .map_err(|_| End::Slow(patience))?
+    }
+
+    /// What can be expected of the origin where one publication follows another.
+    pub(super) fn source(&self) -> Source {
+        if self.session.marks_publications() {
+            Source::MarkingOrigin
+        } else {
+            Source::SilentOrigin
+        }
     }
 
     /// Puts a message of the published stream on its way, with the next flush.

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use super::dial::{Dialled, End, request};
 use crate::config::Upstream;
 use crate::server::Server;
+use crate::session::status::code;
 use crate::session::{ClientEvent, Parameters, Purpose};
-use crate::stream::{Publication, Stream};
+use crate::stream::{Publication, Source, Stream};
 use crate::wire::Message;
 
 /// What the pull learns of a connection.
@@ -72,27 +73,15 @@ impl Origin {
 
         // Where nobody publishes yet, the origin may be silent for as long as
         // it lets players wait; it says so when it gives up.
-        let mut publication: Option<Publication> = None;
-        let mut batch: Vec<Message> = Vec::new();
+        let mut relay = Relay {
+            origin: self,
+            source: dialled.source(),
+            publication: None,
+            batch: Vec::new(),
+        };
         let silence = self.settings.read_timeout;
         loop {
-            batch.extend(events.drain(..).filter_map(|event| match event {
-                ClientEvent::Media(message) => Some(message),
-                _ => None,
-            }));
-            if !batch.is_empty() {
-                let now = std::time::Instant::now();
-                let publication = match &mut publication {
-                    Some(publication) => publication,
-                    none => {
-                        log::info!("{key} from {}: flows", self.address);
-                        let _ = told.send(Event::Flowing).await;
-                        none.insert(self.stream.relay(now)?)
-                    }
-                };
-                publication.append(&batch, now)?;
-                batch.clear();
-            }
+            relay.take(&mut events, told).await?;
             let exchange = async {
                 dialled.read(&mut events).await?;
                 dialled.flush().await
@@ -100,5 +89,70 @@ impl Origin {
             let exchanged = timeout(silence, exchange).await;
             exchanged.map_err(|_| End::Silent(silence))??;
         }
+    }
+}
+
+/// What an origin sends, on its way into the stream.
+struct Relay<'a> {
+    origin: &'a Origin,
+    source: Source,
+    /// None before the first media.
+    publication: Option<Publication>,
+    batch: Vec<Message>,
+}
+
+impl Relay<'_> {
+    /// Takes what the origin has sent; `told` hears of the first media.
+    async fn take(
+        &mut self,
+        events: &mut Vec<ClientEvent>,
+        told: &mpsc::Sender<Event>,
+    ) -> Result<(), End> {
+        for event in events.drain(..) {
+            if let ClientEvent::Media(message) = event {
+                self.batch.push(message);
+            } else if begins_anew(&event) {
+                self.append(told).await?;
+                if let Some(publication) = &mut self.publication {
+                    publication.begin_anew();
+                }
+            }
+        }
+        self.append(told).await
+    }
+
+    async fn append(&mut self, told: &mpsc::Sender<Event>) -> Result<(), End> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let Origin {
+            stream, address, ..
+        } = self.origin;
+        let now = std::time::Instant::now();
+        let publication = match &mut self.publication {
+            Some(publication) => publication,
+            none => {
+                log::info!("{} from {address}: flows", stream.key());
+                // Nobody listens any more when the pull has ended meanwhile.
+                let _ = told.send(Event::Flowing).await;
+                none.insert(stream.relay(self.source, now)?)
+            }
+        };
+        publication.append(&self.batch, now)?;
+        self.batch.clear();
+        Ok(())
+    }
+}
+
+/// Whether an origin says that another publication begins: in the middle of the
+/// stream, or by Flash Media Server's statuses (nginx-rtmp: `publish_notify`).
+fn begins_anew(event: &ClientEvent) -> bool {
+    match event {
+        ClientEvent::Begun => true,
+        ClientEvent::Status(status) => matches!(
+            &*status.code,
+            code::PLAY_PUBLISH_NOTIFY | code::PLAY_UNPUBLISH_NOTIFY
+        ),
+        _ => false,
     }
 }

@@ -4,8 +4,8 @@ mod config;
 
 pub use config::{ClientConfig, Purpose};
 
-use super::SessionError;
 use super::status::{Level, Status, code};
+use super::{MARKS_PUBLICATIONS, SessionError};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, ChunkWriter, csid};
 use crate::wire::handshake::Handshake;
@@ -27,6 +27,9 @@ pub enum ClientEvent {
     /// The server has refused `connect`, the play or the publish, or has ended
     /// one of them for a reason. Nothing more is to come.
     Rejected(Status),
+    /// The server says, while the stream plays, that it begins anew: another
+    /// publication follows. nginx-rtmp and our servers do.
+    Begun,
     /// Another status (`NetStream.Play.UnpublishNotify`, …).
     Status(Status),
     /// The server says that the stream has ended: stream EOF,
@@ -44,6 +47,8 @@ pub struct ClientSession {
     reader: ChunkReader,
     writer: ChunkWriter,
     last_transaction: u32,
+    /// The server has said that it does so.
+    marks_publications: bool,
     /// The rest of an aggregate message whose first parts have been delivered.
     parts: Option<aggregate::Parts>,
 }
@@ -81,6 +86,7 @@ impl ClientSession {
             reader: ChunkReader::new(limits),
             writer: ChunkWriter::new(),
             last_transaction: 0,
+            marks_publications: false,
             parts: None,
         })
     }
@@ -163,6 +169,14 @@ impl ClientSession {
         self.reader.bytes_received()
     }
 
+    /// Whether the server has said that it tells of each publication that
+    /// begins ([`ClientEvent::Begun`]), and gives a player no picture before a
+    /// keyframe that it has not waited for: as ours do where
+    /// [`ClientConfig::gop_cache`] is set.
+    pub fn marks_publications(&self) -> bool {
+        self.marks_publications
+    }
+
     fn connect(&mut self, out: &mut Vec<u8>) {
         let transaction = self.next_transaction();
         self.send(&self.config.connect_command(transaction).to_message(0), out);
@@ -199,6 +213,9 @@ impl ClientSession {
                 None
             }
             Some(Control::UserControl(UserControl::StreamEof(_))) => self.ended(),
+            Some(Control::UserControl(UserControl::StreamBegin(_))) => {
+                matches!(self.stage, Stage::Playing(_)).then_some(ClientEvent::Begun)
+            }
             _ => None,
         })
     }
@@ -207,6 +224,9 @@ impl ClientSession {
         let answers = |transaction: u32| command.transaction_id == f64::from(transaction);
         match (command.name.as_str(), &self.stage) {
             ("_result", &Stage::Connecting(transaction)) if answers(transaction) => {
+                let told = command.object.get(MARKS_PUBLICATIONS);
+                let told = told.and_then(Value::as_bool);
+                self.marks_publications = told.unwrap_or_default();
                 self.connected(out);
                 Some(ClientEvent::Connected)
             }

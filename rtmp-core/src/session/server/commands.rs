@@ -95,6 +95,7 @@ impl ServerSession {
                 .and_then(Value::as_number)
                 .unwrap_or(0.0),
             enhanced: !four_cc_list.is_empty(),
+            is_ours: object.get(GOP_CACHE).is_some(),
             names: Connected::from(&name),
         }));
         let request = ConnectRequest {

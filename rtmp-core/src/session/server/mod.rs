@@ -78,6 +78,7 @@ struct PendingConnect {
     transaction_id: f64,
     object_encoding: f64,
     enhanced: bool,
+    is_ours: bool,
     names: Connected,
 }
 
@@ -244,6 +245,7 @@ impl ServerSession {
             pending.transaction_id,
             pending.object_encoding,
             pending.enhanced,
+            pending.is_ours,
         );
         let names = Box::new(pending.names.clone());
         self.stage = Stage::Connected(names);

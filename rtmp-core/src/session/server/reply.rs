@@ -1,6 +1,7 @@
 //! The server's set phrases.
 
 use super::ConnectSettings;
+use crate::session::MARKS_PUBLICATIONS;
 use crate::session::status::{Status, code};
 use crate::wire::Message;
 use crate::wire::amf0::Value;
@@ -28,8 +29,14 @@ pub(super) fn connection_settings(settings: &ConnectSettings) -> Vec<Control> {
 }
 
 /// `connect` has succeeded. `enhanced`: the client knows codecs of Enhanced
-/// RTMP, and hears that we pass on any.
-pub(super) fn connect_result(transaction_id: f64, object_encoding: f64, enhanced: bool) -> Command {
+/// RTMP, and hears that we pass on any. `is_ours`: it is a server or a tool of
+/// ours.
+pub(super) fn connect_result(
+    transaction_id: f64,
+    object_encoding: f64,
+    enhanced: bool,
+    is_ours: bool,
+) -> Command {
     let mut server = vec![
         ("fmsVer".to_owned(), Value::from(FMS_VERSION)),
         ("capabilities".to_owned(), Value::from(FMS_CAPABILITIES)),
@@ -40,6 +47,9 @@ pub(super) fn connect_result(transaction_id: f64, object_encoding: f64, enhanced
             "fourCcList".to_owned(),
             Value::StrictArray(vec![Value::from("*")]),
         ));
+    }
+    if is_ours {
+        server.push((MARKS_PUBLICATIONS.to_owned(), true.into()));
     }
     let mut info = Status::notice(code::CONNECT_SUCCESS, "Connection succeeded.").properties();
     info.push(("objectEncoding".to_owned(), Value::from(object_encoding)));

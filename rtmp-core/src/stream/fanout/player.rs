@@ -12,10 +12,11 @@ use super::queue::unacknowledged;
 use super::{Departed, Dialogue, Joining, Meter, Reason, Request};
 use crate::stream::file::Sent;
 use crate::stream::headers::Header;
-use crate::stream::index::{Filter, Index, JoinPoint, VideoFilter, View};
-use crate::stream::publication::wire_timestamp;
+use crate::stream::index::{Filter, Index, JoinPoint, Part, VideoFilter, View};
+use crate::stream::writer::wire_timestamp;
 use crate::stream::{MESSAGE_STREAM, Stream};
 use crate::wire::chunk::{csid, encode_message};
+use crate::wire::message::{Control, UserControl};
 
 /// Replies that a player leaves unread may pile up to this many bytes: then it
 /// only asks, and does not listen.
@@ -163,12 +164,10 @@ impl<D> Player<D> {
         view: &View,
         now: Instant,
     ) -> Result<(), Reason> {
-        match (self.stance, &view.join) {
-            (Stance::Following, _) if self.offset < view.keep_from => self.move_on(stream, view)?,
-            (Stance::Waiting, Some(join)) if join.offset >= self.offset => {
-                self.begin(join, self.offset, stream);
-            }
-            _ => {}
+        match self.stance {
+            Stance::Following if self.offset < view.keep_from => self.move_on(stream, view)?,
+            Stance::Waiting => self.begin_next(stream, view),
+            Stance::Following | Stance::Paused | Stance::PausedWaiting => {}
         }
         while !self.blocked {
             if self.private_sent < self.private.len() {
@@ -276,7 +275,7 @@ impl<D> Player<D> {
         self.stance = Stance::Following;
         self.offset = join.offset;
         self.run_end = join.offset;
-        if join.awaits_keyframe && self.filter.video == VideoFilter::All {
+        if join.part == Part::Audio && self.filter.video == VideoFilter::All {
             self.filter.video = VideoFilter::FromKeyframe;
         }
         self.pictures_at_leap = stream.index().pictures_before(join.offset);
@@ -286,16 +285,35 @@ impl<D> Player<D> {
         }
     }
 
+    /// Begins at the first place that comes after what it has had, if there is
+    /// one.
+    fn begin_next(&mut self, stream: &Stream, view: &View) {
+        let seen = self.offset;
+        let Some(join) = view.join_from(seen) else {
+            return;
+        };
+        if view.publication > 0 && view.publication >= seen {
+            // It has not come by the log's own word.
+            let begin = Control::UserControl(UserControl::StreamBegin(self.stream_id));
+            let chunk_size = stream.chunk_size;
+            encode_message(
+                &begin.to_message(),
+                chunk_size,
+                csid::CONTROL,
+                &mut self.private,
+            );
+        }
+        self.begin(join, seen, stream);
+    }
+
     /// It is too far behind: on to the newest keyframe, or to the next one.
     fn move_on(&mut self, stream: &Stream, view: &View) -> Result<(), Reason> {
         self.finish_message(stream)?;
         self.meter.skips.fetch_add(1, Ordering::Relaxed);
         let seen = self.offset;
         self.leap(&stream.index(), seen);
-        match &view.join {
-            Some(join) if join.offset >= seen => self.begin(join, seen, stream),
-            _ => self.stance = Stance::Waiting,
-        }
+        self.stance = Stance::Waiting;
+        self.begin_next(stream, view);
         Ok(())
     }
 

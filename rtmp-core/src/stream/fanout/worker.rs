@@ -78,10 +78,9 @@ impl Group {
 
     /// Whether there is a new place for those who wait to begin at.
     fn can_begin(&mut self, worker: usize) -> bool {
-        let offset = |view: &View| view.join.as_ref().map(|join| join.offset);
-        let known = offset(&self.view);
+        let known = self.view.newest_join();
         self.view = self.stream.look(worker, self.low_water);
-        offset(&self.view) != known
+        self.view.newest_join() != known
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::BufMut;
 
 use super::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_MESSAGE_LEN};
-use crate::wire::message::Message;
+use crate::wire::message::{Message, MessageType};
 
 /// Appends `message` as chunks that can be read by whoever joins here: a
 /// format 0 header with the absolute timestamp, then format 3 continuations.
@@ -35,7 +35,8 @@ pub fn encoded_len(message: &Message, chunk_size: u32, csid: u32) -> usize {
 }
 
 /// Gives a message that [`encode_message`] wrote, at the beginning of
-/// `encoded`, another message stream.
+/// `encoded`, another message stream. What a user control message says of a
+/// message stream, it says of that one.
 ///
 /// # Panics
 /// If `encoded` is shorter than such a message's header.
@@ -47,6 +48,13 @@ pub fn readdress(encoded: &mut [u8], stream_id: u32) {
     };
     // Behind timestamp, length and type (RTMP 1.0 §5.3.1.2.1).
     let field = basic + 3 + 3 + 1;
+    if encoded[field - 1] == MessageType::USER_CONTROL.0 {
+        // Without an extended timestamp, which those of a log never have; the
+        // event's type comes first (RTMP 1.0 §7.1.7).
+        let event = field + 4 + 2;
+        encoded[event..event + 4].copy_from_slice(&stream_id.to_be_bytes());
+        return;
+    }
     encoded[field..field + 4].copy_from_slice(&stream_id.to_le_bytes());
 }
 

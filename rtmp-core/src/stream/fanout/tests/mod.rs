@@ -1,8 +1,10 @@
 //! Players on real sockets: what reaches them, and when they go.
 
+mod codecs;
 mod delivery;
 mod departures;
 mod joining;
+mod publications;
 mod publishers;
 mod relays;
 mod requests;

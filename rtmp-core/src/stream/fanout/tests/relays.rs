@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::support::{Server, headers, message, picture, settings, sound};
-use crate::stream::Publication;
+use crate::stream::{Publication, Source};
 use crate::wire::{Message, MessageType};
 
 /// A stream that an origin sends: headers, and a picture each 40 ms from
@@ -23,14 +23,14 @@ fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&from_origin(7_000, 8_520), now).unwrap();
     let mut player = server.join(&stream);
     let seen = player.told(3 + 26).last().copied();
     assert_eq!(seen, Some(("sound", 8_487)));
     drop(publication);
     let later = now + Duration::from_secs(1);
-    let mut publication = stream.relay(later).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, later).unwrap();
     // Its newest group, and what it has got meanwhile.
     for message in from_origin(8_000, 9_520) {
         publication.append(&[message], later).unwrap();
@@ -49,12 +49,12 @@ fn new_headers_after_a_repeated_group_are_not_lost() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&from_origin(0, 80), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let mut messages = from_origin(0, 80);
     let cue = message(MessageType::DATA_AMF0, 0, b"\x02\0\x01a".to_vec());
     messages.insert(6, cue.clone());
@@ -72,13 +72,13 @@ fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&from_origin(0, 1_080), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
     // Its time lies within what is known, its pictures are others.
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let mut other = picture(1_000, true);
     other.payload = [other.payload.as_ref(), &[1]].concat().into();
     publication.append(&[other.clone()], now).unwrap();
@@ -93,13 +93,13 @@ fn a_file_that_is_played_again_is_not_taken_for_the_stream_that_goes_on() {
     settings.retention.queue_length = Duration::from_secs(30);
     let stream = server.stream(&settings);
     let now = Instant::now();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&from_origin(0, 9_000), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 50);
     drop(publication);
     // The log has its first pictures, but not where an origin would begin.
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&from_origin(0, 80), now).unwrap();
     let time = 8_967 + 40;
     let expected = [
@@ -132,13 +132,13 @@ fn another_stream_that_begins_alike_is_not_left_out_for_long() {
     let stream = server.stream(&settings);
     let now = Instant::now();
     let pictures = |end: u32| (0..end).step_by(40).map(|time| picture(time, time == 0));
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let first: Vec<_> = pictures(9_000).collect();
     publication.append(&first, now).unwrap();
     let mut player = server.join(&stream);
     player.told(first.len());
     drop(publication);
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let mut other: Vec<_> = pictures(3_000).collect();
     other.push(picture(3_000, true));
     append_in_real_time(&mut publication, now, &other);
@@ -151,12 +151,12 @@ fn nor_is_sound_alone_whose_clock_falls_back() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let sounds = |end: u32| (0..end).step_by(20).map(sound).collect::<Vec<_>>();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&sounds(9_000), now).unwrap();
     let mut player = server.join(&stream);
     assert_eq!(player.told(1), [("sound", 8_980)]);
     drop(publication);
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&[sound(8_980)], now).unwrap();
     append_in_real_time(&mut publication, now, &sounds(4_000));
     let first = player.told(1)[0];
@@ -181,13 +181,13 @@ fn tracks_of_one_time_are_whole_where_the_connection_broke_between_them() {
     let now = Instant::now();
     let tracks = |time: u32| [picture(time, time == 0), second_track(time)];
     let group: Vec<_> = [0, 40, 80].into_iter().flat_map(tracks).collect();
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     // All but the second track's last picture.
     publication.append(&group[..5], now).unwrap();
     let mut player = server.join(&stream);
     player.told(5);
     drop(publication);
-    let mut publication = stream.relay(now).unwrap();
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     publication.append(&group, now).unwrap();
     publication.append(&tracks(120), now).unwrap();
     for expected in [&group[5], &tracks(120)[0], &tracks(120)[1]] {

@@ -13,6 +13,7 @@ use crate::stream::index::Retention;
 use crate::stream::registry::Registry;
 use crate::stream::{MESSAGE_STREAM, Publication, Stream, StreamSettings};
 use crate::wire::chunk::ChunkReader;
+use crate::wire::message::{Control, UserControl};
 use crate::wire::{Limits, Message, MessageType};
 
 /// Longer than anything here takes on the most loaded machine.
@@ -70,6 +71,7 @@ pub fn settings() -> StreamSettings {
         flush_after: Duration::ZERO,
         gop_cache: true,
         nodelay: false,
+        keyframe_timeout: Duration::from_secs(8),
         retention: Retention {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
@@ -148,6 +150,7 @@ impl Server {
         let mut joining = joining(self.next_id, socket, stream);
         let meter = joining.meter.clone();
         adjust(&mut joining);
+        let stream_id = joining.stream_id;
         self.fanout.join(joining);
         Client {
             socket: client,
@@ -155,6 +158,8 @@ impl Server {
             buffer: Vec::new(),
             id: self.next_id,
             meter,
+            stream_id,
+            begun: 0,
         }
     }
 
@@ -189,18 +194,29 @@ pub struct Client {
     buffer: Vec<u8>,
     pub id: u64,
     pub meter: Arc<Meter>,
+    /// The message stream that it plays on.
+    stream_id: u32,
+    /// How often it has been told that another publication begins.
+    pub begun: usize,
 }
 
 impl Client {
-    /// The next message; `None` when the connection has been closed.
+    /// The next message of the stream; `None` when the connection has been closed.
     pub fn message(&mut self) -> Option<Message> {
         loop {
             let mut input = self.buffer.as_slice();
             let message = self.reader.read(&mut input).unwrap();
             let left = input.len();
             self.buffer.drain(..self.buffer.len() - left);
-            if message.is_some() {
-                return message;
+            match message {
+                Some(message) if message.message_type == MessageType::USER_CONTROL => {
+                    let begin = Control::UserControl(UserControl::StreamBegin(self.stream_id));
+                    assert_eq!(Control::parse(&message), Some(begin));
+                    self.begun += 1;
+                    continue;
+                }
+                Some(message) => return Some(message),
+                None => {}
             }
             let mut bytes = [0; 65_536];
             match self.socket.read(&mut bytes).expect("no message came") {

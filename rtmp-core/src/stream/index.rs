@@ -11,6 +11,10 @@ use super::headers::Headers;
 /// as sound only, where a player can join at any message.
 const SOUND_ONLY_AFTER_MS: u64 = 10_000;
 
+/// The same where no picture has come yet, ms: encoders send sound and
+/// pictures soon after each other, and an edge's origin may hold pictures back.
+const SOUND_FIRST_AFTER_MS: u64 = 1_000;
+
 /// Messages that there is always room for.
 const ENTRIES_KEPT: usize = 1_024;
 
@@ -166,9 +170,12 @@ pub struct Index {
     /// The newest frame's time, ms.
     timestamp: u64,
     pictures: u64,
-    /// Where the present publication begins.
+    /// Where the present publication begins, and how many pictures there are
+    /// before.
     publication: u64,
-    /// The log's time when the present publication's last picture came, ms.
+    former_pictures: u64,
+    /// The log's time when the present publication's last picture came, ms, or
+    /// a video decoder's configuration.
     last_video: Option<u64>,
     /// Pictures come, and there is none to begin with: players that join hear
     /// the sound meanwhile.
@@ -193,6 +200,7 @@ impl Index {
             timestamp: 0,
             pictures: 0,
             publication: 0,
+            former_pictures: 0,
             last_video: None,
             without_picture: false,
             headers: Arc::default(),
@@ -261,10 +269,13 @@ impl Index {
         match part {
             Part::Keyframe | Part::Unflagged => true,
             Part::Audio => {
-                self.without_picture
-                    || self
-                        .last_video
-                        .is_none_or(|last| timestamp.saturating_sub(last) > SOUND_ONLY_AFTER_MS)
+                let patience = if self.pictures > self.former_pictures {
+                    SOUND_ONLY_AFTER_MS
+                } else {
+                    SOUND_FIRST_AFTER_MS
+                };
+                let is_over = |last| timestamp.saturating_sub(last) > patience;
+                self.without_picture || self.last_video.is_none_or(is_over)
             }
             Part::Video | Part::Always => false,
         }
@@ -274,6 +285,7 @@ impl Index {
     /// its headers are void.
     pub fn begin_publication(&mut self) {
         self.publication = self.end;
+        self.former_pictures = self.pictures;
         self.last_video = None;
         self.without_picture = false;
         self.headers = Arc::default();

@@ -10,6 +10,9 @@ use rtmp_core::wire::message::data;
 use rtmp_core::wire::{Limits, Message, MessageType};
 use tempfile::TempDir;
 
+use rtmp_core::config::{self, Role, conf};
+use rtmp_core::server::{Server, listen};
+
 use crate::program::{Program, installed};
 use crate::relay::{Ending, Relay};
 
@@ -128,6 +131,31 @@ impl Client {
                 return message;
             }
         }
+    }
+
+    /// The media that comes until nothing has come for `silence`.
+    fn media_within(&mut self, silence: Duration) -> Vec<Message> {
+        self.connection.set_read_timeout(Some(silence)).unwrap();
+        let mut media = Vec::new();
+        loop {
+            let mut input = &self.input[..];
+            let event = self.session.read(&mut input, &mut self.out).unwrap();
+            let taken = self.input.len() - input.len();
+            self.input.drain(..taken);
+            self.flush();
+            match event {
+                Some(ClientEvent::Media(message)) => media.push(message),
+                Some(_) => {}
+                None => match self.connection.read(&mut self.buffer) {
+                    Ok(0) => panic!("the server has closed the connection"),
+                    Ok(len) => self.input.extend_from_slice(&self.buffer[..len]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("waiting for media: {error}"),
+                },
+            }
+        }
+        self.connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        media
     }
 
     fn publish(&mut self, message: &Message) {
@@ -265,4 +293,98 @@ fn nginx_pushes_to_us() {
         received.ends_with(&expected).then_some(())
     });
     relay.record("nginx-push");
+}
+
+/// Starts an edge that pulls from `origin`, on `runtime`.
+fn edge(runtime: &tokio::runtime::Runtime, origin: SocketAddr) -> SocketAddr {
+    let vhost = format!("vhost __defaultVhost__ {{ mode remote; origin {origin}; }}");
+    let directives = conf::parse("edge.conf", &vhost).unwrap();
+    let config = config::build(&directives, Role::Edge).unwrap().config;
+    runtime.block_on(async {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::start(Role::Edge, config).unwrap();
+        tokio::spawn(server.accept(listener));
+        address
+    })
+}
+
+/// A publisher at `nginx`, once the last one's connection has ended there.
+fn publisher(nginx: &Nginx) -> Client {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Client::connect(Purpose::Publish, nginx.address);
+        loop {
+            match client.next() {
+                ClientEvent::Publishing => return client,
+                ClientEvent::Rejected(_) => break,
+                _ => {}
+            }
+        }
+        assert!(Instant::now() < deadline, "nginx keeps the last publisher");
+    }
+}
+
+#[test]
+fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
+    // What it says of a publisher's coming and going, beside stream EOF and begin.
+    for notices in ["", "publish_notify on; play_restart on;"] {
+        let Some(nginx) = nginx(notices) else { return };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let edge = edge(&runtime, nginx.address);
+        let mut stays = Client::connect(Purpose::Play, edge);
+        let mut first = publisher(&nginx);
+        let deadline = Instant::now() + PATIENCE;
+        // nginx sends nothing of the past, and the edge may come late.
+        let is_sound = |message: &Message| message.payload[..2] == [0xaf, 1];
+        while !stays
+            .media_within(Duration::from_millis(50))
+            .iter()
+            .any(is_sound)
+        {
+            assert!(Instant::now() < deadline, "the first publisher is not seen");
+            stream().iter().for_each(|message| first.publish(message));
+        }
+        drop(first);
+
+        let mut second = publisher(&nginx);
+        let video: Vec<_> = pictures(&stream());
+        let [header, keyframe, ..] = &video[..] else {
+            unreachable!("the stream has pictures")
+        };
+        let marked = |time| {
+            let payload = [&keyframe.payload[..9], b"of the second"].concat().into();
+            Message {
+                timestamp: time,
+                payload,
+                ..keyframe.clone()
+            }
+        };
+        second.publish(header);
+        let is_second = |message: &Message| message.payload.ends_with(b"of the second");
+        let mut time = 0;
+        while !stays
+            .media_within(Duration::from_millis(50))
+            .iter()
+            .any(is_second)
+        {
+            assert!(
+                Instant::now() < deadline,
+                "the second publisher is not seen"
+            );
+            second.publish(&marked(time));
+            time += 40;
+        }
+        let mut joins = Client::connect(Purpose::Play, edge);
+        let mut got = Vec::new();
+        while !got.iter().any(is_second) {
+            got.push(joins.next_media());
+        }
+        let [begins, picture] = &got[..] else {
+            panic!("{notices}: {got:?}")
+        };
+        assert_eq!(begins.payload, header.payload);
+        assert!(is_second(picture));
+    }
 }

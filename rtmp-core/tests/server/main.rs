@@ -9,5 +9,6 @@ mod hooks;
 mod origin;
 mod permission;
 mod players;
+mod publications;
 mod support;
 mod timeouts;

@@ -332,6 +332,17 @@ fn other_statuses_are_told() {
 }
 
 #[test]
+fn a_publication_that_follows_another_is_told() {
+    let begin = Control::UserControl(UserControl::StreamBegin(1)).to_message();
+    let mut client = Client::requested(Purpose::Play);
+    client.hears(&begin);
+    assert_eq!(client.events, [], "the answer to a play begins so");
+    let mut client = Client::started(Purpose::Play);
+    client.hears(&begin);
+    assert_eq!(client.events, [ClientEvent::Begun]);
+}
+
+#[test]
 fn the_streams_media_is_told_and_the_servers_own_data_is_not() {
     let mut client = Client::started(Purpose::Play);
     let info = |code: &'static str| Value::Object(Status::notice(code, "").properties());
@@ -522,5 +533,6 @@ fn our_client_and_our_server_understand_each_other() {
         };
         assert_eq!(events[0], ClientEvent::Connected);
         assert!(events.contains(&started), "{events:?}");
+        assert!(!client.marks_publications(), "it has not asked for it");
     }
 }

@@ -1,6 +1,7 @@
 //! Messages in, chunks out.
 
 use rtmp_core::wire::chunk::{ChunkWriter, encode_message, encoded_len, readdress};
+use rtmp_core::wire::message::{Control, UserControl};
 
 use crate::tools::{counting, hex, message};
 
@@ -145,4 +146,14 @@ fn an_encoded_message_can_be_given_another_message_stream() {
             assert_eq!(out, expected);
         }
     }
+}
+
+#[test]
+fn so_can_what_is_said_of_a_message_stream() {
+    let begin = |id| Control::UserControl(UserControl::StreamBegin(id)).to_message();
+    let (mut out, mut expected) = (Vec::new(), Vec::new());
+    encode_message(&begin(1), 128, 2, &mut out);
+    readdress(&mut out, 0x0102);
+    encode_message(&begin(0x0102), 128, 2, &mut expected);
+    assert_eq!(out, expected);
 }

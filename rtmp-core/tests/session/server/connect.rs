@@ -93,6 +93,19 @@ fn a_client_that_knows_enhanced_rtmp_hears_that_all_codecs_pass() {
 }
 
 #[test]
+fn only_servers_and_tools_of_ours_hear_that_publications_are_marked() {
+    for (asked, told) in [
+        (("gopCache", true.into()), Some(true)),
+        (("gopCache", false.into()), Some(true)),
+        (("capabilities", 15.0.into()), None),
+    ] {
+        let result = result(&[("app", "live".into()), asked]);
+        let marks = result.object.get("marksPublications");
+        assert_eq!(marks.and_then(Value::as_bool), told);
+    }
+}
+
+#[test]
 fn the_object_encoding_is_the_clients() {
     for encoding in [0.0, 3.0] {
         let properties = [("app", "live".into()), ("objectEncoding", encoding.into())];

@@ -34,8 +34,8 @@ pub(super) enum Picture {
 pub(super) enum Verdict {
     /// It goes into the log, as this.
     Logged(Part),
-    /// So it does, and is the first to do so for want of a keyframe, which has
-    /// not come for this long.
+    /// So it does, and is the publication's first to do so for want of a
+    /// keyframe, which has not come for this long.
     LoggedAtLast(Part, Duration),
     /// Nobody gets it: its publication's first keyframe has not come.
     Withheld,
@@ -57,6 +57,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Pictures {
     state: State,
+    /// Whether the want of keyframes has been told.
+    is_told: bool,
     /// The lowest track that has pictures, and when its newest came. Groups
     /// of pictures begin at its keyframes.
     first_track: Option<(u8, Instant)>,
@@ -66,6 +68,7 @@ impl Pictures {
     pub(super) fn new() -> Self {
         Self {
             state: State::Expected,
+            is_told: false,
             first_track: None,
         }
     }
@@ -104,7 +107,11 @@ impl Pictures {
             State::Flagged(then) if since(then) < MAX_GROUP => Verdict::Logged(Part::Video),
             State::Withheld(then) | State::Flagged(then) => {
                 self.state = State::Unflagged;
-                Verdict::LoggedAtLast(part, since(then))
+                if std::mem::replace(&mut self.is_told, true) {
+                    Verdict::Logged(part)
+                } else {
+                    Verdict::LoggedAtLast(part, since(then))
+                }
             }
             State::Unflagged => Verdict::Logged(part),
         }
@@ -172,6 +179,7 @@ mod tests {
         assert_eq!(encoder.send(1, InterFrame, 0), Logged(Part::Unflagged));
         assert_eq!(encoder.send(60, Keyframe, 0), Logged(Part::Keyframe));
         assert_eq!(encoder.send(29, InterFrame, 0), Logged(Part::Video));
+        assert_eq!(encoder.send(1, InterFrame, 0), Logged(Part::Unflagged));
     }
 
     #[test]

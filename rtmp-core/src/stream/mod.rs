@@ -6,6 +6,7 @@
 //! player needs before it.
 //! [`fanout`] sends the file to the players; [`registry`] finds streams.
 
+mod encoding;
 pub mod fanout;
 pub mod file;
 pub mod headers;

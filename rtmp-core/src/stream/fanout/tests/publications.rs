@@ -299,7 +299,7 @@ fn tracks_need_not_be_counted_from_nought() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let mut publication = stream.publish(Instant::now()).unwrap();
-    let tracks = |time: u32| [1, 2].map(|track| of_track(track, time, time % 80 == 0));
+    let tracks = |time: u32| [1, 2].map(|track| of_track(track, time, time.is_multiple_of(80)));
     for time in [0, 40, 80, 120] {
         publish(&mut publication, &tracks(time));
     }

@@ -1,0 +1,92 @@
+//! Where players can join that cannot begin at the newest keyframe.
+
+use super::tests::{LENGTH, index, pictures, retention};
+use super::*;
+
+#[test]
+fn sound_that_comes_long_before_its_pictures_can_be_joined() {
+    let mut index = index(60_000);
+    index.expect_pictures(5_000);
+    index.push(Part::Audio, 5_000 + SOUND_FIRST_AFTER_MS, LENGTH);
+    assert_eq!(index.join_offset(), None, "pictures may come yet");
+    index.push(Part::Audio, 5_001 + SOUND_FIRST_AFTER_MS, LENGTH);
+    assert_eq!(index.join_offset(), Some(LENGTH));
+}
+
+#[test]
+fn where_pictures_come_and_none_to_begin_with_sound_is_heard_at_once() {
+    let mut index = index(60_000);
+    index.expect_pictures(0);
+    index.push(Part::Audio, 10, LENGTH);
+    assert_eq!(index.join_offset(), None);
+    index.withhold_picture();
+    index.push(Part::Audio, 30, LENGTH);
+    assert_eq!(index.join_offset(), Some(LENGTH));
+    index.push(Part::Unflagged, 40, LENGTH);
+    index.push(Part::Audio, 50, LENGTH);
+    assert_eq!(index.join_offset(), Some(2 * LENGTH), "the picture");
+}
+
+#[test]
+fn so_it_is_where_the_only_keyframe_is_kept_no_more() {
+    let mut index = Index::new(retention(60_000, 1_000), 1);
+    index.push(Part::Keyframe, 0, LENGTH);
+    for number in 1..=10 {
+        index.push(Part::Video, number * 40, LENGTH);
+    }
+    assert_eq!(index.join_offset(), None);
+    index.push(Part::Audio, 405, LENGTH);
+    assert_eq!(index.join_offset(), Some(11 * LENGTH));
+}
+
+#[test]
+fn an_unflagged_picture_is_for_those_who_cannot_begin_at_the_keyframe() {
+    let mut index = Index::new(retention(60_000, 1_000), 1);
+    index.push(Part::Keyframe, 0, LENGTH);
+    for number in 1..10 {
+        index.push(Part::Unflagged, number * 40, LENGTH);
+    }
+    let view = index.look(0, u64::MAX);
+    assert_eq!(view.join_from(0).unwrap().offset, 0);
+    assert_eq!(view.join_from(LENGTH).unwrap().offset, 9 * LENGTH);
+    assert_eq!(view.newest_join(), Some(9 * LENGTH));
+    index.push(Part::Always, 400, LENGTH);
+    let view = index.look(0, u64::MAX);
+    assert_eq!(
+        view.join.unwrap().offset,
+        9 * LENGTH,
+        "the keyframe is gone"
+    );
+    assert_eq!(view.later_join, None);
+    index.push(Part::Keyframe, 440, LENGTH);
+    assert_eq!(index.join_offset(), Some(11 * LENGTH));
+}
+
+#[test]
+fn another_publication_leaves_nowhere_to_join() {
+    let mut index = index(60_000);
+    pictures(&mut index, 0..3, 3);
+    index.begin_publication();
+    let view = index.look(0, u64::MAX);
+    assert_eq!((view.join, view.publication), (None, 3 * LENGTH));
+    index.push(Part::Audio, 130, LENGTH);
+    assert_eq!(
+        index.join_offset(),
+        Some(3 * LENGTH),
+        "without pictures yet"
+    );
+}
+
+#[test]
+fn data_ahead_of_the_frames_does_not_make_them_old() {
+    let mut index = index(1_000);
+    pictures(&mut index, 0..10, 10);
+    index.push(Part::Always, 12_000, LENGTH);
+    index.push(Part::Video, 400, LENGTH);
+    let view = index.look(0, u64::MAX);
+    assert_eq!((view.timestamp, view.keep_from), (400, 0));
+    assert_eq!(index.first_at(380), 11 * LENGTH);
+    index.leave(0);
+    pictures(&mut index, 50..60, 10);
+    assert_eq!(index.trim(), 12 * LENGTH, "it goes with its neighbours");
+}

@@ -30,8 +30,11 @@ pub enum Part {
     /// A picture of a stream that flags no keyframes: a player can join here
     /// for want of one.
     Unflagged,
-    /// Sequence headers, metadata and data: nobody does without.
+    /// Sequence headers, metadata, marks: nobody does without.
     Always,
+    /// A cue point, a caption and the like: nobody does without. Its time may
+    /// be still to come.
+    Data,
 }
 
 /// How much of the past the log keeps.
@@ -127,7 +130,7 @@ impl Filter {
 
     fn keeps(&mut self, part: Part) -> bool {
         match (part, self.video) {
-            (Part::Always, _) => true,
+            (Part::Always | Part::Data, _) => true,
             (Part::Audio, _) => self.audio,
             (Part::Keyframe | Part::Unflagged, VideoFilter::FromKeyframe) => {
                 self.video = VideoFilter::All;
@@ -146,8 +149,8 @@ struct Entry {
     timestamp: u64,
     /// Pictures in the log before this message.
     pictures_before: u64,
-    /// How far it is behind the newest frame before it, ms: sound and pictures
-    /// of one time may be seconds apart in the log. Data may be ahead.
+    /// How far it is behind the newest message before it, ms: sound and
+    /// pictures of one time may be seconds apart in the log. Data may be ahead.
     late: i32,
     part: Part,
 }
@@ -159,6 +162,13 @@ impl Entry {
     }
 }
 
+fn is_frame(part: Part) -> bool {
+    match part {
+        Part::Audio | Part::Keyframe | Part::Video | Part::Unflagged => true,
+        Part::Always | Part::Data => false,
+    }
+}
+
 /// The messages of a log, oldest first.
 #[derive(Debug)]
 pub struct Index {
@@ -167,7 +177,6 @@ pub struct Index {
     /// Position in `entries` of the first message within `queue_length`.
     recent: usize,
     end: u64,
-    /// The newest frame's time, ms.
     timestamp: u64,
     pictures: u64,
     /// Where the present publication begins, and how many pictures there are
@@ -220,8 +229,7 @@ impl Index {
     /// apart.
     pub fn push(&mut self, part: Part, timestamp: u64, length: u64) {
         let offset = self.end;
-        // A caption may be of a time that is still to come.
-        if part != Part::Always {
+        if part != Part::Data {
             self.timestamp = self.timestamp.max(timestamp);
         }
         let late = self.timestamp.cast_signed() - timestamp.cast_signed();
@@ -277,7 +285,7 @@ impl Index {
                 let is_over = |last| timestamp.saturating_sub(last) > patience;
                 self.without_picture || self.last_video.is_none_or(is_over)
             }
-            Part::Video | Part::Always => false,
+            Part::Video | Part::Always | Part::Data => false,
         }
     }
 
@@ -422,12 +430,13 @@ impl Index {
         self.offset_at(self.position(offset))
     }
 
-    /// Where the first frame of `timestamp` or later begins, else the end.
+    /// Where the first message of `timestamp` or later begins, data left out,
+    /// else the end.
     #[must_use]
     pub fn first_at(&self, timestamp: u64) -> u64 {
         let mut entries = self.entries.iter();
         entries
-            .find(|entry| entry.part != Part::Always && entry.timestamp >= timestamp)
+            .find(|entry| entry.part != Part::Data && entry.timestamp >= timestamp)
             .map_or(self.end, |entry| entry.offset)
     }
 
@@ -459,16 +468,18 @@ impl Index {
         self.entries
             .iter()
             .zip(ends.chain([self.end]))
-            .filter(move |(entry, _)| entry.part != Part::Always && entry.timestamp == timestamp)
+            .filter(move |(entry, _)| is_frame(entry.part) && entry.timestamp == timestamp)
             .map(|(entry, end)| entry.offset..end)
     }
 
-    /// How long the last whole group of pictures was on the stream's timeline;
-    /// nothing if there was none.
+    /// How long the present publication's last whole group of pictures was on
+    /// the stream's timeline; nothing if there was none.
     #[must_use]
     pub fn group(&self) -> Duration {
         let keyframes = self.entries.iter().rev();
-        let mut keyframes = keyframes.filter(|entry| entry.part == Part::Keyframe);
+        let mut keyframes = keyframes
+            .take_while(|entry| entry.offset >= self.publication)
+            .filter(|entry| entry.part == Part::Keyframe);
         match (keyframes.next(), keyframes.next()) {
             (Some(last), Some(before)) => {
                 Duration::from_millis(last.timestamp.saturating_sub(before.timestamp))
@@ -718,7 +729,7 @@ mod tests {
         /// read is never given back, and what nobody needs is.
         #[test]
         fn holes_lie_below_everything_readable(
-            messages in proptest::collection::vec((0..6u8, 0..200u64, 1..500u64), 1..300),
+            messages in proptest::collection::vec((0..7u8, 0..200u64, 1..500u64), 1..300),
             looks in proptest::collection::vec((0..300usize, 0..2usize, 0..100u64), 0..40),
         ) {
             let mut index = Index::new(retention(2_000, 20_000), 2);
@@ -732,6 +743,7 @@ mod tests {
                     2 => index.push(Part::Video, time, length),
                     3 => index.push(Part::Always, time, length),
                     4 => index.push(Part::Unflagged, time, length),
+                    5 => index.push(Part::Data, time + 300, length),
                     _ => index.begin_publication(),
                 }
                 for &(_, worker, back) in looks.iter().filter(|look| look.0 == number) {

@@ -413,13 +413,7 @@ impl Writer {
 
     fn encode_data(&mut self, message: Message, chunk_size: u32) {
         let timestamp = self.timeline.place_data(message.timestamp);
-        self.encode(
-            message,
-            MediaClass::Data,
-            Part::Always,
-            timestamp,
-            chunk_size,
-        );
+        self.encode(message, MediaClass::Data, Part::Data, timestamp, chunk_size);
     }
 
     fn encode(

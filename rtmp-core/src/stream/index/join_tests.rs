@@ -81,7 +81,7 @@ fn another_publication_leaves_nowhere_to_join() {
 fn data_ahead_of_the_frames_does_not_make_them_old() {
     let mut index = index(1_000);
     pictures(&mut index, 0..10, 10);
-    index.push(Part::Always, 12_000, LENGTH);
+    index.push(Part::Data, 12_000, LENGTH);
     index.push(Part::Video, 400, LENGTH);
     let view = index.look(0, u64::MAX);
     assert_eq!((view.timestamp, view.keep_from), (400, 0));
@@ -89,4 +89,14 @@ fn data_ahead_of_the_frames_does_not_make_them_old() {
     index.leave(0);
     pictures(&mut index, 50..60, 10);
     assert_eq!(index.trim(), 12 * LENGTH, "it goes with its neighbours");
+}
+
+#[test]
+fn a_group_of_pictures_ends_with_its_publication() {
+    let mut index = index(60_000);
+    pictures(&mut index, 0..21, 10);
+    assert_eq!(index.group(), Duration::from_millis(400));
+    index.begin_publication();
+    index.push(Part::Keyframe, 90_000, LENGTH);
+    assert_eq!(index.group(), Duration::ZERO);
 }

@@ -75,6 +75,9 @@ fn one_codec_may_go_by_two_names() {
         let got = joined_after(&[header.clone(), frame(VIDEO, 0, picture)]);
         assert_eq!(got[0].payload, header.payload);
     }
+    let header = frame(AUDIO, 0, b"\x90mp4a\x12\x10");
+    let got = joined_after(&[header.clone(), sound(0), picture(40, true)]);
+    assert_eq!(got[0].payload, header.payload);
 }
 
 #[test]

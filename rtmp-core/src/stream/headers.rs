@@ -54,7 +54,7 @@ impl Header {
     }
 
     /// Whether frames of `codec` on track number `number` have no use for it.
-    fn is_void_for(&self, (codec, number): (Codec, u8)) -> bool {
+    fn is_void_for(&self, codec: Codec, number: u8) -> bool {
         Codec::of(self.message_type, &self.payload)
             .is_some_and(|(own, track)| track == number && !own.is_same(codec))
     }
@@ -138,12 +138,9 @@ impl Headers {
     /// of track number `number` now; whether there was one.
     pub fn keep_codec(&mut self, codec: Codec, number: u8) -> bool {
         let before = self.headers.len();
-        let track = match codec {
-            Codec::Audio(_) => Track::Audio,
-            Codec::Video(_) => Track::Video,
-        };
+        let track = Some(Track::of(codec));
         self.headers
-            .retain(|header| header.track() != Some(track) || !header.is_void_for((codec, number)));
+            .retain(|header| header.track() != track || !header.is_void_for(codec, number));
         self.headers.len() < before
     }
 
@@ -154,7 +151,7 @@ impl Headers {
             .collect()
     }
 
-    /// Whether a header of the class of `header` is in force.
+    /// Whether a header of `class` is in force.
     #[must_use]
     pub fn has_class(&self, class: MediaClass) -> bool {
         self.headers.iter().any(|known| known.class == class)

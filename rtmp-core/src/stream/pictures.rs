@@ -117,6 +117,11 @@ impl Pictures {
         }
     }
 
+    /// Whether the encoder flags no keyframes, as it seems.
+    pub(super) fn are_unflagged(&self) -> bool {
+        self.state == State::Unflagged
+    }
+
     /// Whether `track` is the first of those that have pictures; one has, at
     /// `now`.
     fn is_first_track(&mut self, track: u8, now: Instant) -> bool {

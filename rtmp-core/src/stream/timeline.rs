@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::wire::media::Codec;
+
 /// Frames of one track may be this far out of order, ms.
 const DISORDER_MS: i64 = 1_000;
 /// A clock that runs ahead of the time that has passed by more than this has
@@ -26,6 +28,13 @@ pub enum Track {
 }
 
 impl Track {
+    pub(super) fn of(codec: Codec) -> Self {
+        match codec {
+            Codec::Audio(_) => Self::Audio,
+            Codec::Video(_) => Self::Video,
+        }
+    }
+
     pub(super) fn other(self) -> Self {
         match self {
             Self::Audio => Self::Video,

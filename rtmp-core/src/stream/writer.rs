@@ -96,7 +96,8 @@ pub(super) struct Writer {
     /// The headers in force at the end of what is staged.
     headers: Headers,
     /// Headers of tracks that have been silent, or that another publication of
-    /// a silent origin may not have: they come back with the next frame of their track.
+    /// a silent origin may not have: they come back with the next frame of
+    /// their track.
     dormant: Headers,
     pictures: Pictures,
     /// What the newest frame of each kind was coded in, and its track's number.
@@ -227,6 +228,7 @@ impl Writer {
         let part = match class {
             MediaClass::Keyframe { .. } => Part::Keyframe,
             MediaClass::Audio => Part::Audio,
+            MediaClass::InterFrame { .. } if self.pictures.are_unflagged() => Part::Unflagged,
             _ => Part::Video,
         };
         stream.index().can_join_at(part, self.timeline.newest())
@@ -256,7 +258,7 @@ impl Writer {
     fn preamble_is_of_another(&self, frame: &Message) -> bool {
         let codec = Codec::of(frame.message_type, &frame.payload);
         let recoded = codec.is_some_and(|(codec, number)| {
-            let known = self.codecs.of(track_of(codec));
+            let known = self.codecs.of(Track::of(codec));
             known.is_some_and(|(known, of)| of == number && !known.is_same(codec))
         });
         recoded || self.early.headers.reconfigures(&self.headers)
@@ -494,13 +496,6 @@ impl Writer {
 
 /// Bytes of the encoding buffer that are kept between two reads.
 const MAX_ENCODED_KEPT: usize = 256 * 1024;
-
-fn track_of(codec: Codec) -> Track {
-    match codec {
-        Codec::Audio(_) => Track::Audio,
-        Codec::Video(_) => Track::Video,
-    }
-}
 
 /// Whether the log has `frame` at `time`, in this place or a later one.
 fn has(frame: &Message, class: MediaClass, time: u64, from: u64, stream: &Stream) -> bool {

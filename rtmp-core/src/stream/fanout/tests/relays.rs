@@ -198,3 +198,30 @@ fn tracks_of_one_time_are_whole_where_the_connection_broke_between_them() {
         );
     }
 }
+
+#[test]
+fn nor_are_pictures_alone_of_which_none_is_flagged() {
+    let mut server = Server::start(1);
+    let mut settings = settings();
+    settings.keyframe_timeout = Duration::ZERO;
+    let stream = server.stream(&settings);
+    let now = Instant::now();
+    let pictures = |end: u32| -> Vec<_> {
+        let times = (0..end).step_by(40);
+        times.map(|time| picture(time, false)).collect()
+    };
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    publication.append(&pictures(9_000), now).unwrap();
+    let mut player = server.join(&stream);
+    assert_eq!(player.told(1), [("picture", 8_960)]);
+    drop(publication);
+    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let last = picture(8_960, false);
+    publication.append(&[last], now).unwrap();
+    append_in_real_time(&mut publication, now, &pictures(4_000));
+    let first = player.told(1)[0];
+    assert!(
+        first.1 > 8_960 && first.1 < 8_960 + 3_000,
+        "goes on at {first:?}"
+    );
+}

@@ -1,7 +1,7 @@
 //! Streams: one log each, written once, read by every player at its own pace.
 //!
 //! A publisher's messages are encoded to chunks once (`writer`) and appended to a
-//! file in memory ([`file`]); [`index`] knows which message lies where, [`timeline`]
+//! file in memory ([`mod@file`]); [`index`] knows which message lies where, [`timeline`]
 //! when it is to be shown, `pictures` whether it can be, [`headers`] what a joining
 //! player needs before it.
 //! [`fanout`] sends the file to the players; [`registry`] finds streams.

@@ -100,15 +100,20 @@ impl Client {
         }
     }
 
+    /// The next event of what has been received.
+    fn received(&mut self) -> Option<ClientEvent> {
+        let mut input = &self.input[..];
+        let event = self.session.read(&mut input, &mut self.out).unwrap();
+        let taken = self.input.len() - input.len();
+        self.input.drain(..taken);
+        self.flush();
+        event
+    }
+
     /// The next event.
     fn next(&mut self) -> ClientEvent {
         loop {
-            let mut input = &self.input[..];
-            let event = self.session.read(&mut input, &mut self.out).unwrap();
-            let taken = self.input.len() - input.len();
-            self.input.drain(..taken);
-            self.flush();
-            if let Some(event) = event {
+            if let Some(event) = self.received() {
                 return event;
             }
             match self.connection.read(&mut self.buffer) {
@@ -138,12 +143,7 @@ impl Client {
         self.connection.set_read_timeout(Some(silence)).unwrap();
         let mut media = Vec::new();
         loop {
-            let mut input = &self.input[..];
-            let event = self.session.read(&mut input, &mut self.out).unwrap();
-            let taken = self.input.len() - input.len();
-            self.input.drain(..taken);
-            self.flush();
-            match event {
+            match self.received() {
                 Some(ClientEvent::Media(message)) => media.push(message),
                 Some(_) => {}
                 None => match self.connection.read(&mut self.buffer) {

@@ -150,6 +150,7 @@ impl Client {
                     Ok(0) => panic!("the server has closed the connection"),
                     Ok(len) => self.input.extend_from_slice(&self.buffer[..len]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => panic!("waiting for media: {error}"),
                 },
             }

@@ -157,13 +157,21 @@ impl Headers {
         self.headers.iter().any(|known| known.class == class)
     }
 
-    /// Whether a decoder's configuration is among `self` that is not in force
-    /// in `other`.
+    /// Whether these are what another publication than that of `former` begins
+    /// with: another decoder's configuration is among them; or, with other
+    /// metadata, there are not as many.
     #[must_use]
-    pub fn reconfigures(&self, other: &Self) -> bool {
-        self.headers
-            .iter()
-            .any(|header| header.track().is_some() && !other.has(header))
+    pub fn are_of_another_than(&self, former: &Self) -> bool {
+        let configurations = |headers: &Self| {
+            let headers = headers.headers.iter();
+            headers.filter(|header| header.track().is_some()).count()
+        };
+        let (now, before) = (configurations(self), configurations(former));
+        let fewer = (1..before).contains(&now);
+        self.headers.iter().any(|header| {
+            let decides = header.track().is_some() || fewer;
+            decides && !former.has(header)
+        })
     }
 
     /// Whether `header` is in force, wherever it stands.

@@ -254,14 +254,14 @@ impl Writer {
     }
 
     /// Whether the metadata that came, with what came after it up to `frame`,
-    /// begins another publication: one with other decoders than before.
+    /// begins another publication: with other decoders than before, or fewer.
     fn preamble_is_of_another(&self, frame: &Message) -> bool {
         let codec = Codec::of(frame.message_type, &frame.payload);
         let recoded = codec.is_some_and(|(codec, number)| {
             let known = self.codecs.of(Track::of(codec));
             known.is_some_and(|(known, of)| of == number && !known.is_same(codec))
         });
-        recoded || self.early.headers.reconfigures(&self.headers)
+        recoded || self.early.headers.are_of_another_than(&self.headers)
     }
 
     /// Another publication begins with the next frame. `unmarked`: that is

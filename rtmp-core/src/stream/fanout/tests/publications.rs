@@ -145,6 +145,28 @@ fn an_origin_that_says_nothing_is_known_by_what_its_publishers_begin_with() {
 }
 
 #[test]
+fn so_it_is_where_the_next_one_has_the_same_sound_and_no_pictures() {
+    let mut server = Server::start(1);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);
+    let metadata = message(
+        MessageType::DATA_AMF0,
+        0,
+        b"\x02\0\x0aonMetaData\x06".to_vec(),
+    );
+    let audio_header = headers().swap_remove(2);
+    publish(
+        &mut publication,
+        &[metadata.clone(), audio_header, sound(60)],
+    );
+    let mut joined = server.join(publication.stream());
+    for player in [&mut stayed, &mut joined] {
+        assert_eq!(player.message().unwrap().payload, metadata.payload);
+        assert_eq!(kinds(player, 2), ["audio header", "sound"]);
+    }
+    assert_eq!(stayed.begun, 1);
+}
+
+#[test]
 fn its_new_metadata_alone_changes_nothing_else() {
     let mut server = Server::start(1);
     let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);

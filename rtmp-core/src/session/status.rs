@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::wire::amf0::Value;
+use crate::wire::message::data;
+use crate::wire::{Limits, Message, MessageType};
 
 /// The codes we send and understand.
 pub mod code {
@@ -138,5 +140,26 @@ impl fmt::Display for Status {
         } else {
             write!(f, " ({})", self.description)
         }
+    }
+}
+
+/// What a server's own data message says to its players about playing, which
+/// is no part of the stream; empty if it says nothing in particular. `None`:
+/// it is not one.
+pub(super) fn play_code(message: &Message, limits: &Limits) -> Option<String> {
+    let kind = message.message_type;
+    if !matches!(kind, MessageType::DATA_AMF0 | MessageType::DATA_AMF3)
+        || message.payload.len() > limits.command_bytes as usize
+    {
+        return None;
+    }
+    match data::name(message).as_deref() {
+        Some(b"|RtmpSampleAccess") => Some(String::new()),
+        Some(b"onStatus" | b"onPlayStatus") => {
+            let values = data::values(message, limits.amf_nesting);
+            let code = Status::parse(values.get(1).unwrap_or(&Value::Null)).code;
+            code.starts_with("NetStream.").then(|| code.into_owned())
+        }
+        _ => None,
     }
 }

@@ -1,5 +1,5 @@
 //! The sessions against the programs that people use: ffmpeg, librtmp,
-//! GStreamer as clients, nginx-rtmp as a server. Whatever is not installed is
+//! GStreamer, mpv as clients, nginx-rtmp as a server. Whatever is not installed is
 //! skipped, with a line that says so.
 //!
 //! `MILLRACE_RECORD=directory cargo test --test real_peers` writes down what
@@ -9,3 +9,4 @@ mod clients;
 mod nginx;
 mod program;
 mod relay;
+mod tracks;

@@ -11,10 +11,14 @@ pub struct Program {
 
 impl Program {
     pub fn start(command: &mut Command) -> Program {
+        Program::writing(command, Stdio::null())
+    }
+
+    fn writing(command: &mut Command, output: Stdio) -> Program {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Program { name, child }
@@ -43,6 +47,17 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a program writes to its standard output until it ends by itself, in
+/// good order.
+pub fn output(command: &mut Command, limit: Duration) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut program = Program::writing(command, file.reopen().unwrap().into());
+    let ended = program.wait(limit);
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert!(ended.success(), "{}: {ended}\n{text}", program.name);
+    text
 }
 
 /// Whether a program is there; says so if not.

@@ -76,7 +76,6 @@ const PLAYING: &[&str] = &[
     "onStatus@1 NetStream.Play.Reset",
     "onStatus@1 NetStream.Play.Start",
     "data@1 |RtmpSampleAccess",
-    "data@1 onStatus",
 ];
 
 #[test]

@@ -11,12 +11,11 @@ use rtmp_core::wire::{Limits, Message, MessageType};
 pub const NOTHING: [&str; 0] = [];
 
 /// What a player hears when its play is accepted, on message stream 1.
-pub const PLAY_ACCEPTED: [&str; 5] = [
+pub const PLAY_ACCEPTED: [&str; 4] = [
     "StreamBegin(1)",
     "onStatus@1 NetStream.Play.Reset",
     "onStatus@1 NetStream.Play.Start",
     "data@1 |RtmpSampleAccess",
-    "data@1 onStatus",
 ];
 
 /// What a publisher hears when its publish is accepted, on message stream 1.

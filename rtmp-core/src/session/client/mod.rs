@@ -4,13 +4,13 @@ mod config;
 
 pub use config::{ClientConfig, Purpose};
 
-use super::status::{Level, Status, code};
+use super::status::{Level, Status, code, play_code};
 use super::{MARKS_PUBLICATIONS, SessionError};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, ChunkWriter, csid};
 use crate::wire::handshake::Handshake;
 use crate::wire::limits::{Limit, Limits};
-use crate::wire::message::{Command, Control, UserControl, aggregate, data};
+use crate::wire::message::{Command, Control, UserControl, aggregate};
 use crate::wire::{Message, MessageType};
 
 /// What came out of the server's bytes.
@@ -319,7 +319,7 @@ impl ClientSession {
         if self.config.purpose != Purpose::Play {
             return None;
         }
-        if let Some(code) = self.play_code(&message) {
+        if let Some(code) = play_code(&message, &self.limits) {
             return (code == code::PLAY_COMPLETE)
                 .then(|| self.ended())
                 .flatten();
@@ -334,26 +334,6 @@ impl ClientSession {
             return first.map(ClientEvent::Media);
         }
         Some(ClientEvent::Media(message))
-    }
-
-    /// What a server's own data message says to players about playing, which
-    /// is no part of the stream; empty if it says nothing in particular.
-    fn play_code(&self, message: &Message) -> Option<String> {
-        let kind = message.message_type;
-        if !matches!(kind, MessageType::DATA_AMF0 | MessageType::DATA_AMF3)
-            || message.payload.len() > self.limits.command_bytes as usize
-        {
-            return None;
-        }
-        match data::name(message).as_deref() {
-            Some(b"|RtmpSampleAccess") => Some(String::new()),
-            Some(b"onStatus" | b"onPlayStatus") => {
-                let values = data::values(message, self.limits.amf_nesting);
-                let code = Status::parse(values.get(1).unwrap_or(&Value::Null)).code;
-                code.starts_with("NetStream.").then(|| code.into_owned())
-            }
-            _ => None,
-        }
     }
 
     /// The server says that the stream has ended.

@@ -15,7 +15,7 @@ pub use event::{
 use self::streams::{Activity, Streams};
 use super::SessionError;
 use super::name::AppName;
-use super::status::{Status, code};
+use super::status::{Status, code, play_code};
 use crate::wire::chunk::{ChunkReader, DEFAULT_CHUNK_SIZE, csid, encode_message};
 use crate::wire::handshake::Handshake;
 use crate::wire::limits::{Limit, Limits};
@@ -174,6 +174,10 @@ impl ServerSession {
     ) -> Result<Option<ServerEvent>, SessionError> {
         let kind = message.message_type;
         if kind.is_media() {
+            if play_code(&message, &self.limits).is_some() {
+                // A relay that sends on all that its source's server has said.
+                return Ok(None);
+            }
             return Ok(self.published(message).map(ServerEvent::Media));
         }
         if kind == MessageType::AGGREGATE {
@@ -304,6 +308,9 @@ impl ServerSession {
     /// Accepts a play: stream begin, `NetStream.Play.Reset`, `.Start` and
     /// what else players expect before the media. `false`: no play waits on
     /// this stream.
+    ///
+    /// No data message but `|RtmpSampleAccess` is sent: ffmpeg takes each that
+    /// it does not know, `NetStream.Data.Start` among them, for a track.
     pub fn accept_play(&mut self, stream_id: u32, out: &mut Vec<u8>) -> bool {
         if !self.streams.activity(stream_id).is_play_waiting() {
             return false;
@@ -315,7 +322,6 @@ impl ServerSession {
         let start = Status::notice(code::PLAY_START, "Started playing stream.");
         self.send_status(stream_id, &start, out);
         self.send(&reply::sample_access(stream_id), out);
-        self.send(&reply::data_start(stream_id), out);
         true
     }
 
@@ -340,15 +346,14 @@ impl ServerSession {
     }
 
     /// Ends an accepted play in good order (its duration is over, the stream
-    /// has ended for good): stream EOF, `NetStream.Play.Stop`, `.Complete`.
-    /// `false`: nothing plays on this stream.
+    /// has ended for good): stream EOF, `NetStream.Play.Stop`. `false`: nothing
+    /// plays on this stream.
     pub fn end_play(&mut self, stream_id: u32, out: &mut Vec<u8>) -> bool {
         if self.streams.activity(stream_id) != Activity::Playing {
             return false;
         }
         self.streams.set(stream_id, Activity::Idle);
         self.send_user_control(UserControl::StreamEof(stream_id), out);
-        self.send(&reply::play_complete(stream_id), out);
         let stop = Status::notice(code::PLAY_STOP, "Stopped playing stream.");
         self.send_status(stream_id, &stop, out);
         true

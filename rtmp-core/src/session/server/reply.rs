@@ -129,15 +129,3 @@ pub(super) fn sample_access(stream_id: u32) -> Message {
         &["|RtmpSampleAccess".into(), true.into(), true.into()],
     )
 }
-
-/// Says that data will come.
-pub(super) fn data_start(stream_id: u32) -> Message {
-    let info = vec![("code".to_owned(), Value::from(code::DATA_START))];
-    data::message(0, stream_id, &["onStatus".into(), Value::Object(info)])
-}
-
-/// Says that everything has been played.
-pub(super) fn play_complete(stream_id: u32) -> Message {
-    let info = Status::notice(code::PLAY_COMPLETE, "").properties();
-    data::message(0, stream_id, &["onPlayStatus".into(), Value::Object(info)])
-}

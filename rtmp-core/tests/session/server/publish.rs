@@ -168,6 +168,23 @@ fn a_published_streams_media_and_data_are_events() {
 }
 
 #[test]
+fn what_a_server_tells_its_players_is_no_part_of_a_relays_stream() {
+    let mut server = Server::publishing();
+    let info = |code: &'static str| Value::Object(Status::notice(code, "").properties());
+    for foreign in [
+        data::message(0, 1, &["|RtmpSampleAccess".into(), true.into()]),
+        data::message(0, 1, &["onStatus".into(), info(code::DATA_START)]),
+        data::message(0, 1, &["onPlayStatus".into(), info(code::PLAY_COMPLETE)]),
+    ] {
+        assert_eq!(server.send(&foreign).unwrap(), NOTHING);
+        assert_eq!(server.events, []);
+    }
+    let own = data::message(0, 1, &["onStatus".into(), "of the camera".into()]);
+    server.send(&own).unwrap();
+    assert_eq!(server.events, [ServerEvent::Media(own)]);
+}
+
+#[test]
 fn media_of_streams_that_are_not_published_is_ignored() {
     let mut server = Server::publishing();
     for stream_id in [2, 16, 17, u32::MAX] {

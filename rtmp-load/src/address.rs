@@ -198,10 +198,15 @@ fn split_authority(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The stream's name is what follows the last slash before the query.
+/// The stream's name is what follows the last slash before the query; in
+/// `live?vhost=example.com/stream`, where none stands there, the last one before
+/// the stream's own query.
 fn split_path(path: &str) -> (&str, &str) {
-    let before_query = path.find('?').unwrap_or(path.len());
-    match path[..before_query].rfind('/') {
+    let mut queries = path.match_indices('?').map(|(at, _)| at);
+    let of_app = queries.next().unwrap_or(path.len());
+    let of_stream = queries.next().unwrap_or(path.len());
+    let slash = path[..of_app].rfind('/');
+    match slash.or_else(|| path[..of_stream].rfind('/')) {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => ("", path),
     }
@@ -229,6 +234,26 @@ mod tests {
             ("live/room", "cam1?token=a/b")
         );
         assert_eq!(nested.port, 19350);
+    }
+
+    #[test]
+    fn the_application_may_have_a_query_of_its_own() {
+        for (text, app, stream) in [
+            ("rtmp://a/live?vhost=b/s", "live?vhost=b", "s"),
+            (
+                "rtmp://a/live?vhost=b/s?token=c/d",
+                "live?vhost=b",
+                "s?token=c/d",
+            ),
+            ("rtmp://a/live/s?vhost=b/c", "live", "s?vhost=b/c"),
+        ] {
+            let address = parsed(text);
+            assert_eq!(
+                (address.app.as_str(), address.stream.as_str()),
+                (app, stream)
+            );
+            assert_eq!(address.to_string(), text);
+        }
     }
 
     #[test]

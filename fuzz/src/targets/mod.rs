@@ -5,7 +5,7 @@
 mod dialogue;
 mod watch;
 
-use rtmp_core::session::name::{AppName, StreamName};
+use rtmp_core::session::name::AppName;
 use rtmp_core::session::{
     ClientConfig, ClientEvent, ClientSession, ConnectSettings, Purpose, ServerEvent, ServerSession,
     SessionError, Status,
@@ -150,19 +150,30 @@ pub fn names(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (app, tc_url) = text.split_once('\n').unwrap_or((&text, ""));
     let limits = Limits::default();
-    if let Ok(name) = AppName::parse(app, tc_url, &limits) {
-        assert_clean(&name.app);
-        assert!(name.vhost.len() <= 512 && !name.vhost.contains(char::is_whitespace));
-        let again = AppName::parse(&name.app, "", &limits).expect("a name is a name");
-        assert!(again.parameters.is_empty());
-        assert!(again.vhost.is_empty(), "{name:?}");
-    }
-    if let Ok(name) = StreamName::parse(&text, &limits) {
-        assert_clean(&name.stream);
-        let upstream = format!("{}{}", name.stream, name.parameters.without_vhost());
-        if let Ok(again) = StreamName::parse(&upstream, &limits) {
-            assert_eq!(again.vhost, None, "{name:?}");
-        }
+    let Ok(name) = AppName::parse(app, tc_url, &limits) else {
+        return;
+    };
+    assert_clean(&name.app);
+    assert!(name.vhost.len() <= 512 && !name.vhost.contains(char::is_whitespace));
+    assert!(!name.vhost.contains('/'), "{name:?}");
+    let again = AppName::parse(&name.app, "", &limits).expect("a name is a name");
+    assert!(again.parameters.is_empty());
+    assert!(again.vhost.is_empty(), "{name:?}");
+    let application = name.without_idle_parameters();
+    for stream in ["", tc_url, &text] {
+        let Ok(name) = application.stream(stream, &limits) else {
+            continue;
+        };
+        assert_clean(&name.key.app);
+        assert_clean(&name.key.stream);
+        assert!(!name.key.stream.contains('/'), "{name:?}");
+        // What an edge asks its origin for is the same stream there.
+        let asked = AppName::parse(&name.key.app, "", &limits).expect("a name is a name");
+        let upstream = format!("{}{}", name.key.stream, name.parameters.without_vhost());
+        let again = asked.stream(&upstream, &limits).expect("a name is a name");
+        let same = (&again.key.app, &again.key.stream);
+        assert_eq!(same, (&name.key.app, &name.key.stream), "{name:?}");
+        assert!(again.key.vhost.is_empty(), "{name:?}");
     }
 }
 

@@ -75,6 +75,7 @@ impl Watch {
         if !matches!(
             event,
             ServerEvent::Connect(_)
+                | ServerEvent::Refused(_)
                 | ServerEvent::Pong(_)
                 | ServerEvent::Acknowledged(_)
                 | ServerEvent::BufferLength { .. }
@@ -116,7 +117,8 @@ impl Watch {
             | ServerEvent::ReceiveVideo { stream_id, .. } => {
                 assert!(self.stream(*stream_id).is_play(), "{event:?}");
             }
-            ServerEvent::BufferLength { .. }
+            ServerEvent::Refused(_)
+            | ServerEvent::BufferLength { .. }
             | ServerEvent::Acknowledged(_)
             | ServerEvent::Pong(_) => {}
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::session::StreamKey;
+use crate::session::{Status, StreamKey};
 use crate::stream::fanout::Meter;
 
 /// So many streams a connection may ask for in a row, …
@@ -103,6 +103,17 @@ impl Client {
             *until = next;
         }
         allowed
+    }
+
+    /// The line about a refusal that does not end the connection. Whoever goes on
+    /// asking cannot fill the log.
+    pub(super) fn log_refusal(&self, status: &Status) {
+        let level = if self.may_ask(Instant::now()) {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        log::log!(level, "{self}: refused: {status}");
     }
 
     /// Waits until it is to be let go.

@@ -78,6 +78,7 @@ impl Dialogue for PlayerDialogue {
                 ServerEvent::Pause { paused, .. } => requests.push(Request::Pause(paused)),
                 ServerEvent::ReceiveAudio { receive, .. } => requests.push(Request::Audio(receive)),
                 ServerEvent::ReceiveVideo { receive, .. } => requests.push(Request::Video(receive)),
+                ServerEvent::Refused(status) => self.client.log_refusal(&status),
                 // A connection's media while it plays: it was not asked for any.
                 ServerEvent::Media(_)
                 | ServerEvent::PublishEnded { .. }

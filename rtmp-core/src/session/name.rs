@@ -98,7 +98,7 @@ pub struct AppName {
     /// The requested virtual host: from the parameters, else the host of
     /// tcUrl; empty if neither names one.
     pub vhost: String,
-    /// The application, without parameters and `/_definst_`.
+    /// The application, without parameters and `_definst_`.
     pub app: String,
     /// The application's parameters.
     pub parameters: Parameters,
@@ -107,10 +107,9 @@ pub struct AppName {
 /// What `publish` and `play` name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamName {
-    /// A virtual host named in the stream's parameters.
-    pub vhost: Option<String>,
-    /// The stream, without parameters.
-    pub stream: String,
+    /// The stream, at the virtual host that its parameters or the
+    /// application's name.
+    pub key: StreamKey,
     /// The stream's parameters.
     pub parameters: Parameters,
 }
@@ -150,31 +149,73 @@ impl AppName {
             parameters,
         })
     }
-}
 
-impl StreamName {
     /// Reads the stream name of `publish` and `play`.
+    ///
+    /// Clients cut one and the same URL into application and stream in different
+    /// places: of `rtmp://host/a/b/c`, ffmpeg takes `a/b` for the application,
+    /// librtmp `a`, and OBS what stands in the field of that name, which may be
+    /// all. Here the stream is what follows the last slash of both together, as
+    /// SRS has it.
     ///
     /// # Errors
     /// A name that is too long, or none.
-    pub fn parse(name: &str, limits: &Limits) -> Result<StreamName, NameError> {
-        let Name {
-            path: stream,
-            parameters,
-            vhost,
-        } = Name::parse(name);
-        check("stream", &stream, limits)?;
-        check_length(vhost.as_deref().unwrap_or_default(), limits)?;
+    pub fn stream(&self, name: &str, limits: &Limits) -> Result<StreamName, NameError> {
+        let mut name = Name::parse(name);
+        if name.path.is_empty() && !self.app.contains('/') {
+            name = self.parameters.tail().unwrap_or(name);
+        }
+        let path = format!("{}/{}", self.app, name.path);
+        let (app, stream) = path
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .ok_or(NameError::Missing("stream"))?;
+        let vhost = name.vhost.as_ref().unwrap_or(&self.vhost);
+        for part in [vhost, app, stream] {
+            check_length(part, limits)?;
+        }
         Ok(StreamName {
-            vhost,
-            stream,
-            parameters,
+            key: StreamKey {
+                vhost: vhost.clone(),
+                app: app.to_owned(),
+                stream: stream.to_owned(),
+            },
+            parameters: name.parameters,
         })
+    }
+
+    /// What [`stream`](Self::stream) needs of it.
+    #[must_use]
+    pub fn without_idle_parameters(mut self) -> AppName {
+        if !self.parameters.0.contains('/') {
+            self.parameters = Parameters::default();
+        }
+        self
+    }
+
+    /// Bytes of memory held beside the structure itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.vhost.capacity() + self.app.capacity() + self.parameters.0.capacity()
+    }
+}
+
+impl Parameters {
+    /// The stream that follows an application's parameters: `key` in
+    /// `token=x/key`, which has its own parameters or takes those before it.
+    fn tail(&self) -> Option<Name> {
+        let end = self.0.find('?').unwrap_or(self.0.len());
+        let slash = self.0[..end].rfind('/')?;
+        let mut name = Name::parse(&self.0[slash + 1..]);
+        if name.parameters.is_empty() {
+            name.parameters = Parameters(self.0[..slash].to_owned());
+        }
+        Some(name)
     }
 }
 
 /// An application's or stream's name in its parts.
 struct Name {
+    /// Without slashes at its ends and `_definst_`.
     path: String,
     parameters: Parameters,
     vhost: Option<String>,
@@ -186,28 +227,59 @@ impl Name {
         let (path, query) = name.split_once('?').unwrap_or((&name, ""));
         let (path, dotted_vhost) = split_dotted_vhost(path);
         let (query, dotted_in_query) = split_dotted_vhost(query);
-        let parameters = Parameters(query.to_owned());
-        let vhost = dotted_vhost
-            .or(dotted_in_query)
-            .or_else(|| {
-                let mut names = VHOST_PARAMETERS.iter();
-                names.find_map(|name| parameters.get(name).filter(|vhost| !vhost.is_empty()))
-            })
-            .filter(|vhost| !vhost.is_empty())
-            .map(str::to_owned);
-        let path = path.trim_matches('/');
-        let path = path.strip_suffix(DEFAULT_INSTANCE).unwrap_or(path);
+        let (query, after_vhost) = split_at_vhost(query);
+        let parameters = Parameters(query);
+        let named = || {
+            let mut names = VHOST_PARAMETERS.iter();
+            names.find_map(|name| parameters.get(name).filter(|vhost| !vhost.is_empty()))
+        };
+        let vhost = dotted_vhost.or(dotted_in_query).or_else(named);
+        // No virtual host has a slash in its name: what follows one goes on
+        // with the path.
+        let (vhost, after_dotted) = match vhost.and_then(|vhost| vhost.split_once('/')) {
+            Some((vhost, rest)) => (Some(vhost), rest),
+            None => (vhost, ""),
+        };
+        let parts: Vec<&str> = [path, after_dotted, after_vhost]
+            .iter()
+            .flat_map(|part| part.split('/'))
+            .filter(|part| !part.is_empty() && *part != DEFAULT_INSTANCE)
+            .collect();
         Name {
-            path: path.trim_end_matches('/').to_owned(),
+            path: parts.join("/"),
+            vhost: vhost.filter(|vhost| !vhost.is_empty()).map(str::to_owned),
             parameters,
-            vhost,
         }
     }
 }
 
 /// The instance of an application when none is meant, which clients made for
-/// Flash Media Server append.
-const DEFAULT_INSTANCE: &str = "/_definst_";
+/// Flash Media Server put between application and stream.
+const DEFAULT_INSTANCE: &str = "_definst_";
+
+/// Splits `vhost=example.com/path?more` into parameters (`vhost=example.com&more`)
+/// and path, as `rtmp://host/live?vhost=example.com/livestream` has them.
+fn split_at_vhost(query: &str) -> (String, &str) {
+    let mut at = 0;
+    for pair in query.split('&') {
+        let key = pair.split('=').next();
+        let slash = pair.find('/');
+        if let (Some(key), Some(slash)) = (key, slash)
+            && VHOST_PARAMETERS.contains(&key)
+        {
+            let (before, rest) = query.split_at(at + slash);
+            let rest = &rest[1..];
+            let (path, more) = rest.split_once(['?', '&']).unwrap_or((rest, ""));
+            let parameters: Vec<_> = [before, more]
+                .into_iter()
+                .filter(|it| !it.is_empty())
+                .collect();
+            return (parameters.join("&"), path);
+        }
+        at += pair.len() + 1;
+    }
+    (query.to_owned(), "")
+}
 
 /// Splits `live...vhost...example.com`, the form for clients that cannot put a
 /// `?` in a name. What comes before names no virtual host any more.

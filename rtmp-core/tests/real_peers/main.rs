@@ -6,7 +6,9 @@
 //! the clients said, for `tests/captures`.
 
 mod clients;
+mod names;
 mod nginx;
+mod origin;
 mod program;
 mod relay;
 mod tracks;

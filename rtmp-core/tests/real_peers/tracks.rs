@@ -4,12 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rtmp_core::config::{self, Role, conf};
-use rtmp_core::server::{Server, listen};
 use rtmp_core::wire::Message;
 use serde_json::Value;
-use tokio::runtime::Runtime;
 
+use crate::origin::Origin;
 use crate::program::{Program, installed, output};
 use crate::relay::{Ending, Relay};
 
@@ -171,33 +169,6 @@ fn mpv_finds_the_tracks_that_are_published() {
     }
 }
 
-/// An origin with a stream that goes on.
-struct Live {
-    _runtime: Runtime,
-    _publisher: Program,
-    url: String,
-}
-
-impl Live {
-    fn start(inputs: &[&[&str]]) -> Live {
-        let runtime = Runtime::new().unwrap();
-        let text = "vhost __defaultVhost__ { publish_normal_timeout 600000; }";
-        let directives = conf::parse("test.conf", text).unwrap();
-        let config = config::build(&directives, Role::Origin).unwrap().config;
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let url = format!("rtmp://{}/live/camera", listener.local_addr().unwrap());
-        let _within = runtime.enter();
-        let server = Server::start(Role::Origin, config).unwrap();
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        runtime.spawn(server.accept(listener));
-        Live {
-            _publisher: publish(inputs, &["-re"], &url),
-            _runtime: runtime,
-            url,
-        }
-    }
-}
-
 #[test]
 fn ffmpeg_copies_a_part_of_a_stream_that_goes_on() {
     if !has_ffmpeg() {
@@ -205,10 +176,12 @@ fn ffmpeg_copies_a_part_of_a_stream_that_goes_on() {
     }
     let directory = tempfile::tempdir().unwrap();
     for (inputs, expected) in STREAMS {
-        let live = Live::start(inputs);
+        let origin = Origin::start();
+        let url = origin.url("live/camera");
+        let _publisher = publish(inputs, &["-re"], &url);
         let file = directory.path().join("part.ts");
         let mut copy = ffmpeg();
-        copy.args(["-y", "-i", &live.url, "-map", "0", "-c", "copy"]);
+        copy.args(["-y", "-i", &url, "-map", "0", "-c", "copy"]);
         let ended = Program::start(copy.args(["-t", "1"]).arg(&file)).wait(PATIENCE);
         assert!(ended.success(), "{ended}, {expected:?}");
         assert_eq!(tracks_of(&file), expected);

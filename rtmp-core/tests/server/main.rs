@@ -6,6 +6,7 @@ mod closing_lines;
 mod directives;
 mod edge;
 mod hooks;
+mod names;
 mod origin;
 mod permission;
 mod players;

@@ -99,8 +99,7 @@ impl Running {
     /// A publisher that has been accepted.
     pub async fn publisher(&self, stream: &str) -> Client {
         let mut client = self.client(Purpose::Publish, stream).await;
-        assert_eq!(client.event().await, Some(ClientEvent::Connected));
-        assert_eq!(client.event().await, Some(ClientEvent::Publishing));
+        client.may_publish().await;
         client
     }
 
@@ -183,6 +182,12 @@ impl Client {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Waits until its publish has been accepted.
+    pub async fn may_publish(&mut self) {
+        assert_eq!(self.event().await, Some(ClientEvent::Connected));
+        assert_eq!(self.event().await, Some(ClientEvent::Publishing));
     }
 
     /// The next media message.

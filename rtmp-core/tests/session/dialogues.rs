@@ -76,6 +76,7 @@ fn name(event: &ServerEvent) -> &'static str {
         ServerEvent::BufferLength { .. } => "BufferLength",
         ServerEvent::Acknowledged(_) => "Acknowledged",
         ServerEvent::Pong(_) => "Pong",
+        ServerEvent::Refused(_) => "Refused",
     }
 }
 
@@ -95,7 +96,6 @@ const PLAYING: &[&str] = &[
     "onStatus@1 NetStream.Play.Reset",
     "onStatus@1 NetStream.Play.Start",
     "data@1 |RtmpSampleAccess",
-    "data@1 onStatus",
 ];
 const UNPUBLISHED: &[&str] = &[
     "onFCUnpublish@1 NetStream.Unpublish.Success",

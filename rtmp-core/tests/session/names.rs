@@ -103,6 +103,22 @@ fn applications() {
         ("live/_definst_?k=1", "rtmp://h/live", "h", "live", "k=1"),
         ("live/_definst_/", "rtmp://h/live", "h", "live", ""),
         ("live/room1", "rtmp://h/live/room1", "h", "live/room1", ""),
+        (
+            "live/_definst_/a",
+            "rtmp://h/live/_definst_/a",
+            "h",
+            "live/a",
+            "",
+        ),
+        // What follows a virtual host is no part of it.
+        (
+            "live?vhost=a.net/key",
+            "rtmp://h/live?vhost=a.net/key",
+            "a.net",
+            "live/key",
+            "vhost=a.net",
+        ),
+        ("live...vhost...a.net/key", "", "a.net", "live/key", ""),
         // Slashes and blanks at the ends, and what breaks log lines.
         ("/live/", "rtmp://h/live", "h", "live", ""),
         (" live\r\n", "rtmp://h/live", "h", "live", ""),
@@ -158,48 +174,146 @@ fn an_application_needs_a_name() {
     }
 }
 
+/// An application on the host `h`, as sessions keep it.
+fn application(app: &str) -> AppName {
+    let tc_url = format!("rtmp://h/{app}");
+    let name = AppName::parse(app, &tc_url, &Limits::default()).unwrap();
+    name.without_idle_parameters()
+}
+
+/// The virtual host, application, stream and parameters that a stream of
+/// `app` has.
+fn stream(app: &str, name: &str) -> Result<[String; 4], NameError> {
+    let name = application(app).stream(name, &Limits::default())?;
+    let StreamName { key, parameters } = name;
+    Ok([key.vhost, key.app, key.stream, parameters.0])
+}
+
 #[test]
 fn streams() {
-    for (name, vhost, stream, parameters) in [
-        ("livestream", None, "livestream", ""),
-        ("livestream?token=x", None, "livestream", "token=x"),
+    for (name, vhost, app, expected, parameters) in [
+        ("livestream", "h", "live", "livestream", ""),
+        ("livestream?token=x", "h", "live", "livestream", "token=x"),
         (
             "livestream?token=x&vhost=a.net",
-            Some("a.net"),
+            "a.net",
+            "live",
             "livestream",
             "token=x&vhost=a.net",
         ),
         (
             "livestream?domain=a.net",
-            Some("a.net"),
+            "a.net",
+            "live",
             "livestream",
             "domain=a.net",
         ),
         (
             "livestream...vhost...a.net",
-            Some("a.net"),
+            "a.net",
+            "live",
             "livestream",
             "",
         ),
-        ("livestream?a=b?c=d", None, "livestream", "a=b?c=d"),
-        ("livestream?", None, "livestream", ""),
-        ("/livestream/", None, "livestream", ""),
-        ("mp4:film.mp4", None, "mp4:film.mp4", ""),
-        ("a/b/c", None, "a/b/c", ""),
-        ("my...stream", None, "my...stream", ""),
-        ("übertragung", None, "übertragung", ""),
+        ("livestream?a=b?c=d", "h", "live", "livestream", "a=b?c=d"),
+        (
+            "livestream?token=a/b",
+            "h",
+            "live",
+            "livestream",
+            "token=a/b",
+        ),
+        ("livestream?", "h", "live", "livestream", ""),
+        ("/livestream/", "h", "live", "livestream", ""),
+        ("mp4:film.mp4", "h", "live", "mp4:film.mp4", ""),
+        ("my...stream", "h", "live", "my...stream", ""),
+        ("\u{fc}bertragung", "h", "live", "\u{fc}bertragung", ""),
     ] {
-        let expected = StreamName {
-            vhost: vhost.map(str::to_owned),
-            stream: stream.into(),
-            parameters: Parameters(parameters.into()),
-        };
-        assert_eq!(
-            StreamName::parse(name, &Limits::default()),
-            Ok(expected),
-            "{name:?}"
-        );
+        let expected = [vhost, app, expected, parameters].map(str::to_owned);
+        assert_eq!(stream("live", name), Ok(expected), "{name:?}");
     }
+}
+
+#[test]
+fn one_url_is_one_stream_wherever_a_client_cuts_it() {
+    for (cuts, key) in [
+        (
+            &[
+                ("live/livestream", ""),
+                ("live", "livestream"),
+                ("live/", "/livestream"),
+                ("live/_definst_", "livestream"),
+                ("live", "_definst_/livestream"),
+                ("live/_definst_/livestream", ""),
+                ("live//livestream/", ""),
+            ][..],
+            "h/live/livestream",
+        ),
+        (
+            &[
+                ("a/b/c/d", ""),
+                ("a/b/c", "d"),
+                ("a/b", "c/d"),
+                ("a", "b/c/d"),
+                ("a/_definst_/b/c", "d"),
+                ("a/b", "_definst_/c/d"),
+            ],
+            "h/a/b/c/d",
+        ),
+        (
+            &[
+                ("live?vhost=a.net/key", ""),
+                ("live?vhost=a.net", "key"),
+                ("live", "key?vhost=a.net"),
+                ("live...vhost...a.net/key", ""),
+                ("live...vhost...a.net", "key"),
+                ("live?domain=a.net/key?token=x/y", ""),
+                ("live?vhost=a.net/key&token=x", ""),
+                ("live?token=x&vhost=a.net/key", ""),
+            ],
+            "a.net/live/key",
+        ),
+        (
+            &[
+                ("live?vhost=a.net/room/key", ""),
+                ("live?vhost=a.net/room", "key"),
+                ("live?vhost=a.net", "room/key"),
+                ("live/room?vhost=a.net", "key"),
+            ],
+            "a.net/live/room/key",
+        ),
+        (
+            &[
+                ("live?token=x/key", ""),
+                ("live?token=x/y/key", ""),
+                ("live?token=x/key?token=x/y", ""),
+                ("live?token=x/y", "key"),
+                ("live/key?token=x/y", ""),
+            ],
+            "h/live/key",
+        ),
+    ] {
+        for (app, name) in cuts {
+            let name = application(app).stream(name, &Limits::default());
+            let found = name.map(|name| name.key.to_string());
+            assert_eq!(found, Ok(key.to_owned()), "{app:?} {cuts:?}");
+        }
+    }
+}
+
+#[test]
+fn parameters_belong_to_the_stream_that_follows_them_or_has_them_behind_it() {
+    for (app, parameters) in [
+        ("live?token=x/key", "token=x"),
+        ("live?token=x/y/key", "token=x/y"),
+        ("live?token=x/key?token=y/z", "token=y/z"),
+    ] {
+        let [.., found] = stream(app, "").unwrap();
+        assert_eq!(found, parameters, "{app}");
+    }
+    let of_app = |app: &str| AppName::parse(app, "", &Limits::default()).unwrap();
+    let after_vhost = of_app("live?vhost=a.net/key?token=x/y").parameters;
+    assert_eq!(after_vhost.0, "vhost=a.net&token=x/y");
 }
 
 #[test]
@@ -210,20 +324,31 @@ fn without_its_virtual_host_a_name_names_none_any_more() {
         "s?x...domain...b...vhost...c",
         "s...domain...b...vhost...c?x",
     ] {
+        let live = application("live");
         let limits = Limits::default();
-        let parsed = StreamName::parse(name, &limits).unwrap();
-        assert_eq!(parsed.vhost.as_deref(), Some("b"), "{name}");
-        let left = format!("{}{}", parsed.stream, parsed.parameters.without_vhost());
+        let parsed = live.stream(name, &limits).unwrap();
+        assert_eq!(parsed.key.vhost, "b", "{name}");
+        let left = format!("{}{}", parsed.key.stream, parsed.parameters.without_vhost());
         assert_eq!(left, "s?x", "{name}");
-        assert_eq!(StreamName::parse(&left, &limits).unwrap().vhost, None);
+        assert_eq!(live.stream(&left, &limits).unwrap().key.vhost, "h");
     }
 }
 
 #[test]
 fn a_stream_needs_a_name() {
-    for name in ["", "?token=x", "/", " ", "\n"] {
-        let parsed = StreamName::parse(name, &Limits::default());
-        assert_eq!(parsed, Err(NameError::Missing("stream")), "{name:?}");
+    for (app, name) in [
+        ("live", ""),
+        ("live", "?token=x"),
+        ("live", "/"),
+        ("live", " "),
+        ("live", "\n"),
+        ("live", "_definst_"),
+        ("live?token=x", ""),
+        ("live?token=x/", ""),
+        ("live/_definst_", ""),
+    ] {
+        let missing = Err(NameError::Missing("stream"));
+        assert_eq!(stream(app, name), missing, "{app:?} {name:?}");
     }
 }
 
@@ -237,12 +362,18 @@ fn names_have_512_bytes_at_most_and_parameters_do_not_count() {
     };
     assert!(AppName::parse(&just, "", &limits).is_ok());
     assert_eq!(AppName::parse(&long, "", &limits), Err(too_long));
-    assert!(StreamName::parse(&just, &limits).is_ok());
-    assert_eq!(StreamName::parse(&long, &limits), Err(too_long));
-    assert!(StreamName::parse(&format!("{just}?token={long}"), &limits).is_ok());
+    assert!(stream(&just, &just).is_ok());
+    assert_eq!(stream("live", &long), Err(too_long));
+    assert!(stream("live", &format!("{just}?token={long}")).is_ok());
+    let path = format!("{}/s", "x".repeat(508));
+    assert_eq!(
+        stream("live", &path),
+        Err(too_long),
+        "an application of {path}"
+    );
     let vhost = format!("live?vhost={long}");
     assert_eq!(AppName::parse(&vhost, "", &limits), Err(too_long));
-    assert_eq!(StreamName::parse(&vhost, &limits), Err(too_long));
+    assert_eq!(stream("live", &vhost), Err(too_long));
 }
 
 #[test]

@@ -337,6 +337,10 @@ impl Connection {
                 self.unanswered = Some(Box::new(event));
                 Ok(())
             }
+            ServerEvent::Refused(status) => {
+                self.client.log_refusal(&status);
+                Ok(())
+            }
             ServerEvent::Media(message) => {
                 self.media(message);
                 Ok(())

@@ -50,7 +50,7 @@ impl Connection {
     /// A refusal ends the connection, unless something is published on it.
     fn refused(&self, refusal: Status) -> Result<(), End> {
         if matches!(self.engagement, Engagement::Publishing { .. }) {
-            log::debug!("{}: refused beside its publish: {refusal}", self.client);
+            self.client.log_refusal(&refusal);
             return Ok(());
         }
         Err(End::Refused(refusal))

@@ -3,10 +3,10 @@
 
 use super::streams::Activity;
 use super::{
-    ConnectRequest, Connected, PendingConnect, PlayRequest, PlayStart, PublishKind, PublishRequest,
+    ConnectRequest, PendingConnect, PlayRequest, PlayStart, PublishKind, PublishRequest,
     ServerEvent, ServerSession, Stage, reply,
 };
-use crate::session::name::{AppName, NameError, StreamKey, StreamName};
+use crate::session::name::{AppName, NameError, StreamName};
 use crate::session::status::{Status, code};
 use crate::session::{GOP_CACHE, SessionError};
 use crate::wire::amf0::Value;
@@ -26,10 +26,12 @@ impl ServerSession {
             (Stage::Connecting, _) => {
                 let status = Status::error(code::CALL_FAILED, "connect first");
                 self.answer_error(&command, &status, out);
+                self.refused(status);
             }
             (_, "connect") => {
                 let status = Status::error(code::CALL_FAILED, "already connected");
                 self.answer_error(&command, &status, out);
+                self.refused(status);
             }
             (_, "releaseStream" | "FCPublish") => self.answer(&command, Value::Undefined, out),
             (_, "createStream") => self.create_stream(&command, out)?,
@@ -96,7 +98,7 @@ impl ServerSession {
                 .unwrap_or(0.0),
             enhanced: !four_cc_list.is_empty(),
             is_ours: object.get(GOP_CACHE).is_some(),
-            names: Connected::from(&name),
+            name: name.clone().without_idle_parameters(),
         }));
         let request = ConnectRequest {
             vhost: name.vhost,
@@ -156,11 +158,10 @@ impl ServerSession {
         };
         self.stop(stream_id);
         self.streams.set(stream_id, Activity::PublishRequested);
-        let (key, parameters) = self.key(name);
         let request = PublishRequest {
             stream_id,
-            key,
-            parameters,
+            key: name.key,
+            parameters: name.parameters,
             kind,
         };
         self.queued
@@ -187,11 +188,10 @@ impl ServerSession {
         let number = |index: usize| command.arguments.get(index).and_then(Value::as_number);
         self.stop(stream_id);
         self.streams.set(stream_id, Activity::PlayRequested);
-        let (key, parameters) = self.key(name);
         let request = PlayRequest {
             stream_id,
-            key,
-            parameters,
+            key: name.key,
+            parameters: name.parameters,
             start: play_start(number(1)),
             duration_ms: number(2).filter(|&ms| ms > 0.0).map(|ms| ms as u32),
             reset: flag(command, 3).unwrap_or(true),
@@ -221,37 +221,31 @@ impl ServerSession {
             .first()
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let name = StreamName::parse(name, &self.limits);
-        let refuse = |session: &mut Self, why: &str, out: &mut Vec<u8>| {
-            session.send_status(stream_id, &Status::error(refusal, why), out);
-        };
-        match name {
-            Ok(_) if !self.streams.is_valid(target) => {
-                refuse(self, "no such message stream", out);
-                Ok(None)
-            }
-            Ok(name) => Ok(Some((target, name))),
-            Err(error @ NameError::Missing(_)) => {
-                refuse(self, &error.to_string(), out);
-                Ok(None)
-            }
-            Err(error @ NameError::TooLong { .. }) => {
-                refuse(self, &error.to_string(), out);
-                Err(error.into())
-            }
-        }
-    }
-
-    fn key(&self, name: StreamName) -> (StreamKey, crate::session::Parameters) {
         let Stage::Connected(connected) = &self.stage else {
             unreachable!("publish and play are obeyed only once connected")
         };
-        let key = StreamKey {
-            vhost: name.vhost.unwrap_or_else(|| connected.vhost.clone()),
-            app: connected.app.clone(),
-            stream: name.stream,
+        let name = connected.stream(name, &self.limits);
+        let why = match &name {
+            Ok(_) if self.streams.is_valid(target) => None,
+            Ok(_) => Some("no such message stream".to_owned()),
+            Err(error) => Some(error.to_string()),
         };
-        (key, name.parameters)
+        let Some(why) = why else {
+            return Ok(name.ok().map(|name| (target, name)));
+        };
+        let status = Status::error(refusal, why);
+        self.send_status(stream_id, &status, out);
+        if let Err(error @ NameError::TooLong { .. }) = name {
+            return Err(error.into());
+        }
+        self.refused(status);
+        Ok(None)
+    }
+
+    /// Tells the caller what has been refused without asking it.
+    fn refused(&mut self, status: Status) {
+        self.queued
+            .push_back(ServerEvent::Refused(Box::new(status)));
     }
 
     fn pause(&mut self, command: &Command, stream_id: u32, out: &mut Vec<u8>) {

@@ -1,6 +1,7 @@
 //! What a client asks of the server, and tells it.
 
 use crate::session::name::{Parameters, StreamKey};
+use crate::session::status::Status;
 use crate::wire::Message;
 use crate::wire::amf0::Value;
 
@@ -20,6 +21,9 @@ pub enum ServerEvent {
     /// [`refuse_play`](super::ServerSession::refuse_play) or
     /// [`defer_play`](super::ServerSession::defer_play).
     Play(Box<PlayRequest>),
+    /// The session has refused a command by itself; the client has been told,
+    /// and the connection goes on.
+    Refused(Box<Status>),
     /// Audio, video or data of a stream that this client publishes. Aggregates
     /// have been split. Data messages still carry their `@setDataFrame`, see
     /// [`data::for_players`](crate::wire::message::data::for_players).
@@ -75,7 +79,8 @@ pub struct ConnectRequest {
     /// The requested virtual host: from parameters, else the host of tcUrl;
     /// empty if neither names one.
     pub vhost: String,
-    /// The application, without parameters and `/_definst_`.
+    /// The application, without parameters and `_definst_`; with the stream
+    /// behind it, where a client names both in one.
     pub app: String,
     /// The application's parameters.
     pub parameters: Parameters,

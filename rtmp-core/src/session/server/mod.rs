@@ -67,7 +67,7 @@ enum Stage {
     Connecting,
     /// `connect` waits for its answer.
     ConnectRequested(Box<PendingConnect>),
-    Connected(Box<Connected>),
+    Connected(Box<AppName>),
     /// `connect` has been refused: nothing is read any more.
     Refused,
 }
@@ -79,14 +79,7 @@ struct PendingConnect {
     object_encoding: f64,
     enhanced: bool,
     is_ours: bool,
-    names: Connected,
-}
-
-/// What later requests need of an accepted `connect`.
-#[derive(Clone, Debug)]
-struct Connected {
-    vhost: String,
-    app: String,
+    name: AppName,
 }
 
 impl ServerSession {
@@ -251,8 +244,7 @@ impl ServerSession {
             pending.enhanced,
             pending.is_ours,
         );
-        let names = Box::new(pending.names.clone());
-        self.stage = Stage::Connected(names);
+        self.stage = Stage::Connected(Box::new(pending.name.clone()));
         for control in reply::connection_settings(settings) {
             self.send(&control.to_message(), out);
         }
@@ -398,10 +390,8 @@ impl ServerSession {
     pub fn heap_bytes(&self) -> usize {
         let stage = match &self.stage {
             Stage::Handshake(handshake) => size_of_val(&**handshake),
-            Stage::ConnectRequested(pending) => {
-                size_of_val(&**pending) + pending.names.heap_bytes()
-            }
-            Stage::Connected(names) => size_of_val(&**names) + names.heap_bytes(),
+            Stage::ConnectRequested(pending) => size_of_val(&**pending) + pending.name.heap_bytes(),
+            Stage::Connected(name) => size_of_val(&**name) + name.heap_bytes(),
             Stage::Connecting | Stage::Refused => 0,
         };
         stage
@@ -413,20 +403,5 @@ impl ServerSession {
 
     fn send_user_control(&mut self, event: UserControl, out: &mut Vec<u8>) {
         self.send(&Control::UserControl(event).to_message(), out);
-    }
-}
-
-impl Connected {
-    fn heap_bytes(&self) -> usize {
-        self.vhost.capacity() + self.app.capacity()
-    }
-}
-
-impl From<&AppName> for Connected {
-    fn from(name: &AppName) -> Self {
-        Connected {
-            vhost: name.vhost.clone(),
-            app: name.app.clone(),
-        }
     }
 }

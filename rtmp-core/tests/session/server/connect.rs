@@ -1,6 +1,7 @@
 //! Connecting: what is told, what is asked, and what waits for it.
 
 use rtmp_core::session::server::Phase;
+use rtmp_core::session::status::code;
 use rtmp_core::session::{ConnectSettings, ServerEvent, SessionError, Status};
 use rtmp_core::wire::amf0::Value;
 use rtmp_core::wire::message::Command;
@@ -200,6 +201,9 @@ fn before_connect_commands_fail_and_media_is_ignored() {
     ] {
         let replies = server.say(&call(name, 7, &["camera".into()]), 1).unwrap();
         assert_eq!(replies, ["_error 7 NetConnection.Call.Failed"], "{name}");
+        let refused = Status::error(code::CALL_FAILED, "connect first");
+        let told = [ServerEvent::Refused(Box::new(refused))];
+        assert_eq!(std::mem::take(&mut server.events), told, "{name}");
     }
     assert_eq!(server.send(&video(1, b"\x17\x01")).unwrap(), NOTHING);
     assert_eq!(server.events, []);

@@ -1,6 +1,6 @@
 //! Message streams and the names on them.
 
-use rtmp_core::session::ServerEvent;
+use rtmp_core::session::{ServerEvent, Status};
 use rtmp_core::wire::amf0::Value;
 
 use crate::tools::{PLAY_ACCEPTED, PUBLISH_ACCEPTED, Server, call, connect, video};
@@ -74,7 +74,9 @@ fn publish_and_play_on_an_impossible_stream_are_refused() {
             .say(&call("play", 2, &["camera".into()]), stream_id)
             .unwrap();
         assert_eq!(replies, [format!("{at} NetStream.Play.Failed")]);
-        assert_eq!(server.events, []);
+        let why = "no such message stream";
+        let refusals = [Status::publish_bad_name(why), Status::play_failed(why)];
+        assert_eq!(server.events, refusals.map(refused));
     }
 }
 
@@ -113,8 +115,32 @@ fn publish_and_play_without_a_name_are_refused() {
             ["onStatus@1 NetStream.Play.Failed"],
             "{arguments:?}"
         );
-        assert_eq!(server.events, []);
+        let why = "the stream has no name";
+        let refusals = [Status::publish_bad_name(why), Status::play_failed(why)];
+        assert_eq!(server.events, refusals.map(refused));
     }
+}
+
+/// What the caller is told of a refusal.
+fn refused(status: Status) -> ServerEvent {
+    ServerEvent::Refused(Box::new(status))
+}
+
+#[test]
+fn the_stream_may_stand_in_the_application() {
+    let mut server = Server::new();
+    let url = "rtmp://h/live/room/camera";
+    let properties = [("app", "live/room/camera".into()), ("tcUrl", url.into())];
+    server.say(&connect(&properties), 0).unwrap();
+    assert_eq!(
+        server.say(&call("publish", 3, &["".into()]), 1).unwrap(),
+        PUBLISH_ACCEPTED
+    );
+    let Some(ServerEvent::Publish(request)) = server.events.last() else {
+        panic!("expected a publish, got {:?}", server.events)
+    };
+    assert_eq!(request.key.to_string(), "h/live/room/camera");
+    assert_eq!(request.key.app, "live/room");
 }
 
 #[test]
@@ -122,5 +148,9 @@ fn a_bad_name_does_not_end_what_is_under_way() {
     let mut server = Server::publishing();
     server.say(&call("publish", 3, &["".into()]), 1).unwrap();
     server.send(&video(1, b"\x17\x01")).unwrap();
-    assert_eq!(server.events, [ServerEvent::Media(video(1, b"\x17\x01"))]);
+    let why = Status::publish_bad_name("the stream has no name");
+    assert_eq!(
+        server.events,
+        [refused(why), ServerEvent::Media(video(1, b"\x17\x01"))]
+    );
 }

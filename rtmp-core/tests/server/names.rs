@@ -1,0 +1,88 @@
+//! One URL is one stream, wherever a client cuts it, at origin and edge.
+
+use rtmp_core::session::{ClientConfig, Purpose};
+
+use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
+
+/// A client of `running` that sends this as application and stream.
+async fn client(running: &Running, purpose: Purpose, app: &str, stream: &str) -> Client {
+    let tc_url = format!("rtmp://{}/{app}", running.address);
+    let config = ClientConfig::new(purpose, &tc_url, app, stream);
+    Client::connect(running.address, config).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_cut_a_url_elsewhere_meet_at_origin_and_edge() {
+    let origin = Running::origin("");
+    let edge = Running::edge(&[origin.address], "");
+    let cuts = [
+        ("a/b/c", "d"),
+        ("a/b", "c/d"),
+        ("a/b/c/d", ""),
+        ("a", "b/c/d"),
+    ];
+    for (app, stream) in cuts {
+        let mut publisher = client(&edge, Purpose::Publish, app, stream).await;
+        publisher.may_publish().await;
+        publisher.publish(&[keyframe(0)]).await;
+        for server in [&origin, &edge] {
+            for (app, stream) in cuts {
+                let mut player = client(server, Purpose::Play, app, stream).await;
+                let frame = player.frame().await;
+                assert_eq!(frame.payload, keyframe(0).payload, "{app} {stream}");
+            }
+        }
+        let key = origin.server.streams()[0].key().clone();
+        assert_eq!((key.app.as_str(), key.stream.as_str()), ("a/b/c", "d"));
+        assert_eq!(origin.server.streams().len(), 1);
+        assert_eq!(edge.server.streams().len(), 1);
+        drop(publisher);
+        until(|| !origin.server.streams()[0].is_published()).await;
+    }
+}
+
+/// The lines about the connection of `client` with "refused" in them.
+fn refusals(client: &str) -> Vec<String> {
+    let mut lines = log_lines(client);
+    lines.retain(|line| line.contains("refused: "));
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_name_is_refused_in_the_log_too() {
+    keep_log();
+    let origin = Running::origin("");
+    for (purpose, code) in [
+        (Purpose::Publish, "NetStream.Publish.BadName"),
+        (Purpose::Play, "NetStream.Play.Failed"),
+    ] {
+        let mut client = client(&origin, purpose, "live", "").await;
+        let peer = client.socket.local_addr().unwrap().to_string();
+        assert_eq!(client.refusal().await.code, code);
+        until(|| refusals(&peer).len() == 1).await;
+        let line = &refusals(&peer)[0];
+        let expected = format!("{code} (the stream has no name)");
+        assert!(line.ends_with(&expected), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
+    keep_log();
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    let peer = publisher.socket.local_addr().unwrap().to_string();
+    const ASKED: usize = 200;
+    for _ in 0..ASKED {
+        let play = rtmp_core::wire::message::Command::new("play", 0.0, vec!["t".into()]);
+        publisher.send(&play.to_message(2)).await;
+    }
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    let lines = refusals(&peer);
+    assert!(
+        lines[0].ends_with("(this connection is engaged already)"),
+        "{lines:?}"
+    );
+    assert!(lines.len() < ASKED / 2, "{} lines", lines.len());
+}

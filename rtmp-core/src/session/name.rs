@@ -237,7 +237,7 @@ impl Name {
         // No virtual host has a slash in its name: what follows one goes on
         // with the path.
         let (vhost, after_dotted) = match vhost.and_then(|vhost| vhost.split_once('/')) {
-            Some((vhost, rest)) => (Some(vhost), rest),
+            Some((vhost, rest)) => (Some(vhost), split_query(rest).0),
             None => (vhost, ""),
         };
         let parts: Vec<&str> = [path, after_dotted, after_vhost]
@@ -257,6 +257,11 @@ impl Name {
 /// Flash Media Server put between application and stream.
 const DEFAULT_INSTANCE: &str = "_definst_";
 
+/// A path that stands among parameters, and those that follow it.
+fn split_query(path: &str) -> (&str, &str) {
+    path.split_once(['?', '&']).unwrap_or((path, ""))
+}
+
 /// Splits `vhost=example.com/path?more` into parameters (`vhost=example.com&more`)
 /// and path, as `rtmp://host/live?vhost=example.com/livestream` has them.
 fn split_at_vhost(query: &str) -> (String, &str) {
@@ -269,7 +274,7 @@ fn split_at_vhost(query: &str) -> (String, &str) {
         {
             let (before, rest) = query.split_at(at + slash);
             let rest = &rest[1..];
-            let (path, more) = rest.split_once(['?', '&']).unwrap_or((rest, ""));
+            let (path, more) = split_query(rest);
             let parameters: Vec<_> = [before, more]
                 .into_iter()
                 .filter(|it| !it.is_empty())

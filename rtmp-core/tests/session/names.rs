@@ -1,5 +1,6 @@
 //! What streams are called.
 
+use proptest::prelude::*;
 use rtmp_core::session::name::{AppName, NameError, Parameters, StreamKey, StreamName};
 use rtmp_core::wire::Limits;
 
@@ -402,4 +403,51 @@ fn a_key_is_shown_without_the_default_virtual_host() {
     assert_eq!(key("__defaultVhost__").to_string(), "live/camera");
     assert_eq!(key("").to_string(), "live/camera");
     assert_eq!(key("a.net").to_string(), "a.net/live/camera");
+}
+
+/// Texts made of what names are made of.
+fn texts() -> impl Strategy<Value = String> {
+    let pieces = [
+        "a",
+        "b.net",
+        "/",
+        "?",
+        "&",
+        "=",
+        "...",
+        " ",
+        "vhost=",
+        "domain=",
+        "...vhost...",
+        "...domain...",
+        "_definst_",
+        "vhost",
+        "token=x",
+    ];
+    let pieces = proptest::sample::select(pieces.to_vec());
+    proptest::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn what_an_edge_asks_its_origin_for_is_the_same_stream_there(
+        app in texts(), name in texts()
+    ) {
+        let limits = Limits::default();
+        let Ok(application) = AppName::parse(&app, "", &limits) else { return Ok(()) };
+        prop_assert!(!application.vhost.contains('/'));
+        let application = application.without_idle_parameters();
+        let Ok(StreamName { key, parameters }) = application.stream(&name, &limits) else {
+            return Ok(());
+        };
+        prop_assert!(!key.app.is_empty() && !key.stream.is_empty());
+        let asked = AppName::parse(&key.app, "", &limits).unwrap();
+        prop_assert_eq!(&asked.app, &key.app);
+        let asked_for = format!("{}{}", key.stream, parameters.without_vhost());
+        let there = asked.stream(&asked_for, &limits).unwrap().key;
+        prop_assert_eq!((there.app, there.stream), (key.app, key.stream));
+        prop_assert_eq!(there.vhost, "");
+    }
 }

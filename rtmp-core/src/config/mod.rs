@@ -116,10 +116,10 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
         vhosts.push(template);
         locations.push(Location::whole(&"configuration".into()));
     }
-    for (vhost, location) in vhosts.iter_mut().zip(&locations) {
+    for vhost in &mut vhosts {
         vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
-        check_role(vhost, role, location, &mut findings);
     }
+    assign(&mut vhosts, &locations, role, &mut findings);
     if !findings.mistakes.is_empty() {
         return Err(Mistakes(findings.mistakes));
     }
@@ -139,20 +139,41 @@ pub fn is_global(name: &str) -> bool {
     name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
 }
 
-fn check_role(vhost: &Vhost, role: Role, location: &Location, findings: &mut Findings) {
-    let name = &vhost.name;
-    let message = match (role, &vhost.upstream) {
-        (Role::Origin, None) => return,
-        (Role::Edge, Some(upstream)) if !upstream.origins.is_empty() => return,
-        (Role::Origin, Some(_)) => format!(
-            "the vhost `{name}` pulls from an origin: such a configuration is for rtmp-edge"
+/// Leaves to the other server the vhosts that are its own: a file may have those
+/// of both. One that has no others is a mistake.
+fn assign(vhosts: &mut [Vhost], locations: &[Location], role: Role, findings: &mut Findings) {
+    let (why, other, way_out) = match role {
+        Role::Origin => (
+            "pulls from an origin",
+            "rtmp-edge",
+            "such a configuration is for rtmp-edge",
         ),
-        (Role::Edge, _) => format!(
-            "the vhost `{name}` names no `origin` to pull from: \
-             give `origin HOST:PORT;` in it, or --origin HOST:PORT"
+        Role::Edge => (
+            "names no `origin` to pull from",
+            "rtmp-origin",
+            "give `origin HOST:PORT;` in it, or --origin HOST:PORT",
         ),
     };
-    findings.mistakes.push(Mistake::new(location, message));
+    let is_ours = |vhost: &Vhost| vhost.upstream.is_some() == (role == Role::Edge);
+    let any_is_ours = vhosts.iter().any(|vhost| vhost.enabled && is_ours(vhost));
+    for (vhost, location) in vhosts.iter_mut().zip(locations) {
+        let lacks_origin = vhost
+            .upstream
+            .as_ref()
+            .is_some_and(|it| it.origins.is_empty());
+        if !vhost.enabled || (is_ours(vhost) && !lacks_origin) {
+            continue;
+        }
+        let name = &vhost.name;
+        if is_ours(vhost) || !any_is_ours {
+            let message = format!("the vhost `{name}` {why}: {way_out}");
+            findings.mistakes.push(Mistake::new(location, message));
+        } else {
+            let message = format!("the vhost `{name}` {why}: it is left to {other}");
+            findings.warnings.push(Mistake::new(location, message));
+            vhost.enabled = false;
+        }
+    }
 }
 
 fn defaults() -> Globals {

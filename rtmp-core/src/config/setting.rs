@@ -82,8 +82,9 @@ impl<T> Setting<T> {
 }
 
 /// Applies `directives` to `target` by `table`. `block` names the place in
-/// messages. Only the names in `repeatable` may stand twice, and what has no
-/// effect: SRS has any number of some of those (`ingest`, `stream_caster`).
+/// messages. Of what stands twice the last holds, which is worth a warning; not
+/// for the names in `repeatable`, nor for what has no effect: SRS has any number
+/// of some of those (`ingest`, `stream_caster`).
 pub(super) fn apply<T>(
     target: &mut T,
     directives: &[Directive],
@@ -100,21 +101,18 @@ pub(super) fn apply<T>(
             continue;
         };
         let here = (directive.name.as_str(), &*directive.location.source);
-        let earlier = seen.get(&here).copied();
-        seen.entry(here).or_insert(directive);
-        if let Some(earlier) = earlier
+        if let Some(earlier) = seen.insert(here, directive)
             && directive.location.line.is_some()
             && !repeatable.contains(&directive.name.as_str())
             && !matches!(setting.read, Reading::Ignored(_))
         {
-            findings.mistakes.push(Mistake::new(
+            findings.warnings.push(Mistake::new(
                 &directive.location,
                 format!(
-                    "`{}` was already given at {}",
+                    "`{}` was already given at {}: this one holds, where SRS takes the first",
                     directive.name, earlier.location
                 ),
             ));
-            continue;
         }
         match (&setting.read, &directive.children) {
             (Reading::Value(read), _) | (Reading::ValueOrBlock(read, _), None) => {

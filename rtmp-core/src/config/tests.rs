@@ -112,10 +112,6 @@ fn a_wrong_value_says_what_was_expected() {
             "x.conf:1: `gop_cache` takes `on` or `off` and a `;`, not a block",
         ),
         (
-            "pid a; pid b;",
-            "x.conf:1: `pid` was already given at x.conf:1",
-        ),
-        (
             "vhost a { security { allow play 1.2.3; } }",
             "x.conf:1: `allow` takes `publish` or `play`, then `all`, an address or a network",
         ),
@@ -146,6 +142,69 @@ fn what_srs_has_and_we_do_not_is_a_warning() {
         warning.starts_with("x.conf:2: `hls` has no effect: "),
         "{warning}"
     );
+}
+
+#[test]
+fn of_a_directive_that_stands_twice_the_last_holds_with_a_warning() {
+    let text = "max_connections 1000;\nmax_connections 2000;
+        vhost __defaultVhost__ {\n gop_cache on;\n gop_cache off;\n
+            play { mw_latency 100; mw_latency 200; }
+            http_hooks { enabled on; on_play http://a/; }
+            http_hooks { enabled off; }
+        }";
+    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    assert_eq!(config.max_connections, 2000);
+    let vhost = &config.vhosts[DEFAULT_VHOST];
+    assert!(!vhost.gop_cache);
+    assert_eq!(vhost.mw_latency, Duration::from_millis(200));
+    assert_eq!(vhost.http_hooks, HttpHooks::default());
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings[0],
+        "x.conf:2: `max_connections` was already given at x.conf:1: \
+         this one holds, where SRS takes the first"
+    );
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+}
+
+/// An origin's vhosts and an edge's in one file, as SRS has its samples.
+const BOTH: &str = "listen 1935;
+    vhost __defaultVhost__ { }
+    vhost source.example.com { ingest livestream { enabled on; } }
+    vhost edge.example.com {
+        cluster { mode remote; origin 127.0.0.1:1935; vhost source.example.com; }
+    }
+    vhost off.example.com { enabled off; mode remote; origin 127.0.0.1; }";
+
+#[test]
+fn of_a_file_for_both_servers_each_serves_its_own_vhosts_and_says_what_it_leaves() {
+    let own = ["__defaultVhost__", "source.example.com"];
+    let theirs = ["edge.example.com"];
+    for (role, served, left, other) in [
+        (Role::Origin, &own[..], &theirs[..], "rtmp-edge"),
+        (Role::Edge, &theirs, &own, "rtmp-origin"),
+    ] {
+        let Loaded { config, warnings } = load(BOTH, role).unwrap();
+        for name in served {
+            assert_eq!(&config.vhost(name).unwrap().name, name, "{role:?}");
+        }
+        // Nor do they fall to the default vhost.
+        for name in left {
+            assert_eq!(config.vhost(name), None, "{role:?}");
+            let told = |warning: &Mistake| {
+                let text = warning.to_string();
+                text.contains(&format!("`{name}`")) && text.contains(other)
+            };
+            assert_eq!(
+                warnings.iter().filter(|it| told(it)).count(),
+                1,
+                "{warnings:?}"
+            );
+        }
+        assert_eq!(config.vhost("off.example.com"), None);
+        let told_of = |name: &str| warnings.iter().any(|it| it.message.contains(name));
+        assert!(!told_of("off.example.com"), "{warnings:?}");
+    }
 }
 
 #[test]

@@ -4,13 +4,7 @@ use rtmp_core::config::Role;
 use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, Purpose};
 
-use crate::support::{Client, Running, until};
-
-/// An address where a server can be started that others know already.
-fn free_address() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::support::{Client, Running, free_address, until};
 
 /// Two edges, each the other's origin.
 fn circle(vhost: &str) -> [Running; 2] {

@@ -118,6 +118,12 @@ impl Running {
     }
 }
 
+/// An address where a server can be started that others know already.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
 /// Waits until `condition` holds.
 pub async fn until(condition: impl Fn() -> bool) {
     let wait = async {

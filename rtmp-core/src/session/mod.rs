@@ -22,7 +22,7 @@ pub use server::{
     ConnectRequest, ConnectSettings, PlayRequest, PlayStart, PublishKind, PublishRequest,
     ServerEvent, ServerSession,
 };
-pub use status::{Level, Status};
+pub use status::{Level, Redirect, Status};
 
 /// The property of `connect`'s command object by which a player of ours says
 /// where it wants to begin, a boolean: at the newest keyframe, or at the next.

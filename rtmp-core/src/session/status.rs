@@ -56,6 +56,52 @@ pub struct Status {
     pub code: Cow<'static, str>,
     /// For people.
     pub description: String,
+    /// Where the client is sent instead.
+    pub redirect: Option<Box<Redirect>>,
+}
+
+/// Where a server sends a client instead, as the property `ex` of an information
+/// object says it: Adobe's servers with `redirect`, SRS with `redirect2`, too.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redirect {
+    /// `rtmp://host[:port]/app` (`redirect`), or the stream's URL (`redirect2`).
+    pub url: String,
+    /// Whether the stream stands behind the application.
+    pub names_stream: bool,
+}
+
+/// The code of `ex` that says so, as in HTTP.
+const MOVED: f64 = 302.0;
+
+impl Redirect {
+    fn parse(info: &Value) -> Option<Redirect> {
+        let ex = info.get("ex")?;
+        let code = ex.get("code").and_then(Value::as_number);
+        if code.is_some_and(|code| code != MOVED) {
+            return None;
+        }
+        let url = |name: &str| ex.get(name).and_then(Value::as_str);
+        let (url, names_stream) = match url("redirect2") {
+            Some(url) => (url, true),
+            None => (url("redirect")?, false),
+        };
+        Some(Redirect {
+            url: url.to_owned(),
+            names_stream,
+        })
+    }
+
+    fn property(&self) -> (String, Value) {
+        let name = match self.names_stream {
+            true => "redirect2",
+            false => "redirect",
+        };
+        let ex = vec![
+            ("code".to_owned(), MOVED.into()),
+            (name.to_owned(), self.url.as_str().into()),
+        ];
+        ("ex".to_owned(), Value::Object(ex))
+    }
 }
 
 impl Status {
@@ -65,6 +111,7 @@ impl Status {
             level: Level::Status,
             code: code.into(),
             description: description.into(),
+            redirect: None,
         }
     }
 
@@ -74,6 +121,7 @@ impl Status {
             level: Level::Error,
             code: code.into(),
             description: description.into(),
+            redirect: None,
         }
     }
 
@@ -114,6 +162,7 @@ impl Status {
             level,
             code: text("code").to_owned().into(),
             description: text("description").to_owned(),
+            redirect: Redirect::parse(info).map(Box::new),
         }
     }
 
@@ -124,11 +173,13 @@ impl Status {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        vec![
+        let mut properties = vec![
             ("level".into(), level.into()),
             ("code".into(), Value::String(self.code.to_string())),
             ("description".into(), self.description.as_str().into()),
-        ]
+        ];
+        properties.extend(self.redirect.as_ref().map(|redirect| redirect.property()));
+        properties
     }
 }
 

@@ -11,5 +11,6 @@ mod origin;
 mod permission;
 mod players;
 mod publications;
+mod redirects;
 mod support;
 mod timeouts;

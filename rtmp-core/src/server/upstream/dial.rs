@@ -35,6 +35,8 @@ pub(crate) enum End {
     Closed,
     #[error("the origin says: {0}")]
     Rejected(Status),
+    #[error("the origin sends us to {url}, where we do not go: {why}")]
+    Misdirected { url: String, why: &'static str },
     #[error("the origin has ended the stream")]
     Ended,
     #[error("{0}")]

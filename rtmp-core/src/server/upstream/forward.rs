@@ -1,6 +1,7 @@
 //! A stream that is published at an edge, on its way to the origin.
 
 use super::dial::{Dialled, End, request};
+use super::route::Route;
 use crate::config::Upstream;
 use crate::server::via::Via;
 use crate::session::status::code;
@@ -50,10 +51,22 @@ async fn publish_at(
     via: &Via,
     limits: &Limits,
 ) -> Result<Dialled, End> {
-    let patience = settings.connect_timeout;
     let mut config = request(Purpose::Publish, address, settings, key, parameters);
     config.connect_properties.push(via.property());
-    let mut dialled = Dialled::open(address, config, limits, patience).await?;
+    let mut route = Route::new(address, config);
+    loop {
+        match publish_by(&route, settings, limits).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(end) => route.follow(end, key)?,
+        }
+    }
+}
+
+/// Publishes where the request has come to.
+async fn publish_by(route: &Route, settings: &Upstream, limits: &Limits) -> Result<Dialled, End> {
+    let patience = settings.connect_timeout;
+    let config = route.request.clone();
+    let mut dialled = Dialled::open(&route.address, config, limits, patience).await?;
     let mut events = Vec::new();
     let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
     dialled.answer(&mut events, connected, patience).await?;

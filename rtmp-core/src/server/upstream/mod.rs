@@ -6,6 +6,7 @@ pub(super) mod forward;
 mod origin;
 pub(super) mod permission;
 pub mod pull;
+mod route;
 pub(super) mod threads;
 
 use std::future::pending;

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::dial::{Dialled, End, request};
+use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::session::status::code;
@@ -49,7 +50,6 @@ impl Origin {
     }
 
     async fn pull(&self, told: &mpsc::Sender<Event>) -> Result<Infallible, End> {
-        let patience = self.settings.connect_timeout;
         let key = self.stream.key();
         let mut config = request(
             Purpose::Play,
@@ -63,8 +63,25 @@ impl Origin {
         config.gop_cache = Some(true);
         // The pull is for all who play here, whatever way they have come.
         config.connect_properties.push(self.server.id.property());
-        let mut dialled =
-            Dialled::open(&self.address, config, &self.server.limits, patience).await?;
+        let mut route = Route::new(&self.address, config);
+        loop {
+            let Err(end) = self.pull_from(&route, told).await;
+            route.follow(end, key)?;
+        }
+    }
+
+    /// Pulls from where the request has come to.
+    async fn pull_from(
+        &self,
+        route: &Route,
+        told: &mpsc::Sender<Event>,
+    ) -> Result<Infallible, End> {
+        let patience = self.settings.connect_timeout;
+        let Route {
+            address, request, ..
+        } = route;
+        let limits = &self.server.limits;
+        let mut dialled = Dialled::open(address, request.clone(), limits, patience).await?;
         let mut events = Vec::new();
         let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
         dialled.answer(&mut events, connected, patience).await?;
@@ -74,7 +91,8 @@ impl Origin {
         // Where nobody publishes yet, the origin may be silent for as long as
         // it lets players wait; it says so when it gives up.
         let mut relay = Relay {
-            origin: self,
+            stream: &self.stream,
+            address,
             source: dialled.source(),
             publication: None,
             batch: Vec::new(),
@@ -94,7 +112,8 @@ impl Origin {
 
 /// What an origin sends, on its way into the stream.
 struct Relay<'a> {
-    origin: &'a Origin,
+    stream: &'a Arc<Stream>,
+    address: &'a str,
     source: Source,
     /// None before the first media.
     publication: Option<Publication>,
@@ -125,17 +144,14 @@ impl Relay<'_> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let Origin {
-            stream, address, ..
-        } = self.origin;
         let now = std::time::Instant::now();
         let publication = match &mut self.publication {
             Some(publication) => publication,
             none => {
-                log::info!("{} from {address}: flows", stream.key());
+                log::info!("{} from {}: flows", self.stream.key(), self.address);
                 // Nobody listens any more when the pull has ended meanwhile.
                 let _ = told.send(Event::Flowing).await;
-                none.insert(stream.relay(self.source, now)?)
+                none.insert(self.stream.relay(self.source, now)?)
             }
         };
         publication.append(&self.batch, now)?;

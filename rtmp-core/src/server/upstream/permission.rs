@@ -8,11 +8,12 @@ use tokio::time::{sleep, timeout};
 
 use super::dial::{Dialled, End, request};
 use super::pull::ANSWER_PATIENCE;
+use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::server::via::Via;
 use crate::session::status::code;
-use crate::session::{ClientConfig, ClientEvent, Parameters, Purpose, Status, StreamKey};
+use crate::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
 use crate::wire::Limits;
 
 /// Time for taking leave of an origin.
@@ -60,9 +61,8 @@ pub(crate) async fn ask(
 
 /// What one origin is asked.
 struct Question {
-    address: String,
     key: StreamKey,
-    config: ClientConfig,
+    route: Route,
     limits: Limits,
     connect_timeout: Duration,
     read_timeout: Duration,
@@ -82,9 +82,8 @@ impl Question {
         config.gop_cache = Some(false);
         config.connect_properties.push(via.property());
         Self {
-            address: address.to_owned(),
             key: key.clone(),
-            config,
+            route: Route::new(address, config),
             limits: server.limits,
             connect_timeout: settings.connect_timeout,
             read_timeout: settings.read_timeout,
@@ -95,24 +94,34 @@ impl Question {
     ///
     /// # Errors
     /// The origin's refusal; none if it cannot be asked.
-    async fn ask(self) -> Result<(), Option<Status>> {
-        let (address, key) = (self.address.clone(), self.key.clone());
-        match self.play().await {
-            Ok(()) => Ok(()),
-            Err(End::Rejected(status)) if status.code.starts_with("NetStream.Play.") => {
-                Err(Some(status))
-            }
-            Err(End::Rejected(status)) => Err(Some(Status::play_failed(status.to_string()))),
-            Err(end) => {
-                log::warn!("{address} cannot be asked who may play {key}: {end}");
-                Err(None)
+    async fn ask(mut self) -> Result<(), Option<Status>> {
+        loop {
+            let Err(end) = self.play().await else {
+                return Ok(());
+            };
+            match self.route.follow(end, &self.key) {
+                Ok(()) => {}
+                Err(End::Rejected(status)) if status.code.starts_with("NetStream.Play.") => {
+                    return Err(Some(status));
+                }
+                Err(End::Rejected(status)) => {
+                    return Err(Some(Status::play_failed(status.to_string())));
+                }
+                Err(end) => {
+                    let (address, key) = (&self.route.address, &self.key);
+                    log::warn!("{address} cannot be asked who may play {key}: {end}");
+                    return Err(None);
+                }
             }
         }
     }
 
-    async fn play(self) -> Result<(), End> {
+    async fn play(&self) -> Result<(), End> {
         let patience = self.connect_timeout;
-        let mut dialled = Dialled::open(&self.address, self.config, &self.limits, patience).await?;
+        let Route {
+            address, request, ..
+        } = &self.route;
+        let mut dialled = Dialled::open(address, request.clone(), &self.limits, patience).await?;
         let mut events = Vec::new();
         let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
         dialled.answer(&mut events, connected, patience).await?;

@@ -87,3 +87,26 @@ async fn a_publishers_line_tells_how_long_and_how_much() {
     assert!(figure(line, "bytes") > 0.0, "{line}");
     assert!(figure(line, "s") < 60.0, "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_says_that_a_stream_has_ended_and_warns_of_nothing() {
+    keep_log();
+    let origin = Running::origin("publish_return_timeout 600000;");
+    let edge = Running::edge(
+        &[origin.address],
+        "origin_read_timeout 300; origin_connect_timeout 60000;",
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    drop(publisher);
+    let lines = || log_lines(&format!("live/s from {}: ", origin.address));
+    let ended = |line: &String| line.contains("the stream has ended");
+    until(|| lines().iter().any(ended)).await;
+    assert!(
+        lines().iter().all(|line| line.starts_with("INFO")),
+        "{:?}",
+        lines()
+    );
+}

@@ -310,7 +310,8 @@ impl log::Log for Lines {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        self.0.lock().unwrap().push(record.args().to_string());
+        let line = format!("{} {}", record.level(), record.args());
+        self.0.lock().unwrap().push(line);
     }
 
     fn flush(&self) {}
@@ -323,7 +324,7 @@ pub fn keep_log() {
     log::set_max_level(log::LevelFilter::Info);
 }
 
-/// The kept log lines that contain `text`.
+/// The kept log lines that contain `text`, each behind its level.
 pub fn log_lines(text: &str) -> Vec<String> {
     let lines = LINES.0.lock().unwrap();
     lines

@@ -27,7 +27,7 @@ pub(crate) enum End {
     Unreachable(io::Error),
     #[error("no answer within {0:?}")]
     Slow(Duration),
-    #[error("silent for {0:?}")]
+    #[error("nothing came for {0:?}: the stream has ended there, or nobody publishes it")]
     Silent(Duration),
     #[error("connection lost: {0}")]
     Broken(#[from] io::Error),

@@ -40,8 +40,9 @@ impl Origin {
     pub(super) async fn run(self, events: mpsc::Sender<Event>) {
         let Err(end) = self.pull(&events).await;
         let level = match end {
-            // Nobody publishes, or nobody does any more.
-            End::Rejected(_) | End::Ended => log::Level::Info,
+            // Nobody publishes, or nobody does any more. Should a silent origin
+            // hang instead, the next connection to it tells.
+            End::Rejected(_) | End::Ended | End::Silent(_) => log::Level::Info,
             _ => log::Level::Warn,
         };
         log::log!(level, "{} from {}: {end}", self.stream.key(), self.address);

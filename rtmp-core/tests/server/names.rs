@@ -1,6 +1,10 @@
 //! One URL is one stream, wherever a client cuts it, at origin and edge.
 
-use rtmp_core::session::{ClientConfig, Purpose};
+use std::time::Duration;
+
+use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
+use rtmp_core::wire::message::Command;
+use socket2::SockRef;
 
 use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
 
@@ -74,7 +78,7 @@ async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
     let peer = publisher.socket.local_addr().unwrap().to_string();
     const ASKED: usize = 200;
     for _ in 0..ASKED {
-        let play = rtmp_core::wire::message::Command::new("play", 0.0, vec!["t".into()]);
+        let play = Command::new("play", 0.0, vec!["t".into()]);
         publisher.send(&play.to_message(2)).await;
     }
     publisher.publish(&[keyframe(0)]).await;
@@ -85,4 +89,32 @@ async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
         "{lines:?}"
     );
     assert!(lines.len() < ASKED / 2, "{} lines", lines.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_of_a_refusal_is_in_the_log_though_the_client_has_gone() {
+    keep_log();
+    let origin = Running::origin("");
+    let _publisher = origin.publisher("s").await;
+    for _ in 0..20 {
+        let mut client = origin.player("absent").await;
+        assert_eq!(client.event().await, Some(ClientEvent::Connected));
+        let peer = client.socket.local_addr().unwrap().to_string();
+        let publish = Command::new("publish", 0.0, vec!["s".into()]);
+        client.send(&publish.to_message(2)).await;
+        // It is reset, and not closed.
+        SockRef::from(&client.socket)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(client);
+        let clients = origin.server.clients();
+        until(|| clients.count() == 1).await;
+        let lines = log_lines(&peer);
+        let refused = |line: &String| line.contains("refused: NetStream.Publish.BadName");
+        assert_eq!(
+            lines.iter().filter(|it| refused(it)).count(),
+            1,
+            "{lines:?}"
+        );
+    }
 }

@@ -29,6 +29,22 @@ fn the_example_configuration_is_good() {
 }
 
 #[test]
+fn a_check_says_which_vhosts_are_left_to_the_origin() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("both.conf");
+    let text = "vhost here.example.com { mode remote; origin 127.0.0.1; }\n\
+                vhost there.example.com { }\n";
+    std::fs::write(&file, text).unwrap();
+    let output = edge().arg("-t").arg("-c").arg(&file).output().unwrap();
+    assert!(output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    let expected = "both.conf:2: the vhost `there.example.com` names no `origin` to pull \
+                    from: it is left to rtmp-origin\n";
+    assert!(told.ends_with(expected), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
 fn an_edge_without_origin_says_what_it_needs() {
     let output = edge().output().unwrap();
     assert_eq!(output.status.code(), Some(2));

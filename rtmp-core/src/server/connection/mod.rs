@@ -175,9 +175,11 @@ impl Connection {
                 // Nor can the client be blamed for the time that it has taken.
                 last_word = Instant::now();
             }
-            // Replies go out in one write, even those before a mistake.
-            self.flush().await?;
+            // Replies go out in one write, even those before a mistake. That it
+            // could not be told to a client that has gone does not matter then.
+            let flushed = self.flush().await;
             heard?;
+            flushed?;
             match std::mem::replace(&mut self.engagement, Engagement::None) {
                 Engagement::Playing(play) => return Ok(play),
                 other => self.engagement = other,

@@ -91,17 +91,27 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
                 .push(Mistake::new(&block.location, message));
             continue;
         };
-        let position = vhosts
-            .iter()
-            .position(|vhost| vhost.name == *name)
-            .unwrap_or_else(|| {
-                vhosts.push(Vhost {
-                    name: name.clone(),
-                    ..template.clone()
-                });
-                locations.push(block.location.clone());
-                vhosts.len() - 1
+        let known = vhosts.iter().position(|vhost| vhost.name == *name);
+        if let Some(earlier) = known.map(|position| &locations[position])
+            && earlier.source == block.location.source
+            && earlier.line.is_some()
+        {
+            let message = format!(
+                "the vhost `{name}` was already given at {earlier}: \
+                 this completes it, where SRS takes the first alone"
+            );
+            findings
+                .warnings
+                .push(Mistake::new(&block.location, message));
+        }
+        let position = known.unwrap_or_else(|| {
+            vhosts.push(Vhost {
+                name: name.clone(),
+                ..template.clone()
             });
+            locations.push(block.location.clone());
+            vhosts.len() - 1
+        });
         locations[position] = block.location.clone();
         apply(
             &mut vhosts[position],

@@ -28,7 +28,7 @@ pub(super) struct HttpApi {
 
 /// The directives outside every block.
 pub(super) const GLOBAL: &[Setting<Globals>] = &[
-    Setting::new("listen", listen),
+    Setting::list("listen", listen),
     Setting::new("max_connections", |globals, directive| {
         globals.config.max_connections = directive.number(1..=1_000_000)?;
         Ok(())
@@ -145,7 +145,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
 
 /// The directives of `rtmp { … }`, where SRS 7 has them.
 const RTMP: &[Setting<Globals>] = &[
-    Setting::new("listen", listen),
+    Setting::list("listen", listen),
     Setting::new("chunk_size", global_chunk_size),
 ];
 
@@ -155,7 +155,7 @@ const HTTP_API: &[Setting<HttpApi>] = &[
         api.enabled = directive.switch()?;
         Ok(())
     }),
-    Setting::new("listen", |api, directive| {
+    Setting::list("listen", |api, directive| {
         if let [address] = directive.socket_addresses()?[..] {
             api.listen = address;
             return Ok(());

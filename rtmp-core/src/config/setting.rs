@@ -1,6 +1,7 @@
 //! Tables of known directives: a table both reads a block and knows the words
 //! that a misspelled one may have meant.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::directive::{Directive, Mistake, shortened};
@@ -14,6 +15,8 @@ pub(super) struct Setting<T> {
 
 enum Reading<T> {
     Value(fn(&mut T, &Directive) -> Result<(), Mistake>),
+    /// Any number of arguments.
+    List(fn(&mut T, &Directive) -> Result<(), Mistake>),
     Block(fn(&mut T, &[Directive], &mut Findings)),
     /// Either of the two.
     ValueOrBlock(
@@ -32,7 +35,9 @@ pub(super) struct Findings {
 }
 
 impl<T> Setting<T> {
-    /// A directive whose arguments are read by `read`.
+    /// A directive of one argument, which is read by `read`. What stands behind
+    /// it is left out with a warning: SRS looks at the first only, and its own
+    /// samples have `;` missing.
     pub(super) const fn new(
         name: &'static str,
         read: fn(&mut T, &Directive) -> Result<(), Mistake>,
@@ -40,6 +45,17 @@ impl<T> Setting<T> {
         Self {
             name,
             read: Reading::Value(read),
+        }
+    }
+
+    /// A directive of several arguments, which are read by `read`.
+    pub(super) const fn list(
+        name: &'static str,
+        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::List(read),
         }
     }
 
@@ -115,7 +131,13 @@ pub(super) fn apply<T>(
             ));
         }
         match (&setting.read, &directive.children) {
-            (Reading::Value(read), _) | (Reading::ValueOrBlock(read, _), None) => {
+            (Reading::Value(read), _) => {
+                let directive = first_argument(directive, findings);
+                if let Err(mistake) = read(target, &directive) {
+                    findings.mistakes.push(mistake);
+                }
+            }
+            (Reading::List(read), _) | (Reading::ValueOrBlock(read, _), None) => {
                 if let Err(mistake) = read(target, directive) {
                     findings.mistakes.push(mistake);
                 }
@@ -130,6 +152,24 @@ pub(super) fn apply<T>(
             )),
         }
     }
+}
+
+/// `directive` with one argument at most; a warning tells of the others.
+fn first_argument<'a>(directive: &'a Directive, findings: &mut Findings) -> Cow<'a, Directive> {
+    let [first, others @ ..] = directive.arguments.as_slice() else {
+        return Cow::Borrowed(directive);
+    };
+    if others.is_empty() {
+        return Cow::Borrowed(directive);
+    }
+    let (name, others) = (&directive.name, shortened(&others.join(" ")));
+    findings.warnings.push(Mistake::new(
+        &directive.location,
+        format!("`{name}` takes one word, and `{others}` has no effect: is a `;` missing?"),
+    ));
+    let mut directive = directive.clone();
+    directive.arguments = vec![first.clone()];
+    Cow::Owned(directive)
 }
 
 /// The mistake of an unknown directive, with the nearest known word.

@@ -167,6 +167,41 @@ fn of_a_directive_that_stands_twice_the_last_holds_with_a_warning() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
 }
 
+#[test]
+fn what_stands_behind_the_one_word_of_a_directive_is_left_out_with_a_warning() {
+    // As in SRS's own realtime.conf.
+    let text = "vhost __defaultVhost__ {\n tcp_nodelay on\n min_latency on;\n}";
+    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    let vhost = &config.vhosts[DEFAULT_VHOST];
+    assert!(vhost.tcp_nodelay && !vhost.min_latency);
+    let [warning] = &warnings[..] else {
+        panic!("one warning, not {warnings:?}")
+    };
+    assert_eq!(
+        warning.to_string(),
+        "x.conf:2: `tcp_nodelay` takes one word, and `min_latency on` has no effect: \
+         is a `;` missing?"
+    );
+    // No server listens at half of its ports, or asks half of its hooks.
+    for text in [
+        "listen 1935 max_connections 1000;",
+        "vhost a { http_hooks { enabled on; on_play http://a/ b; } }",
+        "vhost a { security { allow play all b; } }",
+    ] {
+        assert_eq!(mistakes(text, Role::Origin).lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_vhost_that_stands_twice_is_completed_with_a_warning() {
+    let text = "vhost a { gop_cache off; mw_latency 100; }\nvhost a { mw_latency 200; }";
+    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    assert!(!config.vhosts["a"].gop_cache);
+    assert_eq!(config.vhosts["a"].mw_latency, Duration::from_millis(200));
+    let told = "x.conf:2: the vhost `a` was already given at x.conf:1: ";
+    assert!(warnings[0].to_string().starts_with(told), "{warnings:?}");
+}
+
 /// An origin's vhosts and an edge's in one file, as SRS has its samples.
 const BOTH: &str = "listen 1935;
     vhost __defaultVhost__ { }

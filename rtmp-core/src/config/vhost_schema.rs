@@ -38,7 +38,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
         vhost.mr = mr.enabled.then_some(mr.latency);
     }),
     Setting::new("mode", mode),
-    Setting::new("origin", origin),
+    Setting::list("origin", origin),
     Setting::new("token_traverse", token_traverse),
     Setting::new("vhost", upstream_vhost),
     Setting::new("origin_connect_timeout", origin_connect_timeout),
@@ -96,10 +96,10 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             };
         },
     ),
-    Setting::new("refer_publish", |vhost, directive| {
+    Setting::list("refer_publish", |vhost, directive| {
         pages(&mut vhost.referers.publish, directive)
     }),
-    Setting::new("refer_play", |vhost, directive| {
+    Setting::list("refer_play", |vhost, directive| {
         pages(&mut vhost.referers.play, directive)
     }),
     Setting::ignored("time_jitter", ALWAYS_CORRECTED),
@@ -180,7 +180,7 @@ const PUBLISH: &[Setting<Vhost>] = &[
 
 const CLUSTER: &[Setting<Vhost>] = &[
     Setting::new("mode", mode),
-    Setting::new("origin", origin),
+    Setting::list("origin", origin),
     Setting::new("token_traverse", token_traverse),
     Setting::new("vhost", upstream_vhost),
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
@@ -229,13 +229,13 @@ const REFER: &[Setting<Refer>] = &[
         refer.enabled = directive.switch()?;
         Ok(())
     }),
-    Setting::new("all", |refer, directive| {
+    Setting::list("all", |refer, directive| {
         pages(&mut refer.referers.all, directive)
     }),
-    Setting::new("publish", |refer, directive| {
+    Setting::list("publish", |refer, directive| {
         pages(&mut refer.referers.publish, directive)
     }),
-    Setting::new("play", |refer, directive| {
+    Setting::list("play", |refer, directive| {
         pages(&mut refer.referers.play, directive)
     }),
 ];
@@ -257,22 +257,22 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
         hooks.enabled = directive.switch()?;
         Ok(())
     }),
-    Setting::new("on_connect", |hooks, directive| {
+    Setting::list("on_connect", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_connect, directive)
     }),
-    Setting::new("on_close", |hooks, directive| {
+    Setting::list("on_close", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_close, directive)
     }),
-    Setting::new("on_publish", |hooks, directive| {
+    Setting::list("on_publish", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_publish, directive)
     }),
-    Setting::new("on_unpublish", |hooks, directive| {
+    Setting::list("on_unpublish", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_unpublish, directive)
     }),
-    Setting::new("on_play", |hooks, directive| {
+    Setting::list("on_play", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_play, directive)
     }),
-    Setting::new("on_stop", |hooks, directive| {
+    Setting::list("on_stop", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_stop, directive)
     }),
     Setting::ignored("on_dvr", NO_SEGMENTS),
@@ -304,10 +304,10 @@ const SECURITY: &[Setting<Security>] = &[
         security.enabled = directive.switch()?;
         Ok(())
     }),
-    Setting::new("allow", |security, directive| {
+    Setting::list("allow", |security, directive| {
         rule(security, directive, true)
     }),
-    Setting::new("deny", |security, directive| {
+    Setting::list("deny", |security, directive| {
         rule(security, directive, false)
     }),
 ];

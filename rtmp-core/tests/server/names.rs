@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use axum::routing::post;
+use axum::{Json, Router};
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_core::wire::message::Command;
+use serde_json::Value;
 use socket2::SockRef;
+use tokio::net::TcpListener;
 
 use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
 
@@ -116,5 +120,34 @@ async fn the_reason_of_a_refusal_is_in_the_log_though_the_client_has_gone() {
             1,
             "{lines:?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_call_a_stream_by_its_one_name() {
+    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel::<Value>();
+    let answer = move |Json(event): Json<Value>| {
+        told.send(event).unwrap();
+        async { "0" }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let site = Router::new().route("/", post(answer));
+    tokio::spawn(async { axum::serve(listener, site).await });
+    let hooks = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; }}");
+    let origin = Running::origin(&hooks);
+    for (purpose, app, name, param) in [
+        (Purpose::Publish, "live/room/key?token=x", "", "?token=x"),
+        (Purpose::Play, "live", "room/key?token=y", "?token=y"),
+        (Purpose::Play, "live?token=z", "room/key", "?token=z"),
+        (Purpose::Play, "live/_definst_/room/key", "", ""),
+    ] {
+        let mut client = client(&origin, purpose, app, name).await;
+        let event = tokio::select! {
+            event = asked.recv() => event.unwrap(),
+            () = client.closed() => panic!("{app} {name}: closed"),
+        };
+        let found = ["app", "stream", "param"].map(|it| event[it].as_str().unwrap());
+        assert_eq!(found, ["live/room", "key", param], "{app} {name}");
     }
 }

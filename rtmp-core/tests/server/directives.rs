@@ -15,7 +15,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, PATIENCE, Running, keyframe, picture, sound, until};
+use crate::support::{Client, PATIENCE, Running, free_address, keyframe, picture, sound, until};
 
 /// Long enough to be told from a loaded machine's delays only by what waits
 /// for it.
@@ -259,4 +259,33 @@ async fn replies_to_a_player_are_cut_as_its_stream_is() {
         }
     };
     assert!(told.contains(&absent), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_serves_an_origin_and_an_edge() {
+    let addresses = [free_address(), free_address()];
+    let text = format!(
+        "vhost source.example.com {{ min_latency on; publish_normal_timeout 600000; }}
+         vhost edge.example.com {{
+             cluster {{ mode remote; origin {}; vhost source.example.com; }}
+         }}",
+        addresses[0]
+    );
+    let origin = Running::start_at(addresses[0], Role::Origin, &text);
+    let edge = Running::start_at(addresses[1], Role::Edge, &text);
+    let client = async |server: &Running, purpose, vhost: &str| {
+        let app = format!("live?vhost={vhost}");
+        let tc_url = format!("rtmp://{}/{app}", server.address);
+        let config = ClientConfig::new(purpose, &tc_url, &app, "s");
+        Client::connect(server.address, config).await
+    };
+    let mut publisher = client(&origin, Purpose::Publish, "source.example.com").await;
+    publisher.may_publish().await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = client(&edge, Purpose::Play, "edge.example.com").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    for (server, left) in [(&origin, "edge.example.com"), (&edge, "source.example.com")] {
+        let mut player = client(server, Purpose::Play, left).await;
+        assert_eq!(player.refusal().await.code, code::CONNECT_REJECTED);
+    }
 }

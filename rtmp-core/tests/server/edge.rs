@@ -5,7 +5,7 @@ use rtmp_core::session::status::code;
 use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_core::wire::{Message, MessageType};
 
-use crate::support::{Client, Running, free_address, headers, keyframe, picture, sound, until};
+use crate::support::{Client, Running, headers, keyframe, picture, sound, until};
 
 /// The ids of the connections that pull from `origin`.
 fn pulling(origin: &Running) -> Vec<u64> {
@@ -491,33 +491,4 @@ async fn a_reload_moves_running_pulls_to_the_new_origin_and_players_stay() {
     until(|| pulls(&first) == 0 && pulls(&second) == 1).await;
     assert!(player.frame().await.timestamp > 50_000);
     assert_eq!(edge.server.streams()[0].players(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_file_serves_an_origin_and_an_edge() {
-    let addresses = [free_address(), free_address()];
-    let text = format!(
-        "vhost source.example.com {{ min_latency on; publish_normal_timeout 600000; }}
-         vhost edge.example.com {{
-             cluster {{ mode remote; origin {}; vhost source.example.com; }}
-         }}",
-        addresses[0]
-    );
-    let origin = Running::start_at(addresses[0], Role::Origin, &text);
-    let edge = Running::start_at(addresses[1], Role::Edge, &text);
-    let client = async |server: &Running, purpose, vhost: &str| {
-        let app = format!("live?vhost={vhost}");
-        let tc_url = format!("rtmp://{}/{app}", server.address);
-        let config = ClientConfig::new(purpose, &tc_url, &app, "s");
-        Client::connect(server.address, config).await
-    };
-    let mut publisher = client(&origin, Purpose::Publish, "source.example.com").await;
-    publisher.may_publish().await;
-    publisher.publish(&[keyframe(0)]).await;
-    let mut player = client(&edge, Purpose::Play, "edge.example.com").await;
-    assert_eq!(player.frame().await, keyframe(0));
-    for (server, left) in [(&origin, "edge.example.com"), (&edge, "source.example.com")] {
-        let mut player = client(server, Purpose::Play, left).await;
-        assert_eq!(player.refusal().await.code, code::CONNECT_REJECTED);
-    }
 }

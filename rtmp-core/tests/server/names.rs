@@ -1,14 +1,17 @@
 //! One URL is one stream, wherever a client cuts it, at origin and edge.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::handler::Handler;
 use axum::routing::post;
 use axum::{Json, Router};
-use rtmp_core::session::{ClientConfig, ClientEvent, Purpose};
+use rtmp_core::session::{ClientConfig, Purpose};
 use rtmp_core::wire::message::Command;
 use serde_json::Value;
 use socket2::SockRef;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
 
@@ -95,32 +98,47 @@ async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
     assert!(lines.len() < ASKED / 2, "{} lines", lines.len());
 }
 
+/// The URL of a web server with this one answer.
+async fn web_server<H: Handler<T, ()>, T: 'static>(answer: H) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let site = Router::new().route("/", post(answer));
+    tokio::spawn(async { axum::serve(listener, site).await });
+    url
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reason_of_a_refusal_is_in_the_log_though_the_client_has_gone() {
     keep_log();
-    let origin = Running::origin("");
-    let _publisher = origin.publisher("s").await;
-    for _ in 0..20 {
-        let mut client = origin.player("absent").await;
-        assert_eq!(client.event().await, Some(ClientEvent::Connected));
-        let peer = client.socket.local_addr().unwrap().to_string();
-        let publish = Command::new("publish", 0.0, vec!["s".into()]);
-        client.send(&publish.to_message(2)).await;
-        // It is reset, and not closed.
-        SockRef::from(&client.socket)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
-        drop(client);
-        let clients = origin.server.clients();
-        until(|| clients.count() == 1).await;
-        let lines = log_lines(&peer);
-        let refused = |line: &String| line.contains("refused: NetStream.Publish.BadName");
-        assert_eq!(
-            lines.iter().filter(|it| refused(it)).count(),
-            1,
-            "{lines:?}"
-        );
+    let (asking, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, awaited) = (asking.clone(), gone.clone());
+    let url = web_server(async move || {
+        told.notify_one();
+        awaited.notified().await;
+        "1"
+    })
+    .await;
+    let origin = Running::origin(&format!("http_hooks {{ enabled on; on_publish {url}; }}"));
+    let mut client = client(&origin, Purpose::Publish, "live", "s").await;
+    let peer = client.socket.local_addr().unwrap().to_string();
+    tokio::select! {
+        () = asking.notified() => {}
+        () = client.closed() => panic!("closed"),
     }
+    // Reset, and not closed: what is written to it from now on fails.
+    SockRef::from(&client.socket)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    gone.notify_one();
+    let clients = origin.server.clients();
+    until(|| clients.count() == 0).await;
+    let lines = refusals(&peer);
+    assert_eq!(lines.len(), 1, "{:?}", log_lines(&peer));
+    assert!(
+        lines[0].contains("NetStream.Publish.Denied (not allowed)"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,10 +148,7 @@ async fn hooks_call_a_stream_by_its_one_name() {
         told.send(event).unwrap();
         async { "0" }
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let site = Router::new().route("/", post(answer));
-    tokio::spawn(async { axum::serve(listener, site).await });
+    let url = web_server(answer).await;
     let hooks = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; }}");
     let origin = Running::origin(&hooks);
     for (purpose, app, name, param) in [

@@ -36,11 +36,14 @@ async fn clients_that_cut_a_url_elsewhere_meet_at_origin_and_edge() {
         let mut publisher = client(&edge, Purpose::Publish, app, stream).await;
         publisher.may_publish().await;
         publisher.publish(&[keyframe(0)]).await;
+        // They stay, and the edge's pull with them.
+        let mut players = Vec::new();
         for server in [&origin, &edge] {
             for (app, stream) in cuts {
                 let mut player = client(server, Purpose::Play, app, stream).await;
                 let frame = player.frame().await;
                 assert_eq!(frame.payload, keyframe(0).payload, "{app} {stream}");
+                players.push(player);
             }
         }
         let key = origin.server.streams()[0].key().clone();

@@ -13,6 +13,7 @@ mod descriptors;
 mod hooks;
 mod logging;
 pub mod options;
+mod peer;
 mod pid_file;
 pub mod player;
 mod socket;

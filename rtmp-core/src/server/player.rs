@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clients::{Client, Mark};
+use super::peer::PeerKind;
 use super::via::Via;
 use crate::config::Vhost;
 use crate::session::{Parameters, ServerEvent, ServerSession};
@@ -21,6 +22,8 @@ pub struct Introduction {
     pub(super) parameters: Parameters,
     /// Where it wants to begin, if it is an edge of ours.
     pub(super) gop_cache: Option<bool>,
+    /// What it is.
+    pub(super) peer: PeerKind,
     /// Which of our servers it has come through.
     pub(super) via: Via,
 }

@@ -43,9 +43,14 @@ impl Via {
         Ok(())
     }
 
+    /// Whether there is none: the client is no server of ours.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// These and then `server`.
     pub(super) fn and(&self, server: &Self) -> Self {
-        if self.0.is_empty() {
+        if self.is_empty() {
             server.clone()
         } else {
             Self(format!("{},{}", self.0, server.0))

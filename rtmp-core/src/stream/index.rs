@@ -193,14 +193,15 @@ pub struct Index {
     join: Option<JoinPoint>,
     /// See [`View::later_join`].
     later_join: Option<JoinPoint>,
-    /// Per fan-out worker the lowest offset that it may still read.
+    /// Per reader the lowest offset that it may still read.
     low_water: Box<[u64]>,
 }
 
 impl Index {
-    /// The index of an empty log that `workers` fan-out workers will read.
+    /// The index of an empty log that `readers` will read: two for each fan-out
+    /// worker.
     #[must_use]
-    pub fn new(retention: Retention, workers: usize) -> Self {
+    pub fn new(retention: Retention, readers: usize) -> Self {
         Self {
             retention,
             entries: VecDeque::new(),
@@ -215,7 +216,7 @@ impl Index {
             headers: Arc::default(),
             join: None,
             later_join: None,
-            low_water: vec![u64::MAX; workers].into(),
+            low_water: vec![u64::MAX; readers].into(),
         }
     }
 
@@ -366,12 +367,12 @@ impl Index {
             .map_or(recent, |join| join.offset.min(recent))
     }
 
-    /// The log as it is now, for the fan-out worker number `worker`, whose
+    /// The log as it is now, for the reader number `reader`, whose
     /// players stand at `low_water` or later. Until its next look nothing is
     /// given back that one of them, or one that joins, can read.
-    pub fn look(&mut self, worker: usize, low_water: u64) -> View {
+    pub fn look(&mut self, reader: usize, low_water: u64) -> View {
         let keep_from = self.keep_from();
-        self.low_water[worker] = low_water.min(keep_from);
+        self.low_water[reader] = low_water.min(keep_from);
         View {
             end: self.end,
             timestamp: self.timestamp,
@@ -384,9 +385,9 @@ impl Index {
         }
     }
 
-    /// Worker number `worker` has no player of this stream any more.
-    pub fn leave(&mut self, worker: usize) {
-        self.low_water[worker] = u64::MAX;
+    /// Reader number `reader` has no player of this stream any more.
+    pub fn leave(&mut self, reader: usize) {
+        self.low_water[reader] = u64::MAX;
     }
 
     /// Forgets the messages that nobody can need, and returns the offset

@@ -37,6 +37,15 @@ use writer::Writer;
 /// that nearly every player plays on.
 pub const MESSAGE_STREAM: u32 = 1;
 
+/// A worker reads a log twice: for players that get each message at once, and
+/// for those whose messages are gathered.
+const READERS_PER_WORKER: usize = 2;
+
+/// The number by which the index knows these players of a worker.
+fn reader(worker: usize, at_once: bool) -> usize {
+    READERS_PER_WORKER * worker + usize::from(at_once)
+}
+
 /// What a stream takes from its vhost's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSettings {
@@ -183,7 +192,7 @@ impl Stream {
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
             writer: Mutex::new(Writer::new()),
-            index: Mutex::new(Index::new(settings.retention, workers)),
+            index: Mutex::new(Index::new(settings.retention, READERS_PER_WORKER * workers)),
             log,
             presence: Mutex::new(Presence {
                 generation: 0,
@@ -362,10 +371,16 @@ impl Stream {
     }
 
     /// The log as it is now, for a worker that has been told or has a player
-    /// join: see [`Index::look`].
-    fn look(&self, worker: usize, low_water: u64) -> View {
+    /// join: see [`Index::look`]. `at_once`: for those players of the worker
+    /// that get each message at once.
+    fn look(&self, worker: usize, at_once: bool, low_water: u64) -> View {
         self.watches[worker].told.store(false, Ordering::SeqCst);
-        lock(&self.index).look(worker, low_water)
+        lock(&self.index).look(reader(worker, at_once), low_water)
+    }
+
+    /// The worker has no such player any more.
+    fn look_no_more(&self, worker: usize, at_once: bool) {
+        lock(&self.index).leave(reader(worker, at_once));
     }
 
     fn flush_after(&self) -> Duration {

@@ -175,6 +175,7 @@ impl Connection {
             }
         };
         let gop_cache = self.introduction.gop_cache;
+        let at_once = self.introduction.peer.is_server();
         let mut unsent = self.out;
         // The log's chunks may be of another size than the connection's, when
         // the configuration has changed since one of them began.
@@ -210,6 +211,7 @@ impl Connection {
             requests,
             meter: self.client.meter.clone(),
             gop_cache,
+            at_once,
             send_timeout: vhost.send_timeout,
             duration: request
                 .duration_ms

@@ -421,11 +421,15 @@ impl Connection {
     }
 
     /// With `mr`, lets a publisher's input gather before it is read; whether
-    /// it did.
+    /// it did. What another server forwards has been gathered there, where its
+    /// `mr` is on.
     async fn gather(&mut self) -> bool {
         let Engagement::Publishing { sink, .. } = &self.engagement else {
             return false;
         };
+        if self.introduction.peer.is_server() {
+            return false;
+        }
         let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
         let Some(latency) = latency.filter(|_| self.input.len() < READ_SIZE) else {
             return false;

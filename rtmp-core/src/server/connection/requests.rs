@@ -11,6 +11,7 @@ use super::{Connection, Engagement, Patience, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::{Activity, Mark};
 use crate::server::hooks;
+use crate::server::peer::PeerKind;
 use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
 use crate::server::via::Via;
@@ -68,6 +69,7 @@ impl Connection {
                     tc_url: request.tc_url.clone(),
                     parameters: request.parameters.clone(),
                     gop_cache: request.gop_cache,
+                    peer: PeerKind::of(&request, &via),
                     via,
                 };
                 if self.may_connect(&vhost, &request.app).await {

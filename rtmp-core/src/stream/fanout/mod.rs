@@ -81,6 +81,10 @@ pub struct Joining<D> {
     /// Whether it begins at the newest keyframe or waits for the next, where
     /// that is not the stream's setting's to say.
     pub gop_cache: Option<bool>,
+    /// Whether it gets each message as soon as that is in the log, whatever
+    /// the stream's `mw_latency` is: it is another server's pull, which gathers
+    /// for its own players.
+    pub at_once: bool,
     /// How long it may take nothing of what is there for it.
     pub send_timeout: Duration,
     /// How much of the stream it wants, on the stream's timeline.

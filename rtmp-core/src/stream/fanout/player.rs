@@ -65,6 +65,8 @@ pub(super) struct Player<D> {
     blocked: bool,
     patience: Patience,
     send_timeout: Duration,
+    /// It gets each message at once, so none waits for an acknowledgement.
+    at_once: bool,
     /// What `TCP_NODELAY` is: on until the beginning is out, then as the
     /// stream has it.
     nodelay: bool,
@@ -103,6 +105,7 @@ impl<D> Player<D> {
             blocked: false,
             patience: Patience::default(),
             send_timeout: joining.send_timeout,
+            at_once: joining.at_once,
             nodelay: true,
             duration: joining.duration,
             until: None,
@@ -188,7 +191,7 @@ impl<D> Player<D> {
             }
             let end = self.run(stream, view)?;
             if self.offset >= end {
-                self.settle_nodelay(stream.nodelay());
+                self.settle_nodelay(self.at_once || stream.nodelay());
                 return Ok(());
             }
             if self.stream_id != MESSAGE_STREAM {

@@ -1,6 +1,7 @@
 //! One fan-out worker: an epoll, its players, and the streams they play.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -28,10 +29,12 @@ const MOST_READS: usize = 4;
 /// a millisecond's work.
 const MOST_SERVED: usize = 64;
 
-/// The players of one stream at this worker.
+/// The players of one stream at this worker that are flushed to together.
 #[derive(Debug)]
 struct Group {
     stream: Arc<Stream>,
+    /// Whether they get each message at once; else messages are gathered.
+    at_once: bool,
     members: Vec<usize>,
     /// The log as of the last flush: nobody is sent anything beyond it.
     view: View,
@@ -79,8 +82,24 @@ impl Group {
     /// Whether there is a new place for those who wait to begin at.
     fn can_begin(&mut self, worker: usize) -> bool {
         let known = self.view.newest_join();
-        self.view = self.stream.look(worker, self.low_water);
+        self.view = self.stream.look(worker, self.at_once, self.low_water);
         self.view.newest_join() != known
+    }
+
+    /// The stream has news at `now`: they are sent when they have been gathered.
+    fn note_news(&mut self, worker: usize, now: Instant) {
+        // Whoever waits for its first picture is not kept waiting longer.
+        let at_once =
+            self.at_once || self.stream.is_over() || self.waiting && self.can_begin(worker);
+        let flush_at = if at_once {
+            now
+        } else {
+            now + self.stream.flush_after()
+        };
+        self.flush_at = Some(
+            self.flush_at
+                .map_or(flush_at, |earlier| earlier.min(flush_at)),
+        );
     }
 }
 
@@ -94,8 +113,9 @@ pub(super) struct Worker<D, F> {
     departed: F,
     players: Slab<Player<D>>,
     groups: Slab<Group>,
-    /// Where the stream with this id is in `groups`.
-    group_of: HashMap<u64, usize>,
+    /// Where the stream with this id is in `groups`: those of its players whose
+    /// messages are gathered, and those that get each at once.
+    groups_of: HashMap<u64, [Option<usize>; 2]>,
     /// Players that may have more to say than they were let.
     unheard: Vec<usize>,
     scratch: Scratch,
@@ -119,7 +139,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             departed,
             players: Slab::new(),
             groups: Slab::new(),
-            group_of: HashMap::new(),
+            groups_of: HashMap::new(),
             unheard: Vec::new(),
             scratch: Scratch::new(),
         })
@@ -188,22 +208,42 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
 
     /// A publisher has appended to the stream, or it has ended.
     fn note_news(&mut self, stream: u64, now: Instant) {
-        let Some(&group) = self.group_of.get(&stream) else {
+        let Some(groups) = self.groups_of.get(&stream) else {
             return;
         };
-        let group = &mut self.groups[group];
-        // Whoever waits for its first picture is not kept waiting longer.
-        let at_once = group.stream.is_over() || group.waiting && group.can_begin(self.number);
-        let flush_at = if at_once {
-            now
-        } else {
-            now + group.stream.flush_after()
-        };
-        group.flush_at = Some(
-            group
-                .flush_at
-                .map_or(flush_at, |earlier| earlier.min(flush_at)),
-        );
+        for &group in groups.iter().flatten() {
+            self.groups[group].note_news(self.number, now);
+        }
+    }
+
+    /// Where the players of `stream` are that get each message at once, or the
+    /// others.
+    fn group(&mut self, stream: &Arc<Stream>, at_once: bool) -> usize {
+        let place = &mut self.groups_of.entry(stream.id()).or_default()[usize::from(at_once)];
+        *place.get_or_insert_with(|| {
+            self.groups.insert(Group {
+                stream: stream.clone(),
+                at_once,
+                members: Vec::new(),
+                view: stream.look(self.number, at_once, u64::MAX),
+                low_water: u64::MAX,
+                waiting: false,
+                flush_at: None,
+                flush: None,
+            })
+        })
+    }
+
+    /// Forgets a group whose last player has left.
+    fn remove_group(&mut self, key: usize) {
+        let group = self.groups.remove(key);
+        group.stream.look_no_more(self.number, group.at_once);
+        if let Entry::Occupied(mut groups) = self.groups_of.entry(group.stream.id()) {
+            groups.get_mut()[usize::from(group.at_once)] = None;
+            if groups.get().iter().all(Option::is_none) {
+                groups.remove();
+            }
+        }
     }
 
     /// Does what others ask; `true` if that is to stop.
@@ -229,26 +269,11 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let requests = std::mem::take(&mut joining.requests);
         let stream = joining.stream.clone();
         stream.player_joined(self.number);
-        let group = match self.group_of.get(&stream.id()) {
-            Some(&group) => group,
-            None => {
-                let view = stream.look(self.number, u64::MAX);
-                let group = self.groups.insert(Group {
-                    stream: stream.clone(),
-                    members: Vec::new(),
-                    view,
-                    low_water: u64::MAX,
-                    waiting: false,
-                    flush_at: None,
-                    flush: None,
-                });
-                self.group_of.insert(stream.id(), group);
-                group
-            }
-        };
+        let at_once = joining.at_once;
+        let group = self.group(&stream, at_once);
         let slot = self.players.vacant_key();
         let entry = &mut self.groups[group];
-        entry.view = stream.look(self.number, entry.low_water);
+        entry.view = stream.look(self.number, at_once, entry.low_water);
         let place = (group, entry.members.len());
         let setting = stream.gop_cache.load(Ordering::Relaxed);
         let gop_cache = joining.gop_cache.unwrap_or(setting);
@@ -345,7 +370,9 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             group.flush_at = None;
             // Asked before the look: what it ended with must be in the view.
             let over = group.stream.is_over();
-            group.view = group.stream.look(self.number, group.low_water);
+            group.view = group
+                .stream
+                .look(self.number, group.at_once, group.low_water);
             // An end between the two rings no bell: the look has silenced it.
             if !over && group.stream.is_over() {
                 group.flush_at = Some(now);
@@ -417,9 +444,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let departed = player.depart(&group.stream, reason);
         let stream = group.stream.clone();
         if group.members.is_empty() {
-            stream.index().leave(self.number);
-            self.group_of.remove(&stream.id());
-            self.groups.remove(key);
+            self.remove_group(key);
         }
         stream.player_left(self.number);
         self.desks[self.number]

@@ -92,6 +92,7 @@ pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Spel
         requests: Vec::new(),
         meter: Arc::new(Meter::default()),
         gop_cache: None,
+        at_once: false,
         send_timeout: PATIENCE,
         duration: None,
     }

@@ -65,8 +65,8 @@ impl Chunks {
 pub enum Contender {
     /// Our origin.
     Origin(Batching),
-    /// Our edge behind our origin.
-    Edge(Batching),
+    /// So many of our edges, one behind the other, behind our origin.
+    Edges(Batching, u32),
     /// nginx-rtmp, which sends each message at once.
     Nginx(Chunks),
     /// The bare `sendfile` loop.
@@ -77,7 +77,10 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Origin(batching) => write!(f, "origin, {batching}"),
-            Self::Edge(batching) => write!(f, "origin and edge, {batching}"),
+            Self::Edges(batching, 1) => write!(f, "origin and edge, {batching}"),
+            Self::Edges(batching, edges) => {
+                write!(f, "origin and {edges} edges in a row, {batching}")
+            }
             Self::Nginx(chunks) => write!(f, "nginx-rtmp, chunk_size {}", chunks.bytes()),
             Self::Floor(batching) => write!(f, "floor, {batching}"),
         }
@@ -133,17 +136,22 @@ impl Running {
                 let origin = spawn(origin, port, around)?;
                 Ok(Self::of(vec![origin], url(port), Some(url(port))))
             }
-            Contender::Edge(batching) => {
+            Contender::Edges(batching, edges) => {
                 let origin = our_server("rtmp-origin", port, batching, around);
                 let origin = spawn(origin, port, around)?;
-                let edge_port = free_port()?;
-                let mut edge = our_server("rtmp-edge", edge_port, batching, around);
-                edge.args(["--origin", &format!("127.0.0.1:{port}")]);
-                // The origin is ended by drop if the edge does not start.
-                let mut running = Self::of(vec![origin], url(edge_port), Some(url(port)));
-                let edge = spawn(edge, edge_port, around)?;
-                running.server_pid = edge.id();
-                running.children.push(edge);
+                // The others are ended by drop if an edge does not start.
+                let mut running = Self::of(vec![origin], url(port), Some(url(port)));
+                let mut upstream = port;
+                for _ in 0..edges {
+                    let edge_port = free_port()?;
+                    let mut edge = our_server("rtmp-edge", edge_port, batching, around);
+                    edge.args(["--origin", &format!("127.0.0.1:{upstream}")]);
+                    let edge = spawn(edge, edge_port, around)?;
+                    running.server_pid = edge.id();
+                    running.children.push(edge);
+                    running.play_url = url(edge_port);
+                    upstream = edge_port;
+                }
                 Ok(running)
             }
             Contender::Nginx(chunks) => {

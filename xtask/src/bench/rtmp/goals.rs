@@ -85,16 +85,30 @@ pub fn of(rows: &[Row]) -> Vec<Goal> {
                     goals.push(Goal::at_most(what, p99, 20.0));
                 }
             }
-            Section::Latency if row.contender == Contender::Edge(Batching::AtOnce) => {
+            Section::Latency if row.contender == Contender::Edges(Batching::AtOnce, 1) => {
                 if let Some(p99) = figures.latency_p99 {
                     let what = "ms from publisher through origin and edge to player, p99";
                     goals.push(Goal::at_most(what, p99, 5.0));
                 }
             }
+            Section::Chain => goals.extend(chain(rows, row)),
             _ => {}
         }
     }
     goals
+}
+
+/// What the edges of `row` add to the latency of the origin alone.
+fn chain(rows: &[Row], row: &Row) -> Option<Goal> {
+    let Contender::Edges(batching, _) = row.contender else {
+        return None;
+    };
+    let alone = rows.iter().find(|one| {
+        one.section == Section::Chain && one.contender == Contender::Origin(batching)
+    })?;
+    let added = row.figures.latency_p50? - alone.figures.latency_p50?;
+    let what = format!("{}: ms more than the origin alone, p50", row.contender);
+    Some(Goal::at_most(what, added, 10.0))
 }
 
 fn cost(rows: &[Row], goals: &mut Vec<Goal>) {

@@ -30,6 +30,9 @@ const INSPECT_ALL_UP_TO: u32 = 1000;
 /// For a p99 worth its name: 450 pictures.
 const LATENCY_SECONDS: u32 = 15;
 
+/// Edges in a row in the section `chain`.
+const LONGEST_CHAIN: u32 = 2;
+
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -100,6 +103,8 @@ pub enum Section {
     Join,
     /// From publisher through origin and edge to the player.
     Latency,
+    /// The same through edges of edges, by batching.
+    Chain,
     /// Reading a publisher's bytes, without sockets.
     Ingest,
 }
@@ -263,14 +268,20 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 }
             }
             Section::Latency => {
-                let load = Load {
-                    seconds: options.seconds.max(LATENCY_SECONDS),
-                    ..load(options, 10)
-                };
-                add(Contender::Edge(Batching::AtOnce), load);
+                let load = latency_load(options);
+                add(Contender::Edges(Batching::AtOnce, 1), load);
                 add(Contender::Origin(Batching::AtOnce), load);
                 if nginx {
                     add(Contender::Nginx(Chunks::Default), load);
+                }
+            }
+            Section::Chain => {
+                let load = latency_load(options);
+                for batching in [batched, Batching::Milliseconds(100), Batching::AtOnce] {
+                    add(Contender::Origin(batching), load);
+                    for edges in 1..=LONGEST_CHAIN {
+                        add(Contender::Edges(batching, edges), load);
+                    }
                 }
             }
             // Has no server to run.
@@ -278,6 +289,13 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
         }
     }
     runs
+}
+
+fn latency_load(options: &Options) -> Load {
+    Load {
+        seconds: options.seconds.max(LATENCY_SECONDS),
+        ..load(options, 10)
+    }
 }
 
 fn load(options: &Options, players: u32) -> Load {

@@ -42,7 +42,7 @@ pub fn of(rows: &[Row]) -> Table {
             same.map(|other| figures.cpu_ms_per_mb / other.figures.cpu_ms_per_mb)
         };
         let floor = match row.contender {
-            Contender::Origin(batching) | Contender::Edge(batching) => {
+            Contender::Origin(batching) | Contender::Edges(batching, _) => {
                 against(&|one| one.contender == Contender::Floor(batching))
             }
             _ => None,

@@ -203,6 +203,7 @@ fn defaults() -> Globals {
             handshake_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            server_id: None,
             drain_timeout: Duration::from_secs(300),
             vhosts: std::collections::BTreeMap::new(),
         },

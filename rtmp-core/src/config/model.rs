@@ -1,11 +1,13 @@
 //! What a configuration means: the servers read only these types.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Uri;
 use serde::Serialize;
 
 use super::security::{Action, Security};
@@ -23,6 +25,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Connections beyond this number are accepted and closed.
     pub max_connections: u32,
+    /// What hooks call this server; `None` for a name that is drawn at each
+    /// start.
+    pub server_id: Option<String>,
     /// File that holds our process id while we run.
     pub pid: Option<PathBuf>,
     /// Where log lines go, and which.
@@ -235,9 +240,27 @@ pub struct HttpHooks {
     pub on_stop: Vec<HookUrl>,
 }
 
-/// An `http://` URL, taken apart.
+impl HttpHooks {
+    /// All URLs.
+    pub fn all(&self) -> impl Iterator<Item = &HookUrl> {
+        [
+            &self.on_connect,
+            &self.on_close,
+            &self.on_publish,
+            &self.on_unpublish,
+            &self.on_play,
+            &self.on_stop,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// An `http://` or `https://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HookUrl {
+    /// Whether it is `https://`.
+    pub tls: bool,
     /// `host:port` to connect to.
     pub authority: String,
     /// Path and query to ask for.
@@ -245,27 +268,49 @@ pub struct HookUrl {
 }
 
 impl HookUrl {
-    /// Reads `http://host[:port][/path]`.
+    /// Reads `http[s]://host[:port][/path]`.
     #[must_use]
     pub fn parse(url: &str) -> Option<Self> {
-        let rest = url.strip_prefix("http://")?;
-        let (authority, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, "/"),
+        let uri: Uri = url.parse().ok()?;
+        let tls = match uri.scheme_str()? {
+            "http" => false,
+            "https" => true,
+            _ => return None,
         };
-        let port_given = authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
-        let bare = !authority.is_empty() && !authority.contains(':');
-        let authority = match (port_given, bare) {
-            (true, _) => authority.to_owned(),
-            (false, true) => format!("{authority}:80"),
-            (false, false) => return None,
+        let authority = uri.authority()?;
+        let host = authority.host();
+        let port = match authority.port_u16() {
+            Some(port) => Some(port).filter(|&port| port != 0)?,
+            // A user's name, or a port that is none.
+            None if authority.as_str() != host => return None,
+            None if tls => 443,
+            None => 80,
         };
+        if host.is_empty() || authority.as_str().contains('@') {
+            return None;
+        }
+        let query = uri
+            .query()
+            .map_or(String::new(), |query| format!("?{query}"));
         Some(Self {
-            authority,
-            path: path.to_owned(),
+            tls,
+            authority: format!("{host}:{port}"),
+            path: format!("{}{query}", uri.path()),
         })
+    }
+
+    /// Its host: a name or an address, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+impl fmt::Display for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -294,15 +339,28 @@ mod tests {
 
     #[test]
     fn a_hooks_url_is_taken_apart() {
-        let parts = |url| HookUrl::parse(url).map(|url| (url.authority, url.path));
-        let some = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
-        assert_eq!(
-            parts("http://a:8085/api/v1?x=y"),
-            some("a:8085", "/api/v1?x=y")
-        );
-        assert_eq!(parts("http://a"), some("a:80", "/"));
-        for wrong in ["https://a/", "a:80", "http://", "http://a:x/", "http://:/"] {
-            assert_eq!(parts(wrong), None, "{wrong}");
+        for (url, host, whole) in [
+            ("http://a:8085/api/v1?x=y", "a", "http://a:8085/api/v1?x=y"),
+            ("http://a", "a", "http://a:80/"),
+            ("https://a/b", "a", "https://a:443/b"),
+            ("https://a:8443?x", "a", "https://a:8443/?x"),
+            ("http://[::1]:80/", "::1", "http://[::1]:80/"),
+            ("https://[::1]/", "::1", "https://[::1]:443/"),
+        ] {
+            let read = HookUrl::parse(url).unwrap();
+            assert_eq!((read.host(), &*read.to_string()), (host, whole));
+        }
+        for wrong in [
+            "rtmp://a/",
+            "a:80",
+            "/a",
+            "http://",
+            "http://a:x/",
+            "http://a:0/",
+            "http://:/",
+            "http://user@a/",
+        ] {
+            assert_eq!(HookUrl::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -61,6 +61,10 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.log.file = Some(directive.word("a file name")?.into());
         Ok(())
     }),
+    Setting::new("server_id", |globals, directive| {
+        globals.config.server_id = Some(directive.word("a name")?.to_owned());
+        Ok(())
+    }),
     Setting::new("workers", |globals, directive| {
         globals.config.workers = Some(directive.number(1..=1024)? as usize);
         Ok(())
@@ -122,7 +126,6 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("tcmalloc_release_rate", "no tcmalloc is used"),
     Setting::ignored("query_latest_version", "nobody is asked for versions"),
     Setting::ignored("first_wait_for_qlv", "nobody is asked for versions"),
-    Setting::ignored("server_id", "the process id names a server here"),
     Setting::ignored("pithy_print_ms", "each session has its closing line"),
     Setting::ignored("empty_ip_ok", "clients without an address are taken"),
     Setting::ignored("is_full", "any file is read"),

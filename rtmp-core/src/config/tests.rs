@@ -393,11 +393,11 @@ fn hooks_are_read_and_only_when_enabled() {
     assert_eq!(on.on_close[0].path, "/");
     let text = format!("vhost __defaultVhost__ {{ http_hooks {{ {hooks}; }} }}");
     assert_eq!(origin(&text).http_hooks, HttpHooks::default());
-    let text = "vhost a { http_hooks { enabled on; on_play https://a/; } }";
+    let text = "vhost a { http_hooks { enabled on; on_play ftp://a/; } }";
     assert_eq!(
         mistakes(text, Role::Origin),
-        "x.conf:1: `on_play` takes one or several URLs like `http://host:8085/path`, \
-         not `https://a/`"
+        "x.conf:1: `on_play` takes one or several URLs like `http://host:8085/path` or \
+         `https://host/path`, not `ftp://a/`"
     );
 }
 

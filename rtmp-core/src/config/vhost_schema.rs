@@ -282,7 +282,7 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
 ];
 
 fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mistake> {
-    let expected = "one or several URLs like `http://host:8085/path`";
+    let expected = "one or several URLs like `http://host:8085/path` or `https://host/path`";
     let words = directive.words(expected)?;
     *urls = words
         .iter()

@@ -83,7 +83,7 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    descriptors::raise_limit(config.max_connections);
+    descriptors::raise_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("async")
@@ -184,6 +184,7 @@ async fn live(
     while server.clients().count() > 0 && Instant::now() < until {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+    server.hooks.all_told().await;
     log::info!("stopped");
     Ok(())
 }
@@ -302,6 +303,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         ("listen", old.listen != config.listen),
         ("http_api", old.http_api != config.http_api),
         ("pid", old.pid != config.pid),
+        ("server_id", old.server_id != config.server_id),
         ("workers", old.workers != config.workers),
     ] {
         if changed {
@@ -311,6 +313,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     config.listen.clone_from(&old.listen);
     config.http_api = old.http_api;
     config.pid.clone_from(&old.pid);
+    config.server_id.clone_from(&old.server_id);
     config.workers = old.workers;
     let chunks_change = config.vhosts.iter().any(|(name, vhost)| {
         old.vhosts
@@ -323,7 +326,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     if let Err(error) = output.reopen(&config.log) {
         log::error!("the log stays where it is: {error}");
     }
-    descriptors::raise_limit(config.max_connections);
+    descriptors::raise_limit(&config);
     server.reconfigure(config);
     log::info!("reloaded");
 }

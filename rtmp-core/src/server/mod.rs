@@ -39,6 +39,7 @@ use crate::stream::{Stream, StreamSettings};
 use crate::wire::Limits;
 use clients::Clients;
 use connection::Connection;
+use hooks::Hooks;
 use player::PlayerDialogue;
 pub use socket::listen;
 use via::Via;
@@ -67,6 +68,7 @@ pub struct Server {
     draining: AtomicBool,
     /// Of each vhost the origin that last had a stream.
     good_origins: Mutex<HashMap<String, String>>,
+    hooks: Hooks,
     /// Where pulls from origins run.
     pulls: Handle,
 }
@@ -81,6 +83,7 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
         let doorbells = Doorbells::new(workers)?;
+        let hooks = Hooks::new(config.server_id.as_deref());
         let (departing, departed) = mpsc::unbounded_channel();
         let fanout = Fanout::start(doorbells.clone(), move |player| {
             // Nobody listens any more only when the process ends.
@@ -97,6 +100,7 @@ impl Server {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             good_origins: Mutex::default(),
+            hooks,
             pulls: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(take_back(server.clone(), departed));

@@ -14,6 +14,8 @@ use crate::stream::fanout::{Dialogue, Request};
 /// What a client has said of itself with `connect`, for what it asks later.
 #[derive(Debug, Default)]
 pub struct Introduction {
+    /// The application, as `connect` named it.
+    pub(super) app: String,
     /// The page that it sits in.
     pub(super) page_url: String,
     /// Where it has connected to.
@@ -46,6 +48,8 @@ pub struct PlayerDialogue {
     pub(super) session: ServerSession,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
+    /// What it said beside the stream's name.
+    pub(super) parameters: Parameters,
     /// What its `connect` said of it.
     pub(super) introduction: Introduction,
     pub(super) seat: Seat,

@@ -71,10 +71,24 @@ pub struct Standing {
     pub generation: u64,
     /// The publisher has sent something.
     pub live: bool,
+    /// The publisher of that generation is there.
+    pub present: bool,
+    /// So many may be about to publish: a hook is asked about them, or an
+    /// origin that the stream is pulled from has them.
+    pub expected: usize,
     /// The stream has ended for good: it is on its way out of the registry.
     pub over: bool,
     /// How often all origins have been asked for it in vain.
     pub in_vain: u64,
+}
+
+impl Standing {
+    /// Whether somebody publishes the stream or may be about to, so that
+    /// whoever waits for it waits on.
+    #[must_use]
+    pub fn has_publisher(&self) -> bool {
+        self.present || self.expected > 0
+    }
 }
 
 /// Who publishes at present.
@@ -154,6 +168,21 @@ impl Drop for Seat {
     }
 }
 
+/// Somebody who may be about to publish: as long as it is held, those who wait
+/// for the stream wait on.
+#[derive(Debug)]
+pub struct Expectation {
+    stream: Arc<Stream>,
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        self.stream
+            .standing
+            .send_modify(|standing| standing.expected -= 1);
+    }
+}
+
 /// Locks `mutex`. A panic elsewhere must not take every stream with it: what
 /// the locks guard here is whole between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -180,6 +209,8 @@ impl Stream {
         let standing = Standing {
             generation: 0,
             live: false,
+            present: false,
+            expected: 0,
             over: false,
             in_vain: 0,
         };
@@ -282,6 +313,15 @@ impl Stream {
         }
     }
 
+    /// Somebody may be about to publish the stream.
+    #[must_use]
+    pub fn expect_publisher(self: &Arc<Self>) -> Expectation {
+        self.standing.send_modify(|standing| standing.expected += 1);
+        Expectation {
+            stream: self.clone(),
+        }
+    }
+
     /// Follows how many want the stream: players, and those who wait to be.
     #[must_use]
     pub fn audience(&self) -> watch::Receiver<usize> {
@@ -341,9 +381,13 @@ impl Stream {
         lock(&self.presence).present
     }
 
-    /// How long there has been no publisher; `None` while there is one.
+    /// How long there has been no publisher; `None` while there is one, or one
+    /// is expected.
     #[must_use]
     pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
+        if self.standing.borrow().expected > 0 {
+            return None;
+        }
         let presence = lock(&self.presence);
         (!presence.present).then(|| now.saturating_duration_since(presence.last_sign))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::writer::Source;
-use super::{Standing, Stream, lock};
+use super::{Presence, Standing, Stream, lock};
 use crate::wire::Message;
 
 /// A publisher that has been silent for this long may be pushed aside by
@@ -39,7 +39,20 @@ pub struct Publication {
     generation: u64,
 }
 
+impl Presence {
+    /// Whether there is a publisher that nobody may push aside at `now`.
+    fn is_busy(&self, now: Instant) -> bool {
+        self.present && now.saturating_duration_since(self.last_sign) < TAKEOVER_SILENCE
+    }
+}
+
 impl Stream {
+    /// Whether [`Stream::publish`] would fail at `now`.
+    #[must_use]
+    pub fn is_busy(&self, now: Instant) -> bool {
+        lock(&self.presence).is_busy(now)
+    }
+
     /// Becomes the stream's publisher.
     ///
     /// # Errors
@@ -67,8 +80,7 @@ impl Stream {
         replay: Duration,
     ) -> Result<Publication, Busy> {
         let mut presence = lock(&self.presence);
-        let silence = now.saturating_duration_since(presence.last_sign);
-        if presence.present && silence < TAKEOVER_SILENCE {
+        if presence.is_busy(now) {
             return Err(Busy);
         }
         presence.generation += 1;
@@ -79,8 +91,10 @@ impl Stream {
         self.cut_off.store(false, Ordering::Relaxed);
         lock(&self.writer).publisher_begins(source, replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
-        self.standing
-            .send_modify(|standing| standing.generation = generation);
+        self.standing.send_modify(|standing| {
+            standing.generation = generation;
+            standing.present = true;
+        });
         Ok(Publication {
             stream: self.clone(),
             generation,
@@ -186,8 +200,9 @@ impl Drop for Publication {
         presence.present = false;
         presence.last_sign = Instant::now();
         drop(presence);
-        self.stream
-            .standing
-            .send_modify(|standing| standing.live = false);
+        self.stream.standing.send_modify(|standing| {
+            standing.live = false;
+            standing.present = false;
+        });
     }
 }

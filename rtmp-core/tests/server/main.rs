@@ -1,10 +1,12 @@
 //! Whole servers on loopback sockets, with our own client session as the peer.
 
 mod api;
+mod chain;
 mod circles;
 mod closing_lines;
 mod directives;
 mod edge;
+mod hook_order;
 mod hooks;
 mod names;
 mod origin;
@@ -14,3 +16,4 @@ mod publications;
 mod redirects;
 mod support;
 mod timeouts;
+mod waiting;

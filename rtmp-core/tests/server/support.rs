@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rtmp_core::config::{self, Role, conf};
+use rtmp_core::config::{self, Config, Role, conf};
 use rtmp_core::server::{Server, listen};
 use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
 use rtmp_core::wire::{Limits, Message, MessageType};
@@ -59,8 +59,11 @@ impl Running {
 
     /// A server at `address`.
     pub fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
-        let directives = conf::parse("test.conf", text).unwrap();
-        let config = config::build(&directives, role).unwrap().config;
+        Self::with(address, role, configuration(role, text))
+    }
+
+    /// A server at `address` with this configuration.
+    pub fn with(address: SocketAddr, role: Role, config: Config) -> Self {
         let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::start(role, config).unwrap();
@@ -103,19 +106,47 @@ impl Running {
         client
     }
 
-    /// A player that has asked for `stream`.
-    pub async fn player(&self, stream: &str) -> Client {
-        self.client(Purpose::Play, stream).await
+    /// A publisher that takes the place of another, as soon as that has been
+    /// silent for long enough.
+    pub async fn replacing_publisher(&self, stream: &str) -> Client {
+        loop {
+            let mut client = self.client(Purpose::Publish, stream).await;
+            assert_eq!(client.event().await, Some(ClientEvent::Connected));
+            match client.event().await {
+                Some(ClientEvent::Publishing) => return client,
+                Some(ClientEvent::Rejected(_)) => {}
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
-    async fn client(&self, purpose: Purpose, stream: &str) -> Client {
-        let tc_url = format!("rtmp://{}/live", self.address);
-        Client::connect(
-            self.address,
-            ClientConfig::new(purpose, &tc_url, "live", stream),
-        )
-        .await
+    /// A player that has asked for `stream`.
+    pub fn player(&self, stream: &str) -> impl Future<Output = Client> + use<> {
+        self.client(Purpose::Play, stream)
     }
+
+    fn client(&self, purpose: Purpose, stream: &str) -> impl Future<Output = Client> + use<> {
+        let tc_url = format!("rtmp://{}/live", self.address);
+        let config = ClientConfig::new(purpose, &tc_url, "live", stream);
+        Client::connect(self.address, config)
+    }
+}
+
+/// What `text` means to a server of this role.
+pub fn configuration(role: Role, text: &str) -> Config {
+    let directives = conf::parse("test.conf", text).unwrap();
+    config::build(&directives, role).unwrap().config
+}
+
+/// A client that publishes `stream` at `address`.
+pub fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
+    ClientConfig::new(
+        Purpose::Publish,
+        &format!("rtmp://{address}/live"),
+        "live",
+        stream,
+    )
 }
 
 /// An address where a server can be started that others know already.

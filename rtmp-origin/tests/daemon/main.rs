@@ -1,5 +1,6 @@
 //! The origin as a process: configuration, signals, files, real ffmpeg.
 
+mod hooks;
 mod process;
 
 use std::fs::OpenOptions;
@@ -50,15 +51,20 @@ struct Origin {
 
 impl Origin {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| {})
+    }
+
+    fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Command)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let child = origin()
+        let mut command = origin();
+        command
             .args(arguments)
             .args(["--listen", &address.to_string()])
             .current_dir(&directory)
-            .stderr(Stdio::null())
-            .spawn();
-        let process = Process(child.unwrap());
+            .stderr(Stdio::null());
+        adjust(&mut command);
+        let process = Process(command.spawn().unwrap());
         until("a serving origin", || answers(address).is_ok());
         Self {
             process,

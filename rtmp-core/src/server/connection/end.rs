@@ -5,13 +5,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use log::Level;
-use serde_json::json;
 
 use super::{Connection, Engagement};
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::{Client, Mark};
-use crate::server::hooks;
+use crate::server::hooks::ClientEvent;
+use crate::server::player::Introduction;
 use crate::server::upstream::dial;
 use crate::session::status::code;
 use crate::session::{Status, StreamKey};
@@ -82,11 +82,17 @@ impl Connection {
 
     /// The origin takes the stream no more: its publisher is told.
     pub(super) fn origin_lost(&mut self, end: dial::End) -> End {
-        if let Engagement::Publishing { stream_id, .. } = &self.engagement {
+        if let Engagement::Publishing {
+            stream_id,
+            superseded,
+            ..
+        } = &mut self.engagement
+        {
             let status = match &end {
                 dial::End::Rejected(status) => status.clone(),
                 other => Status::error(FAILED, other.to_string()),
             };
+            *superseded = status.code == code::PUBLISH_BAD_NAME;
             self.session
                 .refuse_publish(*stream_id, &status, &mut self.out);
         }
@@ -119,22 +125,14 @@ pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &Mark) {
     log::info!("{client}: published {key}: {published}");
 }
 
-/// Tells `on_stop` of a client that was let in by `on_play`, and plays `key`
-/// no more or never did.
-pub(super) fn tell_stop(client: &Client, vhost: &Vhost, key: &StreamKey) {
-    let event = || hooks::event("on_stop", client, key, json!({}));
-    hooks::tell(&vhost.http_hooks.on_stop, event);
-}
-
-/// Tells `on_unpublish` of a client that was let in by `on_publish`, and
-/// publishes `key` no more or never did.
-pub(super) fn tell_unpublish(client: &Client, vhost: &Vhost, key: &StreamKey) {
-    let event = || hooks::event("on_unpublish", client, key, json!({}));
-    hooks::tell(&vhost.http_hooks.on_unpublish, event);
-}
-
 /// The line that closes a connection; it is forgotten with it.
-pub(super) fn log_end(server: &Server, client: &Client, vhost: Option<&Vhost>, end: &End) {
+pub(super) fn log_end(
+    server: &Server,
+    client: &Client,
+    vhost: Option<&Vhost>,
+    introduction: &Introduction,
+    end: &End,
+) {
     let duration = client.age(std::time::Instant::now()).as_secs_f64();
     let received = client.received.load(Ordering::Relaxed);
     let sent = client.meter.bytes.load(Ordering::Relaxed);
@@ -145,15 +143,16 @@ pub(super) fn log_end(server: &Server, client: &Client, vhost: Option<&Vhost>, e
         level,
         "{client}: {end} ({duration:.1} s, {received} bytes in, {sent} out)"
     );
-    server.clients.remove(client.id);
     if let Some(vhost) = vhost {
-        let key = StreamKey {
-            vhost: vhost.name.clone(),
-            app: String::new(),
-            stream: String::new(),
+        let event = ClientEvent {
+            action: "on_close",
+            client,
+            vhost,
+            introduction,
+            totals: Some((sent, received)),
         };
-        let totals = json!({ "send_bytes": sent, "recv_bytes": received });
-        let event = || hooks::event("on_close", client, &key, totals);
-        hooks::tell(&vhost.http_hooks.on_close, event);
+        server.hooks.tell(&vhost.http_hooks.on_close, &event);
     }
+    // A stop waits for the connections, then for what is to be told of them.
+    server.clients.remove(client.id);
 }

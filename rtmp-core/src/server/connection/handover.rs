@@ -7,14 +7,14 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::end::{End, log_end, log_play, tell_stop};
+use super::end::{End, log_end, log_play};
 use super::{Connection, Engagement};
-use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::{Activity, Client, Mark};
+use crate::server::clients::{Activity, Mark};
+use crate::server::hooks::StreamEvent;
 use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
-use crate::session::{PlayRequest, ServerEvent, StreamKey};
+use crate::session::{PlayRequest, ServerEvent};
 use crate::stream::Seat;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason, Request};
 
@@ -110,7 +110,7 @@ impl Connection {
             }
         };
         log_play(&client, &key, &dialogue.begun, verdict.as_ref());
-        tell_stop(&client, &dialogue.vhost, &key);
+        dialogue.tell_stop(&server);
         client.set_activity(Activity::Idle);
         // Commands go to and fro again.
         let socket = socket
@@ -123,6 +123,7 @@ impl Connection {
                     &server,
                     &client,
                     Some(&dialogue.vhost),
+                    &dialogue.introduction,
                     verdict.as_ref().unwrap_or(&End::Closed),
                 );
                 return None;
@@ -148,12 +149,6 @@ impl Connection {
         })
     }
 
-    /// Ends a connection whose play was accepted and could not begin.
-    fn never_played(server: &Server, client: &Client, vhost: &Vhost, key: &StreamKey, end: &End) {
-        tell_stop(client, vhost, key);
-        log_end(server, client, Some(vhost), end);
-    }
-
     /// Hands the connection to a fan-out worker.
     pub(super) fn hand_over(mut self, play: Play) {
         let Play {
@@ -165,15 +160,6 @@ impl Connection {
             return;
         };
         let stream = seat.stream().clone();
-        let socket = self.socket.into_std();
-        let socket = match socket.and_then(|socket| prepare_playing(&socket).map(|()| socket)) {
-            Ok(socket) => socket,
-            Err(error) => {
-                let end = End::Lost(error);
-                Self::never_played(&self.server, &self.client, &vhost, stream.key(), &end);
-                return;
-            }
-        };
         let gop_cache = self.introduction.gop_cache;
         let at_once = self.introduction.peer.is_server();
         let mut unsent = self.out;
@@ -185,6 +171,7 @@ impl Connection {
             session: self.session,
             client: self.client.clone(),
             vhost: vhost.clone(),
+            parameters: request.parameters,
             introduction: self.introduction,
             seat,
             begun: Mark::of(&self.client, std::time::Instant::now()),
@@ -192,12 +179,14 @@ impl Connection {
             left_with: None,
         };
         let mut requests = wishes.requests();
+        let socket = self.socket.into_std();
+        let socket = socket.and_then(|socket| prepare_playing(&socket).map(|()| socket));
         let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
-        if let Err(why) = heard {
-            let end = End::Misbehaved(why);
-            Self::never_played(&self.server, &self.client, &vhost, stream.key(), &end);
-            return;
-        }
+        let socket = match (socket, heard) {
+            (Ok(socket), Ok(())) => socket,
+            (Err(error), _) => return dialogue.never_played(&self.server, &End::Lost(error)),
+            (_, Err(why)) => return dialogue.never_played(&self.server, &End::Misbehaved(why)),
+        };
         log::info!("{}: play {}", self.client, stream.key());
         self.client
             .set_activity(Activity::Playing(stream.key().clone()));
@@ -217,5 +206,27 @@ impl Connection {
                 .duration_ms
                 .map(|length| Duration::from_millis(length.into())),
         });
+    }
+}
+
+impl PlayerDialogue {
+    /// Ends a connection whose play was accepted and could not begin.
+    fn never_played(&self, server: &Server, end: &End) {
+        self.tell_stop(server);
+        let (vhost, introduction) = (Some(&*self.vhost), &self.introduction);
+        log_end(server, &self.client, vhost, introduction, end);
+    }
+
+    /// Tells `on_stop` that the client plays no more.
+    fn tell_stop(&self, server: &Server) {
+        let event = StreamEvent {
+            action: "on_stop",
+            client: &self.client,
+            introduction: &self.introduction,
+            parameters: &self.parameters,
+            stream: self.seat.stream(),
+            ends_publication: false,
+        };
+        server.hooks.tell(&self.vhost.http_hooks.on_stop, &event);
     }
 }

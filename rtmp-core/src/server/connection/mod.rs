@@ -4,6 +4,7 @@
 mod end;
 mod handover;
 mod requests;
+mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -16,17 +17,19 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use end::{End, log_end, log_publish, tell_stop, tell_unpublish};
+use end::{End, log_end, log_publish};
 use handover::Play;
+use waiting::{Patience, sleep_until};
 
 use super::Server;
 use super::clients::{Activity, Client, Mark};
+use super::hooks::StreamEvent;
 use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
-use crate::session::{ServerEvent, ServerSession, StreamKey};
-use crate::stream::{AppendError, Publication, Standing};
+use crate::session::{Parameters, ServerEvent, ServerSession};
+use crate::stream::{AppendError, Publication, Standing, Stream};
 use crate::wire::Message;
 use crate::wire::media::is_picture;
 
@@ -42,12 +45,17 @@ enum Engagement {
     None,
     Publishing {
         stream_id: u32,
-        key: Arc<StreamKey>,
+        /// What is published: at an edge, where its viewers find it.
+        stream: Arc<Stream>,
+        /// What was said beside its name.
+        parameters: Parameters,
         sink: Sink,
         /// Where the connection stood when this publish began.
         begun: Mark,
         /// Nothing has come yet.
         first: bool,
+        /// The origin says that it has another publisher.
+        superseded: bool,
     },
     Waiting {
         play: Play,
@@ -56,16 +64,6 @@ enum Engagement {
     },
     /// The play has been accepted: on to a fan-out worker.
     Playing(Play),
-}
-
-/// How long a player waits for its stream.
-#[derive(Debug, Clone, Copy)]
-enum Patience {
-    /// Until then.
-    Until(Instant),
-    /// The origins come first: it begins when all have been asked in vain more
-    /// often than this.
-    AfterOrigins(u64),
 }
 
 /// Where a publisher's messages go.
@@ -157,7 +155,13 @@ impl Connection {
         if !matches!(end, End::Closed | End::Lost(_)) {
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.farewell()).await;
         }
-        log_end(&self.server, &self.client, self.vhost.as_deref(), &end);
+        log_end(
+            &self.server,
+            &self.client,
+            self.vhost.as_deref(),
+            &self.introduction,
+            &end,
+        );
     }
 
     /// Reads and answers until the client plays.
@@ -189,7 +193,8 @@ impl Connection {
                 Engagement::Publishing { .. } => READ_SIZE,
                 _ => COMMAND_READ_SIZE,
             });
-            match self.listen(deadline.0, &mut configuration).await? {
+            let until = deadline.map(|(until, _)| until);
+            match self.listen(until, &mut configuration).await? {
                 Heard::Bytes(0) => return Err(End::Closed),
                 Heard::Bytes(count) => {
                     last_word = Instant::now();
@@ -201,7 +206,10 @@ impl Connection {
                 Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
                 Heard::Dismissal => return Err(End::Dismissed),
                 Heard::Reload => self.take_settings(),
-                Heard::Silence => return Err(self.expired(deadline.1)),
+                Heard::Silence => {
+                    let limit = deadline.map_or("", |(_, limit)| limit);
+                    return Err(self.expired(limit));
+                }
             }
             self.standing_changed()?;
             if self.gather().await {
@@ -219,7 +227,7 @@ impl Connection {
     /// Waits for whatever comes first.
     async fn listen(
         &mut self,
-        deadline: Instant,
+        deadline: Option<Instant>,
         configuration: &mut watch::Receiver<Arc<Config>>,
     ) -> io::Result<Heard> {
         let other = async {
@@ -252,7 +260,7 @@ impl Connection {
             // The sender is the server's, which we hold.
             _ = configuration.changed() => Ok(Heard::Reload),
             read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
-            () = tokio::time::sleep_until(deadline) => Ok(Heard::Silence),
+            () = sleep_until(deadline) => Ok(Heard::Silence),
         }
     }
 
@@ -396,25 +404,9 @@ impl Connection {
                 }
                 .into())
             }
-            Engagement::Waiting {
-                standing, patience, ..
-            } => {
-                let now = *standing.borrow_and_update();
-                if let Patience::AfterOrigins(before) = *patience
-                    && now.in_vain > before
-                {
-                    let wait = self.vhost.as_ref().map(|vhost| vhost.play_wait_timeout);
-                    *patience = Patience::Until(Instant::now() + wait.unwrap_or_default());
-                }
-                if now.live {
-                    let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-                    if let Engagement::Waiting { play, .. } = engagement {
-                        self.accept_play(play);
-                    }
-                } else if now.over {
-                    return Err(self.expired(""));
-                }
-                Ok(())
+            Engagement::Waiting { standing, .. } => {
+                let standing = *standing.borrow_and_update();
+                self.wait_on(standing)
             }
             Engagement::None | Engagement::Publishing { .. } | Engagement::Playing(_) => Ok(()),
         }
@@ -442,11 +434,12 @@ impl Connection {
     }
 
     /// When patience ends, and with what.
-    fn deadline(&self, last_word: Instant) -> (Instant, &'static str) {
+    fn deadline(&self, last_word: Instant) -> Option<(Instant, &'static str)> {
         let config = self.server.config();
-        match (&self.engagement, &self.vhost) {
+        Some(match (&self.engagement, &self.vhost) {
             (Engagement::Waiting { patience, .. }, _) => match patience {
                 Patience::Until(until) => (*until, "play_wait_timeout"),
+                Patience::WithPublisher => return None,
                 Patience::AfterOrigins(_) => (
                     last_word + config.idle_timeout,
                     "idle_timeout, for the origins",
@@ -468,7 +461,7 @@ impl Connection {
                 Phase::Connecting => (self.accepted + config.connect_timeout, "connect_timeout"),
                 Phase::Connected => (last_word + config.idle_timeout, "idle_timeout"),
             },
-        }
+        })
     }
 
     /// Ends what the connection is engaged in.
@@ -476,24 +469,67 @@ impl Connection {
         let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
         match engagement {
             Engagement::Publishing {
-                key, sink, begun, ..
+                stream,
+                parameters,
+                sink,
+                begun,
+                superseded,
+                ..
             } => {
-                log_publish(&self.client, &key, &begun);
-                if let Some(vhost) = &self.vhost {
-                    tell_unpublish(&self.client, vhost, &key);
-                }
-                if let Sink::Origin(dialled) = sink {
-                    tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+                log_publish(&self.client, stream.key(), &begun);
+                let ends_publication = match sink {
+                    Sink::Log { publication, .. } => {
+                        // Whether there is another is asked when this is told.
+                        drop(publication);
+                        true
+                    }
+                    Sink::Origin(dialled) => {
+                        tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
+                        false
+                    }
+                };
+                if let Some(vhost) = self.vhost.as_ref().filter(|_| !superseded) {
+                    let event = StreamEvent {
+                        action: "on_unpublish",
+                        ends_publication,
+                        ..self.stream_event(&stream, &parameters)
+                    };
+                    let urls = &vhost.http_hooks.on_unpublish;
+                    self.server.hooks.tell(urls, &event);
                 }
             }
-            Engagement::Waiting { play, .. } | Engagement::Playing(play) => {
-                if let Some(vhost) = &self.vhost {
-                    tell_stop(&self.client, vhost, play.seat.stream().key());
-                }
-            }
+            Engagement::Waiting { play, .. } | Engagement::Playing(play) => self.tell_stop(&play),
             Engagement::None => {}
         }
         self.client.set_activity(Activity::Idle);
+    }
+
+    /// What hooks are told of the client and `stream`, to which it has said
+    /// `parameters`.
+    fn stream_event<'a>(
+        &'a self,
+        stream: &'a Arc<Stream>,
+        parameters: &'a Parameters,
+    ) -> StreamEvent<'a> {
+        StreamEvent {
+            action: "",
+            client: &self.client,
+            introduction: &self.introduction,
+            parameters,
+            stream,
+            ends_publication: false,
+        }
+    }
+
+    /// Tells `on_stop` of a client that was let in by `on_play`, and plays no
+    /// more or never did.
+    fn tell_stop(&self, play: &Play) {
+        let Some(vhost) = &self.vhost else { return };
+        let event = StreamEvent {
+            action: "on_stop",
+            ..self.stream_event(play.seat.stream(), &play.request.parameters)
+        };
+        self.server.hooks.tell(&vhost.http_hooks.on_stop, &event);
     }
 
     /// Sends what is to be sent to either side.

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-use tokio::time::Instant;
-
-use super::end::{End, tell_stop, tell_unpublish};
+use super::end::End;
 use super::handover::{Play, Wishes};
-use super::{Connection, Engagement, Patience, Sink};
+use super::{Connection, Engagement, Sink};
 use crate::config::{Action, Vhost};
 use crate::server::clients::{Activity, Mark};
-use crate::server::hooks;
+use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::peer::PeerKind;
 use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
@@ -20,7 +17,7 @@ use crate::session::{
     ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
     StreamKey,
 };
-use crate::stream::Standing;
+use crate::stream::{Busy, Stream};
 
 impl Connection {
     /// Answers a request.
@@ -65,6 +62,7 @@ impl Connection {
             (_, None) => format!("there is no vhost {} here", request.vhost),
             (_, Some(vhost)) => {
                 self.introduction = Introduction {
+                    app: request.app.clone(),
                     page_url: request.page_url.clone(),
                     tc_url: request.tc_url.clone(),
                     parameters: request.parameters.clone(),
@@ -72,7 +70,7 @@ impl Connection {
                     peer: PeerKind::of(&request, &via),
                     via,
                 };
-                if self.may_connect(&vhost, &request.app).await {
+                if self.may_connect(&vhost).await {
                     self.accept_connect(&request, vhost);
                     return Ok(());
                 }
@@ -90,18 +88,16 @@ impl Connection {
     }
 
     /// Whether `on_connect` of `vhost` lets the client in.
-    async fn may_connect(&self, vhost: &Vhost, app: &str) -> bool {
-        let key = StreamKey {
-            vhost: vhost.name.clone(),
-            app: app.to_owned(),
-            stream: String::new(),
+    async fn may_connect(&self, vhost: &Vhost) -> bool {
+        let event = ClientEvent {
+            action: "on_connect",
+            client: &self.client,
+            vhost,
+            introduction: &self.introduction,
+            totals: None,
         };
-        let Introduction {
-            tc_url, page_url, ..
-        } = &self.introduction;
-        let more = json!({ "tcUrl": tc_url, "pageUrl": page_url });
-        let event = || hooks::event("on_connect", &self.client, &key, more);
-        hooks::allow(&vhost.http_hooks.on_connect, event).await
+        let urls = &vhost.http_hooks.on_connect;
+        self.server.hooks.allow(urls, &event).await
     }
 
     fn accept_connect(&mut self, request: &ConnectRequest, vhost: Arc<Vhost>) {
@@ -152,7 +148,7 @@ impl Connection {
             return Err("this connection asks for too many streams at once");
         }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
-        if connected != Some(&vhost.name) && !self.may_connect(&vhost, &key.app).await {
+        if connected != Some(&vhost.name) && !self.may_connect(&vhost).await {
             return Err("not allowed");
         }
         let key = StreamKey {
@@ -173,26 +169,35 @@ impl Connection {
             .admit(key, Action::Publish)
             .await
             .map_err(Status::publish_denied)?;
-        let parameters = self.introduction.parameters(&parameters).clone();
-        let tc_url = &self.introduction.tc_url;
-        let more = json!({ "param": parameters.to_string(), "tcUrl": tc_url });
-        let event = || hooks::event("on_publish", &self.client, &key, more);
-        if !hooks::allow(&vhost.http_hooks.on_publish, event).await {
+        let stream = self.server.stream(&key, &vhost);
+        // Whoever waits for it waits for the decision, too.
+        let expectation = stream.expect_publisher();
+        if vhost.upstream.is_none() && stream.is_busy(std::time::Instant::now()) {
+            return Err(busy(&key));
+        }
+        let event = StreamEvent {
+            action: "on_publish",
+            ..self.stream_event(&stream, &parameters)
+        };
+        let urls = &vhost.http_hooks.on_publish;
+        if !self.server.hooks.allow(urls, &event).await {
             return Err(Status::publish_denied("not allowed"));
         }
-        let sink = self.sink(&vhost, &key, &parameters).await;
-        let sink = sink.inspect_err(|_| tell_unpublish(&self.client, &vhost, &key))?;
+        let sink = self.sink(&vhost, &stream, &parameters).await?;
+        drop(expectation);
         log::info!("{}: publish {key}", self.client);
         self.session.accept_publish(stream_id, &mut self.out);
-        let key = Arc::new(key);
-        self.client.set_activity(Activity::Publishing(key.clone()));
+        let activity = Activity::Publishing(stream.key().clone());
+        self.client.set_activity(activity);
         self.vhost = Some(vhost);
         self.engagement = Engagement::Publishing {
             stream_id,
-            key,
+            stream,
+            parameters,
             sink,
             begun: Mark::of(&self.client, std::time::Instant::now()),
             first: true,
+            superseded: false,
         };
         Ok(())
     }
@@ -201,19 +206,20 @@ impl Connection {
     async fn sink(
         &self,
         vhost: &Vhost,
-        key: &StreamKey,
+        stream: &Arc<Stream>,
         parameters: &Parameters,
     ) -> Result<Sink, Status> {
+        let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
+            let parameters = self.introduction.parameters(parameters);
             let limits = &self.server.limits;
             let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
-        let stream = self.server.stream(key, vhost);
         let standing = stream.standing();
         let publication = stream
             .publish(std::time::Instant::now())
-            .map_err(|busy| Status::publish_bad_name(format!("{key}: {busy}")))?;
+            .map_err(|_| busy(key))?;
         Ok(Sink::Log {
             publication,
             standing,
@@ -226,24 +232,29 @@ impl Connection {
             .admit(request.key.clone(), Action::Play)
             .await
             .map_err(Status::play_failed)?;
-        let parameters = self.introduction.parameters(&request.parameters).clone();
-        let Introduction {
-            tc_url, page_url, ..
-        } = &self.introduction;
-        let more = json!({
-            "param": parameters.to_string(), "tcUrl": tc_url, "pageUrl": page_url,
-        });
-        let event = || hooks::event("on_play", &self.client, &key, more);
-        if !hooks::allow(&vhost.http_hooks.on_play, event).await {
+        let stream = self.server.stream(&key, &vhost);
+        let event = StreamEvent {
+            action: "on_play",
+            ..self.stream_event(&stream, &request.parameters)
+        };
+        let urls = &vhost.http_hooks.on_play;
+        if !self.server.hooks.allow(urls, &event).await {
             return Err(Status::play_failed("not allowed"));
         }
+        let parameters = self.introduction.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
             let asked =
                 permission::ask(&self.server, settings, &key, &parameters, &self.via()).await;
-            asked.inspect_err(|_| tell_stop(&self.client, &vhost, &key))?;
+            asked.inspect_err(|_| {
+                let event = StreamEvent {
+                    action: "on_stop",
+                    ..event
+                };
+                self.server.hooks.tell(&vhost.http_hooks.on_stop, &event);
+            })?;
         }
+        // Nobody has held it as one who wants it: it may have ended meanwhile.
         let stream = self.server.stream(&key, &vhost);
-        let standing = stream.standing();
         let play = Play {
             request,
             seat: stream.take_seat(),
@@ -252,24 +263,8 @@ impl Connection {
         if let Some(settings) = &vhost.upstream {
             upstream::ensure(&self.server, &stream, settings, &parameters);
         }
-        let Standing { live, in_vain, .. } = *standing.borrow();
-        let patience = match vhost.upstream {
-            Some(_) => Patience::AfterOrigins(in_vain),
-            None => Patience::Until(Instant::now() + vhost.play_wait_timeout),
-        };
-        self.vhost = Some(vhost);
-        if live {
-            self.accept_play(play);
-        } else {
-            self.client
-                .set_activity(Activity::Waiting(stream.key().clone()));
-            self.session.defer_play(play.request.stream_id);
-            self.engagement = Engagement::Waiting {
-                play,
-                standing,
-                patience,
-            };
-        }
+        self.vhost = Some(vhost.clone());
+        self.wait(play, &vhost);
         Ok(())
     }
 
@@ -278,4 +273,9 @@ impl Connection {
             .accept_play(play.request.stream_id, &mut self.out);
         self.engagement = Engagement::Playing(play);
     }
+}
+
+/// What a publisher hears whose stream has another one.
+fn busy(key: &StreamKey) -> Status {
+    Status::publish_bad_name(format!("{key}: {Busy}"))
 }

@@ -88,6 +88,7 @@ impl Running {
         };
         match running.events.recv().await {
             Some(Event::Connected) => Input::Connected,
+            Some(Event::Announced(has_publisher)) => Input::Announced(has_publisher),
             Some(Event::Flowing) => Input::Flowing,
             Some(Event::Lost) | None => Input::Lost,
         }

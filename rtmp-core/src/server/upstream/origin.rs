@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -11,8 +12,8 @@ use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::session::status::code;
-use crate::session::{ClientEvent, Parameters, Purpose};
-use crate::stream::{Publication, Source, Stream};
+use crate::session::{ClientEvent, Parameters, Purpose, Status};
+use crate::stream::{Expectation, Publication, Source, Stream};
 use crate::wire::Message;
 
 /// What the pull learns of a connection.
@@ -20,6 +21,8 @@ use crate::wire::Message;
 pub(super) enum Event {
     /// The origin has accepted the connection, and is asked for the stream.
     Connected,
+    /// The origin says whether the stream has a publisher.
+    Announced(bool),
     /// The first media has come.
     Flowing,
     /// The connection has ended, or never came to be.
@@ -95,12 +98,13 @@ impl Origin {
             stream: &self.stream,
             address,
             source: dialled.source(),
+            expected: None,
             publication: None,
             batch: Vec::new(),
         };
-        let silence = self.settings.read_timeout;
         loop {
             relay.take(&mut events, told).await?;
+            let silence = self.silence(relay.expected.is_some());
             let exchange = async {
                 dialled.read(&mut events).await?;
                 dialled.flush().await
@@ -109,6 +113,30 @@ impl Origin {
             exchanged.map_err(|_| End::Silent(silence))??;
         }
     }
+
+    /// How long the origin may be silent; `expected`: it waits itself, for a
+    /// publisher that has sent nothing yet.
+    fn silence(&self, expected: bool) -> Duration {
+        let silence = self.settings.read_timeout;
+        let config = self.server.config();
+        match config.vhost(&self.stream.key().vhost) {
+            // The origin's own patience is not known here, but most likely it
+            // is of the same size.
+            Some(vhost) if expected => silence + vhost.publish_1stpkt_timeout,
+            _ => silence,
+        }
+    }
+}
+
+/// Whether a stream has a publisher, where `status` is an origin's word on it: our
+/// origins say so to edges that wait, Flash Media Server (and nginx-rtmp with
+/// `publish_notify`) to whoever plays.
+pub(super) fn announced(status: &Status) -> Option<bool> {
+    match &*status.code {
+        code::PLAY_PUBLISH_NOTIFY => Some(true),
+        code::PLAY_UNPUBLISH_NOTIFY => Some(false),
+        _ => None,
+    }
 }
 
 /// What an origin sends, on its way into the stream.
@@ -116,29 +144,53 @@ struct Relay<'a> {
     stream: &'a Arc<Stream>,
     address: &'a str,
     source: Source,
+    /// Before the first media: the publisher that the origin has told of.
+    expected: Option<Expectation>,
     /// None before the first media.
     publication: Option<Publication>,
     batch: Vec<Message>,
 }
 
 impl Relay<'_> {
-    /// Takes what the origin has sent; `told` hears of the first media.
+    /// Takes what the origin has sent; `told` hears of the first media, and
+    /// before of publishers.
     async fn take(
         &mut self,
         events: &mut Vec<ClientEvent>,
         told: &mpsc::Sender<Event>,
     ) -> Result<(), End> {
         for event in events.drain(..) {
-            if let ClientEvent::Media(message) = event {
-                self.batch.push(message);
-            } else if begins_anew(&event) {
-                self.append(told).await?;
-                if let Some(publication) = &mut self.publication {
-                    publication.begin_anew();
+            match event {
+                ClientEvent::Media(message) => self.batch.push(message),
+                ClientEvent::Begun => self.begin_anew(told).await?,
+                ClientEvent::Status(status) => {
+                    if let Some(has_publisher) = announced(&status) {
+                        self.begin_anew(told).await?;
+                        self.expect(has_publisher, told).await;
+                    }
                 }
+                _ => {}
             }
         }
         self.append(told).await
+    }
+
+    /// Another publication begins, in the middle of the stream.
+    async fn begin_anew(&mut self, told: &mpsc::Sender<Event>) -> Result<(), End> {
+        self.append(told).await?;
+        if let Some(publication) = &mut self.publication {
+            publication.begin_anew();
+        }
+        Ok(())
+    }
+
+    /// The origin has a publisher, or has none any more, whose media are to come.
+    async fn expect(&mut self, has_publisher: bool, told: &mpsc::Sender<Event>) {
+        if self.publication.is_none() {
+            self.expected = has_publisher.then(|| self.stream.expect_publisher());
+            // Nobody listens any more when the pull has ended meanwhile.
+            let _ = told.send(Event::Announced(has_publisher)).await;
+        }
     }
 
     async fn append(&mut self, told: &mpsc::Sender<Event>) -> Result<(), End> {
@@ -157,19 +209,7 @@ impl Relay<'_> {
         };
         publication.append(&self.batch, now)?;
         self.batch.clear();
+        self.expected = None;
         Ok(())
-    }
-}
-
-/// Whether an origin says that another publication begins: in the middle of the
-/// stream, or by Flash Media Server's statuses (nginx-rtmp: `publish_notify`).
-fn begins_anew(event: &ClientEvent) -> bool {
-    match event {
-        ClientEvent::Begun => true,
-        ClientEvent::Status(status) => matches!(
-            &*status.code,
-            code::PLAY_PUBLISH_NOTIFY | code::PLAY_UNPUBLISH_NOTIFY
-        ),
-        _ => false,
     }
 }

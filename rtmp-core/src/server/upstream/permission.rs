@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::dial::{Dialled, End, request};
+use super::origin::announced;
 use super::pull::ANSWER_PATIENCE;
 use super::route::Route;
 use crate::config::Upstream;
@@ -141,6 +142,12 @@ impl Question {
     }
 }
 
+/// A viewer whom the origin would let wait for a publisher's first picture may
+/// play, too.
 fn is_consent(event: &ClientEvent) -> bool {
-    matches!(event, ClientEvent::Playing | ClientEvent::Media(_))
+    match event {
+        ClientEvent::Playing | ClientEvent::Media(_) => true,
+        ClientEvent::Status(status) => announced(status) == Some(true),
+        _ => false,
+    }
 }

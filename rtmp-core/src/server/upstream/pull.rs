@@ -22,6 +22,9 @@ pub enum Input {
     Audience(usize),
     /// The origin has accepted the connection, and is asked for the stream.
     Connected,
+    /// The origin says whether the stream, of which it has sent nothing yet,
+    /// has a publisher.
+    Announced(bool),
     /// The origin has sent media.
     Flowing,
     /// The connection could not be made, or has ended, or has no such stream.
@@ -147,8 +150,15 @@ impl Pull {
             }
             (State::Connecting, Input::Connected) => {
                 self.answered = true;
-                let patience = ANSWER_PATIENCE * (1 << self.rounds().min(MOST_DOUBLINGS));
-                self.state = State::Asking(Some(now + patience));
+                self.state = State::Asking(Some(now + self.patience()));
+                None
+            }
+            (State::Asking(_), Input::Announced(true)) => {
+                self.state = State::Asking(None);
+                None
+            }
+            (State::Asking(None), Input::Announced(false)) => {
+                self.state = State::Asking(Some(now + self.patience()));
                 None
             }
             (State::Connecting | State::Asking(_), Input::Flowing) => {
@@ -177,6 +187,12 @@ impl Pull {
             }
             _ => None,
         }
+    }
+
+    /// How long an origin may send nothing before it is taken not to have the
+    /// stream.
+    fn patience(&self) -> Duration {
+        ANSWER_PATIENCE * (1 << self.rounds().min(MOST_DOUBLINGS))
     }
 
     fn round_length(&self) -> u32 {
@@ -423,6 +439,25 @@ mod tests {
         assert_eq!(pull.handle(now + second(9), Input::Flowing), None);
         pull.handle(now + second(9), Input::Audience(0));
         assert_eq!(pull.deadline(), Some(now + second(19)), "it flows");
+    }
+
+    #[test]
+    fn an_origin_that_has_a_publisher_is_kept_until_that_goes() {
+        let now = Instant::now();
+        for origins in [1, 2] {
+            let mut pull = Pull::new(origins, 0, LINGER, 7);
+            pull.handle(now, Input::Audience(1));
+            pull.handle(now, Input::Connected);
+            assert_eq!(pull.handle(now, Input::Announced(true)), None);
+            assert_eq!(pull.deadline(), None);
+            assert_eq!(pull.handle(now + second(15), Input::Time), None);
+            assert_eq!((pull.origin(), pull.take_vain()), (0, None));
+            let gone = now + second(20);
+            pull.handle(gone, Input::Announced(false));
+            assert_eq!(pull.deadline(), Some(gone + second(1)));
+            let next = (origins > 1).then_some(Action::Connect(1));
+            assert_eq!(pull.handle(gone + second(1), Input::Time), next);
+        }
     }
 
     #[test]

@@ -33,11 +33,11 @@ fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
     (client.into(), socket)
 }
 
+/// A worker that forgets who leaves it.
+type Forgetful = Worker<Speller, fn(Departed<Speller>)>;
+
 /// A worker that may have `players`, and a stream for it.
-fn worker(
-    players: usize,
-    settings: &StreamSettings,
-) -> (Worker<Speller, fn(Departed<Speller>)>, Arc<Stream>) {
+fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
     let doorbells = Doorbells::new(1).unwrap();
     let desks: Arc<[Desk<Speller>]> = Arc::new([Desk {
         letters: Mutex::default(),

@@ -1,0 +1,167 @@
+//! One POST to a hook, and what its answer means.
+
+use std::sync::{Arc, OnceLock};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::TIMEOUT;
+use crate::config::HookUrl;
+
+/// No answer of a hook is longer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Why a hook has not allowed what it was asked about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within {TIMEOUT:?}")]
+    Slow,
+    #[error("cannot connect: {0}")]
+    Unreachable(#[from] std::io::Error),
+    #[error("no TLS connection: {0}")]
+    Tls(std::io::Error),
+    #[error("TLS cannot be spoken: {0}")]
+    NoTls(String),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it answers {status}: {body}")]
+    Refused { status: u16, body: String },
+}
+
+/// Posts events.
+#[derive(Default)]
+pub(super) struct Poster {
+    /// Made for the first `https://` URL: it reads the system's certificates.
+    tls: OnceLock<Result<TlsConnector, String>>,
+}
+
+impl std::fmt::Debug for Poster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poster").finish_non_exhaustive()
+    }
+}
+
+impl Poster {
+    /// Posts `event` to `url`. It is allowed by status 200 or 201 and the body
+    /// `0`, or JSON whose `code` is 0.
+    pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), Failure> {
+        let socket = TcpStream::connect(&url.authority).await?;
+        if !url.tls {
+            return exchange(socket, url, event).await;
+        }
+        let connector = self.tls.get_or_init(connector);
+        let connector = connector
+            .as_ref()
+            .map_err(|why| Failure::NoTls(why.clone()))?;
+        let name = ServerName::try_from(url.host().to_owned());
+        let name = name.map_err(|error| Failure::NoTls(error.to_string()))?;
+        let stream = connector.connect(name, socket).await;
+        exchange(stream.map_err(Failure::Tls)?, url, event).await
+    }
+}
+
+/// Trusts whom this machine trusts: the certificates of its `ca-certificates`,
+/// or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+fn connector() -> Result<TlsConnector, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "there are no certificates of authorities on this machine (Debian: \
+             ca-certificates; or SSL_CERT_FILE) {}",
+            why.join("; ")
+        ));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    url: &HookUrl,
+    event: &Value,
+) -> Result<(), Failure> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::post(&url.path)
+        .header(HOST, &url.authority)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(event.to_string())))
+        .map_err(|error| Failure::Unreadable(error.into()))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
+        let body = body.map_err(Failure::Unreadable)?.to_bytes();
+        Ok::<_, Failure>((status, String::from_utf8_lossy(&body).trim().to_owned()))
+    };
+    // The connection does its work while the answer is waited for.
+    tokio::pin!(answer);
+    let (status, body) = tokio::select! {
+        answer = &mut answer => answer,
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.into()),
+        },
+    }?;
+    if is_yes(status, &body) {
+        Ok(())
+    } else {
+        let body = body.chars().take(80).collect();
+        Err(Failure::Refused { status, body })
+    }
+}
+
+/// Whether an answer is a yes (`SrsHttpHooks::do_post`).
+fn is_yes(status: u16, body: &str) -> bool {
+    let code_0 = || serde_json::from_str::<Value>(body).is_ok_and(|answer| answer["code"] == 0);
+    matches!(status, 200 | 201) && (body == "0" || code_0())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_mean_what_they_mean_to_srs() {
+        for (status, body, yes) in [
+            (200, "0", true),
+            (201, "0", true),
+            (200, "{\"code\":0}", true),
+            (200, "{\n  \"code\": 0,\n  \"data\": null\n}", true),
+            (200, "", false),
+            (200, "1", false),
+            (200, "00", false),
+            (200, "OK", false),
+            (200, "{}", false),
+            (200, "{\"code\":1}", false),
+            (200, "{\"code\":\"0\"}", false),
+            (200, "[0]", false),
+            (204, "0", false),
+            (403, "0", false),
+            (500, "{\"code\":0}", false),
+        ] {
+            assert_eq!(is_yes(status, body), yes, "{status} {body:?}");
+        }
+    }
+}

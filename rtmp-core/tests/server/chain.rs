@@ -1,5 +1,8 @@
 //! Servers behind servers: only the last of them gathers messages for viewers.
 
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use rtmp_core::config::Role;
 use rtmp_core::session::{ClientConfig, Purpose};
 use rtmp_core::wire::amf0::Value;
 
-use crate::support::{Client, Running, configuration, keyframe, picture, sound};
+use crate::support::{Client, Running, configuration, keyframe, picture, sound, until};
 
 /// Longer than any test: whoever is sent what was gathered for so long gets
 /// nothing.
@@ -97,5 +100,60 @@ async fn what_an_edge_forwards_is_not_gathered_again() {
     for time in [0, 1_000, 2_000] {
         publisher.publish(&[keyframe(time)]).await;
         assert_eq!(player.frame().await, keyframe(time));
+    }
+}
+
+/// An nginx-rtmp that pulls what is played there from `origin`, and where.
+fn nginx(origin: &Running, directory: &Path) -> Option<(KilledOnDrop, SocketAddr)> {
+    const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+    if !Path::new(MODULE).exists() {
+        eprintln!("SKIPPED: nginx with libnginx-mod-rtmp is not installed");
+        return None;
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let configuration = format!(
+        "load_module {MODULE};\n\
+         daemon off; master_process off; error_log stderr crit; pid nginx.pid;\n\
+         events {{ }}\n\
+         rtmp {{ access_log off; server {{ listen {address};\n\
+         application live {{ live on; pull rtmp://{}/live; }} }} }}",
+        origin.address
+    );
+    let file = directory.join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(directory).arg("-c").arg(file);
+    let nginx = command.stderr(Stdio::null()).spawn().unwrap();
+    Some((KilledOnDrop(nginx), address))
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginxs_pull_gets_each_message_at_once() {
+    let origin = gathering(Role::Origin, "");
+    let directory = tempfile::tempdir().unwrap();
+    let Some((_nginx, address)) = nginx(&origin, directory.path()) else {
+        return;
+    };
+    until(|| std::net::TcpStream::connect(address).is_ok()).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let tc_url = format!("rtmp://{address}/live");
+    let config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
+    let mut viewer = Client::connect(address, config).await;
+    assert_eq!(viewer.frame().await.payload, keyframe(0).payload);
+    for time in [40, 80, 120] {
+        publisher.publish(&[picture(time)]).await;
+        assert_eq!(viewer.frame().await.payload, picture(time).payload);
     }
 }

@@ -1,10 +1,12 @@
 //! What `cargo xtask bench xdp` measures the data plane against: the least
-//! that any program must do. Never part of a release.
+//! that any program must do; and what lets it run a program that changes its
+//! frame on the same frame again. Never part of a release.
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_TX};
-use aya_ebpf::btf_maps::LruHashMap;
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
+use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::{Address, Flow, FlowKey, Macs};
@@ -12,6 +14,29 @@ use lb_common::{Address, Flow, FlowKey, Macs};
 /// As the data plane's own table of the same name.
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
+
+/// The program that [`again`] goes on with.
+#[btf_map]
+static MEASURED: ProgramArray<1> = ProgramArray::new();
+
+/// What [`again`] makes of a frame first.
+#[btf_map]
+static ORIGINAL: Array<Original, 1> = Array::new();
+
+/// A frame before the program under measurement has changed it.
+#[repr(C)]
+struct Original {
+    /// Bytes of the whole frame.
+    length: u32,
+    /// Its start: MAC addresses and whatever of the IP header changes on the way.
+    start: [u32; START_WORDS],
+}
+
+const START_WORDS: usize = 7;
+
+/// As [`Original::start`], as it lies in the frame.
+#[repr(C, packed(2))]
+struct Start([u32; START_WORDS]);
 
 /// Ethernet, IPv4 and the ports that follow.
 #[repr(C, packed(2))]
@@ -24,14 +49,50 @@ struct Headers {
     destination_port: u16,
 }
 
+/// Undoes what a program has done to the frame, an outer header included, and runs
+/// [`MEASURED`] on it.
+#[xdp(frags)]
+pub fn again(context: XdpContext) -> u32 {
+    let Some(original) = ORIGINAL.get(0) else {
+        return XDP_ABORTED;
+    };
+    // SAFETY: the context is the one that the kernel gave us.
+    let length = unsafe { bpf_xdp_get_buff_len(context.ctx) };
+    if length != u64::from(original.length) {
+        // SAFETY: as above.
+        unsafe { bpf_xdp_adjust_head(context.ctx, length as i32 - original.length as i32) };
+    }
+    let start = context.data();
+    if start + size_of::<Start>() > context.data_end() {
+        return XDP_ABORTED;
+    }
+    // SAFETY: the frame holds all of it, at an even address, and these are
+    // integers.
+    let words = unsafe { &mut *(start as *mut Start) };
+    for word in 0..START_WORDS {
+        words.0[word] = original.start[word];
+    }
+    // SAFETY: nothing of this program is needed any more.
+    unsafe { MEASURED.tail_call(&context, 0) };
+    XDP_ABORTED
+}
+
+/// Makes room for an outer IPv4 header: what [`again`] has to undo.
+#[xdp(frags)]
+pub fn grow(context: XdpContext) -> u32 {
+    // SAFETY: as above.
+    unsafe { bpf_xdp_adjust_head(context.ctx, -20) };
+    XDP_TX
+}
+
 /// Nothing at all.
-#[xdp]
+#[xdp(frags)]
 pub fn bare_pass(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
 /// Swaps the MAC addresses and transmits.
-#[xdp]
+#[xdp(frags)]
 pub fn swap(context: XdpContext) -> u32 {
     let Some(headers) = headers(&context) else {
         return XDP_PASS;
@@ -41,7 +102,7 @@ pub fn swap(context: XdpContext) -> u32 {
 }
 
 /// One look-up by the key of the data plane, two MAC addresses, transmit.
-#[xdp]
+#[xdp(frags)]
 pub fn one_look_up(context: XdpContext) -> u32 {
     let Some(headers) = headers(&context) else {
         return XDP_PASS;

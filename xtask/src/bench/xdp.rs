@@ -15,6 +15,9 @@ pub struct Options {
     /// How many interleaved rounds to take the medians of.
     #[arg(long, default_value_t = 15)]
     rounds: u32,
+    /// Leave out the walks through a table of a million connections.
+    #[arg(long)]
+    without_walks: bool,
 }
 
 /// Measures and prints.
@@ -36,6 +39,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     command.args(["--rounds", &options.rounds.to_string()]);
     if options.json {
         command.arg("--json");
+    }
+    if options.without_walks {
+        command.arg("--without-walks");
     }
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {

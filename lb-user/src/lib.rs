@@ -3,7 +3,8 @@
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
 //! that owns desired and actual state) → [`config`], [`checker`],
 //! [`vrrp`], [`neighbor`], [`resets`], [`control`] → [`script`],
-//! [`track_file`], [`dataplane`], [`netlink`], [`owned_task`].
+//! [`track_file`], [`dataplane`], [`netlink`], [`network`],
+//! [`owned_task`].
 
 pub mod agent;
 pub mod checker;
@@ -13,6 +14,7 @@ pub mod control;
 pub mod dataplane;
 pub mod neighbor;
 pub mod netlink;
+pub mod network;
 pub mod owned_task;
 pub mod resets;
 pub mod script;

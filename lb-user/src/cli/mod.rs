@@ -26,9 +26,10 @@ use crate::agent::change::Order;
 use crate::agent::{self, Misuse, RunOptions};
 use crate::config;
 use crate::control::protocol::{Request, Response};
-use crate::control::selection::{Endpoint, Network, Selection};
+use crate::control::selection::{Endpoint, Selection};
 use crate::control::{self, DEFAULT_SOCKET};
 use crate::dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
+use crate::network::Network;
 
 /// Exit status of a mistake in the configuration or on the command line; clap's
 /// own mistakes have it too.

@@ -17,9 +17,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entries::{Entry, page};
 use super::protocol::{Listing, Request, Response};
-use super::selection::{Endpoint, Network, Selection};
+use super::selection::{Endpoint, Selection};
 use super::{Call, call, remembered};
 use crate::dataplane::{Connection, ConnectionState, PersistentClient};
+use crate::network::Network;
 
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::dataplane::{Connection, ConnectionState, PersistentClient};
+use crate::network::Network;
 
 /// What is left out is not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +36,7 @@ impl Selection {
     /// Whether a client is one of those. One that is a network is if it lies
     /// within the network that was named, or that within it.
     pub fn has_persistent_client(&self, client: &PersistentClient) -> bool {
-        let own = Network {
-            address: client.client,
-            prefix_length: client.prefix_length,
-        };
+        let own = Network::new(client.client, client.prefix_length);
         self.client.is_none_or(|network| network.overlaps(own))
             && Self {
                 client: None,
@@ -53,67 +51,6 @@ impl Selection {
             && self
                 .server
                 .is_none_or(|endpoint| server.is_some_and(|server| endpoint.names(server)))
-    }
-}
-
-/// `ADDRESS` or `ADDRESS/LENGTH`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix_length: u8,
-}
-
-impl Network {
-    fn has(self, address: IpAddr) -> bool {
-        self.overlaps(Self {
-            address,
-            prefix_length: u8::MAX,
-        })
-    }
-
-    fn overlaps(self, other: Self) -> bool {
-        let length = self.prefix_length.min(other.prefix_length);
-        let kept = |bits: u128, longest: u8| match longest.saturating_sub(length) {
-            128 => 0,
-            dropped => bits >> dropped,
-        };
-        match (self.address, other.address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                kept(a.to_bits().into(), 32) == kept(b.to_bits().into(), 32)
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => kept(a.to_bits(), 128) == kept(b.to_bits(), 128),
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (address, length) = match text.split_once('/') {
-                Some((address, length)) => (address, Some(length)),
-                None => (text, None),
-            };
-            let address: IpAddr = address.parse().ok()?;
-            let longest = if address.is_ipv4() { 32 } else { 128 };
-            let prefix_length = match length {
-                Some(length) => length.parse().ok().filter(|length| *length <= longest)?,
-                None => longest,
-            };
-            Some(Self {
-                address,
-                prefix_length,
-            })
-        };
-        parse().ok_or_else(|| format!("`{text}` is no client; expected ADDRESS or ADDRESS/LENGTH"))
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_length)
     }
 }
 
@@ -160,25 +97,19 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// Both are text in JSON, too.
-macro_rules! as_text {
-    ($($type:ty),+) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )+};
+/// It is text in JSON, too.
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
-as_text!(Network, Endpoint);
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 #[cfg(test)]
 mod tests {

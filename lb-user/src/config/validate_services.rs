@@ -122,14 +122,20 @@ fn service_address(
             ),
         );
     }
-    if address.is_ipv4()
-        && service
-            .persistence_granularity
-            .is_some_and(|prefix| prefix > 32)
+    // keepalived and the kernel have a netmask for IPv4, which may be 0.0.0.0, and a
+    // prefix length for IPv6.
+    let bits = if address.is_ipv4() { 0..=32 } else { 1..=128 };
+    if service
+        .persistence_granularity
+        .is_some_and(|prefix| !bits.contains(&prefix))
     {
+        let (first, last) = (bits.start(), bits.end());
         diagnostics.error(
             &service.origin,
-            format!("{what}: `persistence_granularity` of an IPv4 service is at most 32 bits"),
+            format!(
+                "{what}: `persistence_granularity` of an IPv{version} service is {first} to {last} bits",
+                version = if address.is_ipv4() { 4 } else { 6 },
+            ),
         );
     }
 }

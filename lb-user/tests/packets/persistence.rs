@@ -72,6 +72,10 @@ fn a_client_sticks_to_its_server() {
             .after(connects(ALICE, 5000))
             .packet(tcp(CAROL, 5000, S))
             .goes_to("edge 2"),
+        case("a granularity of 0.0.0.0 makes all clients one", narrow(0))
+            .after(connects(ALICE, 5000))
+            .packet(tcp([192, 0, 2, 77], 5000, S))
+            .goes_to("edge 1"),
         case("an odd netmask ends within a byte", narrow(23))
             .after(connects(ALICE, 5000))
             .packet(tcp(CAROL, 5000, S))

@@ -14,8 +14,9 @@ pub const WEIGHT: RangeInclusive<u32> = 0..=65535;
 /// `persistence_timeout`, in seconds: up to 31 days (ipvsadm(8)).
 pub const PERSISTENCE_TIMEOUT_S: RangeInclusive<u32> = 1..=31 * 24 * 3600;
 
-/// `persistence_granularity`, in bits; an IPv4 service has 32 at most.
-pub const PERSISTENCE_GRANULARITY: RangeInclusive<u8> = 1..=128;
+/// `persistence_granularity`, in bits; an IPv4 service has 32 at most, an IPv6 one 1
+/// at least.
+pub const PERSISTENCE_GRANULARITY: RangeInclusive<u8> = 0..=128;
 
 /// Counts that 0 would make meaningless: `quorum`, `rise`, `fall`.
 pub const COUNT: RangeInclusive<u32> = 1..=u32::MAX;

@@ -158,7 +158,12 @@ fn persistence_is_as_keepalived_reads_it() {
 
 #[test]
 fn granularity_is_a_netmask_or_a_prefix_length() {
-    for (word, bits) in [("255.255.255.0", 24), ("255.255.255.255", 32), ("20", 20)] {
+    for (word, bits) in [
+        ("255.255.255.0", 24),
+        ("255.255.255.255", 32),
+        ("0.0.0.0", 0),
+        ("20", 20),
+    ] {
         let text = service(&format!("persistence_granularity {word}"), "");
         let loaded = load_text(&text).expect("the service is accepted");
         assert_eq!(

@@ -72,6 +72,18 @@ fn mistakes_are_told_in_words_that_help() {
              `one overwrite`",
         ),
         (
+            "an IPv6 service whose clients are all one, as neither keepalived nor IPVS has it",
+            "virtual_server fd00::1 80 {\npersistence_granularity 0\n}\n".to_owned(),
+            "t.conf:1: virtual_server fd00::1 80: `persistence_granularity` of an IPv6 service \
+             is 1 to 128 bits",
+        ),
+        (
+            "an IPv4 service with a granularity of IPv6's",
+            service("persistence_granularity 64", ""),
+            "t.conf:1: virtual_server 10.0.0.1 80: `persistence_granularity` of an IPv4 service \
+             is 0 to 32 bits",
+        ),
+        (
             "persistence of 0",
             service("persistence_timeout 0", ""),
             "t.conf:2: `persistence_timeout 0` means nothing; leave the line out for no \

@@ -211,6 +211,9 @@ pub struct Server {
     pub tunnel_destination: Address,
     /// Through a tunnel: our address.
     pub tunnel_source: Address,
+    /// Through a tunnel: the bits of the last word of our address that differ from
+    /// flow to flow, which are 0 there. In network byte order.
+    pub tunnel_source_varied: u32,
 }
 
 /// Interfaces whose addresses the program knows, at most.

@@ -30,7 +30,7 @@ pub use reason::{Action, REASONS, Reason};
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the
 /// size or the meaning of a key or value changes, or a map comes or goes.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their

@@ -102,6 +102,8 @@ reasons! {
     OtherHost = "other-host", Pass;
     /// Belongs to no connection and does not open one: the stack answers RST.
     NoConnection = "no-connection", Pass;
+    /// Has no hop left: it goes round in circles, or its sender counts routers.
+    HopsExceeded = "hops-exceeded", Pass;
     /// The service has no server that could take a connection.
     NoServer = "no-server", Pass;
     /// The connection's server is dead or removed: the stack answers.

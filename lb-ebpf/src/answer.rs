@@ -170,6 +170,7 @@ fn write_network(
         let header: &mut Ipv4 = frame.header_mut(offset)?;
         let total = size_of::<Ipv4>() as u16 + payload;
         header.fill(total, protocol, source.ipv4_word(), destination.ipv4_word());
+        header.seal();
     }
     Some(())
 }

@@ -13,7 +13,7 @@ use lb_common::{
 use crate::frame::Frame;
 use crate::headers::Ethernet;
 use crate::maps::{FLOWS, HALF_OPEN};
-use crate::parse::plain::Judge;
+use crate::parse::plain::{Judge, Network};
 use crate::parse::{Kind, Packet};
 use crate::service::{Chosen, Description, Found};
 use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, trace, transmit};
@@ -25,7 +25,12 @@ pub struct Steady;
 
 impl Judge for Steady {
     #[inline(always)]
-    fn judge(frame: &Frame, ethernet: &mut Ethernet, packet: &Packet) -> Option<Reason> {
+    fn judge<N: Network>(
+        frame: &Frame,
+        ethernet: &mut Ethernet,
+        network: &mut N,
+        packet: &Packet,
+    ) -> Option<Reason> {
         let description = Description::active()?;
         let Some(found) = description.service(packet) else {
             return Some(Reason::NotAService);
@@ -39,11 +44,7 @@ impl Judge for Steady {
             now_ns: clock::counted_ns()?,
         };
         let chosen = visit.steady(ethernet)?;
-        let leaves_elsewhere = transmit::leaves_elsewhere(frame, chosen.server);
-        if leaves_elsewhere && !packet.is_small() {
-            return None;
-        }
-        let reason = transmit::plainly(ethernet, chosen.server, leaves_elsewhere);
+        let reason = transmit::plainly(frame, ethernet, network, packet, chosen.server)?;
         if reason.is_forwarded() {
             count::forwarded(chosen.slot, packet.bytes);
         }
@@ -87,7 +88,8 @@ fn server(
     now_ns: u64,
 ) -> Result<Chosen, Reason> {
     if packet.kind == Kind::LaterFragment {
-        return fragments::follow(description, packet, now_ns).resolve(description);
+        let chosen = fragments::follow(description, packet, now_ns).resolve(description)?;
+        return has_hops(packet).map(|()| chosen);
     }
     let Some(found) = description.service(packet) else {
         return Err(if packet.kind == Kind::IcmpError {
@@ -96,6 +98,7 @@ fn server(
             Reason::NotAService
         });
     };
+    has_hops(packet)?;
     let visit = Visit {
         frame,
         packet,
@@ -108,6 +111,15 @@ fn server(
         visit.related().resolve(description)
     } else {
         visit.server()
+    }
+}
+
+#[inline(always)]
+fn has_hops(packet: &Packet) -> Result<(), Reason> {
+    if packet.is_at_its_end() {
+        Err(Reason::HopsExceeded)
+    } else {
+        Ok(())
     }
 }
 
@@ -163,7 +175,8 @@ impl Visit<'_> {
     /// nothing but the time when it was last seen.
     #[inline(always)]
     fn steady(&self, ethernet: &Ethernet) -> Option<Chosen> {
-        if self.packet.begins_or_ends() {
+        let packet = self.packet;
+        if packet.begins_or_ends() || packet.is_at_its_end() {
             return None;
         }
         // A copy: what a helper gets a pointer into must lie on the stack as a
@@ -172,13 +185,13 @@ impl Visit<'_> {
         let flow = FLOWS.get_ptr_mut(&key)?;
         // SAFETY: as in `server`.
         let flow = unsafe { &mut *flow };
-        if self.is_history(flow) || flow::next_state(flow.state, self.packet) != flow.state {
+        if self.is_history(flow) || flow::next_state(flow.state, packet) != flow.state {
             return None;
         }
         let chosen = self.description.server(flow.server, flow.generation)?;
         let is_due = self.found.is_persistent() && self.now_ns >= flow.rearm_ns;
         if is_due
-            || !transmit::is_plain(chosen.server)
+            || chosen.server.tag_count != 0
             || !transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
         {
             return None;

@@ -25,6 +25,7 @@ mod schedule;
 mod service;
 mod trace;
 mod transmit;
+mod tunnel;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::bindings::xdp_md;

@@ -37,6 +37,8 @@ pub struct Packet {
     pub virtual_address: Address,
     /// IP protocol number: TCP or UDP.
     pub protocol: u8,
+    /// How many more hosts may forward the packet: its time to live, or hop limit.
+    pub hops: u8,
     /// The client's port, in network byte order.
     pub client_port: u16,
     /// The service's port, in network byte order.
@@ -73,6 +75,23 @@ impl Packet {
     pub fn is_small(&self) -> bool {
         const SMALL_BYTES: u32 = 576;
         self.bytes <= SMALL_BYTES
+    }
+
+    /// Whether the packet must not be forwarded any more (RFC 1812 §5.3.1, RFC 8200
+    /// §3).
+    #[inline(always)]
+    pub fn is_at_its_end(&self) -> bool {
+        self.hops <= 1
+    }
+
+    /// The same for all packets of a flow, and for few of other flows.
+    #[inline(always)]
+    pub fn flow_hash(&self) -> u32 {
+        let Address([a, b, c, d]) = self.client;
+        let ports = u32::from(self.client_port) * 0x0001_0001;
+        let low = b ^ d ^ ports;
+        let mixed = u64::from(a ^ c) << 32 | u64::from(low);
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
     /// Offset of the IP header from the frame's start: 14, 18 or 22.

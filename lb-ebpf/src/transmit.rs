@@ -1,15 +1,16 @@
 //! On the way to the real server: two MAC addresses, and out.
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
+use aya_ebpf::helpers::bpf_redirect;
 use lb_common::{Reason, SERVER_TUNNEL, Server};
 
-use crate::answer;
 use crate::frame::Frame;
 use crate::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
 };
 use crate::maps::INTERFACES;
 use crate::parse::Packet;
+use crate::parse::plain::Network;
+use crate::{answer, tunnel};
 
 /// Whether the frame, which would go on to `server`, is addressed to this host. A
 /// switch that floods shows us frames for others: forwarding those would double
@@ -60,26 +61,74 @@ pub fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
     server.interface_index != frame.interface_index()
 }
 
-/// Whether a frame without tags needs nothing but other MAC addresses.
+/// Whether the packets for `server` travel inside others.
 #[inline(always)]
-pub fn is_plain(server: &Server) -> bool {
-    server.flags & SERVER_TUNNEL == 0 && server.tag_count == 0
+pub fn is_by_tunnel(server: &Server) -> bool {
+    server.flags & SERVER_TUNNEL != 0
 }
 
-/// Sends a frame of ours without tags to a server for which [`is_plain`] holds.
+/// Addresses a frame to `server`.
 #[inline(always)]
-pub fn plainly(ethernet: &mut Ethernet, server: &Server, leaves_elsewhere: bool) -> Reason {
+pub fn address(ethernet: &mut Ethernet, server: &Server) {
     ethernet
         .macs
         .destination
         .copy_from(&server.macs.destination);
     ethernet.macs.source.copy_from(&server.macs.source);
+}
+
+/// Sends a frame of ours without tags to a server whose frames have none: `None`,
+/// and nothing has been changed, where it might not fit.
+#[inline(always)]
+pub fn plainly<N: Network>(
+    frame: &Frame,
+    ethernet: &mut Ethernet,
+    network: &mut N,
+    packet: &Packet,
+    server: &Server,
+) -> Option<Reason> {
+    let leaves_elsewhere = leaves_elsewhere(frame, server);
+    let reason = if is_by_tunnel(server) {
+        if packet.bytes > tunnel::largest(server) {
+            return None;
+        }
+        network.lower_hops();
+        let inner = tunnel::Inner::of(network, packet);
+        if !tunnel::plainly(frame, server, inner, packet.flow_hash()) {
+            return Some(Reason::NoRoom);
+        }
+        if leaves_elsewhere {
+            Reason::TunnelRedirected
+        } else {
+            Reason::Tunnelled
+        }
+    } else {
+        if leaves_elsewhere && !packet.is_small() {
+            return None;
+        }
+        network.lower_hops();
+        address(ethernet, server);
+        if leaves_elsewhere {
+            Reason::Redirected
+        } else {
+            Reason::Forwarded
+        }
+    };
     if leaves_elsewhere {
         redirect(server);
-        Reason::Redirected
-    } else {
-        Reason::Forwarded
     }
+    Some(reason)
+}
+
+/// Counts this host among those that the packet of a frame may yet pass.
+#[inline(always)]
+fn lower_hops(frame: &Frame, packet: &Packet) -> Option<()> {
+    if packet.is_ipv6 {
+        frame.header_mut::<Ipv6>(packet.network())?.lower_hops();
+    } else {
+        frame.header_mut::<Ipv4>(packet.network())?.lower_hops();
+    }
+    Some(())
 }
 
 /// What becomes of a packet that does not fit: no more than `mtu` bytes would.
@@ -111,48 +160,60 @@ pub fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
         return Reason::OtherHost;
     }
     let leaves_elsewhere = leaves_elsewhere(frame, server);
-    let is_redirected = leaves_elsewhere && server.flags & SERVER_TUNNEL == 0;
-    if is_redirected && !packet.is_small() {
+    let is_by_tunnel = is_by_tunnel(server);
+    if is_by_tunnel {
+        let largest = tunnel::largest(server);
+        if packet.bytes > largest {
+            return too_big(frame, packet, largest);
+        }
+    } else if leaves_elsewhere && !packet.is_small() {
         // A redirection would drop it in silence.
         let mtu = frame.exceeded_mtu(server.interface_index, packet.bytes);
         if mtu != 0 {
             return too_big(frame, packet, mtu);
         }
     }
-    if packet.tag_count == 0 && is_plain(server) {
-        let Some(ethernet) = frame.header_mut::<Ethernet>(0) else {
-            return Reason::Truncated;
-        };
-        return plainly(ethernet, server, leaves_elsewhere);
+    if lower_hops(frame, packet).is_none() {
+        return Reason::Truncated;
     }
-    let reason = if server.flags & SERVER_TUNNEL != 0 {
-        if let Err(reason) = tunnel(frame, packet, server) {
-            return reason;
-        }
-        if leaves_elsewhere {
-            Reason::TunnelRedirected
-        } else {
-            Reason::Tunnelled
-        }
+    let sent = if is_by_tunnel {
+        into_tunnel(frame, packet, server)
     } else {
         let ethertype = if packet.is_ipv6 {
             ETHERTYPE_IPV6
         } else {
             ETHERTYPE_IPV4
         };
-        if link(frame, packet, server, 0, ethertype).is_none() {
-            return Reason::NoRoom;
-        }
-        if leaves_elsewhere {
-            Reason::Redirected
-        } else {
-            Reason::Forwarded
-        }
+        link(frame, packet, server, 0, ethertype)
     };
+    if sent.is_none() {
+        return Reason::NoRoom;
+    }
     if leaves_elsewhere {
         redirect(server);
     }
-    reason
+    match (is_by_tunnel, leaves_elsewhere) {
+        (false, false) => Reason::Forwarded,
+        (false, true) => Reason::Redirected,
+        (true, false) => Reason::Tunnelled,
+        (true, true) => Reason::TunnelRedirected,
+    }
+}
+
+/// Puts the packet into another one, in a frame with the server's tags.
+#[inline(never)]
+fn into_tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Option<()> {
+    let inner = tunnel::Inner::read(frame, packet)?;
+    let ethertype = tunnel::ethertype(server);
+    link(
+        frame,
+        packet,
+        server,
+        tunnel::outer_bytes(server),
+        ethertype,
+    )?;
+    let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<Tag>();
+    tunnel::write(frame, offset, server, inner, packet.flow_hash())
 }
 
 /// Rewrites what stands before the IP header, leaving `gap` bytes between the
@@ -167,11 +228,7 @@ fn link(frame: &Frame, packet: &Packet, server: &Server, gap: usize, ethertype: 
         frame.move_start(packet.network() as i32 - wanted as i32)?;
     }
     let ethernet = frame.header_mut::<Ethernet>(0)?;
-    ethernet
-        .macs
-        .destination
-        .copy_from(&server.macs.destination);
-    ethernet.macs.source.copy_from(&server.macs.source);
+    address(ethernet, server);
     if tag_count == 0 {
         ethernet.ethertype = ethertype;
         return Some(());
@@ -214,105 +271,10 @@ struct Type {
     ethertype: u16,
 }
 
-/// RFC 2003.
-const PROTOCOL_IPV4: u8 = 4;
-/// RFC 2473.
-const PROTOCOL_IPV6: u8 = 41;
 const TIME_TO_LIVE: u8 = 64;
 
-/// Puts the packet into another one, addressed to the server itself.
-#[inline(never)]
-fn tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Result<(), Reason> {
-    let destination = server.tunnel_destination;
-    let outer_is_ipv4 = destination.is_ipv4();
-    let outer = if outer_is_ipv4 {
-        size_of::<Ipv4>()
-    } else {
-        size_of::<Ipv6>()
-    };
-    if packet.bytes + outer as u32 > server.mtu {
-        let mtu = server.mtu.saturating_sub(outer as u32);
-        return Err(too_big(frame, packet, mtu));
-    }
-    let inner = Inner::read(frame, packet).ok_or(Reason::NoRoom)?;
-    let protocol = if packet.is_ipv6 {
-        PROTOCOL_IPV6
-    } else {
-        PROTOCOL_IPV4
-    };
-    let ethertype = if outer_is_ipv4 {
-        ETHERTYPE_IPV4
-    } else {
-        ETHERTYPE_IPV6
-    };
-    link(frame, packet, server, outer, ethertype).ok_or(Reason::NoRoom)?;
-    let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<Tag>();
-    if outer_is_ipv4 {
-        let header = frame.header_mut::<Ipv4>(offset).ok_or(Reason::NoRoom)?;
-        header.fill(
-            (outer as u32 + packet.bytes) as u16,
-            protocol,
-            server.tunnel_source.ipv4_word(),
-            destination.ipv4_word(),
-        );
-        header.service = inner.class;
-        if inner.may_be_fragmented {
-            header.flags_and_offset = 0;
-            header.identification = identification();
-        }
-        header.seal();
-    } else {
-        let header = frame.header_mut::<Ipv6>(offset).ok_or(Reason::NoRoom)?;
-        header.fill(
-            packet.bytes as u16,
-            protocol,
-            &server.tunnel_source.0,
-            &destination.0,
-        );
-        header.version_and_class = IPV6_VERSION | (u32::from(inner.class) << 20).to_be();
-    }
-    Ok(())
-}
-
-/// What the outer header takes over from the inner one.
-struct Inner {
-    /// DSCP and ECN (RFC 2983, RFC 6040 §4.1).
-    class: u8,
-    /// By routers between us and the server, in the outer packet: RFC 2003 §3.1,
-    /// and for IPv6 in IPv4 RFC 4213 §3.2.1, since nobody tells us of an MTU that
-    /// the path turns out to have.
-    may_be_fragmented: bool,
-}
-
-impl Inner {
-    #[inline(always)]
-    fn read(frame: &Frame, packet: &Packet) -> Option<Self> {
-        if packet.is_ipv6 {
-            let header = frame.header::<Ipv6>(packet.network())?;
-            return Some(Self {
-                class: (u32::from_be(header.version_and_class) >> 20) as u8,
-                may_be_fragmented: true,
-            });
-        }
-        let header = frame.header::<Ipv4>(packet.network())?;
-        Some(Self {
-            class: header.service,
-            may_be_fragmented: header.flags_and_offset & IPV4_DO_NOT_FRAGMENT == 0,
-        })
-    }
-}
-
-/// A number for a packet that may be fragmented (RFC 6864 §4.3); not the inner
-/// one's, which packets of other clients may bear as well.
-#[inline(always)]
-fn identification() -> u16 {
-    // SAFETY: takes nothing, may be called anywhere.
-    let random = unsafe { bpf_get_prandom_u32() };
-    (random % u32::from(u16::MAX) + 1) as u16
-}
-
 impl Ipv4 {
-    /// Fills a header without options, checksum included.
+    /// Fills a header without options but for its checksum ([`Self::seal`]).
     #[inline(always)]
     pub fn fill(&mut self, total_length: u16, protocol: u8, source: u32, destination: u32) {
         self.version_and_length = 0x45;
@@ -325,7 +287,6 @@ impl Ipv4 {
         self.protocol = protocol;
         self.source = source;
         self.destination = destination;
-        self.seal();
     }
 
     /// Makes the checksum right.

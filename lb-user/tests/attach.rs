@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_common::{Interface, maps};
-use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Service, Timeouts};
+use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Service};
 use lb_user::dataplane::{AttachMode, Dataplane, DesiredState, Error, Options, TableSizes};
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -233,7 +233,7 @@ fn load_and_apply() {
             sloppy: false,
             servers: Vec::new(),
         }],
-        timeouts: Timeouts::default(),
+        ..DesiredState::default()
     };
     dataplane.apply(&desired).expect("the state is applied");
     let remembered = dataplane.remembered();

@@ -5,7 +5,9 @@ use lb_common::{Address, Reason};
 use super::plain::Network;
 use super::{Kind, Packet};
 use crate::frame::Frame;
-use crate::headers::{ETHERTYPE_IPV4, IPV4_MORE_FRAGMENTS, IPV4_OFFSET, Ipv4};
+use crate::headers::{
+    ETHERTYPE_IPV4, IPV4_DO_NOT_FRAGMENT, IPV4_MORE_FRAGMENTS, IPV4_OFFSET, Ipv4,
+};
 
 #[inline(always)]
 pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
@@ -39,6 +41,25 @@ impl Network for Ipv4 {
     }
 
     #[inline(always)]
+    fn class(&self) -> u8 {
+        self.service
+    }
+
+    #[inline(always)]
+    fn may_be_fragmented(&self) -> bool {
+        self.flags_and_offset & IPV4_DO_NOT_FRAGMENT == 0
+    }
+
+    #[inline(always)]
+    fn lower_hops(&mut self) {
+        // RFC 1624, of a word whose upper byte is one less.
+        const ONE_HOP: u32 = 0x0100_u16.to_be() as u32;
+        let sum = u32::from(self.checksum) + ONE_HOP;
+        self.checksum = (sum + u32::from(sum >= 0xFFFF)) as u16;
+        self.time_to_live = self.time_to_live.wrapping_sub(1);
+    }
+
+    #[inline(always)]
     fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
         let length = usize::from(self.version_and_length & 0x0F) * 4;
         let total_length = usize::from(u16::from_be(self.total_length));
@@ -58,6 +79,7 @@ impl Network for Ipv4 {
         packet.client = Address::from_ipv4_word(self.source);
         packet.virtual_address = Address::from_ipv4_word(self.destination);
         packet.protocol = self.protocol;
+        packet.hops = self.time_to_live;
         packet.bytes = total_length as u32;
         packet.network = offset;
         packet.transport = offset + length;

@@ -53,6 +53,21 @@ impl Network for Ipv6 {
     }
 
     #[inline(always)]
+    fn class(&self) -> u8 {
+        (u32::from_be(self.version_and_class) >> 20) as u8
+    }
+
+    #[inline(always)]
+    fn may_be_fragmented(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn lower_hops(&mut self) {
+        self.hop_limit = self.hop_limit.wrapping_sub(1);
+    }
+
+    #[inline(always)]
     fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
         if self.version_and_class & IPV6_VERSION_MASK != IPV6_VERSION {
             return Err(Reason::Malformed);
@@ -64,6 +79,7 @@ impl Network for Ipv6 {
             packet.virtual_address.0[word] = { self.destination }[word];
         }
         packet.protocol = self.next_header;
+        packet.hops = self.hop_limit;
         packet.bytes = size_of::<Self>() as u32 + payload_length;
         packet.network = offset;
         packet.transport = offset + size_of::<Self>();

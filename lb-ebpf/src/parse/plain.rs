@@ -24,6 +24,15 @@ pub trait Network {
     /// IP protocol number of what follows.
     fn protocol(&self) -> u8;
 
+    /// DSCP and ECN.
+    fn class(&self) -> u8;
+
+    /// Whether routers may fragment the packet inside a tunnel.
+    fn may_be_fragmented(&self) -> bool;
+
+    /// Takes off one of the hops that the packet may yet make.
+    fn lower_hops(&mut self);
+
     /// Tells `packet` what the header at `offset` says.
     fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason>;
 }
@@ -40,9 +49,14 @@ pub trait Transport {
 
 /// Whoever knows what becomes of most packets.
 pub trait Judge {
-    /// The verdict on the `packet` of a frame that begins with `ethernet`, or
-    /// `None` if it is not among them.
-    fn judge(frame: &Frame, ethernet: &mut Ethernet, packet: &Packet) -> Option<Reason>;
+    /// The verdict on the `packet` of a frame that begins with `ethernet`,
+    /// and of which `network` is the IP header, or `None` if it is not among them.
+    fn judge<N: Network>(
+        frame: &Frame,
+        ethernet: &mut Ethernet,
+        network: &mut N,
+        packet: &Packet,
+    ) -> Option<Reason>;
 }
 
 /// How a plain frame begins; without gaps, since every header has an even
@@ -83,8 +97,11 @@ fn of_network<N: Network, J: Judge>(frame: &Frame) -> Option<Reason> {
 fn of_transport<N: Network, T: Transport, J: Judge>(frame: &Frame) -> Option<Reason> {
     let bytes = frame.bytes();
     let headers: &mut Headers<N, T> = bytes.header_mut(0)?;
-    let (ethernet, network, transport) =
-        (&mut headers.ethernet, &headers.network, &headers.transport);
+    let (ethernet, network, transport) = (
+        &mut headers.ethernet,
+        &mut headers.network,
+        &headers.transport,
+    );
     if !network.is_plain() {
         return None;
     }
@@ -96,7 +113,7 @@ fn of_transport<N: Network, T: Transport, J: Judge>(frame: &Frame) -> Option<Rea
     if !bytes.reach(size_of::<Ethernet>() + packet.bytes as usize) {
         return None;
     }
-    J::judge(frame, ethernet, &packet)
+    J::judge(frame, ethernet, network, &packet)
 }
 
 impl Packet {
@@ -106,6 +123,7 @@ impl Packet {
         client: Address([0; 4]),
         virtual_address: Address([0; 4]),
         protocol: 0,
+        hops: 0,
         client_port: 0,
         service_port: 0,
         bytes: 0,

@@ -4,7 +4,7 @@ use super::*;
 use crate::checker::Probe;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::Connection;
-use crate::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Scheduler, Timeouts};
+use crate::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Scheduler};
 
 const DETECTION: Duration = Duration::from_secs(20);
 const SUCCESSION: Duration = Duration::from_secs(6);
@@ -42,7 +42,7 @@ fn desired(servers: &[(u8, bool)]) -> DesiredState {
     };
     DesiredState {
         services: vec![service],
-        timeouts: Timeouts::default(),
+        ..DesiredState::default()
     }
 }
 

@@ -82,6 +82,25 @@ fn global_defs(config: &Config, check: &mut Bounds) {
     ] {
         check.within(&format!("lvs_timeouts {name}"), seconds, &bounds::COUNT);
     }
+    for (word, network, is_ipv4, expected) in [
+        (
+            "lb_tunnel_source4",
+            global.lb_tunnel_source4,
+            true,
+            "an IPv4 network",
+        ),
+        (
+            "lb_tunnel_source6",
+            global.lb_tunnel_source6,
+            false,
+            "an IPv6 network",
+        ),
+    ] {
+        if let Some(network) = network {
+            let right = network.address().is_ipv4() == is_ipv4;
+            check.holds(right, word, &network.to_string(), expected);
+        }
+    }
     if let Some(user) = &global.script_user {
         let right = (1..=2).contains(&user.len());
         check.holds(

@@ -17,6 +17,7 @@ use super::state::{
     DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service,
 };
 use super::{Error, TableSizes};
+use crate::network::Network;
 
 /// Contents of one half.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Description {
             let record = registry
                 .service(&key_of(service))
                 .expect("reconciled before");
-            let value = description.add(service, record, allowance);
+            let value = description.add(service, record, allowance, &desired.tunnel_sources);
             entries.push(directory_entry(service, record.number, value));
         }
         entries.extend(without_ports(&entries));
@@ -87,10 +88,12 @@ impl Description {
         service: &Service,
         record: &ServiceRecord,
         allowance: Allowance,
+        tunnel_sources: &[Network],
     ) -> lb_common::Service {
         for server in &service.servers {
             let known = &record.servers[&server.address];
-            self.servers[known.slot as usize] = server_value(service, server, known);
+            self.servers[known.slot as usize] =
+                server_value(service, server, known, tunnel_sources);
         }
         let (schedule, ring) = allowance.schedule(service, record);
         let (persistence_ns, persistence_mask) =
@@ -130,7 +133,12 @@ pub fn timeouts(timeouts: &super::state::Timeouts) -> Timeouts {
     }
 }
 
-fn server_value(service: &Service, server: &RealServer, known: &ServerRecord) -> Server {
+fn server_value(
+    service: &Service,
+    server: &RealServer,
+    known: &ServerRecord,
+    tunnel_sources: &[Network],
+) -> Server {
     let mut value = Server {
         generation: known.generation,
         weight: match service.scheduler {
@@ -158,9 +166,23 @@ fn server_value(service: &Service, server: &RealServer, known: &ServerRecord) ->
         value.flags |= SERVER_TUNNEL;
         value.mtu = mtu.into();
         value.tunnel_destination = server.address.ip().to_canonical().into();
-        value.tunnel_source = source.to_canonical().into();
+        (value.tunnel_source, value.tunnel_source_varied) =
+            tunnel_source(source.to_canonical(), tunnel_sources);
     }
     value
+}
+
+/// The address that the outer packets of a tunnel come from, and the bits of its
+/// last word that are another flow's otherwise, in network byte order.
+fn tunnel_source(ours: IpAddr, networks: &[Network]) -> (Address, u32) {
+    let is_of_family = |network: &&Network| network.address().is_ipv4() == ours.is_ipv4();
+    let Some(network) = networks.iter().find(is_of_family) else {
+        return (ours.into(), 0);
+    };
+    let mask = Address::mask(network.address(), network.prefix_length());
+    let first = Address::from(network.address()).masked(&mask);
+    let varied = !mask.0[3];
+    (first, varied)
 }
 
 fn flags(service: &Service) -> u32 {

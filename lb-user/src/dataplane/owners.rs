@@ -224,7 +224,7 @@ fn traffic(counters: ServerCounters) -> Traffic {
 mod tests {
     use super::*;
     use crate::dataplane::state::{
-        DesiredState, Forwarding, OrphanPolicy, RealServer, Scheduler, Service, Timeouts,
+        DesiredState, Forwarding, OrphanPolicy, RealServer, Scheduler, Service,
     };
 
     fn sizes() -> TableSizes {
@@ -267,7 +267,7 @@ mod tests {
     fn desired(services: Vec<Service>) -> DesiredState {
         DesiredState {
             services,
-            timeouts: Timeouts::default(),
+            ..DesiredState::default()
         }
     }
 

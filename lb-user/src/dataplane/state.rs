@@ -9,6 +9,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Network;
+
 /// Everything the data plane should do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredState {
@@ -16,6 +18,10 @@ pub struct DesiredState {
     pub services: Vec<Service>,
     /// How long connections may be silent.
     pub timeouts: Timeouts,
+    /// Networks that the outer packets of tunnels come from, one of a family at
+    /// most: an address for each flow. Else they come from [`Forwarding::Tunnel`]'s
+    /// source.
+    pub tunnel_sources: Vec<Network>,
 }
 
 /// How long a connection may be silent before it counts as gone, by its state

@@ -1,9 +1,11 @@
 //! Servers that are not on the viewers' segment.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::director::Director;
-use super::network::{Network, VIP};
+use super::network::{Network, Process, VIP};
 use super::{Agent, configuration, geteuid, wait_for};
 
 fn reason(list: &Value, name: &str) -> Option<u64> {
@@ -13,7 +15,7 @@ fn reason(list: &Value, name: &str) -> Option<u64> {
 }
 
 /// How often the program decided so.
-fn decided(agent: &Agent, name: &str) -> u64 {
+pub fn decided(agent: &Agent, name: &str) -> u64 {
     let list = agent.list().expect("the agent answers");
     reason(&list, name).expect("a reason of ours")
 }
@@ -77,9 +79,9 @@ fn an_operator_is_told_how_to_have_packets_arrive_that_fit_another_interface() {
     assert_eq!(check(), "");
 }
 
-#[test]
-fn a_server_behind_a_router_is_reached_through_a_tunnel() {
-    need_root!();
+/// A network whose `edge3` is behind a router, serves, and takes packets out of a
+/// tunnel for as long as the processes live.
+fn with_a_server_behind_a_router() -> (Network, [Process; 2]) {
     let mut network = Network::new();
     network.host("edge3");
     network.plug_in_between("router", "172.16.1.1", "edge3");
@@ -92,14 +94,22 @@ fn a_server_behind_a_router_is_reached_through_a_tunnel() {
     network.accept_any_source("router", &["eth2", "eth3"]);
     network.accept_any_source("edge3", &["eth3"]);
     accept_the_virtual_address(&network, "edge3");
-    let _tunnel_end = network.decapsulate("edge3");
-    let _server = network.serve("edge3");
+    let processes = [network.decapsulate("edge3"), network.serve("edge3")];
     network.finish_packets("client");
+    (network, processes)
+}
 
-    let servers = super::server("10.8.0.2");
-    let configuration = configuration(&servers).replace("lb_kind DR", "lb_kind TUN");
-    let agent = Agent::start(&network, &configuration);
+fn tunnel_configuration() -> String {
+    configuration(&super::server("10.8.0.2")).replace("lb_kind DR", "lb_kind TUN")
+}
+
+#[test]
+fn a_server_behind_a_router_is_reached_through_a_tunnel() {
+    need_root!();
+    let (network, _processes) = with_a_server_behind_a_router();
+    let agent = Agent::start(&network, &tunnel_configuration());
     agent.wait_for_states(&["up"]);
+    let outer = network.capture("router", "ip proto 4 and src host 172.16.1.208");
     wait_for("an answer", || (network.ask() == "edge3").then_some(()));
     assert!(decided(&agent, "tunnelled") > 0);
     assert_eq!(decided(&agent, "forwarded"), 0);
@@ -107,4 +117,30 @@ fn a_server_behind_a_router_is_reached_through_a_tunnel() {
     // Full packets do not fit until the client has been told.
     assert_eq!(network.tell(300_000), "edge3 300000");
     assert!(decided(&agent, "too-big") > 0);
+    assert_ne!(outer.stop().trim(), "", "from the director's own address");
+}
+
+#[test]
+fn a_tunnels_outer_packets_come_from_the_network_that_is_given() {
+    need_root!();
+    let (network, _processes) = with_a_server_behind_a_router();
+    let configuration = format!(
+        "global_defs {{ lb_tunnel_source4 172.20.0.0/16 }}
+        {}",
+        tunnel_configuration()
+    );
+    let agent = Agent::start(&network, &configuration);
+    agent.wait_for_states(&["up"]);
+    let others = network.capture("router", "ip proto 4 and not src net 172.20.0.0/16");
+    let outer = network.capture("router", "ip proto 4 and src net 172.20.0.0/16");
+    for _ in 0..8 {
+        assert_eq!(network.answer_at(VIP), "edge3");
+    }
+    let packets = outer.stop();
+    let sources: HashSet<&str> = packets
+        .lines()
+        .filter_map(|line| line.split(' ').nth(2))
+        .collect();
+    assert!(sources.len() > 1, "of eight connections:\n{packets}");
+    assert_eq!(others.stop().trim(), "");
 }

@@ -84,12 +84,47 @@ pub fn too_big(frame: &[u8], answer: &[u8]) -> Verdict {
     }
 }
 
+/// A frame as it was before its packet was forwarded: with one hop more.
+pub fn before_the_hop(frame: &[u8]) -> Vec<u8> {
+    const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+    let mut start = 14;
+    while TAGS.contains(&[frame[start - 2], frame[start - 1]]) {
+        start += 4;
+    }
+    let mut frame = frame.to_vec();
+    one_hop_more(&mut frame[start..]);
+    frame
+}
+
+/// Gives an IP packet the hop back that it has made; its checksum stays as right, or
+/// wrong, as it is.
+fn one_hop_more(packet: &mut [u8]) {
+    const HOP_LIMIT: usize = 7;
+    const TIME_TO_LIVE: usize = 8;
+    const CHECKSUM: usize = 10;
+    const ONE_HOP: u16 = 0x0100;
+    if packet[0] >> 4 == 6 {
+        packet[HOP_LIMIT] += 1;
+        return;
+    }
+    packet[TIME_TO_LIVE] += 1;
+    let checksum = u16::from_be_bytes([packet[CHECKSUM], packet[CHECKSUM + 1]]);
+    let (less, borrowed) = checksum.overflowing_sub(ONE_HOP);
+    let checksum = less - u16::from(borrowed);
+    packet[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
 /// What stands behind the MAC addresses of a frame that carries a packet in
-/// another one, the outer one's number left out where it may be any.
+/// another one, the packet as it was before its hop. Left out are the outer one's
+/// number where it may be any, and its flow label.
 pub fn tunnelled(frame: &[u8]) -> Vec<u8> {
     let mut rest = frame[12..].to_vec();
     let got = etherparse::SlicedPacket::from_ethernet(frame).expect("a whole packet");
+    let start = 2 + got.vlan_ids().len() * 4;
     let Some(etherparse::NetSlice::Ipv4(outer)) = &got.net else {
+        rest[start + 1] &= 0xf0;
+        rest[start + 2..start + 4].fill(0);
+        one_hop_more(&mut rest[start + 40..]);
         return rest;
     };
     let mut outer = outer.header().to_header();
@@ -102,8 +137,8 @@ pub fn tunnelled(frame: &[u8]) -> Vec<u8> {
     );
     outer.identification = 0;
     outer.header_checksum = outer.calc_header_checksum();
-    let start = 2 + got.vlan_ids().len() * 4;
     rest[start..start + 20].copy_from_slice(&outer.to_bytes());
+    one_hop_more(&mut rest[start + 20..]);
     rest
 }
 

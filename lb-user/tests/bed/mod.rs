@@ -3,7 +3,7 @@
 //! The clock is moved by ageing what the program remembers: the kernel's own
 //! cannot be set.
 
-mod answers;
+pub mod answers;
 pub mod frames;
 
 use std::io::Write as _;
@@ -18,7 +18,7 @@ use lb_common::{
 };
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
-    Service, Timeouts, Vlan,
+    Service, Vlan,
 };
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, Swept, TableSizes};
 
@@ -40,13 +40,13 @@ const XDP_REDIRECT: u32 = 4;
 /// What became of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It went back out towards the server of this name, only its MAC
-    /// addresses changed.
+    /// It went back out towards the server of this name, only its MAC addresses
+    /// changed, and its hops one less.
     To(&'static str),
     /// As `To`, by another interface.
     Via(&'static str),
     /// It went back out towards the server with these bytes behind its MAC
-    /// addresses.
+    /// addresses, but for the hop that its packet has made.
     Changed(&'static str, Vec<u8>),
     /// The client was answered by a reset with this sequence number.
     Reset(u32),
@@ -235,8 +235,9 @@ impl Bed {
         if reason.starts_with("tunnel") {
             return Verdict::Changed(server, answers::tunnelled(&run.frame));
         }
-        if run.frame[12..] != frame[12..] {
-            return Verdict::Changed(server, run.frame[12..].to_vec());
+        let rest = answers::before_the_hop(&run.frame)[12..].to_vec();
+        if rest != frame[12..] {
+            return Verdict::Changed(server, rest);
         }
         if run.action == XDP_REDIRECT {
             Verdict::Via(server)
@@ -513,6 +514,6 @@ pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Se
 pub fn state(services: impl IntoIterator<Item = Service>) -> DesiredState {
     DesiredState {
         services: services.into_iter().collect(),
-        timeouts: Timeouts::default(),
+        ..DesiredState::default()
     }
 }

@@ -1,13 +1,15 @@
 //! Servers behind a router: the packet inside another one.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
 
-use etherparse::{Ipv4Header, PacketBuilder};
+use etherparse::{Ipv4Header, NetSlice, PacketBuilder};
 use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{Forwarding, Vlan};
+use lb_user::network::Network;
 
 use crate::bed::frames::*;
-use crate::bed::{DIRECTOR, ROUTER, Step, service, state};
+use crate::bed::{Bed, DIRECTOR, ROUTER, Step, service, state};
 use crate::{case, check, packet};
 
 const OURS: [u8; 4] = [172, 16, 1, 208];
@@ -271,4 +273,84 @@ fn a_client_is_told_when_its_packet_does_not_fit() {
             .packet(long6(1481))
             .gets_told_the_mtu(1480),
     ]);
+}
+
+/// Both services through tunnels whose outer packets come from these networks.
+fn from_networks(mut state: DesiredState) -> DesiredState {
+    let networks = ["172.16.0.0/12", "2001:db8:f00::/40"];
+    state.tunnel_sources = networks
+        .map(|network| network.parse().expect("a network"))
+        .to_vec();
+    state
+}
+
+/// What the outer header says of the flow that the packet of `frame` belongs to, once
+/// it is forwarded: source and flow label.
+fn outer(bed: &Bed, frame: &[u8]) -> (IpAddr, u32) {
+    let run = bed.dataplane.test_run(frame, 1).expect("the program runs");
+    let packet = etherparse::SlicedPacket::from_ethernet(&run.frame).expect("a whole packet");
+    match packet.net.expect("a packet") {
+        NetSlice::Ipv4(outer) => (outer.header().source_addr().into(), 0),
+        NetSlice::Ipv6(outer) => (
+            outer.header().source_addr().into(),
+            outer.header().flow_label().value(),
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How many different outer headers 64 connections get, each the same one for all
+/// its packets.
+fn outer_of_flows(bed: &Bed) -> HashSet<(IpAddr, u32)> {
+    let flows = (0..64).map(|flow| {
+        // By client, and by port of one client.
+        let client = [10, 0, 0, 1 + flow % 8];
+        let frames = [S, A, "P."].map(|flags| tcp(client, 5000 + u16::from(flow / 8), flags));
+        let outers = frames.map(|frame| outer(bed, &frame));
+        assert_eq!(outers, [outers[0]; 3], "of a flow");
+        outers[0]
+    });
+    flows.collect()
+}
+
+#[test]
+fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
+    let Some(mut bed) = Bed::new(from_networks(deployment())) else {
+        return;
+    };
+    let inside = |first: IpAddr, length| {
+        let network = Network::new(first, length);
+        move |outer: &(IpAddr, u32)| network.has(outer.0)
+    };
+    let outers = outer_of_flows(&bed);
+    assert!(outers.len() > 60, "{outers:?}");
+    assert!(outers.iter().all(inside([172, 16, 0, 0].into(), 12)));
+    // The general way comes to the same: an IP option leads there.
+    let frame = tcp(ALICE, 5000, A);
+    assert_eq!(
+        outer(&bed, &frame),
+        outer(&bed, &with_option(frame.clone()))
+    );
+
+    bed.reset(from_networks(over_ipv6()));
+    let outers = outer_of_flows(&bed);
+    assert!(outers.len() > 60, "{outers:?}");
+    let network = [0x2001, 0xdb8, 0xf00, 0, 0, 0, 0, 0];
+    assert!(
+        outers
+            .iter()
+            .all(inside(Ipv6Addr::from(network).into(), 40))
+    );
+}
+
+#[test]
+fn without_a_network_the_outer_source_is_ours_and_ipv6_has_a_label_for_each_flow() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    assert_eq!(outer_of_flows(&bed), HashSet::from([(OURS.into(), 0)]));
+    bed.reset(over_ipv6());
+    let outers = outer_of_flows(&bed);
+    assert!(outers.len() > 60, "{outers:?}");
+    assert!(outers.iter().all(|outer| outer.0 == IpAddr::from(OURS6)));
 }

@@ -15,6 +15,7 @@ use crate::config::model::{
 use crate::config::{Diagnostic, Refused, Severity};
 use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
 use crate::netlink::link::Mac;
+use crate::network::Network;
 use crate::track_file::NumberFile;
 use crate::vrrp;
 
@@ -29,6 +30,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Viewers of dead servers told per second; `None`: they are not.
     pub reset_rate: Option<NonZeroU32>,
+    /// Networks that the outer packets of tunnels come from.
+    pub tunnel_sources: Vec<Network>,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
 }
@@ -134,6 +137,13 @@ impl Plan {
                     .lb_reset_rate
                     .unwrap_or(DEFAULT_RESET_RATE),
             ),
+            tunnel_sources: [
+                config.global_defs.lb_tunnel_source4,
+                config.global_defs.lb_tunnel_source6,
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             services: config
                 .virtual_server
                 .iter()

@@ -21,6 +21,7 @@ impl State {
                 .map(|s| self.desired_service(s))
                 .collect(),
             timeouts: self.plan.timeouts,
+            tunnel_sources: self.plan.tunnel_sources.clone(),
         }
     }
 

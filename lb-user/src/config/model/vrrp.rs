@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Route, Script, Seconds, TrackedFile, bounds};
 use crate::config::diagnostic::Origin;
+use crate::network::Network;
 
 /// `global_defs`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,11 @@ pub struct GlobalDefs {
     /// Viewers per second that are told that their server is gone; 0 leaves
     /// them to their next packet. Default 50000.
     pub lb_reset_rate: Option<u32>,
+    /// Network that the outer IPv4 packets of tunnels (`lb_kind TUN`) come from, each
+    /// connection's from an address of its own; default: an address of this host.
+    pub lb_tunnel_source4: Option<Network>,
+    /// As `lb_tunnel_source4`, for outer IPv6 packets.
+    pub lb_tunnel_source6: Option<Network>,
     /// User, and group, that scripts run as where they name none.
     #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,

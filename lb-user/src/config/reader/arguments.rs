@@ -13,6 +13,7 @@ use super::super::model::{Script, Seconds, bounds};
 use super::super::tree::Directive;
 use super::Reader;
 use super::vocabulary::Vocabulary;
+use crate::network::Network;
 
 impl Reader<'_> {
     /// Reports a directive that its block does not serve.
@@ -131,6 +132,16 @@ impl Reader<'_> {
             self.wrong(directive, "an IP address");
         }
         address
+    }
+
+    /// A network.
+    pub fn network(&mut self, directive: &Directive) -> Option<Network> {
+        const EXPECTED: &str = "a network such as 172.16.0.0/16 or fd00::/64";
+        let network = self.argument(directive, EXPECTED)?.parse().ok();
+        if network.is_none() {
+            self.wrong(directive, EXPECTED);
+        }
+        network
     }
 
     /// An address and a port, as two words; `default_port` where the file may

@@ -24,6 +24,8 @@ impl Reader<'_> {
                     }
                 }
                 "lb_reset_rate" => global.lb_reset_rate = self.number(item, 0..=u32::MAX),
+                "lb_tunnel_source4" => global.lb_tunnel_source4 = self.network(item),
+                "lb_tunnel_source6" => global.lb_tunnel_source6 = self.network(item),
                 "script_user" => {
                     global.script_user = self
                         .user(item)

@@ -84,6 +84,17 @@ fn mistakes_are_told_in_words_that_help() {
              is 0 to 32 bits",
         ),
         (
+            "a network of the other family",
+            "global_defs {\nlb_tunnel_source4 fd00::/64\n}\n".to_owned(),
+            "t.conf: global_defs: `lb_tunnel_source4` is fd00::/64; expected an IPv4 network",
+        ),
+        (
+            "a network that is none",
+            "global_defs {\nlb_tunnel_source6 fd00::/129\n}\n".to_owned(),
+            "t.conf:2: `lb_tunnel_source6` expects a network such as 172.16.0.0/16 or fd00::/64, \
+             found `fd00::/129`",
+        ),
+        (
             "persistence of 0",
             service("persistence_timeout 0", ""),
             "t.conf:2: `persistence_timeout 0` means nothing; leave the line out for no \

@@ -12,6 +12,8 @@ impl Writer {
             default_interface,
             lvs_timeouts,
             lb_reset_rate,
+            lb_tunnel_source4,
+            lb_tunnel_source6,
             script_user,
             enable_script_security,
             vrrp_version,
@@ -42,6 +44,8 @@ impl Writer {
                 out.line(format_args!("lvs_timeouts{}", words.collect::<String>()));
             }
             out.value("lb_reset_rate", *lb_reset_rate);
+            out.value("lb_tunnel_source4", *lb_tunnel_source4);
+            out.value("lb_tunnel_source6", *lb_tunnel_source6);
             let user = script_user.as_ref();
             out.value(
                 "script_user",

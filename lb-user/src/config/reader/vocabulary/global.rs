@@ -79,6 +79,8 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
         "lvs_flush_on_stop",
         "lvs_flush_onstop",
         "lb_reset_rate",
+        "lb_tunnel_source4",
+        "lb_tunnel_source6",
     ]],
     not_served: &[
         NotServed {

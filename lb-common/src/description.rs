@@ -2,6 +2,7 @@
 
 use crate::Address;
 use crate::flow::Timeouts;
+use crate::peer::PeerFilter;
 
 /// Every description map holds this many halves one after the other.
 pub const HALVES: u32 = 2;
@@ -54,6 +55,9 @@ pub struct Half {
     pub directory_seed: u64,
     /// How long a connection may be silent.
     pub timeouts: Timeouts,
+    /// Who may have balanced a frame before; [`maps::PEERS`](crate::maps::PEERS)
+    /// says who has.
+    pub peers: PeerFilter,
 }
 
 /// Added to [`DirectoryEntry::protocol`], with a port of 0: where fragments that
@@ -252,7 +256,7 @@ pub struct Macs {
 
 /// A MAC address as it lies in a frame, in the two pieces that are quickest
 /// to compare and copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(C, packed(2))]
 pub struct Mac {
     first: u32,
@@ -265,6 +269,14 @@ impl Mac {
     pub const fn copy_from(&mut self, other: &Self) {
         self.first = other.first;
         self.last = other.last;
+    }
+
+    /// A number that depends on all bits of the address: the highest bits of a
+    /// product (see [`directory_home`]).
+    #[inline(always)]
+    pub const fn hash(self) -> u16 {
+        let bits = (self.first as u64) << 32 | self.last as u64;
+        (bits.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as u16
     }
 }
 

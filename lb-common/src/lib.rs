@@ -13,6 +13,7 @@ mod description;
 mod flow;
 pub mod maps;
 mod owner;
+mod peer;
 mod reason;
 
 pub use address::Address;
@@ -23,8 +24,9 @@ pub use flow::{
 };
 pub use owner::{
     Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,
-    OWNER_REACHED, OWNER_TUNNEL, ServerOwner, ServiceOwner,
+    OWNER_REACHED, OWNER_ROUTER, OWNER_TUNNEL, ServerOwner, ServiceOwner,
 };
+pub use peer::{PeerFilter, PeerKey};
 pub use reason::{Action, REASONS, Reason};
 
 /// Version of everything in this crate that lies in a map. Pinned maps of

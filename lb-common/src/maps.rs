@@ -31,6 +31,8 @@ pub const LOADS: &str = "LOADS";
 pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
 /// [`ServerCounters`](crate::ServerCounters) per CPU and server slot.
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
+/// [`PeerKey`](crate::PeerKey) → 0: who has balanced a frame before.
+pub const PEERS: &str = "PEERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
 /// Interface index → [`Interface`](crate::Interface), where the program is
@@ -48,13 +50,14 @@ pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
 /// The maps that are pinned: all but the program's scratch space, its log and what
 /// it knows of interfaces.
-pub const PINNED: [&str; 17] = [
+pub const PINNED: [&str; 18] = [
     LAYOUT,
     HEAD,
     DIRECTORY,
     SERVERS,
     RINGS,
     CURSORS,
+    PEERS,
     FLOWS,
     HALF_OPEN,
     TEMPLATES,

@@ -54,6 +54,8 @@ pub const OWNER_ALIVE: u32 = 1 << 1;
 pub const OWNER_REACHED: u32 = 1 << 2;
 /// [`ServerOwner::flags`]: it is reached through a tunnel.
 pub const OWNER_TUNNEL: u32 = 1 << 3;
+/// [`ServerOwner::flags`]: its next hop is a router.
+pub const OWNER_ROUTER: u32 = 1 << 4;
 
 /// The owner of a server slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -102,6 +102,9 @@ reasons! {
     OtherHost = "other-host", Pass;
     /// Belongs to no connection and does not open one: the stack answers RST.
     NoConnection = "no-connection", Pass;
+    /// Comes from a real server of the service: another director has balanced it
+    /// already, or the server is on the client's side of it.
+    BalancedBefore = "balanced-before", Pass;
     /// Has no hop left: it goes round in circles, or its sender counts routers.
     HopsExceeded = "hops-exceeded", Pass;
     /// The service has no server that could take a connection.

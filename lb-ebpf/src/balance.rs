@@ -16,7 +16,9 @@ use crate::maps::{FLOWS, HALF_OPEN};
 use crate::parse::plain::{Judge, Network};
 use crate::parse::{Kind, Packet};
 use crate::service::{Chosen, Description, Found};
-use crate::{answer, clock, count, flow, fragments, load, persistence, schedule, trace, transmit};
+use crate::{
+    answer, clock, count, flow, fragments, load, peers, persistence, schedule, trace, transmit,
+};
 use decision::Decision;
 
 /// Judges the packets that established connections go on with, and those that
@@ -88,6 +90,9 @@ fn server(
     now_ns: u64,
 ) -> Result<Chosen, Reason> {
     if packet.kind == Kind::LaterFragment {
+        if let Some(found) = description.service_without_ports(packet) {
+            is_new_to_us(frame, description, found, packet)?;
+        }
         let chosen = fragments::follow(description, packet, now_ns).resolve(description)?;
         return has_hops(packet).map(|()| chosen);
     }
@@ -98,6 +103,7 @@ fn server(
             Reason::NotAService
         });
     };
+    is_new_to_us(frame, description, found, packet)?;
     has_hops(packet)?;
     let visit = Visit {
         frame,
@@ -111,6 +117,20 @@ fn server(
         visit.related().resolve(description)
     } else {
         visit.server()
+    }
+}
+
+#[inline(always)]
+fn is_new_to_us(
+    frame: &Frame,
+    description: Description,
+    found: Found,
+    packet: &Packet,
+) -> Result<(), Reason> {
+    if peers::have_balanced(frame, description, found, packet) {
+        Err(Reason::BalancedBefore)
+    } else {
+        Ok(())
     }
 }
 
@@ -176,7 +196,9 @@ impl Visit<'_> {
     #[inline(always)]
     fn steady(&self, ethernet: &Ethernet) -> Option<Chosen> {
         let packet = self.packet;
-        if packet.begins_or_ends() || packet.is_at_its_end() {
+        let peers = &self.description.half.peers;
+        if packet.begins_or_ends() || packet.is_at_its_end() || peers.may_hold(ethernet.macs.source)
+        {
             return None;
         }
         // A copy: what a helper gets a pointer into must lie on the stack as a

@@ -20,6 +20,7 @@ mod headers;
 mod load;
 mod maps;
 mod parse;
+mod peers;
 mod persistence;
 mod schedule;
 mod service;

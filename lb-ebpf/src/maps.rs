@@ -8,8 +8,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Head,
-    Interface, Layout, Load, MAX_INTERFACES, REASONS as ALL_REASONS, Server, ServerCounters,
-    ServerOwner, ServiceOwner, Template, TemplateKey,
+    Interface, Layout, Load, MAX_INTERFACES, PeerKey, REASONS as ALL_REASONS, Server,
+    ServerCounters, ServerOwner, ServiceOwner, Template, TemplateKey,
 };
 
 use crate::parse::Packet;
@@ -59,6 +59,9 @@ pub static SERVERS: Array<Server, PLACES> = Array::new();
 pub static RINGS: Array<u32, PLACES> = Array::new();
 #[btf_map]
 pub static CURSORS: Array<u64, 1> = Array::new();
+
+#[btf_map]
+pub static PEERS: HashMap<PeerKey, u32, 1> = HashMap::new();
 
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();

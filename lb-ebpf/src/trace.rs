@@ -123,6 +123,7 @@ fn is_refusal(reason: Reason) -> bool {
             | Reason::Dropped
             | Reason::Fragment
             | Reason::NoConnection
+            | Reason::BalancedBefore
             | Reason::HopsExceeded
             | Reason::NoServer
             | Reason::ServerGone

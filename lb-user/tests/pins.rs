@@ -150,6 +150,29 @@ fn a_data_plane_is_adopted_with_all_that_it_remembers() {
 }
 
 #[test]
+fn who_balances_beside_us_is_known_before_the_next_state_and_not_after_it_leaves() {
+    alone(|| {
+        const EDGE_1: [u8; 6] = [2, 0, 0, 1, 0, 0];
+        let from_edge_1 = |port| patched(tcp(ALICE, port, S), 6, &EDGE_1);
+        let options = options(&[], small_tables());
+        drop(agent(&options, &deployment()));
+        let mut adopted = Bed::of(load(&options), deployment());
+        let verdict = adopted.send(&from_edge_1(5000));
+        assert_eq!(verdict, Verdict::Stack("balanced-before"));
+        drop(adopted);
+
+        let mut desired = deployment();
+        desired.services[0].servers.remove(0);
+        let mut adopted = agent(&options, &desired);
+        let verdict = adopted.send(&from_edge_1(5001));
+        assert!(matches!(verdict, Verdict::To(_)), "{verdict:?}");
+        adopted.step(&bed::Step::Apply(deployment()));
+        let verdict = adopted.send(&from_edge_1(5002));
+        assert_eq!(verdict, Verdict::Stack("balanced-before"));
+    });
+}
+
+#[test]
 fn an_agent_that_finds_other_servers_configured_voids_only_those_that_left() {
     alone(|| {
         let options = options(&[], small_tables());

@@ -11,6 +11,7 @@ use lb_common::{
 };
 
 use super::owners::{protocol_number, tags};
+use super::peers::Peers;
 use super::registry::{Registry, ServerRecord, ServiceRecord, key_of};
 use super::scheduling::Allowance;
 use super::state::{
@@ -30,6 +31,8 @@ pub struct Description {
     pub servers: Vec<Server>,
     /// All rings, one after the other; no longer than needed.
     pub rings: Vec<u32>,
+    /// Whose frames have been balanced already.
+    pub peers: Peers,
 }
 
 /// How large the halves are for tables of `sizes`.
@@ -62,6 +65,7 @@ impl Description {
             directory: Vec::new(),
             servers: vec![Server::default(); geometry.servers as usize],
             rings: Vec::new(),
+            peers: Peers::of(registry),
         };
         let mut entries = Vec::new();
         for service in &desired.services {
@@ -76,6 +80,7 @@ impl Description {
         description.half = Half {
             directory_seed: seed,
             timeouts: timeouts(&desired.timeouts),
+            peers: description.peers.filter(),
         };
         description.directory = directory;
         Ok(description)

@@ -14,6 +14,7 @@ use lb_common::{
 use super::Error;
 use super::description::Description;
 use super::owners::Owners;
+use super::peers::PeerMap;
 use super::table::Table;
 
 /// Both halves of the description, the switch between them, and the records of
@@ -23,6 +24,7 @@ pub struct DescriptionMaps {
     directory: Twin<DirectoryEntry>,
     servers: Twin<Server>,
     rings: Twin<u32>,
+    peers: PeerMap,
     service_owners: Copied<ServiceOwner>,
     server_owners: Copied<ServerOwner>,
 }
@@ -36,6 +38,7 @@ impl DescriptionMaps {
             directory: Twin::take(ebpf, maps::DIRECTORY, new)?,
             servers: Twin::take(ebpf, maps::SERVERS, new)?,
             rings: Twin::take(ebpf, maps::RINGS, new)?,
+            peers: PeerMap::take(ebpf, new)?,
             service_owners: Copied::take(ebpf, maps::SERVICE_OWNERS, new)?,
             server_owners: Copied::take(ebpf, maps::SERVER_OWNERS, new)?,
         })
@@ -53,8 +56,10 @@ impl DescriptionMaps {
     ) -> Result<usize, Error> {
         self.service_owners.write(&owners.services)?;
         self.server_owners.write(&owners.servers)?;
+        self.peers.add(&description.peers)?;
         let mut head = read(maps::HEAD, self.head.get(&0, 0))?;
         if self.holds(&head, description) {
+            self.peers.remove_others(&description.peers)?;
             return Ok(0);
         }
         let spare = 1 - head.active;
@@ -67,6 +72,7 @@ impl DescriptionMaps {
             + self.rings.write(half, &description.rings)?;
         head.active = spare;
         write(maps::HEAD, self.head.set(0, head, 0))?;
+        self.peers.remove_others(&description.peers)?;
         Ok(written + 1)
     }
 

@@ -21,6 +21,7 @@ mod memory;
 mod options;
 mod orphans;
 mod owners;
+mod peers;
 mod pins;
 mod program;
 mod refusal;

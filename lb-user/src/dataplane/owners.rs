@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
     Address, MAX_TAGS, Macs, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE,
-    OWNER_PRESENT, OWNER_REACHED, OWNER_TUNNEL, ServerCounters, ServerOwner, ServiceOwner, TCP,
-    Tag, UDP,
+    OWNER_PRESENT, OWNER_REACHED, OWNER_ROUTER, OWNER_TUNNEL, ServerCounters, ServerOwner,
+    ServiceOwner, TCP, Tag, UDP,
 };
 
 use super::registry::{Registry, ServerRecord, ServiceKey, ServiceRecord};
@@ -113,6 +113,9 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
     }
     if let Some(hop) = server.next_hop {
         owner.flags |= OWNER_REACHED;
+        if hop.is_router {
+            owner.flags |= OWNER_ROUTER;
+        }
         owner.interface_index = hop.interface_index;
         owner.macs = Macs {
             destination: hop.destination.into(),
@@ -149,6 +152,7 @@ fn next_hop(owner: &ServerOwner) -> NextHop {
             1 => Vlan::Tagged(number(owner.tags[0])),
             _ => Vlan::Stacked(number(owner.tags[0]), number(owner.tags[1])),
         },
+        is_router: owner.flags & OWNER_ROUTER != 0,
     }
 }
 
@@ -247,6 +251,7 @@ mod tests {
                 source: [2, 0, 0, 0, 0, 1],
                 destination: [2, 0, 0, 0, 0, 2],
                 vlan,
+                is_router: true,
             }),
         }
     }

@@ -10,12 +10,13 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_common::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Head, LAYOUT_VERSION,
-    Layout, Load, MEMORY_VERSION, REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
-    Template, TemplateKey, maps,
+    Layout, Load, MEMORY_VERSION, PeerKey, REASONS, Server, ServerCounters, ServerOwner,
+    ServiceOwner, Template, TemplateKey, maps,
 };
 use nix::time::{ClockId, clock_getres};
 
 use super::description::geometry;
+use super::peers::max_keys;
 use super::pins::PinnedSet;
 use super::rings::is_prime;
 use super::{Error, TableSizes, TestRun, trace};
@@ -157,7 +158,7 @@ impl fmt::Display for Shape {
 }
 
 /// Every map that is pinned, with its shape for tables of `sizes`.
-pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 17] {
+pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 18] {
     let geometry = geometry(sizes);
     let places = geometry.directory_places * HALVES;
     [
@@ -173,6 +174,10 @@ pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 17] {
             Shape::of::<u32, u32>(geometry.ring_places * HALVES),
         ),
         (maps::CURSORS, Shape::of::<u32, u64>(sizes.services)),
+        (
+            maps::PEERS,
+            Shape::of::<PeerKey, u32>(max_keys(sizes.servers)),
+        ),
         (maps::FLOWS, Shape::of::<FlowKey, Flow>(sizes.connections)),
         (maps::HALF_OPEN, Shape::of::<FlowKey, Flow>(sizes.half_open)),
         (

@@ -196,6 +196,9 @@ pub struct NextHop {
     pub destination: [u8; 6],
     /// VLAN tags that frames to the server carry.
     pub vlan: Vlan,
+    /// Whether `destination` is a router's, so that clients' packets may come from
+    /// there.
+    pub is_router: bool,
 }
 
 /// VLAN tags of a frame, by VLAN number (0–4095).

@@ -10,7 +10,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -30,6 +30,13 @@ use crate::netlink::link::{self, Link, Mac};
 
 /// How often everything is read anew, in case a notice of the kernel's was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Addresses that are nobody's (RFC 5737, RFC 3849): the route to them is the default
+/// one.
+const ELSEWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)),
+];
 
 /// Addresses that frames must reach, with their MAC addresses where those are
 /// named rather than asked for.
@@ -258,6 +265,18 @@ impl Follower {
         for address in wanted.into_keys() {
             let route = netlink::route_to(&self.handle, address).await;
             self.table.routes.insert(address, route);
+        }
+        self.table.gateways.clear();
+        for address in ELSEWHERE {
+            if let Route::Via {
+                interface_index,
+                neighbor,
+                ..
+            } = netlink::route_to(&self.handle, address).await
+                && neighbor != address
+            {
+                self.table.gateways.insert((interface_index, neighbor));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the kernel has said about links, routes and neighbours, and the
 //! Ethernet hop that follows from it. No netlink here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::dataplane::state::{NextHop, Vlan};
@@ -110,6 +110,8 @@ pub struct Table {
     pub named: HashMap<IpAddr, Mac>,
     /// Routes by destination.
     pub routes: HashMap<IpAddr, Route>,
+    /// The neighbours that default routes lead to.
+    pub gateways: HashSet<Key>,
 }
 
 impl Table {
@@ -160,6 +162,7 @@ impl Table {
                     source,
                     destination,
                     vlan,
+                    is_router: neighbor != address || self.is_gateway(destination),
                 },
                 interface: name.clone(),
                 path: Some(Path {
@@ -174,6 +177,15 @@ impl Table {
                 "{neighbor} is being asked for its MAC address on {name}"
             )),
         }
+    }
+
+    /// Whether a default route leads to the neighbour with this MAC address.
+    fn is_gateway(&self, mac: Mac) -> bool {
+        let mut gateways = self.gateways.iter();
+        gateways.any(|key| match self.neighbors.get(key) {
+            Some(Neighbor::Known(known) | Neighbor::Fixed(known)) => *known == mac,
+            Some(Neighbor::Failed | Neighbor::Asking) | None => false,
+        })
     }
 
     /// The interface that frames of `link` really leave by, and their tags.
@@ -307,6 +319,7 @@ mod tests {
                 source: OURS,
                 destination: THEIRS,
                 vlan: Vlan::Untagged,
+                is_router: neighbor == gateway(),
             };
             let expected = Hop::Ready {
                 next_hop,
@@ -318,6 +331,23 @@ mod tests {
             };
             assert_eq!(table.hop(server()), expected);
             assert_eq!(table.whom_to_ask(server()), Some((2, neighbor)));
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_a_default_gateway_is_a_router_by_whatever_address() {
+        let is_router = |table: &Table| match table.hop(server()) {
+            Hop::Ready { next_hop, .. } => next_hop.is_router,
+            Hop::NotReady(reason) => panic!("{reason}"),
+        };
+        let mut table = table(server(), Some(Neighbor::Known(THEIRS)));
+        table.gateways.insert((2, gateway()));
+        for (mac, expected) in [(None, false), (Some(OURS), false), (Some(THEIRS), true)] {
+            if let Some(mac) = mac {
+                let gateway = Neighbor::Known(mac);
+                table.neighbors.insert((2, self::gateway()), gateway);
+            }
+            assert_eq!(is_router(&table), expected, "{mac:?}");
         }
     }
 

@@ -46,6 +46,7 @@ macro_rules! need_root {
 use need_root;
 
 // Behind the macro that they use.
+mod circles;
 mod cut_off;
 mod hitless;
 mod keepalived_tools;
@@ -92,7 +93,7 @@ fn both_servers() -> String {
     configuration(&(server("172.16.1.211") + &server("172.16.1.207")))
 }
 
-/// A running agent on the director.
+/// A running agent, on the director as a rule.
 struct Agent {
     process: Process,
     directory: TempDir,
@@ -106,23 +107,27 @@ impl Agent {
 
     /// As [`Self::start`], with further words on its command line.
     fn start_with(network: &Network, configuration: &str, words: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("keepalived.conf");
-        fs::write(&file, configuration).expect("the file is written");
-        let socket = directory.path().join("agent.sock");
-        let mut command =
-            network.command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
-        command.arg(&file).arg("--socket").arg(&socket).args(words);
-        command.env("TMPDIR", directory.path());
-        let agent = Self {
-            process: Process::start(command),
-            directory,
-        };
+        let agent = Self::begin(network, "director", configuration, words);
         // A master waits for others to speak first, 3.6 s here.
         wait_for("the agent holds its address", || {
             (agent.list()?["virtual_addresses"][0]["held"] == true).then_some(())
         });
         agent
+    }
+
+    /// Starts an agent on a host, and waits for nothing.
+    fn begin(network: &Network, host: &str, configuration: &str, words: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        fs::write(&file, configuration).expect("the file is written");
+        let socket = directory.path().join("agent.sock");
+        let mut command = network.command(host, &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
+        command.arg(&file).arg("--socket").arg(&socket).args(words);
+        command.env("TMPDIR", directory.path());
+        Self {
+            process: Process::start(command),
+            directory,
+        }
     }
 
     fn file(&self) -> PathBuf {

@@ -477,6 +477,7 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
             source: DIRECTOR,
             destination: mac,
             vlan: Vlan::Untagged,
+            is_router: false,
         }),
     }
 }

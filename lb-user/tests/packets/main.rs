@@ -9,6 +9,7 @@ mod bed;
 mod namespace;
 
 mod agreement;
+mod circles;
 mod concurrency;
 mod connections;
 mod counters;

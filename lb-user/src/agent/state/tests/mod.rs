@@ -59,6 +59,7 @@ const NEXT_HOP: NextHop = NextHop {
     source: [2, 0, 0, 0, 0, 1],
     destination: [2, 0, 0, 0, 0, 2],
     vlan: Vlan::Untagged,
+    is_router: false,
 };
 
 /// These addresses are reached.

@@ -107,6 +107,9 @@ reasons! {
     BalancedBefore = "balanced-before", Pass;
     /// Has no hop left: it goes round in circles, or its sender counts routers.
     HopsExceeded = "hops-exceeded", Pass;
+    /// From an address that no client can have: loopback, multicast, broadcast, none,
+    /// or the service's own.
+    MartianSource = "martian-source", Pass;
     /// The service has no server that could take a connection.
     NoServer = "no-server", Pass;
     /// The connection's server is dead or removed: the stack answers.

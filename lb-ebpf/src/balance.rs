@@ -301,6 +301,9 @@ impl Visit<'_> {
     #[inline(never)]
     fn open(&self) -> Decision {
         let (packet, description, found) = (self.packet, self.description, self.found);
+        if packet.is_martian() {
+            return Decision::none(Reason::MartianSource);
+        }
         let held = if found.is_persistent() {
             persistence::held(description, found, packet, self.now_ns)
         } else {

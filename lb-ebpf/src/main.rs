@@ -19,6 +19,7 @@ mod frame;
 mod headers;
 mod load;
 mod maps;
+mod martian;
 mod parse;
 mod peers;
 mod persistence;

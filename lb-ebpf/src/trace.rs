@@ -125,6 +125,7 @@ fn is_refusal(reason: Reason) -> bool {
             | Reason::NoConnection
             | Reason::BalancedBefore
             | Reason::HopsExceeded
+            | Reason::MartianSource
             | Reason::NoServer
             | Reason::ServerGone
             | Reason::TooBig

@@ -20,6 +20,7 @@ mod frames;
 mod hostile;
 mod icmp;
 mod ipv6;
+mod martians;
 mod model;
 mod mtu;
 mod other_hosts;

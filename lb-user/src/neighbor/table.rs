@@ -338,7 +338,7 @@ mod tests {
     fn a_server_that_is_a_default_gateway_is_a_router_by_whatever_address() {
         let is_router = |table: &Table| match table.hop(server()) {
             Hop::Ready { next_hop, .. } => next_hop.is_router,
-            Hop::NotReady(reason) => panic!("{reason}"),
+            Hop::NotReady { reason, .. } => panic!("{reason}"),
         };
         let mut table = table(server(), Some(Neighbor::Known(THEIRS)));
         table.gateways.insert((2, gateway()));

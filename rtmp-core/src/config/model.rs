@@ -36,6 +36,10 @@ pub struct Config {
     pub http_api: Option<SocketAddr>,
     /// Fan-out threads; `None` for one per core that we may use.
     pub workers: Option<usize>,
+    /// What the logs of all streams and the unfinished messages of all
+    /// connections may take together, in bytes; `None` for half of what the
+    /// machine or the control group has.
+    pub stream_memory: Option<u64>,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
     /// How long a client may take from its coming to a `connect`.
@@ -107,6 +111,9 @@ pub struct Vhost {
     pub in_ack_size: u32,
     /// Whether a player starts at the newest keyframe rather than the next.
     pub gop_cache: bool,
+    /// A player that joins is not sent a group of more messages than this; 0:
+    /// any group.
+    pub gop_cache_max_frames: u32,
     /// A player further behind than this is moved on to a keyframe.
     pub queue_length: Duration,
     /// The most bytes that are kept of one stream, whatever its timestamps say.

@@ -69,6 +69,11 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.workers = Some(directive.number(1..=1024)? as usize);
         Ok(())
     }),
+    Setting::new("stream_memory", |globals, directive| {
+        let megabytes = directive.number(16..=1 << 30)?;
+        globals.config.stream_memory = Some(u64::from(megabytes) << 20);
+        Ok(())
+    }),
     Setting::new("handshake_timeout", |globals, directive| {
         globals.config.handshake_timeout = directive.milliseconds(100..=600_000)?;
         Ok(())

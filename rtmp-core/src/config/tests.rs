@@ -121,6 +121,17 @@ fn a_wrong_value_says_what_was_expected() {
 }
 
 #[test]
+fn the_memory_of_all_streams_is_given_in_megabytes() {
+    let config = load("stream_memory 6000;", Role::Origin).unwrap().config;
+    assert_eq!(config.stream_memory, Some(6_000 << 20));
+    assert_eq!(load("", Role::Origin).unwrap().config.stream_memory, None);
+    assert_eq!(
+        mistakes("stream_memory 15;", Role::Origin),
+        "x.conf:1: `stream_memory` takes a number between 16 and 1073741824, not `15`"
+    );
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     assert_eq!(
         mistakes("lisen 1;\nchunk_size x;", Role::Origin)
@@ -275,10 +286,11 @@ fn an_unknown_vhost_falls_to_the_default_one_or_to_none() {
 #[test]
 fn the_blocks_of_newer_srs_are_read_too() {
     let vhost = origin(
-        "vhost __defaultVhost__ { play { gop_cache off; mw_latency 100; queue_length 7; }
+        "vhost __defaultVhost__ { play { gop_cache off; gop_cache_max_frames 100; mw_latency 100; queue_length 7; }
            publish { mr on; mr_latency 200; normal_timeout 7000; } }",
     );
     assert!(!vhost.gop_cache);
+    assert_eq!(vhost.gop_cache_max_frames, 100);
     assert_eq!(vhost.queue_length, Duration::from_secs(7));
     assert_eq!(vhost.mr, Some(Duration::from_millis(200)));
     assert_eq!(vhost.publish_normal_timeout, Duration::from_secs(7));

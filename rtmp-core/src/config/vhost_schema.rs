@@ -23,6 +23,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("tcp_nodelay", tcp_nodelay),
     Setting::new("min_latency", min_latency),
     Setting::new("gop_cache", gop_cache),
+    Setting::new("gop_cache_max_frames", gop_cache_max_frames),
     Setting::new("queue_length", queue_length),
     Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
@@ -133,6 +134,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
 
 const PLAY: &[Setting<Vhost>] = &[
     Setting::new("gop_cache", gop_cache),
+    Setting::new("gop_cache_max_frames", gop_cache_max_frames),
     Setting::new("queue_length", queue_length),
     Setting::new("queue_bytes", queue_bytes),
     Setting::new("mw_latency", mw_latency),
@@ -140,10 +142,6 @@ const PLAY: &[Setting<Vhost>] = &[
     Setting::new("play_wait_timeout", play_wait_timeout),
     Setting::new("send_timeout", send_timeout),
     Setting::ignored("mw_msgs", "messages are gathered by time only"),
-    Setting::ignored(
-        "gop_cache_max_frames",
-        "`queue_length` and `queue_bytes` bound the log",
-    ),
     Setting::ignored("send_min_interval", "messages are sent as they come"),
     Setting::ignored(
         "reduce_sequence_header",
@@ -365,6 +363,11 @@ fn min_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> 
 
 fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
     vhost.gop_cache = directive.switch()?;
+    Ok(())
+}
+
+fn gop_cache_max_frames(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+    vhost.gop_cache_max_frames = directive.number(0..=i32::MAX as u32)?;
     Ok(())
 }
 

@@ -88,6 +88,7 @@ async fn summaries(State(server): State<Arc<Server>>) -> Json<Value> {
             "published": published,
             "players": players,
             "log_bytes": log_bytes,
+            "log_limit": server.log_memory().limit(),
             "players_per_worker": server.players_per_worker(),
         }),
     )

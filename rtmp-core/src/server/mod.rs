@@ -12,6 +12,7 @@ pub mod daemon;
 mod descriptors;
 mod hooks;
 mod logging;
+mod memory;
 pub mod options;
 mod peer;
 mod pid_file;
@@ -34,12 +35,14 @@ use crate::config::{Config, Role, Vhost};
 use crate::session::StreamKey;
 use crate::stream::fanout::{Departed, Doorbells, Fanout};
 use crate::stream::index::Retention;
+use crate::stream::memory::MemoryPool;
 use crate::stream::registry::Registry;
 use crate::stream::{Stream, StreamSettings};
 use crate::wire::Limits;
 use clients::Clients;
 use connection::Connection;
 use hooks::Hooks;
+use memory::StreamMemory;
 use player::PlayerDialogue;
 pub use socket::listen;
 use via::Via;
@@ -62,6 +65,8 @@ pub struct Server {
     /// What it is known by to itself, when its own connection reaches it.
     id: Via,
     registry: Registry,
+    /// What connections hold of messages that are not complete.
+    messages: Arc<MemoryPool>,
     fanout: Fanout<PlayerDialogue>,
     clients: Clients,
     started: Instant,
@@ -89,12 +94,14 @@ impl Server {
             // Nobody listens any more only when the process ends.
             let _ = departing.send(player);
         })?;
+        let memory = StreamMemory::new(config.stream_memory);
         let server = Arc::new(Self {
             role,
             config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
             id: Via::new_server(),
-            registry: Registry::new(doorbells),
+            registry: Registry::new(doorbells, memory.logs),
+            messages: MemoryPool::new(memory.messages),
             fanout,
             clients: Clients::default(),
             started: Instant::now(),
@@ -152,6 +159,9 @@ impl Server {
     /// Puts another configuration in force: for what begins from now on, and
     /// for the streams that are there as far as it can change.
     pub fn reconfigure(&self, config: Config) {
+        let memory = StreamMemory::new(config.stream_memory);
+        self.registry.logs().pool().set_limit(memory.logs);
+        self.messages.set_limit(memory.messages);
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
         for stream in self.registry.list() {
@@ -171,6 +181,18 @@ impl Server {
     #[must_use]
     pub fn streams(&self) -> Vec<Arc<Stream>> {
         self.registry.list()
+    }
+
+    /// The memory that the logs of all streams share.
+    #[must_use]
+    pub fn log_memory(&self) -> &MemoryPool {
+        self.registry.logs().pool()
+    }
+
+    /// The memory that the unfinished messages of all connections share.
+    #[must_use]
+    pub fn message_memory(&self) -> &MemoryPool {
+        &self.messages
     }
 
     /// All connections.
@@ -236,6 +258,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
             most_bytes: vhost.queue_bytes.into(),
             most_messages: usize::try_from(u64::from(vhost.queue_bytes) / LEAST_MESSAGE_BYTES)
                 .unwrap_or(usize::MAX),
+            group_messages: vhost.gop_cache_max_frames as usize,
         },
     }
 }

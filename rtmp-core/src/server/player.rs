@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clients::{Client, Mark};
+use super::memory::holds_too_much;
 use super::peer::PeerKind;
 use super::via::Via;
 use crate::config::Vhost;
 use crate::session::{Parameters, ServerEvent, ServerSession};
 use crate::stream::Seat;
 use crate::stream::fanout::{Dialogue, Request};
+use crate::stream::memory::Holding;
 
 /// What a client has said of itself with `connect`, for what it asks later.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ impl Introduction {
 #[derive(Debug)]
 pub struct PlayerDialogue {
     pub(super) session: ServerSession,
+    /// What it holds of messages that are not complete.
+    pub(super) held: Holding,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
     /// What it said beside the stream's name.
@@ -103,6 +107,10 @@ impl Dialogue for PlayerDialogue {
                     return Ok(());
                 }
             }
+        }
+        self.held.set(self.session.unfinished_bytes() as u64);
+        if holds_too_much(&self.held) {
+            return Err("no memory is left for its unfinished messages".to_owned());
         }
         Ok(())
     }

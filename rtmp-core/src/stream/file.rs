@@ -32,8 +32,15 @@ fn release_block() -> u64 {
     })
 }
 
+/// How much of what lies before `offset` can be given back: whole blocks.
+#[must_use]
+pub fn releasable(offset: u64) -> u64 {
+    let block = release_block();
+    offset / block * block
+}
+
 /// A `memfd` that is written at its end, read anywhere, and given back from
-/// its beginning. One thread writes, any number read.
+/// its beginning. One thread writes, any number read and give back.
 ///
 /// There is none before the first byte: a stream that nobody has published yet
 /// costs no descriptor.
@@ -101,8 +108,7 @@ impl LogFile {
     /// # Errors
     /// The kernel's refusal; the memory is then kept.
     pub fn release(&self, offset: u64) -> io::Result<()> {
-        let block = release_block();
-        let end = offset / block * block;
+        let end = releasable(offset);
         let released = self.released.load(Ordering::Relaxed);
         if end <= released {
             return Ok(());
@@ -110,7 +116,7 @@ impl LogFile {
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let (start, length) = (released.cast_signed(), (end - released).cast_signed());
         fallocate(self.file()?, mode, start, length)?;
-        self.released.store(end, Ordering::Relaxed);
+        self.released.fetch_max(end, Ordering::Relaxed);
         Ok(())
     }
 

@@ -33,12 +33,15 @@ pub struct Header {
 
 impl Header {
     /// The header that `message` is, not in the log yet.
+    ///
+    /// Its payload is copied: it may be a small part of a large aggregate
+    /// message, all of which would be kept with it.
     #[must_use]
-    pub fn new(class: MediaClass, message: Message) -> Self {
+    pub fn new(class: MediaClass, message: &Message) -> Self {
         Self {
             class,
             message_type: message.message_type,
-            payload: message.payload,
+            payload: Bytes::copy_from_slice(&message.payload),
             offset: 0,
         }
     }
@@ -229,6 +232,21 @@ mod tests {
             headers.set(header(MediaClass::AudioSequenceHeader { track }, 0));
         }
         assert_eq!(headers.since(0).count(), MOST_HEADERS);
+    }
+
+    #[test]
+    fn a_header_keeps_no_memory_of_the_message_that_it_was_a_part_of() {
+        let aggregate = Bytes::from(vec![7; 1_000]);
+        let message = Message {
+            timestamp: 0,
+            message_type: MessageType::VIDEO,
+            stream_id: 1,
+            payload: aggregate.slice(10..20),
+        };
+        let header = Header::new(MediaClass::Metadata, &message);
+        assert_eq!(header.payload, message.payload);
+        let kept = header.payload.as_ptr_range();
+        assert!(!aggregate.as_ptr_range().contains(&kept.start));
     }
 
     #[test]

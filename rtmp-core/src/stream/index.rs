@@ -1,11 +1,14 @@
 //! Which messages lie where in a stream's log. No bytes, no I/O, no clock.
 
+mod giving_up;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::headers::Headers;
+pub use giving_up::OldestGroup;
 
 /// Without video for this long on the stream's timeline, ms, a stream counts
 /// as sound only, where a player can join at any message.
@@ -47,6 +50,8 @@ pub struct Retention {
     /// The most messages that are known, however small they are: each takes
     /// some room here, too.
     pub most_messages: usize,
+    /// A group of more messages than this is not sent to who joins; 0: any is.
+    pub group_messages: usize,
 }
 
 /// Where a player can begin.
@@ -149,6 +154,8 @@ struct Entry {
     timestamp: u64,
     /// Pictures in the log before this message.
     pictures_before: u64,
+    /// When it came on the server's clock, ms: a publisher's may stand still.
+    arrived: u64,
     /// How far it is behind the newest message before it, ms: sound and
     /// pictures of one time may be seconds apart in the log. Data may be ahead.
     late: i32,
@@ -178,6 +185,10 @@ pub struct Index {
     recent: usize,
     end: u64,
     timestamp: u64,
+    /// The server's clock, ms, as of the newest message.
+    now: u64,
+    /// Nothing before this offset is kept: its memory was needed elsewhere.
+    given_up: u64,
     pictures: u64,
     /// Where the present publication begins, and how many pictures there are
     /// before.
@@ -193,6 +204,12 @@ pub struct Index {
     join: Option<JoinPoint>,
     /// See [`View::later_join`].
     later_join: Option<JoinPoint>,
+    /// Messages from the join point on.
+    group_messages: usize,
+    /// Messages from the later join point on.
+    later_messages: usize,
+    /// A join point was given up because its group was too long.
+    gave_up_long_group: bool,
     /// Per reader the lowest offset that it may still read.
     low_water: Box<[u64]>,
 }
@@ -208,6 +225,8 @@ impl Index {
             recent: 0,
             end: 0,
             timestamp: 0,
+            now: 0,
+            given_up: 0,
             pictures: 0,
             publication: 0,
             former_pictures: 0,
@@ -216,6 +235,9 @@ impl Index {
             headers: Arc::default(),
             join: None,
             later_join: None,
+            group_messages: 0,
+            later_messages: 0,
+            gave_up_long_group: false,
             low_water: vec![u64::MAX; readers].into(),
         }
     }
@@ -223,6 +245,11 @@ impl Index {
     /// Changes what is kept, from the next message on.
     pub fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;
+    }
+
+    /// What is entered from here on comes at `now`, ms on the server's clock.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = now;
     }
 
     /// Enters a message of `length` bytes that lies at the end of the log.
@@ -238,6 +265,7 @@ impl Index {
             offset,
             timestamp,
             pictures_before: self.pictures,
+            arrived: self.now,
             late: i32::try_from(late).unwrap_or(i32::MAX),
             part,
         };
@@ -248,6 +276,8 @@ impl Index {
             self.pictures += 1;
             self.last_video = Some(self.timestamp);
         }
+        self.group_messages += 1;
+        self.later_messages += 1;
         if joinable {
             self.set_join(JoinPoint {
                 offset,
@@ -264,8 +294,10 @@ impl Index {
         if join.part == Part::Unflagged && self.join.as_ref().is_some_and(has_keyframe) {
             // The whole group is worth more to whoever may begin there.
             self.later_join = Some(join);
+            self.later_messages = 1;
             return;
         }
+        self.group_messages = 1;
         self.without_picture &= join.part == Part::Audio;
         self.join = Some(join);
         self.later_join = None;
@@ -300,6 +332,8 @@ impl Index {
         self.headers = Arc::default();
         self.join = None;
         self.later_join = None;
+        self.group_messages = 0;
+        self.later_messages = 0;
     }
 
     /// A picture has come that nobody gets: there was no keyframe before it.
@@ -337,19 +371,33 @@ impl Index {
     fn forget(&mut self) {
         let queue = u64::try_from(self.retention.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timestamp.saturating_sub(queue);
+        let oldest_arrival = self.now.saturating_sub(queue);
         let excess = self.entries.len().checked_sub(self.retention.most_messages);
         let first = excess.map_or(0, |excess| self.offset_at(excess));
-        let floor = first.max(self.end.saturating_sub(self.retention.most_bytes));
+        let floor = first
+            .max(self.end.saturating_sub(self.retention.most_bytes))
+            .max(self.given_up);
         while let Some(entry) = self.entries.get(self.recent)
-            && (entry.came_at() < oldest || entry.offset < floor)
+            && (entry.came_at() < oldest || entry.arrived < oldest_arrival || entry.offset < floor)
         {
             self.recent += 1;
         }
-        if self.join.as_ref().is_some_and(|join| join.offset < floor) {
+        let most = self.retention.group_messages;
+        let too_long = most > 0 && self.group_messages > most;
+        let given_up = |join: &JoinPoint| too_long || join.offset < floor;
+        if self.join.as_ref().is_some_and(given_up) {
             let later = self.later_join.take();
             self.join = later.filter(|join| join.offset >= floor);
+            self.group_messages = self.later_messages;
             self.without_picture |= self.join.is_none();
+            self.gave_up_long_group |= too_long && self.join.is_none();
         }
+    }
+
+    /// Whether a join point has been given up since the last call because its
+    /// group had more messages than who joins is sent.
+    pub fn take_long_group(&mut self) -> bool {
+        std::mem::take(&mut self.gave_up_long_group)
     }
 
     /// Where the newest message ends.
@@ -525,6 +573,7 @@ mod tests {
             queue_length: Duration::from_millis(queue_length_ms),
             most_bytes,
             most_messages: usize::MAX,
+            group_messages: 0,
         }
     }
 
@@ -638,6 +687,37 @@ mod tests {
         assert_eq!(view.keep_from, view.end - 1_000);
         assert_eq!(index.trim(), view.end - 1_000);
         assert_eq!(index.messages(), 10);
+    }
+
+    #[test]
+    fn a_publisher_whose_clock_stands_still_is_kept_for_the_queue_length_all_the_same() {
+        let mut index = index(1_000);
+        for number in 0..200 {
+            index.set_now(5_000 + number * 40);
+            let part = if number % 10 == 0 {
+                Part::Keyframe
+            } else {
+                Part::Video
+            };
+            index.push(part, 0, LENGTH);
+        }
+        // The newest came at 12,960 ms; picture 174 a second before.
+        assert_eq!(index.look(0, u64::MAX).keep_from, 174 * LENGTH);
+    }
+
+    #[test]
+    fn who_joins_is_not_sent_a_group_of_more_messages_than_allowed() {
+        let bounded = Retention {
+            group_messages: 10,
+            ..retention(10_000, u64::MAX)
+        };
+        let mut index = Index::new(bounded, 1);
+        pictures(&mut index, 0..10, 100);
+        assert_eq!(index.join_offset(), Some(0), "ten are allowed");
+        pictures(&mut index, 10..11, 100);
+        assert_eq!(index.join_offset(), None, "eleven are not");
+        pictures(&mut index, 100..110, 100);
+        assert_eq!(index.join_offset(), Some(11 * LENGTH), "the next group is");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod fanout;
 pub mod file;
 pub mod headers;
 pub mod index;
+pub mod logs;
+pub mod memory;
 mod pictures;
 mod publication;
 mod readdressed;
@@ -29,6 +31,8 @@ use crate::session::{Parameters, StreamKey};
 use fanout::Doorbells;
 use file::LogFile;
 use index::{Index, Retention, View};
+use logs::Logs;
+use memory::Holding;
 pub use publication::{AppendError, Busy, Publication};
 pub use writer::Source;
 use writer::Writer;
@@ -133,6 +137,9 @@ pub struct Stream {
     writer: Mutex<Writer>,
     index: Mutex<Index>,
     log: LogFile,
+    logs: Arc<Logs>,
+    /// What the log takes of the memory that all logs share.
+    held: Holding,
     presence: Mutex<Presence>,
     standing: watch::Sender<Standing>,
     audience: watch::Sender<usize>,
@@ -195,13 +202,14 @@ fn microseconds(duration: Duration) -> u64 {
 
 impl Stream {
     /// A stream without publisher, whose players the workers behind
-    /// `doorbells` will serve.
+    /// `doorbells` will serve, and whose log shares the memory of `logs`.
     #[must_use]
     pub fn new(
         id: u64,
         key: StreamKey,
         settings: &StreamSettings,
         doorbells: Doorbells,
+        logs: Arc<Logs>,
         now: Instant,
     ) -> Self {
         let log = LogFile::new(&format!("rtmp:{key}"));
@@ -225,6 +233,8 @@ impl Stream {
             writer: Mutex::new(Writer::new()),
             index: Mutex::new(Index::new(settings.retention, READERS_PER_WORKER * workers)),
             log,
+            held: Holding::new(logs.pool().clone()),
+            logs,
             presence: Mutex::new(Presence {
                 generation: 0,
                 present: false,
@@ -425,6 +435,33 @@ impl Stream {
     /// The worker has no such player any more.
     fn look_no_more(&self, worker: usize, at_once: bool) {
         lock(&self.index).leave(reader(worker, at_once));
+    }
+
+    /// Gives back of the log what nobody can need any more; returns what is
+    /// kept, in bytes.
+    fn give_back(&self, mut index: MutexGuard<'_, Index>) -> u64 {
+        let unneeded = index.trim();
+        let kept = index.kept_bytes();
+        let log_bytes = index.end() - file::releasable(unneeded);
+        self.held.set(log_bytes + index.entry_bytes());
+        drop(index);
+        if let Err(error) = self.log.release(unneeded) {
+            log::warn!(
+                "{}: memory of the log cannot be given back: {error}",
+                self.key
+            );
+        }
+        kept
+    }
+
+    /// Gives up the oldest group of the log; returns what is kept, in bytes.
+    fn give_up_oldest(&self) -> u64 {
+        let mut index = self.index();
+        index.give_up_oldest();
+        let kept = self.give_back(index);
+        // What a player is about to read is kept until its worker has looked.
+        self.tell_workers();
+        kept
     }
 
     fn flush_after(&self) -> Duration {

@@ -27,6 +27,10 @@ pub enum AppendError {
     /// The stream has ended for good.
     #[error("the stream has ended")]
     Over,
+    /// The logs of all streams have passed their limit by far, and this one is
+    /// among the largest.
+    #[error("no memory is left for so much: see `stream_memory`")]
+    NoMemory,
     /// The log cannot be written: no memory.
     #[error("the stream's log cannot be written: {0}")]
     Log(#[from] io::Error),
@@ -152,6 +156,9 @@ impl Publication {
         if stream.is_over() {
             return Err(AppendError::Over);
         }
+        if stream.logs.are_overdrawn_by(stream.held.bytes()) {
+            return Err(AppendError::NoMemory);
+        }
         let (mut count, mut bytes) = (0, 0);
         for message in messages {
             if writer.stage(message, stream, now) {
@@ -174,14 +181,19 @@ impl Publication {
             return Err(error.into());
         }
         let mut index = lock(&stream.index);
+        index.set_now(stream.logs.milliseconds(now));
         writer.written(&mut index);
-        let unneeded = index.trim();
-        drop(index);
-        if let Err(error) = stream.log.release(unneeded) {
+        let too_long = index.take_long_group();
+        stream.give_back(index);
+        if too_long && writer.is_first_long_group() {
             log::warn!(
-                "{}: memory of the log cannot be given back: {error}",
+                "{}: no keyframe for longer than gop_cache_max_frames: until the next one, \
+                 who joins gets no pictures",
                 stream.key
             );
+        }
+        if stream.held.pool().is_exhausted() {
+            stream.logs.make_room(now);
         }
         if !stream.standing.borrow().live {
             stream.standing.send_modify(|standing| standing.live = true);

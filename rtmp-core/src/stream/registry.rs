@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fanout::Doorbells;
+use super::logs::Logs;
 use super::{Stream, StreamSettings, lock};
 use crate::session::StreamKey;
 
@@ -13,16 +14,19 @@ use crate::session::StreamKey;
 #[derive(Debug)]
 pub struct Registry {
     doorbells: Doorbells,
+    logs: Arc<Logs>,
     next_id: AtomicU64,
     streams: Mutex<HashMap<StreamKey, Arc<Stream>>>,
 }
 
 impl Registry {
-    /// An empty registry; the workers behind `doorbells` serve its streams.
+    /// An empty registry; the workers behind `doorbells` serve its streams,
+    /// whose logs may take `log_bytes` together.
     #[must_use]
-    pub fn new(doorbells: Doorbells) -> Self {
+    pub fn new(doorbells: Doorbells, log_bytes: u64) -> Self {
         Self {
             doorbells,
+            logs: Logs::new(log_bytes),
             next_id: AtomicU64::new(1),
             streams: Mutex::default(),
         }
@@ -38,10 +42,17 @@ impl Registry {
             return stream.clone();
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream::new(id, key.clone(), settings, self.doorbells.clone(), now);
-        let stream = Arc::new(stream);
+        let (doorbells, logs) = (self.doorbells.clone(), self.logs.clone());
+        let stream = Arc::new(Stream::new(id, key.clone(), settings, doorbells, logs, now));
+        self.logs.enter(&stream);
         streams.insert(key.clone(), stream.clone());
         stream
+    }
+
+    /// The logs of all streams.
+    #[must_use]
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
     }
 
     /// All streams, in the order of their names.

@@ -104,6 +104,8 @@ pub(super) struct Writer {
     codecs: PerTrack<Option<(Codec, u8)>>,
     /// The newest time when the last frame or header of each kind came, ms.
     heard: PerTrack<u64>,
+    /// It has been said of this publication that its groups are too long.
+    told_of_long_group: bool,
     encoded: Vec<u8>,
     staged: Vec<Staged>,
 }
@@ -121,6 +123,7 @@ impl Writer {
             pictures: Pictures::new(),
             codecs: PerTrack::default(),
             heard: PerTrack::default(),
+            told_of_long_group: false,
             encoded: Vec::new(),
             staged: Vec::new(),
         }
@@ -272,6 +275,7 @@ impl Writer {
         self.dormant = if unmarked { former } else { Headers::default() };
         self.pictures = Pictures::new();
         self.codecs = PerTrack::default();
+        self.told_of_long_group = false;
         let newest = self.timeline.newest();
         self.heard = PerTrack {
             audio: newest,
@@ -391,7 +395,7 @@ impl Writer {
         // belong to what comes next.
         let waits = self.phase != Phase::Flowing;
         if waits && Headers::keeps(class, &message) {
-            self.early.headers.set(Header::new(class, message));
+            self.early.headers.set(Header::new(class, &message));
         } else if self.phase != Phase::Repeating {
             let newest = self.timeline.newest();
             self.encode(message, class, Part::Always, newest, stream.chunk_size);
@@ -427,7 +431,7 @@ impl Writer {
         chunk_size: u32,
     ) {
         if Headers::keeps_class(class) {
-            let mut header = Header::new(class, message.clone());
+            let mut header = Header::new(class, &message);
             header.offset = self.end + self.encoded.len() as u64;
             if let Some(track) = header.track() {
                 *self.heard.of_mut(track) = self.timeline.newest();
@@ -460,6 +464,12 @@ impl Writer {
     /// What is to be written at the log's end; `None`: nothing has changed.
     pub(super) fn staged(&self) -> Option<&[u8]> {
         (!self.staged.is_empty()).then_some(&self.encoded)
+    }
+
+    /// Whether the present publication has had no group that was too long: asked
+    /// at each, it is said once.
+    pub(super) fn is_first_long_group(&mut self) -> bool {
+        !std::mem::replace(&mut self.told_of_long_group, true)
     }
 
     /// What was staged has been written: it is entered into `index`.
@@ -495,7 +505,7 @@ impl Writer {
 }
 
 /// Bytes of the encoding buffer that are kept between two reads.
-const MAX_ENCODED_KEPT: usize = 256 * 1024;
+const MAX_ENCODED_KEPT: usize = 64 * 1024;
 
 /// Whether the log has `frame` at `time`, in this place or a later one.
 fn has(frame: &Message, class: MediaClass, time: u64, from: u64, stream: &Stream) -> bool {

@@ -8,6 +8,7 @@ mod directives;
 mod edge;
 mod hook_order;
 mod hooks;
+mod memory;
 mod names;
 mod origin;
 mod permission;

@@ -44,6 +44,8 @@ pub(super) enum End {
     Forwarding(dial::End),
     #[error("{0}")]
     Misbehaved(String),
+    #[error("no memory is left for its unfinished messages (`stream_memory`)")]
+    NoMemory,
     #[error("took nothing for the send_timeout")]
     Stalled,
     #[error("the stream has ended")]
@@ -66,6 +68,7 @@ impl Connection {
                         Status::error(code::PUBLISH_IDLE, format!("nothing came for the {limit}"))
                     }
                     End::Dismissed => Status::error(FAILED, DISMISSAL),
+                    End::NoMemory => Status::error(FAILED, end.to_string()),
                     _ => return,
                 };
                 self.session

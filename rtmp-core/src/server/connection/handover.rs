@@ -138,6 +138,7 @@ impl Connection {
             client,
             socket,
             session: dialogue.session,
+            held: dialogue.held,
             vhost: Some(dialogue.vhost),
             introduction: dialogue.introduction,
             engagement: Engagement::None,
@@ -169,6 +170,7 @@ impl Connection {
             .set_chunk_size(stream.chunk_size(), &mut unsent);
         let mut dialogue = PlayerDialogue {
             session: self.session,
+            held: self.held,
             client: self.client.clone(),
             vhost: vhost.clone(),
             parameters: request.parameters,

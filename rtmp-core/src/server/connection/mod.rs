@@ -24,11 +24,13 @@ use waiting::{Patience, sleep_until};
 use super::Server;
 use super::clients::{Activity, Client, Mark};
 use super::hooks::StreamEvent;
+use super::memory::holds_too_much;
 use super::player::Introduction;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::session::server::Phase;
 use crate::session::{Parameters, ServerEvent, ServerSession};
+use crate::stream::memory::Holding;
 use crate::stream::{AppendError, Publication, Standing, Stream};
 use crate::wire::Message;
 use crate::wire::media::is_picture;
@@ -102,6 +104,8 @@ pub(super) struct Connection {
     client: Arc<Client>,
     socket: TcpStream,
     session: ServerSession,
+    /// What it holds of messages that are not complete.
+    held: Holding,
     /// The vhost that `connect` named, or a later request.
     vhost: Option<Arc<Vhost>>,
     /// What `connect` said of the client.
@@ -120,11 +124,13 @@ impl Connection {
     /// A connection that was just accepted.
     pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: TcpStream) -> Self {
         let session = ServerSession::new(&server.limits);
+        let held = Holding::new(server.messages.clone());
         Self {
             server,
             client,
             socket,
             session,
+            held,
             vhost: None,
             introduction: Introduction::default(),
             engagement: Engagement::None,
@@ -179,6 +185,7 @@ impl Connection {
                 // Nor can the client be blamed for the time that it has taken.
                 last_word = Instant::now();
             }
+            let heard = heard.and_then(|()| self.count_memory());
             // Replies go out in one write, even those before a mistake. That it
             // could not be told to a client that has gone does not matter then.
             let flushed = self.flush().await;
@@ -217,6 +224,23 @@ impl Connection {
                 last_word = Instant::now();
             }
         }
+    }
+
+    /// Counts what is held of messages that are not complete.
+    fn count_memory(&mut self) -> Result<(), End> {
+        let mut bytes = self.session.unfinished_bytes();
+        if let Engagement::Publishing {
+            sink: Sink::Origin(dialled),
+            ..
+        } = &self.engagement
+        {
+            bytes += dialled.unsent_bytes();
+        }
+        self.held.set(bytes as u64);
+        if holds_too_much(&self.held) {
+            return Err(End::NoMemory);
+        }
+        Ok(())
     }
 
     /// Takes over what the configuration in force says of the vhost.

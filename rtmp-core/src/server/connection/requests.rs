@@ -216,10 +216,14 @@ impl Connection {
             let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
+        let now = std::time::Instant::now();
+        if !self.server.registry.logs().have_room(now) {
+            return Err(Status::publish_denied(
+                "no memory is left for one more stream (`stream_memory`)",
+            ));
+        }
         let standing = stream.standing();
-        let publication = stream
-            .publish(std::time::Instant::now())
-            .map_err(|_| busy(key))?;
+        let publication = stream.publish(now).map_err(|_| busy(key))?;
         Ok(Sink::Log {
             publication,
             standing,

@@ -174,8 +174,14 @@ impl Dialled {
             }
         }
         self.out.clear();
+        self.out.shrink_to(READ_SIZE);
         self.sent = 0;
         Ok(())
+    }
+
+    /// Bytes of memory held for what is still to be sent.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.out.capacity()
     }
 
     /// Takes leave of the origin.

@@ -385,6 +385,11 @@ impl ServerSession {
         self.reader.bytes_received()
     }
 
+    /// Bytes of memory held for messages that are not complete.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.reader.buffered_capacity()
+    }
+
     /// Bytes of memory held beside the session itself, without what an
     /// allocator adds.
     pub fn heap_bytes(&self) -> usize {

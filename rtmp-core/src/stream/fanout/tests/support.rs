@@ -76,6 +76,7 @@ pub fn settings() -> StreamSettings {
             queue_length: Duration::from_secs(2),
             most_bytes: 256 << 20,
             most_messages: 1 << 18,
+            group_messages: 0,
         },
     }
 }
@@ -106,7 +107,7 @@ impl Server {
             sender.send(departed).unwrap();
         });
         Self {
-            registry: Registry::new(doorbells),
+            registry: Registry::new(doorbells, u64::MAX),
             fanout: fanout.unwrap(),
             departures,
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),

@@ -50,7 +50,7 @@ fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>)
         app: "live".into(),
         stream: "s".into(),
     };
-    let stream = Registry::new(doorbells).obtain(&key, settings, Instant::now());
+    let stream = Registry::new(doorbells, u64::MAX).obtain(&key, settings, Instant::now());
     (worker, stream)
 }
 

@@ -1,0 +1,134 @@
+//! How much memory those of a kind may take together: a limit, what each holds,
+//! and who has to give way when it does not suffice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Memory that many share.
+#[derive(Debug)]
+pub struct MemoryPool {
+    /// What all together should not pass, in bytes.
+    limit: AtomicU64,
+    /// What all together hold, in bytes.
+    used: AtomicU64,
+    /// How many hold anything.
+    holders: AtomicU64,
+}
+
+impl MemoryPool {
+    /// A pool of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit: AtomicU64::new(limit),
+            used: AtomicU64::new(0),
+            holders: AtomicU64::new(0),
+        })
+    }
+
+    /// Changes the limit.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What all together should not pass, in bytes.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// What all together hold, in bytes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether all together hold more than the limit.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.used() > self.limit()
+    }
+
+    /// What each may hold while there is not enough for all, in bytes. Where
+    /// the pool is exhausted, somebody holds more than that.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        self.limit() / self.holders.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// What one of them holds; nothing any more when it is dropped.
+#[derive(Debug)]
+pub struct Holding {
+    pool: Arc<MemoryPool>,
+    bytes: AtomicU64,
+}
+
+impl Holding {
+    /// A share of `pool` that holds nothing yet.
+    #[must_use]
+    pub fn new(pool: Arc<MemoryPool>) -> Self {
+        Self {
+            pool,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// It holds so many bytes from here on.
+    pub fn set(&self, bytes: u64) {
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        let pool = &*self.pool;
+        if bytes >= before {
+            pool.used.fetch_add(bytes - before, Ordering::Relaxed);
+        } else {
+            pool.used.fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+        match (before, bytes) {
+            (0, 1..) => pool.holders.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => pool.holders.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+
+    /// The bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What it has a share of.
+    #[must_use]
+    pub fn pool(&self) -> &MemoryPool {
+        &self.pool
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_knows_what_its_holders_have_and_what_each_may() {
+        let pool = MemoryPool::new(100);
+        let first = Holding::new(pool.clone());
+        let second = Holding::new(pool.clone());
+        assert_eq!((pool.used(), pool.share()), (0, 100));
+        first.set(60);
+        assert_eq!((pool.used(), pool.share()), (60, 100));
+        second.set(50);
+        assert_eq!((pool.used(), pool.share()), (110, 50));
+        assert!(pool.is_exhausted());
+        first.set(10);
+        assert!(!pool.is_exhausted());
+        drop(second);
+        assert_eq!((pool.used(), pool.share()), (10, 100));
+        first.set(0);
+        assert_eq!((pool.used(), pool.share()), (0, 100));
+    }
+}

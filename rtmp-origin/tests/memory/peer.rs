@@ -1,0 +1,111 @@
+//! A publisher or player on a socket that waits.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
+use rtmp_core::wire::{Limits, Message, MessageType};
+
+use crate::process::PATIENCE;
+
+/// Why the server has not let a publisher in.
+#[derive(Debug)]
+pub struct Said(pub String);
+
+/// A connection of our own client session.
+pub struct Peer {
+    socket: TcpStream,
+    session: ClientSession,
+    input: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Peer {
+    /// A publisher of the stream `name`.
+    pub fn publish(address: SocketAddr, name: &str) -> Result<Self, Said> {
+        let mut peer = Self::connect(address, Purpose::Publish, name);
+        loop {
+            match peer.event() {
+                Some(ClientEvent::Publishing) => return Ok(peer),
+                Some(ClientEvent::Rejected(status)) => {
+                    return Err(Said(format!("{}: {}", status.code, status.description)));
+                }
+                Some(_) => {}
+                None => return Err(Said("closed".to_owned())),
+            }
+        }
+    }
+
+    /// A player of the stream `name`.
+    pub fn play(address: SocketAddr, name: &str) -> Self {
+        Self::connect(address, Purpose::Play, name)
+    }
+
+    fn connect(address: SocketAddr, purpose: Purpose, name: &str) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let tc_url = format!("rtmp://{address}/live");
+        let config = ClientConfig::new(purpose, &tc_url, "live", name);
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+        Self {
+            socket,
+            session,
+            input: Vec::new(),
+            out,
+        }
+    }
+
+    /// The next event; `None` when the server has closed the connection.
+    fn event(&mut self) -> Option<ClientEvent> {
+        loop {
+            let mut unread = &self.input[..];
+            let event = self.session.read(&mut unread, &mut self.out).unwrap();
+            let read = self.input.len() - unread.len();
+            self.input.drain(..read);
+            // Its last words count where the server has closed already.
+            let _ = self.socket.write_all(&self.out);
+            self.out.clear();
+            if event.is_some() {
+                return event;
+            }
+            let mut bytes = [0; 16 * 1024];
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    /// Sends a picture of so many bytes.
+    pub fn send_picture(&mut self, timestamp: u32, keyframe: bool, bytes: usize) -> io::Result<()> {
+        let mut payload = vec![0x55; bytes];
+        let kind = if keyframe { 0x17 } else { 0x27 };
+        payload[..5].copy_from_slice(&[kind, 1, 0, 0, 0]);
+        let message = Message {
+            timestamp,
+            message_type: MessageType::VIDEO,
+            stream_id: 1,
+            payload: payload.into(),
+        };
+        self.session.publish(&message, &mut self.out);
+        let sent = self.socket.write_all(&self.out);
+        self.out.clear();
+        sent
+    }
+
+    /// The time of the next picture; `None` when the stream has ended.
+    pub fn next_picture(&mut self) -> Option<u32> {
+        loop {
+            match self.event() {
+                Some(ClientEvent::Media(message)) if message.message_type == MessageType::VIDEO => {
+                    return Some(message.timestamp);
+                }
+                Some(ClientEvent::Ended | ClientEvent::Rejected(_)) | None => return None,
+                Some(_) => {}
+            }
+        }
+    }
+}

@@ -231,6 +231,13 @@ impl Clients {
         self.lock().remove(&id);
     }
 
+    /// How often one has come or gone so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        let there = self.lock().len() as u64;
+        2 * self.last_id.load(Ordering::Relaxed) - there
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -18,6 +18,7 @@ mod peer;
 mod pid_file;
 pub mod player;
 mod socket;
+mod trim;
 mod upstream;
 mod via;
 
@@ -45,6 +46,7 @@ use hooks::Hooks;
 use memory::StreamMemory;
 use player::PlayerDialogue;
 pub use socket::listen;
+use trim::Trim;
 use via::Via;
 
 /// A message that is kept takes at least so much of a stream's `queue_bytes`,
@@ -133,7 +135,8 @@ impl Server {
             };
             match socket::prepare(&socket) {
                 Ok(()) => {
-                    tokio::spawn(Connection::new(self.clone(), client, socket).run());
+                    let connection = Connection::new(self.clone(), client, socket);
+                    tokio::spawn(Box::new(connection).run());
                 }
                 Err(error) => {
                     log::debug!("{client}: gone before it was accepted: {error}");
@@ -270,16 +273,21 @@ async fn take_back(
 ) {
     while let Some(player) = departed.recv().await {
         if let Some(connection) = Connection::take_back(server.clone(), player) {
-            tokio::spawn(connection.run());
+            tokio::spawn(Box::new(connection).run());
         }
     }
 }
 
-/// Ends and forgets streams whose publisher does not return.
+/// Ends and forgets streams whose publisher does not return, and gives back
+/// what connections have left behind.
 async fn sweep(server: Arc<Server>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    let mut trim = Trim::default();
     loop {
         interval.tick().await;
+        if trim.is_due(Instant::now(), server.clients.changes()) {
+            tokio::task::spawn_blocking(trim::trim);
+        }
         let config = server.config();
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -142,8 +142,9 @@ impl Connection {
         }
     }
 
-    /// Serves the connection until it ends or plays.
-    pub(super) async fn run(mut self) {
+    /// Serves the connection until it ends or plays. Boxed, it is in the task
+    /// once only.
+    pub(super) async fn run(mut self: Box<Self>) {
         let end = match self.verdict.take() {
             Some(end) => end,
             None => match self.converse().await {
@@ -181,7 +182,10 @@ impl Connection {
                 && let Some(request) = self.unanswered.take()
             {
                 // What came after a request waits for the answer to it.
-                heard = self.decide(*request).await.and_then(|()| self.interpret());
+                // What web servers and origins are asked with is large, and
+                // few connections wait for that: most hold none of it.
+                let decided = Box::pin(self.decide(*request)).await;
+                heard = decided.and_then(|()| self.interpret());
                 // Nor can the client be blamed for the time that it has taken.
                 last_word = Instant::now();
             }
@@ -196,10 +200,6 @@ impl Connection {
                 other => self.engagement = other,
             }
             let deadline = self.deadline(last_word);
-            self.input.reserve(match self.engagement {
-                Engagement::Publishing { .. } => READ_SIZE,
-                _ => COMMAND_READ_SIZE,
-            });
             let until = deadline.map(|(until, _)| until);
             match self.listen(until, &mut configuration).await? {
                 Heard::Bytes(0) => return Err(End::Closed),
@@ -254,6 +254,10 @@ impl Connection {
         deadline: Option<Instant>,
         configuration: &mut watch::Receiver<Arc<Config>>,
     ) -> io::Result<Heard> {
+        let most = match self.engagement {
+            Engagement::Publishing { .. } => READ_SIZE,
+            _ => COMMAND_READ_SIZE,
+        };
         let other = async {
             match &mut self.engagement {
                 Engagement::Publishing {
@@ -283,7 +287,7 @@ impl Connection {
             heard = other => Ok(heard),
             // The sender is the server's, which we hold.
             _ = configuration.changed() => Ok(Heard::Reload),
-            read = self.socket.read_buf(&mut self.input) => read.map(Heard::Bytes),
+            read = read_up_to(most, &self.socket, &mut self.input) => read.map(Heard::Bytes),
             () = sleep_until(deadline) => Ok(Heard::Silence),
         }
     }
@@ -314,6 +318,10 @@ impl Connection {
         self.input = bytes;
         let read = self.input.len() - unread;
         bytes::Buf::advance(&mut self.input, read);
+        if self.input.is_empty() && !matches!(self.engagement, Engagement::Publishing { .. }) {
+            // Nothing is held for who only sends commands: many wait at a time.
+            self.input = BytesMut::new();
+        }
         outcome.and(appended)
     }
 
@@ -590,8 +598,47 @@ impl Connection {
     async fn farewell(&mut self) -> io::Result<()> {
         self.socket.write_all(&self.out).await?;
         self.socket.shutdown().await?;
-        let mut ignored = [0; COMMAND_READ_SIZE];
-        while self.socket.read(&mut ignored).await? > 0 {}
-        Ok(())
+        loop {
+            self.socket.readable().await?;
+            // Not held while it waits: every connection's task would be larger
+            // by that much, from its first moment on.
+            let mut ignored = [0; COMMAND_READ_SIZE];
+            match self.socket.try_read(&mut ignored) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Reads at most so many bytes into `input`, once there are some: until then no
+/// room is taken for them.
+async fn read_up_to(most: usize, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        socket.readable().await?;
+        input.reserve(most);
+        match socket.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that a task takes which runs `future`.
+    fn size_of_task<F>(_: fn(Box<Connection>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of players join within a second, and each has a task until it
+    /// plays: what that takes must not exceed what playing does.
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = size_of_task(Connection::run);
+        assert!(size <= 1_024, "{size} bytes");
     }
 }

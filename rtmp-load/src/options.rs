@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +80,10 @@ pub struct Options {
     /// Threads that serve the players.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
+
+    /// How players read from their sockets.
+    #[arg(long, value_enum, default_value_t = Receiver::Epoll)]
+    pub receiver: Receiver,
 
     /// Publish the streams too: `generated`, or an FLV file, which is repeated
     /// with rising timestamps.
@@ -187,6 +191,17 @@ pub struct Options {
     /// Show no progress; it is shown on a terminal only anyway.
     #[arg(short, long, help_heading = "Reporting")]
     pub quiet: bool,
+}
+
+/// How players read: what a server pays for a receiver on the same machine
+/// depends on how often that sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Receiver {
+    /// Sockets stay registered with epoll; up to 256 kB a read.
+    Epoll,
+    /// As coroutines on state threads do (SRS's sb_rtmp_load): 4 kB a read until
+    /// a socket is empty, and each wait registers it with epoll anew.
+    Coroutines,
 }
 
 /// What is to be published.

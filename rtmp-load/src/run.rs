@@ -282,6 +282,7 @@ fn jobs(options: &Options, rules: &Arc<Rules>, plan: Plan) -> Vec<Job> {
             publish_bind: plan.publish_bind,
             players: Vec::new(),
             publishers: Vec::new(),
+            receiver: options.receiver,
             reconnect: options.reconnect,
             reconnect_delay: Duration::from_millis(options.reconnect_delay_ms.into()),
         })

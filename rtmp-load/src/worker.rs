@@ -22,6 +22,7 @@ use crate::{
     clock::Instant,
     control::{Control, Phase},
     link::{Link, open, plain},
+    options::Receiver,
     plan::PlayerPlan,
     player::{EndCause, Player, Progress},
     publisher::Publisher,
@@ -34,6 +35,9 @@ use crate::{
 const READ_BYTES: usize = 256 * 1024;
 /// Reads from one socket before the others have their turn.
 const READS_PER_TURN: usize = 4;
+/// What coroutines on state threads read at once (sb_rtmp_load's
+/// `SOCK_READ_BUFFER`).
+const COROUTINE_READ_BYTES: usize = 4096;
 const EVENTS_PER_TURN: usize = 512;
 /// How often connections are looked over for silence, and figures published.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -50,6 +54,8 @@ pub struct Job {
     pub players: Vec<(PlayerPlan, Player)>,
     /// Publishers.
     pub publishers: Vec<Publisher>,
+    /// How players read.
+    pub receiver: Receiver,
     /// Whether connections that end are made again.
     pub reconnect: bool,
     /// How long to wait between attempts.
@@ -92,6 +98,7 @@ struct Worker {
     starts: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Seats of publishers are the first ones.
     publishers: usize,
+    receiver: Receiver,
     reconnect: bool,
     reconnect_delay: Duration,
     control: Arc<Control>,
@@ -128,6 +135,7 @@ pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<O
         seats: Vec::with_capacity(job.publishers.len() + job.players.len()),
         starts: BinaryHeap::new(),
         publishers: job.publishers.len(),
+        receiver: job.receiver,
         reconnect: job.reconnect,
         reconnect_delay: job.reconnect_delay,
         control,
@@ -311,6 +319,7 @@ impl Worker {
             Some(false) if flags.contains(EpollFlags::EPOLLOUT) => {
                 self.flush(index).and_then(|()| self.receive(index))
             }
+            Some(false) if self.reads_as_coroutine(index) => self.receive_as_coroutine(index),
             Some(false) => self.receive(index),
         };
         if let Err(cause) = result {
@@ -334,15 +343,52 @@ impl Worker {
         self.flush(index)
     }
 
+    fn reads_as_coroutine(&self, index: usize) -> bool {
+        self.receiver == Receiver::Coroutines
+            && matches!(&self.seats[index].peer, Peer::Player(player) if player.is_playing())
+    }
+
+    /// Takes the socket out of the event queue, reads until it is empty, and
+    /// waits for it again.
+    fn receive_as_coroutine(&mut self, index: usize) -> Result<(), EndCause> {
+        let refused = |error: Errno| EndCause::Connect(error.to_string());
+        if let Some(link) = &self.seats[index].link {
+            self.epoll.delete(&link.socket).map_err(refused)?;
+        }
+        self.read(
+            index,
+            COROUTINE_READ_BYTES,
+            READ_BYTES / COROUTINE_READ_BYTES,
+        )?;
+        if let Some(link) = &self.seats[index].link {
+            let event = EpollEvent::new(link.interest, index as u64);
+            self.epoll.add(&link.socket, event).map_err(refused)?;
+        }
+        self.flush(index)
+    }
+
     fn receive(&mut self, index: usize) -> Result<(), EndCause> {
+        let link = |worker: &Self| {
+            let link = worker.seats[index].link.as_ref();
+            link.map_or(0, |link| link.outbox.len())
+        };
+        let before = link(self);
+        self.read(index, READ_BYTES, READS_PER_TURN)?;
+        if link(self) > before {
+            return self.flush(index);
+        }
+        Ok(())
+    }
+
+    /// Reads from a socket so many times, or until it is empty.
+    fn read(&mut self, index: usize, most: usize, times: usize) -> Result<(), EndCause> {
         let seat = &mut self.seats[index];
         let Some(link) = &mut seat.link else {
             return Ok(());
         };
-        let before = link.outbox.len();
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..times {
             let discards = matches!(&seat.peer, Peer::Player(player) if player.wants_discard());
-            let count = match link.read(&mut self.buffer, discards) {
+            let count = match link.read(&mut self.buffer[..most], discards) {
                 Ok(0) => return Err(EndCause::Closed(seat.peer.progress())),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -372,12 +418,10 @@ impl Worker {
                     }
                 }
             }
-            if count < self.buffer.len() {
+            // A coroutine finds a socket empty by reading from it.
+            if count < most && most == READ_BYTES {
                 break;
             }
-        }
-        if link.outbox.len() > before {
-            return self.flush(index);
         }
         Ok(())
     }

@@ -55,6 +55,18 @@ fn several_threads_do_the_same_work() {
 }
 
 #[test]
+fn players_that_read_as_coroutines_see_the_same_frames() {
+    let relay = Relay::start(Faults::default());
+    let report = report(
+        &relay.url("s"),
+        "-n 4 --receiver coroutines --publish generated --verify",
+    );
+    assert!(report.is_healthy(), "{report}");
+    let frames = report.frames.as_ref().expect("frames were stamped");
+    assert_eq!((frames.lost, frames.corrupt), (0, 0), "{report}");
+}
+
+#[test]
 fn frames_that_a_relay_leaves_out_are_lost() {
     let relay = Relay::start(Faults {
         drop_video_every: Some(20),

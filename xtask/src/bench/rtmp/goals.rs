@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Row, Section,
+    BURST_SETTLE_SECONDS, Row, Section,
     contender::{Batching, Chunks, Contender},
 };
 
@@ -79,6 +79,23 @@ pub fn of(rows: &[Row]) -> Vec<Goal> {
                 figures.bytes_per_player,
                 2048.0,
             )),
+            Section::Burst if row.load.settle >= BURST_SETTLE_SECONDS => {
+                goals.push(Goal::at_most(
+                    "resident bytes per player, a minute after all joined at once",
+                    figures.bytes_per_player,
+                    2048.0,
+                ));
+                let steady = rows.iter().find(|one| {
+                    one.section == Section::Burst && one.load.start_rate < row.load.start_rate
+                });
+                if let Some(steady) = steady {
+                    goals.push(Goal::at_most(
+                        "the same / where they joined one by one",
+                        figures.bytes_per_player / steady.figures.bytes_per_player,
+                        1.2,
+                    ));
+                }
+            }
             Section::Join if ours => {
                 if let Some(p99) = figures.keyframe_p99 {
                     let what = format!("{}: ms to the first keyframe, p99", row.contender);
@@ -192,7 +209,7 @@ mod tests {
     use super::*;
     use crate::bench::rtmp::{
         Load,
-        measurement::{Figures, tests::report_of},
+        measurement::{Figures, Receiver, tests::report_of},
     };
 
     fn row(section: Section, contender: Contender, cpu_ms_per_mb: f64) -> Row {
@@ -202,6 +219,8 @@ mod tests {
             start_rate: 200,
             seconds: 1,
             inspect_one_in: 1,
+            settle: 2,
+            receiver: Receiver::Epoll,
         };
         let figures = Figures::of(report_of(cpu_ms_per_mb)).expect("the report is complete");
         Row {
@@ -258,6 +277,26 @@ mod tests {
         ]);
         assert!(!goal(&goals, "CPU per MB / on one core").is_reached());
         assert!(goal(&goals, "busiest thread / mean").is_reached());
+    }
+
+    #[test]
+    fn a_burst_is_judged_a_minute_later_and_against_a_steady_ramp() {
+        let joined = |start_rate, settle, bytes_per_player| {
+            let mut row = row(Section::Burst, Contender::Origin(AT_350_MS), 0.4);
+            row.load.start_rate = start_rate;
+            row.load.settle = settle;
+            row.figures.bytes_per_player = bytes_per_player;
+            row
+        };
+        let goals = of(&[
+            joined(100, 2, 1_500.0),
+            joined(5_000, 2, 4_000.0),
+            joined(5_000, 60, 1_650.0),
+        ]);
+        assert_eq!(goals.len(), 4, "{goals:?}");
+        assert!(goal(&goals, "a minute after").is_reached());
+        let ratio = goal(&goals, "joined one by one").measured.unwrap();
+        assert!((ratio - 1.1).abs() < 1e-9, "{ratio}");
     }
 
     #[test]

@@ -23,6 +23,29 @@ pub struct Load {
     pub seconds: u32,
     /// Players of which one is looked at to the end, the others only counted.
     pub inspect_one_in: u32,
+    /// Seconds from the last player's start to the measured window.
+    pub settle: u32,
+    /// How players read from their sockets.
+    pub receiver: Receiver,
+}
+
+/// How players read from their sockets (`rtmp-load --receiver`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// Up to 256 kB a read, from sockets that stay registered with epoll.
+    Epoll,
+    /// As SRS's sb_rtmp_load: 4 kB a read, each wait registered anew.
+    Coroutines,
+}
+
+impl Receiver {
+    /// As the load generator takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::Coroutines => "coroutines",
+        }
+    }
 }
 
 /// What the load generator is given beside the load.
@@ -90,7 +113,9 @@ pub fn measure(
     let mut command = pinned(&generator.cores, generator.realtime);
     command
         .arg(around.binaries.join("rtmp-load"))
-        .args(["--json", "--quiet", "--settle", "2"]);
+        .args(["--json", "--quiet"]);
+    command.args(["--settle", &load.settle.to_string()]);
+    command.args(["--receiver", load.receiver.name()]);
     command.args(["--players", &load.players.to_string()]);
     command.args(["--streams", &load.streams.to_string()]);
     command.args(["--start-rate", &load.start_rate.to_string()]);

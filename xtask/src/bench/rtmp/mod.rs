@@ -21,7 +21,7 @@ use serde_json::json;
 
 use contender::{Batching, Chunks, Contender, Surroundings};
 use ingest::Ingest;
-use measurement::{Figures, Generator, Load, measure};
+use measurement::{Figures, Generator, Load, Receiver, measure};
 
 const FRAMES_PER_SECOND: u64 = 30;
 /// Above so many players the load generator looks at one in ten to the end.
@@ -29,6 +29,12 @@ const INSPECT_ALL_UP_TO: u32 = 1000;
 
 /// For a p99 worth its name: 450 pictures.
 const LATENCY_SECONDS: u32 = 15;
+/// A load has settled after so many seconds.
+const SETTLE_SECONDS: u32 = 2;
+/// What a burst of joining players took is to be given back after so long.
+const BURST_SETTLE_SECONDS: u32 = 60;
+/// Players that join per second in a burst: as fast as the core lets them.
+const BURST_RATE: u32 = 5_000;
 
 /// Edges in a row in the section `chain`.
 const LONGEST_CHAIN: u32 = 2;
@@ -99,6 +105,11 @@ pub enum Section {
     Streams,
     /// Our server on both cores.
     Cores,
+    /// At once, by how the players read: it is loopback's sender who pays for
+    /// waking them.
+    Receivers,
+    /// Memory after all players have joined at once, and a minute later.
+    Burst,
     /// From connect to the first keyframe.
     Join,
     /// From publisher through origin and edge to the player.
@@ -255,6 +266,36 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     add(Contender::Origin(batching), load(options, options.players));
                 }
             }
+            Section::Receivers => {
+                for receiver in [Receiver::Epoll, Receiver::Coroutines] {
+                    let load = Load {
+                        receiver,
+                        ..load(options, options.players)
+                    };
+                    add(Contender::Origin(Batching::AtOnce), load);
+                    if nginx {
+                        add(Contender::Nginx(Chunks::Default), load);
+                        add(Contender::Nginx(Chunks::LikeOurs), load);
+                    }
+                }
+            }
+            Section::Burst => {
+                let steady = Load {
+                    start_rate: 100,
+                    ..load(options, options.players)
+                };
+                let burst = Load {
+                    start_rate: BURST_RATE,
+                    ..steady
+                };
+                let later = Load {
+                    settle: BURST_SETTLE_SECONDS,
+                    ..burst
+                };
+                for load in [steady, burst, later] {
+                    add(Contender::Origin(batched), load);
+                }
+            }
             Section::Join => {
                 let load = Load {
                     start_rate: 50,
@@ -305,6 +346,8 @@ fn load(options: &Options, players: u32) -> Load {
         start_rate: (players / 2).clamp(100, 1000),
         seconds: options.seconds,
         inspect_one_in: if players <= INSPECT_ALL_UP_TO { 1 } else { 10 },
+        settle: SETTLE_SECONDS,
+        receiver: Receiver::Epoll,
     }
 }
 
@@ -426,6 +469,9 @@ fn write_json(
                 "server": row.contender.to_string(),
                 "players": row.load.players,
                 "streams": row.load.streams,
+                "start_rate": row.load.start_rate,
+                "settle_seconds": row.load.settle,
+                "receiver": row.load.receiver.name(),
                 "figures": row.figures.to_json(),
             })
         })

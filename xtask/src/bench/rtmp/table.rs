@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
-    Row,
+    Row, Section,
     contender::{Chunks, Contender},
     goals::Goal,
     ingest::Ingest,
@@ -37,7 +37,10 @@ pub fn of(rows: &[Row]) -> Table {
         let figures = &row.figures;
         let against = |other: &dyn Fn(&Row) -> bool| {
             let same = rows.iter().find(|one| {
-                one.section == row.section && one.load.players == row.load.players && other(one)
+                one.section == row.section
+                    && one.load.players == row.load.players
+                    && one.load.receiver == row.load.receiver
+                    && other(one)
             });
             same.map(|other| figures.cpu_ms_per_mb / other.figures.cpu_ms_per_mb)
         };
@@ -56,8 +59,16 @@ pub fn of(rows: &[Row]) -> Table {
             1 => row.load.players.to_string(),
             streams => format!("{} of {streams} streams", row.load.players),
         };
+        let section = match row.section {
+            Section::Receivers => format!("receivers: {}", row.load.receiver.name()),
+            Section::Burst => format!(
+                "burst: {} a second, {} s later",
+                row.load.start_rate, row.load.settle
+            ),
+            section => format!("{section:?}").to_lowercase(),
+        };
         table.add_row([
-            format!("{:?}", row.section).to_lowercase(),
+            section,
             row.contender.to_string(),
             players,
             show(Some(figures.cpu_ms_per_mb), 3),

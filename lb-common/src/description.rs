@@ -53,12 +53,18 @@ pub struct Head {
 pub struct Half {
     /// Seed of [`directory_home`].
     pub directory_seed: u64,
+    /// Whether there are services with [`ALL_PORTS`]: 0 or 1.
+    pub all_ports: u64,
     /// How long a connection may be silent.
     pub timeouts: Timeouts,
     /// Who may have balanced a frame before; [`maps::PEERS`](crate::maps::PEERS)
     /// says who has.
     pub peers: PeerFilter,
 }
+
+/// [`DirectoryEntry::port`] of a service that has all ports of its address which
+/// no other service has. Its clients stick to their servers.
+pub const ALL_PORTS: u16 = 0;
 
 /// Added to [`DirectoryEntry::protocol`], with a port of 0: where fragments that
 /// carry no ports look for the service that they must be for. There is such an
@@ -73,7 +79,7 @@ pub const WITHOUT_PORTS: u8 = 1 << 7;
 pub struct DirectoryEntry {
     /// Virtual address.
     pub address: Address,
-    /// Port, in network byte order.
+    /// Port, in network byte order; or [`ALL_PORTS`].
     pub port: u16,
     /// IP protocol number, which may stand [`WITHOUT_PORTS`]; 0 marks an empty
     /// place.
@@ -125,16 +131,40 @@ pub const SERVICE_RESET_ORPHANS: u32 = 1 << 5;
 /// [`Service::flags`]: a dead server's flows are given another server.
 pub const SERVICE_RESCHEDULE_ORPHANS: u32 = 1 << 6;
 
+/// [`Service::flags`]: every packet is scheduled by itself, and no connection is
+/// entered (`ops`); only in services over UDP.
+pub const SERVICE_ONE_PACKET: u32 = 1 << 7;
+/// [`Service::flags`]: some of its servers have thresholds.
+pub const SERVICE_LIMITED: u32 = 1 << 8;
+/// [`Service::flags`]: where the server that a client hashes to is full, another
+/// takes it (`sh-fallback`, `mh-fallback`).
+pub const SERVICE_FALLBACK: u32 = 1 << 9;
+
 /// [`Service::schedule`]: the ring's places in turn, for everybody.
 pub const SCHEDULE_ROUND_ROBIN: u32 = 0;
 /// [`Service::schedule`]: the ring's place that the client hashes to.
 pub const SCHEDULE_HASH: u32 = 1;
 /// [`Service::schedule`]: of the ring's places the least loaded.
 pub const SCHEDULE_LEAST_CONNECTIONS: u32 = 2;
+/// [`Service::schedule`]: of the ring's places the one where a connection more
+/// would be the least load; looks at active connections only (`ip_vs_sed.c`).
+pub const SCHEDULE_SHORTEST_DELAY: u32 = 3;
+/// [`Service::schedule`]: the first of the ring's places without an active
+/// connection, else as [`SCHEDULE_SHORTEST_DELAY`] (`ip_vs_nq.c`).
+pub const SCHEDULE_NEVER_QUEUE: u32 = 4;
+/// [`Service::schedule`]: the first of the ring's places (`ip_vs_fo.c`).
+pub const SCHEDULE_FIRST: u32 = 5;
+/// [`Service::schedule`]: the first of the ring's places with no more active
+/// connections than it weighs (`ip_vs_ovf.c`).
+pub const SCHEDULE_OVERFLOW: u32 = 6;
 
 /// Servers that a service scheduled by connections may have: what one packet
 /// can compare.
 pub const MAX_COMPARED: u32 = 256;
+
+/// Servers that one packet tries at most, where the one that its client hashes to
+/// is full (`IP_VS_SH_TAB_SIZE`).
+pub const MAX_FALLBACKS: u32 = 256;
 
 /// What an ESTABLISHED connection weighs against one in any other state when
 /// servers are compared by connections (`ip_vs_wlc.c`).
@@ -209,6 +239,12 @@ pub struct Server {
     pub tags: [Tag; MAX_TAGS],
     /// Share of new connections; only looked at where servers are compared.
     pub weight: u32,
+    /// Connections with which it is full and is given no new ones by a scheduler;
+    /// 0 for no limit.
+    pub upper_threshold: u32,
+    /// Connections below which it is given new ones again; 0 for three quarters
+    /// of the upper threshold.
+    pub lower_threshold: u32,
     /// Through a tunnel: the largest packet that its path takes, in bytes.
     pub mtu: u32,
     /// Through a tunnel: the server's address.

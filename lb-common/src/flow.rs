@@ -4,10 +4,14 @@ use crate::Address;
 
 /// Who a connection belongs to: the client's end and the service.
 ///
-/// Twenty bytes tell as much as the usual five-tuple, since the service's
-/// number stands for address, port and protocol.
+/// The service's number stands for address and protocol. It stands for the port
+/// as well but where a service has all ports: there connections from one port of
+/// a client to several ports of the service are several connections.
+///
+/// Aligned, since the compiler writes it in words, of which the verifier wants
+/// those on the stack aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// The client's address.
     pub client: Address,
@@ -15,6 +19,10 @@ pub struct FlowKey {
     pub port: u16,
     /// Number of the service.
     pub service: u16,
+    /// The port that the client has connected to, in network byte order.
+    pub service_port: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 /// Services that [`FlowKey::service`] can tell apart.
@@ -124,13 +132,65 @@ pub struct FragmentTarget {
 
 /// Live connections of one server slot: gains and losses seen by the packet
 /// path, or the agent's correction of their sum. Arithmetic wraps.
+///
+/// Which connections are active is IPVS's `tcp_state_active_table`
+/// (ip_vs_proto_tcp.c), but that UDP flows are. Those whose handshake goes on
+/// count: or all connections of a burst would go to one server, that seems idle
+/// until the first of them is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Load {
-    /// ESTABLISHED connections and UDP flows.
+    /// Connections that neither side has begun to close, and UDP flows.
     pub active: u64,
     /// All others.
     pub inactive: u64,
+}
+
+#[inline(always)]
+const fn total(seen: u64, correction: u64) -> u64 {
+    let sum = seen.wrapping_add(correction).cast_signed();
+    if sum < 0 { 0 } else { sum.cast_unsigned() }
+}
+
+impl FlowState {
+    /// Whether connections in `state` are active.
+    #[inline(always)]
+    pub const fn is_active(state: u32) -> bool {
+        state == Self::SynReceived as u32
+            || state == Self::Established as u32
+            || state == Self::Udp as u32
+    }
+}
+
+impl Load {
+    /// What there is to do, where this is what was seen of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn corrected(&self, correction: &Self) -> Self {
+        Self {
+            active: total(self.active, correction.active),
+            inactive: total(self.inactive, correction.inactive),
+        }
+    }
+
+    /// All connections: what [`Server::upper_threshold`](crate::Server::upper_threshold)
+    /// is about.
+    #[inline(always)]
+    pub const fn total(&self) -> u64 {
+        self.active + self.inactive
+    }
+
+    /// Whether a server of these thresholds that was full takes connections again
+    /// (`ip_vs_unbind_dest`, ip_vs_conn.c).
+    #[inline(always)]
+    pub const fn has_room(&self, upper: u32, lower: u32) -> bool {
+        let total = self.total();
+        if lower == 0 {
+            total * 4 < upper as u64 * 3
+        } else {
+            total < lower as u64
+        }
+    }
 }
 
 /// Traffic of one server slot on one CPU; never reset, so that readers take

@@ -37,7 +37,7 @@ pub const LAYOUT_VERSION: u32 = 8;
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their
 /// keys or values changes; connections then end with the upgrade.
-pub const MEMORY_VERSION: u32 = 2;
+pub const MEMORY_VERSION: u32 = 3;
 
 /// What the log calls the XDP program.
 pub const TRACE_TARGET: &str = "lb_ebpf";

@@ -29,6 +29,10 @@ pub const LOADS: &str = "LOADS";
 /// [`Load`](crate::Load) per server slot, written by the agent only: what must
 /// be added to [`LOADS`] to give the truth.
 pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
+/// Whether a server has reached its upper threshold and not yet fallen below its
+/// lower one, one `u32` per server slot; cleared by the agent where the upper one is
+/// raised, and where the slot gets another owner.
+pub const FULL: &str = "FULL";
 /// [`ServerCounters`](crate::ServerCounters) per CPU and server slot.
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// [`PeerKey`](crate::PeerKey) → 0: who has balanced a frame before.
@@ -65,6 +69,7 @@ pub const PINNED: [&str; 18] = [
     FRAGMENTS,
     LOADS,
     LOAD_CORRECTIONS,
+    FULL,
     SERVER_COUNTERS,
     REASONS,
     SERVICE_OWNERS,

@@ -6,8 +6,8 @@
 pub mod decision;
 
 use lb_common::{
-    Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_RESCHEDULE_ORPHANS,
-    SERVICE_RESET_ORPHANS, SERVICE_SLOPPY,
+    Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_ONE_PACKET,
+    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY,
 };
 
 use crate::frame::Frame;
@@ -321,8 +321,21 @@ impl Visit<'_> {
         } else if found.is_persistent() {
             self.remember(chosen);
         }
-        self.enter(chosen);
-        Decision::to(chosen.slot)
+        count::scheduled(chosen.slot);
+        if trace::is_on() {
+            trace::note_opened(chosen.slot);
+        }
+        if !found.has(SERVICE_ONE_PACKET) {
+            self.enter(chosen);
+            load::entered_new(chosen, flow::first_state(packet));
+            return Decision::to(chosen.slot);
+        }
+        // The second packet makes the template a lasting one; there is no
+        // connection that could.
+        match held {
+            Some(_) => Decision::to_lasting(chosen.slot),
+            None => Decision::to(chosen.slot),
+        }
     }
 
     /// Remembers that the client sticks to `chosen`. Called, as is [`Self::enter`],
@@ -340,11 +353,6 @@ impl Visit<'_> {
         // The table evicts by itself; should the kernel refuse all the same,
         // the packet goes its way, and the next one is nobody's.
         let _ = HALF_OPEN.insert(&self.key, &flow, 0);
-        count::scheduled(chosen.slot);
-        load::entered(chosen.slot, flow.state);
-        if trace::is_on() {
-            trace::note_opened(chosen.slot);
-        }
     }
 
     /// Whether the frame is addressed to this host. One that is not must change

@@ -46,25 +46,33 @@ impl Packet {
             client: self.client,
             port: self.client_port,
             service: found.number as u16,
+            service_port: self.service_port,
+            reserved: 0,
         }
     }
 }
 
-/// A connection that has just been given to `chosen`.
+/// The state of a connection of which `packet` is the first.
 #[inline(always)]
-pub fn new(packet: &Packet, chosen: Chosen, now_ns: u64) -> Flow {
+pub fn first_state(packet: &Packet) -> u32 {
     let state = if packet.is_udp() {
         FlowState::Udp
     } else {
         FlowState::SynReceived
     };
+    state as u32
+}
+
+/// A connection that has just been given to `chosen`.
+#[inline(always)]
+pub fn new(packet: &Packet, chosen: Chosen, now_ns: u64) -> Flow {
     Flow {
         last_seen_ns: now_ns,
         rearm_ns: 0,
         server: chosen.slot,
         generation: chosen.server.generation,
         awaited_sequence: 0,
-        state: state as u32,
+        state: first_state(packet),
     }
 }
 

@@ -3,15 +3,44 @@
 //! Counted here where states change. What changes without a packet (silence,
 //! eviction) the agent corrects when it sweeps.
 
-use lb_common::{ACTIVE_OVERHEAD, FlowState, Load};
+use lb_common::{FlowState, Load, Server};
 
 use crate::atomic::fetch_add;
-use crate::maps::{LOAD_CORRECTIONS, LOADS};
+use crate::maps::{FULL, LOAD_CORRECTIONS, LOADS};
+use crate::service::Chosen;
 
 /// Counts a connection of `slot` that has entered `state`.
 #[inline(always)]
 pub fn entered(slot: u32, state: u32) {
     add(slot, state, 1);
+}
+
+/// Counts a connection that has just been given to `chosen`, and finds out whether
+/// it has room before and after.
+#[inline(always)]
+pub fn entered_new(chosen: Chosen, state: u32) {
+    if chosen.server.upper_threshold == 0 {
+        entered(chosen.slot, state);
+    } else {
+        entered_limited(chosen, state);
+    }
+}
+
+/// Called, so that it does not stand on the stack beside the comparison of servers.
+#[inline(never)]
+fn entered_limited(chosen: Chosen, state: u32) {
+    let Some(before) = of(chosen.slot) else {
+        return;
+    };
+    // Those that have gone since the last look may have made room.
+    is_full(chosen, &before);
+    entered(chosen.slot, state);
+    if before.total() + 1 >= u64::from(chosen.server.upper_threshold)
+        && let Some(full) = FULL.get_ptr_mut(chosen.slot)
+    {
+        // SAFETY: a map value, written as a whole.
+        unsafe { full.write_volatile(1) };
+    }
 }
 
 /// Counts a connection of `slot` that has left `state`.
@@ -27,7 +56,7 @@ fn add(slot: u32, state: u32, value: u64) {
     };
     // SAFETY: a map value, aligned to 8 bytes, that is only written so.
     unsafe {
-        let count = if is_active(state) {
+        let count = if FlowState::is_active(state) {
             &raw mut (*load).active
         } else {
             &raw mut (*load).inactive
@@ -36,23 +65,40 @@ fn add(slot: u32, state: u32, value: u64) {
     }
 }
 
-/// Whether a connection in `state` counts as active.
+/// How much `slot` has to do.
 #[inline(always)]
-pub fn is_active(state: u32) -> bool {
-    state == FlowState::Established as u32 || state == FlowState::Udp as u32
+pub fn of(slot: u32) -> Option<Load> {
+    let (seen, correction) = (LOADS.get(slot)?, LOAD_CORRECTIONS.get(slot)?);
+    Some(seen.corrected(correction))
 }
 
-/// How much `slot` has to do: what "least connections" compares.
+/// Whether a server that has `load` to do has reached its upper threshold, and not
+/// fallen below the lower one since (`IP_VS_DEST_F_OVERLOAD`).
+///
+/// IPVS asks whenever a connection goes. What is asked here before one comes, and
+/// before one may, has the same answer: in between there are only such that go.
 #[inline(always)]
-pub fn of(slot: u32) -> Option<u64> {
-    let (seen, correction) = (LOADS.get(slot)?, LOAD_CORRECTIONS.get(slot)?);
-    let total = |seen: u64, correction: u64| {
-        let sum = seen.wrapping_add(correction) as i64;
-        if sum < 0 { 0 } else { sum as u64 }
+pub fn is_full(chosen: Chosen, load: &Load) -> bool {
+    let Server {
+        upper_threshold: upper,
+        lower_threshold: lower,
+        ..
+    } = *chosen.server;
+    if upper == 0 {
+        return false;
+    }
+    let Some(full) = FULL.get_ptr_mut(chosen.slot) else {
+        return false;
     };
-    let Load { active, inactive } = Load {
-        active: total(seen.active, correction.active),
-        inactive: total(seen.inactive, correction.inactive),
-    };
-    Some(active * ACTIVE_OVERHEAD + inactive)
+    // SAFETY: a map value, read and written as a whole.
+    unsafe {
+        if full.read_volatile() == 0 {
+            return false;
+        }
+        if load.has_room(upper, lower) {
+            full.write_volatile(0);
+            return false;
+        }
+    }
+    true
 }

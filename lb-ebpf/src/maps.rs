@@ -96,6 +96,8 @@ pub static LOADS: Array<Load, 1> = Array::new();
 #[btf_map]
 pub static LOAD_CORRECTIONS: Array<Load, 1> = Array::new();
 #[btf_map]
+pub static FULL: Array<u32, 1> = Array::new();
+#[btf_map]
 pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();

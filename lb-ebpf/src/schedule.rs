@@ -1,72 +1,128 @@
 //! Which server takes a connection that nothing else decides.
 //!
 //! The agent has laid the order out in a ring that holds only servers that can
-//! take connections; what is left to do here is to pick a place.
+//! take connections; what is left to do here is to pick a place, and another
+//! where the server there is full.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use lb_common::{SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SERVICE_HASH_PORT, client_hash};
+use lb_common::{
+    ACTIVE_OVERHEAD, MAX_FALLBACKS, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
+    SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY,
+    SERVICE_FALLBACK, SERVICE_HASH_PORT, SERVICE_LIMITED, Service, client_hash, mix,
+};
 
-use crate::maps::{BEST, CURSORS, RINGS};
+use crate::maps::{BEST, CURSORS};
 use crate::parse::Packet;
-use crate::service::{Chosen, Description, Found};
+use crate::service::{Chosen, Description, Found, HalfIndex};
 use crate::{atomic, load};
 
 /// Picks a server, if the service has any that can take a connection.
 #[inline(always)]
 pub fn pick(description: Description, found: Found, packet: &Packet) -> Option<Chosen> {
-    let length = found.service.ring_length;
-    if length == 0 {
+    let Found { number, service } = found;
+    if service.ring_length == 0 {
         return None;
     }
-    match found.service.schedule {
-        SCHEDULE_HASH => {
-            let port = if found.has(SERVICE_HASH_PORT) {
-                packet.client_port
-            } else {
-                0
-            };
-            at(
-                description,
-                found,
-                client_hash(&packet.client, port) % length,
-            )
+    let candidates = Candidates {
+        half: description.index,
+        number,
+        service,
+        hash: match service.schedule {
+            SCHEDULE_HASH => hash(found, packet),
+            _ => 0,
+        },
+    };
+    match service.schedule {
+        // Whatever is not so goes from server to server.
+        _ if found.has(SERVICE_LIMITED) => {}
+        SCHEDULE_ROUND_ROBIN | SCHEDULE_HASH | SCHEDULE_FIRST => {
+            return candidates.server(candidates.place(0)?);
         }
-        SCHEDULE_LEAST_CONNECTIONS => description.slot(least_loaded(description, found)),
-        _ => at(
-            description,
-            found,
-            (next(found.number)? % u64::from(length)) as u32,
-        ),
+        _ => {}
     }
+    let Candidates { half, hash, .. } = candidates;
+    description.slot(search(half, number, service, hash))
 }
 
-/// The server at a place of the service's ring.
 #[inline(always)]
-fn at(description: Description, found: Found, place: u32) -> Option<Chosen> {
-    let index = description.ring_base() + found.service.ring_offset + place;
-    description.slot(*RINGS.get(index)?)
+fn hash(found: Found, packet: &Packet) -> u32 {
+    let port = if found.has(SERVICE_HASH_PORT) {
+        packet.client_port
+    } else {
+        0
+    };
+    client_hash(&packet.client, port)
 }
 
-/// Advances the service's cursor: one for all CPUs, so that the turns are
-/// taken in order whichever CPU a SYN comes to.
-#[inline(always)]
-fn next(service: u32) -> Option<u64> {
-    let cursor = CURSORS.get_ptr_mut(service)?;
-    // SAFETY: a map value, aligned to 8 bytes, that is only accessed so.
-    Some(unsafe { atomic::fetch_add(cursor, 1) })
+/// The servers to choose among, and in which order.
+struct Candidates {
+    half: HalfIndex,
+    /// The service's.
+    number: u32,
+    service: &'static Service,
+    /// Of the client, where that decides.
+    hash: u32,
+}
+
+impl Candidates {
+    /// The place of the ring that is looked at at the try of this number, from 0.
+    #[inline(always)]
+    fn place(&self, number: u32) -> Option<u32> {
+        match self.service.schedule {
+            SCHEDULE_ROUND_ROBIN => self.turn(),
+            SCHEDULE_HASH => self.hashed(number),
+            _ => Some(number),
+        }
+    }
+
+    /// The next place in turn. The service's cursor is one for all CPUs, so that
+    /// the turns are taken in order whichever CPU a SYN comes to.
+    #[inline(always)]
+    fn turn(&self) -> Option<u32> {
+        let cursor = CURSORS.get_ptr_mut(self.number)?;
+        // SAFETY: a map value, aligned to 8 bytes, that is only accessed so.
+        let turn = unsafe { atomic::fetch_add(cursor, 1) };
+        let place = turn.checked_rem(u64::from(self.service.ring_length))?;
+        Some(place as u32)
+    }
+
+    /// Where the client is looked for, and then elsewhere.
+    #[inline(always)]
+    fn hashed(&self, number: u32) -> Option<u32> {
+        let hash = match number {
+            0 => self.hash,
+            _ => mix(u64::from(number) << 32 | u64::from(self.hash)) as u32,
+        };
+        hash.checked_rem(self.service.ring_length)
+    }
+
+    /// How many places are looked at.
+    #[inline(always)]
+    fn tries(&self) -> u32 {
+        let Service {
+            schedule,
+            flags,
+            ring_length,
+            ..
+        } = *self.service;
+        match schedule {
+            SCHEDULE_HASH if flags & SERVICE_FALLBACK != 0 => MAX_FALLBACKS,
+            SCHEDULE_HASH => 1,
+            _ => ring_length,
+        }
+    }
+
+    #[inline(always)]
+    fn server(&self, place: u32) -> Option<Chosen> {
+        self.half.at(self.service, place)
+    }
 }
 
 /// The slot of no server. (A function that is called, not inlined, can return
 /// one number only.)
 const NONE: u32 = u32::MAX;
-
-/// The servers to compare; the same for all of them.
-struct Candidates {
-    description: Description,
-    found: Found,
-}
 
 /// The best server so far.
 ///
@@ -79,22 +135,29 @@ pub struct Best {
     load: u64,
 }
 
-/// Slot of the first of the servers that have the least to do for their weight.
+/// Goes from server to server, and returns the slot of the one that is to take
+/// the connection.
 #[inline(never)]
-fn least_loaded(description: Description, found: Found) -> u32 {
+fn search(half: HalfIndex, number: u32, service: &'static Service, hash: u32) -> u32 {
     let Some(best) = BEST.get_ptr_mut(0) else {
         return NONE;
     };
     // SAFETY: this CPU runs one program at a time, and no reference to the
     // place lives across the loop.
     unsafe { (*best).slot = NONE };
-    let mut candidates = Candidates { description, found };
+    let mut candidates = Candidates {
+        half,
+        number,
+        service,
+        hash,
+    };
+    let tries = candidates.tries();
     // SAFETY: the callback has the signature that the helper calls, and takes
     // the candidates for nothing else (Linux 5.17).
     unsafe {
         bpf_loop(
-            found.service.ring_length,
-            compare as *mut c_void,
+            tries,
+            consider as *mut c_void,
             (&raw mut candidates).cast(),
             0,
         );
@@ -103,20 +166,48 @@ fn least_loaded(description: Description, found: Found) -> u32 {
     unsafe { (*best).slot }
 }
 
-/// Compares the server at `place` with the best so far; never ends the loop.
+/// What [`consider`] returns to go on.
+const GO_ON: i64 = 0;
+/// What [`consider`] returns when nothing can be better.
+const STOP: i64 = 1;
+
+/// Compares the server of the try of this number with the best so far.
 #[inline(never)]
-extern "C" fn compare(place: u32, candidates: *mut c_void) -> i64 {
-    // SAFETY: `least_loaded` passes candidates that it owns.
+extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
+    // SAFETY: `search` passes candidates that it owns.
     let candidates = unsafe { &*candidates.cast::<Candidates>() };
-    let Some(chosen) = at(candidates.description, candidates.found, place) else {
-        return 0;
+    let place = candidates.place(number);
+    let Some(chosen) = place.and_then(|place| candidates.server(place)) else {
+        return GO_ON;
     };
-    let (Some(load), Some(best)) = (load::of(chosen.slot), BEST.get_ptr_mut(0)) else {
-        return 0;
+    let Some(load) = load::of(chosen.slot) else {
+        return GO_ON;
     };
-    // SAFETY: as in `least_loaded`.
-    let best = unsafe { &mut *best };
+    if load::is_full(chosen, &load) {
+        return GO_ON;
+    }
+    let schedule = candidates.service.schedule;
+    let load = match schedule {
+        SCHEDULE_LEAST_CONNECTIONS => load.active * ACTIVE_OVERHEAD + load.inactive,
+        SCHEDULE_SHORTEST_DELAY | SCHEDULE_NEVER_QUEUE => load.active + 1,
+        _ => load.active,
+    };
     let weight = chosen.server.weight;
+    let is_right = match schedule {
+        SCHEDULE_LEAST_CONNECTIONS | SCHEDULE_SHORTEST_DELAY => false,
+        SCHEDULE_NEVER_QUEUE => load == 1,
+        SCHEDULE_OVERFLOW if load > u64::from(weight) => return GO_ON,
+        _ => true,
+    };
+    let Some(best) = BEST.get_ptr_mut(0) else {
+        return STOP;
+    };
+    // SAFETY: as in `search`.
+    let best = unsafe { &mut *best };
+    if is_right {
+        best.slot = chosen.slot;
+        return STOP;
+    }
     // load / weight < best load / best weight, without dividing.
     if best.slot == NONE || load * u64::from(best.weight) < best.load * u64::from(weight) {
         *best = Best {
@@ -125,5 +216,5 @@ extern "C" fn compare(place: u32, candidates: *mut c_void) -> i64 {
             load,
         };
     }
-    0
+    GO_ON
 }

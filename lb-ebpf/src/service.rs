@@ -1,19 +1,23 @@
 //! Is this packet for a virtual service, and which real server is whose?
 
 use lb_common::{
-    Address, HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service,
-    WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server,
+    Service, WITHOUT_PORTS, directory_home,
 };
 
-use crate::maps::{DIRECTORY, HEAD, SERVERS, geometry};
+use crate::maps::{DIRECTORY, HEAD, RINGS, SERVERS, geometry};
 use crate::parse::Packet;
 
 /// The half of the description that this packet is judged by, taken once.
 #[derive(Clone, Copy)]
 pub struct Description {
-    index: u32,
+    pub index: HalfIndex,
     pub half: &'static Half,
 }
+
+/// Which half of the description maps.
+#[derive(Clone, Copy)]
+pub struct HalfIndex(u32);
 
 /// A service that the packet is for.
 #[derive(Clone, Copy)]
@@ -36,19 +40,20 @@ impl Description {
         let head = HEAD.get(0)?;
         let index = head.active % HALVES;
         Some(Self {
-            index,
+            index: HalfIndex(index),
             half: &head.halves[index as usize],
         })
     }
 
-    /// The service that `packet` is addressed to.
+    /// The service that `packet` is addressed to: the one of its port before the
+    /// one of all ports, as `ip_vs_service_find` has it (ip_vs_ctl.c).
     #[inline(always)]
     pub fn service(self, packet: &Packet) -> Option<Found> {
-        self.find(
-            &packet.virtual_address,
-            packet.service_port,
-            packet.protocol,
-        )
+        let find = |port| self.find(&packet.virtual_address, port, packet.protocol);
+        match find(packet.service_port) {
+            None if self.half.all_ports != 0 => find(ALL_PORTS),
+            found => found,
+        }
     }
 
     /// The service that a fragment without ports must be for, if its client
@@ -64,7 +69,7 @@ impl Description {
         let home = directory_home(self.half.directory_seed, places, address, port, protocol);
         for probe in 0..MAX_PROBES {
             let place = (home + probe) & (places - 1);
-            let entry = DIRECTORY.get(self.index * places + place)?;
+            let entry = DIRECTORY.get(self.index.0 * places + place)?;
             if entry.protocol == 0 {
                 return None;
             }
@@ -88,14 +93,23 @@ impl Description {
     /// Whatever server is in `slot`, if it is alive.
     #[inline(always)]
     pub fn slot(self, slot: u32) -> Option<Chosen> {
-        let server = SERVERS.get(self.index * geometry::servers() + slot)?;
+        self.index.slot(slot)
+    }
+}
+
+impl HalfIndex {
+    /// Whatever server is in `slot`, if it is alive.
+    #[inline(always)]
+    pub fn slot(self, slot: u32) -> Option<Chosen> {
+        let server = SERVERS.get(self.0 * geometry::servers() + slot)?;
         (server.flags & SERVER_ALIVE != 0).then_some(Chosen { slot, server })
     }
 
-    /// First place of this half in the rings.
+    /// The server at a place of the ring of `service`, if it is alive.
     #[inline(always)]
-    pub fn ring_base(self) -> u32 {
-        self.index * geometry::ring_places()
+    pub fn at(self, service: &Service, place: u32) -> Option<Chosen> {
+        let base = self.0 * geometry::ring_places() + service.ring_offset;
+        self.slot(*RINGS.get(base + place)?)
     }
 }
 

@@ -374,6 +374,8 @@ impl Yardsticks {
                 client: std::net::Ipv4Addr::from(client).into(),
                 port: PORT.to_be(),
                 service: 0,
+                service_port: 0,
+                reserved: 0,
             };
             table.insert(key, Flow::default(), 0)?;
         }

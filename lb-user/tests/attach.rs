@@ -228,6 +228,8 @@ fn load_and_apply() {
             address: "172.16.1.200:1935".parse().expect("an address"),
             scheduler: Scheduler::Lc,
             hash_port: false,
+            hash_fallback: false,
+            one_packet: false,
             persistence: None,
             orphans: OrphanPolicy::Reset,
             sloppy: false,

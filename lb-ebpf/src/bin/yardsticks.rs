@@ -111,6 +111,8 @@ pub fn one_look_up(context: XdpContext) -> u32 {
         client: Address::from_ipv4_word(headers.source),
         port: headers.source_port,
         service: 0,
+        service_port: 0,
+        reserved: 0,
     });
     if FLOWS.get_ptr_mut(&key.0).is_none() {
         return XDP_PASS;

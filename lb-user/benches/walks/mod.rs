@@ -127,6 +127,8 @@ fn fill(tables: &Path, silent: Duration) -> Result<(), Box<dyn Error>> {
             client: std::net::Ipv4Addr::from_bits(0x0A00_0001 + client).into(),
             port: 5000_u16.to_be(),
             service: 0,
+            service_port: 1935_u16.to_be(),
+            reserved: 0,
         };
         let flow = Flow {
             last_seen_ns: (now.as_nanos() as u64).wrapping_sub(silent.as_nanos() as u64),

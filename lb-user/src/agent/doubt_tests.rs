@@ -4,7 +4,7 @@ use super::*;
 use crate::checker::Probe;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::Connection;
-use crate::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Scheduler};
+use crate::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Scheduler, Thresholds};
 
 const DETECTION: Duration = Duration::from_secs(20);
 const SUCCESSION: Duration = Duration::from_secs(6);
@@ -25,6 +25,7 @@ fn desired(servers: &[(u8, bool)]) -> DesiredState {
     let servers = servers.iter().map(|(last, alive)| RealServer {
         address: address(*last),
         weight: u32::from(*last) * u32::from(*alive),
+        thresholds: Thresholds::default(),
         keeps_templates: true,
         alive: *alive,
         forwarding: Forwarding::Direct,
@@ -35,6 +36,8 @@ fn desired(servers: &[(u8, bool)]) -> DesiredState {
         address: address(1),
         scheduler: Scheduler::Mh,
         hash_port: false,
+        hash_fallback: false,
+        one_packet: false,
         persistence: None,
         orphans: OrphanPolicy::Reset,
         sloppy: true,

@@ -11,6 +11,7 @@ use super::state::State;
 use crate::control::protocol::{
     Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
 };
+use crate::dataplane::state::Thresholds;
 use crate::dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use crate::format_mac;
 use crate::neighbor::Hop;
@@ -89,6 +90,9 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else if listed.weight == 0 {
                 listed.state = ServerState::Quiesced;
                 listed.reason = order.map(|_| "drained by the operator".to_owned());
+            } else if is_full(server.address, seen) {
+                listed.state = ServerState::Full;
+                listed.reason = Some(fullness(server.thresholds));
             } else {
                 let parts = state.parts(service.key, server);
                 let percent = parts * 100 / PARTS;
@@ -128,6 +132,23 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
     }
 }
 
+fn is_full(server: SocketAddr, seen: Option<&ServiceStatistics>) -> bool {
+    seen_server(server, seen).is_some_and(|seen| seen.is_full)
+}
+
+fn fullness(Thresholds { upper, lower }: Thresholds) -> String {
+    let enough = match lower {
+        0 => format!("three quarters of {upper}"),
+        lower => lower.to_string(),
+    };
+    format!("no new connections before it has fewer than {enough} (uthreshold {upper})")
+}
+
+fn seen_server(address: SocketAddr, seen: Option<&ServiceStatistics>) -> Option<&ServerStatistics> {
+    let mut servers = seen?.servers.iter();
+    servers.find(|server| server.address == address)
+}
+
 /// A server that is up as far as its hop goes: `reason` says why frames cannot
 /// reach it.
 fn without_state(
@@ -135,8 +156,7 @@ fn without_state(
     state: &State,
     seen: Option<&ServiceStatistics>,
 ) -> ListedServer {
-    let seen: Option<&ServerStatistics> =
-        seen.and_then(|seen| seen.servers.iter().find(|server| server.address == address));
+    let seen = seen_server(address, seen);
     let (mac, interface, reason) = match state.hop(address) {
         Some(Hop::Ready {
             next_hop,

@@ -130,6 +130,7 @@ mod tests {
             active_connections: 0,
             inactive_connections: 0,
             templates: 0,
+            is_full: false,
         });
         Statistics {
             services: vec![ServiceStatistics {

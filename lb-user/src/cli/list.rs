@@ -130,7 +130,7 @@ fn server_row(server: &ListedServer) -> Vec<Cell> {
     let color = match server.state {
         ServerState::Up => Color::Green,
         ServerState::Down | ServerState::NoMac | ServerState::Disabled => Color::Red,
-        ServerState::Quiesced | ServerState::Standby => Color::Yellow,
+        ServerState::Quiesced | ServerState::Full | ServerState::Standby => Color::Yellow,
     };
     let mac_or_reason = server.reason.as_ref().or(server.mac.as_ref());
     let mut row = vec![

@@ -4,13 +4,18 @@ use super::model::{LbKind, RecordType};
 use crate::dataplane::state::{OrphanPolicy, Scheduler};
 
 /// `lb_algo`
-pub const SCHEDULERS: [(&str, Scheduler); 6] = [
+pub const SCHEDULERS: [(&str, Scheduler); 11] = [
     ("rr", Scheduler::Rr),
     ("wrr", Scheduler::Wrr),
     ("lc", Scheduler::Lc),
     ("wlc", Scheduler::Wlc),
     ("sh", Scheduler::Sh),
     ("mh", Scheduler::Mh),
+    ("dh", Scheduler::Dh),
+    ("sed", Scheduler::Sed),
+    ("nq", Scheduler::Nq),
+    ("fo", Scheduler::Fo),
+    ("ovf", Scheduler::Ovf),
 ];
 
 /// `lb_kind`, as it is written.

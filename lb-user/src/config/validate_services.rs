@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use rtmp_core::config::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
-use super::model::{Check, CheckKind, Config, LbKind, RealServer, ServiceAddress, VirtualServer};
+use super::model::{
+    ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
+    ServiceAddress, VirtualServer,
+};
 use super::validate::known_file;
 
 /// Reports everything about services that cannot work, or that probably is not
@@ -37,6 +40,16 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
                 );
             }
             service_address(service, *address, config, diagnostics);
+        }
+        if service.ops && !service.is_one_packet() {
+            diagnostics.warn(
+                &service.origin,
+                format!(
+                    "virtual_server {}: `ops` is ignored: only packets of UDP are scheduled one \
+                     by one",
+                    service.address
+                ),
+            );
         }
         real_servers(service, &addresses, config, diagnostics);
     }
@@ -91,10 +104,13 @@ fn service_address(
     diagnostics: &mut Diagnostics,
 ) {
     let what = format!("virtual_server {} {}", address.ip(), address.port());
-    if address.port() == 0 {
-        diagnostics.error(
+    if address.port() == ALL_PORTS && service.persistence_timeout.is_none() {
+        diagnostics.warn(
             &service.origin,
-            format!("{what}: port 0 is no port; expected 1 to 65535"),
+            format!(
+                "{what}: a service of all ports needs persistence; as in keepalived it has \
+                 `persistence_timeout {DEFAULT_PERSISTENCE_TIMEOUT_S}`"
+            ),
         );
     }
     if address.ip().is_unspecified() || address.ip().is_multicast() || address.ip().is_loopback() {
@@ -183,13 +199,9 @@ fn real_servers(
             continue;
         }
         seen.insert(server.address, server);
-        if server.address.port() == 0 {
-            diagnostics.error(
-                &server.origin,
-                format!("{what}: port 0 is no port; expected 1 to 65535"),
-            );
-        }
+        thresholds(&what, server, diagnostics);
         for check in &server.checks {
+            port_of_check(&what, check, server, diagnostics);
             if let CheckKind::File { track_file, .. } = &check.kind {
                 known_file(track_file, &server.origin, config, diagnostics);
             }
@@ -205,6 +217,38 @@ fn real_servers(
             let kind = server.lb_kind.or(service.lb_kind);
             against_service(&what, server, kind, *address, diagnostics);
         }
+    }
+}
+
+/// IPVS refuses to add a server of such thresholds (`ip_vs_add_dest`, ip_vs_ctl.c).
+fn thresholds(what: &str, server: &RealServer, diagnostics: &mut Diagnostics) {
+    let (upper, lower) = (
+        server.uthreshold.unwrap_or(0),
+        server.lthreshold.unwrap_or(0),
+    );
+    if lower > upper {
+        diagnostics.error(
+            &server.origin,
+            format!(
+                "{what}: `lthreshold` is {lower} and `uthreshold` {upper}; expected a \
+                 `uthreshold` that is no less"
+            ),
+        );
+    }
+}
+
+fn port_of_check(what: &str, check: &Check, server: &RealServer, diagnostics: &mut Diagnostics) {
+    if server.address.port() == 0
+        && connects_to_servers_port(check)
+        && let Some(word) = check.connecting_word()
+    {
+        diagnostics.error(
+            &server.origin,
+            format!(
+                "{what}: its `{word}` has no port to connect to; expected `connect_port` within \
+                 it, or a port behind the server's address"
+            ),
+        );
     }
 }
 
@@ -229,8 +273,12 @@ fn against_service(
             &server.origin,
             format!("{what} is the virtual address itself; expected the server's own address"),
         );
-    } else if server.address.port() != service.port() {
+    } else if server.address.port() != service.port() && server.address.port() != 0 {
         let port = server.address.port();
+        let reached = match service.port() {
+            ALL_PORTS => "the port that they connect to".to_owned(),
+            port => format!("port {port}"),
+        };
         let its_use = match server.checks.iter().any(connects_to_servers_port) {
             true => format!("only checks connect to port {port}"),
             false => format!("nothing connects to port {port}"),
@@ -238,8 +286,7 @@ fn against_service(
         diagnostics.warn(
             &server.origin,
             format!(
-                "{what}: ports stay as they are, viewers reach the server at port {}; {its_use}",
-                service.port(),
+                "{what}: ports stay as they are, viewers reach the server at {reached}; {its_use}"
             ),
         );
     }
@@ -247,11 +294,7 @@ fn against_service(
 
 /// Whether a check connects to the port that its real server is named with.
 fn connects_to_servers_port(check: &Check) -> bool {
-    let connects = !matches!(
-        check.kind,
-        CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping
-    );
-    connects && check.connection.connect_port.is_none()
+    check.connecting_word().is_some() && check.connection.connect_port.is_none()
 }
 
 /// Where something stands, as the end of a sentence.

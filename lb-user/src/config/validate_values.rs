@@ -55,7 +55,6 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         let what = format!("virtual_server_group {}", group.name);
         let mut check = Bounds::of(what, &group.origin, diagnostics);
         for range in &group.address {
-            check.within("port", Some(range.port), &bounds::PORT);
             let count = range.count();
             let right = bounds::RANGE.contains(&count);
             let given = format!("of {count} addresses");
@@ -206,8 +205,6 @@ fn virtual_server(service: &VirtualServer, check: &mut Bounds) {
     check.script("quorum_up", service.quorum_up.as_ref());
     check.script("quorum_down", service.quorum_down.as_ref());
     check.recovery(&service.recovery);
-    let port = service.sorry_server.map(|address| address.port());
-    check.within("sorry_server port", port, &bounds::PORT);
 }
 
 fn real_server(server: &RealServer, check: &mut Bounds) {

@@ -220,6 +220,8 @@ pub enum ServerState {
     Down,
     /// Its weight is 0: it keeps its connections and takes no new ones.
     Quiesced,
+    /// It has as many connections as its thresholds allow, and takes no new ones.
+    Full,
     /// Its checks succeed, but frames cannot reach it: after a moment it counts for
     /// nothing.
     NoMac,
@@ -235,6 +237,7 @@ impl std::fmt::Display for ServerState {
             Self::Up => "up",
             Self::Down => "down",
             Self::Quiesced => "quiesced",
+            Self::Full => "full",
             Self::NoMac => "no-mac",
             Self::Disabled => "disabled",
             Self::Standby => "standby",

@@ -46,8 +46,11 @@ impl Selection {
     }
 
     fn has(&self, client: IpAddr, service: SocketAddr, server: Option<SocketAddr>) -> bool {
+        // A service of all ports, which is named by port 0, may be meant.
+        let all_ports = SocketAddr::new(service.ip(), 0);
+        let is_service = |endpoint: Endpoint| endpoint.names(service) || endpoint.names(all_ports);
         self.client.is_none_or(|network| network.has(client))
-            && self.service.is_none_or(|endpoint| endpoint.names(service))
+            && self.service.is_none_or(is_service)
             && self
                 .server
                 .is_none_or(|endpoint| server.is_some_and(|server| endpoint.names(server)))

@@ -4,8 +4,8 @@
 use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use lb_common::{
-    Flow, FlowKey, Layout, MEMORY_VERSION, ServerCounters, ServerOwner, ServiceOwner, Template,
-    TemplateKey, maps,
+    Address, Flow, FlowKey, Layout, MEMORY_VERSION, ServerCounters, ServerOwner, ServiceOwner,
+    Template, TemplateKey, maps,
 };
 
 use super::maps::{Memory, read, write};
@@ -33,6 +33,37 @@ pub enum Fit {
     },
 }
 
+/// The [`MEMORY_VERSION`] until which connections were known by [`PortlessKey`]s;
+/// nothing else was different.
+const PORTLESS_VERSION: u32 = 2;
+
+/// What [`FlowKey`] was when every service had one port.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct PortlessKey {
+    client: Address,
+    port: u16,
+    service: u16,
+}
+
+// SAFETY: repr(C), Copy, made of integers, without padding.
+unsafe impl Pod for PortlessKey {}
+
+/// What a map that is remembered from looks like in a set of `memory_version`,
+/// given what it looks like in ours; `None` if that is not known.
+fn former_shape(memory_version: u32, name: &str, ours: Shape) -> Option<Shape> {
+    let is_of_flows = [maps::FLOWS, maps::HALF_OPEN].contains(&name);
+    match memory_version {
+        MEMORY_VERSION => Some(ours),
+        PORTLESS_VERSION if is_of_flows => Some(Shape {
+            key_bytes: size_of::<PortlessKey>() as u32,
+            ..ours
+        }),
+        PORTLESS_VERSION => Some(ours),
+        _ => None,
+    }
+}
+
 /// Compares a pinned set with what would be made for `sizes`.
 pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
     let Some(layout) = layout(set) else {
@@ -41,7 +72,7 @@ pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
     };
     let wanted = program::layout();
     let mut different = None;
-    let mut understood = layout.memory_version == MEMORY_VERSION;
+    let mut understood = true;
     for (name, shape) in program::shapes(sizes) {
         let found = MapData::from_pin(set.map(name))
             .and_then(|data| data.info())
@@ -58,7 +89,10 @@ pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
             });
         }
         if maps::MEMORY.contains(&name) {
-            understood &= found.is_some_and(|found| found.has_entries_like(&shape));
+            let former = former_shape(layout.memory_version, name, shape);
+            understood &= found
+                .zip(former)
+                .is_some_and(|(found, former)| found.has_entries_like(&former));
         }
     }
     if layout != wanted {
@@ -113,7 +147,7 @@ pub fn copy_counters(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> 
 
 /// The connections and templates of a pinned set.
 pub struct Former {
-    flows: [Table<FlowKey, Flow>; 2],
+    flows: [FormerFlows; 2],
     templates: [Table<TemplateKey, Template>; 2],
     sizes: TableSizes,
     /// What was last seen earlier has been copied.
@@ -124,7 +158,10 @@ impl Former {
     /// Opens the tables of `set`, to be copied into tables of `sizes`.
     pub fn open(set: &PinnedSet, sizes: TableSizes) -> Result<Self, Error> {
         Ok(Self {
-            flows: [table(set, maps::FLOWS)?, table(set, maps::HALF_OPEN)?],
+            flows: [
+                FormerFlows::open(set, maps::FLOWS)?,
+                FormerFlows::open(set, maps::HALF_OPEN)?,
+            ],
             templates: [
                 table(set, maps::TEMPLATES)?,
                 table(set, maps::NEW_TEMPLATES)?,
@@ -172,6 +209,51 @@ impl Former {
         }
         self.copied_until_ns = began_ns;
         Ok(copied)
+    }
+}
+
+/// Connections of a pinned set.
+enum FormerFlows {
+    /// As ours.
+    Alike(Table<FlowKey, Flow>),
+    /// Those of [`PORTLESS_VERSION`], and the services' ports by number.
+    Portless(Table<PortlessKey, Flow>, Vec<u16>),
+}
+
+impl FormerFlows {
+    fn open(set: &PinnedSet, name: &'static str) -> Result<Self, Error> {
+        let is_portless =
+            layout(set).is_some_and(|layout| layout.memory_version == PORTLESS_VERSION);
+        if !is_portless {
+            return Ok(Self::Alike(table(set, name)?));
+        }
+        let services = owners(set)?.services;
+        let ports = services.iter().map(|service| service.port).collect();
+        Ok(Self::Portless(table(set, name)?, ports))
+    }
+
+    fn for_each(
+        &self,
+        mut visit: impl FnMut(FlowKey, Flow) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Alike(table) => table.for_each(visit),
+            Self::Portless(table, ports) => table.for_each(|key, flow| {
+                let PortlessKey {
+                    client,
+                    port,
+                    service,
+                } = key;
+                let key = FlowKey {
+                    client,
+                    port,
+                    service,
+                    service_port: ports.get(usize::from(service)).copied().unwrap_or(0),
+                    reserved: 0,
+                };
+                visit(key, flow)
+            }),
+        }
     }
 }
 

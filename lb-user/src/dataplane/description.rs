@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    Address, DirectoryEntry, Geometry, Half, MAX_PROBES, MAX_SERVICES, Macs, SERVER_ALIVE,
-    SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_HASH_PORT,
-    SERVICE_PERSISTENT, SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server,
-    Timeouts, WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, DirectoryEntry, Geometry, Half, MAX_PROBES, MAX_SERVICES, Macs,
+    SERVER_ALIVE, SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_FALLBACK,
+    SERVICE_HASH_PORT, SERVICE_LIMITED, SERVICE_ONE_PACKET, SERVICE_PERSISTENT,
+    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
+    WITHOUT_PORTS, directory_home,
 };
 
 use super::owners::{protocol_number, tags};
 use super::peers::Peers;
 use super::registry::{Registry, ServerRecord, ServiceRecord, key_of};
-use super::scheduling::Allowance;
+use super::scheduling::{Allowance, is_limited};
 use super::state::{
     DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service,
 };
@@ -75,10 +76,12 @@ impl Description {
             let value = description.add(service, record, allowance, &desired.tunnel_sources);
             entries.push(directory_entry(service, record.number, value));
         }
+        let all_ports = entries.iter().any(|entry| entry.port == ALL_PORTS);
         entries.extend(without_ports(&entries));
         let (seed, directory) = directory(&entries, geometry.directory_places)?;
         description.half = Half {
             directory_seed: seed,
+            all_ports: all_ports.into(),
             timeouts: timeouts(&desired.timeouts),
             peers: description.peers.filter(),
         };
@@ -150,6 +153,8 @@ fn server_value(
             Scheduler::Lc => server.weight.min(1),
             _ => server.weight,
         },
+        upper_threshold: server.thresholds.upper,
+        lower_threshold: server.thresholds.lower,
         ..Server::default()
     };
     if known.is_reachable() {
@@ -196,6 +201,12 @@ fn flags(service: &Service) -> u32 {
         (persistence.is_some(), SERVICE_PERSISTENT),
         (service.sloppy, SERVICE_SLOPPY),
         (service.hash_port, SERVICE_HASH_PORT),
+        (service.hash_fallback, SERVICE_FALLBACK),
+        (
+            service.one_packet && service.protocol == Protocol::Udp,
+            SERVICE_ONE_PACKET,
+        ),
+        (is_limited(service), SERVICE_LIMITED),
         (service.orphans == OrphanPolicy::Drop, SERVICE_DROP_ORPHANS),
         (
             service.orphans == OrphanPolicy::Reschedule,
@@ -351,6 +362,8 @@ mod tests {
             address: SocketAddr::new(Ipv4Addr::from(number).into(), 1935),
             scheduler: Scheduler::Rr,
             hash_port: false,
+            hash_fallback: false,
+            one_packet: false,
             persistence: None,
             orphans: OrphanPolicy::Reset,
             sloppy: false,

@@ -25,7 +25,7 @@ pub struct Connection {
     pub expires_s: u64,
     /// The client's end.
     pub client: SocketAddr,
-    /// The virtual address and port.
+    /// The virtual address, and the port that the client has connected to.
     pub service: SocketAddr,
     /// The real server; `None` if that is gone.
     pub server: Option<SocketAddr>,
@@ -193,7 +193,7 @@ impl Remembered {
             state: ConnectionState::of(flow)?,
             expires_s: whole_seconds(left_ns),
             client: SocketAddr::new(key.client.into(), u16::from_be(key.port)),
-            service,
+            service: SocketAddr::new(service.ip(), u16::from_be(key.service_port)),
             server: self.server((flow.server, flow.generation)),
         })
     }

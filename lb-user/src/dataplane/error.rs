@@ -72,9 +72,12 @@ pub enum Error {
         /// Which field of [`TableSizes`](super::TableSizes) to raise.
         option: &'static str,
     },
-    /// A service whose scheduler compares servers has more than one packet can
-    /// compare.
-    #[error("lc and wlc take up to {limit} servers, not {wanted}; use wrr or mh")]
+    /// A service whose scheduler compares servers, or goes from one that is full
+    /// to another, has more than one packet can compare.
+    #[error(
+        "a service with lc, wlc, sed, nq or ovf, or with thresholds, takes up to {limit} servers, \
+         not {wanted}; use wrr or mh, without thresholds"
+    )]
     TooManyToCompare {
         /// How many the service has.
         wanted: usize,

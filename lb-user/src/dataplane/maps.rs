@@ -15,6 +15,7 @@ use super::Error;
 use super::description::Description;
 use super::owners::Owners;
 use super::peers::PeerMap;
+use super::state::Thresholds;
 use super::table::Table;
 
 /// Both halves of the description, the switch between them, and the records of
@@ -217,6 +218,7 @@ pub struct Memory {
     pub tables: Arc<Tables>,
     loads: Array<MapData, Load>,
     load_corrections: Array<MapData, Load>,
+    full: Array<MapData, u32>,
     /// Traffic by slot.
     pub server_counters: PerCpuArray<MapData, ServerCounters>,
     reasons: PerCpuArray<MapData, u64>,
@@ -236,6 +238,7 @@ impl Memory {
             }),
             loads: array(ebpf, maps::LOADS)?,
             load_corrections: array(ebpf, maps::LOAD_CORRECTIONS)?,
+            full: array(ebpf, maps::FULL)?,
             server_counters: take(ebpf, maps::SERVER_COUNTERS)?,
             reasons: take(ebpf, maps::REASONS)?,
             cursors: array(ebpf, maps::CURSORS)?,
@@ -254,6 +257,24 @@ impl Memory {
             maps::LOAD_CORRECTIONS,
             self.load_corrections.set(slot, correction, 0),
         )
+    }
+
+    /// Whether the packet path takes the server in `slot` to be full, as of what
+    /// has become of its connections since it has looked.
+    pub fn is_full(&self, slot: u32, thresholds: Thresholds) -> Result<bool, Error> {
+        if thresholds.upper == 0 {
+            return Ok(false);
+        }
+        let seen = read(maps::LOADS, self.loads.get(&slot, 0))?;
+        let correction = read(maps::LOAD_CORRECTIONS, self.load_corrections.get(&slot, 0))?;
+        let was_full = read(maps::FULL, self.full.get(&slot, 0))? != 0;
+        let load = seen.corrected(&correction);
+        Ok(was_full && !load.has_room(thresholds.upper, thresholds.lower))
+    }
+
+    /// Lets the packet path take the server in `slot` to have room.
+    pub fn clear_full(&mut self, slot: u32) -> Result<(), Error> {
+        write(maps::FULL, self.full.set(slot, 0, 0))
     }
 
     /// The counters of a slot, over all CPUs.

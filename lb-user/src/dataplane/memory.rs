@@ -73,9 +73,11 @@ pub struct Census {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     /// ESTABLISHED connections, and UDP flows.
-    pub active: u64,
-    /// All other connections.
-    pub inactive: u64,
+    pub established: u64,
+    /// Connections of which only SYNs have been seen.
+    pub opening: u64,
+    /// Connections that the client has begun to close.
+    pub closing: u64,
     /// Templates.
     pub templates: u64,
 }
@@ -88,10 +90,12 @@ impl Census {
 
     fn add_flow(&mut self, flow: &Flow) {
         let count = self.entry((flow.server, flow.generation));
-        if is_active(flow) {
-            count.active += 1;
+        if flow.state == FlowState::SynReceived as u32 {
+            count.opening += 1;
+        } else if FlowState::is_active(flow.state) {
+            count.established += 1;
         } else {
-            count.inactive += 1;
+            count.closing += 1;
         }
     }
 
@@ -173,7 +177,7 @@ impl Remembered {
                     census.add_flow(&flow);
                     // A flow of one datagram lives as long as one of many; what has
                     // only knocked keeps nothing.
-                    let keeps = is_open(&flow) && (lasting || is_udp(&flow));
+                    let keeps = FlowState::is_active(flow.state) && (lasting || is_udp(&flow));
                     if sweeps && keeps && self.rearm(&key, &flow, now_ns)? {
                         swept.templates_rearmed += 1;
                     }
@@ -270,21 +274,6 @@ pub(super) fn now_ns() -> u64 {
     Duration::from(now).as_nanos() as u64
 }
 
-fn is_active(flow: &Flow) -> bool {
-    flow.state == FlowState::Established as u32 || is_udp(flow)
-}
-
 fn is_udp(flow: &Flow) -> bool {
     flow.state == FlowState::Udp as u32
-}
-
-/// Whether neither side has begun to close.
-fn is_open(flow: &Flow) -> bool {
-    [
-        FlowState::SynReceived,
-        FlowState::Established,
-        FlowState::Udp,
-    ]
-    .iter()
-    .any(|state| flow.state == *state as u32)
 }

@@ -58,8 +58,8 @@ use maps::{DescriptionMaps, Memory};
 use memory::Names;
 use owners::Owners;
 use pins::{PinDirectory, PinnedSet};
-use registry::Registry;
-use state::{Forwarding, NextHop};
+use registry::{Registry, key_of};
+use state::{Forwarding, NextHop, Service};
 use trace::Trace;
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
@@ -323,10 +323,14 @@ impl Dataplane {
         for (slot, generation) in registry.owners() {
             if !known.contains(&(slot, generation)) {
                 self.memory.correct_load(slot, Load::default())?;
+                self.memory.clear_full(slot)?;
             }
         }
         let owners = Owners::of(&registry, &self.options.tables);
         changes.entries_written = self.maps.switch_to(&description, &owners)?;
+        for slot in raised(&self.desired, &desired, &registry) {
+            self.memory.clear_full(slot)?;
+        }
         self.registry = registry;
         self.desired = desired;
         if let Some(replaced) = self.replaced.take() {
@@ -364,8 +368,8 @@ impl Dataplane {
         for owner in self.registry.owners() {
             let count = census.of(owner);
             let live = Load {
-                active: count.active,
-                inactive: count.inactive,
+                active: count.established + count.opening,
+                inactive: count.closing,
             };
             self.memory.correct_load(owner.0, live)?;
         }
@@ -398,6 +402,33 @@ impl Dataplane {
             .unwrap_or(LONGEST_SWEEP_INTERVAL)
             .clamp(SHORTEST_SWEEP_INTERVAL, LONGEST_SWEEP_INTERVAL)
     }
+}
+
+/// Slots of servers that may have more connections than before: they have room at
+/// once (`ip_vs_update_dest`, ip_vs_ctl.c).
+fn raised(before: &DesiredState, now: &DesiredState, registry: &Registry) -> Vec<u32> {
+    let upper = |service: &Service, address| {
+        let mut servers = service.servers.iter();
+        let server = servers.find(|server| server.address == address)?;
+        Some(server.thresholds.upper)
+    };
+    let mut slots = Vec::new();
+    for service in &now.services {
+        let key = key_of(service);
+        let known = before.services.iter().find(|known| key_of(known) == key);
+        let (Some(known), Some(record)) = (known, registry.service(&key)) else {
+            continue;
+        };
+        for server in &service.servers {
+            let is_raised = upper(known, server.address).is_some_and(|before| {
+                before != 0 && (server.thresholds.upper == 0 || server.thresholds.upper > before)
+            });
+            if is_raised && let Some(server) = record.servers.get(&server.address) {
+                slots.push(server.slot);
+            }
+        }
+    }
+    slots
 }
 
 fn unreadable(source: std::io::Error) -> Error {

@@ -28,6 +28,8 @@ pub struct Departed {
 pub struct Orphan {
     /// The client's end.
     pub client: SocketAddr,
+    /// The end that the client has connected to.
+    pub service: SocketAddr,
     /// What the client last acknowledged.
     pub awaited_sequence: u32,
 }
@@ -61,10 +63,12 @@ impl Remembered {
                 && !self.is_expired(&flow, now_ns)
             {
                 let client = SocketAddr::new(key.client.into(), u16::from_be(key.port));
+                let port = u16::from_be(key.service_port);
                 visit(
                     *number,
                     Orphan {
                         client,
+                        service: SocketAddr::new(departed[*number].service.ip(), port),
                         awaited_sequence: flow.awaited_sequence,
                     },
                 );

@@ -228,7 +228,7 @@ fn traffic(counters: ServerCounters) -> Traffic {
 mod tests {
     use super::*;
     use crate::dataplane::state::{
-        DesiredState, Forwarding, OrphanPolicy, RealServer, Scheduler, Service,
+        DesiredState, Forwarding, OrphanPolicy, RealServer, Scheduler, Service, Thresholds,
     };
 
     fn sizes() -> TableSizes {
@@ -243,6 +243,7 @@ mod tests {
         RealServer {
             address: address.parse().expect("an address"),
             weight: 1,
+            thresholds: Thresholds::default(),
             keeps_templates: true,
             alive: true,
             forwarding: Forwarding::Direct,
@@ -262,6 +263,8 @@ mod tests {
             address: address.parse().expect("an address"),
             scheduler: Scheduler::Rr,
             hash_port: false,
+            hash_fallback: false,
+            one_packet: false,
             persistence: None,
             orphans: OrphanPolicy::Reset,
             sloppy: false,

@@ -197,6 +197,7 @@ pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 18] {
             maps::LOAD_CORRECTIONS,
             Shape::of::<u32, Load>(sizes.servers),
         ),
+        (maps::FULL, Shape::of::<u32, u32>(sizes.servers)),
         (
             maps::SERVER_COUNTERS,
             Shape::of::<u32, ServerCounters>(sizes.servers),

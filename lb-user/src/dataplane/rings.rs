@@ -4,6 +4,9 @@
 //! What the packet path does with it depends on the scheduler: take the places
 //! in turn, hash the client to a place, or compare all of them.
 
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
 use lb_common::mix;
 
 /// A server that can take connections.
@@ -127,6 +130,33 @@ impl Walk {
         table[self.place as usize] = Some(slot);
         self.taken += 1;
     }
+}
+
+/// Every server once, the heaviest first; of those that weigh the same, the first.
+pub fn heaviest_first(candidates: &[Candidate]) -> Vec<u32> {
+    let mut candidates = candidates.to_vec();
+    candidates.sort_by_key(|candidate| Reverse(candidate.weight));
+    each_once(&candidates)
+}
+
+/// The server that `destination` hashes to; weights make no difference. The servers
+/// are spread over the places in turn, and the hash is that of `ip_vs_dh_hashkey`
+/// (ip_vs_dh.c).
+pub fn destination_hash(candidates: &[Candidate], destination: IpAddr) -> Vec<u32> {
+    const PLACES: u32 = 256;
+    let folded = match destination.to_canonical() {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [96, 64, 32, 0]
+                .iter()
+                .fold(0, |folded, shift| folded ^ (bits >> shift) as u32)
+        }
+    };
+    let place = folded.wrapping_mul(2_654_435_761) % PLACES;
+    let number = (place as usize).checked_rem(candidates.len());
+    let server = number.and_then(|number| candidates.get(number));
+    server.map(|candidate| candidate.slot).into_iter().collect()
 }
 
 /// Whether a number is prime.
@@ -257,6 +287,28 @@ mod tests {
         let servers = candidates(&[1, 2, 3]);
         let reversed: Vec<_> = servers.iter().rev().copied().collect();
         assert_eq!(maglev(&servers, 251), maglev(&reversed, 251));
+    }
+
+    #[test]
+    fn the_heaviest_server_stands_first_and_of_equals_the_first() {
+        assert_eq!(heaviest_first(&candidates(&[1, 3, 2, 3])), [1, 3, 2, 0]);
+    }
+
+    #[test]
+    fn a_virtual_address_has_one_server_and_many_have_all() {
+        let servers = candidates(&[1, 7, 1]);
+        let of = |address: String| destination_hash(&servers, address.parse().expect("an address"));
+        for network in ["10.0.0.", "2001:db8::"] {
+            let chosen: Vec<_> = (0..64).map(|n| of(format!("{network}{n}"))).collect();
+            assert!(chosen.iter().all(|ring| ring.len() == 1), "{chosen:?}");
+            let of_each = shares(&chosen.concat());
+            assert!((0..3).all(|slot| of_each[&slot] >= 10), "{of_each:?}");
+        }
+        assert_eq!(of("10.0.0.1".to_owned()), of("::ffff:10.0.0.1".to_owned()));
+        assert_eq!(
+            destination_hash(&[], "10.0.0.1".parse().expect("an address")),
+            Vec::<u32>::new()
+        );
     }
 
     #[test]

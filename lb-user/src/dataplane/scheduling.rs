@@ -10,7 +10,8 @@
 use std::net::SocketAddr;
 
 use lb_common::{
-    Address, MAX_COMPARED, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_ROUND_ROBIN, mix,
+    Address, MAX_COMPARED, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
+    SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY, mix,
 };
 
 use super::registry::{ServiceRecord, is_eligible};
@@ -62,12 +63,14 @@ impl Allowance {
                 identity: identity(server.address),
             })
             .collect();
+        let turns = if is_limited(service) {
+            self.weighted.min(LONGEST_LIMITED)
+        } else {
+            self.weighted
+        };
         match service.scheduler {
             Scheduler::Rr => (SCHEDULE_ROUND_ROBIN, rings::each_once(&candidates)),
-            Scheduler::Wrr => (
-                SCHEDULE_ROUND_ROBIN,
-                rings::interleaved(&candidates, self.weighted),
-            ),
+            Scheduler::Wrr => (SCHEDULE_ROUND_ROBIN, rings::interleaved(&candidates, turns)),
             Scheduler::Sh => (
                 SCHEDULE_HASH,
                 rings::source_hash(&candidates, self.weighted),
@@ -76,8 +79,27 @@ impl Allowance {
             Scheduler::Lc | Scheduler::Wlc => {
                 (SCHEDULE_LEAST_CONNECTIONS, rings::each_once(&candidates))
             }
+            Scheduler::Sed => (SCHEDULE_SHORTEST_DELAY, rings::each_once(&candidates)),
+            Scheduler::Nq => (SCHEDULE_NEVER_QUEUE, rings::each_once(&candidates)),
+            Scheduler::Fo => (SCHEDULE_FIRST, rings::heaviest_first(&candidates)),
+            Scheduler::Ovf => (SCHEDULE_OVERFLOW, rings::heaviest_first(&candidates)),
+            Scheduler::Dh => (
+                SCHEDULE_FIRST,
+                rings::destination_hash(&candidates, service.address.ip()),
+            ),
         }
     }
+}
+
+/// Turns of weighted servers of which some have thresholds: where all of them are
+/// full, one packet tries each.
+const LONGEST_LIMITED: usize = 1 << 10;
+
+/// Whether some server of `service` may be given no connections though it could
+/// take some.
+pub fn is_limited(service: &Service) -> bool {
+    let mut servers = service.servers.iter();
+    servers.any(|server| server.thresholds.upper != 0)
 }
 
 /// Whether weights ever lengthen the ring; those of `rr` do while a server's
@@ -99,21 +121,25 @@ pub fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
 fn least_places(service: &Service, sizes: &TableSizes) -> usize {
     let servers = service.servers.len();
     match service.scheduler {
-        Scheduler::Rr | Scheduler::Wrr | Scheduler::Lc | Scheduler::Wlc => servers,
         Scheduler::Sh => rings::FEWEST_HASHED + servers,
         Scheduler::Mh => sizes.maglev_places as usize,
+        _ => servers,
     }
 }
 
-/// Refuses a service that has more servers to compare than one packet can.
+/// Refuses a service that has more servers to compare, or to go from one to another
+/// of, than one packet can.
 fn comparable(service: &Service) -> Result<(), Error> {
     let (wanted, limit) = (service.servers.len(), MAX_COMPARED as usize);
-    match service.scheduler {
-        Scheduler::Lc | Scheduler::Wlc if wanted > limit => {
-            Err(Error::TooManyToCompare { wanted, limit })
-        }
-        _ => Ok(()),
+    let compares = match service.scheduler {
+        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq | Scheduler::Ovf => true,
+        Scheduler::Rr | Scheduler::Wrr | Scheduler::Fo => is_limited(service),
+        Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => false,
+    };
+    if compares && wanted > limit {
+        return Err(Error::TooManyToCompare { wanted, limit });
     }
+    Ok(())
 }
 
 /// The same number for a server on every director and in every run.

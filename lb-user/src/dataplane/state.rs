@@ -86,6 +86,20 @@ pub enum Scheduler {
     /// As [`Scheduler::Sh`] by Maglev hashing: directors with the same servers
     /// agree, and few clients move when a server comes or goes.
     Mh,
+    /// By a hash of the virtual address: all connections to one address go to one
+    /// server.
+    Dh,
+    /// Shortest expected delay: the fewest active connections, the one to come
+    /// included, in relation to the weight.
+    Sed,
+    /// Never queue: a server without an active connection, else as
+    /// [`Scheduler::Sed`].
+    Nq,
+    /// Failover: the heaviest server takes all connections.
+    Fo,
+    /// Overflow: the heaviest server with no more active connections than it
+    /// weighs.
+    Ovf,
 }
 
 /// What becomes of a connection whose server has died or left.
@@ -118,13 +132,20 @@ impl OrphanPolicy {
 pub struct Service {
     /// Protocol of the service.
     pub protocol: Protocol,
-    /// The virtual address and port.
+    /// The virtual address and port. Port 0 stands for all ports that no other
+    /// service has; such a service must have persistence.
     pub address: SocketAddr,
     /// How new connections are spread.
     pub scheduler: Scheduler,
     /// For [`Scheduler::Sh`] and [`Scheduler::Mh`]: the client's port is hashed
     /// along with its address (`sh-port`, `mh-port`).
     pub hash_port: bool,
+    /// For the same: where the server that a client hashes to is full, another
+    /// takes it (`sh-fallback`, `mh-fallback`).
+    pub hash_fallback: bool,
+    /// UDP: every packet is scheduled by itself, and no connection is remembered
+    /// (ipvsadm(8), `--ops`).
+    pub one_packet: bool,
     /// Source-address persistence, if any.
     pub persistence: Option<Persistence>,
     /// What becomes of connections whose server is gone.
@@ -156,6 +177,8 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// Share of new connections; 0 takes none but keeps established ones.
     pub weight: u32,
+    /// When it is given no new connections though it might take some.
+    pub thresholds: Thresholds,
     /// At weight 0: whether clients that persistence ties to it come back to
     /// it with new connections; if not, its templates are void.
     pub keeps_templates: bool,
@@ -166,6 +189,17 @@ pub struct RealServer {
     /// Where its frames go; `None` while its MAC address is unknown, which
     /// keeps it out of scheduling.
     pub next_hop: Option<NextHop>,
+}
+
+/// How many connections a server may have (ipvsadm(8), `--u-threshold`,
+/// `--l-threshold`). Clients that persistence ties to it come to it all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Thresholds {
+    /// With so many a scheduler gives it no new ones; 0 for no limit.
+    pub upper: u32,
+    /// Not before it has fewer than so many; 0 for three quarters of the upper
+    /// threshold.
+    pub lower: u32,
 }
 
 /// How packets reach a real server (`lb_kind`).

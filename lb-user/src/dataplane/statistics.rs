@@ -48,6 +48,9 @@ pub struct ServerStatistics {
     pub inactive_connections: u64,
     /// Persistence templates that name this server.
     pub templates: u64,
+    /// Whether it has reached its upper threshold, and not yet fallen below the
+    /// lower one since.
+    pub is_full: bool,
 }
 
 /// What has been forwarded, in the direction from the viewers.
@@ -104,9 +107,10 @@ pub(super) fn collect(
             servers.push(ServerStatistics {
                 address: server.address,
                 traffic: own,
-                active_connections: count.active,
-                inactive_connections: count.inactive,
+                active_connections: count.established,
+                inactive_connections: count.opening + count.closing,
                 templates: count.templates,
+                is_full: memory.is_full(known.slot, server.thresholds)?,
             });
         }
         Ok(ServiceStatistics {

@@ -121,7 +121,7 @@ fn carry_out(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<Told> {
                 thread::sleep(wait);
             }
             let told = &mut all[number];
-            match tell(sockets, &told.departed, &orphan) {
+            match tell(sockets, &orphan) {
                 Ok(()) => told.viewers += 1,
                 Err(error) => {
                     let before = told.failed.as_ref().map_or(0, |(count, _)| *count);
@@ -136,10 +136,10 @@ fn carry_out(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<Told> {
     all
 }
 
-fn tell(sockets: &mut Sockets, departed: &Departed, orphan: &Orphan) -> std::io::Result<()> {
+fn tell(sockets: &mut Sockets, orphan: &Orphan) -> std::io::Result<()> {
     for offset in [0, CHALLENGE_OFFSET] {
         let sequence = orphan.awaited_sequence.wrapping_add(offset);
-        let segment = segment::reset(departed.service, orphan.client, sequence);
+        let segment = segment::reset(orphan.service, orphan.client, sequence);
         sockets.send(orphan.client.ip(), &segment)?;
     }
     Ok(())

@@ -402,6 +402,8 @@ fn remember(director: &Director<'_>, connections: u32) {
             client: std::net::Ipv4Addr::from_bits(0x0A00_0001 + client).into(),
             port: 5000_u16.to_be(),
             service: 0,
+            service_port: 1935_u16.to_be(),
+            reserved: 0,
         };
         table.insert(key, flow, 0).expect("there is room");
     }

@@ -18,7 +18,7 @@ use lb_common::{
 };
 use lb_user::dataplane::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
-    Service, Vlan,
+    Service, Thresholds, Vlan,
 };
 use lb_user::dataplane::{AttachMode, Dataplane, Error, Options, Statistics, Swept, TableSizes};
 
@@ -469,6 +469,7 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
     RealServer {
         address: SocketAddr::new(address, port),
         weight: 1,
+        thresholds: Thresholds::default(),
         keeps_templates: true,
         alive: true,
         forwarding: Forwarding::Direct,
@@ -490,6 +491,8 @@ pub fn service(address: &str, servers: &[&'static str]) -> Service {
         address,
         scheduler: Scheduler::Rr,
         hash_port: false,
+        hash_fallback: false,
+        one_packet: false,
         persistence: None,
         orphans: OrphanPolicy::Reset,
         sloppy: false,

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::bed::frames::{
-    from_service, from_service6, icmp, icmp6, patched, tagged, tcp, tcp6, tcp6_with, udp,
-    udp_from_service, with_option,
+    RTMP, from_service, from_service6, icmp, icmp6, patched, tagged, tcp, tcp_to, tcp6, tcp6_with,
+    udp, udp_from_service, with_option,
 };
 use crate::bed::{Bed, Step, Verdict};
 use crate::model::{
     Change, OVER_IPV6, OVER_UDP, PAUSE, PERSISTENCE, Packet, Persistence, SERVICES, Service,
-    desired,
+    TO_ALL_PORTS, desired,
 };
 
 #[derive(Debug, Clone)]
@@ -35,8 +35,7 @@ enum Event {
     /// An ICMP error about what the service has sent.
     Error {
         service: usize,
-        client: u8,
-        port: u16,
+        about: Packet,
     },
     Pause(u64),
     Sweep,
@@ -68,16 +67,22 @@ fn dave(client: u8) -> [u8; 16] {
     address
 }
 
-fn plain(service: usize, client: u8, port: u16, flags: &str) -> Vec<u8> {
+/// The address that has all its ports.
+const VIP_OF_ALL_PORTS: [u8; 4] = [172, 16, 1, 201];
+
+fn plain(service: usize, packet: &Packet) -> Vec<u8> {
+    let (last, port, flags) = (packet.client, PORT + packet.port, packet.flags);
+    let client = [10, 0, 0, last];
     match service {
-        OVER_IPV6 => tcp6(dave(client), PORT + port, flags),
-        OVER_UDP => udp([10, 0, 0, client], PORT + port),
-        _ => tcp([10, 0, 0, client], PORT + port, flags),
+        OVER_IPV6 => tcp6(dave(last), port, flags),
+        OVER_UDP => udp(client, port),
+        TO_ALL_PORTS => tcp_to(client, port, VIP_OF_ALL_PORTS, RTMP + packet.to, flags),
+        _ => tcp(client, port, flags),
     }
 }
 
 fn frame(service: usize, packet: &Packet, dress: Dress) -> Vec<u8> {
-    let plain = || plain(service, packet.client, packet.port, packet.flags);
+    let plain = || plain(service, packet);
     let frame = match dress {
         Dress::Plain => plain(),
         Dress::Long if service == OVER_IPV6 => {
@@ -117,21 +122,23 @@ fn fragments(service: usize, packet: &Packet, number: u16) -> [Vec<u8>; 2] {
     if service == OVER_IPV6 {
         return [1, 8].map(|place| fragment6(client, port, flags, place, number));
     }
-    let whole = patched(
-        plain(service, client, port, flags),
-        18,
-        &number.to_be_bytes(),
-    );
+    let whole = patched(plain(service, packet), 18, &number.to_be_bytes());
     [
         patched(whole.clone(), 20, &[0x20, 0]),
         patched(whole, 20, &[0, 3]),
     ]
 }
 
-/// An error about a packet to `client`.
-fn error(service: usize, client: u8, port: u16) -> Vec<u8> {
-    let port = PORT + port;
+/// An error about a packet of the connection that `about` is one of.
+fn error(service: usize, about: &Packet) -> Vec<u8> {
+    let (client, port) = (about.client, PORT + about.port);
     match service {
+        TO_ALL_PORTS => {
+            let quoted = from_service([10, 0, 0, client], port);
+            let quoted = patched(quoted, 26, &VIP_OF_ALL_PORTS);
+            let quoted = patched(quoted, 34, &(RTMP + about.to).to_be_bytes());
+            patched(icmp(3, 4, &quoted, 28), 30, &VIP_OF_ALL_PORTS)
+        }
         OVER_IPV6 => icmp6(2, 0, &from_service6(dave(client), port), 48),
         OVER_UDP => icmp(3, 3, &udp_from_service([10, 0, 0, client], port), 28),
         _ => icmp(3, 4, &from_service([10, 0, 0, client], port), 28),
@@ -172,7 +179,15 @@ fn change() -> impl Strategy<Value = Change> {
         Scheduler::Wlc,
         Scheduler::Sh,
         Scheduler::Mh,
+        Scheduler::Dh,
+        Scheduler::Sed,
+        Scheduler::Nq,
+        Scheduler::Fo,
+        Scheduler::Ovf,
     ];
+    // Whichever it is, a server that was full has room again below two connections:
+    // a change of one for another asks no question of how many there are.
+    let thresholds = vec![(0, 0), (2, 0), (3, 2), (4, 2)];
     let orphans = vec![
         OrphanPolicy::Drop,
         OrphanPolicy::Reset,
@@ -197,6 +212,10 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(server, keeps)| Change::KeepsTemplates(server, keeps)),
         3 => prop::sample::select(schedulers).prop_map(Change::Scheduler),
         1 => any::<bool>().prop_map(Change::HashPort),
+        1 => any::<bool>().prop_map(Change::HashFallback),
+        1 => any::<bool>().prop_map(Change::OnePacket),
+        3 => (server(), prop::sample::select(thresholds))
+            .prop_map(|(server, thresholds)| Change::Thresholds(server, thresholds)),
         2 => prop::option::weighted(0.7, persistence).prop_map(Change::Persistence),
         2 => any::<bool>().prop_map(Change::ExpireQuiescent),
         2 => any::<bool>().prop_map(Change::Sloppy),
@@ -210,10 +229,12 @@ fn packet() -> impl Strategy<Value = Packet> {
         "SR", "",
     ];
     let anothers = prop::bool::weighted(0.04);
-    (0..CLIENTS, 0..PORTS, prop::sample::select(flags), anothers).prop_map(
-        |(client, port, flags, is_anothers)| Packet {
+    let ends = (0..CLIENTS, 0..PORTS, 0..PORTS);
+    (ends, prop::sample::select(flags), anothers).prop_map(
+        |((client, port, to), flags, is_anothers)| Packet {
             client,
             port,
+            to,
             flags,
             is_anothers,
         },
@@ -235,8 +256,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(service, packet)| Event::Fragments { service, packet }),
         2 => (service(), 0..CLIENTS)
             .prop_map(|(service, client)| Event::Overtaking { service, client }),
-        1 => (service(), 0..CLIENTS, 0..PORTS)
-            .prop_map(|(service, client, port)| Event::Error { service, client, port }),
+        1 => (service(), packet()).prop_map(|(service, about)| Event::Error { service, about }),
         2 => (1_u64..6).prop_map(|times| Event::Pause(times * PAUSE)),
         1 => Just(Event::Sweep),
         4 => (service(), change()).prop_map(|(service, change)| Event::Change(service, change)),
@@ -306,6 +326,7 @@ fn happens(
             let packet = Packet {
                 client: *client,
                 port: 0,
+                to: 0,
                 flags: ".",
                 is_anothers: false,
             };
@@ -314,14 +335,10 @@ fn happens(
             let expected = service.without_ports(*client, *now);
             agree(&frame, bed.send(&frame), expected, service)?;
         }
-        Event::Error {
-            service,
-            client,
-            port,
-        } => {
-            let frame = error(*service, *client, *port);
+        Event::Error { service, about } => {
+            let frame = error(*service, about);
             let service = &services[*service];
-            let expected = service.error(*client, *port);
+            let expected = service.error(*about);
             agree(&frame, bed.send(&frame), expected, service)?;
         }
         Event::Pause(seconds) => {
@@ -345,7 +362,7 @@ const CASES: &str = "AGREEMENT_CASES";
 
 #[test]
 fn the_program_decides_as_the_model_does() {
-    let services = || [0, 1, 2].map(Service::new);
+    let services = || [0, 1, 2, 3].map(Service::new);
     let Some(bed) = Bed::new(desired(&services())) else {
         return;
     };

@@ -182,6 +182,113 @@ fn weighted_least_connections_respects_weights() {
 }
 
 #[test]
+fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
+    for scheduler in [Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq] {
+        let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
+            return;
+        };
+        // Edge 1 has one established connection, which is worth no more than one
+        // whose handshake goes on.
+        turns(&mut bed, 1);
+        bed.send(&tcp([10, 1, 0, 0], 4000, A));
+        let shares = shares(&turns(&mut bed, 60)[1..]);
+        for server in ["edge 1", "edge 2", "edge 3"] {
+            assert!(
+                (19..=21).contains(&shares[server]),
+                "{scheduler:?}: {shares:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_shortest_expected_delay_counts_the_connection_to_come() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Sed, [3, 1, 2])) else {
+        return;
+    };
+    // (active + 1) / weight; a tie is the first one's.
+    let expected = [
+        "edge 1", "edge 3", "edge 1", "edge 1", "edge 2", "edge 3", "edge 1",
+    ];
+    assert_eq!(turns(&mut bed, 7), expected);
+    // Those that are over do not count.
+    for client in [0, 2, 3, 6] {
+        bed.send(&tcp([10, 1, 0, client], 4000, R));
+    }
+    assert_eq!(bed.send(&tcp(ALICE, 4000, S)), Verdict::To("edge 1"));
+}
+
+#[test]
+fn never_queue_prefers_an_idle_server_to_a_fast_one() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Nq, [9, 1, 2])) else {
+        return;
+    };
+    let expected = ["edge 1", "edge 2", "edge 3", "edge 1", "edge 1"];
+    assert_eq!(turns(&mut bed, 5), expected);
+    bed.send(&tcp([10, 1, 0, 1], 4000, R));
+    assert_eq!(bed.send(&tcp(ALICE, 4000, S)), Verdict::To("edge 2"));
+}
+
+#[test]
+fn failover_gives_all_connections_to_the_heaviest_that_lives() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Fo, [1, 3, 3])) else {
+        return;
+    };
+    assert_eq!(turns(&mut bed, 5), ["edge 2"; 5]);
+    bed.step(&Step::Change(|state| {
+        state.services[0].servers[1].alive = false;
+    }));
+    assert_eq!(turns(&mut bed, 3), ["edge 3"; 3]);
+    bed.step(&Step::Change(|state| {
+        state.services[0].servers[2].weight = 0;
+    }));
+    assert_eq!(bed.send(&tcp(ALICE, 4000, S)), Verdict::To("edge 1"));
+}
+
+#[test]
+fn overflow_fills_the_heaviest_before_the_next() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Ovf, [1, 3, 2])) else {
+        return;
+    };
+    // As long as there are no more active ones than it weighs.
+    let expected = [
+        "edge 2", "edge 2", "edge 2", "edge 2", "edge 3", "edge 3", "edge 3", "edge 1", "edge 1",
+    ];
+    assert_eq!(turns(&mut bed, 9), expected);
+    let syn = tcp(ALICE, 4000, S);
+    assert_eq!(bed.send(&syn), Verdict::Stack("no-server"));
+    bed.send(&tcp([10, 1, 0, 4], 4000, A));
+    bed.send(&tcp([10, 1, 0, 4], 4000, F));
+    assert_eq!(bed.send(&syn), Verdict::To("edge 3"), "one is over");
+}
+
+#[test]
+fn destination_hashing_gives_all_connections_to_one_address_to_one_server() {
+    let Some(mut bed) = Bed::new(scheduled(Scheduler::Dh, [1, 2, 3])) else {
+        return;
+    };
+    let all = turns(&mut bed, 30);
+    assert_eq!(all, [all[0]; 30]);
+    // Another address has another server.
+    let services = (1..=16).map(|last| {
+        let mut service = three().services.remove(0);
+        service.scheduler = Scheduler::Dh;
+        service.address = ([172, 16, 1, last], 1935).into();
+        service
+    });
+    bed.reset(state(services));
+    let of_addresses: Vec<_> = (1..=16)
+        .map(
+            |last| match bed.send(&tcp_to(ALICE, 4000, [172, 16, 1, last], 1935, S)) {
+                Verdict::To(server) => server,
+                other => panic!("{other:?}"),
+            },
+        )
+        .collect();
+    assert_eq!(shares(&of_addresses).len(), 3, "{of_addresses:?}");
+}
+
+#[test]
 fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
     for scheduler in [Scheduler::Sh, Scheduler::Mh] {
         let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
@@ -303,5 +410,5 @@ fn the_end_of_a_handshake_that_fell_silent_is_counted_once() {
     }
     let mut loads = bed.loads();
     loads.sort_unstable();
-    assert_eq!(loads, [(0, 0), (0, 0), (0, 1)]);
+    assert_eq!(loads, [(0, 0), (0, 0), (1, 0)]);
 }

@@ -13,7 +13,9 @@ use crate::config::model::{
     Config, LbKind, MacAddress, RealServer, Recovery, Script, Seconds, VirtualServer,
 };
 use crate::config::{Diagnostic, Refused, Severity};
-use crate::dataplane::state::{OrphanPolicy, Persistence, Protocol, Scheduler, Timeouts};
+use crate::dataplane::state::{
+    OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts,
+};
 use crate::netlink::link::Mac;
 use crate::network::Network;
 use crate::track_file::NumberFile;
@@ -68,6 +70,10 @@ pub struct ServicePlan {
     pub persistence: Option<Persistence>,
     /// Whether the client's port is hashed along with its address.
     pub hash_port: bool,
+    /// Whether a client that hashes to a full server is given another.
+    pub hash_fallback: bool,
+    /// Whether every packet is scheduled by itself.
+    pub one_packet: bool,
     /// What becomes of connections whose server is gone.
     pub orphans: OrphanPolicy,
     /// Whether unknown connections are scheduled in their middle.
@@ -97,6 +103,8 @@ pub struct ServerPlan {
     pub mac: Option<Mac>,
     /// Its share of new connections.
     pub weight: u32,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
     /// How packets reach it.
     pub lb_kind: LbKind,
     /// Whether it stays, at weight 0, when it is down.
@@ -203,22 +211,26 @@ fn timeouts(config: &Config) -> Timeouts {
 }
 
 fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -> ServicePlan {
-    let scheduler = service.lb_algo.unwrap_or(Scheduler::Wlc);
+    let scheduler = scheduler(service);
     ServicePlan {
         key: ServiceKey {
             protocol: service.protocol,
             address,
         },
         scheduler,
-        persistence: service.persistence_timeout.map(|timeout| Persistence {
-            timeout: Duration::from_secs(timeout.into()),
-            prefix_length: service
-                .persistence_granularity
-                .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
-            expire_quiescent: service.expire_quiescent,
-        }),
+        persistence: service
+            .persistence_timeout_at(address)
+            .map(|timeout| Persistence {
+                timeout: Duration::from_secs(timeout.into()),
+                prefix_length: service
+                    .persistence_granularity
+                    .unwrap_or(if address.is_ipv4() { 32 } else { 128 }),
+                expire_quiescent: service.expire_quiescent,
+            }),
         lb_kind: lb_kind(service.lb_kind),
         hash_port: service.hash_port,
+        hash_fallback: service.hash_fallback,
+        one_packet: service.is_one_packet(),
         orphans: service
             .orphans
             .unwrap_or(OrphanPolicy::default_for(service.protocol)),
@@ -264,6 +276,10 @@ fn server_plan(server: &RealServer, service: &VirtualServer, config: &Config) ->
         address: server.address,
         mac: server.mac_address.map(|MacAddress(mac)| mac),
         weight: server.weight.unwrap_or(1),
+        thresholds: Thresholds {
+            upper: server.uthreshold.unwrap_or(0),
+            lower: server.lthreshold.unwrap_or(0),
+        },
         lb_kind: lb_kind(server.lb_kind.or(service.lb_kind)),
         inhibit_on_failure: server
             .inhibit_on_failure
@@ -276,13 +292,27 @@ fn server_plan(server: &RealServer, service: &VirtualServer, config: &Config) ->
             .iter()
             .map(|given| check::check_spec(given, around))
             .collect(),
-        recovery: recovery_plan(&server.recovery.or(&service.recovery)),
+        recovery: recovery_plan(
+            &server.recovery.or(&service.recovery),
+            has_shares(scheduler(service)),
+        ),
     }
 }
 
-fn recovery_plan(recovery: &Recovery) -> RecoveryPlan {
+fn scheduler(service: &VirtualServer) -> Scheduler {
+    service.lb_algo.unwrap_or(Scheduler::Wlc)
+}
+
+/// Whether a server has a share of new connections, which could grow. With `fo` and
+/// `ovf` a weight is a rank, and how many connections are enough; `dh` looks at none.
+fn has_shares(scheduler: Scheduler) -> bool {
+    !matches!(scheduler, Scheduler::Fo | Scheduler::Ovf | Scheduler::Dh)
+}
+
+fn recovery_plan(recovery: &Recovery, has_shares: bool) -> RecoveryPlan {
+    let slow_start = recovery.slow_start.filter(|_| has_shares);
     RecoveryPlan {
-        slow_start: seconds(recovery.slow_start, Duration::ZERO),
+        slow_start: seconds(slow_start, Duration::ZERO),
         flap: recovery.flap_limit.map(|limit| FlapControl {
             limit,
             window: seconds(recovery.flap_window, DEFAULT_FLAP_WINDOW),

@@ -299,3 +299,56 @@ fn what_a_service_leaves_out_is_as_in_keepalived_where_it_can_be() {
     let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
     assert_eq!(weights, [3], "the first of two that are the same");
 }
+
+#[test]
+fn what_a_server_may_have_and_how_packets_are_scheduled_is_planned() {
+    let plan = plan(
+        "virtual_server 10.0.0.1 0 {
+            protocol UDP
+            lb_algo mh
+            mh-fallback
+            ops
+            real_server 10.0.0.2 0 {
+                uthreshold 100
+                lthreshold 80
+            }
+            real_server 10.0.0.3 0 { }
+        }",
+    );
+    let service = &plan.services[0];
+    assert!(service.hash_fallback && service.one_packet);
+    let timeout = service.persistence.map(|persistence| persistence.timeout);
+    assert_eq!(
+        timeout,
+        Some(Duration::from_secs(360)),
+        "as keepalived sets it"
+    );
+    let thresholds: Vec<_> = service.servers.iter().map(|it| it.thresholds).collect();
+    let of_first = Thresholds {
+        upper: 100,
+        lower: 80,
+    };
+    assert_eq!(thresholds, [of_first, Thresholds::default()]);
+}
+
+#[test]
+fn servers_without_shares_have_none_that_could_grow() {
+    for (scheduler, slow_start) in [
+        ("rr", 30),
+        ("sed", 30),
+        ("nq", 30),
+        ("fo", 0),
+        ("ovf", 0),
+        ("dh", 0),
+    ] {
+        let plan = plan(&format!(
+            "virtual_server 10.0.0.1 80 {{
+                lb_algo {scheduler}
+                slow_start 30
+                real_server 10.0.0.2 80 {{ }}
+            }}"
+        ));
+        let planned = plan.services[0].servers[0].recovery.slow_start;
+        assert_eq!(planned, Duration::from_secs(slow_start), "{scheduler}");
+    }
+}

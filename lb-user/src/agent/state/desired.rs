@@ -7,7 +7,9 @@ use super::super::plan::{ServerPlan, ServicePlan};
 use super::super::recovery::PARTS;
 use super::State;
 use crate::config::model::LbKind;
-use crate::dataplane::state::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service};
+use crate::dataplane::state::{
+    DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service, Thresholds,
+};
 use crate::neighbor::{Hop, Path};
 
 impl State {
@@ -70,6 +72,7 @@ impl State {
             RealServer {
                 address: server.address,
                 weight: weight(server),
+                thresholds: server.thresholds,
                 keeps_templates: !is_sorry
                     && order != Some(Order::DrainedOfTemplates)
                     && !self.is_cut_off(server.address.ip()),
@@ -85,6 +88,8 @@ impl State {
             address: service.key.address,
             scheduler,
             hash_port: service.hash_port,
+            hash_fallback: service.hash_fallback,
+            one_packet: service.one_packet,
             persistence: service.persistence,
             orphans: service.orphans,
             sloppy: service.sloppy,
@@ -101,6 +106,7 @@ impl State {
         RealServer {
             address,
             weight: 1,
+            thresholds: Thresholds::default(),
             keeps_templates: true,
             alive: true,
             forwarding,

@@ -263,7 +263,7 @@ fn server_cells(server: &ListedServer) -> Cells {
     let color = match server.state {
         ServerState::Up => Color::Green,
         ServerState::Down | ServerState::NoMac | ServerState::Disabled => Color::Red,
-        ServerState::Quiesced | ServerState::Standby => Color::Yellow,
+        ServerState::Quiesced | ServerState::Full | ServerState::Standby => Color::Yellow,
     };
     let arrow = if server.sorry { "~>" } else { "->" };
     let [connections, packets, bits] = rates(server.rates);

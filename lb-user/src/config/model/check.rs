@@ -21,6 +21,22 @@ pub struct Check {
     pub timing: CheckTiming,
 }
 
+impl Check {
+    /// The word in keepalived.conf of a check that connects to a port.
+    pub fn connecting_word(&self) -> Option<&'static str> {
+        match self.kind {
+            CheckKind::Tcp => Some("TCP_CHECK"),
+            CheckKind::Http { .. } => Some("HTTP_GET"),
+            CheckKind::Https { .. } => Some("SSL_GET"),
+            CheckKind::Udp { .. } => Some("UDP_CHECK"),
+            CheckKind::Dns { .. } => Some("DNS_CHECK"),
+            CheckKind::Smtp { .. } => Some("SMTP_CHECK"),
+            CheckKind::Rtmp { .. } => Some("RTMP_CHECK"),
+            CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping => None,
+        }
+    }
+}
+
 /// The kinds of health check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]

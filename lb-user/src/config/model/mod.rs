@@ -59,6 +59,13 @@ pub struct Config {
     pub virtual_server: Vec<VirtualServer>,
 }
 
+/// The port of a service that has all those of its address which no other has.
+pub const ALL_PORTS: u16 = 0;
+
+/// Persistence in seconds where the file wants it and names no time
+/// (`IPVS_SVC_PERSISTENT_TIMEOUT` of keepalived).
+pub const DEFAULT_PERSISTENCE_TIMEOUT_S: u32 = 360;
+
 /// What viewers connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -101,8 +108,8 @@ pub struct AddressRange {
     pub first: IpAddr,
     /// The last address, where there are several.
     pub last: Option<IpAddr>,
-    /// The port.
-    #[schemars(range(min = *bounds::PORT.start()))]
+    /// The port; 0, the default, for all ports.
+    #[serde(default)]
     pub port: u16,
 }
 
@@ -156,6 +163,7 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VirtualServer {
     /// The address and port that viewers connect to, or the group of addresses.
+    /// Port 0 stands for all ports that no other service has.
     pub address: ServiceAddress,
     /// Transport protocol; default TCP.
     #[serde(default = "tcp")]
@@ -178,6 +186,13 @@ pub struct VirtualServer {
     /// address (`sh-port`, `mh-port`).
     #[serde(default)]
     pub hash_port: bool,
+    /// With the same: where the server that a client hashes to is full, give it
+    /// another (`sh-fallback`, `mh-fallback`).
+    #[serde(default)]
+    pub hash_fallback: bool,
+    /// UDP: schedule every packet by itself, without remembering connections.
+    #[serde(default)]
+    pub ops: bool,
     /// What becomes of connections whose server is gone; default `reset` for
     /// TCP, `reschedule` for UDP.
     pub orphans: Option<OrphanPolicy>,
@@ -227,6 +242,18 @@ impl VirtualServer {
         servers.filter(move |server| seen.insert(server.address))
     }
 
+    /// Persistence of the service at `address`, in seconds; `None` for none. One of
+    /// all ports has it in any case, as in keepalived.
+    pub fn persistence_timeout_at(&self, address: SocketAddr) -> Option<u32> {
+        let default = (address.port() == ALL_PORTS).then_some(DEFAULT_PERSISTENCE_TIMEOUT_S);
+        self.persistence_timeout.or(default)
+    }
+
+    /// Whether every packet is scheduled by itself: one over TCP never is.
+    pub fn is_one_packet(&self) -> bool {
+        self.ops && self.protocol == Protocol::Udp
+    }
+
     /// The quorum, or the weight of all servers together if that is less: so
     /// keepalived reduces a quorum that could never be.
     pub fn attainable_quorum(&self) -> u32 {
@@ -255,13 +282,19 @@ pub enum LbKind {
 /// `real_server ADDRESS PORT`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RealServer {
-    /// The server's own address; the port is where checks connect.
+    /// The server's own address; the port is where checks connect that do not say
+    /// so themselves.
     pub address: SocketAddr,
     /// MAC address that its frames go to; default what the neighbour answers.
     pub mac_address: Option<MacAddress>,
     /// Share of new connections; default 1.
     #[schemars(range(min = *bounds::WEIGHT.start(), max = *bounds::WEIGHT.end()))]
     pub weight: Option<u32>,
+    /// Connections with which it is given no new ones; 0, the default, for no limit.
+    pub uthreshold: Option<u32>,
+    /// Connections below which it is given new ones again; 0, the default, for three
+    /// quarters of `uthreshold`.
+    pub lthreshold: Option<u32>,
     /// Forwarding method; default the service's. (`lvs_method` is the same word.)
     pub lb_kind: Option<LbKind>,
     /// Host that HTTP and RTMP checks ask for.

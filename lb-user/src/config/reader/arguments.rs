@@ -144,17 +144,17 @@ impl Reader<'_> {
         network
     }
 
-    /// An address and a port, as two words; `default_port` where the file may
-    /// leave the port out.
+    /// An address and a port, as two words; `default_port` where the file leaves
+    /// the port out.
     pub fn socket_address(
         &mut self,
         directive: &Directive,
-        default_port: Option<u16>,
+        default_port: u16,
     ) -> Option<SocketAddr> {
-        const EXPECTED: &str = "an IP address and a port from 1 to 65535";
-        let (address, port) = match (directive.arguments.as_slice(), default_port) {
-            ([address, port], _) => (address, port.parse().ok()),
-            ([address], Some(port)) => (address, Some(port)),
+        const EXPECTED: &str = "an IP address and perhaps a port up to 65535";
+        let (address, port) = match directive.arguments.as_slice() {
+            [address, port] => (address, port.parse().ok()),
+            [address] => (address, Some(default_port)),
             _ => {
                 self.wrong(directive, EXPECTED);
                 return None;
@@ -164,16 +164,6 @@ impl Reader<'_> {
             self.wrong(directive, &format!("an IP address instead of `{address}`"));
             return None;
         };
-        if port == Some(0) {
-            self.diagnostics.error(
-                &directive.origin,
-                format!(
-                    "port 0 of `{}` is no port that a client can connect to; expected 1 to 65535",
-                    directive.keyword
-                ),
-            );
-            return None;
-        }
         if port.is_none() {
             self.wrong(directive, EXPECTED);
         }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rtmp_core::config::did_you_mean;
 
 use super::super::model::{
-    AddressRange, CheckTiming, LbKind, MacAddress, RealServer, Recovery, ServiceAddress,
-    VirtualServer, VirtualServerGroup, bounds,
+    ALL_PORTS, AddressRange, CheckTiming, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, MacAddress,
+    RealServer, Recovery, ServiceAddress, VirtualServer, VirtualServerGroup, bounds,
 };
 use super::super::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
 use super::super::tree::Directive;
@@ -14,8 +14,19 @@ use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
 use crate::dataplane::state::{OrphanPolicy, Protocol, Scheduler};
 
-/// Persistence of a bare `persistence_timeout`, in seconds (keepalived.conf(5)).
-const BARE_PERSISTENCE_TIMEOUT_S: u32 = 360;
+/// Schedulers of IPVS that make no sense or no difference here.
+const NOT_SERVED: [(&str, &str); 3] = [
+    ("lblc", LOCALITY),
+    ("lblcr", LOCALITY),
+    (
+        "twos",
+        "`wlc` compares all servers, and so chooses none worse than the better of two at random",
+    ),
+];
+
+/// ip_vs_lblc.c: "the least-connection scheduling for locality-based cache clusters".
+const LOCALITY: &str = "it chooses by the destination, for transparent caches behind a firewall \
+                        mark, and a virtual server here has one destination";
 
 impl Reader<'_> {
     pub fn virtual_server(&mut self, block: &Directive) -> Option<VirtualServer> {
@@ -32,11 +43,11 @@ impl Reader<'_> {
                 ServiceAddress::Group {
                     group: group.clone(),
                 },
-                None,
+                ALL_PORTS,
             ),
             _ => {
-                let address = self.socket_address(block, None)?;
-                (ServiceAddress::One(address), Some(address.port()))
+                let address = self.socket_address(block, ALL_PORTS)?;
+                (ServiceAddress::One(address), address.port())
             }
         };
         let mut service = VirtualServer {
@@ -48,6 +59,8 @@ impl Reader<'_> {
             persistence_granularity: None,
             expire_quiescent: false,
             hash_port: false,
+            hash_fallback: false,
+            ops: false,
             orphans: None,
             sloppy: None,
             quorum: None,
@@ -82,7 +95,10 @@ impl Reader<'_> {
                     service.persistence_granularity = self.granularity(item);
                 }
                 "expire_quiescent" => service.expire_quiescent = true,
-                "sh-port" | "mh-port" => service.hash_port = true,
+                // ip_vs.h: the flags of the schedulers `sh` and `mh`.
+                "sh-port" | "mh-port" | "flag-2" => service.hash_port = true,
+                "sh-fallback" | "mh-fallback" | "flag-1" => service.hash_fallback = true,
+                "ops" => service.ops = true,
                 "orphans" => service.orphans = self.orphans(item),
                 "sloppy" => service.sloppy = self.switch(item),
                 "quorum" => service.quorum = self.number(item, bounds::COUNT),
@@ -107,12 +123,14 @@ impl Reader<'_> {
         Some(service)
     }
 
-    fn real_server(&mut self, block: &Directive, service_port: Option<u16>) -> Option<RealServer> {
+    fn real_server(&mut self, block: &Directive, service_port: u16) -> Option<RealServer> {
         let address = self.socket_address(block, service_port)?;
         let mut server = RealServer {
             address,
             mac_address: None,
             weight: None,
+            uthreshold: None,
+            lthreshold: None,
             lb_kind: None,
             virtualhost: None,
             inhibit_on_failure: None,
@@ -130,6 +148,8 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "mac_address" => server.mac_address = self.mac_address(item),
                 "weight" => server.weight = self.number(item, bounds::WEIGHT),
+                "uthreshold" => server.uthreshold = self.number(item, 0..=u32::MAX),
+                "lthreshold" => server.lthreshold = self.number(item, 0..=u32::MAX),
                 "lb_kind" | "lvs_method" => server.lb_kind = self.lb_kind(item),
                 "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
                 "notify_up" => server.notify_up = self.script(item),
@@ -187,13 +207,13 @@ impl Reader<'_> {
         Some(group)
     }
 
-    /// `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`
+    /// `ADDRESS [PORT]`, `FIRST-LAST [PORT]` or `ADDRESS/PREFIX [PORT]`
     fn address_range(&mut self, item: &Directive) -> Option<AddressRange> {
-        let port = item
-            .arguments
-            .first()
-            .and_then(|port| port.parse().ok())
-            .filter(|p| *p > 0);
+        let port = match item.arguments.as_slice() {
+            [] => Some(ALL_PORTS),
+            [port] => port.parse().ok(),
+            _ => None,
+        };
         let range = match (item.keyword.split_once('-'), item.keyword.split_once('/')) {
             (Some((first, last)), _) => first.parse().ok().and_then(|first| {
                 Some((
@@ -206,14 +226,14 @@ impl Reader<'_> {
             }),
             (None, None) => item.keyword.parse().ok().map(|first| (first, None)),
         };
-        let range = match (range, port, item.arguments.len()) {
-            (Some((first, last)), Some(port), 1) => AddressRange { first, last, port },
+        let range = match (range, port) {
+            (Some((first, last)), Some(port)) => AddressRange { first, last, port },
             _ => {
+                let found = [&[item.keyword.clone()], &item.arguments[..]].concat();
                 let message = format!(
-                    "expected `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`, found \
-                     `{} {}`",
-                    item.keyword,
-                    item.arguments.join(" ")
+                    "expected `ADDRESS [PORT]`, `FIRST-LAST [PORT]` or `ADDRESS/PREFIX [PORT]`, \
+                     found `{}`",
+                    found.join(" ")
                 );
                 self.diagnostics.error(&item.origin, message);
                 return None;
@@ -243,14 +263,13 @@ impl Reader<'_> {
     }
 
     fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
-        const NOT_SERVED: [&str; 8] = ["dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos"];
         let served = SCHEDULERS.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
         if let Some(scheduler) = value_of(&SCHEDULERS, name) {
             return Some(scheduler);
         }
-        let message = if NOT_SERVED.contains(&name) {
-            format!("scheduler `{name}` is not served; expected one of: {served}")
+        let message = if let Some(reason) = value_of(&NOT_SERVED, name) {
+            format!("scheduler `{name}` is not served: {reason}; expected one of: {served}")
         } else {
             let known = SCHEDULERS.iter().map(|(known, _)| *known);
             let suggestion = did_you_mean(name, known);
@@ -299,7 +318,7 @@ impl Reader<'_> {
 
     fn persistence_timeout(&mut self, item: &Directive) -> Option<u32> {
         if item.arguments.is_empty() {
-            return Some(BARE_PERSISTENCE_TIMEOUT_S);
+            return Some(DEFAULT_PERSISTENCE_TIMEOUT_S);
         }
         if item.arguments.first().is_some_and(|word| word == "0") {
             self.diagnostics.error(

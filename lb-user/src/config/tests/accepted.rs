@@ -202,3 +202,114 @@ fn braces_may_share_lines_or_have_their_own() {
         Some(3)
     );
 }
+
+#[test]
+fn a_service_of_all_ports_is_written_with_port_0_or_without_and_has_persistence() {
+    for port in ["0", ""] {
+        let loaded = load_text(&format!(
+            "virtual_server 10.0.0.1 {port} {{
+                protocol TCP
+                sorry_server 10.0.0.9
+                real_server 10.0.0.2 {port} {{ TCP_CHECK {{ connect_port 80\n }} }}
+                real_server 10.0.0.3 80 {{ TCP_CHECK {{ }} }}
+                real_server 10.0.0.4 {{ PING_CHECK {{ }} }}
+            }}"
+        ))
+        .expect("accepted");
+        let service = &loaded.config.virtual_server[0];
+        let address = "10.0.0.1:0".parse().expect("an address");
+        assert_eq!(service.persistence_timeout_at(address), Some(360));
+        let ports: Vec<_> = service.servers().map(|it| it.address.port()).collect();
+        assert_eq!(ports, [0, 80, 0]);
+        assert_eq!(service.sorry_server.map(|sorry| sorry.port()), Some(0));
+        assert_eq!(
+            messages(&loaded.warnings),
+            [
+                "t.conf:1: warning: virtual_server 10.0.0.1 0: a service of all ports needs \
+                 persistence; as in keepalived it has `persistence_timeout 360`",
+                "t.conf:6: warning: real_server 10.0.0.3 80: ports stay as they are, viewers \
+                 reach the server at the port that they connect to; only checks connect to port \
+                 80",
+            ]
+        );
+    }
+    let given = load_text("virtual_server 10.0.0.1 0 {\npersistence_timeout 50\n}\n");
+    let service = &given.expect("accepted").config.virtual_server[0];
+    let address = "10.0.0.1:0".parse().expect("an address");
+    assert_eq!(service.persistence_timeout_at(address), Some(50));
+}
+
+#[test]
+fn the_addresses_of_a_group_may_have_all_ports_of_theirs() {
+    let loaded = load_text(
+        "virtual_server_group G {
+            10.0.0.1
+            10.0.0.8-9 0
+            10.0.1.0/31 80
+        }
+        virtual_server group G {
+            real_server 10.0.9.1 { PING_CHECK { } }
+        }",
+    )
+    .expect("accepted");
+    let service = &loaded.config.virtual_server[0];
+    let addresses = loaded.config.addresses(service).into_iter();
+    let persistence: Vec<_> = addresses
+        .map(|address| (address.to_string(), service.persistence_timeout_at(address)))
+        .collect();
+    let persistence: Vec<_> = persistence
+        .iter()
+        .map(|(address, timeout)| (address.as_str(), *timeout))
+        .collect();
+    assert_eq!(
+        persistence,
+        [
+            ("10.0.0.1:0", Some(360)),
+            ("10.0.0.8:0", Some(360)),
+            ("10.0.0.9:0", Some(360)),
+            ("10.0.1.0:80", None),
+            ("10.0.1.1:80", None),
+        ]
+    );
+}
+
+#[test]
+fn flags_of_schedulers_have_two_names() {
+    for (words, port, fallback) in [
+        ("", false, false),
+        ("sh-port", true, false),
+        ("flag-2", true, false),
+        ("mh-fallback", false, true),
+        ("flag-1", false, true),
+        ("sh-port\nsh-fallback", true, true),
+    ] {
+        let loaded = load_text(&service(words, "")).expect("accepted");
+        let service = &loaded.config.virtual_server[0];
+        let flags = (service.hash_port, service.hash_fallback);
+        assert_eq!(flags, (port, fallback), "{words}");
+    }
+}
+
+#[test]
+fn ops_is_for_udp_and_ignored_elsewhere_as_in_keepalived() {
+    for (protocol, is_served) in [("UDP", true), ("TCP", false)] {
+        let text = service(&format!("ops\nprotocol {protocol}"), "");
+        let loaded = load_text(&text).expect("accepted");
+        assert_eq!(loaded.config.virtual_server[0].is_one_packet(), is_served);
+        let told = messages(&loaded.warnings);
+        let ignored = "t.conf:1: warning: virtual_server 10.0.0.1 80: `ops` is ignored: only \
+                       packets of UDP are scheduled one by one";
+        assert_eq!(
+            told.iter().any(|told| told == ignored),
+            !is_served,
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn thresholds_of_0_are_none() {
+    let loaded = load_text(&service("", "uthreshold 0\nlthreshold 0")).expect("accepted");
+    let server = &loaded.config.virtual_server[0].real_server[0];
+    assert_eq!((server.uthreshold, server.lthreshold), (Some(0), Some(0)));
+}

@@ -112,15 +112,21 @@ fn mistakes_are_told_in_words_that_help() {
              found `10.0.0.300 80`",
         ),
         (
-            "port 0",
-            "virtual_server 10.0.0.1 0 {\n}\n".to_owned(),
-            "t.conf:1: port 0 of `virtual_server` is no port that a client can connect to; \
-             expected 1 to 65535",
+            "a check that has no port",
+            "virtual_server 10.0.0.1 {\nreal_server 10.0.0.2 {\nTCP_CHECK {\n}\n}\n}\n".to_owned(),
+            "t.conf:2: real_server 10.0.0.2 0: its `TCP_CHECK` has no port to connect to; \
+             expected `connect_port` within it, or a port behind the server's address",
+        ),
+        (
+            "a server that is never given connections again",
+            service("", "uthreshold 5\nlthreshold 6"),
+            "t.conf:3: real_server 10.0.0.2 80: `lthreshold` is 6 and `uthreshold` 5; expected a \
+             `uthreshold` that is no less",
         ),
         (
             "a port beyond 65535",
             "virtual_server 10.0.0.1 65536 {\n}\n".to_owned(),
-            "t.conf:1: `virtual_server` expects an IP address and a port from 1 to 65535, \
+            "t.conf:1: `virtual_server` expects an IP address and perhaps a port up to 65535, \
              found `10.0.0.1 65536`",
         ),
         (
@@ -157,10 +163,10 @@ fn mistakes_are_told_in_words_that_help() {
             "t.conf:2: `10.0.0.9-3` has 0 addresses; expected 1 to 65536",
         ),
         (
-            "an address in a group without its port",
-            "virtual_server_group G {\n10.0.0.9\n}\n".to_owned(),
-            "t.conf:2: expected `ADDRESS PORT`, `FIRST-LAST PORT` or `ADDRESS/PREFIX PORT`, \
-             found `10.0.0.9 `",
+            "an address in a group with two ports",
+            "virtual_server_group G {\n10.0.0.9 80 81\n}\n".to_owned(),
+            "t.conf:2: expected `ADDRESS [PORT]`, `FIRST-LAST [PORT]` or `ADDRESS/PREFIX \
+             [PORT]`, found `10.0.0.9 80 81`",
         ),
         (
             "a page check without a page",
@@ -198,7 +204,15 @@ fn mistakes_are_told_in_words_that_help() {
         (
             "a scheduler that nobody knows",
             service("lb_algo rrr", ""),
-            "t.conf:2: unknown scheduler `rrr`; expected one of: rr, wrr, lc, wlc, sh, mh, did you mean `rr`?",
+            "t.conf:2: unknown scheduler `rrr`; expected one of: rr, wrr, lc, wlc, sh, mh, \
+             dh, sed, nq, fo, ovf, did you mean `rr`?",
+        ),
+        (
+            "a scheduler of transparent caches",
+            service("lb_algo lblc", ""),
+            "t.conf:2: scheduler `lblc` is not served: it chooses by the destination, for \
+             transparent caches behind a firewall mark, and a virtual server here has one \
+             destination; expected one of: rr, wrr, lc, wlc, sh, mh, dh, sed, nq, fo, ovf",
         ),
         (
             "a block that is never closed",

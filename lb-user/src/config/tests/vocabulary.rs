@@ -276,13 +276,13 @@ fn keepalived_s_own_samples_are_accepted_but_for_what_is_said_to_be_not_served()
 
 #[test]
 fn a_word_that_is_not_served_is_warned_about_with_the_reason() {
-    let loaded = load_text(&service("ha_suspend", "uthreshold 100")).expect("accepted");
+    let loaded = load_text(&service("ha_suspend", "snmp_name edge")).expect("accepted");
     let told = messages(&loaded.warnings);
     assert_eq!(
         told[..2],
         [
             "t.conf:2: warning: `ha_suspend` is ignored: Millrace does not serve it",
-            "t.conf:4: warning: `uthreshold` is ignored: it tunes the kernel's IPVS, which \
+            "t.conf:4: warning: `snmp_name` is ignored: it tunes the kernel's IPVS, which \
              Millrace does without",
         ]
     );

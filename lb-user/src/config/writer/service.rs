@@ -20,6 +20,8 @@ impl Writer {
             persistence_granularity,
             expire_quiescent,
             hash_port,
+            hash_fallback,
+            ops,
             orphans,
             sloppy,
             quorum,
@@ -54,6 +56,8 @@ impl Writer {
             out.value("persistence_granularity", *persistence_granularity);
             out.flag("expire_quiescent", *expire_quiescent);
             out.flag("mh-port", *hash_port);
+            out.flag("mh-fallback", *hash_fallback);
+            out.flag("ops", *ops);
             out.value(
                 "orphans",
                 orphans.map(|policy| name_of(&ORPHAN_POLICIES, policy)),
@@ -79,6 +83,8 @@ impl Writer {
             address,
             mac_address,
             weight,
+            uthreshold,
+            lthreshold,
             lb_kind,
             virtualhost,
             inhibit_on_failure,
@@ -92,6 +98,8 @@ impl Writer {
         self.block(format_args!("real_server {}", two_words(*address)), |out| {
             out.value("mac_address", *mac_address);
             out.value("weight", *weight);
+            out.value("uthreshold", *uthreshold);
+            out.value("lthreshold", *lthreshold);
             out.value("lb_kind", lb_kind.map(|kind| name_of(&LB_KINDS, kind)));
             out.text("virtualhost", virtualhost.as_ref());
             out.switch("inhibit_on_failure", *inhibit_on_failure);

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use lb_user::dataplane::DesiredState;
-use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Timeouts, Vlan};
+use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Thresholds, Timeouts, Vlan};
 
 pub use packet::Packet;
-use packet::{CLOSED, ESTABLISHED, FIN_WAIT, SYN_RECEIVED, State, TIME_WAIT, UDP};
+use packet::{CLOSED, ESTABLISHED, FIN_WAIT, Key, SYN_RECEIVED, State, TIME_WAIT, UDP};
 
 use crate::bed::{Verdict, persistent, server, service, state};
 
@@ -24,10 +24,11 @@ pub const PAUSE: u64 = 64;
 pub const PERSISTENCE: [u64; 2] = [160, 352];
 
 /// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
-/// network, UDP.
-pub const SERVICES: usize = 3;
+/// network, UDP, TCP over IPv4 to all ports.
+pub const SERVICES: usize = 4;
 pub const OVER_IPV6: usize = 1;
 pub const OVER_UDP: usize = 2;
+pub const TO_ALL_PORTS: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
@@ -41,6 +42,9 @@ pub enum Change {
     KeepsTemplates(usize, bool),
     Scheduler(Scheduler),
     HashPort(bool),
+    HashFallback(bool),
+    OnePacket(bool),
+    Thresholds(usize, (u32, u32)),
     Persistence(Option<Persistence>),
     ExpireQuiescent(bool),
     Sloppy(bool),
@@ -83,6 +87,9 @@ struct Server {
     /// How it was reached last.
     known: Option<Vlan>,
     lives: u32,
+    /// The upper one and the lower one.
+    thresholds: (u32, u32),
+    is_full: bool,
 }
 
 /// What a hash is taken of, and which servers it chooses among: whoever is found
@@ -91,17 +98,20 @@ type Hashed = (bool, Vec<(usize, u32)>, u8, Option<u16>);
 
 #[derive(Debug, Clone)]
 pub struct Service {
+    index: usize,
     is_udp: bool,
     servers: [Server; 3],
     scheduler: Scheduler,
     hash_port: bool,
+    hash_fallback: bool,
+    one_packet: bool,
     persistence: Option<Persistence>,
     expire_quiescent: bool,
     sloppy: bool,
     orphans: OrphanPolicy,
     cursor: usize,
     hashed: HashMap<Hashed, usize>,
-    flows: HashMap<(u8, u16), Flow>,
+    flows: HashMap<Key, Flow>,
     templates: HashMap<u8, Template>,
     new_templates: HashMap<u8, Template>,
 }
@@ -110,6 +120,7 @@ impl Service {
     pub fn new(index: usize) -> Self {
         let is_udp = index == OVER_UDP;
         Self {
+            index,
             is_udp,
             servers: [Server {
                 present: true,
@@ -120,9 +131,13 @@ impl Service {
                 vlan: Vlan::Untagged,
                 known: Some(Vlan::Untagged),
                 lives: 0,
+                thresholds: (0, 0),
+                is_full: false,
             }; 3],
             scheduler: Scheduler::Rr,
             hash_port: false,
+            hash_fallback: false,
+            one_packet: false,
             persistence: Some(Persistence {
                 timeout: PERSISTENCE[0],
                 network_bits: u32::from(index == OVER_IPV6),
@@ -146,7 +161,10 @@ impl Service {
         match change {
             Change::Alive(server, alive) => {
                 let server = &mut self.servers[server];
-                server.lives += u32::from(server.present && server.alive && !alive);
+                if server.present && server.alive && !alive {
+                    server.lives += 1;
+                    server.is_full = false;
+                }
                 server.alive = alive;
             }
             Change::Weight(server, weight) => self.servers[server].weight = weight,
@@ -154,6 +172,7 @@ impl Service {
                 let server = &mut self.servers[server];
                 if server.present && !present {
                     server.lives += 1;
+                    server.is_full = false;
                     server.known = None;
                 }
                 server.present = present;
@@ -163,6 +182,14 @@ impl Service {
             Change::KeepsTemplates(server, keeps) => self.servers[server].keeps_templates = keeps,
             Change::Scheduler(scheduler) => self.scheduler = scheduler,
             Change::HashPort(hash_port) => self.hash_port = hash_port,
+            Change::HashFallback(fallback) => self.hash_fallback = fallback,
+            Change::OnePacket(one_packet) => self.one_packet = one_packet,
+            Change::Thresholds(server, thresholds) => {
+                let server = &mut self.servers[server];
+                let (upper, before) = (thresholds.0, server.thresholds.0);
+                server.is_full &= upper != 0 && upper <= before;
+                server.thresholds = thresholds;
+            }
             Change::Persistence(persistence) => self.persistence = persistence,
             Change::ExpireQuiescent(expire) => self.expire_quiescent = expire,
             Change::Sloppy(sloppy) => self.sloppy = sloppy,
@@ -186,6 +213,22 @@ impl Service {
         server.present && server.alive && server.known.is_some() && server.lives == life
     }
 
+    /// `packet`, of which only a service of all ports looks at the port.
+    fn to_own_port(&self, packet: Packet) -> Packet {
+        let to = if self.index == TO_ALL_PORTS {
+            packet.to
+        } else {
+            0
+        };
+        Packet { to, ..packet }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(flow) = self.flows.remove(&key) {
+            self.went(flow.owner.0);
+        }
+    }
+
     fn network(&self, client: u8) -> u8 {
         let bits = self
             .persistence
@@ -200,6 +243,7 @@ impl Service {
 
     /// `got` is the program's verdict, which only a hash is asked for.
     pub fn packet(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
+        let packet = self.to_own_port(packet);
         let is_syn = packet.is_syn() && !self.is_udp;
         let is_reset = packet.has('R') && !self.is_udp;
         let known = self.flows.get(&packet.key()).copied().filter(|flow| {
@@ -225,7 +269,7 @@ impl Service {
                 }
             }
         }
-        self.flows.remove(&packet.key());
+        self.remove(packet.key());
         if is_syn || self.is_udp || self.sloppy && !is_reset {
             self.open(packet, now, got)
         } else {
@@ -237,7 +281,7 @@ impl Service {
         flow.seen = now;
         flow.state = flow.state.after(&packet);
         let ends = !self.is_udp && packet.ends();
-        let becomes_lasting = !flow.lasting && flow.state.is_active();
+        let becomes_lasting = !flow.lasting && flow.state.is_lasting();
         let is_due = flow.lasting && self.persistence.is_some() && (now >= flow.rearm || ends);
         if becomes_lasting || is_due {
             flow.lasting = true;
@@ -290,6 +334,12 @@ impl Service {
             self.new_templates
                 .insert(network, Template { owner, expires });
         }
+        if self.one_packet && self.is_udp {
+            if sticky.is_some() {
+                self.rearm(packet.client, owner, now);
+            }
+            return Verdict::To(NAMES[owner.0]);
+        }
         let flow = Flow {
             owner,
             state: if self.is_udp {
@@ -302,6 +352,7 @@ impl Service {
             rearm: 0,
         };
         self.flows.insert(packet.key(), flow);
+        self.came(owner.0);
         Verdict::To(NAMES[owner.0])
     }
 
@@ -314,8 +365,8 @@ impl Service {
     }
 
     /// An ICMP error about what the service has sent.
-    pub fn error(&self, client: u8, port: u16) -> Verdict {
-        match self.flows.get(&(client, port)) {
+    pub fn error(&self, about: Packet) -> Verdict {
+        match self.flows.get(&self.to_own_port(about).key()) {
             None => Verdict::Stack("icmp-unrelated"),
             Some(flow) if self.is_valid(flow.owner) => Verdict::To(NAMES[flow.owner.0]),
             Some(_) => Verdict::Stack("server-gone"),
@@ -332,8 +383,11 @@ impl Service {
     }
 
     pub fn sweep(&mut self, now: u64) {
-        self.flows
-            .retain(|_, flow| now - flow.seen <= flow.state.timeout());
+        let over = self.flows.iter();
+        let over = over.filter(|(_, flow)| now - flow.seen > flow.state.timeout());
+        for key in over.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.remove(key);
+        }
         if let Some(persistence) = self.persistence {
             self.rearm_silent(persistence, now);
         }
@@ -348,7 +402,7 @@ impl Service {
                 && !flow.state.is_over()
                 && now - flow.seen >= timeout / 8
         });
-        for ((client, _), flow) in keep {
+        for ((client, ..), flow) in keep {
             let network = self.network(*client);
             let own = [&mut self.templates, &mut self.new_templates]
                 .into_iter()
@@ -368,6 +422,7 @@ impl Service {
             ("172.16.1.200:1935", 32),
             ("[2001:db8::c8]:1935", 128),
             ("172.16.1.200:1935", 32),
+            ("172.16.1.201:0", 32),
         ][index];
         let mut desired = service(address, &[]);
         if let Some(persistence) = self.persistence {
@@ -382,6 +437,8 @@ impl Service {
         }
         desired.scheduler = self.scheduler;
         desired.hash_port = self.hash_port;
+        desired.hash_fallback = self.hash_fallback;
+        desired.one_packet = self.one_packet;
         desired.sloppy = self.sloppy;
         desired.orphans = self.orphans;
         desired.servers = (0..3)
@@ -393,11 +450,13 @@ impl Service {
                     weight,
                     keeps_templates,
                     vlan,
+                    thresholds: (upper, lower),
                     ..
                 } = self.servers[number];
                 let mut server = server(NAMES[number], 1935);
                 server.alive = alive;
                 server.weight = weight;
+                server.thresholds = Thresholds { upper, lower };
                 server.keeps_templates = keeps_templates;
                 server.next_hop = server.next_hop.filter(|_| reached);
                 if let Some(hop) = &mut server.next_hop {

@@ -8,11 +8,17 @@ pub const TIME_WAIT: u64 = 224;
 pub const CLOSED: u64 = 32;
 pub const UDP: u64 = 288;
 
+/// What tells a connection of a service: its client, the client's port and the
+/// service's.
+pub type Key = (u8, u16, u16);
+
 /// A packet of a client, and how it comes.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
     pub client: u8,
     pub port: u16,
+    /// Which of the ports of a service that has all.
+    pub to: u16,
     pub flags: &'static str,
     /// It is in a frame for another host.
     pub is_anothers: bool,
@@ -31,8 +37,8 @@ impl Packet {
         self.has('F') || self.has('R')
     }
 
-    pub fn key(&self) -> (u8, u16) {
-        (self.client, self.port)
+    pub fn key(&self) -> Key {
+        (self.client, self.port, self.to)
     }
 }
 
@@ -74,7 +80,12 @@ impl State {
         }
     }
 
-    pub fn is_active(self) -> bool {
+    /// Whether a connection that was only opened is more than that.
+    pub fn is_lasting(self) -> bool {
         matches!(self, Self::Established | Self::Udp)
+    }
+
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::SynReceived | Self::Established | Self::Udp)
     }
 }

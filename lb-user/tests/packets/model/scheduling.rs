@@ -13,48 +13,124 @@ impl Service {
             .map(|(number, server)| (number, server.weight))
             .filter(|(_, weight)| *weight > 0)
             .collect();
-        let first = eligible.first()?.0;
+        let with_room: Vec<(usize, u32)> = eligible
+            .iter()
+            .copied()
+            .filter(|(server, _)| !self.servers[*server].is_full)
+            .collect();
         let server = match self.scheduler {
             Scheduler::Rr => self.turn(eligible.iter().map(|(server, _)| *server).collect()),
             Scheduler::Wrr => self.turn(turns(&eligible)),
-            Scheduler::Lc | Scheduler::Wlc => {
-                let is_weighted = self.scheduler == Scheduler::Wlc;
-                let weight = |weight: u32| if is_weighted { weight.into() } else { 1 };
-                let mut loads = eligible.iter().map(|(server, own)| {
-                    let (active, inactive) = self.load(*server);
-                    (*server, active * 256 + inactive, weight(*own))
-                });
-                let begin = loads.next()?;
-                let least = loads.fold(begin, |best, other| {
-                    if other.1 * best.2 < best.1 * other.2 {
-                        other
-                    } else {
-                        best
-                    }
-                });
-                least.0
+            Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => {
+                self.least_loaded(&with_room)
             }
-            Scheduler::Sh | Scheduler::Mh => {
-                let port = self.hash_port.then_some(packet.port);
-                let is_maglev = self.scheduler == Scheduler::Mh;
-                let hashed = (is_maglev, eligible.clone(), packet.client, port);
-                let got = eligible
-                    .iter()
-                    .map(|(server, _)| *server)
-                    .find(|server| names(got, NAMES[*server]));
-                match got {
-                    Some(got) => *self.hashed.entry(hashed).or_insert(got),
-                    None => self.hashed.get(&hashed).copied().unwrap_or(first),
-                }
+            Scheduler::Fo => heaviest(&with_room),
+            Scheduler::Ovf => {
+                let below =
+                    |(server, weight): &&(usize, u32)| self.load(*server).0 <= u64::from(*weight);
+                heaviest(&with_room.iter().filter(below).copied().collect::<Vec<_>>())
             }
-        };
+            Scheduler::Dh => self.by_destination(&eligible),
+            Scheduler::Sh | Scheduler::Mh => self.by_client(packet, eligible, got),
+        }?;
         Some((server, self.servers[server].lives))
     }
 
-    fn turn(&mut self, ring: Vec<usize>) -> usize {
-        let server = ring[self.cursor % ring.len()];
-        self.cursor += 1;
-        server
+    fn least_loaded(&self, servers: &[(usize, u32)]) -> Option<usize> {
+        let loads = servers.iter().map(|(server, weight)| {
+            let (active, inactive) = self.load(*server);
+            let weight = u64::from(*weight);
+            match self.scheduler {
+                Scheduler::Lc => (*server, active * 256 + inactive, 1),
+                Scheduler::Wlc => (*server, active * 256 + inactive, weight),
+                _ => (*server, active + 1, weight),
+            }
+        });
+        if self.scheduler == Scheduler::Nq
+            && let Some(idle) = loads.clone().find(|(_, load, _)| *load == 1)
+        {
+            return Some(idle.0);
+        }
+        let least = loads.reduce(|best, other| {
+            if other.1 * best.2 < best.1 * other.2 {
+                other
+            } else {
+                best
+            }
+        });
+        least.map(|(server, ..)| server)
+    }
+
+    /// What a hash of the client chooses is learned from what the program says, and
+    /// has to stay.
+    fn by_client(
+        &mut self,
+        packet: Packet,
+        eligible: Vec<(usize, u32)>,
+        got: &Verdict,
+    ) -> Option<usize> {
+        let port = self.hash_port.then_some(packet.port);
+        let is_maglev = self.scheduler == Scheduler::Mh;
+        let hashed = (is_maglev, eligible.clone(), packet.client, port);
+        let has_room = |server: &usize| !self.servers[*server].is_full;
+        let servers = || eligible.iter().map(|(server, _)| *server);
+        let said = servers().find(|server| names(got, NAMES[*server]));
+        match (self.hashed.get(&hashed), said) {
+            (Some(own), _) if has_room(own) => Some(*own),
+            // Another one; which, nobody says.
+            (Some(_), said) if self.hash_fallback => {
+                said.filter(has_room).or_else(|| servers().find(has_room))
+            }
+            (Some(_), _) => None,
+            (None, Some(said)) if has_room(&said) => {
+                if !self.hash_fallback || servers().all(|server| has_room(&server)) {
+                    self.hashed.insert(hashed, said);
+                }
+                Some(said)
+            }
+            // Nothing is known of the client, and its server may be a full one.
+            (None, _) if self.hash_fallback => servers().find(has_room),
+            (None, _) if servers().all(|server| has_room(&server)) => servers().next(),
+            (None, _) => None,
+        }
+    }
+
+    fn by_destination(&self, eligible: &[(usize, u32)]) -> Option<usize> {
+        // The hash of ip_vs_dh.c, of one address for each service.
+        let destination: u32 = [0xAC10_01C8, 0x2001_0D70, 0xAC10_01C8, 0xAC10_01C9][self.index];
+        let bucket = u64::from(destination) * 2_654_435_761 % 256;
+        let (server, _) = eligible[(bucket as usize).checked_rem(eligible.len())?];
+        (!self.servers[server].is_full).then_some(server)
+    }
+
+    /// The next server in turn that has room.
+    fn turn(&mut self, ring: Vec<usize>) -> Option<usize> {
+        for _ in 0..ring.len() {
+            let server = ring[self.cursor % ring.len()];
+            self.cursor += 1;
+            if !self.servers[server].is_full {
+                return Some(server);
+            }
+        }
+        None
+    }
+
+    /// A connection of a server has come (`ip_vs_bind_dest`).
+    pub(super) fn came(&mut self, server: usize) {
+        let (active, inactive) = self.load(server);
+        let server = &mut self.servers[server];
+        let (upper, _) = server.thresholds;
+        server.is_full |= upper != 0 && active + inactive >= upper.into();
+    }
+
+    /// A connection of a server has gone (`ip_vs_unbind_dest`).
+    pub(super) fn went(&mut self, server: usize) {
+        let (active, inactive) = self.load(server);
+        let (server, total) = (&mut self.servers[server], active + inactive);
+        server.is_full &= match server.thresholds {
+            (upper, 0) => total * 4 >= u64::from(upper) * 3,
+            (_, lower) => total >= lower.into(),
+        };
     }
 
     /// Connections of a server, active ones and others.
@@ -75,6 +151,13 @@ impl Service {
 
 fn names(verdict: &Verdict, name: &str) -> bool {
     matches!(verdict, Verdict::To(server) | Verdict::Changed(server, _) if *server == name)
+}
+
+/// The first of the heaviest.
+fn heaviest(servers: &[(usize, u32)]) -> Option<usize> {
+    let most = servers.iter().map(|(_, weight)| *weight).max()?;
+    let first = servers.iter().find(|(_, weight)| *weight == most);
+    first.map(|(server, _)| *server)
 }
 
 /// The turns of weighted servers (smooth weighted round robin).

@@ -54,6 +54,7 @@ mod log;
 mod orders;
 mod reach;
 mod recovery;
+mod scheduling;
 mod shared_checks;
 mod statics;
 

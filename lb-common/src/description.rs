@@ -166,8 +166,8 @@ pub const MAX_COMPARED: u32 = 256;
 /// is full (`IP_VS_SH_TAB_SIZE`).
 pub const MAX_FALLBACKS: u32 = 256;
 
-/// What an ESTABLISHED connection weighs against one in any other state when
-/// servers are compared by connections (`ip_vs_wlc.c`).
+/// What an active connection weighs against another when servers are compared by
+/// connections (`ip_vs_wlc.c`).
 pub const ACTIVE_OVERHEAD: u64 = 256;
 
 /// Where in a ring a client is looked for, before the ring's length is taken

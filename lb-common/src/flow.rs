@@ -134,9 +134,9 @@ pub struct FragmentTarget {
 /// path, or the agent's correction of their sum. Arithmetic wraps.
 ///
 /// Which connections are active is IPVS's `tcp_state_active_table`
-/// (ip_vs_proto_tcp.c), but that UDP flows are. Those whose handshake goes on
-/// count: or all connections of a burst would go to one server, that seems idle
-/// until the first of them is complete.
+/// (ip_vs_proto_tcp.c), and UDP flows. Those whose handshake goes on are: or all
+/// connections of a burst would go to one server, which seems idle until the first
+/// of them is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Load {

@@ -36,7 +36,8 @@ pub const LAYOUT_VERSION: u32 = 8;
 
 /// Version of what is carried over from maps that are replaced, those of
 /// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their
-/// keys or values changes; connections then end with the upgrade.
+/// keys or values changes; connections then end with the upgrade, unless the agent
+/// knows how to read what there was before.
 pub const MEMORY_VERSION: u32 = 3;
 
 /// What the log calls the XDP program.

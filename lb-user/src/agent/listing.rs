@@ -125,6 +125,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             timeout_s: persistence.timeout.as_secs(),
             prefix_length: persistence.prefix_length,
         }),
+        ops: service.one_packet,
         quorum: state.has_quorum(service.key),
         counters: counters(seen.map(|seen| seen.traffic)),
         rates: None,

@@ -10,9 +10,10 @@ use crate::agent::recovery::RecoveryPlan;
 use crate::agent::ways;
 use crate::checker::CheckSpec;
 use crate::config;
-use crate::config::model::LbKind;
+use crate::config::model::{ALL_PORTS, LbKind};
 use crate::control::protocol::scheduler_name;
 use crate::dataplane::TableSizes;
+use crate::dataplane::state::Thresholds;
 use crate::netlink::interfaces;
 use crate::vrrp::settings::VirtualAddress;
 use crate::vrrp::tracking::{Subject, Tracked};
@@ -149,8 +150,18 @@ fn sentence_of_service(service: &ServicePlan) -> String {
         (quorum, hysteresis) => format!("; quorum {quorum} ± {hysteresis}"),
     };
     let forwarding = name_of(service.lb_kind);
+    let ports = match service.key.address.port() {
+        ALL_PORTS => " (all ports that no other service has)",
+        _ => "",
+    };
+    let one_packet = if service.one_packet {
+        " for every packet by itself"
+    } else {
+        ""
+    };
     format!(
-        "{}: {forwarding}, scheduler {scheduler}; {persistence}{sloppy}{quorum}.",
+        "{}{ports}: {forwarding}, scheduler {scheduler}{one_packet}; \
+         {persistence}{sloppy}{quorum}.",
         service.key
     )
 }
@@ -180,11 +191,25 @@ fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
         LbKind::Tunnel => " through a tunnel",
     };
     format!(
-        "    {}{forwarding} weight {}: {checks}{inhibit}{}",
+        "    {}{forwarding} weight {}: {checks}{inhibit}{}{}",
         server.address,
         server.weight,
+        limit_of(server.thresholds),
         return_of(&server.recovery)
     )
+}
+
+/// How many connections a server may have.
+fn limit_of(Thresholds { upper, lower }: Thresholds) -> String {
+    match (upper, lower) {
+        (0, _) => String::new(),
+        (upper, 0) => {
+            format!("; full with {upper} connections until there are fewer than three quarters")
+        }
+        (upper, lower) => {
+            format!("; full with {upper} connections until there are fewer than {lower}")
+        }
+    }
 }
 
 /// How a server comes back that has been down.
@@ -227,6 +252,28 @@ mod tests {
         let loaded = config::load(&file).expect("the file is accepted");
         let plan = Plan::new(&loaded.config).expect("a plan");
         explain(Path::new("t.conf"), &plan)
+    }
+
+    #[test]
+    fn who_gets_a_connection_is_explained() {
+        let text = explained(
+            "virtual_server 10.0.0.1 {
+                protocol UDP
+                persistence_timeout 50
+                lb_algo sed
+                ops
+                real_server 10.0.0.2 { uthreshold 100 }
+                real_server 10.0.0.3 { uthreshold 100\n lthreshold 80 }
+            }",
+        );
+        for expected in [
+            "UDP 10.0.0.1:0 (all ports that no other service has): direct routing, scheduler sed \
+             for every packet by itself; a client's address",
+            "10.0.0.2:0 weight 1: no check; full with 100 connections until there are fewer than three quarters\n",
+            "; full with 100 connections until there are fewer than 80\n",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
     Counters, ListedInterface, ListedServer, ListedService, Listing, Rates, ServerState,
-    scheduler_name,
 };
 use crate::dataplane::state::Protocol;
 
@@ -109,10 +108,7 @@ fn service_row(service: &ListedService) -> Vec<Cell> {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
     };
-    let mut what = format!("{} {}", service.address, scheduler_name(service.scheduler));
-    if let Some(persistence) = &service.persistence {
-        what += &format!(" persistent {}", persistence.timeout_s);
-    }
+    let what = format!("{} {}", service.address, service.scheduling());
     let quorum = if service.quorum {
         Cell::new("")
     } else {
@@ -229,6 +225,16 @@ mod tests {
                 "   ->  172.16.1.207:1935                   down        0         250          3     12    3456   789012      12    18k   7.6M  Connection refused",
             ]
         );
+    }
+
+    #[test]
+    fn how_a_service_schedules_is_said_as_ipvsadm_says_it() {
+        let mut service = listing(Vec::new()).services.remove(0);
+        assert_eq!(service.scheduling(), "rr persistent 50");
+        service.ops = true;
+        assert_eq!(service.scheduling(), "rr persistent 50 ops");
+        service.persistence = None;
+        assert_eq!(service.scheduling(), "rr ops");
     }
 
     #[test]

@@ -137,6 +137,9 @@ pub struct ListedService {
     pub scheduler: Scheduler,
     /// Its persistence, if any.
     pub persistence: Option<ListedPersistence>,
+    /// Whether every packet is scheduled by itself.
+    #[serde(default)]
+    pub ops: bool,
     /// Whether enough servers are up.
     pub quorum: bool,
     /// Traffic since the service was set up.
@@ -145,6 +148,20 @@ pub struct ListedService {
     pub rates: Option<Rates>,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ListedServer>,
+}
+
+impl ListedService {
+    /// How its connections are spread, as ipvsadm(8) says it.
+    pub fn scheduling(&self) -> String {
+        let mut words = scheduler_name(self.scheduler);
+        if let Some(persistence) = &self.persistence {
+            words += &format!(" persistent {}", persistence.timeout_s);
+        }
+        if self.ops {
+            words += " ops";
+        }
+        words
+    }
 }
 
 /// Persistence of a service.

@@ -60,6 +60,7 @@ pub fn listing(servers: Vec<ListedServer>) -> Listing {
                 timeout_s: 50,
                 prefix_length: 32,
             }),
+            ops: false,
             quorum: true,
             counters: Counters {
                 connections: 24,

@@ -79,6 +79,9 @@ fn a_server_that_was_full_has_room_below_three_quarters_or_the_lower_threshold()
         };
         let upper = upper as u8;
         opened(&mut bed, 0..upper);
+        for client in 0..upper {
+            bed.send(&tcp([10, 2, 0, client], 4000, A));
+        }
         for closed in 1..=upper {
             assert_eq!(
                 open(&mut bed, 100 + closed),
@@ -141,6 +144,24 @@ fn a_client_that_sticks_to_a_full_server_comes_to_it_all_the_same() {
     );
     let again = bed.send(&tcp([10, 2, 0, 0], 4001, S));
     assert_eq!(again, Verdict::To("edge 1"));
+}
+
+#[test]
+fn room_that_clients_who_stick_have_filled_again_was_room() {
+    let mut desired = limited(Scheduler::Fo, 3, 2);
+    desired.services[0] = persistent(desired.services[0].clone(), 5000, 32);
+    let Some(mut bed) = Bed::new(desired) else {
+        return;
+    };
+    assert_eq!(
+        opened(&mut bed, 0..4),
+        to(&["edge 1", "edge 1", "edge 1", "edge 2"])
+    );
+    close(&mut bed, 0..2);
+    // Nobody has been scheduled between.
+    let again = bed.send(&tcp([10, 2, 0, 0], 4001, S));
+    assert_eq!(again, Verdict::To("edge 1"));
+    assert_eq!(open(&mut bed, 9), Verdict::To("edge 1"), "it has two");
 }
 
 #[test]

@@ -12,9 +12,7 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use crate::cli::list::scaled;
 use crate::control::event_log::LATEST_KEPT;
-use crate::control::protocol::{
-    Event, ListedServer, ListedService, Listing, Rates, ServerState, scheduler_name,
-};
+use crate::control::protocol::{Event, ListedServer, ListedService, Listing, Rates, ServerState};
 use crate::dataplane::state::Protocol;
 
 /// Lines that events get, their heading included, where there is room.
@@ -241,10 +239,7 @@ fn service_cells(service: &ListedService) -> Cells {
     };
     let state = if service.quorum { "" } else { "no quorum" };
     let [connections, packets, bits] = rates(service.rates);
-    let mut how = scheduler_name(service.scheduler);
-    if let Some(persistence) = &service.persistence {
-        how += &format!(" persistent {}", persistence.timeout_s);
-    }
+    let how = service.scheduling();
     let cells = [
         format!("{protocol} {}", service.address),
         state.to_owned(),

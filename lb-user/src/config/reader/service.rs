@@ -1,5 +1,6 @@
 //! `virtual_server`, `virtual_server_group` and `real_server`
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtmp_core::config::did_you_mean;
@@ -229,7 +230,8 @@ impl Reader<'_> {
         let range = match (range, port) {
             (Some((first, last)), Some(port)) => AddressRange { first, last, port },
             _ => {
-                let found = [&[item.keyword.clone()], &item.arguments[..]].concat();
+                let words = iter::once(&item.keyword).chain(&item.arguments);
+                let found: Vec<&str> = words.map(String::as_str).collect();
                 let message = format!(
                     "expected `ADDRESS [PORT]`, `FIRST-LAST [PORT]` or `ADDRESS/PREFIX [PORT]`, \
                      found `{}`",

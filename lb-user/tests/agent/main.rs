@@ -65,8 +65,8 @@ mod subnets;
 mod upgrade;
 mod virtual_routers;
 
-/// The deployment with checks that are quick enough for a test.
-fn configuration(inside: &str) -> String {
+/// The deployment with other services.
+fn with_services(services: &str) -> String {
     format!(
         "vrrp_instance VI_1 {{
             state MASTER
@@ -74,7 +74,14 @@ fn configuration(inside: &str) -> String {
             virtual_router_id 51
             virtual_ipaddress {{ {VIP} }}
         }}
-        virtual_server {VIP} 1935 {{
+        {services}"
+    )
+}
+
+/// The deployment with checks that are quick enough for a test.
+fn configuration(inside: &str) -> String {
+    with_services(&format!(
+        "virtual_server {VIP} 1935 {{
             delay_loop 0.2
             delay_before_retry 0.1
             warmup 0
@@ -83,7 +90,7 @@ fn configuration(inside: &str) -> String {
             protocol TCP
             {inside}
         }}"
-    )
+    ))
 }
 
 fn server(address: &str) -> String {

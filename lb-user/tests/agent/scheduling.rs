@@ -4,23 +4,10 @@ use std::io::BufReader;
 use std::process::Stdio;
 
 use super::network::{Network, Process, VIP};
-use super::{Agent, geteuid, wait_for};
+use super::{Agent, geteuid, wait_for, with_services};
 
 /// A port beside the one that [`Network::serve`] serves.
 const OTHER_PORT: u16 = 8080;
-
-/// The deployment with these services.
-fn configuration(services: &str) -> String {
-    format!(
-        "vrrp_instance VI_1 {{
-            state MASTER
-            interface eth2
-            virtual_router_id 51
-            virtual_ipaddress {{ {VIP} }}
-        }}
-        {services}"
-    )
-}
 
 /// Two servers that are checked at port 1935, with `inside` the first.
 fn servers(inside: &str) -> String {
@@ -102,7 +89,7 @@ fn a_service_of_all_ports_gives_a_client_one_server_and_tells_it_when_that_is_go
         "virtual_server {VIP} {{ protocol TCP\n lb_algo rr\n {} }}",
         servers("")
     );
-    let agent = Agent::start(&network, &configuration(&service));
+    let agent = Agent::start(&network, &with_services(&service));
     agent.wait_for_states(&["up", "up"]);
     let list = agent.list().expect("the agent answers");
     assert_eq!(list["services"][0]["address"], format!("{VIP}:0"));
@@ -136,7 +123,7 @@ fn a_full_server_is_shown_and_passed_over_until_it_has_room() {
         "virtual_server {VIP} {OTHER_PORT} {{ protocol TCP\n lb_algo fo\n {} }}",
         servers("weight 2\n uthreshold 2\n lthreshold 1")
     );
-    let agent = Agent::start(&network, &configuration(&service));
+    let agent = Agent::start(&network, &with_services(&service));
     agent.wait_for_states(&["up", "up"]);
     let asking: Vec<_> = (0..3).map(|_| ask_other_port(&network)).collect();
     let names: Vec<_> = asking.iter().map(|(_, name, _)| name.as_str()).collect();
@@ -151,7 +138,7 @@ fn a_full_server_is_shown_and_passed_over_until_it_has_room() {
         "virtual_server {VIP} {OTHER_PORT} {{ protocol TCP\n lb_algo fo\n {} }}",
         servers("weight 2")
     );
-    std::fs::write(agent.file(), configuration(&drop_limit)).expect("written");
+    std::fs::write(agent.file(), with_services(&drop_limit)).expect("written");
     agent.signal(nix::sys::signal::Signal::SIGHUP);
     agent.wait_for_states(&["up", "up"]);
     assert_eq!(ask_other_port(&network).1, "edge1");

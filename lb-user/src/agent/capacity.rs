@@ -85,7 +85,8 @@ mod tests {
         let refused = sizes(&one_more, TableSizes::default()).expect_err("one more");
         assert_eq!(
             refused.to_string(),
-            "lc and wlc take up to 256 servers, not 257; use wrr or mh"
+            "a service with lc, wlc, sed, nq or ovf, or with thresholds, takes up to 256 servers, \
+             not 257; use wrr or mh, without thresholds"
         );
     }
 }

@@ -54,7 +54,7 @@ pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
 /// The maps that are pinned: all but the program's scratch space, its log and what
 /// it knows of interfaces.
-pub const PINNED: [&str; 18] = [
+pub const PINNED: [&str; 19] = [
     LAYOUT,
     HEAD,
     DIRECTORY,

@@ -158,7 +158,7 @@ impl fmt::Display for Shape {
 }
 
 /// Every map that is pinned, with its shape for tables of `sizes`.
-pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); 18] {
+pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED.len()] {
     let geometry = geometry(sizes);
     let places = geometry.directory_places * HALVES;
     [

@@ -56,7 +56,7 @@ fn built(workspace: &Path) -> PathBuf {
         != Some(&wanted)
     {
         fail(
-            "the built XDP program does not match the sources of lb-ebpf and lb-common; run \
+            "the built XDP program does not match the sources of lb-ebpf and lb-abi; run \
              `cargo xtask build-ebpf`",
         );
     }

@@ -1,6 +1,6 @@
 //! Frames turned into answers to their senders.
 
-use lb_common::{Reason, TCP};
+use lb_abi::{Reason, TCP};
 
 use crate::frame::Frame;
 use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, TCP_RST, Tcp};
@@ -101,9 +101,9 @@ fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
     let network = packet.network();
     let length = (size_of::<Icmp>() + QUOTED_WORDS * 4) as u16;
     let protocol = if packet.is_ipv6 {
-        lb_common::ICMPV6
+        lb_abi::ICMPV6
     } else {
-        lb_common::ICMP
+        lb_abi::ICMP
     };
     write_network(frame, packet, network, protocol, length)?;
 

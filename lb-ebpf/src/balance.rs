@@ -5,7 +5,7 @@
 
 pub mod decision;
 
-use lb_common::{
+use lb_abi::{
     Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_ONE_PACKET,
     SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY,
 };

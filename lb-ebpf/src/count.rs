@@ -1,6 +1,6 @@
 //! Counters: per CPU, so that counting is a plain addition.
 
-use lb_common::Reason;
+use lb_abi::Reason;
 
 use crate::maps::{REASONS, SERVER_COUNTERS};
 

@@ -1,6 +1,6 @@
 //! Connections and their states.
 
-use lb_common::{Flow, FlowKey, FlowState, Timeouts, UDP};
+use lb_abi::{Flow, FlowKey, FlowState, Timeouts, UDP};
 
 use crate::headers::{TCP_ACK as ACK, TCP_FIN as FIN, TCP_RST as RST, TCP_SYN as SYN};
 use crate::parse::Packet;

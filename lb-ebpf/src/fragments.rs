@@ -1,7 +1,7 @@
 //! Only a packet's first fragment has ports; the others follow it, or, where it
 //! has not been seen, the server that their client sticks to.
 
-use lb_common::{FragmentKey, FragmentTarget, Reason, TO_THE_STACK};
+use lb_abi::{FragmentKey, FragmentTarget, Reason, TO_THE_STACK};
 
 use crate::balance::decision::Decision;
 use crate::maps::FRAGMENTS;

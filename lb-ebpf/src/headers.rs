@@ -3,7 +3,7 @@
 //! A frame starts at an even address and every header has an even length, so
 //! that all are aligned to 2 and none to more.
 
-use lb_common::Macs;
+use lb_abi::Macs;
 
 pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 pub const ETHERTYPE_IPV6: u16 = 0x86DD_u16.to_be();

@@ -3,7 +3,7 @@
 //! Counted here where states change. What changes without a packet (silence,
 //! eviction) the agent corrects when it sweeps.
 
-use lb_common::{FlowState, Load, Server};
+use lb_abi::{FlowState, Load, Server};
 
 use crate::atomic::fetch_add;
 use crate::maps::{FULL, LOAD_CORRECTIONS, LOADS};

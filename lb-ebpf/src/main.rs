@@ -32,7 +32,7 @@ mod tunnel;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::{macros::xdp, programs::XdpContext};
-use lb_common::{Action, Reason};
+use lb_abi::{Action, Reason};
 
 use crate::frame::Frame;
 

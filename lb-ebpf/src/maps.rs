@@ -1,4 +1,4 @@
-//! Every map of the program, by the names that `lb_common::maps` documents.
+//! Every map of the program, by the names that `lb_abi::maps` documents.
 //!
 //! The sizes here are only what the object is born with: the agent sets those
 //! that its operator chose at load, and tells the program of those that it
@@ -6,7 +6,7 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
-use lb_common::{
+use lb_abi::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Head,
     Interface, Layout, Load, MAX_INTERFACES, PeerKey, REASONS as ALL_REASONS, Server,
     ServerCounters, ServerOwner, ServiceOwner, Template, TemplateKey,

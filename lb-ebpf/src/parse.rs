@@ -9,7 +9,7 @@ mod link;
 pub mod plain;
 mod transport;
 
-use lb_common::{Address, ICMP, ICMPV6, Reason, TCP, UDP};
+use lb_abi::{Address, ICMP, ICMPV6, Reason, TCP, UDP};
 
 use crate::frame::Frame;
 use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tcp, Udp};

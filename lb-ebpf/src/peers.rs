@@ -7,7 +7,7 @@
 //! connections are those exceptions that the agent enters. What circles past more
 //! directors than know each other ends when its hops are used up.
 
-use lb_common::{Address, PeerKey};
+use lb_abi::{Address, PeerKey};
 
 use crate::frame::Frame;
 use crate::headers::Ethernet;

@@ -4,7 +4,7 @@
 //! of SYNs may churn, and moves to the lasting table when the handshake is
 //! complete. From then on the connection's packets re-arm it now and then.
 
-use lb_common::{SERVICE_PERSISTENT, Template, TemplateKey};
+use lb_abi::{SERVICE_PERSISTENT, Template, TemplateKey};
 
 use crate::maps::{NEW_TEMPLATES, TEMPLATES};
 use crate::parse::Packet;

@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use lb_common::{
+use lb_abi::{
     ACTIVE_OVERHEAD, MAX_FALLBACKS, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
     SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY,
     SERVICE_FALLBACK, SERVICE_HASH_PORT, SERVICE_LIMITED, Service, client_hash, mix,

@@ -1,6 +1,6 @@
 //! Is this packet for a virtual service, and which real server is whose?
 
-use lb_common::{
+use lb_abi::{
     ALL_PORTS, Address, HALVES, Half, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server,
     Service, WITHOUT_PORTS, directory_home,
 };

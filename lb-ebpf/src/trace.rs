@@ -9,7 +9,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use aya_log_ebpf::macro_support::{Level, level_enabled};
-use lb_common::{Address, REASONS, Reason, TRACE_TARGET};
+use lb_abi::{Address, REASONS, Reason, TRACE_TARGET};
 
 use crate::frame::Frame;
 use crate::maps::{OPENED, SERVER_OWNERS};

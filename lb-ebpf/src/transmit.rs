@@ -1,7 +1,7 @@
 //! On the way to the real server: two MAC addresses, and out.
 
 use aya_ebpf::helpers::bpf_redirect;
-use lb_common::{Reason, SERVER_TUNNEL, Server};
+use lb_abi::{Reason, SERVER_TUNNEL, Server};
 
 use crate::frame::Frame;
 use crate::headers::{
@@ -259,7 +259,7 @@ fn tag_count(server: &Server) -> usize {
 
 const VLAN_NUMBER: u16 = 0x0FFF_u16.to_be();
 
-/// [`lb_common::Tag`] as it lies in a frame.
+/// [`lb_abi::Tag`] as it lies in a frame.
 #[repr(C, packed(2))]
 struct Tag {
     ethertype: u16,

@@ -2,7 +2,7 @@
 //! RFC 2473).
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use lb_common::{Address, Server};
+use lb_abi::{Address, Server};
 
 use crate::frame::Frame;
 use crate::headers::{

@@ -21,8 +21,8 @@ use lb_user::checker::{CheckSpec, Probe, RunningCheck};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::Pid;
-use rtmp_core::session::{ConnectSettings, ServerEvent, ServerSession};
-use rtmp_core::wire::limits::Limits;
+use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
+use rtmp_proto::wire::limits::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

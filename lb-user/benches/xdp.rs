@@ -29,7 +29,7 @@ use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
 use bed::{Bed, persistent, service, state};
-use lb_common::{Flow, FlowKey, maps};
+use lb_abi::{Flow, FlowKey, maps};
 use lb_user::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Service};
 use lb_user::dataplane::{DesiredState, TableSizes};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -276,7 +276,7 @@ impl Bench {
 
     /// A client whose connection is in the tables.
     fn draw(&mut self) -> u32 {
-        self.random = lb_common::mix(self.random);
+        self.random = lb_abi::mix(self.random);
         (self.random >> 32) as u32 % DRAWN_FROM
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::loaded_programs;
-use lb_common::{Interface, maps};
+use lb_abi::{Interface, maps};
 use lb_user::dataplane::state::{OrphanPolicy, Protocol, Scheduler, Service};
 use lb_user::dataplane::{AttachMode, Dataplane, DesiredState, Error, Options, TableSizes};
 use nix::libc;
@@ -89,7 +89,7 @@ fn known_interfaces(dataplane: &Dataplane) -> BTreeMap<u32, [u8; 6]> {
             info.name_as_str() == Some(maps::INTERFACES)
         })
         .expect("our program knows interfaces");
-    let map: HashMap<_, u32, Interface> = Map::HashMap(map).try_into().expect("as lb_common says");
+    let map: HashMap<_, u32, Interface> = Map::HashMap(map).try_into().expect("as lb_abi says");
     map.iter()
         .map(|entry| entry.expect("can be read"))
         .map(|(index, interface)| (index, interface.mac.into()))

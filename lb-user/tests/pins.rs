@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use lb_common::{Flow, FlowKey, LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
+use lb_abi::{Flow, FlowKey, LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
 use lb_user::dataplane::state::OrphanPolicy;
 use lb_user::dataplane::{
     AttachMode, Dataplane, DesiredState, Error, Options, Origin, TableSizes, remove_leftovers,
@@ -319,7 +319,7 @@ fn fabricate_keys_without_ports() {
         let path = set().join(name);
         let data = MapData::from_pin(&path).expect("it is pinned");
         let table: HashMap<_, FlowKey, Flow> =
-            Map::LruHashMap(data).try_into().expect("as lb_common says");
+            Map::LruHashMap(data).try_into().expect("as lb_abi says");
         let flows: Vec<(FlowKey, Flow)> = table.iter().collect::<Result<_, _>>().expect("readable");
         fs::remove_file(&path).expect("it was pinned");
         let older = older::table(capacity);
@@ -343,7 +343,7 @@ mod older {
     use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
 
-    use lb_common::{Address, Flow};
+    use lb_abi::{Address, Flow};
     use nix::libc;
 
     #[repr(C)]

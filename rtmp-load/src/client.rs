@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rtmp_core::wire::{
+use rtmp_proto::wire::{
     Message, MessageType,
     amf0::Value,
     chunk::{csid, encode_message},

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rtmp_core::config::Role;
-use rtmp_core::server::daemon;
-use rtmp_core::server::options::Options;
+use rtmp_server::config::Role;
+use rtmp_server::server::daemon;
+use rtmp_server::server::options::Options;
 
 /// The RTMP origin: takes publishers, serves players and edges.
 #[derive(Debug, Parser)]

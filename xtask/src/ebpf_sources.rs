@@ -11,8 +11,8 @@ use std::{fs, io};
 
 /// What the object depends on, relative to the workspace.
 pub const SOURCES: [&str; 5] = [
-    "lb-common/Cargo.toml",
-    "lb-common/src",
+    "crates/lb-abi/Cargo.toml",
+    "crates/lb-abi/src",
     "lb-ebpf/Cargo.lock",
     "lb-ebpf/Cargo.toml",
     "lb-ebpf/src",

@@ -1,8 +1,8 @@
 //! Commands that make sense, in any order.
 
-use rtmp_core::wire::amf0::Value;
-use rtmp_core::wire::chunk::{csid, encode_message};
-use rtmp_core::wire::message::{Command, Control, UserControl};
+use rtmp_proto::wire::amf0::Value;
+use rtmp_proto::wire::chunk::{csid, encode_message};
+use rtmp_proto::wire::message::{Command, Control, UserControl};
 
 use super::watch::Watch;
 use super::{Message, MessageType};

@@ -1,21 +1,21 @@
 //! What the fuzz targets do with their bytes, and what must hold whatever
 //! these are. Called by `cargo fuzz` and, with the corpus that is kept in the
-//! repository, by a plain test of `rtmp-core`.
+//! repository, by a plain test of `rtmp-proto`.
 
 mod dialogue;
 mod watch;
 
-use rtmp_core::session::name::AppName;
-use rtmp_core::session::{
+use rtmp_proto::session::name::AppName;
+use rtmp_proto::session::{
     ClientConfig, ClientEvent, ClientSession, ConnectSettings, Purpose, ServerEvent, ServerSession,
     SessionError, Status,
 };
-use rtmp_core::wire::amf0::{read_all, read_value, write_value};
-use rtmp_core::wire::chunk::{ChunkError, ChunkReader, encode_message, encoded_len};
-use rtmp_core::wire::handshake::Handshake;
-use rtmp_core::wire::media::classify;
-use rtmp_core::wire::message::{Command, Control, aggregate, data};
-use rtmp_core::wire::{Limits, Message, MessageType};
+use rtmp_proto::wire::amf0::{read_all, read_value, write_value};
+use rtmp_proto::wire::chunk::{ChunkError, ChunkReader, encode_message, encoded_len};
+use rtmp_proto::wire::handshake::Handshake;
+use rtmp_proto::wire::media::classify;
+use rtmp_proto::wire::message::{Command, Control, aggregate, data};
+use rtmp_proto::wire::{Limits, Message, MessageType};
 
 use watch::Watch;
 

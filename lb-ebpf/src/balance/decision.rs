@@ -1,7 +1,7 @@
 //! What a function that is called, not inlined, can say in the one number that
 //! it can return.
 
-use lb_common::Reason;
+use lb_abi::Reason;
 
 use crate::service::{Chosen, Description};
 

@@ -9,7 +9,7 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use lb_common::{Address, Flow, FlowKey, Macs};
+use lb_abi::{Address, Flow, FlowKey, Macs};
 
 /// As the data plane's own table of the same name.
 #[btf_map]

@@ -4,7 +4,7 @@
 //! that these bear: the virtual one. "Packet too big" must reach the edge, or
 //! its packets vanish for good (RFC 1191, RFC 8201).
 
-use lb_common::{Reason, TCP, UDP};
+use lb_abi::{Reason, TCP, UDP};
 
 use super::{Kind, Packet, SCRATCH_QUOTED, ipv4, ipv6, scratch};
 use crate::frame::Frame;

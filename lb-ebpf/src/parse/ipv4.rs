@@ -1,6 +1,6 @@
 //! IPv4, options and fragments included.
 
-use lb_common::{Address, Reason};
+use lb_abi::{Address, Reason};
 
 use super::plain::Network;
 use super::{Kind, Packet};

@@ -1,6 +1,6 @@
 //! IPv6, extension headers and fragments included.
 
-use lb_common::Reason;
+use lb_abi::Reason;
 
 use super::plain::Network;
 use super::{Kind, Packet};

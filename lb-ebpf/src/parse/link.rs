@@ -1,6 +1,6 @@
 //! The Ethernet header and up to two VLAN tags.
 
-use lb_common::{MAX_TAGS, Reason};
+use lb_abi::{MAX_TAGS, Reason};
 
 use crate::frame::Frame;
 use crate::headers::{ETHERTYPE_CUSTOMER_TAG, ETHERTYPE_SERVICE_TAG, Ethernet, VlanTag};

@@ -5,7 +5,7 @@
 //! length once is enough. What is otherwise is not refused here, but left to
 //! the parser of everything.
 
-use lb_common::{Address, Reason};
+use lb_abi::{Address, Reason};
 
 use super::link::is_tag;
 use super::{Kind, Packet};

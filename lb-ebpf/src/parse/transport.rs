@@ -1,6 +1,6 @@
 //! TCP and UDP headers.
 
-use lb_common::{Reason, TCP, UDP};
+use lb_abi::{Reason, TCP, UDP};
 
 use super::plain::Transport;
 use super::{Kind, Packet};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
-use lb_common::{Flow, FlowKey, FlowState, maps};
+use lb_abi::{Flow, FlowKey, FlowState, maps};
 use lb_user::dataplane::{
     AttachMode, Dataplane, DesiredState, Options, Place, TableSizes, remove_leftovers,
 };

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rtmp_core::systemd;
+use service_kit::systemd;
 use tokio::time::Instant;
 
 use super::change::Change;

@@ -1,6 +1,6 @@
 //! The ends of an agent: everything goes, or another program takes over.
 
-use rtmp_core::systemd;
+use service_kit::systemd;
 use tokio::sync::oneshot;
 
 use super::saved::HandOver;

@@ -1,7 +1,7 @@
 //! The interfaces that viewers' packets arrive on.
 
 use anyhow::{Context as _, bail};
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::plan::Plan;
 use super::{Agent, Misuse, RunOptions};

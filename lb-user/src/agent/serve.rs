@@ -1,6 +1,6 @@
 //! The loop: whatever happens arrives here, one thing after the other.
 
-use rtmp_core::systemd;
+use service_kit::systemd;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::change::Change;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rtmp_core::systemd;
+use service_kit::systemd;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -261,7 +261,7 @@ pub async fn prepare(
         mode: options.mode,
         tables: capacity::sizes(plan, options.tables)?,
         pins: options.pins.clone(),
-        trace: log::log_enabled!(target: lb_common::TRACE_TARGET, log::Level::Debug),
+        trace: log::log_enabled!(target: lb_abi::TRACE_TARGET, log::Level::Debug),
     })
 }
 

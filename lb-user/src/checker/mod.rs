@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtmp_core::log_text::OneLine;
+use service_kit::OneLine;
 use tokio::sync::mpsc;
 
 use machine::{Action, Checker, Input, Outcome, Share, Timing};

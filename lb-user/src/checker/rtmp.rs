@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
-use rtmp_core::wire::limits::Limits;
+use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
+use rtmp_proto::wire::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -91,7 +91,7 @@ async fn converse(stream: &mut TcpStream, probe: &RtmpProbe) -> Result<(), Strin
 
 #[cfg(test)]
 mod tests {
-    use rtmp_core::session::{ConnectSettings, ServerEvent, ServerSession};
+    use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
     use tokio::net::TcpListener;
 
     use super::*;

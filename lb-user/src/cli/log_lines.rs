@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 
 use env_logger::{Builder, Env, Logger, WriteStyle};
 use log::{Log, Metadata, Record};
-use rtmp_core::log_text::OneLine;
-use rtmp_core::systemd;
+use service_kit::OneLine;
+use service_kit::systemd;
 
 /// Levels where `RUST_LOG` says nothing. The netlink crates warn of every
 /// attribute that they do not know.

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rtmp_core::systemd;
+use service_kit::systemd;
 use tokio::runtime::Builder;
 
 use crate::agent::change::Order;

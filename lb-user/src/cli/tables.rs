@@ -1,6 +1,6 @@
 //! `--table NAME=ENTRIES`: capacities of the kernel's tables.
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use crate::dataplane::TableSizes;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rtmp_core::config::text::{self, UNDECODABLE};
+use conf_kit::text::{self, UNDECODABLE};
 
 use super::diagnostic::{Diagnostics, Origin, Position};
 use super::repetition::{self, Repetition};

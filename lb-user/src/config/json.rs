@@ -1,6 +1,6 @@
 //! The model as JSON, and the mistakes that serde would let pass.
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 use serde_json::Value;
 
 use super::diagnostic::{Diagnostics, Origin};

@@ -34,11 +34,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
+use conf_kit::text;
 pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Diagnostics, Origin, Position};
 pub use json::write as to_json;
 pub use model::Config;
-use rtmp_core::config::text;
 pub use schema::schema;
 pub use validate_scripts::runs_scripts_as_others;
 pub use writer::write as to_keepalived;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{Config, Tracked, TrackedFile, VrrpInstance, bounds};

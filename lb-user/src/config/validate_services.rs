@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::diagnostic::{Diagnostics, Origin};
 use super::model::{

@@ -3,7 +3,7 @@
 
 use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
-use lb_common::{
+use lb_abi::{
     Address, Flow, FlowKey, Layout, MEMORY_VERSION, ServerCounters, ServerOwner, ServiceOwner,
     Template, TemplateKey, maps,
 };

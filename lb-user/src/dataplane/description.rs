@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{
+use lb_abi::{
     ALL_PORTS, Address, DirectoryEntry, Geometry, Half, MAX_PROBES, MAX_SERVICES, Macs,
     SERVER_ALIVE, SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_FALLBACK,
     SERVICE_HASH_PORT, SERVICE_LIMITED, SERVICE_ONE_PACKET, SERVICE_PERSISTENT,
@@ -97,7 +97,7 @@ impl Description {
         record: &ServiceRecord,
         allowance: Allowance,
         tunnel_sources: &[Network],
-    ) -> lb_common::Service {
+    ) -> lb_abi::Service {
         for server in &service.servers {
             let known = &record.servers[&server.address];
             self.servers[known.slot as usize] =
@@ -113,7 +113,7 @@ impl Description {
                         Address::mask(service.address.ip(), persistence.prefix_length),
                     )
                 });
-        let value = lb_common::Service {
+        let value = lb_abi::Service {
             flags: flags(service),
             schedule,
             ring_offset: self.rings.len() as u32,
@@ -222,7 +222,7 @@ fn flags(service: &Service) -> u32 {
     .fold(0, |flags, (_, flag)| flags | flag)
 }
 
-fn directory_entry(service: &Service, number: u16, value: lb_common::Service) -> DirectoryEntry {
+fn directory_entry(service: &Service, number: u16, value: lb_abi::Service) -> DirectoryEntry {
     DirectoryEntry {
         address: canonical(service.address).into(),
         port: service.address.port().to_be(),

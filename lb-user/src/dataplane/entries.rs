@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use aya::Pod;
-use lb_common::{Flow, FlowKey, FlowState, Template, TemplateKey};
+use lb_abi::{Flow, FlowKey, FlowState, Template, TemplateKey};
 use serde::{Deserialize, Serialize};
 
 use super::Error;

@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use lb_common::{Interface, MAX_INTERFACES, Mac, maps};
+use lb_abi::{Interface, MAX_INTERFACES, Mac, maps};
 use nix::ifaddrs::getifaddrs;
 
 use super::maps::{read, take, write};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aya::Ebpf;
 use aya::Pod;
 use aya::maps::{Array, MapData, MapError, PerCpuArray};
-use lb_common::{
+use lb_abi::{
     DirectoryEntry, Flow, FlowKey, Head, Layout, Load, REASONS, Reason, Server, ServerCounters,
     ServerOwner, ServiceOwner, Template, TemplateKey, maps,
 };
@@ -318,7 +318,7 @@ where
 {
     let map = ebpf
         .take_map(name)
-        .expect("the embedded object has all maps of lb_common::maps");
+        .expect("the embedded object has all maps of lb_abi::maps");
     read(name, M::try_from(map))
 }
 

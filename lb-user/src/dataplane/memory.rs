@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_common::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts};
+use lb_abi::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;

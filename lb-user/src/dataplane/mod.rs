@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::xdp::XdpLink;
-use lb_common::Load;
+use lb_abi::Load;
 
 pub use entries::{Connection, ConnectionState, PersistentClient, Place};
 pub use error::Error;

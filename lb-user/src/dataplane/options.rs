@@ -19,7 +19,7 @@ pub struct Options {
     /// [`Dataplane`](super::Dataplane).
     pub pins: Option<PathBuf>,
     /// Whether the program tells each of its decisions to our log, at level
-    /// `debug` with the target [`TRACE_TARGET`](lb_common::TRACE_TARGET).
+    /// `debug` with the target [`TRACE_TARGET`](lb_abi::TRACE_TARGET).
     pub trace: bool,
 }
 

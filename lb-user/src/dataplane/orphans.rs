@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use lb_common::FlowState;
+use lb_abi::FlowState;
 
 use super::Error;
 use super::memory::{Owner, Remembered, now_ns};

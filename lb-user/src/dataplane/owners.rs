@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{
+use lb_abi::{
     Address, MAX_TAGS, Macs, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE,
     OWNER_PRESENT, OWNER_REACHED, OWNER_ROUTER, OWNER_TUNNEL, ServerCounters, ServerOwner,
     ServiceOwner, TCP, Tag, UDP,

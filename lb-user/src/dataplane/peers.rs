@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use lb_common::{Address, Mac, PeerFilter, PeerKey, maps};
+use lb_abi::{Address, Mac, PeerFilter, PeerKey, maps};
 
 use super::Error;
 use super::maps::{read, take, write};

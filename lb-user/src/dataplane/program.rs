@@ -8,7 +8,7 @@ use aya::maps::MapError;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use lb_common::{
+use lb_abi::{
     DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Head, LAYOUT_VERSION,
     Layout, Load, MEMORY_VERSION, PeerKey, REASONS, Server, ServerCounters, ServerOwner,
     ServiceOwner, Template, TemplateKey, maps,

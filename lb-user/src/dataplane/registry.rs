@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use lb_common::{MAX_SERVICES, ServerCounters};
+use lb_abi::{MAX_SERVICES, ServerCounters};
 
 use super::state::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Protocol, RealServer, Service,

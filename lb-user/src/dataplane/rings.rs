@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use lb_common::mix;
+use lb_abi::mix;
 
 /// A server that can take connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

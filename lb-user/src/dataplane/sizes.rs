@@ -1,6 +1,6 @@
 //! Tables as large as what is configured.
 
-use lb_common::{MAX_SERVICES, ServerCounters};
+use lb_abi::{MAX_SERVICES, ServerCounters};
 
 use super::description::Description;
 use super::registry::Registry;

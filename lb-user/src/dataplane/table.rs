@@ -45,7 +45,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, Error> {
         let map = ebpf
             .take_map(name)
-            .expect("the embedded object has all maps of lb_common::maps");
+            .expect("the embedded object has all maps of lb_abi::maps");
         Self::of(name, &map)
     }
 

@@ -11,7 +11,7 @@ use std::thread;
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, LEVEL, Level};
-use lb_common::maps;
+use lb_abi::maps;
 use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 

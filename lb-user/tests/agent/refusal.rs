@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::MapData;
-use lb_common::maps;
+use lb_abi::maps;
 use nix::libc;
 
 use super::director::Director;

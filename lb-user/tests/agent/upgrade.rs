@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
-use lb_common::{Flow, FlowKey, FlowState, maps};
+use lb_abi::{Flow, FlowKey, FlowState, maps};
 use nix::sys::signal::Signal;
 
 use super::director::{Director, signal};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
-use lb_common::{
+use lb_abi::{
     Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OWNER_PRESENT, ServerOwner,
     Template, TemplateKey, maps,
 };
@@ -201,7 +201,7 @@ impl Bed {
         let run = self.dataplane.test_run(frame, 1).expect("the program runs");
         let after = self.reasons();
 
-        let counted: Vec<(&'static str, u64)> = lb_common::REASONS
+        let counted: Vec<(&'static str, u64)> = lb_abi::REASONS
             .iter()
             .zip(before.iter().zip(&after))
             .map(|(reason, (before, after))| (reason.name(), after - before))
@@ -280,7 +280,7 @@ impl Bed {
             if [maps::FLOWS, maps::HALF_OPEN].contains(&name.as_str()) {
                 let table: BpfHashMap<_, FlowKey, Flow> = Map::LruHashMap(data)
                     .try_into()
-                    .expect("keys and values are as lb_common says");
+                    .expect("keys and values are as lb_abi says");
                 let entries = table.iter().map(|entry| entry.expect("can be read").1);
                 flows.extend(entries);
             }
@@ -299,7 +299,7 @@ impl Bed {
             .expect("a map of ours");
         let array: Array<_, V> = Map::Array(data)
             .try_into()
-            .expect("values are as lb_common says");
+            .expect("values are as lb_abi says");
         array
             .iter()
             .map(|value| value.expect("can be read"))
@@ -316,7 +316,7 @@ impl Bed {
         swept
     }
 
-    /// How often each of `lb_common::REASONS` has decided.
+    /// How often each of `lb_abi::REASONS` has decided.
     fn reasons(&self) -> Vec<u64> {
         self.reasons
             .iter()
@@ -359,7 +359,7 @@ impl Bed {
             .expect("our program knows interfaces");
         let mut interfaces: BpfHashMap<_, u32, Interface> = Map::HashMap(data)
             .try_into()
-            .expect("keys and values are as lb_common says");
+            .expect("keys and values are as lb_abi says");
         let director = Interface {
             mac: DIRECTOR.into(),
             reserved: 0,
@@ -407,7 +407,7 @@ fn maps_of(program: &ProgramInfo) -> Vec<(String, MapData)> {
 fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
     let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
         .try_into()
-        .expect("keys and values are as lb_common says");
+        .expect("keys and values are as lb_abi says");
     let entries: Vec<(K, V)> = table.iter().collect::<Result<_, _>>().expect("can be read");
     for (key, mut value) in entries {
         change(&mut value);
@@ -418,7 +418,7 @@ fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
 fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
     let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
         .try_into()
-        .expect("keys and values are as lb_common says");
+        .expect("keys and values are as lb_abi says");
     let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("can be read");
     for key in keys {
         table.remove(&key).expect("can be written");

@@ -1,6 +1,6 @@
 //! Frames that a director has balanced already.
 
-use lb_common::{Mac, PeerFilter};
+use lb_abi::{Mac, PeerFilter};
 use lb_user::dataplane::DesiredState;
 use lb_user::dataplane::state::{Forwarding, Protocol};
 

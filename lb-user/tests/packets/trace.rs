@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use aya::maps::{Map, RingBuf};
-use lb_common::{TRACE_TARGET, maps};
+use lb_abi::{TRACE_TARGET, maps};
 use lb_user::dataplane::state::OrphanPolicy;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 

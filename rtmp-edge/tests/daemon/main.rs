@@ -6,8 +6,8 @@ mod process;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use rtmp_core::config::{Role, build, conf};
-use rtmp_core::server::{Server, listen};
+use rtmp_server::config::{Role, build, conf};
+use rtmp_server::server::{Server, listen};
 
 use process::{Process, ffmpeg, free_address, push, until};
 

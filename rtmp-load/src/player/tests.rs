@@ -43,7 +43,7 @@ impl Server {
         self.player.begin(self.now, &mut self.out).unwrap();
         self.player.connected(self.now, &mut self.tally);
         let mut answer = Vec::new();
-        let mut handshake = rtmp_core::wire::handshake::Handshake::server();
+        let mut handshake = rtmp_proto::wire::handshake::Handshake::server();
         let mut input = &self.out[..];
         handshake.read(&mut input, &mut answer).unwrap();
         self.out.clear();
@@ -63,14 +63,14 @@ impl Server {
     }
 
     fn video(&mut self, payload: &[u8]) {
-        let message = rtmp_core::wire::Message {
+        let message = rtmp_proto::wire::Message {
             timestamp: self.timestamp,
-            message_type: rtmp_core::wire::MessageType::VIDEO,
+            message_type: rtmp_proto::wire::MessageType::VIDEO,
             stream_id: 1,
             payload: payload.to_vec().into(),
         };
         let mut bytes = Vec::new();
-        rtmp_core::wire::chunk::encode_message(&message, 128, 6, &mut bytes);
+        rtmp_proto::wire::chunk::encode_message(&message, 128, 6, &mut bytes);
         self.send(&bytes);
     }
 
@@ -265,18 +265,18 @@ fn an_outage_lasts_from_the_last_media_to_the_next_keyframe() {
 #[test]
 fn a_refusal_ends_the_connection_with_the_servers_words() {
     let mut server = Server::new(rules());
-    let mut status = rtmp_core::wire::message::Command::new("onStatus", 0.0, Vec::new());
+    let mut status = rtmp_proto::wire::message::Command::new("onStatus", 0.0, Vec::new());
     let field =
-        |name: &str, value: &str| (name.to_owned(), rtmp_core::wire::amf0::Value::from(value));
+        |name: &str, value: &str| (name.to_owned(), rtmp_proto::wire::amf0::Value::from(value));
     status
         .arguments
-        .push(rtmp_core::wire::amf0::Value::Object(vec![
+        .push(rtmp_proto::wire::amf0::Value::Object(vec![
             field("level", "error"),
             field("code", "NetStream.Play.StreamNotFound"),
             field("description", "no such stream"),
         ]));
     let mut bytes = Vec::new();
-    rtmp_core::wire::chunk::encode_message(&status.to_message(1), 128, 5, &mut bytes);
+    rtmp_proto::wire::chunk::encode_message(&status.to_message(1), 128, 5, &mut bytes);
     let (mut out, now) = (Vec::new(), server.now);
     let error = server
         .player

@@ -1,6 +1,6 @@
 //! The `onMetaData` message of a publisher.
 
-use rtmp_core::wire::amf0::{Value, write_value};
+use rtmp_proto::wire::amf0::{Value, write_value};
 
 use super::{aac, generated::Shape, h264};
 

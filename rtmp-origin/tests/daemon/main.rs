@@ -500,7 +500,7 @@ fn what_others_say_makes_no_lines_in_the_log() {
 
 #[test]
 fn probes_of_the_port_are_not_worth_a_line_but_rust_log_shows_them() {
-    for (rust_log, shown) in [(None, false), (Some("rtmp_core=debug"), true)] {
+    for (rust_log, shown) in [(None, false), (Some("rtmp_server=debug"), true)] {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let mut command = origin();

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use rtmp_core::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
-use rtmp_core::wire::{Limits, Message, MessageType};
+use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
+use rtmp_proto::wire::{Limits, Message, MessageType};
 
 use crate::process::PATIENCE;
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::super::diagnostic::Origin;
 use super::super::model::{Script, Seconds, bounds};

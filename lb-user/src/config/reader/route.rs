@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::slice::Iter;
 use std::str::FromStr;
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::super::model::{NextHop, Route, RouteKind, RouteScope, bounds};
 use super::super::tree::Directive;

@@ -3,7 +3,7 @@
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rtmp_core::config::did_you_mean;
+use conf_kit::did_you_mean;
 
 use super::super::model::{
     ALL_PORTS, AddressRange, CheckTiming, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, MacAddress,

@@ -1,4 +1,4 @@
-//! How fast a publisher's bytes are read: a program of rtmp-core's that needs
+//! How fast a publisher's bytes are read: a program of rtmp-proto's that needs
 //! no sockets.
 
 use anyhow::{Context, bail};

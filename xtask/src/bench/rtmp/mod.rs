@@ -426,7 +426,7 @@ fn build(skip: bool) -> anyhow::Result<PathBuf> {
             .map(|package| ["--package", package])
             .concat(),
     )?;
-    cargo_build(&["--package", "rtmp-core", "--example", "ingest"])?;
+    cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
     Ok(binaries)
 }
 

@@ -1,0 +1,241 @@
+//! Configuration: SRS's `.conf` grammar, the same as JSON, and command-line
+//! flags, all read into one tree of directives and from there into [`Config`].
+
+pub mod conf;
+pub mod directive;
+mod file;
+pub mod json;
+mod model;
+mod schema;
+mod security;
+mod setting;
+mod value;
+mod vhost_schema;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use directive::{Directive, Location, Mistake};
+pub use file::read_file;
+pub use model::{
+    Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
+    Vhost,
+};
+use schema::{GLOBAL, Globals, HttpApi};
+pub use security::{Action, Network, Rule, Security};
+use setting::{Findings, apply};
+use vhost_schema::VHOST;
+
+/// Which of the two servers a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes publishers and serves players: every vhost is local.
+    Origin,
+    /// Pulls from origins: every vhost is remote.
+    Edge,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Mistakes(pub Vec<Mistake>);
+
+/// A configuration and what the operator should know about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub config: Config,
+    /// Directives that have no effect here.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Makes a configuration of `directives`; later ones override earlier ones of
+/// another source, as the command line does the file.
+///
+/// # Errors
+/// All mistakes that were found, in order.
+pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
+    let mut findings = Findings::default();
+    let (vhost_blocks, globals_only): (Vec<_>, Vec<_>) = directives
+        .iter()
+        .cloned()
+        .partition(|directive| directive.name == "vhost");
+    let mut globals = defaults();
+    apply(
+        &mut globals,
+        &globals_only,
+        GLOBAL,
+        "outside of a vhost",
+        &[],
+        &mut findings,
+    );
+    let Globals {
+        mut config,
+        vhost: template,
+        http_api,
+    } = globals;
+    config.http_api = http_api.enabled.then_some(http_api.listen);
+
+    let mut vhosts: Vec<Vhost> = Vec::new();
+    // Where each was written last, for what is wrong with all of it.
+    let mut locations: Vec<Location> = Vec::new();
+    for block in &vhost_blocks {
+        let ([name], Some(children)) = (block.arguments.as_slice(), &block.children) else {
+            let message = "a vhost is written `vhost NAME { … }`";
+            findings
+                .mistakes
+                .push(Mistake::new(&block.location, message));
+            continue;
+        };
+        let known = vhosts.iter().position(|vhost| vhost.name == *name);
+        if let Some(earlier) = known.map(|position| &locations[position])
+            && earlier.source == block.location.source
+            && earlier.line.is_some()
+        {
+            let message = format!(
+                "the vhost `{name}` was already given at {earlier}: \
+                 this completes it, where SRS takes the first alone"
+            );
+            findings
+                .warnings
+                .push(Mistake::new(&block.location, message));
+        }
+        let position = known.unwrap_or_else(|| {
+            vhosts.push(Vhost {
+                name: name.clone(),
+                ..template.clone()
+            });
+            locations.push(block.location.clone());
+            vhosts.len() - 1
+        });
+        locations[position] = block.location.clone();
+        apply(
+            &mut vhosts[position],
+            children,
+            VHOST,
+            "in a vhost",
+            &[],
+            &mut findings,
+        );
+    }
+    if vhosts.is_empty() {
+        vhosts.push(template);
+        locations.push(Location::whole(&"configuration".into()));
+    }
+    for vhost in &mut vhosts {
+        vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
+    }
+    assign(&mut vhosts, &locations, role, &mut findings);
+    if !findings.mistakes.is_empty() {
+        return Err(Mistakes(findings.mistakes));
+    }
+    config.vhosts = vhosts
+        .into_iter()
+        .map(|vhost| (vhost.name.clone(), Arc::new(vhost)))
+        .collect();
+    Ok(Loaded {
+        config,
+        warnings: findings.warnings,
+    })
+}
+
+/// Whether directives of this name stand outside of vhosts.
+#[must_use]
+pub fn is_global(name: &str) -> bool {
+    name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
+}
+
+/// Leaves to the other server the vhosts that are its own: a file may have those
+/// of both. One that has no others is a mistake.
+fn assign(vhosts: &mut [Vhost], locations: &[Location], role: Role, findings: &mut Findings) {
+    let (why, other, way_out) = match role {
+        Role::Origin => (
+            "pulls from an origin",
+            "rtmp-edge",
+            "such a configuration is for rtmp-edge",
+        ),
+        Role::Edge => (
+            "names no `origin` to pull from",
+            "rtmp-origin",
+            "give `origin HOST:PORT;` in it, or --origin HOST:PORT",
+        ),
+    };
+    let is_ours = |vhost: &Vhost| vhost.upstream.is_some() == (role == Role::Edge);
+    let any_is_ours = vhosts.iter().any(|vhost| vhost.enabled && is_ours(vhost));
+    for (vhost, location) in vhosts.iter_mut().zip(locations) {
+        let lacks_origin = vhost
+            .upstream
+            .as_ref()
+            .is_some_and(|it| it.origins.is_empty());
+        if !vhost.enabled || (is_ours(vhost) && !lacks_origin) {
+            continue;
+        }
+        let name = &vhost.name;
+        if is_ours(vhost) || !any_is_ours {
+            let message = format!("the vhost `{name}` {why}: {way_out}");
+            findings.mistakes.push(Mistake::new(location, message));
+        } else {
+            let message = format!("the vhost `{name}` {why}: it is left to {other}");
+            findings.warnings.push(Mistake::new(location, message));
+            vhost.enabled = false;
+        }
+    }
+}
+
+fn defaults() -> Globals {
+    let any = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    Globals {
+        config: Config {
+            listen: vec![any(DEFAULT_PORT)],
+            max_connections: 1_000,
+            pid: None,
+            log: Log {
+                tank: None,
+                level: "info".to_owned(),
+                file: None,
+            },
+            http_api: None,
+            workers: None,
+            stream_memory: None,
+            handshake_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            server_id: None,
+            drain_timeout: Duration::from_secs(300),
+            vhosts: std::collections::BTreeMap::new(),
+        },
+        vhost: Vhost {
+            name: DEFAULT_VHOST.to_owned(),
+            enabled: true,
+            chunk_size: 60_000,
+            out_ack_size: 2_500_000,
+            in_ack_size: 0,
+            gop_cache: true,
+            gop_cache_max_frames: 2_500,
+            queue_length: Duration::from_secs(30),
+            queue_bytes: 256 << 20,
+            min_latency: false,
+            mw_latency: Duration::from_millis(350),
+            mr: None,
+            tcp_nodelay: false,
+            publish_1stpkt_timeout: Duration::from_secs(20),
+            publish_normal_timeout: Duration::from_secs(5),
+            publish_return_timeout: Duration::from_secs(30),
+            keyframe_timeout: Duration::from_secs(8),
+            play_wait_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(60),
+            security: Security::default(),
+            referers: Referers::default(),
+            http_hooks: HttpHooks::default(),
+            upstream: None,
+        },
+        http_api: HttpApi {
+            enabled: false,
+            listen: any(1985),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

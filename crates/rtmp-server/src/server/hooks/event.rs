@@ -1,0 +1,153 @@
+//! The events of SRS's hooks (`srs_app_http_hooks.cpp` of SRS 6), field by
+//! field. Ids are strings, as SRS 4 and later send them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::backend::Subject;
+use super::{Event, Identity};
+use crate::config::Vhost;
+use crate::server::clients::Client;
+use crate::server::player::Introduction;
+use crate::stream::Stream;
+use rtmp_proto::session::name::DEFAULT_VHOST;
+use rtmp_proto::session::{Parameters, StreamKey};
+
+/// `on_connect` and `on_close`.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct ClientEvent<'a> {
+    pub(in crate::server) action: &'static str,
+    pub(in crate::server) client: &'a Client,
+    pub(in crate::server) vhost: &'a Vhost,
+    pub(in crate::server) introduction: &'a Introduction,
+    /// Bytes sent and received, once it has ended.
+    pub(in crate::server) totals: Option<(u64, u64)>,
+}
+
+impl Event for ClientEvent<'_> {
+    fn name(&self) -> String {
+        name(self.client, self.action)
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject::Client(self.client.id)]
+    }
+
+    fn body(&self, from: &Identity) -> Value {
+        let introduction = self.introduction;
+        let mut body = json!({
+            "server_id": from.server,
+            "service_id": from.service,
+            "action": self.action,
+            "client_id": self.client.id.to_string(),
+            "ip": self.client.peer.ip().to_string(),
+            "vhost": self.vhost.name,
+            "app": introduction.app,
+        });
+        if let Some((sent, received)) = self.totals {
+            body["send_bytes"] = sent.into();
+            body["recv_bytes"] = received.into();
+        } else {
+            body["stream"] = "".into();
+            body["param"] = introduction.parameters.to_string().into();
+            body["tcUrl"] = introduction.tc_url.as_str().into();
+            body["pageUrl"] = introduction.page_url.as_str().into();
+        }
+        body
+    }
+
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        || true
+    }
+}
+
+/// `on_publish`, `on_unpublish`, `on_play` and `on_stop`.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct StreamEvent<'a> {
+    pub(in crate::server) action: &'static str,
+    pub(in crate::server) client: &'a Client,
+    pub(in crate::server) introduction: &'a Introduction,
+    /// What was said beside the stream's name.
+    pub(in crate::server) parameters: &'a Parameters,
+    pub(in crate::server) stream: &'a Arc<Stream>,
+    /// Whether a publication into the log of `stream` has ended with it.
+    pub(in crate::server) ends_publication: bool,
+}
+
+impl Event for StreamEvent<'_> {
+    fn name(&self) -> String {
+        name(self.client, self.action)
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let client = Subject::Client(self.client.id);
+        match self.action {
+            "on_publish" | "on_unpublish" => {
+                let publishers = Subject::Publishers((**self.stream.key()).clone());
+                vec![client, publishers]
+            }
+            _ => vec![client],
+        }
+    }
+
+    fn body(&self, from: &Identity) -> Value {
+        let key = self.stream.key();
+        let mut body = json!({
+            "server_id": from.server,
+            "service_id": from.service,
+            "action": self.action,
+            "client_id": self.client.id.to_string(),
+            "ip": self.client.peer.ip().to_string(),
+            "vhost": key.vhost,
+            "app": key.app,
+            "tcUrl": self.introduction.tc_url,
+            "stream": key.stream,
+            "param": self.introduction.parameters(self.parameters).to_string(),
+            "stream_url": stream_url(key),
+            "stream_id": self.stream.id().to_string(),
+        });
+        if self.action == "on_play" {
+            body["pageUrl"] = self.introduction.page_url.as_str().into();
+        }
+        body
+    }
+
+    /// That a stream is published no more is not true where another publisher
+    /// has taken it over: whoever is told so would end a show that goes on.
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        let ends = self.ends_publication.then(|| self.stream.clone());
+        move || ends.is_none_or(|stream| !stream.is_published())
+    }
+}
+
+fn name(client: &Client, action: &str) -> String {
+    format!("c{} {}: {action}", client.id, client.peer.ip())
+}
+
+/// `[vhost]/app/stream`; the default virtual host is left out.
+fn stream_url(key: &StreamKey) -> String {
+    let vhost = match &*key.vhost {
+        DEFAULT_VHOST => "",
+        vhost => vhost,
+    };
+    format!("{vhost}/{}/{}", key.app, key.stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streams_url_is_srss() {
+        let url = |vhost: &str| {
+            stream_url(&StreamKey {
+                vhost: vhost.to_owned(),
+                app: "live".to_owned(),
+                stream: "s".to_owned(),
+            })
+        };
+        assert_eq!(url(DEFAULT_VHOST), "/live/s");
+        assert_eq!(url("example.com"), "example.com/live/s");
+    }
+}

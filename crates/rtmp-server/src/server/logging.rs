@@ -1,0 +1,176 @@
+//! Log lines to standard error or to a file that can be reopened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use env_logger::Target;
+use log::LevelFilter;
+
+use crate::config::Log;
+use service_kit::OneLine;
+use service_kit::systemd;
+
+/// Where log lines go; shared with the logger.
+#[derive(Debug, Clone)]
+pub struct LogOutput {
+    destination: Arc<Mutex<Destination>>,
+}
+
+#[derive(Debug)]
+enum Destination {
+    Console,
+    File { path: PathBuf, file: File },
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    create_parent(path)?;
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Makes the directory that `path` is to lie in.
+///
+/// # Errors
+/// It is not there and cannot be made.
+pub fn create_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent),
+        _ => Ok(()),
+    }
+}
+
+impl Destination {
+    fn open(log: &Log) -> io::Result<Self> {
+        Ok(match log.destination() {
+            Some(path) => Self::File {
+                path: path.clone(),
+                file: open(path)?,
+            },
+            None => Self::Console,
+        })
+    }
+}
+
+impl LogOutput {
+    /// Opens what `log` says, and sends every log line of this process there.
+    /// Where the environment has `RUST_LOG`, it chooses the levels in place of
+    /// `srs_log_level`.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn start(log: &Log) -> io::Result<Self> {
+        let destination = Arc::new(Mutex::new(Destination::open(log)?));
+        let output = Self { destination };
+        let (console, journal) = (output.clone(), systemd::logs_to_journal());
+        let mut builder = env_logger::Builder::new();
+        builder
+            .filter_level(LevelFilter::Warn)
+            .filter_module("rtmp_server", LevelFilter::Trace)
+            .parse_default_env()
+            .target(Target::Pipe(Box::new(output.clone())))
+            .format(move |line, record| {
+                let text = OneLine(record.args());
+                if journal && console.is_console() {
+                    return systemd::write_journal_line(
+                        line,
+                        record.level(),
+                        &format_args!("{text}"),
+                    );
+                }
+                let time = line.timestamp_millis();
+                writeln!(line, "{time} {:5} {text}", record.level())
+            });
+        // A process has one logger: a second server in it shares the first's.
+        let _ = builder.try_init();
+        limit(log);
+        Ok(output)
+    }
+
+    /// Takes over changed settings; also opens the file anew, as after a
+    /// rotation.
+    ///
+    /// # Errors
+    /// The file cannot be opened; the old one is kept.
+    pub fn reopen(&self, log: &Log) -> io::Result<()> {
+        let opened = Destination::open(log)?;
+        *self.lock() = opened;
+        limit(log);
+        Ok(())
+    }
+
+    fn is_console(&self) -> bool {
+        matches!(&*self.lock(), Destination::Console)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Destination> {
+        self.destination
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts `srs_log_level` in force, unless `RUST_LOG` says it more precisely.
+fn limit(log: &Log) {
+    let level = match std::env::var_os("RUST_LOG") {
+        Some(_) => LevelFilter::Trace,
+        None => level(log),
+    };
+    log::set_max_level(level);
+}
+
+fn level(log: &Log) -> LevelFilter {
+    LevelFilter::from_str(&log.level).unwrap_or(LevelFilter::Info)
+}
+
+impl Write for LogOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut *self.lock() {
+            Destination::Console => io::stderr().write(bytes),
+            Destination::File { file, .. } => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut *self.lock() {
+            Destination::Console => io::stderr().flush(),
+            Destination::File { file, .. } => file.flush(),
+        }
+    }
+}
+
+/// The file's name, or `standard error`.
+impl std::fmt::Display for LogOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.lock() {
+            Destination::Console => f.write_str("standard error"),
+            Destination::File { path, .. } => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotated_file_is_opened_anew_in_a_directory_that_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("objs/origin.log");
+        let log = Log {
+            tank: None,
+            level: "info".to_owned(),
+            file: Some(path.clone()),
+        };
+        let destination = Arc::new(Mutex::new(Destination::open(&log).unwrap()));
+        let mut output = LogOutput { destination };
+        output.write_all(b"before\n").unwrap();
+        let rotated = directory.path().join("old.log");
+        std::fs::rename(&path, &rotated).unwrap();
+        output.reopen(&log).unwrap();
+        output.write_all(b"after\n").unwrap();
+        assert_eq!(std::fs::read_to_string(rotated).unwrap(), "before\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "after\n");
+    }
+}

@@ -1,0 +1,122 @@
+//! Tells other servers from viewers and encoders, by what `connect` says.
+
+use super::via::Via;
+use rtmp_proto::session::ConnectRequest;
+use rtmp_proto::wire::amf0::Value;
+
+/// `flashVer` of nginx-rtmp's pulls and pushes (`NGX_RTMP_RELAY_FLASHVER`,
+/// where none is configured). Players of Flash on Linux have a blank in place of
+/// the first dot.
+const NGINX_FLASH_VER: &str = "LNX.11,1,102,55";
+/// The property of `connect`'s argument by which SRS (1 to 7) presents itself to
+/// its upstream server, unless `debug_srs_upnode` is off …
+const SRS_SIGNATURE: &str = "srs_sig";
+/// … and what it says.
+const SRS: &str = "SRS";
+
+/// What is at the other end of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum PeerKind {
+    /// A viewer or an encoder, as far as anybody knows.
+    #[default]
+    Client,
+    /// A server of another make.
+    ForeignServer,
+    /// A server of ours.
+    OurServer,
+}
+
+impl PeerKind {
+    /// Who connects with `request`, having come through `via`.
+    pub(super) fn of(request: &ConnectRequest, via: &Via) -> Self {
+        if !via.is_empty() {
+            return Self::OurServer;
+        }
+        let signed = |value: &Value| {
+            let signature = value.get(SRS_SIGNATURE).and_then(Value::as_str);
+            signature == Some(SRS)
+        };
+        if request.flash_ver == NGINX_FLASH_VER || request.arguments.iter().any(signed) {
+            Self::ForeignServer
+        } else {
+            Self::Client
+        }
+    }
+
+    /// Whether it gathers messages for its own players, so that nobody should
+    /// before it.
+    pub(super) fn is_server(self) -> bool {
+        self != Self::Client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtmp_proto::session::{ClientConfig, Parameters, Purpose};
+
+    /// What a client of `flash_ver` connects with.
+    fn request(flash_ver: &str, arguments: Vec<Value>) -> ConnectRequest {
+        ConnectRequest {
+            vhost: String::new(),
+            app: "live".to_owned(),
+            parameters: Parameters::default(),
+            tc_url: "rtmp://origin/live".to_owned(),
+            page_url: String::new(),
+            flash_ver: flash_ver.to_owned(),
+            gop_cache: None,
+            four_cc_list: Vec::new(),
+            object: Value::Object(Vec::new()),
+            arguments,
+        }
+    }
+
+    fn object(name: &str, value: &str) -> Value {
+        Value::Object(vec![(name.to_owned(), value.into())])
+    }
+
+    #[test]
+    fn servers_are_told_from_viewers_by_the_marks_of_each_make() {
+        let ours = ClientConfig::new(Purpose::Play, "rtmp://origin/live", "live", "s").flash_ver;
+        let srs = "WIN 15,0,0,239";
+        let cases = [
+            ("our own pull", &*ours, vec![], Via::new_server(), true),
+            ("our load generator", &*ours, vec![], Via::default(), false),
+            (
+                "SRS's edge",
+                srs,
+                vec![object("srs_sig", "SRS")],
+                Via::default(),
+                true,
+            ),
+            ("SRS's load generator", srs, vec![], Via::default(), false),
+            (
+                "an encoder's token",
+                srs,
+                vec![object("token", "SRS")],
+                Via::default(),
+                false,
+            ),
+            (
+                "nginx-rtmp's pull",
+                "LNX.11,1,102,55",
+                vec![],
+                Via::default(),
+                true,
+            ),
+            (
+                "Flash on Linux",
+                "LNX 11,1,102,55",
+                vec![],
+                Via::default(),
+                false,
+            ),
+            ("ffmpeg", "LNX 9,0,124,2", vec![], Via::default(), false),
+        ];
+        for (who, flash_ver, arguments, via, is_server) in cases {
+            let kind = PeerKind::of(&request(flash_ver, arguments), &via);
+            assert_eq!(kind.is_server(), is_server, "{who}");
+            assert_eq!(kind == PeerKind::OurServer, who == "our own pull", "{who}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A connection that we make to an origin, to play or to publish.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::config::{DEFAULT_VHOST, Upstream};
+use crate::server::socket;
+use crate::stream::{AppendError, Busy, Source};
+use rtmp_proto::session::{
+    ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
+};
+use rtmp_proto::wire::{Limits, Message};
+
+/// Bytes read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Why a connection to an origin ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("cannot connect: {0}")]
+    Unreachable(io::Error),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("nothing came for {0:?}: the stream has ended there, or nobody publishes it")]
+    Silent(Duration),
+    #[error("connection lost: {0}")]
+    Broken(#[from] io::Error),
+    #[error("closed by the origin")]
+    Closed,
+    #[error("the origin says: {0}")]
+    Rejected(Status),
+    #[error("the origin sends us to {url}, where we do not go: {why}")]
+    Misdirected { url: String, why: &'static str },
+    #[error("the origin has ended the stream")]
+    Ended,
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    #[error("{0}")]
+    Append(#[from] AppendError),
+    #[error("{0}")]
+    Busy(#[from] Busy),
+}
+
+/// What an edge asks one of its origins for.
+pub(super) fn request(
+    purpose: Purpose,
+    address: &str,
+    settings: &Upstream,
+    key: &StreamKey,
+    parameters: &Parameters,
+) -> ClientConfig {
+    let vhost = settings.vhost.as_deref().unwrap_or(&key.vhost);
+    let vhost = if vhost == DEFAULT_VHOST {
+        String::new()
+    } else {
+        format!("?vhost={vhost}")
+    };
+    let app = format!("{}{vhost}", key.app);
+    let tc_url = format!("rtmp://{address}/{app}");
+    let stream = if settings.token_traverse {
+        // Which vhost to ask for is ours to say.
+        format!("{}{}", key.stream, parameters.without_vhost())
+    } else {
+        key.stream.clone()
+    };
+    ClientConfig::new(purpose, &tc_url, &app, &stream)
+}
+
+/// A connection to an origin.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    socket: TcpStream,
+    session: ClientSession,
+    input: BytesMut,
+    out: Vec<u8>,
+    /// How much of `out` has been sent.
+    sent: usize,
+}
+
+impl Dialled {
+    /// Connects to `address` and begins the dialogue.
+    pub(super) async fn open(
+        address: &str,
+        config: ClientConfig,
+        limits: &Limits,
+        patience: Duration,
+    ) -> Result<Self, End> {
+        let addresses = timeout(patience, lookup_host(address)).await;
+        let addresses = addresses
+            .map_err(|_| End::Slow(patience))?
+            .map_err(End::Unreachable)?;
+        let socket = connect(addresses, patience).await?;
+        socket::prepare(&socket)?;
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, limits, &mut out)?;
+        let mut dialled = Self {
+            socket,
+            session,
+            input: BytesMut::new(),
+            out,
+            sent: 0,
+        };
+        dialled.flush().await?;
+        Ok(dialled)
+    }
+
+    /// Reads once, and takes what came; to be called again if it is dropped
+    /// unfinished. What is to be answered goes out with the next flush.
+    pub(crate) async fn read(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), End> {
+        self.input.reserve(READ_SIZE);
+        if self.socket.read_buf(&mut self.input).await? == 0 {
+            return Err(End::Closed);
+        }
+        let bytes = self.input.split();
+        let mut input = &bytes[..];
+        while let Some(event) = self.session.read(&mut input, &mut self.out)? {
+            match event {
+                ClientEvent::Rejected(status) => return Err(End::Rejected(status)),
+                ClientEvent::Ended => return Err(End::Ended),
+                event => events.push(event),
+            }
+        }
+        Ok(())
+    }
+
+    /// Talks until the origin has said what `is_answer` looks for; all that it
+    /// says is added to `events`.
+    pub(super) async fn answer(
+        &mut self,
+        events: &mut Vec<ClientEvent>,
+        is_answer: impl Fn(&ClientEvent) -> bool,
+        patience: Duration,
+    ) -> Result<(), End> {
+        let answered = async {
+            while !events.iter().any(&is_answer) {
+                self.read(events).await?;
+                self.flush().await?;
+            }
+            Ok(())
+        };
+        timeout(patience, answered)
+            .await
+            .map_err(|_| End::Slow(patience))?
+    }
+
+    /// What can be expected of the origin where one publication follows another.
+    pub(super) fn source(&self) -> Source {
+        if self.session.marks_publications() {
+            Source::MarkingOrigin
+        } else {
+            Source::SilentOrigin
+        }
+    }
+
+    /// Puts a message of the published stream on its way, with the next flush.
+    /// `false`: nothing may be published.
+    pub(crate) fn publish(&mut self, message: &Message) -> bool {
+        self.session.publish(message, &mut self.out)
+    }
+
+    /// Sends what is to be sent, in one write if the socket takes it. Dropped
+    /// unfinished, it goes on where it was when it is called again.
+    pub(crate) async fn flush(&mut self) -> Result<(), End> {
+        while self.sent < self.out.len() {
+            match self.socket.write(&self.out[self.sent..]).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                count => self.sent += count,
+            }
+        }
+        self.out.clear();
+        self.out.shrink_to(READ_SIZE);
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Bytes of memory held for what is still to be sent.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
+    /// Takes leave of the origin.
+    pub(crate) async fn close(mut self) {
+        self.session.close(&mut self.out);
+        // An origin that is gone needs no farewell.
+        let _ = self.flush().await;
+        let _ = self.socket.shutdown().await;
+    }
+}
+
+/// Connects to the first of an origin's addresses that answers within
+/// `patience`: the IPv6 one of a name may lead nowhere while the IPv4 one serves.
+async fn connect(
+    addresses: impl Iterator<Item = SocketAddr>,
+    patience: Duration,
+) -> Result<TcpStream, End> {
+    let mut end = End::Unreachable(io::Error::other("the name has no address"));
+    for address in addresses {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => end = End::Unreachable(error),
+            Err(_) => end = End::Slow(patience),
+        }
+    }
+    Err(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Upstream {
+        Upstream {
+            origins: Vec::new(),
+            remote: None,
+            vhost: None,
+            token_traverse: false,
+            connect_timeout: Duration::ZERO,
+            read_timeout: Duration::ZERO,
+            return_timeout: Duration::ZERO,
+            linger: Duration::ZERO,
+        }
+    }
+
+    /// What is asked for: tcUrl, application, stream.
+    fn asked(vhost: &str, settings: &Upstream) -> [String; 3] {
+        let key = StreamKey {
+            vhost: vhost.to_owned(),
+            app: "live".to_owned(),
+            stream: "s".to_owned(),
+        };
+        let parameters = Parameters("token=x&vhost=b&domain=c&z".to_owned());
+        let config = request(Purpose::Play, "origin:1935", settings, &key, &parameters);
+        [config.tc_url, config.app, config.stream]
+    }
+
+    #[test]
+    fn the_default_vhost_is_left_to_the_origin() {
+        let asked = asked(DEFAULT_VHOST, &settings());
+        assert_eq!(asked, ["rtmp://origin:1935/live", "live", "s"]);
+    }
+
+    #[test]
+    fn another_vhost_is_asked_for_by_name() {
+        let expected = ["rtmp://origin:1935/live?vhost=a", "live?vhost=a", "s"];
+        assert_eq!(asked("a", &settings()), expected);
+        let told = Upstream {
+            vhost: Some("a".to_owned()),
+            ..settings()
+        };
+        assert_eq!(asked(DEFAULT_VHOST, &told), expected);
+    }
+
+    /// A socket that accepts no more connections, and those that it has.
+    fn deaf() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let patience = Duration::from_secs(1);
+        let connect = || std::net::TcpStream::connect_timeout(&address, patience).ok();
+        let queued = std::iter::from_fn(connect).collect();
+        (socket, address, queued)
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_name_has_its_own_time_to_answer() {
+        let (_socket, deaf, _queued) = deaf();
+        let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let serving = listener.local_addr().unwrap();
+        let patience = Duration::from_secs(2);
+        let addresses = [refusing, deaf, serving].into_iter();
+        let connected = connect(addresses, patience).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), serving);
+        let end = connect([refusing, deaf].into_iter(), patience).await;
+        assert!(matches!(end, Err(End::Slow(_))), "{end:?}");
+        let end = connect(std::iter::empty(), patience).await;
+        assert!(matches!(end, Err(End::Unreachable(_))), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_was_cut_off_goes_on_where_it_was() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = ClientConfig::new(Purpose::Publish, "rtmp://origin/live", "live", "s");
+        let mut sent = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
+        sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
+        let mut dialled = Dialled {
+            socket: TcpStream::connect(address).await.unwrap(),
+            session,
+            input: BytesMut::new(),
+            out: sent.clone(),
+            sent: 0,
+        };
+        let (mut origin, _) = listener.accept().await.unwrap();
+        // More than sockets hold, and nobody reads.
+        while dialled.sent == 0 {
+            let cut_off = timeout(Duration::from_millis(1), dialled.flush()).await;
+            assert!(cut_off.is_err(), "all of it went out");
+        }
+        let mut arrived = vec![0; sent.len()];
+        let (flushed, read) = tokio::join!(dialled.flush(), origin.read_exact(&mut arrived));
+        flushed.unwrap();
+        read.unwrap();
+        assert!(arrived == sent, "not what was sent");
+        assert!(dialled.out.is_empty());
+    }
+
+    #[test]
+    fn parameters_travel_where_configured() {
+        let traverse = Upstream {
+            token_traverse: true,
+            ..settings()
+        };
+        assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x&z");
+    }
+}

@@ -1,0 +1,46 @@
+//! Messages as they stand in a stream's log.
+
+use super::MESSAGE_STREAM;
+use rtmp_proto::wire::Message;
+use rtmp_proto::wire::chunk::{csid, encode_message};
+use rtmp_proto::wire::media::MediaClass;
+use rtmp_proto::wire::message::data;
+
+/// What players get of `message`.
+pub(super) fn for_players(message: &Message, class: MediaClass) -> Message {
+    if class == MediaClass::Metadata {
+        data::for_players(message)
+    } else {
+        message.clone()
+    }
+}
+
+/// `message` as of the stream's time `timestamp`, for the log.
+pub(super) fn for_log(mut message: Message, class: MediaClass, timestamp: u64) -> Message {
+    message.timestamp = wire_timestamp(class, timestamp);
+    message.stream_id = MESSAGE_STREAM;
+    message
+}
+
+/// Appends `message` in chunks.
+pub(super) fn encode(message: &Message, chunk_size: u32, encoded: &mut Vec<u8>) {
+    let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
+    encode_message(message, chunk_size, chunk_stream, encoded);
+}
+
+/// What a message of the stream's time `timestamp` is stamped with.
+///
+/// Metadata always with 0, as SRS does: ffmpeg takes metadata of any other
+/// time for a subtitle, and shows a stream that is not there.
+pub(super) fn wire_timestamp(class: MediaClass, timestamp: u64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "RTMP's timestamps wrap at 2³²"
+    )]
+    let wrapped = timestamp as u32;
+    if class == MediaClass::Metadata {
+        0
+    } else {
+        wrapped
+    }
+}

@@ -1,0 +1,300 @@
+//! A server of nothing but fan-out, its players, and what they are sent.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::stream::fanout::{Departed, Dialogue, Doorbells, Fanout, Joining, Meter, Request};
+use crate::stream::index::Retention;
+use crate::stream::registry::Registry;
+use crate::stream::{MESSAGE_STREAM, Publication, Stream, StreamSettings};
+use rtmp_proto::session::StreamKey;
+use rtmp_proto::wire::chunk::ChunkReader;
+use rtmp_proto::wire::message::{Control, UserControl};
+use rtmp_proto::wire::{Limits, Message, MessageType};
+
+/// Longer than anything here takes on the most loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const CHUNK_SIZE: u32 = 4_096;
+
+/// A player that speaks in single bytes.
+#[derive(Debug)]
+pub struct Speller;
+
+impl Dialogue for Speller {
+    fn receive(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), String> {
+        for letter in input {
+            match letter {
+                b'p' => requests.push(Request::Pause(true)),
+                b'P' => requests.push(Request::Pause(false)),
+                b'v' => requests.push(Request::Video(false)),
+                b'V' => requests.push(Request::Video(true)),
+                b'l' => requests.push(Request::Leave),
+                b'r' => {
+                    let payload = Bytes::from_static(b"reply");
+                    let message = Message {
+                        timestamp: 0,
+                        message_type: REPLY,
+                        stream_id: 0,
+                        payload,
+                    };
+                    rtmp_proto::wire::chunk::encode_message(&message, CHUNK_SIZE, 3, replies);
+                }
+                other => return Err(format!("cannot read {other}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+const REPLY: MessageType = MessageType::COMMAND_AMF0;
+
+pub struct Server {
+    pub registry: Registry,
+    pub fanout: Fanout<Speller>,
+    pub departures: mpsc::Receiver<Departed<Speller>>,
+    listener: TcpListener,
+    next_id: u64,
+}
+
+pub fn settings() -> StreamSettings {
+    StreamSettings {
+        chunk_size: CHUNK_SIZE,
+        flush_after: Duration::ZERO,
+        gop_cache: true,
+        nodelay: false,
+        keyframe_timeout: Duration::from_secs(8),
+        retention: Retention {
+            queue_length: Duration::from_secs(2),
+            most_bytes: 256 << 20,
+            most_messages: 1 << 18,
+            group_messages: 0,
+        },
+    }
+}
+
+/// A player that wants all of `stream`.
+pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
+    Joining {
+        id,
+        socket,
+        dialogue: Speller,
+        stream: stream.clone(),
+        stream_id: MESSAGE_STREAM,
+        unsent: Vec::new(),
+        requests: Vec::new(),
+        meter: Arc::new(Meter::default()),
+        gop_cache: None,
+        at_once: false,
+        send_timeout: PATIENCE,
+        duration: None,
+    }
+}
+
+impl Server {
+    pub fn start(workers: usize) -> Self {
+        let doorbells = Doorbells::new(workers).unwrap();
+        let (sender, departures) = mpsc::channel();
+        let fanout = Fanout::start(doorbells.clone(), move |departed| {
+            sender.send(departed).unwrap();
+        });
+        Self {
+            registry: Registry::new(doorbells, u64::MAX),
+            fanout: fanout.unwrap(),
+            departures,
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+            next_id: 0,
+        }
+    }
+
+    pub fn stream(&self, settings: &StreamSettings) -> Arc<Stream> {
+        let key = StreamKey {
+            vhost: "v".into(),
+            app: "live".into(),
+            stream: "s".into(),
+        };
+        self.registry.obtain(&key, settings, Instant::now())
+    }
+
+    /// A stream with a keyframe at 0 and a player that has been told of it.
+    pub fn playing(&mut self) -> (Arc<Stream>, Publication, Client) {
+        let stream = self.stream(&settings());
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true)]);
+        let mut player = self.join(&stream);
+        assert_eq!(player.told(1), [("keyframe", 0)]);
+        (stream, publication, player)
+    }
+
+    pub fn join(&mut self, stream: &Arc<Stream>) -> Client {
+        self.join_with(stream, |_| {})
+    }
+
+    pub fn join_with(
+        &mut self,
+        stream: &Arc<Stream>,
+        adjust: impl FnOnce(&mut Joining<Speller>),
+    ) -> Client {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (socket, _) = self.listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.set_nodelay(true).unwrap();
+        self.next_id += 1;
+        let mut joining = joining(self.next_id, socket, stream);
+        let meter = joining.meter.clone();
+        adjust(&mut joining);
+        let stream_id = joining.stream_id;
+        self.fanout.join(joining);
+        Client {
+            socket: client,
+            reader: reader(),
+            buffer: Vec::new(),
+            id: self.next_id,
+            meter,
+            stream_id,
+            begun: 0,
+        }
+    }
+
+    pub fn departure(&self) -> Departed<Speller> {
+        self.departures.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+/// However long the test takes, the player is not dropped.
+pub fn patient(joining: &mut Joining<Speller>) {
+    joining.send_timeout = Duration::from_secs(86_400);
+}
+
+pub fn reader() -> ChunkReader {
+    let mut reader = ChunkReader::new(&Limits::default());
+    let mut size = Vec::new();
+    let payload = Bytes::copy_from_slice(&CHUNK_SIZE.to_be_bytes());
+    let message = Message {
+        timestamp: 0,
+        message_type: MessageType::SET_CHUNK_SIZE,
+        stream_id: 0,
+        payload,
+    };
+    rtmp_proto::wire::chunk::encode_message(&message, 128, 2, &mut size);
+    assert!(reader.read(&mut size.as_slice()).unwrap().is_some());
+    reader
+}
+
+pub struct Client {
+    pub socket: TcpStream,
+    pub reader: ChunkReader,
+    buffer: Vec<u8>,
+    pub id: u64,
+    pub meter: Arc<Meter>,
+    /// The message stream that it plays on.
+    stream_id: u32,
+    /// How often it has been told that another publication begins.
+    pub begun: usize,
+}
+
+impl Client {
+    /// The next message of the stream; `None` when the connection has been closed.
+    pub fn message(&mut self) -> Option<Message> {
+        loop {
+            let mut input = self.buffer.as_slice();
+            let message = self.reader.read(&mut input).unwrap();
+            let left = input.len();
+            self.buffer.drain(..self.buffer.len() - left);
+            match message {
+                Some(message) if message.message_type == MessageType::USER_CONTROL => {
+                    let begin = Control::UserControl(UserControl::StreamBegin(self.stream_id));
+                    assert_eq!(Control::parse(&message), Some(begin));
+                    self.begun += 1;
+                    continue;
+                }
+                Some(message) => return Some(message),
+                None => {}
+            }
+            let mut bytes = [0; 65_536];
+            match self.socket.read(&mut bytes).expect("no message came") {
+                0 => return None,
+                count => self.buffer.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
+    pub fn messages(&mut self, count: usize) -> Vec<Message> {
+        (0..count)
+            .map(|_| self.message().expect("the connection was closed"))
+            .collect()
+    }
+
+    /// What kind each of the next messages is, and when.
+    pub fn told(&mut self, count: usize) -> Vec<(&'static str, u32)> {
+        self.messages(count)
+            .iter()
+            .map(|message| (kind(message), message.timestamp))
+            .collect()
+    }
+
+    pub fn say(&mut self, letters: &[u8]) {
+        self.socket.write_all(letters).unwrap();
+    }
+}
+
+pub fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> Message {
+    Message {
+        timestamp,
+        message_type,
+        stream_id: 7,
+        payload: payload.into(),
+    }
+}
+
+const PICTURE: usize = 10_000;
+
+/// A picture whose every byte tells its time.
+pub fn picture(timestamp: u32, keyframe: bool) -> Message {
+    let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    let filling = timestamp.to_be_bytes();
+    payload.extend(filling.iter().cycle().take(PICTURE));
+    message(MessageType::VIDEO, timestamp, payload)
+}
+
+pub fn sound(timestamp: u32) -> Message {
+    message(MessageType::AUDIO, timestamp, vec![0xaf, 1, 1, 2, 3])
+}
+
+pub fn headers() -> Vec<Message> {
+    vec![
+        message(
+            MessageType::DATA_AMF0,
+            0,
+            b"\x02\0\x0aonMetaData\x05".to_vec(),
+        ),
+        message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 1, 2, 3]),
+        message(MessageType::AUDIO, 0, vec![0xaf, 0, 0x12, 0x10]),
+    ]
+}
+
+pub fn kind(message: &Message) -> &'static str {
+    match (message.message_type, &message.payload[..2]) {
+        (MessageType::VIDEO, [0x17, 0]) => "video header",
+        (MessageType::VIDEO, [0x17, 1]) => "keyframe",
+        (MessageType::VIDEO, _) => "picture",
+        (MessageType::AUDIO, [0xaf, 0]) => "audio header",
+        (MessageType::AUDIO, _) => "sound",
+        (MessageType::DATA_AMF0, _) => "data",
+        (REPLY, _) => "reply",
+        _ => "something else",
+    }
+}
+
+pub fn publish(publication: &mut Publication, messages: &[Message]) {
+    publication.append(messages, Instant::now()).unwrap();
+}

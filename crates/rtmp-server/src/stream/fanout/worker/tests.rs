@@ -1,0 +1,212 @@
+//! A worker without its thread: what happens between two of its flushes, step
+//! by step.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::stream::StreamSettings;
+use crate::stream::fanout::tests::support::{
+    PATIENCE, Speller, joining, picture, publish, reader, settings, sound,
+};
+use crate::stream::registry::Registry;
+use rtmp_proto::session::StreamKey;
+
+/// Bytes that a socket here holds at most, or about.
+const BUFFER: usize = 8_192;
+
+/// Both ends of a player's connection, which hold little.
+fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(BUFFER).unwrap();
+    client
+        .connect(&listener.local_addr().unwrap().into())
+        .unwrap();
+    client.set_nonblocking(true).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let buffers = socket2::SockRef::from(&socket);
+    buffers.set_send_buffer_size(BUFFER).unwrap();
+    (client.into(), socket)
+}
+
+/// A worker that forgets who leaves it.
+type Forgetful = Worker<Speller, fn(Departed<Speller>)>;
+
+/// A worker that may have `players`, and a stream for it.
+fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
+    let doorbells = Doorbells::new(1).unwrap();
+    let desks: Arc<[Desk<Speller>]> = Arc::new([Desk {
+        letters: Mutex::default(),
+        players: AtomicUsize::new(players),
+    }]);
+    let departed: fn(Departed<Speller>) = |_| {};
+    let worker = Worker::new(0, desks, doorbells.clone(), departed).unwrap();
+    let key = StreamKey {
+        vhost: "v".into(),
+        app: "live".into(),
+        stream: "s".into(),
+    };
+    let stream = Registry::new(doorbells, u64::MAX).obtain(&key, settings, Instant::now());
+    (worker, stream)
+}
+
+#[test]
+fn an_edge_is_sent_at_once_what_is_gathered_for_viewers() {
+    const GATHERED: Duration = Duration::from_millis(350);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let settings = StreamSettings {
+        flush_after: GATHERED,
+        ..settings()
+    };
+    let (mut worker, stream) = worker(2, &settings);
+    let now = Instant::now();
+    let mut publication = stream.publish(now).unwrap();
+    publish(&mut publication, &[sound(0)]);
+    let mut join = |at_once| {
+        let (client, socket) = connection(&listener);
+        let received = socket.try_clone().unwrap();
+        let joining = Joining {
+            at_once,
+            ..joining(1, socket, &stream)
+        };
+        let meter = joining.meter.clone();
+        worker.join(joining, now);
+        (client, received, move || {
+            meter.bytes.load(Ordering::Relaxed)
+        })
+    };
+    let (_viewer, viewers_socket, viewers_bytes) = join(false);
+    let (_edge, edges_socket, edges_bytes) = join(true);
+    for slot in 0..2 {
+        worker.player_event(slot, EpollFlags::EPOLLOUT, now);
+    }
+    let begun = viewers_bytes();
+    assert_eq!((begun > 0, edges_bytes()), (true, begun));
+
+    for number in 1..=3 {
+        let now = now + Duration::from_millis(20 * number);
+        publish(
+            &mut publication,
+            &[sound(20 * u32::try_from(number).unwrap())],
+        );
+        worker.note_news(stream.id(), now);
+        worker.flush_due(now);
+        assert_eq!(edges_bytes(), (number + 1) * begun, "message {number}");
+        assert_eq!(viewers_bytes(), begun, "message {number}");
+    }
+    worker.flush_due(now + Duration::from_millis(20) + GATHERED);
+    assert_eq!(viewers_bytes(), 4 * begun);
+    // Nor does one wait for the acknowledgement of the one before.
+    assert!(edges_socket.nodelay().unwrap());
+    assert!(!viewers_socket.nodelay().unwrap());
+}
+
+#[test]
+fn a_stream_is_forgotten_only_with_its_last_viewer_and_edge() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (mut worker, stream) = worker(2, &settings());
+    let now = Instant::now();
+    let mut publication = stream.publish(now).unwrap();
+    publish(&mut publication, &[sound(0)]);
+    let mut clients = Vec::new();
+    for at_once in [false, true] {
+        let (client, socket) = connection(&listener);
+        clients.push(client);
+        worker.join(
+            Joining {
+                at_once,
+                ..joining(1, socket, &stream)
+            },
+            now,
+        );
+    }
+    worker.leave(0, Reason::Dismissed);
+    worker.note_news(stream.id(), now);
+    assert_eq!((worker.groups.len(), worker.groups_of.len()), (1, 1));
+    worker.leave(1, Reason::Dismissed);
+    assert_eq!((worker.groups.len(), worker.groups_of.len()), (0, 0));
+    assert_eq!(stream.players(), 0);
+}
+
+#[test]
+fn what_a_player_reads_that_goes_on_between_two_flushes_is_not_given_back() {
+    for other_at_once in [false, true] {
+        a_player_goes_on_between_two_flushes(other_at_once);
+    }
+}
+
+/// `other_at_once`: whether the one that joins meanwhile gets each message at
+/// once.
+fn a_player_goes_on_between_two_flushes(other_at_once: bool) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (mut worker, stream) = worker(2, &settings());
+    let now = Instant::now();
+    let mut publication = stream.publish(now).unwrap();
+    let mut number = 0;
+    let mut publish_seconds = |seconds: u32| {
+        for _ in 0..seconds * 25 {
+            publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
+            number += 1;
+        }
+        (number - 1) * 40
+    };
+
+    // A player gets stuck within its first group, and pauses there.
+    publish_seconds(2);
+    let (mut client, socket) = connection(&listener);
+    let received = socket.try_clone().unwrap();
+    let say = |client: &mut TcpStream, worker: &mut Worker<_, _>, letter| {
+        client.write_all(letter).unwrap();
+        while received.peek(&mut [0]).is_err() {
+            std::thread::yield_now();
+        }
+        worker.hear(0, now);
+    };
+    worker.join(joining(1, socket, &stream), now);
+    worker.player_event(0, EpollFlags::EPOLLOUT, now);
+    say(&mut client, &mut worker, b"p");
+    worker.flush(0, now);
+    // It goes on before the next flush: its place is still in the log.
+    say(&mut client, &mut worker, b"P");
+    // Meanwhile the log goes on far beyond what is kept for those who come …
+    publish_seconds(60);
+    // … and the worker looks at it, since somebody does.
+    let (_other, socket) = connection(&listener);
+    worker.join(
+        Joining {
+            at_once: other_at_once,
+            ..joining(1, socket, &stream)
+        },
+        now,
+    );
+    let newest = publish_seconds(1);
+
+    let (mut reader, mut read) = (reader(), Vec::new());
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "the newest picture never came");
+        worker.player_event(0, EpollFlags::EPOLLOUT, now);
+        worker.flush(0, now);
+        let mut bytes = [0; BUFFER];
+        if let Ok(count) = client.read(&mut bytes) {
+            read.extend_from_slice(&bytes[..count]);
+        }
+        let mut input = read.as_slice();
+        let message = reader.read(&mut input).expect("what came is not the log");
+        let left = input.len();
+        read.drain(..read.len() - left);
+        let Some(message) = message else { continue };
+        let whole = picture(message.timestamp, message.timestamp.is_multiple_of(1_000));
+        assert!(
+            message.payload == whole.payload,
+            "a picture has come to harm"
+        );
+        if message.timestamp == newest {
+            break;
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a player needs before its first picture: metadata and the decoders'
+//! configurations.
+
+use bytes::Bytes;
+
+use super::timeline::Track;
+use rtmp_proto::wire::media::{Codec, MediaClass};
+use rtmp_proto::wire::{Message, MessageType};
+
+/// More tracks and kinds than this are nothing that an encoder sends.
+const MOST_HEADERS: usize = 32;
+
+/// The largest payload that is kept, in bytes. Configurations of decoders have
+/// some hundred, metadata some thousand; larger ones are passed on to whoever
+/// plays, and not kept for whoever joins.
+const MOST_HEADER_BYTES: usize = 64 * 1024;
+/// The largest payloads that are kept together, in bytes: each joining player
+/// gets a copy of its own.
+const MOST_BYTES: usize = 128 * 1024;
+
+/// One message that every joining player gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its part in the stream; the newest of each class is in force.
+    pub class: MediaClass,
+    /// How its payload is to be read.
+    pub message_type: MessageType,
+    /// The message's payload.
+    pub payload: Bytes,
+    /// Where in the log it stands.
+    pub offset: u64,
+}
+
+impl Header {
+    /// The header that `message` is, not in the log yet.
+    ///
+    /// Its payload is copied: it may be a small part of a large aggregate
+    /// message, all of which would be kept with it.
+    #[must_use]
+    pub fn new(class: MediaClass, message: &Message) -> Self {
+        Self {
+            class,
+            message_type: message.message_type,
+            payload: Bytes::copy_from_slice(&message.payload),
+            offset: 0,
+        }
+    }
+
+    /// What it belongs to; `None`: the stream as a whole.
+    #[must_use]
+    pub fn track(&self) -> Option<Track> {
+        match self.message_type {
+            MessageType::AUDIO => Some(Track::Audio),
+            MessageType::VIDEO => Some(Track::Video),
+            _ => None,
+        }
+    }
+
+    /// Whether frames of `codec` on track number `number` have no use for it.
+    fn is_void_for(&self, codec: Codec, number: u8) -> bool {
+        Codec::of(self.message_type, &self.payload)
+            .is_some_and(|(own, track)| track == number && !own.is_same(codec))
+    }
+
+    /// The header as a message on the message stream `stream_id`, of time 0.
+    #[must_use]
+    pub fn message(&self, stream_id: u32) -> Message {
+        Message {
+            timestamp: 0,
+            message_type: self.message_type,
+            stream_id,
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+/// The headers in force at some place of the log, metadata first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    headers: Vec<Header>,
+}
+
+impl Headers {
+    /// Whether `message`, which is of `class`, is kept for joining players.
+    #[must_use]
+    pub fn keeps(class: MediaClass, message: &Message) -> bool {
+        Self::keeps_class(class) && message.payload.len() <= MOST_HEADER_BYTES
+    }
+
+    /// Whether messages of this class are for joining players at all.
+    #[must_use]
+    pub fn keeps_class(class: MediaClass) -> bool {
+        match class {
+            MediaClass::VideoSequenceHeader { .. }
+            | MediaClass::VideoMetadata { .. }
+            | MediaClass::AudioSequenceHeader { .. }
+            | MediaClass::AudioChannels { .. }
+            | MediaClass::Metadata => true,
+            MediaClass::Keyframe { .. }
+            | MediaClass::InterFrame { .. }
+            | MediaClass::VideoOther
+            | MediaClass::Audio
+            | MediaClass::ClearMetadata
+            | MediaClass::Data => false,
+        }
+    }
+
+    /// Puts `header` in force in place of the last of its class. One that is
+    /// too large takes the place all the same: what it replaces is void.
+    pub fn set(&mut self, header: Header) {
+        let place = self
+            .headers
+            .iter()
+            .position(|known| known.class == header.class);
+        if let Some(place) = place {
+            self.headers.remove(place);
+        }
+        let others: usize = self.headers.iter().map(|known| known.payload.len()).sum();
+        let length = header.payload.len();
+        let fits = length <= MOST_HEADER_BYTES && others + length <= MOST_BYTES;
+        if fits && self.headers.len() < MOST_HEADERS {
+            let metadata = header.class == MediaClass::Metadata;
+            let end = if metadata { 0 } else { self.headers.len() };
+            self.headers.insert(place.unwrap_or(end), header);
+        }
+    }
+
+    /// Whether nothing is in force.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// Forgets the metadata.
+    pub fn clear_metadata(&mut self) {
+        self.headers
+            .retain(|header| header.class != MediaClass::Metadata);
+    }
+
+    /// Forgets the configurations of other codecs than `codec`, which is that
+    /// of track number `number` now; whether there was one.
+    pub fn keep_codec(&mut self, codec: Codec, number: u8) -> bool {
+        let before = self.headers.len();
+        let track = Some(Track::of(codec));
+        self.headers
+            .retain(|header| header.track() != track || !header.is_void_for(codec, number));
+        self.headers.len() < before
+    }
+
+    /// Takes out what belongs to `track`.
+    pub fn take_track(&mut self, track: Track) -> Vec<Header> {
+        self.headers
+            .extract_if(.., |header| header.track() == Some(track))
+            .collect()
+    }
+
+    /// Whether a header of `class` is in force.
+    #[must_use]
+    pub fn has_class(&self, class: MediaClass) -> bool {
+        self.headers.iter().any(|known| known.class == class)
+    }
+
+    /// Whether these are what another publication than that of `former` begins
+    /// with: another decoder's configuration is among them; or, with other
+    /// metadata, there are not as many.
+    #[must_use]
+    pub fn are_of_another_than(&self, former: &Self) -> bool {
+        let configurations = |headers: &Self| {
+            let headers = headers.headers.iter();
+            headers.filter(|header| header.track().is_some()).count()
+        };
+        let (now, before) = (configurations(self), configurations(former));
+        let fewer = (1..before).contains(&now);
+        self.headers.iter().any(|header| {
+            let decides = header.track().is_some() || fewer;
+            decides && !former.has(header)
+        })
+    }
+
+    /// Whether `header` is in force, wherever it stands.
+    #[must_use]
+    pub fn has(&self, header: &Header) -> bool {
+        self.headers.iter().any(|known| {
+            known.class == header.class
+                && known.message_type == header.message_type
+                && known.payload == header.payload
+        })
+    }
+
+    /// The headers that a player lacks that has seen the log up to `seen`.
+    pub fn since(&self, seen: u64) -> impl Iterator<Item = &Header> {
+        self.headers
+            .iter()
+            .filter(move |header| header.offset >= seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(class: MediaClass, offset: u64) -> Header {
+        Header {
+            class,
+            message_type: MessageType::VIDEO,
+            payload: Bytes::new(),
+            offset,
+        }
+    }
+
+    fn classes(headers: &Headers, seen: u64) -> Vec<MediaClass> {
+        headers.since(seen).map(|header| header.class).collect()
+    }
+
+    #[test]
+    fn metadata_comes_first_and_the_newest_of_each_class_counts() {
+        let video = MediaClass::VideoSequenceHeader { track: 0 };
+        let mut headers = Headers::default();
+        headers.set(header(video, 10));
+        headers.set(header(MediaClass::Metadata, 20));
+        headers.set(header(video, 30));
+        assert_eq!(classes(&headers, 0), [MediaClass::Metadata, video]);
+        assert_eq!(classes(&headers, 25), [video]);
+        headers.clear_metadata();
+        assert_eq!(classes(&headers, 0), [video]);
+    }
+
+    #[test]
+    fn an_encoder_cannot_make_the_headers_grow_without_end() {
+        let mut headers = Headers::default();
+        for track in 0..=255 {
+            headers.set(header(MediaClass::AudioSequenceHeader { track }, 0));
+        }
+        assert_eq!(headers.since(0).count(), MOST_HEADERS);
+    }
+
+    #[test]
+    fn a_header_keeps_no_memory_of_the_message_that_it_was_a_part_of() {
+        let aggregate = Bytes::from(vec![7; 1_000]);
+        let message = Message {
+            timestamp: 0,
+            message_type: MessageType::VIDEO,
+            stream_id: 1,
+            payload: aggregate.slice(10..20),
+        };
+        let header = Header::new(MediaClass::Metadata, &message);
+        assert_eq!(header.payload, message.payload);
+        let kept = header.payload.as_ptr_range();
+        assert!(!aggregate.as_ptr_range().contains(&kept.start));
+    }
+
+    #[test]
+    fn headers_are_bounded_one_by_one_and_together() {
+        let large = |class, length| Header {
+            payload: vec![7; length].into(),
+            ..header(class, 0)
+        };
+        let video = MediaClass::VideoSequenceHeader { track: 0 };
+        let mut headers = Headers::default();
+        headers.set(large(video, MOST_HEADER_BYTES));
+        assert_eq!(classes(&headers, 0), [video]);
+        headers.set(large(video, MOST_HEADER_BYTES + 1));
+        assert_eq!(classes(&headers, 0), [], "the small one is void");
+        for track in 0..10 {
+            let class = MediaClass::AudioSequenceHeader { track };
+            headers.set(large(class, MOST_HEADER_BYTES));
+        }
+        let kept = headers.since(0).map(|header| header.payload.len());
+        assert_eq!(kept.sum::<usize>(), MOST_BYTES);
+    }
+}

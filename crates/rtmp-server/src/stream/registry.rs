@@ -1,0 +1,85 @@
+//! Finds streams by their names, and forgets those that nobody needs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::fanout::Doorbells;
+use super::logs::Logs;
+use super::{Stream, StreamSettings, lock};
+use rtmp_proto::session::StreamKey;
+
+/// All streams of a server.
+#[derive(Debug)]
+pub struct Registry {
+    doorbells: Doorbells,
+    logs: Arc<Logs>,
+    next_id: AtomicU64,
+    streams: Mutex<HashMap<StreamKey, Arc<Stream>>>,
+}
+
+impl Registry {
+    /// An empty registry; the workers behind `doorbells` serve its streams,
+    /// whose logs may take `log_bytes` together.
+    #[must_use]
+    pub fn new(doorbells: Doorbells, log_bytes: u64) -> Self {
+        Self {
+            doorbells,
+            logs: Logs::new(log_bytes),
+            next_id: AtomicU64::new(1),
+            streams: Mutex::default(),
+        }
+    }
+
+    /// The stream called `key`; a new one with `settings` if there is none.
+    #[must_use]
+    pub fn obtain(&self, key: &StreamKey, settings: &StreamSettings, now: Instant) -> Arc<Stream> {
+        let mut streams = lock(&self.streams);
+        if let Some(stream) = streams.get(key)
+            && !stream.is_over()
+        {
+            return stream.clone();
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (doorbells, logs) = (self.doorbells.clone(), self.logs.clone());
+        let stream = Arc::new(Stream::new(id, key.clone(), settings, doorbells, logs, now));
+        self.logs.enter(&stream);
+        streams.insert(key.clone(), stream.clone());
+        stream
+    }
+
+    /// The logs of all streams.
+    #[must_use]
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
+    /// All streams, in the order of their names.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Stream>> {
+        let mut streams: Vec<_> = lock(&self.streams).values().cloned().collect();
+        streams.sort_by(|left, right| left.key().cmp(right.key()));
+        streams
+    }
+
+    /// Ends the streams whose publisher has been away for longer than
+    /// `patience` says of them, and forgets those that nobody holds. Where
+    /// nobody has published anything yet, nobody's return is waited for.
+    pub fn sweep(&self, now: Instant, patience: impl Fn(&Stream) -> Duration) {
+        lock(&self.streams).retain(|_, stream| {
+            let Some(absence) = stream.unpublished_for(now) else {
+                return true;
+            };
+            if stream.has_begun() && absence < patience(stream) {
+                return true;
+            }
+            if stream.players() > 0 && !stream.is_over() {
+                stream.end();
+            }
+            // Whoever waits for it, or plays it, holds it; nobody can get hold
+            // of it while the registry is locked.
+            Arc::strong_count(stream) > 1 && !stream.is_over()
+        });
+    }
+}

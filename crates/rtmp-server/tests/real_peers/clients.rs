@@ -1,0 +1,314 @@
+//! Real clients against our server session.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rtmp_proto::wire::media::{MediaClass, classify};
+use rtmp_proto::wire::{Message, MessageType};
+
+use crate::program::{Program, installed};
+use crate::relay::{Ending, Relay};
+
+/// Nothing here takes a second; this is for machines that are busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// ffmpeg, publishing two seconds of a test picture and tone.
+fn ffmpeg_publishing(url: &str) -> Program {
+    Program::start(
+        Command::new("ffmpeg")
+            .args(["-nostdin", "-hide_banner", "-loglevel", "error"])
+            .args([
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc2=size=160x120:rate=25:duration=2",
+            ])
+            .args(["-f", "lavfi", "-i", "sine=duration=2"])
+            .args([
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                "-g",
+                "25",
+                "-c:a",
+                "aac",
+            ])
+            .args(["-f", "flv", url]),
+    )
+}
+
+/// How many messages of which class.
+fn count(stream: &[Message], class: MediaClass) -> usize {
+    stream
+        .iter()
+        .filter(|message| classify(message) == Some(class))
+        .count()
+}
+
+fn video_frames(stream: &[Message]) -> usize {
+    count(stream, MediaClass::Keyframe { track: 0 })
+        + count(stream, MediaClass::InterFrame { track: 0 })
+}
+
+fn assert_is_a_test_stream(stream: &[Message], frames: usize) {
+    assert_eq!(
+        count(stream, MediaClass::VideoSequenceHeader { track: 0 }),
+        1
+    );
+    assert_eq!(video_frames(stream), frames);
+    assert!(count(stream, MediaClass::Keyframe { track: 0 }) >= 1);
+    assert!(stream.iter().all(|message| message.stream_id == 1));
+}
+
+/// Two seconds, as ffmpeg publishes them to us.
+fn test_stream() -> Vec<Message> {
+    let relay = Relay::start(Ending::Complete);
+    let mut ffmpeg = ffmpeg_publishing(&relay.url());
+    assert!(ffmpeg.wait(PATIENCE).success());
+    relay.wait("the end of the publish", |state| {
+        state
+            .told
+            .contains(&"PublishEnded")
+            .then(|| state.stream.clone())
+    })
+}
+
+fn has_ffmpeg() -> bool {
+    installed("ffmpeg", &["-version"])
+}
+
+fn has_gstreamer(elements: &[&str]) -> bool {
+    elements
+        .iter()
+        .all(|element| installed("gst-inspect-1.0", &["--exists", element]))
+}
+
+#[test]
+fn ffmpeg_publishes() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let relay = Relay::start(Ending::Complete);
+    let mut ffmpeg = ffmpeg_publishing(&relay.url());
+    assert!(ffmpeg.wait(PATIENCE).success());
+    let (stream, told) = relay.wait("the end of the connection", |state| {
+        (!state.ended.is_empty()).then(|| (state.stream.clone(), state.told.clone()))
+    });
+    assert_eq!(told, ["Connect", "Publish", "PublishEnded"]);
+    assert_is_a_test_stream(&stream, 50);
+    assert_eq!(count(&stream, MediaClass::Metadata), 1);
+    assert_eq!(
+        count(&stream, MediaClass::AudioSequenceHeader { track: 0 }),
+        1
+    );
+    relay.record("ffmpeg-publish");
+}
+
+#[test]
+fn ffmpeg_hears_why_it_may_not_publish() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let relay = Relay::start(Ending::Busy);
+    let mut ffmpeg = ffmpeg_publishing(&relay.url());
+    assert!(
+        !ffmpeg.wait(PATIENCE).success(),
+        "ffmpeg must not believe that it publishes"
+    );
+    let stream = relay.wait("the end of the connection", |state| {
+        (!state.ended.is_empty()).then_some(state.stream.len())
+    });
+    assert_eq!(stream, 0);
+}
+
+#[test]
+fn ffmpeg_plays_to_the_end() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let relay = Relay::with_stream(Ending::Complete, test_stream());
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("frames.txt");
+    let mut ffmpeg = Program::start(
+        Command::new("ffmpeg")
+            .args([
+                "-nostdin",
+                "-hide_banner",
+                "-loglevel",
+                "error",
+                "-i",
+                &relay.url(),
+            ])
+            .args(["-map", "0:v", "-c", "copy", "-f", "framecrc"])
+            .arg(&list),
+    );
+    assert!(ffmpeg.wait(PATIENCE).success());
+    assert_eq!(lines(&list), 50);
+    relay.record("ffmpeg-play");
+}
+
+#[test]
+fn ffmpeg_hears_that_there_is_no_stream() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let relay = Relay::start(Ending::NotFound);
+    let mut ffmpeg = Program::start(
+        Command::new("ffmpeg")
+            .args([
+                "-nostdin",
+                "-hide_banner",
+                "-loglevel",
+                "quiet",
+                "-i",
+                &relay.url(),
+            ])
+            .args(["-f", "null", "-"]),
+    );
+    assert!(!ffmpeg.wait(PATIENCE).success());
+}
+
+/// Lines that are not comments: one for each frame.
+fn lines(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).count()
+}
+
+fn as_tags(stream: &[Message]) -> Vec<(MessageType, usize)> {
+    stream
+        .iter()
+        .map(|message| (message.message_type, message.payload.len()))
+        .collect()
+}
+
+/// The sizes of the pictures. Players write metadata and silence of their own,
+/// and leave out the end of sequence, which is no longer than this.
+fn picture_sizes(tags: Vec<(MessageType, usize)>) -> Vec<usize> {
+    const END_OF_SEQUENCE: usize = 5;
+    tags.into_iter()
+        .filter(|(kind, size)| *kind == MessageType::VIDEO && *size > END_OF_SEQUENCE)
+        .map(|(_, size)| size)
+        .collect()
+}
+
+/// Messages in an FLV file.
+fn flv_tags(path: &Path) -> Vec<(MessageType, usize)> {
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(bytes[..3], *b"FLV");
+    let mut at = 9 + 4;
+    let mut tags = Vec::new();
+    while at < bytes.len() {
+        let size = u32::from_be_bytes([0, bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize;
+        tags.push((MessageType(bytes[at]), size));
+        at += 11 + size + 4;
+    }
+    tags
+}
+
+#[test]
+fn rtmpdump_plays_every_picture_to_the_end() {
+    if !has_ffmpeg() || !installed("rtmpdump", &["--help"]) {
+        return;
+    }
+    let stream = test_stream();
+    let relay = Relay::with_stream(Ending::Complete, stream.clone());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("camera.flv");
+    let mut rtmpdump = Program::start(
+        Command::new("rtmpdump")
+            .args(["--quiet", "--live", "-r", &relay.url(), "-o"])
+            .arg(&file),
+    );
+    assert!(rtmpdump.wait(PATIENCE).success());
+    let tags = flv_tags(&file);
+    assert_eq!(picture_sizes(tags), picture_sizes(as_tags(&stream)));
+    relay.record("rtmpdump-play");
+}
+
+#[test]
+fn rtmpdump_hears_that_there_is_no_stream() {
+    if !installed("rtmpdump", &["--help"]) {
+        return;
+    }
+    let relay = Relay::start(Ending::NotFound);
+    let mut rtmpdump = Program::start(Command::new("rtmpdump").args([
+        "--quiet",
+        "--live",
+        "-r",
+        &relay.url(),
+        "-o",
+        "/dev/null",
+    ]));
+    assert!(!rtmpdump.wait(PATIENCE).success());
+}
+
+/// GStreamer, publishing 50 pictures by this element.
+fn gstreamer_publishing(sink: &str, location: &str) -> Program {
+    Program::start(
+        Command::new("gst-launch-1.0")
+            .args(["-q", "videotestsrc", "num-buffers=50", "!"])
+            .args(["video/x-raw,width=160,height=120,framerate=25/1", "!"])
+            .args(["x264enc", "speed-preset=ultrafast", "key-int-max=25", "!"])
+            .args(["flvmux", "streamable=true", "!", sink, location]),
+    )
+}
+
+#[test]
+fn gstreamers_own_sink_publishes() {
+    if !has_gstreamer(&["rtmp2sink", "x264enc", "flvmux"]) {
+        return;
+    }
+    let relay = Relay::start(Ending::Complete);
+    let location = format!("location={}", relay.url());
+    let mut gstreamer = gstreamer_publishing("rtmp2sink", &location);
+    assert!(gstreamer.wait(PATIENCE).success());
+    let stream = relay.wait("the end of the connection", |state| {
+        (!state.ended.is_empty()).then(|| state.stream.clone())
+    });
+    assert_is_a_test_stream(&stream, 50);
+    relay.record("gstreamer-publish");
+}
+
+#[test]
+fn librtmp_publishes() {
+    if !has_gstreamer(&["rtmpsink", "x264enc", "flvmux"]) {
+        return;
+    }
+    let relay = Relay::start(Ending::Complete);
+    let location = format!("location={} live=1", relay.url());
+    let mut gstreamer = gstreamer_publishing("rtmpsink", &location);
+    assert!(gstreamer.wait(PATIENCE).success());
+    let stream = relay.wait("the end of the connection", |state| {
+        (!state.ended.is_empty()).then(|| state.stream.clone())
+    });
+    assert_is_a_test_stream(&stream, 50);
+    relay.record("librtmp-publish");
+}
+
+#[test]
+fn gstreamers_own_source_plays_to_the_end() {
+    if !has_ffmpeg() || !has_gstreamer(&["rtmp2src"]) {
+        return;
+    }
+    let stream = test_stream();
+    let relay = Relay::with_stream(Ending::Complete, stream.clone());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("camera.flv");
+    let mut gstreamer = Program::start(
+        Command::new("gst-launch-1.0")
+            .args([
+                "-q",
+                "rtmp2src",
+                &format!("location={}", relay.url()),
+                "!",
+                "filesink",
+            ])
+            .arg(format!("location={}", file.display())),
+    );
+    assert!(gstreamer.wait(PATIENCE).success());
+    let tags = flv_tags(&file);
+    assert_eq!(picture_sizes(tags), picture_sizes(as_tags(&stream)));
+    relay.record("gstreamer-play");
+}

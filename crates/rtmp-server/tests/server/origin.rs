@@ -1,0 +1,495 @@
+//! An origin, its publishers and its players.
+
+use std::time::Duration;
+
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{ClientConfig, ClientEvent, Purpose};
+use rtmp_proto::wire::amf0::Value;
+use rtmp_proto::wire::chunk::encode_message;
+use rtmp_proto::wire::message::Command;
+use rtmp_proto::wire::{Message, MessageType};
+use rtmp_server::config::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{
+    Client, PATIENCE, Running, headers, keyframe, message, picture, sound, until,
+};
+
+fn command(name: &str, arguments: Vec<Value>) -> Command {
+    Command {
+        name: name.into(),
+        transaction_id: 0.0,
+        object: Value::Null,
+        arguments,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_gets_metadata_headers_and_the_newest_group() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher
+        .publish(&[keyframe(40), sound(45), keyframe(80), picture(120)])
+        .await;
+    let mut player = origin.player("s").await;
+    let mut got = Vec::new();
+    for _ in 0..5 {
+        let media = player.media().await;
+        got.push((media.message_type, media.timestamp, media.payload[0]));
+    }
+    assert_eq!(
+        got,
+        [
+            (MessageType::DATA_AMF0, 0, 2),
+            (MessageType::VIDEO, 80, 0x17),
+            (MessageType::AUDIO, 80, 0xaf),
+            (MessageType::VIDEO, 80, 0x17),
+            (MessageType::VIDEO, 120, 0x27),
+        ]
+    );
+    publisher.publish(&[sound(130)]).await;
+    assert_eq!(player.media().await, sound(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publisher_is_told_bad_name_and_the_first_goes_on() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.media().await, keyframe(0));
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+    let mut second = Client::connect(origin.address, config).await;
+    assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_returns_finds_its_players_and_the_time_goes_on() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(60_000)]).await;
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await.timestamp, 60_000);
+    drop(publisher);
+    until(|| !origin.server.streams()[0].is_published()).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0), sound(23)]).await;
+    let first = player.frame().await;
+    assert!(
+        first.timestamp > 60_000,
+        "the time fell to {}",
+        first.timestamp
+    );
+    let second = player.frame().await;
+    assert_eq!(
+        second.timestamp - first.timestamp,
+        23,
+        "sound and pictures have parted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_stream_is_not_found_after_the_wait() {
+    let origin = Running::origin("play_wait_timeout 0;");
+    let mut player = origin.player("nowhere").await;
+    assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    player.closed().await;
+    until(|| origin.server.clients().count() == 0).await;
+    until(|| origin.server.streams().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_may_come_before_its_publisher() {
+    let origin = Running::origin("play_wait_timeout 600000;");
+    let mut player = origin.player("s").await;
+    assert_eq!(player.event().await, Some(ClientEvent::Connected));
+    let waits = || {
+        let clients = origin.server.clients().list();
+        clients
+            .iter()
+            .any(|client| client.activity().name() == "wait")
+    };
+    let publishing = async {
+        until(waits).await;
+        let mut publisher = origin.publisher("s").await;
+        publisher.publish(&[keyframe(0)]).await;
+        publisher
+    };
+    let (media, _publisher) = tokio::join!(player.media(), publishing);
+    assert_eq!(media, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
+    let origin = Running::origin("");
+    for (name, refusal) in [
+        ("play", code::PLAY_FAILED),
+        ("publish", code::PUBLISH_DENIED),
+    ] {
+        let mut publisher = origin.publisher(name).await;
+        publisher.publish(&[keyframe(0)]).await;
+        let mut player = origin.player(name).await;
+        player.frame().await;
+        let request = command(name, vec!["other".into()]);
+        publisher.send(&request.to_message(2)).await;
+        assert_eq!(publisher.refusal().await.code, refusal);
+        publisher.send(&picture(40)).await;
+        assert_eq!(player.media().await, picture(40));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_is_given_up_and_its_players_stay() {
+    let origin = Running::origin("publish_normal_timeout 100;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    assert_eq!(publisher.refusal().await.code, code::PUBLISH_IDLE);
+    publisher.closed().await;
+    let stream = origin.server.streams()[0].clone();
+    until(|| !stream.is_published()).await;
+    assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
+    let origin = Running::origin("publish_1stpkt_timeout 600000;");
+    let mut silent = origin.publisher("s").await;
+    let taking_over = async {
+        loop {
+            let tc_url = format!("rtmp://{}/live", origin.address);
+            let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+            let mut next = Client::connect(origin.address, config).await;
+            assert_eq!(next.event().await, Some(ClientEvent::Connected));
+            if next.event().await == Some(ClientEvent::Publishing) {
+                return next;
+            }
+            next.closed().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let taken_over = tokio::time::timeout(PATIENCE, taking_over).await;
+    let _next = taken_over.expect("it was never silent for long enough");
+    assert_eq!(silent.refusal().await.code, code::PUBLISH_BAD_NAME);
+    silent.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_never_sends_is_given_up() {
+    let origin = Running::origin("publish_1stpkt_timeout 100;");
+    origin.publisher("s").await.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_of_a_publisher_that_does_not_return_are_told_the_end() {
+    let origin = Running::origin("publish_return_timeout 0;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    drop(publisher);
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    player.closed().await;
+    until(|| origin.server.streams().is_empty()).await;
+    until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_is_told_so_before_the_close() {
+    let origin = Running::origin("security { enabled on; allow play all; }");
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
+    let mut publisher = Client::connect(origin.address, config).await;
+    assert_eq!(publisher.refusal().await.code, code::PUBLISH_DENIED);
+    publisher.closed().await;
+
+    let other = Running::start(Role::Origin, "vhost only.example { }");
+    let mut stranger = other.player("s").await;
+    assert_eq!(stranger.refusal().await.code, code::CONNECT_REJECTED);
+    stranger.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_two_vhosts_do_not_meet() {
+    let origin = Running::start(
+        Role::Origin,
+        "vhost a.example { min_latency on; } vhost __defaultVhost__ { play_wait_timeout 0; }",
+    );
+    let config = ClientConfig::new(Purpose::Publish, "rtmp://a.example/live", "live", "s");
+    let mut publisher = Client::connect(origin.address, config).await;
+    while publisher.event().await.unwrap() != ClientEvent::Publishing {}
+    publisher.publish(&[keyframe(0)]).await;
+    let mut elsewhere = origin.player("s").await;
+    assert_eq!(elsewhere.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
+    let app = "live?vhost=a.example";
+    let config = ClientConfig::new(Purpose::Play, "rtmp://127.0.0.1/live", app, "s?token=x");
+    let mut here = Client::connect(origin.address, config).await;
+    assert_eq!(here.media().await, keyframe(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_closed() {
+    let text = "max_connections 1; vhost __defaultVhost__ { }";
+    let origin = Running::start(Role::Origin, text);
+    let mut first = origin.player("s").await;
+    assert_eq!(first.event().await, Some(ClientEvent::Connected));
+    let mut second = TcpStream::connect(origin.address).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, second.read(&mut [0]))
+        .await
+        .unwrap();
+    assert!(
+        matches!(read, Ok(0) | Err(_)),
+        "the second was served: {read:?}"
+    );
+    drop(first);
+    until(|| origin.server.clients().count() == 0).await;
+    let mut third = origin.player("s").await;
+    assert_eq!(third.event().await, Some(ClientEvent::Connected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_can_stop_and_play_again_on_its_connection() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let stream = origin.server.streams()[0].clone();
+    player
+        .send(&command("closeStream", vec![]).to_message(1))
+        .await;
+    until(|| stream.players() == 0).await;
+    publisher.publish(&[keyframe(40)]).await;
+    origin.arrived("s", 2).await;
+    let again = command("play", vec![Value::String("s".into())]);
+    player.send(&again.to_message(1)).await;
+    assert_eq!(player.media().await, keyframe(40));
+    // Without a stop between: as a playlist's next entry.
+    publisher.publish(&[keyframe(80)]).await;
+    assert_eq!(player.media().await, keyframe(80));
+    player.send(&again.to_message(1)).await;
+    assert_eq!(player.media().await, keyframe(80));
+    assert_eq!(stream.players(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dismissed_connection_ends_whatever_it_does() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let mut waiting = origin.player("absent").await;
+    let clients = || origin.server.clients().list();
+    let waits = || clients().iter().any(|it| it.activity().name() == "wait");
+    assert_eq!(waiting.event().await, Some(ClientEvent::Connected));
+    tokio::select! {
+        event = waiting.event() => panic!("there is nothing to hear yet: {event:?}"),
+        () = until(waits) => {}
+    }
+    assert_eq!(clients().len(), 3);
+    for client in clients() {
+        assert!(origin.server.dismiss(client.id));
+    }
+    assert_eq!(publisher.refusal().await.code, "NetStream.Failed");
+    assert_eq!(waiting.refusal().await.code, code::PLAY_FAILED);
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    for client in [&mut publisher, &mut player, &mut waiting] {
+        client.closed().await;
+    }
+    until(|| origin.server.clients().count() == 0).await;
+    assert!(!origin.server.dismiss(1), "nobody is there any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_messages_reach_players_whole() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let cue = message(
+        MessageType::DATA_AMF0,
+        0,
+        b"\x02\0\x0aonCuePoint\x02\0\x03abc\x0b\x01\x02",
+    );
+    publisher.publish(std::slice::from_ref(&cue)).await;
+    assert_eq!(player.media().await.payload, cue.payload);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_ends_its_connection_and_no_other() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    let mut mad = TcpStream::connect(origin.address).await.unwrap();
+    mad.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, mad.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "the connection is still open");
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.media().await, picture(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_streams_that_are_there() {
+    let origin = Running::origin("mw_latency 0;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    origin.reload("vhost __defaultVhost__ { min_latency on; gop_cache off; chunk_size 200; }");
+    let mut late = origin.player("s").await;
+    while late.event().await.unwrap() != ClientEvent::Playing {}
+    let stream = origin.server.streams()[0].clone();
+    until(|| stream.players() == 2).await;
+    // Larger than the new chunk size: the log's is another, and was told.
+    let mut long = keyframe(40);
+    long.payload = [long.payload.as_ref(), &[7; 1_000]].concat().into();
+    publisher.publish(std::slice::from_ref(&long)).await;
+    assert_eq!(
+        late.media().await,
+        long,
+        "without gop_cache it begins with the next keyframe"
+    );
+    assert_eq!(player.media().await, long);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_publishers_that_are_there() {
+    let origin = Running::origin("publish_normal_timeout 600000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    // It is silent, and had ten minutes for that.
+    origin.reload("vhost __defaultVhost__ { publish_normal_timeout 100; }");
+    publisher.closed().await;
+}
+
+/// Calls `name` on the message stream `stream_id`.
+async fn call(client: &mut Client, stream_id: u32, name: &str, arguments: Vec<Value>) {
+    let call = command(name, arguments);
+    client.send(&call.to_message(stream_id)).await;
+}
+
+/// The first message of a play that ends another, of which the player is told.
+async fn after_the_end(player: &mut Client) -> Message {
+    assert_eq!(player.event().await, Some(ClientEvent::Ended));
+    while player.event().await.unwrap() == ClientEvent::Ended {}
+    player.media().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_can_be_played_on_any_message_stream() {
+    let origin = Running::origin("chunk_size 128;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    // Of several chunks, each of which repeats the extended timestamp.
+    let mut long = keyframe(0x0123_4567);
+    long.payload = [long.payload.as_ref(), &[7; 1_000]].concat().into();
+    publisher.publish(std::slice::from_ref(&long)).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    for stream_id in [2, 16] {
+        call(&mut player, stream_id, "play", vec!["s".into()]).await;
+        let data = after_the_end(&mut player).await;
+        let headers = [data, player.media().await, player.media().await];
+        let expected = [
+            MessageType::DATA_AMF0,
+            MessageType::VIDEO,
+            MessageType::AUDIO,
+        ];
+        for (header, message_type) in headers.iter().zip(expected) {
+            assert_eq!(
+                (header.message_type, header.stream_id),
+                (message_type, stream_id)
+            );
+        }
+        let first = player.media().await;
+        assert_eq!(
+            (first.stream_id, first.timestamp),
+            (stream_id, long.timestamp)
+        );
+        assert_eq!(first.payload, long.payload);
+        let next = [sound(long.timestamp + 10), picture(long.timestamp + 20)];
+        publisher.publish(&next).await;
+        for sent in next {
+            let got = player.media().await;
+            assert_eq!((got.stream_id, got.timestamp), (stream_id, sent.timestamp));
+        }
+        publisher.publish(std::slice::from_ref(&long)).await;
+        long.timestamp = player.media().await.timestamp;
+    }
+    assert_eq!(origin.server.streams()[0].players(), 1);
+    call(&mut player, 17, "play", vec!["s".into()]).await;
+    assert_eq!(player.refusal().await.code, code::PLAY_FAILED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_can_be_published_on_any_message_stream() {
+    let origin = Running::origin("");
+    let mut publisher = origin.publisher("first").await;
+    call(&mut publisher, 1, "closeStream", vec![]).await;
+    call(&mut publisher, 16, "publish", vec!["s".into()]).await;
+    let mut player = origin.player("s").await;
+    let on_16 = |message: Message| Message {
+        stream_id: 16,
+        ..message
+    };
+    publisher.send(&keyframe(0)).await;
+    publisher.send(&on_16(keyframe(40))).await;
+    publisher.send(&on_16(picture(80))).await;
+    assert_eq!(
+        player.media().await,
+        keyframe(40),
+        "only that stream counts"
+    );
+    assert_eq!(player.media().await, picture(80));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_stream() {
+    let origin = Running::origin("play_wait_timeout 600000;");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("nowhere").await;
+    assert_eq!(player.event().await, Some(ClientEvent::Connected));
+    tokio::select! {
+        event = player.event() => panic!("not waiting: {event:?}"),
+        () = until(|| origin.server.streams().len() == 2) => {}
+    }
+    call(&mut player, 2, "play", vec!["s".into()]).await;
+    assert_eq!(after_the_end(&mut player).await.stream_id, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_no_answers_is_let_go() {
+    let origin = Running::origin("send_timeout 1000;");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let socket = socket.connect(origin.address).await.unwrap();
+    let tc_url = format!("rtmp://{}/live", origin.address);
+    let config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
+    let mut client = Client::over(socket, config);
+    assert_eq!(client.event().await, Some(ClientEvent::Connected));
+    let mut question = command("getStreamLength", vec!["s".into()]);
+    question.transaction_id = 9.0;
+    let mut bytes = Vec::new();
+    encode_message(&question.to_message(0), 128, 3, &mut bytes);
+    let questions = bytes.repeat(1_000);
+    let asking = async {
+        // Until the server has closed.
+        while client.socket.write_all(&questions).await.is_ok() {}
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "the server waits for ever");
+    until(|| origin.server.clients().count() == 0).await;
+}

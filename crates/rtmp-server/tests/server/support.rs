@@ -1,0 +1,366 @@
+//! Servers and clients for the tests.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
+use rtmp_proto::wire::{Limits, Message, MessageType};
+use rtmp_server::config::{self, Config, Role, conf};
+use rtmp_server::server::{Server, listen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Longer than anything here takes on the most loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server at a port of its own.
+pub struct Running {
+    pub server: Arc<Server>,
+    pub address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Running {
+    /// An origin with these directives in its default vhost. Its publishers may be
+    /// silent, unless a directive says for how long: a busy machine may take longer
+    /// over a test than the default allows.
+    pub fn origin(vhost: &str) -> Self {
+        let patience = if vhost.contains("publish_normal_timeout") {
+            ""
+        } else {
+            "publish_normal_timeout 600000;"
+        };
+        Self::start(
+            Role::Origin,
+            &format!("vhost __defaultVhost__ {{ min_latency on; {patience} {vhost} }}"),
+        )
+    }
+
+    /// An edge of these origins, with these directives in its default vhost.
+    pub fn edge(origins: &[SocketAddr], vhost: &str) -> Self {
+        let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
+        let origins = origins.join(" ");
+        Self::start(
+            Role::Edge,
+            &format!(
+                "vhost __defaultVhost__ {{ mode remote; origin {origins}; min_latency on; {vhost} }}"
+            ),
+        )
+    }
+
+    /// A server with this configuration.
+    pub fn start(role: Role, text: &str) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), role, text)
+    }
+
+    /// A server at `address`.
+    pub fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
+        Self::with(address, role, configuration(role, text))
+    }
+
+    /// A server at `address` with this configuration.
+    pub fn with(address: SocketAddr, role: Role, config: Config) -> Self {
+        let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::start(role, config).unwrap();
+        let accepting = tokio::spawn(server.clone().accept(listener));
+        Self {
+            server,
+            address,
+            accepting,
+        }
+    }
+
+    /// Puts the configuration `text` in force.
+    pub fn reload(&self, text: &str) {
+        let directives = conf::parse("new.conf", text).unwrap();
+        let loaded = config::build(&directives, self.server.role()).unwrap();
+        self.server.reconfigure(loaded.config);
+    }
+
+    /// Takes the server away, as a crash would: its port is closed and its
+    /// connections end.
+    pub async fn stop(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+        self.server.dismiss_all();
+        until(|| self.server.clients().count() == 0).await;
+    }
+
+    /// Waits until `count` messages of `stream` have arrived.
+    pub async fn arrived(&self, stream: &str, count: u64) {
+        let streams = self.server.streams();
+        let stream = streams.iter().find(|known| known.key().stream == stream);
+        let totals = stream.expect("the stream is not there").totals();
+        until(|| totals.messages_in.load(Ordering::Relaxed) == count).await;
+    }
+
+    /// A publisher that has been accepted.
+    pub async fn publisher(&self, stream: &str) -> Client {
+        let mut client = self.client(Purpose::Publish, stream).await;
+        client.may_publish().await;
+        client
+    }
+
+    /// A publisher that takes the place of another, as soon as that has been
+    /// silent for long enough.
+    pub async fn replacing_publisher(&self, stream: &str) -> Client {
+        loop {
+            let mut client = self.client(Purpose::Publish, stream).await;
+            assert_eq!(client.event().await, Some(ClientEvent::Connected));
+            match client.event().await {
+                Some(ClientEvent::Publishing) => return client,
+                Some(ClientEvent::Rejected(_)) => {}
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A player that has asked for `stream`.
+    pub fn player(&self, stream: &str) -> impl Future<Output = Client> + use<> {
+        self.client(Purpose::Play, stream)
+    }
+
+    fn client(&self, purpose: Purpose, stream: &str) -> impl Future<Output = Client> + use<> {
+        let tc_url = format!("rtmp://{}/live", self.address);
+        let config = ClientConfig::new(purpose, &tc_url, "live", stream);
+        Client::connect(self.address, config)
+    }
+}
+
+/// What `text` means to a server of this role.
+pub fn configuration(role: Role, text: &str) -> Config {
+    let directives = conf::parse("test.conf", text).unwrap();
+    config::build(&directives, role).unwrap().config
+}
+
+/// A client that publishes `stream` at `address`.
+pub fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
+    ClientConfig::new(
+        Purpose::Publish,
+        &format!("rtmp://{address}/live"),
+        "live",
+        stream,
+    )
+}
+
+/// An address where a server can be started that others know already.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Waits until `condition` holds.
+pub async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("the condition never held");
+}
+
+/// A connection of our own client session.
+pub struct Client {
+    pub socket: TcpStream,
+    session: ClientSession,
+    input: BytesMut,
+    out: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, config: ClientConfig) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap(), config)
+    }
+
+    /// A client on a connection that was just made.
+    pub fn over(socket: TcpStream, config: ClientConfig) -> Self {
+        socket.set_nodelay(true).unwrap();
+        let mut out = Vec::new();
+        let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+        Self {
+            socket,
+            session,
+            input: BytesMut::new(),
+            out,
+        }
+    }
+
+    /// The next event; `None` when the server has closed the connection.
+    pub async fn event(&mut self) -> Option<ClientEvent> {
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("no event came")
+    }
+
+    async fn read(&mut self) -> Option<ClientEvent> {
+        loop {
+            let mut input = &self.input[..];
+            let event = self.session.read(&mut input, &mut self.out).unwrap();
+            let read = self.input.len() - input.len();
+            bytes::Buf::advance(&mut self.input, read);
+            if !self.out.is_empty() {
+                // The server may have closed already: its last words count.
+                let _ = self.socket.write_all(&self.out).await;
+                self.out.clear();
+            }
+            if event.is_some() {
+                return event;
+            }
+            match self.socket.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Waits until its publish has been accepted.
+    pub async fn may_publish(&mut self) {
+        assert_eq!(self.event().await, Some(ClientEvent::Connected));
+        assert_eq!(self.event().await, Some(ClientEvent::Publishing));
+    }
+
+    /// The next media message.
+    pub async fn media(&mut self) -> Message {
+        loop {
+            match self.event().await.expect("the connection was closed") {
+                ClientEvent::Media(message) => return message,
+                ClientEvent::Connected
+                | ClientEvent::Playing
+                | ClientEvent::Begun
+                | ClientEvent::Status(_) => {}
+                other => panic!("not media: {other:?}"),
+            }
+        }
+    }
+
+    /// Waits until the player stands in its stream, which has headers.
+    pub async fn joined(&mut self) {
+        let header = self.media().await;
+        assert_eq!(header.message_type, MessageType::DATA_AMF0);
+    }
+
+    /// The next picture or sound, past headers and data.
+    pub async fn frame(&mut self) -> Message {
+        loop {
+            let message = self.media().await;
+            let header = message.payload.get(1) == Some(&0);
+            if message.message_type != MessageType::DATA_AMF0 && !header {
+                return message;
+            }
+        }
+    }
+
+    /// The server's refusal.
+    pub async fn refusal(&mut self) -> Status {
+        loop {
+            match self.event().await.expect("closed without a word") {
+                ClientEvent::Rejected(status) => return status,
+                ClientEvent::Connected | ClientEvent::Status(_) => {}
+                other => panic!("not refused: {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn closed(&mut self) {
+        while self.event().await.is_some() {}
+    }
+
+    pub async fn publish(&mut self, messages: &[Message]) {
+        for message in messages {
+            assert!(
+                self.session.publish(message, &mut self.out),
+                "nothing may be published"
+            );
+        }
+        self.socket.write_all(&self.out).await.unwrap();
+        self.out.clear();
+    }
+
+    pub async fn send(&mut self, message: &Message) {
+        let mut bytes = Vec::new();
+        rtmp_proto::wire::chunk::encode_message(message, 128, 3, &mut bytes);
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+}
+
+pub fn message(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Message {
+    let payload = payload.to_vec().into();
+    Message {
+        timestamp,
+        message_type,
+        stream_id: 1,
+        payload,
+    }
+}
+
+/// The first picture of a group.
+pub fn keyframe(timestamp: u32) -> Message {
+    message(MessageType::VIDEO, timestamp, &[0x17, 1, 0, 0, 0, 0x65])
+}
+
+/// A picture that needs the one before.
+pub fn picture(timestamp: u32) -> Message {
+    message(MessageType::VIDEO, timestamp, &[0x27, 1, 0, 0, 0, 0x41])
+}
+
+/// A frame of sound.
+pub fn sound(timestamp: u32) -> Message {
+    message(MessageType::AUDIO, timestamp, &[0xaf, 1, 0x21])
+}
+
+/// Metadata and sequence headers.
+pub fn headers() -> Vec<Message> {
+    vec![
+        message(
+            MessageType::DATA_AMF0,
+            0,
+            b"\x02\0\x0d@setDataFrame\x02\0\x0aonMetaData\x05",
+        ),
+        message(MessageType::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 2, 3]),
+        message(MessageType::AUDIO, 0, &[0xaf, 0, 0x12, 0x10]),
+    ]
+}
+
+/// The log lines of this process since it was first asked for them.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+/// Keeps log lines from here on, for [`log_lines`].
+pub fn keep_log() {
+    // Another test may have asked for them already.
+    let _ = log::set_logger(&LINES);
+    log::set_max_level(log::LevelFilter::Info);
+}
+
+/// The kept log lines that contain `text`, each behind its level.
+pub fn log_lines(text: &str) -> Vec<String> {
+    let lines = LINES.0.lock().unwrap();
+    lines
+        .iter()
+        .filter(|line| line.contains(text))
+        .cloned()
+        .collect()
+}

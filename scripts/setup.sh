@@ -27,6 +27,7 @@ What it may install:
                   for the tests on Debian's own kernels qemu and busybox (17 MB
                   to download), left out where that would remove something
   with rustup     rustfmt and clippy
+  with pip        typos, into a virtual environment within the build's folder
   with cargo      bpf-linker and cargo-nextest, into the cargo of the user behind
                   sudo
 No service is started or enabled by it.
@@ -86,7 +87,7 @@ wanted_packages() {
     [ "$purpose" != tests ] || printf '%s\n' \
         ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp nginx procps rtmpdump shellcheck sudo systemd tcpdump
+        libnginx-mod-rtmp mpv nginx procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }
 
 # What the tests on Debian's own kernels need, which are skipped without.
@@ -214,6 +215,19 @@ if ! has_linker; then
         as_builder env LLVM_PREFIX="/usr/lib/llvm-$llvm" cargo install --quiet bpf-linker \
             --version '^0.13' --locked --no-default-features --features "llvm-$llvm" ||
             fail "cargo could not install bpf-linker"
+    fi
+    done_something=true
+fi
+
+# PyPI has it built, which spares compiling it.
+typos=$(target_dir)/tools/bin/typos
+if [ "$purpose" = tests ] && [ ! -x "$typos" ]; then
+    say "missing: typos, which looks for misspelt words"
+    if ! $dry_run; then
+        tools=$(target_dir)/tools
+        as_builder python3 -m venv "$tools" || fail "python3 could not make $tools"
+        as_builder "$tools/bin/pip" install --quiet --disable-pip-version-check 'typos==1.52.*' ||
+            fail "pip could not install typos"
     fi
     done_something=true
 fi

@@ -6,12 +6,12 @@ set -eu
 
 usage() {
     cat <<'EOF'
-Runs every test of the project: format, lints, the code's own documentation, the
-build of the XDP program, unit tests, packet tests in this kernel and in those
-that Debian 12 ships (in qemu), end-to-end tests in network namespaces with real
-ffmpeg. Installs what is missing first. The namespaces and the kernel's tests
-need root: an ordinary user's run goes on through sudo, and still builds as that
-user.
+Runs every test of the project: format, spelling, lints, the code's own
+documentation, the build of the XDP program, unit tests, packet tests in this
+kernel and in those that Debian 12 ships (in qemu), end-to-end tests in network
+namespaces with real ffmpeg. Installs what is missing first. The namespaces and
+the kernel's tests need root: an ordinary user's run goes on through sudo, and
+still builds as that user.
 
 Usage: scripts/test.sh [--quick]
 
@@ -181,6 +181,7 @@ end_section
 
 check "format" check_format || true
 check "shell scripts" shellcheck --external-sources scripts/*.sh .ci/run || true
+check "spelling" "$(target_dir)/tools/bin/typos" || true
 require "XDP program" as_builder cargo xtask build-ebpf
 check "lints" check_lints || true
 check "documentation of the code" check_documentation || true

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use super::signals::KeepalivedFile;
 use crate::config::Config;
-use crate::config::model::VrrpInstance;
+use crate::config::model::{Route, VrrpInstance};
 use crate::vrrp::machine::{Preemption, State};
 use crate::vrrp::packet::Refusal;
 use crate::vrrp::settings::{InstanceSettings, VirtualAddress};
@@ -151,11 +151,12 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
     let configured = configured(config, &status.name);
     let has_password = status.version == 2 && has_password(config, &status.name);
     let needs_no_interface = configured.is_some_and(|it| it.dont_track_primary);
-    let (advertised, excluded) = addresses(config, settings);
+    let (advertised, excluded) = addresses(settings, status);
     let lines = |list: &[VirtualAddress]| {
         let lines = list.iter().map(|held| line_of(held, is_master));
         lines.collect::<Vec<_>>()
     };
+    let routes: Vec<String> = settings.routes.iter().map(line_of_route).collect();
     json!({
         "iname": status.name,
         "dont_track_primary": u8::from(needs_no_interface),
@@ -165,7 +166,7 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
         "ifp_ifname": status.interface,
         "master_priority": 0,
         "last_transition": status.since as f64,
-        "garp_delay": announcing.delay.as_secs_f64(),
+        "garp_delay": seconds(announcing.delay),
         "garp_refresh": announcing.refresh.as_secs(),
         "garp_rep": announcing.repeat,
         "garp_refresh_rep": announcing.refresh_repeat,
@@ -178,8 +179,8 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
         "effective_priority": status.priority,
         "vipset": is_master,
         "promote_secondaries": false,
-        "adver_int": policy.interval.as_secs_f64(),
-        "master_adver_int": policy.interval.as_secs_f64(),
+        "adver_int": seconds(policy.interval),
+        "master_adver_int": seconds(policy.interval),
         "accept": 1,
         "nopreempt": policy.preemption == Preemption::Never,
         "preempt_delay": preempt_delay.as_secs(),
@@ -188,8 +189,9 @@ fn json_data(config: &Config, settings: &InstanceSettings, status: &InstanceStat
         "version": status.version,
         "smtp_alert": false,
         "notify_deleted": false,
-        "vips": lines(&advertised),
-        "evips": lines(&excluded),
+        "vips": lines(advertised),
+        "evips": lines(excluded),
+        "vroutes": routes,
         "auth_type": u8::from(has_password),
     })
 }
@@ -213,6 +215,15 @@ fn json_stats(status: &InstanceStatus) -> Value {
         "pri_zero_rcvd": counters.leaving_received,
         "pri_zero_sent": counters.leaving_sent,
     })
+}
+
+/// Seconds, without a fraction if there is none: exporters read them into whole
+/// numbers, and take nothing of a file with `5.0`.
+fn seconds(duration: Duration) -> Value {
+    match duration.subsec_nanos() {
+        0 => duration.as_secs().into(),
+        _ => duration.as_secs_f64().into(),
+    }
 }
 
 /// `VRRP_STATE_…` of vrrp.h.
@@ -244,15 +255,12 @@ fn has_password(config: &Config, name: &str) -> bool {
 }
 
 /// The addresses that adverts name, and the others.
-fn addresses(
-    config: &Config,
-    settings: &InstanceSettings,
-) -> (Vec<VirtualAddress>, Vec<VirtualAddress>) {
-    let configured = configured(config, &settings.name);
-    let advertised = configured.map_or(0, |instance| instance.virtual_ipaddress.len());
-    let mut all = settings.addresses.clone();
-    let excluded = all.split_off(advertised.min(all.len()));
-    (all, excluded)
+fn addresses<'a>(
+    settings: &'a InstanceSettings,
+    status: &InstanceStatus,
+) -> (&'a [VirtualAddress], &'a [VirtualAddress]) {
+    let all = &settings.addresses;
+    all.split_at(status.advertised.min(all.len()))
 }
 
 /// As keepalived shows an address: without the length of a host's own prefix.
@@ -262,11 +270,18 @@ fn line_of(held: &VirtualAddress, is_set: bool) -> String {
         length if length == host => String::new(),
         length => format!("/{length}"),
     };
+    let label = held.label.as_ref().map(|label| format!(" label {label}"));
+    let label = label.unwrap_or_default();
     let set = if is_set { " set" } else { "" };
     format!(
-        "{}{prefix} dev {} scope global{set}",
+        "{}{prefix} dev {} scope global{label}{set}",
         held.address, held.interface
     )
+}
+
+/// As keepalived shows a route, but for the order of its words.
+fn line_of_route(route: &Route) -> String {
+    format!("prepend {route} proto 18")
 }
 
 /// `keepalived.data`: what exporters read of vrrp_data.c, `dump_vrrp`.
@@ -324,18 +339,24 @@ fn data(config: &Config, routers: &[Router<'_>]) -> String {
         if has_password(config, &status.name) {
             line("   Authentication type = SIMPLE_PASSWORD".to_owned());
         }
-        let (advertised, excluded) = addresses(config, settings);
+        let (advertised, excluded) = addresses(settings, status);
         let is_master = status.state == State::Master;
-        for (word, list) in [
-            ("Virtual IP", advertised),
-            ("Virtual IP Excluded", excluded),
+        for (heading, list) in [
+            (format!("Virtual IP ({}):", advertised.len()), advertised),
+            ("Virtual IP Excluded :".to_owned(), excluded),
         ] {
             if !list.is_empty() {
-                line(format!("   {word} ({}):", list.len()));
+                line(format!("   {heading}"));
             }
             for held in list {
-                line(format!("     {}", line_of(&held, is_master)));
+                line(format!("     {}", line_of(held, is_master)));
             }
+        }
+        if !settings.routes.is_empty() {
+            line("   Virtual Routes :".to_owned());
+        }
+        for route in &settings.routes {
+            line(format!("     {}", line_of_route(route)));
         }
     }
     text
@@ -346,6 +367,70 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
+    use crate::config;
+    use crate::vrrp::Counters;
+
+    #[test]
+    fn what_a_virtual_router_holds_is_shown_as_keepalived_shows_it() {
+        let text = "vrrp_instance VI_1 {
+            interface eth0
+            virtual_router_id 51
+            advert_int 0.5
+            version 3
+            virtual_ipaddress {
+                10.0.0.1
+                10.0.0.2/24 label eth0:1
+                10.0.0.3
+            }
+            virtual_routes {
+                10.9.0.0/16 via 10.0.0.7
+            }
+        }";
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        fs::write(&file, text).expect("it is written");
+        let config = config::load(&file).expect("it is accepted").config;
+        let settings = Settings::from_config(&config).expect("valid");
+        let status = [InstanceStatus {
+            name: "VI_1".to_owned(),
+            group: None,
+            interface: "eth0".to_owned(),
+            version: 3,
+            virtual_router_id: 51,
+            state: State::Master,
+            since: 1,
+            cause: String::new(),
+            priority: 100,
+            base_priority: 100,
+            master: None,
+            addresses: Vec::new(),
+            // As if an advert had no room for the third.
+            advertised: 2,
+            counters: Counters::default(),
+        }];
+        let routers = routers(&settings, &status);
+        let json: Value = serde_json::from_str(&json(&config, &routers)).expect("JSON");
+        let shown = &json[0]["data"];
+        // As numbers are written there: exporters read them into whole ones.
+        assert_eq!(shown["garp_delay"].to_string(), "5");
+        assert_eq!(shown["adver_int"].to_string(), "0.5");
+        let vips = [
+            "10.0.0.1 dev eth0 scope global set",
+            "10.0.0.2/24 dev eth0 scope global label eth0:1 set",
+        ];
+        let excluded = "10.0.0.3 dev eth0 scope global set";
+        let route = "prepend 10.9.0.0/16 via 10.0.0.7 proto 18";
+        assert_eq!(shown["vips"], json!(vips));
+        assert_eq!(shown["evips"], json!([excluded]));
+        assert_eq!(shown["vroutes"], json!([route]));
+        let expected = format!(
+            "   Virtual IP (2):\n     {}\n     {}\n   Virtual IP Excluded :\n     {excluded}\n   \
+             Virtual Routes :\n     {route}\n",
+            vips[0], vips[1]
+        );
+        let text = data(&config, &routers);
+        assert!(text.ends_with(&expected), "{text}");
+    }
 
     #[test]
     fn a_link_that_somebody_has_put_there_is_replaced_and_not_followed() {

@@ -380,6 +380,7 @@ impl Instance {
             base_priority: settings.priority,
             master,
             addresses: settings.addresses.iter().map(|held| held.address).collect(),
+            advertised: settings.format.address_count(),
             counters: self.counters.clone(),
         }
     }

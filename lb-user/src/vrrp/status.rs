@@ -33,8 +33,11 @@ pub struct InstanceStatus {
     pub base_priority: u8,
     /// Who is master, ourselves included; `None` while nobody is heard.
     pub master: Option<IpAddr>,
-    /// The virtual addresses.
+    /// The virtual addresses, those first that adverts name.
     pub addresses: Vec<IpAddr>,
+    /// How many of them adverts name.
+    #[serde(skip)]
+    pub advertised: usize,
     /// What has been counted.
     pub counters: Counters,
 }

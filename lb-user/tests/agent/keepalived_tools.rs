@@ -39,6 +39,7 @@ fn the_signals_of_keepalived_s_exporters_are_answered_with_its_files_and_end_nob
     assert_eq!((&data["state"], &data["vrid"]), (&2.into(), &51.into()));
     assert_eq!(data["vips"][0], format!("{VIP} dev eth2 scope global set"));
     assert_eq!(json[0]["stats"]["become_master"], 1);
+    assert_eq!(data["adver_int"].to_string(), "1", "a whole number");
     // As an exporter does without JSON.
     agent.send(libc::SIGUSR2);
     agent.send(libc::SIGUSR1);

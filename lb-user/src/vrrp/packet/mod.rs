@@ -262,6 +262,11 @@ impl Format {
         self.interval
     }
 
+    /// How many addresses adverts name.
+    pub fn address_count(&self) -> usize {
+        self.addresses.count()
+    }
+
     /// Whether adverts travel over IPv6.
     pub fn is_ipv6(&self) -> bool {
         matches!(self.addresses, Addresses::V6(_))

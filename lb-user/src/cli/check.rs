@@ -255,6 +255,31 @@ mod tests {
     }
 
     #[test]
+    fn a_route_is_explained_with_all_that_it_is() {
+        let text = explained(
+            "static_routes {
+                blackhole 10.1.0.0/16
+            }
+            vrrp_instance V {
+                interface eth0
+                virtual_router_id 1
+                virtual_ipaddress { 10.0.0.1 }
+                virtual_routes {
+                    src 10.0.0.1 10.2.0.0/16 via 10.0.0.7 or 10.0.0.8
+                    10.3.0.0/16 via 10.0.0.7 dev eth0 metric 5 mtu 1400 no_track
+                }
+            }",
+        );
+        for expected in [
+            "This machine has the route blackhole 10.1.0.0/16 while it runs.\n",
+            "and has the route 10.2.0.0/16 src 10.0.0.1 nexthop via 10.0.0.7 nexthop via 10.0.0.8\n",
+            "and has the route 10.3.0.0/16 via 10.0.0.7 dev eth0 metric 5 mtu 1400 no_track\n",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn who_gets_a_connection_is_explained() {
         let text = explained(
             "virtual_server 10.0.0.1 {

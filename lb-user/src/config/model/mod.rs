@@ -28,7 +28,7 @@ pub use check::{
 };
 pub use mac_address::MacAddress;
 pub use recovery::Recovery;
-pub use route::{NextHop, Route, RouteKind, RouteScope, word_of};
+pub use route::{NextHop, Route, RouteKind, RouteScope};
 pub use track_file::{InitFile, TrackFile, TrackedFile};
 pub use vrrp::{
     AuthType, Authentication, GlobalDefs, InitialState, LvsTimeouts, Notify, Tracked, UnicastPeer,

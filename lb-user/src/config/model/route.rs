@@ -1,5 +1,6 @@
 //! The part of the model that is about routes.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds;
 use crate::config::diagnostic::Origin;
+use crate::config::writer::quoted;
 
 /// One line of `static_routes` or `virtual_routes`, as `ip route add` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -56,19 +58,43 @@ impl Route {
     }
 }
 
-impl std::fmt::Display for Route {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_length())?;
-        if let Some(via) = self.via {
-            write!(f, " via {via}")?;
+/// As keepalived.conf(5) has it.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            prefix,
+            kind,
+            via,
+            dev,
+            src,
+            table,
+            metric,
+            mtu,
+            scope,
+            onlink,
+            nexthop,
+            no_track,
+            origin: _,
+        } = self;
+        let mut words = Vec::new();
+        if *kind != RouteKind::default() {
+            words.push(word_of(&RouteKind::WORDS, kind).to_owned());
         }
-        if let Some(dev) = &self.dev {
-            write!(f, " dev {dev}")?;
-        }
-        match self.table {
-            Some(table) => write!(f, " table {table}"),
-            None => Ok(()),
-        }
+        let prefix = prefix.map(|prefix| format!("/{prefix}"));
+        words.push(format!("{address}{}", prefix.unwrap_or_default()));
+        words.extend(via.map(|via| format!("via {via}")));
+        words.extend(dev.as_ref().map(|dev| format!("dev {}", quoted(dev))));
+        words.extend(src.map(|src| format!("src {src}")));
+        words.extend(table.map(|table| format!("table {table}")));
+        words.extend(metric.map(|metric| format!("metric {metric}")));
+        words.extend(mtu.map(|mtu| format!("mtu {mtu}")));
+        let scope = scope.map(|scope| word_of(&RouteScope::WORDS, &scope));
+        words.extend(scope.map(|scope| format!("scope {scope}")));
+        words.extend(onlink.then(|| "onlink".to_owned()));
+        words.extend(no_track.then(|| "no_track".to_owned()));
+        words.extend(nexthop.iter().map(NextHop::to_string));
+        f.write_str(&words.join(" "))
     }
 }
 
@@ -85,6 +111,23 @@ pub struct NextHop {
     /// Whether it is taken to be on the interface's own segment.
     #[serde(default)]
     pub onlink: bool,
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            via,
+            dev,
+            weight,
+            onlink,
+        } = self;
+        let mut words = vec!["nexthop".to_owned()];
+        words.extend(via.map(|via| format!("via {via}")));
+        words.extend(dev.as_ref().map(|dev| format!("dev {}", quoted(dev))));
+        words.extend(weight.map(|weight| format!("weight {weight}")));
+        words.extend(onlink.then(|| "onlink".to_owned()));
+        f.write_str(&words.join(" "))
+    }
 }
 
 /// What becomes of packets.
@@ -140,7 +183,7 @@ impl RouteScope {
 }
 
 /// The word of a value.
-pub fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
     let found = words.iter().find(|(_, known)| known == value);
     found.map_or("", |(word, _)| word)
 }

@@ -118,6 +118,13 @@ impl Reader<'_> {
                     words.next();
                 }
                 _ if to.is_none() => to = Some(destination(Some(word))?),
+                "weight" => {
+                    return Err(Expected(
+                        "`weight` behind the `nexthop` that it belongs to: `nexthop via ADDRESS \
+                         weight N`"
+                            .to_owned(),
+                    ));
+                }
                 _ => {
                     let suggestion = did_you_mean(word, ROUTE.words());
                     return Err(Expected(format!(

@@ -142,7 +142,7 @@ impl Writer {
 
 /// A word as it must be written to be read as it is: bare where that is safe,
 /// else in double quotes with escapes (keepalived.conf(5), "Quoted strings").
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-./:,%+*?".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();

@@ -27,6 +27,9 @@ const DEEPEST_INCLUDE: usize = 16;
 /// Substitutions on one line; more mean that a parameter refers to itself.
 const MOST_SUBSTITUTIONS: usize = 1000;
 
+/// What editors of other systems put before UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Lines that others expand to; more mean that parameters or sequences multiply
 /// one another.
 pub const MOST_LINES: usize = 100_000;
@@ -57,10 +60,14 @@ pub fn expand(
 }
 
 /// Reads a file, or reports why it cannot be read. A byte that is not UTF-8
-/// becomes [`UNDECODABLE`], which harms only outside comments.
+/// becomes [`UNDECODABLE`], which harms only outside comments. A mark that says
+/// that it is UTF-8 says nothing else.
 pub fn read(file: &Path, at: &Origin, diagnostics: &mut Diagnostics) -> Option<String> {
     match std::fs::read(file) {
-        Ok(bytes) => Some(text::decode(&bytes)),
+        Ok(bytes) => {
+            let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+            Some(text::decode(bytes))
+        }
         Err(error) => {
             let message = match &at.0 {
                 Some(_) => format!("{} cannot be read: {error}", file.display()),

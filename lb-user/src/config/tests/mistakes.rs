@@ -418,7 +418,7 @@ fn routes_that_cannot_be_are_told_of_with_what_was_expected() {
         ),
         (
             "blackhole 10.0.0.0/8 via 10.1.0.1",
-            "the route 10.0.0.0/8 via 10.1.0.1: its packets are not sent: expected no `via`, \
+            "the route blackhole 10.0.0.0/8 via 10.1.0.1: its packets are not sent: expected no `via`, \
              `dev` or `nexthop`",
         ),
         (
@@ -435,6 +435,11 @@ fn routes_that_cannot_be_are_told_of_with_what_was_expected() {
             "10.0.0.0/8 via 10.1.0.1 onlnk",
             "the route `10.0.0.0/8 via 10.1.0.1 onlnk`: expected words of a route, not `onlnk`, \
              did you mean `onlink`?",
+        ),
+        (
+            "10.0.0.0/8 via 10.1.0.1 weight 2",
+            "the route `10.0.0.0/8 via 10.1.0.1 weight 2`: expected `weight` behind the `nexthop` \
+             that it belongs to: `nexthop via ADDRESS weight N`",
         ),
         (
             "10.0.0.0/8 dev eth0 tos 4",
@@ -498,6 +503,8 @@ fn comments_may_be_in_any_encoding_and_words_are_utf8() {
     };
     let comments = b"# Stra\xdfe\n! \xff\nglobal_defs { # \xe4\n}\n";
     read("keepalived.conf", comments).expect("only comments are not UTF-8");
+    let marked = b"\xef\xbb\xbfglobal_defs {\n}\n";
+    read("keepalived.conf", marked).expect("a mark of UTF-8 is no word");
     let told: [(&str, &[u8], usize); 3] = [
         (
             "word.conf",

@@ -12,6 +12,7 @@ mod effects;
 mod end;
 mod interfaces;
 mod keepalived_files;
+pub mod leftovers;
 mod listing;
 pub mod plan;
 mod rates;

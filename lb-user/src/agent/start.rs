@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::doubt::Doubts;
 use super::end::remove;
 use super::interfaces::{attach_to, log_attachments, require_interfaces};
+use super::leftovers::Leftovers;
 use super::plan::Plan;
 use super::rates::Meter;
 use super::saved::{Saved, SavedFile};
@@ -169,7 +170,17 @@ impl Agent {
             .hops_changed(known.clone(), Instant::now().into_std());
         // What an operator has written to a file outlives an upgrade.
         track_file::initialise(plan.number_files(), saved.handed_over.is_none());
+        let leftovers = Leftovers::unknown_to(&plan, saved);
         self.put_in_force(plan)?;
+        let present = self.interfaces.subscribe().borrow().clone();
+        let say = |sentence: String| {
+            log::info!("left by an earlier agent, and not in the file any more: {sentence}");
+            Ok(())
+        };
+        let removed = leftovers.remove(&self.netlink.handle, &present, say).await;
+        if let Err(error) = removed {
+            log::error!("{error:#}");
+        }
         log_attachments(self.dataplane.attachments());
         self.wait_for_neighbors(&known).await?;
         // Last: it attracts viewers.

@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::process::RunningProcess;
-use crate::agent::saved::{SavedAddress, SavedFile};
-use crate::config::model::Route;
+use crate::agent::leftovers::Leftovers;
+use crate::agent::saved::SavedFile;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
 use crate::dataplane;
-use crate::netlink::address::{self, InterfaceAddress};
-use crate::netlink::{Connection, interfaces, link, route};
-use crate::vrrp::route::resolve;
+use crate::netlink::{Connection, interfaces};
 
 /// How long the new program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,16 +34,11 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
     }
     let mut file = SavedFile::beside(socket);
     let saved = file.read();
-    for route in &saved.routes {
-        if remove_route(route).await? {
-            say(&format!("removed: route {route}"))?;
-        }
-    }
-    for held in saved.addresses {
-        if remove(&held).await? {
-            say(&format!("removed: {} on {}", held.address, held.interface))?;
-        }
-    }
+    let netlink = Connection::open().context("cannot open a netlink socket")?;
+    let interfaces = interfaces::read(&netlink.handle).await?;
+    Leftovers::all(&saved)
+        .remove(&netlink.handle, &interfaces, |sentence| say(&sentence))
+        .await?;
     if let Some(pins) = pins {
         for what in dataplane::remove_leftovers(pins)? {
             say(&format!("removed: {what}"))?;
@@ -100,34 +93,6 @@ async fn last_request(socket: &Path, request: &Request) -> anyhow::Result<Option
         super::finish(response)?;
     }
     Ok(agent)
-}
-
-/// Removes an address that an agent has left; returns whether it was there.
-async fn remove(held: &SavedAddress) -> anyhow::Result<bool> {
-    let netlink = Connection::open().context("cannot open a netlink socket")?;
-    let Some(link) = link::by_name(&netlink.handle, &held.interface).await? else {
-        return Ok(false);
-    };
-    let on_interface = InterfaceAddress {
-        interface_index: link.index,
-        address: held.address,
-        prefix_length: held.prefix_length,
-        label: None,
-    };
-    let removed = address::remove(&netlink.handle, &on_interface).await;
-    removed.with_context(|| format!("cannot remove {} from {}", held.address, held.interface))
-}
-
-/// Removes a route that an agent has left; returns whether it was there.
-async fn remove_route(left: &Route) -> anyhow::Result<bool> {
-    let netlink = Connection::open().context("cannot open a netlink socket")?;
-    let interfaces = interfaces::read(&netlink.handle).await?;
-    // With its interface a route is gone, too.
-    let Ok(kernel_route) = resolve(left, &interfaces) else {
-        return Ok(false);
-    };
-    let removed = route::remove(&netlink.handle, &kernel_route).await;
-    removed.with_context(|| format!("cannot remove the route {left}"))
 }
 
 fn say(sentence: &str) -> anyhow::Result<()> {

@@ -3,13 +3,12 @@
 use std::io;
 
 use futures_util::TryStreamExt;
-use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::link::{
     InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
 };
 
-use super::{errno, io_error};
+use super::io_error;
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -119,25 +118,6 @@ pub async fn all(handle: &Handle) -> io::Result<Vec<Link>> {
         .try_collect()
         .await
         .map_err(io_error)
-}
-
-/// The interface of a name; `None` if there is none.
-///
-/// # Errors
-/// The kernel does not tell.
-pub async fn by_name(handle: &Handle, name: &str) -> io::Result<Option<Link>> {
-    match handle
-        .link()
-        .get()
-        .match_name(name)
-        .execute()
-        .try_next()
-        .await
-    {
-        Ok(message) => Ok(message.as_ref().map(Link::from)),
-        Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
-        Err(error) => Err(io_error(error)),
-    }
 }
 
 #[cfg(test)]

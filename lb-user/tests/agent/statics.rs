@@ -4,7 +4,8 @@ use std::fs;
 
 use nix::unistd::geteuid;
 
-use super::network::Network;
+use super::director::Director;
+use super::network::{Network, VIP};
 use super::{Agent, both_servers, wait_for};
 
 fn with(statics: &str) -> String {
@@ -75,4 +76,34 @@ fn an_address_that_the_machine_had_before_stays_when_the_agent_goes() {
     );
     assert!(agent.stop().success());
     assert_eq!(has(&network, "10.8.0.1/24", "172.16.1.0/24"), [true, true]);
+}
+
+#[test]
+fn what_a_killed_agent_has_set_goes_with_the_next_whose_file_has_it_no_more() {
+    need_root!();
+    let network = Network::new();
+    let _servers = [network.serve("edge1"), network.serve("edge2")];
+    let both_addresses = both_servers().replace(
+        &format!("{{ {VIP} }}"),
+        &format!("{{\n{VIP}\n172.16.1.201\n}}\nvirtual_routes {{\n10.7.0.0/16 dev eth2\n}}"),
+    );
+    let statics = "static_ipaddress {\n10.8.0.1/24 dev eth2\n}\n\
+                   static_routes {\n10.9.0.0/16 dev eth2\n}\n";
+    let director = Director::new(&network, &(statics.to_owned() + &both_addresses));
+    let there = || {
+        [
+            has(&network, "10.8.0.1/24", "10.9.0.0/16 dev eth2"),
+            has(&network, "172.16.1.201/32", "10.7.0.0/16 dev eth2"),
+        ]
+    };
+    let mut agent = director.start_up();
+    let expected = [[true, true]; 2];
+    wait_for("all is set", || (there() == expected).then_some(()));
+    agent.0.kill().expect("it runs");
+    agent.0.wait().expect("it ends");
+    assert_eq!(there(), expected, "a killed agent takes nothing along");
+
+    director.configure(&both_servers());
+    let _agent = director.start_up();
+    assert_eq!(there(), [[false, false]; 2], "{}", director.log());
 }

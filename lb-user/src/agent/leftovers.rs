@@ -1,0 +1,93 @@
+//! Addresses and routes that an earlier agent has left on this machine.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use rtnetlink::Handle;
+
+use super::plan::Plan;
+use super::saved::{Saved, SavedAddress};
+use crate::config::model::Route;
+use crate::netlink::address::{self, InterfaceAddress};
+use crate::netlink::interfaces::Interfaces;
+use crate::netlink::route;
+use crate::vrrp::route::resolve;
+
+/// What is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftovers {
+    routes: Vec<Route>,
+    addresses: Vec<SavedAddress>,
+}
+
+impl Leftovers {
+    /// All that an agent has saved.
+    pub fn all(saved: &Saved) -> Self {
+        Self {
+            routes: saved.routes.clone(),
+            addresses: saved.addresses.clone(),
+        }
+    }
+
+    /// What an agent has saved that `plan` knows nothing of: its file was another.
+    pub fn unknown_to(plan: &Plan, saved: &Saved) -> Self {
+        let Self {
+            mut routes,
+            mut addresses,
+        } = Self::all(saved);
+        let instances = &plan.vrrp.instances;
+        let of_instances = instances.iter().flat_map(|instance| &instance.routes);
+        let known: Vec<&Route> = of_instances.chain(&plan.statics.routes).collect();
+        routes.retain(|left| !known.contains(&left));
+        let of_instances = instances.iter().flat_map(|instance| &instance.addresses);
+        let known = of_instances.chain(&plan.statics.addresses);
+        let known: BTreeSet<_> = known
+            .map(|held| (held.address, held.prefix_length, held.interface.as_str()))
+            .collect();
+        addresses.retain(|left| {
+            !known.contains(&(left.address, left.prefix_length, left.interface.as_str()))
+        });
+        Self { routes, addresses }
+    }
+
+    /// Removes them, and has `say` told of each that was there.
+    ///
+    /// # Errors
+    /// The kernel refuses one; those that follow stay.
+    pub async fn remove(
+        &self,
+        handle: &Handle,
+        interfaces: &Interfaces,
+        mut say: impl FnMut(String) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for left in &self.routes {
+            // With its interface a route is gone, too; and so is an address.
+            let Ok(kernel_route) = resolve(left, interfaces) else {
+                continue;
+            };
+            let removed = route::remove(handle, &kernel_route).await;
+            if removed.with_context(|| format!("cannot remove the route {left}"))? {
+                say(format!("removed: route {left}"))?;
+            }
+        }
+        for left in &self.addresses {
+            let SavedAddress {
+                address, interface, ..
+            } = left;
+            let Some(found) = interfaces.get(interface) else {
+                continue;
+            };
+            let on_interface = InterfaceAddress {
+                interface_index: found.index,
+                address: *address,
+                prefix_length: left.prefix_length,
+                label: None,
+            };
+            let removed = address::remove(handle, &on_interface).await;
+            if removed.with_context(|| format!("cannot remove {address} from {interface}"))? {
+                say(format!("removed: {address} on {interface}"))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -69,11 +69,12 @@ fn explain(file: &Path, plan: &Plan) -> String {
         tracked(&instance.tracked).into_iter().for_each(&mut line);
     }
     for group in &plan.vrrp.groups {
-        line(format!(
-            "{}: {} lead together.",
-            group.name,
-            group.members.join(" and ")
-        ));
+        let name = &group.name;
+        line(match group.members.as_slice() {
+            [] => continue,
+            [only] => format!("{name}: {only} leads alone."),
+            members => format!("{name}: {} lead together.", members.join(" and ")),
+        });
         tracked(&group.tracked).into_iter().for_each(&mut line);
     }
     for service in &plan.services {
@@ -252,6 +253,21 @@ mod tests {
         let loaded = config::load(&file).expect("the file is accepted");
         let plan = Plan::new(&loaded.config).expect("a plan");
         explain(Path::new("t.conf"), &plan)
+    }
+
+    #[test]
+    fn a_sync_group_is_explained_by_how_many_it_has() {
+        let text = explained(
+            "vrrp_sync_group NONE { group { } }
+            vrrp_sync_group ONE { group { V } }
+            vrrp_instance V {
+                interface eth0
+                virtual_router_id 1
+                virtual_ipaddress { 10.0.0.1 }
+            }",
+        );
+        assert!(text.contains("\nONE: V leads alone.\n"), "{text}");
+        assert!(!text.contains("NONE"), "{text}");
     }
 
     #[test]

@@ -108,8 +108,9 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
             [only] => diagnostics.warn(
                 &group.origin,
                 format!(
-                    "vrrp_sync_group {name} has only one member, {only}, which it leads with: \
-                     name those that are to lead with it, or take the group out"
+                    "vrrp_sync_group {name} has only one member, {only}, which leads alone: name \
+                     those that are to lead with it, or move what the group runs and tracks to \
+                     the vrrp_instance"
                 ),
             ),
             _ => {}

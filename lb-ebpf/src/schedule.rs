@@ -27,9 +27,9 @@ pub fn pick(description: Description, found: Found, packet: &Packet) -> Option<C
     }
     let candidates = Candidates {
         half: description.index,
-        number,
         service,
-        hash: match service.schedule {
+        first: match service.schedule {
+            SCHEDULE_ROUND_ROBIN => turn(found)?,
             SCHEDULE_HASH => hash(found, packet),
             _ => 0,
         },
@@ -42,8 +42,29 @@ pub fn pick(description: Description, found: Found, packet: &Packet) -> Option<C
         }
         _ => {}
     }
-    let Candidates { half, hash, .. } = candidates;
-    description.slot(search(half, number, service, hash))
+    let Candidates { half, first, .. } = candidates;
+    description.slot(search(half, number, service, first))
+}
+
+/// The next place in turn. The service's cursor is one for all CPUs, so that
+/// the turns are taken in order whichever CPU a SYN comes to.
+#[inline(always)]
+fn turn(found: Found) -> Option<u32> {
+    let cursor = CURSORS.get_ptr_mut(found.number)?;
+    // SAFETY: a map value, aligned to 8 bytes, that is only accessed so.
+    let turn = unsafe { atomic::fetch_add(cursor, 1) };
+    let place = turn.checked_rem(u64::from(found.service.ring_length))?;
+    Some(place as u32)
+}
+
+/// Takes the turns of servers that had no room for a packet, so that the next one
+/// begins behind the server that had.
+#[inline(always)]
+fn skip_turns(service_number: u32, turns: u64) {
+    if let Some(cursor) = CURSORS.get_ptr_mut(service_number) {
+        // SAFETY: as above.
+        unsafe { atomic::fetch_add(cursor, turns) };
+    }
 }
 
 #[inline(always)]
@@ -59,11 +80,10 @@ fn hash(found: Found, packet: &Packet) -> u32 {
 /// The servers to choose among, and in which order.
 struct Candidates {
     half: HalfIndex,
-    /// The service's.
-    number: u32,
     service: &'static Service,
-    /// Of the client, where that decides.
-    hash: u32,
+    /// Where the order begins: the place whose turn it is, or the client's hash,
+    /// where one of them decides.
+    first: u32,
 }
 
 impl Candidates {
@@ -71,29 +91,25 @@ impl Candidates {
     #[inline(always)]
     fn place(&self, number: u32) -> Option<u32> {
         match self.service.schedule {
-            SCHEDULE_ROUND_ROBIN => self.turn(),
+            SCHEDULE_ROUND_ROBIN => self.following(number),
             SCHEDULE_HASH => self.hashed(number),
             _ => Some(number),
         }
     }
 
-    /// The next place in turn. The service's cursor is one for all CPUs, so that
-    /// the turns are taken in order whichever CPU a SYN comes to.
+    /// So many places behind the first, one after the other: a packet on another
+    /// CPU takes none of these turns, so that each server is tried.
     #[inline(always)]
-    fn turn(&self) -> Option<u32> {
-        let cursor = CURSORS.get_ptr_mut(self.number)?;
-        // SAFETY: a map value, aligned to 8 bytes, that is only accessed so.
-        let turn = unsafe { atomic::fetch_add(cursor, 1) };
-        let place = turn.checked_rem(u64::from(self.service.ring_length))?;
-        Some(place as u32)
+    fn following(&self, number: u32) -> Option<u32> {
+        (self.first + number).checked_rem(self.service.ring_length)
     }
 
     /// Where the client is looked for, and then elsewhere.
     #[inline(always)]
     fn hashed(&self, number: u32) -> Option<u32> {
         let hash = match number {
-            0 => self.hash,
-            _ => mix(u64::from(number) << 32 | u64::from(self.hash)) as u32,
+            0 => self.first,
+            _ => mix(u64::from(number) << 32 | u64::from(self.first)) as u32,
         };
         hash.checked_rem(self.service.ring_length)
     }
@@ -138,7 +154,7 @@ pub struct Best {
 /// Goes from server to server, and returns the slot of the one that is to take
 /// the connection.
 #[inline(never)]
-fn search(half: HalfIndex, number: u32, service: &'static Service, hash: u32) -> u32 {
+fn search(half: HalfIndex, number: u32, service: &'static Service, first: u32) -> u32 {
     let Some(best) = BEST.get_ptr_mut(0) else {
         return NONE;
     };
@@ -147,20 +163,23 @@ fn search(half: HalfIndex, number: u32, service: &'static Service, hash: u32) ->
     unsafe { (*best).slot = NONE };
     let mut candidates = Candidates {
         half,
-        number,
         service,
-        hash,
+        first,
     };
     let tries = candidates.tries();
     // SAFETY: the callback has the signature that the helper calls, and takes
     // the candidates for nothing else (Linux 5.17).
-    unsafe {
+    let tried = unsafe {
         bpf_loop(
             tries,
             consider as *mut c_void,
             (&raw mut candidates).cast(),
             0,
-        );
+        )
+    };
+    // One is taken already.
+    if service.schedule == SCHEDULE_ROUND_ROBIN && tried > 1 {
+        skip_turns(number, tried as u64 - 1);
     }
     // SAFETY: as above.
     unsafe { (*best).slot }

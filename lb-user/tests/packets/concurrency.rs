@@ -107,6 +107,41 @@ fn a_connection_is_not_lost_while_another_processor_moves_it() {
     assert_eq!(lost.into_inner(), 0, "of {CONNECTIONS} connections");
 }
 
+/// The turns of all processors are one sequence; none takes those away by which
+/// another would come to the server that has room.
+#[test]
+fn a_server_with_room_is_found_while_another_processor_looks_for_one() {
+    const CONNECTIONS: u16 = 20_000;
+    const SERVERS: u8 = 64;
+    let mut desired = state([service("172.16.1.200:1935", &["edge 1"])]);
+    let servers = &mut desired.services[0].servers;
+    let only = servers.remove(0);
+    for number in 1..=SERVERS {
+        let mut server = only.clone();
+        server.address.set_ip([172, 16, 3, number].into());
+        server.thresholds.upper = u32::from(number != SERVERS);
+        servers.push(server);
+    }
+    let Some(mut bed) = Bed::new(desired) else {
+        return;
+    };
+    for port in 1..=SERVERS {
+        bed.send(&tcp(ALICE, port.into(), S));
+    }
+    let refused: usize = thread::scope(|scope| {
+        let clients = [BOB, CAROL].map(|client| {
+            let program = Program::of(&bed);
+            scope.spawn(move || {
+                let verdicts = (1..=CONNECTIONS).map(|port| program.judge(&tcp(client, port, S)));
+                verdicts.filter(|(action, _)| *action != XDP_TX).count()
+            })
+        });
+        let refused = clients.map(|client| client.join().expect("it ends"));
+        refused.iter().sum()
+    });
+    assert_eq!(refused, 0, "of {} connections", 2 * CONNECTIONS);
+}
+
 #[test]
 fn no_packet_sees_half_a_change() {
     const CHANGES: usize = 100;

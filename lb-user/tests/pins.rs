@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use lb_abi::{Flow, FlowKey, LAYOUT_VERSION, Layout, MEMORY_VERSION, maps};
-use lb_user::dataplane::state::OrphanPolicy;
+use lb_user::dataplane::state::{OrphanPolicy, Scheduler, Thresholds};
 use lb_user::dataplane::{
     AttachMode, Dataplane, DesiredState, Error, Options, Origin, TableSizes, remove_leftovers,
 };
@@ -22,7 +22,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 
 use bed::frames::*;
-use bed::{Bed, Verdict, persistent, service, small_tables, state};
+use bed::{Bed, Step, Verdict, persistent, service, small_tables, state};
 use namespace::ip;
 
 /// Where the tests pin.
@@ -271,6 +271,36 @@ fn tables_of_another_size_take_over_connections_templates_and_counters() {
         check_that_viewers_stay(&mut replacing);
         drop(replacing);
         assert_eq!(*load(&options).origin(), Origin::Adopted, "from now on");
+    });
+}
+
+#[test]
+fn a_server_that_is_full_still_is_in_tables_of_another_size() {
+    alone(|| {
+        let mut desired = state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]);
+        desired.services[0].scheduler = Scheduler::Fo;
+        desired.services[0].servers[0].thresholds = Thresholds { upper: 2, lower: 1 };
+        let to = |name| Verdict::To(name);
+        let mut bed = agent(&options(&[], small_tables()), &desired);
+        for port in [5000, 5001] {
+            assert_eq!(bed.send(&tcp(ALICE, port, S)), to("edge 1"));
+        }
+        bed.send(&tcp(ALICE, 5000, R));
+        bed.step(&bed::seconds(20));
+        bed.step(&Step::Sweep);
+        assert_eq!(bed.send(&tcp(BOB, 1, S)), to("edge 2"), "one is not fewer");
+        drop(bed);
+        let larger = TableSizes {
+            servers: 128,
+            ..small_tables()
+        };
+        let mut replacing = agent(&options(&[], larger), &desired);
+        assert!(replacing.statistics().services[0].servers[0].is_full);
+        assert_eq!(replacing.send(&tcp(BOB, 2, S)), to("edge 2"), "it still is");
+        replacing.send(&tcp(ALICE, 5001, R));
+        replacing.step(&bed::seconds(20));
+        replacing.step(&Step::Sweep);
+        assert_eq!(replacing.send(&tcp(BOB, 3, S)), to("edge 1"), "it has none");
     });
 }
 

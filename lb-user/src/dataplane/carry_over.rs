@@ -145,6 +145,20 @@ pub fn copy_counters(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> 
     Ok(())
 }
 
+/// Which servers of a pinned set were full, copied; one of an older version did not
+/// say. For when their loads are known: a server that seems idle has room.
+pub fn copy_full(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> {
+    let Ok(full) = open::<Array<MapData, u32>>(set, maps::FULL, Map::Array) else {
+        return Ok(());
+    };
+    for slot in 0..full.len().min(memory.full.len()) {
+        if read(maps::FULL, full.get(&slot, 0))? != 0 {
+            write(maps::FULL, memory.full.set(slot, 1, 0))?;
+        }
+    }
+    Ok(())
+}
+
 /// The connections and templates of a pinned set.
 pub struct Former {
     flows: [FormerFlows; 2],

@@ -231,6 +231,7 @@ impl Dataplane {
             former.copy_the_rest(&mut self.memory)?;
             let (_, census) = self.remembered().sweep()?;
             self.correct_loads(&census)?;
+            carry_over::copy_full(&replaced.set, &mut self.memory)?;
         }
         replaced.set.remove().map_err(unwritable)
     }

@@ -218,7 +218,8 @@ pub struct Memory {
     pub tables: Arc<Tables>,
     loads: Array<MapData, Load>,
     load_corrections: Array<MapData, Load>,
-    full: Array<MapData, u32>,
+    /// Whether the server in a slot is full ([`maps::FULL`]).
+    pub full: Array<MapData, u32>,
     /// Traffic by slot.
     pub server_counters: PerCpuArray<MapData, ServerCounters>,
     reasons: PerCpuArray<MapData, u64>,

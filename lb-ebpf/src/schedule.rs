@@ -77,6 +77,9 @@ fn hash(found: Found, packet: &Packet) -> u32 {
     client_hash(&packet.client, port)
 }
 
+/// Places that a client is looked for at before they are taken in a row.
+const SCATTERED: u32 = 64;
+
 /// The servers to choose among, and in which order.
 struct Candidates {
     half: HalfIndex,
@@ -104,12 +107,15 @@ impl Candidates {
         (self.first + number).checked_rem(self.service.ring_length)
     }
 
-    /// Where the client is looked for, and then elsewhere.
+    /// Where the client is looked for, and then elsewhere: here and there, so that
+    /// the clients of a full server are spread over the others, and at last at one
+    /// place after the other, so that the only server with room is found.
     #[inline(always)]
     fn hashed(&self, number: u32) -> Option<u32> {
         let hash = match number {
             0 => self.first,
-            _ => mix(u64::from(number) << 32 | u64::from(self.first)) as u32,
+            1..SCATTERED => mix(u64::from(number) << 32 | u64::from(self.first)) as u32,
+            _ => self.first.wrapping_add(number),
         };
         hash.checked_rem(self.service.ring_length)
     }
@@ -124,7 +130,7 @@ impl Candidates {
             ..
         } = *self.service;
         match schedule {
-            SCHEDULE_HASH if flags & SERVICE_FALLBACK != 0 => MAX_FALLBACKS,
+            SCHEDULE_HASH if flags & SERVICE_FALLBACK != 0 => SCATTERED + MAX_FALLBACKS,
             SCHEDULE_HASH => 1,
             _ => ring_length,
         }

@@ -162,8 +162,8 @@ pub const SCHEDULE_OVERFLOW: u32 = 6;
 /// can compare.
 pub const MAX_COMPARED: u32 = 256;
 
-/// Servers that one packet tries at most, where the one that its client hashes to
-/// is full (`IP_VS_SH_TAB_SIZE`).
+/// Places of a ring that one packet tries in a row at most, where the server that
+/// its client hashes to is full (`IP_VS_SH_TAB_SIZE`).
 pub const MAX_FALLBACKS: u32 = 256;
 
 /// What an active connection weighs against another when servers are compared by

@@ -195,6 +195,34 @@ fn a_client_that_hashes_to_a_full_server_has_another_only_with_the_fallback() {
 }
 
 #[test]
+fn with_the_fallback_every_client_finds_the_only_server_with_room() {
+    const SERVERS: u8 = 64;
+    let mut desired = limited(Scheduler::Sh, 1, 0);
+    desired.services[0].hash_fallback = true;
+    let servers = &mut desired.services[0].servers;
+    let only = servers[0].clone();
+    servers.truncate(0);
+    for number in 1..=SERVERS {
+        let mut server = only.clone();
+        server.address.set_ip([172, 16, 3, number].into());
+        servers.push(server);
+    }
+    let last = servers.last_mut().expect("there are many");
+    last.thresholds = Thresholds::default();
+    let Some(mut bed) = Bed::new(desired) else {
+        return;
+    };
+    for client in 0..4000_u16 {
+        let [high, low] = client.to_be_bytes();
+        let verdict = bed.send(&tcp([10, 3, high, low], 4000, S));
+        assert_eq!(verdict, Verdict::To("edge 1"), "client {client}");
+    }
+    let statistics = bed.statistics();
+    let full = statistics.services[0].servers.iter();
+    assert_eq!(full.filter(|server| server.is_full).count(), 63);
+}
+
+#[test]
 fn connections_count_whatever_their_state_and_silence_makes_room_when_it_is_swept() {
     let Some(mut bed) = Bed::new(limited(Scheduler::Fo, 3, 2)) else {
         return;

@@ -402,6 +402,13 @@ impl Stream {
         (!presence.present).then(|| now.saturating_duration_since(presence.last_sign))
     }
 
+    /// There is something to play.
+    fn set_live(&self) {
+        if !self.standing.borrow().live {
+            self.standing.send_modify(|standing| standing.live = true);
+        }
+    }
+
     /// Ends the stream for good: its players are told and let go.
     pub fn end(&self) {
         self.standing.send_modify(|standing| standing.over = true);

@@ -172,6 +172,10 @@ impl Publication {
             .messages_in
             .fetch_add(count, Ordering::Relaxed);
         let Some(bytes) = writer.staged() else {
+            if writer.repeats() {
+                // All of it is in the log already: there it can be played.
+                stream.set_live();
+            }
             return Ok(());
         };
         if !bytes.is_empty()
@@ -195,9 +199,7 @@ impl Publication {
         if stream.held.pool().is_exhausted() {
             stream.logs.make_room(now);
         }
-        if !stream.standing.borrow().live {
-            stream.standing.send_modify(|standing| standing.live = true);
-        }
+        stream.set_live();
         stream.tell_workers();
         Ok(())
     }

@@ -466,6 +466,11 @@ impl Writer {
         (!self.staged.is_empty()).then_some(&self.encoded)
     }
 
+    /// Whether the last frame was one that the log has already.
+    pub(super) fn repeats(&self) -> bool {
+        self.phase == Phase::Repeating
+    }
+
     /// Whether the present publication has had no group that was too long: asked
     /// at each, it is said once.
     pub(super) fn is_first_long_group(&mut self) -> bool {

@@ -45,6 +45,26 @@ fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
 }
 
 #[test]
+fn a_pull_that_brings_only_what_the_log_has_makes_the_stream_live_again() {
+    let mut server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
+    publication.append(&from_origin(0, 80), now).unwrap();
+    drop(publication);
+    assert!(!stream.standing().borrow().live);
+    let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
+    publication.append(&headers(), now).unwrap();
+    assert!(!stream.standing().borrow().live, "headers are nothing yet");
+    publication.append(&from_origin(0, 80), now).unwrap();
+    assert!(stream.standing().borrow().live);
+    assert_eq!(
+        server.join(&stream).told(3 + 4).last(),
+        Some(&("sound", 47))
+    );
+}
+
+#[test]
 fn new_headers_after_a_repeated_group_are_not_lost() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());

@@ -127,7 +127,6 @@ impl Puller {
         let mut running: Option<Running> = None;
         let mut input = Input::Audience(*audience.borrow_and_update());
         loop {
-            let flows = input == Input::Flowing;
             match pull.handle(Instant::now().into_std(), input) {
                 Some(Action::Connect(number)) => {
                     running = Some(Running::start(self.origin(number)));
@@ -139,15 +138,16 @@ impl Puller {
                 None if !pull.is_connected() => running = None,
                 None => {}
             }
-            if flows {
-                self.remember_origin(pull.origin());
-            }
             if let Some(Vain { answered }) = pull.take_vain() {
                 self.stream
                     .asked_in_vain(answered, std::time::Instant::now());
             }
             let deadline = pull.deadline();
             input = tokio::select! {
+                biased;
+                // That the stream flows counts before that its player, who has
+                // had its media, has gone: the connection is kept then.
+                input = Running::next(&mut running) => input,
                 _ = config.changed() => {
                     let config = config.borrow_and_update().clone();
                     if self.take_settings(&config) {
@@ -159,7 +159,6 @@ impl Puller {
                 }
                 // We hold the stream, so its sender lives.
                 _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
-                input = Running::next(&mut running) => input,
                 () = sleep_until(deadline) => Input::Time,
             };
         }
@@ -182,12 +181,6 @@ impl Puller {
         let anew = asks(&settings) != asks(&self.settings);
         self.settings = settings;
         anew
-    }
-
-    fn remember_origin(&self, number: usize) {
-        let vhost = self.stream.key().vhost.clone();
-        let origin = self.settings.origins[number].clone();
-        lock(&self.server.good_origins).insert(vhost, origin);
     }
 
     fn origin(&self, number: usize) -> Origin {

@@ -11,7 +11,7 @@ use super::dial::{Dialled, End, request};
 use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
-use crate::stream::{Expectation, Publication, Source, Stream};
+use crate::stream::{Expectation, Publication, Source, Stream, lock};
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
 use rtmp_proto::wire::Message;
@@ -95,7 +95,7 @@ impl Origin {
         // Where nobody publishes yet, the origin may be silent for as long as
         // it lets players wait; it says so when it gives up.
         let mut relay = Relay {
-            stream: &self.stream,
+            origin: self,
             address,
             source: dialled.source(),
             expected: None,
@@ -112,6 +112,12 @@ impl Origin {
             let exchanged = timeout(silence, exchange).await;
             exchanged.map_err(|_| End::Silent(silence))??;
         }
+    }
+
+    /// Has the next pull of a stream of this vhost begin with this origin.
+    fn remember(&self) {
+        let vhost = self.stream.key().vhost.clone();
+        lock(&self.server.good_origins).insert(vhost, self.address.clone());
     }
 
     /// How long the origin may be silent; `expected`: it waits itself, for a
@@ -141,7 +147,7 @@ pub(super) fn announced(status: &Status) -> Option<bool> {
 
 /// What an origin sends, on its way into the stream.
 struct Relay<'a> {
-    stream: &'a Arc<Stream>,
+    origin: &'a Origin,
     address: &'a str,
     source: Source,
     /// Before the first media: the publisher that the origin has told of.
@@ -187,7 +193,7 @@ impl Relay<'_> {
     /// The origin has a publisher, or has none any more, whose media are to come.
     async fn expect(&mut self, has_publisher: bool, told: &mpsc::Sender<Event>) {
         if self.publication.is_none() {
-            self.expected = has_publisher.then(|| self.stream.expect_publisher());
+            self.expected = has_publisher.then(|| self.origin.stream.expect_publisher());
             // Nobody listens any more when the pull has ended meanwhile.
             let _ = told.send(Event::Announced(has_publisher)).await;
         }
@@ -201,10 +207,13 @@ impl Relay<'_> {
         let publication = match &mut self.publication {
             Some(publication) => publication,
             none => {
-                log::info!("{} from {}: flows", self.stream.key(), self.address);
+                log::info!("{} from {}: flows", self.origin.stream.key(), self.address);
+                // Before anybody plays it: who has had a frame may ask at once
+                // for another stream.
+                self.origin.remember();
                 // Nobody listens any more when the pull has ended meanwhile.
                 let _ = told.send(Event::Flowing).await;
-                none.insert(self.stream.relay(self.source, now)?)
+                none.insert(self.origin.stream.relay(self.source, now)?)
             }
         };
         publication.append(&self.batch, now)?;

@@ -129,8 +129,8 @@ impl Pull {
     }
 
     /// The origin that is tried, or was the last to be.
-    #[must_use]
-    pub fn origin(&self) -> usize {
+    #[cfg(test)]
+    fn origin(&self) -> usize {
         self.origin
     }
 

@@ -63,6 +63,29 @@ fn an_unflagged_picture_is_for_those_who_cannot_begin_at_the_keyframe() {
 }
 
 #[test]
+fn so_it_is_for_all_where_the_group_since_the_keyframe_is_too_long() {
+    let bounded = Retention {
+        group_messages: 10,
+        ..retention(60_000, u64::MAX)
+    };
+    let mut index = Index::new(bounded, 1);
+    pictures(&mut index, 0..8, 100);
+    index.push(Part::Unflagged, 320, LENGTH);
+    index.push(Part::Audio, 330, LENGTH);
+    assert_eq!(index.join_offset(), Some(0), "ten are allowed");
+    index.push(Part::Audio, 350, LENGTH);
+    assert_eq!(index.join_offset(), Some(8 * LENGTH), "the later picture");
+    assert!(!index.take_long_group(), "nobody is without pictures");
+    // Its own group is counted from there on.
+    (0..7).for_each(|number| index.push(Part::Audio, 360 + number, LENGTH));
+    assert_eq!(index.join_offset(), Some(8 * LENGTH));
+    index.push(Part::Audio, 370, LENGTH);
+    assert_eq!(index.join_offset(), None);
+    index.push(Part::Audio, 390, LENGTH);
+    assert_eq!(index.join_offset(), Some(19 * LENGTH), "sound at least");
+}
+
+#[test]
 fn another_publication_leaves_nowhere_to_join() {
     let mut index = index(60_000);
     pictures(&mut index, 0..3, 3);

@@ -43,6 +43,26 @@ async fn hooks_hear_nothing_of_a_publisher_whose_stream_is_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hooks_that_let_a_publisher_in_hear_that_the_origin_did_not() {
+    let site = Site::default();
+    let web = site.start().await;
+    let origin = Running::origin("security { enabled on; deny publish all; }");
+    let edge = Running::edge(
+        &[origin.address],
+        &format!(
+            "http_hooks {{ enabled on; on_publish http://{web}/zero;
+               on_unpublish http://{web}/zero; on_close http://{web}/zero; }}"
+        ),
+    );
+    let mut publisher = Client::connect(edge.address, publishing(edge.address, "s")).await;
+    publisher.refusal().await;
+    publisher.closed().await;
+    until(|| site.actions().contains(&"on_close".to_owned())).await;
+    let expected = ["on_publish", "on_unpublish", "on_close"];
+    assert_eq!(site.actions(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_publishers_that_are_decided_about_together_one_ends_for_the_hooks() {
     let site = Site::default();
     let origin = telling(&site, "/both").await;

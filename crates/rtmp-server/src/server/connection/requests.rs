@@ -172,8 +172,8 @@ impl Connection {
         let stream = self.server.stream(&key, &vhost);
         // Whoever waits for it waits for the decision, too.
         let expectation = stream.expect_publisher();
-        if vhost.upstream.is_none() && stream.is_busy(std::time::Instant::now()) {
-            return Err(busy(&key));
+        if vhost.upstream.is_none() {
+            self.may_begin(&stream)?;
         }
         let event = StreamEvent {
             action: "on_publish",
@@ -183,7 +183,18 @@ impl Connection {
         if !self.server.hooks.allow(urls, &event).await {
             return Err(Status::publish_denied("not allowed"));
         }
-        let sink = self.sink(&vhost, &stream, &parameters).await?;
+        let sink = self.sink(&vhost, &stream, &parameters).await;
+        let sink = sink.inspect_err(|refusal| {
+            // Where the stream has another publisher, the show goes on.
+            if refusal.code != code::PUBLISH_BAD_NAME {
+                let event = StreamEvent {
+                    action: "on_unpublish",
+                    ..event
+                };
+                let urls = &vhost.http_hooks.on_unpublish;
+                self.server.hooks.tell(urls, &event);
+            }
+        })?;
         drop(expectation);
         log::info!("{}: publish {key}", self.client);
         self.session.accept_publish(stream_id, &mut self.out);
@@ -202,6 +213,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether a publication of `stream` may begin here; hooks are not asked
+    /// about one that may not.
+    fn may_begin(&self, stream: &Arc<Stream>) -> Result<(), Status> {
+        let now = std::time::Instant::now();
+        if stream.is_busy(now) {
+            return Err(busy(stream.key()));
+        }
+        if !self.server.registry.logs().have_room(now) {
+            return Err(Status::publish_denied(
+                "no memory is left for one more stream (`stream_memory`)",
+            ));
+        }
+        Ok(())
+    }
+
     /// Where what is published goes: to the origin, or to the stream's log.
     async fn sink(
         &self,
@@ -216,14 +242,9 @@ impl Connection {
             let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
-        let now = std::time::Instant::now();
-        if !self.server.registry.logs().have_room(now) {
-            return Err(Status::publish_denied(
-                "no memory is left for one more stream (`stream_memory`)",
-            ));
-        }
         let standing = stream.standing();
-        let publication = stream.publish(now).map_err(|_| busy(key))?;
+        let publication = stream.publish(std::time::Instant::now());
+        let publication = publication.map_err(|_| busy(key))?;
         Ok(Sink::Log {
             publication,
             standing,

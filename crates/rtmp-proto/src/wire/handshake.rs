@@ -22,9 +22,14 @@ pub enum HandshakeError {
     Failed(String),
 }
 
+/// Bytes of the peer's third packet, which ends its handshake.
+const LAST_PACKET_LEN: usize = 1536;
+
 /// One side of a handshake in progress.
 pub struct Handshake {
-    inner: Inner,
+    /// Answers the peer's first two packets; then the third is only counted,
+    /// and thousands that join at a time hold nothing while they wait for it.
+    inner: Option<Box<Inner>>,
     /// Bytes of the peer's handshake still to come.
     missing: usize,
 }
@@ -41,7 +46,7 @@ impl Handshake {
     /// The side that was connected to; it speaks second.
     pub fn server() -> Handshake {
         Handshake {
-            inner: Inner::new(PeerType::Server),
+            inner: None,
             missing: HANDSHAKE_LEN,
         }
     }
@@ -51,11 +56,11 @@ impl Handshake {
     /// # Errors
     /// If no digest can be made.
     pub fn client(out: &mut Vec<u8>) -> Result<Handshake, HandshakeError> {
-        let mut inner = Inner::new(PeerType::Client);
+        let mut inner = Box::new(Inner::new(PeerType::Client));
         let packets = inner.generate_outbound_p0_and_p1().map_err(failed)?;
         out.extend_from_slice(&packets);
         Ok(Handshake {
-            inner,
+            inner: Some(inner),
             missing: HANDSHAKE_LEN,
         })
     }
@@ -67,25 +72,44 @@ impl Handshake {
     /// # Errors
     /// The peer does not speak RTMP, or not this version.
     pub fn read(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, HandshakeError> {
-        let (taken, rest) = input.split_at(input.len().min(self.missing));
+        self.answer(input, out)?;
+        let counted = input.len().min(self.missing);
+        *input = &input[counted..];
+        self.missing -= counted;
+        Ok(self.missing == 0)
+    }
+
+    /// Takes what there is of the peer's first two packets.
+    fn answer(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), HandshakeError> {
+        let unanswered = self.missing.saturating_sub(LAST_PACKET_LEN);
+        let (taken, rest) = input.split_at(input.len().min(unanswered));
         if self.missing == HANDSHAKE_LEN && taken.first().is_some_and(|&version| version != 3) {
             return Err(HandshakeError::Version);
         }
         *input = rest;
         self.missing -= taken.len();
         if taken.is_empty() {
-            return Ok(self.missing == 0);
+            return Ok(());
         }
-        match self.inner.process_bytes(taken).map_err(failed)? {
-            HandshakeProcessResult::InProgress { response_bytes } => {
+        let inner = self
+            .inner
+            .get_or_insert_with(|| Box::new(Inner::new(PeerType::Server)));
+        match inner.process_bytes(taken).map_err(failed)? {
+            HandshakeProcessResult::InProgress { response_bytes }
+            | HandshakeProcessResult::Completed { response_bytes, .. } => {
                 out.extend_from_slice(&response_bytes);
-                Ok(false)
-            }
-            HandshakeProcessResult::Completed { response_bytes, .. } => {
-                out.extend_from_slice(&response_bytes);
-                Ok(true)
             }
         }
+        if self.missing <= LAST_PACKET_LEN {
+            self.inner = None;
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory held beside the handshake itself, but for what has come
+    /// of a packet.
+    pub fn heap_bytes(&self) -> usize {
+        self.inner.as_ref().map_or(0, |inner| size_of_val(&**inner))
     }
 }
 

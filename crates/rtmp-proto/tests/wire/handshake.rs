@@ -95,6 +95,21 @@ fn what_follows_the_handshake_is_left_alone() {
 }
 
 #[test]
+fn nothing_is_held_while_a_clients_last_packet_is_awaited() {
+    let mut server = Handshake::server();
+    let mut out = Vec::new();
+    let c0_c1 = simple_c0_c1();
+    assert_eq!(server.heap_bytes(), 0, "nor before its first one comes");
+    assert_eq!(server.read(&mut &c0_c1[..1_000], &mut out), Ok(false));
+    assert!(server.heap_bytes() > 1_536);
+    // A part of its last packet comes along.
+    let rest = [&c0_c1[1_000..], &[0; 7]].concat();
+    assert_eq!(server.read(&mut &rest[..], &mut out), Ok(false));
+    assert_eq!(server.heap_bytes(), 0);
+    assert_eq!(server.read(&mut &[0; 1_529][..], &mut out), Ok(true));
+}
+
+#[test]
 fn another_version_or_protocol_is_an_error_and_gets_no_answer() {
     for first in [0, 2, 6, 8, b'G', 0x16] {
         let mut out = Vec::new();

@@ -394,7 +394,7 @@ impl ServerSession {
     /// allocator adds.
     pub fn heap_bytes(&self) -> usize {
         let stage = match &self.stage {
-            Stage::Handshake(handshake) => size_of_val(&**handshake),
+            Stage::Handshake(handshake) => size_of_val(&**handshake) + handshake.heap_bytes(),
             Stage::ConnectRequested(pending) => size_of_val(&**pending) + pending.name.heap_bytes(),
             Stage::Connected(name) => size_of_val(&**name) + name.heap_bytes(),
             Stage::Connecting | Stage::Refused => 0,

@@ -137,6 +137,10 @@ impl Server {
                 Ok(()) => {
                     let connection = Connection::new(self.clone(), client, socket);
                     tokio::spawn(Box::new(connection).run());
+                    // Those that are on their way come first: of a thousand that
+                    // arrive together few are half-way at a time, each of which
+                    // holds several times what a player does.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     log::debug!("{client}: gone before it was accepted: {error}");

@@ -7,7 +7,7 @@ use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Client, Running, headers, keyframe, message, picture, until};
+use crate::support::{Client, PATIENCE, Running, headers, keyframe, message, picture, until};
 
 /// Length of the chunks that our client session sends, in bytes.
 const CHUNK_SIZE: u32 = 60_000;
@@ -150,4 +150,25 @@ async fn who_joins_within_a_group_that_is_too_long_waits_for_the_next() {
         );
     }
     assert_eq!(early.frame().await, keyframe(40));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn of_many_connections_that_arrive_together_few_are_on_their_way_at_a_time() {
+    const MANY: usize = 100;
+    let origin = Running::origin("");
+    // Nobody is accepted before this thread waits. Each is over as soon as it is looked at.
+    for _ in 0..MANY {
+        drop(std::net::TcpStream::connect(origin.address).unwrap());
+    }
+    let clients = origin.server.clients();
+    let mut at_a_time = 0;
+    let all_have_gone = async {
+        while clients.changes() < 2 * MANY as u64 {
+            at_a_time = at_a_time.max(clients.count());
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, all_have_gone).await;
+    in_time.expect("some are still there");
+    assert!(at_a_time <= 10, "{at_a_time} of {MANY} at a time");
 }

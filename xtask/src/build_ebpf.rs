@@ -75,17 +75,25 @@ pub fn run() -> anyhow::Result<()> {
     for (name, object) in [("lb-ebpf", OBJECT), ("yardsticks", YARDSTICKS)] {
         install(&built.join(name), &workspace.join(object))?;
     }
-    fs::write(workspace.join(FINGERPRINT), sources).context("cannot write the fingerprint")?;
-    Ok(())
+    write_if_changed(&workspace.join(FINGERPRINT), sources.as_bytes())
 }
 
 fn install(built: &Path, object: &Path) -> anyhow::Result<()> {
     let parent = object.parent().expect("objects lie in a directory");
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    let bytes = fs::copy(built, object)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
-    println!("{} ({bytes} bytes)", object.display());
+    let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+    write_if_changed(object, &bytes)?;
+    println!("{} ({} bytes)", object.display(), bytes.len());
     Ok(())
+}
+
+/// Leaves a file alone that holds `bytes` already: cargo builds `lb-user` anew when
+/// one that it embeds has been written.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn workspace() -> PathBuf {

@@ -23,13 +23,14 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
+use lb_abi::{Flow, FlowKey, maps};
+
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
 use bed::{Bed, persistent, service, state};
-use lb_abi::{Flow, FlowKey, maps};
 use lb_user::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Service};
 use lb_user::dataplane::{DesiredState, TableSizes};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -35,6 +35,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use conf_kit::text;
+
 pub use diagnostic::{Diagnostic, Severity};
 use diagnostic::{Diagnostics, Origin, Position};
 pub use json::write as to_json;

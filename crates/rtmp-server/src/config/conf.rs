@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::directive::{Directive, Location, Mistake, shortened};
 use conf_kit::text::{NOT_UTF8, UNDECODABLE};
+
+use super::directive::{Directive, Location, Mistake, shortened};
 
 /// Blocks deeper than this are no configuration that anyone wrote by hand.
 const MAX_DEPTH: usize = 16;

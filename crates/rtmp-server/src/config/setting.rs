@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::directive::{Directive, Mistake, shortened};
 use conf_kit::did_you_mean;
+
+use super::directive::{Directive, Mistake, shortened};
 
 /// One directive that may stand in a block that configures a `T`.
 pub(super) struct Setting<T> {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rtmp_proto::session::{Status, StreamKey};
 use tokio::sync::Notify;
 
 use crate::stream::fanout::Meter;
-use rtmp_proto::session::{Status, StreamKey};
 
 /// So many streams a connection may ask for in a row, …
 const MOST_ASKED: u32 = 32;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use service_kit::systemd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -19,7 +20,6 @@ use super::pid_file::PidFile;
 use super::{Server, descriptors, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
-use service_kit::systemd;
 
 /// The exit status of a wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use env_logger::Target;
 use log::LevelFilter;
-
-use crate::config::Log;
 use service_kit::OneLine;
 use service_kit::systemd;
+
+use crate::config::Log;
 
 /// Where log lines go; shared with the logger.
 #[derive(Debug, Clone)]

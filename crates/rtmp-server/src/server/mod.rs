@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rtmp_proto::session::StreamKey;
+use rtmp_proto::wire::Limits;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -43,8 +45,6 @@ use connection::Connection;
 use hooks::Hooks;
 use memory::StreamMemory;
 use player::PlayerDialogue;
-use rtmp_proto::session::StreamKey;
-use rtmp_proto::wire::Limits;
 pub use socket::listen;
 use trim::Trim;
 use via::Via;

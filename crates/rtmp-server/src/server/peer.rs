@@ -1,8 +1,9 @@
 //! Tells other servers from viewers and encoders, by what `connect` says.
 
-use super::via::Via;
 use rtmp_proto::session::ConnectRequest;
 use rtmp_proto::wire::amf0::Value;
+
+use super::via::Via;
 
 /// `flashVer` of nginx-rtmp's pulls and pushes (`NGX_RTMP_RELAY_FLASHVER`,
 /// where none is configured). Players of Flash on Linux have a blank in place of

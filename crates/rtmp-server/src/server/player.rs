@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
+
 use super::clients::{Client, Mark};
 use super::memory::holds_too_much;
 use super::peer::PeerKind;
@@ -11,7 +13,6 @@ use crate::config::Vhost;
 use crate::stream::Seat;
 use crate::stream::fanout::{Dialogue, Request};
 use crate::stream::memory::Holding;
-use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 
 /// What a client has said of itself with `connect`, for what it asks later.
 #[derive(Debug, Default)]

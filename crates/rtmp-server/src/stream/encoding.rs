@@ -1,10 +1,11 @@
 //! Messages as they stand in a stream's log.
 
-use super::MESSAGE_STREAM;
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::media::MediaClass;
 use rtmp_proto::wire::message::data;
+
+use super::MESSAGE_STREAM;
 
 /// What players get of `message`.
 pub(super) fn for_players(message: &Message, class: MediaClass) -> Message {

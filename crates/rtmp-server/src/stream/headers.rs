@@ -2,10 +2,10 @@
 //! configurations.
 
 use bytes::Bytes;
-
-use super::timeline::Track;
 use rtmp_proto::wire::media::{Codec, MediaClass};
 use rtmp_proto::wire::{Message, MessageType};
+
+use super::timeline::Track;
 
 /// More tracks and kinds than this are nothing that an encoder sends.
 const MOST_HEADERS: usize = 32;

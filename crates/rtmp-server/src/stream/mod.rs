@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
 use fanout::Doorbells;
@@ -33,7 +34,6 @@ use index::{Index, Retention, View};
 use logs::Logs;
 use memory::Holding;
 pub use publication::{AppendError, Busy, Publication};
-use rtmp_proto::session::{Parameters, StreamKey};
 pub use writer::Source;
 use writer::Writer;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::Message;
+
 use super::writer::Source;
 use super::{Presence, Standing, Stream, lock};
-use rtmp_proto::wire::Message;
 
 /// A publisher that has been silent for this long may be pushed aside by
 /// another: its connection is most likely dead, and the encoder is back.

@@ -6,8 +6,9 @@
 
 use std::io;
 
-use super::Stream;
 use rtmp_proto::wire::chunk::readdress;
+
+use super::Stream;
 
 /// Bytes copied at once, unless a single message is longer.
 const MOST_BYTES: u64 = 64 * 1024;

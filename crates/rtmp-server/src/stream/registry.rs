@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rtmp_proto::session::StreamKey;
+
 use super::fanout::Doorbells;
 use super::logs::Logs;
 use super::{Stream, StreamSettings, lock};
-use rtmp_proto::session::StreamKey;
 
 /// All streams of a server.
 #[derive(Debug)]

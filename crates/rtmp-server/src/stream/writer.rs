@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::media::{Codec, MediaClass, classify};
+use rtmp_proto::wire::message::{Control, UserControl, data};
+use rtmp_proto::wire::{Message, MessageType};
+
 use super::encoding::{encode, for_log, for_players};
 use super::headers::{Header, Headers};
 use super::index::{Index, Part};
 use super::pictures::{Picture, Pictures, Verdict};
 use super::timeline::{PerTrack, Placement, Timeline, Track};
 use super::{MESSAGE_STREAM, Stream};
-use rtmp_proto::wire::media::{Codec, MediaClass, classify};
-use rtmp_proto::wire::message::{Control, UserControl, data};
-use rtmp_proto::wire::{Message, MessageType};
 
 /// A track without a frame for this long on the stream's timeline, ms, may be
 /// none of the stream's any more: who joins can do without its headers.

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use log::Level;
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{Status, StreamKey};
 
 use super::{Connection, Engagement};
 use crate::config::Vhost;
@@ -14,8 +16,6 @@ use crate::server::hooks::ClientEvent;
 use crate::server::player::Introduction;
 use crate::server::upstream::dial;
 use crate::stream::AppendError;
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{Status, StreamKey};
 
 /// What a client sends for its handshake: C0, C1 and C2 (RTMP 1.0 §5.2).
 const HANDSHAKE_BYTES: u64 = 1 + 2 * 1536;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rtmp_proto::session::{PlayRequest, ServerEvent};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -16,7 +17,6 @@ use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
 use crate::stream::Seat;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason, Request};
-use rtmp_proto::session::{PlayRequest, ServerEvent};
 
 /// A play that waits for its stream, or is on its way to a worker.
 pub(super) struct Play {

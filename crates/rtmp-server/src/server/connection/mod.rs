@@ -12,6 +12,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rtmp_proto::session::server::Phase;
+use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
+use rtmp_proto::wire::Message;
+use rtmp_proto::wire::media::is_picture;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -30,10 +34,6 @@ use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
 use crate::stream::{AppendError, Publication, Standing, Stream};
-use rtmp_proto::session::server::Phase;
-use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
-use rtmp_proto::wire::Message;
-use rtmp_proto::wire::media::is_picture;
 
 /// Time for a peer to take our last words and to close.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{
+    ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
+    StreamKey,
+};
+
 use super::end::End;
 use super::handover::{Play, Wishes};
 use super::{Connection, Engagement, Sink};
@@ -13,11 +19,6 @@ use crate::server::player::Introduction;
 use crate::server::upstream::{self, forward, permission};
 use crate::server::via::Via;
 use crate::stream::{Busy, Stream};
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{
-    ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
-    StreamKey,
-};
 
 impl Connection {
     /// Answers a request.

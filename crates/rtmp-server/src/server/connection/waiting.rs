@@ -1,5 +1,7 @@
 //! A player that waits for its stream to be published.
 
+use rtmp_proto::session::Status;
+use rtmp_proto::session::status::code;
 use tokio::time::Instant;
 
 use super::end::End;
@@ -9,8 +11,6 @@ use crate::config::Vhost;
 use crate::server::clients::Activity;
 use crate::server::peer::PeerKind;
 use crate::stream::Standing;
-use rtmp_proto::session::Status;
-use rtmp_proto::session::status::code;
 
 /// How long a player waits for its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

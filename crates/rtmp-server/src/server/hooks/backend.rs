@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use rtmp_proto::session::StreamKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::stream::lock;
-use rtmp_proto::session::StreamKey;
 
 /// Questions that are open at a time; what is beyond waits for its turn.
 const MAX_ASKING: usize = 256;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rtmp_proto::session::name::DEFAULT_VHOST;
+use rtmp_proto::session::{Parameters, StreamKey};
 use serde_json::{Value, json};
 
 use super::backend::Subject;
@@ -11,8 +13,6 @@ use crate::config::Vhost;
 use crate::server::clients::Client;
 use crate::server::player::Introduction;
 use crate::stream::Stream;
-use rtmp_proto::session::name::DEFAULT_VHOST;
-use rtmp_proto::session::{Parameters, StreamKey};
 
 /// `on_connect` and `on_close`.
 #[derive(Clone, Copy)]

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rtmp_proto::session::{
+    ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
+};
+use rtmp_proto::wire::{Limits, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -12,10 +16,6 @@ use tokio::time::timeout;
 use crate::config::{DEFAULT_VHOST, Upstream};
 use crate::server::socket;
 use crate::stream::{AppendError, Busy, Source};
-use rtmp_proto::session::{
-    ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
-};
-use rtmp_proto::wire::{Limits, Message};
 
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;

@@ -1,12 +1,13 @@
 //! A stream that is published at an edge, on its way to the origin.
 
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
+use rtmp_proto::wire::Limits;
+
 use super::dial::{Dialled, End, request};
 use super::route::Route;
 use crate::config::Upstream;
 use crate::server::via::Via;
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
-use rtmp_proto::wire::Limits;
 
 /// Connects to the first origin that answers, and asks to publish there.
 ///

@@ -13,6 +13,7 @@ use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use rtmp_proto::session::Parameters;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ use crate::config::{Config, Upstream};
 use crate::stream::{Stream, lock};
 use origin::{Event, Origin};
 use pull::{Action, Input, Pull, Vain};
-use rtmp_proto::session::Parameters;
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player
 /// that has just come; the next connection to an origin carries them.

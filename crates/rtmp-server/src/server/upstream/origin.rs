@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
+use rtmp_proto::wire::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -12,9 +15,6 @@ use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::stream::{Expectation, Publication, Source, Stream, lock};
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
-use rtmp_proto::wire::Message;
 
 /// What the pull learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
+use rtmp_proto::wire::Limits;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -13,9 +16,6 @@ use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
 use crate::server::via::Via;
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
-use rtmp_proto::wire::Limits;
 
 /// Time for taking leave of an origin.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,9 +1,10 @@
 //! The way to an origin, which may send us elsewhere (RTMP 302), as those of a
 //! cluster of SRS do that do not have the stream themselves.
 
+use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
+
 use super::dial::End;
 use crate::config::DEFAULT_PORT;
-use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
 
 /// How often in a row we let ourselves be sent elsewhere.
 const MAX_REDIRECTS: usize = 4;

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::chunk::{csid, encode_message};
+use rtmp_proto::wire::message::{Control, UserControl};
+
 use super::patience::Patience;
 use super::queue::unacknowledged;
 use super::{Departed, Dialogue, Joining, Meter, Reason, Request};
@@ -15,8 +18,6 @@ use crate::stream::file::Sent;
 use crate::stream::headers::Header;
 use crate::stream::index::{Filter, Index, JoinPoint, Part, VideoFilter, View};
 use crate::stream::{MESSAGE_STREAM, Stream};
-use rtmp_proto::wire::chunk::{csid, encode_message};
-use rtmp_proto::wire::message::{Control, UserControl};
 
 /// Replies that a player leaves unread may pile up to this many bytes: then it
 /// only asks, and does not listen.

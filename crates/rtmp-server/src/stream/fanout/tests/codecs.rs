@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::{Server, message, picture, publish, settings, sound};
 use rtmp_proto::wire::{Message, MessageType};
+
+use super::support::{Server, message, picture, publish, settings, sound};
 
 const AUDIO: MessageType = MessageType::AUDIO;
 const VIDEO: MessageType = MessageType::VIDEO;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::Message;
+
 use super::support::{Client, Server, picture, publish, settings};
 use crate::stream::StreamSettings;
-use rtmp_proto::wire::Message;
 
 #[test]
 fn every_player_of_every_worker_gets_every_message_whole() {

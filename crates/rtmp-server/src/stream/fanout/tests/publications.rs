@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::{Message, MessageType};
+
 use super::support::{Client, Server, headers, message, picture, publish, settings, sound};
 use crate::stream::{Publication, Source, StreamSettings};
-use rtmp_proto::wire::{Message, MessageType};
 
 /// What kind each of the next messages is.
 fn kinds(player: &mut Client, count: usize) -> Vec<&'static str> {

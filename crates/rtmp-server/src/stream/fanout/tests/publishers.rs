@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::MessageType;
+
 use super::support::{Server, message, picture, publish, settings};
 use crate::stream::AppendError;
-use rtmp_proto::wire::MessageType;
 
 #[test]
 fn empty_messages_are_not_kept() {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::{Message, MessageType};
+
 use super::support::{Server, headers, message, picture, settings, sound};
 use crate::stream::{Publication, Source};
-use rtmp_proto::wire::{Message, MessageType};
 
 /// A stream that an origin sends: headers, and a picture each 40 ms from
 /// `group` up to `end`, with a keyframe every second.

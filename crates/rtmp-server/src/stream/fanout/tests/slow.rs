@@ -4,12 +4,13 @@ use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::MessageType;
+
 use super::support::{
     PATIENCE, Server, headers, kind, message, patient, picture, publish, settings,
 };
 use crate::stream::MESSAGE_STREAM;
 use crate::stream::fanout::Reason;
-use rtmp_proto::wire::MessageType;
 
 #[test]
 fn a_slow_player_is_moved_to_a_keyframe_between_two_messages_and_costs_no_memory() {

@@ -6,15 +6,15 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rtmp_proto::session::StreamKey;
+use rtmp_proto::wire::chunk::ChunkReader;
+use rtmp_proto::wire::message::{Control, UserControl};
+use rtmp_proto::wire::{Limits, Message, MessageType};
 
 use crate::stream::fanout::{Departed, Dialogue, Doorbells, Fanout, Joining, Meter, Request};
 use crate::stream::index::Retention;
 use crate::stream::registry::Registry;
 use crate::stream::{MESSAGE_STREAM, Publication, Stream, StreamSettings};
-use rtmp_proto::session::StreamKey;
-use rtmp_proto::wire::chunk::ChunkReader;
-use rtmp_proto::wire::message::{Control, UserControl};
-use rtmp_proto::wire::{Limits, Message, MessageType};
 
 /// Longer than anything here takes on the most loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,13 +6,14 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use rtmp_proto::session::StreamKey;
+
 use super::*;
 use crate::stream::StreamSettings;
 use crate::stream::fanout::tests::support::{
     PATIENCE, Speller, joining, picture, publish, reader, settings, sound,
 };
 use crate::stream::registry::Registry;
-use rtmp_proto::session::StreamKey;
 
 /// Bytes that a socket here holds at most, or about.
 const BUFFER: usize = 8_192;

@@ -1,7 +1,7 @@
 //! The loop: whatever happens arrives here, one thing after the other.
 
-use service_kit::systemd;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use service_kit::{sleep_until, systemd};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::change::Change;
 use super::plan::ServiceKey;
@@ -36,15 +36,15 @@ impl Agent {
                     let present = followed.borrow().clone();
                     self.statics.renew(&self.netlink.handle, &present).await;
                 }
-                () = sleep_until_some(self.state.deadline()) => {
+                () = sleep_until(self.state.deadline()) => {
                     if let Some(changes) = self.state.tick(Instant::now().into_std()) {
                         self.put_through(changes);
                     }
                 }
-                () = sleep_until_some(self.refused.as_ref().map(|refused| refused.retry_at.into_std())) => {
+                () = sleep_until(self.refused.as_ref().map(|refused| refused.retry_at)) => {
                     self.apply();
                 }
-                () = sleep_until_some(self.doubts.deadline()) => self.apply(),
+                () = sleep_until(self.doubts.deadline()) => self.apply(),
                 service = self.second_opinions.answered() => {
                     if self.doubts.settle(service, Instant::now().into_std()) {
                         self.apply();
@@ -63,7 +63,7 @@ impl Agent {
                         return Ok(ending);
                     }
                 }
-                () = sleep_until(sweep_at) => {
+                () = tokio::time::sleep_until(sweep_at) => {
                     self.surveys.sweep();
                     sweep_at = Instant::now() + self.dataplane.sweep_interval();
                 }
@@ -98,7 +98,7 @@ impl Agent {
                         return Ok(Ending::Stop { forget_orders: false });
                     }
                 },
-                () = sleep_until_some(self.upgrading.due()) => {
+                () = sleep_until(self.upgrading.due()) => {
                     self.upgrading.begin();
                     self.begin_upgrade(None);
                 }
@@ -173,14 +173,6 @@ impl Agent {
 async fn next_event(vrrp: &mut Option<Vrrp>) -> vrrp::Event {
     match vrrp {
         Some(vrrp) => vrrp.next_event().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sleeps until `deadline`; for ever, if there is none.
-async fn sleep_until_some(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rtnetlink::Handle;
-use tokio::time::{Instant, sleep_until};
+use service_kit::sleep_until;
+use tokio::time::Instant;
 
 use super::route::resolve;
 use crate::config::model::Route;
@@ -89,10 +90,7 @@ impl Routes {
     /// Waits until it is to be seen to that they are there; for ever, while there
     /// are none.
     pub async fn due(&self) {
-        match self.due {
-            Some(due) => sleep_until(due).await,
-            None => std::future::pending().await,
-        }
+        sleep_until(self.due).await;
     }
 
     /// Sets those again that are not there any more, but for those that may be

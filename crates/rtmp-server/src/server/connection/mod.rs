@@ -16,6 +16,7 @@ use rtmp_proto::session::server::Phase;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::media::is_picture;
+use service_kit::sleep_until;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use end::{End, log_end, log_publish};
 use handover::Play;
-use waiting::{Patience, sleep_until};
+use waiting::Patience;
 
 use super::Server;
 use super::clients::{Activity, Client, Mark};

@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use rtmp_proto::session::Parameters;
+use service_kit::sleep_until;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -191,12 +192,5 @@ impl Puller {
             settings: self.settings.clone(),
             parameters: self.stream.parameters(),
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => pending().await,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Misuse;
 use super::plan::Plan;
 use super::state::State;
-use crate::dataplane::TableSizes;
+use crate::dataplane::{DesiredState, TableSizes};
 
 /// The sizes that the kernel's tables are to have for `plan`: those `given`,
 /// raised where they are left at their default.
@@ -13,8 +13,9 @@ use crate::dataplane::TableSizes;
 /// # Errors
 /// As of [`admit`].
 pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, Misuse> {
-    let sizes = given.raised_for(&state_of(plan).largest());
-    admit(plan, &sizes)?;
+    let largest = largest(plan);
+    let sizes = given.raised_for(&largest);
+    fit(&largest, &sizes)?;
     Ok(sizes)
 }
 
@@ -23,16 +24,20 @@ pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, Misuse> {
 /// # Errors
 /// It does not, or asks for more than the packet path can do.
 pub fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), Misuse> {
-    let largest = state_of(plan).largest();
+    fit(&largest(plan), sizes)
+}
+
+fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), Misuse> {
     sizes
-        .admit(&largest)
+        .admit(desired)
         .map_err(|error| Misuse(error.to_string()))
 }
 
-fn state_of(plan: &Plan) -> State {
+/// What `plan` needs if all servers are there.
+fn largest(plan: &Plan) -> DesiredState {
     let mut state = State::default();
     state.replace_plan(plan.clone(), Instant::now());
-    state
+    state.largest()
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rtnetlink::Handle;
-use tokio::time::{Instant, sleep_until};
+use service_kit::sleep_until;
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::config::model::Route;
-use crate::netlink::address::{self, Added, InterfaceAddress};
+use crate::netlink::address::{self, Added};
 use crate::netlink::interfaces::Interfaces;
 use crate::vrrp::routes::Routes;
 use crate::vrrp::settings::{self, VirtualAddress};
@@ -96,14 +97,8 @@ impl Statics {
     /// Waits until it is to be seen to that all is there; for ever, while there
     /// is nothing.
     pub async fn due(&self) {
-        let addresses = async {
-            match self.due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = addresses => {}
+            () = sleep_until(self.due) => {}
             () = self.routes.due() => {}
         }
     }
@@ -126,7 +121,7 @@ impl Statics {
             let VirtualAddress {
                 address, interface, ..
             } = &held;
-            let added = match on_interface(&held, interfaces) {
+            let added = match held.on_interface(interfaces) {
                 Some(on_interface) => address::add(handle, &on_interface)
                     .await
                     .map_err(|error| error.to_string()),
@@ -163,7 +158,7 @@ impl Statics {
             return;
         }
         // With its interface an address is gone, too.
-        let Some(on_interface) = on_interface(held, interfaces) else {
+        let Some(on_interface) = held.on_interface(interfaces) else {
             return;
         };
         match address::remove(handle, &on_interface).await {
@@ -177,13 +172,4 @@ impl Statics {
 
 fn key(held: &VirtualAddress) -> (IpAddr, String) {
     (held.address, held.interface.clone())
-}
-
-fn on_interface(held: &VirtualAddress, interfaces: &Interfaces) -> Option<InterfaceAddress> {
-    Some(InterfaceAddress {
-        interface_index: interfaces.get(&held.interface)?.index,
-        address: held.address,
-        prefix_length: held.prefix_length,
-        label: held.label.clone(),
-    })
 }

@@ -16,7 +16,7 @@ use super::announcement::{FrameSender, frame};
 use super::routes::Routes;
 use super::settings::{Pauses, VirtualAddress};
 use crate::config::model::Route;
-use crate::netlink::address::{self, Added, InterfaceAddress};
+use crate::netlink::address::{self, Added};
 use crate::netlink::interfaces::Interfaces;
 
 /// How long the end waits for the kernel to remove the addresses.
@@ -155,21 +155,11 @@ impl Worker {
         }
     }
 
-    fn on_interface(&self, address: &VirtualAddress) -> Option<InterfaceAddress> {
-        let interface_index = self.interfaces.borrow().get(&address.interface)?.index;
-        Some(InterfaceAddress {
-            interface_index,
-            address: address.address,
-            prefix_length: address.prefix_length,
-            label: address.label.clone(),
-        })
-    }
-
     async fn add(&self, wanted: &VirtualAddress) {
         let VirtualAddress {
             address, interface, ..
         } = wanted;
-        let Some(on_interface) = self.on_interface(wanted) else {
+        let Some(on_interface) = wanted.on_interface(&self.interfaces.borrow()) else {
             log::error!(
                 "{}: no interface {interface} to add {address} to",
                 self.name
@@ -195,7 +185,7 @@ impl Worker {
             address, interface, ..
         } = wanted;
         // With its interface an address is gone, too.
-        let Some(on_interface) = self.on_interface(wanted) else {
+        let Some(on_interface) = wanted.on_interface(&self.interfaces.borrow()) else {
             return;
         };
         match address::remove(&self.handle, &on_interface).await {

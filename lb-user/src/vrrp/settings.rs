@@ -12,6 +12,7 @@ use super::tracking::{Subject, Tracked};
 use crate::config::Config;
 use crate::config::diagnostic::Origin;
 use crate::config::model::{self, GlobalDefs, InitialState, Seconds, VrrpInstance, bounds};
+use crate::netlink::address::InterfaceAddress;
 use crate::netlink::interfaces::Interfaces;
 use crate::script::Runnable;
 use crate::track_file::{Factor, NumberFile};
@@ -90,6 +91,18 @@ pub struct VirtualAddress {
     pub interface: String,
     /// Its label, for IPv4.
     pub label: Option<String>,
+}
+
+impl VirtualAddress {
+    /// Itself on its interface, if that is there.
+    pub fn on_interface(&self, interfaces: &Interfaces) -> Option<InterfaceAddress> {
+        Some(InterfaceAddress {
+            interface_index: interfaces.get(&self.interface)?.index,
+            address: self.address,
+            prefix_length: self.prefix_length,
+            label: self.label.clone(),
+        })
+    }
 }
 
 /// Pauses between two announcements.

@@ -36,15 +36,8 @@ impl Event for ClientEvent<'_> {
 
     fn body(&self, from: &Identity) -> Value {
         let introduction = self.introduction;
-        let mut body = json!({
-            "server_id": from.server,
-            "service_id": from.service,
-            "action": self.action,
-            "client_id": self.client.id.to_string(),
-            "ip": self.client.peer.ip().to_string(),
-            "vhost": self.vhost.name,
-            "app": introduction.app,
-        });
+        let (vhost, app) = (&self.vhost.name, &introduction.app);
+        let mut body = common(from, self.action, self.client, vhost, app);
         if let Some((sent, received)) = self.totals {
             body["send_bytes"] = sent.into();
             body["recv_bytes"] = received.into();
@@ -93,20 +86,13 @@ impl Event for StreamEvent<'_> {
 
     fn body(&self, from: &Identity) -> Value {
         let key = self.stream.key();
-        let mut body = json!({
-            "server_id": from.server,
-            "service_id": from.service,
-            "action": self.action,
-            "client_id": self.client.id.to_string(),
-            "ip": self.client.peer.ip().to_string(),
-            "vhost": key.vhost,
-            "app": key.app,
-            "tcUrl": self.introduction.tc_url,
-            "stream": key.stream,
-            "param": self.introduction.parameters(self.parameters).to_string(),
-            "stream_url": stream_url(key),
-            "stream_id": self.stream.id().to_string(),
-        });
+        let parameters = self.introduction.parameters(self.parameters);
+        let mut body = common(from, self.action, self.client, &key.vhost, &key.app);
+        body["tcUrl"] = self.introduction.tc_url.as_str().into();
+        body["stream"] = key.stream.as_str().into();
+        body["param"] = parameters.to_string().into();
+        body["stream_url"] = stream_url(key).into();
+        body["stream_id"] = self.stream.id().to_string().into();
         if self.action == "on_play" {
             body["pageUrl"] = self.introduction.page_url.as_str().into();
         }
@@ -119,6 +105,19 @@ impl Event for StreamEvent<'_> {
         let ends = self.ends_publication.then(|| self.stream.clone());
         move || ends.is_none_or(|stream| !stream.is_published())
     }
+}
+
+/// The fields of every event.
+fn common(from: &Identity, action: &str, client: &Client, vhost: &str, app: &str) -> Value {
+    json!({
+        "server_id": from.server,
+        "service_id": from.service,
+        "action": action,
+        "client_id": client.id.to_string(),
+        "ip": client.peer.ip().to_string(),
+        "vhost": vhost,
+        "app": app,
+    })
 }
 
 fn name(client: &Client, action: &str) -> String {

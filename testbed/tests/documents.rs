@@ -204,12 +204,9 @@ fn fault(words: &[String]) -> Option<String> {
         .take(if name == "xtask" { 2 } else { 1 })
         .collect();
     // `cargo xtask bench rtmp cost`: `cost` is an argument; `build-ebpf` has none.
-    let text = (0..=subcommands.len())
-        .rev()
-        .find_map(|count| {
-            help(&path, &subcommands[..count]).filter(|_| count > 0 || !has_subcommands)
-        })
-        .or_else(|| subcommands.is_empty().then(|| help(&path, &[])).flatten());
+    let least = usize::from(!subcommands.is_empty());
+    let mut counts = (least..=subcommands.len()).rev();
+    let text = counts.find_map(|count| help(&path, &subcommands[..count]));
     let Some(text) = text else {
         return Some(format!("no subcommand {}", subcommands.join(" ")));
     };

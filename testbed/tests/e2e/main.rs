@@ -19,8 +19,8 @@ mod units;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::Result;
-use testbed::{Builder, Cluster};
+use anyhow::{Context, Result};
+use testbed::{Builder, Cluster, Machine};
 
 /// How long a test waits for what should happen soon. Only a broken cluster
 /// makes anybody wait so long; a slow machine does not.
@@ -38,6 +38,27 @@ fn is_root() -> bool {
         );
     }
     root
+}
+
+/// Whether a host can be a machine here. If not, says why.
+fn has_machines() -> bool {
+    let missing = Machine::missing();
+    if let Some(why) = &missing {
+        // Where standard error is closed, nobody can be told.
+        let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+    }
+    missing.is_none()
+}
+
+/// The README's commands that follow `heading`.
+fn readme_commands(heading: &str) -> Result<&'static str> {
+    let text = include_str!("../../../README.md");
+    let (_, after) = text
+        .split_once(&format!("\n{heading}"))
+        .with_context(|| format!("the README tells nothing of {heading}"))?;
+    let (_, after) = after.split_once("```sh\n").context("no commands follow")?;
+    let (commands, _) = after.split_once("```").context("their end is missing")?;
+    Ok(commands)
 }
 
 /// Runs a test on a cluster of its own. A failure shows what the programs said.

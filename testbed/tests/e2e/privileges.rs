@@ -1,12 +1,10 @@
 //! Who may run the scripts: root, also where there is no sudo, and an ordinary
 //! user with sudo.
 
-use std::io::{self, Write};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use testbed::{Cluster, Machine};
 
-use crate::on;
+use crate::{has_machines, on, readme_commands};
 
 /// A copy of the scripts' library with a script that does nothing but to become
 /// root and to say what it has been given; and an ordinary user.
@@ -28,9 +26,7 @@ END
 "#;
 
 fn on_a_machine(test: impl FnOnce(&Machine<'_>) -> Result<()>) {
-    if let Some(why) = Machine::missing() {
-        // Where standard error is closed, nobody can be told.
-        let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+    if !has_machines() {
         return;
     }
     on(
@@ -41,18 +37,6 @@ fn on_a_machine(test: impl FnOnce(&Machine<'_>) -> Result<()>) {
             test(&machine)
         },
     );
-}
-
-/// The README's commands under "Try it", without what is said behind them.
-fn readme_commands() -> Result<Vec<String>> {
-    let text = include_str!("../../../README.md");
-    let (_, after) = text
-        .split_once("\n## Try it\n")
-        .context("no such heading")?;
-    let (_, after) = after.split_once("```sh\n").context("no commands follow")?;
-    let (commands, _) = after.split_once("```").context("their end is missing")?;
-    let without_comment = |line: &str| Some(line.split_once('#')?.0.trim().to_owned());
-    Ok(commands.lines().filter_map(without_comment).collect())
 }
 
 #[test]
@@ -79,9 +63,10 @@ fn the_readme_s_commands_run_in_a_root_shell_without_sudo() {
             said,
             "user root, behind sudo nobody, cargo's home none\nargument once\n"
         );
-        let commands = readme_commands()?;
-        ensure!(commands.len() == 2, "{commands:?}");
-        for command in commands {
+        let commands = readme_commands("## Try it\n")?;
+        ensure!(commands.lines().count() == 2, "{commands}");
+        for line in commands.lines() {
+            let command = line.split('#').next().unwrap_or_default().trim();
             let said = machine.run(&format!("{command} --help"))?;
             ensure!(said.contains(&format!("Usage: {command}")), "{said}");
         }

@@ -1,23 +1,11 @@
 //! The units and commands of the README, under a real systemd.
 
-use std::io::{self, Write};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use testbed::{BUILT, Cluster, Host, INTERFACE, Machine, RTMP_PORT, Source, VIP, wait_until};
 
-use crate::{SOON, on};
-
-/// What the README has an operator do on each machine.
-fn readme(heading: &str) -> Result<String> {
-    let text = include_str!("../../../README.md");
-    let (_, after) = text
-        .split_once(&format!("\n**{heading}**"))
-        .with_context(|| format!("the README tells nothing of {heading}"))?;
-    let (_, after) = after.split_once("```sh\n").context("no commands follow")?;
-    let (commands, _) = after.split_once("```").context("their end is missing")?;
-    Ok(commands.to_owned())
-}
+use crate::{SOON, has_machines, on, readme_commands};
 
 /// Boots systemd on a host, and installs one of the programs there.
 fn boot<'h>(host: &'h Host, program: &str) -> Result<Machine<'h>> {
@@ -36,11 +24,11 @@ struct Deployment<'c> {
 impl<'c> Deployment<'c> {
     fn set_up(cluster: &'c Cluster) -> Result<Self> {
         let origin = boot(cluster.origin().host(), "rtmp-origin")?;
-        origin.run(&readme("Origin")?)?;
+        origin.run(&readme_commands("**Origin**")?)?;
         let edge = boot(cluster.edge(0).host(), "rtmp-edge")?;
-        edge.run(&readme("Each edge")?)?;
+        edge.run(&readme_commands("**Each edge**")?)?;
         let director = boot(cluster.director().host(), "lb-user")?;
-        director.run(&readme("Director")?)?;
+        director.run(&readme_commands("**Director**")?)?;
         let deployment = Self {
             origin,
             edge,
@@ -65,9 +53,7 @@ impl<'c> Deployment<'c> {
 
 /// Runs a test on the deployment. What is missing for it is said.
 fn on_the_deployment(test: impl FnOnce(&Cluster, &Deployment<'_>) -> Result<()>) {
-    if let Some(why) = Machine::missing() {
-        // Where standard error is closed, nobody can be told.
-        let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+    if !has_machines() {
         return;
     }
     on(

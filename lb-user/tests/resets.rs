@@ -1,10 +1,6 @@
 //! A viewer whose server is gone is told so: a real TCP connection in a network
 //! namespace of its own. Needs root.
 
-#[path = "bed/mod.rs"]
-#[expect(dead_code, reason = "other tests use more of it")]
-mod bed;
-
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
-use lb_user::dataplane::state::OrphanPolicy;
+use lb_model::OrphanPolicy;
 use lb_user::resets::{Job, Resets, Told};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
-use bed::{Bed, DIRECTOR, ROUTER, server, service, state};
+use packet_bed::{Bed, DIRECTOR, ROUTER, server, service, state};
 
 /// How long what should happen soon may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! Which sources the eBPF object was built from.
 //!
 //! Compiled into `xtask`, which writes the fingerprint beside the object, and
-//! into `lb-user`'s build script, which refuses an object whose fingerprint is
+//! into `lb-dataplane`'s build script, which refuses an object whose fingerprint is
 //! not that of the sources. Contents are compared, not times: a checkout
 //! touches files without changing them.
 

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod diagnostic;
 mod suggestion;
 pub mod text;
 
+pub use diagnostic::{Diagnostic, Diagnostics, Origin, Position, Severity};
 pub use suggestion::did_you_mean;

@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::Misuse;
 use super::plan::Plan;
 use super::state::State;
-use crate::dataplane::{DesiredState, TableSizes};
+use lb_dataplane::TableSizes;
+use lb_model::DesiredState;
 
 /// The sizes that the kernel's tables are to have for `plan`: those `given`,
 /// raised where they are left at their default.
@@ -45,7 +46,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::config;
+    use lb_config;
 
     /// A plan of `services`, each with `servers` and these words.
     fn plan(services: u16, servers: u16, words: &str) -> Plan {
@@ -61,7 +62,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         std::fs::write(&file, text).expect("it is written");
-        let loaded = config::load(&file).expect("it is accepted");
+        let loaded = lb_config::load(&file).expect("it is accepted");
         Plan::new(&loaded.config).expect("a plan")
     }
 

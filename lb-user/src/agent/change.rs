@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::plan::ServiceKey;
-use crate::config::model::Script;
 use crate::neighbor::Hop;
 use crate::resets::Told;
+use lb_model::config::Script;
 
 /// Something that an operator wants to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -288,7 +288,7 @@ impl fmt::Display for Change {
                         ..
                     },
             } => {
-                let mac = crate::format_mac(next_hop.destination);
+                let mac = next_hop.destination;
                 write!(f, "{address}: reached at {mac} on {interface}")
             }
             Self::Hop {

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use super::plan::ServiceKey;
 use crate::checker::CheckSpec;
-use crate::dataplane::DesiredState;
-use crate::dataplane::state::{RealServer, Service};
+use lb_model::DesiredState;
+use lb_model::{RealServer, Service};
 
 /// What must be known of a service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]

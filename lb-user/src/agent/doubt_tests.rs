@@ -4,7 +4,7 @@ use super::*;
 use crate::checker::Probe;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::Connection;
-use crate::dataplane::state::{Forwarding, OrphanPolicy, Protocol, Scheduler, Thresholds};
+use lb_model::{Forwarding, OrphanPolicy, Protocol, Scheduler, Thresholds};
 
 const DETECTION: Duration = Duration::from_secs(20);
 const SUCCESSION: Duration = Duration::from_secs(6);

@@ -16,14 +16,15 @@ use super::status;
 use super::ways::{self, Way};
 use super::{Agent, Refused};
 use crate::checker::{CheckSpec, RunningCheck};
-use crate::config::Config;
-use crate::config::model::Script;
 use crate::control::protocol::Event;
-use crate::dataplane::state::OrphanPolicy;
-use crate::dataplane::{Dataplane, Departed, DesiredState};
 use crate::resets;
-use crate::script::Runnable;
-use crate::vrrp;
+use lb_dataplane::{Dataplane, Departed};
+use lb_model::DesiredState;
+use lb_model::OrphanPolicy;
+use lb_model::config::Config;
+use lb_model::config::Script;
+use lb_script::script::Runnable;
+use vrrp;
 
 /// How soon the data plane is asked again for what it has refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::saved::HandOver;
 use super::{Agent, log_refusal, upgrade};
 use crate::control::protocol::Response;
-use crate::dataplane::{Dataplane, Origin};
+use lb_dataplane::{Dataplane, Origin};
 
 impl Agent {
     /// Takes everything away; the socket goes with `self`.

@@ -5,8 +5,8 @@ use conf_kit::did_you_mean;
 
 use super::plan::Plan;
 use super::{Agent, Misuse, RunOptions};
-use crate::dataplane::{AttachMode, Attachment};
-use crate::netlink::{self, link};
+use lb_dataplane::{AttachMode, Attachment};
+use netlink::{self, link};
 
 impl Agent {
     /// Interfaces have come, gone or changed.

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::Agent;
 use super::signals::KeepalivedFile;
-use crate::config::Config;
-use crate::config::model::{Route, VrrpInstance};
-use crate::vrrp::machine::{Preemption, State};
-use crate::vrrp::packet::Refusal;
-use crate::vrrp::settings::{InstanceSettings, VirtualAddress};
-use crate::vrrp::{InstanceStatus, Settings};
+use lb_model::config::Config;
+use lb_model::config::{Route, VrrpInstance};
+use vrrp::machine::{Preemption, State};
+use vrrp::packet::Refusal;
+use vrrp::settings::{InstanceSettings, VirtualAddress};
+use vrrp::{InstanceStatus, Settings};
 
 /// Readable for root alone, as keepalived has it.
 const MODE: u32 = 0o600;
@@ -367,8 +367,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
-    use crate::config;
-    use crate::vrrp::Counters;
+    use lb_config;
+    use vrrp::Counters;
 
     #[test]
     fn what_a_virtual_router_holds_is_shown_as_keepalived_shows_it() {
@@ -389,7 +389,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         fs::write(&file, text).expect("it is written");
-        let config = config::load(&file).expect("it is accepted").config;
+        let config = lb_config::load(&file).expect("it is accepted").config;
         let settings = Settings::from_config(&config).expect("valid");
         let status = [InstanceStatus {
             name: "VI_1".to_owned(),

@@ -7,11 +7,11 @@ use rtnetlink::Handle;
 
 use super::plan::Plan;
 use super::saved::{Saved, SavedAddress};
-use crate::config::model::Route;
-use crate::netlink::address::{self, InterfaceAddress};
-use crate::netlink::interfaces::Interfaces;
-use crate::netlink::route;
-use crate::vrrp::route::resolve;
+use lb_model::config::Route;
+use netlink::address::{self, InterfaceAddress};
+use netlink::interfaces::Interfaces;
+use netlink::route;
+use vrrp::route::resolve;
 
 /// What is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]

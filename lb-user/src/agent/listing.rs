@@ -11,11 +11,11 @@ use super::state::State;
 use crate::control::protocol::{
     Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
 };
-use crate::dataplane::state::Thresholds;
-use crate::dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
-use crate::format_mac;
+use lb_dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
+use lb_model::Thresholds;
+
 use crate::neighbor::Hop;
-use crate::vrrp::{self, InstanceStatus};
+use vrrp::{self, InstanceStatus};
 
 /// The services with their servers, in the order of the configuration.
 ///
@@ -164,7 +164,7 @@ fn without_state(
             interface,
             ..
         }) => (
-            Some(format_mac(next_hop.destination)),
+            Some(next_hop.destination.to_string()),
             Some(interface.clone()),
             None,
         ),

@@ -41,17 +41,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::checker::{CheckNews, CheckSpec, RunningCheck};
-use crate::config::{self, Config, Diagnostic};
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
-use crate::dataplane::{AttachMode, Dataplane, Departed, TableSizes};
 use crate::neighbor::Watcher;
-use crate::netlink;
 use crate::resets::{Resets, Told};
-use crate::script::ScriptRunner;
-use crate::vrrp::Vrrp;
+use conf_kit::Diagnostic;
 use doubt::Doubts;
+use lb_dataplane::{AttachMode, Dataplane, Departed, TableSizes};
+use lb_model::config::Config;
+use lb_script::script::ScriptRunner;
+use netlink;
 use plan::{Plan, ServiceKey};
 use rates::Meter;
 use saved::SavedFile;
@@ -61,6 +61,7 @@ use state::State;
 use statics::Statics;
 use survey::Surveys;
 use upgrade::Upgrade;
+use vrrp::Vrrp;
 use vrrp_thread::VrrpThread;
 
 /// How the agent is to run.
@@ -129,7 +130,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
 async fn start(options: RunOptions) -> anyhow::Result<Agent> {
     // Before another file may take its name.
     let program = upgrade::own_program().context("cannot find our own program")?;
-    let loaded = config::load_for(&options.config, &options.config_id)?;
+    let loaded = lb_config::load_for(&options.config, &options.config_id)?;
     log_diagnostics(&loaded.warnings);
     let plan = Plan::new(&loaded.config)?;
     let (calls, incoming) = mpsc::channel(16);
@@ -141,7 +142,7 @@ async fn start(options: RunOptions) -> anyhow::Result<Agent> {
 /// # Errors
 /// As of [`run`], as far as that can be told beforehand.
 pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
-    let loaded = config::load_for(&options.config, &options.config_id)?;
+    let loaded = lb_config::load_for(&options.config, &options.config_id)?;
     let plan = Plan::new(&loaded.config)?;
     let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
     let options = start::prepare(&netlink, options, &plan).await?;

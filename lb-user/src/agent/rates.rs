@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::ServiceKey;
 use crate::control::protocol::Rates;
-use crate::dataplane::{Statistics, Traffic};
+use lb_dataplane::{Statistics, Traffic};
 
 /// How far back counters are compared.
 pub const WINDOW: Duration = Duration::from_secs(5);
@@ -102,8 +102,8 @@ fn tenths(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::state::Protocol;
-    use crate::dataplane::{ServerStatistics, ServiceStatistics};
+    use lb_dataplane::{ServerStatistics, ServiceStatistics};
+    use lb_model::Protocol;
 
     const SERVER: ([u8; 4], u16) = ([172, 16, 1, 211], 1935);
 

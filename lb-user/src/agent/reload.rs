@@ -5,9 +5,9 @@ use anyhow::bail;
 use super::interfaces::{attach_to, require_interfaces};
 use super::plan::Plan;
 use super::{Agent, Misuse, capacity, log_diagnostics, log_refusal};
-use crate::config::{self, Loaded};
-use crate::track_file::{self, NumberFile};
-use crate::vrrp;
+use lb_config::{self, Loaded};
+use lb_script::track_file::{self, NumberFile};
+use vrrp;
 
 impl Agent {
     /// Reads the configuration again; a bad one changes nothing.
@@ -22,7 +22,7 @@ impl Agent {
 
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let Loaded { config, warnings } =
-            config::load_for(&self.options.config, &self.options.config_id)?;
+            lb_config::load_for(&self.options.config, &self.options.config_id)?;
         let plan = Plan::new(&config)?;
         capacity::admit(&plan, &self.options.tables)?;
         let interfaces = attach_to(&self.options, &plan)?;

@@ -8,7 +8,7 @@ use super::{Agent, Ending, listing};
 use crate::control::Call;
 use crate::control::protocol::{ListedInterface, Listing, Request, Response};
 use crate::control::selection::Endpoint;
-use crate::dataplane::{Census, Statistics};
+use lb_dataplane::{Census, Statistics};
 
 impl Agent {
     pub(super) async fn take_call(&mut self, call: Call) {

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Order;
 use super::plan::ServiceKey;
-use crate::config::model::Route;
-use crate::dataplane::state::Protocol;
-use crate::vrrp::Settings;
+use lb_model::Protocol;
+use lb_model::config::Route;
+use vrrp::Settings;
 
 /// How many of a master's adverts others miss at least before one of them takes
 /// its place (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
@@ -345,7 +345,7 @@ mod tests {
         let file = directory.path().join("keepalived.conf");
         let text = router("VI_1", 1, 2, "1") + &router("VI_2", 2, 3, "0.5");
         fs::write(&file, text).expect("written");
-        let loaded = crate::config::load(&file).expect("it is right");
+        let loaded = lb_config::load(&file).expect("it is right");
         let settings = Settings::from_config(&loaded.config).expect("settings");
         let mut saved = saved();
         let mut masters_after = |age_ms: u64| {

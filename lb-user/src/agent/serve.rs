@@ -9,9 +9,9 @@ use super::signals::{Asked, KeepalivedFile, Signals};
 use super::{Agent, Ending, rates};
 use crate::checker::CheckNews;
 use crate::control::protocol::Response;
-use crate::dataplane::Census;
 use crate::resets::Told;
-use crate::vrrp::{self, Vrrp};
+use lb_dataplane::Census;
+use vrrp::{self, Vrrp};
 
 impl Agent {
     pub(super) async fn serve(&mut self, signals: &Signals) -> anyhow::Result<Ending> {

@@ -26,18 +26,18 @@ use super::survey::Surveys;
 use super::upgrade::Upgrade;
 use super::vrrp_thread::VrrpThread;
 use super::{Agent, RunOptions, Untold, capabilities, capacity, status};
-use crate::config::{self, Config};
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::{self, Call};
-use crate::dataplane::state::Forwarding;
-use crate::dataplane::{Dataplane, Options, Origin};
 use crate::neighbor::{self, Hop, Hops, Watcher};
-use crate::netlink::{self, interfaces};
 use crate::resets::Resets;
-use crate::script::ScriptRunner;
-use crate::track_file;
-use crate::vrrp::{Settings, Vrrp};
+use lb_dataplane::{Dataplane, Options, Origin};
+use lb_model::Forwarding;
+use lb_model::config::Config;
+use lb_script::script::ScriptRunner;
+use lb_script::track_file;
+use netlink::{self, interfaces};
+use vrrp::{Settings, Vrrp};
 
 /// How long the start waits for the servers' MAC addresses before it attracts
 /// viewers all the same.
@@ -57,7 +57,7 @@ impl Agent {
         let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
         let for_dataplane = prepare(&netlink, &options, &plan).await?;
         options.tables = for_dataplane.tables;
-        if config::runs_scripts_as_others(&config)
+        if lb_config::runs_scripts_as_others(&config)
             && let Some(missing) = capabilities::missing_for_scripts()
         {
             log::warn!("scripts cannot run as their user as they should: lb-user lacks {missing}");

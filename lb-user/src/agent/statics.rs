@@ -9,12 +9,12 @@ use rtnetlink::Handle;
 use service_kit::sleep_until;
 use tokio::time::Instant;
 
-use crate::config::Config;
-use crate::config::model::Route;
-use crate::netlink::address::{self, Added};
-use crate::netlink::interfaces::Interfaces;
-use crate::vrrp::routes::Routes;
-use crate::vrrp::settings::{self, VirtualAddress};
+use lb_model::config::Config;
+use lb_model::config::Route;
+use netlink::address::{self, Added};
+use netlink::interfaces::Interfaces;
+use vrrp::routes::Routes;
+use vrrp::settings::{self, VirtualAddress};
 
 /// keepalived.conf(5), `default_interface`.
 const DEFAULT_INTERFACE: &str = "eth0";

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::control::protocol::Response;
-use crate::dataplane::{Census, Error, Remembered};
+use lb_dataplane::{Census, Error, Remembered};
 
 /// Who waits for a listing.
 pub type Waiter = oneshot::Sender<Response>;

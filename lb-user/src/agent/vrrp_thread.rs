@@ -10,7 +10,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::vrrp::{Settings, Vrrp};
+use vrrp::{Settings, Vrrp};
 
 /// The thread. Whatever still runs on it when this is dropped ends.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::plan::Plan;
-use crate::config::model::LbKind;
-use crate::dataplane::{AttachMode, Attachment};
 use crate::neighbor::{self, Hop};
-use crate::netlink;
-use crate::netlink::link::{self, Link};
-use crate::netlink::merging::Merging;
+use lb_dataplane::{AttachMode, Attachment};
+use lb_model::config::LbKind;
+use netlink;
+use netlink::link::{self, Link};
+use netlink::merging::Merging;
 
 /// The way to a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::machine::Outcome;
 use super::tcp::{Connection, is_local, reason};
 use super::udp;
-use crate::config::model::RecordType;
+use lb_model::config::RecordType;
 
 /// A check by a query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

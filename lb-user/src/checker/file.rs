@@ -1,7 +1,7 @@
 //! `FILE_CHECK`: what the number in a file says.
 
 use super::machine::{Outcome, Share};
-use crate::track_file::{Factor, NumberFile};
+use lb_script::track_file::{Factor, NumberFile};
 
 /// A check of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::machine::{Outcome, Share};
-use crate::script::{self, Runnable};
+use lb_script::script::{self, Runnable};
 
 /// A check by a program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ pub async fn check(probe: &MiscProbe) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Script;
+    use lb_model::config::Script;
 
     async fn exit(command: &str, dynamic: bool) -> Outcome {
         let command = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();

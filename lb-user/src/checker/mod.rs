@@ -6,7 +6,6 @@
 
 pub mod dns;
 pub mod file;
-pub mod hex;
 pub mod http;
 pub mod machine;
 pub mod misc;
@@ -26,7 +25,7 @@ use tokio::sync::mpsc;
 
 use machine::{Action, Checker, Input, Outcome, Share, Timing};
 
-use crate::owned_task::OwnedTask;
+use tokio_util::task::AbortOnDropHandle;
 
 /// One check: equal ones are made once, however many services ask for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -190,7 +189,7 @@ pub enum CheckResult {
 /// A check that is being made again and again, until this is dropped.
 #[derive(Debug)]
 pub struct RunningCheck {
-    task: OwnedTask,
+    task: AbortOnDropHandle<()>,
 }
 
 impl RunningCheck {
@@ -214,13 +213,15 @@ impl RunningCheck {
             async move { probe.run().await }
         };
         Self {
-            task: OwnedTask::spawn(drive(spec, checker, events, ask)),
+            task: AbortOnDropHandle::new(tokio::spawn(drive(spec, checker, events, ask))),
         }
     }
 
     /// Ends it; returns when nothing of it is left.
     pub async fn end(self) {
-        self.task.end().await;
+        self.task.abort();
+        // It was aborted, or had ended.
+        let _ = self.task.await;
     }
 }
 

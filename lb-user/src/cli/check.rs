@@ -9,24 +9,23 @@ use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::agent::recovery::RecoveryPlan;
 use crate::agent::ways;
 use crate::checker::CheckSpec;
-use crate::config;
-use crate::config::model::{ALL_PORTS, LbKind};
 use crate::control::protocol::scheduler_name;
-use crate::dataplane::TableSizes;
-use crate::dataplane::state::Thresholds;
-use crate::netlink::interfaces;
-use crate::vrrp::settings::VirtualAddress;
-use crate::vrrp::tracking::{Subject, Tracked};
+use lb_dataplane::TableSizes;
+use lb_model::Thresholds;
+use lb_model::config::{ALL_PORTS, LbKind};
+use netlink::interfaces;
+use vrrp::settings::VirtualAddress;
+use vrrp::tracking::{Subject, Tracked};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
 /// # Errors
 /// The file is refused.
 pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
-    let loaded = config::load_for(file, config_id)?;
+    let loaded = lb_config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
     let own_addresses = interfaces::own_addresses().await;
-    let own_servers = config::warnings_of_own_servers(&loaded.config, file, &own_addresses);
+    let own_servers = lb_config::warnings_of_own_servers(&loaded.config, file, &own_addresses);
     for warning in loaded.warnings.iter().chain(&own_servers) {
         eprintln!("{warning}");
     }
@@ -35,7 +34,7 @@ pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<(
         eprintln!("in doubt: {doubt}");
     }
     let text = if json {
-        serde_json::to_string_pretty(&config::to_json(&loaded.config))? + "\n"
+        serde_json::to_string_pretty(&lb_config::to_json(&loaded.config))? + "\n"
     } else {
         explain(file, &plan)
     };
@@ -250,7 +249,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
         std::fs::write(&file, text).expect("the file is written");
-        let loaded = config::load(&file).expect("the file is accepted");
+        let loaded = lb_config::load(&file).expect("the file is accepted");
         let plan = Plan::new(&loaded.config).expect("a plan");
         explain(Path::new("t.conf"), &plan)
     }
@@ -320,7 +319,7 @@ mod tests {
     #[test]
     fn the_deployment_is_explained_in_sentences() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keepalived.conf");
-        let loaded = config::load(&file).expect("the deployment's file is accepted");
+        let loaded = lb_config::load(&file).expect("the deployment's file is accepted");
         let text = explain(
             Path::new("keepalived.conf"),
             &Plan::new(&loaded.config).expect("a plan"),

@@ -3,22 +3,20 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::config;
-
 /// Prints `file` in the form that it does not have: keepalived.conf as JSON,
 /// JSON as keepalived.conf.
 ///
 /// # Errors
 /// The file is refused.
 pub fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
-    let loaded = config::load_for(file, config_id)?;
+    let loaded = lb_config::load_for(file, config_id)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }
-    let text = if config::is_json(file) {
-        config::to_keepalived(&loaded.config)
+    let text = if lb_config::is_json(file) {
+        lb_config::to_keepalived(&loaded.config)
     } else {
-        serde_json::to_string_pretty(&config::to_json(&loaded.config))? + "\n"
+        serde_json::to_string_pretty(&lb_config::to_json(&loaded.config))? + "\n"
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
@@ -29,7 +27,7 @@ pub fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
 /// # Errors
 /// Standard output is closed.
 pub fn schema() -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(&config::schema())? + "\n";
+    let text = serde_json::to_string_pretty(&lb_config::schema())? + "\n";
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }

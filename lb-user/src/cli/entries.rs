@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::control::Client;
 use crate::control::protocol::{Request, Response};
-use crate::dataplane::state::Protocol;
-use crate::dataplane::{Connection, PersistentClient};
+use lb_dataplane::{Connection, PersistentClient};
+use lb_model::Protocol;
 
 /// Prints what `request` asks for.
 ///
@@ -109,7 +109,7 @@ fn server(server: Option<SocketAddr>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::ConnectionState;
+    use lb_dataplane::ConnectionState;
 
     #[test]
     fn lines_stand_under_their_headings() {

@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use crate::control::protocol::{
     Counters, ListedInterface, ListedServer, ListedService, Listing, Rates, ServerState,
 };
-use crate::dataplane::state::Protocol;
+use lb_model::Protocol;
 
 const HEADINGS: [&str; 13] = [
     "Prot",
@@ -180,7 +180,7 @@ pub fn scaled(number: f64) -> String {
 mod tests {
     use super::*;
     use crate::control::sample::{listing, server};
-    use crate::dataplane::ReasonCount;
+    use lb_dataplane::ReasonCount;
 
     #[test]
     fn an_interface_says_why_it_is_not_attached_as_one_would_wish() {

@@ -24,12 +24,11 @@ use tokio::runtime::Builder;
 
 use crate::agent::change::Order;
 use crate::agent::{self, Misuse, RunOptions};
-use crate::config;
 use crate::control::protocol::{Request, Response};
 use crate::control::selection::{Endpoint, Selection};
 use crate::control::{self, DEFAULT_SOCKET};
-use crate::dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
-use crate::network::Network;
+use lb_dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
+use net_types::Network;
 
 /// Exit status of a mistake in the configuration or on the command line; clap's
 /// own mistakes have it too.
@@ -255,7 +254,7 @@ impl ConfigArgument {
     fn id(&self) -> String {
         self.config_id
             .clone()
-            .unwrap_or_else(config::default_config_id)
+            .unwrap_or_else(lb_config::default_config_id)
     }
 }
 
@@ -317,7 +316,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&describe(&error));
-            if error.is::<config::Refused>() || error.is::<Misuse>() {
+            if error.is::<lb_config::Refused>() || error.is::<Misuse>() {
                 ExitCode::from(EXIT_MISTAKE)
             } else {
                 ExitCode::FAILURE

@@ -11,8 +11,7 @@ use crate::agent::leftovers::Leftovers;
 use crate::agent::saved::SavedFile;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
-use crate::dataplane;
-use crate::netlink::{Connection, interfaces};
+use netlink::{Connection, interfaces};
 
 /// How long the new program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +39,7 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
         .remove(&netlink.handle, &interfaces, |sentence| say(&sentence))
         .await?;
     if let Some(pins) = pins {
-        for what in dataplane::remove_leftovers(pins)? {
+        for what in lb_dataplane::remove_leftovers(pins)? {
             say(&format!("removed: {what}"))?;
         }
     }

@@ -2,7 +2,7 @@
 
 use conf_kit::did_you_mean;
 
-use crate::dataplane::TableSizes;
+use lb_dataplane::TableSizes;
 
 /// One capacity.
 #[derive(Debug, Clone, PartialEq, Eq)]

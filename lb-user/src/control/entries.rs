@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::protocol::Response;
 use super::selection::Selection;
-use crate::dataplane::{Connection, Error, PersistentClient, Place, Remembered};
+use lb_dataplane::{Connection, Error, PersistentClient, Place, Remembered};
 
 /// Entries that are read at a time.
 const BATCH: usize = 512;

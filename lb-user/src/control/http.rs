@@ -19,8 +19,8 @@ use super::entries::{Entry, page};
 use super::protocol::{Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
 use super::{Call, call, remembered};
-use crate::dataplane::{Connection, ConnectionState, PersistentClient};
-use crate::network::Network;
+use lb_dataplane::{Connection, ConnectionState, PersistentClient};
+use net_types::Network;
 
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]

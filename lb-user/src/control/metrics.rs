@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::protocol::{
     Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState,
 };
-use crate::dataplane::state::Protocol;
+use lb_model::Protocol;
 
 /// A family of metrics about things of one kind: name, type, help, and the value.
 type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);

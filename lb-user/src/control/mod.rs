@@ -23,9 +23,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::dataplane::{Connection, PersistentClient, Remembered};
 use entries::Entry;
 use event_log::EventLog;
+use lb_dataplane::{Connection, PersistentClient, Remembered};
 use protocol::{Event, Request, Response};
 use selection::Selection;
 

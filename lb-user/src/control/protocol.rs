@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::selection::Selection;
 use crate::agent::change::Order;
-use crate::dataplane::state::{Protocol, Scheduler};
-use crate::dataplane::{Connection, PersistentClient, ReasonCount};
+use lb_dataplane::{Connection, PersistentClient, ReasonCount};
+use lb_model::{Protocol, Scheduler};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

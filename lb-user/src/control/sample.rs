@@ -4,7 +4,7 @@ use super::protocol::{
     Counters, ListedAddress, ListedInterface, ListedPersistence, ListedServer, ListedService,
     Listing, Rates, ServerState,
 };
-use crate::dataplane::state::{Protocol, Scheduler};
+use lb_model::{Protocol, Scheduler};
 
 /// A server of [`listing`]'s service, by the last byte of its address.
 pub fn server(last: u8, state: ServerState, reason: Option<&str>) -> ListedServer {

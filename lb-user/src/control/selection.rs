@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::dataplane::{Connection, ConnectionState, PersistentClient};
-use crate::network::Network;
+use lb_dataplane::{Connection, ConnectionState, PersistentClient};
+use net_types::Network;
 
 /// What is left out is not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::state::Protocol;
+    use lb_model::Protocol;
 
     fn connection() -> Connection {
         Connection {

@@ -8,6 +8,7 @@ mod netlink;
 mod questions;
 mod table;
 
+use net_types::MacAddress;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,8 +26,8 @@ use questions::{Question, Questions};
 pub use table::{Hop, Path};
 use table::{Key, Neighbor, Route, Table};
 
-use crate::netlink::io_error;
-use crate::netlink::link::{self, Link, Mac};
+use ::netlink::io_error;
+use ::netlink::link::{self, Link};
 
 /// How often everything is read anew, in case a notice of the kernel's was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ const ELSEWHERE: [IpAddr; 2] = [
 
 /// Addresses that frames must reach, with their MAC addresses where those are
 /// named rather than asked for.
-pub type Addresses = BTreeMap<IpAddr, Option<Mac>>;
+pub type Addresses = BTreeMap<IpAddr, Option<MacAddress>>;
 
 /// The hops towards all addresses asked for.
 pub type Hops = BTreeMap<IpAddr, Hop>;

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::table::{Key, Neighbor, Route};
-use crate::netlink::errno;
+use ::netlink::errno;
 
 /// Looks up the route that a packet to `address` would take.
 pub async fn route_to(handle: &Handle, address: IpAddr) -> Route {
@@ -177,7 +177,11 @@ pub fn neighbor(message: &NeighbourMessage) -> Option<(Key, Neighbor)> {
             NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
                 address = Some(IpAddr::from(*v6));
             }
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = <[u8; 6]>::try_from(bytes.as_slice())
+                    .ok()
+                    .map(net_types::MacAddress);
+            }
             _ => {}
         }
     }
@@ -220,10 +224,18 @@ mod tests {
         let mac = [2, 0, 0, 0, 0, 9];
         let state = |state, mac| neighbor(&message(state, mac)).expect("it has an address").1;
         for known in [Reachable, Stale, Delay, Probe] {
-            assert_eq!(state(known, Some(mac)), Neighbor::Known(mac), "{known:?}");
+            assert_eq!(
+                state(known, Some(mac)),
+                Neighbor::Known(mac.into()),
+                "{known:?}"
+            );
         }
         for fixed in [Permanent, Noarp] {
-            assert_eq!(state(fixed, Some(mac)), Neighbor::Fixed(mac), "{fixed:?}");
+            assert_eq!(
+                state(fixed, Some(mac)),
+                Neighbor::Fixed(mac.into()),
+                "{fixed:?}"
+            );
         }
         assert_eq!(state(Failed, Some(mac)), Neighbor::Failed);
         assert_eq!(state(Failed, None), Neighbor::Failed);

@@ -1,11 +1,12 @@
 //! What the kernel has said about links, routes and neighbours, and the
 //! Ethernet hop that follows from it. No netlink here.
 
+use net_types::MacAddress;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::dataplane::state::{NextHop, Vlan};
-use crate::netlink::link::{Link, Mac, VlanLink};
+use ::netlink::link::{Link, VlanLink};
+use lb_model::{NextHop, Vlan};
 
 /// A neighbour: the index of the interface that it is on, and its address.
 pub type Key = (u32, IpAddr);
@@ -89,10 +90,10 @@ pub enum Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Neighbor {
     /// The MAC address is known.
-    Known(Mac),
+    Known(MacAddress),
     /// The MAC address is known and was given by an administrator, or cannot be
     /// asked for: the kernel never asks.
-    Fixed(Mac),
+    Fixed(MacAddress),
     /// The neighbour was asked and does not answer.
     Failed,
     /// The neighbour is being asked.
@@ -107,7 +108,7 @@ pub struct Table {
     /// Neighbours.
     pub neighbors: HashMap<Key, Neighbor>,
     /// MAC addresses that the configuration names, by destination.
-    pub named: HashMap<IpAddr, Mac>,
+    pub named: HashMap<IpAddr, MacAddress>,
     /// Routes by destination.
     pub routes: HashMap<IpAddr, Route>,
     /// The neighbours that default routes lead to.
@@ -180,7 +181,7 @@ impl Table {
     }
 
     /// Whether a default route leads to the neighbour with this MAC address.
-    fn is_gateway(&self, mac: Mac) -> bool {
+    fn is_gateway(&self, mac: MacAddress) -> bool {
         let mut gateways = self.gateways.iter();
         gateways.any(|key| match self.neighbors.get(key) {
             Some(Neighbor::Known(known) | Neighbor::Fixed(known)) => *known == mac,
@@ -262,8 +263,8 @@ fn down(interface: &str) -> String {
 mod tests {
     use super::*;
 
-    const OURS: Mac = [2, 0, 0, 0, 0, 1];
-    const THEIRS: Mac = [2, 0, 0, 0, 0, 2];
+    const OURS: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+    const THEIRS: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
 
     fn server() -> IpAddr {
         "172.16.1.211".parse().expect("an address")
@@ -445,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_named_mac_address_is_the_hop_whatever_the_neighbour_answers() {
-        const NAMED: Mac = [2, 0, 0, 0, 0, 9];
+        const NAMED: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
         for entry in [None, Some(Neighbor::Failed), Some(Neighbor::Known(THEIRS))] {
             let mut table = table(server(), entry);
             table.named.insert(server(), NAMED);

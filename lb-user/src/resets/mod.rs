@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::dataplane::{Departed, Orphan, Remembered};
+use lb_dataplane::{Departed, Orphan, Remembered};
 use pace::Pace;
 use socket::Sockets;
 

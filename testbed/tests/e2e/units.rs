@@ -24,11 +24,11 @@ struct Deployment<'c> {
 impl<'c> Deployment<'c> {
     fn set_up(cluster: &'c Cluster) -> Result<Self> {
         let origin = boot(cluster.origin().host(), "rtmp-origin")?;
-        origin.run(&readme_commands("**Origin**")?)?;
+        origin.run(readme_commands("**Origin**")?)?;
         let edge = boot(cluster.edge(0).host(), "rtmp-edge")?;
-        edge.run(&readme_commands("**Each edge**")?)?;
+        edge.run(readme_commands("**Each edge**")?)?;
         let director = boot(cluster.director().host(), "lb-user")?;
-        director.run(&readme_commands("**Director**")?)?;
+        director.run(readme_commands("**Director**")?)?;
         let deployment = Self {
             origin,
             edge,

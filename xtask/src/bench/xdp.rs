@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "bench",
         "--quiet",
         "--package",
-        "lb-user",
+        "lb-dataplane",
         "--bench",
         "xdp",
         "--",

@@ -155,7 +155,7 @@ fn print(release: &str, outcome: &Outcome) {
 /// Names and paths of the tests' programs.
 fn build_tests() -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--quiet", "--package", "lb-user", "--no-run"]);
+    command.args(["test", "--quiet", "--package", "lb-dataplane", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
     for test in TESTS {
         command.args(["--test", test]);

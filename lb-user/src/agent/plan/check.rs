@@ -13,12 +13,13 @@ use crate::checker::rtmp::RtmpProbe;
 use crate::checker::smtp::SmtpProbe;
 use crate::checker::tcp::Connection;
 use crate::checker::udp::{Reply, UdpProbe};
-use crate::checker::{CheckSpec, Probe, hex};
-use crate::config::model::{
+use crate::checker::{CheckSpec, Probe};
+use lb_model::config::hex;
+use lb_model::config::{
     Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
 };
-use crate::script::Runnable;
-use crate::track_file::{self, Factor, NumberFile};
+use lb_script::script::Runnable;
+use lb_script::track_file::{self, Factor, NumberFile};
 
 /// Delay of the first check beyond the random part, in keepalived.
 const FIRST_CHECK: Duration = Duration::from_secs(1);
@@ -240,19 +241,5 @@ fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
             .regex
             .clone()
             .map(|pattern| (pattern, !url.regex_no_match)),
-    }
-}
-
-impl CheckTiming {
-    /// These settings, and those of `outer` where these say nothing.
-    pub(super) fn or(&self, outer: &Self) -> Self {
-        Self {
-            alpha: self.alpha.or(outer.alpha),
-            connect_timeout: self.connect_timeout.or(outer.connect_timeout),
-            retry: self.retry.or(outer.retry),
-            delay_before_retry: self.delay_before_retry.or(outer.delay_before_retry),
-            warmup: self.warmup.or(outer.warmup),
-            delay_loop: self.delay_loop.or(outer.delay_loop),
-        }
     }
 }

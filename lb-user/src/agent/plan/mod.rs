@@ -9,17 +9,15 @@ use std::time::Duration;
 use super::recovery::{FlapControl, RecoveryPlan};
 use super::statics::StaticPlan;
 use crate::checker::{CheckSpec, Probe};
-use crate::config::model::{
-    Config, LbKind, MacAddress, RealServer, Recovery, Script, Seconds, VirtualServer,
-};
-use crate::config::{Diagnostic, Refused, Severity};
-use crate::dataplane::state::{
-    OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts,
-};
-use crate::netlink::link::Mac;
-use crate::network::Network;
-use crate::track_file::NumberFile;
-use crate::vrrp;
+use conf_kit::Diagnostic;
+use conf_kit::Severity;
+use lb_config::Refused;
+use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, Seconds, VirtualServer};
+use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
+use lb_script::track_file::NumberFile;
+use net_types::MacAddress;
+use net_types::Network;
+use vrrp;
 
 /// Everything that the agent is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,7 +98,7 @@ pub struct ServerPlan {
     /// Its address.
     pub address: SocketAddr,
     /// Its MAC address, where the operator names it.
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddress>,
     /// Its share of new connections.
     pub weight: u32,
     /// How many connections it may have.
@@ -274,7 +272,7 @@ fn server_plan(server: &RealServer, service: &VirtualServer, config: &Config) ->
     };
     ServerPlan {
         address: server.address,
-        mac: server.mac_address.map(|MacAddress(mac)| mac),
+        mac: server.mac_address,
         weight: server.weight.unwrap_or(1),
         thresholds: Thresholds {
             upper: server.uthreshold.unwrap_or(0),
@@ -335,19 +333,6 @@ const DEFAULT_FLAP_HOLD_DOWN_MAX: Duration = Duration::from_secs(600);
 
 fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
     given.map_or(default, |Seconds(duration)| duration)
-}
-
-impl Recovery {
-    /// These settings, and those of `outer` where these say nothing.
-    fn or(&self, outer: &Self) -> Self {
-        Self {
-            slow_start: self.slow_start.or(outer.slow_start),
-            flap_limit: self.flap_limit.or(outer.flap_limit),
-            flap_window: self.flap_window.or(outer.flap_window),
-            flap_hold_down: self.flap_hold_down.or(outer.flap_hold_down),
-            flap_hold_down_max: self.flap_hold_down_max.or(outer.flap_hold_down_max),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@ use std::time::Duration;
 use super::*;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::Connection;
-use crate::config;
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");
     std::fs::write(&file, text).expect("the file is written");
-    Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
+    Plan::new(&lb_config::load(&file).expect("the file is accepted").config).expect("a plan")
 }
 
 #[test]

@@ -6,11 +6,9 @@ use super::super::change::Order;
 use super::super::plan::{ServerPlan, ServicePlan};
 use super::super::recovery::PARTS;
 use super::State;
-use crate::config::model::LbKind;
-use crate::dataplane::state::{
-    DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service, Thresholds,
-};
 use crate::neighbor::{Hop, Path};
+use lb_model::config::LbKind;
+use lb_model::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service, Thresholds};
 
 impl State {
     /// What the data plane should do.

@@ -8,6 +8,7 @@ mod quorum;
 mod reach;
 mod servers;
 
+use net_types::MacAddress;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,10 +19,9 @@ use super::recovery::{PARTS, Recovery};
 use super::saved::SavedCheck;
 use crate::checker::machine::Share;
 use crate::checker::{CheckResult, CheckSpec};
-use crate::config::model::{Script, bounds};
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hop, Hops};
-use crate::netlink::link::Mac;
+use lb_model::config::{Script, bounds};
 use reach::Outage;
 
 /// A server's service, and its place among that service's servers.
@@ -118,13 +118,13 @@ impl State {
 
     /// The addresses that frames must reach, with the MAC addresses that the
     /// operator names.
-    pub fn addresses(&self) -> BTreeMap<IpAddr, Option<Mac>> {
+    pub fn addresses(&self) -> BTreeMap<IpAddr, Option<MacAddress>> {
         let sorry = self
             .plan
             .services
             .iter()
             .filter_map(|service| service.sorry_server);
-        let mut addresses: BTreeMap<IpAddr, Option<Mac>> =
+        let mut addresses: BTreeMap<IpAddr, Option<MacAddress>> =
             sorry.map(|address| (address.ip(), None)).collect();
         for (_, _, server) in self.servers() {
             let mac = addresses.entry(server.address.ip()).or_default();

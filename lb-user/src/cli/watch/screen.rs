@@ -13,7 +13,7 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 use crate::cli::list::scaled;
 use crate::control::event_log::LATEST_KEPT;
 use crate::control::protocol::{Event, ListedServer, ListedService, Listing, Rates, ServerState};
-use crate::dataplane::state::Protocol;
+use lb_model::Protocol;
 
 /// Lines that events get, their heading included, where there is room.
 const EVENTS_HEIGHT: u16 = 9;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::checker::CheckEvent;
-use crate::config;
-use crate::dataplane::state::{Forwarding, NextHop, Scheduler, Vlan};
 use crate::neighbor::Path;
+use lb_model::{Forwarding, NextHop, Scheduler, Vlan};
+use net_types::MacAddress;
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");
     std::fs::write(&file, text).expect("the file is written");
-    Plan::new(&config::load(&file).expect("the file is accepted").config).expect("a plan")
+    Plan::new(&lb_config::load(&file).expect("the file is accepted").config).expect("a plan")
 }
 
 /// One service with two servers of weights 1 and 2, and `inside`.
@@ -56,8 +56,8 @@ fn unreached(plan: Plan) -> State {
 
 const NEXT_HOP: NextHop = NextHop {
     interface_index: 2,
-    source: [2, 0, 0, 0, 0, 1],
-    destination: [2, 0, 0, 0, 0, 2],
+    source: MacAddress([2, 0, 0, 0, 0, 1]),
+    destination: MacAddress([2, 0, 0, 0, 0, 2]),
     vlan: Vlan::Untagged,
     is_router: false,
 };

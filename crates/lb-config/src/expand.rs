@@ -1,0 +1,388 @@
+//! From files to lines: comments, `include`, parameters, conditional lines and
+//! sequences (keepalived.conf(5), "ADVANCED CONFIGURATION").
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use conf_kit::text::{self, UNDECODABLE};
+
+use super::repetition::{self, Repetition};
+use super::substitute::{Found, next_parameter};
+use super::words::without_comment;
+use conf_kit::{Diagnostics, Origin, Position};
+
+/// A line that holds something, everything in it expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The text.
+    pub text: String,
+    /// Where it stands, or where that stands which it was expanded from.
+    pub position: Position,
+}
+
+/// Files that include files that include files …
+const DEEPEST_INCLUDE: usize = 16;
+
+/// Substitutions on one line; more mean that a parameter refers to itself.
+const MOST_SUBSTITUTIONS: usize = 1000;
+
+/// What editors of other systems put before UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Lines that others expand to; more mean that parameters or sequences multiply
+/// one another.
+pub const MOST_LINES: usize = 100_000;
+
+/// The longest line, in bytes, written or expanded to.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// Expands the content of `file`. `config_id` decides which conditional lines
+/// hold.
+pub fn expand(
+    file: &Path,
+    text: &str,
+    config_id: &str,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Line> {
+    let mut expander = Expander {
+        config_id,
+        parameters: HashMap::new(),
+        open_definition: None,
+        including: Vec::new(),
+        lines: Vec::new(),
+        looked_at: 0,
+        written: 0,
+        diagnostics,
+    };
+    expander.file(file, text);
+    expander.lines
+}
+
+/// Reads a file, or reports why it cannot be read. A byte that is not UTF-8
+/// becomes [`UNDECODABLE`], which harms only outside comments. A mark that says
+/// that it is UTF-8 says nothing else.
+pub fn read(file: &Path, at: &Origin, diagnostics: &mut Diagnostics) -> Option<String> {
+    match std::fs::read(file) {
+        Ok(bytes) => {
+            let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+            Some(text::decode(bytes))
+        }
+        Err(error) => {
+            let message = match &at.0 {
+                Some(_) => format!("{} cannot be read: {error}", file.display()),
+                None => format!("cannot be read: {error}"),
+            };
+            diagnostics.error(at, message);
+            None
+        }
+    }
+}
+
+struct Expander<'a> {
+    config_id: &'a str,
+    /// The lines that each parameter stands for.
+    parameters: HashMap<String, Vec<String>>,
+    /// A definition that goes on on the next line.
+    open_definition: Option<(String, Vec<String>)>,
+    /// The files being read, the innermost last.
+    including: Vec<PathBuf>,
+    lines: Vec<Line>,
+    /// How many lines were looked at; [`MOST_LINES`] beyond those written are
+    /// the most.
+    looked_at: usize,
+    /// How many lines the files have.
+    written: usize,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Expander<'_> {
+    fn file(&mut self, file: &Path, text: &str) {
+        self.including.push(file.to_owned());
+        let name: Arc<Path> = file.into();
+        for (index, line) in text.lines().enumerate() {
+            let position = Position {
+                file: Arc::clone(&name),
+                line: index + 1,
+            };
+            let line = without_comment(line).trim();
+            if line.contains(UNDECODABLE) {
+                self.diagnostics
+                    .error(&Origin(Some(position)), text::NOT_UTF8);
+                continue;
+            }
+            self.written += 1;
+            if self.open_definition.is_some() {
+                self.continue_definition(line);
+            } else if !line.is_empty() {
+                self.line(line, &position, MOST_SUBSTITUTIONS);
+            }
+        }
+        if let Some((name, _)) = self.open_definition.take() {
+            let message = format!("the definition of `${name}` goes on, but the file ends");
+            self.diagnostics.error(&Origin(None), message);
+        }
+        self.including.pop();
+    }
+
+    /// Expands one line; `budget` substitutions are left to it.
+    fn line(&mut self, text: &str, position: &Position, budget: usize) {
+        let origin = Origin(Some(position.clone()));
+        if !self.admits(text, &origin) {
+            return;
+        }
+        let Some(text) = self.condition(text) else {
+            return;
+        };
+        if text.is_empty() {
+            return;
+        }
+        if let Some((name, value)) = definition(text) {
+            self.define(name, value);
+        } else if let Some(rest) = text.strip_prefix("~SEQ") {
+            self.repeat(repetition::sequence(rest), position, budget);
+        } else if let Some(rest) = text.strip_prefix("~LST") {
+            self.repeat(repetition::list(rest), position, budget);
+        } else if let Some(found) = next_parameter(text, |name| self.value(name, position)) {
+            match budget.checked_sub(1) {
+                Some(budget) => self.substitute(text, found, position, budget),
+                None => {
+                    let shown = excerpt(text);
+                    let message =
+                        format!("`{shown}` cannot be expanded: a parameter contains itself");
+                    self.diagnostics.error(&origin, message);
+                    self.looked_at = usize::MAX;
+                }
+            }
+        } else if let Some((checks, pattern)) = include(text) {
+            self.include(checks, pattern, &origin);
+        } else {
+            self.lines.push(Line {
+                text: text.to_owned(),
+                position: position.clone(),
+            });
+        }
+    }
+
+    /// Whether one more line may be looked at: neither its length nor their
+    /// number may grow without bound.
+    fn admits(&mut self, text: &str, origin: &Origin) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
+        self.looked_at += 1;
+        if self.is_exhausted() {
+            let message = format!(
+                "this expands to more than {MOST_LINES} lines: does a parameter contain itself, \
+                 or a sequence another?"
+            );
+            self.diagnostics.error(origin, message);
+            return false;
+        }
+        if text.len() > LONGEST_LINE {
+            let message = format!("the line is longer than {LONGEST_LINE} bytes");
+            self.diagnostics.error(origin, message);
+            return false;
+        }
+        true
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.looked_at > MOST_LINES.saturating_add(self.written)
+    }
+
+    /// What follows `@word`s that hold; `None` if one does not hold.
+    fn condition<'t>(&self, mut text: &'t str) -> Option<&'t str> {
+        while let Some(rest) = text.strip_prefix('@') {
+            let (negated, rest) = match rest.strip_prefix('^') {
+                Some(rest) => (true, rest),
+                None => (false, rest),
+            };
+            let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            if (word == self.config_id) == negated {
+                return None;
+            }
+            text = rest.trim_start();
+        }
+        Some(text)
+    }
+
+    fn define(&mut self, name: &str, value: &str) {
+        match value.strip_suffix('\\') {
+            Some(first) => {
+                let first = Some(first.trim()).filter(|first| !first.is_empty());
+                let lines = first.map(str::to_owned).into_iter().collect();
+                self.open_definition = Some((name.to_owned(), lines));
+            }
+            None => {
+                self.parameters
+                    .insert(name.to_owned(), vec![value.to_owned()]);
+            }
+        }
+    }
+
+    fn continue_definition(&mut self, line: &str) {
+        let Some((name, mut lines)) = self.open_definition.take() else {
+            return;
+        };
+        let (line, goes_on) = match line.strip_suffix('\\') {
+            Some(line) => (line.trim_end(), true),
+            None => (line, false),
+        };
+        lines.push(line.to_owned());
+        if goes_on {
+            self.open_definition = Some((name, lines));
+        } else {
+            self.parameters.insert(name, lines);
+        }
+    }
+
+    /// The lines that a parameter stands for, if it is defined.
+    fn value(&self, name: &str, position: &Position) -> Option<Vec<String>> {
+        if let Some(lines) = self.parameters.get(name) {
+            return Some(lines.clone());
+        }
+        let mut words = name.split_whitespace();
+        let value = match words.next()? {
+            "_PWD" => directory(&position.file).display().to_string(),
+            "_INSTANCE" => self.config_id.to_owned(),
+            "_HASH" => "#".to_owned(),
+            "_BANG" => "!".to_owned(),
+            "_RANDOM" => {
+                let low = words.next().map_or(Ok(0), str::parse).ok()?;
+                let high = words.next().map_or(Ok(32767), str::parse).ok()?;
+                fastrand::u32(low..=high.max(low)).to_string()
+            }
+            _ => return None,
+        };
+        Some(vec![value])
+    }
+
+    fn substitute(&mut self, text: &str, found: Found, position: &Position, budget: usize) {
+        let before = &text[..found.range.start];
+        let after = &text[found.range.end..];
+        let last = found.lines.len().saturating_sub(1);
+        if found.lines.is_empty() {
+            return self.line(&format!("{before}{after}"), position, budget);
+        }
+        for (index, line) in found.lines.iter().enumerate() {
+            if self.is_exhausted() {
+                return;
+            }
+            let before = if index == 0 { before } else { "" };
+            let after = if index == last { after } else { "" };
+            // Within a definition of several lines, lines can end with the
+            // backslash of a nested one.
+            let line = format!("{before}{line}{after}");
+            self.line(line.trim(), position, budget);
+        }
+    }
+
+    /// Expands the rest of a `~SEQ` or `~LST` line once per round.
+    fn repeat(
+        &mut self,
+        repetition: Result<Repetition<'_>, &'static str>,
+        position: &Position,
+        budget: usize,
+    ) {
+        match repetition {
+            Ok(repetition) => {
+                for values in repetition.rounds {
+                    if self.is_exhausted() {
+                        return;
+                    }
+                    for (name, value) in repetition.names.iter().zip(values) {
+                        self.parameters.insert((*name).to_owned(), vec![value]);
+                    }
+                    self.line(repetition.rest, position, budget);
+                }
+            }
+            Err(expected) => {
+                self.diagnostics.error(
+                    &Origin(Some(position.clone())),
+                    format!("expected {expected}"),
+                );
+            }
+        }
+    }
+
+    fn include(&mut self, checks: IncludeChecks, pattern: &str, at: &Origin) {
+        if self.including.len() > DEEPEST_INCLUDE {
+            let message = format!("more than {DEEPEST_INCLUDE} files include one another");
+            return self.diagnostics.error(at, message);
+        }
+        let includer = self
+            .including
+            .last()
+            .map_or(Path::new(""), PathBuf::as_path);
+        let full = directory(includer).join(pattern);
+        let matches = match glob::glob(&full.to_string_lossy()) {
+            Ok(matches) => matches,
+            Err(mistake) => {
+                let message = format!("`{pattern}` is no file name or pattern: {mistake}");
+                return self.diagnostics.error(at, message);
+            }
+        };
+        let files: Vec<PathBuf> = matches.filter_map(Result::ok).collect();
+        if files.is_empty() {
+            let message = format!("no file matches `{}`", full.display());
+            return if checks == IncludeChecks::MustMatch {
+                self.diagnostics.error(at, message);
+            } else if !pattern.contains(['*', '?', '[']) {
+                self.diagnostics.warn(at, message);
+            };
+        }
+        for file in files {
+            if self.including.contains(&file) {
+                let message = format!("{} includes itself", file.display());
+                self.diagnostics.error(at, message);
+            } else if let Some(text) = read(&file, at, self.diagnostics) {
+                self.file(&file, &text);
+            }
+        }
+    }
+}
+
+/// Enough of a line to know it by.
+fn excerpt(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// `$NAME=VALUE` at the start of a line.
+fn definition(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.strip_prefix('$')?.split_once('=')?;
+    let is_name = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    is_name.then_some((name, value.trim()))
+}
+
+/// How much an `include` line insists on its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IncludeChecks {
+    /// Files may be missing.
+    MayMatch,
+    /// One file must be there at least.
+    MustMatch,
+}
+
+/// `include PATTERN` and its variants.
+fn include(text: &str) -> Option<(IncludeChecks, &str)> {
+    let (keyword, pattern) = text.split_once(char::is_whitespace)?;
+    let checks = match keyword {
+        "include" | "includer" => IncludeChecks::MayMatch,
+        "includem" | "includew" | "includeb" | "includea" => IncludeChecks::MustMatch,
+        _ => return None,
+    };
+    Some((checks, pattern.trim().trim_matches('"')))
+}

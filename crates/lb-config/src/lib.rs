@@ -1,0 +1,157 @@
+//! Configuration: keepalived.conf(5) or JSON in, one model and a list of
+//! remarks out.
+//!
+//! A file goes through these stages, one module each: `expand` (files to
+//! lines), `words` (a line to words), `tree` (words to directives),
+//! `reader` (directives to the [`Config`]), `validate` (what no single
+//! directive can know).
+
+mod expand;
+mod json;
+mod names;
+mod reader;
+mod repetition;
+mod schema;
+mod substitute;
+mod tree;
+mod validate;
+mod validate_loops;
+mod validate_routes;
+mod validate_scripts;
+mod validate_services;
+mod validate_values;
+mod words;
+mod writer;
+
+#[cfg(test)]
+mod expand_tests;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+
+use conf_kit::{Diagnostic, Diagnostics, Origin, Position, text};
+use lb_model::config::Config;
+
+pub use json::write as to_json;
+pub use schema::schema;
+pub use validate_scripts::runs_scripts_as_others;
+pub use writer::write as to_keepalived;
+
+/// A configuration that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the operator wants.
+    pub config: Config,
+    /// What the operator should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub struct Refused {
+    /// Why; warnings included, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads a configuration file; one whose name ends in `.json` is JSON, any
+/// other is keepalived.conf.
+///
+/// Conditional lines hold for the host's name up to its first dot.
+///
+/// # Errors
+/// The file cannot be read or says something that cannot be done: every
+/// mistake is named with its file and line.
+pub fn load(file: &Path) -> Result<Loaded, Refused> {
+    load_for(file, &default_config_id())
+}
+
+/// Loads a configuration file for a configuration id (keepalived.conf(5),
+/// "Conditional configuration").
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, Refused> {
+    let mut diagnostics = Diagnostics::new(file.into());
+    let text = expand::read(file, &Origin::default(), &mut diagnostics);
+    let config = text.and_then(|text| parse(file, &text, config_id, &mut diagnostics));
+    finish(config, diagnostics)
+}
+
+/// Warnings of servers in `file` that are the very machine which has `addresses`.
+pub fn warnings_of_own_servers(
+    config: &Config,
+    file: &Path,
+    addresses: &[IpAddr],
+) -> Vec<Diagnostic> {
+    let mut diagnostics = Diagnostics::new(file.into());
+    validate_loops::warn_of_own(config, addresses, &mut diagnostics);
+    diagnostics.into_list()
+}
+
+/// The host's name up to its first dot.
+pub fn default_config_id() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = name.to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// Reads `text` as the content of `file`, and checks it.
+fn parse(
+    file: &Path,
+    text: &str,
+    config_id: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Config> {
+    let config = if is_json(file) {
+        // JSON has no comments.
+        if let Some(line) = text::first_undecodable_line(text) {
+            let file = file.into();
+            let position = Origin(Some(Position { file, line }));
+            diagnostics.error(&position, text::NOT_UTF8);
+            return None;
+        }
+        json::read(text, diagnostics)?
+    } else {
+        let lines = expand::expand(file, text, config_id, diagnostics);
+        let directives = tree::parse(&lines, diagnostics);
+        reader::read(&directives, diagnostics)
+    };
+    // What was not understood would only cause further complaints.
+    if !diagnostics.has_errors() {
+        validate::validate(&config, diagnostics);
+    }
+    Some(config)
+}
+
+/// Whether a file is read as JSON: by its name.
+pub fn is_json(file: &Path) -> bool {
+    let extension = file.extension();
+    extension.is_some_and(|extension| extension == "json")
+}
+
+fn finish(config: Option<Config>, diagnostics: Diagnostics) -> Result<Loaded, Refused> {
+    match config {
+        Some(config) if !diagnostics.has_errors() => Ok(Loaded {
+            config,
+            warnings: diagnostics.into_list(),
+        }),
+        _ => Err(Refused {
+            diagnostics: diagnostics.into_list(),
+        }),
+    }
+}

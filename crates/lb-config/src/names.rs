@@ -1,0 +1,57 @@
+//! Names of choices, for the reader and the writer of keepalived.conf alike.
+
+use lb_model::config::{LbKind, RecordType};
+use lb_model::{OrphanPolicy, Scheduler};
+
+/// `lb_algo`
+pub const SCHEDULERS: [(&str, Scheduler); 11] = [
+    ("rr", Scheduler::Rr),
+    ("wrr", Scheduler::Wrr),
+    ("lc", Scheduler::Lc),
+    ("wlc", Scheduler::Wlc),
+    ("sh", Scheduler::Sh),
+    ("mh", Scheduler::Mh),
+    ("dh", Scheduler::Dh),
+    ("sed", Scheduler::Sed),
+    ("nq", Scheduler::Nq),
+    ("fo", Scheduler::Fo),
+    ("ovf", Scheduler::Ovf),
+];
+
+/// `lb_kind`, as it is written.
+pub const LB_KINDS: [(&str, LbKind); 2] = [("DR", LbKind::DirectRouting), ("TUN", LbKind::Tunnel)];
+
+/// `orphans`
+pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [
+    ("reset", OrphanPolicy::Reset),
+    ("drop", OrphanPolicy::Drop),
+    ("reschedule", OrphanPolicy::Reschedule),
+];
+
+/// `type` of `DNS_CHECK`
+pub const RECORD_TYPES: [(&str, RecordType); 7] = [
+    ("A", RecordType::A),
+    ("NS", RecordType::Ns),
+    ("CNAME", RecordType::Cname),
+    ("SOA", RecordType::Soa),
+    ("MX", RecordType::Mx),
+    ("TXT", RecordType::Txt),
+    ("AAAA", RecordType::Aaaa),
+];
+
+/// What `name` stands for.
+pub fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    let mut names = names.iter();
+    names
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| *value)
+}
+
+/// The name of `value`, which must be among them.
+pub fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    let mut names = names.iter();
+    let (name, _) = names
+        .find(|(_, known)| *known == value)
+        .expect("every value has a name");
+    name
+}

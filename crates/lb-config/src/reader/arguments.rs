@@ -1,0 +1,219 @@
+//! Arguments of directives: each kind read in one way, with one wording of its mistakes.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use conf_kit::did_you_mean;
+
+use super::Reader;
+use super::vocabulary::Vocabulary;
+use crate::tree::Directive;
+use conf_kit::Origin;
+use lb_model::config::{Script, Seconds, bounds};
+use net_types::Network;
+
+impl Reader<'_> {
+    /// Reports a directive that its block does not serve.
+    pub fn not_served(&mut self, directive: &Directive, vocabulary: &Vocabulary) {
+        self.word_not_served(&directive.origin, &directive.keyword, vocabulary);
+    }
+
+    /// Reports a word that is not served where it stands.
+    pub fn word_not_served(&mut self, origin: &Origin, word: &str, vocabulary: &Vocabulary) {
+        match vocabulary.reason_not_served(word) {
+            Some(reason) => {
+                self.diagnostics
+                    .warn(origin, format!("`{word}` is ignored: {reason}"));
+            }
+            None => {
+                let suggestion = did_you_mean(word, vocabulary.words());
+                let block = vocabulary.block;
+                self.diagnostics
+                    .error(origin, format!("unknown word `{word}` {block}{suggestion}"));
+            }
+        }
+    }
+
+    /// The directives of a block; a directive without one is reported.
+    pub fn block<'d>(&mut self, directive: &'d Directive) -> &'d [Directive] {
+        match &directive.block {
+            Some(directives) => directives,
+            None => {
+                self.wrong(directive, "a block in braces after it");
+                &[]
+            }
+        }
+    }
+
+    /// The one argument of a directive.
+    pub fn argument<'d>(&mut self, directive: &'d Directive, expected: &str) -> Option<&'d str> {
+        match directive.arguments.as_slice() {
+            [argument] => Some(argument),
+            _ => {
+                self.wrong(directive, expected);
+                None
+            }
+        }
+    }
+
+    /// A word of the operator's choice.
+    pub fn text(&mut self, directive: &Directive) -> Option<String> {
+        self.argument(directive, "one word").map(str::to_owned)
+    }
+
+    /// A whole number within `range`.
+    pub fn number<T>(&mut self, directive: &Directive, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let number = self
+            .argument(directive, &expected)?
+            .parse()
+            .ok()
+            .filter(|n| range.contains(n));
+        if number.is_none() {
+            self.wrong(directive, &expected);
+        }
+        number
+    }
+
+    /// A time span in seconds, fractions allowed.
+    pub fn seconds(&mut self, directive: &Directive) -> Option<Seconds> {
+        const EXPECTED: &str = "a number of seconds, such as 3 or 0.5";
+        let seconds = self
+            .argument(directive, EXPECTED)?
+            .parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(Seconds);
+        if seconds.is_none() {
+            self.wrong(directive, EXPECTED);
+        }
+        seconds
+    }
+
+    /// A time span that must not be 0.
+    pub fn positive_seconds(&mut self, directive: &Directive) -> Option<Seconds> {
+        let seconds = self.seconds(directive)?;
+        if !bounds::is_positive(seconds) {
+            self.wrong(directive, bounds::MORE_THAN_0_SECONDS);
+            return None;
+        }
+        Some(seconds)
+    }
+
+    /// A switch: the bare word turns it on.
+    pub fn switch(&mut self, directive: &Directive) -> Option<bool> {
+        match directive.arguments.as_slice() {
+            [] => Some(true),
+            [word] => match word.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" => Some(true),
+                "off" | "false" | "no" => Some(false),
+                _ => {
+                    self.wrong(directive, "on, off, true, false, yes or no");
+                    None
+                }
+            },
+            _ => {
+                self.wrong(directive, "nothing or one of on, off, true, false, yes, no");
+                None
+            }
+        }
+    }
+
+    /// An address without port.
+    pub fn ip_address(&mut self, directive: &Directive) -> Option<IpAddr> {
+        let address = self.argument(directive, "an IP address")?.parse().ok();
+        if address.is_none() {
+            self.wrong(directive, "an IP address");
+        }
+        address
+    }
+
+    /// A network.
+    pub fn network(&mut self, directive: &Directive) -> Option<Network> {
+        const EXPECTED: &str = "a network such as 172.16.0.0/16 or fd00::/64";
+        let network = self.argument(directive, EXPECTED)?.parse().ok();
+        if network.is_none() {
+            self.wrong(directive, EXPECTED);
+        }
+        network
+    }
+
+    /// An address and a port, as two words; `default_port` where the file leaves
+    /// the port out.
+    pub fn socket_address(
+        &mut self,
+        directive: &Directive,
+        default_port: u16,
+    ) -> Option<SocketAddr> {
+        const EXPECTED: &str = "an IP address and perhaps a port up to 65535";
+        let (address, port) = match directive.arguments.as_slice() {
+            [address, port] => (address, port.parse().ok()),
+            [address] => (address, Some(default_port)),
+            _ => {
+                self.wrong(directive, EXPECTED);
+                return None;
+            }
+        };
+        let Ok(address) = address.parse::<IpAddr>() else {
+            self.wrong(directive, &format!("an IP address instead of `{address}`"));
+            return None;
+        };
+        if port.is_none() {
+            self.wrong(directive, EXPECTED);
+        }
+        port.map(|port| SocketAddr::new(address, port))
+    }
+
+    /// A command with its arguments, and the user and group to run it as.
+    ///
+    /// One quoted string holds command and arguments; words that follow it name
+    /// user and group.
+    pub fn script(&mut self, directive: &Directive) -> Option<Script> {
+        const EXPECTED: &str =
+            "a command (quoted, if it has arguments) and perhaps a user and a group";
+        let (command, user, group) = match directive.arguments.as_slice() {
+            [command] => (command, None, None),
+            [command, user] => (command, Some(user.clone()), None),
+            [command, user, group] => (command, Some(user.clone()), Some(group.clone())),
+            _ => {
+                self.wrong(directive, EXPECTED);
+                return None;
+            }
+        };
+        let command: Vec<String> = match crate::words::split(command) {
+            Ok(tokens) => tokens.into_iter().map(|token| token.into_text()).collect(),
+            Err(mistake) => {
+                self.wrong(directive, &format!("{EXPECTED}; {mistake}"));
+                return None;
+            }
+        };
+        if command.is_empty() {
+            self.wrong(directive, EXPECTED);
+            return None;
+        }
+        Some(Script {
+            command,
+            user,
+            group,
+            origin: directive.origin.clone(),
+        })
+    }
+
+    /// Reports that a directive's arguments are not what was expected.
+    pub fn wrong(&mut self, directive: &Directive, expected: &str) {
+        let found = match directive.arguments.as_slice() {
+            [] => "nothing".to_owned(),
+            arguments => format!("`{}`", arguments.join(" ")),
+        };
+        self.diagnostics.error(
+            &directive.origin,
+            format!("`{}` expects {expected}, found {found}", directive.keyword),
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What is tracked: `track_file`, and the lines that name what a virtual router
+//! or a sync group tracks.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::Reader;
+use super::vocabulary::{TRACK_FILE, TRACKED};
+use crate::tree::Directive;
+use lb_model::config::{InitFile, TrackFile, Tracked, TrackedFile, bounds};
+
+impl Reader<'_> {
+    /// `track_file NAME { … }`
+    pub fn track_file(&mut self, block: &Directive) -> Option<TrackFile> {
+        let mut file = TrackFile {
+            name: self.argument(block, "a name")?.to_owned(),
+            origin: block.origin.clone(),
+            ..Default::default()
+        };
+        for item in self.block(block) {
+            match item.keyword.as_str() {
+                "file" => file.file = self.text(item)?,
+                "weight" => (file.weight, file.reverse) = self.file_weight(item),
+                "init_file" => file.init_file = self.init_file(item),
+                _ => self.not_served(item, &TRACK_FILE),
+            }
+        }
+        if file.file.is_empty() {
+            let message = format!("track_file {} has no `file`", file.name);
+            self.diagnostics.error(&block.origin, message);
+            return None;
+        }
+        Some(file)
+    }
+
+    /// `[VALUE] [overwrite]`
+    fn init_file(&mut self, item: &Directive) -> Option<InitFile> {
+        let (value, rest) = match item.arguments.split_first() {
+            Some((word, rest)) if word != "overwrite" => (word.parse().ok(), rest),
+            _ => (Some(0), item.arguments.as_slice()),
+        };
+        let overwrite = match rest {
+            [] => Some(false),
+            [word] if word == "overwrite" => Some(true),
+            _ => None,
+        };
+        let (Some(value), Some(overwrite)) = (value, overwrite) else {
+            self.wrong(item, "a whole number and perhaps `overwrite`");
+            return None;
+        };
+        Some(InitFile { value, overwrite })
+    }
+
+    /// `N [reverse]` of a file.
+    pub fn file_weight(&mut self, item: &Directive) -> (Option<i32>, bool) {
+        self.weight(item, &item.arguments, &bounds::FILE_WEIGHT)
+    }
+
+    /// `N [reverse]` of a script.
+    pub fn script_weight(&mut self, item: &Directive) -> (Option<i16>, bool) {
+        self.weight(item, &item.arguments, &bounds::TRACKED_WEIGHT)
+    }
+
+    /// Interfaces or scripts: lines of `NAME [weight N [reverse]]`.
+    pub fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
+        let lines = self.tracked_within(block, &bounds::TRACKED_WEIGHT);
+        let tracked = lines.map(|(name, weight, reverse)| Tracked {
+            name,
+            weight,
+            reverse,
+        });
+        tracked.collect()
+    }
+
+    /// Files: lines of `NAME [weight N [reverse]]`.
+    pub fn tracked_files(&mut self, block: &Directive) -> Vec<TrackedFile> {
+        let lines = self.tracked_within(block, &bounds::TRACKED_FILE_WEIGHT);
+        let tracked = lines.map(|(name, weight, reverse)| TrackedFile {
+            name,
+            weight,
+            reverse,
+        });
+        tracked.collect()
+    }
+
+    fn tracked_within(
+        &mut self,
+        block: &Directive,
+        range: &RangeInclusive<i16>,
+    ) -> impl Iterator<Item = (String, Option<i16>, bool)> + use<> {
+        let mut list = Vec::new();
+        for item in self.block(block) {
+            let (weight, reverse) = match item.arguments.split_first() {
+                None => (None, false),
+                Some((word, rest)) if word == "weight" => self.weight(item, rest, range),
+                Some((word, _)) => {
+                    self.word_not_served(&item.origin, word, &TRACKED);
+                    continue;
+                }
+            };
+            list.push((item.keyword.clone(), weight, reverse));
+        }
+        list.into_iter()
+    }
+
+    /// `N [reverse|noreverse]`
+    fn weight<T>(
+        &mut self,
+        item: &Directive,
+        words: &[String],
+        range: &RangeInclusive<T>,
+    ) -> (Option<T>, bool)
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let number = |word: &String| word.parse().ok().filter(|n| range.contains(n));
+        let weight = match words {
+            [word] => number(word).map(|weight| (weight, false)),
+            [word, direction] => match direction.as_str() {
+                "reverse" => number(word).map(|weight| (weight, true)),
+                "noreverse" | "no_reverse" => number(word).map(|weight| (weight, false)),
+                _ => None,
+            },
+            _ => None,
+        };
+        match weight {
+            Some((weight, reverse)) => (Some(weight), reverse),
+            None => {
+                let range = format!("{} to {}", range.start(), range.end());
+                self.wrong(
+                    item,
+                    &format!("a weight from {range} and perhaps `reverse`"),
+                );
+                (None, false)
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The JSON form of a configuration as a JSON Schema (draft 2020-12), made from
+//! the model itself.
+
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::{Transform, transform_subschemas};
+use serde_json::{Value, json};
+
+use super::json::SCHEMA_FIELD;
+use lb_model::config::Config;
+
+/// The schema of [`Config`].
+///
+/// It admits whatever the reader of JSON accepts, and refuses unknown fields,
+/// wrong types and numbers out of bounds. What concerns several fields at once,
+/// such as names that refer to something, only the reader judges.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Config>();
+    schema.insert("title".to_owned(), json!("Configuration of lb-user"));
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        let property = json!({
+            "type": "string",
+            "description": "This schema, for editors; lb-user passes over it."
+        });
+        properties.insert(SCHEMA_FIELD.to_owned(), property);
+    }
+    AsTheReader.transform(&mut schema);
+    schema.to_value()
+}
+
+/// Refuses what the reader refuses and a derived schema does not: fields that
+/// nobody knows, and numbers beyond their type.
+struct AsTheReader;
+
+impl Transform for AsTheReader {
+    fn transform(&mut self, schema: &mut Schema) {
+        let is_alternative = schema
+            .get("properties")
+            .and_then(|properties| properties.get("type"))
+            .is_some_and(|tag| tag.get("const").is_some());
+        // The alternatives of a tagged enumeration know only their own fields;
+        // the structure around them knows all.
+        if schema.get("properties").is_some() && !is_alternative {
+            schema.insert("unevaluatedProperties".to_owned(), json!(false));
+        }
+        let is_u32 = schema
+            .get("format")
+            .is_some_and(|format| format == "uint32");
+        if is_u32 && schema.get("maximum").is_none() {
+            schema.insert("maximum".to_owned(), json!(u32::MAX));
+        }
+        transform_subschemas(self, schema);
+    }
+}

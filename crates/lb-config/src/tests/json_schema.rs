@@ -1,0 +1,111 @@
+//! The JSON Schema, against what the reader of JSON accepts and refuses.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::validate_values;
+
+/// Whether the reader takes `given` for a configuration, whatever refers to
+/// what in it.
+fn is_read(given: &Value) -> Result<(), String> {
+    let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
+    if let Some(config) = json::read(&given.to_string(), &mut diagnostics) {
+        validate_values::validate(&config, &mut diagnostics);
+    }
+    match diagnostics.has_errors() {
+        true => Err(messages(&diagnostics.into_list()).join("\n")),
+        false => Ok(()),
+    }
+}
+
+/// `given` with one thing changed, in every way and every place: where, what.
+fn variants(given: &Value) -> Vec<(String, Value)> {
+    let replacements = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(0.5),
+        json!(1_000_000_000_000_u64),
+        json!([]),
+        json!({}),
+        json!([0, 0]),
+    ];
+    let mut variants = Vec::new();
+    let mut places = vec![String::new()];
+    while let Some(place) = places.pop() {
+        let here = given.pointer(&place).expect("the place is there");
+        let mut change = |what: String, new: Value| {
+            let mut changed = given.clone();
+            *changed.pointer_mut(&place).expect("the place is there") = new;
+            variants.push((format!("{place}: {what}"), changed));
+        };
+        for replacement in &replacements {
+            change(format!("replaced by {replacement}"), replacement.clone());
+        }
+        match here {
+            Value::Object(fields) => {
+                let mut more = fields.clone();
+                more.insert("unheard_of".to_owned(), json!(1));
+                change("with another field".to_owned(), more.into());
+                for name in fields.keys() {
+                    let mut fewer = fields.clone();
+                    fewer.remove(name);
+                    change(format!("without {name}"), fewer.into());
+                    places.push(format!("{place}/{name}"));
+                }
+            }
+            Value::Array(items) => {
+                places.extend((0..items.len()).map(|index| format!("{place}/{index}")));
+            }
+            _ => {}
+        }
+    }
+    variants
+}
+
+#[test]
+fn the_schema_admits_what_the_reader_accepts_and_nothing_else() {
+    let schema = schema();
+    let validator = jsonschema::validator_for(&schema).expect("a JSON Schema");
+    let everything = to_json(&load_text(EVERYTHING).expect("accepted").config);
+    let problems = |given: &Value| -> Vec<String> {
+        let errors = validator.iter_errors(given);
+        errors
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect()
+    };
+    assert_eq!(problems(&everything), Vec::<String>::new());
+    let variants = variants(&everything);
+    assert!(variants.len() > 2000, "{} variants", variants.len());
+    let mut disagreements = Vec::new();
+    for (what, variant) in &variants {
+        let (read, problems) = (is_read(variant), problems(variant));
+        // One field that depends on another is the reader's alone.
+        let depends =
+            matches!(&read, Err(why) if why.contains("beside") || why.contains("before the group"));
+        if read.is_ok() != problems.is_empty() && !depends {
+            disagreements.push(format!("{what}: reader {read:?}, schema {problems:?}"));
+        }
+    }
+    assert!(disagreements.is_empty(), "{}", disagreements.join("\n"));
+}
+
+#[test]
+fn a_file_may_name_its_schema_for_editors() {
+    let given = json!({ "$schema": "lb-user.schema.json", "virtual_server": [] });
+    assert_eq!(is_read(&given), Ok(()));
+    let schema = schema();
+    assert!(jsonschema::is_valid(&schema, &given));
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+    let described = &schema["$defs"]["VirtualServer"]["properties"]["quorum"]["description"];
+    assert!(
+        described
+            .as_str()
+            .is_some_and(|text| text.contains("quorum")),
+        "{described}"
+    );
+}

@@ -1,0 +1,118 @@
+//! Whether scripts can be run, and may be (`enable_script_security`).
+
+use conf_kit::{Diagnostics, Origin};
+use lb_model::config::{CheckKind, Config, Script};
+use lb_script::script::Runnable;
+
+/// Whether any script is to run as another user than we are.
+pub fn runs_scripts_as_others(config: &Config) -> bool {
+    scripts(config).into_iter().any(|use_of| {
+        let runnable = Runnable::new(use_of.script.clone(), &config.global_defs);
+        matches!(runnable.identity(), Ok(Some(_)))
+    })
+}
+
+/// Warns of every script that would not be run: there is no such program or
+/// user, or it would run as root and another user may change it.
+pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+    for use_of in scripts(config) {
+        let Use {
+            what,
+            otherwise,
+            block,
+            script,
+        } = use_of;
+        let at = match &script.origin {
+            Origin(Some(_)) => &script.origin,
+            Origin(None) => block,
+        };
+        let command = script.command.join(" ");
+        let runnable = Runnable::new(script.clone(), &config.global_defs);
+        if let Err(reason) = runnable.usable() {
+            let message = format!("{what}: `{command}` is not run{otherwise}: {reason}");
+            diagnostics.warn(at, message);
+        } else if runnable.opens_connection() {
+            let message = format!(
+                "{what}: `{command}` is run by bash, which alone knows it (keepalived: by \
+                 /bin/sh, where it fails if that is another shell)"
+            );
+            diagnostics.warn(at, message);
+        }
+    }
+}
+
+/// A script, and what it is for.
+struct Use<'a> {
+    /// Whose it is.
+    what: String,
+    /// What follows if it is not run.
+    otherwise: &'static str,
+    /// Where that block stands.
+    block: &'a Origin,
+    script: &'a Script,
+}
+
+/// Every script of a configuration.
+fn scripts(config: &Config) -> Vec<Use<'_>> {
+    let mut list = Vec::new();
+    for it in &config.vrrp_script {
+        list.push(Use {
+            what: format!("vrrp_script {}", it.name),
+            otherwise: ", and counts for nothing",
+            block: &it.origin,
+            script: &it.script,
+        });
+    }
+    let groups = config.vrrp_sync_group.iter();
+    let groups = groups.map(|it| ("vrrp_sync_group", &it.name, &it.origin, &it.notify));
+    let instances = config.vrrp_instance.iter();
+    let instances = instances.map(|it| ("vrrp_instance", &it.name, &it.origin, &it.notify));
+    for (kind, name, block, notify) in groups.chain(instances) {
+        for (word, script) in notify.scripts() {
+            let of_word = || format!("{kind} {name}: `{word}`");
+            list.extend(script.map(|script| notified(of_word(), block, script)));
+        }
+    }
+    for it in &config.virtual_server {
+        let scripts = [
+            ("quorum_up", &it.quorum_up),
+            ("quorum_down", &it.quorum_down),
+        ];
+        for (word, script) in scripts {
+            let of_word = || format!("virtual_server {}: `{word}`", it.address);
+            let script = script.as_ref();
+            list.extend(script.map(|script| notified(of_word(), &it.origin, script)));
+        }
+        for server in &it.real_server {
+            let scripts = [
+                ("notify_up", &server.notify_up),
+                ("notify_down", &server.notify_down),
+            ];
+            for (word, script) in scripts {
+                let of_word = || format!("real_server {}: `{word}`", server.address);
+                let script = script.as_ref();
+                list.extend(script.map(|script| notified(of_word(), &server.origin, script)));
+            }
+            for check in &server.checks {
+                if let CheckKind::Misc { misc_path, .. } = &check.kind {
+                    list.push(Use {
+                        what: format!("real_server {}: `MISC_CHECK`", server.address),
+                        otherwise: ", and the server counts as up as far as it is concerned",
+                        block: &server.origin,
+                        script: misc_path,
+                    });
+                }
+            }
+        }
+    }
+    list
+}
+
+fn notified<'a>(what: String, block: &'a Origin, script: &'a Script) -> Use<'a> {
+    Use {
+        what,
+        otherwise: "",
+        block,
+        script,
+    }
+}

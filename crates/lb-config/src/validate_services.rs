@@ -1,0 +1,306 @@
+//! What virtual and real servers must keep to.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use conf_kit::did_you_mean;
+
+use super::validate::known_file;
+use conf_kit::{Diagnostics, Origin};
+use lb_model::config::{
+    ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
+    ServiceAddress, VirtualServer,
+};
+
+/// Reports everything about services that cannot work, or that probably is not
+/// meant.
+pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+    if config.virtual_server.is_empty() {
+        diagnostics.warn(
+            &Origin::default(),
+            "there is no `virtual_server`: nothing is balanced",
+        );
+    }
+    one_mac_address_each(config, diagnostics);
+    let mut seen = HashMap::new();
+    for service in &config.virtual_server {
+        known_group(service, config, diagnostics);
+        let addresses = config.addresses(service);
+        for address in &addresses {
+            if let Some(other) = seen.insert((service.protocol, *address), service) {
+                diagnostics.error(
+                    &service.origin,
+                    format!(
+                        "virtual_server {} {} is there already{}; expected each address, port \
+                         and protocol once",
+                        address.ip(),
+                        address.port(),
+                        at(&other.origin),
+                    ),
+                );
+            }
+            service_address(service, *address, config, diagnostics);
+        }
+        if service.ops && !service.is_one_packet() {
+            diagnostics.warn(
+                &service.origin,
+                format!(
+                    "virtual_server {}: `ops` is ignored: only packets of UDP are scheduled one \
+                     by one",
+                    service.address
+                ),
+            );
+        }
+        real_servers(service, &addresses, config, diagnostics);
+    }
+}
+
+/// Whoever names the MAC address of a server in several services must mean the
+/// same.
+fn one_mac_address_each(config: &Config, diagnostics: &mut Diagnostics) {
+    let mut named: HashMap<IpAddr, &RealServer> = HashMap::new();
+    let servers = config
+        .virtual_server
+        .iter()
+        .flat_map(|service| &service.real_server);
+    for server in servers.filter(|server| server.mac_address.is_some()) {
+        let address = server.address.ip();
+        let first = named.entry(address).or_insert(server);
+        if first.mac_address != server.mac_address {
+            diagnostics.error(
+                &server.origin,
+                format!(
+                    "real_server {address} has another `mac_address`{}",
+                    at(&first.origin)
+                ),
+            );
+        }
+    }
+}
+
+fn known_group(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnostics) {
+    let ServiceAddress::Group { group } = &service.address else {
+        return;
+    };
+    let names = || {
+        config
+            .virtual_server_group
+            .iter()
+            .map(|group| group.name.as_str())
+    };
+    if !names().any(|name| name == group) {
+        let suggestion = did_you_mean(group, names());
+        diagnostics.error(
+            &service.origin,
+            format!("there is no virtual_server_group `{group}`{suggestion}"),
+        );
+    }
+}
+
+fn service_address(
+    service: &VirtualServer,
+    address: SocketAddr,
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let what = format!("virtual_server {} {}", address.ip(), address.port());
+    if address.port() == ALL_PORTS && service.persistence_timeout.is_none() {
+        diagnostics.warn(
+            &service.origin,
+            format!(
+                "{what}: a service of all ports needs persistence; as in keepalived it has \
+                 `persistence_timeout {DEFAULT_PERSISTENCE_TIMEOUT_S}`"
+            ),
+        );
+    }
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.ip().is_loopback() {
+        diagnostics.error(
+            &service.origin,
+            format!("{what}: {} cannot be a virtual address", address.ip()),
+        );
+    }
+    let held = config
+        .vrrp_instance
+        .iter()
+        .flat_map(|instance| {
+            instance
+                .virtual_ipaddress
+                .iter()
+                .chain(&instance.virtual_ipaddress_excluded)
+        })
+        .any(|held| held.address == address.ip());
+    if !held && !config.vrrp_instance.is_empty() {
+        diagnostics.warn(
+            &service.origin,
+            format!(
+                "{what}: no vrrp_instance holds {}; it must reach this machine some other way",
+                address.ip()
+            ),
+        );
+    }
+    // keepalived and the kernel have a netmask for IPv4, which may be 0.0.0.0, and a
+    // prefix length for IPv6.
+    let bits = if address.is_ipv4() { 0..=32 } else { 1..=128 };
+    if service
+        .persistence_granularity
+        .is_some_and(|prefix| !bits.contains(&prefix))
+    {
+        let (first, last) = (bits.start(), bits.end());
+        diagnostics.error(
+            &service.origin,
+            format!(
+                "{what}: `persistence_granularity` of an IPv{version} service is {first} to {last} bits",
+                version = if address.is_ipv4() { 4 } else { 6 },
+            ),
+        );
+    }
+}
+
+fn real_servers(
+    service: &VirtualServer,
+    addresses: &[SocketAddr],
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut seen: HashMap<SocketAddr, &RealServer> = HashMap::new();
+    if service.real_server.is_empty() {
+        diagnostics.warn(
+            &service.origin,
+            format!("virtual_server {} has no real_server", service.address),
+        );
+    }
+    let quorum = service.attainable_quorum();
+    if let Some(given) = service.quorum
+        && given > quorum
+    {
+        diagnostics.warn(
+            &service.origin,
+            format!(
+                "virtual_server {}: a quorum of {given} is more than all its servers weigh; \
+                 it is taken for {quorum}",
+                service.address
+            ),
+        );
+    }
+    for server in &service.real_server {
+        let what = format!(
+            "real_server {} {}",
+            server.address.ip(),
+            server.address.port()
+        );
+        if let Some(other) = seen.get(&server.address) {
+            diagnostics.warn(
+                &server.origin,
+                format!(
+                    "{what} is in this virtual_server already{}; this one is ignored",
+                    at(&other.origin)
+                ),
+            );
+            continue;
+        }
+        seen.insert(server.address, server);
+        thresholds(&what, server, diagnostics);
+        for check in &server.checks {
+            port_of_check(&what, check, server, diagnostics);
+            if let CheckKind::File { track_file, .. } = &check.kind {
+                known_file(track_file, &server.origin, config, diagnostics);
+            }
+        }
+        if server.checks.is_empty() {
+            diagnostics.warn(
+                &server.origin,
+                format!("{what} has no check: it always counts as up"),
+            );
+        }
+        // One service of a group stands for all.
+        if let Some(address) = addresses.first() {
+            let kind = server.lb_kind.or(service.lb_kind);
+            against_service(&what, server, kind, *address, diagnostics);
+        }
+    }
+}
+
+/// IPVS refuses to add a server of such thresholds (`ip_vs_add_dest`, ip_vs_ctl.c).
+fn thresholds(what: &str, server: &RealServer, diagnostics: &mut Diagnostics) {
+    let (upper, lower) = (
+        server.uthreshold.unwrap_or(0),
+        server.lthreshold.unwrap_or(0),
+    );
+    if lower > upper {
+        diagnostics.error(
+            &server.origin,
+            format!(
+                "{what}: `lthreshold` is {lower} and `uthreshold` {upper}; expected a \
+                 `uthreshold` that is no less"
+            ),
+        );
+    }
+}
+
+fn port_of_check(what: &str, check: &Check, server: &RealServer, diagnostics: &mut Diagnostics) {
+    if server.address.port() == 0
+        && connects_to_servers_port(check)
+        && let Some(word) = check.connecting_word()
+    {
+        diagnostics.error(
+            &server.origin,
+            format!(
+                "{what}: its `{word}` has no port to connect to; expected `connect_port` within \
+                 it, or a port behind the server's address"
+            ),
+        );
+    }
+}
+
+fn against_service(
+    what: &str,
+    server: &RealServer,
+    lb_kind: Option<LbKind>,
+    service: SocketAddr,
+    diagnostics: &mut Diagnostics,
+) {
+    let is_tunnel = lb_kind == Some(LbKind::Tunnel);
+    if server.address.is_ipv4() != service.is_ipv4() && !is_tunnel {
+        diagnostics.error(
+            &server.origin,
+            format!(
+                "{what} and its virtual_server must both be IPv4 or both be IPv6; only a tunnel \
+                 (`lb_kind TUN`) carries one in the other"
+            ),
+        );
+    } else if server.address.ip() == service.ip() {
+        diagnostics.error(
+            &server.origin,
+            format!("{what} is the virtual address itself; expected the server's own address"),
+        );
+    } else if server.address.port() != service.port() && server.address.port() != 0 {
+        let port = server.address.port();
+        let reached = match service.port() {
+            ALL_PORTS => "the port that they connect to".to_owned(),
+            port => format!("port {port}"),
+        };
+        let its_use = match server.checks.iter().any(connects_to_servers_port) {
+            true => format!("only checks connect to port {port}"),
+            false => format!("nothing connects to port {port}"),
+        };
+        diagnostics.warn(
+            &server.origin,
+            format!(
+                "{what}: ports stay as they are, viewers reach the server at {reached}; {its_use}"
+            ),
+        );
+    }
+}
+
+/// Whether a check connects to the port that its real server is named with.
+fn connects_to_servers_port(check: &Check) -> bool {
+    check.connecting_word().is_some() && check.connection.connect_port.is_none()
+}
+
+/// Where something stands, as the end of a sentence.
+pub fn at(origin: &Origin) -> String {
+    origin
+        .0
+        .as_ref()
+        .map_or_else(String::new, |position| format!(" at {position}"))
+}

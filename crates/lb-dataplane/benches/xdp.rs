@@ -1,0 +1,615 @@
+//! What a packet costs in XDP (BPF_PROG_TEST_RUN): `cargo xtask bench xdp`.
+//!
+//! Every round measures everything once, so that whatever else the machine does
+//! falls on all alike; what is printed are medians over the rounds. A *hot*
+//! figure is the mean of many runs in a row on one packet. A *single* figure is
+//! one run on a packet drawn at random, less what a bare `XDP_PASS` shows when
+//! measured so: that share is the measurement's own.
+//!
+//! A program that changes its frame meets it changed in the next run. So what is
+//! hot is measured behind a program that undoes the changes first, `again` of
+//! `yardsticks.rs`, whose own share is taken off.
+
+mod walks;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use lb_abi::{Flow, FlowKey, maps};
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, MapData, ProgramArray};
+use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use lb_dataplane::TableSizes;
+use lb_model::DesiredState;
+use lb_model::{Forwarding, OrphanPolicy, Protocol, Service};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use packet_bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
+use packet_bed::{Bed, persistent, service, state};
+
+/// Connections that single figures are drawn from.
+const DRAWN_FROM: u32 = 1 << 16;
+/// Entries of the connection table.
+const CONNECTIONS: u32 = 1 << 20;
+/// Runs in a row of a hot figure.
+const HOT_RUNS: u32 = 200_000;
+/// Draws of a single figure per round.
+const DRAWS: u32 = 2_000;
+
+type Figures = BTreeMap<&'static str, f64>;
+type Facts = BTreeMap<&'static str, serde_json::Value>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |option: &str| arguments.iter().any(|argument| argument == option);
+    let json = has("--json");
+    let rounds = arguments
+        .iter()
+        .position(|argument| argument == "--rounds")
+        .and_then(|index| arguments.get(index + 1))
+        .map_or(Ok(15), |rounds| rounds.parse())?;
+
+    let Some(bed) = Bed::with_tables(deployment(), tables()) else {
+        return Err("BPF_PROG_TEST_RUN needs root".into());
+    };
+    let Some(flooded) = Bed::with_tables(deployment(), flooded_tables()) else {
+        return Err("BPF_PROG_TEST_RUN needs root".into());
+    };
+    let mut bench = Bench {
+        bed,
+        flooded,
+        yardsticks: Yardsticks::load()?,
+        clients: 0,
+        attackers: 0,
+        random: 1,
+    };
+    bench.prepare()?;
+    let mut rounds_seen: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        for (name, figure) in bench.round()? {
+            rounds_seen.entry(name).or_default().push(figure);
+        }
+    }
+    let medians: Figures = rounds_seen
+        .into_iter()
+        .map(|(name, figures)| (name, median(figures)))
+        .collect();
+    let facts = bench.facts()?;
+    drop(bench);
+    // They take most of the time, and say nothing of packets.
+    let walked = (!has("--without-walks")).then(|| walks::measure(&walked()));
+    let walks: Figures = walked
+        .transpose()?
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, figures)| (name, median(figures)))
+        .collect();
+    if json {
+        print_json(&medians, &facts, &walks)
+    } else {
+        print_table(&medians, &facts, &walks)
+    }
+    Ok(())
+}
+
+fn deployment() -> DesiredState {
+    let mut datagrams = service("172.16.1.200:1935", &["edge 1"]);
+    datagrams.protocol = Protocol::Udp;
+    datagrams.orphans = OrphanPolicy::Reschedule;
+    let edges = ["edge 1", "edge 2"];
+    state([
+        persistent(service("172.16.1.200:1935", &edges), 50, 32),
+        persistent(service("[2001:db8::c8]:1935", &edges), 50, 128),
+        datagrams,
+        tunnelled("172.16.1.201:1935", "172.16.1.211", "172.16.1.208"),
+        tunnelled("[2001:db8::c9]:1935", "2001:db8:0:2::1", "2001:db8::8"),
+    ])
+}
+
+/// A service whose one server is behind a router.
+fn tunnelled(address: &str, server: &str, source: &str) -> Service {
+    let mut service = persistent(service(address, &["edge 1"]), 50, 32);
+    let only = &mut service.servers[0];
+    only.address.set_ip(server.parse().expect("an address"));
+    only.forwarding = Forwarding::Tunnel {
+        source: source.parse().expect("an address"),
+        mtu: 1500,
+    };
+    service
+}
+
+/// Without persistence, so that a connection is all that a walk meets.
+fn walked() -> DesiredState {
+    state([service("172.16.1.200:1935", &["edge 1", "edge 2"])])
+}
+
+fn tables() -> TableSizes {
+    TableSizes {
+        connections: CONNECTIONS,
+        half_open: 1 << 17,
+        templates: 1 << 18,
+        ..TableSizes::default()
+    }
+}
+
+/// Half-open connections that a flood fills the table with.
+const FLOOD: u32 = 1 << 16;
+
+fn flooded_tables() -> TableSizes {
+    TableSizes {
+        half_open: FLOOD,
+        ..tables()
+    }
+}
+
+struct Bench {
+    bed: Bed,
+    /// Another data plane, whose table of half-open connections is full.
+    flooded: Bed,
+    yardsticks: Yardsticks,
+    /// Clients that have been given addresses so far.
+    clients: u32,
+    /// Addresses that have flooded so far.
+    attackers: u32,
+    random: u64,
+}
+
+impl Bench {
+    /// Fills the tables of both sides with the same connections.
+    fn prepare(&mut self) -> Result<(), Box<dyn Error>> {
+        for client in 0..DRAWN_FROM {
+            for flags in [S, A] {
+                self.bed.dataplane.test_run(&frame(client, flags), 1)?;
+            }
+        }
+        self.clients = DRAWN_FROM;
+        while self.attackers < 2 * FLOOD {
+            self.flood()?;
+        }
+        self.yardsticks.insert((0..DRAWN_FROM).map(address))?;
+        for flags in [S, A] {
+            for frame in [
+                tcp6(packet_bed::frames::DAVE, 5000, flags),
+                into_tunnel(flags),
+                into_tunnel6(flags),
+            ] {
+                self.bed.dataplane.test_run(&frame, 1)?;
+            }
+        }
+        for _ in 0..2 {
+            self.bed
+                .dataplane
+                .test_run(&udp(packet_bed::frames::ALICE, 5000), 1)?;
+        }
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<Figures, Box<dyn Error>> {
+        let established = frame(0, A);
+        let mut figures = Figures::new();
+        let ours = self.bed.program().fd()?;
+        let yardsticks = &mut self.yardsticks;
+        let bare_pass = yardsticks.run("bare_pass", &established, HOT_RUNS)?;
+        figures.insert("bare_pass", bare_pass);
+        let bare_again = yardsticks.again("bare_pass", &established)?;
+        for program in ["swap", "one_look_up"] {
+            let again = yardsticks.again(program, &established)?;
+            figures.insert(program, again - bare_again + bare_pass);
+        }
+        // Of the two moves of the frame's start one is not the program's.
+        let grown_again = yardsticks.again("grow", &established)?;
+        let moved_again = (grown_again - bare_again) / 2.0;
+        for (name, frame, own_share) in [
+            ("arp", patched(established.clone(), 12, &[8, 6]), bare_again),
+            (
+                "not_a_service",
+                tcp_to(address(0), 5000, VIP, RTMP + 1, A),
+                bare_again,
+            ),
+            ("established", established.clone(), bare_again),
+            (
+                "established_ipv6",
+                tcp6(packet_bed::frames::DAVE, 5000, "."),
+                bare_again,
+            ),
+            (
+                "established_udp",
+                udp(packet_bed::frames::ALICE, 5000),
+                bare_again,
+            ),
+            ("tunnel", into_tunnel(A), bare_again + moved_again),
+            ("tunnel_ipv6", into_tunnel6(A), bare_again + moved_again),
+        ] {
+            let again = yardsticks.again_with(&ours, &frame)?;
+            figures.insert(name, again - own_share + bare_pass);
+        }
+
+        let mut pass = Vec::new();
+        let mut single: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for _ in 0..DRAWS {
+            let drawn = frame(self.draw(), A);
+            pass.push(self.yardsticks.run("bare_pass", &drawn, 1)?);
+            let one_look_up = self.yardsticks.run("one_look_up", &drawn, 1)?;
+            single
+                .entry("single_one_look_up")
+                .or_default()
+                .push(one_look_up);
+            let other = frame(self.draw(), A);
+            single
+                .entry("single_established")
+                .or_default()
+                .push(self.run(&other, 1)?);
+            let syn = frame(self.clients, S);
+            self.clients += 1;
+            single
+                .entry("single_syn")
+                .or_default()
+                .push(self.run(&syn, 1)?);
+            let flood = self.flood()?;
+            single.entry("single_syn_flood").or_default().push(flood);
+        }
+        let own_share = median(pass);
+        figures.insert("single_bare_pass", own_share);
+        for (name, runs) in single {
+            figures.insert(name, median(runs) - own_share);
+        }
+        Ok(figures)
+    }
+
+    fn run(&self, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
+        Ok(nanoseconds(
+            self.bed.dataplane.test_run(frame, repeat)?.duration,
+        ))
+    }
+
+    /// One more SYN from a new address to the data plane under attack.
+    fn flood(&mut self) -> Result<f64, Box<dyn Error>> {
+        let syn = frame(self.attackers, S);
+        self.attackers += 1;
+        Ok(nanoseconds(
+            self.flooded.dataplane.test_run(&syn, 1)?.duration,
+        ))
+    }
+
+    /// A client whose connection is in the tables.
+    fn draw(&mut self) -> u32 {
+        self.random = lb_abi::mix(self.random);
+        (self.random >> 32) as u32 % DRAWN_FROM
+    }
+
+    /// What is not a time: what the verifier says of the program, and memory.
+    fn facts(&self) -> Result<Facts, Box<dyn Error>> {
+        let mut facts = verifier_statistics()?;
+        let program = self.bed.program();
+        facts.insert(
+            "instructions",
+            (program.size_translated().unwrap_or(0) / 8).into(),
+        );
+        facts.insert(
+            "verified_instructions",
+            program.verified_instruction_count().unwrap_or(0).into(),
+        );
+        for (name, map) in self.bed.maps() {
+            if name == maps::FLOWS {
+                facts.insert("connection_table_entries", CONNECTIONS.into());
+                facts.insert("connection_table_bytes", memory_of(&map)?.into());
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// What the verifier reports of a program that it has accepted: bytes of stack
+/// by function, states that it remembered. Loaders show its log only where
+/// loading fails, so this lets it fail at the last step, for want of a free
+/// descriptor.
+fn verifier_statistics() -> Result<Facts, Box<dyn Error>> {
+    let mut ebpf = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global(aya_log::LEVEL, &0_u8, true)
+        .map_max_entries(maps::TRACE, 1)
+        .load_file(workspace().join("target/bpf/lb-ebpf"))?;
+    let program = ebpf.programs_mut().next().ok_or("no program")?.1;
+    let program: &mut Xdp = program.try_into()?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;
+    let loaded = program.load();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    let Err(ProgramError::LoadError { verifier_log, .. }) = loaded else {
+        return Err(format!("expected no room for the program: {loaded:?}").into());
+    };
+    let log = verifier_log.to_string();
+    let word_after = |start: &str, name: &str| {
+        let line = log.lines().rfind(|line| line.starts_with(start))?;
+        line[line.find(name)? + name.len()..]
+            .split_whitespace()
+            .next()
+    };
+    [
+        ("stack_bytes", word_after("stack depth", "stack depth")),
+        ("verifier_states", word_after("processed", "total_states")),
+        (
+            "verifier_peak_states",
+            word_after("processed", "peak_states"),
+        ),
+    ]
+    .into_iter()
+    .map(|(fact, word)| Ok((fact, word.ok_or_else(|| log.clone())?.into())))
+    .collect()
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("in the workspace")
+}
+
+/// The programs of `yardsticks.rs`.
+struct Yardsticks(Ebpf);
+
+impl Yardsticks {
+    fn load() -> Result<Self, Box<dyn Error>> {
+        let object = workspace().join("target/bpf/yardsticks");
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(maps::FLOWS, CONNECTIONS)
+            .load_file(&object)?;
+        for (_, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load()?;
+        }
+        Ok(Self(ebpf))
+    }
+
+    fn insert(&mut self, clients: impl Iterator<Item = [u8; 4]>) -> Result<(), Box<dyn Error>> {
+        let map = self
+            .0
+            .map_mut(maps::FLOWS)
+            .ok_or("the yardsticks have a table")?;
+        let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(map)?;
+        for client in clients {
+            let key = FlowKey {
+                client: std::net::Ipv4Addr::from(client).into(),
+                port: PORT.to_be(),
+                service: 0,
+                service_port: 0,
+                reserved: 0,
+            };
+            table.insert(key, Flow::default(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// What a yardstick costs behind `again`.
+    fn again(&mut self, program: &str, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
+        let program = self.program(program)?.fd()?.try_clone()?;
+        self.again_with(&program, frame)
+    }
+
+    /// As [`Self::again`], of any program.
+    fn again_with(&mut self, program: &ProgramFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
+        let map = self.0.map_mut("MEASURED").ok_or("`again` goes on")?;
+        ProgramArray::try_from(map)?.set(0, program, 0)?;
+        let map = self.0.map_mut("ORIGINAL").ok_or("`again` knows")?;
+        Array::try_from(map)?.set(0, Original::of(frame), 0)?;
+        self.run("again", frame, HOT_RUNS)
+    }
+
+    fn program(&self, name: &str) -> Result<&Xdp, Box<dyn Error>> {
+        Ok(self.0.program(name).ok_or("a yardstick")?.try_into()?)
+    }
+
+    fn run(&self, program: &str, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
+        let program = self.program(program)?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            repeat,
+            ..TestRunOptions::default()
+        };
+        Ok(nanoseconds(program.test_run(options)?.duration))
+    }
+}
+
+/// As in `yardsticks.rs`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Original {
+    length: u32,
+    start: [u8; 28],
+}
+
+// SAFETY: repr(C), Copy, made of integers, without padding.
+unsafe impl Pod for Original {}
+
+impl Original {
+    fn of(frame: &[u8]) -> Self {
+        let mut start = [0; 28];
+        start.copy_from_slice(&frame[..28]);
+        Self {
+            length: frame.len() as u32,
+            start,
+        }
+    }
+}
+
+/// Every client has one connection, from this port.
+const PORT: u16 = 5000;
+
+fn address(client: u32) -> [u8; 4] {
+    (0x0A00_0001 + client).to_be_bytes()
+}
+
+fn frame(client: u32, flags: &str) -> Vec<u8> {
+    tcp(address(client), PORT, flags)
+}
+
+/// To the service whose server is behind a tunnel.
+fn into_tunnel(flags: &str) -> Vec<u8> {
+    tcp_to(
+        packet_bed::frames::ALICE,
+        PORT,
+        [172, 16, 1, 201],
+        RTMP,
+        flags,
+    )
+}
+
+/// As [`into_tunnel`], over IPv6.
+fn into_tunnel6(flags: &str) -> Vec<u8> {
+    const LAST_OF_DESTINATION: usize = 53;
+    patched(
+        tcp6(packet_bed::frames::DAVE, PORT, flags),
+        LAST_OF_DESTINATION,
+        &[0xc9],
+    )
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// What the kernel has taken for a map, in bytes.
+fn memory_of(map: &MapData) -> Result<u64, Box<dyn Error>> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let number = map.fd().as_fd().as_raw_fd();
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let memory = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    Ok(memory.ok_or("fdinfo has no memlock line")?.trim().parse()?)
+}
+
+/// A figure, what it is compared with, and the ratio or difference to reach.
+const GOALS: [(&str, &str, &str, Goal); 10] = [
+    (
+        "A packet that is not IP",
+        "arp",
+        "bare_pass",
+        Goal::AtMostMore(10.0),
+    ),
+    (
+        "A packet for no service",
+        "not_a_service",
+        "bare_pass",
+        Goal::AtMostMore(10.0),
+    ),
+    (
+        "Established, IPv4 and TCP",
+        "established",
+        "one_look_up",
+        Goal::AtMostTimes(1.5),
+    ),
+    (
+        "Established, IPv6 and TCP",
+        "established_ipv6",
+        "established",
+        Goal::AtMostTimes(1.25),
+    ),
+    (
+        "Established, IPv4 and UDP",
+        "established_udp",
+        "one_look_up",
+        Goal::AtMostTimes(1.5),
+    ),
+    (
+        "Established, into a tunnel, IPv4 in IPv4",
+        "tunnel",
+        "established",
+        Goal::AtMostTimes(1.55),
+    ),
+    (
+        "Established, into a tunnel, IPv6 in IPv6",
+        "tunnel_ipv6",
+        "established",
+        Goal::AtMostTimes(1.55),
+    ),
+    (
+        "Established, drawn from 65536 (single)",
+        "single_established",
+        "single_one_look_up",
+        Goal::AtMostTimes(1.5),
+    ),
+    (
+        "SYN with rr and persistence (single)",
+        "single_syn",
+        "single_established",
+        Goal::AtMostTimes(4.0),
+    ),
+    (
+        "SYN of a flood, half-open table full (single)",
+        "single_syn_flood",
+        "single_syn",
+        Goal::AtMostTimes(2.0),
+    ),
+];
+
+enum Goal {
+    AtMostTimes(f64),
+    AtMostMore(f64),
+}
+
+fn print_table(figures: &Figures, facts: &Facts, walks: &Figures) {
+    println!("| yardstick | ns |\n|---|---:|");
+    for (says, name) in [
+        ("bare XDP_PASS", "bare_pass"),
+        ("swap MAC addresses, transmit", "swap"),
+        ("one look-up, swap, transmit", "one_look_up"),
+        (
+            "one look-up, drawn from 65536 (single)",
+            "single_one_look_up",
+        ),
+        (
+            "bare XDP_PASS (single, taken off the others)",
+            "single_bare_pass",
+        ),
+    ] {
+        println!("| {says} | {:.0} |", figures[name]);
+    }
+    println!("\n| packet | ns | against | goal | reached |\n|---|---:|---|---|---|");
+    for (says, name, against, goal) in &GOALS {
+        let (figure, yardstick) = (figures[name], figures[against]);
+        let (goal, got, is_reached) = match goal {
+            Goal::AtMostTimes(times) => (
+                format!("≤ {times} ×"),
+                format!("{:.2} ×", figure / yardstick),
+                figure <= yardstick * times,
+            ),
+            Goal::AtMostMore(more) => (
+                format!("≤ +{more:.0} ns"),
+                format!("{:+.0} ns", figure - yardstick),
+                figure <= yardstick + more,
+            ),
+        };
+        let mark = if is_reached { "yes" } else { "**no**" };
+        println!("| {says} | {figure:.0} | {against} | {goal} | {mark}: {got} |");
+    }
+    println!();
+    for (name, value) in facts {
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
+        println!("- {}: {value}", name.replace('_', " "));
+    }
+    let connections = walks::CONNECTIONS;
+    println!("\n| with {connections} connections in the table | ms |\n|---|---:|");
+    for (name, says) in walks::WALKS {
+        if let Some(figure) = walks.get(name) {
+            println!("| {says} | {figure:.0} |");
+        }
+    }
+}
+
+fn print_json(figures: &Figures, facts: &Facts, walks: &Figures) {
+    println!(
+        "{}",
+        serde_json::json!({
+            "nanoseconds": figures,
+            "facts": facts,
+            "walk_milliseconds": walks,
+        })
+    );
+}

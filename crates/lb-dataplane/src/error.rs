@@ -1,0 +1,142 @@
+//! Why the data plane could not do what it was asked to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lb_model::Protocol;
+
+/// What went wrong, and whose fault it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The process lacks a capability.
+    #[error(
+        "the kernel refused {operation}: this needs {capabilities}; run as root or grant them \
+         (systemd: AmbientCapabilities=, setcap(8))"
+    )]
+    MissingCapability {
+        /// What was tried.
+        operation: &'static str,
+        /// What would have allowed it, such as `CAP_BPF and CAP_NET_ADMIN`.
+        capabilities: &'static str,
+    },
+    /// The running kernel cannot do what the data plane needs.
+    #[error("this kernel ({release}) lacks {feature}, which Linux has since {since}: {source}")]
+    MissingKernelFeature {
+        /// Release of the running kernel.
+        release: String,
+        /// What it lacks.
+        feature: &'static str,
+        /// First release that has it.
+        since: &'static str,
+        /// What the kernel answered.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel's verifier refused the program: a defect of ours.
+    #[error(
+        "the kernel's verifier refused the XDP program; please report this with the lines that \
+         follow\n{log}"
+    )]
+    Verifier {
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// An interface does not exist.
+    #[error("there is no network interface {name}; `ip link` shows those that exist")]
+    UnknownInterface {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The program could not be attached to an interface.
+    #[error("cannot attach to {interface} in {mode} mode: {reason}")]
+    Attach {
+        /// Name of the interface.
+        interface: String,
+        /// `native` or `generic`.
+        mode: &'static str,
+        /// What the kernel answered, and what to do about it.
+        reason: String,
+    },
+    /// More services, servers or ring places than the tables hold.
+    #[error(
+        "{what}: {wanted} are needed and the table holds {limit}; raise {option} (`--table`), or \
+         leave that out and run `lb-user upgrade`: tables are made as large as the file needs"
+    )]
+    TableFull {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many the desired state needs.
+        wanted: usize,
+        /// How many fit.
+        limit: usize,
+        /// Which field of [`TableSizes`](super::TableSizes) to raise.
+        option: &'static str,
+    },
+    /// A service whose scheduler compares servers, or goes from one that is full
+    /// to another, has more than one packet can compare.
+    #[error(
+        "a service with lc, wlc, sed, nq or ovf, or with thresholds, takes up to {limit} servers, \
+         not {wanted}; use wrr or mh, without thresholds"
+    )]
+    TooManyToCompare {
+        /// How many the service has.
+        wanted: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// No seed spreads the services in their directory well enough.
+    #[error(
+        "the addresses of {services} services are too much alike for the directory; raise services"
+    )]
+    Directory {
+        /// How many there are.
+        services: usize,
+    },
+    /// A Maglev table must have a prime number of places.
+    #[error("maglev_places is {places}, which is not prime; 4093, 16381 and 65537 are")]
+    MaglevNotPrime {
+        /// What was asked for.
+        places: u32,
+    },
+    /// Two services of the desired state share protocol, address and port.
+    #[error("two services for {protocol:?} {address}")]
+    DuplicateService {
+        /// Their protocol.
+        protocol: Protocol,
+        /// Their address and port.
+        address: SocketAddr,
+    },
+    /// The kernel refused to read or write a map.
+    #[error("cannot {operation} the map {map}: {source}")]
+    Map {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// Another agent works on what is pinned in the directory.
+    #[error("{path} is another lb-user's; stop it, or choose another directory with --pins")]
+    PinsInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The kernel refused to pin something, or to tell what is pinned.
+    #[error("cannot {operation}: {source}")]
+    Pins {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// The kernel would not run the program on a frame.
+    #[error("cannot run the XDP program on a frame: {0}")]
+    TestRun(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else that aya reports while loading.
+    #[error("cannot load the XDP program: {0}")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The program's trace cannot be followed.
+    #[error("cannot follow the trace of the XDP program")]
+    Trace(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,447 @@
+//! The data plane as the agent sees it: desired state in, counters out.
+//!
+//! This is the only crate that uses aya. [`Dataplane::load`] attaches the
+//! XDP program, [`Dataplane::apply`] makes it do what a [`DesiredState`]
+//! describes. Where a directory for pins is given, everything outlives the
+//! process: the next [`Dataplane::load`] adopts it, and [`Dataplane::remove`]
+//! takes it away. Without one, dropping the [`Dataplane`] detaches the program.
+//! Everything here blocks, for milliseconds at most but for loading, which takes
+//! a second, and longer where it carries connections over; there is one owner.
+
+mod attach;
+mod bpf;
+mod carry_over;
+mod description;
+mod entries;
+mod error;
+mod interfaces;
+mod load;
+mod maps;
+mod memory;
+mod options;
+mod orphans;
+mod owners;
+mod peers;
+mod pins;
+mod program;
+mod refusal;
+mod registry;
+mod rings;
+mod scheduling;
+mod sizes;
+mod statistics;
+mod table;
+mod trace;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::programs::xdp::XdpLink;
+use lb_abi::Load;
+
+pub use entries::{Connection, ConnectionState, PersistentClient, Place};
+pub use error::Error;
+pub use memory::{Census, Remembered, Swept};
+pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
+pub use orphans::{Departed, Orphan};
+pub use pins::remove_leftovers;
+pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
+
+use description::Description;
+use interfaces::Interfaces;
+use lb_model::{DesiredState, Forwarding, NextHop, Service};
+use maps::{DescriptionMaps, Memory};
+use memory::Names;
+use owners::Owners;
+use pins::{PinDirectory, PinnedSet};
+use registry::{Registry, key_of};
+use trace::Trace;
+
+/// The loaded XDP program and its maps. Dropping it detaches the program,
+/// unless it is pinned.
+pub struct Dataplane {
+    attachments: Vec<Attachment>,
+    /// What holds each of them.
+    links: Vec<Option<XdpLink>>,
+    ebpf: Ebpf,
+    maps: DescriptionMaps,
+    interfaces: Interfaces,
+    memory: Memory,
+    options: Options,
+    registry: Registry,
+    desired: DesiredState,
+    pins: Option<Pins>,
+    /// What is to be replaced as soon as there is a state to replace it by.
+    replaced: Option<Replaced>,
+    origin: Origin,
+    _trace: Option<Trace>,
+}
+
+/// Where the data plane is pinned.
+struct Pins {
+    directory: PinDirectory,
+    set: PinnedSet,
+}
+
+/// A pinned set of maps that still serves, and is to be replaced.
+struct Replaced {
+    set: PinnedSet,
+    /// Whether what it remembers is understood.
+    remembers: bool,
+}
+
+/// What [`Dataplane::load`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing; the data plane is pinned.
+    New,
+    /// Nothing; the data plane goes with the process.
+    Unpinned {
+        /// Why it is not pinned though it should be; `None`: it should not.
+        because: Option<String>,
+    },
+    /// The data plane of an earlier agent, which goes on as it is.
+    Adopted,
+    /// The data plane of an earlier agent that another takes the place of at
+    /// the first [`Dataplane::apply`].
+    Replaced {
+        /// What is different.
+        because: String,
+        /// Whether its connections, templates and counters are carried over.
+        carried_over: bool,
+    },
+}
+
+/// A state that fits, and has changed nothing yet; see [`Dataplane::prepare`].
+pub struct Prepared {
+    desired: DesiredState,
+    registry: Registry,
+    description: Description,
+    changes: Changes,
+}
+
+/// What [`Dataplane::test_run`] saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRun {
+    /// The last verdict: one of the kernel's `XDP_…`.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
+
+/// Where and how the program is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the interface.
+    pub interface: String,
+    /// Its index.
+    pub interface_index: u32,
+    /// Never [`AttachMode::Auto`]: what was chosen.
+    pub mode: AttachMode,
+    /// In generic mode after [`AttachMode::Auto`]: why native was refused.
+    pub native_refused: Option<String>,
+    /// Why it is not attached at the moment, if it is not.
+    pub lost: Option<String>,
+}
+
+/// What [`Dataplane::apply`] had to change; all zero when the state was there
+/// already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Services set up.
+    pub services_added: usize,
+    /// Services taken away.
+    pub services_removed: usize,
+    /// Real servers that joined a service.
+    pub servers_added: usize,
+    /// Real servers that left a service; their connections are void.
+    pub servers_removed: usize,
+    /// Servers that have died or left, and whose connections are void.
+    pub departed: Vec<Departed>,
+    /// Map entries written.
+    pub entries_written: usize,
+}
+
+impl Dataplane {
+    /// Detaches the program and removes all that is pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pins`].
+    pub fn remove(self) -> Result<(), Error> {
+        let Self {
+            links, ebpf, pins, ..
+        } = self;
+        drop(links);
+        drop(ebpf);
+        match pins {
+            Some(pins) => pins.directory.remove().map(drop).map_err(unwritable),
+            None => Ok(()),
+        }
+    }
+
+    /// What there was before.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Where the program is attached, and how; one entry per interface asked
+    /// for, in that order. Empty until the first [`Self::apply`] where that
+    /// replaces another data plane.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Attaches the program to interfaces that have come back, under whatever
+    /// index, and tells it of addresses that have changed. Returns what is attached
+    /// otherwise than before.
+    pub fn follow_interfaces(&mut self) -> Vec<Attachment> {
+        let mut changed = Vec::new();
+        for place in 0..self.attachments.len() {
+            let known = &self.attachments[place];
+            let index = attach::index_of(&known.interface).ok();
+            if index == known.lost.is_none().then_some(known.interface_index) {
+                continue;
+            }
+            let now = self.attach_again(place);
+            if now != self.attachments[place] {
+                self.attachments[place] = now.clone();
+                changed.push(now);
+            }
+        }
+        if let Err(error) = self.interfaces.tell(&self.attachments) {
+            log::warn!("the addresses of interfaces are not what they were: {error}");
+        }
+        changed
+    }
+
+    fn attach_again(&mut self, place: usize) -> Attachment {
+        let known = &self.attachments[place];
+        // With its interface an attachment is void.
+        self.links[place] = None;
+        let directory = self.pins.as_ref().map(|pins| &pins.directory);
+        let void = directory.and_then(|directory| directory.attachments().ok());
+        for attachment in void.into_iter().flatten() {
+            if attachment.interface_index == known.interface_index
+                && let Err(error) = attachment.remove()
+            {
+                log::warn!("{}: cannot remove its pin: {error}", known.interface);
+            }
+        }
+        let xdp = program::program(&mut self.ebpf);
+        match attach::attach(xdp, &known.interface, self.options.mode, directory) {
+            Ok((attachment, link)) => {
+                self.links[place] = Some(link);
+                attachment
+            }
+            Err(error) => Attachment {
+                lost: Some(match error {
+                    Error::UnknownInterface { .. } => "the interface is gone".to_owned(),
+                    other => other.to_string(),
+                }),
+                ..known.clone()
+            },
+        }
+    }
+
+    /// The kernel's number of the loaded program, by which bpftool(8) shows it.
+    pub fn program_id(&self) -> u32 {
+        program::id(&self.ebpf)
+    }
+
+    /// Where frames to servers went, and how, when an earlier agent wrote it down.
+    pub fn known_hops(&self) -> Vec<(IpAddr, NextHop, Forwarding)> {
+        let services = self.registry.services().values();
+        services
+            .flat_map(|service| &service.servers)
+            .filter_map(|(address, server)| {
+                Some((address.ip(), server.next_hop?, server.forwarding))
+            })
+            .collect()
+    }
+
+    /// Makes the data plane do what `desired` says, in one step: a packet is
+    /// judged by the old state or by the new one.
+    ///
+    /// What `desired` no longer has is void: connections of a server that has
+    /// left or is not alive are answered with a reset at their next packet.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::prepare`] and [`Self::commit`]; packets are still judged by
+    /// the old state.
+    pub fn apply(&mut self, desired: &DesiredState) -> Result<Changes, Error> {
+        let prepared = self.prepare(desired)?;
+        self.commit(prepared)
+    }
+
+    /// What the data plane does.
+    pub fn desired(&self) -> &DesiredState {
+        &self.desired
+    }
+
+    /// Finds out whether `desired` fits, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableFull`], [`Error::TooManyToCompare`],
+    /// [`Error::DuplicateService`], [`Error::Map`].
+    pub fn prepare(&self, desired: &DesiredState) -> Result<Prepared, Error> {
+        let sizes = &self.options.tables;
+        let counters = |slot| self.memory.server_counters(slot);
+        let mut registry = self.registry.clone();
+        let changes = registry.reconcile(desired, sizes, counters)?;
+        let description = Description::new(desired, &registry, sizes)?;
+        Ok(Prepared {
+            desired: desired.clone(),
+            registry,
+            description,
+            changes,
+        })
+    }
+
+    /// Does what was prepared since the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`], [`Error::Pins`], [`Error::Attach`].
+    pub fn commit(&mut self, prepared: Prepared) -> Result<Changes, Error> {
+        let Prepared {
+            desired,
+            registry,
+            description,
+            mut changes,
+        } = prepared;
+        let known: HashSet<_> = self.registry.owners().collect();
+        for (slot, generation) in registry.owners() {
+            if !known.contains(&(slot, generation)) {
+                self.memory.correct_load(slot, Load::default())?;
+                self.memory.clear_full(slot)?;
+            }
+        }
+        let owners = Owners::of(&registry, &self.options.tables);
+        changes.entries_written = self.maps.switch_to(&description, &owners)?;
+        for slot in raised(&self.desired, &desired, &registry) {
+            self.memory.clear_full(slot)?;
+        }
+        self.registry = registry;
+        self.desired = desired;
+        if let Some(replaced) = self.replaced.take() {
+            self.take_the_place_of(&replaced)?;
+        }
+        Ok(changes)
+    }
+
+    /// What the packet path remembers now, and what it means: for work that
+    /// takes too long to be done here.
+    pub fn remembered(&self) -> Remembered {
+        Remembered {
+            tables: Arc::clone(&self.memory.tables),
+            names: Arc::new(Names::new(&self.desired, &self.registry)),
+        }
+    }
+
+    /// Reads every counter, and joins them with a census.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn statistics(&self, census: &Census) -> Result<Statistics, Error> {
+        statistics::collect(&self.desired, &self.registry, &self.memory, census)
+    }
+
+    /// Lets schedulers that compare servers know what a
+    /// [sweep](Remembered::sweep) has counted: the packet path sees no
+    /// connection expire.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn correct_loads(&mut self, census: &Census) -> Result<(), Error> {
+        for owner in self.registry.owners() {
+            let count = census.of(owner);
+            let live = Load {
+                active: count.established + count.opening,
+                inactive: count.closing,
+            };
+            self.memory.correct_load(owner.0, live)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the program judge `frame` as if it had come in by the loopback
+    /// interface, `repeat` times in a row, without any network. Connections,
+    /// templates and counters change as they would.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TestRun`].
+    pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun, Error> {
+        program::test_run(&self.ebpf, frame, repeat)
+    }
+
+    /// How often [`Remembered::sweep`] wants to be called.
+    ///
+    /// A silent connection's template would otherwise end; it has at least
+    /// three quarters of its time when the connection falls silent.
+    pub fn sweep_interval(&self) -> Duration {
+        let persistence = self
+            .desired
+            .services
+            .iter()
+            .filter_map(|service| service.persistence);
+        let shortest = persistence.map(|persistence| persistence.timeout / 2).min();
+        shortest
+            .unwrap_or(LONGEST_SWEEP_INTERVAL)
+            .clamp(SHORTEST_SWEEP_INTERVAL, LONGEST_SWEEP_INTERVAL)
+    }
+}
+
+/// Slots of servers that may have more connections than before: they have room at
+/// once (`ip_vs_update_dest`, ip_vs_ctl.c).
+fn raised(before: &DesiredState, now: &DesiredState, registry: &Registry) -> Vec<u32> {
+    let upper = |service: &Service, address| {
+        let mut servers = service.servers.iter();
+        let server = servers.find(|server| server.address == address)?;
+        Some(server.thresholds.upper)
+    };
+    let mut slots = Vec::new();
+    for service in &now.services {
+        let key = key_of(service);
+        let known = before.services.iter().find(|known| key_of(known) == key);
+        let (Some(known), Some(record)) = (known, registry.service(&key)) else {
+            continue;
+        };
+        for server in &service.servers {
+            let is_raised = upper(known, server.address).is_some_and(|before| {
+                before != 0 && (server.thresholds.upper == 0 || server.thresholds.upper > before)
+            });
+            if is_raised && let Some(server) = record.servers.get(&server.address) {
+                slots.push(server.slot);
+            }
+        }
+    }
+    slots
+}
+
+fn unreadable(source: std::io::Error) -> Error {
+    Error::Pins {
+        operation: "read what is pinned",
+        source,
+    }
+}
+
+fn unwritable(source: std::io::Error) -> Error {
+    Error::Pins {
+        operation: "pin the data plane",
+        source,
+    }
+}
+
+const SHORTEST_SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+const LONGEST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,349 @@
+//! The kernel's maps: written by halves, read whole.
+
+use std::io;
+use std::sync::Arc;
+
+use aya::Ebpf;
+use aya::Pod;
+use aya::maps::{Array, MapData, MapError, PerCpuArray};
+use lb_abi::{
+    DirectoryEntry, Flow, FlowKey, Head, Layout, Load, REASONS, Reason, Server, ServerCounters,
+    ServerOwner, ServiceOwner, Template, TemplateKey, maps,
+};
+
+use super::Error;
+use super::description::Description;
+use super::owners::Owners;
+use super::peers::PeerMap;
+use super::table::Table;
+use lb_model::Thresholds;
+
+/// Both halves of the description, the switch between them, and the records of
+/// who is who in it.
+pub struct DescriptionMaps {
+    head: Array<MapData, Head>,
+    directory: Twin<DirectoryEntry>,
+    servers: Twin<Server>,
+    rings: Twin<u32>,
+    peers: PeerMap,
+    service_owners: Copied<ServiceOwner>,
+    server_owners: Copied<ServerOwner>,
+}
+
+impl DescriptionMaps {
+    /// Takes the maps out of a loaded object. `new`: the kernel has just made
+    /// them, so that all is zero; else they are an earlier agent's.
+    pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
+        Ok(Self {
+            head: array(ebpf, maps::HEAD)?,
+            directory: Twin::take(ebpf, maps::DIRECTORY, new)?,
+            servers: Twin::take(ebpf, maps::SERVERS, new)?,
+            rings: Twin::take(ebpf, maps::RINGS, new)?,
+            peers: PeerMap::take(ebpf, new)?,
+            service_owners: Copied::take(ebpf, maps::SERVICE_OWNERS, new)?,
+            server_owners: Copied::take(ebpf, maps::SERVER_OWNERS, new)?,
+        })
+    }
+
+    /// Makes `description` the one that packets are judged by, in one step.
+    /// Returns how many entries had to be written.
+    ///
+    /// `owners` are recorded before: whoever finds the maps knows all owners
+    /// that a connection may name, even if this agent is killed in between.
+    pub fn switch_to(
+        &mut self,
+        description: &Description,
+        owners: &Owners,
+    ) -> Result<usize, Error> {
+        self.service_owners.write(&owners.services)?;
+        self.server_owners.write(&owners.servers)?;
+        self.peers.add(&description.peers)?;
+        let mut head = read(maps::HEAD, self.head.get(&0, 0))?;
+        if self.holds(&head, description) {
+            self.peers.remove_others(&description.peers)?;
+            return Ok(0);
+        }
+        let spare = 1 - head.active;
+        let half = spare as usize;
+        wait_for_packets_in_flight();
+        head.halves[half] = description.half;
+        write(maps::HEAD, self.head.set(0, head, 0))?;
+        let written = self.directory.write(half, &description.directory)?
+            + self.servers.write(half, &description.servers)?
+            + self.rings.write(half, &description.rings)?;
+        head.active = spare;
+        write(maps::HEAD, self.head.set(0, head, 0))?;
+        self.peers.remove_others(&description.peers)?;
+        Ok(written + 1)
+    }
+
+    /// Whether `description` is the one that packets are judged by.
+    fn holds(&self, head: &Head, description: &Description) -> bool {
+        let half = head.active as usize;
+        head.halves[half] == description.half
+            && self.directory.holds(half, &description.directory)
+            && self.servers.holds(half, &description.servers)
+            && self.rings.holds(half, &description.rings)
+    }
+}
+
+/// Returns when no packet is being judged by a half that was active before the
+/// last switch: membarrier(2) waits for an RCU grace period, and XDP programs
+/// run within RCU read sections.
+pub fn wait_for_packets_in_flight() {
+    use nix::libc;
+    // SAFETY: the system call takes three numbers and touches no memory.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_membarrier,
+            libc::MEMBARRIER_CMD_GLOBAL,
+            0_u32,
+            0_i32,
+        )
+    };
+    if result != 0 {
+        // Refused where CPUs run without ticks. No packet takes as long.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// A description map: two halves, one behind the other.
+struct Twin<V: Pod> {
+    map: Array<MapData, V>,
+    name: &'static str,
+    copies: [KnownValues<V>; 2],
+}
+
+impl<V: Pod + Default + PartialEq> Twin<V> {
+    fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
+        let map = array(ebpf, name)?;
+        let length = map.len() as usize / 2;
+        Ok(Self {
+            map,
+            name,
+            copies: std::array::from_fn(|_| KnownValues::new(length, new)),
+        })
+    }
+
+    /// Whether a half is known to start with `values`.
+    fn holds(&self, half: usize, values: &[V]) -> bool {
+        self.copies[half].values.starts_with(values)
+    }
+
+    /// Makes a half start with `values`.
+    fn write(&mut self, half: usize, values: &[V]) -> Result<usize, Error> {
+        let base = half * (self.map.len() as usize / 2);
+        self.copies[half].write(self.name, &mut self.map, base, values)
+    }
+}
+
+/// A map of the agent's own.
+struct Copied<V: Pod> {
+    map: Array<MapData, V>,
+    name: &'static str,
+    copy: KnownValues<V>,
+}
+
+impl<V: Pod + Default + PartialEq> Copied<V> {
+    fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
+        let map = array(ebpf, name)?;
+        let copy = KnownValues::new(map.len() as usize, new);
+        Ok(Self { map, name, copy })
+    }
+
+    fn write(&mut self, values: &[V]) -> Result<usize, Error> {
+        self.copy.write(self.name, &mut self.map, 0, values)
+    }
+}
+
+/// What is known of what a map, or a half, holds from its start on, so that
+/// only differences are written.
+struct KnownValues<V> {
+    values: Vec<V>,
+}
+
+impl<V: Pod + Default + PartialEq> KnownValues<V> {
+    fn new(length: usize, zeroed: bool) -> Self {
+        Self {
+            values: if zeroed {
+                vec![V::default(); length]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn write(
+        &mut self,
+        name: &'static str,
+        map: &mut Array<MapData, V>,
+        base: usize,
+        values: &[V],
+    ) -> Result<usize, Error> {
+        let mut written = 0;
+        for (index, value) in values.iter().enumerate() {
+            let known = self.values.get_mut(index);
+            if known.as_ref().is_some_and(|known| *known == value) {
+                continue;
+            }
+            write(name, map.set((base + index) as u32, *value, 0))?;
+            match known {
+                Some(known) => *known = *value,
+                // What is known is known without gaps.
+                None => self.values.push(*value),
+            }
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
+/// What the packet path remembers of connections and clients. May be used by
+/// several threads.
+#[derive(Debug)]
+pub struct Tables {
+    /// Connections, handshake complete.
+    pub flows: Table<FlowKey, Flow>,
+    /// Connections, one packet seen.
+    pub half_open: Table<FlowKey, Flow>,
+    /// Templates.
+    pub templates: Table<TemplateKey, Template>,
+    /// Templates of clients that have only knocked.
+    pub new_templates: Table<TemplateKey, Template>,
+}
+
+/// What the packet path remembers.
+pub struct Memory {
+    /// Connections and clients.
+    pub tables: Arc<Tables>,
+    loads: Array<MapData, Load>,
+    load_corrections: Array<MapData, Load>,
+    /// Whether the server in a slot is full ([`maps::FULL`]).
+    pub full: Array<MapData, u32>,
+    /// Traffic by slot.
+    pub server_counters: PerCpuArray<MapData, ServerCounters>,
+    reasons: PerCpuArray<MapData, u64>,
+    /// Round-robin turns taken, by service number.
+    pub cursors: Array<MapData, u64>,
+}
+
+impl Memory {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            tables: Arc::new(Tables {
+                flows: Table::take(ebpf, maps::FLOWS)?,
+                half_open: Table::take(ebpf, maps::HALF_OPEN)?,
+                templates: Table::take(ebpf, maps::TEMPLATES)?,
+                new_templates: Table::take(ebpf, maps::NEW_TEMPLATES)?,
+            }),
+            loads: array(ebpf, maps::LOADS)?,
+            load_corrections: array(ebpf, maps::LOAD_CORRECTIONS)?,
+            full: array(ebpf, maps::FULL)?,
+            server_counters: take(ebpf, maps::SERVER_COUNTERS)?,
+            reasons: take(ebpf, maps::REASONS)?,
+            cursors: array(ebpf, maps::CURSORS)?,
+        })
+    }
+
+    /// Lets the packet path take `live` for what the server in `slot` has to
+    /// do from now on.
+    pub fn correct_load(&mut self, slot: u32, live: Load) -> Result<(), Error> {
+        let seen = read(maps::LOADS, self.loads.get(&slot, 0))?;
+        let correction = Load {
+            active: live.active.wrapping_sub(seen.active),
+            inactive: live.inactive.wrapping_sub(seen.inactive),
+        };
+        write(
+            maps::LOAD_CORRECTIONS,
+            self.load_corrections.set(slot, correction, 0),
+        )
+    }
+
+    /// Whether the packet path takes the server in `slot` to be full, as of what
+    /// has become of its connections since it has looked.
+    pub fn is_full(&self, slot: u32, thresholds: Thresholds) -> Result<bool, Error> {
+        if thresholds.upper == 0 {
+            return Ok(false);
+        }
+        let seen = read(maps::LOADS, self.loads.get(&slot, 0))?;
+        let correction = read(maps::LOAD_CORRECTIONS, self.load_corrections.get(&slot, 0))?;
+        let was_full = read(maps::FULL, self.full.get(&slot, 0))? != 0;
+        let load = seen.corrected(&correction);
+        Ok(was_full && !load.has_room(thresholds.upper, thresholds.lower))
+    }
+
+    /// Lets the packet path take the server in `slot` to have room.
+    pub fn clear_full(&mut self, slot: u32) -> Result<(), Error> {
+        write(maps::FULL, self.full.set(slot, 0, 0))
+    }
+
+    /// The counters of a slot, over all CPUs.
+    pub fn server_counters(&self, slot: u32) -> Result<ServerCounters, Error> {
+        let per_cpu = read(maps::SERVER_COUNTERS, self.server_counters.get(&slot, 0))?;
+        Ok(per_cpu
+            .iter()
+            .fold(ServerCounters::default(), |sum, cpu| ServerCounters {
+                connections: sum.connections + cpu.connections,
+                packets: sum.packets + cpu.packets,
+                bytes: sum.bytes + cpu.bytes,
+            }))
+    }
+
+    /// Packets by reason, over all CPUs.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, Error> {
+        REASONS
+            .iter()
+            .map(|reason| {
+                let per_cpu = read(maps::REASONS, self.reasons.get(&(*reason as u32), 0))?;
+                Ok((*reason, per_cpu.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+/// Records what a new set of maps looks like.
+pub fn record_layout(ebpf: &mut Ebpf, layout: Layout) -> Result<(), Error> {
+    let mut record = array(ebpf, maps::LAYOUT)?;
+    write(maps::LAYOUT, record.set(0, layout, 0))
+}
+
+fn array<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, Error> {
+    take(ebpf, name)
+}
+
+/// Takes a map out of a loaded object.
+pub fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
+where
+    M: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let map = ebpf
+        .take_map(name)
+        .expect("the embedded object has all maps of lb_abi::maps");
+    read(name, M::try_from(map))
+}
+
+/// Gives a failed read its name.
+pub fn read<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, Error> {
+    result.map_err(|error| Error::Map {
+        operation: "read",
+        map,
+        source: io_error(error),
+    })
+}
+
+/// Gives a failed write its name.
+pub fn write<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, Error> {
+    result.map_err(|error| Error::Map {
+        operation: "write",
+        map,
+        source: io_error(error),
+    })
+}
+
+fn io_error(error: MapError) -> io::Error {
+    match error {
+        MapError::SyscallError(error) => error.io_error,
+        other => io::Error::other(other),
+    }
+}

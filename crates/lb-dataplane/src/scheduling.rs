@@ -1,0 +1,155 @@
+//! What the packet path schedules each service's connections by, and how long
+//! its ring may be.
+//!
+//! Room for rings is shared out before anyone knows which servers will live:
+//! every service is given what it needs at the least with all its servers, and
+//! the services whose weights want more share what is left. A state that fits
+//! once therefore fits whatever its servers do; where room is short, weights
+//! are rounded.
+
+use std::net::SocketAddr;
+
+use lb_abi::{
+    Address, MAX_COMPARED, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
+    SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY, mix,
+};
+
+use super::registry::{ServiceRecord, is_eligible};
+use super::rings::{self, Candidate};
+use super::{Error, TableSizes};
+use lb_model::{DesiredState, Scheduler, Service};
+
+/// How much room the services' rings may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Places that a weighted service may have for its weights.
+    weighted: usize,
+    /// Places of a Maglev table.
+    maglev: u32,
+}
+
+impl Allowance {
+    /// Shares out the room that `sizes` gives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableFull`] where it is too little for all the servers of
+    /// `desired`, [`Error::TooManyToCompare`].
+    pub fn new(desired: &DesiredState, sizes: &TableSizes) -> Result<Self, Error> {
+        for service in &desired.services {
+            comparable(service)?;
+        }
+        let (least, weighted) = places(desired, sizes);
+        let limit = sizes.ring_places as usize;
+        let spare = limit.checked_sub(least).ok_or(Error::TableFull {
+            what: "places in scheduling rings",
+            wanted: least,
+            limit,
+            option: "ring_places",
+        })?;
+        Ok(Self {
+            weighted: spare / weighted.max(1),
+            maglev: sizes.maglev_places,
+        })
+    }
+
+    /// What the packet path does with the ring of `service`, and the ring.
+    pub fn schedule(self, service: &Service, record: &ServiceRecord) -> (u32, Vec<u32>) {
+        let eligible = service.servers.iter().filter(|server| is_eligible(server));
+        let candidates: Vec<Candidate> = eligible
+            .map(|server| Candidate {
+                slot: record.servers[&server.address].slot,
+                weight: server.weight,
+                identity: identity(server.address),
+            })
+            .collect();
+        let turns = if is_limited(service) {
+            self.weighted.min(LONGEST_LIMITED)
+        } else {
+            self.weighted
+        };
+        match service.scheduler {
+            Scheduler::Rr => (SCHEDULE_ROUND_ROBIN, rings::each_once(&candidates)),
+            Scheduler::Wrr => (SCHEDULE_ROUND_ROBIN, rings::interleaved(&candidates, turns)),
+            Scheduler::Sh => (
+                SCHEDULE_HASH,
+                rings::source_hash(&candidates, self.weighted),
+            ),
+            Scheduler::Mh => (SCHEDULE_HASH, rings::maglev(&candidates, self.maglev)),
+            Scheduler::Lc | Scheduler::Wlc => {
+                (SCHEDULE_LEAST_CONNECTIONS, rings::each_once(&candidates))
+            }
+            Scheduler::Sed => (SCHEDULE_SHORTEST_DELAY, rings::each_once(&candidates)),
+            Scheduler::Nq => (SCHEDULE_NEVER_QUEUE, rings::each_once(&candidates)),
+            Scheduler::Fo => (SCHEDULE_FIRST, rings::heaviest_first(&candidates)),
+            Scheduler::Ovf => (SCHEDULE_OVERFLOW, rings::heaviest_first(&candidates)),
+            Scheduler::Dh => (
+                SCHEDULE_FIRST,
+                rings::destination_hash(&candidates, service.address.ip()),
+            ),
+        }
+    }
+}
+
+/// Turns of weighted servers of which some have thresholds: where all of them are
+/// full, one packet tries each.
+const LONGEST_LIMITED: usize = 1 << 10;
+
+/// Whether some server of `service` may be given no connections though it could
+/// take some.
+pub fn is_limited(service: &Service) -> bool {
+    let mut servers = service.servers.iter();
+    servers.any(|server| server.thresholds.upper != 0)
+}
+
+/// Whether weights ever lengthen the ring; those of `rr` do while a server's
+/// share grows.
+const fn is_weighted(scheduler: Scheduler) -> bool {
+    matches!(scheduler, Scheduler::Rr | Scheduler::Wrr | Scheduler::Sh)
+}
+
+/// Places that the rings of `desired` need at the least, and how many services
+/// want more for their weights.
+pub fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
+    let services = desired.services.iter();
+    let least = services.clone().map(|it| least_places(it, sizes)).sum();
+    let weighted = services.filter(|it| is_weighted(it.scheduler)).count();
+    (least, weighted)
+}
+
+/// Places that the ring of `service` needs at the least with all its servers.
+fn least_places(service: &Service, sizes: &TableSizes) -> usize {
+    let servers = service.servers.len();
+    match service.scheduler {
+        Scheduler::Sh => rings::FEWEST_HASHED + servers,
+        Scheduler::Mh => sizes.maglev_places as usize,
+        _ => servers,
+    }
+}
+
+/// Refuses a service that has more servers to compare, or to go from one to another
+/// of, than one packet can.
+fn comparable(service: &Service) -> Result<(), Error> {
+    let (wanted, limit) = (service.servers.len(), MAX_COMPARED as usize);
+    let compares = match service.scheduler {
+        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq | Scheduler::Ovf => true,
+        Scheduler::Rr | Scheduler::Wrr | Scheduler::Fo => is_limited(service),
+        Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => false,
+    };
+    if compares && wanted > limit {
+        return Err(Error::TooManyToCompare { wanted, limit });
+    }
+    Ok(())
+}
+
+/// The same number for a server on every director and in every run.
+fn identity(address: SocketAddr) -> u64 {
+    let Address([a, b, c, d]) = address.ip().to_canonical().into();
+    let words = [a, b, c, d].map(|word| u64::from(u32::from_be(word)));
+    let halves = [
+        words[0] << 32 | words[1],
+        words[2] << 32 | words[3],
+        address.port().into(),
+    ];
+    halves.iter().fold(0, |identity, half| mix(identity ^ half))
+}

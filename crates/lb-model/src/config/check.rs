@@ -1,0 +1,233 @@
+//! The part of the model that is about health checks.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Script, Seconds, bounds};
+
+/// One health check of a real server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// What is checked.
+    #[serde(flatten)]
+    pub kind: CheckKind,
+    /// How it connects.
+    #[serde(flatten)]
+    pub connection: ConnectionOptions,
+    /// When it runs.
+    #[serde(flatten)]
+    pub timing: CheckTiming,
+}
+
+impl Check {
+    /// The word in keepalived.conf of a check that connects to a port.
+    pub fn connecting_word(&self) -> Option<&'static str> {
+        match self.kind {
+            CheckKind::Tcp => Some("TCP_CHECK"),
+            CheckKind::Http { .. } => Some("HTTP_GET"),
+            CheckKind::Https { .. } => Some("SSL_GET"),
+            CheckKind::Udp { .. } => Some("UDP_CHECK"),
+            CheckKind::Dns { .. } => Some("DNS_CHECK"),
+            CheckKind::Smtp { .. } => Some("SMTP_CHECK"),
+            CheckKind::Rtmp { .. } => Some("RTMP_CHECK"),
+            CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping => None,
+        }
+    }
+}
+
+/// The kinds of health check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum CheckKind {
+    /// A TCP connection can be made.
+    #[serde(rename = "TCP_CHECK")]
+    Tcp,
+    /// Pages come over HTTP, and are right.
+    #[serde(rename = "HTTP_GET")]
+    Http {
+        /// The pages.
+        #[schemars(length(min = 1))]
+        url: Vec<UrlCheck>,
+    },
+    /// Pages come over HTTP on TLS, and are right.
+    #[serde(rename = "SSL_GET")]
+    Https {
+        /// The pages.
+        #[schemars(length(min = 1))]
+        url: Vec<UrlCheck>,
+        /// Whether the server is told which host is meant before it shows its
+        /// certificate (RFC 6066 §3).
+        #[serde(default)]
+        enable_sni: bool,
+    },
+    /// A program succeeds.
+    #[serde(rename = "MISC_CHECK")]
+    Misc {
+        /// The program.
+        misc_path: Script,
+        /// How long it may run; default `delay_loop`.
+        #[schemars(extend("exclusiveMinimum" = 0))]
+        misc_timeout: Option<Seconds>,
+        /// Whether its exit status sets the weight: 2 to 255 for 0 to 253.
+        #[serde(default)]
+        misc_dynamic: bool,
+    },
+    /// A UDP port does not refuse, or answers as it should.
+    #[serde(rename = "UDP_CHECK")]
+    Udp {
+        /// What is sent, in hexadecimal digits.
+        payload: Option<String>,
+        /// What must come back, in hexadecimal digits or `x` for any; empty for
+        /// anything.
+        require_reply: Option<String>,
+        /// Shortest reply in bytes; default 0.
+        min_reply_length: Option<u16>,
+        /// Longest reply in bytes; default 255.
+        max_reply_length: Option<u16>,
+    },
+    /// A DNS server answers a query, over UDP.
+    #[serde(rename = "DNS_CHECK")]
+    Dns {
+        /// What is asked for; `type` in keepalived.conf. Default SOA.
+        record_type: Option<RecordType>,
+        /// Of which name; default `.`, the root.
+        name: Option<String>,
+    },
+    /// An SMTP server greets, and answers `HELO`.
+    #[serde(rename = "SMTP_CHECK")]
+    Smtp {
+        /// How the check introduces itself; default the host's name.
+        helo_name: Option<String>,
+    },
+    /// The number in a file is no failure; it is added to the server's weight.
+    #[serde(rename = "FILE_CHECK")]
+    File {
+        /// Name of the `track_file`.
+        track_file: String,
+        /// What the number is multiplied by; default the file's own weight. 0:
+        /// any number but 0 is a failure.
+        #[schemars(range(min = *bounds::FILE_WEIGHT.start(), max = *bounds::FILE_WEIGHT.end()))]
+        weight: Option<i32>,
+        /// Whether the number counts with its sign changed; with weight 0,
+        /// whether 0 is the failure.
+        #[serde(default)]
+        reverse: bool,
+    },
+    /// The host answers an ICMP echo request.
+    #[serde(rename = "PING_CHECK")]
+    Ping,
+    /// The server speaks RTMP, and plays a stream if one is named. keepalived
+    /// does not know this check.
+    #[serde(rename = "RTMP_CHECK")]
+    Rtmp {
+        /// The application; default `live`.
+        app: Option<String>,
+        /// The stream whose media must come.
+        stream: Option<String>,
+        /// How long the first media may take; default 10.
+        #[schemars(extend("exclusiveMinimum" = 0))]
+        play_timeout: Option<Seconds>,
+        /// Host of the URL that the server is told; default `virtualhost` of
+        /// the server or service, or else the address.
+        virtualhost: Option<String>,
+    },
+}
+
+/// `type` of `DNS_CHECK` (RFC 1035 §3.2.2, RFC 3596 §2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordType {
+    /// An IPv4 address.
+    A,
+    /// A name server.
+    Ns,
+    /// The name that an alias stands for.
+    Cname,
+    /// The start of a zone.
+    Soa,
+    /// A mail exchange.
+    Mx,
+    /// A text.
+    Txt,
+    /// An IPv6 address.
+    Aaaa,
+}
+
+/// `url` of `HTTP_GET` and `SSL_GET`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UrlCheck {
+    /// Path with query.
+    pub path: String,
+    /// Status codes that are right; default 200 to 299.
+    #[serde(default)]
+    pub status_code: Vec<StatusCodes>,
+    /// MD5 of the body, in hexadecimal digits (genhash(1)).
+    pub digest: Option<String>,
+    /// Host to ask for; default that of the server or service, or the address.
+    pub virtualhost: Option<String>,
+    /// Regular expression to look for in the body.
+    pub regex: Option<String>,
+    /// Whether it must not be found.
+    #[serde(default)]
+    pub regex_no_match: bool,
+}
+
+/// Status codes from one to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusCodes(
+    #[schemars(range(min = *bounds::STATUS_CODE.start(), max = *bounds::STATUS_CODE.end()))] pub u16,
+    #[schemars(range(min = *bounds::STATUS_CODE.start(), max = *bounds::STATUS_CODE.end()))] pub u16,
+);
+
+/// Where a check connects to and from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ConnectionOptions {
+    /// Address to connect to; default the real server's.
+    pub connect_ip: Option<IpAddr>,
+    /// Port to connect to; default the real server's.
+    #[schemars(range(min = *bounds::PORT.start()))]
+    pub connect_port: Option<u16>,
+    /// Local address to connect from.
+    pub bindto: Option<IpAddr>,
+    /// Local port to connect from.
+    #[schemars(range(min = *bounds::PORT.start()))]
+    pub bind_port: Option<u16>,
+}
+
+/// When a check runs and how often it may fail.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CheckTiming {
+    /// Whether the server counts as down until its first success.
+    pub alpha: Option<bool>,
+    /// How long a connection may take; default 5.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub connect_timeout: Option<Seconds>,
+    /// Further failures that an up server is allowed; default 1.
+    pub retry: Option<u32>,
+    /// Delay after a failure that is not yet the last allowed one; default 1.
+    pub delay_before_retry: Option<Seconds>,
+    /// Upper bound of the random delay of the first check; default `delay_loop`.
+    pub warmup: Option<Seconds>,
+    /// Delay between checks; default 60.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub delay_loop: Option<Seconds>,
+}
+
+impl CheckTiming {
+    /// These settings, and those of `outer` where these say nothing.
+    #[must_use]
+    pub fn or(&self, outer: &Self) -> Self {
+        Self {
+            alpha: self.alpha.or(outer.alpha),
+            connect_timeout: self.connect_timeout.or(outer.connect_timeout),
+            retry: self.retry.or(outer.retry),
+            delay_before_retry: self.delay_before_retry.or(outer.delay_before_retry),
+            warmup: self.warmup.or(outer.warmup),
+            delay_loop: self.delay_loop.or(outer.delay_loop),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The part of the model that is about virtual routers.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Route, Script, Seconds, TrackedFile, bounds};
+use conf_kit::Origin;
+use net_types::Network;
+
+/// `global_defs`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GlobalDefs {
+    /// Interface of virtual routers that name none.
+    pub default_interface: Option<String>,
+    /// How long connections may be silent.
+    pub lvs_timeouts: Option<LvsTimeouts>,
+    /// Viewers per second that are told that their server is gone; 0 leaves
+    /// them to their next packet. Default 50000.
+    pub lb_reset_rate: Option<u32>,
+    /// Network that the outer IPv4 packets of tunnels (`lb_kind TUN`) come from, each
+    /// connection's from an address of its own; default: an address of this host.
+    pub lb_tunnel_source4: Option<Network>,
+    /// As `lb_tunnel_source4`, for outer IPv6 packets.
+    pub lb_tunnel_source6: Option<Network>,
+    /// User, and group, that scripts run as where they name none.
+    #[schemars(length(min = 1, max = 2))]
+    pub script_user: Option<Vec<String>>,
+    /// Whether a script is not run as root that another user may write.
+    pub enable_script_security: bool,
+    /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
+    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
+    pub vrrp_version: Option<u8>,
+    /// Multicast group of IPv4 adverts; default 224.0.0.18.
+    pub vrrp_mcast_group4: Option<IpAddr>,
+    /// Multicast group of IPv6 adverts; default ff02::12.
+    pub vrrp_mcast_group6: Option<IpAddr>,
+    /// Delay before virtual routers start.
+    pub vrrp_startup_delay: Option<Seconds>,
+    /// Default of `garp_master_delay`; default 5, 0 for no second volley.
+    pub vrrp_garp_master_delay: Option<Seconds>,
+    /// Default of `garp_master_repeat`; default 5.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
+    pub vrrp_garp_master_repeat: Option<u32>,
+    /// Default of `garp_lower_prio_delay`; default `garp_master_delay`.
+    pub vrrp_garp_lower_prio_delay: Option<Seconds>,
+    /// Default of `garp_lower_prio_repeat`; default `garp_master_repeat`.
+    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
+    pub vrrp_garp_lower_prio_repeat: Option<u32>,
+    /// Default of `garp_master_refresh`; default 0, no refreshing.
+    pub vrrp_garp_master_refresh: Option<Seconds>,
+    /// Default of `garp_master_refresh_repeat`; default 1.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
+    pub vrrp_garp_master_refresh_repeat: Option<u32>,
+    /// Pause between two gratuitous ARPs; default 0.
+    pub vrrp_garp_interval: Option<Seconds>,
+    /// Pause between two unsolicited neighbour advertisements; default 0.
+    pub vrrp_gna_interval: Option<Seconds>,
+    /// Whether one gratuitous ARP, without a second volley, is the default.
+    pub vrrp_min_garp: Option<bool>,
+    /// Default of `lower_prio_no_advert`; default false.
+    pub vrrp_lower_prio_no_advert: Option<bool>,
+    /// Default of `higher_prio_send_advert`; default true (keepalived: false).
+    pub vrrp_higher_prio_send_advert: Option<bool>,
+    /// Default of `down_timer_adverts`; default 3.
+    pub vrrp_down_timer_adverts: Option<u32>,
+    /// Default of `check_unicast_src`; default false.
+    pub vrrp_check_unicast_src: Option<bool>,
+}
+
+/// `lvs_timeouts`, in seconds; what is left out has IPVS's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LvsTimeouts {
+    /// An established TCP connection; default 900.
+    #[schemars(range(min = *bounds::COUNT.start()))]
+    pub tcp: Option<u32>,
+    /// A TCP connection whose client has sent FIN; default 120.
+    #[schemars(range(min = *bounds::COUNT.start()))]
+    pub tcpfin: Option<u32>,
+    /// UDP; default 300.
+    #[schemars(range(min = *bounds::COUNT.start()))]
+    pub udp: Option<u32>,
+}
+
+/// `vrrp_instance NAME`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["name", "virtual_router_id"]))]
+pub struct VrrpInstance {
+    /// Its name, for logs and references.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Role to start in.
+    pub state: InitialState,
+    /// Interface that adverts use and that addresses are added to.
+    pub interface: Option<String>,
+    /// VRRP version, 2 or 3; default `vrrp_version`.
+    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
+    pub version: Option<u8>,
+    /// VRID, 1 to 255; unique on the network segment.
+    #[schemars(range(min = *bounds::VIRTUAL_ROUTER_ID.start()))]
+    pub virtual_router_id: u8,
+    /// 1 to 255; the highest becomes master. Default 100.
+    #[schemars(range(min = *bounds::PRIORITY.start()))]
+    pub priority: Option<u8>,
+    /// Interval between adverts; default 1. Version 3: 0.01 to 40.95.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub advert_int: Option<Seconds>,
+    /// Adverts that a backup may miss before it takes over; default 3.
+    #[schemars(range(min = *bounds::DOWN_TIMER_ADVERTS.start(), max = *bounds::DOWN_TIMER_ADVERTS.end()))]
+    pub down_timer_adverts: Option<u32>,
+    /// VRRP version 2 password.
+    pub authentication: Option<Authentication>,
+    /// Addresses that the master holds and that adverts name.
+    pub virtual_ipaddress: Vec<VirtualIpAddress>,
+    /// Addresses that the master holds and that adverts do not name.
+    pub virtual_ipaddress_excluded: Vec<VirtualIpAddress>,
+    /// Routes that the master has.
+    pub virtual_routes: Vec<Route>,
+    /// Source address of multicast adverts; default the interface's first.
+    pub mcast_src_ip: Option<IpAddr>,
+    /// Multicast group of adverts; default `vrrp_mcast_group4` or `…6`.
+    pub mcast_dst_ip: Option<IpAddr>,
+    /// Whether the virtual router is in fault while the interface does not have
+    /// the source address that the file names.
+    pub track_src_ip: bool,
+    /// Source address of unicast adverts; default the interface's first.
+    pub unicast_src_ip: Option<IpAddr>,
+    /// Peers that adverts are sent to one by one, instead of by multicast.
+    pub unicast_peer: Vec<UnicastPeer>,
+    /// Whether adverts of others than the unicast peers are dropped; default
+    /// `vrrp_check_unicast_src`.
+    pub check_unicast_src: Option<bool>,
+    /// TTL of unicast adverts; default 255.
+    #[schemars(range(min = *bounds::UNICAST_TTL.start()))]
+    pub unicast_ttl: Option<u8>,
+    /// Whether a backup leaves a master of lower priority alone.
+    pub nopreempt: bool,
+    /// Delay before a master of lower priority is displaced.
+    pub preempt_delay: Option<Seconds>,
+    /// Whether packets to the addresses are accepted though the priority is not
+    /// 255. Millrace always accepts, as keepalived does by default.
+    pub accept: Option<bool>,
+    /// Delay of the second volley of gratuitous ARPs after becoming master.
+    pub garp_master_delay: Option<Seconds>,
+    /// Gratuitous ARPs in a volley after becoming master.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
+    pub garp_master_repeat: Option<u32>,
+    /// Delay of the second volley after an advert of lower priority.
+    pub garp_lower_prio_delay: Option<Seconds>,
+    /// Gratuitous ARPs in a volley after an advert of lower priority.
+    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
+    pub garp_lower_prio_repeat: Option<u32>,
+    /// Interval between gratuitous ARPs while master; 0 for none.
+    pub garp_master_refresh: Option<Seconds>,
+    /// Gratuitous ARPs per refreshing.
+    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
+    pub garp_master_refresh_repeat: Option<u32>,
+    /// Whether an advert of lower priority is answered with none; default false.
+    pub lower_prio_no_advert: Option<bool>,
+    /// Whether an advert of higher priority is answered with a last one;
+    /// default true (keepalived: false).
+    pub higher_prio_send_advert: Option<bool>,
+    /// Whether its own interface may be down (`dont_track_primary`).
+    pub dont_track_primary: bool,
+    /// Interfaces that must be up, or change the priority.
+    pub track_interface: Vec<Tracked>,
+    /// Scripts that must succeed, or change the priority.
+    pub track_script: Vec<Tracked>,
+    /// Files whose number changes the priority.
+    pub track_file: Vec<TrackedFile>,
+    /// What is added to the priority while a virtual service at one of the
+    /// addresses has lost its quorum, -253 to -1. Millrace's own.
+    #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
+    pub track_quorum: Option<i16>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+impl VrrpInstance {
+    /// Whether it is an IPv6 router: its advertised addresses say so.
+    pub fn is_ipv6(&self) -> bool {
+        let mut addresses = self.virtual_ipaddress.iter();
+        addresses.any(|advertised| advertised.address.is_ipv6())
+    }
+}
+
+/// What is run when a virtual router, or a group of them, changes its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Notify {
+    /// Run on becoming master.
+    #[serde(rename = "notify_master")]
+    pub master: Option<Script>,
+    /// Run on becoming backup.
+    #[serde(rename = "notify_backup")]
+    pub backup: Option<Script>,
+    /// Run on becoming unable to serve.
+    #[serde(rename = "notify_fault")]
+    pub fault: Option<Script>,
+    /// Run when the agent stops.
+    #[serde(rename = "notify_stop")]
+    pub stop: Option<Script>,
+    /// Run on every change, with `INSTANCE` or `GROUP`, the name, the state and
+    /// the priority as further arguments.
+    #[serde(rename = "notify")]
+    pub any: Option<Script>,
+}
+
+impl Notify {
+    /// Each word with its script.
+    pub fn scripts(&self) -> [(&'static str, Option<&Script>); 5] {
+        [
+            ("notify_master", self.master.as_ref()),
+            ("notify_backup", self.backup.as_ref()),
+            ("notify_fault", self.fault.as_ref()),
+            ("notify_stop", self.stop.as_ref()),
+            ("notify", self.any.as_ref()),
+        ]
+    }
+}
+
+/// `state` of a VRRP instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum InitialState {
+    /// Becomes master unless a higher priority is heard.
+    Master,
+    /// Waits for the master to fall silent.
+    #[default]
+    Backup,
+}
+
+/// `authentication` of a VRRP instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Authentication {
+    /// Kind of authentication.
+    pub auth_type: AuthType,
+    /// The password; its first eight bytes travel in clear text.
+    pub auth_pass: String,
+}
+
+/// `auth_type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AuthType {
+    /// A password in clear text (RFC 2338 §5.3.6).
+    Pass,
+}
+
+/// One line of `virtual_ipaddress`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VirtualIpAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length; default 32 for IPv4 and 128 for IPv6.
+    #[schemars(range(max = 128))]
+    pub prefix: Option<u8>,
+    /// Interface, where it is not the instance's.
+    pub dev: Option<String>,
+    /// Label of an IPv4 address.
+    #[schemars(length(max = bounds::LONGEST_LABEL))]
+    pub label: Option<String>,
+}
+
+/// One line of `unicast_peer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnicastPeer {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// Lowest TTL that an advert of the peer may arrive with.
+    pub min_ttl: Option<u8>,
+    /// Highest TTL that an advert of the peer may arrive with.
+    pub max_ttl: Option<u8>,
+}
+
+/// One line of `track_interface` or `track_script`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tracked {
+    /// Name of the interface or the script.
+    pub name: String,
+    /// What its state adds to the priority, -253 to 253; absent or 0: the
+    /// virtual router cannot serve while it is down.
+    #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
+    pub weight: Option<i16>,
+    /// Whether up and down change places.
+    #[serde(default)]
+    pub reverse: bool,
+}
+
+/// `vrrp_script NAME`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VrrpScript {
+    /// Its name.
+    pub name: String,
+    /// What is run; exit status 0 is success.
+    pub script: Script,
+    /// Interval between runs; default 1.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub interval: Option<Seconds>,
+    /// Time after which a run counts as failed; default `interval`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub timeout: Option<Seconds>,
+    /// What its state adds to the priority, -253 to 253; default 0.
+    #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
+    pub weight: Option<i16>,
+    /// Whether success and failure change places.
+    #[serde(default)]
+    pub reverse: bool,
+    /// Successes in a row that make it succeed; default 1.
+    #[schemars(range(min = *bounds::COUNT.start()))]
+    pub rise: Option<u32>,
+    /// Failures in a row that make it fail; default 1.
+    #[schemars(range(min = *bounds::COUNT.start()))]
+    pub fall: Option<u32>,
+    /// Whether it counts as failed until it first succeeds.
+    #[serde(default)]
+    pub init_fail: bool,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// `vrrp_sync_group NAME`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["name"]))]
+pub struct VrrpSyncGroup {
+    /// Its name.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Names of the virtual routers that change state together.
+    pub group: Vec<String>,
+    /// Interfaces that must be up for all of them.
+    pub track_interface: Vec<Tracked>,
+    /// Scripts that must succeed for all of them.
+    pub track_script: Vec<Tracked>,
+    /// Files whose number changes the priority of all of them.
+    pub track_file: Vec<TrackedFile>,
+    /// What is run when its state changes.
+    #[serde(flatten)]
+    pub notify: Notify,
+    /// Where the block stands.
+    #[serde(skip)]
+    pub origin: Origin,
+}

@@ -184,6 +184,7 @@ check "shell scripts" shellcheck --external-sources scripts/*.sh .ci/run || true
 check "spelling" "$(target_dir)/tools/bin/typos" || true
 require "XDP program" as_builder cargo xtask build-ebpf
 check "lints" check_lints || true
+check "licences of dependencies" as_builder cargo xtask dependencies || true
 check "documentation of the code" check_documentation || true
 require "build" build_tests
 

@@ -1,8 +1,9 @@
-//! The project's own tasks: build-ebpf, demo, bench, test-kernels.
+//! The project's own tasks: build-ebpf, demo, bench, test-kernels, dependencies.
 
 mod bench;
 mod build_ebpf;
 mod demo;
+mod dependencies;
 mod ebpf_sources;
 mod test_kernels;
 
@@ -27,6 +28,8 @@ enum Task {
     #[command(subcommand)]
     Bench(bench::Bench),
     TestKernels(test_kernels::Arguments),
+    /// Compare licences and sources of all dependencies with deny.toml.
+    Dependencies,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::TestKernels(arguments) => test_kernels::run(&arguments),
+        Task::Dependencies => dependencies::run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -19,7 +19,7 @@ const CHUNK_STREAMS: usize = 64;
 /// The chunk size before anyone sets another (§5.4.1).
 const DEFAULT_CHUNK_BYTES: u32 = 128;
 /// Three bytes of basic header, eleven of message header, four of time.
-const LONGEST_HEADER: usize = 18;
+const MAX_HEADER: usize = 18;
 /// Stands in the 24-bit time field when the time follows in 32 bits.
 const EXTENDED: u32 = 0x00ff_ffff;
 
@@ -87,7 +87,7 @@ pub struct ChunkWalker {
     checksums: bool,
     streams: Vec<ChunkStream>,
     /// Header bytes of the chunk that is being opened.
-    header: [u8; LONGEST_HEADER],
+    header: [u8; MAX_HEADER],
     header_len: usize,
     /// Index of the chunk stream whose payload is being read, and how much of
     /// its chunk is still to come.
@@ -128,7 +128,7 @@ impl ChunkWalker {
             chunk_bytes: DEFAULT_CHUNK_BYTES,
             checksums,
             streams: Vec::new(),
-            header: [0; LONGEST_HEADER],
+            header: [0; MAX_HEADER],
             header_len: 0,
             open: None,
         }
@@ -190,7 +190,7 @@ impl ChunkWalker {
     /// that was; `None` holds the bytes until the next call.
     fn open_chunk(&mut self, bytes: &[u8]) -> Result<Option<usize>, ChunkError> {
         let held = self.header_len;
-        let take = bytes.len().min(LONGEST_HEADER - held);
+        let take = bytes.len().min(MAX_HEADER - held);
         self.header[held..held + take].copy_from_slice(&bytes[..take]);
         let length = self.parse_header(held + take)?;
         self.header_len = if length.is_some() { 0 } else { held + take };

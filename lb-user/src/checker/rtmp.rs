@@ -82,7 +82,7 @@ async fn converse(stream: &mut TcpStream, probe: &RtmpProbe) -> Result<(), Strin
                 ClientEvent::Connected
                 | ClientEvent::Playing
                 | ClientEvent::Publishing
-                | ClientEvent::Begun
+                | ClientEvent::StreamBegin
                 | ClientEvent::Status(_) => {}
             }
         }

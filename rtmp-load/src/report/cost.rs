@@ -9,7 +9,7 @@ use crate::usage::ProcessSample;
 
 /// A window shorter than this, of a run that ended early, says nothing about
 /// the share of a core.
-const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+const MIN_WINDOW: Duration = Duration::from_millis(100);
 
 /// A watched process at three moments.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own
         cpu_user_s: user.as_secs_f64(),
         cpu_system_s: system.as_secs_f64(),
         cpu_ms_per_mb: per_mb(user + system),
-        busiest_thread: match measured.span >= SHORTEST_WINDOW {
+        busiest_thread: match measured.span >= MIN_WINDOW {
             true => busiest.as_secs_f64() / measured.span.as_secs_f64(),
             false => 0.0,
         },

@@ -13,7 +13,7 @@ pub const SAMPLE_RATE: u64 = 44_100;
 const ID_FILL: u32 = 6;
 const ID_END: u32 = 7;
 /// The most that one fill element holds: 15 + 255 − 1 bytes.
-const LONGEST_FILL: usize = 269;
+const MAX_FILL: usize = 269;
 /// `fill_byte` of an extension payload of type `EXT_FILL_DATA`.
 const FILL_BYTE: u32 = 0b1010_0101;
 
@@ -46,7 +46,7 @@ pub fn silence(size: usize) -> Vec<u8> {
     loop {
         let room = size.saturating_sub(message_header + bits.len().div_ceil(8) + 1);
         // A fill element costs up to two bytes around its payload.
-        let fill = room.saturating_sub(2).min(LONGEST_FILL);
+        let fill = room.saturating_sub(2).min(MAX_FILL);
         if fill == 0 {
             break;
         }

@@ -35,7 +35,7 @@ const TAG_HEADER_BYTES: usize = 5;
 /// The length field before each NAL unit.
 const LENGTH_BYTES: usize = 4;
 /// A filler NAL unit is a header and a stop byte at least.
-const SMALLEST_FILLER: usize = LENGTH_BYTES + 2;
+const MIN_FILLER: usize = LENGTH_BYTES + 2;
 
 /// The message that configures the decoder: FLV AVC sequence header with an
 /// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.2.4.1).
@@ -63,7 +63,7 @@ pub fn picture(index: u32, gop: u32, size: usize) -> Vec<u8> {
     let mut message = Vec::with_capacity(size.max(TAG_HEADER_BYTES + LENGTH_BYTES + slice.len()));
     message.extend_from_slice(&[frame_type, 1, 0, 0, 0]);
     push_nal(&mut message, &slice);
-    if message.len() + SMALLEST_FILLER <= size {
+    if message.len() + MIN_FILLER <= size {
         let filler = size - message.len() - LENGTH_BYTES;
         message.extend_from_slice(&(filler as u32).to_be_bytes());
         message.push(NAL_FILLER);

@@ -339,7 +339,7 @@ fn a_publication_that_follows_another_is_told() {
     assert_eq!(client.events, [], "the answer to a play begins so");
     let mut client = Client::started(Purpose::Play);
     client.hears(&begin);
-    assert_eq!(client.events, [ClientEvent::Begun]);
+    assert_eq!(client.events, [ClientEvent::StreamBegin]);
 }
 
 #[test]

@@ -151,7 +151,7 @@ pub struct Vhost {
 impl Vhost {
     /// How long a message may wait in the log for others to be sent with.
     #[must_use]
-    pub fn flush_after(&self) -> Duration {
+    pub fn effective_mw_latency(&self) -> Duration {
         if self.min_latency {
             Duration::ZERO
         } else {

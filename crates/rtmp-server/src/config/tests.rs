@@ -37,7 +37,7 @@ fn the_example_origin_means_what_srs_made_of_it() {
     assert_eq!(vhost.name, DEFAULT_VHOST);
     assert!(!vhost.gop_cache && vhost.min_latency && vhost.tcp_nodelay);
     assert_eq!(vhost.queue_length, Duration::from_secs(10));
-    assert_eq!(vhost.flush_after(), Duration::ZERO);
+    assert_eq!(vhost.effective_mw_latency(), Duration::ZERO);
     assert_eq!(vhost.mw_latency, Duration::from_millis(100));
     assert_eq!(vhost.mr, None);
     assert_eq!(vhost.upstream, None);
@@ -53,7 +53,7 @@ fn the_example_edge_pulls_from_the_origin() {
         ["172.16.1.228:1935"]
     );
     assert!(vhost.gop_cache);
-    assert_eq!(vhost.flush_after(), Duration::from_millis(350));
+    assert_eq!(vhost.effective_mw_latency(), Duration::from_millis(350));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::stream::fanout::Meter;
 
 /// So many streams a connection may ask for in a row, …
-const MOST_ASKED: u32 = 32;
+const MAX_ASKED: u32 = 32;
 /// … and one more each time that this has passed. Whoever asks for a stream
 /// that is not there makes us keep it for a moment, and an edge ask its origin.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
@@ -98,7 +98,7 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let next = now.max(*until) + ASK_INTERVAL;
-        let allowed = next <= now + ASK_INTERVAL * MOST_ASKED;
+        let allowed = next <= now + ASK_INTERVAL * MAX_ASKED;
         if allowed {
             *until = next;
         }
@@ -131,7 +131,7 @@ impl Client {
 /// What a connection has done up to a moment, for it may play or publish more
 /// than once.
 #[derive(Debug, Clone, Copy)]
-pub struct Mark {
+pub struct StatsSnapshot {
     at: Instant,
     received: u64,
     messages_received: u64,
@@ -141,7 +141,7 @@ pub struct Mark {
     skips: u64,
 }
 
-impl Mark {
+impl StatsSnapshot {
     /// What `client` has done up to `now`.
     #[must_use]
     pub fn of(client: &Client, now: Instant) -> Self {
@@ -270,15 +270,15 @@ mod tests {
         let now = Instant::now();
         let peer = "192.0.2.1:5".parse().unwrap();
         let client = Clients::default().enter(peer, 1, now).unwrap();
-        for _ in 0..MOST_ASKED {
+        for _ in 0..MAX_ASKED {
             assert!(client.may_ask(now));
         }
         assert!(!client.may_ask(now));
         let later = now + ASK_INTERVAL;
         assert!(client.may_ask(later));
         assert!(!client.may_ask(later));
-        let much_later = now + 3 * MOST_ASKED * ASK_INTERVAL;
-        let asked = (0..2 * MOST_ASKED).filter(|_| client.may_ask(much_later));
-        assert_eq!(asked.count(), MOST_ASKED as usize);
+        let much_later = now + 3 * MAX_ASKED * ASK_INTERVAL;
+        let asked = (0..2 * MAX_ASKED).filter(|_| client.may_ask(much_later));
+        assert_eq!(asked.count(), MAX_ASKED as usize);
     }
 }

@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Vhost};
-use crate::stream::fanout::{Departed, Doorbells, Fanout};
+use crate::stream::fanout::{Departed, Fanout, Wakers};
 use crate::stream::index::Retention;
 use crate::stream::memory::MemoryPool;
 use crate::stream::registry::Registry;
@@ -51,7 +51,7 @@ use via::Via;
 
 /// A message that is kept takes at least so much of a stream's `queue_bytes`,
 /// however small it is: more than what is noted about it takes.
-const LEAST_MESSAGE_BYTES: u64 = 1_024;
+const MIN_MESSAGE_BYTES: u64 = 1_024;
 /// How often streams are looked over that nobody may need.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after the kernel refused to give us a connection: most likely there
@@ -89,10 +89,10 @@ impl Server {
     pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
-        let doorbells = Doorbells::new(workers)?;
+        let wakers = Wakers::new(workers)?;
         let hooks = Hooks::new(config.server_id.as_deref());
         let (departing, departed) = mpsc::unbounded_channel();
-        let fanout = Fanout::start(doorbells.clone(), move |player| {
+        let fanout = Fanout::start(wakers.clone(), move |player| {
             // Nobody listens any more only when the process ends.
             let _ = departing.send(player);
         })?;
@@ -102,7 +102,7 @@ impl Server {
             config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
             id: Via::new_server(),
-            registry: Registry::new(doorbells, memory.logs),
+            registry: Registry::new(wakers, memory.logs),
             messages: MemoryPool::new(memory.messages),
             fanout,
             clients: Clients::default(),
@@ -256,14 +256,14 @@ impl Server {
 fn stream_settings(vhost: &Vhost) -> StreamSettings {
     StreamSettings {
         chunk_size: vhost.chunk_size,
-        flush_after: vhost.flush_after(),
+        mw_latency: vhost.effective_mw_latency(),
         gop_cache: vhost.gop_cache,
         nodelay: vhost.tcp_nodelay,
         keyframe_timeout: vhost.keyframe_timeout,
         retention: Retention {
             queue_length: vhost.queue_length,
-            most_bytes: vhost.queue_bytes.into(),
-            most_messages: usize::try_from(u64::from(vhost.queue_bytes) / LEAST_MESSAGE_BYTES)
+            max_bytes: vhost.queue_bytes.into(),
+            max_messages: usize::try_from(u64::from(vhost.queue_bytes) / MIN_MESSAGE_BYTES)
                 .unwrap_or(usize::MAX),
             group_messages: vhost.gop_cache_max_frames as usize,
         },
@@ -296,7 +296,7 @@ async fn sweep(server: Arc<Server>) {
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);
             vhost.map_or(Duration::ZERO, |vhost| match &vhost.upstream {
-                Some(upstream) if stream.is_cut_off() => upstream.return_timeout,
+                Some(upstream) if stream.origins_unreachable() => upstream.return_timeout,
                 _ => vhost.publish_return_timeout,
             })
         });

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(config.http_api, Some("127.0.0.1:1985".parse().unwrap()));
         let vhost = &config.vhosts[DEFAULT_VHOST];
         assert_eq!(vhost.upstream.as_ref().unwrap().origins, ["a:1", "b:1935"]);
-        assert_eq!(vhost.flush_after(), Duration::ZERO);
+        assert_eq!(vhost.effective_mw_latency(), Duration::ZERO);
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 
-use super::clients::{Client, Mark};
+use super::clients::{Client, StatsSnapshot};
 use super::memory::holds_too_much;
 use super::peer::PeerKind;
 use super::via::Via;
 use crate::config::Vhost;
-use crate::stream::Seat;
+use crate::stream::Subscription;
 use crate::stream::fanout::{Dialogue, Request};
 use crate::stream::memory::Holding;
 
 /// What a client has said of itself with `connect`, for what it asks later.
 #[derive(Debug, Default)]
-pub struct Introduction {
+pub struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,
     /// The page that it sits in.
@@ -33,7 +33,7 @@ pub struct Introduction {
     pub(super) via: Via,
 }
 
-impl Introduction {
+impl ConnectInfo {
     /// What the client says beside a stream's name: with the name, or else with
     /// the application's, as `rtmp://host/live?token=x` and a stream key do.
     pub(super) fn parameters<'a>(&'a self, of_stream: &'a Parameters) -> &'a Parameters {
@@ -56,10 +56,10 @@ pub struct PlayerDialogue {
     /// What it said beside the stream's name.
     pub(super) parameters: Parameters,
     /// What its `connect` said of it.
-    pub(super) introduction: Introduction,
-    pub(super) seat: Seat,
+    pub(super) connect_info: ConnectInfo,
+    pub(super) subscription: Subscription,
     /// Where the connection stood when this play began.
-    pub(super) begun: Mark,
+    pub(super) begun: StatsSnapshot,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
     /// Once it leaves: the request that is not the worker's to answer, if it

@@ -11,7 +11,7 @@ use rtmp_proto::wire::amf0::Value;
 /// The property of `connect`'s command object that holds them.
 const PROPERTY: &str = "via";
 /// More servers than a stream has any reason to pass.
-const MOST_SERVERS: usize = 16;
+const MAX_SERVERS: usize = 16;
 
 /// The ids of servers, the first one first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Via {
         if self.0.split(',').any(|id| id == server.0) {
             return Err("the origins of this server lead back to it");
         }
-        if self.0.split(',').count() > MOST_SERVERS {
+        if self.0.split(',').count() > MAX_SERVERS {
             return Err("there are too many servers on the way");
         }
         Ok(())
@@ -83,7 +83,7 @@ mod tests {
     fn nobody_comes_through_servers_without_end() {
         let here = Via::new_server();
         let mut via = Via::default();
-        for _ in 0..MOST_SERVERS {
+        for _ in 0..MAX_SERVERS {
             via = via.and(&Via::new_server());
             assert_eq!(via.may_go_on_to(&here), Ok(()));
         }

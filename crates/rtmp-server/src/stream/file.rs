@@ -150,9 +150,9 @@ impl LogFile {
     /// The socket's error.
     pub fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<Sent> {
         // The most that one call transfers (sendfile(2)).
-        const MOST: u64 = 0x7fff_f000;
+        const MAX_COUNT: u64 = 0x7fff_f000;
         let mut position = offset.cast_signed();
-        let count = usize::try_from((end - offset).min(MOST)).map_err(io::Error::other)?;
+        let count = usize::try_from((end - offset).min(MAX_COUNT)).map_err(io::Error::other)?;
         let file = self.file()?.as_fd();
         loop {
             return match sendfile64(socket, file, Some(&mut position), count) {

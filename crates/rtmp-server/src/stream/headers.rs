@@ -8,15 +8,15 @@ use rtmp_proto::wire::{Message, MessageType};
 use super::timeline::Track;
 
 /// More tracks and kinds than this are nothing that an encoder sends.
-const MOST_HEADERS: usize = 32;
+const MAX_HEADERS: usize = 32;
 
 /// The largest payload that is kept, in bytes. Configurations of decoders have
 /// some hundred, metadata some thousand; larger ones are passed on to whoever
 /// plays, and not kept for whoever joins.
-const MOST_HEADER_BYTES: usize = 64 * 1024;
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// The largest payloads that are kept together, in bytes: each joining player
 /// gets a copy of its own.
-const MOST_BYTES: usize = 128 * 1024;
+const MAX_BYTES: usize = 128 * 1024;
 
 /// One message that every joining player gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Headers {
     /// Whether `message`, which is of `class`, is kept for joining players.
     #[must_use]
     pub fn keeps(class: MediaClass, message: &Message) -> bool {
-        Self::keeps_class(class) && message.payload.len() <= MOST_HEADER_BYTES
+        Self::keeps_class(class) && message.payload.len() <= MAX_HEADER_BYTES
     }
 
     /// Whether messages of this class are for joining players at all.
@@ -117,8 +117,8 @@ impl Headers {
         }
         let others: usize = self.headers.iter().map(|known| known.payload.len()).sum();
         let length = header.payload.len();
-        let fits = length <= MOST_HEADER_BYTES && others + length <= MOST_BYTES;
-        if fits && self.headers.len() < MOST_HEADERS {
+        let fits = length <= MAX_HEADER_BYTES && others + length <= MAX_BYTES;
+        if fits && self.headers.len() < MAX_HEADERS {
             let metadata = header.class == MediaClass::Metadata;
             let end = if metadata { 0 } else { self.headers.len() };
             self.headers.insert(place.unwrap_or(end), header);
@@ -231,7 +231,7 @@ mod tests {
         for track in 0..=255 {
             headers.set(header(MediaClass::AudioSequenceHeader { track }, 0));
         }
-        assert_eq!(headers.since(0).count(), MOST_HEADERS);
+        assert_eq!(headers.since(0).count(), MAX_HEADERS);
     }
 
     #[test]
@@ -257,15 +257,15 @@ mod tests {
         };
         let video = MediaClass::VideoSequenceHeader { track: 0 };
         let mut headers = Headers::default();
-        headers.set(large(video, MOST_HEADER_BYTES));
+        headers.set(large(video, MAX_HEADER_BYTES));
         assert_eq!(classes(&headers, 0), [video]);
-        headers.set(large(video, MOST_HEADER_BYTES + 1));
+        headers.set(large(video, MAX_HEADER_BYTES + 1));
         assert_eq!(classes(&headers, 0), [], "the small one is void");
         for track in 0..10 {
             let class = MediaClass::AudioSequenceHeader { track };
-            headers.set(large(class, MOST_HEADER_BYTES));
+            headers.set(large(class, MAX_HEADER_BYTES));
         }
         let kept = headers.since(0).map(|header| header.payload.len());
-        assert_eq!(kept.sum::<usize>(), MOST_BYTES);
+        assert_eq!(kept.sum::<usize>(), MAX_BYTES);
     }
 }

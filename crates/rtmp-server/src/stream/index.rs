@@ -46,10 +46,10 @@ pub struct Retention {
     /// A player further behind than this is moved on.
     pub queue_length: Duration,
     /// The most bytes that are kept, whatever the publisher's timestamps say.
-    pub most_bytes: u64,
+    pub max_bytes: u64,
     /// The most messages that are known, however small they are: each takes
     /// some room here, too.
-    pub most_messages: usize,
+    pub max_messages: usize,
     /// A group of more messages than this is not sent to who joins; 0: any is.
     pub group_messages: usize,
 }
@@ -372,10 +372,10 @@ impl Index {
         let queue = u64::try_from(self.retention.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timestamp.saturating_sub(queue);
         let oldest_arrival = self.now.saturating_sub(queue);
-        let excess = self.entries.len().checked_sub(self.retention.most_messages);
+        let excess = self.entries.len().checked_sub(self.retention.max_messages);
         let first = excess.map_or(0, |excess| self.offset_at(excess));
         let floor = first
-            .max(self.end.saturating_sub(self.retention.most_bytes))
+            .max(self.end.saturating_sub(self.retention.max_bytes))
             .max(self.given_up);
         while let Some(entry) = self.entries.get(self.recent)
             && (entry.came_at() < oldest || entry.arrived < oldest_arrival || entry.offset < floor)
@@ -568,11 +568,11 @@ mod tests {
 
     pub(super) const LENGTH: u64 = 100;
 
-    pub(super) fn retention(queue_length_ms: u64, most_bytes: u64) -> Retention {
+    pub(super) fn retention(queue_length_ms: u64, max_bytes: u64) -> Retention {
         Retention {
             queue_length: Duration::from_millis(queue_length_ms),
-            most_bytes,
-            most_messages: usize::MAX,
+            max_bytes,
+            max_messages: usize::MAX,
             group_messages: 0,
         }
     }
@@ -722,9 +722,9 @@ mod tests {
 
     #[test]
     fn a_publisher_of_tiny_messages_cannot_fill_the_memory() {
-        let most_messages = 5_000;
+        let max_messages = 5_000;
         let bounded = Retention {
-            most_messages,
+            max_messages,
             ..retention(10_000, u64::MAX)
         };
         let mut index = Index::new(bounded, 1);
@@ -732,7 +732,7 @@ mod tests {
         for _ in 0..100_000 {
             index.push(Part::Always, 0, 1);
             index.trim();
-            assert!(index.messages() <= most_messages + 1);
+            assert!(index.messages() <= max_messages + 1);
         }
         assert_eq!(index.look(0, u64::MAX).join, None);
         index.leave(0);

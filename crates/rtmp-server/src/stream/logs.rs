@@ -72,7 +72,7 @@ impl Logs {
     }
 
     /// Counts `stream` among those that may have to give way.
-    pub fn enter(&self, stream: &Arc<Stream>) {
+    pub fn add(&self, stream: &Arc<Stream>) {
         lock(&self.streams).push(Arc::downgrade(stream));
     }
 
@@ -85,7 +85,7 @@ impl Logs {
     /// Whether there is room for one more publisher. There is none while
     /// streams lose the very group that who joins is sent.
     #[must_use]
-    pub fn have_room(&self, now: Instant) -> bool {
+    pub fn has_room(&self, now: Instant) -> bool {
         let scarce = lock(&self.scarce_until).is_some_and(|until| now < until);
         !scarce && !self.pool.is_exhausted()
     }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
-use fanout::Doorbells;
+use fanout::Wakers;
 use file::LogFile;
 use index::{Index, Retention, View};
 use logs::Logs;
@@ -56,7 +56,7 @@ pub struct StreamSettings {
     /// Length of the chunks in the log, in bytes; fixed for the stream's life.
     pub chunk_size: u32,
     /// How long messages are gathered before they are sent.
-    pub flush_after: Duration,
+    pub mw_latency: Duration,
     /// Whether players begin at the newest keyframe, or wait for the next.
     pub gop_cache: bool,
     /// Whether players' sockets send small packets at once where messages are
@@ -70,7 +70,7 @@ pub struct StreamSettings {
 
 /// Whether there is anything to play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct StreamState {
     /// Counts publishers; the present one holds the newest number.
     pub generation: u64,
     /// The publisher has sent something.
@@ -81,12 +81,12 @@ pub struct Standing {
     /// origin that the stream is pulled from has them.
     pub expected: usize,
     /// The stream has ended for good: it is on its way out of the registry.
-    pub over: bool,
+    pub ended: bool,
     /// How often all origins have been asked for it in vain.
-    pub in_vain: u64,
+    pub failed_rounds: u64,
 }
 
-impl Standing {
+impl StreamState {
     /// Whether somebody publishes the stream or may be about to, so that
     /// whoever waits for it waits on.
     #[must_use]
@@ -130,7 +130,7 @@ pub struct Stream {
     id: u64,
     key: Arc<StreamKey>,
     chunk_size: u32,
-    flush_after_us: AtomicU64,
+    mw_latency_us: AtomicU64,
     gop_cache: AtomicBool,
     nodelay: AtomicBool,
     keyframe_timeout_us: AtomicU64,
@@ -141,52 +141,52 @@ pub struct Stream {
     /// What the log takes of the memory that all logs share.
     held: Holding,
     presence: Mutex<Presence>,
-    standing: watch::Sender<Standing>,
-    audience: watch::Sender<usize>,
+    state: watch::Sender<StreamState>,
+    subscriptions: watch::Sender<usize>,
     /// What the newest player of a pulled stream said beside its name.
     parameters: Mutex<Parameters>,
     /// Whether a pull from an origin feeds it.
-    fed: AtomicBool,
+    is_pulled: AtomicBool,
     /// Whether that pull could talk to no origin lately.
-    cut_off: AtomicBool,
+    origins_unreachable: AtomicBool,
     watches: Box<[Watch]>,
-    doorbells: Doorbells,
+    wakers: Wakers,
     totals: Totals,
 }
 
 /// Somebody who plays a stream or waits to: as long as it is held, the stream
 /// is wanted.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Subscription {
     stream: Arc<Stream>,
 }
 
-impl Seat {
-    /// The stream that it is a seat for.
+impl Subscription {
+    /// The stream that it is a subscription for.
     #[must_use]
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 }
 
-impl Drop for Seat {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        self.stream.audience.send_modify(|seats| *seats -= 1);
+        self.stream
+            .subscriptions
+            .send_modify(|subscriptions| *subscriptions -= 1);
     }
 }
 
 /// Somebody who may be about to publish: as long as it is held, those who wait
 /// for the stream wait on.
 #[derive(Debug)]
-pub struct Expectation {
+pub struct ExpectedPublisher {
     stream: Arc<Stream>,
 }
 
-impl Drop for Expectation {
+impl Drop for ExpectedPublisher {
     fn drop(&mut self) {
-        self.stream
-            .standing
-            .send_modify(|standing| standing.expected -= 1);
+        self.stream.state.send_modify(|state| state.expected -= 1);
     }
 }
 
@@ -202,31 +202,31 @@ fn microseconds(duration: Duration) -> u64 {
 
 impl Stream {
     /// A stream without publisher, whose players the workers behind
-    /// `doorbells` will serve, and whose log shares the memory of `logs`.
+    /// `wakers` will serve, and whose log shares the memory of `logs`.
     #[must_use]
     pub fn new(
         id: u64,
         key: StreamKey,
         settings: &StreamSettings,
-        doorbells: Doorbells,
+        wakers: Wakers,
         logs: Arc<Logs>,
         now: Instant,
     ) -> Self {
         let log = LogFile::new(&format!("rtmp:{key}"));
-        let workers = doorbells.workers();
-        let standing = Standing {
+        let workers = wakers.workers();
+        let state = StreamState {
             generation: 0,
             live: false,
             present: false,
             expected: 0,
-            over: false,
-            in_vain: 0,
+            ended: false,
+            failed_rounds: 0,
         };
         let stream = Self {
             id,
             key: Arc::new(key),
             chunk_size: settings.chunk_size,
-            flush_after_us: AtomicU64::new(0),
+            mw_latency_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
@@ -240,13 +240,13 @@ impl Stream {
                 present: false,
                 last_sign: now,
             }),
-            standing: watch::Sender::new(standing),
-            audience: watch::Sender::new(0),
+            state: watch::Sender::new(state),
+            subscriptions: watch::Sender::new(0),
             parameters: Mutex::default(),
-            fed: AtomicBool::new(false),
-            cut_off: AtomicBool::new(false),
+            is_pulled: AtomicBool::new(false),
+            origins_unreachable: AtomicBool::new(false),
             watches: (0..workers).map(|_| Watch::default()).collect(),
-            doorbells,
+            wakers,
             totals: Totals::default(),
         };
         stream.apply(settings);
@@ -255,14 +255,14 @@ impl Stream {
 
     /// Takes over changed settings, all but the chunk size.
     pub fn apply(&self, settings: &StreamSettings) {
-        self.flush_after_us
-            .store(microseconds(settings.flush_after), Ordering::Relaxed);
+        self.mw_latency_us
+            .store(microseconds(settings.mw_latency), Ordering::Relaxed);
         self.keyframe_timeout_us
             .store(microseconds(settings.keyframe_timeout), Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
         // Without gathering nothing may wait for an acknowledgement, which the
         // peer may delay by 40 ms.
-        let nodelay = settings.nodelay || settings.flush_after.is_zero();
+        let nodelay = settings.nodelay || settings.mw_latency.is_zero();
         self.nodelay.store(nodelay, Ordering::Relaxed);
         lock(&self.index).set_retention(settings.retention);
     }
@@ -310,44 +310,45 @@ impl Stream {
 
     /// Follows whether there is something to play.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub fn state(&self) -> watch::Receiver<StreamState> {
+        self.state.subscribe()
     }
 
     /// Becomes one of those who want the stream.
     #[must_use]
-    pub fn take_seat(self: &Arc<Self>) -> Seat {
-        self.audience.send_modify(|seats| *seats += 1);
-        Seat {
+    pub fn add_subscription(self: &Arc<Self>) -> Subscription {
+        self.subscriptions
+            .send_modify(|subscriptions| *subscriptions += 1);
+        Subscription {
             stream: self.clone(),
         }
     }
 
     /// Somebody may be about to publish the stream.
     #[must_use]
-    pub fn expect_publisher(self: &Arc<Self>) -> Expectation {
-        self.standing.send_modify(|standing| standing.expected += 1);
-        Expectation {
+    pub fn expect_publisher(self: &Arc<Self>) -> ExpectedPublisher {
+        self.state.send_modify(|state| state.expected += 1);
+        ExpectedPublisher {
             stream: self.clone(),
         }
     }
 
     /// Follows how many want the stream: players, and those who wait to be.
     #[must_use]
-    pub fn audience(&self) -> watch::Receiver<usize> {
-        self.audience.subscribe()
+    pub fn subscriptions(&self) -> watch::Receiver<usize> {
+        self.subscriptions.subscribe()
     }
 
     /// Claims the task of feeding the stream from an origin; `false` if
     /// somebody has it.
     #[must_use]
-    pub fn begin_feeding(&self) -> bool {
-        !self.fed.swap(true, Ordering::SeqCst)
+    pub fn claim_pull(&self) -> bool {
+        !self.is_pulled.swap(true, Ordering::SeqCst)
     }
 
     /// Gives that task back.
-    pub fn end_feeding(&self) {
-        self.fed.store(false, Ordering::SeqCst);
+    pub fn release_pull(&self) {
+        self.is_pulled.store(false, Ordering::SeqCst);
     }
 
     /// Has the next pull ask with `parameters`: a token may have expired with
@@ -364,19 +365,19 @@ impl Stream {
 
     /// All origins have been asked for the stream at `now`, and none has it;
     /// `answered`: one of them at least could be talked to.
-    pub fn asked_in_vain(&self, answered: bool, now: Instant) {
-        let was_cut_off = self.cut_off.swap(!answered, Ordering::Relaxed);
-        if was_cut_off && answered {
+    pub fn all_origins_failed(&self, answered: bool, now: Instant) {
+        let were_unreachable = self.origins_unreachable.swap(!answered, Ordering::Relaxed);
+        if were_unreachable && answered {
             // Its publisher may need a while to return to where it is missed.
             lock(&self.presence).last_sign = now;
         }
-        self.standing.send_modify(|standing| standing.in_vain += 1);
+        self.state.send_modify(|state| state.failed_rounds += 1);
     }
 
     /// Whether no origin that it is pulled from can be talked to.
     #[must_use]
-    pub fn is_cut_off(&self) -> bool {
-        self.cut_off.load(Ordering::Relaxed)
+    pub fn origins_unreachable(&self) -> bool {
+        self.origins_unreachable.load(Ordering::Relaxed)
     }
 
     /// Length of the chunks in the log, in bytes.
@@ -395,7 +396,7 @@ impl Stream {
     /// is expected.
     #[must_use]
     pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
-        if self.standing.borrow().expected > 0 {
+        if self.state.borrow().expected > 0 {
             return None;
         }
         let presence = lock(&self.presence);
@@ -404,21 +405,21 @@ impl Stream {
 
     /// There is something to play.
     fn set_live(&self) {
-        if !self.standing.borrow().live {
-            self.standing.send_modify(|standing| standing.live = true);
+        if !self.state.borrow().live {
+            self.state.send_modify(|state| state.live = true);
         }
     }
 
     /// Ends the stream for good: its players are told and let go.
     pub fn end(&self) {
-        self.standing.send_modify(|standing| standing.over = true);
+        self.state.send_modify(|state| state.ended = true);
         self.tell_workers();
     }
 
     /// Whether the stream has ended for good.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.standing.borrow().over
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().ended
     }
 
     /// Tells each worker with players of this stream, once until it looks.
@@ -426,7 +427,7 @@ impl Stream {
         for (worker, watch) in self.watches.iter().enumerate() {
             if watch.players.load(Ordering::SeqCst) > 0 && !watch.told.swap(true, Ordering::SeqCst)
             {
-                self.doorbells.ring_for(worker, self.id);
+                self.wakers.wake_for(worker, self.id);
             }
         }
     }
@@ -471,8 +472,8 @@ impl Stream {
         kept
     }
 
-    fn flush_after(&self) -> Duration {
-        Duration::from_micros(self.flush_after_us.load(Ordering::Relaxed))
+    fn mw_latency(&self) -> Duration {
+        Duration::from_micros(self.mw_latency_us.load(Ordering::Relaxed))
     }
 
     /// How long a publication's pictures are held back for want of a keyframe.

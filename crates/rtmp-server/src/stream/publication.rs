@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::wire::Message;
 
 use super::writer::Source;
-use super::{Presence, Standing, Stream, lock};
+use super::{Presence, Stream, StreamState, lock};
 
 /// A publisher that has been silent for this long may be pushed aside by
 /// another: its connection is most likely dead, and the encoder is back.
@@ -27,7 +27,7 @@ pub enum AppendError {
     TakenOver,
     /// The stream has ended for good.
     #[error("the stream has ended")]
-    Over,
+    Ended,
     /// The logs of all streams have passed their limit by far, and this one is
     /// among the largest.
     #[error("no memory is left for so much: see `stream_memory`")]
@@ -93,12 +93,12 @@ impl Stream {
         presence.last_sign = now;
         let generation = presence.generation;
         drop(presence);
-        self.cut_off.store(false, Ordering::Relaxed);
+        self.origins_unreachable.store(false, Ordering::Relaxed);
         lock(&self.writer).publisher_begins(source, replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
-        self.standing.send_modify(|standing| {
-            standing.generation = generation;
-            standing.present = true;
+        self.state.send_modify(|state| {
+            state.generation = generation;
+            state.present = true;
         });
         Ok(Publication {
             stream: self.clone(),
@@ -114,15 +114,15 @@ impl Publication {
         &self.stream
     }
 
-    /// Whether `standing` still is this publisher's.
+    /// Whether `state` still is this publisher's.
     #[must_use]
-    pub fn holds(&self, standing: &Standing) -> bool {
-        standing.generation == self.generation && !standing.over
+    pub fn holds(&self, state: &StreamState) -> bool {
+        state.generation == self.generation && !state.ended
     }
 
     /// Nobody listens to the publisher until `time`: until then it is not
     /// taken for silent.
-    pub fn is_not_heard_until(&self, time: Instant) {
+    pub fn expect_silence_until(&self, time: Instant) {
         let mut presence = lock(&self.stream.presence);
         if presence.generation == self.generation {
             presence.last_sign = time;
@@ -131,10 +131,10 @@ impl Publication {
 
     /// The origin that the stream is relayed from goes over to another
     /// publication: what it sends next does not go on with what it has sent.
-    pub fn begin_anew(&mut self) {
+    pub fn start_new_publication(&mut self) {
         let mut writer = lock(&self.stream.writer);
         if lock(&self.stream.presence).generation == self.generation {
-            writer.begin_anew();
+            writer.start_new_publication();
         }
     }
 
@@ -154,8 +154,8 @@ impl Publication {
             }
             presence.last_sign = now;
         }
-        if stream.is_over() {
-            return Err(AppendError::Over);
+        if stream.has_ended() {
+            return Err(AppendError::Ended);
         }
         if stream.logs.are_overdrawn_by(stream.held.bytes()) {
             return Err(AppendError::NoMemory);
@@ -215,9 +215,9 @@ impl Drop for Publication {
         presence.present = false;
         presence.last_sign = Instant::now();
         drop(presence);
-        self.stream.standing.send_modify(|standing| {
-            standing.live = false;
-            standing.present = false;
+        self.stream.state.send_modify(|state| {
+            state.live = false;
+            state.present = false;
         });
     }
 }

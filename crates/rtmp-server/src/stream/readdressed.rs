@@ -11,7 +11,7 @@ use rtmp_proto::wire::chunk::readdress;
 use super::Stream;
 
 /// Bytes copied at once, unless a single message is longer.
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 impl Stream {
     /// Messages of the log from `offset` on and not beyond `end`, addressed to
@@ -29,7 +29,7 @@ impl Stream {
         let mut beginnings = Vec::new();
         let mut after = offset;
         for message in self.index().messages_in(offset, end) {
-            if after > offset && message.end - offset > MOST_BYTES {
+            if after > offset && message.end - offset > MAX_BYTES {
                 break;
             }
             beginnings.push(message.start - offset);

@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 
-use super::fanout::Doorbells;
+use super::fanout::Wakers;
 use super::logs::Logs;
 use super::{Stream, StreamSettings, lock};
 
 /// All streams of a server.
 #[derive(Debug)]
 pub struct Registry {
-    doorbells: Doorbells,
+    wakers: Wakers,
     logs: Arc<Logs>,
     next_id: AtomicU64,
     streams: Mutex<HashMap<StreamKey, Arc<Stream>>>,
 }
 
 impl Registry {
-    /// An empty registry; the workers behind `doorbells` serve its streams,
+    /// An empty registry; the workers behind `wakers` serve its streams,
     /// whose logs may take `log_bytes` together.
     #[must_use]
-    pub fn new(doorbells: Doorbells, log_bytes: u64) -> Self {
+    pub fn new(wakers: Wakers, log_bytes: u64) -> Self {
         Self {
-            doorbells,
+            wakers,
             logs: Logs::new(log_bytes),
             next_id: AtomicU64::new(1),
             streams: Mutex::default(),
@@ -38,14 +38,14 @@ impl Registry {
     pub fn obtain(&self, key: &StreamKey, settings: &StreamSettings, now: Instant) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
         if let Some(stream) = streams.get(key)
-            && !stream.is_over()
+            && !stream.has_ended()
         {
             return stream.clone();
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (doorbells, logs) = (self.doorbells.clone(), self.logs.clone());
-        let stream = Arc::new(Stream::new(id, key.clone(), settings, doorbells, logs, now));
-        self.logs.enter(&stream);
+        let (wakers, logs) = (self.wakers.clone(), self.logs.clone());
+        let stream = Arc::new(Stream::new(id, key.clone(), settings, wakers, logs, now));
+        self.logs.add(&stream);
         streams.insert(key.clone(), stream.clone());
         stream
     }
@@ -75,12 +75,12 @@ impl Registry {
             if stream.has_begun() && absence < patience(stream) {
                 return true;
             }
-            if stream.players() > 0 && !stream.is_over() {
+            if stream.players() > 0 && !stream.has_ended() {
                 stream.end();
             }
             // Whoever waits for it, or plays it, holds it; nobody can get hold
             // of it while the registry is locked.
-            Arc::strong_count(stream) > 1 && !stream.is_over()
+            Arc::strong_count(stream) > 1 && !stream.has_ended()
         });
     }
 }

@@ -13,7 +13,7 @@ const LEAP_MS: i64 = 10_000;
 /// look ahead send sound long before the pictures of its time.
 const APART_MS: i64 = 12_000;
 /// The least distance between two publishers' messages, ms: a frame at 25/s.
-const LEAST_GAP_MS: i64 = 40;
+const MIN_GAP_MS: i64 = 40;
 
 /// An origin sends what it has of the past at once, in less than this.
 const REPLAY_TIME: Duration = Duration::from_secs(2);
@@ -280,7 +280,7 @@ impl Timeline {
             // On a jump within one publisher the frame's own distance from the
             // last is unknown; the time that has passed is the best guess.
             // Less what will follow at once, lest the stream's time run ahead.
-            let gap = (passed - replay.unwrap_or_default()).max(LEAST_GAP_MS);
+            let gap = (passed - replay.unwrap_or_default()).max(MIN_GAP_MS);
             self.course = Course::News;
             self.newest.saturating_add(gap)
         };

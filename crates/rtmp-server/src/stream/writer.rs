@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// The publisher, an origin, goes over to another publication.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn start_new_publication(&mut self) {
         self.begin(Duration::ZERO, false);
     }
 

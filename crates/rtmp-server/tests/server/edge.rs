@@ -342,15 +342,15 @@ async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_
     player.frame().await;
     let stream = edge.server.streams()[0].clone();
     origin.stop().await;
-    until(|| stream.is_cut_off()).await;
+    until(|| stream.origins_unreachable()).await;
     // Beyond the time-out and the next look at it.
     let absence = std::time::Duration::from_millis(6_500);
     until(|| {
         let away = stream.unpublished_for(std::time::Instant::now());
-        stream.is_over() || away.is_some_and(|away| away > absence)
+        stream.has_ended() || away.is_some_and(|away| away > absence)
     })
     .await;
-    assert!(!stream.is_over(), "its players were let go");
+    assert!(!stream.has_ended(), "its players were let go");
     let origin = Running::start_at(
         address,
         Role::Origin,

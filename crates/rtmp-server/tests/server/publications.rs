@@ -172,7 +172,7 @@ async fn a_player_hears_of_a_publication_that_follows_and_of_no_end() {
     player.frame().await;
     let mut publisher = next_publisher(&origin, publisher).await;
     publisher.publish(&[keyframe(0)]).await;
-    assert_eq!(player.event().await, Some(ClientEvent::Begun));
+    assert_eq!(player.event().await, Some(ClientEvent::StreamBegin));
     let media = player.event().await;
     assert!(matches!(media, Some(ClientEvent::Media(_))), "{media:?}");
 }

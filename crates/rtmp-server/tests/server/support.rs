@@ -234,7 +234,7 @@ impl Client {
                 ClientEvent::Media(message) => return message,
                 ClientEvent::Connected
                 | ClientEvent::Playing
-                | ClientEvent::Begun
+                | ClientEvent::StreamBegin
                 | ClientEvent::Status(_) => {}
                 other => panic!("not media: {other:?}"),
             }

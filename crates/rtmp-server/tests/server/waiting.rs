@@ -8,21 +8,21 @@ use axum::routing::post;
 use rtmp_proto::session::ClientEvent;
 use rtmp_proto::session::status::code;
 use rtmp_proto::wire::Message;
-use rtmp_server::stream::Standing;
+use rtmp_server::stream::StreamState;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::support::{Client, Running, keyframe, publishing, until};
 
-/// The standing of the only stream.
-fn standing(server: &Running) -> Option<Standing> {
+/// The state of the only stream.
+fn state(server: &Running) -> Option<StreamState> {
     let stream = server.server.streams().pop()?;
-    Some(*stream.standing().borrow())
+    Some(*stream.state().borrow())
 }
 
 fn has_publisher(server: &Running) -> bool {
-    standing(server).is_some_and(|standing| standing.has_publisher())
+    state(server).is_some_and(|state| state.has_publisher())
 }
 
 /// Whether `count` clients wait for a stream.
@@ -95,7 +95,7 @@ async fn edges_learn_from_their_origin_that_a_publisher_is_there_and_that_it_goe
     for viewer in viewers {
         assert_eq!(viewer.await.unwrap(), keyframe(0));
     }
-    let expected = |edge| standing(edge).map(|standing| standing.expected);
+    let expected = |edge| state(edge).map(|state| state.expected);
     assert_eq!(edges.map(expected), [Some(0); 2], "it is there itself now");
 }
 

@@ -37,7 +37,7 @@ const BURST_SETTLE_SECONDS: u32 = 60;
 const BURST_RATE: u32 = 5_000;
 
 /// Edges in a row in the section `chain`.
-const LONGEST_CHAIN: u32 = 2;
+const MAX_CHAIN: u32 = 2;
 
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
@@ -320,7 +320,7 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 let load = latency_load(options);
                 for batching in [batched, Batching::Milliseconds(100), Batching::AtOnce] {
                     add(Contender::Origin(batching), load);
-                    for edges in 1..=LONGEST_CHAIN {
+                    for edges in 1..=MAX_CHAIN {
                         add(Contender::Edges(batching, edges), load);
                     }
                 }

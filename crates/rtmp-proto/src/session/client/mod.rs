@@ -29,7 +29,7 @@ pub enum ClientEvent {
     Rejected(Status),
     /// The server says, while the stream plays, that it begins anew: another
     /// publication follows. nginx-rtmp and our servers do.
-    Begun,
+    StreamBegin,
     /// Another status (`NetStream.Play.UnpublishNotify`, …).
     Status(Status),
     /// The server says that the stream has ended: stream EOF,
@@ -170,7 +170,7 @@ impl ClientSession {
     }
 
     /// Whether the server has said that it tells of each publication that
-    /// begins ([`ClientEvent::Begun`]), and gives a player no picture before a
+    /// begins ([`ClientEvent::StreamBegin`]), and gives a player no picture before a
     /// keyframe that it has not waited for: as ours do where
     /// [`ClientConfig::gop_cache`] is set.
     pub fn marks_publications(&self) -> bool {
@@ -214,7 +214,7 @@ impl ClientSession {
             }
             Some(Control::UserControl(UserControl::StreamEof(_))) => self.ended(),
             Some(Control::UserControl(UserControl::StreamBegin(_))) => {
-                matches!(self.stage, Stage::Playing(_)).then_some(ClientEvent::Begun)
+                matches!(self.stage, Stage::Playing(_)).then_some(ClientEvent::StreamBegin)
             }
             _ => None,
         })

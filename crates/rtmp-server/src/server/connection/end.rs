@@ -11,9 +11,9 @@ use rtmp_proto::session::{Status, StreamKey};
 use super::{Connection, Engagement};
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::{Client, Mark};
+use crate::server::clients::{Client, StatsSnapshot};
 use crate::server::hooks::ClientEvent;
-use crate::server::player::Introduction;
+use crate::server::player::ConnectInfo;
 use crate::server::upstream::dial;
 use crate::stream::AppendError;
 
@@ -49,7 +49,7 @@ pub(super) enum End {
     #[error("took nothing for the send_timeout")]
     Stalled,
     #[error("the stream has ended")]
-    StreamOver,
+    StreamEnded,
     #[error("dismissed")]
     Dismissed,
 }
@@ -105,7 +105,7 @@ impl Connection {
     /// Patience has ended.
     pub(super) fn expired(&mut self, limit: &'static str) -> End {
         if let Engagement::Waiting { play, .. } = &self.engagement {
-            let key = play.seat.stream().key();
+            let key = play.subscription.stream().key();
             let status = Status::stream_not_found(format!("nobody publishes {key}"));
             self.session
                 .refuse_play(play.request.stream_id, &status, &mut self.out);
@@ -116,15 +116,15 @@ impl Connection {
 }
 
 /// The line that closes a play which began at `begun`.
-pub(super) fn log_play(client: &Client, key: &StreamKey, begun: &Mark, end: Option<&End>) {
+pub(super) fn log_play(client: &Client, key: &StreamKey, begun: &StatsSnapshot, end: Option<&End>) {
     let why = end.map_or("ended by the player".to_owned(), ToString::to_string);
-    let played = Mark::of(client, std::time::Instant::now()).played_since(begun);
+    let played = StatsSnapshot::of(client, std::time::Instant::now()).played_since(begun);
     log::info!("{client}: played {key}: {played}; {why}");
 }
 
 /// The line that closes a publish which began at `begun`.
-pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &Mark) {
-    let published = Mark::of(client, std::time::Instant::now()).published_since(begun);
+pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &StatsSnapshot) {
+    let published = StatsSnapshot::of(client, std::time::Instant::now()).published_since(begun);
     log::info!("{client}: published {key}: {published}");
 }
 
@@ -133,7 +133,7 @@ pub(super) fn log_end(
     server: &Server,
     client: &Client,
     vhost: Option<&Vhost>,
-    introduction: &Introduction,
+    connect_info: &ConnectInfo,
     end: &End,
 ) {
     let duration = client.age(std::time::Instant::now()).as_secs_f64();
@@ -151,7 +151,7 @@ pub(super) fn log_end(
             action: "on_close",
             client,
             vhost,
-            introduction,
+            connect_info,
             totals: Some((sent, received)),
         };
         server.hooks.tell(&vhost.http_hooks.on_close, &event);

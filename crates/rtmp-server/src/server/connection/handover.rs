@@ -11,29 +11,29 @@ use tokio::time::Instant;
 use super::end::{End, log_end, log_play};
 use super::{Connection, Engagement};
 use crate::server::Server;
-use crate::server::clients::{Activity, Mark};
+use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
-use crate::stream::Seat;
+use crate::stream::Subscription;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason, Request};
 
 /// A play that waits for its stream, or is on its way to a worker.
 pub(super) struct Play {
     pub(super) request: Box<PlayRequest>,
-    pub(super) seat: Seat,
-    pub(super) wishes: Wishes,
+    pub(super) subscription: Subscription,
+    pub(super) options: PlayOptions,
 }
 
 /// What a player has asked of its delivery while it waited.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wishes {
+pub(super) struct PlayOptions {
     paused: bool,
     audio: bool,
     video: bool,
 }
 
-impl Default for Wishes {
+impl Default for PlayOptions {
     fn default() -> Self {
         Self {
             paused: false,
@@ -43,9 +43,9 @@ impl Default for Wishes {
     }
 }
 
-impl Wishes {
+impl PlayOptions {
     /// Takes note of `event`.
-    pub(super) fn hear(&mut self, event: &ServerEvent) {
+    pub(super) fn apply(&mut self, event: &ServerEvent) {
         match *event {
             ServerEvent::Pause { paused, .. } => self.paused = paused,
             ServerEvent::ReceiveAudio { receive, .. } => self.audio = receive,
@@ -56,13 +56,13 @@ impl Wishes {
 
     /// What the worker is asked for.
     fn requests(self) -> Vec<Request> {
-        let wishes = [
+        let options = [
             (!self.audio, Request::Audio(false)),
             (!self.video, Request::Video(false)),
             (self.paused, Request::Pause(true)),
         ];
-        let wishes = wishes.into_iter().filter(|(wished, _)| *wished);
-        wishes.map(|(_, request)| request).collect()
+        let options = options.into_iter().filter(|(wished, _)| *wished);
+        options.map(|(_, request)| request).collect()
     }
 }
 
@@ -81,7 +81,7 @@ impl Connection {
             ..
         } = departed;
         let client = dialogue.client.clone();
-        let key = dialogue.seat.stream().key().clone();
+        let key = dialogue.subscription.stream().key().clone();
         // The web server to be told may be another by now.
         dialogue.vhost = server.in_force(dialogue.vhost);
         let mut out = unsent;
@@ -96,9 +96,9 @@ impl Connection {
             Reason::Broken(kind) => (Some(End::Lost(kind.into())), true),
             Reason::Misbehaved(why) => (Some(End::Misbehaved(why)), false),
             Reason::Stalled => (Some(End::Stalled), true),
-            Reason::StreamOver => {
+            Reason::StreamEnded => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (Some(End::StreamOver), false)
+                (Some(End::StreamEnded), false)
             }
             Reason::Complete => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
@@ -123,7 +123,7 @@ impl Connection {
                     &server,
                     &client,
                     Some(&dialogue.vhost),
-                    &dialogue.introduction,
+                    &dialogue.connect_info,
                     verdict.as_ref().unwrap_or(&End::Closed),
                 );
                 return None;
@@ -140,7 +140,7 @@ impl Connection {
             session: dialogue.session,
             held: dialogue.held,
             vhost: Some(dialogue.vhost),
-            introduction: dialogue.introduction,
+            connect_info: dialogue.connect_info,
             engagement: Engagement::None,
             input: BytesMut::from(unread.as_slice()),
             out,
@@ -154,15 +154,15 @@ impl Connection {
     pub(super) fn hand_over(mut self, play: Play) {
         let Play {
             request,
-            seat,
-            wishes,
+            subscription,
+            options,
         } = play;
         let Some(vhost) = self.vhost.take() else {
             return;
         };
-        let stream = seat.stream().clone();
-        let gop_cache = self.introduction.gop_cache;
-        let at_once = self.introduction.peer.is_server();
+        let stream = subscription.stream().clone();
+        let gop_cache = self.connect_info.gop_cache;
+        let at_once = self.connect_info.peer.is_server();
         let mut unsent = self.out;
         // The log's chunks may be of another size than the connection's, when
         // the configuration has changed since one of them began.
@@ -174,13 +174,13 @@ impl Connection {
             client: self.client.clone(),
             vhost: vhost.clone(),
             parameters: request.parameters,
-            introduction: self.introduction,
-            seat,
-            begun: Mark::of(&self.client, std::time::Instant::now()),
+            connect_info: self.connect_info,
+            subscription,
+            begun: StatsSnapshot::of(&self.client, std::time::Instant::now()),
             stream_id: request.stream_id,
             left_with: None,
         };
-        let mut requests = wishes.requests();
+        let mut requests = options.requests();
         let socket = self.socket.into_std();
         let socket = socket.and_then(|socket| prepare_playing(&socket).map(|()| socket));
         let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
@@ -215,8 +215,8 @@ impl PlayerDialogue {
     /// Ends a connection whose play was accepted and could not begin.
     fn never_played(&self, server: &Server, end: &End) {
         self.tell_stop(server);
-        let (vhost, introduction) = (Some(&*self.vhost), &self.introduction);
-        log_end(server, &self.client, vhost, introduction, end);
+        let (vhost, connect_info) = (Some(&*self.vhost), &self.connect_info);
+        log_end(server, &self.client, vhost, connect_info, end);
     }
 
     /// Tells `on_stop` that the client plays no more.
@@ -224,9 +224,9 @@ impl PlayerDialogue {
         let event = StreamEvent {
             action: "on_stop",
             client: &self.client,
-            introduction: &self.introduction,
+            connect_info: &self.connect_info,
             parameters: &self.parameters,
-            stream: self.seat.stream(),
+            stream: self.subscription.stream(),
             ends_publication: false,
         };
         server.hooks.tell(&self.vhost.http_hooks.on_stop, &event);

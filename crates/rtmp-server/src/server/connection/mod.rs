@@ -27,14 +27,14 @@ use handover::Play;
 use waiting::Patience;
 
 use super::Server;
-use super::clients::{Activity, Client, Mark};
+use super::clients::{Activity, Client, StatsSnapshot};
 use super::hooks::StreamEvent;
 use super::memory::holds_too_much;
-use super::player::Introduction;
+use super::player::ConnectInfo;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
-use crate::stream::{AppendError, Publication, Standing, Stream};
+use crate::stream::{AppendError, Publication, Stream, StreamState};
 
 /// Time for a peer to take our last words and to close.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ enum Engagement {
         parameters: Parameters,
         sink: Sink,
         /// Where the connection stood when this publish began.
-        begun: Mark,
+        begun: StatsSnapshot,
         /// Nothing has come yet.
         first: bool,
         /// The origin says that it has another publisher.
@@ -62,7 +62,7 @@ enum Engagement {
     },
     Waiting {
         play: Play,
-        standing: watch::Receiver<Standing>,
+        state: watch::Receiver<StreamState>,
         patience: Patience,
     },
     /// The play has been accepted: on to a fan-out worker.
@@ -74,7 +74,7 @@ enum Sink {
     /// To the stream's log.
     Log {
         publication: Publication,
-        standing: watch::Receiver<Standing>,
+        state: watch::Receiver<StreamState>,
         /// What came with the present read.
         batch: Vec<Message>,
     },
@@ -86,8 +86,8 @@ enum Sink {
 enum Heard {
     /// So many bytes came; none: the peer has closed.
     Bytes(usize),
-    /// The stream's standing has changed.
-    Standing,
+    /// The stream's state has changed.
+    StreamState,
     /// The origin that the stream is forwarded to has said something, or has
     /// gone.
     Origin(Result<(), dial::End>),
@@ -110,7 +110,7 @@ pub(super) struct Connection {
     /// The vhost that `connect` named, or a later request.
     vhost: Option<Arc<Vhost>>,
     /// What `connect` said of the client.
-    introduction: Introduction,
+    connect_info: ConnectInfo,
     engagement: Engagement,
     input: BytesMut,
     out: Vec<u8>,
@@ -133,7 +133,7 @@ impl Connection {
             session,
             held,
             vhost: None,
-            introduction: Introduction::default(),
+            connect_info: ConnectInfo::default(),
             engagement: Engagement::None,
             input: BytesMut::new(),
             out: Vec::new(),
@@ -167,7 +167,7 @@ impl Connection {
             &self.server,
             &self.client,
             self.vhost.as_deref(),
-            &self.introduction,
+            &self.connect_info,
             &end,
         );
     }
@@ -210,7 +210,7 @@ impl Connection {
                         .received
                         .fetch_add(count as u64, Ordering::Relaxed);
                 }
-                Heard::Standing | Heard::Origin(Ok(())) => {}
+                Heard::StreamState | Heard::Origin(Ok(())) => {}
                 Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
                 Heard::Dismissal => return Err(End::Dismissed),
                 Heard::Reload => self.take_settings(),
@@ -219,7 +219,7 @@ impl Connection {
                     return Err(self.expired(limit));
                 }
             }
-            self.standing_changed()?;
+            self.stream_state_changed()?;
             if self.gather().await {
                 // Silence begins where there is somebody to hear it.
                 last_word = Instant::now();
@@ -262,13 +262,13 @@ impl Connection {
         let other = async {
             match &mut self.engagement {
                 Engagement::Publishing {
-                    sink: Sink::Log { standing, .. },
+                    sink: Sink::Log { state, .. },
                     ..
                 }
-                | Engagement::Waiting { standing, .. } => {
+                | Engagement::Waiting { state, .. } => {
                     // The sender lives as long as the stream, which we hold.
-                    let _ = standing.changed().await;
-                    Heard::Standing
+                    let _ = state.changed().await;
+                    Heard::StreamState
                 }
                 Engagement::Publishing {
                     sink: Sink::Origin(dialled),
@@ -403,7 +403,7 @@ impl Connection {
             | ServerEvent::ReceiveAudio { .. }
             | ServerEvent::ReceiveVideo { .. } => {
                 if let Engagement::Waiting { play, .. } = &mut self.engagement {
-                    play.wishes.hear(&event);
+                    play.options.apply(&event);
                 }
                 Ok(())
             }
@@ -414,32 +414,29 @@ impl Connection {
     }
 
     /// The stream that this connection publishes or waits for has a new
-    /// standing.
-    fn standing_changed(&mut self) -> Result<(), End> {
+    /// state.
+    fn stream_state_changed(&mut self) -> Result<(), End> {
         match &mut self.engagement {
             Engagement::Publishing {
-                sink:
-                    Sink::Log {
-                        publication,
-                        standing,
-                        ..
-                    },
+                sink: Sink::Log {
+                    publication, state, ..
+                },
                 ..
             } => {
-                if publication.holds(&standing.borrow_and_update()) {
+                if publication.holds(&state.borrow_and_update()) {
                     return Ok(());
                 }
-                let over = publication.stream().is_over();
+                let over = publication.stream().has_ended();
                 Err(if over {
-                    AppendError::Over
+                    AppendError::Ended
                 } else {
                     AppendError::TakenOver
                 }
                 .into())
             }
-            Engagement::Waiting { standing, .. } => {
-                let standing = *standing.borrow_and_update();
-                self.wait_on(standing)
+            Engagement::Waiting { state, .. } => {
+                let state = *state.borrow_and_update();
+                self.wait_on(state)
             }
             Engagement::None | Engagement::Publishing { .. } | Engagement::Playing(_) => Ok(()),
         }
@@ -452,7 +449,7 @@ impl Connection {
         let Engagement::Publishing { sink, .. } = &self.engagement else {
             return false;
         };
-        if self.introduction.peer.is_server() {
+        if self.connect_info.peer.is_server() {
             return false;
         }
         let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
@@ -460,7 +457,7 @@ impl Connection {
             return false;
         };
         if let Sink::Log { publication, .. } = sink {
-            publication.is_not_heard_until(std::time::Instant::now() + latency);
+            publication.expect_silence_until(std::time::Instant::now() + latency);
         }
         tokio::time::sleep(latency).await;
         true
@@ -547,7 +544,7 @@ impl Connection {
         StreamEvent {
             action: "",
             client: &self.client,
-            introduction: &self.introduction,
+            connect_info: &self.connect_info,
             parameters,
             stream,
             ends_publication: false,
@@ -560,7 +557,7 @@ impl Connection {
         let Some(vhost) = &self.vhost else { return };
         let event = StreamEvent {
             action: "on_stop",
-            ..self.stream_event(play.seat.stream(), &play.request.parameters)
+            ..self.stream_event(play.subscription.stream(), &play.request.parameters)
         };
         self.server.hooks.tell(&vhost.http_hooks.on_stop, &event);
     }

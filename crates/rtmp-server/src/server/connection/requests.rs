@@ -9,13 +9,13 @@ use rtmp_proto::session::{
 };
 
 use super::end::End;
-use super::handover::{Play, Wishes};
+use super::handover::{Play, PlayOptions};
 use super::{Connection, Engagement, Sink};
 use crate::config::{Action, Vhost};
-use crate::server::clients::{Activity, Mark};
+use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::peer::PeerKind;
-use crate::server::player::Introduction;
+use crate::server::player::ConnectInfo;
 use crate::server::upstream::{self, forward, permission};
 use crate::server::via::Via;
 use crate::stream::{Busy, Stream};
@@ -62,7 +62,7 @@ impl Connection {
             (Err(refusal), _) => refusal.to_owned(),
             (_, None) => format!("there is no vhost {} here", request.vhost),
             (_, Some(vhost)) => {
-                self.introduction = Introduction {
+                self.connect_info = ConnectInfo {
                     app: request.app.clone(),
                     page_url: request.page_url.clone(),
                     tc_url: request.tc_url.clone(),
@@ -85,7 +85,7 @@ impl Connection {
 
     /// What our origins are told of the way here.
     fn via(&self) -> Via {
-        self.introduction.via.and(&self.server.id)
+        self.connect_info.via.and(&self.server.id)
     }
 
     /// Whether `on_connect` of `vhost` lets the client in.
@@ -94,7 +94,7 @@ impl Connection {
             action: "on_connect",
             client: &self.client,
             vhost,
-            introduction: &self.introduction,
+            connect_info: &self.connect_info,
             totals: None,
         };
         let urls = &vhost.http_hooks.on_connect;
@@ -129,7 +129,7 @@ impl Connection {
         if !vhost.security.permits(action, self.client.peer.ip()) {
             return Err("not allowed from this address");
         }
-        if !vhost.referers.permit(action, &self.introduction.page_url) {
+        if !vhost.referers.permit(action, &self.connect_info.page_url) {
             return Err("not allowed from this page");
         }
         if self.server.is_draining() {
@@ -207,7 +207,7 @@ impl Connection {
             stream,
             parameters,
             sink,
-            begun: Mark::of(&self.client, std::time::Instant::now()),
+            begun: StatsSnapshot::of(&self.client, std::time::Instant::now()),
             first: true,
             superseded: false,
         };
@@ -221,7 +221,7 @@ impl Connection {
         if stream.is_busy(now) {
             return Err(busy(stream.key()));
         }
-        if !self.server.registry.logs().have_room(now) {
+        if !self.server.registry.logs().has_room(now) {
             return Err(Status::publish_denied(
                 "no memory is left for one more stream (`stream_memory`)",
             ));
@@ -238,17 +238,17 @@ impl Connection {
     ) -> Result<Sink, Status> {
         let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
-            let parameters = self.introduction.parameters(parameters);
+            let parameters = self.connect_info.parameters(parameters);
             let limits = &self.server.limits;
             let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
             return Ok(Sink::Origin(Box::new(dialled)));
         }
-        let standing = stream.standing();
+        let state = stream.state();
         let publication = stream.publish(std::time::Instant::now());
         let publication = publication.map_err(|_| busy(key))?;
         Ok(Sink::Log {
             publication,
-            standing,
+            state,
             batch: Vec::new(),
         })
     }
@@ -267,7 +267,7 @@ impl Connection {
         if !self.server.hooks.allow(urls, &event).await {
             return Err(Status::play_failed("not allowed"));
         }
-        let parameters = self.introduction.parameters(&request.parameters).clone();
+        let parameters = self.connect_info.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
             let asked =
                 permission::ask(&self.server, settings, &key, &parameters, &self.via()).await;
@@ -283,8 +283,8 @@ impl Connection {
         let stream = self.server.stream(&key, &vhost);
         let play = Play {
             request,
-            seat: stream.take_seat(),
-            wishes: Wishes::default(),
+            subscription: stream.add_subscription(),
+            options: PlayOptions::default(),
         };
         if let Some(settings) = &vhost.upstream {
             upstream::ensure(&self.server, &stream, settings, &parameters);

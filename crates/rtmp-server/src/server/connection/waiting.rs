@@ -10,7 +10,7 @@ use super::{Connection, Engagement};
 use crate::config::Vhost;
 use crate::server::clients::Activity;
 use crate::server::peer::PeerKind;
-use crate::stream::Standing;
+use crate::stream::StreamState;
 
 /// How long a player waits for its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +28,22 @@ pub(super) enum Patience {
 impl Patience {
     /// The patience of a player that comes at `now`, or whose publisher has
     /// just gone.
-    fn new(standing: &Standing, vhost: &Vhost, now: Instant) -> Self {
-        if standing.has_publisher() {
+    fn new(state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
+        if state.has_publisher() {
             Self::WithPublisher
         } else if vhost.upstream.is_some() {
-            Self::AfterOrigins(standing.in_vain)
+            Self::AfterOrigins(state.failed_rounds)
         } else {
             Self::Until(now + vhost.play_wait_timeout)
         }
     }
 
-    /// What becomes of it when the stream's standing has changed.
-    fn after(self, standing: &Standing, vhost: &Vhost, now: Instant) -> Self {
+    /// What becomes of it when the stream's state has changed.
+    fn after(self, state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
         match self {
-            _ if standing.has_publisher() => Self::WithPublisher,
-            Self::WithPublisher => Self::new(standing, vhost, now),
-            Self::AfterOrigins(before) if standing.in_vain > before => {
+            _ if state.has_publisher() => Self::WithPublisher,
+            Self::WithPublisher => Self::new(state, vhost, now),
+            Self::AfterOrigins(before) if state.failed_rounds > before => {
                 Self::Until(now + vhost.play_wait_timeout)
             }
             other => other,
@@ -54,9 +54,9 @@ impl Patience {
 impl Connection {
     /// Has the player wait for its stream, unless that has something to play.
     pub(super) fn wait(&mut self, play: Play, vhost: &Vhost) {
-        let stream = play.seat.stream();
-        let standing = stream.standing();
-        if standing.borrow().live {
+        let stream = play.subscription.stream();
+        let state = stream.state();
+        if state.borrow().live {
             self.accept_play(play);
             return;
         }
@@ -64,35 +64,35 @@ impl Connection {
             .set_activity(Activity::Waiting(stream.key().clone()));
         let stream_id = play.request.stream_id;
         self.session.defer_play(stream_id);
-        let patience = Patience::new(&standing.borrow(), vhost, Instant::now());
+        let patience = Patience::new(&state.borrow(), vhost, Instant::now());
         if patience == Patience::WithPublisher {
             self.announce(stream_id, true);
         }
         self.engagement = Engagement::Waiting {
             play,
-            standing,
+            state,
             patience,
         };
     }
 
-    /// The stream that the player waits for has a new standing.
-    pub(super) fn wait_on(&mut self, standing: Standing) -> Result<(), End> {
+    /// The stream that the player waits for has a new state.
+    pub(super) fn wait_on(&mut self, state: StreamState) -> Result<(), End> {
         let Engagement::Waiting { play, patience, .. } = &mut self.engagement else {
             return Ok(());
         };
-        if standing.live {
+        if state.live {
             let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
             if let Engagement::Waiting { play, .. } = engagement {
                 self.accept_play(play);
             }
             return Ok(());
         }
-        if standing.over {
+        if state.ended {
             return Err(self.expired(""));
         }
         let before = *patience;
         if let Some(vhost) = &self.vhost {
-            *patience = before.after(&standing, vhost, Instant::now());
+            *patience = before.after(&state, vhost, Instant::now());
         }
         let stream_id = play.request.stream_id;
         let has_publisher = *patience == Patience::WithPublisher;
@@ -105,7 +105,7 @@ impl Connection {
     /// Tells a server of ours that waits whether the stream has a publisher: its
     /// own players wait on then. Others would take it for something else.
     fn announce(&mut self, stream_id: u32, has_publisher: bool) {
-        if self.introduction.peer != PeerKind::OurServer {
+        if self.connect_info.peer != PeerKind::OurServer {
             return;
         }
         let status = if has_publisher {
@@ -131,19 +131,19 @@ mod tests {
         (*config.vhosts["__defaultVhost__"]).clone()
     }
 
-    const NOBODY: Standing = Standing {
+    const NOBODY: StreamState = StreamState {
         generation: 0,
         live: false,
         present: false,
         expected: 0,
-        over: false,
-        in_vain: 3,
+        ended: false,
+        failed_rounds: 3,
     };
-    const PRESENT: Standing = Standing {
+    const PRESENT: StreamState = StreamState {
         present: true,
         ..NOBODY
     };
-    const EXPECTED: Standing = Standing {
+    const EXPECTED: StreamState = StreamState {
         expected: 1,
         ..NOBODY
     };
@@ -174,11 +174,11 @@ mod tests {
         assert_eq!(waits, Patience::WithPublisher);
         let asks = waits.after(&NOBODY, &vhost, now);
         assert_eq!(asks, Patience::AfterOrigins(3));
-        let in_vain = Standing {
-            in_vain: 4,
+        let asked_again = StreamState {
+            failed_rounds: 4,
             ..NOBODY
         };
-        let until = asks.after(&in_vain, &vhost, now);
+        let until = asks.after(&asked_again, &vhost, now);
         assert_eq!(until, Patience::Until(now + Duration::from_secs(10)));
         assert_eq!(until.after(&EXPECTED, &vhost, now), Patience::WithPublisher);
     }

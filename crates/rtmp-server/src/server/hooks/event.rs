@@ -11,7 +11,7 @@ use super::backend::Subject;
 use super::{Event, Identity};
 use crate::config::Vhost;
 use crate::server::clients::Client;
-use crate::server::player::Introduction;
+use crate::server::player::ConnectInfo;
 use crate::stream::Stream;
 
 /// `on_connect` and `on_close`.
@@ -20,7 +20,7 @@ pub(in crate::server) struct ClientEvent<'a> {
     pub(in crate::server) action: &'static str,
     pub(in crate::server) client: &'a Client,
     pub(in crate::server) vhost: &'a Vhost,
-    pub(in crate::server) introduction: &'a Introduction,
+    pub(in crate::server) connect_info: &'a ConnectInfo,
     /// Bytes sent and received, once it has ended.
     pub(in crate::server) totals: Option<(u64, u64)>,
 }
@@ -35,17 +35,17 @@ impl Event for ClientEvent<'_> {
     }
 
     fn body(&self, from: &Identity) -> Value {
-        let introduction = self.introduction;
-        let (vhost, app) = (&self.vhost.name, &introduction.app);
+        let connect_info = self.connect_info;
+        let (vhost, app) = (&self.vhost.name, &connect_info.app);
         let mut body = common(from, self.action, self.client, vhost, app);
         if let Some((sent, received)) = self.totals {
             body["send_bytes"] = sent.into();
             body["recv_bytes"] = received.into();
         } else {
             body["stream"] = "".into();
-            body["param"] = introduction.parameters.to_string().into();
-            body["tcUrl"] = introduction.tc_url.as_str().into();
-            body["pageUrl"] = introduction.page_url.as_str().into();
+            body["param"] = connect_info.parameters.to_string().into();
+            body["tcUrl"] = connect_info.tc_url.as_str().into();
+            body["pageUrl"] = connect_info.page_url.as_str().into();
         }
         body
     }
@@ -60,7 +60,7 @@ impl Event for ClientEvent<'_> {
 pub(in crate::server) struct StreamEvent<'a> {
     pub(in crate::server) action: &'static str,
     pub(in crate::server) client: &'a Client,
-    pub(in crate::server) introduction: &'a Introduction,
+    pub(in crate::server) connect_info: &'a ConnectInfo,
     /// What was said beside the stream's name.
     pub(in crate::server) parameters: &'a Parameters,
     pub(in crate::server) stream: &'a Arc<Stream>,
@@ -86,15 +86,15 @@ impl Event for StreamEvent<'_> {
 
     fn body(&self, from: &Identity) -> Value {
         let key = self.stream.key();
-        let parameters = self.introduction.parameters(self.parameters);
+        let parameters = self.connect_info.parameters(self.parameters);
         let mut body = common(from, self.action, self.client, &key.vhost, &key.app);
-        body["tcUrl"] = self.introduction.tc_url.as_str().into();
+        body["tcUrl"] = self.connect_info.tc_url.as_str().into();
         body["stream"] = key.stream.as_str().into();
         body["param"] = parameters.to_string().into();
         body["stream_url"] = stream_url(key).into();
         body["stream_id"] = self.stream.id().to_string().into();
         if self.action == "on_play" {
-            body["pageUrl"] = self.introduction.page_url.as_str().into();
+            body["pageUrl"] = self.connect_info.page_url.as_str().into();
         }
         body
     }

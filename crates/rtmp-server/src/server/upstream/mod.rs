@@ -34,7 +34,7 @@ pub(super) fn ensure(
     parameters: &Parameters,
 ) {
     stream.set_parameters(parameters);
-    if stream.begin_feeding() {
+    if stream.claim_pull() {
         let puller = Puller {
             server: server.clone(),
             stream: stream.clone(),
@@ -106,11 +106,11 @@ impl Puller {
     async fn run(mut self) {
         loop {
             while self.pull().await == Outcome::Reconfigured {}
-            self.stream.end_feeding();
+            self.stream.release_pull();
             // Somebody may have come between the decision to end and here, and
             // have found the stream still fed.
-            let wanted = *self.stream.audience().borrow() > 0;
-            if !wanted || !self.stream.begin_feeding() {
+            let wanted = *self.stream.subscriptions().borrow() > 0;
+            if !wanted || !self.stream.claim_pull() {
                 return;
             }
         }
@@ -124,7 +124,7 @@ impl Puller {
         let (origins, linger) = (self.settings.origins.len(), self.settings.linger);
         let first = first_origin(&self.server, &self.stream.key().vhost, &self.settings);
         let mut pull = Pull::new(origins, first, linger, seed);
-        let mut audience = self.stream.audience();
+        let mut audience = self.stream.subscriptions();
         let mut running: Option<Running> = None;
         let mut input = Input::Audience(*audience.borrow_and_update());
         loop {
@@ -141,7 +141,7 @@ impl Puller {
             }
             if let Some(Vain { answered }) = pull.take_vain() {
                 self.stream
-                    .asked_in_vain(answered, std::time::Instant::now());
+                    .all_origins_failed(answered, std::time::Instant::now());
             }
             let deadline = pull.deadline();
             input = tokio::select! {

@@ -14,7 +14,7 @@ use super::dial::{Dialled, End, request};
 use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
-use crate::stream::{Expectation, Publication, Source, Stream, lock};
+use crate::stream::{ExpectedPublisher, Publication, Source, Stream, lock};
 
 /// What the pull learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ struct Relay<'a> {
     address: &'a str,
     source: Source,
     /// Before the first media: the publisher that the origin has told of.
-    expected: Option<Expectation>,
+    expected: Option<ExpectedPublisher>,
     /// None before the first media.
     publication: Option<Publication>,
     batch: Vec<Message>,
@@ -168,10 +168,10 @@ impl Relay<'_> {
         for event in events.drain(..) {
             match event {
                 ClientEvent::Media(message) => self.batch.push(message),
-                ClientEvent::Begun => self.begin_anew(told).await?,
+                ClientEvent::StreamBegin => self.start_new_publication(told).await?,
                 ClientEvent::Status(status) => {
                     if let Some(has_publisher) = announced(&status) {
-                        self.begin_anew(told).await?;
+                        self.start_new_publication(told).await?;
                         self.expect(has_publisher, told).await;
                     }
                 }
@@ -182,10 +182,10 @@ impl Relay<'_> {
     }
 
     /// Another publication begins, in the middle of the stream.
-    async fn begin_anew(&mut self, told: &mpsc::Sender<Event>) -> Result<(), End> {
+    async fn start_new_publication(&mut self, told: &mpsc::Sender<Event>) -> Result<(), End> {
         self.append(told).await?;
         if let Some(publication) = &mut self.publication {
-            publication.begin_anew();
+            publication.start_new_publication();
         }
         Ok(())
     }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 /// each round.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two rounds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An origin that has taken the question and has sent nothing by then does not
 /// have the stream at present; twice as long in each later round, for origins
 /// that wait for a keyframe.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// The rounds after which that patience grows no longer.
-const MOST_DOUBLINGS: u32 = 3;
+const MAX_DOUBLINGS: u32 = 3;
 
 /// What happens to a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Pull {
     /// How long an origin may send nothing before it is taken not to have the
     /// stream.
     fn patience(&self) -> Duration {
-        ANSWER_PATIENCE * (1 << self.rounds().min(MOST_DOUBLINGS))
+        ANSWER_PATIENCE * (1 << self.rounds().min(MAX_DOUBLINGS))
     }
 
     fn round_length(&self) -> u32 {
@@ -225,7 +225,7 @@ impl Pull {
             answered: std::mem::take(&mut self.answered),
         });
         let rounds = (self.rounds() - 1).min(16);
-        let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(MAX_PAUSE);
         // Between half the pause and all of it.
         let pause = pause / 2 + (pause / 2).mul_f64(self.fraction());
         self.state = State::Pausing(now + pause);
@@ -324,7 +324,7 @@ mod tests {
             );
             assert_eq!(pull.handle(now, Input::Lost), None);
             let pause = pull.deadline().unwrap() - now;
-            let expected = (FIRST_PAUSE * (1 << round.min(10))).min(LONGEST_PAUSE);
+            let expected = (FIRST_PAUSE * (1 << round.min(10))).min(MAX_PAUSE);
             assert!(
                 (expected / 2..=expected).contains(&pause),
                 "round {round}: {pause:?}"
@@ -335,7 +335,7 @@ mod tests {
                 Some(Action::Connect(0))
             );
         }
-        assert!(longest <= LONGEST_PAUSE);
+        assert!(longest <= MAX_PAUSE);
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod tests {
         pull.handle(now, Input::Audience(1));
         for _ in 0..8 {
             pull.handle(now, Input::Lost);
-            pull.handle(now + LONGEST_PAUSE, Input::Time);
+            pull.handle(now + MAX_PAUSE, Input::Time);
         }
         pull.handle(now, Input::Flowing);
         pull.handle(now, Input::Lost);

@@ -1,10 +1,10 @@
 //! Sends streams to their players: one thread per core, each with an epoll of
 //! its own. A player is a socket and an offset into its stream's log.
 
-mod doorbell;
 mod patience;
 mod player;
 mod queue;
+mod waker;
 mod worker;
 
 use std::io;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use doorbell::Doorbells;
+pub use waker::Wakers;
 use worker::Worker;
 
 use super::{Stream, lock};
@@ -105,7 +105,7 @@ pub enum Reason {
     /// It took nothing for the send time-out.
     Stalled,
     /// The stream has ended.
-    StreamOver,
+    StreamEnded,
     /// It has had as much as it wanted.
     Complete,
     /// It was dismissed: by an operator, or because the server stops.
@@ -129,7 +129,7 @@ pub struct Departed<D> {
 
 /// What a worker is asked to do.
 #[derive(Debug)]
-enum Letter<D> {
+enum Command<D> {
     Join(Box<Joining<D>>),
     Dismiss(u64),
     DismissAll,
@@ -138,8 +138,8 @@ enum Letter<D> {
 
 /// One worker as others see it.
 #[derive(Debug)]
-struct Desk<D> {
-    letters: Mutex<Vec<Letter<D>>>,
+struct Mailbox<D> {
+    commands: Mutex<Vec<Command<D>>>,
     /// Players that it has or is about to have.
     players: AtomicUsize,
 }
@@ -147,30 +147,30 @@ struct Desk<D> {
 /// All fan-out workers.
 #[derive(Debug)]
 pub struct Fanout<D> {
-    desks: Arc<[Desk<D>]>,
-    doorbells: Doorbells,
+    mailboxes: Arc<[Mailbox<D>]>,
+    wakers: Wakers,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<D: Dialogue> Fanout<D> {
-    /// Starts one worker for each of `doorbells`. Players that leave are
+    /// Starts one worker for each of `wakers`. Players that leave are
     /// handed to `departed`, on the worker's thread.
     ///
     /// # Errors
     /// No thread or descriptor left.
     pub fn start(
-        doorbells: Doorbells,
+        wakers: Wakers,
         departed: impl Fn(Departed<D>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        let desks: Arc<[Desk<D>]> = (0..doorbells.workers())
-            .map(|_| Desk {
-                letters: Mutex::default(),
+        let mailboxes: Arc<[Mailbox<D>]> = (0..wakers.workers())
+            .map(|_| Mailbox {
+                commands: Mutex::default(),
                 players: AtomicUsize::new(0),
             })
             .collect();
         let mut threads = Vec::new();
-        for number in 0..doorbells.workers() {
-            let worker = Worker::new(number, desks.clone(), doorbells.clone(), departed.clone())?;
+        for number in 0..wakers.workers() {
+            let worker = Worker::new(number, mailboxes.clone(), wakers.clone(), departed.clone())?;
             let name = format!("fanout-{number}");
             threads.push(std::thread::Builder::new().name(name).spawn(move || {
                 let _guard = NoPanic;
@@ -178,47 +178,50 @@ impl<D: Dialogue> Fanout<D> {
             })?);
         }
         Ok(Self {
-            desks,
-            doorbells,
+            mailboxes,
+            wakers,
             threads: Mutex::new(threads),
         })
     }
 
     /// Hands a player to the worker with the fewest.
     pub fn join(&self, joining: Joining<D>) {
-        let players = |desk: &Desk<D>| desk.players.load(Ordering::Relaxed);
-        let emptiest = (0..self.desks.len()).min_by_key(|&number| players(&self.desks[number]));
+        let players = |mailbox: &Mailbox<D>| mailbox.players.load(Ordering::Relaxed);
+        let emptiest =
+            (0..self.mailboxes.len()).min_by_key(|&number| players(&self.mailboxes[number]));
         let Some(number) = emptiest else { return };
-        self.desks[number].players.fetch_add(1, Ordering::Relaxed);
-        self.post(number, Letter::Join(Box::new(joining)));
+        self.mailboxes[number]
+            .players
+            .fetch_add(1, Ordering::Relaxed);
+        self.send(number, Command::Join(Box::new(joining)));
     }
 
     /// Lets the player with this id go, wherever it is.
     pub fn dismiss(&self, id: u64) {
-        for number in 0..self.desks.len() {
-            self.post(number, Letter::Dismiss(id));
+        for number in 0..self.mailboxes.len() {
+            self.send(number, Command::Dismiss(id));
         }
     }
 
     /// Lets all players go.
     pub fn dismiss_all(&self) {
-        for number in 0..self.desks.len() {
-            self.post(number, Letter::DismissAll);
+        for number in 0..self.mailboxes.len() {
+            self.send(number, Command::DismissAll);
         }
     }
 
     /// How many players each worker has.
     #[must_use]
     pub fn players(&self) -> Vec<usize> {
-        self.desks
+        self.mailboxes
             .iter()
-            .map(|desk| desk.players.load(Ordering::Relaxed))
+            .map(|mailbox| mailbox.players.load(Ordering::Relaxed))
             .collect()
     }
 
-    fn post(&self, number: usize, letter: Letter<D>) {
-        lock(&self.desks[number].letters).push(letter);
-        self.doorbells.bell(number).ring();
+    fn send(&self, number: usize, command: Command<D>) {
+        lock(&self.mailboxes[number].commands).push(command);
+        self.wakers.waker(number).wake();
     }
 }
 
@@ -236,9 +239,9 @@ impl Drop for NoPanic {
 
 impl<D> Drop for Fanout<D> {
     fn drop(&mut self) {
-        for (number, desk) in self.desks.iter().enumerate() {
-            lock(&desk.letters).push(Letter::Stop);
-            self.doorbells.bell(number).ring();
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            lock(&mailbox.commands).push(Command::Stop);
+            self.wakers.waker(number).wake();
         }
         for thread in lock(&self.threads).drain(..) {
             // A worker that panicked has said so already.

@@ -21,7 +21,7 @@ use crate::stream::{MESSAGE_STREAM, Stream};
 
 /// Replies that a player leaves unread may pile up to this many bytes: then it
 /// only asks, and does not listen.
-const MOST_REPLIES: usize = 64 * 1024;
+const MAX_REPLIES: usize = 64 * 1024;
 
 /// Where a player stands in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,7 +383,7 @@ impl<D> Player<D> {
             self.replies += scratch.replies.len();
         }
         heard.map_err(Reason::Misbehaved)?;
-        if self.replies > MOST_REPLIES {
+        if self.replies > MAX_REPLIES {
             return Err(Reason::Misbehaved(
                 "asks on and on and reads no answers".to_owned(),
             ));

@@ -13,21 +13,21 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use slab::Slab;
 
 use super::player::{Player, Scratch};
-use super::{Departed, Desk, Dialogue, Doorbells, Joining, Letter, Reason};
+use super::{Command, Departed, Dialogue, Joining, Mailbox, Reason, Wakers};
 use crate::stream::index::View;
 use crate::stream::{Stream, lock};
 
-/// What epoll calls the doorbell; players are called by their slot.
-const DOORBELL: u64 = u64::MAX;
+/// What epoll calls the waker; players are called by their slot.
+const WAKER: u64 = u64::MAX;
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Events taken from epoll at once.
-const MOST_EVENTS: usize = 512;
+const MAX_EVENTS: usize = 512;
 /// Reads from one player before the others have their turn.
-const MOST_READS: usize = 4;
+const MAX_READS: usize = 4;
 /// Players that a flush sends to before who joins or speaks has a turn: about
 /// a millisecond's work.
-const MOST_SERVED: usize = 64;
+const MAX_SERVED: usize = 64;
 
 /// The players of one stream at this worker that are flushed to together.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Group {
     /// Whether a member may be waiting for a place to begin.
     waiting: bool,
     /// When what has come since is to be sent.
-    flush_at: Option<Instant>,
+    mw_deadline: Option<Instant>,
     /// The flush that is under way.
     flush: Option<Flush>,
 }
@@ -90,15 +90,15 @@ impl Group {
     fn note_news(&mut self, worker: usize, now: Instant) {
         // Whoever waits for its first picture is not kept waiting longer.
         let at_once =
-            self.at_once || self.stream.is_over() || self.waiting && self.can_begin(worker);
-        let flush_at = if at_once {
+            self.at_once || self.stream.has_ended() || self.waiting && self.can_begin(worker);
+        let mw_deadline = if at_once {
             now
         } else {
-            now + self.stream.flush_after()
+            now + self.stream.mw_latency()
         };
-        self.flush_at = Some(
-            self.flush_at
-                .map_or(flush_at, |earlier| earlier.min(flush_at)),
+        self.mw_deadline = Some(
+            self.mw_deadline
+                .map_or(mw_deadline, |earlier| earlier.min(mw_deadline)),
         );
     }
 }
@@ -108,8 +108,8 @@ impl Group {
 pub(super) struct Worker<D, F> {
     number: usize,
     epoll: Epoll,
-    desks: Arc<[Desk<D>]>,
-    doorbells: Doorbells,
+    mailboxes: Arc<[Mailbox<D>]>,
+    wakers: Wakers,
     departed: F,
     players: Slab<Player<D>>,
     groups: Slab<Group>,
@@ -117,37 +117,37 @@ pub(super) struct Worker<D, F> {
     /// messages are gathered, and those that get each at once.
     groups_of: HashMap<u64, [Option<usize>; 2]>,
     /// Players that may have more to say than they were let.
-    unheard: Vec<usize>,
+    unread: Vec<usize>,
     scratch: Scratch,
 }
 
 impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     pub(super) fn new(
         number: usize,
-        desks: Arc<[Desk<D>]>,
-        doorbells: Doorbells,
+        mailboxes: Arc<[Mailbox<D>]>,
+        wakers: Wakers,
         departed: F,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let bell = EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL);
-        epoll.add(doorbells.bell(number).descriptor(), bell)?;
+        let waker = EpollEvent::new(EpollFlags::EPOLLIN, WAKER);
+        epoll.add(wakers.waker(number).descriptor(), waker)?;
         Ok(Self {
             number,
             epoll,
-            desks,
-            doorbells,
+            mailboxes,
+            wakers,
             departed,
             players: Slab::new(),
             groups: Slab::new(),
             groups_of: HashMap::new(),
-            unheard: Vec::new(),
+            unread: Vec::new(),
             scratch: Scratch::new(),
         })
     }
 
     /// Serves until it is told to stop; then all players are let go.
     pub(super) fn run(mut self) {
-        let mut events = [EpollEvent::empty(); MOST_EVENTS];
+        let mut events = [EpollEvent::empty(); MAX_EVENTS];
         let mut news = Vec::new();
         let mut next_tick = Instant::now() + TICK;
         loop {
@@ -163,24 +163,24 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 }
             };
             let now = Instant::now();
-            let mut rung = false;
+            let mut woken = false;
             for event in &events[..count] {
                 match usize::try_from(event.data()) {
-                    Ok(slot) if event.data() != DOORBELL => {
+                    Ok(slot) if event.data() != WAKER => {
                         self.player_event(slot, event.events(), now);
                     }
-                    _ => rung = true,
+                    _ => woken = true,
                 }
             }
-            for slot in std::mem::take(&mut self.unheard) {
-                self.hear(slot, now);
+            for slot in std::mem::take(&mut self.unread) {
+                self.on_readable(slot, now);
             }
-            if rung {
-                self.doorbells.bell(self.number).answer(&mut news);
+            if woken {
+                self.wakers.waker(self.number).take(&mut news);
                 for stream in news.drain(..) {
                     self.note_news(stream, now);
                 }
-                if self.read_letters(now) {
+                if self.run_commands(now) {
                     self.dismiss_all();
                     return;
                 }
@@ -195,10 +195,13 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
 
     fn timeout(&self, next_tick: Instant) -> EpollTimeout {
         let flushing = self.groups.iter().any(|(_, group)| group.flush.is_some());
-        if flushing || !self.unheard.is_empty() {
+        if flushing || !self.unread.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let flushes = self.groups.iter().filter_map(|(_, group)| group.flush_at);
+        let flushes = self
+            .groups
+            .iter()
+            .filter_map(|(_, group)| group.mw_deadline);
         let next = flushes.fold(next_tick, Instant::min);
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up: waking before the time would only mean waiting again.
@@ -228,7 +231,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 view: stream.look(self.number, at_once, u64::MAX),
                 low_water: u64::MAX,
                 waiting: false,
-                flush_at: None,
+                mw_deadline: None,
                 flush: None,
             })
         })
@@ -247,19 +250,19 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     }
 
     /// Does what others ask; `true` if that is to stop.
-    fn read_letters(&mut self, now: Instant) -> bool {
-        let letters = std::mem::take(&mut *lock(&self.desks[self.number].letters));
-        for letter in letters {
-            match letter {
-                Letter::Join(joining) => self.join(*joining, now),
-                Letter::Dismiss(id) => {
+    fn run_commands(&mut self, now: Instant) -> bool {
+        let commands = std::mem::take(&mut *lock(&self.mailboxes[self.number].commands));
+        for command in commands {
+            match command {
+                Command::Join(joining) => self.join(*joining, now),
+                Command::Dismiss(id) => {
                     let found = self.players.iter().find(|(_, player)| player.id() == id);
                     if let Some(slot) = found.map(|(slot, _)| slot) {
                         self.leave(slot, Reason::Dismissed);
                     }
                 }
-                Letter::DismissAll => self.dismiss_all(),
-                Letter::Stop => return true,
+                Command::DismissAll => self.dismiss_all(),
+                Command::Stop => return true,
             }
         }
         false
@@ -280,9 +283,9 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.note_position(&player);
-        if stream.is_over() {
+        if stream.has_ended() {
             // Its last news were told before this player counted.
-            entry.flush_at = Some(now);
+            entry.mw_deadline = Some(now);
         }
         let interest = EpollFlags::EPOLLIN
             | EpollFlags::EPOLLOUT
@@ -320,17 +323,17 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             | EpollFlags::EPOLLHUP
             | EpollFlags::EPOLLERR;
         if events.intersects(inbound) {
-            self.hear(slot, now);
+            self.on_readable(slot, now);
         }
     }
 
     /// Reads what a player has sent, and sends the answers.
-    fn hear(&mut self, slot: usize, now: Instant) {
+    fn on_readable(&mut self, slot: usize, now: Instant) {
         let Some(player) = self.players.get_mut(slot) else {
             return;
         };
         let group = &mut self.groups[player.group];
-        for _ in 0..MOST_READS {
+        for _ in 0..MAX_READS {
             let more = player
                 .receive(&group.stream, &group.view, &mut self.scratch)
                 .and_then(|more| player.serve(&group.stream, &group.view, now).map(|()| more));
@@ -344,14 +347,14 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 }
             }
         }
-        self.unheard.push(slot);
+        self.unread.push(slot);
     }
 
     /// Begins the flushes that are due, and goes on with those under way. One
     /// that is due again while it is under way begins when that has ended.
     fn flush_due(&mut self, now: Instant) {
         let due =
-            |group: &Group| group.flush.is_some() || group.flush_at.is_some_and(|at| at <= now);
+            |group: &Group| group.flush.is_some() || group.mw_deadline.is_some_and(|at| at <= now);
         let groups: Vec<usize> = self
             .groups
             .iter()
@@ -367,15 +370,16 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     fn flush(&mut self, key: usize, now: Instant) {
         let group = &mut self.groups[key];
         let mut flush = group.flush.take().unwrap_or_else(|| {
-            group.flush_at = None;
+            group.mw_deadline = None;
             // Asked before the look: what it ended with must be in the view.
-            let over = group.stream.is_over();
+            let over = group.stream.has_ended();
             group.view = group
                 .stream
                 .look(self.number, group.at_once, group.low_water);
-            // An end between the two rings no bell: the look has silenced it.
-            if !over && group.stream.is_over() {
-                group.flush_at = Some(now);
+            // An end between the two wakes nobody: until the look, the worker
+            // counts as told already.
+            if !over && group.stream.has_ended() {
+                group.mw_deadline = Some(now);
             }
             Flush {
                 left: group.members.len(),
@@ -385,12 +389,12 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             }
         });
         let end = flush.left.min(group.members.len());
-        flush.left = end.saturating_sub(MOST_SERVED);
+        flush.left = end.saturating_sub(MAX_SERVED);
         let mut leaving = Vec::new();
         for &slot in group.members[flush.left..end].iter().rev() {
             let player = &mut self.players[slot];
             match player.serve(&group.stream, &group.view, now) {
-                Ok(()) if flush.over => leaving.push((slot, Reason::StreamOver)),
+                Ok(()) if flush.over => leaving.push((slot, Reason::StreamEnded)),
                 Ok(()) => {
                     flush.low_water = flush.low_water.min(player.low_water());
                     flush.waiting |= player.waits();
@@ -447,7 +451,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             self.remove_group(key);
         }
         stream.player_left(self.number);
-        self.desks[self.number]
+        self.mailboxes[self.number]
             .players
             .fetch_sub(1, Ordering::Relaxed);
         (self.departed)(departed);

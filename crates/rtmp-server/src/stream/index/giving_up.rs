@@ -71,8 +71,8 @@ mod tests {
     fn three_groups() -> Index {
         let retention = Retention {
             queue_length: Duration::from_secs(10),
-            most_bytes: u64::MAX,
-            most_messages: usize::MAX,
+            max_bytes: u64::MAX,
+            max_messages: usize::MAX,
             group_messages: 0,
         };
         let mut index = Index::new(retention, 1);

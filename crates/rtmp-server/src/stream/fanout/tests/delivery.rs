@@ -56,14 +56,14 @@ fn a_flush_of_many_players_leaves_nobody_out_while_others_come_and_go() {
 #[test]
 fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwise() {
     let gathering = Duration::from_millis(5);
-    for (flush_after, asked, expected) in [
+    for (mw_latency, asked, expected) in [
         (gathering, false, false),
         (gathering, true, true),
         (Duration::ZERO, false, true),
     ] {
         let mut server = Server::start(1);
         let settings = StreamSettings {
-            flush_after,
+            mw_latency,
             nodelay: asked,
             ..settings()
         };
@@ -76,7 +76,7 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
         let nodelay = server.departure().socket.nodelay().unwrap();
         assert_eq!(
             nodelay, expected,
-            "gathering for {flush_after:?}, tcp_nodelay {asked}"
+            "gathering for {mw_latency:?}, tcp_nodelay {asked}"
         );
     }
 }
@@ -85,7 +85,7 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
 fn players_that_are_there_follow_a_change_of_how_small_packets_are_sent() {
     let mut server = Server::start(1);
     let gathering = StreamSettings {
-        flush_after: Duration::from_millis(5),
+        mw_latency: Duration::from_millis(5),
         ..settings()
     };
     for (before, after) in [(gathering, settings()), (settings(), gathering)] {
@@ -100,6 +100,6 @@ fn players_that_are_there_follow_a_change_of_how_small_packets_are_sent() {
         player.message().unwrap();
         player.say(b"l");
         let nodelay = server.departure().socket.nodelay().unwrap();
-        assert_eq!(nodelay, after.flush_after.is_zero(), "then {after:?}");
+        assert_eq!(nodelay, after.mw_latency.is_zero(), "then {after:?}");
     }
 }

@@ -59,10 +59,10 @@ fn the_players_of_a_stream_that_ends_are_let_go() {
     }
     stream.end();
     for _ in &players {
-        assert_eq!(server.departure().reason, Reason::StreamOver);
+        assert_eq!(server.departure().reason, Reason::StreamEnded);
     }
     let refused = publication.append(&[picture(0, true)], Instant::now());
-    assert!(matches!(refused, Err(AppendError::Over)));
+    assert!(matches!(refused, Err(AppendError::Ended)));
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_player_that_waits_for_a_keyframe_is_sent_it_at_once() {
     let mut server = Server::start(1);
     for gop_cache in [true, false] {
         let gathering = StreamSettings {
-            flush_after: Duration::from_secs(86_400),
+            mw_latency: Duration::from_secs(86_400),
             gop_cache,
             ..settings()
         };

@@ -100,7 +100,7 @@ fn relayed(server: &mut Server, source: Source) -> (Publication, Client) {
 fn an_origins_word_that_another_publication_begins_is_enough() {
     let mut server = Server::start(1);
     let (mut publication, mut stayed) = relayed(&mut server, Source::MarkingOrigin);
-    publication.begin_anew();
+    publication.start_new_publication();
     // The same encoder, without sound.
     publish(&mut publication, &video_headers());
     publish(&mut publication, &[picture(80, true)]);
@@ -118,7 +118,7 @@ fn an_origins_word_that_another_publication_begins_is_enough() {
 fn an_origin_that_has_waited_for_a_keyframe_is_believed() {
     let mut server = Server::start(1);
     let (mut publication, mut stayed) = relayed(&mut server, Source::MarkingOrigin);
-    publication.begin_anew();
+    publication.start_new_publication();
     publish(&mut publication, &[picture(80, false), picture(120, false)]);
     assert_eq!(stayed.told(2), [("picture", 80), ("picture", 120)]);
     let mut joined = server.join(publication.stream());

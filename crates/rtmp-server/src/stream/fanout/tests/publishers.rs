@@ -49,10 +49,10 @@ fn a_publisher_that_nobody_listens_to_is_not_silent() {
     let now = Instant::now();
     let second = |number| now + Duration::from_secs(number);
     let publication = stream.publish(now).unwrap();
-    publication.is_not_heard_until(second(10));
+    publication.expect_silence_until(second(10));
     assert_eq!(stream.publish(second(11)).unwrap_err(), crate::stream::Busy);
     let taken_over = stream.publish(second(12)).unwrap();
-    publication.is_not_heard_until(second(100));
+    publication.expect_silence_until(second(100));
     assert!(
         stream.publish(second(14)).is_ok(),
         "its word counts no more"
@@ -85,13 +85,13 @@ fn a_stream_that_nobody_has_published_is_forgotten_as_soon_as_nobody_wants_it() 
     let stream = server.stream(&settings());
     let now = Instant::now();
     let patience = Duration::from_secs(3_600);
-    let seat = stream.take_seat();
+    let subscription = stream.add_subscription();
     drop(stream);
     server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 1, "somebody waits for it");
     // Whoever publishes nothing leaves nothing.
-    drop(seat.stream().publish(now).unwrap());
-    drop(seat);
+    drop(subscription.stream().publish(now).unwrap());
+    drop(subscription);
     server.registry.sweep(now, |_| patience);
     assert_eq!(server.registry.list().len(), 0);
 }

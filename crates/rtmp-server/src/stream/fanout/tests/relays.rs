@@ -53,12 +53,12 @@ fn a_pull_that_brings_only_what_the_log_has_makes_the_stream_live_again() {
     let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
     publication.append(&from_origin(0, 80), now).unwrap();
     drop(publication);
-    assert!(!stream.standing().borrow().live);
+    assert!(!stream.state().borrow().live);
     let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
     publication.append(&headers(), now).unwrap();
-    assert!(!stream.standing().borrow().live, "headers are nothing yet");
+    assert!(!stream.state().borrow().live, "headers are nothing yet");
     publication.append(&from_origin(0, 80), now).unwrap();
-    assert!(stream.standing().borrow().live);
+    assert!(stream.state().borrow().live);
     assert_eq!(
         server.join(&stream).told(3 + 4).last(),
         Some(&("sound", 47))

@@ -11,7 +11,7 @@ use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use crate::stream::fanout::{Departed, Dialogue, Doorbells, Fanout, Joining, Meter, Request};
+use crate::stream::fanout::{Departed, Dialogue, Fanout, Joining, Meter, Request, Wakers};
 use crate::stream::index::Retention;
 use crate::stream::registry::Registry;
 use crate::stream::{MESSAGE_STREAM, Publication, Stream, StreamSettings};
@@ -68,14 +68,14 @@ pub struct Server {
 pub fn settings() -> StreamSettings {
     StreamSettings {
         chunk_size: CHUNK_SIZE,
-        flush_after: Duration::ZERO,
+        mw_latency: Duration::ZERO,
         gop_cache: true,
         nodelay: false,
         keyframe_timeout: Duration::from_secs(8),
         retention: Retention {
             queue_length: Duration::from_secs(2),
-            most_bytes: 256 << 20,
-            most_messages: 1 << 18,
+            max_bytes: 256 << 20,
+            max_messages: 1 << 18,
             group_messages: 0,
         },
     }
@@ -101,13 +101,13 @@ pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Spel
 
 impl Server {
     pub fn start(workers: usize) -> Self {
-        let doorbells = Doorbells::new(workers).unwrap();
+        let wakers = Wakers::new(workers).unwrap();
         let (sender, departures) = mpsc::channel();
-        let fanout = Fanout::start(doorbells.clone(), move |departed| {
+        let fanout = Fanout::start(wakers.clone(), move |departed| {
             sender.send(departed).unwrap();
         });
         Self {
-            registry: Registry::new(doorbells, u64::MAX),
+            registry: Registry::new(wakers, u64::MAX),
             fanout: fanout.unwrap(),
             departures,
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),

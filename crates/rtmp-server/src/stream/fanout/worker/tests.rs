@@ -39,19 +39,19 @@ type Forgetful = Worker<Speller, fn(Departed<Speller>)>;
 
 /// A worker that may have `players`, and a stream for it.
 fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
-    let doorbells = Doorbells::new(1).unwrap();
-    let desks: Arc<[Desk<Speller>]> = Arc::new([Desk {
-        letters: Mutex::default(),
+    let wakers = Wakers::new(1).unwrap();
+    let mailboxes: Arc<[Mailbox<Speller>]> = Arc::new([Mailbox {
+        commands: Mutex::default(),
         players: AtomicUsize::new(players),
     }]);
     let departed: fn(Departed<Speller>) = |_| {};
-    let worker = Worker::new(0, desks, doorbells.clone(), departed).unwrap();
+    let worker = Worker::new(0, mailboxes, wakers.clone(), departed).unwrap();
     let key = StreamKey {
         vhost: "v".into(),
         app: "live".into(),
         stream: "s".into(),
     };
-    let stream = Registry::new(doorbells, u64::MAX).obtain(&key, settings, Instant::now());
+    let stream = Registry::new(wakers, u64::MAX).obtain(&key, settings, Instant::now());
     (worker, stream)
 }
 
@@ -60,7 +60,7 @@ fn an_edge_is_sent_at_once_what_is_gathered_for_viewers() {
     const GATHERED: Duration = Duration::from_millis(350);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let settings = StreamSettings {
-        flush_after: GATHERED,
+        mw_latency: GATHERED,
         ..settings()
     };
     let (mut worker, stream) = worker(2, &settings);
@@ -165,7 +165,7 @@ fn a_player_goes_on_between_two_flushes(other_at_once: bool) {
         while received.peek(&mut [0]).is_err() {
             std::thread::yield_now();
         }
-        worker.hear(0, now);
+        worker.on_readable(0, now);
     };
     worker.join(joining(1, socket, &stream), now);
     worker.player_event(0, EpollFlags::EPOLLOUT, now);

@@ -1,4 +1,4 @@
-//! How publishers and connections wake fan-out workers.
+//! Wakes fan-out workers: one eventfd each.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,12 +10,12 @@ use crate::stream::lock;
 
 /// Wakes one worker, and tells it which streams have news.
 #[derive(Debug)]
-pub(super) struct Doorbell {
+pub(super) struct Waker {
     event: EventFd,
     streams: Mutex<Vec<u64>>,
 }
 
-impl Doorbell {
+impl Waker {
     fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         Ok(Self {
@@ -25,14 +25,14 @@ impl Doorbell {
     }
 
     /// Wakes the worker.
-    pub(super) fn ring(&self) {
-        // The only failure is a counter at its maximum: it has been rung.
+    pub(super) fn wake(&self) {
+        // The only failure is a counter at its maximum: the worker will wake.
         let _ = self.event.write(1);
     }
 
-    /// Takes the ring back, and the streams that have news, into `streams`.
-    pub(super) fn answer(&self, streams: &mut Vec<u64>) {
-        // Fails when nobody has rung.
+    /// Resets the eventfd, and moves the streams that have news to `streams`.
+    pub(super) fn take(&self, streams: &mut Vec<u64>) {
+        // Fails if nobody has woken the worker.
         let _ = self.event.read();
         streams.append(&mut lock(&self.streams));
     }
@@ -42,38 +42,38 @@ impl Doorbell {
     }
 }
 
-/// The doorbells of all workers.
+/// The wakers of all workers.
 #[derive(Debug, Clone)]
-pub struct Doorbells {
-    bells: Arc<[Doorbell]>,
+pub struct Wakers {
+    wakers: Arc<[Waker]>,
 }
 
-impl Doorbells {
-    /// Doorbells for `workers` workers.
+impl Wakers {
+    /// Wakers for `workers` workers.
     ///
     /// # Errors
     /// No descriptor left.
     pub fn new(workers: usize) -> io::Result<Self> {
-        let bells = (0..workers)
-            .map(|_| Doorbell::new())
+        let wakers = (0..workers)
+            .map(|_| Waker::new())
             .collect::<io::Result<_>>()?;
-        Ok(Self { bells })
+        Ok(Self { wakers })
     }
 
     /// How many workers there are.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.bells.len()
+        self.wakers.len()
     }
 
     /// Tells the worker number `worker` that the stream has news.
-    pub(crate) fn ring_for(&self, worker: usize, stream: u64) {
-        let bell = self.bell(worker);
-        lock(&bell.streams).push(stream);
-        bell.ring();
+    pub(crate) fn wake_for(&self, worker: usize, stream: u64) {
+        let waker = self.waker(worker);
+        lock(&waker.streams).push(stream);
+        waker.wake();
     }
 
-    pub(super) fn bell(&self, worker: usize) -> &Doorbell {
-        &self.bells[worker]
+    pub(super) fn waker(&self, worker: usize) -> &Waker {
+        &self.wakers[worker]
     }
 }

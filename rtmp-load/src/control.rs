@@ -1,4 +1,4 @@
-//! How the threads of a run and the one that conducts them speak.
+//! How the threads of a run and their coordinator communicate.
 
 use std::sync::{
     Mutex, PoisonError,

@@ -69,8 +69,13 @@ impl From<ClientError> for EndCause {
     }
 }
 
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// State of a connection. It only moves forward; raw streams skip the
+/// negotiation.
+///
+/// ```text
+/// Connecting ─ TCP ─▶ Negotiating ─ play accepted ─▶ Waiting ─ media ─▶ Streaming
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
     /// TCP is not established.
     Connecting,
@@ -147,8 +152,7 @@ struct Session {
     began: Instant,
     /// `None` if the bytes are raw.
     client: Option<Client>,
-    connected: bool,
-    agreed: bool,
+    progress: Progress,
     media_at: Option<Instant>,
     keyframe_at: Option<Instant>,
     last_byte: Instant,
@@ -162,13 +166,16 @@ impl Session {
         }
     }
 
-    fn progress(&self) -> Progress {
-        match (self.connected, self.agreed, self.media_at) {
-            (false, ..) => Progress::Connecting,
-            (_, _, Some(_)) => Progress::Streaming,
-            (_, false, _) => Progress::Negotiating,
-            (_, true, _) => Progress::Waiting,
-        }
+    fn advance(&mut self, progress: Progress) {
+        self.progress = self.progress.max(progress);
+    }
+
+    /// Media has come; true for the first.
+    fn note_media(&mut self, now: Instant) -> bool {
+        self.advance(Progress::Streaming);
+        let is_first = self.media_at.is_none();
+        self.media_at.get_or_insert(now);
+        is_first
     }
 }
 
@@ -199,9 +206,8 @@ impl Player {
         };
         self.session = Some(Session {
             began: now,
-            agreed: client.is_none(),
             client,
-            connected: false,
+            progress: Progress::Connecting,
             media_at: None,
             keyframe_at: None,
             last_byte: now,
@@ -212,7 +218,10 @@ impl Player {
     /// The TCP connection stands.
     pub fn connected(&mut self, now: Instant, tally: &mut Tally) {
         if let Some(session) = &mut self.session {
-            session.connected = true;
+            session.advance(match session.client {
+                Some(_) => Progress::Negotiating,
+                None => Progress::Waiting,
+            });
             session.last_byte = now;
             tally.connect.record(now.since(session.began));
         }
@@ -257,14 +266,14 @@ impl Player {
             return Ok(());
         };
         let Some(mut client) = session.client.take() else {
-            if session.media_at.replace(now).is_none() {
+            if session.note_media(now) {
                 tally.first_byte.record(now.since(session.began));
                 self.record.joins += 1;
             }
             return Ok(());
         };
         let result = client.receive(bytes, out, |event| match event {
-            Event::Agreed => session.agreed = true,
+            Event::Agreed => session.advance(Progress::Waiting),
             Event::Media(message) => {
                 media_came(session, &mut self.record, &self.rules, now, message, tally);
             }
@@ -297,13 +306,13 @@ impl Player {
         let session = self.session.as_ref()?;
         (now.since(session.last_byte) > self.rules.timeout).then(|| EndCause::TimedOut {
             seconds: self.rules.timeout.as_secs(),
-            progress: session.progress(),
+            progress: session.progress,
         })
     }
 
     /// How far the connection is, if there is one.
     pub fn progress(&self) -> Option<Progress> {
-        self.session.as_ref().map(Session::progress)
+        self.session.as_ref().map(|session| session.progress)
     }
 
     /// The end of the run: settles what is open and hands over the record.
@@ -314,15 +323,13 @@ impl Player {
         due: impl Fn(u32) -> Option<u32>,
         tally: &mut Tally,
     ) -> Finished {
-        let mut ending = Ending {
+        let mut final_state = FinalState {
             playing: self.is_playing(),
             quiet_for: None,
-            joined_for: None,
         };
         if let Some(session) = self.session.take() {
             self.end_session(&session, now, tally);
-            ending.quiet_for = Some(now.since(session.last_byte));
-            ending.joined_for = session.media_at.map(|at| now.since(at));
+            final_state.quiet_for = Some(now.since(session.last_byte));
             if let Some(publisher) = self.record.frames.publisher()
                 && let Some(due) = due(publisher)
                 && self.inspects
@@ -334,7 +341,7 @@ impl Player {
             address: self.address,
             inspected: self.inspects,
             record: self.record,
-            ending,
+            final_state,
         }
     }
 
@@ -380,8 +387,7 @@ fn media_came(
     tally: &mut Tally,
 ) {
     record.messages += 1;
-    if session.media_at.is_none() {
-        session.media_at = Some(now);
+    if session.note_media(now) {
         tally.first_byte.record(now.since(session.began));
     }
     // A sequence header is shown at no time: servers send theirs with any.
@@ -439,13 +445,11 @@ fn stamped_frame_came(
 
 /// How a player stood when the run ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending {
+pub struct FinalState {
     /// Whether it was playing.
     pub playing: bool,
     /// How long nothing had come on its connection.
     pub quiet_for: Option<Duration>,
-    /// How long media had been coming on its connection.
-    pub joined_for: Option<Duration>,
 }
 
 /// A player after the run.
@@ -458,7 +462,7 @@ pub struct Finished {
     /// What was noted.
     pub record: Record,
     /// How it stood.
-    pub ending: Ending,
+    pub final_state: FinalState,
 }
 
 /// A verdict on a player.
@@ -475,10 +479,10 @@ pub enum Health {
 impl Finished {
     /// The verdict: *failed* if it was not connected at the end, or had to
     /// begin again without being told to; *starved* if it never got a keyframe,
-    /// had gone quiet, or got less than `least` of its frames.
-    pub fn health(&self, rules: &Rules, least: f64) -> Health {
+    /// had gone quiet, or got less than `min_share` of its frames.
+    pub fn health(&self, rules: &Rules, min_share: f64) -> Health {
         let lost_connections: u64 = self.record.ends.values().sum();
-        let Some(quiet_for) = self.ending.quiet_for else {
+        let Some(quiet_for) = self.final_state.quiet_for else {
             return Health::Failed;
         };
         if lost_connections > 0 && !rules.reconnect {
@@ -488,8 +492,8 @@ impl Finished {
             .record
             .frames
             .delivered()
-            .is_some_and(|share| share < least);
-        if !self.ending.playing || quiet_for > rules.stall || short {
+            .is_some_and(|share| share < min_share);
+        if !self.final_state.playing || quiet_for > rules.stall || short {
             return Health::Starved;
         }
         Health::Healthy

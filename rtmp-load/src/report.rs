@@ -328,7 +328,7 @@ fn count(
         ..PlayerCounts::default()
     };
     for (player, _) in players {
-        counts.playing += u64::from(player.ending.playing);
+        counts.playing += u64::from(player.final_state.playing);
         counts.inspected += u64::from(player.inspected);
         match verdict(player) {
             Health::Healthy => counts.healthy += 1,

@@ -28,7 +28,7 @@ use crate::{
     report::{Measured, Report, Watched},
     stats::Tally,
     usage::ProcessSample,
-    worker::{self, Gauges, Job, Outcome},
+    worker::{self, Gauges, Job, WorkerResult},
 };
 
 /// How often the run is looked at.
@@ -61,9 +61,9 @@ impl From<nix::Error> for RunError {
 pub fn run(options: &Options) -> Result<Report, RunError> {
     let plan = Plan::new(options)?;
     let watched_before = watch(options)?;
-    let conductor = Conductor::start(options, plan)?;
-    let result = conductor.conduct();
-    let (outcomes, conductor) = conductor.stop()?;
+    let coordinator = Coordinator::start(options, plan)?;
+    let result = coordinator.conduct();
+    let (results, coordinator) = coordinator.stop()?;
     let window = result?;
     let pairs = watched_before.into_iter().zip(window.watched);
     let watched = pairs
@@ -71,8 +71,8 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
         .collect();
     Ok(report(
         options,
-        &conductor,
-        outcomes,
+        &coordinator,
+        results,
         window.span,
         window.bytes,
         watched,
@@ -87,19 +87,19 @@ struct Window {
     watched: Vec<(ProcessSample, Option<ProcessSample>)>,
 }
 
-struct Conductor<'a> {
+struct Coordinator<'a> {
     options: &'a Options,
     rules: Arc<Rules>,
     control: Arc<Control>,
     gauges: Vec<Arc<Gauges>>,
-    threads: Vec<thread::JoinHandle<std::io::Result<Outcome>>>,
+    threads: Vec<thread::JoinHandle<std::io::Result<WorkerResult>>>,
     signals: SignalFd,
     publishers: u32,
     players: u64,
     ramp: Duration,
 }
 
-impl<'a> Conductor<'a> {
+impl<'a> Coordinator<'a> {
     fn start(options: &'a Options, plan: Plan) -> Result<Self, RunError> {
         // Blocked before the threads begin, so that they inherit it and the
         // signals come to us alone.
@@ -118,7 +118,7 @@ impl<'a> Conductor<'a> {
             verify: options.verify,
             reconnect: options.reconnect,
         });
-        let mut conductor = Self {
+        let mut coordinator = Self {
             options,
             rules: Arc::clone(&rules),
             control: Arc::new(Control::default()),
@@ -131,14 +131,14 @@ impl<'a> Conductor<'a> {
         };
         for (index, job) in jobs(options, &rules, plan).into_iter().enumerate() {
             let gauges = Arc::new(Gauges::default());
-            conductor.gauges.push(Arc::clone(&gauges));
-            let control = Arc::clone(&conductor.control);
+            coordinator.gauges.push(Arc::clone(&gauges));
+            let control = Arc::clone(&coordinator.control);
             let thread = thread::Builder::new().name(format!("players-{index}"));
-            conductor
+            coordinator
                 .threads
                 .push(thread.spawn(move || worker::run(job, control, gauges))?);
         }
-        Ok(conductor)
+        Ok(coordinator)
     }
 
     fn conduct(&self) -> Result<Window, RunError> {
@@ -177,17 +177,17 @@ impl<'a> Conductor<'a> {
     }
 
     /// Ends all threads and takes what they leave.
-    fn stop(mut self) -> Result<(Vec<Outcome>, Self), RunError> {
+    fn stop(mut self) -> Result<(Vec<WorkerResult>, Self), RunError> {
         self.control.enter(Phase::Over);
-        let mut outcomes = Vec::new();
+        let mut results = Vec::new();
         for thread in std::mem::take(&mut self.threads) {
-            outcomes.push(
+            results.push(
                 thread
                     .join()
                     .expect("a thread that panics ends the program")?,
             );
         }
-        Ok((outcomes, self))
+        Ok((results, self))
     }
 
     fn await_publishers(&self) -> Result<(), RunError> {
@@ -309,8 +309,8 @@ fn watch(options: &Options) -> Result<Vec<ProcessSample>, PlanError> {
 
 fn report(
     options: &Options,
-    conductor: &Conductor<'_>,
-    outcomes: Vec<Outcome>,
+    coordinator: &Coordinator<'_>,
+    results: Vec<WorkerResult>,
     span: Duration,
     bytes: u64,
     watched: Vec<Watched>,
@@ -320,11 +320,11 @@ fn report(
     let mut players = Vec::new();
     let mut publishers = Vec::new();
     let mut threads = Vec::new();
-    for outcome in outcomes {
-        tally.merge(&outcome.tally);
-        players.extend(outcome.players);
-        publishers.extend(outcome.publishers.into_iter().map(Publisher::finish));
-        threads.push((outcome.cpu, outcome.longest_turn));
+    for result in results {
+        tally.merge(&result.tally);
+        players.extend(result.players);
+        publishers.extend(result.publishers.into_iter().map(Publisher::finish));
+        threads.push((result.cpu, result.longest_turn));
     }
     let due: HashMap<u32, u32> = publishers
         .iter()
@@ -339,7 +339,7 @@ fn report(
         .collect();
     Report::new(
         options,
-        &conductor.rules,
+        &coordinator.rules,
         Measured {
             span,
             bytes,

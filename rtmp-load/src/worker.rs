@@ -76,7 +76,7 @@ pub struct Gauges {
 }
 
 /// What a thread leaves behind.
-pub struct Outcome {
+pub struct WorkerResult {
     /// Measurements of all its players.
     pub tally: Tally,
     /// Its players, with what each received in the measured window.
@@ -93,10 +93,10 @@ pub struct Outcome {
 struct Worker {
     epoll: Epoll,
     buffer: Vec<u8>,
-    seats: Vec<Seat>,
-    /// Which seats connect when; the seat's number breaks ties.
+    slots: Vec<Slot>,
+    /// Which slots connect when; the slot's number breaks ties.
     starts: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Seats of publishers are the first ones.
+    /// Slots of publishers are the first ones.
     publishers: usize,
     receiver: Receiver,
     reconnect: bool,
@@ -105,18 +105,18 @@ struct Worker {
     gauges: Arc<Gauges>,
     tally: Tally,
     bytes: u64,
-    cpu_mark: CpuTime,
+    cpu_before_window: CpuTime,
     longest_turn: Duration,
 }
 
 /// A place for one publisher or player, connected or not.
-struct Seat {
+struct Slot {
     peer: Peer,
     server: SocketAddr,
     bind: Option<IpAddr>,
     link: Option<Link>,
     /// Bytes received before the measured window.
-    mark: u64,
+    bytes_before_window: u64,
 }
 
 enum Peer {
@@ -128,11 +128,11 @@ enum Peer {
 ///
 /// # Errors
 /// If the system has no event queue for us.
-pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<Outcome> {
+pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<WorkerResult> {
     let mut worker = Worker {
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         buffer: vec![0; READ_BYTES],
-        seats: Vec::with_capacity(job.publishers.len() + job.players.len()),
+        slots: Vec::with_capacity(job.publishers.len() + job.players.len()),
         starts: BinaryHeap::new(),
         publishers: job.publishers.len(),
         receiver: job.receiver,
@@ -142,36 +142,36 @@ pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<O
         gauges,
         tally: Tally::default(),
         bytes: 0,
-        cpu_mark: CpuTime::of_thread(),
+        cpu_before_window: CpuTime::of_thread(),
         longest_turn: Duration::ZERO,
     };
     let now = Instant::now();
     for publisher in job.publishers {
-        worker.starts.push(Reverse((now, worker.seats.len())));
+        worker.starts.push(Reverse((now, worker.slots.len())));
         let peer = Peer::Publisher(publisher);
         worker
-            .seats
-            .push(Seat::new(peer, job.publish_server, job.publish_bind));
+            .slots
+            .push(Slot::new(peer, job.publish_server, job.publish_bind));
     }
     let mut starts = Vec::with_capacity(job.players.len());
     for (plan, player) in job.players {
-        starts.push((plan.starts, worker.seats.len()));
+        starts.push((plan.starts, worker.slots.len()));
         worker
-            .seats
-            .push(Seat::new(Peer::Player(player), job.server, plan.bind));
+            .slots
+            .push(Slot::new(Peer::Player(player), job.server, plan.bind));
     }
     worker.run(starts)?;
-    Ok(worker.outcome())
+    Ok(worker.result())
 }
 
-impl Seat {
+impl Slot {
     fn new(peer: Peer, server: SocketAddr, bind: Option<IpAddr>) -> Self {
         Self {
             peer,
             server,
             bind,
             link: None,
-            mark: 0,
+            bytes_before_window: 0,
         }
     }
 }
@@ -209,7 +209,7 @@ impl Worker {
                 self.starts.extend(
                     starts
                         .into_iter()
-                        .map(|(at, seat)| Reverse((now + at, seat))),
+                        .map(|(at, slot)| Reverse((now + at, slot))),
                 );
             }
             if phase_now == Phase::Measuring && phase < Phase::Measuring {
@@ -225,23 +225,23 @@ impl Worker {
         }
     }
 
-    fn outcome(self) -> Outcome {
-        let mut players = Vec::with_capacity(self.seats.len());
+    fn result(self) -> WorkerResult {
+        let mut players = Vec::with_capacity(self.slots.len());
         let mut publishers = Vec::with_capacity(self.publishers);
-        for seat in self.seats {
-            match seat.peer {
+        for slot in self.slots {
+            match slot.peer {
                 Peer::Player(player) => {
-                    let in_window = player.bytes() - seat.mark;
+                    let in_window = player.bytes() - slot.bytes_before_window;
                     players.push((player, in_window));
                 }
                 Peer::Publisher(publisher) => publishers.push(publisher),
             }
         }
-        Outcome {
+        WorkerResult {
             tally: self.tally,
             players,
             publishers,
-            cpu: CpuTime::of_thread().since(self.cpu_mark),
+            cpu: CpuTime::of_thread().since(self.cpu_before_window),
             longest_turn: self.longest_turn,
         }
     }
@@ -250,9 +250,9 @@ impl Worker {
     /// waking before the time would only mean waiting again.
     fn timeout(&self, now: Instant, next_sweep: Instant) -> EpollTimeout {
         let start = self.starts.peek().map(|Reverse((at, _))| *at);
-        let publishers = self.seats[..self.publishers]
+        let publishers = self.slots[..self.publishers]
             .iter()
-            .filter_map(Seat::sends_at);
+            .filter_map(Slot::sends_at);
         let next = publishers.chain(start).fold(next_sweep, Instant::min);
         let milliseconds = next.since(now).as_micros().div_ceil(1000);
         EpollTimeout::try_from(milliseconds as i32).unwrap_or(EpollTimeout::ZERO)
@@ -261,10 +261,10 @@ impl Worker {
     fn begin_measuring(&mut self) {
         self.tally.latency.clear();
         self.longest_turn = Duration::ZERO;
-        self.cpu_mark = CpuTime::of_thread();
-        for seat in &mut self.seats {
-            if let Peer::Player(player) = &seat.peer {
-                seat.mark = player.bytes();
+        self.cpu_before_window = CpuTime::of_thread();
+        for slot in &mut self.slots {
+            if let Peer::Player(player) = &slot.peer {
+                slot.bytes_before_window = player.bytes();
             }
         }
     }
@@ -280,17 +280,17 @@ impl Worker {
     }
 
     fn start(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
+        let slot = &mut self.slots[index];
         let now = Instant::now();
         let mut outbox = Vec::new();
-        let begun = match &mut seat.peer {
+        let begun = match &mut slot.peer {
             Peer::Player(player) => {
                 self.gauges.started.fetch_add(1, Ordering::Relaxed);
                 player.begin(now, &mut outbox)
             }
             Peer::Publisher(publisher) => publisher.begin(now, &mut outbox),
         };
-        let opened = begun.and_then(|()| open(seat.server, seat.bind));
+        let opened = begun.and_then(|()| open(slot.server, slot.bind));
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
         let registered = opened.and_then(|socket| {
             let event = EpollEvent::new(interest, index as u64);
@@ -301,7 +301,7 @@ impl Worker {
         });
         match registered {
             Ok(socket) => {
-                seat.link = Some(Link {
+                slot.link = Some(Link {
                     socket,
                     connecting: true,
                     outbox,
@@ -313,7 +313,7 @@ impl Worker {
     }
 
     fn ready(&mut self, index: usize, flags: EpollFlags) {
-        let result = match self.seats[index].link.as_ref().map(|link| link.connecting) {
+        let result = match self.slots[index].link.as_ref().map(|link| link.connecting) {
             None => return,
             Some(true) => self.finish_connecting(index),
             Some(false) if flags.contains(EpollFlags::EPOLLOUT) => {
@@ -328,8 +328,8 @@ impl Worker {
     }
 
     fn finish_connecting(&mut self, index: usize) -> Result<(), EndCause> {
-        let seat = &mut self.seats[index];
-        let Some(link) = &mut seat.link else {
+        let slot = &mut self.slots[index];
+        let Some(link) = &mut slot.link else {
             return Ok(());
         };
         match link.socket.take_error() {
@@ -337,7 +337,7 @@ impl Worker {
             Ok(Some(error)) | Err(error) => return Err(EndCause::Connect(plain(&error))),
         }
         link.connecting = false;
-        if let Peer::Player(player) = &mut seat.peer {
+        if let Peer::Player(player) = &mut slot.peer {
             player.connected(Instant::now(), &mut self.tally);
         }
         self.flush(index)
@@ -345,14 +345,14 @@ impl Worker {
 
     fn reads_as_coroutine(&self, index: usize) -> bool {
         self.receiver == Receiver::Coroutines
-            && matches!(&self.seats[index].peer, Peer::Player(player) if player.is_playing())
+            && matches!(&self.slots[index].peer, Peer::Player(player) if player.is_playing())
     }
 
     /// Takes the socket out of the event queue, reads until it is empty, and
     /// waits for it again.
     fn receive_as_coroutine(&mut self, index: usize) -> Result<(), EndCause> {
         let refused = |error: Errno| EndCause::Connect(error.to_string());
-        if let Some(link) = &self.seats[index].link {
+        if let Some(link) = &self.slots[index].link {
             self.epoll.delete(&link.socket).map_err(refused)?;
         }
         self.read(
@@ -360,7 +360,7 @@ impl Worker {
             COROUTINE_READ_BYTES,
             READ_BYTES / COROUTINE_READ_BYTES,
         )?;
-        if let Some(link) = &self.seats[index].link {
+        if let Some(link) = &self.slots[index].link {
             let event = EpollEvent::new(link.interest, index as u64);
             self.epoll.add(&link.socket, event).map_err(refused)?;
         }
@@ -369,7 +369,7 @@ impl Worker {
 
     fn receive(&mut self, index: usize) -> Result<(), EndCause> {
         let link = |worker: &Self| {
-            let link = worker.seats[index].link.as_ref();
+            let link = worker.slots[index].link.as_ref();
             link.map_or(0, |link| link.outbox.len())
         };
         let before = link(self);
@@ -381,20 +381,20 @@ impl Worker {
     }
 
     /// Reads from a socket so many times, or until it is empty.
-    fn read(&mut self, index: usize, most: usize, times: usize) -> Result<(), EndCause> {
-        let seat = &mut self.seats[index];
-        let Some(link) = &mut seat.link else {
+    fn read(&mut self, index: usize, max_bytes: usize, times: usize) -> Result<(), EndCause> {
+        let slot = &mut self.slots[index];
+        let Some(link) = &mut slot.link else {
             return Ok(());
         };
         for _ in 0..times {
-            let discards = matches!(&seat.peer, Peer::Player(player) if player.wants_discard());
-            let count = match link.read(&mut self.buffer[..most], discards) {
-                Ok(0) => return Err(EndCause::Closed(seat.peer.progress())),
+            let discards = matches!(&slot.peer, Peer::Player(player) if player.wants_discard());
+            let count = match link.read(&mut self.buffer[..max_bytes], discards) {
+                Ok(0) => return Err(EndCause::Closed(slot.peer.progress())),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    let progress = seat.peer.progress();
+                    let progress = slot.peer.progress();
                     return Err(EndCause::Broken {
                         error: plain(&error),
                         progress,
@@ -403,7 +403,7 @@ impl Worker {
             };
             let now = Instant::now();
             let bytes = &self.buffer[..count];
-            match &mut seat.peer {
+            match &mut slot.peer {
                 Peer::Player(player) => {
                     self.bytes += count as u64;
                     if discards {
@@ -419,7 +419,7 @@ impl Worker {
                 }
             }
             // A coroutine finds a socket empty by reading from it.
-            if count < most && most == READ_BYTES {
+            if count < max_bytes && max_bytes == READ_BYTES {
                 break;
             }
         }
@@ -429,8 +429,8 @@ impl Worker {
     fn send_due(&mut self) {
         for index in 0..self.publishers {
             let now = Instant::now();
-            let seat = &mut self.seats[index];
-            let (Peer::Publisher(publisher), Some(link)) = (&mut seat.peer, &mut seat.link) else {
+            let slot = &mut self.slots[index];
+            let (Peer::Publisher(publisher), Some(link)) = (&mut slot.peer, &mut slot.link) else {
                 continue;
             };
             if publisher.due_at().is_none_or(|at| at > now) {
@@ -445,15 +445,15 @@ impl Worker {
 
     /// Sends what the socket takes, and asks to be told when it takes more.
     fn flush(&mut self, index: usize) -> Result<(), EndCause> {
-        let seat = &mut self.seats[index];
-        let Some(link) = &mut seat.link else {
+        let slot = &mut self.slots[index];
+        let Some(link) = &mut slot.link else {
             return Ok(());
         };
         if link.connecting {
             return Ok(());
         }
         link.write().map_err(|error| {
-            let progress = seat.peer.progress();
+            let progress = slot.peer.progress();
             EndCause::Broken {
                 error: plain(&error),
                 progress,
@@ -474,10 +474,10 @@ impl Worker {
     }
 
     fn end(&mut self, index: usize, cause: &EndCause) {
-        let seat = &mut self.seats[index];
+        let slot = &mut self.slots[index];
         let now = Instant::now();
-        seat.link = None;
-        let wait = match &mut seat.peer {
+        slot.link = None;
+        let wait = match &mut slot.peer {
             Peer::Player(player) => {
                 let was_playing = player.is_playing();
                 player.ended(now, cause, &mut self.tally);
@@ -501,8 +501,8 @@ impl Worker {
 
     fn sweep(&mut self, now: Instant) {
         let mut playing = 0;
-        for index in 0..self.seats.len() {
-            let overdue = match &self.seats[index].peer {
+        for index in 0..self.slots.len() {
+            let overdue = match &self.slots[index].peer {
                 Peer::Player(player) => {
                     playing += u64::from(player.is_playing());
                     player.overdue(now)
@@ -517,7 +517,7 @@ impl Worker {
     }
 }
 
-impl Seat {
+impl Slot {
     /// When its publisher has something to send that the socket would take.
     fn sends_at(&self) -> Option<Instant> {
         match &self.peer {

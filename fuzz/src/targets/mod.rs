@@ -13,7 +13,7 @@ use rtmp_proto::session::{
 use rtmp_proto::wire::amf0::{read_all, read_value, write_value};
 use rtmp_proto::wire::chunk::{ChunkError, ChunkReader, encode_message, encoded_len};
 use rtmp_proto::wire::handshake::Handshake;
-use rtmp_proto::wire::media::classify;
+use rtmp_proto::wire::media::MediaHead;
 use rtmp_proto::wire::message::{Command, Control, aggregate, data};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
@@ -126,7 +126,7 @@ pub fn messages(data: &[u8]) {
         stream_id: 1,
         payload: payload.to_vec().into(),
     };
-    classify(&message);
+    let _ = MediaHead::parse(&message);
     let for_players = data::for_players(&message);
     assert!(for_players.payload.len() <= message.payload.len());
     data::values(&message, 32);

@@ -53,48 +53,104 @@ pub enum MediaClass {
     Data,
 }
 
-/// Whether a message is a picture.
-#[must_use]
-pub fn is_picture(message: &Message) -> bool {
-    message.message_type == MessageType::VIDEO
-        && matches!(
-            classify(message),
-            Some(MediaClass::Keyframe { .. } | MediaClass::InterFrame { .. })
-        )
+/// What the first bytes of a stream's message say of it.
+///
+/// Whoever forwards a stream needs this in several places: it is read once,
+/// when the message arrives, and handed on with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MediaHead {
+    /// The message's part in its stream.
+    pub class: MediaClass,
+    /// The coding of audio and video that names one.
+    pub codec: Option<TrackCodec>,
 }
 
-/// Classifies a message of a stream; `None` for messages that are not media,
-/// and for audio and video too short to be anything (empty ones are sent by
-/// some encoders, and are not worth passing on).
-pub fn classify(message: &Message) -> Option<MediaClass> {
-    Some(match message.message_type {
-        MessageType::VIDEO => {
-            let head = VideoHead::parse(&message.payload)?;
-            let track = head.track;
-            match head.content {
+impl MediaHead {
+    /// Looks at the first bytes of a message's payload; `None` for messages
+    /// that are not media, and for audio and video too short to be anything
+    /// (empty ones are sent by some encoders, and are not worth passing on).
+    #[must_use]
+    pub fn parse(message: &Message) -> Option<MediaHead> {
+        match message.message_type {
+            MessageType::VIDEO => VideoHead::parse(&message.payload).map(Self::of_video),
+            MessageType::AUDIO => AudioHead::parse(&message.payload).map(Self::of_audio),
+            MessageType::DATA_AMF0 | MessageType::DATA_AMF3 => Some(MediaHead {
+                class: match data::kind(message) {
+                    DataKind::Metadata => MediaClass::Metadata,
+                    DataKind::ClearMetadata => MediaClass::ClearMetadata,
+                    DataKind::Other => MediaClass::Data,
+                },
+                codec: None,
+            }),
+            _ => None,
+        }
+    }
+
+    fn of_video(head: VideoHead) -> MediaHead {
+        let track = head.track;
+        let codec = |codec| TrackCodec {
+            codec: Codec::Video(codec),
+            track,
+        };
+        MediaHead {
+            class: match head.content {
                 VideoContent::SequenceHeader => MediaClass::VideoSequenceHeader { track },
                 VideoContent::Metadata => MediaClass::VideoMetadata { track },
                 VideoContent::Keyframe => MediaClass::Keyframe { track },
                 VideoContent::InterFrame => MediaClass::InterFrame { track },
                 VideoContent::Other => MediaClass::VideoOther,
-            }
+            },
+            codec: head.codec.map(codec),
         }
-        MessageType::AUDIO => {
-            let head = AudioHead::parse(&message.payload)?;
-            let track = head.track;
-            match head.content {
+    }
+
+    fn of_audio(head: AudioHead) -> MediaHead {
+        let track = head.track;
+        let codec = |codec| TrackCodec {
+            codec: Codec::Audio(codec),
+            track,
+        };
+        MediaHead {
+            class: match head.content {
                 AudioContent::SequenceHeader => MediaClass::AudioSequenceHeader { track },
                 AudioContent::ChannelConfiguration => MediaClass::AudioChannels { track },
                 AudioContent::Frame | AudioContent::Other => MediaClass::Audio,
-            }
+            },
+            codec: head.codec.map(codec),
         }
-        MessageType::DATA_AMF0 | MessageType::DATA_AMF3 => match data::kind(message) {
-            DataKind::Metadata => MediaClass::Metadata,
-            DataKind::ClearMetadata => MediaClass::ClearMetadata,
-            DataKind::Other => MediaClass::Data,
-        },
-        _ => return None,
-    })
+    }
+
+    /// True if the message is a picture.
+    #[must_use]
+    pub fn is_picture(&self) -> bool {
+        matches!(
+            self.class,
+            MediaClass::Keyframe { .. } | MediaClass::InterFrame { .. }
+        )
+    }
+}
+
+/// The coding of one track, and the track's number: 0 where there is but one of
+/// its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrackCodec {
+    /// The coding.
+    pub codec: Codec,
+    /// The track.
+    pub track: u8,
+}
+
+impl TrackCodec {
+    /// True if this is another coding of the same track: a decoder's
+    /// configuration for one is of no use for the other.
+    #[must_use]
+    pub fn replaces(self, other: Self) -> bool {
+        let one_kind = matches!(
+            (self.codec, other.codec),
+            (Codec::Audio(_), Codec::Audio(_)) | (Codec::Video(_), Codec::Video(_))
+        );
+        one_kind && self.track == other.track && !self.codec.is_same(other.codec)
+    }
 }
 
 /// The coding of one track.
@@ -107,24 +163,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// What a message of this type and payload is coded in, and of which track
-    /// it is; `None` where it does not say.
-    #[must_use]
-    pub fn of(message_type: MessageType, payload: &[u8]) -> Option<(Self, u8)> {
-        match message_type {
-            MessageType::VIDEO => {
-                let head = VideoHead::parse(payload)?;
-                Some((Self::Video(head.codec?), head.track))
-            }
-            MessageType::AUDIO => {
-                let head = AudioHead::parse(payload)?;
-                Some((Self::Audio(head.codec?), head.track))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether a decoder's configuration for one serves the other: FLV's
+    /// True if a decoder's configuration for one serves the other: FLV's
     /// numbers and Enhanced RTMP's FourCCs may name the same codec.
     #[must_use]
     pub fn is_same(self, other: Self) -> bool {

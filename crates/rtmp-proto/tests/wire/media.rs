@@ -1,6 +1,6 @@
 //! The first bytes of audio and video, and what they mean for the stream.
 
-use rtmp_proto::wire::media::{MediaClass, classify};
+use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::message::audio::{AudioCodec, AudioContent, AudioHead};
 use rtmp_proto::wire::message::video::{FourCc, VideoCodec, VideoContent, VideoHead};
 
@@ -214,7 +214,8 @@ fn messages_are_classified_for_those_who_keep_the_stream() {
         (20, "02 0001 61", None),
         (1, "00000080", None),
     ] {
-        let class = classify(&message(0, type_id, 1, &hex(bytes)));
+        let head = MediaHead::parse(&message(0, type_id, 1, &hex(bytes)));
+        let class = head.map(|head| head.class);
         assert_eq!(class, expected, "type {type_id}, {bytes}");
     }
 }

@@ -35,11 +35,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Vhost};
-use crate::stream::fanout::{Departed, Fanout, Wakers};
-use crate::stream::index::Retention;
+use crate::stream::fanout::{Departed, Fanout};
 use crate::stream::memory::MemoryPool;
-use crate::stream::registry::Registry;
-use crate::stream::{Stream, StreamSettings};
+use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers};
 use clients::Clients;
 use connection::Connection;
 use hooks::Hooks;
@@ -265,7 +263,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
             max_bytes: vhost.queue_bytes.into(),
             max_messages: usize::try_from(u64::from(vhost.queue_bytes) / MIN_MESSAGE_BYTES)
                 .unwrap_or(usize::MAX),
-            group_messages: vhost.gop_cache_max_frames as usize,
+            gop_cache_max_frames: vhost.gop_cache_max_frames as usize,
         },
     }
 }

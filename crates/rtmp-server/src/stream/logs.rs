@@ -1,16 +1,17 @@
-//! The logs of all streams together: whose oldest groups go when memory is
-//! short.
+//! The logs of all streams together: bounds the memory that they take, and
+//! chooses whose oldest groups go when it is short.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::index::OldestGroup;
+use super::lock;
+use super::log::Log;
+use super::log::index::OldestGroup;
 use super::memory::MemoryPool;
-use super::{Stream, lock};
 
-/// So much of the limit is made free at once, so that it is not done for each
+/// Part of the limit that is made free at once, so that it is not done for each
 /// message: a 16th.
 const MADE_FREE: u64 = 16;
 /// The logs may pass the limit by a quarter of it, until players have let go of
@@ -24,31 +25,35 @@ const SCARCE_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Logs {
     pool: Arc<MemoryPool>,
-    streams: Mutex<Vec<Weak<Stream>>>,
+    logs: Mutex<Vec<Weak<Log>>>,
     /// Held by whoever makes room.
     turn: Mutex<()>,
     scarce_until: Mutex<Option<Instant>>,
-    /// What messages' times of arrival are counted from.
+    /// Messages' times of arrival are counted from here.
     epoch: Instant,
 }
 
-/// A stream that can give up its oldest group. The greatest goes first: old
+/// A log that can give up its oldest group. The greatest goes first: old
 /// groups before newest ones, the oldest of each.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     is_newest: Reverse<bool>,
     arrived: Reverse<u64>,
-    /// Its position among the streams.
-    stream: usize,
+    /// Its position among the logs.
+    log: usize,
 }
 
 impl Candidate {
-    fn new(group: OldestGroup, stream: usize) -> Self {
-        Self {
-            is_newest: Reverse(group.is_newest),
-            arrived: Reverse(group.arrived),
-            stream,
-        }
+    /// The oldest group of the log at `position`, if it keeps more than `share`
+    /// bytes.
+    fn of(log: &Log, position: usize, share: u64) -> Option<Self> {
+        let index = log.index();
+        let OldestGroup { arrived, is_newest } = index.oldest_group()?;
+        (index.kept_bytes() > share).then_some(Self {
+            is_newest: Reverse(is_newest),
+            arrived: Reverse(arrived),
+            log: position,
+        })
     }
 }
 
@@ -58,7 +63,7 @@ impl Logs {
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             pool: MemoryPool::new(limit),
-            streams: Mutex::default(),
+            logs: Mutex::default(),
             turn: Mutex::default(),
             scarce_until: Mutex::default(),
             epoch: Instant::now(),
@@ -71,9 +76,9 @@ impl Logs {
         &self.pool
     }
 
-    /// Counts `stream` among those that may have to give way.
-    pub fn add(&self, stream: &Arc<Stream>) {
-        lock(&self.streams).push(Arc::downgrade(stream));
+    /// Counts `log` among those that may have to give way.
+    pub(super) fn add(&self, log: &Arc<Log>) {
+        lock(&self.logs).push(Arc::downgrade(log));
     }
 
     /// `now` in ms on the server's clock.
@@ -82,7 +87,7 @@ impl Logs {
         u64::try_from(passed).unwrap_or(u64::MAX)
     }
 
-    /// Whether there is room for one more publisher. There is none while
+    /// True if there is room for one more publisher. There is none while
     /// streams lose the very group that who joins is sent.
     #[must_use]
     pub fn has_room(&self, now: Instant) -> bool {
@@ -90,7 +95,7 @@ impl Logs {
         !scarce && !self.pool.is_exhausted()
     }
 
-    /// Whether a log of `held` bytes must not grow: the limit is far behind,
+    /// True if a log of `held` bytes must not grow: the limit is far behind,
     /// and this one has taken more than twice its share.
     pub(super) fn are_overdrawn_by(&self, held: u64) -> bool {
         let limit = self.pool.limit();
@@ -98,57 +103,47 @@ impl Logs {
             && held > self.pool.share().saturating_mul(2)
     }
 
-    /// Gives up the oldest groups of the streams that hold more than their
-    /// share, until the limit is kept again.
+    /// Gives up the oldest groups of the logs that hold more than their share,
+    /// until the limit is kept again.
     pub(super) fn make_room(&self, now: Instant) {
         // Whoever has the turn makes room for us, too.
         let Ok(_turn) = self.turn.try_lock() else {
             return;
         };
-        let streams = self.alive();
+        let logs = self.alive();
         let limit = self.pool.limit();
         let target = limit - limit / MADE_FREE;
         let share = self.pool.share();
         let mut kept: u64 = 0;
         let mut candidates = BinaryHeap::new();
-        for (position, stream) in streams.iter().enumerate() {
-            kept += stream.give_back(stream.index());
-            candidates.extend(stream.candidate(share, position));
+        for (position, log) in logs.iter().enumerate() {
+            kept += log.give_back(log.index());
+            candidates.extend(Candidate::of(log, position, share));
         }
         while kept > target
             && let Some(candidate) = candidates.pop()
         {
-            let stream = &streams[candidate.stream];
-            let before = stream.index().kept_bytes();
-            let after = stream.give_up_oldest();
+            let log = &logs[candidate.log];
+            let before = log.index().kept_bytes();
+            let after = log.give_up_oldest();
             kept = kept.saturating_sub(before.saturating_sub(after));
             if candidate.is_newest.0 {
                 *lock(&self.scarce_until) = Some(now + SCARCE_FOR);
             }
             if after < before {
-                candidates.extend(stream.candidate(share, candidate.stream));
+                candidates.extend(Candidate::of(log, candidate.log, share));
             }
         }
     }
 
-    /// The streams that are there; the others are forgotten.
-    fn alive(&self) -> Vec<Arc<Stream>> {
-        let mut streams = lock(&self.streams);
-        let mut alive = Vec::with_capacity(streams.len());
-        streams.retain(|stream| {
-            alive.extend(stream.upgrade());
-            stream.strong_count() > 0
+    /// The logs that are there; the others are forgotten.
+    fn alive(&self) -> Vec<Arc<Log>> {
+        let mut logs = lock(&self.logs);
+        let mut alive = Vec::with_capacity(logs.len());
+        logs.retain(|log| {
+            alive.extend(log.upgrade());
+            log.strong_count() > 0
         });
         alive
-    }
-}
-
-impl Stream {
-    /// The group that the stream at `position` is to give up if it keeps more
-    /// than `share` bytes.
-    fn candidate(&self, share: u64, position: usize) -> Option<Candidate> {
-        let index = self.index();
-        let group = index.oldest_group()?;
-        (index.kept_bytes() > share).then(|| Candidate::new(group, position))
     }
 }

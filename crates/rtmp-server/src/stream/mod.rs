@@ -1,117 +1,47 @@
 //! Streams: one log each, written once, read by every player at its own pace.
 //!
-//! A publisher's messages are encoded to chunks once (`writer`) and appended to a
-//! file in memory ([`mod@file`]); [`index`] knows which message lies where, [`timeline`]
-//! when it is to be shown, `pictures` whether it can be, [`headers`] what a joining
-//! player needs before it.
-//! [`fanout`] sends the file to the players; [`registry`] finds streams.
+//! A publisher's messages ([`Publication`]) are encoded to chunks once
+//! (`writer`) and appended to a file in memory (`log`); `log::index` knows which
+//! message lies where, `timeline` when it is to be shown, `pictures` whether it
+//! can be, `log::headers` what a joining player needs before it. [`fanout`]
+//! sends the file to the players; [`Registry`] finds streams, [`Logs`] bounds
+//! the memory that their logs take together.
 
-mod encoding;
 pub mod fanout;
-pub mod file;
-pub mod headers;
-pub mod index;
-pub mod logs;
+mod log;
+mod logs;
+mod media;
 pub mod memory;
 mod pictures;
 mod publication;
-mod readdressed;
-pub mod registry;
-pub mod timeline;
+mod registry;
+mod settings;
+mod state;
+mod subscription;
+mod timeline;
+mod track;
 mod writer;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
-use fanout::Wakers;
-use file::LogFile;
-use index::{Index, Retention, View};
-use logs::Logs;
-use memory::Holding;
+use self::log::Log;
+pub use self::log::index::Retention;
+pub use self::log::waker::Wakers;
+pub use logs::Logs;
+pub use media::MediaMessage;
 pub use publication::{AppendError, Busy, Publication};
+pub use registry::Registry;
+pub use settings::StreamSettings;
+pub use state::StreamState;
+pub use subscription::{ExpectedPublisher, Subscription};
 pub use writer::Source;
 use writer::Writer;
-
-/// The message stream that every publisher's messages are encoded for: the one
-/// that nearly every player plays on.
-pub const MESSAGE_STREAM: u32 = 1;
-
-/// A worker reads a log twice: for players that get each message at once, and
-/// for those whose messages are gathered.
-const READERS_PER_WORKER: usize = 2;
-
-/// The number by which the index knows these players of a worker.
-fn reader(worker: usize, at_once: bool) -> usize {
-    READERS_PER_WORKER * worker + usize::from(at_once)
-}
-
-/// What a stream takes from its vhost's settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamSettings {
-    /// Length of the chunks in the log, in bytes; fixed for the stream's life.
-    pub chunk_size: u32,
-    /// How long messages are gathered before they are sent.
-    pub mw_latency: Duration,
-    /// Whether players begin at the newest keyframe, or wait for the next.
-    pub gop_cache: bool,
-    /// Whether players' sockets send small packets at once where messages are
-    /// gathered, too. Where they are not they do in any case.
-    pub nodelay: bool,
-    /// How long a publication's pictures are held back for want of a keyframe.
-    pub keyframe_timeout: Duration,
-    /// How much of the past is kept.
-    pub retention: Retention,
-}
-
-/// Whether there is anything to play.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamState {
-    /// Counts publishers; the present one holds the newest number.
-    pub generation: u64,
-    /// The publisher has sent something.
-    pub live: bool,
-    /// The publisher of that generation is there.
-    pub present: bool,
-    /// So many may be about to publish: a hook is asked about them, or an
-    /// origin that the stream is pulled from has them.
-    pub expected: usize,
-    /// The stream has ended for good: it is on its way out of the registry.
-    pub ended: bool,
-    /// How often all origins have been asked for it in vain.
-    pub failed_rounds: u64,
-}
-
-impl StreamState {
-    /// Whether somebody publishes the stream or may be about to, so that
-    /// whoever waits for it waits on.
-    #[must_use]
-    pub fn has_publisher(&self) -> bool {
-        self.present || self.expected > 0
-    }
-}
-
-/// Who publishes at present.
-#[derive(Debug)]
-struct Presence {
-    generation: u64,
-    /// Whether the publisher of that generation is still there.
-    present: bool,
-    /// When the last message came, or the last publisher came or went.
-    last_sign: Instant,
-}
-
-/// One worker's interest in a stream.
-#[derive(Debug, Default)]
-struct Watch {
-    players: AtomicUsize,
-    /// The worker has been told of news and has not looked yet.
-    told: AtomicBool,
-}
 
 /// Totals of a stream, for reports.
 #[derive(Debug, Default)]
@@ -125,69 +55,32 @@ pub struct Totals {
 }
 
 /// A stream: its log, its publisher, its players' view of it.
+///
+/// Locks are taken in this order: `writer`, the lock within `state`, the index
+/// of the log.
 #[derive(Debug)]
 pub struct Stream {
     id: u64,
-    key: Arc<StreamKey>,
-    chunk_size: u32,
+    log: Arc<Log>,
+    logs: Arc<Logs>,
     mw_latency_us: AtomicU64,
     gop_cache: AtomicBool,
     nodelay: AtomicBool,
     keyframe_timeout_us: AtomicU64,
     writer: Mutex<Writer>,
-    index: Mutex<Index>,
-    log: LogFile,
-    logs: Arc<Logs>,
-    /// What the log takes of the memory that all logs share.
-    held: Holding,
-    presence: Mutex<Presence>,
     state: watch::Sender<StreamState>,
+    /// When the last message came, or the last publisher came or went, ms on
+    /// the clock of `logs`. Written only while `state` is locked, so that one
+    /// who has been replaced does not speak for the present publisher.
+    last_sign_ms: AtomicU64,
     subscriptions: watch::Sender<usize>,
     /// What the newest player of a pulled stream said beside its name.
     parameters: Mutex<Parameters>,
-    /// Whether a pull from an origin feeds it.
+    /// A pull from an origin has the task of feeding it.
     is_pulled: AtomicBool,
-    /// Whether that pull could talk to no origin lately.
+    /// That pull could talk to no origin lately.
     origins_unreachable: AtomicBool,
-    watches: Box<[Watch]>,
-    wakers: Wakers,
     totals: Totals,
-}
-
-/// Somebody who plays a stream or waits to: as long as it is held, the stream
-/// is wanted.
-#[derive(Debug)]
-pub struct Subscription {
-    stream: Arc<Stream>,
-}
-
-impl Subscription {
-    /// The stream that it is a subscription for.
-    #[must_use]
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.stream
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.stream
-            .subscriptions
-            .send_modify(|subscriptions| *subscriptions -= 1);
-    }
-}
-
-/// Somebody who may be about to publish: as long as it is held, those who wait
-/// for the stream wait on.
-#[derive(Debug)]
-pub struct ExpectedPublisher {
-    stream: Arc<Stream>,
-}
-
-impl Drop for ExpectedPublisher {
-    fn drop(&mut self) {
-        self.stream.state.send_modify(|state| state.expected -= 1);
-    }
 }
 
 /// Locks `mutex`. A panic elsewhere must not take every stream with it: what
@@ -201,8 +94,8 @@ fn microseconds(duration: Duration) -> u64 {
 }
 
 impl Stream {
-    /// A stream without publisher, whose players the workers behind
-    /// `wakers` will serve, and whose log shares the memory of `logs`.
+    /// A stream without publisher, whose players the workers behind `wakers`
+    /// will serve, and whose log shares the memory of `logs`.
     #[must_use]
     pub fn new(
         id: u64,
@@ -212,41 +105,30 @@ impl Stream {
         logs: Arc<Logs>,
         now: Instant,
     ) -> Self {
-        let log = LogFile::new(&format!("rtmp:{key}"));
-        let workers = wakers.workers();
-        let state = StreamState {
-            generation: 0,
-            live: false,
-            present: false,
-            expected: 0,
-            ended: false,
-            failed_rounds: 0,
-        };
+        let log = Arc::new(Log::new(
+            id,
+            Arc::new(key),
+            settings.chunk_size,
+            settings.retention,
+            wakers,
+            logs.pool().clone(),
+        ));
+        logs.add(&log);
         let stream = Self {
             id,
-            key: Arc::new(key),
-            chunk_size: settings.chunk_size,
+            log,
             mw_latency_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
-            writer: Mutex::new(Writer::new()),
-            index: Mutex::new(Index::new(settings.retention, READERS_PER_WORKER * workers)),
-            log,
-            held: Holding::new(logs.pool().clone()),
+            writer: Mutex::new(Writer::new(settings.chunk_size)),
+            state: watch::Sender::default(),
+            last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
             logs,
-            presence: Mutex::new(Presence {
-                generation: 0,
-                present: false,
-                last_sign: now,
-            }),
-            state: watch::Sender::new(state),
             subscriptions: watch::Sender::new(0),
             parameters: Mutex::default(),
             is_pulled: AtomicBool::new(false),
             origins_unreachable: AtomicBool::new(false),
-            watches: (0..workers).map(|_| Watch::default()).collect(),
-            wakers,
             totals: Totals::default(),
         };
         stream.apply(settings);
@@ -264,7 +146,7 @@ impl Stream {
         // peer may delay by 40 ms.
         let nodelay = settings.nodelay || settings.mw_latency.is_zero();
         self.nodelay.store(nodelay, Ordering::Relaxed);
-        lock(&self.index).set_retention(settings.retention);
+        self.log.index().set_retention(settings.retention);
     }
 
     /// Unique among the streams of this process.
@@ -276,7 +158,7 @@ impl Stream {
     /// The stream's name.
     #[must_use]
     pub fn key(&self) -> &Arc<StreamKey> {
-        &self.key
+        self.log.key()
     }
 
     /// What has come in.
@@ -285,13 +167,10 @@ impl Stream {
         &self.totals
     }
 
-    /// How many players it has.
+    /// Number of its players.
     #[must_use]
     pub fn players(&self) -> usize {
-        self.watches
-            .iter()
-            .map(|watch| watch.players.load(Ordering::Relaxed))
-            .sum()
+        self.log.readers().players()
     }
 
     /// The bytes of memory that the log holds.
@@ -302,35 +181,16 @@ impl Stream {
         self.log.memory()
     }
 
-    /// Whether somebody has published something here, ever.
+    /// True if somebody has published something here, ever.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        !self.log.is_empty()
+        !self.log.file().is_empty()
     }
 
-    /// Follows whether there is something to play.
+    /// Follows what there is to play.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<StreamState> {
         self.state.subscribe()
-    }
-
-    /// Becomes one of those who want the stream.
-    #[must_use]
-    pub fn add_subscription(self: &Arc<Self>) -> Subscription {
-        self.subscriptions
-            .send_modify(|subscriptions| *subscriptions += 1);
-        Subscription {
-            stream: self.clone(),
-        }
-    }
-
-    /// Somebody may be about to publish the stream.
-    #[must_use]
-    pub fn expect_publisher(self: &Arc<Self>) -> ExpectedPublisher {
-        self.state.send_modify(|state| state.expected += 1);
-        ExpectedPublisher {
-            stream: self.clone(),
-        }
     }
 
     /// Follows how many want the stream: players, and those who wait to be.
@@ -367,14 +227,16 @@ impl Stream {
     /// `answered`: one of them at least could be talked to.
     pub fn all_origins_failed(&self, answered: bool, now: Instant) {
         let were_unreachable = self.origins_unreachable.swap(!answered, Ordering::Relaxed);
-        if were_unreachable && answered {
-            // Its publisher may need a while to return to where it is missed.
-            lock(&self.presence).last_sign = now;
-        }
-        self.state.send_modify(|state| state.failed_rounds += 1);
+        self.state.send_modify(|state| {
+            if were_unreachable && answered {
+                // Its publisher may need a while to return to where it is missed.
+                self.note_sign(now);
+            }
+            state.failed_rounds += 1;
+        });
     }
 
-    /// Whether no origin that it is pulled from can be talked to.
+    /// True if no origin that it is pulled from can be talked to.
     #[must_use]
     pub fn origins_unreachable(&self) -> bool {
         self.origins_unreachable.load(Ordering::Relaxed)
@@ -383,24 +245,33 @@ impl Stream {
     /// Length of the chunks in the log, in bytes.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        self.chunk_size
+        self.log.chunk_size()
     }
 
-    /// Whether a publisher is there.
+    /// True if a publisher is there.
     #[must_use]
     pub fn is_published(&self) -> bool {
-        lock(&self.presence).present
+        self.state.borrow().present
     }
 
     /// How long there has been no publisher; `None` while there is one, or one
     /// is expected.
     #[must_use]
     pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
-        if self.state.borrow().expected > 0 {
-            return None;
-        }
-        let presence = lock(&self.presence);
-        (!presence.present).then(|| now.saturating_duration_since(presence.last_sign))
+        let state = self.state.borrow();
+        (!state.has_publisher()).then(|| self.silence(now))
+    }
+
+    /// The publisher has come, has gone or has sent something at `now`.
+    fn note_sign(&self, now: Instant) {
+        let now = self.logs.milliseconds(now);
+        self.last_sign_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Time since then.
+    fn silence(&self, now: Instant) -> Duration {
+        let last_sign = self.last_sign_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.logs.milliseconds(now).saturating_sub(last_sign))
     }
 
     /// There is something to play.
@@ -413,63 +284,13 @@ impl Stream {
     /// Ends the stream for good: its players are told and let go.
     pub fn end(&self) {
         self.state.send_modify(|state| state.ended = true);
-        self.tell_workers();
+        self.log.readers().notify();
     }
 
-    /// Whether the stream has ended for good.
+    /// True if the stream has ended for good.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.state.borrow().ended
-    }
-
-    /// Tells each worker with players of this stream, once until it looks.
-    fn tell_workers(&self) {
-        for (worker, watch) in self.watches.iter().enumerate() {
-            if watch.players.load(Ordering::SeqCst) > 0 && !watch.told.swap(true, Ordering::SeqCst)
-            {
-                self.wakers.wake_for(worker, self.id);
-            }
-        }
-    }
-
-    /// The log as it is now, for a worker that has been told or has a player
-    /// join: see [`Index::look`]. `at_once`: for those players of the worker
-    /// that get each message at once.
-    fn look(&self, worker: usize, at_once: bool, low_water: u64) -> View {
-        self.watches[worker].told.store(false, Ordering::SeqCst);
-        lock(&self.index).look(reader(worker, at_once), low_water)
-    }
-
-    /// The worker has no such player any more.
-    fn look_no_more(&self, worker: usize, at_once: bool) {
-        lock(&self.index).leave(reader(worker, at_once));
-    }
-
-    /// Gives back of the log what nobody can need any more; returns what is
-    /// kept, in bytes.
-    fn give_back(&self, mut index: MutexGuard<'_, Index>) -> u64 {
-        let unneeded = index.trim();
-        let kept = index.kept_bytes();
-        let log_bytes = index.end() - file::releasable(unneeded);
-        self.held.set(log_bytes + index.entry_bytes());
-        drop(index);
-        if let Err(error) = self.log.release(unneeded) {
-            log::warn!(
-                "{}: memory of the log cannot be given back: {error}",
-                self.key
-            );
-        }
-        kept
-    }
-
-    /// Gives up the oldest group of the log; returns what is kept, in bytes.
-    fn give_up_oldest(&self) -> u64 {
-        let mut index = self.index();
-        index.give_up_oldest();
-        let kept = self.give_back(index);
-        // What a player is about to read is kept until its worker has looked.
-        self.tell_workers();
-        kept
     }
 
     fn mw_latency(&self) -> Duration {
@@ -481,20 +302,13 @@ impl Stream {
         Duration::from_micros(self.keyframe_timeout_us.load(Ordering::Relaxed))
     }
 
-    /// Whether players' sockets send small packets at once.
+    /// True if a player begins at the newest keyframe.
+    fn gop_cache(&self) -> bool {
+        self.gop_cache.load(Ordering::Relaxed)
+    }
+
+    /// True if players' sockets send small packets at once.
     fn nodelay(&self) -> bool {
         self.nodelay.load(Ordering::Relaxed)
-    }
-
-    fn index(&self) -> MutexGuard<'_, Index> {
-        lock(&self.index)
-    }
-
-    fn player_joined(&self, worker: usize) {
-        self.watches[worker].players.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn player_left(&self, worker: usize) {
-        self.watches[worker].players.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rtmp_proto::wire::Message;
-
-use super::writer::Source;
-use super::{Presence, Stream, StreamState, lock};
+use super::writer::{Batch, Source};
+use super::{MediaMessage, Stream, StreamState, lock};
 
 /// A publisher that has been silent for this long may be pushed aside by
 /// another: its connection is most likely dead, and the encoder is back.
@@ -44,18 +42,16 @@ pub struct Publication {
     generation: u64,
 }
 
-impl Presence {
-    /// Whether there is a publisher that nobody may push aside at `now`.
-    fn is_busy(&self, now: Instant) -> bool {
-        self.present && now.saturating_duration_since(self.last_sign) < TAKEOVER_SILENCE
-    }
-}
-
 impl Stream {
-    /// Whether [`Stream::publish`] would fail at `now`.
+    /// True if [`Stream::publish`] would fail at `now`.
     #[must_use]
     pub fn is_busy(&self, now: Instant) -> bool {
-        lock(&self.presence).is_busy(now)
+        self.has_live_publisher(&self.state.borrow(), now)
+    }
+
+    /// True if there is a publisher that nobody may push aside at `now`.
+    fn has_live_publisher(&self, state: &StreamState, now: Instant) -> bool {
+        state.present && self.silence(now) < TAKEOVER_SILENCE
     }
 
     /// Becomes the stream's publisher.
@@ -74,7 +70,7 @@ impl Stream {
     /// # Errors
     /// As [`Stream::publish`].
     pub fn relay(self: &Arc<Self>, origin: Source, now: Instant) -> Result<Publication, Busy> {
-        let group = self.index().group();
+        let group = self.log.index().group();
         self.begin(now, origin, group)
     }
 
@@ -84,22 +80,23 @@ impl Stream {
         source: Source,
         replay: Duration,
     ) -> Result<Publication, Busy> {
-        let mut presence = lock(&self.presence);
-        if presence.is_busy(now) {
-            return Err(Busy);
-        }
-        presence.generation += 1;
-        presence.present = true;
-        presence.last_sign = now;
-        let generation = presence.generation;
-        drop(presence);
+        let mut generation = None;
+        // Looked at and changed under one lock: of two that come at once, one
+        // is refused.
+        self.state.send_if_modified(|state| {
+            if self.has_live_publisher(state, now) {
+                return false;
+            }
+            state.generation += 1;
+            state.present = true;
+            generation = Some(state.generation);
+            self.note_sign(now);
+            true
+        });
+        let generation = generation.ok_or(Busy)?;
         self.origins_unreachable.store(false, Ordering::Relaxed);
         lock(&self.writer).publisher_begins(source, replay);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
-        self.state.send_modify(|state| {
-            state.generation = generation;
-            state.present = true;
-        });
         Ok(Publication {
             stream: self.clone(),
             generation,
@@ -114,7 +111,7 @@ impl Publication {
         &self.stream
     }
 
-    /// Whether `state` still is this publisher's.
+    /// True if a stream in `state` still is this publisher's.
     #[must_use]
     pub fn holds(&self, state: &StreamState) -> bool {
         state.generation == self.generation && !state.ended
@@ -123,9 +120,9 @@ impl Publication {
     /// Nobody listens to the publisher until `time`: until then it is not
     /// taken for silent.
     pub fn expect_silence_until(&self, time: Instant) {
-        let mut presence = lock(&self.stream.presence);
-        if presence.generation == self.generation {
-            presence.last_sign = time;
+        let state = self.stream.state.borrow();
+        if state.generation == self.generation {
+            self.stream.note_sign(time);
         }
     }
 
@@ -133,38 +130,43 @@ impl Publication {
     /// publication: what it sends next does not go on with what it has sent.
     pub fn start_new_publication(&mut self) {
         let mut writer = lock(&self.stream.writer);
-        if lock(&self.stream.presence).generation == self.generation {
+        if self.stream.state.borrow().generation == self.generation {
             writer.start_new_publication();
         }
     }
 
     /// Appends what one read from the publisher brought, in one write, and
-    /// tells the players' workers. Messages that are no media are left out.
+    /// notifies the players' workers. Messages that are no media are left out.
     ///
     /// # Errors
     /// The stream is no longer this publisher's, or the log cannot be written.
-    pub fn append(&mut self, messages: &[Message], now: Instant) -> Result<(), AppendError> {
+    pub fn append(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), AppendError> {
         let stream = &*self.stream;
         let mut writer = lock(&stream.writer);
-        let writer = &mut *writer;
         {
-            let mut presence = lock(&stream.presence);
-            if presence.generation != self.generation {
+            let state = stream.state.borrow();
+            if state.generation != self.generation {
                 return Err(AppendError::TakenOver);
             }
-            presence.last_sign = now;
+            stream.note_sign(now);
+            if state.ended {
+                return Err(AppendError::Ended);
+            }
         }
-        if stream.has_ended() {
-            return Err(AppendError::Ended);
-        }
-        if stream.logs.are_overdrawn_by(stream.held.bytes()) {
+        let log = &*stream.log;
+        if stream.logs.are_overdrawn_by(log.held().bytes()) {
             return Err(AppendError::NoMemory);
         }
+        let batch = Batch {
+            log,
+            now,
+            keyframe_timeout: stream.keyframe_timeout(),
+        };
         let (mut count, mut bytes) = (0, 0);
         for message in messages {
-            if writer.stage(message, stream, now) {
+            if writer.stage(message, &batch) {
                 count += 1;
-                bytes += message.payload.len() as u64;
+                bytes += message.message().payload.len() as u64;
             }
         }
         stream.totals.bytes_in.fetch_add(bytes, Ordering::Relaxed);
@@ -172,52 +174,34 @@ impl Publication {
             .totals
             .messages_in
             .fetch_add(count, Ordering::Relaxed);
-        let Some(bytes) = writer.staged() else {
+        if !writer.has_staged() {
             if writer.repeats() {
                 // All of it is in the log already: there it can be played.
                 stream.set_live();
             }
             return Ok(());
-        };
-        if !bytes.is_empty()
-            && let Err(error) = stream.log.write(writer.end, bytes)
-        {
-            writer.not_written(&stream.index());
-            return Err(error.into());
         }
-        let mut index = lock(&stream.index);
-        index.set_now(stream.logs.milliseconds(now));
-        writer.written(&mut index);
-        let too_long = index.take_long_group();
-        stream.give_back(index);
-        if too_long && writer.is_first_long_group() {
-            log::warn!(
-                "{}: no keyframe for longer than gop_cache_max_frames: until the next one, \
-                 who joins gets no pictures",
-                stream.key
-            );
-        }
-        if stream.held.pool().is_exhausted() {
+        writer.commit(log, stream.logs.milliseconds(now))?;
+        if stream.logs.pool().is_exhausted() {
             stream.logs.make_room(now);
         }
         stream.set_live();
-        stream.tell_workers();
+        log.readers().notify();
         Ok(())
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        let mut presence = lock(&self.stream.presence);
-        if presence.generation != self.generation {
-            return;
-        }
-        presence.present = false;
-        presence.last_sign = Instant::now();
-        drop(presence);
-        self.stream.state.send_modify(|state| {
-            state.live = false;
-            state.present = false;
+        let stream = &self.stream;
+        stream.state.send_if_modified(|state| {
+            let is_present = state.generation == self.generation;
+            if is_present {
+                stream.note_sign(Instant::now());
+                state.live = false;
+                state.present = false;
+            }
+            is_present
         });
     }
 }

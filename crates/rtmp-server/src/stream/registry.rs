@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 
-use super::fanout::Wakers;
-use super::logs::Logs;
-use super::{Stream, StreamSettings, lock};
+use super::{Logs, Stream, StreamSettings, Wakers, lock};
 
 /// All streams of a server.
 #[derive(Debug)]
@@ -45,7 +43,6 @@ impl Registry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (wakers, logs) = (self.wakers.clone(), self.logs.clone());
         let stream = Arc::new(Stream::new(id, key.clone(), settings, wakers, logs, now));
-        self.logs.add(&stream);
         streams.insert(key.clone(), stream.clone());
         stream
     }
@@ -65,14 +62,14 @@ impl Registry {
     }
 
     /// Ends the streams whose publisher has been away for longer than
-    /// `patience` says of them, and forgets those that nobody holds. Where
+    /// `return_timeout` says of them, and forgets those that nobody holds. Where
     /// nobody has published anything yet, nobody's return is waited for.
-    pub fn sweep(&self, now: Instant, patience: impl Fn(&Stream) -> Duration) {
+    pub fn sweep(&self, now: Instant, return_timeout: impl Fn(&Stream) -> Duration) {
         lock(&self.streams).retain(|_, stream| {
             let Some(absence) = stream.unpublished_for(now) else {
                 return true;
             };
-            if stream.has_begun() && absence < patience(stream) {
+            if stream.has_begun() && absence < return_timeout(stream) {
                 return true;
             }
             if stream.players() > 0 && !stream.has_ended() {

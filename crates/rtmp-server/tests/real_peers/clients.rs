@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rtmp_proto::wire::media::{MediaClass, classify};
+use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::program::{Program, installed};
@@ -43,7 +43,7 @@ fn ffmpeg_publishing(url: &str) -> Program {
 fn count(stream: &[Message], class: MediaClass) -> usize {
     stream
         .iter()
-        .filter(|message| classify(message) == Some(class))
+        .filter(|message| MediaHead::parse(message).is_some_and(|head| head.class == class))
         .count()
 }
 

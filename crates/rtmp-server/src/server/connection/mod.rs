@@ -15,7 +15,6 @@ use bytes::BytesMut;
 use rtmp_proto::session::server::Phase;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 use rtmp_proto::wire::Message;
-use rtmp_proto::wire::media::is_picture;
 use service_kit::sleep_until;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -34,7 +33,7 @@ use super::player::ConnectInfo;
 use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
-use crate::stream::{AppendError, Publication, Stream, StreamState};
+use crate::stream::{AppendError, MediaMessage, Publication, Stream, StreamState};
 
 /// Time for a peer to take our last words and to close.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,7 +75,7 @@ enum Sink {
         publication: Publication,
         state: watch::Receiver<StreamState>,
         /// What came with the present read.
-        batch: Vec<Message>,
+        batch: Vec<MediaMessage>,
     },
     /// To the origin, from an edge.
     Origin(Box<Dialled>),
@@ -360,16 +359,17 @@ impl Connection {
             return;
         }
         *first = false;
+        let media = MediaMessage::from(message);
         let client = &self.client;
         client.messages_received.fetch_add(1, Ordering::Relaxed);
-        if is_picture(&message) {
+        if media.is_picture() {
             client.pictures_received.fetch_add(1, Ordering::Relaxed);
         }
         match sink {
-            Sink::Log { batch, .. } => batch.push(message),
+            Sink::Log { batch, .. } => batch.push(media),
             Sink::Origin(dialled) => {
                 // Where the origin takes no more, reading from it says why.
-                let _ = dialled.publish(&message);
+                let _ = dialled.publish(media.message());
             }
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
-use rtmp_proto::wire::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -14,7 +13,7 @@ use super::dial::{Dialled, End, request};
 use super::route::Route;
 use crate::config::Upstream;
 use crate::server::Server;
-use crate::stream::{ExpectedPublisher, Publication, Source, Stream, lock};
+use crate::stream::{ExpectedPublisher, MediaMessage, Publication, Source, Stream, lock};
 
 /// What the pull learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +153,7 @@ struct Relay<'a> {
     expected: Option<ExpectedPublisher>,
     /// None before the first media.
     publication: Option<Publication>,
-    batch: Vec<Message>,
+    batch: Vec<MediaMessage>,
 }
 
 impl Relay<'_> {
@@ -167,7 +166,7 @@ impl Relay<'_> {
     ) -> Result<(), End> {
         for event in events.drain(..) {
             match event {
-                ClientEvent::Media(message) => self.batch.push(message),
+                ClientEvent::Media(message) => self.batch.push(message.into()),
                 ClientEvent::StreamBegin => self.start_new_publication(told).await?,
                 ClientEvent::Status(status) => {
                     if let Some(has_publisher) = announced(&status) {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use super::support::{Server, picture, publish, settings};
+use super::support::{Server, append, picture, publish, settings};
 use crate::stream::AppendError;
 use crate::stream::fanout::Reason;
 
@@ -61,7 +61,7 @@ fn the_players_of_a_stream_that_ends_are_let_go() {
     for _ in &players {
         assert_eq!(server.departure().reason, Reason::StreamEnded);
     }
-    let refused = publication.append(&[picture(0, true)], Instant::now());
+    let refused = append(&mut publication, &[picture(0, true)], Instant::now());
     assert!(matches!(refused, Err(AppendError::Ended)));
 }
 

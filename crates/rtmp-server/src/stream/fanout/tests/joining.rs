@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rtmp_proto::wire::MessageType;
 
 use super::support::{Server, headers, kind, message, picture, publish, settings, sound};
+use crate::stream::Retention;
 use crate::stream::StreamSettings;
-use crate::stream::index::Retention;
 
 #[test]
 fn a_joining_player_gets_headers_and_the_newest_group_then_all_that_follows() {

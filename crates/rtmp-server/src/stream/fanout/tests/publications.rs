@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::{Message, MessageType};
 
-use super::support::{Client, Server, headers, message, picture, publish, settings, sound};
+use super::support::{Client, Server, append, headers, message, picture, publish, settings, sound};
 use crate::stream::{Publication, Source, StreamSettings};
 
 /// What kind each of the next messages is.
@@ -240,14 +240,14 @@ fn data_before_a_publications_first_frame_is_of_its_clock() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.publish(now).unwrap();
-    publication.append(&[picture(60_000, true)], now).unwrap();
+    append(&mut publication, &[picture(60_000, true)], now).unwrap();
     let mut player = server.join(&stream);
     player.told(1);
     drop(publication);
     let later = now + Duration::from_secs(1);
     let mut publication = stream.publish(later).unwrap();
     let cue = message(MessageType::DATA_AMF0, 7, b"\x02\0\x0aonCuePoint".to_vec());
-    publication.append(&[cue, picture(0, true)], later).unwrap();
+    append(&mut publication, &[cue, picture(0, true)], later).unwrap();
     assert_eq!(player.told(2), [("data", 61_007), ("keyframe", 61_000)]);
 }
 
@@ -257,11 +257,11 @@ fn a_stream_without_keyframes_is_heard_at_once_and_seen_after_a_while() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.publish(now).unwrap();
-    publication.append(&headers(), now).unwrap();
+    append(&mut publication, &headers(), now).unwrap();
     let send = |publication: &mut Publication, time: u32| {
         let at = now + Duration::from_millis(time.into());
         let frames = [picture(time, false), sound(time + 5)];
-        publication.append(&frames, at).unwrap();
+        append(publication, &frames, at).unwrap();
     };
     send(&mut publication, 0);
     let mut player = server.join(&stream);
@@ -289,14 +289,14 @@ fn nobody_waits_for_long_where_the_only_keyframe_is_the_first() {
     let stream = server.stream(&settings);
     let now = Instant::now();
     let mut publication = stream.publish(now).unwrap();
-    publication.append(&headers(), now).unwrap();
-    publication.append(&[picture(0, true)], now).unwrap();
+    append(&mut publication, &headers(), now).unwrap();
+    append(&mut publication, &[picture(0, true)], now).unwrap();
     let mut player = server.join(&stream);
     // They are sent where it stands and waits.
     player.told(headers().len());
     for time in [29_960, 30_000, 30_040] {
         let at = now + Duration::from_millis(time.into());
-        publication.append(&[picture(time, false)], at).unwrap();
+        append(&mut publication, &[picture(time, false)], at).unwrap();
     }
     let first = player.told(1);
     assert!(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::MessageType;
 
-use super::support::{Server, message, picture, publish, settings};
+use super::support::{Server, append, message, picture, publish, settings};
 use crate::stream::AppendError;
 
 #[test]
@@ -32,14 +32,14 @@ fn a_second_publisher_is_refused_unless_the_first_has_fallen_silent() {
     assert!(stream.publish(now + Duration::from_millis(1_900)).is_err());
     let silent = now + Duration::from_secs(2);
     let mut second = stream.publish(silent).unwrap();
-    let refused = first.append(&[picture(0, true)], silent);
+    let refused = append(&mut first, &[picture(0, true)], silent);
     assert!(matches!(refused, Err(AppendError::TakenOver)));
     drop(first);
     assert!(
         stream.is_published(),
         "the former publisher's end is not the present one's"
     );
-    second.append(&[picture(0, true)], silent).unwrap();
+    append(&mut second, &[picture(0, true)], silent).unwrap();
 }
 
 #[test]

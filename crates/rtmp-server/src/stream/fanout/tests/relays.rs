@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::{Message, MessageType};
 
-use super::support::{Server, headers, message, picture, settings, sound};
+use super::support::{Server, append, headers, message, picture, settings, sound};
 use crate::stream::{Publication, Source};
 
 /// A stream that an origin sends: headers, and a picture each 40 ms from
@@ -25,7 +25,7 @@ fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&from_origin(7_000, 8_520), now).unwrap();
+    append(&mut publication, &from_origin(7_000, 8_520), now).unwrap();
     let mut player = server.join(&stream);
     let seen = player.told(3 + 26).last().copied();
     assert_eq!(seen, Some(("sound", 8_487)));
@@ -34,7 +34,7 @@ fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
     let mut publication = stream.relay(Source::SilentOrigin, later).unwrap();
     // Its newest group, and what it has got meanwhile.
     for message in from_origin(8_000, 9_520) {
-        publication.append(&[message], later).unwrap();
+        append(&mut publication, &[message], later).unwrap();
     }
     let mut expected = Vec::new();
     for timestamp in (8_520..9_520).step_by(40) {
@@ -51,13 +51,13 @@ fn a_pull_that_brings_only_what_the_log_has_makes_the_stream_live_again() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
-    publication.append(&from_origin(0, 80), now).unwrap();
+    append(&mut publication, &from_origin(0, 80), now).unwrap();
     drop(publication);
     assert!(!stream.state().borrow().live);
     let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
-    publication.append(&headers(), now).unwrap();
+    append(&mut publication, &headers(), now).unwrap();
     assert!(!stream.state().borrow().live, "headers are nothing yet");
-    publication.append(&from_origin(0, 80), now).unwrap();
+    append(&mut publication, &from_origin(0, 80), now).unwrap();
     assert!(stream.state().borrow().live);
     assert_eq!(
         server.join(&stream).told(3 + 4).last(),
@@ -71,7 +71,7 @@ fn new_headers_after_a_repeated_group_are_not_lost() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&from_origin(0, 80), now).unwrap();
+    append(&mut publication, &from_origin(0, 80), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
@@ -81,7 +81,7 @@ fn new_headers_after_a_repeated_group_are_not_lost() {
     messages.insert(6, cue.clone());
     let renewed = message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 9, 9, 9]);
     messages.extend([renewed.clone(), picture(1_000, true), cue.clone()]);
-    publication.append(&messages, now).unwrap();
+    append(&mut publication, &messages, now).unwrap();
     let header = player.message().unwrap();
     assert_eq!((header.timestamp, header.payload), (1_000, renewed.payload));
     assert_eq!(player.told(1), [("keyframe", 1_000)]);
@@ -94,7 +94,7 @@ fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&from_origin(0, 1_080), now).unwrap();
+    append(&mut publication, &from_origin(0, 1_080), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
@@ -102,7 +102,7 @@ fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let mut other = picture(1_000, true);
     other.payload = [other.payload.as_ref(), &[1]].concat().into();
-    publication.append(&[other.clone()], now).unwrap();
+    append(&mut publication, &[other.clone()], now).unwrap();
     let got = player.message().unwrap();
     assert_eq!((got.timestamp, got.payload), (1_087, other.payload));
 }
@@ -115,13 +115,13 @@ fn a_file_that_is_played_again_is_not_taken_for_the_stream_that_goes_on() {
     let stream = server.stream(&settings);
     let now = Instant::now();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&from_origin(0, 9_000), now).unwrap();
+    append(&mut publication, &from_origin(0, 9_000), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 50);
     drop(publication);
     // The log has its first pictures, but not where an origin would begin.
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&from_origin(0, 80), now).unwrap();
+    append(&mut publication, &from_origin(0, 80), now).unwrap();
     let time = 8_967 + 40;
     let expected = [
         ("data", 0),
@@ -139,9 +139,7 @@ fn a_file_that_is_played_again_is_not_taken_for_the_stream_that_goes_on() {
 fn append_in_real_time(publication: &mut Publication, now: Instant, messages: &[Message]) {
     for message in messages {
         let later = now + Duration::from_millis(message.timestamp.into());
-        publication
-            .append(std::slice::from_ref(message), later)
-            .unwrap();
+        append(publication, std::slice::from_ref(message), later).unwrap();
     }
 }
 
@@ -155,7 +153,7 @@ fn another_stream_that_begins_alike_is_not_left_out_for_long() {
     let pictures = |end: u32| (0..end).step_by(40).map(|time| picture(time, time == 0));
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let first: Vec<_> = pictures(9_000).collect();
-    publication.append(&first, now).unwrap();
+    append(&mut publication, &first, now).unwrap();
     let mut player = server.join(&stream);
     player.told(first.len());
     drop(publication);
@@ -173,12 +171,12 @@ fn nor_is_sound_alone_whose_clock_falls_back() {
     let now = Instant::now();
     let sounds = |end: u32| (0..end).step_by(20).map(sound).collect::<Vec<_>>();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&sounds(9_000), now).unwrap();
+    append(&mut publication, &sounds(9_000), now).unwrap();
     let mut player = server.join(&stream);
     assert_eq!(player.told(1), [("sound", 8_980)]);
     drop(publication);
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&[sound(8_980)], now).unwrap();
+    append(&mut publication, &[sound(8_980)], now).unwrap();
     append_in_real_time(&mut publication, now, &sounds(4_000));
     let first = player.told(1)[0];
     assert!(
@@ -204,13 +202,13 @@ fn tracks_of_one_time_are_whole_where_the_connection_broke_between_them() {
     let group: Vec<_> = [0, 40, 80].into_iter().flat_map(tracks).collect();
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     // All but the second track's last picture.
-    publication.append(&group[..5], now).unwrap();
+    append(&mut publication, &group[..5], now).unwrap();
     let mut player = server.join(&stream);
     player.told(5);
     drop(publication);
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&group, now).unwrap();
-    publication.append(&tracks(120), now).unwrap();
+    append(&mut publication, &group, now).unwrap();
+    append(&mut publication, &tracks(120), now).unwrap();
     for expected in [&group[5], &tracks(120)[0], &tracks(120)[1]] {
         let got = player.message().unwrap();
         assert_eq!(
@@ -232,13 +230,13 @@ fn nor_are_pictures_alone_of_which_none_is_flagged() {
         times.map(|time| picture(time, false)).collect()
     };
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
-    publication.append(&pictures(9_000), now).unwrap();
+    append(&mut publication, &pictures(9_000), now).unwrap();
     let mut player = server.join(&stream);
     assert_eq!(player.told(1), [("picture", 8_960)]);
     drop(publication);
     let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
     let last = picture(8_960, false);
-    publication.append(&[last], now).unwrap();
+    append(&mut publication, &[last], now).unwrap();
     append_in_real_time(&mut publication, now, &pictures(4_000));
     let first = player.told(1)[0];
     assert!(

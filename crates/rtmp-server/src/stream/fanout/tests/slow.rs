@@ -9,8 +9,8 @@ use rtmp_proto::wire::MessageType;
 use super::support::{
     PATIENCE, Server, headers, kind, message, patient, picture, publish, settings,
 };
-use crate::stream::MESSAGE_STREAM;
 use crate::stream::fanout::Reason;
+use crate::stream::log::MESSAGE_STREAM;
 
 #[test]
 fn a_slow_player_is_moved_to_a_keyframe_between_two_messages_and_costs_no_memory() {

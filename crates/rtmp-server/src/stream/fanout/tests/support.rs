@@ -11,10 +11,11 @@ use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use crate::stream::fanout::{Departed, Dialogue, Fanout, Joining, Meter, Request, Wakers};
-use crate::stream::index::Retention;
-use crate::stream::registry::Registry;
-use crate::stream::{MESSAGE_STREAM, Publication, Stream, StreamSettings};
+use crate::stream::fanout::{Departed, Dialogue, Fanout, Joining, Meter, Request};
+use crate::stream::log::MESSAGE_STREAM;
+use crate::stream::{
+    AppendError, MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Wakers,
+};
 
 /// Longer than anything here takes on the most loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,7 +77,7 @@ pub fn settings() -> StreamSettings {
             queue_length: Duration::from_secs(2),
             max_bytes: 256 << 20,
             max_messages: 1 << 18,
-            group_messages: 0,
+            gop_cache_max_frames: 0,
         },
     }
 }
@@ -295,6 +296,15 @@ pub fn kind(message: &Message) -> &'static str {
     }
 }
 
+pub fn append(
+    publication: &mut Publication,
+    messages: &[Message],
+    now: Instant,
+) -> Result<(), AppendError> {
+    let messages: Vec<_> = messages.iter().cloned().map(MediaMessage::from).collect();
+    publication.append(&messages, now)
+}
+
 pub fn publish(publication: &mut Publication, messages: &[Message]) {
-    publication.append(messages, Instant::now()).unwrap();
+    append(publication, messages, Instant::now()).unwrap();
 }

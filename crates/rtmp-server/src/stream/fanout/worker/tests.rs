@@ -3,17 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::StreamKey;
 
 use super::*;
-use crate::stream::StreamSettings;
 use crate::stream::fanout::tests::support::{
     PATIENCE, Speller, joining, picture, publish, reader, settings, sound,
 };
-use crate::stream::registry::Registry;
+use crate::stream::{Registry, StreamSettings, Wakers};
 
 /// Bytes that a socket here holds at most, or about.
 const BUFFER: usize = 8_192;
@@ -40,12 +38,10 @@ type Forgetful = Worker<Speller, fn(Departed<Speller>)>;
 /// A worker that may have `players`, and a stream for it.
 fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
     let wakers = Wakers::new(1).unwrap();
-    let mailboxes: Arc<[Mailbox<Speller>]> = Arc::new([Mailbox {
-        commands: Mutex::default(),
-        players: AtomicUsize::new(players),
-    }]);
+    let mailboxes = Mailboxes::new(wakers.clone());
+    (0..players).for_each(|_| mailboxes.add_player(0));
     let departed: fn(Departed<Speller>) = |_| {};
-    let worker = Worker::new(0, mailboxes, wakers.clone(), departed).unwrap();
+    let worker = Worker::new(0, mailboxes, departed).unwrap();
     let key = StreamKey {
         vhost: "v".into(),
         app: "live".into(),

@@ -2,10 +2,10 @@
 //! configurations.
 
 use bytes::Bytes;
-use rtmp_proto::wire::media::{Codec, MediaClass};
+use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
 use rtmp_proto::wire::{Message, MessageType};
 
-use super::timeline::Track;
+use crate::stream::track::Track;
 
 /// More tracks and kinds than this are nothing that an encoder sends.
 const MAX_HEADERS: usize = 32;
@@ -23,11 +23,13 @@ const MAX_BYTES: usize = 128 * 1024;
 pub struct Header {
     /// Its part in the stream; the newest of each class is in force.
     pub class: MediaClass,
-    /// How its payload is to be read.
+    /// The coding that it is for, where it names one.
+    pub codec: Option<TrackCodec>,
+    /// The form of its payload.
     pub message_type: MessageType,
     /// The message's payload.
     pub payload: Bytes,
-    /// Where in the log it stands.
+    /// Its place in the log.
     pub offset: u64,
 }
 
@@ -37,16 +39,17 @@ impl Header {
     /// Its payload is copied: it may be a small part of a large aggregate
     /// message, all of which would be kept with it.
     #[must_use]
-    pub fn new(class: MediaClass, message: &Message) -> Self {
+    pub fn new(head: MediaHead, message: &Message) -> Self {
         Self {
-            class,
+            class: head.class,
+            codec: head.codec,
             message_type: message.message_type,
             payload: Bytes::copy_from_slice(&message.payload),
             offset: 0,
         }
     }
 
-    /// What it belongs to; `None`: the stream as a whole.
+    /// The track that it belongs to; `None`: the stream as a whole.
     #[must_use]
     pub fn track(&self) -> Option<Track> {
         match self.message_type {
@@ -56,10 +59,13 @@ impl Header {
         }
     }
 
-    /// Whether frames of `codec` on track number `number` have no use for it.
-    fn is_void_for(&self, codec: Codec, number: u8) -> bool {
-        Codec::of(self.message_type, &self.payload)
-            .is_some_and(|(own, track)| track == number && !own.is_same(codec))
+    /// What its first bytes say.
+    #[must_use]
+    pub fn head(&self) -> MediaHead {
+        MediaHead {
+            class: self.class,
+            codec: self.codec,
+        }
     }
 
     /// The header as a message on the message stream `stream_id`, of time 0.
@@ -81,13 +87,13 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Whether `message`, which is of `class`, is kept for joining players.
+    /// True if `message`, which is of `class`, is kept for joining players.
     #[must_use]
     pub fn keeps(class: MediaClass, message: &Message) -> bool {
         Self::keeps_class(class) && message.payload.len() <= MAX_HEADER_BYTES
     }
 
-    /// Whether messages of this class are for joining players at all.
+    /// True if messages of this class are for joining players at all.
     #[must_use]
     pub fn keeps_class(class: MediaClass) -> bool {
         match class {
@@ -125,7 +131,7 @@ impl Headers {
         }
     }
 
-    /// Whether nothing is in force.
+    /// True if nothing is in force.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty()
@@ -137,13 +143,12 @@ impl Headers {
             .retain(|header| header.class != MediaClass::Metadata);
     }
 
-    /// Forgets the configurations of other codecs than `codec`, which is that
-    /// of track number `number` now; whether there was one.
-    pub fn keep_codec(&mut self, codec: Codec, number: u8) -> bool {
+    /// Forgets the configurations that are void now that frames of a track are
+    /// of `codec`; true if there was one.
+    pub fn keep_codec(&mut self, codec: TrackCodec) -> bool {
         let before = self.headers.len();
-        let track = Some(Track::of(codec));
         self.headers
-            .retain(|header| header.track() != track || !header.is_void_for(codec, number));
+            .retain(|header| !header.codec.is_some_and(|own| codec.replaces(own)));
         self.headers.len() < before
     }
 
@@ -154,13 +159,13 @@ impl Headers {
             .collect()
     }
 
-    /// Whether a header of `class` is in force.
+    /// True if a header of `class` is in force.
     #[must_use]
     pub fn has_class(&self, class: MediaClass) -> bool {
         self.headers.iter().any(|known| known.class == class)
     }
 
-    /// Whether these are what another publication than that of `former` begins
+    /// True if these are what another publication than that of `former` begins
     /// with: another decoder's configuration is among them; or, with other
     /// metadata, there are not as many.
     #[must_use]
@@ -177,7 +182,7 @@ impl Headers {
         })
     }
 
-    /// Whether `header` is in force, wherever it stands.
+    /// True if `header` is in force, wherever it stands.
     #[must_use]
     pub fn has(&self, header: &Header) -> bool {
         self.headers.iter().any(|known| {
@@ -202,6 +207,7 @@ mod tests {
     fn header(class: MediaClass, offset: u64) -> Header {
         Header {
             class,
+            codec: None,
             message_type: MessageType::VIDEO,
             payload: Bytes::new(),
             offset,
@@ -243,7 +249,11 @@ mod tests {
             stream_id: 1,
             payload: aggregate.slice(10..20),
         };
-        let header = Header::new(MediaClass::Metadata, &message);
+        let head = MediaHead {
+            class: MediaClass::Metadata,
+            codec: None,
+        };
+        let header = Header::new(head, &message);
         assert_eq!(header.payload, message.payload);
         let kept = header.payload.as_ptr_range();
         assert!(!aggregate.as_ptr_range().contains(&kept.start));

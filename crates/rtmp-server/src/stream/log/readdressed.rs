@@ -8,19 +8,19 @@ use std::io;
 
 use rtmp_proto::wire::chunk::readdress;
 
-use super::Stream;
+use super::Log;
 
 /// Bytes copied at once, unless a single message is longer.
 const MAX_BYTES: u64 = 64 * 1024;
 
-impl Stream {
+impl Log {
     /// Messages of the log from `offset` on and not beyond `end`, addressed to
     /// the message stream `stream_id`; and where in the log they end. At least
     /// one message, if there is one.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub(super) fn readdressed(
+    pub(in crate::stream) fn readdressed(
         &self,
         offset: u64,
         end: u64,
@@ -35,7 +35,7 @@ impl Stream {
             beginnings.push(message.start - offset);
             after = message.end;
         }
-        let mut bytes = self.log.copy(offset, after)?;
+        let mut bytes = self.file.copy(offset, after)?;
         for beginning in beginnings {
             let beginning = usize::try_from(beginning).map_err(io::Error::other)?;
             readdress(&mut bytes[beginning..], stream_id);

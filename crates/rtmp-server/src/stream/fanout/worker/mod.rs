@@ -1,23 +1,25 @@
 //! One fan-out worker: an epoll, its players, and the streams they play.
 
+mod group;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
 
+use super::handoff::{Departed, Dialogue, Joining, Reason};
+use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
-use super::{Command, Departed, Dialogue, Joining, Mailbox, Reason, Wakers};
-use crate::stream::index::View;
-use crate::stream::{Stream, lock};
+use crate::stream::Stream;
+use group::{Flush, Group};
 
-/// What epoll calls the waker; players are called by their slot.
+/// What epoll reports for the waker; for a player it is the player's slot.
 const WAKER: u64 = u64::MAX;
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,113 +31,32 @@ const MAX_READS: usize = 4;
 /// a millisecond's work.
 const MAX_SERVED: usize = 64;
 
-/// The players of one stream at this worker that are flushed to together.
-#[derive(Debug)]
-struct Group {
-    stream: Arc<Stream>,
-    /// Whether they get each message at once; else messages are gathered.
-    at_once: bool,
-    members: Vec<usize>,
-    /// The log as of the last flush: nobody is sent anything beyond it.
-    view: View,
-    /// The lowest offset that a member read at or after the last flush.
-    low_water: u64,
-    /// Whether a member may be waiting for a place to begin.
-    waiting: bool,
-    /// When what has come since is to be sent.
-    mw_deadline: Option<Instant>,
-    /// The flush that is under way.
-    flush: Option<Flush>,
-}
-
-/// A flush that goes through a group's members from the last to the first.
-///
-/// So nobody is left out when members come and go meanwhile: who leaves gives
-/// its place to the last member, which has been served, and who joins is served
-/// on its own.
-#[derive(Debug)]
-struct Flush {
-    /// How many members are still to be served: the first ones.
-    left: usize,
-    /// The lowest offset that a member reads at which has been served.
-    low_water: u64,
-    /// Whether one that has been served may be waiting for a place to begin.
-    waiting: bool,
-    /// Whether the stream had ended when the flush began.
-    over: bool,
-}
-
-impl Group {
-    /// A member may have begun to follow the log, at or after the view's
-    /// `keep_from`, since the last flush: the next look must not let go of
-    /// what it reads.
-    fn note_position<D>(&mut self, player: &Player<D>) {
-        let low_water = player.low_water();
-        self.low_water = self.low_water.min(low_water);
-        if let Some(flush) = &mut self.flush {
-            flush.low_water = flush.low_water.min(low_water);
-            flush.waiting |= player.waits();
-        }
-        self.waiting |= player.waits();
-    }
-
-    /// Whether there is a new place for those who wait to begin at.
-    fn can_begin(&mut self, worker: usize) -> bool {
-        let known = self.view.newest_join();
-        self.view = self.stream.look(worker, self.at_once, self.low_water);
-        self.view.newest_join() != known
-    }
-
-    /// The stream has news at `now`: they are sent when they have been gathered.
-    fn note_news(&mut self, worker: usize, now: Instant) {
-        // Whoever waits for its first picture is not kept waiting longer.
-        let at_once =
-            self.at_once || self.stream.has_ended() || self.waiting && self.can_begin(worker);
-        let mw_deadline = if at_once {
-            now
-        } else {
-            now + self.stream.mw_latency()
-        };
-        self.mw_deadline = Some(
-            self.mw_deadline
-                .map_or(mw_deadline, |earlier| earlier.min(mw_deadline)),
-        );
-    }
-}
-
 /// A worker, before and in its thread.
 #[derive(Debug)]
 pub(super) struct Worker<D, F> {
     number: usize,
     epoll: Epoll,
-    mailboxes: Arc<[Mailbox<D>]>,
-    wakers: Wakers,
+    mailboxes: Mailboxes<D>,
     departed: F,
     players: Slab<Player<D>>,
     groups: Slab<Group>,
-    /// Where the stream with this id is in `groups`: those of its players whose
+    /// Keys in `groups` of the stream with this id: those of its players whose
     /// messages are gathered, and those that get each at once.
     groups_of: HashMap<u64, [Option<usize>; 2]>,
-    /// Players that may have more to say than they were let.
+    /// Slots of players whose sockets may have more to read.
     unread: Vec<usize>,
     scratch: Scratch,
 }
 
 impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
-    pub(super) fn new(
-        number: usize,
-        mailboxes: Arc<[Mailbox<D>]>,
-        wakers: Wakers,
-        departed: F,
-    ) -> io::Result<Self> {
+    pub(super) fn new(number: usize, mailboxes: Mailboxes<D>, departed: F) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let waker = EpollEvent::new(EpollFlags::EPOLLIN, WAKER);
-        epoll.add(wakers.waker(number).descriptor(), waker)?;
+        epoll.add(mailboxes.wakers().waker(number).descriptor(), waker)?;
         Ok(Self {
             number,
             epoll,
             mailboxes,
-            wakers,
             departed,
             players: Slab::new(),
             groups: Slab::new(),
@@ -176,7 +97,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 self.on_readable(slot, now);
             }
             if woken {
-                self.wakers.waker(self.number).take(&mut news);
+                let waker = self.mailboxes.wakers().waker(self.number);
+                waker.take(&mut news);
                 for stream in news.drain(..) {
                     self.note_news(stream, now);
                 }
@@ -228,7 +150,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 stream: stream.clone(),
                 at_once,
                 members: Vec::new(),
-                view: stream.look(self.number, at_once, u64::MAX),
+                view: stream.log.view(self.number, at_once, u64::MAX),
                 low_water: u64::MAX,
                 waiting: false,
                 mw_deadline: None,
@@ -240,7 +162,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     /// Forgets a group whose last player has left.
     fn remove_group(&mut self, key: usize) {
         let group = self.groups.remove(key);
-        group.stream.look_no_more(self.number, group.at_once);
+        group.stream.log.remove_reader(self.number, group.at_once);
         if let Entry::Occupied(mut groups) = self.groups_of.entry(group.stream.id()) {
             groups.get_mut()[usize::from(group.at_once)] = None;
             if groups.get().iter().all(Option::is_none) {
@@ -251,8 +173,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
 
     /// Does what others ask; `true` if that is to stop.
     fn run_commands(&mut self, now: Instant) -> bool {
-        let commands = std::mem::take(&mut *lock(&self.mailboxes[self.number].commands));
-        for command in commands {
+        for command in self.mailboxes.take(self.number) {
             match command {
                 Command::Join(joining) => self.join(*joining, now),
                 Command::Dismiss(id) => {
@@ -271,15 +192,14 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     fn join(&mut self, mut joining: Joining<D>, now: Instant) {
         let requests = std::mem::take(&mut joining.requests);
         let stream = joining.stream.clone();
-        stream.player_joined(self.number);
+        stream.log.readers().add_player(self.number);
         let at_once = joining.at_once;
         let group = self.group(&stream, at_once);
         let slot = self.players.vacant_key();
         let entry = &mut self.groups[group];
-        entry.view = stream.look(self.number, at_once, entry.low_water);
+        entry.view = stream.log.view(self.number, at_once, entry.low_water);
         let place = (group, entry.members.len());
-        let setting = stream.gop_cache.load(Ordering::Relaxed);
-        let gop_cache = joining.gop_cache.unwrap_or(setting);
+        let gop_cache = joining.gop_cache.unwrap_or_else(|| stream.gop_cache());
         let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.note_position(&player);
@@ -372,20 +292,21 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let mut flush = group.flush.take().unwrap_or_else(|| {
             group.mw_deadline = None;
             // Asked before the look: what it ended with must be in the view.
-            let over = group.stream.has_ended();
+            let ended = group.stream.has_ended();
             group.view = group
                 .stream
-                .look(self.number, group.at_once, group.low_water);
+                .log
+                .view(self.number, group.at_once, group.low_water);
             // An end between the two wakes nobody: until the look, the worker
             // counts as told already.
-            if !over && group.stream.has_ended() {
+            if !ended && group.stream.has_ended() {
                 group.mw_deadline = Some(now);
             }
             Flush {
                 left: group.members.len(),
                 low_water: u64::MAX,
                 waiting: false,
-                over,
+                ended,
             }
         });
         let end = flush.left.min(group.members.len());
@@ -394,7 +315,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         for &slot in group.members[flush.left..end].iter().rev() {
             let player = &mut self.players[slot];
             match player.serve(&group.stream, &group.view, now) {
-                Ok(()) if flush.over => leaving.push((slot, Reason::StreamEnded)),
+                Ok(()) if flush.ended => leaving.push((slot, Reason::StreamEnded)),
                 Ok(()) => {
                     flush.low_water = flush.low_water.min(player.low_water());
                     flush.waiting |= player.waits();
@@ -450,10 +371,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         if group.members.is_empty() {
             self.remove_group(key);
         }
-        stream.player_left(self.number);
-        self.mailboxes[self.number]
-            .players
-            .fetch_sub(1, Ordering::Relaxed);
+        stream.log.readers().remove_player(self.number);
+        self.mailboxes.remove_player(self.number);
         (self.departed)(departed);
     }
 }

@@ -7,8 +7,8 @@ use rtmp_proto::wire::message::data;
 
 use super::MESSAGE_STREAM;
 
-/// What players get of `message`.
-pub(super) fn for_players(message: &Message, class: MediaClass) -> Message {
+/// `message` as players get it.
+pub(in crate::stream) fn for_players(message: &Message, class: MediaClass) -> Message {
     if class == MediaClass::Metadata {
         data::for_players(message)
     } else {
@@ -17,23 +17,27 @@ pub(super) fn for_players(message: &Message, class: MediaClass) -> Message {
 }
 
 /// `message` as of the stream's time `timestamp`, for the log.
-pub(super) fn for_log(mut message: Message, class: MediaClass, timestamp: u64) -> Message {
+pub(in crate::stream) fn for_log(
+    mut message: Message,
+    class: MediaClass,
+    timestamp: u64,
+) -> Message {
     message.timestamp = wire_timestamp(class, timestamp);
     message.stream_id = MESSAGE_STREAM;
     message
 }
 
 /// Appends `message` in chunks.
-pub(super) fn encode(message: &Message, chunk_size: u32, encoded: &mut Vec<u8>) {
+pub(in crate::stream) fn encode(message: &Message, chunk_size: u32, encoded: &mut Vec<u8>) {
     let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
     encode_message(message, chunk_size, chunk_stream, encoded);
 }
 
-/// What a message of the stream's time `timestamp` is stamped with.
+/// The timestamp on the wire of a message of the stream's time `timestamp`.
 ///
 /// Metadata always with 0, as SRS does: ffmpeg takes metadata of any other
 /// time for a subtitle, and shows a stream that is not there.
-pub(super) fn wire_timestamp(class: MediaClass, timestamp: u64) -> u32 {
+pub(in crate::stream) fn wire_timestamp(class: MediaClass, timestamp: u64) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "RTMP's timestamps wrap at 2³²"

@@ -10,7 +10,7 @@ use crate::stream::lock;
 
 /// Wakes one worker, and tells it which streams have news.
 #[derive(Debug)]
-pub(super) struct Waker {
+pub(in crate::stream) struct Waker {
     event: EventFd,
     streams: Mutex<Vec<u64>>,
 }
@@ -25,19 +25,19 @@ impl Waker {
     }
 
     /// Wakes the worker.
-    pub(super) fn wake(&self) {
+    pub(in crate::stream) fn wake(&self) {
         // The only failure is a counter at its maximum: the worker will wake.
         let _ = self.event.write(1);
     }
 
     /// Resets the eventfd, and moves the streams that have news to `streams`.
-    pub(super) fn take(&self, streams: &mut Vec<u64>) {
+    pub(in crate::stream) fn take(&self, streams: &mut Vec<u64>) {
         // Fails if nobody has woken the worker.
         let _ = self.event.read();
         streams.append(&mut lock(&self.streams));
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(in crate::stream) fn descriptor(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
@@ -67,13 +67,13 @@ impl Wakers {
     }
 
     /// Tells the worker number `worker` that the stream has news.
-    pub(crate) fn wake_for(&self, worker: usize, stream: u64) {
+    pub(in crate::stream) fn wake_for(&self, worker: usize, stream: u64) {
         let waker = self.waker(worker);
         lock(&waker.streams).push(stream);
         waker.wake();
     }
 
-    pub(super) fn waker(&self, worker: usize) -> &Waker {
+    pub(in crate::stream) fn waker(&self, worker: usize) -> &Waker {
         &self.wakers[worker]
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a player whose socket is full still takes anything.
+//! Tells a slow player from one that takes nothing any more.
 
 use std::time::{Duration, Instant};
 
@@ -8,32 +8,33 @@ use std::time::{Duration, Instant};
 /// of its buffer is free, which a slow reader may need minutes for. Such a
 /// reader shows in the bytes that the kernel still holds for it: they dwindle.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
-    /// Since when it has taken nothing.
+pub(super) struct StallTimer {
+    /// Time from which on it has taken nothing; none while the socket takes
+    /// something.
     since: Option<Instant>,
-    /// What the kernel held for it at the last look, in bytes.
+    /// Bytes that the kernel held for it at the last check.
     queued: Option<usize>,
 }
 
-impl Patience {
-    /// Whether the socket is full.
-    pub(super) fn is_tried(&self) -> bool {
+impl StallTimer {
+    /// True if the socket is full.
+    pub(super) fn is_running(&self) -> bool {
         self.since.is_some()
     }
 
     /// The socket takes nothing.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) fn start(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
     /// The socket has taken something.
-    pub(super) fn end(&mut self) {
+    pub(super) fn stop(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether the player has taken nothing for `timeout`, when the kernel
+    /// True if the player has taken nothing for `timeout`, when the kernel
     /// holds `queued` bytes for it at `now`.
-    pub(super) fn is_over(&mut self, now: Instant, queued: usize, timeout: Duration) -> bool {
+    pub(super) fn has_expired(&mut self, now: Instant, queued: usize, timeout: Duration) -> bool {
         let Some(since) = &mut self.since else {
             return false;
         };
@@ -61,37 +62,37 @@ mod tests {
     #[test]
     fn a_player_that_takes_nothing_tries_it_for_the_timeout() {
         let now = Instant::now();
-        let mut patience = Patience::default();
-        patience.begin(now);
-        patience.begin(now + second(20));
-        assert!(!patience.is_over(now + second(29), 1_000, TIMEOUT));
-        assert!(patience.is_over(now + second(30), 1_000, TIMEOUT));
+        let mut timer = StallTimer::default();
+        timer.start(now);
+        timer.start(now + second(20));
+        assert!(!timer.has_expired(now + second(29), 1_000, TIMEOUT));
+        assert!(timer.has_expired(now + second(30), 1_000, TIMEOUT));
     }
 
     #[test]
     fn a_player_that_reads_slowly_is_not_given_up_though_its_socket_stays_full() {
         let now = Instant::now();
-        let mut patience = Patience::default();
-        patience.begin(now);
+        let mut timer = StallTimer::default();
+        timer.start(now);
         for number in 1..1_000 {
             let left = 1_000_000 - 100 * usize::try_from(number).unwrap();
             assert!(
-                !patience.is_over(now + second(number), left, TIMEOUT),
+                !timer.has_expired(now + second(number), left, TIMEOUT),
                 "second {number}"
             );
         }
         let stuck = 1_000_000 - 99_900;
-        assert!(!patience.is_over(now + second(1_028), stuck, TIMEOUT));
-        assert!(patience.is_over(now + second(1_029), stuck, TIMEOUT));
+        assert!(!timer.has_expired(now + second(1_028), stuck, TIMEOUT));
+        assert!(timer.has_expired(now + second(1_029), stuck, TIMEOUT));
     }
 
     #[test]
     fn a_player_whose_socket_takes_more_is_not_watched() {
         let now = Instant::now();
-        let mut patience = Patience::default();
-        patience.begin(now);
-        patience.end();
-        assert!(!patience.is_tried());
-        assert!(!patience.is_over(now + second(100), 1_000, TIMEOUT));
+        let mut timer = StallTimer::default();
+        timer.start(now);
+        timer.stop();
+        assert!(!timer.is_running());
+        assert!(!timer.has_expired(now + second(100), 1_000, TIMEOUT));
     }
 }

@@ -1,0 +1,117 @@
+//! What a worker is given with a player, and what it hands back.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::stream::Stream;
+
+/// The player's side of the conversation, which the workers know nothing of:
+/// what the player sends is handed here.
+pub trait Dialogue: Send + 'static {
+    /// Takes what the player has sent. Replies are appended to `replies`, and
+    /// what concerns the delivery to `requests`.
+    ///
+    /// # Errors
+    /// The connection must end, and why.
+    fn receive(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), String>;
+}
+
+/// What a player asks of its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Halts, or goes on.
+    Pause(bool),
+    /// Sound on or off.
+    Audio(bool),
+    /// Pictures on or off.
+    Video(bool),
+    /// Wants no more of this stream: socket and dialogue go back.
+    Leave,
+}
+
+/// What has been delivered to a player so far.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Bytes sent.
+    pub bytes: AtomicU64,
+    /// Pictures sent, as of the player's last change of place in the log.
+    pub pictures: AtomicU64,
+    /// Number of times that the player was too slow and skipped to a keyframe.
+    pub skips: AtomicU64,
+}
+
+/// A player on its way to a worker.
+#[derive(Debug)]
+pub struct Joining<D> {
+    /// Unique among the connections of this process.
+    pub id: u64,
+    /// The connection, in non-blocking mode, with `TCP_NODELAY`.
+    pub socket: TcpStream,
+    /// Who understands what the player sends.
+    pub dialogue: D,
+    /// What it plays.
+    pub stream: Arc<Stream>,
+    /// The message stream that it plays on.
+    pub stream_id: u32,
+    /// What is to be sent before the stream.
+    pub unsent: Vec<u8>,
+    /// What it has asked for already.
+    pub requests: Vec<Request>,
+    /// Where its delivery is counted.
+    pub meter: Arc<Meter>,
+    /// True if it begins at the newest keyframe, false if it waits for the
+    /// next; `None`: as the stream's `gop_cache` says.
+    pub gop_cache: Option<bool>,
+    /// True if it gets each message as soon as that is in the log, whatever the
+    /// stream's `mw_latency` is: it is another server's pull, which gathers
+    /// for its own players.
+    pub at_once: bool,
+    /// How long it may take nothing of what is there for it.
+    pub send_timeout: Duration,
+    /// How much of the stream it wants, on the stream's timeline.
+    pub duration: Option<Duration>,
+}
+
+/// Why a player has left its worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It asked to: the connection goes on.
+    Asked,
+    /// It closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(io::ErrorKind),
+    /// What it sent makes no sense, or passes a limit.
+    Misbehaved(String),
+    /// It took nothing for the send time-out.
+    Stalled,
+    /// The stream has ended.
+    StreamEnded,
+    /// It has had as much as it wanted.
+    Complete,
+    /// It was dismissed: by an operator, or because the server stops.
+    Dismissed,
+}
+
+/// A player that is no longer a worker's.
+#[derive(Debug)]
+pub struct Departed<D> {
+    /// As it came.
+    pub id: u64,
+    /// The connection.
+    pub socket: TcpStream,
+    /// The dialogue, where it stands.
+    pub dialogue: D,
+    /// What must be sent before anything else: the rest of a message.
+    pub unsent: Vec<u8>,
+    /// Why it left.
+    pub reason: Reason,
+}

@@ -1,0 +1,89 @@
+//! What the workers are asked to do.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::handoff::Joining;
+use crate::stream::{Wakers, lock};
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+pub(super) enum Command<D> {
+    Join(Box<Joining<D>>),
+    Dismiss(u64),
+    DismissAll,
+    Stop,
+}
+
+/// One worker as others see it.
+#[derive(Debug)]
+struct Mailbox<D> {
+    commands: Mutex<Vec<Command<D>>>,
+    /// Number of players that it has or is about to have.
+    players: AtomicUsize,
+}
+
+/// The mailboxes of all workers, and what wakes their owners.
+#[derive(Debug)]
+pub(super) struct Mailboxes<D> {
+    mailboxes: Arc<[Mailbox<D>]>,
+    wakers: Wakers,
+}
+
+impl<D> Clone for Mailboxes<D> {
+    fn clone(&self) -> Self {
+        Self {
+            mailboxes: self.mailboxes.clone(),
+            wakers: self.wakers.clone(),
+        }
+    }
+}
+
+impl<D> Mailboxes<D> {
+    /// One empty mailbox for each of `wakers`.
+    pub(super) fn new(wakers: Wakers) -> Self {
+        let mailboxes = (0..wakers.workers()).map(|_| Mailbox {
+            commands: Mutex::default(),
+            players: AtomicUsize::new(0),
+        });
+        Self {
+            mailboxes: mailboxes.collect(),
+            wakers,
+        }
+    }
+
+    pub(super) fn wakers(&self) -> &Wakers {
+        &self.wakers
+    }
+
+    /// Sends a command to the worker number `worker`, and wakes it.
+    pub(super) fn send(&self, worker: usize, command: Command<D>) {
+        lock(&self.mailboxes[worker].commands).push(command);
+        self.wakers.waker(worker).wake();
+    }
+
+    /// Takes what the worker number `worker` has been sent.
+    pub(super) fn take(&self, worker: usize) -> Vec<Command<D>> {
+        std::mem::take(&mut *lock(&self.mailboxes[worker].commands))
+    }
+
+    /// Number of players of each worker, in their order.
+    pub(super) fn players(&self) -> impl Iterator<Item = usize> {
+        let mailboxes = self.mailboxes.iter();
+        mailboxes.map(|mailbox| mailbox.players.load(Ordering::Relaxed))
+    }
+
+    /// Counts a player that the worker is about to have.
+    pub(super) fn add_player(&self, worker: usize) {
+        self.mailboxes[worker]
+            .players
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a player that has left out of the count.
+    pub(super) fn remove_player(&self, worker: usize) {
+        self.mailboxes[worker]
+            .players
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}

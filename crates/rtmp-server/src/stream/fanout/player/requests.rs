@@ -1,0 +1,143 @@
+//! What a player sends: commands for its dialogue, requests for its delivery.
+
+use std::io::{self, Read};
+
+use super::{PlayState, Player};
+use crate::stream::Stream;
+use crate::stream::fanout::handoff::{Dialogue, Reason, Request};
+use crate::stream::log::index::{Filter, VideoFilter, View};
+
+/// The most bytes of replies that a player may leave unread: then it only asks,
+/// and does not read.
+const MAX_REPLIES: usize = 64 * 1024;
+
+/// Buffers that all players of a worker share.
+#[derive(Debug)]
+pub(in crate::stream::fanout) struct Scratch {
+    input: Box<[u8]>,
+    replies: Vec<u8>,
+    requests: Vec<Request>,
+}
+
+impl Scratch {
+    pub(in crate::stream::fanout) fn new() -> Self {
+        const INPUT: usize = 16 * 1024;
+        Self {
+            input: vec![0; INPUT].into(),
+            replies: Vec::new(),
+            requests: Vec::new(),
+        }
+    }
+}
+
+impl<D> Player<D> {
+    /// Reads what the player has sent, and does what it asks; `true` if there
+    /// may be more to read.
+    pub(in crate::stream::fanout) fn receive(
+        &mut self,
+        stream: &Stream,
+        view: &View,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Reason>
+    where
+        D: Dialogue,
+    {
+        let received = match self.socket.read(&mut scratch.input) {
+            Ok(0) => return Err(Reason::Closed),
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(Reason::Broken(error.kind())),
+        };
+        scratch.replies.clear();
+        scratch.requests.clear();
+        let input = &scratch.input[..received];
+        let received = self
+            .dialogue
+            .receive(input, &mut scratch.replies, &mut scratch.requests);
+        if !scratch.replies.is_empty() {
+            self.finish_message(stream)?;
+            self.private.extend_from_slice(&scratch.replies);
+            self.replies += scratch.replies.len();
+        }
+        received.map_err(Reason::Misbehaved)?;
+        if self.replies > MAX_REPLIES {
+            return Err(Reason::Misbehaved(
+                "asks on and on and reads no answers".to_owned(),
+            ));
+        }
+        for request in scratch.requests.drain(..) {
+            self.fulfil(request, stream, view)?;
+        }
+        Ok(true)
+    }
+
+    /// Does what the player asked for before it came here.
+    pub(in crate::stream::fanout) fn fulfil_all(
+        &mut self,
+        requests: Vec<Request>,
+        stream: &Stream,
+        view: &View,
+    ) -> Result<(), Reason> {
+        requests
+            .into_iter()
+            .try_for_each(|request| self.fulfil(request, stream, view))
+    }
+
+    fn fulfil(&mut self, request: Request, stream: &Stream, view: &View) -> Result<(), Reason> {
+        let filter = self.filter;
+        match request {
+            Request::Leave => {
+                self.finish_message(stream)?;
+                return Err(Reason::Asked);
+            }
+            Request::Pause(true) => self.pause(stream)?,
+            Request::Pause(false) => self.resume(view),
+            Request::Audio(audio) => {
+                self.set_filter(Filter { audio, ..filter }, stream)?;
+            }
+            Request::Video(false) => {
+                let video = VideoFilter::None;
+                self.set_filter(Filter { video, ..filter }, stream)?;
+            }
+            Request::Video(true) => {
+                if self.filter.video == VideoFilter::None {
+                    let video = VideoFilter::FromKeyframe;
+                    self.set_filter(Filter { video, ..filter }, stream)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, stream: &Stream) -> Result<(), Reason> {
+        match self.state {
+            PlayState::Following => {
+                self.finish_message(stream)?;
+                let offset = self.offset;
+                self.move_to(&stream.log.index(), offset);
+                self.state = PlayState::Paused;
+            }
+            PlayState::Waiting => self.state = PlayState::PausedWaiting,
+            PlayState::Paused | PlayState::PausedWaiting => {}
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, view: &View) {
+        match self.state {
+            // What it has missed may have been given back meanwhile.
+            PlayState::Paused if self.offset >= view.keep_from => self.state = PlayState::Following,
+            PlayState::Paused | PlayState::PausedWaiting => self.state = PlayState::Waiting,
+            PlayState::Following | PlayState::Waiting => return,
+        }
+        self.run_end = self.offset;
+    }
+
+    fn set_filter(&mut self, filter: Filter, stream: &Stream) -> Result<(), Reason> {
+        self.finish_message(stream)?;
+        self.filter = filter;
+        self.run_end = self.offset;
+        Ok(())
+    }
+}

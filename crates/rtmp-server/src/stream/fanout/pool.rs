@@ -1,0 +1,102 @@
+//! The fan-out workers' threads.
+
+use std::io;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use super::handoff::{Departed, Dialogue, Joining};
+use super::mailbox::{Command, Mailboxes};
+use super::worker::Worker;
+use crate::stream::{Wakers, lock};
+
+/// All fan-out workers.
+#[derive(Debug)]
+pub struct Fanout<D> {
+    mailboxes: Mailboxes<D>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<D: Dialogue> Fanout<D> {
+    /// Starts one worker for each of `wakers`. Players that leave are handed to
+    /// `departed`, on the worker's thread.
+    ///
+    /// # Errors
+    /// No thread or descriptor left.
+    pub fn start(
+        wakers: Wakers,
+        departed: impl Fn(Departed<D>) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let workers = wakers.workers();
+        let mailboxes = Mailboxes::new(wakers);
+        let mut threads = Vec::new();
+        for number in 0..workers {
+            let worker = Worker::new(number, mailboxes.clone(), departed.clone())?;
+            let name = format!("fanout-{number}");
+            threads.push(std::thread::Builder::new().name(name).spawn(move || {
+                let _guard = AbortOnPanic;
+                worker.run();
+            })?);
+        }
+        Ok(Self {
+            mailboxes,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Hands a player to the worker with the fewest.
+    pub fn join(&self, joining: Joining<D>) {
+        let players = self.mailboxes.players().enumerate();
+        let Some((worker, _)) = players.min_by_key(|&(_, players)| players) else {
+            return;
+        };
+        self.mailboxes.add_player(worker);
+        let command = Command::Join(Box::new(joining));
+        self.mailboxes.send(worker, command);
+    }
+
+    /// Lets the player with this id go, wherever it is.
+    pub fn dismiss(&self, id: u64) {
+        self.send_to_all(|| Command::Dismiss(id));
+    }
+
+    /// Lets all players go.
+    pub fn dismiss_all(&self) {
+        self.send_to_all(|| Command::DismissAll);
+    }
+
+    /// Number of players of each worker.
+    #[must_use]
+    pub fn players(&self) -> Vec<usize> {
+        self.mailboxes.players().collect()
+    }
+}
+
+impl<D> Fanout<D> {
+    fn send_to_all(&self, command: impl Fn() -> Command<D>) {
+        for worker in 0..self.mailboxes.wakers().workers() {
+            self.mailboxes.send(worker, command());
+        }
+    }
+}
+
+/// Ends the process when a worker panics: without it, its players would hang
+/// for ever, and new ones with them. A supervisor starts us again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl<D> Drop for Fanout<D> {
+    fn drop(&mut self) {
+        self.send_to_all(|| Command::Stop);
+        for thread in lock(&self.threads).drain(..) {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}

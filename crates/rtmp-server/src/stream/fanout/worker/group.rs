@@ -1,0 +1,83 @@
+//! The players of one stream at a worker, and the flushes that serve them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::stream::Stream;
+use crate::stream::fanout::player::Player;
+use crate::stream::log::index::View;
+
+/// The players of one stream at this worker that are flushed to together.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) stream: Arc<Stream>,
+    /// True if they get each message at once; else messages are gathered.
+    pub(super) at_once: bool,
+    pub(super) members: Vec<usize>,
+    /// The log as of the last flush: nobody is sent anything beyond it.
+    pub(super) view: View,
+    /// The lowest offset that a member read at or after the last flush.
+    pub(super) low_water: u64,
+    /// True if a member may be waiting for a place to begin.
+    pub(super) waiting: bool,
+    /// Time at which what has come since is to be sent: `mw_latency` after its
+    /// first message, at the latest.
+    pub(super) mw_deadline: Option<Instant>,
+    /// The flush that is under way.
+    pub(super) flush: Option<Flush>,
+}
+
+/// A flush that goes through a group's members from the last to the first.
+///
+/// So nobody is left out when members come and go meanwhile: who leaves gives
+/// its place to the last member, which has been served, and who joins is served
+/// on its own.
+#[derive(Debug)]
+pub(super) struct Flush {
+    /// Number of members still to be served: the first ones.
+    pub(super) left: usize,
+    /// The lowest offset that a member reads at which has been served.
+    pub(super) low_water: u64,
+    /// True if one that has been served may be waiting for a place to begin.
+    pub(super) waiting: bool,
+    /// True if the stream had ended when the flush began.
+    pub(super) ended: bool,
+}
+
+impl Group {
+    /// A member may have begun to follow the log, at or after the view's
+    /// `keep_from`, since the last flush: the next look must not let go of
+    /// what it reads.
+    pub(super) fn note_position<D>(&mut self, player: &Player<D>) {
+        let low_water = player.low_water();
+        self.low_water = self.low_water.min(low_water);
+        if let Some(flush) = &mut self.flush {
+            flush.low_water = flush.low_water.min(low_water);
+            flush.waiting |= player.waits();
+        }
+        self.waiting |= player.waits();
+    }
+
+    /// True if there is a new place for those who wait to begin at.
+    fn can_begin(&mut self, worker: usize) -> bool {
+        let known = self.view.newest_join();
+        self.view = self.stream.log.view(worker, self.at_once, self.low_water);
+        self.view.newest_join() != known
+    }
+
+    /// The stream has news at `now`: they are sent when they have been gathered.
+    pub(super) fn note_news(&mut self, worker: usize, now: Instant) {
+        // Whoever waits for its first picture is not kept waiting longer.
+        let at_once =
+            self.at_once || self.stream.has_ended() || self.waiting && self.can_begin(worker);
+        let mw_deadline = if at_once {
+            now
+        } else {
+            now + self.stream.mw_latency()
+        };
+        self.mw_deadline = Some(
+            self.mw_deadline
+                .map_or(mw_deadline, |earlier| earlier.min(mw_deadline)),
+        );
+    }
+}

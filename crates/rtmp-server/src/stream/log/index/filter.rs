@@ -1,0 +1,68 @@
+//! Messages that a player has asked to do without.
+
+use std::ops::Range;
+
+use super::{EntryKind, Index};
+
+/// What a player wants of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// True if it wants sound.
+    pub audio: bool,
+    /// What it wants of the pictures.
+    pub video: VideoFilter,
+}
+
+/// What a player wants of the pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoFilter {
+    /// All of them.
+    All,
+    /// All from the next keyframe on.
+    FromKeyframe,
+    /// None.
+    None,
+}
+
+impl Filter {
+    /// The filter that lets everything through.
+    pub const EVERYTHING: Self = Self {
+        audio: true,
+        video: VideoFilter::All,
+    };
+
+    fn keeps(&mut self, kind: EntryKind) -> bool {
+        match (kind, self.video) {
+            (EntryKind::Always | EntryKind::Data, _) => true,
+            (EntryKind::Audio, _) => self.audio,
+            (EntryKind::Keyframe | EntryKind::Unflagged, VideoFilter::FromKeyframe) => {
+                self.video = VideoFilter::All;
+                true
+            }
+            (EntryKind::Keyframe | EntryKind::Video | EntryKind::Unflagged, VideoFilter::All) => {
+                true
+            }
+            (EntryKind::Video, VideoFilter::FromKeyframe)
+            | (EntryKind::Keyframe | EntryKind::Video | EntryKind::Unflagged, VideoFilter::None) => {
+                false
+            }
+        }
+    }
+}
+
+impl Index {
+    /// The first run of messages from `offset` up to `end` that `filter`
+    /// keeps; empty, at the end, where it keeps none. `offset` must be the
+    /// beginning of a message.
+    pub fn kept(&self, offset: u64, end: u64, filter: &mut Filter) -> Range<u64> {
+        let mut messages = self
+            .entries
+            .range(self.position(offset)..)
+            .take_while(|entry| entry.offset < end);
+        let Some(first) = messages.find(|entry| filter.keeps(entry.kind)) else {
+            return end..end;
+        };
+        let mut after = messages.skip_while(|entry| filter.keeps(entry.kind));
+        first.offset..after.next().map_or(end, |entry| entry.offset)
+    }
+}

@@ -1,0 +1,84 @@
+//! Look-ups by offset and by time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{EntryKind, Index};
+
+impl Index {
+    /// Offset of the message at this position of `entries`, or else the end.
+    pub(super) fn offset_at(&self, position: usize) -> u64 {
+        self.entries
+            .get(position)
+            .map_or(self.end, |entry| entry.offset)
+    }
+
+    /// Position in `entries` of the first message at or after `offset`.
+    pub(super) fn position(&self, offset: u64) -> usize {
+        self.entries.partition_point(|entry| entry.offset < offset)
+    }
+
+    /// The first offset at or after `offset` where a message begins.
+    #[must_use]
+    pub fn boundary(&self, offset: u64) -> u64 {
+        self.offset_at(self.position(offset))
+    }
+
+    /// Offset of the first message of `timestamp` or later, data left out, or
+    /// else the end.
+    #[must_use]
+    pub fn first_at(&self, timestamp: u64) -> u64 {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|entry| entry.kind != EntryKind::Data && entry.timestamp >= timestamp)
+            .map_or(self.end, |entry| entry.offset)
+    }
+
+    /// Number of pictures that begin in the log before `offset`.
+    #[must_use]
+    pub fn pictures_before(&self, offset: u64) -> u64 {
+        let next = self.entries.get(self.position(offset));
+        next.map_or(self.pictures, |entry| entry.pictures_before)
+    }
+
+    /// The places of the frames of the time `timestamp`, as far as they are
+    /// known.
+    pub fn frames_at(&self, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
+        let ends = self.entries.iter().skip(1).map(|entry| entry.offset);
+        self.entries
+            .iter()
+            .zip(ends.chain([self.end]))
+            .filter(move |(entry, _)| entry.kind.is_frame() && entry.timestamp == timestamp)
+            .map(|(entry, end)| entry.offset..end)
+    }
+
+    /// Length of the present publication's last whole group of pictures on the
+    /// stream's timeline; zero if there was none.
+    #[must_use]
+    pub fn group(&self) -> Duration {
+        let keyframes = self.entries.iter().rev();
+        let mut keyframes = keyframes
+            .take_while(|entry| entry.offset >= self.publication)
+            .filter(|entry| entry.kind == EntryKind::Keyframe);
+        match (keyframes.next(), keyframes.next()) {
+            (Some(last), Some(before)) => {
+                Duration::from_millis(last.timestamp.saturating_sub(before.timestamp))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The place of each message from `offset` up to `end`, both of which must
+    /// be ends or beginnings of messages.
+    pub fn messages_in(&self, offset: u64, end: u64) -> impl Iterator<Item = Range<u64>> {
+        let beginnings = self
+            .entries
+            .range(self.position(offset)..)
+            .map(|entry| entry.offset);
+        let ends = beginnings.clone().skip(1).chain([self.end]);
+        beginnings
+            .zip(ends)
+            .map(|(beginning, end)| beginning..end)
+            .take_while(move |message| message.start < end)
+    }
+}

@@ -1,0 +1,40 @@
+//! A message of a stream on its way into the log.
+
+use rtmp_proto::wire::Message;
+use rtmp_proto::wire::media::MediaHead;
+
+/// A publisher's message, with what its first bytes say: they are read once,
+/// when it arrives.
+#[derive(Debug, Clone)]
+pub struct MediaMessage {
+    message: Message,
+    head: Option<MediaHead>,
+}
+
+impl MediaMessage {
+    /// The message as it came.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What it is; `None` if it is nothing for players: no media, or empty.
+    #[must_use]
+    pub fn head(&self) -> Option<MediaHead> {
+        self.head
+    }
+
+    /// True if it is a picture.
+    #[must_use]
+    pub fn is_picture(&self) -> bool {
+        self.head.is_some_and(|head| head.is_picture())
+    }
+}
+
+impl From<Message> for MediaMessage {
+    fn from(message: Message) -> Self {
+        // An empty message says nothing, and would cost its chunk's header.
+        let head = MediaHead::parse(&message).filter(|_| !message.payload.is_empty());
+        Self { message, head }
+    }
+}

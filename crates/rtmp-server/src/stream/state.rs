@@ -1,0 +1,30 @@
+//! What there is to play of a stream.
+
+/// What there is to play of a stream, for those who wait for it, play it or
+/// publish it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamState {
+    /// Counts publishers; the present one holds the newest number.
+    pub generation: u64,
+    /// The publisher has sent something.
+    pub live: bool,
+    /// The publisher of that generation is there.
+    pub present: bool,
+    /// Number of those that may be about to publish: a hook is asked about
+    /// them, or an origin that the stream is pulled from has them.
+    pub expected: usize,
+    /// The stream has ended for good: it is on its way out of the registry.
+    pub ended: bool,
+    /// Number of times that all origins have been asked for it, and none had
+    /// it.
+    pub failed_rounds: u64,
+}
+
+impl StreamState {
+    /// True if somebody publishes the stream or may be about to, so that
+    /// whoever waits for it waits on.
+    #[must_use]
+    pub fn has_publisher(&self) -> bool {
+        self.present || self.expected > 0
+    }
+}

@@ -1,0 +1,51 @@
+//! The two kinds of media of a stream that have times of their own.
+
+use rtmp_proto::wire::media::Codec;
+
+/// The kind of media that a frame belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Track {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+impl Track {
+    pub(super) fn of(codec: Codec) -> Self {
+        match codec {
+            Codec::Audio(_) => Self::Audio,
+            Codec::Video(_) => Self::Video,
+        }
+    }
+
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Audio => Self::Video,
+            Self::Video => Self::Audio,
+        }
+    }
+}
+
+/// A value for each track.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PerTrack<T> {
+    pub(super) audio: T,
+    pub(super) video: T,
+}
+
+impl<T> PerTrack<T> {
+    pub(super) fn of(&self, track: Track) -> &T {
+        match track {
+            Track::Audio => &self.audio,
+            Track::Video => &self.video,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, track: Track) -> &mut T {
+        match track {
+            Track::Audio => &mut self.audio,
+            Track::Video => &mut self.video,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What came before the frame that decides what becomes of it.
+
+use rtmp_proto::wire::Message;
+
+use crate::stream::log::headers::Headers;
+
+/// The most bytes of data messages that wait for a publisher's first frame.
+const MAX_EARLY_DATA_BYTES: usize = 64 * 1024;
+
+/// Headers and data that wait for the next frame.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    pub(super) headers: Headers,
+    pub(super) data: Vec<Message>,
+}
+
+impl Early {
+    pub(super) fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.data.is_empty()
+    }
+
+    /// Keeps a data message, unless there are too many.
+    pub(super) fn keep_data(&mut self, message: Message) {
+        let kept = self.data.iter().map(|known| known.payload.len());
+        if kept.sum::<usize>() + message.payload.len() <= MAX_EARLY_DATA_BYTES {
+            self.data.push(message);
+        }
+    }
+}

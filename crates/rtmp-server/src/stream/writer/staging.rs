@@ -1,0 +1,162 @@
+//! One batch of messages, encoded and not yet written.
+
+use std::io;
+use std::sync::Arc;
+
+use rtmp_proto::wire::Message;
+
+use crate::stream::log::headers::{Header, Headers};
+use crate::stream::log::index::EntryKind;
+use crate::stream::log::{Log, encode};
+
+/// Bytes of the encoding buffer that are kept between two batches.
+const MAX_ENCODED_KEPT: usize = 64 * 1024;
+
+/// What a batch does to the index once it has been written.
+#[derive(Debug)]
+enum Staged {
+    /// Another publication begins.
+    Publication,
+    Headers(Arc<Headers>),
+    /// A video decoder's configuration of this time: pictures will come.
+    VideoAnnounced(u64),
+    PictureWithheld,
+    Message {
+        kind: EntryKind,
+        timestamp: u64,
+        length: u64,
+    },
+}
+
+/// A batch that is written to the end of a log in one piece.
+///
+/// The index learns of it only after its bytes are in the file, in the order in
+/// which it was staged; where they cannot be written, all of it is dropped.
+#[derive(Debug)]
+pub(super) struct Staging {
+    chunk_size: u32,
+    /// Offset at which the log ends, without the batch.
+    end: u64,
+    encoded: Vec<u8>,
+    staged: Vec<Staged>,
+    /// The headers in force at the end of the batch.
+    headers: Headers,
+}
+
+impl Staging {
+    pub(super) fn new(chunk_size: u32) -> Self {
+        Self {
+            chunk_size,
+            end: 0,
+            encoded: Vec::new(),
+            staged: Vec::new(),
+            headers: Headers::default(),
+        }
+    }
+
+    /// The headers in force at the end of the batch.
+    pub(super) fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// True if the log has bytes already, apart from the batch.
+    pub(super) fn is_log_written(&self) -> bool {
+        self.end > 0
+    }
+
+    /// True if the log is to change.
+    pub(super) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Another publication begins with the next message; returns the headers
+    /// of the one before.
+    pub(super) fn begin_publication(&mut self) -> Headers {
+        self.staged.push(Staged::Publication);
+        std::mem::take(&mut self.headers)
+    }
+
+    /// Puts `header` in force, which is the next message.
+    pub(super) fn set_header(&mut self, mut header: Header) {
+        header.offset = self.end + self.encoded.len() as u64;
+        self.headers.set(header);
+        self.stage_headers();
+    }
+
+    /// Changes the headers in force; `change` returns false where it has not.
+    pub(super) fn change_headers(&mut self, change: impl FnOnce(&mut Headers) -> bool) -> bool {
+        let changed = change(&mut self.headers);
+        if changed {
+            self.stage_headers();
+        }
+        changed
+    }
+
+    fn stage_headers(&mut self) {
+        let headers = Arc::new(self.headers.clone());
+        self.staged.push(Staged::Headers(headers));
+    }
+
+    /// A video decoder's configuration of this time comes next.
+    pub(super) fn announce_video(&mut self, timestamp: u64) {
+        self.staged.push(Staged::VideoAnnounced(timestamp));
+    }
+
+    /// A picture has come that is not logged.
+    pub(super) fn withhold_picture(&mut self) {
+        self.staged.push(Staged::PictureWithheld);
+    }
+
+    /// Appends a message of the stream's time `timestamp`.
+    pub(super) fn append(&mut self, message: &Message, kind: EntryKind, timestamp: u64) {
+        let before = self.encoded.len();
+        encode(message, self.chunk_size, &mut self.encoded);
+        self.staged.push(Staged::Message {
+            kind,
+            timestamp,
+            length: (self.encoded.len() - before) as u64,
+        });
+    }
+
+    /// Writes the batch to the end of `log` and enters it into the index, at
+    /// `now_ms` on the server's clock. True if a join point was given up
+    /// because its group is too long.
+    ///
+    /// # Errors
+    /// The log cannot be written; the batch is dropped.
+    pub(super) fn commit(&mut self, log: &Log, now_ms: u64) -> io::Result<bool> {
+        if !self.encoded.is_empty()
+            && let Err(error) = log.file().write(self.end, &self.encoded)
+        {
+            self.staged.clear();
+            self.clear_encoded();
+            self.headers = Headers::clone(&log.index().headers());
+            return Err(error);
+        }
+        let mut index = log.index();
+        index.set_now(now_ms);
+        for staged in self.staged.drain(..) {
+            match staged {
+                Staged::Publication => index.begin_publication(),
+                Staged::Headers(headers) => index.set_headers(headers),
+                Staged::VideoAnnounced(timestamp) => index.announce_video(timestamp),
+                Staged::PictureWithheld => index.withhold_picture(),
+                Staged::Message {
+                    kind,
+                    timestamp,
+                    length,
+                } => index.push(kind, timestamp, length),
+            }
+        }
+        self.end = index.end();
+        self.clear_encoded();
+        let gave_up_long_group = index.take_long_group();
+        log.give_back(index);
+        Ok(gave_up_long_group)
+    }
+
+    fn clear_encoded(&mut self) {
+        self.encoded.clear();
+        self.encoded.shrink_to(MAX_ENCODED_KEPT);
+    }
+}

@@ -6,9 +6,9 @@ use std::{
 };
 
 /// Where RTMP servers listen unless told otherwise.
-pub const DEFAULT_PORT: u16 = 1935;
+pub(crate) const DEFAULT_PORT: u16 = 1935;
 /// Stands in an address for the number of the stream.
-pub const STREAM_NUMBER: &str = "{}";
+pub(crate) const STREAM_NUMBER: &str = "{}";
 
 /// How the bytes of a connection are to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

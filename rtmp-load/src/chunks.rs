@@ -9,7 +9,7 @@ use crc32fast::Hasher;
 
 /// How many bytes at the start of a media message are kept: the FLV tag header
 /// and a stamp fit, also behind an access unit delimiter.
-pub const HEAD_BYTES: usize = 96;
+pub(crate) const HEAD_BYTES: usize = 96;
 /// The longest control message or command that is kept whole.
 const WHOLE_BYTES: usize = 64 * 1024;
 /// The longest message that is believed.
@@ -28,7 +28,7 @@ const ABORT: u8 = 2;
 
 /// A message that has arrived completely.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The message type, RTMP 1.0 §6.1.1 and §5.4.
     pub type_id: u8,
     /// Which message stream it belongs to; 0 is the connection itself.
@@ -36,6 +36,10 @@ pub struct Message<'a> {
     /// Milliseconds, wrapping at 2³².
     pub timestamp: u32,
     /// Bytes of the whole payload.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests compare it with what was sent")
+    )]
     pub length: u32,
     /// The first [`HEAD_BYTES`] of audio and video, everything of the rest.
     pub head: &'a [u8],
@@ -45,7 +49,7 @@ pub struct Message<'a> {
 
 /// A server's bytes that are not a chunk stream.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ChunkError {
+pub(crate) enum ChunkError {
     /// A compressed header on a chunk stream that never had a full one.
     #[error(
         "the server sent a type {format} chunk header on chunk stream {id}, which never had a full one"
@@ -82,7 +86,7 @@ pub enum ChunkError {
 
 /// Steps through a chunk stream; see the module's description.
 #[derive(Debug)]
-pub struct ChunkWalker {
+pub(crate) struct ChunkWalker {
     chunk_bytes: u32,
     checksums: bool,
     streams: Vec<ChunkStream>,
@@ -123,7 +127,7 @@ impl ChunkStream {
 impl ChunkWalker {
     /// Begins at the first byte behind the handshake. `checksums` makes it
     /// read (though not copy) the payload of media messages.
-    pub fn new(checksums: bool) -> Self {
+    pub(crate) fn new(checksums: bool) -> Self {
         Self {
             chunk_bytes: DEFAULT_CHUNK_BYTES,
             checksums,
@@ -136,7 +140,7 @@ impl ChunkWalker {
 
     /// Takes bytes as they came and calls `sink` for each message that they
     /// complete. An error of the walker or the sink ends the connection.
-    pub fn walk<E: From<ChunkError>>(
+    pub(crate) fn walk<E: From<ChunkError>>(
         &mut self,
         bytes: &[u8],
         mut sink: impl FnMut(Message<'_>) -> Result<(), E>,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The size of the chunks that we send.
-pub const CHUNK_BYTES: u32 = 60_000;
+pub(crate) const CHUNK_BYTES: u32 = 60_000;
 /// The player's buffer that is named to the server, as ffmpeg does.
 const BUFFER_MS: u32 = 3_000;
 const AMF_NESTING: u32 = 16;
@@ -31,7 +31,7 @@ const PLAY_OR_PUBLISH: f64 = 5.0;
 
 /// What the client is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// To receive a stream.
     Player,
     /// To send one.
@@ -40,7 +40,7 @@ pub enum Role {
 
 /// What has come of the bytes received.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// The server agreed to *play* or *publish*.
     Agreed,
     /// Audio, video or data of the stream.
@@ -49,7 +49,7 @@ pub enum Event<'a> {
 
 /// Why a connection is at its end.
 #[derive(Debug, thiserror::Error, PartialEq)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// No RTMP at all.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
@@ -70,7 +70,7 @@ pub enum ClientError {
 }
 
 /// See the module's description.
-pub struct Client {
+pub(crate) struct Client {
     /// Until the handshake is over.
     handshake: Option<Handshake>,
     walker: ChunkWalker,
@@ -94,7 +94,7 @@ impl Client {
     ///
     /// # Errors
     /// If no handshake can be made.
-    pub fn new(
+    pub(crate) fn new(
         role: Role,
         address: Arc<StreamAddress>,
         checksums: bool,
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection is of no more use: the server refused or talks nonsense.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         mut bytes: &[u8],
         out: &mut Vec<u8>,
@@ -139,12 +139,12 @@ impl Client {
     }
 
     /// Takes note of bytes that were received and thrown away unread.
-    pub fn discard(&mut self, bytes: usize, out: &mut Vec<u8>) {
+    pub(crate) fn discard(&mut self, bytes: usize, out: &mut Vec<u8>) {
         self.count(bytes, out);
     }
 
     /// Appends a message of the stream that is being published.
-    pub fn send(&self, type_id: u8, timestamp: u32, payload: Vec<u8>, out: &mut Vec<u8>) {
+    pub(crate) fn send(&self, type_id: u8, timestamp: u32, payload: Vec<u8>, out: &mut Vec<u8>) {
         let message_type = MessageType(type_id);
         let stream_id = self.dialogue.stream_id;
         let message = Message {

@@ -79,7 +79,7 @@ impl Calendar {
 ///
 /// Without `/proc` there is no boot id; then the number is this process's own
 /// and only its own stamps are comparable.
-pub fn boot_identity() -> u32 {
+pub(crate) fn boot_identity() -> u32 {
     match std::fs::read("/proc/sys/kernel/random/boot_id") {
         Ok(id) => crc32fast::hash(&id),
         Err(_) => std::process::id() ^ 0x5eed_0000,

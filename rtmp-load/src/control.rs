@@ -10,7 +10,7 @@ use crate::player::EndCause;
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The publishers connect; no player has started.
     Publishing,
     /// The players start one after the other and settle.
@@ -23,7 +23,7 @@ pub enum Phase {
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     phase: AtomicU8,
     publishers_ready: AtomicU32,
     publisher_trouble: Mutex<Option<String>>,
@@ -41,7 +41,7 @@ impl Default for Control {
 
 impl Control {
     /// Where the run stands.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Publishing,
             1 => Phase::Playing,
@@ -51,22 +51,22 @@ impl Control {
     }
 
     /// Moves the run on.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
     /// A server has agreed to take a stream.
-    pub fn publisher_ready(&self) {
+    pub(crate) fn publisher_ready(&self) {
         self.publishers_ready.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often a server has agreed to take a stream.
-    pub fn publishers_ready(&self) -> u32 {
+    pub(crate) fn publishers_ready(&self) -> u32 {
         self.publishers_ready.load(Ordering::Relaxed)
     }
 
     /// A publisher's connection has ended.
-    pub fn publisher_ended(&self, cause: &EndCause) {
+    pub(crate) fn publisher_ended(&self, cause: &EndCause) {
         let mut trouble = self
             .publisher_trouble
             .lock()
@@ -75,7 +75,7 @@ impl Control {
     }
 
     /// Why the first publisher ended that did.
-    pub fn publisher_trouble(&self) -> Option<String> {
+    pub(crate) fn publisher_trouble(&self) -> Option<String> {
         self.publisher_trouble
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

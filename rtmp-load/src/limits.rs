@@ -41,7 +41,7 @@ pub enum LimitError {
 ///
 /// # Errors
 /// If the hard limit is too low.
-pub fn allow_connections(connections: u64) -> Result<(), LimitError> {
+pub(crate) fn allow_connections(connections: u64) -> Result<(), LimitError> {
     let needed = connections + SPARE_FILES;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
@@ -59,7 +59,7 @@ pub fn allow_connections(connections: u64) -> Result<(), LimitError> {
 ///
 /// # Errors
 /// If there are fewer ephemeral ports.
-pub fn check_ports(connections: u32) -> Result<(), LimitError> {
+pub(crate) fn check_ports(connections: u32) -> Result<(), LimitError> {
     let ports = ephemeral_ports();
     match connections > ports {
         true => Err(LimitError::Ports { connections, ports }),
@@ -68,7 +68,7 @@ pub fn check_ports(connections: u32) -> Result<(), LimitError> {
 }
 
 /// How many ports the kernel may choose from for outgoing connections.
-pub fn ephemeral_ports() -> u32 {
+pub(crate) fn ephemeral_ports() -> u32 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     range
         .ok()

@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::player::EndCause;
 
 /// See the module's description.
-pub struct Link {
+pub(crate) struct Link {
     /// The socket.
     pub socket: Socket,
     /// Whether the connection is still being made.
@@ -32,7 +32,7 @@ pub struct Link {
 impl Link {
     /// Reads into `buffer`, or takes as many bytes off the socket without
     /// copying them (`MSG_TRUNC`, tcp(7)).
-    pub fn read(&mut self, buffer: &mut [u8], discard: bool) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8], discard: bool) -> io::Result<usize> {
         if discard {
             return Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
         }
@@ -40,7 +40,7 @@ impl Link {
     }
 
     /// Sends as much of the outbox as the socket takes.
-    pub fn write(&mut self) -> io::Result<()> {
+    pub(crate) fn write(&mut self) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.outbox.len() {
             match self.socket.write(&self.outbox[sent..]) {
@@ -56,7 +56,7 @@ impl Link {
 }
 
 /// Begins to connect.
-pub fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, EndCause> {
+pub(crate) fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, EndCause> {
     let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRNOTAVAIL) => EndCause::Connect(match bind {
             Some(bind) => format!(
@@ -94,7 +94,7 @@ pub fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, EndCause
 }
 
 /// What the system said, without its number: causes are counted by their text.
-pub fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => Errno::from_raw(number).desc().to_lowercase(),
         None => error.to_string(),

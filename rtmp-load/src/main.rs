@@ -1,15 +1,13 @@
 //! The command line of the load generator.
 
+#![warn(unreachable_pub)]
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
 use clap::Parser;
-use rtmp_load::{
-    options::Options,
-    run::{RunError, run},
-};
+use rtmp_load::{Options, RunError, run};
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -5,13 +5,13 @@
 //! and Veovera's *Enhanced RTMP* v1/v2 for FourCC video.
 
 /// RTMP message types that carry media or data.
-pub mod message_type {
+pub(crate) mod message_type {
     /// Audio data.
-    pub const AUDIO: u8 = 8;
+    pub(crate) const AUDIO: u8 = 8;
     /// Video data.
-    pub const VIDEO: u8 = 9;
+    pub(crate) const VIDEO: u8 = 9;
     /// Data in AMF0, such as `onMetaData`.
-    pub const DATA_AMF0: u8 = 18;
+    pub(crate) const DATA_AMF0: u8 = 18;
 }
 
 const AAC: u8 = 10;
@@ -24,7 +24,7 @@ const ENHANCED: u8 = 0x80;
 
 /// What a video message is to a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoKind {
+pub(crate) enum VideoKind {
     /// The decoder's configuration; shows no picture.
     SequenceHeader,
     /// A picture that can be decoded without any other.
@@ -36,7 +36,7 @@ pub enum VideoKind {
 }
 
 /// Reads the kind of a video message from its first bytes.
-pub fn video_kind(head: &[u8]) -> VideoKind {
+pub(crate) fn video_kind(head: &[u8]) -> VideoKind {
     let Some(&first) = head.first() else {
         return VideoKind::Other;
     };
@@ -68,7 +68,7 @@ pub fn video_kind(head: &[u8]) -> VideoKind {
 
 /// Whether an audio message is a decoder's configuration: AAC's, or the start
 /// of a sequence in enhanced RTMP.
-pub fn is_audio_sequence_header(head: &[u8]) -> bool {
+pub(crate) fn is_audio_sequence_header(head: &[u8]) -> bool {
     match head {
         [first, 0, ..] => first >> 4 == AAC,
         [first, ..] => *first == ENHANCED_AUDIO << 4,
@@ -78,7 +78,7 @@ pub fn is_audio_sequence_header(head: &[u8]) -> bool {
 
 /// Whether a video message is AVC pictures as length-prefixed NAL units, into
 /// which a stamp can be put.
-pub fn is_avc_picture(head: &[u8]) -> bool {
+pub(crate) fn is_avc_picture(head: &[u8]) -> bool {
     head.len() > 5 && head[0] & 0x8f == CODEC_AVC && head[1] == 1
 }
 

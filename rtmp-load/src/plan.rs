@@ -59,7 +59,7 @@ pub enum PlanError {
 }
 
 /// A publisher to come.
-pub struct PublisherPlan {
+pub(crate) struct PublisherPlan {
     /// What it publishes.
     pub address: Arc<StreamAddress>,
     /// From what.
@@ -68,7 +68,7 @@ pub struct PublisherPlan {
 
 /// A player to come.
 #[derive(Debug, Clone)]
-pub struct PlayerPlan {
+pub(crate) struct PlayerPlan {
     /// What it plays.
     pub address: Arc<StreamAddress>,
     /// From which client address.
@@ -80,7 +80,7 @@ pub struct PlayerPlan {
 }
 
 /// See the module's description.
-pub struct Plan {
+pub(crate) struct Plan {
     /// The server of the players.
     pub server: SocketAddr,
     /// The server of the publishers.
@@ -99,7 +99,7 @@ impl Plan {
     ///
     /// # Errors
     /// If the options contradict each other or the machine's limits.
-    pub fn new(options: &Options) -> Result<Self, PlanError> {
+    pub(crate) fn new(options: &Options) -> Result<Self, PlanError> {
         if !(0.0..=1.0).contains(&options.min_delivered) {
             return Err(PlanError::Share(options.min_delivered));
         }
@@ -150,7 +150,7 @@ impl Plan {
     }
 
     /// From the first player's start to the last's.
-    pub fn ramp(&self) -> Duration {
+    pub(crate) fn ramp(&self) -> Duration {
         self.players
             .last()
             .map_or(Duration::ZERO, |player| player.starts)

@@ -32,7 +32,7 @@ pub struct Rules {
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndCause {
+pub(crate) enum EndCause {
     /// The TCP connection could not be made.
     #[error("connect: {0}")]
     Connect(String),
@@ -76,7 +76,7 @@ impl From<ClientError> for EndCause {
 /// Connecting ─ TCP ─▶ Negotiating ─ play accepted ─▶ Waiting ─ media ─▶ Streaming
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// TCP is not established.
     Connecting,
     /// Handshake and commands.
@@ -137,7 +137,7 @@ pub struct Record {
 }
 
 /// See the module's description.
-pub struct Player {
+pub(crate) struct Player {
     address: Arc<StreamAddress>,
     rules: Arc<Rules>,
     /// Whether messages are looked at to the end, or only counted after the
@@ -181,7 +181,7 @@ impl Session {
 
 impl Player {
     /// A player that has not begun.
-    pub fn new(address: Arc<StreamAddress>, rules: Arc<Rules>, inspects: bool) -> Self {
+    pub(crate) fn new(address: Arc<StreamAddress>, rules: Arc<Rules>, inspects: bool) -> Self {
         Self {
             address,
             rules,
@@ -195,7 +195,7 @@ impl Player {
     ///
     /// # Errors
     /// If no handshake can be made.
-    pub fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
+    pub(crate) fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
         self.record.attempts += 1;
         let client = match self.address.protocol {
             Protocol::Raw => None,
@@ -216,7 +216,7 @@ impl Player {
     }
 
     /// The TCP connection stands.
-    pub fn connected(&mut self, now: Instant, tally: &mut Tally) {
+    pub(crate) fn connected(&mut self, now: Instant, tally: &mut Tally) {
         if let Some(session) = &mut self.session {
             session.advance(match session.client {
                 Some(_) => Progress::Negotiating,
@@ -229,17 +229,17 @@ impl Player {
 
     /// Whether bytes may be thrown away unread, as [`Player::discard`] takes
     /// them.
-    pub fn wants_discard(&self) -> bool {
+    pub(crate) fn wants_discard(&self) -> bool {
         !self.inspects && self.is_playing()
     }
 
     /// Whether it has something to show: from the first keyframe on.
-    pub fn is_playing(&self) -> bool {
+    pub(crate) fn is_playing(&self) -> bool {
         self.session.as_ref().is_some_and(Session::is_playing)
     }
 
     /// Takes note of bytes that were thrown away unread.
-    pub fn discard(&mut self, now: Instant, bytes: usize, out: &mut Vec<u8>, tally: &mut Tally) {
+    pub(crate) fn discard(&mut self, now: Instant, bytes: usize, out: &mut Vec<u8>, tally: &mut Tally) {
         self.bytes_came(now, bytes, tally);
         if let Some(client) = self
             .session
@@ -254,7 +254,7 @@ impl Player {
     ///
     /// # Errors
     /// The connection is of no more use and has to be closed.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Instant,
         bytes: &[u8],
@@ -283,7 +283,7 @@ impl Player {
     }
 
     /// The connection is over.
-    pub fn ended(&mut self, now: Instant, cause: &EndCause, tally: &mut Tally) {
+    pub(crate) fn ended(&mut self, now: Instant, cause: &EndCause, tally: &mut Tally) {
         let Some(session) = self.session.take() else {
             return;
         };
@@ -302,7 +302,7 @@ impl Player {
 
     /// The cause to give the connection up for, if nothing has come for too
     /// long. A player that is told to wait waits as long as it gets anything.
-    pub fn overdue(&self, now: Instant) -> Option<EndCause> {
+    pub(crate) fn overdue(&self, now: Instant) -> Option<EndCause> {
         let session = self.session.as_ref()?;
         (now.since(session.last_byte) > self.rules.timeout).then(|| EndCause::TimedOut {
             seconds: self.rules.timeout.as_secs(),
@@ -311,13 +311,13 @@ impl Player {
     }
 
     /// How far the connection is, if there is one.
-    pub fn progress(&self) -> Option<Progress> {
+    pub(crate) fn progress(&self) -> Option<Progress> {
         self.session.as_ref().map(|session| session.progress)
     }
 
     /// The end of the run: settles what is open and hands over the record.
     /// `due` tells the last frame that a publisher has sent long enough ago.
-    pub fn finish(
+    pub(crate) fn finish(
         mut self,
         now: Instant,
         due: impl Fn(u32) -> Option<u32>,
@@ -346,7 +346,7 @@ impl Player {
     }
 
     /// All bytes received so far.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.record.bytes
     }
 

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How the run stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// What is going on.
     pub what: &'static str,
     /// For how long it has.
@@ -24,7 +24,7 @@ pub struct Snapshot {
 }
 
 /// See the module's description.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     players: u64,
     /// Time and bytes of the last rate shown.
@@ -35,7 +35,7 @@ pub struct Progress {
 impl Progress {
     /// A bar on standard error, if that is a terminal and `quiet` is not asked
     /// for.
-    pub fn new(quiet: bool, players: u64) -> Self {
+    pub(crate) fn new(quiet: bool, players: u64) -> Self {
         let visible = !quiet && std::io::stderr().is_terminal();
         let target = if visible {
             ProgressDrawTarget::stderr()
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// Shows how the run stands.
-    pub fn show(&self, now: &Snapshot) {
+    pub(crate) fn show(&self, now: &Snapshot) {
         if self.bar.is_hidden() {
             return;
         }
@@ -82,7 +82,7 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 

@@ -19,7 +19,7 @@ use crate::{
 
 /// A frame sent less than this ago may still be under way at the end of a run;
 /// an older one that has not come is lost.
-pub const DELIVERY_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const DELIVERY_GRACE: Duration = Duration::from_secs(1);
 /// While more than this waits for the socket, nothing is added: the server does
 /// not take what is sent, and the stream falls behind its time.
 const BACKLOG_BYTES: usize = 4 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub struct Record {
 }
 
 /// See the module's description.
-pub struct Publisher {
+pub(crate) struct Publisher {
     address: Arc<StreamAddress>,
     source: Box<dyn Source>,
     boot: u32,
@@ -74,7 +74,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher that has not begun.
-    pub fn new(
+    pub(crate) fn new(
         address: Arc<StreamAddress>,
         source: Box<dyn Source>,
         boot: u32,
@@ -104,7 +104,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If no handshake can be made.
-    pub fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
+    pub(crate) fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
         self.record.attempts += 1;
         self.began = now;
         self.client = Some(Client::new(
@@ -121,7 +121,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The connection is of no more use and has to be closed.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Instant,
         bytes: &[u8],
@@ -145,7 +145,7 @@ impl Publisher {
     }
 
     /// When the next message is to be sent, if the server takes any.
-    pub fn due_at(&self) -> Option<Instant> {
+    pub(crate) fn due_at(&self) -> Option<Instant> {
         let message = self.next.as_ref()?;
         Some(self.epoch? + Duration::from_millis(message.at_ms))
     }
@@ -155,7 +155,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If the source fails.
-    pub fn send_due(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
+    pub(crate) fn send_due(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
         while let Some(at) = self.due_at().filter(|at| *at <= now)
             && out.len() < BACKLOG_BYTES
         {
@@ -176,7 +176,7 @@ impl Publisher {
     }
 
     /// The connection is over.
-    pub fn ended(&mut self, cause: &EndCause) {
+    pub(crate) fn ended(&mut self, cause: &EndCause) {
         *self.record.ends.entry(cause.to_string()).or_default() += 1;
         self.client = None;
         self.agreed_at = None;
@@ -185,7 +185,7 @@ impl Publisher {
 
     /// The cause to give the connection up for, if the server has not agreed
     /// in time.
-    pub fn overdue(&self, now: Instant) -> Option<EndCause> {
+    pub(crate) fn overdue(&self, now: Instant) -> Option<EndCause> {
         let waiting = self.client.is_some() && self.agreed_at.is_none();
         (waiting && now.since(self.began) > self.timeout).then_some(EndCause::TimedOut {
             seconds: self.timeout.as_secs(),
@@ -194,12 +194,12 @@ impl Publisher {
     }
 
     /// Whether the server takes the stream.
-    pub fn is_publishing(&self) -> bool {
+    pub(crate) fn is_publishing(&self) -> bool {
         self.agreed_at.is_some()
     }
 
     /// The end of the run.
-    pub fn finish(self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
         Finished {
             publishing: self.is_publishing(),
             address: self.address,

@@ -3,7 +3,7 @@
 mod cost;
 mod text;
 
-pub use cost::{Own, Watched, WatchedCost};
+pub(crate) use cost::{Own, Watched, WatchedCost};
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -19,7 +19,7 @@ const RBSP_STOP: u8 = 0x80;
 /// (10 bytes).
 const PAYLOAD_BYTES: usize = UUID.len() + 4 * 5 + 10;
 /// Bytes of the whole NAL unit, without the length field before it.
-pub const NAL_BYTES: usize = 3 + PAYLOAD_BYTES + 1;
+pub(crate) const NAL_BYTES: usize = 3 + PAYLOAD_BYTES + 1;
 
 /// What a stamped frame says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

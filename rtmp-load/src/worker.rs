@@ -43,7 +43,7 @@ const EVENTS_PER_TURN: usize = 512;
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// What a thread is given to do.
-pub struct Job {
+pub(crate) struct Job {
     /// The server of the players.
     pub server: SocketAddr,
     /// The server of the publishers.
@@ -64,7 +64,7 @@ pub struct Job {
 
 /// What a thread has to show, readable while it runs.
 #[derive(Debug, Default)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     /// Bytes received by players.
     pub bytes: AtomicU64,
     /// Players started.
@@ -76,7 +76,7 @@ pub struct Gauges {
 }
 
 /// What a thread leaves behind.
-pub struct WorkerResult {
+pub(crate) struct WorkerResult {
     /// Measurements of all its players.
     pub tally: Tally,
     /// Its players, with what each received in the measured window.
@@ -128,7 +128,7 @@ enum Peer {
 ///
 /// # Errors
 /// If the system has no event queue for us.
-pub fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<WorkerResult> {
+pub(crate) fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<WorkerResult> {
     let mut worker = Worker {
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         buffer: vec![0; READ_BYTES],

@@ -7,11 +7,7 @@ use std::{io::Write, net::TcpListener, thread};
 
 use clap::Parser;
 use relay::{Faults, Relay};
-use rtmp_load::{
-    options::Options,
-    report::Report,
-    run::{RunError, run},
-};
+use rtmp_load::{Options, Report, RunError, run};
 
 /// A second's run with a keyframe every half second.
 fn attempt(url: &str, more: &str) -> Result<Report, RunError> {

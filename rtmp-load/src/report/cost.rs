@@ -71,7 +71,7 @@ pub struct ThreadCost {
     pub cpu_s: f64,
 }
 
-pub fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own {
+pub(super) fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own {
     let user: Duration = measured.threads.iter().map(|(cpu, _)| cpu.user).sum();
     let system: Duration = measured.threads.iter().map(|(cpu, _)| cpu.system).sum();
     let busiest = measured
@@ -99,7 +99,7 @@ pub fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Own
     }
 }
 
-pub fn watched(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Vec<WatchedCost> {
+pub(super) fn watched(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Vec<WatchedCost> {
     let players = measured.players.len() as f64;
     let cost = |watched: &Watched| {
         let cpu = watched

@@ -6,9 +6,9 @@
 use super::bits::Bits;
 
 /// Samples of one channel in a frame.
-pub const SAMPLES_PER_FRAME: u64 = 1024;
+pub(crate) const SAMPLES_PER_FRAME: u64 = 1024;
 /// Samples a second.
-pub const SAMPLE_RATE: u64 = 44_100;
+pub(crate) const SAMPLE_RATE: u64 = 44_100;
 
 const ID_FILL: u32 = 6;
 const ID_END: u32 = 7;
@@ -19,7 +19,7 @@ const FILL_BYTE: u32 = 0b1010_0101;
 
 /// The message that configures the decoder: FLV AAC sequence header with an
 /// `AudioSpecificConfig` of AAC-LC, 44.1 kHz, one channel.
-pub fn sequence_header() -> Vec<u8> {
+pub(crate) fn sequence_header() -> Vec<u8> {
     let mut config = Bits::default();
     config.put(5, 2); // AAC-LC
     config.put(4, 4); // 44,100 Hz
@@ -31,7 +31,7 @@ pub fn sequence_header() -> Vec<u8> {
 }
 
 /// An audio message of silence, as near to `size` bytes as can be.
-pub fn silence(size: usize) -> Vec<u8> {
+pub(crate) fn silence(size: usize) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.put(3, 0); // single channel element
     bits.put(4, 0); // element_instance_tag

@@ -3,7 +3,7 @@
 
 /// A growing string of bits.
 #[derive(Debug, Default)]
-pub struct Bits {
+pub(super) struct Bits {
     bytes: Vec<u8>,
     /// Bits used of the last byte; 0 when the string ends on a byte.
     used: u32,
@@ -11,7 +11,7 @@ pub struct Bits {
 
 impl Bits {
     /// Appends the lowest `count` bits of `value`, highest first.
-    pub fn put(&mut self, count: u32, value: u32) {
+    pub(super) fn put(&mut self, count: u32, value: u32) {
         for shift in (0..count).rev() {
             if self.used == 0 {
                 self.bytes.push(0);
@@ -23,7 +23,7 @@ impl Bits {
     }
 
     /// Appends an unsigned Exp-Golomb code, `ue(v)` of H.264 §9.1.
-    pub fn put_ue(&mut self, value: u32) {
+    pub(super) fn put_ue(&mut self, value: u32) {
         let code = value + 1;
         let length = 32 - code.leading_zeros();
         self.put(length - 1, 0);
@@ -31,23 +31,23 @@ impl Bits {
     }
 
     /// Appends zero bits up to the next byte.
-    pub fn align(&mut self) {
+    pub(super) fn align(&mut self) {
         self.used = 0;
     }
 
     /// Appends whole bytes; the string must end on a byte.
-    pub fn put_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
         debug_assert_eq!(self.used, 0, "bytes are appended on a byte boundary only");
         self.bytes.extend_from_slice(bytes);
     }
 
     /// How many bits there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len() * 8 - (8 - self.used as usize) % 8
     }
 
     /// The bytes, the last one filled up with zeros.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }

@@ -24,7 +24,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct FlvFile {
+pub(crate) struct FlvFile {
     path: PathBuf,
     reader: BufReader<File>,
     /// Where the first tag is.
@@ -49,7 +49,7 @@ impl FlvFile {
     ///
     /// # Errors
     /// If it cannot be read, is no FLV file, or holds no audio or video.
-    pub fn open(path: &Path) -> Result<Self, SourceError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
         let unreadable = |error| SourceError::Unreadable {
             path: path.display().to_string(),
             error,

@@ -12,7 +12,7 @@ const STAMP_BYTES: usize = stamp::NAL_BYTES + 4;
 
 /// What a generated stream looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Bits of video a second.
     pub video_bits_per_second: u64,
     /// Bits of audio a second; 0 for none.
@@ -25,7 +25,7 @@ pub struct Shape {
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Generated {
+pub(crate) struct Generated {
     shape: Shape,
     /// What is still to be sent before the first picture of a connection.
     preamble: Vec<MediaMessage>,
@@ -39,7 +39,7 @@ pub struct Generated {
 
 impl Generated {
     /// A stream of this shape.
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let gop_bytes = shape.video_bits_per_second * u64::from(shape.gop_frames)
             / (8 * u64::from(shape.frames_per_second));
         let parts = u64::from(shape.gop_frames) - 1 + KEYFRAME_RATIO;

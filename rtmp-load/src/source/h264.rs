@@ -14,9 +14,9 @@ const WIDTH_MBS: u32 = 80;
 /// Height in macroblocks: 720 pixels.
 const HEIGHT_MBS: u32 = 45;
 /// Pixels across.
-pub const WIDTH: u32 = WIDTH_MBS * 16;
+pub(crate) const WIDTH: u32 = WIDTH_MBS * 16;
 /// Pixels down.
-pub const HEIGHT: u32 = HEIGHT_MBS * 16;
+pub(crate) const HEIGHT: u32 = HEIGHT_MBS * 16;
 
 const NAL_INTERFRAME: u8 = 0x41;
 const NAL_IDR: u8 = 0x65;
@@ -39,7 +39,7 @@ const MIN_FILLER: usize = LENGTH_BYTES + 2;
 
 /// The message that configures the decoder: FLV AVC sequence header with an
 /// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.2.4.1).
-pub fn sequence_header(frames_per_second: u32) -> Vec<u8> {
+pub(crate) fn sequence_header(frames_per_second: u32) -> Vec<u8> {
     let sps = sps(frames_per_second);
     let pps = pps();
     let mut message = vec![0x17, 0, 0, 0, 0];
@@ -55,7 +55,7 @@ pub fn sequence_header(frames_per_second: u32) -> Vec<u8> {
 /// A video message holding the picture that comes `index` pictures after its
 /// keyframe (0 is the keyframe), as near to `size` bytes as can be. `gop`
 /// counts the keyframes before.
-pub fn picture(index: u32, gop: u32, size: usize) -> Vec<u8> {
+pub(crate) fn picture(index: u32, gop: u32, size: usize) -> Vec<u8> {
     let (frame_type, slice) = match index {
         0 => (0x17, idr_slice(gop)),
         _ => (0x27, skipped_slice(index)),

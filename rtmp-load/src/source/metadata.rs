@@ -8,7 +8,7 @@ const CODEC_AVC: f64 = 7.0;
 const CODEC_AAC: f64 = 10.0;
 
 /// The payload that describes a generated stream to the server.
-pub fn of(shape: &Shape) -> Vec<u8> {
+pub(super) fn of(shape: &Shape) -> Vec<u8> {
     let number = |name: &str, value: f64| (name.to_owned(), Value::Number(value));
     let mut fields = vec![
         number("width", h264::WIDTH.into()),
@@ -34,7 +34,7 @@ pub fn of(shape: &Shape) -> Vec<u8> {
 
 /// A file's data message as a publisher sends it: `@setDataFrame` in front
 /// tells the server to keep it for players to come.
-pub fn to_server(payload: Vec<u8>) -> Vec<u8> {
+pub(super) fn to_server(payload: Vec<u8>) -> Vec<u8> {
     let mut message = Vec::with_capacity(payload.len() + 16);
     write_value(&Value::String("@setDataFrame".to_owned()), &mut message);
     message.extend_from_slice(&payload);

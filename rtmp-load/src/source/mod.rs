@@ -1,15 +1,15 @@
 //! Where a publisher's messages come from: an FLV file or thin air.
 
-pub mod aac;
+pub(crate) mod aac;
 mod bits;
-pub mod flv;
-pub mod generated;
-pub mod h264;
+pub(crate) mod flv;
+pub(crate) mod generated;
+pub(crate) mod h264;
 mod metadata;
 
 /// One message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaMessage {
+pub(crate) struct MediaMessage {
     /// RTMP message type: audio, video, or AMF0 data.
     pub type_id: u8,
     /// Milliseconds since the publisher's start; never falls.
@@ -19,7 +19,7 @@ pub struct MediaMessage {
 }
 
 /// An endless supply of messages in the order they are sent.
-pub trait Source: Send {
+pub(crate) trait Source: Send {
     /// The next message.
     ///
     /// # Errors

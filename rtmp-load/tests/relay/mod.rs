@@ -19,7 +19,7 @@ use rml_rtmp::{
 
 /// What the relay does wrong, each to every player.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Leaves out each n-th video message.
     pub drop_video_every: Option<u64>,
     /// Changes the last byte of each n-th video message.
@@ -33,7 +33,7 @@ pub struct Faults {
 }
 
 /// A relay on a port of its own on all loopback addresses.
-pub struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     hub: Arc<Hub>,
 }
@@ -55,7 +55,7 @@ struct Player {
 
 impl Relay {
     /// Starts one that does this wrong.
-    pub fn start(faults: Faults) -> Self {
+    pub(crate) fn start(faults: Faults) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let hub = Arc::new(Hub {
@@ -80,12 +80,12 @@ impl Relay {
     }
 
     /// The address of a stream on it.
-    pub fn url(&self, stream: &str) -> String {
+    pub(crate) fn url(&self, stream: &str) -> String {
         format!("rtmp://{}/live/{stream}", self.address)
     }
 
     /// The addresses that clients came from.
-    pub fn clients(&self) -> Vec<IpAddr> {
+    pub(crate) fn clients(&self) -> Vec<IpAddr> {
         self.hub.clients.lock().unwrap().iter().copied().collect()
     }
 }

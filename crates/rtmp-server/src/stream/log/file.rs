@@ -34,7 +34,7 @@ fn release_block() -> u64 {
 
 /// How much of what lies before `offset` can be given back: whole blocks.
 #[must_use]
-pub fn releasable(offset: u64) -> u64 {
+pub(crate) fn releasable(offset: u64) -> u64 {
     let block = release_block();
     offset / block * block
 }
@@ -47,7 +47,7 @@ pub fn releasable(offset: u64) -> u64 {
 ///
 /// Minimum kernel: 3.17 (`memfd_create`).
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     name: String,
     file: OnceLock<File>,
     /// Everything before this offset has been given back.
@@ -56,7 +56,7 @@ pub struct LogFile {
 
 /// What became of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// This many bytes went out; at least one.
     Bytes(usize),
     /// The socket takes nothing at present.
@@ -66,7 +66,7 @@ pub enum Sent {
 impl LogFile {
     /// An empty file; `name` is what `/proc/PID/fd` shows.
     #[must_use]
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let readable = name.chars().filter(|&character| character != '\0');
         Self {
             name: readable.take(200).collect(),
@@ -77,7 +77,7 @@ impl LogFile {
 
     /// Whether nothing has ever been written.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.file.get().is_none()
     }
 
@@ -92,7 +92,7 @@ impl LogFile {
     ///
     /// # Errors
     /// No descriptor or no memory left.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let file = if let Some(file) = self.file.get() {
             file
         } else {
@@ -107,7 +107,7 @@ impl LogFile {
     ///
     /// # Errors
     /// The kernel's refusal; the memory is then kept.
-    pub fn release(&self, offset: u64) -> io::Result<()> {
+    pub(crate) fn release(&self, offset: u64) -> io::Result<()> {
         let end = releasable(offset);
         let released = self.released.load(Ordering::Relaxed);
         if end <= released {
@@ -124,7 +124,7 @@ impl LogFile {
     ///
     /// # Errors
     /// The kernel's refusal to say.
-    pub fn memory(&self) -> io::Result<u64> {
+    pub(crate) fn memory(&self) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt;
         const BLOCK_BYTES: u64 = 512;
         match self.file.get() {
@@ -137,7 +137,7 @@ impl LogFile {
     ///
     /// # Errors
     /// The range is not in the file.
-    pub fn copy(&self, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn copy(&self, offset: u64, end: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(end - offset).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         self.file()?.read_exact_at(&mut bytes, offset)?;
@@ -148,7 +148,7 @@ impl LogFile {
     ///
     /// # Errors
     /// The socket's error.
-    pub fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<Sent> {
+    pub(crate) fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<Sent> {
         // The most that one call transfers (sendfile(2)).
         const MAX_COUNT: u64 = 0x7fff_f000;
         let mut position = offset.cast_signed();

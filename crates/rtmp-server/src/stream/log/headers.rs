@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 128 * 1024;
 
 /// One message that every joining player gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Its part in the stream; the newest of each class is in force.
     pub class: MediaClass,
     /// The coding that it is for, where it names one.
@@ -39,7 +39,7 @@ impl Header {
     /// Its payload is copied: it may be a small part of a large aggregate
     /// message, all of which would be kept with it.
     #[must_use]
-    pub fn new(head: MediaHead, message: &Message) -> Self {
+    pub(crate) fn new(head: MediaHead, message: &Message) -> Self {
         Self {
             class: head.class,
             codec: head.codec,
@@ -51,7 +51,7 @@ impl Header {
 
     /// The track that it belongs to; `None`: the stream as a whole.
     #[must_use]
-    pub fn track(&self) -> Option<Track> {
+    pub(crate) fn track(&self) -> Option<Track> {
         match self.message_type {
             MessageType::AUDIO => Some(Track::Audio),
             MessageType::VIDEO => Some(Track::Video),
@@ -61,7 +61,7 @@ impl Header {
 
     /// What its first bytes say.
     #[must_use]
-    pub fn head(&self) -> MediaHead {
+    pub(crate) fn head(&self) -> MediaHead {
         MediaHead {
             class: self.class,
             codec: self.codec,
@@ -70,7 +70,7 @@ impl Header {
 
     /// The header as a message on the message stream `stream_id`, of time 0.
     #[must_use]
-    pub fn message(&self, stream_id: u32) -> Message {
+    pub(crate) fn message(&self, stream_id: u32) -> Message {
         Message {
             timestamp: 0,
             message_type: self.message_type,
@@ -82,20 +82,20 @@ impl Header {
 
 /// The headers in force at some place of the log, metadata first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
+pub(crate) struct Headers {
     headers: Vec<Header>,
 }
 
 impl Headers {
     /// True if `message`, which is of `class`, is kept for joining players.
     #[must_use]
-    pub fn keeps(class: MediaClass, message: &Message) -> bool {
+    pub(crate) fn keeps(class: MediaClass, message: &Message) -> bool {
         Self::keeps_class(class) && message.payload.len() <= MAX_HEADER_BYTES
     }
 
     /// True if messages of this class are for joining players at all.
     #[must_use]
-    pub fn keeps_class(class: MediaClass) -> bool {
+    pub(crate) fn keeps_class(class: MediaClass) -> bool {
         match class {
             MediaClass::VideoSequenceHeader { .. }
             | MediaClass::VideoMetadata { .. }
@@ -113,7 +113,7 @@ impl Headers {
 
     /// Puts `header` in force in place of the last of its class. One that is
     /// too large takes the place all the same: what it replaces is void.
-    pub fn set(&mut self, header: Header) {
+    pub(crate) fn set(&mut self, header: Header) {
         let place = self
             .headers
             .iter()
@@ -133,19 +133,19 @@ impl Headers {
 
     /// True if nothing is in force.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.headers.is_empty()
     }
 
     /// Forgets the metadata.
-    pub fn clear_metadata(&mut self) {
+    pub(crate) fn clear_metadata(&mut self) {
         self.headers
             .retain(|header| header.class != MediaClass::Metadata);
     }
 
     /// Forgets the configurations that are void now that frames of a track are
     /// of `codec`; true if there was one.
-    pub fn keep_codec(&mut self, codec: TrackCodec) -> bool {
+    pub(crate) fn keep_codec(&mut self, codec: TrackCodec) -> bool {
         let before = self.headers.len();
         self.headers
             .retain(|header| !header.codec.is_some_and(|own| codec.replaces(own)));
@@ -153,7 +153,7 @@ impl Headers {
     }
 
     /// Takes out what belongs to `track`.
-    pub fn take_track(&mut self, track: Track) -> Vec<Header> {
+    pub(crate) fn take_track(&mut self, track: Track) -> Vec<Header> {
         self.headers
             .extract_if(.., |header| header.track() == Some(track))
             .collect()
@@ -161,7 +161,7 @@ impl Headers {
 
     /// True if a header of `class` is in force.
     #[must_use]
-    pub fn has_class(&self, class: MediaClass) -> bool {
+    pub(crate) fn has_class(&self, class: MediaClass) -> bool {
         self.headers.iter().any(|known| known.class == class)
     }
 
@@ -169,7 +169,7 @@ impl Headers {
     /// with: another decoder's configuration is among them; or, with other
     /// metadata, there are not as many.
     #[must_use]
-    pub fn are_of_another_than(&self, former: &Self) -> bool {
+    pub(crate) fn are_of_another_than(&self, former: &Self) -> bool {
         let configurations = |headers: &Self| {
             let headers = headers.headers.iter();
             headers.filter(|header| header.track().is_some()).count()
@@ -184,7 +184,7 @@ impl Headers {
 
     /// True if `header` is in force, wherever it stands.
     #[must_use]
-    pub fn has(&self, header: &Header) -> bool {
+    pub(crate) fn has(&self, header: &Header) -> bool {
         self.headers.iter().any(|known| {
             known.class == header.class
                 && known.message_type == header.message_type
@@ -193,7 +193,7 @@ impl Headers {
     }
 
     /// The headers that a player lacks that has seen the log up to `seen`.
-    pub fn since(&self, seen: u64) -> impl Iterator<Item = &Header> {
+    pub(crate) fn since(&self, seen: u64) -> impl Iterator<Item = &Header> {
         self.headers
             .iter()
             .filter(move |header| header.offset >= seen)

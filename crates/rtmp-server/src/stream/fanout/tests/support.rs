@@ -18,12 +18,12 @@ use crate::stream::{
 };
 
 /// Longer than anything here takes on the most loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const CHUNK_SIZE: u32 = 4_096;
 
 /// A player that speaks in single bytes.
 #[derive(Debug)]
-pub struct Speller;
+pub(crate) struct Speller;
 
 impl Dialogue for Speller {
     fn receive(
@@ -58,7 +58,7 @@ impl Dialogue for Speller {
 
 const REPLY: MessageType = MessageType::COMMAND_AMF0;
 
-pub struct Server {
+pub(crate) struct Server {
     pub registry: Registry,
     pub fanout: Fanout<Speller>,
     pub departures: mpsc::Receiver<Departed<Speller>>,
@@ -66,7 +66,7 @@ pub struct Server {
     next_id: u64,
 }
 
-pub fn settings() -> StreamSettings {
+pub(crate) fn settings() -> StreamSettings {
     StreamSettings {
         chunk_size: CHUNK_SIZE,
         mw_latency: Duration::ZERO,
@@ -83,7 +83,7 @@ pub fn settings() -> StreamSettings {
 }
 
 /// A player that wants all of `stream`.
-pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
+pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
     Joining {
         id,
         socket,
@@ -101,7 +101,7 @@ pub fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Spel
 }
 
 impl Server {
-    pub fn start(workers: usize) -> Self {
+    pub(crate) fn start(workers: usize) -> Self {
         let wakers = Wakers::new(workers).unwrap();
         let (sender, departures) = mpsc::channel();
         let fanout = Fanout::start(wakers.clone(), move |departed| {
@@ -116,7 +116,7 @@ impl Server {
         }
     }
 
-    pub fn stream(&self, settings: &StreamSettings) -> Arc<Stream> {
+    pub(crate) fn stream(&self, settings: &StreamSettings) -> Arc<Stream> {
         let key = StreamKey {
             vhost: "v".into(),
             app: "live".into(),
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// A stream with a keyframe at 0 and a player that has been told of it.
-    pub fn playing(&mut self) -> (Arc<Stream>, Publication, Client) {
+    pub(crate) fn playing(&mut self) -> (Arc<Stream>, Publication, Client) {
         let stream = self.stream(&settings());
         let mut publication = stream.publish(Instant::now()).unwrap();
         publish(&mut publication, &[picture(0, true)]);
@@ -135,11 +135,11 @@ impl Server {
         (stream, publication, player)
     }
 
-    pub fn join(&mut self, stream: &Arc<Stream>) -> Client {
+    pub(crate) fn join(&mut self, stream: &Arc<Stream>) -> Client {
         self.join_with(stream, |_| {})
     }
 
-    pub fn join_with(
+    pub(crate) fn join_with(
         &mut self,
         stream: &Arc<Stream>,
         adjust: impl FnOnce(&mut Joining<Speller>),
@@ -166,17 +166,17 @@ impl Server {
         }
     }
 
-    pub fn departure(&self) -> Departed<Speller> {
+    pub(crate) fn departure(&self) -> Departed<Speller> {
         self.departures.recv_timeout(PATIENCE).unwrap()
     }
 }
 
 /// However long the test takes, the player is not dropped.
-pub fn patient(joining: &mut Joining<Speller>) {
+pub(crate) fn patient(joining: &mut Joining<Speller>) {
     joining.send_timeout = Duration::from_secs(86_400);
 }
 
-pub fn reader() -> ChunkReader {
+pub(crate) fn reader() -> ChunkReader {
     let mut reader = ChunkReader::new(&Limits::default());
     let mut size = Vec::new();
     let payload = Bytes::copy_from_slice(&CHUNK_SIZE.to_be_bytes());
@@ -191,7 +191,7 @@ pub fn reader() -> ChunkReader {
     reader
 }
 
-pub struct Client {
+pub(crate) struct Client {
     pub socket: TcpStream,
     pub reader: ChunkReader,
     buffer: Vec<u8>,
@@ -205,7 +205,7 @@ pub struct Client {
 
 impl Client {
     /// The next message of the stream; `None` when the connection has been closed.
-    pub fn message(&mut self) -> Option<Message> {
+    pub(crate) fn message(&mut self) -> Option<Message> {
         loop {
             let mut input = self.buffer.as_slice();
             let message = self.reader.read(&mut input).unwrap();
@@ -229,26 +229,26 @@ impl Client {
         }
     }
 
-    pub fn messages(&mut self, count: usize) -> Vec<Message> {
+    pub(crate) fn messages(&mut self, count: usize) -> Vec<Message> {
         (0..count)
             .map(|_| self.message().expect("the connection was closed"))
             .collect()
     }
 
     /// What kind each of the next messages is, and when.
-    pub fn told(&mut self, count: usize) -> Vec<(&'static str, u32)> {
+    pub(crate) fn told(&mut self, count: usize) -> Vec<(&'static str, u32)> {
         self.messages(count)
             .iter()
             .map(|message| (kind(message), message.timestamp))
             .collect()
     }
 
-    pub fn say(&mut self, letters: &[u8]) {
+    pub(crate) fn say(&mut self, letters: &[u8]) {
         self.socket.write_all(letters).unwrap();
     }
 }
 
-pub fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> Message {
+pub(crate) fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> Message {
     Message {
         timestamp,
         message_type,
@@ -260,18 +260,18 @@ pub fn message(message_type: MessageType, timestamp: u32, payload: Vec<u8>) -> M
 const PICTURE: usize = 10_000;
 
 /// A picture whose every byte tells its time.
-pub fn picture(timestamp: u32, keyframe: bool) -> Message {
+pub(crate) fn picture(timestamp: u32, keyframe: bool) -> Message {
     let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
     let filling = timestamp.to_be_bytes();
     payload.extend(filling.iter().cycle().take(PICTURE));
     message(MessageType::VIDEO, timestamp, payload)
 }
 
-pub fn sound(timestamp: u32) -> Message {
+pub(crate) fn sound(timestamp: u32) -> Message {
     message(MessageType::AUDIO, timestamp, vec![0xaf, 1, 1, 2, 3])
 }
 
-pub fn headers() -> Vec<Message> {
+pub(crate) fn headers() -> Vec<Message> {
     vec![
         message(
             MessageType::DATA_AMF0,
@@ -283,7 +283,7 @@ pub fn headers() -> Vec<Message> {
     ]
 }
 
-pub fn kind(message: &Message) -> &'static str {
+pub(crate) fn kind(message: &Message) -> &'static str {
     match (message.message_type, &message.payload[..2]) {
         (MessageType::VIDEO, [0x17, 0]) => "video header",
         (MessageType::VIDEO, [0x17, 1]) => "keyframe",
@@ -296,7 +296,7 @@ pub fn kind(message: &Message) -> &'static str {
     }
 }
 
-pub fn append(
+pub(crate) fn append(
     publication: &mut Publication,
     messages: &[Message],
     now: Instant,
@@ -305,6 +305,6 @@ pub fn append(
     publication.append(&messages, now)
 }
 
-pub fn publish(publication: &mut Publication, messages: &[Message]) {
+pub(crate) fn publish(publication: &mut Publication, messages: &[Message]) {
     append(publication, messages, Instant::now()).unwrap();
 }

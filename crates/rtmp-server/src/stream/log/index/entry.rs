@@ -2,7 +2,7 @@
 
 /// What a message in the log is to a player that leaves some messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     /// A frame of sound.
     Audio,
     /// A picture at which a player can join.

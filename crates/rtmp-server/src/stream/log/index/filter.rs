@@ -6,7 +6,7 @@ use super::{EntryKind, Index};
 
 /// What a player wants of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// True if it wants sound.
     pub audio: bool,
     /// What it wants of the pictures.
@@ -15,7 +15,7 @@ pub struct Filter {
 
 /// What a player wants of the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoFilter {
+pub(crate) enum VideoFilter {
     /// All of them.
     All,
     /// All from the next keyframe on.
@@ -26,7 +26,7 @@ pub enum VideoFilter {
 
 impl Filter {
     /// The filter that lets everything through.
-    pub const EVERYTHING: Self = Self {
+    pub(crate) const EVERYTHING: Self = Self {
         audio: true,
         video: VideoFilter::All,
     };
@@ -54,7 +54,7 @@ impl Index {
     /// The first run of messages from `offset` up to `end` that `filter`
     /// keeps; empty, at the end, where it keeps none. `offset` must be the
     /// beginning of a message.
-    pub fn kept(&self, offset: u64, end: u64, filter: &mut Filter) -> Range<u64> {
+    pub(crate) fn kept(&self, offset: u64, end: u64, filter: &mut Filter) -> Range<u64> {
         let mut messages = self
             .entries
             .range(self.position(offset)..)

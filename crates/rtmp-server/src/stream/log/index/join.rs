@@ -15,7 +15,7 @@ pub(super) const SOUND_FIRST_AFTER_MS: u64 = 1_000;
 
 /// A place where a player can begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinPoint {
+pub(crate) struct JoinPoint {
     /// Offset of its first frame.
     pub offset: u64,
     /// That frame's time, ms.

@@ -20,14 +20,14 @@ impl Index {
 
     /// The first offset at or after `offset` where a message begins.
     #[must_use]
-    pub fn boundary(&self, offset: u64) -> u64 {
+    pub(crate) fn boundary(&self, offset: u64) -> u64 {
         self.offset_at(self.position(offset))
     }
 
     /// Offset of the first message of `timestamp` or later, data left out, or
     /// else the end.
     #[must_use]
-    pub fn first_at(&self, timestamp: u64) -> u64 {
+    pub(crate) fn first_at(&self, timestamp: u64) -> u64 {
         let mut entries = self.entries.iter();
         entries
             .find(|entry| entry.kind != EntryKind::Data && entry.timestamp >= timestamp)
@@ -36,14 +36,14 @@ impl Index {
 
     /// Number of pictures that begin in the log before `offset`.
     #[must_use]
-    pub fn pictures_before(&self, offset: u64) -> u64 {
+    pub(crate) fn pictures_before(&self, offset: u64) -> u64 {
         let next = self.entries.get(self.position(offset));
         next.map_or(self.pictures, |entry| entry.pictures_before)
     }
 
     /// The places of the frames of the time `timestamp`, as far as they are
     /// known.
-    pub fn frames_at(&self, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
+    pub(crate) fn frames_at(&self, timestamp: u64) -> impl Iterator<Item = Range<u64>> {
         let ends = self.entries.iter().skip(1).map(|entry| entry.offset);
         self.entries
             .iter()
@@ -55,7 +55,7 @@ impl Index {
     /// Length of the present publication's last whole group of pictures on the
     /// stream's timeline; zero if there was none.
     #[must_use]
-    pub fn group(&self) -> Duration {
+    pub(crate) fn group(&self) -> Duration {
         let keyframes = self.entries.iter().rev();
         let mut keyframes = keyframes
             .take_while(|entry| entry.offset >= self.publication)
@@ -70,7 +70,7 @@ impl Index {
 
     /// The place of each message from `offset` up to `end`, both of which must
     /// be ends or beginnings of messages.
-    pub fn messages_in(&self, offset: u64, end: u64) -> impl Iterator<Item = Range<u64>> {
+    pub(crate) fn messages_in(&self, offset: u64, end: u64) -> impl Iterator<Item = Range<u64>> {
         let beginnings = self
             .entries
             .range(self.position(offset)..)

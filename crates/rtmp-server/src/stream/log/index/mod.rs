@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use super::headers::Headers;
 use entry::Entry;
-pub use entry::EntryKind;
-pub use filter::{Filter, VideoFilter};
-pub use join::JoinPoint;
+pub(crate) use entry::EntryKind;
+pub(crate) use filter::{Filter, VideoFilter};
+pub(crate) use join::JoinPoint;
 use join::JoinPoints;
-pub use retention::{OldestGroup, Retention};
-pub use view::View;
+pub(in crate::stream) use retention::OldestGroup;
+pub use retention::Retention;
+pub(crate) use view::View;
 
 /// The messages of a log, oldest first.
 ///
@@ -35,7 +36,7 @@ pub use view::View;
 /// still read. That is kept until its next call, or until
 /// [`Index::remove_reader`].
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     retention: Retention,
     entries: VecDeque<Entry>,
     /// Position in `entries` of the first message within `queue_length`.
@@ -61,7 +62,7 @@ impl Index {
     /// The index of an empty log that `readers` will read: two for each fan-out
     /// worker.
     #[must_use]
-    pub fn new(retention: Retention, readers: usize) -> Self {
+    pub(crate) fn new(retention: Retention, readers: usize) -> Self {
         Self {
             retention,
             entries: VecDeque::new(),
@@ -79,14 +80,14 @@ impl Index {
     }
 
     /// What is entered from here on comes at `now`, ms on the server's clock.
-    pub fn set_now(&mut self, now: u64) {
+    pub(crate) fn set_now(&mut self, now: u64) {
         self.now = now;
     }
 
     /// Enters a message of `length` bytes that lies at the end of the log.
     /// Timestamps may fall from one track to another, by as much as those are
     /// apart.
-    pub fn push(&mut self, kind: EntryKind, timestamp: u64, length: u64) {
+    pub(crate) fn push(&mut self, kind: EntryKind, timestamp: u64, length: u64) {
         let offset = self.end;
         if kind != EntryKind::Data {
             self.timestamp = self.timestamp.max(timestamp);
@@ -121,55 +122,55 @@ impl Index {
     /// True if a player can join at a message of `kind` that comes next, with
     /// this time.
     #[must_use]
-    pub fn can_join_at(&self, kind: EntryKind, timestamp: u64) -> bool {
+    pub(crate) fn can_join_at(&self, kind: EntryKind, timestamp: u64) -> bool {
         self.joins.can_join_at(kind, timestamp)
     }
 
     /// Another publication begins here: nobody joins in the one before, and
     /// its headers are void.
-    pub fn begin_publication(&mut self) {
+    pub(crate) fn begin_publication(&mut self) {
         self.publication = self.end;
         self.headers = Arc::default();
         self.joins.restart();
     }
 
     /// A picture has come that nobody gets: there was no keyframe before it.
-    pub fn withhold_picture(&mut self) {
+    pub(crate) fn withhold_picture(&mut self) {
         self.joins.withhold_picture();
     }
 
     /// A video decoder's configuration of the time `timestamp` has come:
     /// pictures will.
-    pub fn announce_video(&mut self, timestamp: u64) {
+    pub(crate) fn announce_video(&mut self, timestamp: u64) {
         self.joins.announce_video(self.timestamp.max(timestamp));
     }
 
     /// Offset at which a player can join at present.
     #[must_use]
-    pub fn join_offset(&self) -> Option<u64> {
+    pub(crate) fn join_offset(&self) -> Option<u64> {
         self.joins.newest().map(|join| join.offset)
     }
 
     /// True if a join point has been given up since the last call because its
     /// group had more messages than who joins is sent.
-    pub fn take_long_group(&mut self) -> bool {
+    pub(crate) fn take_long_group(&mut self) -> bool {
         self.joins.take_long_group()
     }
 
     /// Puts `headers` in force.
-    pub fn set_headers(&mut self, headers: Arc<Headers>) {
+    pub(crate) fn set_headers(&mut self, headers: Arc<Headers>) {
         self.headers = headers;
     }
 
     /// The headers in force.
     #[must_use]
-    pub fn headers(&self) -> Arc<Headers> {
+    pub(crate) fn headers(&self) -> Arc<Headers> {
         self.headers.clone()
     }
 
     /// Offset at which the newest message ends.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end
     }
 }

@@ -23,7 +23,7 @@ pub struct Retention {
 
 /// The oldest group of pictures that a log keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OldestGroup {
+pub(crate) struct OldestGroup {
     /// Time of arrival of its first message, ms on the server's clock.
     pub arrived: u64,
     /// True if it is the newest, too: the one that who joins is sent.
@@ -32,7 +32,7 @@ pub struct OldestGroup {
 
 impl Index {
     /// Changes what is kept, from the next message on.
-    pub fn set_retention(&mut self, retention: Retention) {
+    pub(crate) fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;
     }
 
@@ -66,7 +66,7 @@ impl Index {
 
     /// Forgets the messages that nobody can need, and returns the offset
     /// before which the log's bytes may be given back.
-    pub fn trim(&mut self) -> u64 {
+    pub(crate) fn trim(&mut self) -> u64 {
         let keep_from = self
             .low_water
             .iter()
@@ -90,19 +90,19 @@ impl Index {
     /// Bytes that are kept at present for players that are not too far behind,
     /// and for the next one that joins, with the entries of their messages.
     #[must_use]
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         self.end - self.keep_from() + self.entry_bytes()
     }
 
     /// Bytes of memory that the entries of the messages take.
     #[must_use]
-    pub fn entry_bytes(&self) -> u64 {
+    pub(crate) fn entry_bytes(&self) -> u64 {
         (self.entries.capacity() * size_of::<Entry>()) as u64
     }
 
     /// The oldest group that is kept; nothing if nothing is.
     #[must_use]
-    pub fn oldest_group(&self) -> Option<OldestGroup> {
+    pub(crate) fn oldest_group(&self) -> Option<OldestGroup> {
         let keep_from = self.keep_from();
         let entry = self.entries.get(self.position(keep_from))?;
         Some(OldestGroup {
@@ -116,7 +116,7 @@ impl Index {
 
     /// Keeps no more of the oldest group, or of the newest group its older half
     /// no more; players that read there skip to a keyframe.
-    pub fn give_up_oldest(&mut self) {
+    pub(crate) fn give_up_oldest(&mut self) {
         let keep_from = self.keep_from();
         let next_group = || {
             let after = self.entries.range(self.position(keep_from)..).skip(1);

@@ -7,7 +7,7 @@ use super::{Headers, Index};
 
 /// The state of a log at one moment: all that a flush has to know.
 #[derive(Debug, Clone)]
-pub struct View {
+pub(crate) struct View {
     /// Where the newest message ends.
     pub end: u64,
     /// The newest message's time, ms.
@@ -32,14 +32,14 @@ pub struct View {
 impl View {
     /// The place to begin for a player that has had the log up to `offset`.
     #[must_use]
-    pub fn join_from(&self, offset: u64) -> Option<&JoinPoint> {
+    pub(crate) fn join_from(&self, offset: u64) -> Option<&JoinPoint> {
         let mut points = self.join.iter().chain(&self.later_join);
         points.find(|join| join.offset >= offset)
     }
 
     /// Offset of the newest place where a player can begin.
     #[must_use]
-    pub fn newest_join(&self) -> Option<u64> {
+    pub(crate) fn newest_join(&self) -> Option<u64> {
         let newest = self.later_join.as_ref().or(self.join.as_ref());
         newest.map(|join| join.offset)
     }
@@ -49,7 +49,7 @@ impl Index {
     /// The log as it is now, for the reader number `reader`, whose players
     /// stand at `low_water` or later. Until its next view nothing is given back
     /// that one of them, or one that joins, can read.
-    pub fn view(&mut self, reader: usize, low_water: u64) -> View {
+    pub(crate) fn view(&mut self, reader: usize, low_water: u64) -> View {
         let keep_from = self.keep_from();
         self.low_water[reader] = low_water.min(keep_from);
         View {
@@ -65,7 +65,7 @@ impl Index {
     }
 
     /// Reader number `reader` has no player of this stream any more.
-    pub fn remove_reader(&mut self, reader: usize) {
+    pub(crate) fn remove_reader(&mut self, reader: usize) {
         self.low_water[reader] = u64::MAX;
     }
 }

@@ -22,7 +22,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::Pid;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
-use rtmp_proto::wire::limits::Limits;
+use rtmp_proto::wire::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

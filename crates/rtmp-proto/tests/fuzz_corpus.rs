@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 #[path = "../../../fuzz/src/targets/mod.rs"]
-mod targets;
+pub mod targets;
 
 /// Runs a target on each file of its corpus.
 fn replay(target: &str, run: fn(&[u8])) {

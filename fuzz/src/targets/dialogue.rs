@@ -29,7 +29,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Three bytes are one step: what, on which stream, with what argument.
-pub fn run(data: &[u8]) {
+pub(super) fn run(data: &[u8]) {
     let mut watch = Watch::established();
     let mut sent = 0;
     for step in data.chunks_exact(3).take(1000) {

@@ -5,10 +5,9 @@
 mod dialogue;
 mod watch;
 
-use rtmp_proto::session::name::AppName;
 use rtmp_proto::session::{
-    ClientConfig, ClientEvent, ClientSession, ConnectSettings, Purpose, ServerEvent, ServerSession,
-    SessionError, Status,
+    AppName, ClientConfig, ClientEvent, ClientSession, ConnectSettings, Purpose, ServerEvent,
+    ServerSession, SessionError, Status,
 };
 use rtmp_proto::wire::amf0::{read_all, read_value, write_value};
 use rtmp_proto::wire::chunk::{ChunkError, ChunkReader, encode_message, encoded_len};

@@ -24,18 +24,18 @@ impl Stream {
 }
 
 /// A server session, and what its caller must believe about it.
-pub struct Watch {
+pub(super) struct Watch {
     session: ServerSession,
     out: Vec<u8>,
     streams: [Stream; 17],
     connect_asked: bool,
     connected: bool,
-    pub refused: bool,
+    pub(super) refused: bool,
 }
 
 impl Watch {
     /// After the handshake.
-    pub fn established() -> Watch {
+    pub(super) fn established() -> Watch {
         let mut session = ServerSession::new(&Limits::default());
         let mut out = Vec::new();
         let handshake = [vec![3], vec![0; 1536 + 1536]].concat();
@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// Reads on, and checks that what comes may come.
-    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<ServerEvent>, SessionError> {
+    pub(super) fn read(&mut self, input: &mut &[u8]) -> Result<Option<ServerEvent>, SessionError> {
         let waiting = self.waits();
         let before = input.len();
         let event = self.session.read(input, &mut self.out)?;
@@ -130,7 +130,7 @@ impl Watch {
     }
 
     /// Answers a request as two bits of `policy` say for its kind.
-    pub fn answer(&mut self, event: &ServerEvent, policy: u8) {
+    pub(super) fn answer(&mut self, event: &ServerEvent, policy: u8) {
         let status = Status::publish_denied("no");
         let Watch { session, out, .. } = self;
         match event {
@@ -177,7 +177,7 @@ impl Watch {
 
     /// Accepts, refuses or ends something on a stream, whether it is there or
     /// not; the session must agree on whether it is.
-    pub fn interfere(&mut self, what: u8, id: u32) {
+    pub(super) fn interfere(&mut self, what: u8, id: u32) {
         let status = Status::stream_not_found("no");
         let stream = if (1..=16).contains(&id) {
             *self.stream(id)
@@ -223,7 +223,7 @@ impl Watch {
 
     /// What the session has said, which is whole messages and in proportion to
     /// what it was told; acknowledgements left out.
-    pub fn said(&mut self, heard_bytes: usize) -> Vec<Message> {
+    pub(super) fn said(&mut self, heard_bytes: usize) -> Vec<Message> {
         assert!(
             self.out.len() <= 4096 + 64 * heard_bytes,
             "{} bytes",

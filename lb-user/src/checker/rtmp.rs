@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
-use rtmp_proto::wire::limits::Limits;
+use rtmp_proto::wire::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

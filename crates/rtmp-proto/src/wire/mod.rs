@@ -6,9 +6,9 @@
 pub mod amf0;
 pub mod chunk;
 pub mod handshake;
-pub mod limits;
+mod limits;
 pub mod media;
 pub mod message;
 
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use message::{Message, MessageType};

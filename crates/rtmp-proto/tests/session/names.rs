@@ -1,7 +1,7 @@
 //! What streams are called.
 
 use proptest::prelude::*;
-use rtmp_proto::session::name::{AppName, NameError, Parameters, StreamKey, StreamName};
+use rtmp_proto::session::{AppName, NameError, Parameters, StreamKey, StreamName};
 use rtmp_proto::wire::Limits;
 
 /// `connect`'s `app` and `tcUrl`; virtual host, application, parameters.

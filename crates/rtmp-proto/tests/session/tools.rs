@@ -8,10 +8,10 @@ use rtmp_proto::wire::message::{Command, Control, data};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
 /// What is heard when nothing is said.
-pub const NOTHING: [&str; 0] = [];
+pub(crate) const NOTHING: [&str; 0] = [];
 
 /// What a player hears when its play is accepted, on message stream 1.
-pub const PLAY_ACCEPTED: [&str; 4] = [
+pub(crate) const PLAY_ACCEPTED: [&str; 4] = [
     "StreamBegin(1)",
     "onStatus@1 NetStream.Play.Reset",
     "onStatus@1 NetStream.Play.Start",
@@ -19,14 +19,14 @@ pub const PLAY_ACCEPTED: [&str; 4] = [
 ];
 
 /// What a publisher hears when its publish is accepted, on message stream 1.
-pub const PUBLISH_ACCEPTED: [&str; 2] = [
+pub(crate) const PUBLISH_ACCEPTED: [&str; 2] = [
     "onFCPublish@1 NetStream.Publish.Start",
     "onStatus@1 NetStream.Publish.Start",
 ];
 
 /// What a server's caller does with requests.
 #[derive(Clone)]
-pub enum Policy {
+pub(crate) enum Policy {
     Accept,
     Refuse(Status),
     /// Leaves the test to answer.
@@ -34,7 +34,7 @@ pub enum Policy {
 }
 
 /// A server session and the client's end of its wire.
-pub struct Server {
+pub(crate) struct Server {
     pub session: ServerSession,
     pub policy: Policy,
     pub settings: ConnectSettings,
@@ -45,7 +45,7 @@ pub struct Server {
 
 impl Server {
     /// After the handshake.
-    pub fn new() -> Server {
+    pub(crate) fn new() -> Server {
         let mut server = Server::before_handshake();
         server
             .read(&[vec![3], vec![0; 1536 + 1536]].concat())
@@ -55,7 +55,7 @@ impl Server {
         server
     }
 
-    pub fn before_handshake() -> Server {
+    pub(crate) fn before_handshake() -> Server {
         Server {
             session: ServerSession::new(&Limits::default()),
             policy: Policy::Accept,
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// After `connect` to application `live`.
-    pub fn connected() -> Server {
+    pub(crate) fn connected() -> Server {
         let mut server = Server::new();
         server.say(&connect(&[("app", "live".into())]), 0).unwrap();
         server.events.clear();
@@ -75,14 +75,14 @@ impl Server {
     }
 
     /// After `connect` and `createStream`.
-    pub fn with_stream() -> Server {
+    pub(crate) fn with_stream() -> Server {
         let mut server = Server::connected();
         let replies = server.say(&call("createStream", 2, &[]), 0).unwrap();
         assert_eq!(replies, ["_result 2 1"]);
         server
     }
 
-    pub fn publishing() -> Server {
+    pub(crate) fn publishing() -> Server {
         let mut server = Server::with_stream();
         server
             .say(&call("publish", 3, &["camera".into(), "live".into()]), 1)
@@ -91,7 +91,7 @@ impl Server {
         server
     }
 
-    pub fn playing() -> Server {
+    pub(crate) fn playing() -> Server {
         let mut server = Server::with_stream();
         server.say(&call("play", 3, &["camera".into()]), 1).unwrap();
         server.events.clear();
@@ -99,11 +99,11 @@ impl Server {
     }
 
     /// Sends a command on a message stream and returns what comes back.
-    pub fn say(&mut self, command: &Command, stream_id: u32) -> Result<Vec<String>, SessionError> {
+    pub(crate) fn say(&mut self, command: &Command, stream_id: u32) -> Result<Vec<String>, SessionError> {
         self.send(&command.to_message(stream_id))
     }
 
-    pub fn send(&mut self, message: &Message) -> Result<Vec<String>, SessionError> {
+    pub(crate) fn send(&mut self, message: &Message) -> Result<Vec<String>, SessionError> {
         let csid = csid::for_message(message.message_type, message.stream_id);
         let mut bytes = Vec::new();
         encode_message(message, 128, csid, &mut bytes);
@@ -112,13 +112,13 @@ impl Server {
 
     /// Sends bytes and returns what comes back, in words; after an error,
     /// `heard` has it.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Result<Vec<String>, SessionError> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<Vec<String>, SessionError> {
         self.read(bytes)?;
         Ok(self.heard())
     }
 
     /// Lets the session read bytes; what it says stays in `out`.
-    pub fn read(&mut self, mut input: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn read(&mut self, mut input: &[u8]) -> Result<(), SessionError> {
         while let Some(event) = self.session.read(&mut input, &mut self.out)? {
             self.answer(&event);
             self.events.push(event);
@@ -127,12 +127,12 @@ impl Server {
     }
 
     /// What the server has said since the last time, in words.
-    pub fn heard(&mut self) -> Vec<String> {
+    pub(crate) fn heard(&mut self) -> Vec<String> {
         self.messages().iter().map(in_words).collect()
     }
 
     /// What the server has said since the last time.
-    pub fn messages(&mut self) -> Vec<Message> {
+    pub(crate) fn messages(&mut self) -> Vec<Message> {
         let out = std::mem::take(&mut self.out);
         let mut input = &out[..];
         let mut messages = Vec::new();
@@ -170,7 +170,7 @@ impl Server {
 }
 
 /// `connect` with these properties.
-pub fn connect(properties: &[(&str, Value)]) -> Command {
+pub(crate) fn connect(properties: &[(&str, Value)]) -> Command {
     let object = properties
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.clone()))
@@ -181,11 +181,11 @@ pub fn connect(properties: &[(&str, Value)]) -> Command {
     }
 }
 
-pub fn call(name: &str, transaction: u32, arguments: &[Value]) -> Command {
+pub(crate) fn call(name: &str, transaction: u32, arguments: &[Value]) -> Command {
     Command::new(name, f64::from(transaction), arguments.to_vec())
 }
 
-pub fn video(stream_id: u32, payload: &[u8]) -> Message {
+pub(crate) fn video(stream_id: u32, payload: &[u8]) -> Message {
     Message {
         timestamp: 40,
         message_type: MessageType::VIDEO,
@@ -196,7 +196,7 @@ pub fn video(stream_id: u32, payload: &[u8]) -> Message {
 
 /// A message as a table shows it: `_result 2 1`, `onStatus@1
 /// NetStream.Play.Start`, `SetChunkSize(60000)`, `data@1 onStatus`.
-pub fn in_words(message: &Message) -> String {
+pub(crate) fn in_words(message: &Message) -> String {
     let at = match message.stream_id {
         0 => String::new(),
         id => format!("@{id}"),

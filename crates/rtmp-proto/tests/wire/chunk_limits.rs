@@ -1,8 +1,8 @@
 //! What a connection may cost: each limit, and the memory behind it.
 
+use rtmp_proto::wire::Limit;
 use rtmp_proto::wire::Limits;
 use rtmp_proto::wire::chunk::{ChunkError, ChunkReader};
-use rtmp_proto::wire::limits::Limit;
 
 use crate::tools::{assert_fails, counting, hex, message, read_pieces};
 

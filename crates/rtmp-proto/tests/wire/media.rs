@@ -1,8 +1,9 @@
 //! The first bytes of audio and video, and what they mean for the stream.
 
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
+use rtmp_proto::wire::message::FourCc;
 use rtmp_proto::wire::message::audio::{AudioCodec, AudioContent, AudioHead};
-use rtmp_proto::wire::message::video::{FourCc, VideoCodec, VideoContent, VideoHead};
+use rtmp_proto::wire::message::video::{VideoCodec, VideoContent, VideoHead};
 
 use crate::tools::{hex, message};
 

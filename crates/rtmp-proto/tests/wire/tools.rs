@@ -4,7 +4,7 @@ use rtmp_proto::wire::chunk::{ChunkError, ChunkReader};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
 /// Bytes from hexadecimal digits; everything else is for the reader's eye.
-pub fn hex(digits: &str) -> Vec<u8> {
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits
         .chars()
         .filter_map(|c| c.to_digit(16))
@@ -20,7 +20,7 @@ pub fn hex(digits: &str) -> Vec<u8> {
 /// Bytes as a sender puts them on the wire: hexadecimal digits, a byte at the
 /// least in each word, and pieces of named payloads: `p128` stands for the next
 /// 128 bytes of `p`, and `p` for what is left of it. All of them are used up.
-pub fn wire(script: &str, payloads: &[(char, &[u8])]) -> Vec<u8> {
+pub(crate) fn wire(script: &str, payloads: &[(char, &[u8])]) -> Vec<u8> {
     let mut left = payloads.to_vec();
     let mut bytes = Vec::new();
     for word in script.split_whitespace() {
@@ -37,7 +37,7 @@ pub fn wire(script: &str, payloads: &[(char, &[u8])]) -> Vec<u8> {
 }
 
 /// A message as the tests write it down.
-pub fn message(timestamp: u32, type_id: u8, stream_id: u32, payload: &[u8]) -> Message {
+pub(crate) fn message(timestamp: u32, type_id: u8, stream_id: u32, payload: &[u8]) -> Message {
     Message {
         timestamp,
         message_type: MessageType(type_id),
@@ -47,12 +47,12 @@ pub fn message(timestamp: u32, type_id: u8, stream_id: u32, payload: &[u8]) -> M
 }
 
 /// `length` bytes, of which no two neighbours are alike.
-pub fn counting(length: usize) -> Vec<u8> {
+pub(crate) fn counting(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index % 251) as u8).collect()
 }
 
 /// Everything that a reader makes of `bytes` when they come in these pieces.
-pub fn read_pieces<'a>(
+pub(crate) fn read_pieces<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     limits: &Limits,
 ) -> Result<Vec<Message>, ChunkError> {
@@ -74,13 +74,13 @@ pub fn read_pieces<'a>(
 /// Asserts that `bytes` are these messages, whether they come at once, byte by
 /// byte, or cut in two anywhere.
 #[track_caller]
-pub fn assert_reads(bytes: &[u8], expected: &[Message]) {
+pub(crate) fn assert_reads(bytes: &[u8], expected: &[Message]) {
     assert_outcome(bytes, &Ok(expected.to_vec()));
 }
 
 /// Asserts that `bytes` end in this error, however they come.
 #[track_caller]
-pub fn assert_fails(bytes: &[u8], expected: ChunkError) {
+pub(crate) fn assert_fails(bytes: &[u8], expected: ChunkError) {
     assert_outcome(bytes, &Err(expected));
 }
 

@@ -1,6 +1,6 @@
 //! What a client asks of the server.
 
-use crate::session::GOP_CACHE;
+use crate::session::properties::GOP_CACHE;
 use crate::wire::amf0::Value;
 use crate::wire::message::Command;
 

@@ -4,13 +4,14 @@ mod config;
 
 pub use config::{ClientConfig, Purpose};
 
+use super::error::SessionError;
+use super::properties::MARKS_PUBLICATIONS;
 use super::status::{Level, Status, code, play_code};
-use super::{MARKS_PUBLICATIONS, SessionError};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, ChunkWriter, csid};
 use crate::wire::handshake::Handshake;
-use crate::wire::limits::{Limit, Limits};
 use crate::wire::message::{Command, Control, UserControl, aggregate};
+use crate::wire::{Limit, Limits};
 use crate::wire::{Message, MessageType};
 
 /// What came out of the server's bytes.

@@ -6,11 +6,12 @@ use super::{
     ConnectRequest, PendingConnect, PlayRequest, PlayStart, PublishKind, PublishRequest,
     ServerEvent, ServerSession, Stage, reply,
 };
+use crate::session::error::SessionError;
 use crate::session::name::{AppName, NameError, StreamName};
+use crate::session::properties::GOP_CACHE;
 use crate::session::status::{Status, code};
-use crate::session::{GOP_CACHE, SessionError};
+use crate::wire::Limit;
 use crate::wire::amf0::Value;
-use crate::wire::limits::Limit;
 use crate::wire::message::{Command, UserControl};
 
 impl ServerSession {
@@ -97,7 +98,7 @@ impl ServerSession {
                 .and_then(Value::as_number)
                 .unwrap_or(0.0),
             enhanced: !four_cc_list.is_empty(),
-            is_ours: object.get(GOP_CACHE).is_some(),
+            has_gop_cache: object.get(GOP_CACHE).is_some(),
             name: name.clone().without_idle_parameters(),
         }));
         let request = ConnectRequest {

@@ -13,13 +13,13 @@ pub use event::{
 };
 
 use self::streams::{Activity, Streams};
-use super::SessionError;
+use super::error::SessionError;
 use super::name::AppName;
 use super::status::{Status, code, play_code};
 use crate::wire::chunk::{ChunkReader, DEFAULT_CHUNK_SIZE, csid, encode_message};
 use crate::wire::handshake::Handshake;
-use crate::wire::limits::{Limit, Limits};
 use crate::wire::message::{Command, Control, UserControl, aggregate};
+use crate::wire::{Limit, Limits};
 use crate::wire::{Message, MessageType};
 
 /// How far a connection has come.
@@ -78,7 +78,9 @@ struct PendingConnect {
     transaction_id: f64,
     object_encoding: f64,
     enhanced: bool,
-    is_ours: bool,
+    /// It carries the property `gopCache`: whoever sends that understands
+    /// `marksPublications`.
+    has_gop_cache: bool,
     name: AppName,
 }
 
@@ -242,7 +244,7 @@ impl ServerSession {
             pending.transaction_id,
             pending.object_encoding,
             pending.enhanced,
-            pending.is_ours,
+            pending.has_gop_cache,
         );
         self.stage = Stage::Connected(Box::new(pending.name.clone()));
         for control in reply::connection_settings(settings) {

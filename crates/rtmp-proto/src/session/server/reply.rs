@@ -1,7 +1,7 @@
 //! The server's set phrases.
 
 use super::ConnectSettings;
-use crate::session::MARKS_PUBLICATIONS;
+use crate::session::properties::MARKS_PUBLICATIONS;
 use crate::session::status::{Status, code};
 use crate::wire::Message;
 use crate::wire::amf0::Value;
@@ -29,13 +29,13 @@ pub(super) fn connection_settings(settings: &ConnectSettings) -> Vec<Control> {
 }
 
 /// `connect` has succeeded. `enhanced`: the client knows codecs of Enhanced
-/// RTMP, and hears that we pass on any. `is_ours`: it is a server or a tool of
-/// ours.
+/// RTMP, and hears that we pass on any. `has_gop_cache`: it has sent `gopCache`,
+/// and hears that we mark publications.
 pub(super) fn connect_result(
     transaction_id: f64,
     object_encoding: f64,
     enhanced: bool,
-    is_ours: bool,
+    has_gop_cache: bool,
 ) -> Command {
     let mut server = vec![
         ("fmsVer".to_owned(), Value::from(FMS_VERSION)),
@@ -48,7 +48,7 @@ pub(super) fn connect_result(
             Value::StrictArray(vec![Value::from("*")]),
         ));
     }
-    if is_ours {
+    if has_gop_cache {
         server.push((MARKS_PUBLICATIONS.to_owned(), true.into()));
     }
     let mut info = Status::notice(code::CONNECT_SUCCESS, "Connection succeeded.").properties();

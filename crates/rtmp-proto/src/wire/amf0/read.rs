@@ -5,7 +5,8 @@
 //! of a reader; so this is the reader. Nothing is allocated on the word of a
 //! count, and recursion is bounded by the caller.
 
-use super::{Value, marker};
+use super::marker;
+use super::value::Value;
 
 /// Why bytes are not the AMF0 values they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -2,7 +2,8 @@
 
 use bytes::BufMut;
 
-use super::{Value, marker};
+use super::marker;
+use super::value::Value;
 
 /// Appends one value.
 ///

@@ -1,6 +1,14 @@
 //! One chunk's header (RTMP 1.0 §5.3.1).
 
-use super::EXTENDED;
+/// Chunk size of either side until it says otherwise, in bytes (RTMP 1.0
+/// §5.4.1).
+pub const DEFAULT_CHUNK_SIZE: u32 = 128;
+
+/// The largest payload that a message header can announce, in bytes.
+pub const MAX_MESSAGE_LEN: usize = 0xff_ffff;
+
+/// A header's timestamp field when the real value follows in four more bytes.
+pub(super) const EXTENDED: u32 = 0xff_ffff;
 
 /// Basic header, message header, extended timestamp.
 pub(super) const MAX_HEADER_LEN: usize = 3 + 11 + 4;

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::DEFAULT_CHUNK_SIZE;
+use super::header::DEFAULT_CHUNK_SIZE;
 use super::header::{BasicHeader, MAX_HEADER_LEN, MessageHeader};
 use crate::wire::limits::{Limit, Limits};
 use crate::wire::message::{Control, Message, MessageType};

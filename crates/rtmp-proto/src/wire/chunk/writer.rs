@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_MESSAGE_LEN};
+use super::header::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_MESSAGE_LEN};
 use crate::wire::message::{Message, MessageType};
 
 /// Appends `message` as chunks that can be read by whoever joins here: a

@@ -1,7 +1,7 @@
 //! Aggregate messages: several audio, video and data messages in one (RTMP
 //! 1.0 §7.1.6).
 
-use super::{Message, MessageType};
+use super::envelope::{Message, MessageType};
 
 /// The messages within an aggregate, in their order.
 ///

@@ -1,7 +1,7 @@
 //! The first bytes of an audio message: FLV's audio tag header and its
 //! enhancement (Enhanced RTMP v2 § "Enhanced Audio").
 
-use super::video::{ExHead, FourCc, Multitrack};
+use super::enhanced::{ExHead, FourCc, Multitrack};
 
 /// The coding of an audio message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 
-use super::{Message, MessageType};
+use super::envelope::{Message, MessageType};
 use crate::wire::amf0::{self, Amf0Error, Value};
 
 /// A remote call, its result, or a status.

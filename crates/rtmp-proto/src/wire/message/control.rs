@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Message, MessageType};
+use super::envelope::{Message, MessageType};
 
 /// A message about the connection itself.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Message, MessageType};
+use super::envelope::{Message, MessageType};
 use crate::wire::amf0::{self, Value};
 
 /// What a publisher's data message asks of the server.

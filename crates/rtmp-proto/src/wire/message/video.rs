@@ -1,23 +1,7 @@
 //! The first bytes of a video message: FLV's video tag header and its
 //! enhancement (Enhanced RTMP v2 § "Enhanced Video").
 
-use std::fmt;
-
-/// A four-character code of Enhanced RTMP (`hvc1`, `av01`, `Opus`, …).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FourCc(pub [u8; 4]);
-
-impl fmt::Debug for FourCc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for FourCc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
-    }
-}
+use super::enhanced::{ExHead, FourCc, Multitrack};
 
 /// The coding of a video message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -139,70 +123,5 @@ fn picture(frame_type: u8) -> VideoContent {
     match frame_type {
         FRAME_KEY | FRAME_GENERATED_KEY => VideoContent::Keyframe,
         _ => VideoContent::InterFrame,
-    }
-}
-
-/// The packet type that announces several tracks; audio and video differ.
-pub(super) struct Multitrack(u8);
-
-impl Multitrack {
-    pub(super) const VIDEO: Self = Self(6);
-    pub(super) const AUDIO: Self = Self(5);
-}
-
-/// What audio's and video's enhanced headers have in common.
-pub(super) struct ExHead {
-    pub(super) packet_type: u8,
-    pub(super) four_cc: Option<FourCc>,
-    pub(super) track: u8,
-}
-
-const PACKET_MOD_EX: u8 = 7;
-const MANY_TRACKS_MANY_CODECS: u8 = 2;
-
-impl ExHead {
-    /// Reads on after the first byte, whose packet type is given: modifiers,
-    /// which are passed over, then the tracks' head, then the codec.
-    pub(super) fn parse(
-        mut packet_type: u8,
-        mut rest: &[u8],
-        multitrack: Multitrack,
-    ) -> Option<ExHead> {
-        while packet_type == PACKET_MOD_EX {
-            let (&short, tail) = rest.split_first()?;
-            rest = tail;
-            let mut size = usize::from(short) + 1;
-            if size == 256 {
-                let (long, tail) = rest.split_first_chunk()?;
-                rest = tail;
-                size = usize::from(u16::from_be_bytes(*long)) + 1;
-            }
-            let (&next, tail) = rest.get(size..)?.split_first()?;
-            packet_type = next & 0x0f;
-            rest = tail;
-        }
-        if packet_type != multitrack.0 {
-            let four_cc = rest.first_chunk().copied().map(FourCc);
-            return Some(ExHead {
-                packet_type,
-                four_cc,
-                track: 0,
-            });
-        }
-        let (&tracks, tail) = rest.split_first()?;
-        rest = tail;
-        let mut four_cc = None;
-        if tracks >> 4 != MANY_TRACKS_MANY_CODECS {
-            let (code, tail) = rest.split_first_chunk()?;
-            four_cc = Some(FourCc(*code));
-            rest = tail;
-        } else {
-            rest = rest.get(4..)?;
-        }
-        Some(ExHead {
-            packet_type: tracks & 0x0f,
-            four_cc,
-            track: *rest.first()?,
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! Connecting: what is told, what is asked, and what waits for it.
 
-use rtmp_proto::session::server::Phase;
+use rtmp_proto::session::Phase;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, SessionError, Status};
 use rtmp_proto::wire::amf0::Value;

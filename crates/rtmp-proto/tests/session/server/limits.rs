@@ -1,8 +1,8 @@
 //! What a client may ask of the server, and what it costs.
 
 use rtmp_proto::session::{NameError, ServerSession, SessionError};
+use rtmp_proto::wire::Limit;
 use rtmp_proto::wire::amf0::Value;
-use rtmp_proto::wire::limits::Limit;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Message, MessageType};
 

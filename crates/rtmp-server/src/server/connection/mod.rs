@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rtmp_proto::session::server::Phase;
+use rtmp_proto::session::Phase;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 use rtmp_proto::wire::Message;
 use service_kit::sleep_until;

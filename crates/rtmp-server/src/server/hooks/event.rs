@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rtmp_proto::session::name::DEFAULT_VHOST;
+use rtmp_proto::session::DEFAULT_VHOST;
 use rtmp_proto::session::{Parameters, StreamKey};
 use serde_json::{Value, json};
 

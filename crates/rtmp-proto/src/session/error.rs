@@ -1,0 +1,29 @@
+//! Why a session ends.
+
+use super::name::NameError;
+use crate::wire::Limit;
+use crate::wire::chunk::ChunkError;
+use crate::wire::handshake::HandshakeError;
+
+/// Why a session cannot go on. What it appended to the output before may still
+/// be sent, and tells the peer; then the connection has to be closed.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The chunks make no sense, or exceed a limit.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// More than the connection may have.
+    #[error("limit exceeded: more than {allowed} {limit}")]
+    Limit {
+        /// The limit.
+        limit: Limit,
+        /// Its value.
+        allowed: u32,
+    },
+    /// `connect` does not name what to connect to in a usable way.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}

@@ -11,11 +11,7 @@ use crate::{
     address::{AddressError, Protocol, ResolveError, StreamAddress},
     limits::{self, LimitError},
     options::{Options, PublishSource},
-    source::{
-        Source, SourceError,
-        flv::FlvFile,
-        generated::{Generated, Shape},
-    },
+    source::{Source, SourceError, flv::FlvFile, generated::Generated, shape::Shape},
 };
 
 /// A run that cannot be made as it was asked for.

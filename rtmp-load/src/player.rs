@@ -239,7 +239,13 @@ impl Player {
     }
 
     /// Takes note of bytes that were thrown away unread.
-    pub(crate) fn discard(&mut self, now: Instant, bytes: usize, out: &mut Vec<u8>, tally: &mut Tally) {
+    pub(crate) fn discard(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        out: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) {
         self.bytes_came(now, bytes, tally);
         if let Some(client) = self
             .session

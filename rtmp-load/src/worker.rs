@@ -128,7 +128,11 @@ enum Peer {
 ///
 /// # Errors
 /// If the system has no event queue for us.
-pub(crate) fn run(job: Job, control: Arc<Control>, gauges: Arc<Gauges>) -> io::Result<WorkerResult> {
+pub(crate) fn run(
+    job: Job,
+    control: Arc<Control>,
+    gauges: Arc<Gauges>,
+) -> io::Result<WorkerResult> {
     let mut worker = Worker {
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         buffer: vec![0; READ_BYTES],

@@ -3,9 +3,9 @@
 use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::message::{Command, Control, UserControl};
+use rtmp_proto::wire::{Message, MessageType};
 
 use super::watch::Watch;
-use super::{Message, MessageType};
 
 const NAMES: &[&str] = &[
     "connect",

@@ -6,8 +6,7 @@ mod dialogue;
 mod watch;
 
 use rtmp_proto::session::{
-    AppName, ClientConfig, ClientEvent, ClientSession, ConnectSettings, Purpose, ServerEvent,
-    ServerSession, SessionError, Status,
+    AppName, ClientConfig, ClientEvent, ClientSession, Purpose, SessionError,
 };
 use rtmp_proto::wire::amf0::{read_all, read_value, write_value};
 use rtmp_proto::wire::chunk::{ChunkError, ChunkReader, encode_message, encoded_len};
@@ -201,9 +200,10 @@ pub fn server_session(data: &[u8]) {
 
 /// What a session tells, says (without acknowledgements, which depend on when
 /// bytes come) and ends with.
-type Outcome = (Vec<String>, Vec<Message>, Option<SessionError>);
+/// What a session has done: its events in words, what it sent, how it ended.
+type Trace = (Vec<String>, Vec<Message>, Option<SessionError>);
 
-fn serve(policy: u8, data: &[u8], piece: usize) -> Outcome {
+fn serve(policy: u8, data: &[u8], piece: usize) -> Trace {
     let mut watch = Watch::established();
     let mut told = Vec::new();
     let mut error = None;

@@ -1,9 +1,8 @@
 //! A server session, and somebody who knows what may happen next.
 
-use super::{
-    ChunkReader, ConnectSettings, Limits, Message, MessageType, ServerEvent, ServerSession,
-    SessionError, Status,
-};
+use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession, SessionError, Status};
+use rtmp_proto::wire::chunk::ChunkReader;
+use rtmp_proto::wire::{Limits, Message, MessageType};
 
 /// What goes on on a message stream, as the caller was told and has answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +16,7 @@ enum Stream {
 }
 
 impl Stream {
-    /// Whether a player is heard on it, waiting or not.
+    /// True if a player's commands count on it, waiting or not.
     fn is_play(self) -> bool {
         matches!(self, Stream::PlayDeferred | Stream::Played)
     }

@@ -99,7 +99,10 @@ pub(super) fn own(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>)
     }
 }
 
-pub(super) fn watched(measured: &Measured, per_mb: impl Fn(Duration) -> Option<f64>) -> Vec<WatchedCost> {
+pub(super) fn watched(
+    measured: &Measured,
+    per_mb: impl Fn(Duration) -> Option<f64>,
+) -> Vec<WatchedCost> {
     let players = measured.players.len() as f64;
     let cost = |watched: &Watched| {
         let cpu = watched

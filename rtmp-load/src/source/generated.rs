@@ -1,6 +1,7 @@
-//! A stream out of thin air: grey pictures and silence, but well-formed, with
-//! the bit rate, frame rate and keyframe interval that were asked for.
+//! A generated stream: grey pictures and silence, but well-formed, with the
+//! bit rate, frame rate and keyframe interval that were asked for.
 
+use super::shape::Shape;
 use super::{MediaMessage, Source, SourceError, aac, h264, metadata};
 use crate::{media::message_type, stamp};
 
@@ -9,19 +10,6 @@ use crate::{media::message_type, stamp};
 const KEYFRAME_RATIO: u64 = 6;
 /// What a stamp adds to a picture: a NAL unit and its length field.
 const STAMP_BYTES: usize = stamp::NAL_BYTES + 4;
-
-/// What a generated stream looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Bits of video a second.
-    pub video_bits_per_second: u64,
-    /// Bits of audio a second; 0 for none.
-    pub audio_bits_per_second: u64,
-    /// Pictures a second.
-    pub frames_per_second: u32,
-    /// Pictures from one keyframe to the next.
-    pub gop_frames: u32,
-}
 
 /// See the module's description.
 #[derive(Debug)]

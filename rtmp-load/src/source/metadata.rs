@@ -2,7 +2,7 @@
 
 use rtmp_proto::wire::amf0::{Value, write_value};
 
-use super::{aac, generated::Shape, h264};
+use super::{aac, h264, shape::Shape};
 
 const CODEC_AVC: f64 = 7.0;
 const CODEC_AAC: f64 = 10.0;

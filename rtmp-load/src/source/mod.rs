@@ -1,4 +1,4 @@
-//! Where a publisher's messages come from: an FLV file or thin air.
+//! The source of what a publisher sends: an FLV file, or a generated stream.
 
 pub(crate) mod aac;
 mod bits;
@@ -6,6 +6,7 @@ pub(crate) mod flv;
 pub(crate) mod generated;
 pub(crate) mod h264;
 mod metadata;
+pub(crate) mod shape;
 
 /// One message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]

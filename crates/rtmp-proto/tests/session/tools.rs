@@ -99,7 +99,11 @@ impl Server {
     }
 
     /// Sends a command on a message stream and returns what comes back.
-    pub(crate) fn say(&mut self, command: &Command, stream_id: u32) -> Result<Vec<String>, SessionError> {
+    pub(crate) fn say(
+        &mut self,
+        command: &Command,
+        stream_id: u32,
+    ) -> Result<Vec<String>, SessionError> {
         self.send(&command.to_message(stream_id))
     }
 

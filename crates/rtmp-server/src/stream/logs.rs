@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::lock;
 use super::log::Log;
 use super::log::index::OldestGroup;
 use super::memory::MemoryPool;
+use super::sync::lock;
 
 /// Part of the limit that is made free at once, so that it is not done for each
 /// message: a 16th.

@@ -18,13 +18,14 @@ mod registry;
 mod settings;
 mod state;
 mod subscription;
+mod sync;
 mod timeline;
 mod track;
 mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Parameters, StreamKey};
@@ -40,6 +41,7 @@ pub use registry::Registry;
 pub use settings::StreamSettings;
 pub use state::StreamState;
 pub use subscription::{ExpectedPublisher, Subscription};
+pub(crate) use sync::lock;
 pub use writer::Source;
 use writer::Writer;
 
@@ -81,12 +83,6 @@ pub struct Stream {
     /// That pull could talk to no origin lately.
     origins_unreachable: AtomicBool,
     totals: Totals,
-}
-
-/// Locks `mutex`. A panic elsewhere must not take every stream with it: what
-/// the locks guard here is whole between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn microseconds(duration: Duration) -> u64 {

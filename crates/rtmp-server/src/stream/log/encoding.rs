@@ -5,7 +5,9 @@ use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::media::MediaClass;
 use rtmp_proto::wire::message::data;
 
-use super::MESSAGE_STREAM;
+/// The message stream that every publisher's messages are encoded for: the one
+/// that nearly every player plays on.
+pub(in crate::stream) const MESSAGE_STREAM: u32 = 1;
 
 /// `message` as players get it.
 pub(in crate::stream) fn for_players(message: &Message, class: MediaClass) -> Message {

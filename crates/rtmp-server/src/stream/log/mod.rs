@@ -16,17 +16,13 @@ use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::media::MediaClass;
 
-use super::lock;
 use super::memory::{Holding, MemoryPool};
-pub(super) use encoding::{encode, for_log, for_players, wire_timestamp};
+use super::sync::lock;
+pub(super) use encoding::{MESSAGE_STREAM, encode, for_log, for_players, wire_timestamp};
 use file::LogFile;
 use index::{Index, Retention, View};
 pub(super) use readers::Readers;
 use waker::Wakers;
-
-/// The message stream that every publisher's messages are encoded for: the one
-/// that nearly every player plays on.
-pub(super) const MESSAGE_STREAM: u32 = 1;
 
 /// A stream's log.
 ///

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::stream::lock;
+use crate::stream::sync::lock;
 
 /// Wakes one worker, and tells it which streams have news.
 #[derive(Debug)]

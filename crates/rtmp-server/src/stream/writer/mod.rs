@@ -8,14 +8,14 @@ mod tracks;
 use std::io;
 use std::time::{Duration, Instant};
 
-use rtmp_proto::wire::media::{MediaClass, MediaHead};
+use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
 use rtmp_proto::wire::message::{Control, UserControl, data};
 use rtmp_proto::wire::{Message, MessageType};
 
-use super::MediaMessage;
 use super::log::headers::{Header, Headers};
 use super::log::index::EntryKind;
 use super::log::{Log, MESSAGE_STREAM, for_log, for_players};
+use super::media::MediaMessage;
 use super::pictures::{Picture, Pictures, Verdict};
 use super::timeline::{Placement, Timeline};
 use super::track::Track;
@@ -192,6 +192,23 @@ impl Writer {
         self.stage_early(timestamp);
         if let Some(kind) = self.entry_kind(message, head.class, batch) {
             self.encode(message.clone(), head, kind, timestamp);
+        }
+    }
+
+    /// Brings the headers in force in line with a frame of `track` that comes at
+    /// `timestamp`.
+    fn follow_tracks(&mut self, track: Track, codec: Option<TrackCodec>, timestamp: u64) {
+        let newest = self.timeline.newest();
+        let recoded = self.tracks.follow(track, codec, newest, &mut self.staging);
+        if recoded && track == Track::Video {
+            self.pictures = Pictures::new();
+        }
+        for header in self.tracks.take_dormant(track) {
+            let class = header.class;
+            if !self.staging.headers().has_class(class) && !self.early.headers.has_class(class) {
+                let message = header.message(MESSAGE_STREAM);
+                self.encode(message, header.head(), EntryKind::Always, timestamp);
+            }
         }
     }
 

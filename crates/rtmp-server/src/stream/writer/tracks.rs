@@ -2,11 +2,8 @@
 
 use rtmp_proto::wire::media::TrackCodec;
 
-use super::Writer;
-use crate::stream::log::MESSAGE_STREAM;
-use crate::stream::log::headers::Headers;
-use crate::stream::log::index::EntryKind;
-use crate::stream::pictures::Pictures;
+use super::staging::Staging;
+use crate::stream::log::headers::{Header, Headers};
 use crate::stream::track::{PerTrack, Track};
 
 /// A track without a frame for this long on the stream's timeline, ms, may be
@@ -60,48 +57,40 @@ impl Tracks {
     fn is_silent(&self, track: Track, newest: u64) -> bool {
         newest - *self.last_at.of(track) > TRACK_SILENT_MS
     }
-}
 
-impl Writer {
     /// Sees to it that the headers in force are those of the tracks that are
-    /// there, as a frame of `track` shows them.
-    pub(super) fn follow_tracks(
+    /// there, as a frame of `track` shows them at the stream's time `newest`.
+    /// True if the track is of another codec than its headers were for.
+    pub(super) fn follow(
         &mut self,
         track: Track,
         codec: Option<TrackCodec>,
-        timestamp: u64,
-    ) {
-        let newest = self.timeline.newest();
-        self.tracks.note(track, newest);
+        newest: u64,
+        staging: &mut Staging,
+    ) -> bool {
+        self.note(track, newest);
+        let mut recoded = false;
         if let Some(codec) = codec
-            && self.tracks.note_codec(track, codec)
+            && self.note_codec(track, codec)
         {
-            self.tracks.dormant.keep_codec(codec);
-            let changed = self
-                .staging
-                .change_headers(|headers| headers.keep_codec(codec));
-            if changed && track == Track::Video {
-                self.pictures = Pictures::new();
-            }
+            self.dormant.keep_codec(codec);
+            recoded = staging.change_headers(|headers| headers.keep_codec(codec));
         }
-        if self.tracks.is_silent(track.other(), newest) {
-            let dormant = &mut self.tracks.dormant;
-            self.staging.change_headers(|headers| {
+        if self.is_silent(track.other(), newest) {
+            staging.change_headers(|headers| {
                 let silent = headers.take_track(track.other());
                 let changed = !silent.is_empty();
-                silent.into_iter().for_each(|header| dormant.set(header));
+                silent
+                    .into_iter()
+                    .for_each(|header| self.dormant.set(header));
                 changed
             });
         }
-        if self.tracks.dormant.is_empty() {
-            return;
-        }
-        for header in self.tracks.dormant.take_track(track) {
-            let class = header.class;
-            if !self.staging.headers().has_class(class) && !self.early.headers.has_class(class) {
-                let message = header.message(MESSAGE_STREAM);
-                self.encode(message, header.head(), EntryKind::Always, timestamp);
-            }
-        }
+        recoded
+    }
+
+    /// Takes the dormant headers of `track`, which has a frame again.
+    pub(super) fn take_dormant(&mut self, track: Track) -> Vec<Header> {
+        self.dormant.take_track(track)
     }
 }

@@ -1,3 +1,3 @@
-//! What is done to `rtmp-proto` with the bytes that a fuzzer makes.
+//! The fuzz targets of `rtmp-proto`.
 
 pub mod targets;

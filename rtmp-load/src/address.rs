@@ -5,12 +5,12 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
 };
 
-/// Where RTMP servers listen unless told otherwise.
+/// The port on which RTMP servers listen unless told otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 1935;
 /// Stands in an address for the number of the stream.
 pub(crate) const STREAM_NUMBER: &str = "{}";
 
-/// How the bytes of a connection are to be understood.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// RTMP.
@@ -69,7 +69,7 @@ pub enum ResolveError {
     Failed {
         /// The host's name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         error: std::io::Error,
     },
     /// The resolver knows the name but no address.
@@ -122,7 +122,7 @@ impl StreamAddress {
         })
     }
 
-    /// Whether the stream's number is to be put into this address.
+    /// True if the stream's number is to be put into this address.
     pub fn is_numbered(&self) -> bool {
         self.app.contains(STREAM_NUMBER) || self.stream.contains(STREAM_NUMBER)
     }

@@ -7,14 +7,14 @@
 
 use crc32fast::Hasher;
 
-/// How many bytes at the start of a media message are kept: the FLV tag header
-/// and a stamp fit, also behind an access unit delimiter.
+/// Number of bytes at the start of a media message that are kept: the FLV tag
+/// header and a stamp fit, also behind an access unit delimiter.
 pub(crate) const HEAD_BYTES: usize = 96;
 /// The longest control message or command that is kept whole.
 const WHOLE_BYTES: usize = 64 * 1024;
 /// The longest message that is believed.
 const MESSAGE_BYTES: u32 = 16 * 1024 * 1024;
-/// How many chunk streams a server may use.
+/// The most chunk streams that a server may use.
 const CHUNK_STREAMS: usize = 64;
 /// The chunk size before anyone sets another (§5.4.1).
 const DEFAULT_CHUNK_BYTES: u32 = 128;
@@ -31,7 +31,7 @@ const ABORT: u8 = 2;
 pub(crate) struct Message<'a> {
     /// The message type, RTMP 1.0 §6.1.1 and §5.4.
     pub type_id: u8,
-    /// Which message stream it belongs to; 0 is the connection itself.
+    /// The message stream that it belongs to; 0 is the connection itself.
     pub stream_id: u32,
     /// Milliseconds, wrapping at 2³².
     pub timestamp: u32,

@@ -29,7 +29,7 @@ const FC_PUBLISH: f64 = 3.0;
 const CREATE_STREAM: f64 = 4.0;
 const PLAY_OR_PUBLISH: f64 = 5.0;
 
-/// What the client is there for.
+/// The role of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// To receive a stream.
@@ -38,7 +38,7 @@ pub(crate) enum Role {
     Publisher,
 }
 
-/// What has come of the bytes received.
+/// An event of the server's side.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     /// The server agreed to *play* or *publish*.
@@ -47,7 +47,7 @@ pub(crate) enum Event<'a> {
     Media(chunks::Message<'a>),
 }
 
-/// Why a connection is at its end.
+/// The reason for which a connection is at its end.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub(crate) enum ClientError {
     /// No RTMP at all.

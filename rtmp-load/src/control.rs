@@ -1,4 +1,4 @@
-//! How the threads of a run and their coordinator communicate.
+//! Communication between the threads of a run and their coordinator.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::player::EndCause;
 
-/// Where a run stands.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -40,7 +40,7 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Where the run stands.
+    /// The phase of the run.
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Publishing,
@@ -60,7 +60,7 @@ impl Control {
         self.publishers_ready.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a server has agreed to take a stream.
+    /// Number of times that a server has agreed to take a stream.
     pub(crate) fn publishers_ready(&self) -> u32 {
         self.publishers_ready.load(Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl Control {
         trouble.get_or_insert_with(|| cause.to_string());
     }
 
-    /// Why the first publisher ended that did.
+    /// The reason for which the first publisher ended that did.
     pub(crate) fn publisher_trouble(&self) -> Option<String> {
         self.publisher_trouble
             .lock()

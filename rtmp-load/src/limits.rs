@@ -1,4 +1,4 @@
-//! What the machine allows: open files and ephemeral ports.
+//! The machine's limits: open files and ephemeral ports.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ pub enum LimitError {
          (ulimit -Hn {needed}, or LimitNOFILE= of the service)"
     )]
     OpenFiles {
-        /// How many the run needs.
+        /// The number that the run needs.
         needed: u64,
         /// The hard limit.
         hard: u64,
@@ -67,7 +67,7 @@ pub(crate) fn check_ports(connections: u32) -> Result<(), LimitError> {
     }
 }
 
-/// How many ports the kernel may choose from for outgoing connections.
+/// Number of ports that the kernel may choose from for outgoing connections.
 pub(crate) fn ephemeral_ports() -> u32 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     range

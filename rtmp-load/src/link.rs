@@ -21,11 +21,11 @@ use crate::player::EndCause;
 pub(crate) struct Link {
     /// The socket.
     pub socket: Socket,
-    /// Whether the connection is still being made.
+    /// True while the connection is being made.
     pub connecting: bool,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not taken yet.
     pub outbox: Vec<u8>,
-    /// What the event queue watches it for.
+    /// The events that the event queue reports of it.
     pub interest: EpollFlags,
 }
 
@@ -93,7 +93,8 @@ pub(crate) fn open(server: SocketAddr, bind: Option<IpAddr>) -> Result<Socket, E
     }
 }
 
-/// What the system said, without its number: causes are counted by their text.
+/// The system's error text, without its number: causes are counted by their
+/// text.
 pub(crate) fn plain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => Errno::from_raw(number).desc().to_lowercase(),

@@ -1,5 +1,5 @@
-//! What the first bytes of an audio or video message say: this program's own
-//! reading of the FLV tag header, independent of the servers that it judges.
+//! The first bytes of an audio or video message: this program's own reading of
+//! the FLV tag header, independent of the servers that it judges.
 //!
 //! Sources: Adobe's *Video File Format Specification* 10.1 §E.4.3.1 and E.4.2.1,
 //! and Veovera's *Enhanced RTMP* v1/v2 for FourCC video.
@@ -22,7 +22,7 @@ const CODEC_AVC: u8 = 7;
 const CODEC_HEVC: u8 = 12;
 const ENHANCED: u8 = 0x80;
 
-/// What a video message is to a player.
+/// The kind of a video message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VideoKind {
     /// The decoder's configuration; shows no picture.
@@ -66,7 +66,7 @@ pub(crate) fn video_kind(head: &[u8]) -> VideoKind {
     }
 }
 
-/// Whether an audio message is a decoder's configuration: AAC's, or the start
+/// True if an audio message is a decoder's configuration: AAC's, or the start
 /// of a sequence in enhanced RTMP.
 pub(crate) fn is_audio_sequence_header(head: &[u8]) -> bool {
     match head {
@@ -76,7 +76,7 @@ pub(crate) fn is_audio_sequence_header(head: &[u8]) -> bool {
     }
 }
 
-/// Whether a video message is AVC pictures as length-prefixed NAL units, into
+/// True if a video message is AVC pictures as length-prefixed NAL units, into
 /// which a stamp can be put.
 pub(crate) fn is_avc_picture(head: &[u8]) -> bool {
     head.len() > 5 && head[0] & 0x8f == CODEC_AVC && head[1] == 1

@@ -1,5 +1,5 @@
-//! What is going to happen: which streams there are, who plays which of them
-//! from where, and when each player starts.
+//! The plan of a run: which streams there are, who plays which of them from
+//! where, and when each player starts.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -56,7 +56,7 @@ pub enum PlanError {
 
 /// A publisher to come.
 pub(crate) struct PublisherPlan {
-    /// What it publishes.
+    /// The stream that it publishes.
     pub address: Arc<StreamAddress>,
     /// From what.
     pub source: Box<dyn Source>,
@@ -65,13 +65,13 @@ pub(crate) struct PublisherPlan {
 /// A player to come.
 #[derive(Debug, Clone)]
 pub(crate) struct PlayerPlan {
-    /// What it plays.
+    /// The stream that it plays.
     pub address: Arc<StreamAddress>,
     /// From which client address.
     pub bind: Option<IpAddr>,
-    /// When, after the first player.
+    /// The time of its start, after the first player.
     pub starts: Duration,
-    /// Whether its messages are looked at to the end.
+    /// True if its messages are looked at to the end.
     pub inspects: bool,
 }
 

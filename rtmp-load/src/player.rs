@@ -13,10 +13,10 @@ use crate::{
     timeline::{FrameCount, Timeline},
 };
 
-/// What every player goes by.
+/// The rules by which every player is judged.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Which boot's stamps can be compared with our clock.
+    /// The boot whose stamps can be compared with our clock.
     pub boot: u32,
     /// A silence longer than this is a stall.
     pub stall: Duration,
@@ -24,13 +24,13 @@ pub struct Rules {
     pub timestamp_gap: Duration,
     /// A connection that brings nothing for this long is given up.
     pub timeout: Duration,
-    /// Whether the bytes of stamped frames are checked.
+    /// True if the bytes of stamped frames are checked.
     pub verify: bool,
-    /// Whether a player whose connection ends connects again.
+    /// True if a player whose connection ends connects again.
     pub reconnect: bool,
 }
 
-/// Why a connection ended.
+/// The reason for which a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndCause {
     /// The TCP connection could not be made.
@@ -42,9 +42,9 @@ pub(crate) enum EndCause {
     /// The connection broke.
     #[error("{error} {progress}")]
     Broken {
-        /// What the system said.
+        /// The system's error.
         error: String,
-        /// How far the connection was.
+        /// The state of the connection.
         progress: Progress,
     },
     /// Nothing came.
@@ -52,7 +52,7 @@ pub(crate) enum EndCause {
     TimedOut {
         /// The limit.
         seconds: u64,
-        /// How far the connection was.
+        /// The state of the connection.
         progress: Progress,
     },
     /// The server refused or talked nonsense.
@@ -132,7 +132,7 @@ pub struct Record {
     pub longest_stall: Duration,
     /// Spans without video between connections.
     pub outages: Vec<Outage>,
-    /// How often each cause ended a connection.
+    /// Number of times that each cause ended a connection.
     pub ends: BTreeMap<String, u64>,
 }
 
@@ -140,8 +140,8 @@ pub struct Record {
 pub(crate) struct Player {
     address: Arc<StreamAddress>,
     rules: Arc<Rules>,
-    /// Whether messages are looked at to the end, or only counted after the
-    /// first keyframe.
+    /// True if messages are looked at to the end, false if only counted after
+    /// the first keyframe.
     inspects: bool,
     session: Option<Session>,
     record: Record,
@@ -227,13 +227,13 @@ impl Player {
         }
     }
 
-    /// Whether bytes may be thrown away unread, as [`Player::discard`] takes
+    /// True if bytes may be thrown away unread, as [`Player::discard`] takes
     /// them.
     pub(crate) fn wants_discard(&self) -> bool {
         !self.inspects && self.is_playing()
     }
 
-    /// Whether it has something to show: from the first keyframe on.
+    /// True if it has something to show: from the first keyframe on.
     pub(crate) fn is_playing(&self) -> bool {
         self.session.as_ref().is_some_and(Session::is_playing)
     }
@@ -316,7 +316,7 @@ impl Player {
         })
     }
 
-    /// How far the connection is, if there is one.
+    /// The state of the connection, if there is one.
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.session.as_ref().map(|session| session.progress)
     }
@@ -449,25 +449,25 @@ fn stamped_frame_came(
     }
 }
 
-/// How a player stood when the run ended.
+/// The state of a player when the run ended.
 #[derive(Debug, Clone, Copy)]
 pub struct FinalState {
-    /// Whether it was playing.
+    /// True if it was playing.
     pub playing: bool,
-    /// How long nothing had come on its connection.
+    /// Time for which nothing had come on its connection.
     pub quiet_for: Option<Duration>,
 }
 
 /// A player after the run.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// What it played.
+    /// The stream that it played.
     pub address: Arc<StreamAddress>,
-    /// Whether its messages were looked at to the end.
+    /// True if its messages were looked at to the end.
     pub inspected: bool,
-    /// What was noted.
+    /// Its record.
     pub record: Record,
-    /// How it stood.
+    /// Its final state.
     pub final_state: FinalState,
 }
 

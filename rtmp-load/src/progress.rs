@@ -4,10 +4,10 @@ use std::{cell::Cell, io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How the run stands.
+/// The progress of the run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Snapshot {
-    /// What is going on.
+    /// The phase.
     pub what: &'static str,
     /// For how long it has.
     pub elapsed: Duration,

@@ -28,11 +28,11 @@ const ACCESS_UNIT_DELIMITER: u8 = 9;
 const NAL_TYPE_MASK: u8 = 0x1f;
 /// The FLV header of an AVC video message.
 const TAG_HEADER_BYTES: usize = 5;
-/// Where an AVC sequence header says how long the NAL units' length fields are:
-/// behind the tag header and four bytes of configuration.
+/// Offset in an AVC sequence header of the size of the NAL units' length
+/// fields: behind the tag header and four bytes of configuration.
 const LENGTH_SIZE_AT: usize = TAG_HEADER_BYTES + 4;
 
-/// What is noted about one publisher.
+/// The record of one publisher.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Connections begun.
@@ -45,7 +45,7 @@ pub struct Record {
     pub frames: u64,
     /// The longest that a message was sent after its time.
     pub latest: Duration,
-    /// How often each cause ended a connection.
+    /// Number of times that each cause ended a connection.
     pub ends: BTreeMap<String, u64>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Publisher {
     client: Option<Client>,
     began: Instant,
     agreed_at: Option<Instant>,
-    /// When time 0 of the source is; set by the first agreement.
+    /// Time 0 of the source; set when the server first agrees.
     epoch: Option<Instant>,
     next: Option<MediaMessage>,
     sequence: u32,
@@ -144,7 +144,8 @@ impl Publisher {
         Ok(agreed)
     }
 
-    /// When the next message is to be sent, if the server takes any.
+    /// The time at which the next message is to be sent, if the server takes
+    /// any.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         let message = self.next.as_ref()?;
         Some(self.epoch? + Duration::from_millis(message.at_ms))
@@ -193,7 +194,7 @@ impl Publisher {
         })
     }
 
-    /// Whether the server takes the stream.
+    /// True if the server takes the stream.
     pub(crate) fn is_publishing(&self) -> bool {
         self.agreed_at.is_some()
     }
@@ -280,15 +281,15 @@ fn insert_nal(payload: &mut Vec<u8>, at: usize, length_size: usize, nal: &[u8]) 
 /// A publisher after the run.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// What it published.
+    /// The stream that it published.
     pub address: Arc<StreamAddress>,
     /// Its number in the stamps.
     pub id: u32,
     /// The last frame that every player should have.
     pub due: Option<u32>,
-    /// Whether the server was taking the stream at the end.
+    /// True if the server was taking the stream at the end.
     pub publishing: bool,
-    /// What was noted.
+    /// Its record.
     pub record: Record,
 }
 

@@ -1,4 +1,4 @@
-//! What a run has shown: figures for programs (JSON) and a table for people.
+//! The result of a run: figures for programs (JSON) and a table for people.
 
 mod cost;
 mod text;
@@ -21,7 +21,7 @@ use crate::{
 /// Bytes in a megabyte, as data rates have it.
 const MEGABYTE: f64 = 1e6;
 
-/// What a run has measured, from which the report is made.
+/// The measurements of a run, from which the report is made.
 pub struct Measured {
     /// The measured window.
     pub span: Duration,
@@ -45,15 +45,15 @@ pub struct Measured {
 /// bytes unless the name says otherwise.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was played.
+    /// The URL that was played.
     pub url: String,
-    /// Where it was published, if it was.
+    /// The URL to which it was published, if it was.
     pub publish_url: Option<String>,
     /// Seconds of the measured window.
     pub measured_s: f64,
     /// Players by their verdict.
     pub players: PlayerCounts,
-    /// What they received in the measured window.
+    /// The bytes that they received in the measured window.
     pub received: Received,
     /// From *connect* to the established connection.
     pub connect_ms: Option<Percentiles>,
@@ -64,7 +64,7 @@ pub struct Report {
     /// From the publisher's send to the frame's last byte at the player, for
     /// frames sent after the player connected; measured window only.
     pub latency_ms: Option<Percentiles>,
-    /// How the clocks of `latency_ms` compare.
+    /// The relation of the clocks of `latency_ms`.
     pub latency_clock: &'static str,
     /// Silences.
     pub stalls: Stalls,
@@ -76,9 +76,9 @@ pub struct Report {
     pub connections: Connections,
     /// Our publishers.
     pub publishers: Option<Publishers>,
-    /// What this program itself cost.
+    /// The cost of this program itself.
     pub own: Own,
-    /// What the watched processes cost.
+    /// The cost of the watched processes.
     pub watched: Vec<WatchedCost>,
     /// Every player.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -122,13 +122,13 @@ pub struct Received {
 pub struct Stalls {
     /// The limit.
     pub longer_than_ms: u32,
-    /// How many.
+    /// Their number.
     pub count: u64,
     /// Players that had any.
     pub players: u64,
     /// All together.
     pub total_s: f64,
-    /// How long they were.
+    /// Their lengths.
     pub ms: Option<Percentiles>,
 }
 
@@ -169,24 +169,24 @@ pub struct Connections {
     pub attempts: u64,
     /// On which a keyframe arrived.
     pub joins: u64,
-    /// How often each cause ended one.
+    /// Number of times that each cause ended one.
     pub ended: BTreeMap<String, u64>,
     /// From the last media of a connection to the first keyframe of the next.
     pub outage_ms: Option<Percentiles>,
     /// Outages that had not ended at the end of the run.
     pub unresolved_outages: u64,
-    /// When the first outage began, in Unix milliseconds.
+    /// Beginning of the first outage, in Unix milliseconds.
     pub first_lost_unix_ms: Option<u64>,
-    /// When the last outage ended, in Unix milliseconds.
+    /// End of the last outage, in Unix milliseconds.
     pub last_resumed_unix_ms: Option<u64>,
 }
 
 /// Our publishers together.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Publishers {
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// How many were publishing at the end.
+    /// Number of those that were publishing at the end.
     pub publishing: u64,
     /// Payload sent.
     pub bytes: u64,
@@ -194,14 +194,14 @@ pub struct Publishers {
     pub messages: u64,
     /// The longest that a message was sent after its time.
     pub latest_ms: f64,
-    /// How often each cause ended a connection.
+    /// Number of times that each cause ended a connection.
     pub ended: BTreeMap<String, u64>,
 }
 
 /// One player.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlayerDetail {
-    /// What it played.
+    /// The stream that it played.
     pub url: String,
     /// The verdict.
     pub health: &'static str,
@@ -217,7 +217,7 @@ pub struct PlayerDetail {
     pub reordered: u64,
     /// The share of its frames that arrived, if any were stamped.
     pub delivered: Option<f64>,
-    /// Why its connections ended, and how often.
+    /// Causes that ended its connections, and how often.
     pub ended: BTreeMap<String, u64>,
     /// Its outages.
     pub outages: Vec<OutageDetail>,
@@ -294,7 +294,7 @@ impl Report {
         }
     }
 
-    /// Whether every player and publisher was served well.
+    /// True if every player and publisher was served well.
     pub fn is_healthy(&self) -> bool {
         let publishers = self.publishers.as_ref();
         self.players.healthy == self.players.asked

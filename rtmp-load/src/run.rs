@@ -31,7 +31,7 @@ use crate::{
     worker::{self, Gauges, Job, WorkerResult},
 };
 
-/// How often the run is looked at.
+/// The interval of checks on the run.
 const TICK: Duration = Duration::from_millis(20);
 
 /// A run that did not take place.
@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
     ))
 }
 
-/// What was seen of the measured window.
+/// Observations of the measured window.
 struct Window {
     /// Nothing where the run was over before it was to begin.
     span: Duration,

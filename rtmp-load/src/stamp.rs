@@ -21,16 +21,16 @@ const PAYLOAD_BYTES: usize = UUID.len() + 4 * 5 + 10;
 /// Bytes of the whole NAL unit, without the length field before it.
 pub(crate) const NAL_BYTES: usize = 3 + PAYLOAD_BYTES + 1;
 
-/// What a stamped frame says about itself.
+/// The stamp of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Which boot's clock `sent_at` was read from; see [`crate::clock`].
+    /// The boot whose clock `sent_at` was read from; see [`crate::clock`].
     pub boot: u32,
-    /// Which publisher: differs between runs and between streams.
+    /// Number of the publisher: differs between runs and between streams.
     pub publisher: u32,
-    /// How many video frames this publisher has sent before this one.
+    /// Number of video frames that this publisher has sent before this one.
     pub sequence: u32,
-    /// When the frame was handed to the publisher's socket.
+    /// Time at which the frame was handed to the publisher's socket.
     pub sent_at: Instant,
     /// CRC-32 of all bytes of the message behind the stamp.
     pub checksum: u32,

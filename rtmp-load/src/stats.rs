@@ -39,7 +39,7 @@ impl Durations {
         self.0.clear();
     }
 
-    /// What there is to say, in milliseconds; `None` of nothing.
+    /// The summary, in milliseconds; `None` if there are no values.
     pub fn summary(&self) -> Option<Percentiles> {
         let quantile = |quantile| self.0.value_at_quantile(quantile) as f64 / 1000.0;
         (!self.0.is_empty()).then(|| Percentiles {
@@ -58,7 +58,7 @@ impl Durations {
 /// A distribution in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many values.
+    /// Number of values.
     pub count: u64,
     /// The least.
     pub min: f64,
@@ -76,7 +76,7 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// What the players of one worker have measured together.
+/// The measurements of all players of one worker.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// From the call of *connect* to the established TCP connection.

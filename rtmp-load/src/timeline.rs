@@ -1,5 +1,5 @@
-//! Whether what arrives is in order and complete: one simple rule each for
-//! timestamps and for stamped frames.
+//! Order and completeness of what arrives: one simple rule each for timestamps
+//! and for stamped frames.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What processes cost: this one, and servers on the same machine that it is
-//! told to watch.
+//! The cost of processes: of this one, and of servers on the same machine that
+//! it is told to watch.
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
@@ -47,7 +47,7 @@ impl CpuTime {
         self.user + self.system
     }
 
-    /// What was spent after `earlier`.
+    /// The time spent after `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),

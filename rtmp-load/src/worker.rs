@@ -35,14 +35,14 @@ use crate::{
 const READ_BYTES: usize = 256 * 1024;
 /// Reads from one socket before the others have their turn.
 const READS_PER_TURN: usize = 4;
-/// What coroutines on state threads read at once (sb_rtmp_load's
+/// Bytes that coroutines on state threads read at once (sb_rtmp_load's
 /// `SOCK_READ_BUFFER`).
 const COROUTINE_READ_BYTES: usize = 4096;
 const EVENTS_PER_TURN: usize = 512;
-/// How often connections are looked over for silence, and figures published.
+/// The interval of checks for silence, and of publishing figures.
 const SWEEP: Duration = Duration::from_millis(100);
 
-/// What a thread is given to do.
+/// The task of a thread.
 pub(crate) struct Job {
     /// The server of the players.
     pub server: SocketAddr,
@@ -54,15 +54,15 @@ pub(crate) struct Job {
     pub players: Vec<(PlayerPlan, Player)>,
     /// Publishers.
     pub publishers: Vec<Publisher>,
-    /// How players read.
+    /// The way in which players read.
     pub receiver: Receiver,
-    /// Whether connections that end are made again.
+    /// True if connections that end are made again.
     pub reconnect: bool,
-    /// How long to wait between attempts.
+    /// The time between attempts.
     pub reconnect_delay: Duration,
 }
 
-/// What a thread has to show, readable while it runs.
+/// The figures of a thread, readable while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     /// Bytes received by players.
@@ -75,7 +75,7 @@ pub(crate) struct Gauges {
     pub ended: AtomicU64,
 }
 
-/// What a thread leaves behind.
+/// The result of a thread.
 pub(crate) struct WorkerResult {
     /// Measurements of all its players.
     pub tally: Tally,
@@ -94,7 +94,7 @@ struct Worker {
     epoll: Epoll,
     buffer: Vec<u8>,
     slots: Vec<Slot>,
-    /// Which slots connect when; the slot's number breaks ties.
+    /// The slots that are to connect, by time; the slot's number breaks ties.
     starts: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Slots of publishers are the first ones.
     publishers: usize,
@@ -522,7 +522,8 @@ impl Worker {
 }
 
 impl Slot {
-    /// When its publisher has something to send that the socket would take.
+    /// The time at which its publisher has something to send that the socket
+    /// would take.
     fn sends_at(&self) -> Option<Instant> {
         match &self.peer {
             Peer::Publisher(publisher) if self.link.as_ref()?.outbox.is_empty() => {

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with their bytes, and what must hold whatever
+//! The fuzz targets: what they do with their bytes, and what must hold whatever
 //! these are. Called by `cargo fuzz` and, with the corpus that is kept in the
 //! repository, by a plain test of `rtmp-proto`.
 
@@ -113,7 +113,7 @@ pub fn amf0(data: &[u8]) {
     }
 }
 
-/// What is in messages of each type.
+/// The contents of messages of each type.
 pub fn messages(data: &[u8]) {
     let Some((&type_id, payload)) = data.split_first() else {
         return;
@@ -198,9 +198,8 @@ pub fn server_session(data: &[u8]) {
     );
 }
 
-/// What a session tells, says (without acknowledgements, which depend on when
-/// bytes come) and ends with.
-/// What a session has done: its events in words, what it sent, how it ended.
+/// The trace of a session: its events in words, what it sent (without
+/// acknowledgements, which depend on when bytes come), how it ended.
 type Trace = (Vec<String>, Vec<Message>, Option<SessionError>);
 
 fn serve(policy: u8, data: &[u8], piece: usize) -> Trace {

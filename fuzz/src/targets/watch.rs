@@ -4,7 +4,7 @@ use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession, SessionEr
 use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-/// What goes on on a message stream, as the caller was told and has answered.
+/// The state of a message stream, as the caller was told and has answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stream {
     Idle,
@@ -220,8 +220,8 @@ impl Watch {
         }
     }
 
-    /// What the session has said, which is whole messages and in proportion to
-    /// what it was told; acknowledgements left out.
+    /// The session's output, which is whole messages and in proportion to its
+    /// input; acknowledgements left out.
     pub(super) fn said(&mut self, heard_bytes: usize) -> Vec<Message> {
         assert!(
             self.out.len() <= 4096 + 64 * heard_bytes,

@@ -1,4 +1,5 @@
-//! What the run cost: this program itself, and the processes that were watched.
+//! The cost of a run: of this program itself, and of the processes that were
+//! watched.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub struct Watched {
     pub end: Option<ProcessSample>,
 }
 
-/// What this program itself cost in the measured window.
+/// The cost of this program itself in the measured window.
 #[derive(Debug, Clone, Serialize)]
 pub struct Own {
     /// Threads that serve players.
@@ -40,7 +41,7 @@ pub struct Own {
     pub longest_turn_ms: f64,
 }
 
-/// What a watched process cost.
+/// The cost of a watched process.
 #[derive(Debug, Clone, Serialize)]
 pub struct WatchedCost {
     /// Its process id.
@@ -62,7 +63,7 @@ pub struct WatchedCost {
     pub resident_bytes_per_player: Option<f64>,
 }
 
-/// What a thread of a watched process cost.
+/// The cost of a thread of a watched process.
 #[derive(Debug, Clone, Serialize)]
 pub struct ThreadCost {
     /// Its name.

@@ -41,7 +41,7 @@ impl Bits {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// How many bits there are.
+    /// Number of bits.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() * 8 - (8 - self.used as usize) % 8
     }

@@ -27,7 +27,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 pub(crate) struct FlvFile {
     path: PathBuf,
     reader: BufReader<File>,
-    /// Where the first tag is.
+    /// Offset of the first tag.
     first_tag: u64,
     /// Time of the file's first message, by its own count.
     first_ms: Option<u64>,

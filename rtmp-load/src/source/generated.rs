@@ -5,17 +5,17 @@ use super::shape::Shape;
 use super::{MediaMessage, Source, SourceError, aac, h264, metadata};
 use crate::{media::message_type, stamp};
 
-/// How many times larger a keyframe is than the pictures after it; live
-/// encoders make them four to ten times as large.
+/// Size of a keyframe in units of the pictures after it; live encoders make
+/// them four to ten times as large.
 const KEYFRAME_RATIO: u64 = 6;
-/// What a stamp adds to a picture: a NAL unit and its length field.
+/// Bytes that a stamp adds to a picture: a NAL unit and its length field.
 const STAMP_BYTES: usize = stamp::NAL_BYTES + 4;
 
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Generated {
     shape: Shape,
-    /// What is still to be sent before the first picture of a connection.
+    /// Messages still to be sent before the first picture of a connection.
     preamble: Vec<MediaMessage>,
     /// Pictures and audio frames made so far.
     pictures: u64,

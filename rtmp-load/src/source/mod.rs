@@ -24,18 +24,18 @@ pub(crate) trait Source: Send {
     /// The next message.
     ///
     /// # Errors
-    /// When what it is read from fails.
+    /// The file that it is read from fails.
     fn next_message(&mut self) -> Result<MediaMessage, SourceError>;
 
     /// Begins again with whatever a new connection needs first: metadata and
     /// sequence headers. Time goes on from where it is.
     ///
     /// # Errors
-    /// When what it is read from fails.
+    /// The file that it is read from fails.
     fn restart(&mut self) -> Result<(), SourceError>;
 }
 
-/// Why a source has nothing to send.
+/// The reason for which a source has nothing to send.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read.
@@ -43,7 +43,7 @@ pub enum SourceError {
     Unreadable {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// The file is something else.
@@ -51,7 +51,7 @@ pub enum SourceError {
     NotFlv {
         /// The file.
         path: String,
-        /// Where it differs.
+        /// The place where it differs.
         what: &'static str,
     },
     /// The file has nothing to send.

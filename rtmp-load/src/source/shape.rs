@@ -1,6 +1,6 @@
-//! What a generated stream looks like.
+//! The properties of a generated stream.
 
-/// What a generated stream looks like.
+/// The properties of a generated stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Bits of video a second.

@@ -1,11 +1,11 @@
-//! Why a session ends.
+//! The errors that end a session.
 
 use super::name::NameError;
 use crate::wire::Limit;
 use crate::wire::chunk::ChunkError;
 use crate::wire::handshake::HandshakeError;
 
-/// Why a session cannot go on. What it appended to the output before may still
+/// An error after which a session cannot go on. Its output up to here may still
 /// be sent, and tells the peer; then the connection has to be closed.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum SessionError {

@@ -1,4 +1,4 @@
-//! What a stream is called: virtual host, application, stream, parameters.
+//! Names of streams: virtual host, application, stream, parameters.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ impl Parameters {
         Parameters(others.collect::<Vec<_>>().join("&"))
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Parameters {
     }
 }
 
-/// Why a name cannot be used.
+/// The reason for which a name cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
     /// Longer than [`Limits::name_bytes`].
@@ -92,7 +92,7 @@ pub enum NameError {
     Missing(&'static str),
 }
 
-/// What `connect` names: an application on a virtual host.
+/// The name in `connect`: an application on a virtual host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppName {
     /// The requested virtual host: from the parameters, else the host of
@@ -104,7 +104,7 @@ pub struct AppName {
     pub parameters: Parameters,
 }
 
-/// What `publish` and `play` name.
+/// The name in `publish` and `play`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamName {
     /// The stream, at the virtual host that its parameters or the
@@ -184,7 +184,8 @@ impl AppName {
         })
     }
 
-    /// What [`stream`](Self::stream) needs of it.
+    /// The name without parameters that [`stream`](Self::stream) has no use
+    /// for.
     #[must_use]
     pub fn without_idle_parameters(mut self) -> AppName {
         if !self.parameters.0.contains('/') {

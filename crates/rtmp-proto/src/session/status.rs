@@ -1,5 +1,4 @@
-//! What a server tells its clients about a request: `NetConnection.*` and
-//! `NetStream.*`.
+//! A server's answers to requests: `NetConnection.*` and `NetStream.*`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,7 +34,7 @@ pub mod code {
     pub const DATA_START: &str = "NetStream.Data.Start";
 }
 
-/// How grave a status is.
+/// The severity of a status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     /// All is as it should be.
@@ -50,23 +49,24 @@ pub enum Level {
 /// `connect`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Status {
-    /// How grave it is.
+    /// The severity.
     pub level: Level,
     /// One of [`code`]'s, or the peer's own.
     pub code: Cow<'static, str>,
     /// For people.
     pub description: String,
-    /// Where the client is sent instead.
+    /// The server that the client is sent to instead.
     pub redirect: Option<Box<Redirect>>,
 }
 
-/// Where a server sends a client instead, as the property `ex` of an information
-/// object says it: Adobe's servers with `redirect`, SRS with `redirect2`, too.
+/// The place that a server sends a client to, as the property `ex` of an
+/// information object says it: Adobe's servers with `redirect`, SRS with
+/// `redirect2`, too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Redirect {
     /// `rtmp://host[:port]/app` (`redirect`), or the stream's URL (`redirect2`).
     pub url: String,
-    /// Whether the stream stands behind the application.
+    /// True if the stream stands behind the application.
     pub names_stream: bool,
 }
 
@@ -194,9 +194,9 @@ impl fmt::Display for Status {
     }
 }
 
-/// What a server's own data message says to its players about playing, which
-/// is no part of the stream; empty if it says nothing in particular. `None`:
-/// it is not one.
+/// The code that a server's own data message tells its players about playing,
+/// which is no part of the stream; empty if it says nothing in particular.
+/// `None`: it is not one.
 pub(super) fn play_code(message: &Message, limits: &Limits) -> Option<String> {
     let kind = message.message_type;
     if !matches!(kind, MessageType::DATA_AMF0 | MessageType::DATA_AMF3)

@@ -11,7 +11,7 @@ use rml_rtmp::handshake::{Handshake as Inner, HandshakeProcessResult, PeerType};
 /// Bytes that a peer sends in its handshake: version, first and second packet.
 const HANDSHAKE_LEN: usize = 1 + 1536 + 1536;
 
-/// Why a handshake failed.
+/// The reason for which a handshake failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The first byte is not 3: encryption (6, 8), HTTP or something else.

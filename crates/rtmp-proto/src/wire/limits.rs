@@ -1,4 +1,4 @@
-//! What one connection may ask of us before it is ended.
+//! Bounds on one connection.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a stream's message means to whoever keeps and forwards the stream.
+//! The meaning of a stream's message to whoever keeps and forwards the stream.
 
 use super::message::audio::{AudioCodec, AudioContent, AudioHead};
 use super::message::data::{self, DataKind};
@@ -38,7 +38,7 @@ pub enum MediaClass {
         /// The track; 0 where there is but one.
         track: u8,
     },
-    /// Which audio channels there are, needed by every player that joins.
+    /// The audio channels that there are, needed by every player that joins.
     AudioChannels {
         /// The track; 0 where there is but one.
         track: u8,
@@ -53,7 +53,7 @@ pub enum MediaClass {
     Data,
 }
 
-/// What the first bytes of a stream's message say of it.
+/// The meaning of the first bytes of a stream's message.
 ///
 /// Whoever forwards a stream needs this in several places: it is read once,
 /// when the message arrives, and handed on with it.

@@ -18,7 +18,8 @@ impl MediaMessage {
         &self.message
     }
 
-    /// What it is; `None` if it is nothing for players: no media, or empty.
+    /// The meaning of its first bytes; `None` if it is nothing for players: no
+    /// media, or empty.
     #[must_use]
     pub fn head(&self) -> Option<MediaHead> {
         self.head

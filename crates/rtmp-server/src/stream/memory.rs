@@ -1,5 +1,5 @@
-//! How much memory those of a kind may take together: a limit, what each holds,
-//! and who has to give way when it does not suffice.
+//! Memory that many share: a limit, what each holds, and who has to give way
+//! when it does not suffice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Memory that many share.
 #[derive(Debug)]
 pub struct MemoryPool {
-    /// What all together should not pass, in bytes.
+    /// The limit for all together, in bytes. It may be passed for a while.
     limit: AtomicU64,
-    /// What all together hold, in bytes.
+    /// Bytes that all together hold.
     used: AtomicU64,
-    /// How many hold anything.
+    /// Number of those that hold anything.
     holders: AtomicU64,
 }
 
@@ -31,33 +31,33 @@ impl MemoryPool {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// What all together should not pass, in bytes.
+    /// The limit for all together, in bytes. It may be passed for a while.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// What all together hold, in bytes.
+    /// Bytes that all together hold.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether all together hold more than the limit.
+    /// True if all together hold more than the limit.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.used() > self.limit()
     }
 
-    /// What each may hold while there is not enough for all, in bytes. Where
-    /// the pool is exhausted, somebody holds more than that.
+    /// Bytes that each may hold while there is not enough for all. Where the
+    /// pool is exhausted, somebody holds more than that.
     #[must_use]
     pub fn share(&self) -> u64 {
         self.limit() / self.holders.load(Ordering::Relaxed).max(1)
     }
 }
 
-/// What one of them holds; nothing any more when it is dropped.
+/// The part of one of them; nothing any more when it is dropped.
 #[derive(Debug)]
 pub struct Holding {
     pool: Arc<MemoryPool>,
@@ -96,7 +96,7 @@ impl Holding {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What it has a share of.
+    /// The pool that it has a share of.
     #[must_use]
     pub fn pool(&self) -> &MemoryPool {
         &self.pool

@@ -71,12 +71,13 @@ pub struct Stream {
     keyframe_timeout_us: AtomicU64,
     writer: Mutex<Writer>,
     state: watch::Sender<StreamState>,
-    /// When the last message came, or the last publisher came or went, ms on
-    /// the clock of `logs`. Written only while `state` is locked, so that one
-    /// who has been replaced does not speak for the present publisher.
+    /// Time when the last message came, or the last publisher came or went, ms
+    /// on the clock of `logs`. Written only while `state` is locked, so that
+    /// one who has been replaced does not speak for the present publisher.
     last_sign_ms: AtomicU64,
     subscriptions: watch::Sender<usize>,
-    /// What the newest player of a pulled stream said beside its name.
+    /// The parameters with which the newest player of a pulled stream asked for
+    /// it.
     parameters: Mutex<Parameters>,
     /// A pull from an origin has the task of feeding it.
     is_pulled: AtomicBool,
@@ -157,7 +158,7 @@ impl Stream {
         self.log.key()
     }
 
-    /// What has come in.
+    /// Totals of what has come in.
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
@@ -213,7 +214,7 @@ impl Stream {
         lock(&self.parameters).clone_from(parameters);
     }
 
-    /// What a pull is to ask with.
+    /// The parameters that a pull is to ask with.
     #[must_use]
     pub fn parameters(&self) -> Parameters {
         lock(&self.parameters).clone()
@@ -250,8 +251,7 @@ impl Stream {
         self.state.borrow().present
     }
 
-    /// How long there has been no publisher; `None` while there is one, or one
-    /// is expected.
+    /// Time without a publisher; `None` while there is one, or one is expected.
     #[must_use]
     pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
         let state = self.state.borrow();
@@ -293,7 +293,8 @@ impl Stream {
         Duration::from_micros(self.mw_latency_us.load(Ordering::Relaxed))
     }
 
-    /// How long a publication's pictures are held back for want of a keyframe.
+    /// Time for which a publication's pictures are held back for want of a
+    /// keyframe.
     fn keyframe_timeout(&self) -> Duration {
         Duration::from_micros(self.keyframe_timeout_us.load(Ordering::Relaxed))
     }

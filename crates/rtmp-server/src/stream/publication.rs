@@ -17,7 +17,7 @@ const TAKEOVER_SILENCE: Duration = Duration::from_secs(2);
 #[error("the stream has a publisher already")]
 pub struct Busy;
 
-/// Why a publisher's messages were not taken.
+/// The reason for which a publisher's messages were not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Another publisher has taken the stream over after a silence.

@@ -1,7 +1,7 @@
-//! What there is to play of a stream.
+//! The state of a stream: its publisher, and whether there is something to
+//! play.
 
-/// What there is to play of a stream, for those who wait for it, play it or
-/// publish it.
+/// The state of a stream, for those who wait for it, play it or publish it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamState {
     /// Counts publishers; the present one holds the newest number.

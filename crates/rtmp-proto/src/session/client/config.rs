@@ -1,10 +1,10 @@
-//! What a client asks of the server.
+//! The requests of a client.
 
 use crate::session::properties::GOP_CACHE;
 use crate::wire::amf0::Value;
 use crate::wire::message::Command;
 
-/// What a client connects for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// To play the stream.
@@ -13,7 +13,7 @@ pub enum Purpose {
     Publish,
 }
 
-/// What a client asks of the server, and how.
+/// The requests of a client, and the form that they take.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClientConfig {
     /// To play or to publish.
@@ -24,10 +24,10 @@ pub struct ClientConfig {
     pub app: String,
     /// The stream, with its parameters if they are to travel.
     pub stream: String,
-    /// What the client says it is.
+    /// The client's name for itself.
     pub flash_ver: String,
-    /// Where a player wants to begin, if our servers shall know: at the newest
-    /// keyframe, or at the next.
+    /// The place where a player wants to begin, if our servers shall know: at
+    /// the newest keyframe, or at the next.
     pub gop_cache: Option<bool>,
     /// More properties for `connect`'s command object.
     pub connect_properties: Vec<(String, Value)>,

@@ -14,7 +14,7 @@ use crate::wire::message::{Command, Control, UserControl, aggregate};
 use crate::wire::{Limit, Limits};
 use crate::wire::{Message, MessageType};
 
-/// What came out of the server's bytes.
+/// An event of the server's side.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ClientEvent {
     /// `connect` has been accepted.
@@ -170,9 +170,9 @@ impl ClientSession {
         self.reader.bytes_received()
     }
 
-    /// Whether the server has said that it tells of each publication that
-    /// begins ([`ClientEvent::StreamBegin`]), and gives a player no picture before a
-    /// keyframe that it has not waited for: as ours do where
+    /// True if the server has said that it tells of each publication that
+    /// begins ([`ClientEvent::StreamBegin`]), and gives a player no picture
+    /// before a keyframe that it has not waited for: as ours do where
     /// [`ClientConfig::gop_cache`] is set.
     pub fn marks_publications(&self) -> bool {
         self.marks_publications

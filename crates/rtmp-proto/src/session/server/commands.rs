@@ -1,4 +1,4 @@
-//! What each command of a client does, in the order in which clients send
+//! The effect of each command of a client, in the order in which clients send
 //! them.
 
 use super::streams::Activity;

@@ -1,11 +1,11 @@
-//! What a client asks of the server, and tells it.
+//! The requests and notices of a client.
 
 use crate::session::name::{Parameters, StreamKey};
 use crate::session::status::Status;
 use crate::wire::Message;
 use crate::wire::amf0::Value;
 
-/// What came out of the client's bytes.
+/// An event of the client's side.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ServerEvent {
     /// The client wants to use an application; waits for
@@ -90,8 +90,8 @@ pub struct ConnectRequest {
     pub page_url: String,
     /// `flashVer`: what the client says it is.
     pub flash_ver: String,
-    /// Where a player of ours wants to begin: at the newest keyframe, or at the
-    /// next; `None`: the server is to decide.
+    /// The place where a player wants to begin (`gopCache`): true at the newest
+    /// keyframe, false at the next; `None`: the server is to decide.
     pub gop_cache: Option<bool>,
     /// The codecs of Enhanced RTMP that the client knows (`fourCcList`), each
     /// a FourCC, or `*` for any.
@@ -102,7 +102,7 @@ pub struct ConnectRequest {
     pub arguments: Vec<Value>,
 }
 
-/// What an accepted connection is told.
+/// The settings that an accepted connection is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectSettings {
     /// Length of our chunks, in bytes; not 0.
@@ -130,15 +130,15 @@ impl Default for ConnectSettings {
 pub struct PublishRequest {
     /// The message stream.
     pub stream_id: u32,
-    /// What is to be published; the virtual host is as requested.
+    /// The stream to publish; the virtual host is as requested.
     pub key: StreamKey,
     /// The stream's parameters.
     pub parameters: Parameters,
-    /// What is to become of it.
+    /// The way in which it is kept.
     pub kind: PublishKind,
 }
 
-/// What a publisher wants done with its stream.
+/// The way in which a publisher wants its stream kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PublishKind {
     /// Broadcast it.
@@ -154,19 +154,19 @@ pub enum PublishKind {
 pub struct PlayRequest {
     /// The message stream.
     pub stream_id: u32,
-    /// What is to be played; the virtual host is as requested.
+    /// The stream to play; the virtual host is as requested.
     pub key: StreamKey,
     /// The stream's parameters.
     pub parameters: Parameters,
-    /// Where to begin.
+    /// The place to begin.
     pub start: PlayStart,
-    /// How long to play, in milliseconds; `None`: to the end.
+    /// The time to play, in milliseconds; `None`: to the end.
     pub duration_ms: Option<u32>,
-    /// Whether an earlier play on this message stream is to end.
+    /// True if an earlier play on this message stream is to end.
     pub reset: bool,
 }
 
-/// Where a player wants to begin (RTMP 1.0 §7.2.2.1).
+/// The place where a player wants to begin (RTMP 1.0 §7.2.2.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PlayStart {
     /// The live stream, else a recorded one of that name.

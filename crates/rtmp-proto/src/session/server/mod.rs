@@ -22,7 +22,7 @@ use crate::wire::message::{Command, Control, UserControl, aggregate};
 use crate::wire::{Limit, Limits};
 use crate::wire::{Message, MessageType};
 
-/// How far a connection has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// The handshake is not complete.
@@ -72,7 +72,7 @@ enum Stage {
     Refused,
 }
 
-/// What the answer to `connect` needs of the request.
+/// The parts of a `connect` that its answer needs.
 #[derive(Debug)]
 struct PendingConnect {
     transaction_id: f64,
@@ -373,7 +373,7 @@ impl ServerSession {
         self.send_user_control(UserControl::PingRequest(timestamp), out);
     }
 
-    /// How far the connection has come.
+    /// The phase of the connection.
     pub fn phase(&self) -> Phase {
         match self.stage {
             Stage::Handshake(_) => Phase::Handshake,

@@ -7,7 +7,7 @@ use crate::wire::Message;
 use crate::wire::amf0::Value;
 use crate::wire::message::{BandwidthLimit, Command, Control, data};
 
-/// What we say we are: clients parse it, and take less for a server that
+/// The server that we say we are: clients parse it, and take less for one that
 /// cannot do H.264.
 const FMS_VERSION: &str = "FMS/3,5,3,888";
 const FMS_VERSION_NUMBER: &str = "3,5,3,888";
@@ -85,7 +85,7 @@ pub(super) fn on_status(status: &Status) -> Command {
     Command::new("onStatus", 0.0, vec![Value::Object(status.properties())])
 }
 
-/// What FMLE waits for beside the status of its `publish`.
+/// The call that FMLE waits for beside the status of its `publish`.
 pub(super) fn on_fc_publish() -> Command {
     on_fc(
         "onFCPublish",

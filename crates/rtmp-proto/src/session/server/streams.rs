@@ -1,6 +1,6 @@
 //! The message streams of a connection.
 
-/// What goes on on a message stream.
+/// The state of a message stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Activity {
     /// The stream does not exist.
@@ -52,7 +52,7 @@ impl Streams {
         Some(free)
     }
 
-    /// Whether a stream of this id may exist.
+    /// True if a stream of this id may exist.
     pub(super) fn is_valid(&self, id: u32) -> bool {
         (1..=self.max).contains(&id)
     }
@@ -85,7 +85,7 @@ impl Streams {
         self.with(activity).next()
     }
 
-    /// Whether a request waits for its answer and no input may be read.
+    /// True if a request waits for its answer and no input may be read.
     pub(super) fn awaits_answer(&self) -> bool {
         self.activities.iter().any(|activity| {
             matches!(

@@ -8,7 +8,7 @@
 use super::marker;
 use super::value::Value;
 
-/// Why bytes are not the AMF0 values they should be.
+/// The reason for which bytes are not the AMF0 values they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Amf0Error {
     /// A value is longer than the bytes there are.

@@ -14,7 +14,7 @@ pub const STREAM: u32 = 5;
 /// Video.
 pub const VIDEO: u32 = 6;
 
-/// Where we send messages of this type.
+/// The chunk stream for messages of this type.
 pub fn for_message(message_type: MessageType, stream_id: u32) -> u32 {
     match message_type {
         MessageType::AUDIO => AUDIO,

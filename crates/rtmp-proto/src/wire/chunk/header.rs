@@ -44,12 +44,12 @@ impl BasicHeader {
     }
 }
 
-/// What a header of format 0, 1 or 2 says after the basic header.
+/// The message header: the part of formats 0, 1 and 2 after the basic header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct MessageHeader {
     /// The timestamp (format 0) or its difference from the last one.
     pub(super) time_field: u32,
-    /// Whether `time_field` came in four extra bytes.
+    /// True if `time_field` came in four extra bytes.
     pub(super) extended: bool,
     /// Formats 0 and 1: message length and type.
     pub(super) length_and_type: Option<(u32, u8)>,

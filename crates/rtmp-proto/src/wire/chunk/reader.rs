@@ -7,7 +7,7 @@ use super::header::{BasicHeader, MAX_HEADER_LEN, MessageHeader};
 use crate::wire::limits::{Limit, Limits};
 use crate::wire::message::{Control, Message, MessageType};
 
-/// Why a connection's chunks cannot be read any further.
+/// The reason for which a connection's chunks cannot be read any further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChunkError {
     /// A chunk of format 2 or 3 on a chunk stream that has not yet had a
@@ -25,7 +25,7 @@ pub enum ChunkError {
     /// More than the connection may have.
     #[error("limit exceeded: more than {allowed} {limit}")]
     Limit {
-        /// Which limit.
+        /// The limit.
         limit: Limit,
         /// Its value.
         allowed: u32,
@@ -47,7 +47,7 @@ pub struct ChunkReader {
     current: usize,
     /// Payload of the current chunk that is yet to come, in bytes.
     chunk_left: u32,
-    /// Whether a header has been read whose payload is not complete.
+    /// True if a header has been read whose payload is not complete.
     in_chunk: bool,
     /// Bytes of a header that came in pieces.
     held: [u8; MAX_HEADER_LEN],
@@ -63,8 +63,8 @@ pub struct ChunkReader {
     ack_window: u32,
 }
 
-/// What later headers of a chunk stream may refer to, and its unfinished
-/// message.
+/// The values that later headers of a chunk stream may refer to, and its
+/// unfinished message.
 #[derive(Debug)]
 struct ChunkStream {
     id: u32,
@@ -75,9 +75,9 @@ struct ChunkStream {
     length: u32,
     stream_id: u32,
     message_type: MessageType,
-    /// Whether the last timestamp field was extended.
+    /// True if the last timestamp field was extended.
     extended: bool,
-    /// Whether a message has begun that is not complete.
+    /// True if a message has begun that is not complete.
     unfinished: bool,
     payload: BytesMut,
 }
@@ -375,7 +375,7 @@ impl ChunkStream {
         }
     }
 
-    /// How many bytes of extended timestamp stand after a format 3 basic
+    /// Number of bytes of extended timestamp that stand after a format 3 basic
     /// header, 0 or 4; `None`: more bytes are needed to tell.
     ///
     /// The specification wants it repeated (§5.3.1.3), ffmpeg and others do so,

@@ -38,14 +38,14 @@ impl AudioCodec {
     }
 }
 
-/// What an audio message holds.
+/// The content of an audio message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AudioContent {
     /// The decoder's configuration.
     SequenceHeader,
     /// Sound.
     Frame,
-    /// Which channels there are (enhanced packet type 4).
+    /// The channels that there are (enhanced packet type 4).
     ChannelConfiguration,
     /// End of sequence: nothing to decode.
     Other,
@@ -56,7 +56,7 @@ pub enum AudioContent {
 pub struct AudioHead {
     /// Coding; `None` in a message of many codecs.
     pub codec: Option<AudioCodec>,
-    /// What the message holds.
+    /// The content.
     pub content: AudioContent,
     /// The (first) track of a multitrack message, else 0.
     pub track: u8,

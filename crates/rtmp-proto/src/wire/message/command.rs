@@ -15,7 +15,7 @@ pub struct Command {
     pub transaction_id: f64,
     /// The command object; null in most commands but `connect`.
     pub object: Value,
-    /// What follows the command object.
+    /// The values after the command object.
     pub arguments: Vec<Value>,
 }
 
@@ -33,7 +33,7 @@ impl Command {
     /// Reads a command message, in AMF0 or in AMF3 (whose one leading byte
     /// says that AMF0 follows; Flash sends nothing else).
     ///
-    /// What is missing at the end is as if it were null, or 0 for the
+    /// Values that are missing at the end count as null, or as 0 for the
     /// transaction: old and home-made clients leave out whatever they can. An
     /// unreadable argument ends the arguments and is otherwise of no
     /// consequence.

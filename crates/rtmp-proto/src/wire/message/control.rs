@@ -22,7 +22,7 @@ pub enum Control {
     UserControl(UserControl),
 }
 
-/// How [`Control::SetPeerBandwidth`] is meant.
+/// The meaning of a [`Control::SetPeerBandwidth`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BandwidthLimit {
     /// Use this window.
@@ -59,7 +59,7 @@ pub enum UserControl {
     Other {
         /// The event type.
         event: u16,
-        /// What follows it.
+        /// The bytes after it.
         data: Bytes,
     },
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::envelope::{Message, MessageType};
 use crate::wire::amf0::{self, Value};
 
-/// What a publisher's data message asks of the server.
+/// The kind of a publisher's data message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DataKind {
     /// The stream's metadata: to be kept for players that join later.

@@ -1,4 +1,4 @@
-//! What the enhanced headers of audio and video have in common (Enhanced RTMP
+//! The common part of the enhanced headers of audio and video (Enhanced RTMP
 //! v2).
 
 use std::fmt;
@@ -27,7 +27,7 @@ impl Multitrack {
     pub(super) const AUDIO: Self = Self(5);
 }
 
-/// What audio's and video's enhanced headers have in common.
+/// The common part of the enhanced headers of audio and video.
 pub(super) struct ExHead {
     pub(super) packet_type: u8,
     pub(super) four_cc: Option<FourCc>,

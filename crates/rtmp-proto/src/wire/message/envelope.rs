@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub struct Message {
     /// Milliseconds from an epoch of the sender's choice; wraps at 2³².
     pub timestamp: u32,
-    /// What the payload is.
+    /// The type of the payload.
     pub message_type: MessageType,
     /// The message stream: 0 for the connection itself, else what the server
     /// answered to `createStream`.
@@ -70,7 +70,7 @@ impl MessageType {
     /// Aggregate (§7.1.6).
     pub const AGGREGATE: Self = Self(22);
 
-    /// Whether messages of this type are part of a stream's media: audio,
+    /// True if messages of this type are part of a stream's media: audio,
     /// video, data.
     pub fn is_media(self) -> bool {
         matches!(
@@ -79,7 +79,7 @@ impl MessageType {
         )
     }
 
-    /// Whether this is a command, in AMF0 or AMF3.
+    /// True if this is a command, in AMF0 or AMF3.
     pub fn is_command(self) -> bool {
         matches!(self, Self::COMMAND_AMF0 | Self::COMMAND_AMF3)
     }

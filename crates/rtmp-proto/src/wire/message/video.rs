@@ -40,7 +40,7 @@ impl VideoCodec {
     }
 }
 
-/// What a video message holds.
+/// The content of a video message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum VideoContent {
     /// The decoder's configuration.
@@ -60,7 +60,7 @@ pub enum VideoContent {
 pub struct VideoHead {
     /// Coding; `None` in a message that names none (commands, many codecs).
     pub codec: Option<VideoCodec>,
-    /// What the message holds.
+    /// The content.
     pub content: VideoContent,
     /// The (first) track of a multitrack message, else 0.
     pub track: u8,

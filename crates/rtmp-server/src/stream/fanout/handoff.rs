@@ -1,4 +1,4 @@
-//! What a worker is given with a player, and what it hands back.
+//! A player on its way to a worker, and on its way back.
 
 use std::io;
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ pub trait Dialogue: Send + 'static {
     ) -> Result<(), String>;
 }
 
-/// What a player asks of its delivery.
+/// A player's request about its delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Halts, or goes on.
@@ -37,7 +37,7 @@ pub enum Request {
     Leave,
 }
 
-/// What has been delivered to a player so far.
+/// The totals of what has been delivered to a player.
 #[derive(Debug, Default)]
 pub struct Meter {
     /// Bytes sent.
@@ -57,15 +57,15 @@ pub struct Joining<D> {
     pub socket: TcpStream,
     /// Who understands what the player sends.
     pub dialogue: D,
-    /// What it plays.
+    /// The stream that it plays.
     pub stream: Arc<Stream>,
     /// The message stream that it plays on.
     pub stream_id: u32,
-    /// What is to be sent before the stream.
+    /// Bytes to be sent before the stream.
     pub unsent: Vec<u8>,
-    /// What it has asked for already.
+    /// Requests that it has made already.
     pub requests: Vec<Request>,
-    /// Where its delivery is counted.
+    /// The counters of its delivery.
     pub meter: Arc<Meter>,
     /// True if it begins at the newest keyframe, false if it waits for the
     /// next; `None`: as the stream's `gop_cache` says.
@@ -74,13 +74,14 @@ pub struct Joining<D> {
     /// stream's `mw_latency` is: it is another server's pull, which gathers
     /// for its own players.
     pub at_once: bool,
-    /// How long it may take nothing of what is there for it.
+    /// The time after which it is dropped, if it takes nothing of what is there
+    /// for it.
     pub send_timeout: Duration,
-    /// How much of the stream it wants, on the stream's timeline.
+    /// Length of the stream that it wants, on the stream's timeline.
     pub duration: Option<Duration>,
 }
 
-/// Why a player has left its worker.
+/// The reason for which a player has left its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// It asked to: the connection goes on.
@@ -89,7 +90,7 @@ pub enum Reason {
     Closed,
     /// The connection broke.
     Broken(io::ErrorKind),
-    /// What it sent makes no sense, or passes a limit.
+    /// It sent nonsense, or has passed a limit.
     Misbehaved(String),
     /// It took nothing for the send time-out.
     Stalled,
@@ -110,8 +111,8 @@ pub struct Departed<D> {
     pub socket: TcpStream,
     /// The dialogue, where it stands.
     pub dialogue: D,
-    /// What must be sent before anything else: the rest of a message.
+    /// Bytes that must be sent before anything else: the rest of a message.
     pub unsent: Vec<u8>,
-    /// Why it left.
+    /// The reason for which it left.
     pub reason: Reason,
 }

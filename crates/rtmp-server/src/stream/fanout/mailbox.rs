@@ -1,4 +1,4 @@
-//! What the workers are asked to do.
+//! The commands to the workers, and how they reach them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::handoff::Joining;
 use crate::stream::{Wakers, lock};
 
-/// What a worker is asked to do.
+/// A command to a worker.
 #[derive(Debug)]
 pub(super) enum Command<D> {
     Join(Box<Joining<D>>),

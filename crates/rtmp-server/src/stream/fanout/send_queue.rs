@@ -1,4 +1,4 @@
-//! What the kernel still holds for a peer.
+//! Bytes that the kernel still holds for a peer.
 
 use std::io;
 use std::net::TcpStream;

@@ -32,7 +32,7 @@ fn release_block() -> u64 {
     })
 }
 
-/// How much of what lies before `offset` can be given back: whole blocks.
+/// The part of what lies before `offset` that can be given back: whole blocks.
 #[must_use]
 pub(crate) fn releasable(offset: u64) -> u64 {
     let block = release_block();
@@ -54,7 +54,7 @@ pub(crate) struct LogFile {
     released: AtomicU64,
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
     /// This many bytes went out; at least one.
@@ -75,7 +75,7 @@ impl LogFile {
         }
     }
 
-    /// Whether nothing has ever been written.
+    /// True if nothing has ever been written.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.file.get().is_none()

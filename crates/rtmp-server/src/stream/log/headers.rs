@@ -1,5 +1,5 @@
-//! What a player needs before its first picture: metadata and the decoders'
-//! configurations.
+//! Messages that a player needs before its first picture: metadata and the
+//! decoders' configurations.
 
 use bytes::Bytes;
 use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
@@ -59,7 +59,7 @@ impl Header {
         }
     }
 
-    /// What its first bytes say.
+    /// The meaning of its first bytes.
     #[must_use]
     pub(crate) fn head(&self) -> MediaHead {
         MediaHead {

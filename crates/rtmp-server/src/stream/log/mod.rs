@@ -35,7 +35,7 @@ pub(super) struct Log {
     chunk_size: u32,
     file: LogFile,
     index: Mutex<Index>,
-    /// What the log takes of the memory that all logs share.
+    /// The log's part of the memory that all logs share.
     held: Holding,
     readers: Readers,
 }
@@ -84,7 +84,7 @@ impl Log {
         &self.readers
     }
 
-    /// What the log takes of the memory that all logs share.
+    /// The log's part of the memory that all logs share.
     pub(super) fn held(&self) -> &Holding {
         &self.held
     }

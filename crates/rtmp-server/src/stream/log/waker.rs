@@ -60,7 +60,7 @@ impl Wakers {
         Ok(Self { wakers })
     }
 
-    /// How many workers there are.
+    /// Number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.wakers.len()

@@ -1,5 +1,5 @@
-//! Which pictures of a publication go into the log, and at which of them a
-//! player can join. No bytes, no I/O, no clock.
+//! Decides which pictures of a publication go into the log, and at which of
+//! them a player can join. No bytes, no I/O, no clock.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const MAX_GROUP: Duration = Duration::from_secs(30);
 /// A track without a picture for this long is none of the stream's any more.
 const TRACK_GONE: Duration = Duration::from_secs(10);
 
-/// What a video message is to its track.
+/// The kind of a video message within its track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Picture {
     Keyframe,
@@ -21,7 +21,7 @@ pub(super) enum Picture {
     Nothing,
 }
 
-/// What becomes of a picture.
+/// The decision about a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It goes into the log, as this.
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     Withheld,
 }
 
-/// What is known of a publication's keyframes.
+/// The state of a publication's keyframes.
 ///
 /// ```text
 /// Expected ─ picture ─▶ Withheld ─ timeout ─▶ Unflagged ◀─┐
@@ -76,7 +76,7 @@ impl Pictures {
         }
     }
 
-    /// What becomes of a picture of `track` that came at `now`, where a first
+    /// Decides about a picture of `track` that came at `now`, where a first
     /// keyframe is waited for during `timeout`.
     pub(super) fn take(
         &mut self,

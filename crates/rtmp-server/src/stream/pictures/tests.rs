@@ -1,4 +1,4 @@
-//! When pictures are logged, and as what.
+//! Decisions about pictures.
 
 use super::*;
 use Picture::{InterFrame, Keyframe, Nothing};

@@ -11,7 +11,7 @@ pub(super) const MAX_JUMP_MS: i64 = 10_000;
 pub(super) struct Clock {
     /// The newest timestamp of the publisher, unwrapped.
     pub(super) newest: i64,
-    /// What is to be added to the publisher's time.
+    /// Difference to be added to the publisher's time.
     pub(super) offset: i64,
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Placement {
     AtSeam(u64),
 }
 
-/// How far the stream had come when another source of it took it up.
+/// The stream's times when another source of it took it up.
 #[derive(Debug, Clone, Copy)]
 struct Resumed {
     /// Each track's newest time, ms.
@@ -36,7 +36,7 @@ struct Resumed {
     at: Instant,
 }
 
-/// How the present publisher's clock is followed.
+/// The way in which the present publisher's clock is followed.
 ///
 /// ```text
 ///        its first frame: resume(), since the log has it
@@ -89,8 +89,8 @@ impl Newest {
 /// [`Timeline::resume`], then [`Timeline::place`] for each frame.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// What the clock adds that was set last, for tracks that are not on it
-    /// yet; none before the first frame.
+    /// Difference that the clock adds that was set last, for tracks that are
+    /// not on it yet; none before the first frame.
     offset: Option<i64>,
     /// The tracks' clocks, once the present publisher has sent a frame.
     clocks: PerTrack<Option<Clock>>,

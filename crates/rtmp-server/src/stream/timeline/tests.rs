@@ -1,4 +1,4 @@
-//! What publishers' clocks do, and what becomes of it.
+//! Clocks of publishers on the timeline of a stream.
 
 use proptest::prelude::*;
 
@@ -284,7 +284,7 @@ fn data_of_a_stream_that_has_just_begun_is_not_of_before() {
     assert_eq!(publisher.timeline.place_data(u32::MAX - 5), 20);
 }
 
-/// How a publisher's clock is set anew.
+/// The way in which a publisher's clock is set anew.
 #[derive(Debug, Clone, Copy)]
 enum Restart {
     Connected,

@@ -1,4 +1,4 @@
-//! What came before the frame that decides what becomes of it.
+//! Headers and data that came before the frame that decides about them.
 
 use rtmp_proto::wire::Message;
 

@@ -35,7 +35,7 @@ pub enum Source {
     SilentOrigin,
 }
 
-/// How far the present publication has come.
+/// The phase of the present publication.
 ///
 /// ```text
 ///                 the log has the frame
@@ -70,7 +70,7 @@ enum Phase {
 pub(super) struct Batch<'a> {
     pub(super) log: &'a Log,
     pub(super) now: Instant,
-    /// How long pictures are held back for want of a keyframe.
+    /// Time for which pictures are held back for want of a keyframe.
     pub(super) keyframe_timeout: Duration,
 }
 
@@ -227,7 +227,7 @@ impl Writer {
     /// ends with: an origin sends its newest group of pictures to whoever
     /// comes, and an edge whose connection broke comes again.
     ///
-    /// What lies before the newest place to join at does not count: an origin
+    /// The log before the newest place to join at does not count: an origin
     /// does not begin there, but an encoder may that plays its file again.
     fn goes_on_with(&self, frame: &Message, class: MediaClass, track: Track, log: &Log) -> bool {
         let join = log.index().join_offset();
@@ -266,7 +266,7 @@ impl Writer {
         }
     }
 
-    /// What `frame` is to players; `None`: nobody gets it.
+    /// The kind of entry that `frame` becomes; `None`: nobody gets it.
     fn entry_kind(
         &mut self,
         frame: &Message,

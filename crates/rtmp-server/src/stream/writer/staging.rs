@@ -12,7 +12,7 @@ use crate::stream::log::{Log, encode};
 /// Bytes of the encoding buffer that are kept between two batches.
 const MAX_ENCODED_KEPT: usize = 64 * 1024;
 
-/// What a batch does to the index once it has been written.
+/// A change of the index that follows once the batch has been written.
 #[derive(Debug)]
 enum Staged {
     /// Another publication begins.

@@ -10,7 +10,7 @@ use crate::stream::track::{PerTrack, Track};
 /// none of the stream's any more: who joins can do without its headers.
 const TRACK_SILENT_MS: u64 = 10_000;
 
-/// What is known of the tracks of the present publication.
+/// The tracks of the present publication.
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
     /// The coding of the newest frame of each kind.

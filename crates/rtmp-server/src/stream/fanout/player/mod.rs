@@ -23,7 +23,7 @@ use crate::stream::log::headers::Header;
 use crate::stream::log::index::{EntryKind, Filter, Index, JoinPoint, VideoFilter, View};
 use crate::stream::log::{MESSAGE_STREAM, wire_timestamp};
 
-/// What a player gets of its stream at present.
+/// The state of a player's delivery.
 ///
 /// ```text
 ///               join point

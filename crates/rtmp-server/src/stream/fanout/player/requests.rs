@@ -1,4 +1,4 @@
-//! What a player sends: commands for its dialogue, requests for its delivery.
+//! Input of a player: commands for its dialogue, requests for its delivery.
 
 use std::io::{self, Read};
 

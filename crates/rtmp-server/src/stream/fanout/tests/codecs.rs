@@ -13,7 +13,8 @@ fn frame(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Message {
     message(message_type, timestamp, payload.to_vec())
 }
 
-/// What a player gets that joins at the last of `messages`, a place to join.
+/// The messages to a player that joins at the last of `messages`, a place to
+/// join.
 fn joined_after(messages: &[Message]) -> Vec<Message> {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());

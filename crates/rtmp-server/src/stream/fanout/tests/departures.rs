@@ -1,4 +1,4 @@
-//! How players go.
+//! Departures of players.
 
 use std::io::Write;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Where a player begins, and with which headers.
+//! The place where a player begins, and the headers that it gets.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use rtmp_proto::wire::{Message, MessageType};
 use super::support::{Client, Server, append, headers, message, picture, publish, settings, sound};
 use crate::stream::{Publication, Source, StreamSettings};
 
-/// What kind each of the next messages is.
+/// The kind of each of the next messages.
 fn kinds(player: &mut Client, count: usize) -> Vec<&'static str> {
     let told = player.told(count);
     told.into_iter().map(|(kind, _)| kind).collect()

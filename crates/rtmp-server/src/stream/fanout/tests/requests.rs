@@ -1,4 +1,4 @@
-//! What players ask of their delivery: pause, no pictures, so much and no more.
+//! Requests about delivery: pause, no pictures, a duration.
 
 use std::time::{Duration, Instant};
 

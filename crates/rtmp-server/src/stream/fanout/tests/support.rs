@@ -199,7 +199,7 @@ pub(crate) struct Client {
     pub meter: Arc<Meter>,
     /// The message stream that it plays on.
     stream_id: u32,
-    /// How often it has been told that another publication begins.
+    /// Number of times that it has been told that another publication begins.
     pub begun: usize,
 }
 
@@ -235,7 +235,7 @@ impl Client {
             .collect()
     }
 
-    /// What kind each of the next messages is, and when.
+    /// The kind of each of the next messages, and its time.
     pub(crate) fn told(&mut self, count: usize) -> Vec<(&'static str, u32)> {
         self.messages(count)
             .iter()

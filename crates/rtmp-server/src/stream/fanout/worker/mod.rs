@@ -19,9 +19,9 @@ use super::player::{Player, Scratch};
 use crate::stream::Stream;
 use group::{Flush, Group};
 
-/// What epoll reports for the waker; for a player it is the player's slot.
+/// The number that epoll reports for the waker; for a player it is its slot.
 const WAKER: u64 = u64::MAX;
-/// How often time-outs are looked at.
+/// The interval of checks for time-outs.
 const TICK: Duration = Duration::from_secs(1);
 /// Events taken from epoll at once.
 const MAX_EVENTS: usize = 512;
@@ -141,8 +141,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         }
     }
 
-    /// Where the players of `stream` are that get each message at once, or the
-    /// others.
+    /// Key of the group of `stream`'s players that get each message at once, or
+    /// of the others.
     fn group(&mut self, stream: &Arc<Stream>, at_once: bool) -> usize {
         let place = &mut self.groups_of.entry(stream.id()).or_default()[usize::from(at_once)];
         *place.get_or_insert_with(|| {

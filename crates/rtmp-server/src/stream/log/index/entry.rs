@@ -1,6 +1,6 @@
 //! One message of a log, as the index knows it.
 
-/// What a message in the log is to a player that leaves some messages out.
+/// The kind of a message, for players that leave some messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A frame of sound.

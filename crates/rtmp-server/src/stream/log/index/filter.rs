@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use super::{EntryKind, Index};
 
-/// What a player wants of a stream.
+/// The messages that a player wants of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// True if it wants sound.
     pub audio: bool,
-    /// What it wants of the pictures.
+    /// The pictures that it wants.
     pub video: VideoFilter,
 }
 
-/// What a player wants of the pictures.
+/// The pictures that a player wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VideoFilter {
     /// All of them.

@@ -20,7 +20,7 @@ pub(crate) struct JoinPoint {
     pub offset: u64,
     /// That frame's time, ms.
     pub timestamp: u64,
-    /// What that frame is. After sound, pictures that follow need a keyframe
+    /// Kind of that frame. After sound, pictures that follow need a keyframe
     /// first: a publisher's pictures may begin within a group.
     pub kind: EntryKind,
     /// The headers in force there.

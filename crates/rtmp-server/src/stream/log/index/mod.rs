@@ -1,4 +1,4 @@
-//! Which messages lie where in a stream's log. No bytes, no I/O, no clock.
+//! The places of the messages in a stream's log. No bytes, no I/O, no clock.
 
 mod entry;
 mod filter;
@@ -79,7 +79,8 @@ impl Index {
         }
     }
 
-    /// What is entered from here on comes at `now`, ms on the server's clock.
+    /// Sets the time of arrival of what is entered from here on, ms on the
+    /// server's clock.
     pub(crate) fn set_now(&mut self, now: u64) {
         self.now = now;
     }

@@ -8,7 +8,7 @@ use super::{Headers, Index};
 /// The state of a log at one moment: all that a flush has to know.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// Where the newest message ends.
+    /// Offset at which the newest message ends.
     pub end: u64,
     /// The newest message's time, ms.
     pub timestamp: u64,

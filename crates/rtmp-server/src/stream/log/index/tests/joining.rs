@@ -1,4 +1,4 @@
-//! Where players can join that cannot begin at the newest keyframe.
+//! Join points of players that cannot begin at the newest keyframe.
 
 use std::time::Duration;
 

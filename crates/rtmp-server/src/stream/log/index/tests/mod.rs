@@ -1,4 +1,4 @@
-//! What an index knows, keeps and gives back.
+//! The index: what it knows, keeps and gives back.
 
 mod joining;
 mod retention;

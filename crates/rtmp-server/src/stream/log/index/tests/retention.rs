@@ -1,4 +1,4 @@
-//! What goes first when memory is short.
+//! The order in which groups go when memory is short.
 
 use super::super::*;
 use super::{LENGTH, retention};

@@ -26,7 +26,7 @@ pub(crate) enum Phase {
 pub(crate) struct Control {
     phase: AtomicU8,
     publishers_ready: AtomicU32,
-    publisher_trouble: Mutex<Option<String>>,
+    publisher_error: Mutex<Option<String>>,
 }
 
 impl Default for Control {
@@ -34,7 +34,7 @@ impl Default for Control {
         Self {
             phase: AtomicU8::new(Phase::Publishing as u8),
             publishers_ready: AtomicU32::new(0),
-            publisher_trouble: Mutex::new(None),
+            publisher_error: Mutex::new(None),
         }
     }
 }
@@ -67,16 +67,16 @@ impl Control {
 
     /// A publisher's connection has ended.
     pub(crate) fn publisher_ended(&self, cause: &EndCause) {
-        let mut trouble = self
-            .publisher_trouble
+        let mut error = self
+            .publisher_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        trouble.get_or_insert_with(|| cause.to_string());
+        error.get_or_insert_with(|| cause.to_string());
     }
 
     /// The reason for which the first publisher ended that did.
-    pub(crate) fn publisher_trouble(&self) -> Option<String> {
-        self.publisher_trouble
+    pub(crate) fn publisher_error(&self) -> Option<String> {
+        self.publisher_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

@@ -340,7 +340,7 @@ impl Player {
                 && let Some(due) = due(publisher)
                 && self.inspects
             {
-                self.record.frames.owe(publisher, due);
+                self.record.frames.expect_up_to(publisher, due);
             }
         }
         Finished {

@@ -193,10 +193,10 @@ impl<'a> Coordinator<'a> {
     fn await_publishers(&self) -> Result<(), RunError> {
         let deadline = Instant::now() + Duration::from_secs(self.options.timeout.into());
         while self.control.publishers_ready() < self.publishers {
-            if let Some(trouble) = self.control.publisher_trouble()
+            if let Some(error) = self.control.publisher_error()
                 && !self.options.reconnect
             {
-                return Err(RunError::Publishing(trouble));
+                return Err(RunError::Publishing(error));
             }
             if Instant::now() >= deadline {
                 return Err(RunError::Publishing(format!(
@@ -255,7 +255,7 @@ impl<'a> Coordinator<'a> {
 
     fn nobody_left(&self) -> bool {
         let none_plays = match self.players {
-            0 => self.control.publisher_trouble().is_some(),
+            0 => self.control.publisher_error().is_some(),
             players => self.sum(|gauges| &gauges.ended) >= players,
         };
         none_plays && !self.options.reconnect

@@ -74,7 +74,7 @@ impl FrameCount {
 
     /// Adds to the lost those that should have come by now: all of
     /// `publisher` up to frame `due`.
-    pub fn owe(&mut self, publisher: u32, due: u32) {
+    pub fn expect_up_to(&mut self, publisher: u32, due: u32) {
         if let Some((following, last)) = self.following
             && following == publisher
         {
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn frames_due_at_the_end_that_never_came_are_lost() {
         let mut count = frames(&[7, 8]);
-        count.owe(1, 10);
-        count.owe(2, 99);
+        count.expect_up_to(1, 10);
+        count.expect_up_to(2, 99);
         assert_eq!(count.lost, 2);
     }
 

@@ -5,7 +5,7 @@ use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::message::{Command, Control, UserControl};
 use rtmp_proto::wire::{Message, MessageType};
 
-use super::watch::Watch;
+use super::checked_session::CheckedSession;
 
 const NAMES: &[&str] = &[
     "connect",
@@ -30,7 +30,7 @@ const NAMES: &[&str] = &[
 
 /// Three bytes are one step: what, on which stream, with what argument.
 pub(super) fn run(data: &[u8]) {
-    let mut watch = Watch::established();
+    let mut session = CheckedSession::established();
     let mut sent = 0;
     for step in data.chunks_exact(3).take(1000) {
         let &[what, stream, argument] = step else {
@@ -43,7 +43,7 @@ pub(super) fn run(data: &[u8]) {
             _ => u32::MAX,
         };
         if what >= 0xc0 {
-            watch.interfere(what, stream_id);
+            session.interfere(what, stream_id);
             continue;
         }
         let message = message(what, stream_id, argument);
@@ -53,20 +53,20 @@ pub(super) fn run(data: &[u8]) {
         sent += bytes.len();
         let mut input = &bytes[..];
         loop {
-            match watch.read(&mut input) {
-                Ok(Some(event)) => watch.answer(&event, argument),
+            match session.read(&mut input) {
+                Ok(Some(event)) => session.answer(&event, argument),
                 Ok(None) => break,
                 Err(_) => {
-                    watch.said(sent);
+                    session.said(sent);
                     return;
                 }
             }
         }
-        if watch.refused {
+        if session.refused {
             break;
         }
     }
-    watch.said(sent + data.len());
+    session.said(sent + data.len());
 }
 
 fn message(what: u8, stream_id: u32, argument: u8) -> Message {

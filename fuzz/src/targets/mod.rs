@@ -2,8 +2,8 @@
 //! these are. Called by `cargo fuzz` and, with the corpus that is kept in the
 //! repository, by a plain test of `rtmp-proto`.
 
+mod checked_session;
 mod dialogue;
-mod watch;
 
 use rtmp_proto::session::{
     AppName, ClientConfig, ClientEvent, ClientSession, Purpose, SessionError,
@@ -15,7 +15,7 @@ use rtmp_proto::wire::media::MediaHead;
 use rtmp_proto::wire::message::{Command, Control, aggregate, data};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use watch::Watch;
+use checked_session::CheckedSession;
 
 /// Both sides of the handshake, fed in pieces.
 pub fn handshake(data: &[u8]) {
@@ -203,16 +203,16 @@ pub fn server_session(data: &[u8]) {
 type Trace = (Vec<String>, Vec<Message>, Option<SessionError>);
 
 fn serve(policy: u8, data: &[u8], piece: usize) -> Trace {
-    let mut watch = Watch::established();
+    let mut session = CheckedSession::established();
     let mut told = Vec::new();
     let mut error = None;
     'input: for bytes in data.chunks(piece) {
         let mut input = bytes;
         loop {
-            match watch.read(&mut input) {
+            match session.read(&mut input) {
                 Ok(Some(event)) => {
                     told.push(format!("{event:?}"));
-                    watch.answer(&event, policy);
+                    session.answer(&event, policy);
                 }
                 Ok(None) => break,
                 Err(end) => {
@@ -221,12 +221,12 @@ fn serve(policy: u8, data: &[u8], piece: usize) -> Trace {
                 }
             }
         }
-        if watch.refused {
+        if session.refused {
             break;
         }
         assert!(input.is_empty(), "did not take everything");
     }
-    let said = watch.said(data.len());
+    let said = session.said(data.len());
     (told, said, error)
 }
 

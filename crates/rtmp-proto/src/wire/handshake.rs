@@ -26,6 +26,9 @@ pub enum HandshakeError {
 const LAST_PACKET_LEN: usize = 1536;
 
 /// One side of a handshake in progress.
+///
+/// The caller passes the peer's bytes to [`Handshake::read`] as they come, and
+/// sends what it appends, until it returns true.
 pub struct Handshake {
     /// Answers the peer's first two packets; then the third is only counted,
     /// and thousands that join at a time hold nothing while they wait for it.

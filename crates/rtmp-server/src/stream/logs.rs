@@ -13,10 +13,10 @@ use super::sync::lock;
 
 /// Part of the limit that is made free at once, so that it is not done for each
 /// message: a 16th.
-const MADE_FREE: u64 = 16;
+const FREED_DIVISOR: u64 = 16;
 /// The logs may pass the limit by a quarter of it, until players have let go of
 /// what was given up; a publisher whose log has grown so large is then ended.
-const OVERDRAFT: u64 = 4;
+const EXCESS_DIVISOR: u64 = 4;
 /// Nobody new may publish for so long after the newest group of a stream had to
 /// be given up.
 const SCARCE_FOR: Duration = Duration::from_secs(5);
@@ -97,9 +97,9 @@ impl Logs {
 
     /// True if a log of `held` bytes must not grow: the limit is far behind,
     /// and this one has taken more than twice its share.
-    pub(super) fn are_overdrawn_by(&self, held: u64) -> bool {
+    pub(super) fn forbid_growth_of(&self, held: u64) -> bool {
         let limit = self.pool.limit();
-        self.pool.used() > limit.saturating_add(limit / OVERDRAFT)
+        self.pool.used() > limit.saturating_add(limit / EXCESS_DIVISOR)
             && held > self.pool.share().saturating_mul(2)
     }
 
@@ -112,7 +112,7 @@ impl Logs {
         };
         let logs = self.alive();
         let limit = self.pool.limit();
-        let target = limit - limit / MADE_FREE;
+        let target = limit - limit / FREED_DIVISOR;
         let share = self.pool.share();
         let mut kept: u64 = 0;
         let mut candidates = BinaryHeap::new();

@@ -154,7 +154,7 @@ impl Publication {
             }
         }
         let log = &*stream.log;
-        if stream.logs.are_overdrawn_by(log.held().bytes()) {
+        if stream.logs.forbid_growth_of(log.held().bytes()) {
             return Err(AppendError::NoMemory);
         }
         let batch = Batch {

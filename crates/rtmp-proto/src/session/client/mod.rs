@@ -39,7 +39,18 @@ pub enum ClientEvent {
     Ended,
 }
 
-/// The client's side of a connection, for one stream.
+/// The client's side of a connection, for one stream: bytes in; events and
+/// commands out.
+///
+/// ```text
+/// while let Some(event) = session.read(&mut input, &mut out)? { … }
+/// // input is used up: send out in one piece, read on from the socket
+/// ```
+///
+/// The caller sends what [`ClientSession::new`] has appended, then what each
+/// `read` appends; the session asks for the stream by itself. After
+/// [`ClientEvent::Publishing`] the caller may [`publish`](ClientSession::publish);
+/// before it closes the socket it calls [`close`](ClientSession::close).
 #[derive(Debug)]
 pub struct ClientSession {
     config: ClientConfig,
@@ -54,6 +65,13 @@ pub struct ClientSession {
     parts: Option<aggregate::Parts>,
 }
 
+/// State of the connection and its stream.
+///
+/// ```text
+/// Handshake ─▶ Connecting ─▶ CreatingStream ─▶ Requested ─┬─▶ Playing
+///     │            │               │               │      └─▶ Publishing
+///     └────────────┴───────────────┴───────────────┴──────────┴─▶ Over
+/// ```
 #[derive(Debug)]
 enum Stage {
     Handshake(Box<Handshake>),

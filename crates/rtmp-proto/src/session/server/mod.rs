@@ -61,9 +61,16 @@ pub struct ServerSession {
     queued: VecDeque<ServerEvent>,
 }
 
+/// State of the connection as a whole.
+///
+/// ```text
+/// Handshake ─▶ Connecting ─ connect ─▶ ConnectRequested ─ accepted ─▶ Connected
+///                                             └────────── refused ──▶ Refused
+/// ```
 #[derive(Debug)]
 enum Stage {
     Handshake(Box<Handshake>),
+    /// `connect` has not come.
     Connecting,
     /// `connect` waits for its answer.
     ConnectRequested(Box<PendingConnect>),

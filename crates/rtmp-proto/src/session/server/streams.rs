@@ -1,6 +1,18 @@
 //! The message streams of a connection.
 
 /// The state of a message stream.
+///
+/// ```text
+/// None ─ createStream ─▶ Idle ◀─ refused, or ended ──────────────┐
+///  ▲                     │  │                                    │
+///  │ deleteStream        │  └─ publish ─▶ PublishRequested ─▶ Publishing
+///  │                     │                                       │
+///  └─ from any state     └─ play ─▶ PlayRequested ───────▶ Playing
+///                                      └▶ PlayDeferred ─────▲
+/// ```
+///
+/// While one is in `PublishRequested` or `PlayRequested`, the session reads no
+/// input. Clients that never create a stream publish or play from `None`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Activity {
     /// The stream does not exist.

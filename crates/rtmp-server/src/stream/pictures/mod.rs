@@ -56,7 +56,8 @@ enum State {
     Unflagged,
 }
 
-/// The pictures of one publication.
+/// The pictures of one publication: [`Pictures::take`] is called for each video
+/// message that is not a header, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Pictures {
     state: State,

@@ -25,7 +25,7 @@ pub(super) enum Placement {
     Known,
     /// It is of the very time at which its track was taken up: the stream has
     /// had a frame of that time, but tracks of one kind share their times.
-    AtSeam(u64),
+    AtResumption(u64),
 }
 
 /// The stream's times when another source of it took it up.
@@ -39,21 +39,21 @@ struct Resumed {
 /// The way in which the present publisher's clock is followed.
 ///
 /// ```text
-///        its first frame: resume(), since the log has it
-/// Fresh ─────────────────────────────────────────────────▶ Resumed
-///   │                                                        │
-///   │ its first frame                 REPLAY_TIME is over,   │
-///   ▼                                 or its clock jumps     │
-/// News ◀─────────────────────────────────────────────────────┘
+///            its first frame: resume(), since the log has it
+/// Starting ──────────────────────────────────────────────────▶ Resumed
+///    │                                                            │
+///    │ its first frame                     REPLAY_TIME is over,   │
+///    ▼                                     or its clock jumps     │
+/// Running ◀───────────────────────────────────────────────────────┘
 ///
-/// any of them ─ publisher_begins() ─▶ Fresh
+/// any of them ─ publisher_begins() ─▶ Starting
 /// ```
 #[derive(Debug, Clone, Copy)]
-enum Course {
+enum ClockMode {
     /// Its first frame has not come; it may begin with so much of the past, ms.
-    Fresh(i64),
+    Starting(i64),
     /// Its frames are news.
-    News,
+    Running,
     /// It has taken up the stream that was there: what it sends of before is
     /// known already.
     Resumed(Resumed),
@@ -94,7 +94,7 @@ pub(super) struct Timeline {
     offset: Option<i64>,
     /// The tracks' clocks, once the present publisher has sent a frame.
     clocks: PerTrack<Option<Clock>>,
-    course: Course,
+    mode: ClockMode,
     newest: Newest,
     newest_of: PerTrack<Newest>,
 }
@@ -106,7 +106,7 @@ impl Timeline {
         Self {
             offset: None,
             clocks: PerTrack::default(),
-            course: Course::Fresh(0),
+            mode: ClockMode::Starting(0),
             newest: Newest::default(),
             newest_of: PerTrack::default(),
         }
@@ -121,7 +121,7 @@ impl Timeline {
     /// send up to `replay` of the past before it sends what is new.
     pub(super) fn publisher_begins(&mut self, replay: Duration) {
         let replay = i64::try_from(replay.as_millis()).unwrap_or(i64::MAX / 2);
-        self.course = Course::Fresh(replay);
+        self.mode = ClockMode::Starting(replay);
     }
 
     /// The time that a publisher's first frame, stamped `timestamp`, has if
@@ -150,7 +150,7 @@ impl Timeline {
 
     /// The present publisher goes on with the last one's stream and clock.
     pub(super) fn resume(&mut self, now: Instant) {
-        self.course = Course::Resumed(Resumed {
+        self.mode = ClockMode::Resumed(Resumed {
             newest: PerTrack {
                 audio: self.newest_of.audio.time,
                 video: self.newest_of.video.time,
@@ -162,16 +162,16 @@ impl Timeline {
     /// True if the stream was taken up so long ago that what is still known
     /// is none of the past that was sent at once: the stream is played anew.
     pub(super) fn repeats_for_too_long(&self, now: Instant) -> bool {
-        match self.course {
-            Course::Resumed(resumed) => now.saturating_duration_since(resumed.at) > REPLAY_TIME,
-            Course::Fresh(_) | Course::News => false,
+        match self.mode {
+            ClockMode::Resumed(resumed) => now.saturating_duration_since(resumed.at) > REPLAY_TIME,
+            ClockMode::Starting(_) | ClockMode::Running => false,
         }
     }
 
     /// The time of a frame stamped `timestamp` if it is of before the stream
     /// was taken up, and how far its track had come then.
     fn before_resumption(&self, track: Track, timestamp: u32) -> Option<(i64, i64)> {
-        let Course::Resumed(Resumed { newest, .. }) = self.course else {
+        let ClockMode::Resumed(Resumed { newest, .. }) = self.mode else {
             return None;
         };
         let time = self.time_as_before(track, timestamp)?;
@@ -197,14 +197,14 @@ impl Timeline {
         let time = match self.before_resumption(track, timestamp) {
             Some((time, newest)) if time < newest => return Placement::Known,
             Some((time, newest)) if time == newest => {
-                return Placement::AtSeam(time.cast_unsigned());
+                return Placement::AtResumption(time.cast_unsigned());
             }
             Some((time, _)) => time,
             None => {
                 // The past has been sent again by now: a time that falls back
                 // later is a new clock's.
                 if self.repeats_for_too_long(now) {
-                    self.course = Course::News;
+                    self.mode = ClockMode::Running;
                 }
                 self.follow(now, track, timestamp)
             }
@@ -222,13 +222,13 @@ impl Timeline {
 
     /// The time on the clock that `timestamp` fits, or on a new one.
     fn follow(&mut self, now: Instant, track: Track, timestamp: u32) -> i64 {
-        let replay = match self.course {
-            Course::Fresh(replay) => {
+        let replay = match self.mode {
+            ClockMode::Starting(replay) => {
                 self.clocks = PerTrack::default();
-                self.course = Course::News;
+                self.mode = ClockMode::Running;
                 Some(replay)
             }
-            Course::News | Course::Resumed(_) => None,
+            ClockMode::Running | ClockMode::Resumed(_) => None,
         };
         let passed = self.newest.passed(now);
         if let Some(time) = self.on_its_own_clock(now, passed, track, timestamp) {
@@ -246,7 +246,7 @@ impl Timeline {
             // last is unknown; the time that has passed is the best guess.
             // Less what will follow at once, lest the stream's time run ahead.
             let gap = (passed - replay.unwrap_or_default()).max(MIN_GAP_MS);
-            self.course = Course::News;
+            self.mode = ClockMode::Running;
             self.newest.time.saturating_add(gap)
         };
         let offset = offset.unwrap_or(time - i64::from(timestamp));

@@ -153,9 +153,15 @@ fn a_source_that_takes_the_stream_up_repeats_nothing_and_keeps_its_time() {
     assert_eq!(publisher.timeline.known_time(Video, 1_000), Some(1_000));
     publisher.timeline.resume(publisher.now);
     assert_eq!(publisher.send_again(Video, 1_000), Placement::Known);
-    assert_eq!(publisher.send_again(Audio, 1_010), Placement::AtSeam(1_010));
+    assert_eq!(
+        publisher.send_again(Audio, 1_010),
+        Placement::AtResumption(1_010)
+    );
     assert_eq!(publisher.send(Audio, 1_030), 1_030, "a sound not heard yet");
-    assert_eq!(publisher.send_again(Video, 3_000), Placement::AtSeam(3_000));
+    assert_eq!(
+        publisher.send_again(Video, 3_000),
+        Placement::AtResumption(3_000)
+    );
     assert_eq!(publisher.send(Video, 3_040), 3_040);
     assert_eq!(publisher.send(Video, 3_480), 3_480);
 }

@@ -1,7 +1,7 @@
 //! Decides what goes into a stream's log of what its publishers send, and in
 //! which form.
 
-mod early;
+mod pending;
 mod staging;
 mod tracks;
 
@@ -19,7 +19,7 @@ use super::media::MediaMessage;
 use super::pictures::{Picture, Pictures, Verdict};
 use super::timeline::{Placement, Timeline};
 use super::track::Track;
-use early::Early;
+use pending::Pending;
 use staging::Staging;
 use tracks::Tracks;
 
@@ -84,7 +84,7 @@ pub(super) struct Writer {
     timeline: Timeline,
     source: Source,
     phase: Phase,
-    early: Early,
+    pending: Pending,
     tracks: Tracks,
     pictures: Pictures,
     staging: Staging,
@@ -99,7 +99,7 @@ impl Writer {
             timeline: Timeline::new(),
             source: Source::Encoder,
             phase: Phase::Beginning { may_resume: false },
-            early: Early::default(),
+            pending: Pending::default(),
             tracks: Tracks::default(),
             pictures: Pictures::new(),
             staging: Staging::new(chunk_size),
@@ -123,7 +123,7 @@ impl Writer {
     fn begin(&mut self, replay: Duration, may_resume: bool) {
         self.timeline.publisher_begins(replay);
         self.phase = Phase::Beginning { may_resume };
-        self.early = Early::default();
+        self.pending = Pending::default();
     }
 
     /// Encodes `message` for the log, unless it is there already; false if it
@@ -177,10 +177,10 @@ impl Writer {
         let timestamp = match self.timeline.place(now, track, message.timestamp) {
             Placement::At(time) => time,
             // A frame of another track may be of the same time.
-            Placement::AtSeam(time) if !log.has_frame(message, head.class, time, 0) => time,
-            Placement::Known | Placement::AtSeam(_) => {
+            Placement::AtResumption(time) if !log.has_frame(message, head.class, time, 0) => time,
+            Placement::Known | Placement::AtResumption(_) => {
                 self.phase = Phase::Repeating;
-                self.early.data.clear();
+                self.pending.data.clear();
                 return;
             }
         };
@@ -189,7 +189,7 @@ impl Writer {
             self.begin_publication(phase == Phase::Preamble);
         }
         self.follow_tracks(track, head.codec, timestamp);
-        self.stage_early(timestamp);
+        self.stage_pending(timestamp);
         if let Some(kind) = self.entry_kind(message, head.class, batch) {
             self.encode(message.clone(), head, kind, timestamp);
         }
@@ -205,7 +205,7 @@ impl Writer {
         }
         for header in self.tracks.take_dormant(track) {
             let class = header.class;
-            if !self.staging.headers().has_class(class) && !self.early.headers.has_class(class) {
+            if !self.staging.headers().has_class(class) && !self.pending.headers.has_class(class) {
                 let message = header.message(MESSAGE_STREAM);
                 self.encode(message, header.head(), EntryKind::Always, timestamp);
             }
@@ -243,8 +243,8 @@ impl Writer {
         let recoded = head
             .codec
             .is_some_and(|codec| self.tracks.are_recoded(codec));
-        let early = &self.early.headers;
-        recoded || early.are_of_another_than(self.staging.headers())
+        let pending = &self.pending.headers;
+        recoded || pending.are_of_another_than(self.staging.headers())
     }
 
     /// Another publication begins with the next frame. `unmarked`: that is
@@ -303,11 +303,11 @@ impl Writer {
 
     /// Stages what was kept for a frame of the time `timestamp`, but for
     /// headers that are in force.
-    fn stage_early(&mut self, timestamp: u64) {
-        if self.early.is_empty() {
+    fn stage_pending(&mut self, timestamp: u64) {
+        if self.pending.is_empty() {
             return;
         }
-        let Early { headers, data } = std::mem::take(&mut self.early);
+        let Pending { headers, data } = std::mem::take(&mut self.pending);
         for header in headers.since(0) {
             if !self.staging.headers().has(header) {
                 let message = header.message(MESSAGE_STREAM);
@@ -331,7 +331,7 @@ impl Writer {
         // belong to what comes next.
         let waits = self.phase != Phase::Flowing;
         if waits && Headers::keeps(head.class, &message) {
-            self.early.headers.set(Header::new(head, &message));
+            self.pending.headers.set(Header::new(head, &message));
         } else if self.phase != Phase::Repeating {
             let newest = self.timeline.newest();
             self.encode(message, head, EntryKind::Always, newest);
@@ -339,7 +339,7 @@ impl Writer {
     }
 
     fn clear_metadata(&mut self) {
-        self.early.headers.clear_metadata();
+        self.pending.headers.clear_metadata();
         self.staging.change_headers(|headers| {
             headers.clear_metadata();
             true
@@ -349,7 +349,7 @@ impl Writer {
     fn stage_data(&mut self, message: &Message) {
         let message = data::for_players(message);
         match self.phase {
-            Phase::Beginning { .. } => self.early.keep_data(message),
+            Phase::Beginning { .. } => self.pending.keep_data(message),
             Phase::Repeating => {}
             Phase::Preamble | Phase::Flowing => self.encode_data(message),
         }

@@ -1,4 +1,4 @@
-//! A server session, and somebody who knows what may happen next.
+//! A server session whose events are checked against what may happen next.
 
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession, SessionError, Status};
 use rtmp_proto::wire::chunk::ChunkReader;
@@ -23,7 +23,7 @@ impl Stream {
 }
 
 /// A server session, and what its caller must believe about it.
-pub(super) struct Watch {
+pub(super) struct CheckedSession {
     session: ServerSession,
     out: Vec<u8>,
     streams: [Stream; 17],
@@ -32,15 +32,15 @@ pub(super) struct Watch {
     pub(super) refused: bool,
 }
 
-impl Watch {
+impl CheckedSession {
     /// After the handshake.
-    pub(super) fn established() -> Watch {
+    pub(super) fn established() -> CheckedSession {
         let mut session = ServerSession::new(&Limits::default());
         let mut out = Vec::new();
         let handshake = [vec![3], vec![0; 1536 + 1536]].concat();
         assert_eq!(session.read(&mut &handshake[..], &mut out), Ok(None));
         out.clear();
-        Watch {
+        CheckedSession {
             session,
             out,
             streams: [Stream::Idle; 17],
@@ -131,7 +131,7 @@ impl Watch {
     /// Answers a request as two bits of `policy` say for its kind.
     pub(super) fn answer(&mut self, event: &ServerEvent, policy: u8) {
         let status = Status::publish_denied("no");
-        let Watch { session, out, .. } = self;
+        let CheckedSession { session, out, .. } = self;
         match event {
             ServerEvent::Connect(_) => {
                 self.connect_asked = false;
@@ -186,7 +186,7 @@ impl Watch {
         let play_waits = matches!(stream, Stream::PlayAsked | Stream::PlayDeferred);
         let plays = play_waits || stream == Stream::Played;
         let publishes = matches!(stream, Stream::PublishAsked | Stream::Published);
-        let Watch { session, out, .. } = self;
+        let CheckedSession { session, out, .. } = self;
         let (done, expected, after) = match what % 6 {
             0 => (session.accept_play(id, out), play_waits, Stream::Played),
             1 => (session.refuse_play(id, &status, out), plays, Stream::Idle),

@@ -5,16 +5,16 @@ use rtmp_proto::wire::Message;
 use crate::stream::log::headers::Headers;
 
 /// The most bytes of data messages that wait for a publisher's first frame.
-const MAX_EARLY_DATA_BYTES: usize = 64 * 1024;
+const MAX_PENDING_DATA_BYTES: usize = 64 * 1024;
 
 /// Headers and data that wait for the next frame.
 #[derive(Debug, Default)]
-pub(super) struct Early {
+pub(super) struct Pending {
     pub(super) headers: Headers,
     pub(super) data: Vec<Message>,
 }
 
-impl Early {
+impl Pending {
     pub(super) fn is_empty(&self) -> bool {
         self.headers.is_empty() && self.data.is_empty()
     }
@@ -22,7 +22,7 @@ impl Early {
     /// Keeps a data message, unless there are too many.
     pub(super) fn keep_data(&mut self, message: Message) {
         let kept = self.data.iter().map(|known| known.payload.len());
-        if kept.sum::<usize>() + message.payload.len() <= MAX_EARLY_DATA_BYTES {
+        if kept.sum::<usize>() + message.payload.len() <= MAX_PENDING_DATA_BYTES {
             self.data.push(message);
         }
     }

@@ -17,6 +17,11 @@ struct Watch {
 }
 
 /// The workers that may have players of a stream.
+///
+/// A worker counts a player, or resets its mark, before it looks at the index,
+/// and a publisher enters messages into the index before it reads counts and
+/// marks. So either the worker sees the messages, or the publisher sees the
+/// player and wakes the worker.
 #[derive(Debug)]
 pub(in crate::stream) struct Readers {
     stream_id: u64,

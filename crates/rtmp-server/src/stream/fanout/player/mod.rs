@@ -192,50 +192,51 @@ impl<D> Player<D> {
         }
         while !self.blocked {
             if self.private_sent < self.private.len() {
-                let sent = self.socket.write(&self.private[self.private_sent..]);
-                let Some(sent) = self.progress(sent, now)? else {
-                    continue;
-                };
-                self.private_sent += sent;
-                if self.private_sent == self.private.len() {
-                    self.private = Vec::new();
-                    self.private_sent = 0;
-                    self.replies = 0;
-                }
-                continue;
-            }
-            if self.state != PlayState::Following {
+                self.send_private(now)?;
+            } else if self.state != PlayState::Following || !self.send_log(stream, view, now)? {
                 return Ok(());
             }
-            let end = self.run(stream, view)?;
-            if self.offset >= end {
-                self.set_nodelay(self.at_once || stream.nodelay());
-                return Ok(());
-            }
-            if self.stream_id != MESSAGE_STREAM {
-                let copied = stream.log.readdressed(self.offset, end, self.stream_id);
-                (self.private, self.offset) =
-                    copied.map_err(|error| Reason::Broken(error.kind()))?;
-                continue;
-            }
-            let sent = match stream
-                .log
-                .file()
-                .send(self.socket.as_fd(), self.offset, end)
-            {
-                Ok(Sent::Bytes(sent)) => Ok(sent),
-                Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
-                Err(error) => Err(error),
-            };
-            let Some(sent) = self.progress(sent, now)? else {
-                continue;
-            };
-            self.offset += sent as u64;
         }
         Ok(())
     }
 
-    /// Number of bytes that went out, or none where it has to be tried again.
+    /// Sends of the private bytes what the socket takes.
+    fn send_private(&mut self, now: Instant) -> Result<(), Reason> {
+        let sent = self.socket.write(&self.private[self.private_sent..]);
+        self.private_sent += self.progress(sent, now)?.unwrap_or(0);
+        if self.private_sent == self.private.len() {
+            // Freed, not cleared: thousands of players have nothing here.
+            self.private = Vec::new();
+            self.private_sent = 0;
+            self.replies = 0;
+        }
+        Ok(())
+    }
+
+    /// Sends of the log what the socket takes; false if there is nothing more.
+    fn send_log(&mut self, stream: &Stream, view: &View, now: Instant) -> Result<bool, Reason> {
+        let end = self.run(stream, view)?;
+        if self.offset >= end {
+            self.set_nodelay(self.at_once || stream.nodelay());
+            return Ok(false);
+        }
+        if self.stream_id != MESSAGE_STREAM {
+            let copied = stream.log.readdressed(self.offset, end, self.stream_id);
+            (self.private, self.offset) = copied.map_err(|error| Reason::Broken(error.kind()))?;
+            return Ok(true);
+        }
+        let file = stream.log.file();
+        let sent = match file.send(self.socket.as_fd(), self.offset, end) {
+            Ok(Sent::Bytes(sent)) => Ok(sent),
+            Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error),
+        };
+        self.offset += self.progress(sent, now)?.unwrap_or(0) as u64;
+        Ok(true)
+    }
+
+    /// Number of bytes that went out; none where the socket takes nothing, or the
+    /// call has to be made again.
     fn progress(&mut self, sent: io::Result<usize>, now: Instant) -> Result<Option<usize>, Reason> {
         match sent {
             Ok(sent) => {

@@ -207,6 +207,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             // Its last news were told before this player counted.
             entry.mw_deadline = Some(now);
         }
+        // Edge-triggered: a socket that takes bytes is not reported again and
+        // again while there is nothing to send.
         let interest = EpollFlags::EPOLLIN
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP

@@ -75,13 +75,9 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             let count = match self.epoll.wait(&mut events, self.timeout(next_tick)) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
-                Err(error) => {
-                    log::error!(
-                        "fan-out worker {} cannot wait for its players: {error}",
-                        self.number
-                    );
-                    return;
-                }
+                // EBADF, EFAULT, EINVAL (epoll_wait(2)): a fault of ours. A worker that
+                // returned would leave its players hanging.
+                Err(error) => panic!("fan-out worker {}: epoll_wait: {error}", self.number),
             };
             let now = Instant::now();
             let mut woken = false;

@@ -1,5 +1,5 @@
-//! An HTTP server that clients cannot hold up: who sends no request, or does not
-//! take the answer, is dropped, and only so many are served at once.
+//! An HTTP server with limits: a client that sends no request, or does not read the
+//! answer, is disconnected, and the number of connections is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,57 +12,56 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// How patient a server is.
+/// Limits of an HTTP server.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Connections that are served at once; others wait unaccepted.
+pub struct ConnectionLimits {
+    /// Maximum number of connections; further ones wait unaccepted.
     pub connections: usize,
-    /// How long a connection may be open without a whole request's header.
-    pub header: Duration,
-    /// How long a connection may be open.
-    pub connection: Duration,
+    /// Time for a whole request header.
+    pub header_timeout: Duration,
+    /// Time that a connection may be open.
+    pub connection_timeout: Duration,
 }
 
-/// What serves operators and their monitoring well.
-pub const PATIENCE: Patience = Patience {
+/// Limits for operators and their monitoring.
+pub const DEFAULT_LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 64,
-    header: Duration::from_secs(10),
-    connection: Duration::from_secs(120),
+    header_timeout: Duration::from_secs(10),
+    connection_timeout: Duration::from_secs(120),
 };
 
-/// How long to wait after a connection could not be accepted: there are no
-/// descriptors, perhaps.
-const RECOVERY: Duration = Duration::from_secs(1);
+/// Pause after an accept has failed, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Answers requests at `listener` until the future is dropped; connections that
-/// are being answered end of themselves.
-pub async fn serve(listener: TcpListener, router: Router, patience: Patience) {
-    let places = Arc::new(Semaphore::new(patience.connections));
+/// Serves `router` at `listener` until the future is dropped. Connections that are
+/// open then are served to their end.
+pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let place = places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
+        let permit = permits.clone().acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
                 let router = router.clone();
                 tokio::spawn(async move {
-                    answer(stream, router, patience).await;
-                    drop(place);
+                    answer(stream, router, limits).await;
+                    drop(permit);
                 });
             }
             Err(error) => {
                 log::warn!("HTTP: cannot accept a connection: {error}");
-                sleep(RECOVERY).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, patience: Patience) {
+async fn answer(stream: TcpStream, router: Router, limits: ConnectionLimits) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.header)
+        .header_read_timeout(limits.header_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(patience.connection, connection).await {
+    match timeout(limits.connection_timeout, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::debug!("HTTP: {error}"),
         Err(_) => log::debug!("HTTP: a connection was open for too long"),
@@ -76,16 +75,16 @@ mod tests {
 
     use super::*;
 
-    async fn start(patience: Patience) -> std::net::SocketAddr {
+    async fn start(limits: ConnectionLimits) -> std::net::SocketAddr {
         let router = Router::new().route("/", get(|| async { "here" }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, router, patience));
+        tokio::spawn(serve(listener, router, limits));
         address
     }
 
-    /// Asks over a connection, and returns all that comes.
-    async fn ask(stream: &mut TcpStream) -> String {
+    /// Sends a request, and returns the whole answer.
+    async fn request(stream: &mut TcpStream) -> String {
         let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         stream.write_all(request).await.unwrap();
         let mut text = String::new();
@@ -95,17 +94,17 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_nothing_makes_room_for_who_does() {
-        let patience = Patience {
+        let limits = ConnectionLimits {
             connections: 2,
-            header: Duration::from_millis(50),
-            connection: Duration::from_secs(60),
+            header_timeout: Duration::from_millis(50),
+            connection_timeout: Duration::from_secs(60),
         };
-        let address = start(patience).await;
+        let address = start(limits).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTT").await.unwrap();
         let mut third = TcpStream::connect(address).await.unwrap();
-        assert!(ask(&mut third).await.ends_with("here"));
+        assert!(request(&mut third).await.ends_with("here"));
         for dropped in [&mut silent, &mut slow] {
             let mut rest = Vec::new();
             dropped.read_to_end(&mut rest).await.unwrap();
@@ -114,12 +113,12 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_stays_for_ever() {
-        let patience = Patience {
+        let limits = ConnectionLimits {
             connections: 1,
-            header: Duration::from_secs(60),
-            connection: Duration::from_millis(50),
+            header_timeout: Duration::from_secs(60),
+            connection_timeout: Duration::from_millis(50),
         };
-        let address = start(patience).await;
+        let address = start(limits).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();
         silent.read_to_end(&mut rest).await.unwrap();

@@ -1,9 +1,9 @@
-//! What every daemon needs, whatever it serves.
+//! The parts that every daemon needs.
 //!
 //! - [`systemd`]: readiness, status, watchdog, levels of log lines.
-//! - [`http`]: an HTTP server with limits to its connections and their time.
-//! - [`sleep_until`]: waits for a deadline, if there is one.
-//! - [`OneLine`]: text of others in one line of a log.
+//! - [`http`]: an HTTP server with limits.
+//! - [`sleep_until`]: an optional deadline.
+//! - [`OneLine`]: escaping of foreign text in log lines.
 
 #![forbid(unsafe_code)]
 

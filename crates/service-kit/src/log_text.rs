@@ -1,10 +1,10 @@
-//! What others say, in our log lines; for every daemon.
+//! Escaping of foreign text in log lines.
 
 use std::fmt::{self, Display, Write};
 
-/// What is logged, on one line. A web server's answer or an origin's words
-/// may have line breaks, and must not look like lines of ours; nor may they
-/// steer the terminal that shows them.
+/// Displays a text in one line, with control characters escaped. The text of a peer
+/// (a web server's answer, an origin's status) may hold line breaks, which would forge
+/// log lines, and escape sequences, which would control the reader's terminal.
 #[derive(Debug)]
 pub struct OneLine<T>(pub T);
 
@@ -18,9 +18,9 @@ struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(steers) {
+        for part in text.split_inclusive(needs_escape) {
             match part.char_indices().next_back() {
-                Some((plain, last)) if steers(last) => {
+                Some((plain, last)) if needs_escape(last) => {
                     write!(self.0, "{}{}", &part[..plain], last.escape_default())?;
                 }
                 _ => self.0.write_str(part)?,
@@ -30,10 +30,10 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// Whether `character` shows nothing itself and changes how others are shown:
-/// control characters, line and paragraph separators, and those that turn the
-/// direction of writing (Unicode 16, §23.2, and UAX #9 §2).
-fn steers(character: char) -> bool {
+/// Returns true for characters that are not shown themselves and change the display of
+/// others: control characters, line and paragraph separators, and those that change
+/// the direction of writing (Unicode 16, §23.2, and UAX #9 §2).
+fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

@@ -1,6 +1,6 @@
-//! What a program tells systemd, where systemd has started it: that it is
-//! ready, what it does, and how grave a log line is. Elsewhere nothing of this
-//! does anything (sd_notify(3), systemd.exec(5), sd-daemon(3)).
+//! Messages of a service to systemd: readiness, status, and the level of log lines
+//! (sd_notify(3), systemd.exec(5), sd-daemon(3)). They have no effect in a process that
+//! systemd has not started.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,61 +10,62 @@ use log::Level;
 use nix::sys::stat::fstat;
 use sd_notify::NotifyState;
 
-/// The service serves; `status` is the line that `systemctl status` shows.
+/// Says that the service is ready; `status` is the line that `systemctl status` shows.
 ///
-/// May be told again, as after [`reloading`].
+/// It may be called again, as after [`reloading`].
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The service changes itself and goes on serving; [`ready`] ends that.
+/// Says that the service reloads its configuration, until [`ready`] is called.
 pub fn reloading(status: &str) {
     let mut states = vec![NotifyState::Reloading, NotifyState::Status(status)];
     states.extend(NotifyState::monotonic_usec_now());
-    tell(&states);
+    notify(&states);
 }
 
-/// What `systemctl status` shows from now on.
+/// Sets the line that `systemctl status` shows.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    notify(&[NotifyState::Status(status)]);
 }
 
-/// The service ends. systemd's patience (`TimeoutStopSec`) counts from here.
+/// Says that the service stops. `TimeoutStopSec` counts from here.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Within what time systemd wants a sign of life again, if it wants any
-/// (`WatchdogSec`).
+/// The watchdog's time limit (`WatchdogSec`), if there is one. [`alive`] must be called
+/// more often.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// The sign of life.
+/// Resets the watchdog.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::warn!("systemd cannot be told how the service is: {error}");
+        log::warn!("cannot notify systemd: {error}");
     }
 }
 
-/// Whether standard error goes to the journal, which keeps the time itself and
-/// takes a line's gravity from its beginning.
+/// Returns true if standard error goes to the journal. It adds the time itself, and
+/// reads a line's level from its beginning.
 #[must_use]
 pub fn logs_to_journal() -> bool {
     let Ok(stderr) = fstat(io::stderr()) else {
         return false;
     };
-    // The variable is inherited; the file descriptor may be another since.
+    // The variable is inherited, also by a process whose standard error is
+    // redirected: it holds the device and inode of the journal's socket.
     env::var("JOURNAL_STREAM")
         .is_ok_and(|stream| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
-/// Writes a log line as the journal wants it.
+/// Writes a log line with the level in front, as the journal reads it.
 ///
 /// # Errors
 /// Those of `output`.
@@ -76,7 +77,7 @@ pub fn write_journal_line(
     writeln!(output, "<{}>{message}", priority(level))
 }
 
-/// Writes to standard error why a program ends.
+/// Writes the reason of a program's exit to standard error, at level `error`.
 pub fn print_error(text: &str) {
     let prefix = match logs_to_journal() {
         true => format!("<{}>", priority(Level::Error)),
@@ -87,7 +88,7 @@ pub fn print_error(text: &str) {
     }
 }
 
-/// syslog(3)'s name for it, as a number.
+/// The priority of syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use service_kit::http::PATIENCE;
+use service_kit::http::DEFAULT_LIMITS;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -42,7 +42,7 @@ impl HttpServer {
             .route("/api/v1/connections", get(entries::<Connection>))
             .route("/api/v1/persistence", get(entries::<PersistentClient>))
             .with_state(calls);
-        let task = tokio::spawn(service_kit::http::serve(listener, router, PATIENCE));
+        let task = tokio::spawn(service_kit::http::serve(listener, router, DEFAULT_LIMITS));
         Ok(Self { task })
     }
 }

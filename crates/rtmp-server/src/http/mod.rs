@@ -17,15 +17,15 @@ use report::{ClientReport, StreamReport, VhostReport};
 
 /// SRS's code for success.
 const SUCCESS: u32 = 0;
-/// SRS's code for an id that nobody has (`ERROR_RTMP_CLIENT_NOT_FOUND`).
+/// SRS's code for an unknown id (`ERROR_RTMP_CLIENT_NOT_FOUND`).
 const CLIENT_NOT_FOUND: u32 = 2_049;
 
-/// Answers requests at `listener` until the task is dropped.
+/// Serves the HTTP API at `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, server: Arc<Server>) {
-    service_kit::http::serve(listener, router(server), service_kit::http::PATIENCE).await;
+    service_kit::http::serve(listener, router(server), service_kit::http::DEFAULT_LIMITS).await;
 }
 
-/// The routes, to be served anywhere.
+/// The routes of the HTTP API.
 pub fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/api/v1/versions", get(versions))

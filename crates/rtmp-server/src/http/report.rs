@@ -1,4 +1,4 @@
-//! What the API says of vhosts, streams and clients.
+//! The JSON of vhosts, streams and clients.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,7 +40,7 @@ impl<'a> VhostReport<'a> {
     }
 }
 
-/// Whether a stream is published.
+/// State of a stream's publishing.
 #[derive(Debug, Serialize)]
 struct PublishReport {
     active: bool,
@@ -100,7 +100,7 @@ pub(super) struct ClientReport {
     alive: f64,
     recv_bytes: u64,
     send_bytes: u64,
-    /// Times that it was moved on because it was too slow.
+    /// Number of times that it was too slow and was moved to a keyframe.
     skips: u64,
 }
 

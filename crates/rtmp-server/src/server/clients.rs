@@ -1,4 +1,4 @@
-//! Who is connected: for the limit, the log and the HTTP API.
+//! The table of connections: for `max_connections`, the log and the HTTP API.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 
 use crate::stream::fanout::Meter;
 
-/// So many streams a connection may ask for in a row, …
-const MAX_ASKED: u32 = 32;
-/// … and one more each time that this has passed. Whoever asks for a stream
-/// that is not there makes us keep it for a moment, and an edge ask its origin.
-const ASK_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum number of streams that a connection may ask for in a row. A request
+/// for a stream that nobody publishes makes the server keep it for a moment, and an
+/// edge ask its origin.
+const MAX_STREAM_REQUESTS: u32 = 32;
+/// Time after which it may ask for one more.
+const STREAM_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a connection is for.
+/// Present use of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
     /// Handshake and commands.
@@ -31,7 +32,7 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// One word for it.
+    /// Its name in the HTTP API.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -42,7 +43,7 @@ impl Activity {
         }
     }
 
-    /// The stream that it is about.
+    /// The stream that is published, waited for or played.
     #[must_use]
     pub fn stream(&self) -> Option<&Arc<StreamKey>> {
         match self {
@@ -57,11 +58,11 @@ impl Activity {
 pub struct Client {
     /// Unique in this process; log lines and the HTTP API name it.
     pub id: u64,
-    /// Where it comes from.
+    /// The client's address; IPv4 is never mapped to IPv6.
     pub peer: SocketAddr,
-    /// Since when it is there.
+    /// Time of its accept.
     pub since: Instant,
-    /// What it has been sent.
+    /// Counters of what it has been sent.
     pub meter: Arc<Meter>,
     /// Bytes that it has sent.
     pub received: AtomicU64,
@@ -70,13 +71,14 @@ pub struct Client {
     /// Pictures among them.
     pub pictures_received: AtomicU64,
     activity: Mutex<Activity>,
-    /// When it will have made up for all that it has asked for.
-    asked_until: Mutex<Instant>,
+    /// Time by which its stream requests so far will have been earned back (a token
+    /// bucket).
+    requests_until: Mutex<Instant>,
     dismissed: Notify,
 }
 
 impl Client {
-    /// What it does at present.
+    /// Its present use.
     #[must_use]
     pub fn activity(&self) -> Activity {
         self.activity
@@ -85,30 +87,30 @@ impl Client {
             .clone()
     }
 
-    /// It does something else from now on.
+    /// Sets its present use.
     pub fn set_activity(&self, activity: Activity) {
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
     }
 
-    /// Whether it may ask for one more stream; it is taken to do so.
+    /// Returns true if it may ask for one more stream, and counts the request.
     #[must_use]
-    pub fn may_ask(&self, now: Instant) -> bool {
+    pub fn may_request_stream(&self, now: Instant) -> bool {
         let mut until = self
-            .asked_until
+            .requests_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let next = now.max(*until) + ASK_INTERVAL;
-        let allowed = next <= now + ASK_INTERVAL * MAX_ASKED;
+        let next = now.max(*until) + STREAM_REQUEST_INTERVAL;
+        let allowed = next <= now + STREAM_REQUEST_INTERVAL * MAX_STREAM_REQUESTS;
         if allowed {
             *until = next;
         }
         allowed
     }
 
-    /// The line about a refusal that does not end the connection. Whoever goes on
-    /// asking cannot fill the log.
+    /// Logs a refusal that does not end the connection: at `debug` if there are too
+    /// many of them, so that a client cannot fill the log.
     pub(super) fn log_refusal(&self, status: &Status) {
-        let level = if self.may_ask(Instant::now()) {
+        let level = if self.may_request_stream(Instant::now()) {
             log::Level::Info
         } else {
             log::Level::Debug
@@ -116,12 +118,12 @@ impl Client {
         log::log!(level, "{self}: refused: {status}");
     }
 
-    /// Waits until it is to be let go.
+    /// Waits until it is dismissed.
     pub async fn dismissal(&self) {
         self.dismissed.notified().await;
     }
 
-    /// How long it has been there.
+    /// Time since its accept.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
@@ -191,7 +193,7 @@ impl std::fmt::Display for Client {
     }
 }
 
-/// All connections.
+/// The connections of a server.
 #[derive(Debug, Default)]
 pub struct Clients {
     last_id: AtomicU64,
@@ -203,10 +205,10 @@ impl Clients {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a new connection, unless there are `most` already.
-    pub fn enter(&self, peer: SocketAddr, most: usize, now: Instant) -> Option<Arc<Client>> {
+    /// Adds a new connection, unless there are `max` already.
+    pub fn add(&self, peer: SocketAddr, max: usize, now: Instant) -> Option<Arc<Client>> {
         let mut clients = self.lock();
-        if clients.len() >= most {
+        if clients.len() >= max {
             return None;
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -219,26 +221,27 @@ impl Clients {
             messages_received: AtomicU64::new(0),
             pictures_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
-            asked_until: Mutex::new(now),
+            requests_until: Mutex::new(now),
             dismissed: Notify::new(),
         });
         clients.insert(id, client.clone());
         Some(client)
     }
 
-    /// Forgets a connection that has ended.
+    /// Removes a connection that has ended.
     pub fn remove(&self, id: u64) {
         self.lock().remove(&id);
     }
 
-    /// How often one has come or gone so far.
+    /// Number of connections that have come, plus those that have gone, so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        let there = self.lock().len() as u64;
-        2 * self.last_id.load(Ordering::Relaxed) - there
+        let present = self.lock().len() as u64;
+        // As many have come as ids were given; all but the present have gone.
+        2 * self.last_id.load(Ordering::Relaxed) - present
     }
 
-    /// How many there are.
+    /// Number of connections.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().len()
@@ -250,8 +253,8 @@ impl Clients {
         self.lock().values().cloned().collect()
     }
 
-    /// Asks a connection to end that no fan-out worker has; whether there is
-    /// one with this id.
+    /// Dismisses a connection that no fan-out worker has. Returns false if there is
+    /// none with this id.
     pub fn dismiss(&self, id: u64) -> bool {
         let client = self.lock().get(&id).cloned();
         if let Some(client) = &client {
@@ -269,16 +272,16 @@ mod tests {
     fn a_connection_may_ask_for_some_streams_at_once_and_for_more_with_time() {
         let now = Instant::now();
         let peer = "192.0.2.1:5".parse().unwrap();
-        let client = Clients::default().enter(peer, 1, now).unwrap();
-        for _ in 0..MAX_ASKED {
-            assert!(client.may_ask(now));
+        let client = Clients::default().add(peer, 1, now).unwrap();
+        for _ in 0..MAX_STREAM_REQUESTS {
+            assert!(client.may_request_stream(now));
         }
-        assert!(!client.may_ask(now));
-        let later = now + ASK_INTERVAL;
-        assert!(client.may_ask(later));
-        assert!(!client.may_ask(later));
-        let much_later = now + 3 * MAX_ASKED * ASK_INTERVAL;
-        let asked = (0..2 * MAX_ASKED).filter(|_| client.may_ask(much_later));
-        assert_eq!(asked.count(), MAX_ASKED as usize);
+        assert!(!client.may_request_stream(now));
+        let later = now + STREAM_REQUEST_INTERVAL;
+        assert!(client.may_request_stream(later));
+        assert!(!client.may_request_stream(later));
+        let much_later = now + 3 * MAX_STREAM_REQUESTS * STREAM_REQUEST_INTERVAL;
+        let asked = (0..2 * MAX_STREAM_REQUESTS).filter(|_| client.may_request_stream(much_later));
+        assert_eq!(asked.count(), MAX_STREAM_REQUESTS as usize);
     }
 }

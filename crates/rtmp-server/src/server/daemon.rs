@@ -1,4 +1,5 @@
-//! A server's life: start, reload, drain, stop.
+//! The life of a server process: start ([`run`]), reload (SIGHUP), drain (SIGQUIT),
+//! stop (SIGTERM).
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,26 +10,28 @@ use std::time::Duration;
 use anyhow::Context;
 use service_kit::systemd;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clients::Activity;
 use super::logging::LogOutput;
 use super::options::Options;
 use super::pid_file::PidFile;
+use super::signals::{SignalAction, Signals, ignore_other_signals};
 use super::{Server, descriptors, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
 
-/// The exit status of a wrong configuration.
+/// Exit status for a wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;
-/// How long a stop waits for peers to take their farewell.
+/// Time that a stop gives the connections to close gracefully.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How often a stop or a drain looks whether it is done.
+/// Interval at which a stop or a drain checks if it is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the server to its end.
+/// Runs the server until a signal ends it, or checks the configuration (`-t`).
+/// Returns the exit status: 0 after a stop or for a good configuration, 1 if it could
+/// not run, 2 for a wrong configuration.
 #[must_use]
 pub fn run(role: Role, options: &Options) -> ExitCode {
     let loaded = match options.load(role) {
@@ -42,7 +45,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
         }
-        // The exit status says it to whoever does not read.
+        // An error does not matter: the exit status says the same.
         let _ = writeln!(std::io::stdout(), "the configuration is good");
         return ExitCode::SUCCESS;
     }
@@ -55,15 +58,16 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     }
 }
 
-/// What was opened before we went to the background.
-struct Opened {
+/// The listening sockets. They are opened before the process goes to the
+/// background.
+struct Listeners {
     rtmp: Vec<std::net::TcpListener>,
     http: Option<std::net::TcpListener>,
 }
 
 fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let Loaded { config, warnings } = loaded;
-    let opened = open(&config)?;
+    let listeners = open_listeners(&config)?;
     let output = LogOutput::start(&config.log).with_context(|| {
         let file = config
             .log
@@ -72,7 +76,8 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         format!("cannot write the log {file}: choose another by srs_log_file or --log-file")
     })?;
     let mut pid_file = config.pid.as_deref().map(PidFile::open).transpose()?;
-    // What can fail has been tried: whoever started us sees only our end.
+    // Whoever started us sees only the exit of the foreground process: what can
+    // fail has been tried before.
     if options.daemon {
         let (keep_directory, keep_output) = (true, config.log.destination().is_none());
         nix::unistd::daemon(keep_directory, keep_output).context("cannot go to the background")?;
@@ -89,12 +94,14 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         .thread_name("async")
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(live(role, options, config, opened, &output));
+    let result = runtime.block_on(serve_until_signal(
+        role, options, config, listeners, &output,
+    ));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result
 }
 
-fn open(config: &Config) -> anyhow::Result<Opened> {
+fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
     let bind = |&address: &SocketAddr, option: &str| {
         listen(address).with_context(|| {
             format!("cannot listen at {address}: choose another address or port by {option}")
@@ -104,7 +111,7 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         .listen
         .iter()
         .map(|address| bind(address, "`listen` or --listen"));
-    Ok(Opened {
+    Ok(Listeners {
         rtmp: rtmp.collect::<anyhow::Result<_>>()?,
         http: config
             .http_api
@@ -115,11 +122,11 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
 }
 
 /// Serves until a signal ends it.
-async fn live(
+async fn serve_until_signal(
     role: Role,
     options: &Options,
     config: Config,
-    opened: Opened,
+    listeners: Listeners,
     output: &LogOutput,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
@@ -130,40 +137,42 @@ async fn live(
     };
     let server = Server::start(role, config).context("cannot start the fan-out")?;
     let mut accepting = Vec::new();
-    for listener in opened.rtmp {
+    for listener in listeners.rtmp {
         let listener = TcpListener::from_std(listener)?;
         log::info!(
             "{name} {} takes RTMP at {}",
             env!("CARGO_PKG_VERSION"),
             listener.local_addr()?
         );
-        accepting.push(Abort(tokio::spawn(server.clone().accept(listener))));
+        let task = tokio::spawn(server.clone().accept(listener));
+        accepting.push(AbortOnDropHandle::new(task));
     }
     let mut _http = None;
-    if let Some(listener) = opened.http {
+    if let Some(listener) = listeners.http {
         let listener = TcpListener::from_std(listener)?;
         log::info!("the HTTP API answers at {}", listener.local_addr()?);
-        _http = Some(Abort(tokio::spawn(http::serve(listener, server.clone()))));
+        let task = tokio::spawn(http::serve(listener, server.clone()));
+        _http = Some(AbortOnDropHandle::new(task));
     }
-    let tell_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
-    tell_ready();
+    let notify_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
+    notify_ready();
     let mut drain_until = None;
     loop {
         match signals.next(drain_until.map(|_| POLL_INTERVAL)).await {
-            Some(Wish::Stop) => break,
-            Some(Wish::Reload) => {
+            Some(SignalAction::Stop) => break,
+            Some(SignalAction::Reload) => {
                 systemd::reloading("reading the configuration again");
                 reload(&server, options, output);
-                tell_ready();
+                notify_ready();
             }
-            Some(Wish::ReopenLog) => reopen_log(&server, output),
-            Some(Wish::Drain) => {
-                let patience = server.config().drain_timeout;
-                log::info!("draining: nobody new is taken; viewers may finish for {patience:?}");
-                systemd::status("draining: nobody new is taken, viewers may finish");
+            Some(SignalAction::ReopenLog) => reopen_log(&server, output),
+            Some(SignalAction::Drain) => {
+                let limit = server.config().drain_timeout;
+                log::info!("draining: no new connections; viewers may finish for {limit:?}");
+                systemd::status("draining: no new connections, viewers may finish");
                 accepting.clear();
                 server.drain();
-                drain_until.get_or_insert(Instant::now() + patience);
+                drain_until.get_or_insert(Instant::now() + limit);
             }
             None => {
                 let over = drain_until.is_some_and(|until| until <= Instant::now());
@@ -175,7 +184,7 @@ async fn live(
     }
     systemd::stopping();
     log::info!(
-        "stopping: {} connections are told",
+        "stopping: {} connections are closed",
         server.clients().count()
     );
     accepting.clear();
@@ -184,21 +193,12 @@ async fn live(
     while server.clients().count() > 0 && Instant::now() < until {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    server.hooks.all_told().await;
+    server.hooks.flush().await;
     log::info!("stopped");
     Ok(())
 }
 
-/// A task that ends with its owner.
-struct Abort<T>(JoinHandle<T>);
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Connections that a drain waits for.
+/// Number of connections that a drain waits for.
 fn viewers(server: &Server) -> usize {
     let clients = server.clients().list();
     let viewing =
@@ -209,78 +209,8 @@ fn viewers(server: &Server) -> usize {
         .count()
 }
 
-/// What an operator wants by a signal.
-enum Wish {
-    Stop,
-    Drain,
-    Reload,
-    ReopenLog,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    user1: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// The next wish; none if nobody had one within `patience`.
-    async fn next(&mut self, patience: Option<Duration>) -> Option<Wish> {
-        let pause = async {
-            match patience {
-                Some(patience) => tokio::time::sleep(patience).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.terminate.recv() => Some(Wish::Stop),
-            _ = self.interrupt.recv() => Some(Wish::Stop),
-            _ = self.quit.recv() => Some(Wish::Drain),
-            _ = self.hangup.recv() => Some(Wish::Reload),
-            _ = self.user1.recv() => Some(Wish::ReopenLog),
-            () = pause => None,
-        }
-    }
-}
-
-/// Outlives the signals that would end a process by default and mean nothing
-/// here, but may well be sent: tools of SRS's and keepalived's send SIGUSR2 and
-/// real-time signals. The first of each is logged. (SIGPIPE is ignored by Rust.)
-fn ignore_other_signals() -> std::io::Result<()> {
-    use nix::libc;
-    let named = [
-        libc::SIGUSR2,
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGIO,
-        libc::SIGPWR,
-    ];
-    for number in named.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
-        let mut received = signal(SignalKind::from_raw(number))?;
-        tokio::spawn(async move {
-            if received.recv().await.is_some() {
-                log::warn!("signal {number} has no meaning here, and is ignored from now on");
-            }
-            while received.recv().await.is_some() {}
-        });
-    }
-    Ok(())
-}
-
-/// Puts the file's present contents in force; a wrong file changes nothing.
+/// SIGHUP: reads the configuration again and puts it in force. A wrong one changes
+/// nothing.
 fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     let Loaded {
         mut config,
@@ -291,7 +221,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
             for mistake in mistakes.0 {
                 log::error!("{mistake}");
             }
-            log::error!("nothing was reloaded: the configuration in force stays");
+            log::error!("reload failed: the configuration in force stays");
             return;
         }
     };
@@ -324,7 +254,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         log::warn!("`chunk_size` has changed: streams that are there keep theirs to their end");
     }
     if let Err(error) = output.reopen(&config.log) {
-        log::error!("the log stays where it is: {error}");
+        log::error!("cannot open the log, the old one stays in use: {error}");
     }
     descriptors::raise_limit(&config);
     server.reconfigure(config);
@@ -334,6 +264,6 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
 fn reopen_log(server: &Server, output: &LogOutput) {
     match output.reopen(&server.config().log) {
         Ok(()) => log::info!("log reopened: {output}"),
-        Err(error) => log::error!("the log cannot be reopened, the old one goes on: {error}"),
+        Err(error) => log::error!("cannot reopen the log, the old one stays in use: {error}"),
     }
 }

@@ -1,41 +1,41 @@
-//! How many descriptors may be open.
+//! The limit of open file descriptors.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::hooks;
 use crate::config::Config;
 
-/// What a connection takes at most: its own, and where it is alone with its
-/// stream that stream's file in memory, and an edge's connection to the origin.
+/// Maximum number of descriptors of a connection: its socket; the log (`memfd`) of a
+/// stream that it alone uses; an edge's connection to the origin.
 const PER_CONNECTION: u64 = 3;
-/// What does not come and go with connections: logs, listeners, epolls, and
-/// what the HTTP API and its clients take.
-const OTHERS: u64 = 512;
-/// The most that a process may have where the kernel does not say.
-const DEFAULT_MOST: u64 = 1 << 20;
+/// Descriptors that do not depend on connections: log files, listeners, epolls, the
+/// HTTP API and its clients.
+const RESERVED: u64 = 512;
+/// Maximum number of descriptors of a process if `nr_open` cannot be read.
+const DEFAULT_MAX_DESCRIPTORS: u64 = 1 << 20;
 
-/// What the connections and hooks of `config` need.
+/// Number of descriptors that the connections and hooks of `config` need.
 fn needed(config: &Config) -> u64 {
-    u64::from(config.max_connections) * PER_CONNECTION + hooks::sockets(config) + OTHERS
+    u64::from(config.max_connections) * PER_CONNECTION + hooks::max_sockets(config) + RESERVED
 }
 
-/// Allows as many descriptors as the kernel lets us have, and says if that is
-/// too few for `config`. May be asked again when that changes.
+/// Raises the limit as far as the kernel allows, and warns if that is too low for
+/// `config`. It may be called again when that changes.
 pub(super) fn raise_limit(config: &Config) {
     let needed = needed(config);
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return;
     };
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
+    let max = std::fs::read_to_string("/proc/sys/fs/nr_open")
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(DEFAULT_MOST);
-    let allowed = hard.min(most);
+        .unwrap_or(DEFAULT_MAX_DESCRIPTORS);
+    let allowed = hard.min(max);
     // Root may go beyond the hard limit; all others up to it.
-    let beyond = needed.min(most);
+    let beyond = needed.min(max);
     let raised = beyond > allowed && setrlimit(Resource::RLIMIT_NOFILE, beyond, beyond).is_ok();
     if !raised && allowed > soft {
-        // What the kernel refuses is told below, if it matters.
+        // A refusal shows below, if it matters.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, allowed, hard);
     }
     let now = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(soft, _)| soft);
@@ -72,7 +72,7 @@ mod tests {
     fn the_limit_is_as_high_as_may_be() {
         raise_limit(&config("max_connections 1;"));
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let most = std::fs::read_to_string("/proc/sys/fs/nr_open").unwrap();
-        assert_eq!(soft, hard.min(most.trim().parse().unwrap()));
+        let max = std::fs::read_to_string("/proc/sys/fs/nr_open").unwrap();
+        assert_eq!(soft, hard.min(max.trim().parse().unwrap()));
     }
 }

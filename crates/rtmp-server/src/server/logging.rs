@@ -13,7 +13,7 @@ use service_kit::systemd;
 
 use crate::config::Log;
 
-/// Where log lines go; shared with the logger.
+/// Destination of the log lines, shared with the logger.
 #[derive(Debug, Clone)]
 pub struct LogOutput {
     destination: Arc<Mutex<Destination>>,
@@ -30,10 +30,10 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Makes the directory that `path` is to lie in.
+/// Makes the parent directory of `path`.
 ///
 /// # Errors
-/// It is not there and cannot be made.
+/// It does not exist and cannot be made.
 pub fn create_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent),
@@ -54,8 +54,8 @@ impl Destination {
 }
 
 impl LogOutput {
-    /// Opens what `log` says, and sends every log line of this process there.
-    /// Where the environment has `RUST_LOG`, it chooses the levels in place of
+    /// Opens the destination that `log` names, and sends every log line of this
+    /// process there. `RUST_LOG` in the environment takes the place of
     /// `srs_log_level`.
     ///
     /// # Errors
@@ -84,19 +84,18 @@ impl LogOutput {
             });
         // A process has one logger: a second server in it shares the first's.
         let _ = builder.try_init();
-        limit(log);
+        set_max_level(log);
         Ok(output)
     }
 
-    /// Takes over changed settings; also opens the file anew, as after a
-    /// rotation.
+    /// Applies changed settings, and opens the file anew, as after a rotation.
     ///
     /// # Errors
     /// The file cannot be opened; the old one is kept.
     pub fn reopen(&self, log: &Log) -> io::Result<()> {
         let opened = Destination::open(log)?;
         *self.lock() = opened;
-        limit(log);
+        set_max_level(log);
         Ok(())
     }
 
@@ -111,8 +110,8 @@ impl LogOutput {
     }
 }
 
-/// Puts `srs_log_level` in force, unless `RUST_LOG` says it more precisely.
-fn limit(log: &Log) {
+/// Applies `srs_log_level`, unless `RUST_LOG` chooses levels more precisely.
+fn set_max_level(log: &Log) {
     let level = match std::env::var_os("RUST_LOG") {
         Some(_) => LevelFilter::Trace,
         None => level(log),

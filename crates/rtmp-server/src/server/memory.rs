@@ -1,29 +1,30 @@
-//! How much memory we may take: what the machine has, or our control group may.
+//! The memory that the streams may take: a share of the machine's, or of our control
+//! group's limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::stream::memory::Holding;
 
-/// What all streams may take together where nobody says: half of what there is.
-/// The other half is for sockets' buffers, the players, and the machine.
+/// Divisor for the memory of all streams without `stream_memory`: half of what there
+/// is. The other half is for socket buffers, the players, and the machine.
 const SHARE_OF_STREAMS: u64 = 2;
-/// Of what the streams may take, a quarter is for the unfinished messages of
-/// connections, the rest for logs.
+/// Divisor for the incomplete messages of connections: a quarter of the streams'
+/// memory. The rest is for logs.
 const SHARE_OF_MESSAGES: u64 = 4;
 
-/// What the streams may take, by kind, in bytes.
+/// Memory of the streams by use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StreamMemory {
     /// For the logs of all streams.
     pub(super) logs: u64,
-    /// For the unfinished messages of all connections.
+    /// For the incomplete messages of all connections.
     pub(super) messages: u64,
 }
 
 impl StreamMemory {
-    /// What `bytes` for all streams are by kind; where nobody has said how many
-    /// those are, a share of what we may take.
+    /// Divides `bytes`, or without them half of the memory that the process may
+    /// take.
     pub(super) fn new(bytes: Option<u64>) -> Self {
         let bytes = bytes.unwrap_or_else(|| available(Path::new("/")) / SHARE_OF_STREAMS);
         let messages = bytes / SHARE_OF_MESSAGES;
@@ -34,27 +35,27 @@ impl StreamMemory {
     }
 }
 
-/// What a connection may hold of unfinished messages in any case, in bytes: a
-/// picture as encoders send them.
-const ALWAYS_ALLOWED: u64 = 256 << 10;
+/// Bytes of incomplete messages that a connection may hold in any case: a picture of
+/// usual size.
+const MIN_ALLOWED_BYTES: u64 = 256 << 10;
 
-/// Whether a connection must end for what it holds of unfinished messages:
-/// there is not enough for all, and it has more than its share.
-pub(super) fn holds_too_much(held: &Holding) -> bool {
+/// Returns true if a connection must end for its incomplete messages: the memory for
+/// all is used up, and it has more than its share.
+pub(super) fn exceeds_memory_share(held: &Holding) -> bool {
     let pool = held.pool();
-    pool.is_exhausted() && held.bytes() > pool.share().max(ALWAYS_ALLOWED)
+    pool.is_exhausted() && held.bytes() > pool.share().max(MIN_ALLOWED_BYTES)
 }
 
-/// The memory that this process may take, in bytes; without a bound where the
-/// kernel does not say. `root` is where its files are.
+/// Memory that this process may take, in bytes; `u64::MAX` if the kernel does not
+/// say. `root` is the directory that holds `/proc` and `/sys`.
 fn available(root: &Path) -> u64 {
     let machine = fs::read_to_string(root.join("proc/meminfo"))
         .ok()
         .and_then(|text| total(&text));
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
-    let limits = mounts.lines().filter_map(Hierarchy::parse);
-    let limits = limits.filter_map(|hierarchy| hierarchy.limit(root, &groups));
+    let limits = mounts.lines().filter_map(CgroupMount::parse);
+    let limits = limits.filter_map(|mount| mount.limit(root, &groups));
     limits.chain(machine).min().unwrap_or(u64::MAX)
 }
 
@@ -67,17 +68,17 @@ fn total(meminfo: &str) -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// A mounted hierarchy of control groups that governs memory (cgroups(7)).
+/// A mount of the control groups that govern memory (cgroups(7)).
 #[derive(Debug, PartialEq, Eq)]
-struct Hierarchy<'a> {
-    /// Where it is mounted.
+struct CgroupMount<'a> {
+    /// The mount point.
     point: &'a str,
-    /// Which group of it is seen there.
+    /// The group that the mount point shows.
     top: &'a str,
     is_version_2: bool,
 }
 
-impl<'a> Hierarchy<'a> {
+impl<'a> CgroupMount<'a> {
     /// Reads a line of `/proc/self/mountinfo` (proc(5)):
     /// `35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
     fn parse(line: &'a str) -> Option<Self> {
@@ -110,8 +111,8 @@ impl<'a> Hierarchy<'a> {
             };
             found.then_some(path)
         })?;
-        // In a container the group's path may be the outside's, and the mount
-        // begins at that very group.
+        // In a container the group's path may be the host's, and the mount begins at
+        // that very group.
         let below = Path::new(ours)
             .strip_prefix(self.top)
             .unwrap_or(Path::new(""));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_has_a_hierarchy_for_memory() {
+    fn version_1_has_a_mount_for_memory() {
         let root = root(&[
             MEMINFO,
             ("proc/self/mountinfo", VERSION_1),

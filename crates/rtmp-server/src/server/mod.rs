@@ -1,10 +1,10 @@
 //! The servers themselves: listeners, connections, time-outs, upstreams, and
 //! the daemon around them.
 //!
-//! A connection's way: [`Server::accept`] → `connection` (handshake and
-//! commands, on tokio) → a publisher stays there, a player goes to a fan-out
-//! worker with its [`player::PlayerDialogue`] and comes back when it wants
-//! something else.
+//! A connection begins in [`Server::accept`] and is served by `connection`
+//! (handshake and commands, on tokio). A publisher stays there. A player is handed to
+//! a fan-out worker with its `PlayerDialogue`, and comes back when its play ends and
+//! the connection does not.
 
 pub mod clients;
 mod connection;
@@ -12,15 +12,16 @@ pub mod daemon;
 mod descriptors;
 mod hooks;
 mod logging;
+mod loop_guard;
 mod memory;
 pub mod options;
 mod peer;
 mod pid_file;
 pub mod player;
+mod signals;
 mod socket;
 mod trim;
 mod upstream;
-mod via;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,26 +35,26 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Role, Vhost};
+use crate::config::{Config, Role, Upstream, Vhost};
 use crate::stream::fanout::{Departed, Fanout};
 use crate::stream::memory::MemoryPool;
-use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers};
+use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
 use clients::Clients;
 use connection::Connection;
 use hooks::Hooks;
+use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use player::PlayerDialogue;
 pub use socket::listen;
 use trim::Trim;
-use via::Via;
 
-/// A message that is kept takes at least so much of a stream's `queue_bytes`,
-/// however small it is: more than what is noted about it takes.
+/// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
+/// index entry of a message takes less.
 const MIN_MESSAGE_BYTES: u64 = 1_024;
-/// How often streams are looked over that nobody may need.
+/// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// A pause after the kernel refused to give us a connection: most likely there
-/// are no descriptors left.
+/// Pause after an accept has failed, most likely for want of descriptors: without
+/// it, the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An origin or an edge.
@@ -62,25 +63,25 @@ pub struct Server {
     role: Role,
     config: watch::Sender<Arc<Config>>,
     limits: Limits,
-    /// What it is known by to itself, when its own connection reaches it.
-    id: Via,
+    /// This server's id, by which it recognises its own connections.
+    id: LoopGuard,
     registry: Registry,
-    /// What connections hold of messages that are not complete.
+    /// Memory of incomplete messages, shared by all connections.
     messages: Arc<MemoryPool>,
     fanout: Fanout<PlayerDialogue>,
     clients: Clients,
     started: Instant,
     draining: AtomicBool,
-    /// Of each vhost the origin that last had a stream.
-    good_origins: Mutex<HashMap<String, String>>,
+    /// By vhost, the origin that last had a stream.
+    last_good_origins: Mutex<HashMap<String, String>>,
     hooks: Hooks,
-    /// Where pulls from origins run.
-    pulls: Handle,
+    /// The runtime of pulls from origins.
+    pull_runtime: Handle,
 }
 
 impl Server {
-    /// Starts the fan-out workers and all that does not depend on listeners.
-    /// To be called within a tokio runtime.
+    /// Starts the fan-out workers and everything else but listeners. It must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// No thread or descriptor left.
@@ -91,7 +92,7 @@ impl Server {
         let hooks = Hooks::new(config.server_id.as_deref());
         let (departing, departed) = mpsc::unbounded_channel();
         let fanout = Fanout::start(wakers.clone(), move |player| {
-            // Nobody listens any more only when the process ends.
+            // An error means that the process ends.
             let _ = departing.send(player);
         })?;
         let memory = StreamMemory::new(config.stream_memory);
@@ -99,23 +100,23 @@ impl Server {
             role,
             config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
-            id: Via::new_server(),
+            id: LoopGuard::new_server(),
             registry: Registry::new(wakers, memory.logs),
             messages: MemoryPool::new(memory.messages),
             fanout,
             clients: Clients::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
-            good_origins: Mutex::default(),
+            last_good_origins: Mutex::default(),
             hooks,
-            pulls: upstream::threads::start(role, workers)?,
+            pull_runtime: upstream::threads::start(role, workers)?,
         });
-        tokio::spawn(take_back(server.clone(), departed));
+        tokio::spawn(receive_departed(server.clone(), departed));
         tokio::spawn(sweep(server.clone()));
         Ok(server)
     }
 
-    /// Takes connections from `listener` until the task is dropped.
+    /// Accepts connections from `listener` until the task is dropped.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (socket, peer) = match listener.accept().await {
@@ -126,18 +127,18 @@ impl Server {
                     continue;
                 }
             };
-            let most = self.config().max_connections as usize;
-            let Some(client) = self.clients.enter(peer, most, Instant::now()) else {
-                log::warn!("{peer} is turned away: {most} connections are there (max_connections)");
+            let max = self.config().max_connections as usize;
+            let Some(client) = self.clients.add(peer, max, Instant::now()) else {
+                log::warn!("{peer}: refused: max_connections ({max}) is reached");
                 continue;
             };
             match socket::prepare(&socket) {
                 Ok(()) => {
                     let connection = Connection::new(self.clone(), client, socket);
                     tokio::spawn(Box::new(connection).run());
-                    // Those that are on their way come first: of a thousand that
-                    // arrive together few are half-way at a time, each of which
-                    // holds several times what a player does.
+                    // Connections that have begun go first. If a thousand arrive
+                    // together, few are in their handshake at a time, where each
+                    // takes several times the memory of a player.
                     tokio::task::yield_now().await;
                 }
                 Err(error) => {
@@ -154,15 +155,15 @@ impl Server {
         self.config.borrow().clone()
     }
 
-    /// What the configuration in force makes of `vhost`, which an earlier one
-    /// may have named; the same where it names none of that name.
-    fn in_force(&self, vhost: Arc<Vhost>) -> Arc<Vhost> {
+    /// The settings of `vhost` in the configuration in force; `vhost` itself if that
+    /// has none of its name any more.
+    fn current_vhost(&self, vhost: Arc<Vhost>) -> Arc<Vhost> {
         let config = self.config.borrow();
         config.vhosts.get(&vhost.name).cloned().unwrap_or(vhost)
     }
 
-    /// Puts another configuration in force: for what begins from now on, and
-    /// for the streams that are there as far as it can change.
+    /// Puts another configuration in force, for what begins from now on. Present
+    /// streams take over what can change.
     pub fn reconfigure(&self, config: Config) {
         let memory = StreamMemory::new(config.stream_memory);
         self.registry.logs().pool().set_limit(memory.logs);
@@ -176,7 +177,7 @@ impl Server {
         }
     }
 
-    /// Which of the two servers this is.
+    /// The kind of server: origin or edge.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -188,13 +189,13 @@ impl Server {
         self.registry.list()
     }
 
-    /// The memory that the logs of all streams share.
+    /// Memory pool of the logs of all streams.
     #[must_use]
     pub fn log_memory(&self) -> &MemoryPool {
         self.registry.logs().pool()
     }
 
-    /// The memory that the unfinished messages of all connections share.
+    /// Memory pool of the incomplete messages of all connections.
     #[must_use]
     pub fn message_memory(&self) -> &MemoryPool {
         &self.messages
@@ -206,27 +207,28 @@ impl Server {
         &self.clients
     }
 
-    /// How many players each fan-out worker has.
+    /// Number of players of each fan-out worker.
     #[must_use]
     pub fn players_per_worker(&self) -> Vec<usize> {
         self.fanout.players()
     }
 
-    /// How long it has been running.
+    /// Time since the start.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Lets a connection go; whether there is one with this id.
+    /// Ends the connection with this id. Returns false if there is none.
     pub fn dismiss(&self, id: u64) -> bool {
-        // In this order: whom a worker has dismissed is forgotten soon.
+        // In this order: a player that its worker dismisses is soon removed from
+        // `clients`, and would not be found there.
         let known = self.clients.dismiss(id);
         self.fanout.dismiss(id);
         known
     }
 
-    /// Lets all connections go, politely.
+    /// Ends all connections gracefully.
     pub fn dismiss_all(&self) {
         self.fanout.dismiss_all();
         for client in self.clients.list() {
@@ -234,14 +236,27 @@ impl Server {
         }
     }
 
-    /// Begins to drain: no new publishers and players, those that are there
-    /// may finish.
+    /// Begins to drain: new publishers and players are refused, present ones may
+    /// finish.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Number of the origin that last had a stream of `vhost`, among those of
+    /// `settings`; 0 if there is none.
+    fn first_origin(&self, vhost: &str, settings: &Upstream) -> usize {
+        let good = lock(&self.last_good_origins);
+        let number = |good| settings.origins.iter().position(|origin| origin == good);
+        good.get(vhost).and_then(number).unwrap_or(0)
+    }
+
+    /// Makes the next pull of a stream of `vhost` begin with the origin `address`.
+    fn set_first_origin(&self, vhost: &str, address: &str) {
+        lock(&self.last_good_origins).insert(vhost.to_owned(), address.to_owned());
     }
 
     /// The stream called `key` at `vhost`; a new one if there is none.
@@ -268,20 +283,20 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
     }
 }
 
-/// Takes players back from the fan-out workers.
-async fn take_back(
+/// Takes players back that have left their fan-out workers.
+async fn receive_departed(
     server: Arc<Server>,
     mut departed: mpsc::UnboundedReceiver<Departed<PlayerDialogue>>,
 ) {
     while let Some(player) = departed.recv().await {
-        if let Some(connection) = Connection::take_back(server.clone(), player) {
+        if let Some(connection) = Connection::from_worker(server.clone(), player) {
             tokio::spawn(Box::new(connection).run());
         }
     }
 }
 
-/// Ends and forgets streams whose publisher does not return, and gives back
-/// what connections have left behind.
+/// Removes streams whose publisher does not return, and returns freed memory to
+/// the system.
 async fn sweep(server: Arc<Server>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     let mut trim = Trim::default();

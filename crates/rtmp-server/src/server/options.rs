@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::config::{self, DEFAULT_VHOST, Directive, Loaded, Location, Mistakes, Role, conf};
 
-/// What both servers can be told on the command line.
+/// Options that both servers have.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
     /// Configuration in SRS's format, or JSON if it ends in .json
@@ -85,7 +85,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the file, if there is one, and puts the options over it.
+    /// Reads the file, if there is one, and applies the options over it.
     ///
     /// # Errors
     /// Everything that is wrong with them.
@@ -103,8 +103,8 @@ impl Options {
         let mut globals = Vec::new();
         let mut vhost = Vec::new();
         if !self.listen.is_empty() {
-            let words: Vec<&str> = self.listen.iter().map(String::as_str).collect();
-            globals.push(Directive::leaf("listen", &words, option("listen")));
+            let values: Vec<&str> = self.listen.iter().map(String::as_str).collect();
+            globals.push(Directive::leaf("listen", &values, option("listen")));
         }
         if let Some(address) = &self.http_api {
             let place = option("http-api");
@@ -136,9 +136,9 @@ impl Options {
             }
         }
         if !self.origins.is_empty() {
-            let words: Vec<&str> = self.origins.iter().map(String::as_str).collect();
+            let values: Vec<&str> = self.origins.iter().map(String::as_str).collect();
             vhost.push(Directive::leaf("mode", &["remote"], option("origin")));
-            vhost.push(Directive::leaf("origin", &words, option("origin")));
+            vhost.push(Directive::leaf("origin", &values, option("origin")));
         }
         for text in &self.set {
             let ended = text.trim_end().ends_with([';', '}']);

@@ -1,24 +1,23 @@
-//! Tells other servers from viewers and encoders, by what `connect` says.
+//! Recognition of other servers by their `connect`.
 
 use rtmp_proto::session::ConnectRequest;
 use rtmp_proto::wire::amf0::Value;
 
-use super::via::Via;
+use super::loop_guard::LoopGuard;
 
-/// `flashVer` of nginx-rtmp's pulls and pushes (`NGX_RTMP_RELAY_FLASHVER`,
-/// where none is configured). Players of Flash on Linux have a blank in place of
-/// the first dot.
+/// `flashVer` of nginx-rtmp's pulls and pushes (`NGX_RTMP_RELAY_FLASHVER`, the
+/// default). Flash players on Linux send a blank in place of the first dot.
 const NGINX_FLASH_VER: &str = "LNX.11,1,102,55";
-/// The property of `connect`'s argument by which SRS (1 to 7) presents itself to
-/// its upstream server, unless `debug_srs_upnode` is off …
+/// Property of `connect`'s argument by which SRS (1 to 7) identifies itself to its
+/// upstream server, unless `debug_srs_upnode` is off.
 const SRS_SIGNATURE: &str = "srs_sig";
-/// … and what it says.
+/// Value of that property.
 const SRS: &str = "SRS";
 
-/// What is at the other end of a connection.
+/// Kind of program at the other end of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum PeerKind {
-    /// A viewer or an encoder, as far as anybody knows.
+    /// A viewer or an encoder, or a server that does not say what it is.
     #[default]
     Client,
     /// A server of another make.
@@ -28,9 +27,9 @@ pub(super) enum PeerKind {
 }
 
 impl PeerKind {
-    /// Who connects with `request`, having come through `via`.
-    pub(super) fn of(request: &ConnectRequest, via: &Via) -> Self {
-        if !via.is_empty() {
+    /// The kind of the peer that sends `request`, with the ids in `loop_guard`.
+    pub(super) fn of(request: &ConnectRequest, loop_guard: &LoopGuard) -> Self {
+        if !loop_guard.is_empty() {
             return Self::OurServer;
         }
         let signed = |value: &Value| {
@@ -44,8 +43,8 @@ impl PeerKind {
         }
     }
 
-    /// Whether it gathers messages for its own players, so that nobody should
-    /// before it.
+    /// True for servers: they merge writes for their own players, so that messages
+    /// to and from them must not be delayed here.
     pub(super) fn is_server(self) -> bool {
         self != Self::Client
     }
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
     use rtmp_proto::session::{ClientConfig, Parameters, Purpose};
 
-    /// What a client of `flash_ver` connects with.
+    /// The `connect` of a client of `flash_ver`.
     fn request(flash_ver: &str, arguments: Vec<Value>) -> ConnectRequest {
         ConnectRequest {
             vhost: String::new(),
@@ -81,41 +80,65 @@ mod tests {
         let ours = ClientConfig::new(Purpose::Play, "rtmp://origin/live", "live", "s").flash_ver;
         let srs = "WIN 15,0,0,239";
         let cases = [
-            ("our own pull", &*ours, vec![], Via::new_server(), true),
-            ("our load generator", &*ours, vec![], Via::default(), false),
+            (
+                "our own pull",
+                &*ours,
+                vec![],
+                LoopGuard::new_server(),
+                true,
+            ),
+            (
+                "our load generator",
+                &*ours,
+                vec![],
+                LoopGuard::default(),
+                false,
+            ),
             (
                 "SRS's edge",
                 srs,
                 vec![object("srs_sig", "SRS")],
-                Via::default(),
+                LoopGuard::default(),
                 true,
             ),
-            ("SRS's load generator", srs, vec![], Via::default(), false),
+            (
+                "SRS's load generator",
+                srs,
+                vec![],
+                LoopGuard::default(),
+                false,
+            ),
             (
                 "an encoder's token",
                 srs,
                 vec![object("token", "SRS")],
-                Via::default(),
+                LoopGuard::default(),
                 false,
             ),
             (
                 "nginx-rtmp's pull",
                 "LNX.11,1,102,55",
                 vec![],
-                Via::default(),
+                LoopGuard::default(),
                 true,
             ),
             (
                 "Flash on Linux",
                 "LNX 11,1,102,55",
                 vec![],
-                Via::default(),
+                LoopGuard::default(),
                 false,
             ),
-            ("ffmpeg", "LNX 9,0,124,2", vec![], Via::default(), false),
+            (
+                "ffmpeg",
+                "LNX 9,0,124,2",
+                vec![],
+                LoopGuard::default(),
+                false,
+            ),
         ];
-        for (who, flash_ver, arguments, via, is_server) in cases {
-            let kind = PeerKind::of(&request(flash_ver, arguments), &via);
+        for (who, flash_ver, arguments, loop_guard, is_server) in cases {
+            let kind = PeerKind::of(&request(flash_ver, arguments), &loop_guard);
             assert_eq!(kind.is_server(), is_server, "{who}");
             assert_eq!(kind == PeerKind::OurServer, who == "our own pull", "{who}");
         }

@@ -1,4 +1,4 @@
-//! The pid file: whose it is, and for how long.
+//! The pid file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -9,27 +9,27 @@ use anyhow::{Context, bail};
 
 use super::logging::create_parent;
 
-/// Holds our process id while we run. It is locked, so that another of us that
-/// is told to use the same file does not take it for a stale one.
+/// Holds our process id while we run. It is locked, so that another server with the
+/// same file does not take it for a stale one.
 pub(super) struct PidFile {
     path: PathBuf,
     file: File,
 }
 
 impl PidFile {
-    /// Opens the file, so that its mistakes are told while somebody reads them.
+    /// Opens and locks the file: before the daemon goes to the background, so that an
+    /// error is still seen.
     ///
     /// # Errors
-    /// It cannot be written, or is that of a process that runs.
+    /// It cannot be written, or belongs to a process that runs.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         loop {
             let file = create_parent(path).and_then(|()| {
-                // What another of us has written stays until it is known to be
-                // gone.
+                // Not truncated: another server may have written it and still run.
                 let mut options = OpenOptions::new();
                 options.write(true).create(true).truncate(false).open(path)
             });
-            let file = file.with_context(|| mistake(path))?;
+            let file = file.with_context(|| write_error(path))?;
             if let Err(TryLockError::WouldBlock) = file.try_lock() {
                 let pid = std::fs::read_to_string(path).unwrap_or_default();
                 let (path, pid) = (path.display(), pid.trim());
@@ -38,7 +38,7 @@ impl PidFile {
                      choose another by `pid` or --pid"
                 );
             }
-            // Its former owner may have removed it on leaving.
+            // Its former owner may have removed it between our open and our lock.
             if is_at(&file, path) {
                 let path = path.to_owned();
                 return Ok(Self { path, file });
@@ -46,18 +46,18 @@ impl PidFile {
         }
     }
 
-    /// Writes our process id, which is another in the background.
+    /// Writes our process id. It changes when the daemon goes to the background.
     ///
     /// # Errors
     /// It cannot be written.
     pub(super) fn write(&mut self) -> anyhow::Result<()> {
         let written = self.file.set_len(0);
         let written = written.and_then(|()| writeln!(self.file, "{}", std::process::id()));
-        written.with_context(|| mistake(&self.path))
+        written.with_context(|| write_error(&self.path))
     }
 }
 
-/// Whether `path` still is the name of `file`.
+/// Returns true if `path` still is the name of `file`.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |metadata: io::Result<std::fs::Metadata>| {
         let metadata = metadata.ok()?;
@@ -66,14 +66,14 @@ fn is_at(file: &File, path: &Path) -> bool {
     identity(file.metadata()) == identity(path.metadata())
 }
 
-fn mistake(path: &Path) -> String {
+fn write_error(path: &Path) -> String {
     let path = path.display();
     format!("cannot write the pid file {path}: choose another by `pid` or --pid")
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Whoever removed it before us did our work.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! What a player says while a fan-out worker serves it.
+//! The session of a player while a fan-out worker serves it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,36 +6,37 @@ use std::sync::atomic::Ordering;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 
 use super::clients::{Client, StatsSnapshot};
-use super::memory::holds_too_much;
+use super::loop_guard::LoopGuard;
+use super::memory::exceeds_memory_share;
 use super::peer::PeerKind;
-use super::via::Via;
 use crate::config::Vhost;
 use crate::stream::Subscription;
 use crate::stream::fanout::{Dialogue, Request};
 use crate::stream::memory::Holding;
 
-/// What a client has said of itself with `connect`, for what it asks later.
+/// A client's description of itself in `connect`, for its later requests.
 #[derive(Debug, Default)]
 pub struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,
-    /// The page that it sits in.
+    /// The page that embeds the player.
     pub(super) page_url: String,
-    /// Where it has connected to.
+    /// The URL that it has connected to.
     pub(super) tc_url: String,
-    /// The application's parameters, which stand in where a stream has none.
+    /// The application's parameters, for streams without their own.
     pub(super) parameters: Parameters,
-    /// Where it wants to begin, if it is an edge of ours.
+    /// The property `gopCache`: true to begin at the newest keyframe, false at the
+    /// next. Our edges send it.
     pub(super) gop_cache: Option<bool>,
-    /// What it is.
+    /// The kind of program.
     pub(super) peer: PeerKind,
-    /// Which of our servers it has come through.
-    pub(super) via: Via,
+    /// The servers of ours that it has come through.
+    pub(super) loop_guard: LoopGuard,
 }
 
 impl ConnectInfo {
-    /// What the client says beside a stream's name: with the name, or else with
-    /// the application's, as `rtmp://host/live?token=x` and a stream key do.
+    /// The parameters of a stream: those behind its name, else the application's, as
+    /// with `rtmp://host/live?token=x` and a stream key.
     pub(super) fn parameters<'a>(&'a self, of_stream: &'a Parameters) -> &'a Parameters {
         if of_stream.is_empty() {
             &self.parameters
@@ -49,21 +50,21 @@ impl ConnectInfo {
 #[derive(Debug)]
 pub struct PlayerDialogue {
     pub(super) session: ServerSession,
-    /// What it holds of messages that are not complete.
+    /// Memory that its incomplete messages take.
     pub(super) held: Holding,
     pub(super) client: Arc<Client>,
     pub(super) vhost: Arc<Vhost>,
-    /// What it said beside the stream's name.
+    /// Parameters behind the stream's name.
     pub(super) parameters: Parameters,
-    /// What its `connect` said of it.
+    /// Its description of itself in `connect`.
     pub(super) connect_info: ConnectInfo,
     pub(super) subscription: Subscription,
-    /// Where the connection stood when this play began.
+    /// Counters of the connection when this play began.
     pub(super) begun: StatsSnapshot,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
-    /// Once it leaves: the request that is not the worker's to answer, if it
-    /// was one, and what came after it.
+    /// Once it leaves: the request that the worker cannot answer, if it leaves for
+    /// one, and the input behind it.
     pub(super) left_with: Option<(Option<Box<ServerEvent>>, Vec<u8>)>,
 }
 
@@ -91,7 +92,7 @@ impl Dialogue for PlayerDialogue {
                 ServerEvent::ReceiveAudio { receive, .. } => requests.push(Request::Audio(receive)),
                 ServerEvent::ReceiveVideo { receive, .. } => requests.push(Request::Video(receive)),
                 ServerEvent::Refused(status) => self.client.log_refusal(&status),
-                // A connection's media while it plays: it was not asked for any.
+                // Media of a connection that plays is ignored.
                 ServerEvent::Media(_)
                 | ServerEvent::PublishEnded { .. }
                 | ServerEvent::BufferLength { .. }
@@ -110,7 +111,7 @@ impl Dialogue for PlayerDialogue {
             }
         }
         self.held.set(self.session.unfinished_bytes() as u64);
-        if holds_too_much(&self.held) {
+        if exceeds_memory_share(&self.held) {
             return Err("no memory is left for its unfinished messages".to_owned());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What every connection's socket is told.
+//! Options of listening sockets and of connections.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-/// Connections that the kernel completes while we are busy.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
-/// A peer that acknowledges nothing of what was sent for this long is gone.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// A silent peer is asked after this long whether it is still there, …
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-/// … this often, …
+/// `TCP_USER_TIMEOUT`: a peer that acknowledges nothing for this long is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// `TCP_KEEPIDLE`: silence after which a peer is probed.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+/// `TCP_KEEPINTVL`: interval of the probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// … and this many times before it is given up.
+/// `TCP_KEEPCNT`: unanswered probes after which the connection ends.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// A listening socket at `address`. The unspecified IPv6 address takes IPv4
-/// too, and stands for that of IPv4 where there is no IPv6.
+/// Opens a listening socket at `address`. The unspecified IPv6 address accepts IPv4
+/// too; without IPv6 on the machine, the unspecified IPv4 address takes its place.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The address cannot be bound.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let any = address.ip().is_unspecified() && address.is_ipv6();
     let listener = match listen_at(address) {
@@ -49,8 +49,8 @@ fn listen_at(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Prepares a new connection: no waiting for full packets while commands go to
-/// and fro, and dead peers are noticed.
+/// Sets the options of a new connection: `TCP_NODELAY` for the exchange of commands,
+/// and the time-outs that end a dead peer's connection.
 ///
 /// # Errors
 /// The connection has ended already.
@@ -58,18 +58,18 @@ pub fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
+        .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// Prepares a connection for playing: from here on the fan-out worker judges
-/// whether the peer takes what it is sent.
+/// Sets the options of a connection that plays: `send_timeout` of the fan-out worker
+/// takes the place of `TCP_USER_TIMEOUT`.
 ///
-/// `TCP_USER_TIMEOUT` must not: it also counts the time in which a peer's
-/// window is closed, though the peer is there and reads, slowly.
+/// That one also counts the time in which a peer's window is closed, though the peer
+/// is there and reads, slowly.
 ///
 /// # Errors
 /// The connection has ended already.
@@ -90,7 +90,7 @@ mod tests {
         prepare(&socket).unwrap();
         assert_eq!(
             SockRef::from(&socket).tcp_user_timeout().unwrap(),
-            Some(UNACKNOWLEDGED)
+            Some(USER_TIMEOUT)
         );
         let socket = socket.into_std().unwrap();
         prepare_playing(&socket).unwrap();
@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), None);
         // A peer that is gone is noticed though nothing is sent to it.
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);
     }
 }

@@ -1,16 +1,16 @@
-//! Gives back to the system what connections have left behind.
+//! Returns freed memory of connections to the system.
 //!
-//! The allocator keeps what is freed for the next one; after a burst of
-//! connections that is more than all players hold together.
+//! The allocator keeps freed memory for the next allocations. After a burst of
+//! connections that is more than all players take together.
 
 use std::time::{Duration, Instant};
 
-/// So many connections that came or went leave behind what is worth the while.
+/// Number of connections that have come or gone after which a trim is worth it.
 const BURST: u64 = 100;
-/// It is given back so long after they began to: a burst takes some seconds.
+/// Delay of the trim after that: a burst takes some seconds.
 const DELAY: Duration = Duration::from_secs(30);
 
-/// Knows when it is time.
+/// Decides when to trim.
 #[derive(Debug, Default)]
 pub(super) struct Trim {
     /// Connections that had come or gone by the last time.
@@ -19,8 +19,8 @@ pub(super) struct Trim {
 }
 
 impl Trim {
-    /// Whether it is time, when connections have come or gone so many times;
-    /// then it counts as done.
+    /// Returns true if a trim is due, and counts it as done. `changes` is the number
+    /// of connections that have come or gone so far.
     pub(super) fn is_due(&mut self, now: Instant, changes: u64) -> bool {
         if changes - self.seen >= BURST {
             self.due.get_or_insert(now + DELAY);
@@ -34,8 +34,8 @@ impl Trim {
     }
 }
 
-/// Gives whole free pages back (`malloc_trim(3)`; other C libraries than glibc
-/// do so by themselves, or never). Takes some milliseconds.
+/// Returns free pages to the system (`malloc_trim(3)`; other C libraries than glibc
+/// do so by themselves, or never). It takes some milliseconds.
 pub(super) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call takes no pointer, and may be made at any time from any
@@ -49,7 +49,7 @@ pub(super) fn trim() {
 mod tests {
     use super::*;
 
-    /// The seconds of two minutes in which it is time.
+    /// The seconds, of two minutes, in which a trim is due.
     fn due(changes: impl Fn(u64) -> u64) -> Vec<u64> {
         let start = Instant::now();
         let mut trim = Trim::default();

@@ -108,7 +108,7 @@ async fn an_edge_goes_where_its_origin_sends_it() {
             assert_eq!(player.frame().await, keyframe(0));
         }
         let line = format!(
-            "live/s: {} sends us to rtmp://{}/",
+            "live/s: {} redirects to rtmp://{}/",
             first.address, last.address
         );
         assert!(!log_lines(&line).is_empty());
@@ -139,7 +139,7 @@ async fn an_edge_that_is_sent_nowhere_asks_the_next_origin() {
     for (signpost, why) in [
         (
             Signpost::start(At::Connect, itself).await,
-            "we come from there",
+            "it was tried before",
         ),
         (Signpost::start(At::Connect, other).await, "no rtmp:// URL"),
     ] {

@@ -1,75 +1,27 @@
-//! A player's way to its fan-out worker, and back.
+//! Handing a player to its fan-out worker, and taking it back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rtmp_proto::session::{PlayRequest, ServerEvent};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::end::{End, log_end, log_play};
-use super::{Connection, Engagement};
+use super::Connection;
+use super::close::{CloseReason, log_close, log_play};
+use super::play::Play;
+use super::role::ConnectionRole;
 use crate::server::Server;
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::PlayerDialogue;
 use crate::server::socket::prepare_playing;
-use crate::stream::Subscription;
-use crate::stream::fanout::{Departed, Dialogue, Joining, Reason, Request};
-
-/// A play that waits for its stream, or is on its way to a worker.
-pub(super) struct Play {
-    pub(super) request: Box<PlayRequest>,
-    pub(super) subscription: Subscription,
-    pub(super) options: PlayOptions,
-}
-
-/// What a player has asked of its delivery while it waited.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PlayOptions {
-    paused: bool,
-    audio: bool,
-    video: bool,
-}
-
-impl Default for PlayOptions {
-    fn default() -> Self {
-        Self {
-            paused: false,
-            audio: true,
-            video: true,
-        }
-    }
-}
-
-impl PlayOptions {
-    /// Takes note of `event`.
-    pub(super) fn apply(&mut self, event: &ServerEvent) {
-        match *event {
-            ServerEvent::Pause { paused, .. } => self.paused = paused,
-            ServerEvent::ReceiveAudio { receive, .. } => self.audio = receive,
-            ServerEvent::ReceiveVideo { receive, .. } => self.video = receive,
-            _ => {}
-        }
-    }
-
-    /// What the worker is asked for.
-    fn requests(self) -> Vec<Request> {
-        let options = [
-            (!self.audio, Request::Audio(false)),
-            (!self.video, Request::Video(false)),
-            (self.paused, Request::Pause(true)),
-        ];
-        let options = options.into_iter().filter(|(wished, _)| *wished);
-        options.map(|(_, request)| request).collect()
-    }
-}
+use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
 
 impl Connection {
-    /// A connection that comes back from its fan-out worker; none if there is
-    /// nothing more to say to it.
-    pub(in crate::server) fn take_back(
+    /// The connection of a player that has left its fan-out worker; `None` if
+    /// nothing more is to be sent to it.
+    pub(in crate::server) fn from_worker(
         server: Arc<Server>,
         departed: Departed<PlayerDialogue>,
     ) -> Option<Self> {
@@ -82,23 +34,23 @@ impl Connection {
         } = departed;
         let client = dialogue.client.clone();
         let key = dialogue.subscription.stream().key().clone();
-        // The web server to be told may be another by now.
-        dialogue.vhost = server.in_force(dialogue.vhost);
+        // The hooks may have been reconfigured meanwhile.
+        dialogue.vhost = server.current_vhost(dialogue.vhost);
         let mut out = unsent;
-        let (verdict, silent) = match reason {
+        let (close_reason, gone) = match reason {
             Reason::Asked => {
-                // Where it asked for something else on another message
-                // stream: one thing at a time.
+                // It may have asked for something else on another message stream:
+                // a connection plays or publishes one stream at a time.
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
                 (None, false)
             }
-            Reason::Closed => (Some(End::Closed), true),
-            Reason::Broken(kind) => (Some(End::Lost(kind.into())), true),
-            Reason::Misbehaved(why) => (Some(End::Misbehaved(why)), false),
-            Reason::Stalled => (Some(End::Stalled), true),
+            Reason::Closed => (Some(CloseReason::Closed), true),
+            Reason::Broken(kind) => (Some(CloseReason::Lost(kind.into())), true),
+            Reason::Misbehaved(why) => (Some(CloseReason::Misbehaved(why)), false),
+            Reason::Stalled => (Some(CloseReason::Stalled), true),
             Reason::StreamEnded => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (Some(End::StreamEnded), false)
+                (Some(CloseReason::StreamEnded), false)
             }
             Reason::Complete => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
@@ -106,30 +58,30 @@ impl Connection {
             }
             Reason::Dismissed => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (Some(End::Dismissed), false)
+                (Some(CloseReason::Dismissed), false)
             }
         };
-        log_play(&client, &key, &dialogue.begun, verdict.as_ref());
-        dialogue.tell_stop(&server);
+        log_play(&client, &key, &dialogue.begun, close_reason.as_ref());
+        dialogue.notify_stop(&server);
         client.set_activity(Activity::Idle);
-        // Commands go to and fro again.
+        // Commands are exchanged again, and must not wait for full packets.
         let socket = socket
             .set_nodelay(true)
             .and_then(|()| TcpStream::from_std(socket));
         let socket = match socket {
-            Ok(socket) if !silent => socket,
+            Ok(socket) if !gone => socket,
             _ => {
-                log_end(
+                log_close(
                     &server,
                     &client,
                     Some(&dialogue.vhost),
                     &dialogue.connect_info,
-                    verdict.as_ref().unwrap_or(&End::Closed),
+                    close_reason.as_ref().unwrap_or(&CloseReason::Closed),
                 );
                 return None;
             }
         };
-        let (unanswered, unread) = match dialogue.left_with {
+        let (pending_request, unread) = match dialogue.left_with {
             Some((request, unread)) => (request, unread),
             None => (None, Vec::new()),
         };
@@ -141,17 +93,17 @@ impl Connection {
             held: dialogue.held,
             vhost: Some(dialogue.vhost),
             connect_info: dialogue.connect_info,
-            engagement: Engagement::None,
+            role: ConnectionRole::Idle,
             input: BytesMut::from(unread.as_slice()),
             out,
             accepted: Instant::now(),
-            verdict,
-            unanswered,
+            close_reason,
+            pending_request,
         })
     }
 
     /// Hands the connection to a fan-out worker.
-    pub(super) fn hand_over(mut self, play: Play) {
+    pub(super) fn hand_to_worker(mut self, play: Play) {
         let Play {
             request,
             subscription,
@@ -164,8 +116,8 @@ impl Connection {
         let gop_cache = self.connect_info.gop_cache;
         let at_once = self.connect_info.peer.is_server();
         let mut unsent = self.out;
-        // The log's chunks may be of another size than the connection's, when
-        // the configuration has changed since one of them began.
+        // The log's chunk size may differ from the connection's: the
+        // configuration may have changed after one of them began.
         self.session
             .set_chunk_size(stream.chunk_size(), &mut unsent);
         let mut dialogue = PlayerDialogue {
@@ -183,11 +135,15 @@ impl Connection {
         let mut requests = options.requests();
         let socket = self.socket.into_std();
         let socket = socket.and_then(|socket| prepare_playing(&socket).map(|()| socket));
-        let heard = dialogue.receive(&self.input, &mut unsent, &mut requests);
-        let socket = match (socket, heard) {
+        let received = dialogue.receive(&self.input, &mut unsent, &mut requests);
+        let socket = match (socket, received) {
             (Ok(socket), Ok(())) => socket,
-            (Err(error), _) => return dialogue.never_played(&self.server, &End::Lost(error)),
-            (_, Err(why)) => return dialogue.never_played(&self.server, &End::Misbehaved(why)),
+            (Err(error), _) => {
+                return dialogue.end_unplayed(&self.server, &CloseReason::Lost(error));
+            }
+            (_, Err(why)) => {
+                return dialogue.end_unplayed(&self.server, &CloseReason::Misbehaved(why));
+            }
         };
         log::info!("{}: play {}", self.client, stream.key());
         self.client
@@ -213,14 +169,14 @@ impl Connection {
 
 impl PlayerDialogue {
     /// Ends a connection whose play was accepted and could not begin.
-    fn never_played(&self, server: &Server, end: &End) {
-        self.tell_stop(server);
+    fn end_unplayed(&self, server: &Server, reason: &CloseReason) {
+        self.notify_stop(server);
         let (vhost, connect_info) = (Some(&*self.vhost), &self.connect_info);
-        log_end(server, &self.client, vhost, connect_info, end);
+        log_close(server, &self.client, vhost, connect_info, reason);
     }
 
-    /// Tells `on_stop` that the client plays no more.
-    fn tell_stop(&self, server: &Server) {
+    /// Notifies `on_stop` that the client plays no more.
+    fn notify_stop(&self, server: &Server) {
         let event = StreamEvent {
             action: "on_stop",
             client: &self.client,
@@ -229,6 +185,6 @@ impl PlayerDialogue {
             stream: self.subscription.stream(),
             ends_publication: false,
         };
-        server.hooks.tell(&self.vhost.http_hooks.on_stop, &event);
+        server.hooks.notify(&self.vhost.http_hooks.on_stop, &event);
     }
 }

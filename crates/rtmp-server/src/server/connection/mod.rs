@@ -1,123 +1,86 @@
 //! One connection, from its handshake to its end: commands, publishing, and
 //! waiting for a stream. Players are handed to the fan-out workers.
 
-mod end;
+mod close;
 mod handover;
+mod play;
+mod publishing;
 mod requests;
+mod role;
+mod socket_io;
+mod timeouts;
 mod waiting;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::BytesMut;
-use rtmp_proto::session::Phase;
-use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
-use rtmp_proto::wire::Message;
+use bytes::{Buf, BytesMut};
+use rtmp_proto::session::{ServerEvent, ServerSession};
 use service_kit::sleep_until;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use end::{End, log_end, log_publish};
-use handover::Play;
-use waiting::Patience;
+use close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_close};
+use play::Play;
+use publishing::StreamChange;
+use role::ConnectionRole;
+use socket_io::{COMMAND_READ_SIZE, MEDIA_READ_SIZE, read_available};
 
 use super::Server;
-use super::clients::{Activity, Client, StatsSnapshot};
-use super::hooks::StreamEvent;
-use super::memory::holds_too_much;
+use super::clients::Client;
+use super::memory::exceeds_memory_share;
 use super::player::ConnectInfo;
-use super::upstream::dial::{self, Dialled};
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
-use crate::stream::{AppendError, MediaMessage, Publication, Stream, StreamState};
 
-/// Time for a peer to take our last words and to close.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes read from a publisher at once.
-const READ_SIZE: usize = 64 * 1024;
-/// Bytes read at once from whoever only sends commands.
-const COMMAND_READ_SIZE: usize = 4 * 1024;
-
-/// What a connection is engaged in.
-enum Engagement {
-    None,
-    Publishing {
-        stream_id: u32,
-        /// What is published: at an edge, where its viewers find it.
-        stream: Arc<Stream>,
-        /// What was said beside its name.
-        parameters: Parameters,
-        sink: Sink,
-        /// Where the connection stood when this publish began.
-        begun: StatsSnapshot,
-        /// Nothing has come yet.
-        first: bool,
-        /// The origin says that it has another publisher.
-        superseded: bool,
-    },
-    Waiting {
-        play: Play,
-        state: watch::Receiver<StreamState>,
-        patience: Patience,
-    },
-    /// The play has been accepted: on to a fan-out worker.
-    Playing(Play),
-}
-
-/// Where a publisher's messages go.
-enum Sink {
-    /// To the stream's log.
-    Log {
-        publication: Publication,
-        state: watch::Receiver<StreamState>,
-        /// What came with the present read.
-        batch: Vec<MediaMessage>,
-    },
-    /// To the origin, from an edge.
-    Origin(Box<Dialled>),
-}
-
-/// What a connection has waited for.
-enum Heard {
-    /// So many bytes came; none: the peer has closed.
+/// The event that ends a connection's wait.
+enum ConnectionEvent {
+    /// Number of bytes that came; 0: the peer has closed.
     Bytes(usize),
-    /// The stream's state has changed.
-    StreamState,
-    /// The origin that the stream is forwarded to has said something, or has
-    /// gone.
-    Origin(Result<(), dial::End>),
-    /// The connection is to end.
-    Dismissal,
+    /// Something has changed at the stream that is published or waited for.
+    Stream(StreamChange),
+    /// An operator, or the server's stop, ends the connection.
+    Dismissed,
     /// Another configuration is in force.
-    Reload,
-    /// The time is over.
-    Silence,
+    ConfigChanged,
+    /// The deadline has passed.
+    Timeout,
 }
 
-/// A connection that tokio serves.
+/// A connection that a tokio task serves.
+///
+/// ```text
+/// accept ──▶ serve_requests ──accepted play──▶ fan-out worker
+///                 │    ▲                             │
+///                 │    └────── the play ends ────────┤
+///                 ▼                                  ▼
+///            graceful close ◀─── connection ends, peer to be told
+/// ```
+///
+/// Within `serve_requests` its state is the [`ConnectionRole`].
 pub(super) struct Connection {
     server: Arc<Server>,
     client: Arc<Client>,
     socket: TcpStream,
     session: ServerSession,
-    /// What it holds of messages that are not complete.
+    /// Memory that its incomplete messages take, of what all connections share.
     held: Holding,
-    /// The vhost that `connect` named, or a later request.
+    /// The vhost of `connect`, or of a later publish or play.
     vhost: Option<Arc<Vhost>>,
-    /// What `connect` said of the client.
+    /// The client's description of itself in `connect`.
     connect_info: ConnectInfo,
-    engagement: Engagement,
+    role: ConnectionRole,
     input: BytesMut,
     out: Vec<u8>,
     accepted: Instant,
-    /// Why it ends, when that was decided before it came here.
-    verdict: Option<End>,
-    /// A request that has been read and not answered.
-    unanswered: Option<Box<ServerEvent>>,
+    /// Reason to close it at once: its fan-out worker has ended it, and the peer
+    /// is still to be told.
+    close_reason: Option<CloseReason>,
+    /// A request that has been read and not answered. Nothing is read until it
+    /// has been: what follows depends on the answer.
+    pending_request: Option<Box<ServerEvent>>,
 }
 
 impl Connection {
@@ -133,493 +96,224 @@ impl Connection {
             held,
             vhost: None,
             connect_info: ConnectInfo::default(),
-            engagement: Engagement::None,
+            role: ConnectionRole::Idle,
             input: BytesMut::new(),
             out: Vec::new(),
             accepted: Instant::now(),
-            verdict: None,
-            unanswered: None,
+            close_reason: None,
+            pending_request: None,
         }
     }
 
-    /// Serves the connection until it ends or plays. Boxed, it is in the task
-    /// once only.
+    /// Serves the connection until it ends or plays. It is boxed so that it is
+    /// in the task only once.
     pub(super) async fn run(mut self: Box<Self>) {
-        let end = match self.verdict.take() {
-            Some(end) => end,
-            None => match self.converse().await {
+        let reason = match self.close_reason.take() {
+            Some(reason) => reason,
+            None => match self.serve_requests().await {
                 Ok(play) => {
-                    self.hand_over(play);
+                    self.hand_to_worker(play);
                     return;
                 }
-                Err(end) => end,
+                Err(reason) => reason,
             },
         };
-        self.tell(&end);
-        // What is published ends before the last words: whoever comes next
+        self.notify_peer(&reason);
+        // The publication ends before the graceful close: the next publisher
         // need not wait for a slow peer.
-        self.disengage();
-        if !matches!(end, End::Closed | End::Lost(_)) {
-            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.farewell()).await;
+        self.end_role();
+        if !matches!(reason, CloseReason::Closed | CloseReason::Lost(_)) {
+            let _ = tokio::time::timeout(GRACEFUL_CLOSE_TIMEOUT, self.close_gracefully()).await;
         }
-        log_end(
+        log_close(
             &self.server,
             &self.client,
             self.vhost.as_deref(),
             &self.connect_info,
-            &end,
+            &reason,
         );
     }
 
-    /// Reads and answers until the client plays.
-    async fn converse(&mut self) -> Result<Play, End> {
-        let mut last_word = Instant::now();
+    /// Reads and answers until a play is accepted.
+    async fn serve_requests(&mut self) -> Result<Play, CloseReason> {
+        let mut last_input = Instant::now();
         let mut configuration = self.server.config.subscribe();
-        self.take_settings();
+        self.refresh_vhost();
         loop {
-            let mut heard = self.interpret();
-            while heard.is_ok()
-                && let Some(request) = self.unanswered.take()
+            let mut processed = self.process_input();
+            while processed.is_ok()
+                && let Some(request) = self.pending_request.take()
             {
-                // What came after a request waits for the answer to it.
-                // What web servers and origins are asked with is large, and
-                // few connections wait for that: most hold none of it.
-                let decided = Box::pin(self.decide(*request)).await;
-                heard = decided.and_then(|()| self.interpret());
-                // Nor can the client be blamed for the time that it has taken.
-                last_word = Instant::now();
+                // Boxed: questions to web servers and origins make a large
+                // future, and few connections wait for one at a time.
+                let answered = Box::pin(self.handle_request(*request)).await;
+                processed = answered.and_then(|()| self.process_input());
+                // The time that the decision took is not the client's silence.
+                last_input = Instant::now();
             }
-            let heard = heard.and_then(|()| self.count_memory());
-            // Replies go out in one write, even those before a mistake. That it
-            // could not be told to a client that has gone does not matter then.
+            let processed = processed.and_then(|()| self.account_memory());
+            // Replies go out in one write, even those before an error. The first
+            // error counts: that a client who has gone could not be told of it
+            // does not matter.
             let flushed = self.flush().await;
-            heard?;
+            processed?;
             flushed?;
-            match std::mem::replace(&mut self.engagement, Engagement::None) {
-                Engagement::Playing(play) => return Ok(play),
-                other => self.engagement = other,
+            match std::mem::take(&mut self.role) {
+                ConnectionRole::Playing(play) => return Ok(play),
+                other => self.role = other,
             }
-            let deadline = self.deadline(last_word);
+            let deadline = self.deadline(last_input);
             let until = deadline.map(|(until, _)| until);
-            match self.listen(until, &mut configuration).await? {
-                Heard::Bytes(0) => return Err(End::Closed),
-                Heard::Bytes(count) => {
-                    last_word = Instant::now();
+            match self.next_event(until, &mut configuration).await? {
+                ConnectionEvent::Bytes(0) => return Err(CloseReason::Closed),
+                ConnectionEvent::Bytes(count) => {
+                    last_input = Instant::now();
                     self.client
                         .received
                         .fetch_add(count as u64, Ordering::Relaxed);
                 }
-                Heard::StreamState | Heard::Origin(Ok(())) => {}
-                Heard::Origin(Err(end)) => return Err(self.origin_lost(end)),
-                Heard::Dismissal => return Err(End::Dismissed),
-                Heard::Reload => self.take_settings(),
-                Heard::Silence => {
-                    let limit = deadline.map_or("", |(_, limit)| limit);
-                    return Err(self.expired(limit));
+                ConnectionEvent::Stream(StreamChange::Origin(Err(error))) => {
+                    return Err(self.on_origin_lost(error));
+                }
+                ConnectionEvent::Stream(_) => {}
+                ConnectionEvent::Dismissed => return Err(CloseReason::Dismissed),
+                ConnectionEvent::ConfigChanged => self.refresh_vhost(),
+                ConnectionEvent::Timeout => {
+                    let directive = deadline.map_or("", |(_, directive)| directive);
+                    return Err(self.on_timeout(directive));
                 }
             }
-            self.stream_state_changed()?;
-            if self.gather().await {
-                // Silence begins where there is somebody to hear it.
-                last_word = Instant::now();
+            self.on_stream_state_changed()?;
+            if self.wait_for_merged_read().await {
+                // The publisher's time-out counts from when it is read again.
+                last_input = Instant::now();
             }
         }
     }
 
-    /// Counts what is held of messages that are not complete.
-    fn count_memory(&mut self) -> Result<(), End> {
-        let mut bytes = self.session.unfinished_bytes();
-        if let Engagement::Publishing {
-            sink: Sink::Origin(dialled),
-            ..
-        } = &self.engagement
-        {
-            bytes += dialled.unsent_bytes();
-        }
-        self.held.set(bytes as u64);
-        if holds_too_much(&self.held) {
-            return Err(End::NoMemory);
-        }
-        Ok(())
-    }
-
-    /// Takes over what the configuration in force says of the vhost.
-    fn take_settings(&mut self) {
-        self.vhost = self.vhost.take().map(|vhost| self.server.in_force(vhost));
-    }
-
-    /// Waits for whatever comes first.
-    async fn listen(
+    /// Waits for the first event.
+    async fn next_event(
         &mut self,
         deadline: Option<Instant>,
         configuration: &mut watch::Receiver<Arc<Config>>,
-    ) -> io::Result<Heard> {
-        let most = match self.engagement {
-            Engagement::Publishing { .. } => READ_SIZE,
+    ) -> io::Result<ConnectionEvent> {
+        let max_bytes = match self.role {
+            ConnectionRole::Publishing(_) => MEDIA_READ_SIZE,
             _ => COMMAND_READ_SIZE,
         };
-        let other = async {
-            match &mut self.engagement {
-                Engagement::Publishing {
-                    sink: Sink::Log { state, .. },
-                    ..
-                }
-                | Engagement::Waiting { state, .. } => {
-                    // The sender lives as long as the stream, which we hold.
-                    let _ = state.changed().await;
-                    Heard::StreamState
-                }
-                Engagement::Publishing {
-                    sink: Sink::Origin(dialled),
-                    ..
-                } => {
-                    // Whatever it says that is not the end needs no answer
-                    // but the session's own.
-                    Heard::Origin(dialled.read(&mut Vec::new()).await)
-                }
-                Engagement::None | Engagement::Playing(_) => std::future::pending().await,
-            }
-        };
-        // What has come counts before the time that it took.
+        let role = &mut self.role;
+        // In this order: input that has come counts before the deadline that
+        // has passed meanwhile.
         tokio::select! {
             biased;
-            () = self.client.dismissal() => Ok(Heard::Dismissal),
-            heard = other => Ok(heard),
-            // The sender is the server's, which we hold.
-            _ = configuration.changed() => Ok(Heard::Reload),
-            read = read_up_to(most, &self.socket, &mut self.input) => read.map(Heard::Bytes),
-            () = sleep_until(deadline) => Ok(Heard::Silence),
+            () = self.client.dismissal() => Ok(ConnectionEvent::Dismissed),
+            change = role.next_event() => Ok(ConnectionEvent::Stream(change)),
+            // An error cannot be: the sender is the server's, which we hold.
+            _ = configuration.changed() => Ok(ConnectionEvent::ConfigChanged),
+            read = read_available(max_bytes, &self.socket, &mut self.input) => {
+                read.map(ConnectionEvent::Bytes)
+            }
+            () = sleep_until(deadline) => Ok(ConnectionEvent::Timeout),
         }
     }
 
-    /// Takes what has been read, event by event.
-    fn interpret(&mut self) -> Result<(), End> {
+    /// Processes the bytes that have been read, event by event.
+    fn process_input(&mut self) -> Result<(), CloseReason> {
         let bytes = self.input.split();
         let mut input = &bytes[..];
-        let outcome = loop {
-            let playing = matches!(self.engagement, Engagement::Playing(_));
-            if playing || self.unanswered.is_some() {
+        let processed = loop {
+            // The rest is read later: after the answer to a request, or, behind
+            // an accepted play, by the worker's dialogue.
+            let playing = matches!(self.role, ConnectionRole::Playing(_));
+            if playing || self.pending_request.is_some() {
                 break Ok(());
             }
             match self.session.read(&mut input, &mut self.out) {
                 Ok(Some(event)) => {
-                    if let Err(end) = self.answer(event) {
-                        break Err(end);
+                    if let Err(reason) = self.handle_event(event) {
+                        break Err(reason);
                     }
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
             }
         };
-        // A request that has to be decided about, and an accepted play, leave
-        // the rest to be read later: the latter to the worker's dialogue.
         let unread = input.len();
-        let appended = self.append();
+        let appended = self.append_batch();
         self.input = bytes;
         let read = self.input.len() - unread;
-        bytes::Buf::advance(&mut self.input, read);
-        if self.input.is_empty() && !matches!(self.engagement, Engagement::Publishing { .. }) {
-            // Nothing is held for who only sends commands: many wait at a time.
+        self.input.advance(read);
+        if self.input.is_empty() && !matches!(self.role, ConnectionRole::Publishing(_)) {
+            // No buffer is kept for a connection that only sends commands: there
+            // may be thousands of them.
             self.input = BytesMut::new();
         }
-        outcome.and(appended)
+        processed.and(appended)
     }
 
-    /// Appends what the publisher sent to its stream.
-    fn append(&mut self) -> Result<(), End> {
-        let Engagement::Publishing {
-            sink: Sink::Log {
-                publication, batch, ..
-            },
-            ..
-        } = &mut self.engagement
-        else {
-            return Ok(());
-        };
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let appended = publication.append(batch, std::time::Instant::now());
-        batch.clear();
-        Ok(appended?)
-    }
-
-    /// Takes a message of the stream that the connection publishes.
-    fn media(&mut self, message: Message) {
-        let Engagement::Publishing {
-            stream_id,
-            sink,
-            first,
-            ..
-        } = &mut self.engagement
-        else {
-            return;
-        };
-        if message.stream_id != *stream_id {
-            return;
-        }
-        *first = false;
-        let media = MediaMessage::from(message);
-        let client = &self.client;
-        client.messages_received.fetch_add(1, Ordering::Relaxed);
-        if media.is_picture() {
-            client.pictures_received.fetch_add(1, Ordering::Relaxed);
-        }
-        match sink {
-            Sink::Log { batch, .. } => batch.push(media),
-            Sink::Origin(dialled) => {
-                // Where the origin takes no more, reading from it says why.
-                let _ = dialled.publish(media.message());
-            }
-        }
-    }
-
-    fn answer(&mut self, event: ServerEvent) -> Result<(), End> {
+    fn handle_event(&mut self, event: ServerEvent) -> Result<(), CloseReason> {
         match event {
             ServerEvent::Connect(_) | ServerEvent::Publish(_) | ServerEvent::Play(_) => {
-                self.unanswered = Some(Box::new(event));
-                Ok(())
+                self.pending_request = Some(Box::new(event));
             }
-            ServerEvent::Refused(status) => {
-                self.client.log_refusal(&status);
-                Ok(())
-            }
+            ServerEvent::Refused(status) => self.client.log_refusal(&status),
             ServerEvent::Media(message) => {
-                self.media(message);
-                Ok(())
+                // Media of a connection that publishes nothing is ignored.
+                if let ConnectionRole::Publishing(publishing) = &mut self.role {
+                    publishing.receive(message, &self.client);
+                }
             }
             ServerEvent::PublishEnded { .. } => {
-                self.append()?;
-                self.disengage();
-                Ok(())
+                self.append_batch()?;
+                self.end_role();
             }
             ServerEvent::PlayEnded { .. } => {
-                if matches!(self.engagement, Engagement::Waiting { .. }) {
-                    self.disengage();
+                if matches!(self.role, ConnectionRole::Waiting(_)) {
+                    self.end_role();
                 }
-                Ok(())
             }
             ServerEvent::Pause { .. }
             | ServerEvent::ReceiveAudio { .. }
             | ServerEvent::ReceiveVideo { .. } => {
-                if let Engagement::Waiting { play, .. } = &mut self.engagement {
-                    play.options.apply(&event);
+                if let ConnectionRole::Waiting(waiting) = &mut self.role {
+                    waiting.play.options.record(&event);
                 }
-                Ok(())
             }
             ServerEvent::BufferLength { .. }
             | ServerEvent::Acknowledged(_)
-            | ServerEvent::Pong(_) => Ok(()),
-        }
-    }
-
-    /// The stream that this connection publishes or waits for has a new
-    /// state.
-    fn stream_state_changed(&mut self) -> Result<(), End> {
-        match &mut self.engagement {
-            Engagement::Publishing {
-                sink: Sink::Log {
-                    publication, state, ..
-                },
-                ..
-            } => {
-                if publication.holds(&state.borrow_and_update()) {
-                    return Ok(());
-                }
-                let over = publication.stream().has_ended();
-                Err(if over {
-                    AppendError::Ended
-                } else {
-                    AppendError::TakenOver
-                }
-                .into())
-            }
-            Engagement::Waiting { state, .. } => {
-                let state = *state.borrow_and_update();
-                self.wait_on(state)
-            }
-            Engagement::None | Engagement::Publishing { .. } | Engagement::Playing(_) => Ok(()),
-        }
-    }
-
-    /// With `mr`, lets a publisher's input gather before it is read; whether
-    /// it did. What another server forwards has been gathered there, where its
-    /// `mr` is on.
-    async fn gather(&mut self) -> bool {
-        let Engagement::Publishing { sink, .. } = &self.engagement else {
-            return false;
-        };
-        if self.connect_info.peer.is_server() {
-            return false;
-        }
-        let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
-        let Some(latency) = latency.filter(|_| self.input.len() < READ_SIZE) else {
-            return false;
-        };
-        if let Sink::Log { publication, .. } = sink {
-            publication.expect_silence_until(std::time::Instant::now() + latency);
-        }
-        tokio::time::sleep(latency).await;
-        true
-    }
-
-    /// When patience ends, and with what.
-    fn deadline(&self, last_word: Instant) -> Option<(Instant, &'static str)> {
-        let config = self.server.config();
-        Some(match (&self.engagement, &self.vhost) {
-            (Engagement::Waiting { patience, .. }, _) => match patience {
-                Patience::Until(until) => (*until, "play_wait_timeout"),
-                Patience::WithPublisher => return None,
-                Patience::AfterOrigins(_) => (
-                    last_word + config.idle_timeout,
-                    "idle_timeout, for the origins",
-                ),
-            },
-            (Engagement::Publishing { first: true, .. }, Some(vhost)) => (
-                last_word + vhost.publish_1stpkt_timeout,
-                "publish_1stpkt_timeout",
-            ),
-            (Engagement::Publishing { .. }, Some(vhost)) => (
-                last_word + vhost.publish_normal_timeout,
-                "publish_normal_timeout",
-            ),
-            _ => match self.session.phase() {
-                Phase::Handshake => (
-                    self.accepted + config.handshake_timeout,
-                    "handshake_timeout",
-                ),
-                Phase::Connecting => (self.accepted + config.connect_timeout, "connect_timeout"),
-                Phase::Connected => (last_word + config.idle_timeout, "idle_timeout"),
-            },
-        })
-    }
-
-    /// Ends what the connection is engaged in.
-    fn disengage(&mut self) {
-        let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-        match engagement {
-            Engagement::Publishing {
-                stream,
-                parameters,
-                sink,
-                begun,
-                superseded,
-                ..
-            } => {
-                log_publish(&self.client, stream.key(), &begun);
-                let ends_publication = match sink {
-                    Sink::Log { publication, .. } => {
-                        // Whether there is another is asked when this is told.
-                        drop(publication);
-                        true
-                    }
-                    Sink::Origin(dialled) => {
-                        tokio::spawn(tokio::time::timeout(FAREWELL_TIMEOUT, dialled.close()));
-                        false
-                    }
-                };
-                if let Some(vhost) = self.vhost.as_ref().filter(|_| !superseded) {
-                    let event = StreamEvent {
-                        action: "on_unpublish",
-                        ends_publication,
-                        ..self.stream_event(&stream, &parameters)
-                    };
-                    let urls = &vhost.http_hooks.on_unpublish;
-                    self.server.hooks.tell(urls, &event);
-                }
-            }
-            Engagement::Waiting { play, .. } | Engagement::Playing(play) => self.tell_stop(&play),
-            Engagement::None => {}
-        }
-        self.client.set_activity(Activity::Idle);
-    }
-
-    /// What hooks are told of the client and `stream`, to which it has said
-    /// `parameters`.
-    fn stream_event<'a>(
-        &'a self,
-        stream: &'a Arc<Stream>,
-        parameters: &'a Parameters,
-    ) -> StreamEvent<'a> {
-        StreamEvent {
-            action: "",
-            client: &self.client,
-            connect_info: &self.connect_info,
-            parameters,
-            stream,
-            ends_publication: false,
-        }
-    }
-
-    /// Tells `on_stop` of a client that was let in by `on_play`, and plays no
-    /// more or never did.
-    fn tell_stop(&self, play: &Play) {
-        let Some(vhost) = &self.vhost else { return };
-        let event = StreamEvent {
-            action: "on_stop",
-            ..self.stream_event(play.subscription.stream(), &play.request.parameters)
-        };
-        self.server.hooks.tell(&vhost.http_hooks.on_stop, &event);
-    }
-
-    /// Sends what is to be sent to either side.
-    async fn flush(&mut self) -> Result<(), End> {
-        if matches!(self.engagement, Engagement::Playing(_)) {
-            // The replies to an accepted play go out with the stream's headers.
-            return Ok(());
-        }
-        let idle = self.server.config().idle_timeout;
-        let vhost = self.vhost.as_ref();
-        let patience = vhost.map_or(idle, |vhost| vhost.send_timeout.min(idle));
-        if !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
-            let sent = tokio::time::timeout(patience, self.socket.write_all(&out)).await;
-            sent.map_err(|_| End::Stalled)??;
-            let bytes = &self.client.meter.bytes;
-            bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
-        }
-        if let Engagement::Publishing {
-            sink: Sink::Origin(dialled),
-            ..
-        } = &mut self.engagement
-        {
-            let sent = tokio::time::timeout(patience, dialled.flush()).await;
-            let sent = sent.unwrap_or(Err(dial::End::Slow(patience)));
-            return sent.map_err(|end| self.origin_lost(end));
+            | ServerEvent::Pong(_) => {}
         }
         Ok(())
     }
 
-    /// Sends the last words, and reads what the peer still sends: closing with
-    /// unread input would throw away our last words with it (RFC 1122
-    /// §4.2.2.13).
-    async fn farewell(&mut self) -> io::Result<()> {
-        self.socket.write_all(&self.out).await?;
-        self.socket.shutdown().await?;
-        loop {
-            self.socket.readable().await?;
-            // Not held while it waits: every connection's task would be larger
-            // by that much, from its first moment on.
-            let mut ignored = [0; COMMAND_READ_SIZE];
-            match self.socket.try_read(&mut ignored) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
+    /// Appends what a publisher sent with the present read.
+    fn append_batch(&mut self) -> Result<(), CloseReason> {
+        match &mut self.role {
+            ConnectionRole::Publishing(publishing) => publishing.append_batch(),
+            _ => Ok(()),
         }
     }
-}
 
-/// Reads at most so many bytes into `input`, once there are some: until then no
-/// room is taken for them.
-async fn read_up_to(most: usize, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
-    loop {
-        socket.readable().await?;
-        input.reserve(most);
-        match socket.try_read_buf(input) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
+    /// Accounts for the memory of incomplete messages, and of what an origin has
+    /// not taken yet.
+    fn account_memory(&mut self) -> Result<(), CloseReason> {
+        let mut bytes = self.session.unfinished_bytes();
+        if let ConnectionRole::Publishing(publishing) = &self.role {
+            bytes += publishing.unsent_bytes();
         }
+        self.held.set(bytes as u64);
+        if exceeds_memory_share(&self.held) {
+            return Err(CloseReason::NoMemory);
+        }
+        Ok(())
+    }
+
+    /// Takes the vhost's settings from the configuration in force.
+    fn refresh_vhost(&mut self) {
+        self.vhost = self
+            .vhost
+            .take()
+            .map(|vhost| self.server.current_vhost(vhost));
     }
 }
 
@@ -627,13 +321,13 @@ async fn read_up_to(most: usize, socket: &TcpStream, input: &mut BytesMut) -> io
 mod tests {
     use super::*;
 
-    /// The bytes that a task takes which runs `future`.
+    /// Size in bytes of the task that runs `future`.
     fn size_of_task<F>(_: fn(Box<Connection>) -> F) -> usize {
         size_of::<F>()
     }
 
     /// Thousands of players join within a second, and each has a task until it
-    /// plays: what that takes must not exceed what playing does.
+    /// plays: its memory must not exceed that of a player.
     #[test]
     fn a_connections_task_is_small() {
         let size = size_of_task(Connection::run);

@@ -1,4 +1,4 @@
-//! What a client asks for, and whether it gets it.
+//! The requests of a client: connect, publish and play, and their answers.
 
 use std::sync::Arc;
 
@@ -8,21 +8,24 @@ use rtmp_proto::session::{
     StreamKey,
 };
 
-use super::end::End;
-use super::handover::{Play, PlayOptions};
-use super::{Connection, Engagement, Sink};
+use super::Connection;
+use super::close::CloseReason;
+use super::play::{Play, PlayOptions};
+use super::publishing::{PublishState, PublishTarget, Publishing};
+use super::role::ConnectionRole;
+use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
+use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
 use crate::server::upstream::{self, forward, permission};
-use crate::server::via::Via;
 use crate::stream::{Busy, Stream};
 
 impl Connection {
     /// Answers a request.
-    pub(super) async fn decide(&mut self, request: ServerEvent) -> Result<(), End> {
+    pub(super) async fn handle_request(&mut self, request: ServerEvent) -> Result<(), CloseReason> {
         match request {
             ServerEvent::Connect(request) => self.connect(*request).await,
             ServerEvent::Publish(request) => {
@@ -47,18 +50,18 @@ impl Connection {
     }
 
     /// A refusal ends the connection, unless something is published on it.
-    fn refused(&self, refusal: Status) -> Result<(), End> {
-        if matches!(self.engagement, Engagement::Publishing { .. }) {
+    fn refused(&self, refusal: Status) -> Result<(), CloseReason> {
+        if matches!(self.role, ConnectionRole::Publishing { .. }) {
             self.client.log_refusal(&refusal);
             return Ok(());
         }
-        Err(End::Refused(refusal))
+        Err(CloseReason::Refused(refusal))
     }
 
-    async fn connect(&mut self, request: ConnectRequest) -> Result<(), End> {
-        let via = Via::told_by(&request.object);
+    async fn connect(&mut self, request: ConnectRequest) -> Result<(), CloseReason> {
+        let loop_guard = LoopGuard::from_connect(&request.object);
         let vhost = self.server.config().vhost(&request.vhost).cloned();
-        let refusal = match (via.may_go_on_to(&self.server.id), vhost) {
+        let refusal = match (loop_guard.check(&self.server.id), vhost) {
             (Err(refusal), _) => refusal.to_owned(),
             (_, None) => format!("there is no vhost {} here", request.vhost),
             (_, Some(vhost)) => {
@@ -68,8 +71,8 @@ impl Connection {
                     tc_url: request.tc_url.clone(),
                     parameters: request.parameters.clone(),
                     gop_cache: request.gop_cache,
-                    peer: PeerKind::of(&request, &via),
-                    via,
+                    peer: PeerKind::of(&request, &loop_guard),
+                    loop_guard,
                 };
                 if self.may_connect(&vhost).await {
                     self.accept_connect(&request, vhost);
@@ -80,15 +83,15 @@ impl Connection {
         };
         let status = Status::connect_rejected(refusal);
         self.session.refuse_connect(&status, &mut self.out);
-        Err(End::Refused(status))
+        Err(CloseReason::Refused(status))
     }
 
-    /// What our origins are told of the way here.
-    fn via(&self) -> Via {
-        self.connect_info.via.and(&self.server.id)
+    /// The loop guard for connections to our origins: the client's, and this server.
+    fn loop_guard(&self) -> LoopGuard {
+        self.connect_info.loop_guard.with(&self.server.id)
     }
 
-    /// Whether `on_connect` of `vhost` lets the client in.
+    /// Returns true if `on_connect` of `vhost` lets the client in.
     async fn may_connect(&self, vhost: &Vhost) -> bool {
         let event = ClientEvent {
             action: "on_connect",
@@ -98,7 +101,7 @@ impl Connection {
             totals: None,
         };
         let urls = &vhost.http_hooks.on_connect;
-        self.server.hooks.allow(urls, &event).await
+        self.server.hooks.authorize(urls, &event).await
     }
 
     fn accept_connect(&mut self, request: &ConnectRequest, vhost: Arc<Vhost>) {
@@ -117,9 +120,9 @@ impl Connection {
         self.vhost = Some(vhost);
     }
 
-    /// What a publish and a play have to pass alike: the vhost that serves
-    /// them, and the stream's name there.
-    async fn admit(
+    /// Makes the checks that publish and play have in common. Returns the vhost
+    /// that serves the request, and the stream's name there.
+    async fn check_request(
         &mut self,
         key: StreamKey,
         action: Action,
@@ -135,17 +138,18 @@ impl Connection {
         if self.server.is_draining() {
             return Err("the server is about to stop");
         }
-        if let Engagement::Waiting { play, .. } = &self.engagement {
-            // It waits on another message stream: one thing at a time.
+        if let ConnectionRole::Waiting(Waiting { play, .. }) = &self.role {
+            // It waits on another message stream: a connection plays or publishes
+            // one stream at a time.
             let stopped = Status::notice(code::PLAY_STOP, "Stopped playing stream.");
             self.session
                 .refuse_play(play.request.stream_id, &stopped, &mut self.out);
-            self.disengage();
+            self.end_role();
         }
-        if !matches!(self.engagement, Engagement::None) {
+        if !matches!(self.role, ConnectionRole::Idle) {
             return Err("this connection is engaged already");
         }
-        if !self.client.may_ask(std::time::Instant::now()) {
+        if !self.client.may_request_stream(std::time::Instant::now()) {
             return Err("this connection asks for too many streams at once");
         }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
@@ -167,33 +171,33 @@ impl Connection {
             ..
         } = request;
         let (vhost, key) = self
-            .admit(key, Action::Publish)
+            .check_request(key, Action::Publish)
             .await
             .map_err(Status::publish_denied)?;
         let stream = self.server.stream(&key, &vhost);
-        // Whoever waits for it waits for the decision, too.
+        // Players that wait for the stream wait for the decision, too.
         let expectation = stream.expect_publisher();
         if vhost.upstream.is_none() {
-            self.may_begin(&stream)?;
+            self.check_can_publish(&stream)?;
         }
         let event = StreamEvent {
             action: "on_publish",
             ..self.stream_event(&stream, &parameters)
         };
         let urls = &vhost.http_hooks.on_publish;
-        if !self.server.hooks.allow(urls, &event).await {
+        if !self.server.hooks.authorize(urls, &event).await {
             return Err(Status::publish_denied("not allowed"));
         }
-        let sink = self.sink(&vhost, &stream, &parameters).await;
-        let sink = sink.inspect_err(|refusal| {
-            // Where the stream has another publisher, the show goes on.
+        let target = self.publish_target(&vhost, &stream, &parameters).await;
+        let target = target.inspect_err(|refusal| {
+            // If the stream has another publisher, it goes on: no end is told.
             if refusal.code != code::PUBLISH_BAD_NAME {
                 let event = StreamEvent {
                     action: "on_unpublish",
                     ..event
                 };
                 let urls = &vhost.http_hooks.on_unpublish;
-                self.server.hooks.tell(urls, &event);
+                self.server.hooks.notify(urls, &event);
             }
         })?;
         drop(expectation);
@@ -202,21 +206,20 @@ impl Connection {
         let activity = Activity::Publishing(stream.key().clone());
         self.client.set_activity(activity);
         self.vhost = Some(vhost);
-        self.engagement = Engagement::Publishing {
+        self.role = ConnectionRole::Publishing(Publishing {
             stream_id,
             stream,
             parameters,
-            sink,
+            target,
             begun: StatsSnapshot::of(&self.client, std::time::Instant::now()),
-            first: true,
-            superseded: false,
-        };
+            state: PublishState::AwaitingMedia,
+        });
         Ok(())
     }
 
-    /// Whether a publication of `stream` may begin here; hooks are not asked
-    /// about one that may not.
-    fn may_begin(&self, stream: &Arc<Stream>) -> Result<(), Status> {
+    /// Returns the refusal if a publication of `stream` cannot begin here. Hooks
+    /// are not asked about such a one.
+    fn check_can_publish(&self, stream: &Arc<Stream>) -> Result<(), Status> {
         let now = std::time::Instant::now();
         if stream.is_busy(now) {
             return Err(busy(stream.key()));
@@ -229,33 +232,34 @@ impl Connection {
         Ok(())
     }
 
-    /// Where what is published goes: to the origin, or to the stream's log.
-    async fn sink(
+    /// Begins the publication: at the origin of an edge, else in the stream's log.
+    async fn publish_target(
         &self,
         vhost: &Vhost,
         stream: &Arc<Stream>,
         parameters: &Parameters,
-    ) -> Result<Sink, Status> {
+    ) -> Result<PublishTarget, Status> {
         let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
             let parameters = self.connect_info.parameters(parameters);
             let limits = &self.server.limits;
-            let dialled = forward::begin(upstream, key, parameters, &self.via(), limits).await?;
-            return Ok(Sink::Origin(Box::new(dialled)));
+            let connection =
+                forward::begin(upstream, key, parameters, &self.loop_guard(), limits).await?;
+            return Ok(PublishTarget::Origin(Box::new(connection)));
         }
-        let state = stream.state();
+        let stream_state = stream.state();
         let publication = stream.publish(std::time::Instant::now());
         let publication = publication.map_err(|_| busy(key))?;
-        Ok(Sink::Log {
+        Ok(PublishTarget::Log {
             publication,
-            state,
+            stream_state,
             batch: Vec::new(),
         })
     }
 
     async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
         let (vhost, key) = self
-            .admit(request.key.clone(), Action::Play)
+            .check_request(request.key.clone(), Action::Play)
             .await
             .map_err(Status::play_failed)?;
         let stream = self.server.stream(&key, &vhost);
@@ -264,22 +268,29 @@ impl Connection {
             ..self.stream_event(&stream, &request.parameters)
         };
         let urls = &vhost.http_hooks.on_play;
-        if !self.server.hooks.allow(urls, &event).await {
+        if !self.server.hooks.authorize(urls, &event).await {
             return Err(Status::play_failed("not allowed"));
         }
         let parameters = self.connect_info.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
-            let asked =
-                permission::ask(&self.server, settings, &key, &parameters, &self.via()).await;
+            let asked = permission::request_play(
+                &self.server,
+                settings,
+                &key,
+                &parameters,
+                &self.loop_guard(),
+            )
+            .await;
             asked.inspect_err(|_| {
                 let event = StreamEvent {
                     action: "on_stop",
                     ..event
                 };
-                self.server.hooks.tell(&vhost.http_hooks.on_stop, &event);
+                self.server.hooks.notify(&vhost.http_hooks.on_stop, &event);
             })?;
         }
-        // Nobody has held it as one who wants it: it may have ended meanwhile.
+        // Looked up again: nothing kept the stream from ending while hooks and
+        // origins were asked.
         let stream = self.server.stream(&key, &vhost);
         let play = Play {
             request,
@@ -287,21 +298,15 @@ impl Connection {
             options: PlayOptions::default(),
         };
         if let Some(settings) = &vhost.upstream {
-            upstream::ensure(&self.server, &stream, settings, &parameters);
+            upstream::ensure_pull(&self.server, &stream, settings, &parameters);
         }
         self.vhost = Some(vhost.clone());
-        self.wait(play, &vhost);
+        self.play_or_wait(play, &vhost);
         Ok(())
-    }
-
-    pub(super) fn accept_play(&mut self, play: Play) {
-        self.session
-            .accept_play(play.request.stream_id, &mut self.out);
-        self.engagement = Engagement::Playing(play);
     }
 }
 
-/// What a publisher hears whose stream has another one.
+/// The status for a publisher whose stream has another one.
 fn busy(key: &StreamKey) -> Status {
     Status::publish_bad_name(format!("{key}: {Busy}"))
 }

@@ -1,49 +1,58 @@
 //! A player that waits for its stream to be published.
 
-use rtmp_proto::session::Status;
-use rtmp_proto::session::status::code;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::end::End;
-use super::handover::Play;
-use super::{Connection, Engagement};
+use super::play::Play;
 use crate::config::Vhost;
-use crate::server::clients::Activity;
-use crate::server::peer::PeerKind;
 use crate::stream::StreamState;
 
-/// How long a player waits for its stream.
+/// State of a player's wait for its stream.
+///
+/// ```text
+///            publisher gone, origin server             play_wait_timeout
+///  ForPublisher ───────────────────────────▶ Until(t) ──────────────────▶ refused
+///   │        ▲                                │    ▲
+///   │        ├──────── publisher there ───────┘    │ all origins have
+///   │        │                                     │ failed once more
+///   │ publisher gone, edge ──▶ ForOrigins(n) ──────┘
+///   └──────────────────────────▲  │
+///            ▲── publisher there ─┘
+/// ```
+///
+/// In each state, a stream that becomes live is played, and one that has ended
+/// refuses the player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// Until then.
+pub(super) enum PlayWait {
+    /// Nobody publishes: the player is refused at this time.
     Until(Instant),
-    /// The stream has a publisher that has sent nothing yet: for as long as it
-    /// has.
-    WithPublisher,
-    /// The origins come first: it begins when all have been asked in vain more
-    /// often than this.
-    AfterOrigins(u64),
+    /// The stream has a publisher that has sent nothing yet. The publisher's
+    /// own time limit holds, and none for the player.
+    ForPublisher,
+    /// The origins are being asked. The player's time begins when all of them
+    /// have failed more often than this number.
+    ForOrigins(u64),
 }
 
-impl Patience {
-    /// The patience of a player that comes at `now`, or whose publisher has
-    /// just gone.
+impl PlayWait {
+    /// The wait of a player that asks at `now`, or whose publisher has just
+    /// gone.
     fn new(state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
         if state.has_publisher() {
-            Self::WithPublisher
+            Self::ForPublisher
         } else if vhost.upstream.is_some() {
-            Self::AfterOrigins(state.failed_rounds)
+            Self::ForOrigins(state.failed_rounds)
         } else {
             Self::Until(now + vhost.play_wait_timeout)
         }
     }
 
-    /// What becomes of it when the stream's state has changed.
+    /// The wait after a change of the stream's state.
     fn after(self, state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
         match self {
-            _ if state.has_publisher() => Self::WithPublisher,
-            Self::WithPublisher => Self::new(state, vhost, now),
-            Self::AfterOrigins(before) if state.failed_rounds > before => {
+            _ if state.has_publisher() => Self::ForPublisher,
+            Self::ForPublisher => Self::new(state, vhost, now),
+            Self::ForOrigins(before) if state.failed_rounds > before => {
                 Self::Until(now + vhost.play_wait_timeout)
             }
             other => other,
@@ -51,69 +60,61 @@ impl Patience {
     }
 }
 
-impl Connection {
-    /// Has the player wait for its stream, unless that has something to play.
-    pub(super) fn wait(&mut self, play: Play, vhost: &Vhost) {
-        let stream = play.subscription.stream();
-        let state = stream.state();
-        if state.borrow().live {
-            self.accept_play(play);
-            return;
-        }
-        self.client
-            .set_activity(Activity::Waiting(stream.key().clone()));
-        let stream_id = play.request.stream_id;
-        self.session.defer_play(stream_id);
-        let patience = Patience::new(&state.borrow(), vhost, Instant::now());
-        if patience == Patience::WithPublisher {
-            self.announce(stream_id, true);
-        }
-        self.engagement = Engagement::Waiting {
+/// Consequence of a stream's new state for a player that waits.
+pub(super) enum WaitUpdate {
+    /// The stream is live: the play is to be accepted.
+    Play,
+    /// The stream has ended: the play is to be refused.
+    Refuse,
+    /// The player waits on.
+    Wait,
+    /// The player waits on; the stream has a publisher now (`true`), or has
+    /// none any more.
+    Publisher(bool),
+}
+
+/// A player that waits.
+pub(super) struct Waiting {
+    pub(super) play: Play,
+    pub(super) stream_state: watch::Receiver<StreamState>,
+    pub(super) wait: PlayWait,
+}
+
+impl Waiting {
+    /// Begins the wait for the stream of `play`.
+    pub(super) fn new(
+        play: Play,
+        stream_state: watch::Receiver<StreamState>,
+        vhost: &Vhost,
+        now: Instant,
+    ) -> Self {
+        let wait = PlayWait::new(&stream_state.borrow(), vhost, now);
+        Self {
             play,
-            state,
-            patience,
-        };
+            stream_state,
+            wait,
+        }
     }
 
-    /// The stream that the player waits for has a new state.
-    pub(super) fn wait_on(&mut self, state: StreamState) -> Result<(), End> {
-        let Engagement::Waiting { play, patience, .. } = &mut self.engagement else {
-            return Ok(());
-        };
+    /// Takes the stream's newest state.
+    pub(super) fn update(&mut self, vhost: Option<&Vhost>, now: Instant) -> WaitUpdate {
+        let state = *self.stream_state.borrow_and_update();
         if state.live {
-            let engagement = std::mem::replace(&mut self.engagement, Engagement::None);
-            if let Engagement::Waiting { play, .. } = engagement {
-                self.accept_play(play);
-            }
-            return Ok(());
+            return WaitUpdate::Play;
         }
         if state.ended {
-            return Err(self.expired(""));
+            return WaitUpdate::Refuse;
         }
-        let before = *patience;
-        if let Some(vhost) = &self.vhost {
-            *patience = before.after(&state, vhost, Instant::now());
+        let before = self.wait;
+        if let Some(vhost) = vhost {
+            self.wait = before.after(&state, vhost, now);
         }
-        let stream_id = play.request.stream_id;
-        let has_publisher = *patience == Patience::WithPublisher;
-        if has_publisher != (before == Patience::WithPublisher) {
-            self.announce(stream_id, has_publisher);
-        }
-        Ok(())
-    }
-
-    /// Tells a server of ours that waits whether the stream has a publisher: its
-    /// own players wait on then. Others would take it for something else.
-    fn announce(&mut self, stream_id: u32, has_publisher: bool) {
-        if self.connect_info.peer != PeerKind::OurServer {
-            return;
-        }
-        let status = if has_publisher {
-            Status::notice(code::PLAY_PUBLISH_NOTIFY, "The stream has a publisher.")
+        let has_publisher = self.wait == PlayWait::ForPublisher;
+        if has_publisher == (before == PlayWait::ForPublisher) {
+            WaitUpdate::Wait
         } else {
-            Status::notice(code::PLAY_UNPUBLISH_NOTIFY, "The publisher has gone.")
-        };
-        self.session.send_status(stream_id, &status, &mut self.out);
+            WaitUpdate::Publisher(has_publisher)
+        }
     }
 }
 
@@ -153,16 +154,16 @@ mod tests {
         let vhost = vhost(Role::Origin, "");
         let now = Instant::now();
         let wait = Duration::from_secs(10);
-        let patience = Patience::new(&NOBODY, &vhost, now);
-        assert_eq!(patience, Patience::Until(now + wait));
+        let waits = PlayWait::new(&NOBODY, &vhost, now);
+        assert_eq!(waits, PlayWait::Until(now + wait));
         for publisher in [PRESENT, EXPECTED] {
-            let waits = patience.after(&publisher, &vhost, now);
-            assert_eq!(waits, Patience::WithPublisher);
-            assert_eq!(Patience::new(&publisher, &vhost, now), waits);
+            let waits = waits.after(&publisher, &vhost, now);
+            assert_eq!(waits, PlayWait::ForPublisher);
+            assert_eq!(PlayWait::new(&publisher, &vhost, now), waits);
             let later = now + 3 * wait;
             assert_eq!(waits.after(&publisher, &vhost, later), waits);
             let gone = waits.after(&NOBODY, &vhost, later);
-            assert_eq!(gone, Patience::Until(later + wait));
+            assert_eq!(gone, PlayWait::Until(later + wait));
         }
     }
 
@@ -170,16 +171,16 @@ mod tests {
     fn at_an_edge_the_time_begins_when_the_origins_have_been_asked_again() {
         let vhost = vhost(Role::Edge, "mode remote; origin 192.0.2.1;");
         let now = Instant::now();
-        let waits = Patience::new(&EXPECTED, &vhost, now);
-        assert_eq!(waits, Patience::WithPublisher);
+        let waits = PlayWait::new(&EXPECTED, &vhost, now);
+        assert_eq!(waits, PlayWait::ForPublisher);
         let asks = waits.after(&NOBODY, &vhost, now);
-        assert_eq!(asks, Patience::AfterOrigins(3));
-        let asked_again = StreamState {
+        assert_eq!(asks, PlayWait::ForOrigins(3));
+        let failed_rounds = StreamState {
             failed_rounds: 4,
             ..NOBODY
         };
-        let until = asks.after(&asked_again, &vhost, now);
-        assert_eq!(until, Patience::Until(now + Duration::from_secs(10)));
-        assert_eq!(until.after(&EXPECTED, &vhost, now), Patience::WithPublisher);
+        let until = asks.after(&failed_rounds, &vhost, now);
+        assert_eq!(until, PlayWait::Until(now + Duration::from_secs(10)));
+        assert_eq!(until.after(&EXPECTED, &vhost, now), PlayWait::ForPublisher);
     }
 }

@@ -1,14 +1,13 @@
-//! The events of SRS's hooks (`srs_app_http_hooks.cpp` of SRS 6), field by
-//! field. Ids are strings, as SRS 4 and later send them.
+//! The events of SRS's hooks and their fields (`srs_app_http_hooks.cpp` of SRS 6).
+//! Ids are strings, as in SRS 4 and later.
 
 use std::sync::Arc;
 
-use rtmp_proto::session::DEFAULT_VHOST;
-use rtmp_proto::session::{Parameters, StreamKey};
+use rtmp_proto::session::{DEFAULT_VHOST, Parameters, StreamKey};
 use serde_json::{Value, json};
 
-use super::backend::Subject;
-use super::{Event, Identity};
+use super::hook_server::OrderingKey;
+use super::{Event, ServerIdentity};
 use crate::config::Vhost;
 use crate::server::clients::Client;
 use crate::server::player::ConnectInfo;
@@ -30,11 +29,11 @@ impl Event for ClientEvent<'_> {
         name(self.client, self.action)
     }
 
-    fn subjects(&self) -> Vec<Subject> {
-        vec![Subject::Client(self.client.id)]
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        vec![OrderingKey::Client(self.client.id)]
     }
 
-    fn body(&self, from: &Identity) -> Value {
+    fn body(&self, from: &ServerIdentity) -> Value {
         let connect_info = self.connect_info;
         let (vhost, app) = (&self.vhost.name, &connect_info.app);
         let mut body = common(from, self.action, self.client, vhost, app);
@@ -61,10 +60,10 @@ pub(in crate::server) struct StreamEvent<'a> {
     pub(in crate::server) action: &'static str,
     pub(in crate::server) client: &'a Client,
     pub(in crate::server) connect_info: &'a ConnectInfo,
-    /// What was said beside the stream's name.
+    /// Parameters behind the stream's name.
     pub(in crate::server) parameters: &'a Parameters,
     pub(in crate::server) stream: &'a Arc<Stream>,
-    /// Whether a publication into the log of `stream` has ended with it.
+    /// True if a publication into the log of `stream` has ended with it.
     pub(in crate::server) ends_publication: bool,
 }
 
@@ -73,18 +72,18 @@ impl Event for StreamEvent<'_> {
         name(self.client, self.action)
     }
 
-    fn subjects(&self) -> Vec<Subject> {
-        let client = Subject::Client(self.client.id);
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        let client = OrderingKey::Client(self.client.id);
         match self.action {
             "on_publish" | "on_unpublish" => {
-                let publishers = Subject::Publishers((**self.stream.key()).clone());
+                let publishers = OrderingKey::Publishers((**self.stream.key()).clone());
                 vec![client, publishers]
             }
             _ => vec![client],
         }
     }
 
-    fn body(&self, from: &Identity) -> Value {
+    fn body(&self, from: &ServerIdentity) -> Value {
         let key = self.stream.key();
         let parameters = self.connect_info.parameters(self.parameters);
         let mut body = common(from, self.action, self.client, &key.vhost, &key.app);
@@ -99,8 +98,8 @@ impl Event for StreamEvent<'_> {
         body
     }
 
-    /// That a stream is published no more is not true where another publisher
-    /// has taken it over: whoever is told so would end a show that goes on.
+    /// An `on_unpublish` is left out if another publisher has taken the stream over
+    /// meanwhile: a web server would end a stream that goes on.
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
         let ends = self.ends_publication.then(|| self.stream.clone());
         move || ends.is_none_or(|stream| !stream.is_published())
@@ -108,7 +107,7 @@ impl Event for StreamEvent<'_> {
 }
 
 /// The fields of every event.
-fn common(from: &Identity, action: &str, client: &Client, vhost: &str, app: &str) -> Value {
+fn common(from: &ServerIdentity, action: &str, client: &Client, vhost: &str, app: &str) -> Value {
     json!({
         "server_id": from.server,
         "service_id": from.service,

@@ -1,13 +1,16 @@
-//! `http_hooks`: asks a web server whether a client may do what it wants, and
-//! tells it what clients have done, with the JSON that SRS sends.
+//! `http_hooks`: posts events to web servers, with the JSON that SRS sends. A
+//! request ([`Hooks::authorize`]) asks if a client may do something; a notification
+//! ([`Hooks::notify`]) says what a client has done.
 //!
-//! What is told of a client arrives in the order in which it happened, and
-//! before what is asked about it later; so do the ends and beginnings of a
-//! stream. Each web server has quotas of its own, so that a slow one holds up
-//! nobody but those whose events it is to hear.
+//! Notifications of a client arrive in the order in which they happened, and before
+//! later requests about it; so do the ends and beginnings of a stream. Each web
+//! server has limits of its own: a slow one delays only its own events.
+//!
+//! A hook's way: `authorize` or `notify` → `event` (the JSON) → `hook_server` (limits
+//! and order) → `post` (one HTTP POST, and the meaning of the answer).
 
-mod backend;
 mod event;
+mod hook_server;
 mod post;
 
 use std::collections::HashMap;
@@ -20,63 +23,66 @@ use tokio::time::timeout;
 
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
-use backend::{Backend, Subject};
 pub(super) use event::{ClientEvent, StreamEvent};
-use post::{Failure, Poster};
+use hook_server::{HookServer, OrderingKey};
+use post::{HookClient, HookError};
 
-/// A hook that has not answered by then has not allowed anything.
+/// Time limit of a hook, from the request for a place to the answer. No answer is a
+/// refusal.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The hooks of a server.
 #[derive(Debug)]
 pub struct Hooks {
-    identity: Identity,
+    identity: ServerIdentity,
     /// By `host:port`.
-    backends: Mutex<HashMap<String, Arc<Backend>>>,
-    poster: Arc<Poster>,
+    servers: Mutex<HashMap<String, Arc<HookServer>>>,
+    client: Arc<HookClient>,
 }
 
 impl Hooks {
-    /// The hooks of the server called `server_id`; without a name, it is known
-    /// until its end by one that is drawn.
+    /// The hooks of the server called `server_id`; without a name, a random one is
+    /// used until its end.
     pub(super) fn new(server_id: Option<&str>) -> Self {
         let random = RandomState::new().hash_one("service_id");
         let service = format!("{random:016x}");
         Self {
-            identity: Identity {
+            identity: ServerIdentity {
                 server: server_id.unwrap_or(&service).to_owned(),
                 service,
             },
-            backends: Mutex::default(),
-            poster: Arc::default(),
+            servers: Mutex::default(),
+            client: Arc::default(),
         }
     }
 
-    fn backend(&self, url: &HookUrl) -> Arc<Backend> {
-        let mut backends = lock(&self.backends);
-        backends.entry(url.authority.clone()).or_default().clone()
+    fn server(&self, url: &HookUrl) -> Arc<HookServer> {
+        let mut servers = lock(&self.servers);
+        servers.entry(url.authority.clone()).or_default().clone()
     }
 
-    /// Asks all of `urls` in turn; whether each of them allows it.
+    /// Asks all of `urls` in turn. Returns true if each of them allows it.
     ///
-    /// Whoever asks waits for what is still to be told of the same client and
-    /// stream, for its turn and for the answer, for five seconds in all.
-    pub(super) async fn allow(&self, urls: &[HookUrl], event: &impl Event) -> bool {
+    /// For each of them it waits [`TIMEOUT`] at most: for earlier notifications of the
+    /// same client and stream, for a free place, and for the answer.
+    pub(super) async fn authorize(&self, urls: &[HookUrl], event: &impl Event) -> bool {
         if urls.is_empty() {
             return true;
         }
         let body = event.body(&self.identity);
         for url in urls {
-            let backend = self.backend(url);
+            let server = self.server(url);
             let asked = async {
-                backend.told_of(&event.subjects()).await;
-                let _turn = backend.asking.acquire().await;
-                self.poster.post(url, &body).await
+                server.wait_for_earlier(&event.ordering_keys()).await;
+                let _turn = server.requests.acquire().await;
+                self.client.post(url, &body).await
             };
-            let answer = timeout(TIMEOUT, asked).await.unwrap_or(Err(Failure::Slow));
-            if let Err(failure) = answer {
+            let answer = timeout(TIMEOUT, asked)
+                .await
+                .unwrap_or(Err(HookError::Slow));
+            if let Err(error) = answer {
                 log::warn!(
-                    "{}: the hook {url} does not allow it: {failure}",
+                    "{}: the hook {url} does not allow it: {error}",
                     event.name()
                 );
                 return false;
@@ -85,83 +91,84 @@ impl Hooks {
         true
     }
 
-    /// Tells all of `urls`, and does not wait for them.
-    pub(super) fn tell(&self, urls: &[HookUrl], event: &impl Event) {
+    /// Notifies all of `urls`, without waiting for them.
+    pub(super) fn notify(&self, urls: &[HookUrl], event: &impl Event) {
         for url in urls {
-            let backend = self.backend(url);
-            let Some(place) = backend.enqueue(&event.subjects()) else {
+            let server = self.server(url);
+            let Some(queued) = server.enqueue(&event.ordering_keys()) else {
                 log::warn!(
-                    "{}: the hook {url} is too slow: it is not told",
+                    "{}: the hook {url} is too slow: the event is lost",
                     event.name()
                 );
                 continue;
             };
-            let (poster, url) = (self.poster.clone(), url.clone());
+            let (client, url) = (self.client.clone(), url.clone());
             let (name, body) = (event.name(), event.body(&self.identity));
             let still_true = event.condition();
             tokio::spawn(async move {
-                let turn = place.turn().await;
+                let turn = queued.turn().await;
                 if !still_true() {
                     return;
                 }
-                let told = timeout(TIMEOUT, poster.post(&url, &body)).await;
-                if let Err(failure) = told.unwrap_or(Err(Failure::Slow)) {
-                    log::warn!("{name}: the hook {url}: {failure}");
+                let posted = timeout(TIMEOUT, client.post(&url, &body)).await;
+                if let Err(error) = posted.unwrap_or(Err(HookError::Slow)) {
+                    log::warn!("{name}: the hook {url}: {error}");
                 }
+                // Now the next event of the same client or stream may go.
                 drop(turn);
             });
         }
     }
 
-    /// Waits until all that is to be told has been, for as long as a hook may
-    /// take to answer.
-    pub(super) async fn all_told(&self) {
-        let backends: Vec<_> = lock(&self.backends).values().cloned().collect();
-        let told = async {
-            for backend in backends {
-                backend.all_told().await;
+    /// Waits until all notifications are delivered, for [`TIMEOUT`] at most.
+    pub(super) async fn flush(&self) {
+        let servers: Vec<_> = lock(&self.servers).values().cloned().collect();
+        let flushed = async {
+            for server in servers {
+                server.flush().await;
             }
         };
-        if timeout(TIMEOUT, told).await.is_err() {
-            log::warn!("the hooks are too slow: not all that has happened is told");
+        if timeout(TIMEOUT, flushed).await.is_err() {
+            log::warn!("the hooks are too slow: some events are lost");
         }
     }
 }
 
-/// Who asks and tells.
+/// The sender of the events.
 #[derive(Debug)]
-pub(super) struct Identity {
-    /// Of the server, from one run to the next if it is configured.
+pub(super) struct ServerIdentity {
+    /// `server_id`: the same from one run to the next if it is configured.
     server: String,
-    /// Of this run.
+    /// `service_id`: of this run.
     service: String,
 }
 
-/// What a hook is asked about or told.
+/// An event that is posted.
 pub(super) trait Event {
-    /// `c7 192.0.2.1: on_play`: what a log line about it begins with.
+    /// Begin of its log lines: `c7 192.0.2.1: on_play`.
     fn name(&self) -> String;
 
-    /// Whose other events it must not overtake.
-    fn subjects(&self) -> Vec<Subject>;
+    /// Keys of the events that it must not overtake.
+    fn ordering_keys(&self) -> Vec<OrderingKey>;
 
-    /// The JSON of it, from the server `from`.
-    fn body(&self, from: &Identity) -> Value;
+    /// Its JSON, from the server `from`.
+    fn body(&self, from: &ServerIdentity) -> Value;
 
-    /// Whether it is true still when its turn to be told has come.
+    /// Condition that is checked when its turn to be posted has come; without it,
+    /// the event is left out.
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static;
 }
 
-/// Descriptors that the hooks of `config` take at most.
-pub(super) fn sockets(config: &Config) -> u64 {
+/// Maximum number of sockets of the hooks of `config`.
+pub(super) fn max_sockets(config: &Config) -> u64 {
     let hooks = config.vhosts.values().map(|vhost| &vhost.http_hooks);
-    let mut backends: Vec<_> = hooks
+    let mut servers: Vec<_> = hooks
         .flat_map(|hooks| hooks.all())
         .map(|url| &url.authority)
         .collect();
-    backends.sort();
-    backends.dedup();
-    backends.len() as u64 * backend::MAX_SOCKETS
+    servers.sort();
+    servers.dedup();
+    servers.len() as u64 * hook_server::MAX_SOCKETS
 }
 
 #[cfg(test)]
@@ -171,13 +178,13 @@ mod tests {
     #[test]
     fn a_web_server_that_does_not_answer_takes_nothing_from_another() {
         let hooks = Hooks::new(None);
-        let backend = |url| hooks.backend(&HookUrl::parse(url).unwrap());
-        let client = [Subject::Client(1)];
-        let mut places = Vec::new();
-        while let Some(place) = backend("http://slow/on_play").enqueue(&client) {
-            places.push(place);
+        let server = |url| hooks.server(&HookUrl::parse(url).unwrap());
+        let client = [OrderingKey::Client(1)];
+        let mut queued = Vec::new();
+        while let Some(event) = server("http://slow/on_play").enqueue(&client) {
+            queued.push(event);
         }
-        assert!(backend("http://slow/on_stop").enqueue(&client).is_none());
-        assert!(backend("http://other/").enqueue(&client).is_some());
+        assert!(server("http://slow/on_stop").enqueue(&client).is_none());
+        assert!(server("http://other/").enqueue(&client).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! One POST to a hook, and what its answer means.
+//! One POST to a hook, and the meaning of its answer.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,12 +19,12 @@ use tokio_rustls::TlsConnector;
 use super::TIMEOUT;
 use crate::config::HookUrl;
 
-/// No answer of a hook is longer, in bytes.
+/// Maximum length of a hook's answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Why a hook has not allowed what it was asked about.
+/// Reason why a hook has not allowed an event.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum HookError {
     #[error("no answer within {TIMEOUT:?}")]
     Slow,
     #[error("cannot connect: {0}")]
@@ -41,23 +41,23 @@ pub(super) enum Failure {
     Refused { status: u16, body: String },
 }
 
-/// Posts events.
+/// The HTTP client that posts events.
 #[derive(Default)]
-pub(super) struct Poster {
-    /// Made for the first `https://` URL: it reads the system's certificates.
+pub(super) struct HookClient {
+    /// Made for the first `https://` URL, since it reads the system's certificates.
     tls: OnceLock<Result<TlsConnector, String>>,
 }
 
-impl std::fmt::Debug for Poster {
+impl std::fmt::Debug for HookClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Poster").finish_non_exhaustive()
+        f.debug_struct("HookClient").finish_non_exhaustive()
     }
 }
 
-impl Poster {
+impl HookClient {
     /// Posts `event` to `url`. It is allowed by status 200 or 201 and the body
     /// `0`, or JSON whose `code` is 0.
-    pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), Failure> {
+    pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), HookError> {
         let socket = TcpStream::connect(&url.authority).await?;
         if !url.tls {
             return exchange(socket, url, event).await;
@@ -65,16 +65,16 @@ impl Poster {
         let connector = self.tls.get_or_init(connector);
         let connector = connector
             .as_ref()
-            .map_err(|why| Failure::NoTls(why.clone()))?;
+            .map_err(|why| HookError::NoTls(why.clone()))?;
         let name = ServerName::try_from(url.host().to_owned());
-        let name = name.map_err(|error| Failure::NoTls(error.to_string()))?;
+        let name = name.map_err(|error| HookError::NoTls(error.to_string()))?;
         let stream = connector.connect(name, socket).await;
-        exchange(stream.map_err(Failure::Tls)?, url, event).await
+        exchange(stream.map_err(HookError::Tls)?, url, event).await
     }
 }
 
-/// Trusts whom this machine trusts: the certificates of its `ca-certificates`,
-/// or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+/// A TLS client that trusts the certificates of this machine's `ca-certificates`, or
+/// those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 fn connector() -> Result<TlsConnector, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -99,23 +99,23 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     url: &HookUrl,
     event: &Value,
-) -> Result<(), Failure> {
+) -> Result<(), HookError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::post(&url.path)
         .header(HOST, &url.authority)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(event.to_string())))
-        .map_err(|error| Failure::Unreadable(error.into()))?;
+        .map_err(|error| HookError::Unreadable(error.into()))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_ANSWER)
             .collect()
             .await;
-        let body = body.map_err(Failure::Unreadable)?.to_bytes();
-        Ok::<_, Failure>((status, String::from_utf8_lossy(&body).trim().to_owned()))
+        let body = body.map_err(HookError::Unreadable)?.to_bytes();
+        Ok::<_, HookError>((status, String::from_utf8_lossy(&body).trim().to_owned()))
     };
-    // The connection does its work while the answer is waited for.
+    // hyper's connection must be polled while the answer is waited for.
     tokio::pin!(answer);
     let (status, body) = tokio::select! {
         answer = &mut answer => answer,
@@ -124,16 +124,16 @@ async fn exchange(
             Err(error) => Err(error.into()),
         },
     }?;
-    if is_yes(status, &body) {
+    if is_success(status, &body) {
         Ok(())
     } else {
         let body = body.chars().take(80).collect();
-        Err(Failure::Refused { status, body })
+        Err(HookError::Refused { status, body })
     }
 }
 
-/// Whether an answer is a yes (`SrsHttpHooks::do_post`).
-fn is_yes(status: u16, body: &str) -> bool {
+/// Returns true if an answer allows the event (`SrsHttpHooks::do_post`).
+fn is_success(status: u16, body: &str) -> bool {
     let code_0 = || serde_json::from_str::<Value>(body).is_ok_and(|answer| answer["code"] == 0);
     matches!(status, 200 | 201) && (body == "0" || code_0())
 }
@@ -161,7 +161,7 @@ mod tests {
             (403, "0", false),
             (500, "{\"code\":0}", false),
         ] {
-            assert_eq!(is_yes(status, body), yes, "{status} {body:?}");
+            assert_eq!(is_success(status, body), yes, "{status} {body:?}");
         }
     }
 }

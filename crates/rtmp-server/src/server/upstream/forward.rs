@@ -1,13 +1,13 @@
-//! A stream that is published at an edge, on its way to the origin.
+//! Forwarding of a publish at an edge to its origin.
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
 use rtmp_proto::wire::Limits;
 
-use super::dial::{Dialled, End, request};
-use super::route::Route;
+use super::origin_connection::{OriginConnection, OriginError, request};
+use super::redirect::RedirectChain;
 use crate::config::Upstream;
-use crate::server::via::Via;
+use crate::server::loop_guard::LoopGuard;
 
 /// Connects to the first origin that answers, and asks to publish there.
 ///
@@ -18,14 +18,14 @@ pub(crate) async fn begin(
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
-    via: &Via,
+    loop_guard: &LoopGuard,
     limits: &Limits,
-) -> Result<Dialled, Status> {
+) -> Result<OriginConnection, Status> {
     for address in &settings.origins {
-        match publish_at(address, settings, key, parameters, via, limits).await {
-            Ok(dialled) => return Ok(dialled),
-            Err(End::Rejected(status)) => return Err(refusal(status)),
-            Err(end) => log::warn!("{key} cannot be published at {address}: {end}"),
+        match publish_at(address, settings, key, parameters, loop_guard, limits).await {
+            Ok(connection) => return Ok(connection),
+            Err(OriginError::Rejected(status)) => return Err(refusal(status)),
+            Err(error) => log::warn!("{key} cannot be published at {address}: {error}"),
         }
     }
     Err(Status::error(
@@ -34,8 +34,8 @@ pub(crate) async fn begin(
     ))
 }
 
-/// A publisher understands refusals of its publish; the origin may have
-/// refused our connection already.
+/// The refusal for the publisher. It understands refusals of its publish, and
+/// the origin may have refused our `connect` already.
 fn refusal(status: Status) -> Status {
     if status.code.starts_with("NetStream.Publish.") {
         status
@@ -49,31 +49,39 @@ async fn publish_at(
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
-    via: &Via,
+    loop_guard: &LoopGuard,
     limits: &Limits,
-) -> Result<Dialled, End> {
+) -> Result<OriginConnection, OriginError> {
     let mut config = request(Purpose::Publish, address, settings, key, parameters);
-    config.connect_properties.push(via.property());
-    let mut route = Route::new(address, config);
+    config.connect_properties.push(loop_guard.property());
+    let mut redirects = RedirectChain::new(address, config);
     loop {
-        match publish_by(&route, settings, limits).await {
-            Ok(dialled) => return Ok(dialled),
-            Err(end) => route.follow(end, key)?,
+        match publish_via(&redirects, settings, limits).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => redirects.follow(error, key)?,
         }
     }
 }
 
-/// Publishes where the request has come to.
-async fn publish_by(route: &Route, settings: &Upstream, limits: &Limits) -> Result<Dialled, End> {
-    let patience = settings.connect_timeout;
-    let config = route.request.clone();
-    let mut dialled = Dialled::open(&route.address, config, limits, patience).await?;
+/// Publishes at the end of the redirects so far.
+async fn publish_via(
+    redirects: &RedirectChain,
+    settings: &Upstream,
+    limits: &Limits,
+) -> Result<OriginConnection, OriginError> {
+    let connect_timeout = settings.connect_timeout;
+    let config = redirects.request.clone();
+    let mut connection =
+        OriginConnection::open(&redirects.address, config, limits, connect_timeout).await?;
     let mut events = Vec::new();
     let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-    dialled.answer(&mut events, connected, patience).await?;
-    // The origin may have to ask others whether it is allowed.
-    let patience = settings.read_timeout;
+    connection
+        .answer(&mut events, connected, connect_timeout)
+        .await?;
+    // Longer: the origin may have to ask its own origin, or a hook.
     let accepted = |event: &ClientEvent| *event == ClientEvent::Publishing;
-    dialled.answer(&mut events, accepted, patience).await?;
-    Ok(dialled)
+    connection
+        .answer(&mut events, accepted, settings.read_timeout)
+        .await?;
+    Ok(connection)
 }

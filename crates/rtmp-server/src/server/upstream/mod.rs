@@ -1,12 +1,12 @@
-//! An edge's side of its origins: one connection per stream, for as long as
-//! somebody plays it.
+//! An edge's connections to its origins: one pull per stream for as long as
+//! somebody plays it, one forward per publish.
 
-pub(super) mod dial;
 pub(super) mod forward;
-mod origin;
+mod origin_connection;
+mod origin_pull;
 pub(super) mod permission;
-pub mod pull;
-mod route;
+mod pull;
+mod redirect;
 pub(super) mod threads;
 
 use std::future::pending;
@@ -16,18 +16,19 @@ use std::sync::Arc;
 use rtmp_proto::session::Parameters;
 use service_kit::sleep_until;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Server;
 use crate::config::{Config, Upstream};
-use crate::stream::{Stream, lock};
-use origin::{Event, Origin};
-use pull::{Action, Input, Pull, Vain};
+use crate::stream::Stream;
+pub(super) use origin_connection::{OriginConnection, OriginError};
+use origin_pull::{OriginPull, PullEvent};
+use pull::{Action, AllOriginsFailed, Input, Pull};
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player
 /// that has just come; the next connection to an origin carries them.
-pub(super) fn ensure(
+pub(super) fn ensure_pull(
     server: &Arc<Server>,
     stream: &Arc<Stream>,
     settings: &Upstream,
@@ -35,80 +36,69 @@ pub(super) fn ensure(
 ) {
     stream.set_parameters(parameters);
     if stream.claim_pull() {
-        let puller = Puller {
+        let task = PullTask {
             server: server.clone(),
             stream: stream.clone(),
             settings: settings.clone(),
         };
-        server.pulls.spawn(puller.run());
+        server.pull_runtime.spawn(task.run());
     }
 }
 
-/// The number of the origin that last had a stream of `vhost`.
-fn first_origin(server: &Server, vhost: &str, settings: &Upstream) -> usize {
-    let good = lock(&server.good_origins);
-    let number = |good| settings.origins.iter().position(|origin| origin == good);
-    good.get(vhost).and_then(number).unwrap_or(0)
-}
-
 /// The task that pulls one stream.
-struct Puller {
+struct PullTask {
     server: Arc<Server>,
     stream: Arc<Stream>,
     settings: Upstream,
 }
 
-/// Why a pull has ended.
+/// Reason why a pull has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// Nobody wants the stream any more.
-    Unwanted,
+enum PullEnd {
+    /// Nobody plays the stream any more.
+    NoAudience,
     /// The configuration names other origins, or another way to ask.
     Reconfigured,
 }
 
-/// A running connection; dropped, it ends.
-struct Running {
-    task: JoinHandle<()>,
-    events: mpsc::Receiver<Event>,
+/// The task of a connection to an origin; dropped, the connection ends.
+struct OriginTask {
+    _task: AbortOnDropHandle<()>,
+    events: mpsc::Receiver<PullEvent>,
 }
 
-impl Running {
-    fn start(origin: Origin) -> Self {
+impl OriginTask {
+    fn start(origin: OriginPull) -> Self {
         let (sender, events) = mpsc::channel(4);
         Self {
-            task: tokio::spawn(origin.run(sender)),
+            _task: AbortOnDropHandle::new(tokio::spawn(origin.run(sender))),
             events,
         }
     }
 
-    /// What it says next.
-    async fn next(running: &mut Option<Self>) -> Input {
-        let Some(running) = running else {
+    /// Waits for the next event of the connection, if there is one.
+    async fn next_event(task: &mut Option<Self>) -> Input {
+        let Some(task) = task else {
             return pending().await;
         };
-        match running.events.recv().await {
-            Some(Event::Connected) => Input::Connected,
-            Some(Event::Announced(has_publisher)) => Input::Announced(has_publisher),
-            Some(Event::Flowing) => Input::Flowing,
-            Some(Event::Lost) | None => Input::Lost,
+        match task.events.recv().await {
+            Some(PullEvent::Connected) => Input::Connected,
+            Some(PullEvent::PublisherAnnounced(has_publisher)) => {
+                Input::PublisherAnnounced(has_publisher)
+            }
+            Some(PullEvent::Flowing) => Input::Flowing,
+            Some(PullEvent::Lost) | None => Input::Lost,
         }
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Puller {
+impl PullTask {
     async fn run(mut self) {
         loop {
-            while self.pull().await == Outcome::Reconfigured {}
+            while self.pull().await == PullEnd::Reconfigured {}
             self.stream.release_pull();
-            // Somebody may have come between the decision to end and here, and
-            // have found the stream still fed.
+            // A player may have come between the decision to end and here, and
+            // have found the stream still pulled.
             let wanted = *self.stream.subscriptions().borrow() > 0;
             if !wanted || !self.stream.claim_pull() {
                 return;
@@ -116,76 +106,73 @@ impl Puller {
         }
     }
 
-    /// Pulls until nobody wants the stream, or from elsewhere.
-    async fn pull(&mut self) -> Outcome {
+    /// Pulls until nobody plays the stream, or until it is to be pulled from
+    /// elsewhere.
+    async fn pull(&mut self) -> PullEnd {
         let mut config = self.server.config.subscribe();
         self.take_settings(&config.borrow_and_update().clone());
         let seed = RandomState::new().hash_one(self.stream.id());
         let (origins, linger) = (self.settings.origins.len(), self.settings.linger);
-        let first = first_origin(&self.server, &self.stream.key().vhost, &self.settings);
+        let vhost = &self.stream.key().vhost;
+        let first = self.server.first_origin(vhost, &self.settings);
         let mut pull = Pull::new(origins, first, linger, seed);
         let mut audience = self.stream.subscriptions();
-        let mut running: Option<Running> = None;
+        let mut connection: Option<OriginTask> = None;
         let mut input = Input::Audience(*audience.borrow_and_update());
         loop {
             match pull.handle(Instant::now().into_std(), input) {
                 Some(Action::Connect(number)) => {
-                    running = Some(Running::start(self.origin(number)));
+                    connection = Some(OriginTask::start(self.origin(number)));
                 }
                 Some(Action::Finish) => {
                     log::info!("{}: no longer pulled, nobody plays it", self.stream.key());
-                    return Outcome::Unwanted;
+                    return PullEnd::NoAudience;
                 }
-                None if !pull.is_connected() => running = None,
+                None if !pull.is_connected() => connection = None,
                 None => {}
             }
-            if let Some(Vain { answered }) = pull.take_vain() {
+            if let Some(AllOriginsFailed { answered }) = pull.take_all_failed() {
                 self.stream
                     .all_origins_failed(answered, std::time::Instant::now());
             }
             let deadline = pull.deadline();
             input = tokio::select! {
                 biased;
-                // That the stream flows counts before that its player, who has
-                // had its media, has gone: the connection is kept then.
-                input = Running::next(&mut running) => input,
+                // That media flows counts before that its player, who has had
+                // it, has gone: the connection lingers then.
+                input = OriginTask::next_event(&mut connection) => input,
                 _ = config.changed() => {
                     let config = config.borrow_and_update().clone();
                     if self.take_settings(&config) {
                         let key = self.stream.key();
                         log::info!("{key}: now pulled from {}", self.settings.origins.join(", "));
-                        return Outcome::Reconfigured;
+                        return PullEnd::Reconfigured;
                     }
                     Input::Audience(*audience.borrow_and_update())
                 }
-                // We hold the stream, so its sender lives.
+                // An error cannot be: the sender is the stream's, which we hold.
                 _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
                 () = sleep_until(deadline) => Input::Time,
             };
         }
     }
 
-    /// Takes over what the configuration says of the stream's upstream;
-    /// whether the stream has to be asked for anew.
+    /// Takes the upstream's settings from the configuration. Returns true if the
+    /// stream has to be asked for anew.
     fn take_settings(&mut self, config: &Config) -> bool {
         let vhost = config.vhost(&self.stream.key().vhost);
         let Some(settings) = vhost.and_then(|vhost| vhost.upstream.clone()) else {
             return false;
         };
-        let asks = |settings: &Upstream| {
-            (
-                settings.origins.clone(),
-                settings.vhost.clone(),
-                settings.token_traverse,
-            )
-        };
-        let anew = asks(&settings) != asks(&self.settings);
+        let changed = settings.origins != self.settings.origins
+            || settings.vhost != self.settings.vhost
+            || settings.token_traverse != self.settings.token_traverse;
         self.settings = settings;
-        anew
+        changed
     }
 
-    fn origin(&self, number: usize) -> Origin {
-        Origin {
+    fn origin(&self, number: usize) -> OriginPull {
+        OriginPull {
             address: self.settings.origins[number].clone(),
             server: self.server.clone(),
             stream: self.stream.clone(),

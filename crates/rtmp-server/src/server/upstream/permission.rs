@@ -1,5 +1,5 @@
-//! Whether an origin lets a viewer of an edge play, by the viewer's own
-//! parameters.
+//! `token_traverse`: asks the origins if a viewer of an edge may play, with the
+//! viewer's own parameters.
 
 use std::time::Duration;
 
@@ -9,44 +9,47 @@ use rtmp_proto::wire::Limits;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::dial::{Dialled, End, request};
-use super::origin::announced;
-use super::pull::ANSWER_PATIENCE;
-use super::route::Route;
+use super::origin_connection::{OriginConnection, OriginError, request};
+use super::origin_pull::announces_publisher;
+use super::pull::ANSWER_TIMEOUT;
+use super::redirect::RedirectChain;
 use crate::config::Upstream;
 use crate::server::Server;
-use crate::server::via::Via;
+use crate::server::loop_guard::LoopGuard;
 
-/// Time for taking leave of an origin.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for closing a connection to an origin.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks the origins in turn to play `key`, and lets go again. The first that
-/// has the stream, or forbids it, decides. One that lets the viewer wait does
-/// not hold up the next, and may decide later.
+/// Asks the origins in turn to play `key`, and closes the connections again. The
+/// first that has the stream, or forbids it, decides. One that lets the viewer wait
+/// does not delay the next, and may decide later.
 ///
 /// # Errors
 /// The status for the viewer: the origin's refusal, or that none can be asked.
-pub(crate) async fn ask(
+pub(crate) async fn request_play(
     server: &Server,
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
-    via: &Via,
+    loop_guard: &LoopGuard,
 ) -> Result<(), Status> {
     let mut refusal = Status::play_failed("no origin can be asked for permission");
-    let first = super::first_origin(server, &key.vhost, settings);
-    let mut untried = settings.origins.clone();
-    untried.rotate_left(first);
-    let mut untried = untried.into_iter();
-    let mut asked = JoinSet::new();
+    let first = server.first_origin(&key.vhost, settings);
+    let mut origins = settings.origins.clone();
+    origins.rotate_left(first);
+    let mut origins = origins.into_iter();
+    let mut requests = JoinSet::new();
     loop {
-        if let Some(address) = untried.next() {
-            asked.spawn(Question::new(&address, server, settings, key, parameters, via).ask());
+        if let Some(address) = origins.next() {
+            requests.spawn(
+                PermissionRequest::new(&address, server, settings, key, parameters, loop_guard)
+                    .send(),
+            );
         }
-        let others = untried.len() > 0;
+        let more = origins.len() > 0;
         let answer = tokio::select! {
-            answer = asked.join_next() => answer,
-            () = sleep(ANSWER_PATIENCE), if others => continue,
+            answer = requests.join_next() => answer,
+            () = sleep(ANSWER_TIMEOUT), if more => continue,
         };
         match answer {
             Some(Ok(Ok(()))) => return Ok(()),
@@ -60,56 +63,58 @@ pub(crate) async fn ask(
     }
 }
 
-/// What one origin is asked.
-struct Question {
+/// The request to one origin.
+struct PermissionRequest {
     key: StreamKey,
-    route: Route,
+    redirects: RedirectChain,
     limits: Limits,
     connect_timeout: Duration,
     read_timeout: Duration,
 }
 
-impl Question {
+impl PermissionRequest {
     fn new(
         address: &str,
         server: &Server,
         settings: &Upstream,
         key: &StreamKey,
         parameters: &Parameters,
-        via: &Via,
+        loop_guard: &LoopGuard,
     ) -> Self {
         let mut config = request(Purpose::Play, address, settings, key, parameters);
-        // The answer is wanted, and nothing of the stream.
+        // Only the answer matters: no media is wanted.
         config.gop_cache = Some(false);
-        config.connect_properties.push(via.property());
+        config.connect_properties.push(loop_guard.property());
         Self {
             key: key.clone(),
-            route: Route::new(address, config),
+            redirects: RedirectChain::new(address, config),
             limits: server.limits,
             connect_timeout: settings.connect_timeout,
             read_timeout: settings.read_timeout,
         }
     }
 
-    /// Asks it.
+    /// Sends it, following redirects.
     ///
     /// # Errors
-    /// The origin's refusal; none if it cannot be asked.
-    async fn ask(mut self) -> Result<(), Option<Status>> {
+    /// The origin's refusal; `None` if it cannot be asked.
+    async fn send(mut self) -> Result<(), Option<Status>> {
         loop {
             let Err(end) = self.play().await else {
                 return Ok(());
             };
-            match self.route.follow(end, &self.key) {
+            match self.redirects.follow(end, &self.key) {
                 Ok(()) => {}
-                Err(End::Rejected(status)) if status.code.starts_with("NetStream.Play.") => {
+                Err(OriginError::Rejected(status))
+                    if status.code.starts_with("NetStream.Play.") =>
+                {
                     return Err(Some(status));
                 }
-                Err(End::Rejected(status)) => {
+                Err(OriginError::Rejected(status)) => {
                     return Err(Some(Status::play_failed(status.to_string())));
                 }
                 Err(end) => {
-                    let (address, key) = (&self.route.address, &self.key);
+                    let (address, key) = (&self.redirects.address, &self.key);
                     log::warn!("{address} cannot be asked who may play {key}: {end}");
                     return Err(None);
                 }
@@ -117,37 +122,40 @@ impl Question {
         }
     }
 
-    async fn play(&self) -> Result<(), End> {
-        let patience = self.connect_timeout;
-        let Route {
+    async fn play(&self) -> Result<(), OriginError> {
+        let connect_timeout = self.connect_timeout;
+        let RedirectChain {
             address, request, ..
-        } = &self.route;
-        let mut dialled = Dialled::open(address, request.clone(), &self.limits, patience).await?;
+        } = &self.redirects;
+        let mut connection =
+            OriginConnection::open(address, request.clone(), &self.limits, connect_timeout).await?;
         let mut events = Vec::new();
         let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-        dialled.answer(&mut events, connected, patience).await?;
-        match dialled
-            .answer(&mut events, is_consent, self.read_timeout)
+        connection
+            .answer(&mut events, connected, connect_timeout)
+            .await?;
+        match connection
+            .answer(&mut events, is_permission, self.read_timeout)
             .await
         {
             // The origin lets players wait, and nobody has come to publish.
-            Err(End::Slow(_)) => {
+            Err(OriginError::Slow(_)) => {
                 let status = Status::stream_not_found(format!("nobody publishes {}", self.key));
-                return Err(End::Rejected(status));
+                return Err(OriginError::Rejected(status));
             }
             answered => answered?,
         }
-        tokio::spawn(timeout(FAREWELL_TIMEOUT, dialled.close()));
+        tokio::spawn(timeout(CLOSE_TIMEOUT, connection.close()));
         Ok(())
     }
 }
 
-/// A viewer whom the origin would let wait for a publisher's first picture may
-/// play, too.
-fn is_consent(event: &ClientEvent) -> bool {
+/// Returns true if `event` says that the viewer may play. So does an origin that
+/// would let it wait for a publisher's first picture.
+fn is_permission(event: &ClientEvent) -> bool {
     match event {
         ClientEvent::Playing | ClientEvent::Media(_) => true,
-        ClientEvent::Status(status) => announced(status) == Some(true),
+        ClientEvent::Status(status) => announces_publisher(status) == Some(true),
         _ => false,
     }
 }

@@ -1,30 +1,30 @@
-//! When an edge connects to which origin, and when it lets go: a state
-//! machine that knows neither sockets nor clocks.
+//! The choice of an origin for one stream of an edge, as a state machine without
+//! sockets and clocks: when to connect to which origin, and when to let go.
 
 use std::time::{Duration, Instant};
 
-/// The pause after the first round of origins has failed; it doubles with
-/// each round.
+/// Pause after the first round in which all origins have failed; it doubles
+/// with each round.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between two rounds.
+/// Maximum pause between two rounds.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// An origin that has taken the question and has sent nothing by then does not
-/// have the stream at present; twice as long in each later round, for origins
-/// that wait for a keyframe.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
-/// The rounds after which that patience grows no longer.
+/// Time after which an origin that has accepted the play and has sent nothing
+/// is taken not to have the stream. It doubles with each round, for origins that
+/// wait for a keyframe.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum number of times that [`ANSWER_TIMEOUT`] doubles.
 const MAX_DOUBLINGS: u32 = 3;
 
-/// What happens to a pull.
+/// An event of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// So many play the stream here, or wait to.
+pub(super) enum Input {
+    /// Number of those who play the stream here, or wait to.
     Audience(usize),
     /// The origin has accepted the connection, and is asked for the stream.
     Connected,
-    /// The origin says whether the stream, of which it has sent nothing yet,
-    /// has a publisher.
-    Announced(bool),
+    /// The origin, which has sent no media yet, says if the stream has a
+    /// publisher.
+    PublisherAnnounced(bool),
     /// The origin has sent media.
     Flowing,
     /// The connection could not be made, or has ended, or has no such stream.
@@ -33,9 +33,9 @@ pub enum Input {
     Time,
 }
 
-/// What is to be done.
+/// The consequence of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Connect to the origin with this number, and ask for the stream.
     Connect(usize),
     /// Nobody needs the stream any more: close what is open, and end.
@@ -44,42 +44,62 @@ pub enum Action {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nobody has come yet.
+    /// Nobody has asked for the stream yet.
     New,
     /// A connection is being made.
     Connecting,
-    /// It waits for media, and until then it does so with hope.
+    /// The origin has been asked for the stream. At this time, if any, it is
+    /// taken not to have it.
     Asking(Option<Instant>),
     /// Media flows.
     Flowing,
-    /// All origins have failed: the next round begins then.
+    /// Media flows and nobody plays it: the pull ends at this time.
+    Lingering(Instant),
+    /// All origins have failed: the next round begins at this time.
     Pausing(Instant),
     Finished,
 }
 
-/// All origins have been asked, and none has the stream.
+/// Result of a round in which no origin has had the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vain {
-    /// Whether one of them at least could be talked to.
-    pub answered: bool,
+pub(super) struct AllOriginsFailed {
+    /// True if at least one of them has accepted a connection.
+    pub(super) answered: bool,
 }
 
 /// The pull of one stream from its origins.
+///
+/// ```text
+///       Audience(1..)              Connected            Flowing
+///  New ──────────────▶ Connecting ──────────▶ Asking ──────────▶ Flowing
+///                      ▲   ▲  │ Lost            │ Lost, Time    │   │  ▲
+///                      │   │  ▼                 ▼        Lost   │   │  │ Audience(1..)
+///                      │   └─ the next origin ◀─────────────────┘   │  │
+///                 Time │          │ after the last            Audience(0)
+///                      │          ▼                                 ▼  │
+///                      └─────── Pausing                         Lingering
+/// ```
+///
+/// `Lingering` becomes `Finished` by `Lost` or `Time`; every other state but
+/// `Flowing` does by `Audience(0)`.
+///
+/// Call [`Pull::handle`] with each event, carry out the action that it returns,
+/// take [`Pull::take_all_failed`], and call it with [`Input::Time`] at
+/// [`Pull::deadline`].
 #[derive(Debug)]
-pub struct Pull {
+pub(super) struct Pull {
+    /// Number of origins, at least 1.
     origins: usize,
     linger: Duration,
     state: State,
-    /// The origin that is tried, or tried next.
+    /// Number of the origin that is tried, or tried next.
     origin: usize,
     /// Attempts since media last flowed.
     failures: u32,
-    /// Whether an origin could be talked to in the present round.
+    /// True if an origin has accepted a connection in the present round.
     answered: bool,
-    /// The last round that has brought nothing.
-    vain: Option<Vain>,
-    /// When a flowing stream without audience is given up.
-    linger_until: Option<Instant>,
+    all_failed: Option<AllOriginsFailed>,
+    /// State of the random numbers.
     random: u64,
 }
 
@@ -87,8 +107,7 @@ impl Pull {
     /// A pull from one of `origins` origins, the one numbered `first` before
     /// the others, that keeps its connection for `linger` after the last of the
     /// audience has gone. `seed` spreads the retries of many edges.
-    #[must_use]
-    pub fn new(origins: usize, first: usize, linger: Duration, seed: u64) -> Self {
+    pub(super) fn new(origins: usize, first: usize, linger: Duration, seed: u64) -> Self {
         let origins = origins.max(1);
         Self {
             origins,
@@ -97,35 +116,32 @@ impl Pull {
             origin: first % origins,
             failures: 0,
             answered: false,
-            vain: None,
-            linger_until: None,
+            all_failed: None,
+            // xorshift stays at zero for ever.
             random: seed | 1,
         }
     }
 
-    /// When [`Input::Time`] is due.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    /// Time at which [`Input::Time`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Pausing(until) => Some(until),
-            State::Flowing => self.linger_until,
+            State::Pausing(until) | State::Lingering(until) => Some(until),
             State::Asking(until) => until,
-            State::New | State::Connecting | State::Finished => None,
+            State::New | State::Connecting | State::Flowing | State::Finished => None,
         }
     }
 
-    /// Whether there is to be a connection.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
+    /// True if there is to be a connection.
+    pub(super) fn is_connected(&self) -> bool {
         matches!(
             self.state,
-            State::Connecting | State::Asking(_) | State::Flowing
+            State::Connecting | State::Asking(_) | State::Flowing | State::Lingering(_)
         )
     }
 
-    /// A round that has just been in vain, once.
-    pub fn take_vain(&mut self) -> Option<Vain> {
-        self.vain.take()
+    /// Result of a round that has just failed, once.
+    pub(super) fn take_all_failed(&mut self) -> Option<AllOriginsFailed> {
+        self.all_failed.take()
     }
 
     /// The origin that is tried, or was the last to be.
@@ -134,72 +150,64 @@ impl Pull {
         self.origin
     }
 
-    /// Takes what has happened and says what is to be done.
-    pub fn handle(&mut self, now: Instant, input: Input) -> Option<Action> {
+    /// Takes an event, and returns its consequence.
+    pub(super) fn handle(&mut self, now: Instant, input: Input) -> Option<Action> {
         match (self.state, input) {
-            (State::Finished, _) => None,
-            (State::New, Input::Audience(1..)) => Some(self.connect()),
+            (State::New, Input::Audience(1..)) => return Some(self.connect()),
             (State::Flowing, Input::Audience(0)) => {
-                self.linger_until.get_or_insert(now + self.linger);
-                None
+                self.state = State::Lingering(now + self.linger);
             }
-            (_, Input::Audience(0)) => Some(self.finish()),
-            (_, Input::Audience(_)) => {
-                self.linger_until = None;
-                None
-            }
+            (State::Lingering(_), Input::Audience(1..)) => self.state = State::Flowing,
+            (State::Finished, _)
+            | (State::Lingering(_), Input::Audience(0))
+            | (_, Input::Audience(1..)) => {}
+            (_, Input::Audience(0)) => return Some(self.finish()),
             (State::Connecting, Input::Connected) => {
                 self.answered = true;
-                self.state = State::Asking(Some(now + self.patience()));
-                None
+                self.state = State::Asking(Some(now + self.answer_timeout()));
             }
-            (State::Asking(_), Input::Announced(true)) => {
+            (State::Asking(_), Input::PublisherAnnounced(true)) => {
                 self.state = State::Asking(None);
-                None
             }
-            (State::Asking(None), Input::Announced(false)) => {
-                self.state = State::Asking(Some(now + self.patience()));
-                None
+            (State::Asking(None), Input::PublisherAnnounced(false)) => {
+                self.state = State::Asking(Some(now + self.answer_timeout()));
             }
             (State::Connecting | State::Asking(_), Input::Flowing) => {
                 self.state = State::Flowing;
                 self.failures = 0;
                 self.answered = false;
-                None
             }
             (State::Asking(Some(until)), Input::Time) if until <= now => {
                 if self.origins > 1 {
-                    return self.fail(now);
+                    return self.next_origin(now);
                 }
-                // There is no other: should somebody begin to publish, this
-                // one tells.
+                // There is no other origin. This one is kept: it sends the stream
+                // as soon as somebody publishes it.
                 self.state = State::Asking(None);
-                self.vain = Some(Vain { answered: true });
-                None
+                self.all_failed = Some(AllOriginsFailed { answered: true });
             }
-            (State::Flowing, Input::Lost) if self.linger_until.is_some() => Some(self.finish()),
-            (State::Connecting | State::Asking(_) | State::Flowing, Input::Lost) => self.fail(now),
-            (State::Pausing(until), Input::Time) if until <= now => Some(self.connect()),
-            (State::Flowing, Input::Time)
-                if self.linger_until.is_some_and(|until| until <= now) =>
-            {
-                Some(self.finish())
+            (State::Connecting | State::Asking(_) | State::Flowing, Input::Lost) => {
+                return self.next_origin(now);
             }
-            _ => None,
+            (State::Pausing(until), Input::Time) if until <= now => return Some(self.connect()),
+            (State::Lingering(_), Input::Lost) => return Some(self.finish()),
+            (State::Lingering(until), Input::Time) if until <= now => return Some(self.finish()),
+            _ => {}
         }
+        None
     }
 
-    /// How long an origin may send nothing before it is taken not to have the
-    /// stream.
-    fn patience(&self) -> Duration {
-        ANSWER_PATIENCE * (1 << self.rounds().min(MAX_DOUBLINGS))
+    /// Time for which an origin may send nothing before it is taken not to have
+    /// the stream.
+    fn answer_timeout(&self) -> Duration {
+        ANSWER_TIMEOUT * (1 << self.rounds().min(MAX_DOUBLINGS))
     }
 
     fn round_length(&self) -> u32 {
         u32::try_from(self.origins).unwrap_or(u32::MAX)
     }
 
-    /// How often all origins have been asked in vain since media last flowed.
+    /// Number of rounds in which all origins have failed since media last flowed.
     fn rounds(&self) -> u32 {
         self.failures / self.round_length()
     }
@@ -214,19 +222,20 @@ impl Pull {
         Action::Finish
     }
 
-    /// On to the next origin: at once, or after a pause when all have failed.
-    fn fail(&mut self, now: Instant) -> Option<Action> {
+    /// Connects to the next origin: at once, or after a pause if all have
+    /// failed.
+    fn next_origin(&mut self, now: Instant) -> Option<Action> {
         self.failures += 1;
         self.origin = (self.origin + 1) % self.origins;
         if !self.failures.is_multiple_of(self.round_length()) {
             return Some(self.connect());
         }
-        self.vain = Some(Vain {
+        self.all_failed = Some(AllOriginsFailed {
             answered: std::mem::take(&mut self.answered),
         });
         let rounds = (self.rounds() - 1).min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(MAX_PAUSE);
-        // Between half the pause and all of it.
+        // Between half the pause and all of it, so that edges do not retry in step.
         let pause = pause / 2 + (pause / 2).mul_f64(self.fraction());
         self.state = State::Pausing(now + pause);
         None
@@ -401,7 +410,7 @@ mod tests {
         let until = pull.deadline().unwrap();
         assert!(until <= now + second(1));
         assert_eq!(pull.handle(until, Input::Time), Some(Action::Connect(1)));
-        assert_eq!(pull.take_vain(), None, "one is left to be asked");
+        assert_eq!(pull.take_all_failed(), None, "one is left to be asked");
         pull.handle(until, Input::Connected);
         assert_eq!(pull.handle(until, Input::Flowing), None);
         assert_eq!(pull.origin(), 1);
@@ -432,8 +441,11 @@ mod tests {
         pull.handle(now, Input::Audience(1));
         pull.handle(now, Input::Connected);
         assert_eq!(pull.handle(now + second(1), Input::Time), None);
-        assert_eq!(pull.take_vain(), Some(Vain { answered: true }));
-        assert_eq!(pull.take_vain(), None, "it is told once");
+        assert_eq!(
+            pull.take_all_failed(),
+            Some(AllOriginsFailed { answered: true })
+        );
+        assert_eq!(pull.take_all_failed(), None, "it is told once");
         assert!(pull.is_connected());
         assert_eq!(pull.deadline(), None);
         assert_eq!(pull.handle(now + second(9), Input::Flowing), None);
@@ -448,12 +460,12 @@ mod tests {
             let mut pull = Pull::new(origins, 0, LINGER, 7);
             pull.handle(now, Input::Audience(1));
             pull.handle(now, Input::Connected);
-            assert_eq!(pull.handle(now, Input::Announced(true)), None);
+            assert_eq!(pull.handle(now, Input::PublisherAnnounced(true)), None);
             assert_eq!(pull.deadline(), None);
             assert_eq!(pull.handle(now + second(15), Input::Time), None);
-            assert_eq!((pull.origin(), pull.take_vain()), (0, None));
+            assert_eq!((pull.origin(), pull.take_all_failed()), (0, None));
             let gone = now + second(20);
-            pull.handle(gone, Input::Announced(false));
+            pull.handle(gone, Input::PublisherAnnounced(false));
             assert_eq!(pull.deadline(), Some(gone + second(1)));
             let next = (origins > 1).then_some(Action::Connect(1));
             assert_eq!(pull.handle(gone + second(1), Input::Time), next);
@@ -470,7 +482,7 @@ mod tests {
                 pull.handle(now, Input::Connected);
             }
             assert_eq!(pull.handle(now, Input::Lost), None);
-            assert_eq!(pull.take_vain(), Some(Vain { answered }));
+            assert_eq!(pull.take_all_failed(), Some(AllOriginsFailed { answered }));
             assert!(!pull.is_connected());
         }
     }

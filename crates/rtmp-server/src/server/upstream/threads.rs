@@ -1,4 +1,4 @@
-//! The threads that streams are pulled on.
+//! The runtime that streams are pulled on.
 
 use std::future::pending;
 use std::io;
@@ -7,11 +7,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::config::Role;
 
-/// Where streams are pulled: at an edge, on `count` threads of their own.
+/// Starts the runtime for pulls: at an edge `count` threads of its own, at an
+/// origin the present runtime.
 ///
-/// Players that come in masses keep the others busy with handshakes and
-/// commands; what they come for would wait its turn behind them at every step
-/// of its way here, and so would the pictures of those who play already.
+/// Thousands of players that join at once keep the other threads busy with
+/// handshakes and commands. Pulls on the same threads would wait behind them at
+/// every step, and with them the media of those who play already.
 ///
 /// The threads live as long as the tokio runtime within which this is called.
 ///
@@ -33,7 +34,8 @@ pub fn start(role: Role, count: usize) -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// Dropped, they end. Nobody waits for them: tasks must not.
+/// Owns the threads: dropped, they end. The drop does not wait for them, since a
+/// task must not block.
 struct Threads(Option<Runtime>);
 
 impl Drop for Threads {

@@ -1,4 +1,4 @@
-//! A connection that we make to an origin, to play or to publish.
+//! A connection from an edge to an origin, to play or to publish.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use crate::stream::{AppendError, Busy, Source};
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Why a connection to an origin ends.
+/// Reason why a connection to an origin ends.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum End {
+pub(crate) enum OriginError {
     #[error("cannot connect: {0}")]
     Unreachable(io::Error),
     #[error("no answer within {0:?}")]
@@ -35,8 +35,8 @@ pub(crate) enum End {
     Closed,
     #[error("the origin says: {0}")]
     Rejected(Status),
-    #[error("the origin sends us to {url}, where we do not go: {why}")]
-    Misdirected { url: String, why: &'static str },
+    #[error("the origin redirects to {url}, which is not followed: {why}")]
+    RedirectNotFollowed { url: String, why: &'static str },
     #[error("the origin has ended the stream")]
     Ended,
     #[error("{0}")]
@@ -47,7 +47,7 @@ pub(crate) enum End {
     Busy(#[from] Busy),
 }
 
-/// What an edge asks one of its origins for.
+/// The request of an edge to one of its origins.
 pub(super) fn request(
     purpose: Purpose,
     address: &str,
@@ -64,7 +64,7 @@ pub(super) fn request(
     let app = format!("{}{vhost}", key.app);
     let tc_url = format!("rtmp://{address}/{app}");
     let stream = if settings.token_traverse {
-        // Which vhost to ask for is ours to say.
+        // The vhost is chosen here, not by the viewer.
         format!("{}{}", key.stream, parameters.without_vhost())
     } else {
         key.stream.clone()
@@ -74,69 +74,69 @@ pub(super) fn request(
 
 /// A connection to an origin.
 #[derive(Debug)]
-pub(crate) struct Dialled {
+pub(crate) struct OriginConnection {
     socket: TcpStream,
     session: ClientSession,
     input: BytesMut,
     out: Vec<u8>,
-    /// How much of `out` has been sent.
+    /// Bytes of `out` that have been sent.
     sent: usize,
 }
 
-impl Dialled {
-    /// Connects to `address` and begins the dialogue.
+impl OriginConnection {
+    /// Connects to `address` and begins the session.
     pub(super) async fn open(
         address: &str,
         config: ClientConfig,
         limits: &Limits,
-        patience: Duration,
-    ) -> Result<Self, End> {
-        let addresses = timeout(patience, lookup_host(address)).await;
+        limit: Duration,
+    ) -> Result<Self, OriginError> {
+        let addresses = timeout(limit, lookup_host(address)).await;
         let addresses = addresses
-            .map_err(|_| End::Slow(patience))?
-            .map_err(End::Unreachable)?;
-        let socket = connect(addresses, patience).await?;
+            .map_err(|_| OriginError::Slow(limit))?
+            .map_err(OriginError::Unreachable)?;
+        let socket = connect(addresses, limit).await?;
         socket::prepare(&socket)?;
         let mut out = Vec::new();
         let session = ClientSession::new(config, limits, &mut out)?;
-        let mut dialled = Self {
+        let mut connection = Self {
             socket,
             session,
             input: BytesMut::new(),
             out,
             sent: 0,
         };
-        dialled.flush().await?;
-        Ok(dialled)
+        connection.flush().await?;
+        Ok(connection)
     }
 
-    /// Reads once, and takes what came; to be called again if it is dropped
-    /// unfinished. What is to be answered goes out with the next flush.
-    pub(crate) async fn read(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), End> {
+    /// Reads once, and adds what came to `events`. Replies go out with the next
+    /// flush. It may be dropped unfinished and called again.
+    pub(crate) async fn read(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), OriginError> {
         self.input.reserve(READ_SIZE);
         if self.socket.read_buf(&mut self.input).await? == 0 {
-            return Err(End::Closed);
+            return Err(OriginError::Closed);
         }
         let bytes = self.input.split();
         let mut input = &bytes[..];
         while let Some(event) = self.session.read(&mut input, &mut self.out)? {
             match event {
-                ClientEvent::Rejected(status) => return Err(End::Rejected(status)),
-                ClientEvent::Ended => return Err(End::Ended),
+                ClientEvent::Rejected(status) => return Err(OriginError::Rejected(status)),
+                ClientEvent::Ended => return Err(OriginError::Ended),
                 event => events.push(event),
             }
         }
         Ok(())
     }
 
-    /// Talks until the origin has said what `is_answer` looks for; all that it
-    /// says is added to `events`.
+    /// Reads and flushes until an event is the one that `is_answer` looks for. All
+    /// events are added to `events`.
     pub(super) async fn answer(
         &mut self,
         events: &mut Vec<ClientEvent>,
         is_answer: impl Fn(&ClientEvent) -> bool,
-        patience: Duration,
-    ) -> Result<(), End> {
+        limit: Duration,
+    ) -> Result<(), OriginError> {
         let answered = async {
             while !events.iter().any(&is_answer) {
                 self.read(events).await?;
@@ -144,12 +144,13 @@ impl Dialled {
             }
             Ok(())
         };
-        timeout(patience, answered)
+        timeout(limit, answered)
             .await
-            .map_err(|_| End::Slow(patience))?
+            .map_err(|_| OriginError::Slow(limit))?
     }
 
-    /// What can be expected of the origin where one publication follows another.
+    /// The kind of source that the origin is: one that marks the beginning of a
+    /// publication, or one that does not.
     pub(super) fn source(&self) -> Source {
         if self.session.marks_publications() {
             Source::MarkingOrigin
@@ -158,15 +159,15 @@ impl Dialled {
         }
     }
 
-    /// Puts a message of the published stream on its way, with the next flush.
-    /// `false`: nothing may be published.
+    /// Queues a message of the published stream for the next flush. Returns false
+    /// if nothing may be published.
     pub(crate) fn publish(&mut self, message: &Message) -> bool {
         self.session.publish(message, &mut self.out)
     }
 
-    /// Sends what is to be sent, in one write if the socket takes it. Dropped
-    /// unfinished, it goes on where it was when it is called again.
-    pub(crate) async fn flush(&mut self) -> Result<(), End> {
+    /// Sends what is queued, in one write if the socket takes it. It may be dropped
+    /// unfinished: the next call continues where it was.
+    pub(crate) async fn flush(&mut self) -> Result<(), OriginError> {
         while self.sent < self.out.len() {
             match self.socket.write(&self.out[self.sent..]).await? {
                 0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
@@ -179,32 +180,32 @@ impl Dialled {
         Ok(())
     }
 
-    /// Bytes of memory held for what is still to be sent.
+    /// Memory in bytes that is held for what is still to be sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.out.capacity()
     }
 
-    /// Takes leave of the origin.
+    /// Ends the play or publish, and closes the connection.
     pub(crate) async fn close(mut self) {
         self.session.close(&mut self.out);
-        // An origin that is gone needs no farewell.
+        // Errors do not matter: the connection ends anyway.
         let _ = self.flush().await;
         let _ = self.socket.shutdown().await;
     }
 }
 
-/// Connects to the first of an origin's addresses that answers within
-/// `patience`: the IPv6 one of a name may lead nowhere while the IPv4 one serves.
+/// Connects to the first of an origin's addresses that answers, each within
+/// `limit`: a name's IPv6 address may be unreachable while the IPv4 one serves.
 async fn connect(
     addresses: impl Iterator<Item = SocketAddr>,
-    patience: Duration,
-) -> Result<TcpStream, End> {
-    let mut end = End::Unreachable(io::Error::other("the name has no address"));
+    limit: Duration,
+) -> Result<TcpStream, OriginError> {
+    let mut end = OriginError::Unreachable(io::Error::other("the name has no address"));
     for address in addresses {
-        match timeout(patience, TcpStream::connect(address)).await {
+        match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => end = End::Unreachable(error),
-            Err(_) => end = End::Slow(patience),
+            Ok(Err(error)) => end = OriginError::Unreachable(error),
+            Err(_) => end = OriginError::Slow(limit),
         }
     }
     Err(end)
@@ -227,7 +228,7 @@ mod tests {
         }
     }
 
-    /// What is asked for: tcUrl, application, stream.
+    /// The request's tcUrl, application and stream.
     fn asked(vhost: &str, settings: &Upstream) -> [String; 3] {
         let key = StreamKey {
             vhost: vhost.to_owned(),
@@ -249,14 +250,14 @@ mod tests {
     fn another_vhost_is_asked_for_by_name() {
         let expected = ["rtmp://origin:1935/live?vhost=a", "live?vhost=a", "s"];
         assert_eq!(asked("a", &settings()), expected);
-        let told = Upstream {
+        let with_vhost = Upstream {
             vhost: Some("a".to_owned()),
             ..settings()
         };
-        assert_eq!(asked(DEFAULT_VHOST, &told), expected);
+        assert_eq!(asked(DEFAULT_VHOST, &with_vhost), expected);
     }
 
-    /// A socket that accepts no more connections, and those that it has.
+    /// A socket that accepts no more connections, and those in its queue.
     fn deaf() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
@@ -264,8 +265,8 @@ mod tests {
         socket.bind(&any.into()).unwrap();
         socket.listen(0).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let patience = Duration::from_secs(1);
-        let connect = || std::net::TcpStream::connect_timeout(&address, patience).ok();
+        let limit = Duration::from_secs(1);
+        let connect = || std::net::TcpStream::connect_timeout(&address, limit).ok();
         let queued = std::iter::from_fn(connect).collect();
         (socket, address, queued)
     }
@@ -276,14 +277,14 @@ mod tests {
         let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let serving = listener.local_addr().unwrap();
-        let patience = Duration::from_secs(2);
+        let limit = Duration::from_secs(2);
         let addresses = [refusing, deaf, serving].into_iter();
-        let connected = connect(addresses, patience).await.unwrap();
+        let connected = connect(addresses, limit).await.unwrap();
         assert_eq!(connected.peer_addr().unwrap(), serving);
-        let end = connect([refusing, deaf].into_iter(), patience).await;
-        assert!(matches!(end, Err(End::Slow(_))), "{end:?}");
-        let end = connect(std::iter::empty(), patience).await;
-        assert!(matches!(end, Err(End::Unreachable(_))), "{end:?}");
+        let end = connect([refusing, deaf].into_iter(), limit).await;
+        assert!(matches!(end, Err(OriginError::Slow(_))), "{end:?}");
+        let end = connect(std::iter::empty(), limit).await;
+        assert!(matches!(end, Err(OriginError::Unreachable(_))), "{end:?}");
     }
 
     #[tokio::test]
@@ -294,7 +295,7 @@ mod tests {
         let mut sent = Vec::new();
         let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
         sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
-        let mut dialled = Dialled {
+        let mut connection = OriginConnection {
             socket: TcpStream::connect(address).await.unwrap(),
             session,
             input: BytesMut::new(),
@@ -303,16 +304,16 @@ mod tests {
         };
         let (mut origin, _) = listener.accept().await.unwrap();
         // More than sockets hold, and nobody reads.
-        while dialled.sent == 0 {
-            let cut_off = timeout(Duration::from_millis(1), dialled.flush()).await;
+        while connection.sent == 0 {
+            let cut_off = timeout(Duration::from_millis(1), connection.flush()).await;
             assert!(cut_off.is_err(), "all of it went out");
         }
         let mut arrived = vec![0; sent.len()];
-        let (flushed, read) = tokio::join!(dialled.flush(), origin.read_exact(&mut arrived));
+        let (flushed, read) = tokio::join!(connection.flush(), origin.read_exact(&mut arrived));
         flushed.unwrap();
         read.unwrap();
         assert!(arrived == sent, "not what was sent");
-        assert!(dialled.out.is_empty());
+        assert!(connection.out.is_empty());
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! The way to an origin, which may send us elsewhere (RTMP 302), as those of a
-//! cluster of SRS do that do not have the stream themselves.
+//! Redirects of an origin (RTMP 302). Origins of an SRS cluster send them that do
+//! not have the stream themselves.
 
 use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
 
-use super::dial::End;
+use super::OriginError;
 use crate::config::DEFAULT_PORT;
 
-/// How often in a row we let ourselves be sent elsewhere.
+/// Maximum number of redirects in a row.
 const MAX_REDIRECTS: usize = 4;
 
-/// Where a request goes, and where it has been.
+/// A request's destination, and its former ones.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(super) struct RedirectChain {
     /// `host:port`.
     pub(super) address: String,
     pub(super) request: ClientConfig,
-    /// tcUrls and streams that were asked for before.
+    /// Former tcUrls and streams.
     visited: Vec<(String, String)>,
 }
 
-impl Route {
+impl RedirectChain {
     pub(super) fn new(address: &str, request: ClientConfig) -> Self {
         Self {
             address: address.to_owned(),
@@ -28,41 +28,47 @@ impl Route {
         }
     }
 
-    /// Goes on to where the server sends us, if that is how it has ended.
+    /// Follows the redirect if `error` is one.
     ///
     /// # Errors
-    /// The end, if it is another; or why it leads nowhere.
-    pub(super) fn follow(&mut self, end: End, key: &StreamKey) -> Result<(), End> {
-        let redirect = match end {
-            End::Rejected(ref status) => status.redirect.clone(),
+    /// The error, if it is another, or the reason why the redirect is not
+    /// followed.
+    pub(super) fn follow(
+        &mut self,
+        error: OriginError,
+        key: &StreamKey,
+    ) -> Result<(), OriginError> {
+        let redirect = match error {
+            OriginError::Rejected(ref status) => status.redirect.clone(),
             _ => None,
         };
         let Some(redirect) = redirect else {
-            return Err(end);
+            return Err(error);
         };
-        let misdirected = |why| End::Misdirected {
+        let not_followed = |why| OriginError::RedirectNotFollowed {
             url: redirect.url.clone(),
             why,
         };
         let (address, request) =
-            redirected(&self.request, &redirect).ok_or_else(|| misdirected("no rtmp:// URL"))?;
+            redirected(&self.request, &redirect).ok_or_else(|| not_followed("no rtmp:// URL"))?;
         let former = std::mem::replace(&mut self.request, request);
         self.visited.push((former.tc_url, former.stream));
         let next = (self.request.tc_url.clone(), self.request.stream.clone());
         if self.visited.contains(&next) {
-            return Err(misdirected("we come from there"));
+            return Err(not_followed("it was tried before"));
         }
         if self.visited.len() > MAX_REDIRECTS {
-            return Err(misdirected("that is once too often"));
+            return Err(not_followed("too many redirects in a row"));
         }
-        log::info!("{key}: {} sends us to {}", self.address, redirect.url);
+        log::info!("{key}: {} redirects to {}", self.address, redirect.url);
         self.address = address;
         Ok(())
     }
 }
 
-/// `host:port` and the request that `redirect` makes of one. The application and
-/// the stream are those of the URL if it has any; parameters of ours go along.
+/// Applies `redirect` to `request`: returns `host:port` and the new request. The
+/// application and the stream are those of the URL if it has any; our parameters
+/// are kept.
 fn redirected(request: &ClientConfig, redirect: &Redirect) -> Option<(String, ClientConfig)> {
     let rest = redirect.url.strip_prefix("rtmp://")?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -85,14 +91,14 @@ fn redirected(request: &ClientConfig, redirect: &Redirect) -> Option<(String, Cl
     let path = path.trim_matches('/');
     let (app, stream) = match path.rsplit_once('/') {
         Some((app, stream)) if redirect.names_stream => (app, stream),
-        // The third version of SRS had a stream's URL there at first.
+        // Early SRS 3 put a stream's URL there.
         Some((app, stream)) if (app, stream) == (&own_app, &own_stream) => (app, stream),
         _ => (path, &*own_stream),
     };
     let app = Some(app).filter(|app| !app.is_empty()).unwrap_or(&own_app);
     let theirs = Parameters(query.to_owned());
     let query = match theirs.get("vhost") {
-        // What belongs to the stream we have said ourselves.
+        // The URL's other parameters are the stream's, which the request has.
         Some(vhost) if redirect.names_stream && own_query.is_empty() => format!("vhost={vhost}"),
         _ if redirect.names_stream || theirs.is_empty() => own_query,
         None if !own_query.is_empty() => format!("{own_query}&{query}"),
@@ -199,8 +205,8 @@ mod tests {
         }
     }
 
-    /// What comes of being sent to `url`.
-    fn sent(route: &mut Route, url: &str) -> Result<(), String> {
+    /// Follows a redirect to `url`.
+    fn redirect_to(redirects: &mut RedirectChain, url: &str) -> Result<(), String> {
         let mut status = Status::connect_rejected("RTMP 302");
         status.redirect = Some(Box::new(redirect(url, false)));
         let key = StreamKey {
@@ -208,28 +214,31 @@ mod tests {
             app: "live".to_owned(),
             stream: "s".to_owned(),
         };
-        let followed = route.follow(End::Rejected(status), &key);
+        let followed = redirects.follow(OriginError::Rejected(status), &key);
         followed.map_err(|end| end.to_string())
     }
 
     #[test]
     fn nobody_is_sent_in_a_circle_or_for_ever() {
-        let mut route = Route::new("first:1935", request("live", "s"));
-        assert_eq!(sent(&mut route, "rtmp://second/live"), Ok(()));
-        assert_eq!(route.address, "second:1935");
-        let back = sent(&mut route, "rtmp://first/live").unwrap_err();
+        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
+        assert_eq!(redirect_to(&mut redirects, "rtmp://second/live"), Ok(()));
+        assert_eq!(redirects.address, "second:1935");
+        let back = redirect_to(&mut redirects, "rtmp://first/live").unwrap_err();
         assert!(
-            back.contains("rtmp://first/live, where we do not go: we come from there"),
+            back.contains("rtmp://first/live, which is not followed: it was tried before"),
             "{back}"
         );
-        let mut route = Route::new("first:1935", request("live", "s"));
-        let same = sent(&mut route, "rtmp://first/live").unwrap_err();
-        assert!(same.contains("we come from there"), "{same}");
-        let mut route = Route::new("first:1935", request("live", "s"));
+        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
+        let same = redirect_to(&mut redirects, "rtmp://first/live").unwrap_err();
+        assert!(same.contains("it was tried before"), "{same}");
+        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
         for number in 0..MAX_REDIRECTS {
-            assert_eq!(sent(&mut route, &format!("rtmp://{number}/live")), Ok(()));
+            assert_eq!(
+                redirect_to(&mut redirects, &format!("rtmp://{number}/live")),
+                Ok(())
+            );
         }
-        let often = sent(&mut route, "rtmp://last/live").unwrap_err();
-        assert!(often.contains("once too often"), "{often}");
+        let often = redirect_to(&mut redirects, "rtmp://last/live").unwrap_err();
+        assert!(often.contains("too many redirects"), "{often}");
     }
 }

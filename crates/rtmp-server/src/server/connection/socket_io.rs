@@ -1,0 +1,87 @@
+//! Reads and writes of a connection's socket.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Connection;
+use super::close::CloseReason;
+use super::publishing::{PublishTarget, Publishing};
+use super::role::ConnectionRole;
+use crate::server::upstream::OriginError;
+
+/// Bytes read at once from a publisher.
+pub(super) const MEDIA_READ_SIZE: usize = 64 * 1024;
+/// Bytes read at once from a peer that only sends commands.
+pub(super) const COMMAND_READ_SIZE: usize = 4 * 1024;
+
+impl Connection {
+    /// Sends what is to be sent to the client, and to the origin that its stream
+    /// is forwarded to.
+    pub(super) async fn flush(&mut self) -> Result<(), CloseReason> {
+        if matches!(self.role, ConnectionRole::Playing(_)) {
+            // The replies to an accepted play go out with the stream's headers.
+            return Ok(());
+        }
+        let idle = self.server.config().idle_timeout;
+        let vhost = self.vhost.as_ref();
+        let limit = vhost.map_or(idle, |vhost| vhost.send_timeout.min(idle));
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            let sent = timeout(limit, self.socket.write_all(&out)).await;
+            sent.map_err(|_| CloseReason::Stalled)??;
+            let bytes = &self.client.meter.bytes;
+            bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        }
+        if let ConnectionRole::Publishing(Publishing {
+            target: PublishTarget::Origin(origin),
+            ..
+        }) = &mut self.role
+        {
+            let sent = timeout(limit, origin.flush()).await;
+            let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
+            return sent.map_err(|error| self.on_origin_lost(error));
+        }
+        Ok(())
+    }
+
+    /// Closes the connection gracefully: sends the last status, then reads what
+    /// the peer still sends. Closing with unread input would send an RST, which
+    /// discards what the peer has not read yet (RFC 1122 §4.2.2.13).
+    pub(super) async fn close_gracefully(&mut self) -> io::Result<()> {
+        self.socket.write_all(&self.out).await?;
+        self.socket.shutdown().await?;
+        loop {
+            self.socket.readable().await?;
+            // A buffer that lived across the await would make every connection's
+            // task larger by its size, from the first moment on.
+            let mut ignored = [0; COMMAND_READ_SIZE];
+            match self.socket.try_read(&mut ignored) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Reads at most `max_bytes` into `input`. The buffer grows only once there is
+/// something to read.
+pub(super) async fn read_available(
+    max_bytes: usize,
+    socket: &TcpStream,
+    input: &mut BytesMut,
+) -> io::Result<usize> {
+    loop {
+        socket.readable().await?;
+        input.reserve(max_bytes);
+        match socket.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}

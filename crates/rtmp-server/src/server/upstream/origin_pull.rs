@@ -1,0 +1,247 @@
+//! The pull of a stream from one origin, from the look-up of its name to the end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::origin_connection::{OriginConnection, OriginError, request};
+use super::redirect::RedirectChain;
+use crate::config::Upstream;
+use crate::server::Server;
+use crate::stream::{ExpectedPublisher, MediaMessage, Publication, Source, Stream};
+
+/// Event of the connection, for the pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PullEvent {
+    /// The origin has accepted the connection, and is asked for the stream.
+    Connected,
+    /// The origin says if the stream has a publisher.
+    PublisherAnnounced(bool),
+    /// The first media has come.
+    Flowing,
+    /// The connection has ended, or could not be made.
+    Lost,
+}
+
+/// The pull of a stream from one origin.
+pub(super) struct OriginPull {
+    pub(super) address: String,
+    pub(super) server: Arc<Server>,
+    pub(super) stream: Arc<Stream>,
+    pub(super) settings: Upstream,
+    pub(super) parameters: Parameters,
+}
+
+impl OriginPull {
+    /// Pulls until the connection ends, which is the last of the `events`.
+    pub(super) async fn run(self, events: mpsc::Sender<PullEvent>) {
+        let Err(end) = self.pull(&events).await;
+        let level = match end {
+            // Normal: nobody publishes, or nobody does any more. If a silent origin
+            // hangs instead, the next connection to it fails, with a warning.
+            OriginError::Rejected(_) | OriginError::Ended | OriginError::Silent(_) => {
+                log::Level::Info
+            }
+            _ => log::Level::Warn,
+        };
+        log::log!(level, "{} from {}: {end}", self.stream.key(), self.address);
+        // An error means that the pull has ended meanwhile.
+        let _ = events.send(PullEvent::Lost).await;
+    }
+
+    async fn pull(&self, to_pull: &mpsc::Sender<PullEvent>) -> Result<Infallible, OriginError> {
+        let key = self.stream.key();
+        let mut config = request(
+            Purpose::Play,
+            &self.address,
+            &self.settings,
+            key,
+            &self.parameters,
+        );
+        // The last server on the way of a player decides where it begins, for
+        // which it needs the newest keyframe, whatever its origin's `gop_cache`.
+        config.gop_cache = Some(true);
+        // The pull is for all players here, so only this server is named.
+        config.connect_properties.push(self.server.id.property());
+        let mut redirects = RedirectChain::new(&self.address, config);
+        loop {
+            let Err(end) = self.pull_from(&redirects, to_pull).await;
+            redirects.follow(end, key)?;
+        }
+    }
+
+    /// Pulls from the end of the redirects so far.
+    async fn pull_from(
+        &self,
+        redirects: &RedirectChain,
+        to_pull: &mpsc::Sender<PullEvent>,
+    ) -> Result<Infallible, OriginError> {
+        let connect_timeout = self.settings.connect_timeout;
+        let RedirectChain {
+            address, request, ..
+        } = redirects;
+        let limits = &self.server.limits;
+        let mut connection =
+            OriginConnection::open(address, request.clone(), limits, connect_timeout).await?;
+        let mut events = Vec::new();
+        let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
+        connection
+            .answer(&mut events, connected, connect_timeout)
+            .await?;
+        // An error means that the pull has ended meanwhile.
+        let _ = to_pull.send(PullEvent::Connected).await;
+
+        // While nobody publishes, the origin may be silent for its own
+        // `play_wait_timeout`; it refuses the play at the end of it.
+        let mut relay = Relay {
+            origin: self,
+            address,
+            source: connection.source(),
+            state: RelayState::Asked,
+            batch: Vec::new(),
+        };
+        loop {
+            relay.take(&mut events, to_pull).await?;
+            let read_timeout = self.read_timeout(&relay.state);
+            let exchange = async {
+                connection.read(&mut events).await?;
+                connection.flush().await
+            };
+            let exchanged = timeout(read_timeout, exchange).await;
+            exchanged.map_err(|_| OriginError::Silent(read_timeout))??;
+        }
+    }
+
+    /// Time for which the origin may be silent.
+    fn read_timeout(&self, state: &RelayState) -> Duration {
+        let read_timeout = self.settings.read_timeout;
+        let config = self.server.config();
+        match (state, config.vhost(&self.stream.key().vhost)) {
+            // The origin waits itself, for a publisher that has sent nothing
+            // yet. Its own limit is not known here; ours is most likely alike.
+            (RelayState::PublisherExpected(_), Some(vhost)) => {
+                read_timeout + vhost.publish_1stpkt_timeout
+            }
+            _ => read_timeout,
+        }
+    }
+}
+
+/// Returns true or false if `status` says that a stream has a publisher, or has
+/// none. Our origins send it to edges that wait, Flash Media Server (and nginx-rtmp
+/// with `publish_notify`) to every player.
+pub(super) fn announces_publisher(status: &Status) -> Option<bool> {
+    match &*status.code {
+        code::PLAY_PUBLISH_NOTIFY => Some(true),
+        code::PLAY_UNPUBLISH_NOTIFY => Some(false),
+        _ => None,
+    }
+}
+
+/// State of the media of one connection to an origin.
+///
+/// ```text
+/// Asked ◀──publisher announced, or gone──▶ PublisherExpected
+///   │                                            │
+///   └────────────── first media ─────────────────┴──▶ Publishing
+/// ```
+enum RelayState {
+    /// Nothing has come yet.
+    Asked,
+    /// The origin has a publisher that has sent nothing yet.
+    PublisherExpected(#[expect(dead_code, reason = "held for its drop")] ExpectedPublisher),
+    /// Media flows into the stream.
+    Publishing(Publication),
+}
+
+/// Takes what an origin sends into the stream.
+struct Relay<'a> {
+    origin: &'a OriginPull,
+    address: &'a str,
+    source: Source,
+    state: RelayState,
+    batch: Vec<MediaMessage>,
+}
+
+impl Relay<'_> {
+    /// Takes what the origin has sent. `to_pull` gets an event for the first
+    /// media, and before it for publishers.
+    async fn take(
+        &mut self,
+        events: &mut Vec<ClientEvent>,
+        to_pull: &mpsc::Sender<PullEvent>,
+    ) -> Result<(), OriginError> {
+        for event in events.drain(..) {
+            match event {
+                ClientEvent::Media(message) => self.batch.push(message.into()),
+                ClientEvent::StreamBegin => self.start_new_publication(to_pull).await?,
+                ClientEvent::Status(status) => {
+                    if let Some(has_publisher) = announces_publisher(&status) {
+                        self.start_new_publication(to_pull).await?;
+                        self.expect(has_publisher, to_pull).await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.append(to_pull).await
+    }
+
+    /// Another publication begins within the stream.
+    async fn start_new_publication(
+        &mut self,
+        to_pull: &mpsc::Sender<PullEvent>,
+    ) -> Result<(), OriginError> {
+        self.append(to_pull).await?;
+        if let RelayState::Publishing(publication) = &mut self.state {
+            publication.start_new_publication();
+        }
+        Ok(())
+    }
+
+    /// The origin has a publisher whose media are to come, or has none any more.
+    async fn expect(&mut self, has_publisher: bool, to_pull: &mpsc::Sender<PullEvent>) {
+        if !matches!(self.state, RelayState::Publishing(_)) {
+            self.state = if has_publisher {
+                RelayState::PublisherExpected(self.origin.stream.expect_publisher())
+            } else {
+                RelayState::Asked
+            };
+            // An error means that the pull has ended meanwhile.
+            let _ = to_pull
+                .send(PullEvent::PublisherAnnounced(has_publisher))
+                .await;
+        }
+    }
+
+    async fn append(&mut self, to_pull: &mpsc::Sender<PullEvent>) -> Result<(), OriginError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if let RelayState::Publishing(publication) = &mut self.state {
+            publication.append(&self.batch, now)?;
+        } else {
+            let origin = self.origin;
+            log::info!("{} from {}: flows", origin.stream.key(), self.address);
+            // Before anybody plays it: a player that has had a frame may ask at
+            // once for another stream, which begins with this origin.
+            let vhost = &origin.stream.key().vhost;
+            origin.server.set_first_origin(vhost, &origin.address);
+            // An error means that the pull has ended meanwhile.
+            let _ = to_pull.send(PullEvent::Flowing).await;
+            let mut publication = origin.stream.relay(self.source, now)?;
+            publication.append(&self.batch, now)?;
+            // An expectation ends only here: in between, the stream would seem to
+            // have no publisher, and players would begin to time their wait.
+            self.state = RelayState::Publishing(publication);
+        }
+        self.batch.clear();
+        Ok(())
+    }
+}

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rtmp_server::config::Role;
-use rtmp_server::server::daemon;
-use rtmp_server::server::options::Options;
+use rtmp_server::{Options, run};
 
 /// The RTMP edge: pulls each stream once from its origin and serves it to many.
 #[derive(Debug, Parser)]
@@ -34,7 +33,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { origin, options } = Arguments::parse();
-    daemon::run(
+    run(
         Role::Edge,
         &Options {
             origins: origin,

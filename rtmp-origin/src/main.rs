@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rtmp_server::config::Role;
-use rtmp_server::server::daemon;
-use rtmp_server::server::options::Options;
+use rtmp_server::{Options, run};
 
 /// The RTMP origin: takes publishers, serves players and edges.
 #[derive(Debug, Parser)]
@@ -29,5 +28,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    daemon::run(Role::Origin, &Arguments::parse().options)
+    run(Role::Origin, &Arguments::parse().options)
 }

@@ -1,13 +1,22 @@
-//! What the two RTMP servers share, in layers; each knows only those below it.
+//! The library of the two RTMP servers, in layers: each uses only those below it.
 //!
-//! - [`server`]: listeners, connections, time-outs, the daemon.
-//! - [`stream`]: registry, log, fan-out. A stream is a file in memory, a player
-//!   an offset into it.
-//! - [`config`] and [`http`] stand beside it.
+//! - `daemon`: the command line and the life of a server process.
+//! - `http`: the HTTP API.
+//! - `server`: listeners, connections, time-outs, hooks, upstreams.
+//! - [`stream`]: registry, log, fan-out. A stream is a file in memory, a player an
+//!   offset into it.
+//! - [`config`], which all of them use: SRS's configuration.
 //!
-//! The protocol is `rtmp-proto`'s, which performs no I/O and looks at no clock.
+//! The protocol is `rtmp-proto`'s, which performs no I/O and reads no clock.
+//!
+//! A daemon calls [`run`] with its [`Options`]. Tests start a [`Server`] themselves.
 
 pub mod config;
-pub mod http;
-pub mod server;
+mod daemon;
+mod http;
+mod server;
 pub mod stream;
+
+pub use daemon::{Options, run};
+pub use http::serve as serve_http_api;
+pub use server::{Client, Clients, Server, listen};

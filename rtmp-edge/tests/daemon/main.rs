@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use rtmp_server::config::{Role, build, conf};
-use rtmp_server::server::{Server, listen};
+use rtmp_server::{Server, listen};
 
 use process::{Process, ffmpeg, free_address, push, until};
 

@@ -26,7 +26,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>) {
 }
 
 /// The routes of the HTTP API.
-pub fn router(server: Arc<Server>) -> Router {
+fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/api/v1/versions", get(versions))
         .route("/api/v1/summaries", get(summaries))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::Vhost;
-use crate::server::clients::Client;
+use crate::server::Client;
 use crate::stream::Stream;
 
 /// A vhost.

@@ -59,17 +59,17 @@ pub struct Client {
     /// Unique in this process; log lines and the HTTP API name it.
     pub id: u64,
     /// The client's address; IPv4 is never mapped to IPv6.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Time of its accept.
-    pub since: Instant,
+    since: Instant,
     /// Counters of what it has been sent.
     pub meter: Arc<Meter>,
     /// Bytes that it has sent.
     pub received: AtomicU64,
     /// Messages of media that it has sent.
-    pub messages_received: AtomicU64,
+    pub(super) messages_received: AtomicU64,
     /// Pictures among them.
-    pub pictures_received: AtomicU64,
+    pub(super) pictures_received: AtomicU64,
     activity: Mutex<Activity>,
     /// Time by which its stream requests so far will have been earned back (a token
     /// bucket).
@@ -88,13 +88,12 @@ impl Client {
     }
 
     /// Sets its present use.
-    pub fn set_activity(&self, activity: Activity) {
+    pub(super) fn set_activity(&self, activity: Activity) {
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
     }
 
     /// Returns true if it may ask for one more stream, and counts the request.
-    #[must_use]
-    pub fn may_request_stream(&self, now: Instant) -> bool {
+    pub(super) fn may_request_stream(&self, now: Instant) -> bool {
         let mut until = self
             .requests_until
             .lock()
@@ -119,13 +118,12 @@ impl Client {
     }
 
     /// Waits until it is dismissed.
-    pub async fn dismissal(&self) {
+    pub(super) async fn dismissal(&self) {
         self.dismissed.notified().await;
     }
 
     /// Time since its accept.
-    #[must_use]
-    pub fn age(&self, now: Instant) -> Duration {
+    pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }
 }
@@ -133,7 +131,7 @@ impl Client {
 /// What a connection has done up to a moment, for it may play or publish more
 /// than once.
 #[derive(Debug, Clone, Copy)]
-pub struct StatsSnapshot {
+pub(super) struct StatsSnapshot {
     at: Instant,
     received: u64,
     messages_received: u64,
@@ -145,8 +143,7 @@ pub struct StatsSnapshot {
 
 impl StatsSnapshot {
     /// What `client` has done up to `now`.
-    #[must_use]
-    pub fn of(client: &Client, now: Instant) -> Self {
+    pub(super) fn of(client: &Client, now: Instant) -> Self {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Self {
             at: now,
@@ -161,8 +158,7 @@ impl StatsSnapshot {
 
     /// `3.5 s, 1028736 bytes, 103 frames, 0 skips`: what has been sent to a
     /// player since `begun`.
-    #[must_use]
-    pub fn played_since(&self, begun: &Self) -> String {
+    pub(super) fn played_since(&self, begun: &Self) -> String {
         format!(
             "{:.1} s, {} bytes, {} frames, {} skips",
             self.at.saturating_duration_since(begun.at).as_secs_f64(),
@@ -174,8 +170,7 @@ impl StatsSnapshot {
 
     /// `3.5 s, 1028736 bytes, 103 frames, 290 messages`: what a publisher has
     /// sent since `begun`.
-    #[must_use]
-    pub fn published_since(&self, begun: &Self) -> String {
+    pub(super) fn published_since(&self, begun: &Self) -> String {
         format!(
             "{:.1} s, {} bytes, {} frames, {} messages",
             self.at.saturating_duration_since(begun.at).as_secs_f64(),
@@ -206,7 +201,7 @@ impl Clients {
     }
 
     /// Adds a new connection, unless there are `max` already.
-    pub fn add(&self, peer: SocketAddr, max: usize, now: Instant) -> Option<Arc<Client>> {
+    pub(super) fn add(&self, peer: SocketAddr, max: usize, now: Instant) -> Option<Arc<Client>> {
         let mut clients = self.lock();
         if clients.len() >= max {
             return None;
@@ -229,7 +224,7 @@ impl Clients {
     }
 
     /// Removes a connection that has ended.
-    pub fn remove(&self, id: u64) {
+    pub(super) fn remove(&self, id: u64) {
         self.lock().remove(&id);
     }
 
@@ -255,7 +250,7 @@ impl Clients {
 
     /// Dismisses a connection that no fan-out worker has. Returns false if there is
     /// none with this id.
-    pub fn dismiss(&self, id: u64) -> bool {
+    pub(super) fn dismiss(&self, id: u64) -> bool {
         let client = self.lock().get(&id).cloned();
         if let Some(client) = &client {
             client.dismissed.notify_one();

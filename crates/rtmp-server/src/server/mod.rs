@@ -1,24 +1,17 @@
-//! The servers themselves: listeners, connections, time-outs, upstreams, and
-//! the daemon around them.
+//! The servers themselves: listeners, connections, time-outs, hooks and upstreams.
 //!
 //! A connection begins in [`Server::accept`] and is served by `connection`
 //! (handshake and commands, on tokio). A publisher stays there. A player is handed to
 //! a fan-out worker with its `PlayerDialogue`, and comes back when its play ends and
 //! the connection does not.
 
-pub mod clients;
+mod clients;
 mod connection;
-pub mod daemon;
-mod descriptors;
 mod hooks;
-mod logging;
 mod loop_guard;
 mod memory;
-pub mod options;
 mod peer;
-mod pid_file;
-pub mod player;
-mod signals;
+mod player;
 mod socket;
 mod trim;
 mod upstream;
@@ -39,9 +32,11 @@ use crate::config::{Config, Role, Upstream, Vhost};
 use crate::stream::fanout::{Departed, Fanout};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
-use clients::Clients;
+pub(crate) use clients::Activity;
+pub use clients::{Client, Clients};
 use connection::Connection;
 use hooks::Hooks;
+pub(crate) use hooks::max_sockets as max_hook_sockets;
 use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use player::PlayerDialogue;
@@ -214,8 +209,7 @@ impl Server {
     }
 
     /// Time since the start.
-    #[must_use]
-    pub fn uptime(&self) -> Duration {
+    pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
@@ -238,8 +232,13 @@ impl Server {
 
     /// Begins to drain: new publishers and players are refused, present ones may
     /// finish.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the notifications of hooks are delivered, for a bounded time.
+    pub(crate) async fn flush_hooks(&self) {
+        self.hooks.flush().await;
     }
 
     fn is_draining(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::stream::memory::Holding;
 
 /// A client's description of itself in `connect`, for its later requests.
 #[derive(Debug, Default)]
-pub struct ConnectInfo {
+pub(super) struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,
     /// The page that embeds the player.
@@ -48,7 +48,7 @@ impl ConnectInfo {
 
 /// A playing connection, without its socket.
 #[derive(Debug)]
-pub struct PlayerDialogue {
+pub(super) struct PlayerDialogue {
     pub(super) session: ServerSession,
     /// Memory that its incomplete messages take.
     pub(super) held: Holding,

@@ -54,7 +54,7 @@ fn listen_at(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// # Errors
 /// The connection has ended already.
-pub fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
+pub(super) fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new()
@@ -73,7 +73,7 @@ pub fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// The connection has ended already.
-pub fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
+pub(super) fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_user_timeout(None)
 }
 

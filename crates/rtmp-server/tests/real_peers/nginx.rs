@@ -11,7 +11,7 @@ use rtmp_proto::wire::{Limits, Message, MessageType};
 use tempfile::TempDir;
 
 use rtmp_server::config::{self, Role, conf};
-use rtmp_server::server::{Server, listen};
+use rtmp_server::{Server, listen};
 
 use crate::program::{Program, installed};
 use crate::relay::{Ending, Relay};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rtmp_server::config::{self, Role, conf};
-use rtmp_server::server::{Server, listen};
+use rtmp_server::{Server, listen};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

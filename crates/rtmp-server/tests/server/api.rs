@@ -1,6 +1,6 @@
 //! The HTTP API, asked as an operator's script would.
 
-use rtmp_server::http;
+use rtmp_server::serve_http_api;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ impl Api {
     async fn of(running: &Running) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http::serve(listener, running.server.clone()));
+        tokio::spawn(serve_http_api(listener, running.server.clone()));
         Self { address }
     }
 

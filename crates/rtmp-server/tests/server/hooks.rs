@@ -136,7 +136,7 @@ async fn an_edge_asks_its_origin_about_each_viewer_where_tokens_travel() {
     *site.valid.lock().unwrap() = "?token=c";
     let mut viewer = edge.player("s?token=c").await;
     assert_eq!(viewer.frame().await, keyframe(0));
-    let playing = |clients: Vec<Arc<rtmp_server::server::clients::Client>>| {
+    let playing = |clients: Vec<Arc<rtmp_server::Client>>| {
         let mut playing = clients
             .into_iter()
             .filter(|client| client.activity().name() == "play");

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 use rtmp_server::config::{self, Config, Role, conf};
-use rtmp_server::server::{Server, listen};
+use rtmp_server::{Server, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

@@ -11,7 +11,6 @@ use super::Connection;
 use super::close::{CloseReason, DISMISSED, GRACEFUL_CLOSE_TIMEOUT, log_publish};
 use super::play::Play;
 use super::publishing::{PublishState, PublishTarget, Publishing, StreamChange};
-use super::socket_io::MEDIA_READ_SIZE;
 use super::waiting::{PlayWait, WaitUpdate, Waiting};
 use crate::config::Vhost;
 use crate::server::clients::Activity;
@@ -126,28 +125,6 @@ impl Connection {
             Status::notice(code::PLAY_UNPUBLISH_NOTIFY, "The publisher has gone.")
         };
         self.session.send_status(stream_id, &status, &mut self.out);
-    }
-
-    /// Merged read (`mr`): lets a publisher's input accumulate in the socket
-    /// before it is read. Returns true if it has waited. Another server's
-    /// publish is not delayed again: it has been merged there.
-    pub(super) async fn wait_for_merged_read(&mut self) -> bool {
-        let ConnectionRole::Publishing(publishing) = &self.role else {
-            return false;
-        };
-        if self.connect_info.peer.is_server() {
-            return false;
-        }
-        let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
-        // A full read shows that enough has accumulated already.
-        let Some(latency) = latency.filter(|_| self.input.len() < MEDIA_READ_SIZE) else {
-            return false;
-        };
-        if let PublishTarget::Log { publication, .. } = &publishing.target {
-            publication.expect_silence_until(std::time::Instant::now() + latency);
-        }
-        tokio::time::sleep(latency).await;
-        true
     }
 
     /// The origin no longer takes the stream: tells its publisher.

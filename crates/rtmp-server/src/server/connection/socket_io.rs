@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Connection;
 use super::close::CloseReason;
@@ -47,6 +48,28 @@ impl Connection {
             return sent.map_err(|error| self.on_origin_lost(error));
         }
         Ok(())
+    }
+
+    /// Merged read (`mr`): lets a publisher's input accumulate in the socket
+    /// before it is read. Returns true if it has waited. Another server's
+    /// publish is not delayed again: it has been merged there.
+    pub(super) async fn wait_for_merged_read(&mut self) -> bool {
+        let ConnectionRole::Publishing(publishing) = &self.role else {
+            return false;
+        };
+        if self.connect_info.peer.is_server() {
+            return false;
+        }
+        let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
+        // A full read shows that enough has accumulated already.
+        let Some(latency) = latency.filter(|_| self.input.len() < MEDIA_READ_SIZE) else {
+            return false;
+        };
+        if let PublishTarget::Log { publication, .. } = &publishing.target {
+            publication.expect_silence_until(Instant::now() + latency);
+        }
+        sleep(latency).await;
+        true
     }
 
     /// Closes the connection gracefully: sends the last status, then reads what

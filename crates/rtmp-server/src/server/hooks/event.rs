@@ -7,11 +7,35 @@ use rtmp_proto::session::{DEFAULT_VHOST, Parameters, StreamKey};
 use serde_json::{Value, json};
 
 use super::hook_server::OrderingKey;
-use super::{Event, ServerIdentity};
 use crate::config::Vhost;
 use crate::server::clients::Client;
 use crate::server::player::ConnectInfo;
 use crate::stream::Stream;
+
+/// The sender of the events.
+#[derive(Debug)]
+pub(in crate::server) struct ServerIdentity {
+    /// `server_id`: the same from one run to the next if it is configured.
+    pub(super) server: String,
+    /// `service_id`: of this run.
+    pub(super) service: String,
+}
+
+/// An event that is posted.
+pub(in crate::server) trait Event {
+    /// Begin of its log lines: `c7 192.0.2.1: on_play`.
+    fn name(&self) -> String;
+
+    /// Keys of the events that it must not overtake.
+    fn ordering_keys(&self) -> Vec<OrderingKey>;
+
+    /// Its JSON, from the server `from`.
+    fn body(&self, from: &ServerIdentity) -> Value;
+
+    /// Condition that is checked when its turn to be posted has come; without it,
+    /// the event is left out.
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static;
+}
 
 /// `on_connect` and `on_close`.
 #[derive(Clone, Copy)]

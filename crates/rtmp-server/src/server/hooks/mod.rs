@@ -16,24 +16,19 @@ mod post;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
 pub(super) use event::{ClientEvent, StreamEvent};
-use hook_server::{HookServer, OrderingKey};
-use post::{HookClient, HookError};
-
-/// Time limit of a hook, from the request for a place to the answer. No answer is a
-/// refusal.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use event::{Event, ServerIdentity};
+use hook_server::HookServer;
+use post::{HookClient, HookError, TIMEOUT};
 
 /// The hooks of a server.
 #[derive(Debug)]
-pub struct Hooks {
+pub(super) struct Hooks {
     identity: ServerIdentity,
     /// By `host:port`.
     servers: Mutex<HashMap<String, Arc<HookServer>>>,
@@ -134,33 +129,8 @@ impl Hooks {
     }
 }
 
-/// The sender of the events.
-#[derive(Debug)]
-pub(super) struct ServerIdentity {
-    /// `server_id`: the same from one run to the next if it is configured.
-    server: String,
-    /// `service_id`: of this run.
-    service: String,
-}
-
-/// An event that is posted.
-pub(super) trait Event {
-    /// Begin of its log lines: `c7 192.0.2.1: on_play`.
-    fn name(&self) -> String;
-
-    /// Keys of the events that it must not overtake.
-    fn ordering_keys(&self) -> Vec<OrderingKey>;
-
-    /// Its JSON, from the server `from`.
-    fn body(&self, from: &ServerIdentity) -> Value;
-
-    /// Condition that is checked when its turn to be posted has come; without it,
-    /// the event is left out.
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static;
-}
-
 /// Maximum number of sockets of the hooks of `config`.
-pub(super) fn max_sockets(config: &Config) -> u64 {
+pub(crate) fn max_sockets(config: &Config) -> u64 {
     let hooks = config.vhosts.values().map(|vhost| &vhost.http_hooks);
     let mut servers: Vec<_> = hooks
         .flat_map(|hooks| hooks.all())
@@ -173,6 +143,7 @@ pub(super) fn max_sockets(config: &Config) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::hook_server::OrderingKey;
     use super::*;
 
     #[test]

@@ -1,6 +1,7 @@
 //! One POST to a hook, and the meaning of its answer.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
@@ -16,8 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::TIMEOUT;
 use crate::config::HookUrl;
+
+/// Time limit of a hook, from the request for a place to the answer. No answer is a
+/// refusal.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a hook's answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;

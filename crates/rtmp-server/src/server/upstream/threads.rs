@@ -18,7 +18,7 @@ use crate::config::Role;
 ///
 /// # Errors
 /// No thread or descriptor left.
-pub fn start(role: Role, count: usize) -> io::Result<Handle> {
+pub(in crate::server) fn start(role: Role, count: usize) -> io::Result<Handle> {
     if role == Role::Origin {
         return Ok(Handle::current());
     }

@@ -15,7 +15,7 @@ use crate::config::Log;
 
 /// Destination of the log lines, shared with the logger.
 #[derive(Debug, Clone)]
-pub struct LogOutput {
+pub(super) struct LogOutput {
     destination: Arc<Mutex<Destination>>,
 }
 
@@ -34,7 +34,7 @@ fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// It does not exist and cannot be made.
-pub fn create_parent(path: &Path) -> io::Result<()> {
+pub(super) fn create_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent),
         _ => Ok(()),
@@ -60,7 +60,7 @@ impl LogOutput {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn start(log: &Log) -> io::Result<Self> {
+    pub(super) fn start(log: &Log) -> io::Result<Self> {
         let destination = Arc::new(Mutex::new(Destination::open(log)?));
         let output = Self { destination };
         let (console, journal) = (output.clone(), systemd::logs_to_journal());
@@ -92,7 +92,7 @@ impl LogOutput {
     ///
     /// # Errors
     /// The file cannot be opened; the old one is kept.
-    pub fn reopen(&self, log: &Log) -> io::Result<()> {
+    pub(super) fn reopen(&self, log: &Log) -> io::Result<()> {
         let opened = Destination::open(log)?;
         *self.lock() = opened;
         set_max_level(log);

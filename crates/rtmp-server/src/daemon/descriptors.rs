@@ -2,8 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::hooks;
 use crate::config::Config;
+use crate::server::max_hook_sockets;
 
 /// Maximum number of descriptors of a connection: its socket; the log (`memfd`) of a
 /// stream that it alone uses; an edge's connection to the origin.
@@ -16,7 +16,7 @@ const DEFAULT_MAX_DESCRIPTORS: u64 = 1 << 20;
 
 /// Number of descriptors that the connections and hooks of `config` need.
 fn needed(config: &Config) -> u64 {
-    u64::from(config.max_connections) * PER_CONNECTION + hooks::max_sockets(config) + RESERVED
+    u64::from(config.max_connections) * PER_CONNECTION + max_hook_sockets(config) + RESERVED
 }
 
 /// Raises the limit as far as the kernel allows, and warns if that is too low for

@@ -1,6 +1,12 @@
 //! The life of a server process: start ([`run`]), reload (SIGHUP), drain (SIGQUIT),
 //! stop (SIGTERM).
 
+mod descriptors;
+mod logging;
+mod options;
+mod pid_file;
+mod signals;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -13,14 +19,13 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::clients::Activity;
-use super::logging::LogOutput;
-use super::options::Options;
-use super::pid_file::PidFile;
-use super::signals::{SignalAction, Signals, ignore_other_signals};
-use super::{Server, descriptors, listen};
 use crate::config::{Config, Loaded, Role};
 use crate::http;
+use crate::server::{Activity, Server, listen};
+use logging::LogOutput;
+pub use options::Options;
+use pid_file::PidFile;
+use signals::{SignalAction, Signals, ignore_other_signals};
 
 /// Exit status for a wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -193,7 +198,7 @@ async fn serve_until_signal(
     while server.clients().count() > 0 && Instant::now() < until {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    server.hooks.flush().await;
+    server.flush_hooks().await;
     log::info!("stopped");
     Ok(())
 }

@@ -2,14 +2,21 @@
 
 #[path = "../../../rtmp-origin/tests/daemon/process.rs"]
 mod process;
+#[path = "../../../crates/rtmp-server/tests/common/server.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod server;
+#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod wait;
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use rtmp_server::config::{Role, build, conf};
-use rtmp_server::{Server, listen};
+use rtmp_server::config::Role;
 
-use process::{Process, ffmpeg, free_address, push, until};
+use process::{Process, ffmpeg, push};
+use server::{Serving, any_port, configuration, serve};
+use wait::{free_address, wait_until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/edge.conf");
@@ -57,14 +64,12 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _context = runtime.enter();
     let text = "vhost __defaultVhost__ { min_latency on; }";
-    let config = build(&conf::parse("origin.conf", text).unwrap(), Role::Origin)
-        .unwrap()
-        .config;
-    let origin = Server::start(Role::Origin, config).unwrap();
-    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let origin_address = listener.local_addr().unwrap();
-    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    runtime.spawn(origin.clone().accept(listener));
+    let config = configuration(Role::Origin, text);
+    let Serving {
+        server: origin,
+        address: origin_address,
+        ..
+    } = serve(any_port(), Role::Origin, config);
 
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
@@ -79,7 +84,7 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
         .current_dir(&directory)
         .spawn();
     let _edge = Process(child.unwrap());
-    until("a listening edge", || TcpStream::connect(address).is_ok());
+    wait_until("a listening edge", || TcpStream::connect(address).is_ok());
 
     let _publisher = push(&format!("rtmp://{origin_address}/live/livestream"));
     let url = format!("rtmp://{address}/live/livestream");
@@ -95,7 +100,7 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
                 .unwrap()
         })
         .collect();
-    until("a pull", || {
+    wait_until("a pull", || {
         !origin.streams().is_empty() && origin.streams()[0].players() > 0
     });
     for viewer in viewers {

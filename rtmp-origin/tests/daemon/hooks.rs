@@ -11,25 +11,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::process::{PATIENCE, Process, free_address, push, until};
+use super::process::{Process, push};
+use super::program::installed;
+use super::wait::{TIME_LIMIT, free_address, wait_until};
 use super::{Origin, pull, read};
-
-/// Whether this machine has what the tests of this file need.
-fn installed() -> bool {
-    let has = |program: &str, argument: &str| {
-        let mut command = Command::new(program);
-        command
-            .arg(argument)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let installed = has("nginx", "-v") && has("openssl", "version");
-    if !installed {
-        eprintln!("SKIPPED: nginx or openssl is not installed");
-    }
-    installed
-}
 
 fn openssl(directory: &Path, arguments: &str) {
     let output = Command::new("openssl")
@@ -85,7 +70,7 @@ impl Site {
             .stderr(Stdio::null())
             .spawn();
         let nginx = Process(nginx.unwrap());
-        until("a web server", || {
+        wait_until("a web server", || {
             std::net::TcpStream::connect(address).is_ok()
         });
         Self {
@@ -109,13 +94,13 @@ impl Site {
 
 #[test]
 fn a_hook_at_an_https_url_is_asked_if_its_certificate_is_good() {
-    if !installed() {
+    if !installed("nginx", &["-v"]) || !installed("openssl", &["version"]) {
         return;
     }
     let site = Site::start();
     let origin = site.origin("authority", "localhost");
     let _publisher = push(&origin.url());
-    until("a publisher", || {
+    wait_until("a publisher", || {
         read(&origin.path("origin.log")).contains("publish live/livestream")
     });
     assert!(!pull(&origin.url()).is_empty());
@@ -127,7 +112,7 @@ fn a_hook_at_an_https_url_is_asked_if_its_certificate_is_good() {
         let origin = site.origin(authority, host);
         let _publisher = push(&origin.url());
         let log = || read(&origin.path("origin.log"));
-        until("a refusal", || log().contains("does not allow it"));
+        wait_until("a refusal", || log().contains("does not allow it"));
         assert!(log().contains("invalid peer certificate"), "{}", log());
         assert!(log().contains(why), "{}", log());
         assert!(!log().contains("publish live/livestream"), "{}", log());
@@ -172,12 +157,12 @@ fn a_stop_waits_until_hooks_have_heard_of_everyones_end() {
     let arguments = ["--log-file", "origin.log", "--set", &hooks];
     let mut origin = Origin::start(&arguments);
     let _publisher = push(&origin.url());
-    until("a publisher", || {
+    wait_until("a publisher", || {
         read(&origin.path("origin.log")).contains("publish live/livestream")
     });
     origin.process.signal(Signal::SIGTERM);
     for action in ["on_unpublish", "on_close"] {
-        let event = events.recv_timeout(PATIENCE).expect("not told");
+        let event = events.recv_timeout(TIME_LIMIT).expect("not told");
         assert!(event.contains(action), "{event}");
     }
     assert!(origin.process.end().success());

@@ -2,6 +2,12 @@
 
 mod hooks;
 mod process;
+#[path = "../../../crates/rtmp-server/tests/common/program.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod program;
+#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod wait;
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -13,7 +19,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use process::{PATIENCE, Process, ffmpeg, free_address, push, until};
+use process::{Process, ffmpeg, push};
+use wait::{TIME_LIMIT, free_address, wait_until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/origin.conf");
@@ -34,7 +41,7 @@ impl Process {
 
     fn end(&mut self) -> ExitStatus {
         let mut status = None;
-        until("the end of the process", || {
+        wait_until("the end of the process", || {
             status = self.0.try_wait().unwrap();
             status.is_some()
         });
@@ -65,7 +72,7 @@ impl Origin {
             .stderr(Stdio::null());
         adjust(&mut command);
         let process = Process(command.spawn().unwrap());
-        until("a serving origin", || answers(address).is_ok());
+        wait_until("a serving origin", || answers(address).is_ok());
         Self {
             process,
             directory,
@@ -87,7 +94,7 @@ impl Origin {
 fn answers(address: SocketAddr) -> std::io::Result<()> {
     const C0_C1: usize = 1 + 1536;
     let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIME_LIMIT))?;
     let mut hello = [0; C0_C1];
     hello[0] = 3;
     socket.write_all(&hello)?;
@@ -123,7 +130,7 @@ fn the_example_configuration_runs_unchanged_and_serves_real_video() {
     let pid = read(&origin.path("objs/origin.pid"));
     assert_eq!(pid.trim(), origin.process.0.id().to_string());
     let _publisher = push(&origin.url());
-    until("a publisher", || {
+    wait_until("a publisher", || {
         read(&origin.path("objs/origin.log")).contains("publish live/livestream")
     });
     let packets = pull(&origin.url());
@@ -159,7 +166,7 @@ fn the_log_is_opened_anew_by_a_signal() {
     let origin = Origin::start(&["--log-file", "origin.log"]);
     std::fs::rename(origin.path("origin.log"), origin.path("old.log")).unwrap();
     origin.process.signal(Signal::SIGUSR1);
-    until("a new log", || {
+    wait_until("a new log", || {
         read(&origin.path("origin.log")).contains("log reopened")
     });
 }
@@ -172,7 +179,7 @@ fn signals_that_mean_nothing_end_nobody() {
     for number in [12, 14, 26, 27, 29, 30, 34, 36, 63, 64] {
         // SAFETY: the call takes two numbers and touches no memory.
         assert_eq!(unsafe { nix::libc::kill(id, number) }, 0, "{number}");
-        until("a word", || {
+        wait_until("a word", || {
             log().contains(&format!("signal {number} has no meaning here"))
         });
     }
@@ -189,17 +196,17 @@ fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     let log = || read(&origin.path("origin.log"));
     std::fs::write(&conf, "vhost __defaultVhost__ { gop_cach on; }").unwrap();
     origin.process.signal(Signal::SIGHUP);
-    until("a complaint", || {
+    wait_until("a complaint", || {
         log().contains("did you mean `gop_cache`?")
     });
-    until("a word", || log().contains("reload failed"));
+    wait_until("a word", || log().contains("reload failed"));
     std::fs::write(
         &conf,
         "workers 1; vhost __defaultVhost__ { chunk_size 4096; }",
     )
     .unwrap();
     origin.process.signal(Signal::SIGHUP);
-    until("the reload", || log().contains("INFO  reloaded"));
+    wait_until("the reload", || log().contains("INFO  reloaded"));
     let log = log();
     assert!(
         log.contains("`workers` has changed: it takes effect at the next start"),
@@ -219,10 +226,10 @@ fn a_drain_waits_for_viewers_and_takes_nobody_new() {
         .spawn();
     let viewer = Process(viewer.unwrap());
     let log = || read(&origin.path("origin.log"));
-    until("a viewer", || log().contains("play live/livestream"));
+    wait_until("a viewer", || log().contains("play live/livestream"));
     origin.process.signal(Signal::SIGQUIT);
-    until("the drain", || log().contains("draining"));
-    until("a closed port", || {
+    wait_until("the drain", || log().contains("draining"));
+    wait_until("a closed port", || {
         TcpStream::connect(origin.address).is_err()
     });
     assert!(
@@ -253,7 +260,7 @@ fn a_drain_ends_when_its_time_is_over_though_viewers_stay() {
     let mut viewer = Process(viewer.unwrap());
     let file = origin.path("origin.log");
     let log = || read(&file);
-    until("a viewer", || log().contains("play live/livestream"));
+    wait_until("a viewer", || log().contains("play live/livestream"));
     assert!(viewer.0.try_wait().unwrap().is_none(), "it has left");
     origin.process.signal(Signal::SIGQUIT);
     assert!(origin.process.end().success());
@@ -278,7 +285,7 @@ fn as_many_descriptors_as_may_be_are_allowed_and_more_at_a_reload() {
         .current_dir(&directory)
         .spawn();
     let process = Process(child.expect("prlimit (util-linux) is needed for this test"));
-    until("a serving origin", || answers(address).is_ok());
+    wait_until("a serving origin", || answers(address).is_ok());
     let limits = || {
         let limits = read(&PathBuf::from(format!("/proc/{}/limits", process.0.id())));
         let line = limits
@@ -296,7 +303,7 @@ fn as_many_descriptors_as_may_be_are_allowed_and_more_at_a_reload() {
     std::fs::write(&conf, "max_connections 20000;").unwrap();
     process.signal(Signal::SIGHUP);
     let log = || read(&directory.path().join("origin.log"));
-    until("the reload", || log().contains("INFO  reloaded"));
+    wait_until("the reload", || log().contains("INFO  reloaded"));
     // Root may go beyond the hard limit; whoever may not says so.
     let told = log().contains("only 2000 descriptors may be open");
     assert!(told || limits() > 60_000, "{} allowed: {}", limits(), log());
@@ -432,10 +439,10 @@ fn in_the_background_it_writes_its_own_pid_and_stops_by_it() {
         .current_dir(&directory)
         .status();
     assert!(started.unwrap().success());
-    until("a serving origin", || answers(address).is_ok());
+    wait_until("a serving origin", || answers(address).is_ok());
     let pid: i32 = read(&pid_file).trim().parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    until("the end of the origin", || !pid_file.exists());
+    wait_until("the end of the origin", || !pid_file.exists());
 }
 
 /// What a web server answers, and a client says, to look like a line of ours.
@@ -509,15 +516,15 @@ fn probes_of_the_port_are_not_worth_a_line_but_rust_log_shows_them() {
             command.env("RUST_LOG", rust_log);
         }
         let mut process = Process(command.current_dir(&directory).spawn().unwrap());
-        until("a serving origin", || answers(address).is_ok());
+        wait_until("a serving origin", || answers(address).is_ok());
         drop(TcpStream::connect(address).unwrap());
         let log = || read(&directory.path().join("origin.log"));
         let told = || log().contains("closed by the peer");
         if shown {
-            until("a line about the probe", told);
+            wait_until("a line about the probe", told);
         } else {
             // One that came later has been served: the probe had its time.
-            until("another answer", || answers(address).is_ok());
+            wait_until("another answer", || answers(address).is_ok());
         }
         process.signal(Signal::SIGTERM);
         process.end();

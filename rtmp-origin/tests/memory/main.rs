@@ -6,6 +6,12 @@ mod peer;
 #[path = "../daemon/process.rs"]
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
 mod process;
+#[path = "../../../crates/rtmp-server/tests/common/program.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod program;
+#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
+#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
+mod wait;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -15,7 +21,9 @@ use std::time::Duration;
 
 use control_group::ControlGroup;
 use peer::{Peer, Said};
-use process::{Process, free_address, until};
+use process::Process;
+use program::skip;
+use wait::{free_address, wait_until};
 
 const LIMIT_BYTES: u64 = 512 << 20;
 const FLOODS: usize = 100;
@@ -72,7 +80,7 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
     let group = match ControlGroup::new(LIMIT_BYTES) {
         Ok(group) => group,
         Err(why) => {
-            println!("SKIPPED: {why}");
+            skip(&why);
             return;
         }
     };
@@ -88,7 +96,7 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
     command.args(["--set", "publish_normal_timeout 600000"]);
     command.args(["--set", "publish_return_timeout 100"]);
     let mut origin = Process(command.stderr(Stdio::null()).spawn().unwrap());
-    until("a listening origin", || {
+    wait_until("a listening origin", || {
         std::net::TcpStream::connect(address).is_ok()
     });
 
@@ -112,13 +120,13 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
             }
             expected / 40
         });
-        until("the end of the flood, or of the origin", || {
+        wait_until("the end of the flood, or of the origin", || {
             let ended = origin.0.try_wait().unwrap();
             assert_eq!(ended, None, "the origin was killed");
             sent.load(Ordering::Relaxed) > FLOODS * FLOOD_PICTURES
         });
         let mut late = 0;
-        until("a publisher that is refused", || {
+        wait_until("a publisher that is refused", || {
             late += 1;
             match Peer::publish(address, &format!("late{late}")) {
                 Ok(_) => false,

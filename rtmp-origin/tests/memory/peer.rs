@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use crate::process::PATIENCE;
+use crate::wait::TIME_LIMIT;
 
 /// Why the server has not let a publisher in.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl Peer {
 
     fn connect(address: SocketAddr, purpose: Purpose, name: &str) -> Self {
         let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIME_LIMIT)).unwrap();
+        socket.set_write_timeout(Some(TIME_LIMIT)).unwrap();
         let tc_url = format!("rtmp://{address}/live");
         let config = ClientConfig::new(purpose, &tc_url, "live", name);
         let mut out = Vec::new();

@@ -2,17 +2,14 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
-use crate::program::{Program, installed};
+use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed};
 use crate::relay::{Ending, Relay};
 
 /// Nothing here takes a second; this is for machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// ffmpeg, publishing two seconds of a test picture and tone.
 fn ffmpeg_publishing(url: &str) -> Program {
     Program::start(
@@ -66,23 +63,13 @@ fn assert_is_a_test_stream(stream: &[Message], frames: usize) {
 fn test_stream() -> Vec<Message> {
     let relay = Relay::start(Ending::Complete);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
-    assert!(ffmpeg.wait(PATIENCE).success());
+    assert!(ffmpeg.wait().success());
     relay.wait("the end of the publish", |state| {
         state
             .told
             .contains(&"PublishEnded")
             .then(|| state.stream.clone())
     })
-}
-
-fn has_ffmpeg() -> bool {
-    installed("ffmpeg", &["-version"])
-}
-
-fn has_gstreamer(elements: &[&str]) -> bool {
-    elements
-        .iter()
-        .all(|element| installed("gst-inspect-1.0", &["--exists", element]))
 }
 
 #[test]
@@ -92,7 +79,7 @@ fn ffmpeg_publishes() {
     }
     let relay = Relay::start(Ending::Complete);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
-    assert!(ffmpeg.wait(PATIENCE).success());
+    assert!(ffmpeg.wait().success());
     let (stream, told) = relay.wait("the end of the connection", |state| {
         (!state.ended.is_empty()).then(|| (state.stream.clone(), state.told.clone()))
     });
@@ -114,7 +101,7 @@ fn ffmpeg_hears_why_it_may_not_publish() {
     let relay = Relay::start(Ending::Busy);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(
-        !ffmpeg.wait(PATIENCE).success(),
+        !ffmpeg.wait().success(),
         "ffmpeg must not believe that it publishes"
     );
     let stream = relay.wait("the end of the connection", |state| {
@@ -144,7 +131,7 @@ fn ffmpeg_plays_to_the_end() {
             .args(["-map", "0:v", "-c", "copy", "-f", "framecrc"])
             .arg(&list),
     );
-    assert!(ffmpeg.wait(PATIENCE).success());
+    assert!(ffmpeg.wait().success());
     assert_eq!(lines(&list), 50);
     relay.record("ffmpeg-play");
 }
@@ -167,7 +154,7 @@ fn ffmpeg_hears_that_there_is_no_stream() {
             ])
             .args(["-f", "null", "-"]),
     );
-    assert!(!ffmpeg.wait(PATIENCE).success());
+    assert!(!ffmpeg.wait().success());
 }
 
 /// Lines that are not comments: one for each frame.
@@ -221,7 +208,7 @@ fn rtmpdump_plays_every_picture_to_the_end() {
             .args(["--quiet", "--live", "-r", &relay.url(), "-o"])
             .arg(&file),
     );
-    assert!(rtmpdump.wait(PATIENCE).success());
+    assert!(rtmpdump.wait().success());
     let tags = flv_tags(&file);
     assert_eq!(picture_sizes(tags), picture_sizes(as_tags(&stream)));
     relay.record("rtmpdump-play");
@@ -241,7 +228,7 @@ fn rtmpdump_hears_that_there_is_no_stream() {
         "-o",
         "/dev/null",
     ]));
-    assert!(!rtmpdump.wait(PATIENCE).success());
+    assert!(!rtmpdump.wait().success());
 }
 
 /// GStreamer, publishing 50 pictures by this element.
@@ -263,7 +250,7 @@ fn gstreamers_own_sink_publishes() {
     let relay = Relay::start(Ending::Complete);
     let location = format!("location={}", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmp2sink", &location);
-    assert!(gstreamer.wait(PATIENCE).success());
+    assert!(gstreamer.wait().success());
     let stream = relay.wait("the end of the connection", |state| {
         (!state.ended.is_empty()).then(|| state.stream.clone())
     });
@@ -279,7 +266,7 @@ fn librtmp_publishes() {
     let relay = Relay::start(Ending::Complete);
     let location = format!("location={} live=1", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmpsink", &location);
-    assert!(gstreamer.wait(PATIENCE).success());
+    assert!(gstreamer.wait().success());
     let stream = relay.wait("the end of the connection", |state| {
         (!state.ended.is_empty()).then(|| state.stream.clone())
     });
@@ -307,7 +294,7 @@ fn gstreamers_own_source_plays_to_the_end() {
             ])
             .arg(format!("location={}", file.display())),
     );
-    assert!(gstreamer.wait(PATIENCE).success());
+    assert!(gstreamer.wait().success());
     let tags = flv_tags(&file);
     assert_eq!(picture_sizes(tags), picture_sizes(as_tags(&stream)));
     relay.record("gstreamer-play");

@@ -6,9 +6,11 @@
 //! the clients said, for `tests/captures`.
 
 mod clients;
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "the other test programs use the rest")]
+mod common;
 mod names;
 mod nginx;
 mod origin;
-mod program;
 mod relay;
 mod tracks;

@@ -2,14 +2,11 @@
 //! different places meet on one stream.
 
 use std::process::Command;
-use std::time::Duration;
 
+use crate::common::program::{Program, has_ffmpeg, installed};
 use crate::origin::Origin;
-use crate::program::{Program, installed};
 
 /// For machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// ffmpeg, publishing for as long as it is let.
 fn publish(url: &str, options: &[&str]) -> Program {
     let mut ffmpeg = Command::new("ffmpeg");
@@ -38,7 +35,7 @@ fn assert_is_played(url: &str) {
     ] {
         let name = player.get_program().to_string_lossy().into_owned();
         if installed(&name, &[version]) {
-            let ended = Program::start(player).wait(PATIENCE);
+            let ended = Program::start(player).wait();
             assert!(ended.success(), "{name} of {url}: {ended}");
         }
     }
@@ -46,7 +43,7 @@ fn assert_is_played(url: &str) {
 
 #[test]
 fn every_player_finds_a_stream_with_a_long_path_at_the_url_of_its_publisher() {
-    if !installed("ffmpeg", &["-version"]) {
+    if !has_ffmpeg() {
         return;
     }
     let origin = Origin::start();
@@ -62,7 +59,7 @@ fn every_player_finds_a_stream_with_a_long_path_at_the_url_of_its_publisher() {
 
 #[test]
 fn the_whole_url_may_stand_in_the_field_of_the_server() {
-    if !installed("ffmpeg", &["-version"]) {
+    if !has_ffmpeg() {
         return;
     }
     let origin = Origin::start();

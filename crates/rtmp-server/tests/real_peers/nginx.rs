@@ -1,74 +1,19 @@
 //! Our client session against nginx-rtmp, and nginx-rtmp as a client of ours.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::message::data;
 use rtmp_proto::wire::{Limits, Message, MessageType};
-use tempfile::TempDir;
 
-use rtmp_server::config::{self, Role, conf};
-use rtmp_server::{Server, listen};
+use rtmp_server::config::Role;
 
-use crate::program::{Program, installed};
+use crate::common::nginx::{Nginx, nginx};
+use crate::common::server::{any_port, configuration, serve};
+use crate::common::wait::{TIME_LIMIT, wait_for, wait_until};
 use crate::relay::{Ending, Relay};
-
-/// For machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
-
-/// A running nginx with one application `live`.
-struct Nginx {
-    address: SocketAddr,
-    _program: Program,
-    _directory: TempDir,
-}
-
-/// Starts nginx with these directives in its application; `None`: it is not
-/// installed.
-fn nginx(directives: &str) -> Option<Nginx> {
-    if !std::path::Path::new(MODULE).exists() || !installed("nginx", &["-v"]) {
-        eprintln!("skipped: nginx with libnginx-mod-rtmp is not installed");
-        return None;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let configuration = format!(
-        "load_module {MODULE};
-         daemon off; master_process off; error_log stderr crit; pid nginx.pid;
-         events {{ worker_connections 64; }}
-         rtmp {{ access_log off; server {{ listen {address}; application live {{
-             live on; meta copy; {directives}
-         }} }} }}"
-    );
-    let file = directory.path().join("nginx.conf");
-    std::fs::write(&file, configuration).unwrap();
-    let program = Program::start(
-        Command::new("nginx")
-            .arg("-p")
-            .arg(directory.path())
-            .arg("-c")
-            .arg(&file),
-    );
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "nginx does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Some(Nginx {
-        address,
-        _program: program,
-        _directory: directory,
-    })
-}
 
 /// A client session with a socket.
 struct Client {
@@ -84,7 +29,7 @@ impl Client {
     fn connect(purpose: Purpose, address: SocketAddr) -> Client {
         let connection = TcpStream::connect(address).unwrap();
         connection.set_nodelay(true).unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.set_read_timeout(Some(TIME_LIMIT)).unwrap();
         let mut config =
             ClientConfig::new(purpose, &format!("rtmp://{address}/live"), "live", "camera");
         // As an edge of ours says it.
@@ -155,7 +100,7 @@ impl Client {
                 },
             }
         }
-        self.connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.connection.set_read_timeout(Some(TIME_LIMIT)).unwrap();
         media
     }
 
@@ -213,7 +158,9 @@ fn pictures(stream: &[Message]) -> Vec<Message> {
 
 #[test]
 fn we_publish_to_nginx_and_play_from_it() {
-    let Some(nginx) = nginx("") else { return };
+    let Some(nginx) = nginx("meta copy;") else {
+        return;
+    };
     let mut player = Client::connect(Purpose::Play, nginx.address);
     player.wait_for(&ClientEvent::Playing);
     let mut publisher = Client::connect(Purpose::Publish, nginx.address);
@@ -231,7 +178,9 @@ fn we_publish_to_nginx_and_play_from_it() {
 
 #[test]
 fn nginx_refuses_a_second_publisher_and_we_hear_it() {
-    let Some(nginx) = nginx("") else { return };
+    let Some(nginx) = nginx("meta copy;") else {
+        return;
+    };
     let mut first = Client::connect(Purpose::Publish, nginx.address);
     first.wait_for(&ClientEvent::Publishing);
     let mut second = Client::connect(Purpose::Publish, nginx.address);
@@ -246,7 +195,7 @@ fn nginx_refuses_a_second_publisher_and_we_hear_it() {
 #[test]
 fn nginx_pulls_from_us() {
     let relay = Relay::with_stream(Ending::Complete, stream());
-    let Some(nginx) = nginx(&format!("pull {} live=1;", relay.url())) else {
+    let Some(nginx) = nginx(&format!("meta copy; pull {} live=1;", relay.url())) else {
         return;
     };
     let mut player = Client::connect(Purpose::Play, nginx.address);
@@ -268,7 +217,7 @@ fn nginx_pulls_from_us() {
 #[test]
 fn nginx_pushes_to_us() {
     let relay = Relay::start(Ending::Complete);
-    let Some(nginx) = nginx(&format!("push {};", relay.url())) else {
+    let Some(nginx) = nginx(&format!("meta copy; push {};", relay.url())) else {
         return;
     };
     let mut publisher = Client::connect(Purpose::Publish, nginx.address);
@@ -299,54 +248,42 @@ fn nginx_pushes_to_us() {
 /// Starts an edge that pulls from `origin`, on `runtime`.
 fn edge(runtime: &tokio::runtime::Runtime, origin: SocketAddr) -> SocketAddr {
     let vhost = format!("vhost __defaultVhost__ {{ mode remote; origin {origin}; }}");
-    let directives = conf::parse("edge.conf", &vhost).unwrap();
-    let config = config::build(&directives, Role::Edge).unwrap().config;
-    runtime.block_on(async {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Server::start(Role::Edge, config).unwrap();
-        tokio::spawn(server.accept(listener));
-        address
-    })
+    let _context = runtime.enter();
+    serve(any_port(), Role::Edge, configuration(Role::Edge, &vhost)).address
 }
 
 /// A publisher at `nginx`, once the last one's connection has ended there.
 fn publisher(nginx: &Nginx) -> Client {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_for("nginx to let the next publisher in", || {
         let mut client = Client::connect(Purpose::Publish, nginx.address);
         loop {
             match client.next() {
-                ClientEvent::Publishing => return client,
-                ClientEvent::Rejected(_) => break,
+                ClientEvent::Publishing => return Some(client),
+                ClientEvent::Rejected(_) => return None,
                 _ => {}
             }
         }
-        assert!(Instant::now() < deadline, "nginx keeps the last publisher");
-    }
+    })
 }
 
 #[test]
 fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
     // What it says of a publisher's coming and going, beside stream EOF and begin.
     for notices in ["", "publish_notify on; play_restart on;"] {
-        let Some(nginx) = nginx(notices) else { return };
+        let Some(nginx) = nginx(&format!("meta copy; {notices}")) else {
+            return;
+        };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let edge = edge(&runtime, nginx.address);
         let mut stays = Client::connect(Purpose::Play, edge);
         let mut first = publisher(&nginx);
-        let deadline = Instant::now() + PATIENCE;
         // nginx sends nothing of the past, and the edge may come late.
         let is_sound = |message: &Message| message.payload[..2] == [0xaf, 1];
-        while !stays
-            .media_within(Duration::from_millis(50))
-            .iter()
-            .any(is_sound)
-        {
-            assert!(Instant::now() < deadline, "the first publisher is not seen");
+        let soon = Duration::from_millis(50);
+        wait_until("sound of the first publisher", || {
             stream().iter().for_each(|message| first.publish(message));
-        }
+            stays.media_within(soon).iter().any(is_sound)
+        });
         drop(first);
 
         let mut second = publisher(&nginx);
@@ -365,18 +302,11 @@ fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
         second.publish(header);
         let is_second = |message: &Message| message.payload.ends_with(b"of the second");
         let mut time = 0;
-        while !stays
-            .media_within(Duration::from_millis(50))
-            .iter()
-            .any(is_second)
-        {
-            assert!(
-                Instant::now() < deadline,
-                "the second publisher is not seen"
-            );
+        wait_until("a picture of the second publisher", || {
             second.publish(&marked(time));
             time += 40;
-        }
+            stays.media_within(soon).iter().any(is_second)
+        });
         let mut joins = Client::connect(Purpose::Play, edge);
         let mut got = Vec::new();
         while !got.iter().any(is_second) {

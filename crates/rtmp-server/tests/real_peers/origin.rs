@@ -2,29 +2,24 @@
 
 use std::net::SocketAddr;
 
-use rtmp_server::config::{self, Role, conf};
-use rtmp_server::{Server, listen};
-use tokio::net::TcpListener;
+use rtmp_server::config::Role;
 use tokio::runtime::Runtime;
 
+use crate::common::server::{any_port, configuration, serve};
+
 /// A running origin; it ends with this.
-pub struct Origin {
+pub(crate) struct Origin {
     address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Origin {
-    pub fn start() -> Origin {
+    pub(crate) fn start() -> Origin {
         let runtime = Runtime::new().unwrap();
         let text = "vhost __defaultVhost__ { publish_normal_timeout 600000; }";
-        let directives = conf::parse("test.conf", text).unwrap();
-        let config = config::build(&directives, Role::Origin).unwrap().config;
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let config = configuration(Role::Origin, text);
         let within = runtime.enter();
-        let server = Server::start(Role::Origin, config).unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
-        runtime.spawn(server.accept(listener));
+        let address = serve(any_port(), Role::Origin, config).address;
         drop(within);
         Origin {
             address,
@@ -33,7 +28,7 @@ impl Origin {
     }
 
     /// The URL of what is called `path` there.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
     }
 }

@@ -12,9 +12,11 @@ use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession, Status};
 use rtmp_proto::wire::message::{MessageType, data};
 use rtmp_proto::wire::{Limits, Message};
 
+use crate::common::wait::TIME_LIMIT;
+
 /// What the relay does with a play of the stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Plays what there is, and then ends the play in good order.
     Complete,
     /// There is no stream.
@@ -31,7 +33,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     /// What was published.
     pub stream: Vec<Message>,
     /// Names of the events of all connections, media left out.
@@ -44,17 +46,17 @@ pub struct State {
 }
 
 /// A listening relay.
-pub struct Relay {
+pub(crate) struct Relay {
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Relay {
-    pub fn start(ending: Ending) -> Relay {
+    pub(crate) fn start(ending: Ending) -> Relay {
         Relay::with_stream(ending, Vec::new())
     }
 
-    pub fn with_stream(ending: Ending, stream: Vec<Message>) -> Relay {
+    pub(crate) fn with_stream(ending: Ending, stream: Vec<Message>) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Mutex::new(State {
@@ -87,14 +89,14 @@ impl Relay {
         relay
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("rtmp://{}/live/camera", self.address)
     }
 
     /// Waits until the relay has come to this, and returns what is to be known.
     #[track_caller]
-    pub fn wait<T>(&self, what: &str, mut reached: impl FnMut(&State) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    pub(crate) fn wait<T>(&self, what: &str, mut reached: impl FnMut(&State) -> Option<T>) -> T {
+        let deadline = Instant::now() + TIME_LIMIT;
         let mut state = self.shared.state.lock().unwrap();
         loop {
             if let Some(result) = reached(&state) {
@@ -112,7 +114,7 @@ impl Relay {
     }
 
     /// Writes what the client said to a file, if that is asked for.
-    pub fn record(&self, name: &str) {
+    pub(crate) fn record(&self, name: &str) {
         let Some(directory) = std::env::var_os("MILLRACE_RECORD") else {
             return;
         };

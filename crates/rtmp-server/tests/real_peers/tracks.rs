@@ -2,18 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use rtmp_proto::wire::Message;
 use serde_json::Value;
 
+use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed, output};
 use crate::origin::Origin;
-use crate::program::{Program, installed, output};
 use crate::relay::{Ending, Relay};
 
 /// Nothing here takes ten seconds; this is for machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 const PICTURES: &[&str] = &["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25"];
 const SOUND: &[&str] = &["-f", "lavfi", "-i", "sine"];
 const H264: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-g", "25"];
@@ -47,7 +44,7 @@ fn publish(inputs: &[&[&str]], options: &[&str], url: &str) -> Program {
 fn published(inputs: &[&[&str]]) -> Vec<Message> {
     let relay = Relay::start(Ending::Complete);
     let mut publisher = publish(inputs, &["-t", "1"], &relay.url());
-    assert!(publisher.wait(PATIENCE).success());
+    assert!(publisher.wait().success());
     relay.wait("the end of the publish", |state| {
         let ended = state.told.contains(&"PublishEnded");
         ended.then(|| state.stream.clone())
@@ -58,7 +55,7 @@ fn published(inputs: &[&[&str]]) -> Vec<Message> {
 fn tracks(input: &str) -> Vec<String> {
     let mut ffprobe = Command::new("ffprobe");
     ffprobe.args(["-v", "error", "-show_streams", "-of", "json", input]);
-    let found: Value = serde_json::from_str(&output(&mut ffprobe, PATIENCE)).unwrap();
+    let found: Value = serde_json::from_str(&output(&mut ffprobe)).unwrap();
     let streams = found["streams"].as_array().unwrap().iter();
     let kind = |stream: &Value| stream["codec_type"].as_str().unwrap().to_owned();
     let mut tracks: Vec<_> = streams.map(kind).collect();
@@ -70,13 +67,13 @@ fn tracks_of(file: &Path) -> Vec<String> {
     tracks(&file.display().to_string())
 }
 
-fn has_ffmpeg() -> bool {
-    installed("ffmpeg", &["-version"]) && installed("ffprobe", &["-version"])
+fn has_ffprobe() -> bool {
+    has_ffmpeg() && installed("ffprobe", &["-version"])
 }
 
 #[test]
 fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
-    if !has_ffmpeg() {
+    if !has_ffprobe() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -87,7 +84,7 @@ fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
             let file = directory.path().join(format!("copy.{format}"));
             let mut copy = ffmpeg();
             copy.args(["-y", "-i", &relay.url(), "-map", "0", "-c", "copy"]);
-            let ended = Program::start(copy.arg(&file)).wait(PATIENCE);
+            let ended = Program::start(copy.arg(&file)).wait();
             assert!(ended.success(), "ffmpeg to {format}: {ended}, {expected:?}");
             assert_eq!(tracks_of(&file), expected, "{format}");
         }
@@ -96,7 +93,7 @@ fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
 
 #[test]
 fn rtmpdump_keeps_the_tracks_that_are_published() {
-    if !has_ffmpeg() || !installed("rtmpdump", &["--help"]) {
+    if !has_ffprobe() || !installed("rtmpdump", &["--help"]) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -105,7 +102,7 @@ fn rtmpdump_keeps_the_tracks_that_are_published() {
         let relay = Relay::with_stream(Ending::Complete, published(inputs));
         let mut rtmpdump = Command::new("rtmpdump");
         rtmpdump.args(["--quiet", "--live", "-r", &relay.url(), "-o"]);
-        let ended = Program::start(rtmpdump.arg(&file)).wait(PATIENCE);
+        let ended = Program::start(rtmpdump.arg(&file)).wait();
         assert!(ended.success(), "{ended}");
         assert_eq!(tracks_of(&file), expected);
     }
@@ -113,9 +110,7 @@ fn rtmpdump_keeps_the_tracks_that_are_published() {
 
 #[test]
 fn gstreamer_finds_the_tracks_that_are_published() {
-    let elements = ["rtmp2src", "flvdemux"];
-    let here = |element| installed("gst-inspect-1.0", &["--exists", element]);
-    if !has_ffmpeg() || !elements.into_iter().all(here) {
+    if !has_ffprobe() || !has_gstreamer(&["rtmp2src", "flvdemux"]) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -133,7 +128,7 @@ fn gstreamer_finds_the_tracks_that_are_published() {
         gstreamer.env("GST_DEBUG", "GST_ELEMENT_PADS:4");
         gstreamer.env("GST_DEBUG_NO_COLOR", "1");
         gstreamer.env("GST_DEBUG_FILE", &notes);
-        output(&mut gstreamer, PATIENCE);
+        output(&mut gstreamer);
         let text = std::fs::read_to_string(&notes).unwrap();
         let added = |line: &str| {
             let (_, pad) = line.split_once("adding pad '")?;
@@ -149,7 +144,7 @@ fn gstreamer_finds_the_tracks_that_are_published() {
 
 #[test]
 fn mpv_finds_the_tracks_that_are_published() {
-    if !has_ffmpeg() || !installed("mpv", &["--version"]) {
+    if !has_ffprobe() || !installed("mpv", &["--version"]) {
         return;
     }
     for (inputs, expected) in STREAMS {
@@ -157,7 +152,7 @@ fn mpv_finds_the_tracks_that_are_published() {
         let mut mpv = Command::new("mpv");
         mpv.args(["--no-config", "--vo=null", "--ao=null", "--untimed"]);
         mpv.arg("--term-status-msg=");
-        let text = output(mpv.args(["--msg-color=no", &relay.url()]), PATIENCE);
+        let text = output(mpv.args(["--msg-color=no", &relay.url()]));
         let track = |line: &str| {
             let line = line.trim_start_matches(['(', '+', ')', ' ']);
             let kind = line.split_once(" --")?.0;
@@ -171,7 +166,7 @@ fn mpv_finds_the_tracks_that_are_published() {
 
 #[test]
 fn ffmpeg_copies_a_part_of_a_stream_that_goes_on() {
-    if !has_ffmpeg() {
+    if !has_ffprobe() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -182,7 +177,7 @@ fn ffmpeg_copies_a_part_of_a_stream_that_goes_on() {
         let file = directory.path().join("part.ts");
         let mut copy = ffmpeg();
         copy.args(["-y", "-i", &url, "-map", "0", "-c", "copy"]);
-        let ended = Program::start(copy.args(["-t", "1"]).arg(&file)).wait(PATIENCE);
+        let ended = Program::start(copy.args(["-t", "1"]).arg(&file)).wait();
         assert!(ended.success(), "{ended}, {expected:?}");
         assert_eq!(tracks_of(&file), expected);
     }

@@ -1,8 +1,5 @@
 //! Servers behind servers: only the last of them gathers messages for viewers.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +7,9 @@ use rtmp_proto::session::{ClientConfig, Purpose};
 use rtmp_proto::wire::amf0::Value;
 use rtmp_server::config::Role;
 
-use crate::support::{Client, Running, configuration, keyframe, picture, sound, until};
+use crate::common::nginx::nginx;
+use crate::common::server::configuration;
+use crate::support::{Client, Running, keyframe, picture, sound};
 
 /// Longer than any test: whoever is sent what was gathered for so long gets
 /// nothing.
@@ -103,49 +102,13 @@ async fn what_an_edge_forwards_is_not_gathered_again() {
     }
 }
 
-/// An nginx-rtmp that pulls what is played there from `origin`, and where.
-fn nginx(origin: &Running, directory: &Path) -> Option<(KilledOnDrop, SocketAddr)> {
-    const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
-    if !Path::new(MODULE).exists() {
-        eprintln!("SKIPPED: nginx with libnginx-mod-rtmp is not installed");
-        return None;
-    }
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let configuration = format!(
-        "load_module {MODULE};\n\
-         daemon off; master_process off; error_log stderr crit; pid nginx.pid;\n\
-         events {{ }}\n\
-         rtmp {{ access_log off; server {{ listen {address};\n\
-         application live {{ live on; pull rtmp://{}/live; }} }} }}",
-        origin.address
-    );
-    let file = directory.join("nginx.conf");
-    std::fs::write(&file, configuration).unwrap();
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(directory).arg("-c").arg(file);
-    let nginx = command.stderr(Stdio::null()).spawn().unwrap();
-    Some((KilledOnDrop(nginx), address))
-}
-
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nginxs_pull_gets_each_message_at_once() {
     let origin = gathering(Role::Origin, "");
-    let directory = tempfile::tempdir().unwrap();
-    let Some((_nginx, address)) = nginx(&origin, directory.path()) else {
+    let Some(nginx) = nginx(&format!("pull rtmp://{}/live;", origin.address)) else {
         return;
     };
-    until(|| std::net::TcpStream::connect(address).is_ok()).await;
+    let address = nginx.address;
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let tc_url = format!("rtmp://{address}/live");

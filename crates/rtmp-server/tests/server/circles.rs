@@ -4,7 +4,8 @@ use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, Purpose};
 use rtmp_server::config::Role;
 
-use crate::support::{Client, Running, free_address, until};
+use crate::common::wait::free_address;
+use crate::support::{Client, Running, until};
 
 /// Two edges, each the other's origin.
 fn circle(vhost: &str) -> [Running; 2] {

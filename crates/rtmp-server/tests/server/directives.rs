@@ -15,7 +15,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, PATIENCE, Running, free_address, keyframe, picture, sound, until};
+use crate::common::wait::{TIME_LIMIT, free_address};
+use crate::support::{Client, Running, keyframe, picture, sound, until};
 
 /// Long enough to be told from a loaded machine's delays only by what waits
 /// for it.
@@ -52,7 +53,7 @@ async fn mw_latency_gathers_messages_and_min_latency_does_not() {
             assert_eq!(player.frame().await, picture(number * 40));
         }
     };
-    let sent = tokio::time::timeout(PATIENCE, one_by_one).await;
+    let sent = tokio::time::timeout(TIME_LIMIT, one_by_one).await;
     assert!(sent.is_ok(), "messages are gathered with min_latency on");
 }
 
@@ -142,7 +143,7 @@ impl Tapped {
             self.socket.write_all(&self.out).await.unwrap();
             self.out.clear();
             let mut bytes = vec![0; 65_536];
-            let read = tokio::time::timeout(PATIENCE, self.socket.read(&mut bytes)).await;
+            let read = tokio::time::timeout(TIME_LIMIT, self.socket.read(&mut bytes)).await;
             let count = read.expect("the server is silent").unwrap();
             assert!(count > 0, "the server has closed");
             let bytes = &bytes[..count];

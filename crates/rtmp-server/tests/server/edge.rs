@@ -5,7 +5,7 @@ use rtmp_proto::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 
-use crate::support::{Client, Running, headers, keyframe, picture, sound, until};
+use crate::support::{Client, Running, headers, keyframe, picture, publishing, sound, until};
 
 /// The ids of the connections that pull from `origin`.
 fn pulling(origin: &Running) -> Vec<u64> {
@@ -420,15 +420,6 @@ async fn the_vhost_travels_to_the_origin() {
     assert_eq!(player.frame().await, keyframe(0));
 }
 
-fn publishing(address: std::net::SocketAddr) -> ClientConfig {
-    ClientConfig::new(
-        Purpose::Publish,
-        &format!("rtmp://{address}/live"),
-        "live",
-        "s",
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_at_an_edge_goes_to_the_origin_and_comes_back() {
     let origin = Running::origin("");
@@ -452,13 +443,13 @@ async fn an_origins_refusal_reaches_the_publisher_at_the_edge() {
     let origin = Running::origin("");
     let edge = Running::edge(&[origin.address], "");
     let _first = origin.publisher("s").await;
-    let mut second = Client::connect(edge.address, publishing(edge.address)).await;
+    let mut second = Client::connect(edge.address, publishing(edge.address, "s")).await;
     assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
     second.closed().await;
 
     let strict = Running::origin("security { enabled on; }");
     let edge = Running::edge(&[strict.address], "");
-    let mut denied = Client::connect(edge.address, publishing(edge.address)).await;
+    let mut denied = Client::connect(edge.address, publishing(edge.address, "s")).await;
     assert_eq!(denied.refusal().await.code, code::PUBLISH_DENIED);
 }
 
@@ -472,7 +463,7 @@ async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
     publisher.refusal().await;
     publisher.closed().await;
 
-    let mut late = Client::connect(edge.address, publishing(edge.address)).await;
+    let mut late = Client::connect(edge.address, publishing(edge.address, "s")).await;
     assert_eq!(late.refusal().await.code, code::PUBLISH_DENIED);
 }
 

@@ -18,11 +18,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 
-use crate::support::{Client, Running, keep_log, keyframe, log_lines, publishing, until};
+use crate::support::{
+    Client, Running, keep_log, keyframe, log_lines, publishing, until, web_server,
+};
 
 /// A web server that remembers what it was asked.
 #[derive(Clone)]
-pub struct Site {
+pub(crate) struct Site {
     pub asked: Arc<Mutex<Vec<Value>>>,
     /// The parameters that `/token` allows.
     valid: Arc<Mutex<&'static str>>,
@@ -40,7 +42,7 @@ impl Default for Site {
 }
 
 impl Site {
-    pub async fn start(&self) -> SocketAddr {
+    pub(crate) async fn start(&self) -> SocketAddr {
         let router = Router::new()
             .route("/zero", post(zero))
             .route("/object", post(object))
@@ -54,13 +56,10 @@ impl Site {
                 post(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "0") }),
             )
             .with_state(self.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async { axum::serve(listener, router).await });
-        address
+        web_server(router).await
     }
 
-    pub fn actions(&self) -> Vec<String> {
+    pub(crate) fn actions(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
         asked
             .iter()
@@ -76,8 +75,8 @@ async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static st
 
 /// How long `/late` takes: less than a hook may.
 const LATE: Duration = Duration::from_millis(3_000);
-/// A patience that has ended by then.
-const IMPATIENCE_MS: u32 = 2_000;
+/// A time-out that has passed by then.
+const SHORT_TIMEOUT_MS: u32 = 2_000;
 
 async fn late() -> &'static str {
     tokio::time::sleep(LATE).await;
@@ -310,7 +309,7 @@ async fn a_hook_that_does_not_allow_it_refuses_it() {
 async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
     let web = Site::default().start().await;
     let origin = Running::origin(&format!(
-        "publish_1stpkt_timeout {IMPATIENCE_MS};
+        "publish_1stpkt_timeout {SHORT_TIMEOUT_MS};
          http_hooks {{ enabled on; on_publish http://{web}/late; }}"
     ));
     let mut publisher = origin.publisher("s").await;
@@ -324,7 +323,7 @@ async fn an_edge_waits_while_its_origin_asks_about_a_publisher() {
     let origin = Running::origin(&format!(
         "http_hooks {{ enabled on; on_publish http://{web}/late; }}"
     ));
-    let patience = format!("origin_connect_timeout {IMPATIENCE_MS};");
+    let patience = format!("origin_connect_timeout {SHORT_TIMEOUT_MS};");
     let edge = Running::edge(&[origin.address], &patience);
     let mut publisher = edge.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;

@@ -4,6 +4,9 @@ mod api;
 mod chain;
 mod circles;
 mod closing_lines;
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "the other test programs use the rest")]
+mod common;
 mod directives;
 mod edge;
 mod hook_order;

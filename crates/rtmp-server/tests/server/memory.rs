@@ -7,7 +7,8 @@ use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Client, PATIENCE, Running, headers, keyframe, message, picture, until};
+use crate::common::wait::TIME_LIMIT;
+use crate::support::{Client, Running, headers, keyframe, message, picture, until};
 
 /// Length of the chunks that our client session sends, in bytes.
 const CHUNK_SIZE: u32 = 60_000;
@@ -168,7 +169,7 @@ async fn of_many_connections_that_arrive_together_few_are_on_their_way_at_a_time
             tokio::task::yield_now().await;
         }
     };
-    let in_time = tokio::time::timeout(PATIENCE, all_have_gone).await;
+    let in_time = tokio::time::timeout(TIME_LIMIT, all_have_gone).await;
     in_time.expect("some are still there");
     assert!(at_a_time <= 10, "{at_a_time} of {MANY} at a time");
 }

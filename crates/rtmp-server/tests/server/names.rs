@@ -10,10 +10,9 @@ use rtmp_proto::session::{ClientConfig, Purpose};
 use rtmp_proto::wire::message::Command;
 use serde_json::Value;
 use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::support::{Client, Running, keep_log, keyframe, log_lines, until};
+use crate::support::{Client, Running, keep_log, keyframe, log_lines, until, web_server};
 
 /// A client of `running` that sends this as application and stream.
 async fn client(running: &Running, purpose: Purpose, app: &str, stream: &str) -> Client {
@@ -102,12 +101,9 @@ async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
 }
 
 /// The URL of a web server with this one answer.
-async fn web_server<H: Handler<T, ()>, T: 'static>(answer: H) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let site = Router::new().route("/", post(answer));
-    tokio::spawn(async { axum::serve(listener, site).await });
-    url
+async fn hook<H: Handler<T, ()>, T: 'static>(answer: H) -> String {
+    let address = web_server(Router::new().route("/", post(answer))).await;
+    format!("http://{address}/")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +111,7 @@ async fn the_reason_of_a_refusal_is_in_the_log_though_the_client_has_gone() {
     keep_log();
     let (asking, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (told, awaited) = (asking.clone(), gone.clone());
-    let url = web_server(async move || {
+    let url = hook(async move || {
         told.notify_one();
         awaited.notified().await;
         "1"
@@ -151,7 +147,7 @@ async fn hooks_call_a_stream_by_its_one_name() {
         told.send(event).unwrap();
         async { "0" }
     };
-    let url = web_server(answer).await;
+    let url = hook(answer).await;
     let hooks = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; }}");
     let origin = Running::origin(&hooks);
     for (purpose, app, name, param) in [

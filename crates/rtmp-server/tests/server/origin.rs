@@ -12,18 +12,8 @@ use rtmp_server::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{
-    Client, PATIENCE, Running, headers, keyframe, message, picture, sound, until,
-};
-
-fn command(name: &str, arguments: Vec<Value>) -> Command {
-    Command {
-        name: name.into(),
-        transaction_id: 0.0,
-        object: Value::Null,
-        arguments,
-    }
-}
+use crate::common::wait::TIME_LIMIT;
+use crate::support::{Client, Running, headers, keyframe, message, picture, sound, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_gets_metadata_headers_and_the_newest_group() {
@@ -135,7 +125,7 @@ async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
         publisher.publish(&[keyframe(0)]).await;
         let mut player = origin.player(name).await;
         player.frame().await;
-        let request = command(name, vec!["other".into()]);
+        let request = Command::new(name, 0.0, vec!["other".into()]);
         publisher.send(&request.to_message(2)).await;
         assert_eq!(publisher.refusal().await.code, refusal);
         publisher.send(&picture(40)).await;
@@ -174,7 +164,7 @@ async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let taken_over = tokio::time::timeout(PATIENCE, taking_over).await;
+    let taken_over = tokio::time::timeout(TIME_LIMIT, taking_over).await;
     let _next = taken_over.expect("it was never silent for long enough");
     assert_eq!(silent.refusal().await.code, code::PUBLISH_BAD_NAME);
     silent.closed().await;
@@ -240,7 +230,7 @@ async fn connections_beyond_the_limit_are_closed() {
     let mut first = origin.player("s").await;
     assert_eq!(first.event().await, Some(ClientEvent::Connected));
     let mut second = TcpStream::connect(origin.address).await.unwrap();
-    let read = tokio::time::timeout(PATIENCE, second.read(&mut [0]))
+    let read = tokio::time::timeout(TIME_LIMIT, second.read(&mut [0]))
         .await
         .unwrap();
     assert!(
@@ -262,12 +252,12 @@ async fn a_player_can_stop_and_play_again_on_its_connection() {
     player.frame().await;
     let stream = origin.server.streams()[0].clone();
     player
-        .send(&command("closeStream", vec![]).to_message(1))
+        .send(&Command::new("closeStream", 0.0, vec![]).to_message(1))
         .await;
     until(|| stream.players() == 0).await;
     publisher.publish(&[keyframe(40)]).await;
     origin.arrived("s", 2).await;
-    let again = command("play", vec![Value::String("s".into())]);
+    let again = Command::new("play", 0.0, vec![Value::String("s".into())]);
     player.send(&again.to_message(1)).await;
     assert_eq!(player.media().await, keyframe(40));
     // Without a stop between: as a playlist's next entry.
@@ -333,7 +323,7 @@ async fn nonsense_ends_its_connection_and_no_other() {
     let mut mad = TcpStream::connect(origin.address).await.unwrap();
     mad.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, mad.read_to_end(&mut rest)).await;
+    let read = tokio::time::timeout(TIME_LIMIT, mad.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "the connection is still open");
     publisher.publish(&[picture(40)]).await;
     assert_eq!(player.media().await, picture(40));
@@ -374,12 +364,6 @@ async fn a_reload_reaches_publishers_that_are_there() {
     publisher.closed().await;
 }
 
-/// Calls `name` on the message stream `stream_id`.
-async fn call(client: &mut Client, stream_id: u32, name: &str, arguments: Vec<Value>) {
-    let call = command(name, arguments);
-    client.send(&call.to_message(stream_id)).await;
-}
-
 /// The first message of a play that ends another, of which the player is told.
 async fn after_the_end(player: &mut Client) -> Message {
     assert_eq!(player.event().await, Some(ClientEvent::Ended));
@@ -399,7 +383,7 @@ async fn a_stream_can_be_played_on_any_message_stream() {
     let mut player = origin.player("s").await;
     player.frame().await;
     for stream_id in [2, 16] {
-        call(&mut player, stream_id, "play", vec!["s".into()]).await;
+        player.call(stream_id, "play", vec!["s".into()]).await;
         let data = after_the_end(&mut player).await;
         let headers = [data, player.media().await, player.media().await];
         let expected = [
@@ -429,7 +413,7 @@ async fn a_stream_can_be_played_on_any_message_stream() {
         long.timestamp = player.media().await.timestamp;
     }
     assert_eq!(origin.server.streams()[0].players(), 1);
-    call(&mut player, 17, "play", vec!["s".into()]).await;
+    player.call(17, "play", vec!["s".into()]).await;
     assert_eq!(player.refusal().await.code, code::PLAY_FAILED);
 }
 
@@ -437,8 +421,8 @@ async fn a_stream_can_be_played_on_any_message_stream() {
 async fn a_stream_can_be_published_on_any_message_stream() {
     let origin = Running::origin("");
     let mut publisher = origin.publisher("first").await;
-    call(&mut publisher, 1, "closeStream", vec![]).await;
-    call(&mut publisher, 16, "publish", vec!["s".into()]).await;
+    publisher.call(1, "closeStream", vec![]).await;
+    publisher.call(16, "publish", vec!["s".into()]).await;
     let mut player = origin.player("s").await;
     let on_16 = |message: Message| Message {
         stream_id: 16,
@@ -466,7 +450,7 @@ async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_strea
         event = player.event() => panic!("not waiting: {event:?}"),
         () = until(|| origin.server.streams().len() == 2) => {}
     }
-    call(&mut player, 2, "play", vec!["s".into()]).await;
+    player.call(2, "play", vec!["s".into()]).await;
     assert_eq!(after_the_end(&mut player).await.stream_id, 2);
 }
 
@@ -480,7 +464,7 @@ async fn a_client_that_reads_no_answers_is_let_go() {
     let config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
     let mut client = Client::over(socket, config);
     assert_eq!(client.event().await, Some(ClientEvent::Connected));
-    let mut question = command("getStreamLength", vec!["s".into()]);
+    let mut question = Command::new("getStreamLength", 0.0, vec!["s".into()]);
     question.transaction_id = 9.0;
     let mut bytes = Vec::new();
     encode_message(&question.to_message(0), 128, 3, &mut bytes);
@@ -489,7 +473,7 @@ async fn a_client_that_reads_no_answers_is_let_go() {
         // Until the server has closed.
         while client.socket.write_all(&questions).await.is_ok() {}
     };
-    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    let asked = tokio::time::timeout(TIME_LIMIT, asking).await;
     assert!(asked.is_ok(), "the server waits for ever");
     until(|| origin.server.clients().count() == 0).await;
 }

@@ -2,18 +2,12 @@
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Status};
-use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::chunk::encode_message;
-use rtmp_proto::wire::message::{Command, Control};
+use rtmp_proto::wire::message::Control;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Client, PATIENCE, Running, keyframe, picture, sound, until};
-
-async fn call(client: &mut Client, name: &str, arguments: Vec<Value>) {
-    client
-        .send(&Command::new(name, 0.0, arguments).to_message(1))
-        .await;
-}
+use crate::common::wait::TIME_LIMIT;
+use crate::support::{Client, Running, keyframe, picture, sound, until};
 
 async fn status(client: &mut Client) -> Status {
     match client.event().await {
@@ -29,12 +23,14 @@ async fn a_pause_halts_the_stream_until_the_player_goes_on() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     assert_eq!(player.frame().await, keyframe(0));
-    call(&mut player, "pause", vec![true.into(), 0.0.into()]).await;
+    player.call(1, "pause", vec![true.into(), 0.0.into()]).await;
     assert_eq!(status(&mut player).await.code, code::PAUSE_NOTIFY);
     assert_eq!(player.event().await, Some(ClientEvent::Ended), "stream EOF");
     publisher.publish(&[picture(40)]).await;
     origin.arrived("s", 2).await;
-    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    player
+        .call(1, "pause", vec![false.into(), 0.0.into()])
+        .await;
     assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
     assert_eq!(player.media().await, picture(40));
 }
@@ -46,15 +42,19 @@ async fn pictures_and_sound_can_be_turned_off() {
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     assert_eq!(player.frame().await, keyframe(0));
-    call(&mut player, "receiveVideo", vec![false.into()]).await;
+    player.call(1, "receiveVideo", vec![false.into()]).await;
     // Its answer tells that what came before has been obeyed.
-    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    player
+        .call(1, "pause", vec![false.into(), 0.0.into()])
+        .await;
     assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
     publisher.publish(&[picture(40), sound(50)]).await;
     assert_eq!(player.media().await, sound(50));
-    call(&mut player, "receiveAudio", vec![false.into()]).await;
-    call(&mut player, "receiveVideo", vec![true.into()]).await;
-    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    player.call(1, "receiveAudio", vec![false.into()]).await;
+    player.call(1, "receiveVideo", vec![true.into()]).await;
+    player
+        .call(1, "pause", vec![false.into(), 0.0.into()])
+        .await;
     assert_eq!(status(&mut player).await.code, code::UNPAUSE_NOTIFY);
     publisher
         .publish(&[picture(80), sound(90), keyframe(120)])
@@ -73,13 +73,15 @@ async fn what_a_player_asks_for_while_it_waits_holds_when_its_stream_comes() {
         event = player.event() => panic!("there is nothing to hear yet: {event:?}"),
         () = until(waits) => {}
     }
-    call(&mut player, "receiveVideo", vec![false.into()]).await;
-    call(&mut player, "pause", vec![true.into(), 0.0.into()]).await;
+    player.call(1, "receiveVideo", vec![false.into()]).await;
+    player.call(1, "pause", vec![true.into(), 0.0.into()]).await;
     assert_eq!(status(&mut player).await.code, code::PAUSE_NOTIFY);
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0), sound(10)]).await;
     origin.arrived("s", 2).await;
-    call(&mut player, "pause", vec![false.into(), 0.0.into()]).await;
+    player
+        .call(1, "pause", vec![false.into(), 0.0.into()])
+        .await;
     loop {
         match player.event().await.expect("the connection was closed") {
             ClientEvent::Status(status) if status.code == code::UNPAUSE_NOTIFY => break,
@@ -98,12 +100,12 @@ async fn a_play_for_a_while_ends_then_and_the_connection_does_not() {
     let mut player = origin.player("s").await;
     assert_eq!(player.frame().await, keyframe(0));
     let for_80_ms = vec!["s".into(), (-2000.0).into(), 80.0.into()];
-    call(&mut player, "play", for_80_ms).await;
+    player.call(1, "play", for_80_ms).await;
     assert_eq!(player.media().await, keyframe(0));
     publisher.publish(&[picture(40), picture(80)]).await;
     assert_eq!(player.media().await, picture(40));
     assert_eq!(player.event().await, Some(ClientEvent::Ended));
-    call(&mut player, "play", vec!["s".into()]).await;
+    player.call(1, "play", vec!["s".into()]).await;
     while player.event().await.unwrap() == ClientEvent::Ended {}
     assert_eq!(player.media().await, keyframe(0));
 }
@@ -120,7 +122,7 @@ async fn a_player_may_acknowledge_without_end() {
     let message = Control::Acknowledgement(7).to_message();
     encode_message(&message, 128, 2, &mut acknowledgement);
     let acknowledgements = acknowledgement.repeat((16 << 20) / acknowledgement.len());
-    let said = tokio::time::timeout(PATIENCE, player.socket.write_all(&acknowledgements)).await;
+    let said = tokio::time::timeout(TIME_LIMIT, player.socket.write_all(&acknowledgements)).await;
     said.expect("nobody reads them").unwrap();
     publisher.publish(&[picture(40)]).await;
     assert_eq!(player.media().await, picture(40));
@@ -148,7 +150,7 @@ async fn a_viewer_cannot_fill_the_server_with_streams_that_nobody_publishes() {
     assert_eq!(viewer.event().await, Some(ClientEvent::Connected));
     for number in 0..200 {
         let name = format!("a{number}");
-        call(&mut viewer, "play", vec![name.as_str().into()]).await;
+        viewer.call(1, "play", vec![name.as_str().into()]).await;
     }
     let refusal = loop {
         match viewer.event().await.expect("closed without a word") {

@@ -5,20 +5,23 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use bytes::BytesMut;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
+use rtmp_proto::wire::amf0::Value;
+use rtmp_proto::wire::message::Command;
 use rtmp_proto::wire::{Limits, Message, MessageType};
+use rtmp_server::Server;
 use rtmp_server::config::{self, Config, Role, conf};
-use rtmp_server::{Server, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Longer than anything here takes on the most loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::common::server::{Serving, any_port, configuration, serve};
+use crate::common::wait::TIME_LIMIT;
 
 /// A server at a port of its own.
-pub struct Running {
+pub(crate) struct Running {
     pub server: Arc<Server>,
     pub address: SocketAddr,
     accepting: JoinHandle<()>,
@@ -28,7 +31,7 @@ impl Running {
     /// An origin with these directives in its default vhost. Its publishers may be
     /// silent, unless a directive says for how long: a busy machine may take longer
     /// over a test than the default allows.
-    pub fn origin(vhost: &str) -> Self {
+    pub(crate) fn origin(vhost: &str) -> Self {
         let patience = if vhost.contains("publish_normal_timeout") {
             ""
         } else {
@@ -41,7 +44,7 @@ impl Running {
     }
 
     /// An edge of these origins, with these directives in its default vhost.
-    pub fn edge(origins: &[SocketAddr], vhost: &str) -> Self {
+    pub(crate) fn edge(origins: &[SocketAddr], vhost: &str) -> Self {
         let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
         let origins = origins.join(" ");
         Self::start(
@@ -53,21 +56,22 @@ impl Running {
     }
 
     /// A server with this configuration.
-    pub fn start(role: Role, text: &str) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), role, text)
+    pub(crate) fn start(role: Role, text: &str) -> Self {
+        Self::start_at(any_port(), role, text)
     }
 
     /// A server at `address`.
-    pub fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
+    pub(crate) fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
         Self::with(address, role, configuration(role, text))
     }
 
     /// A server at `address` with this configuration.
-    pub fn with(address: SocketAddr, role: Role, config: Config) -> Self {
-        let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Server::start(role, config).unwrap();
-        let accepting = tokio::spawn(server.clone().accept(listener));
+    pub(crate) fn with(address: SocketAddr, role: Role, config: Config) -> Self {
+        let Serving {
+            server,
+            address,
+            accepting,
+        } = serve(address, role, config);
         Self {
             server,
             address,
@@ -76,7 +80,7 @@ impl Running {
     }
 
     /// Puts the configuration `text` in force.
-    pub fn reload(&self, text: &str) {
+    pub(crate) fn reload(&self, text: &str) {
         let directives = conf::parse("new.conf", text).unwrap();
         let loaded = config::build(&directives, self.server.role()).unwrap();
         self.server.reconfigure(loaded.config);
@@ -84,7 +88,7 @@ impl Running {
 
     /// Takes the server away, as a crash would: its port is closed and its
     /// connections end.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.accepting.abort();
         let _ = self.accepting.await;
         self.server.dismiss_all();
@@ -92,7 +96,7 @@ impl Running {
     }
 
     /// Waits until `count` messages of `stream` have arrived.
-    pub async fn arrived(&self, stream: &str, count: u64) {
+    pub(crate) async fn arrived(&self, stream: &str, count: u64) {
         let streams = self.server.streams();
         let stream = streams.iter().find(|known| known.key().stream == stream);
         let totals = stream.expect("the stream is not there").totals();
@@ -100,7 +104,7 @@ impl Running {
     }
 
     /// A publisher that has been accepted.
-    pub async fn publisher(&self, stream: &str) -> Client {
+    pub(crate) async fn publisher(&self, stream: &str) -> Client {
         let mut client = self.client(Purpose::Publish, stream).await;
         client.may_publish().await;
         client
@@ -108,7 +112,7 @@ impl Running {
 
     /// A publisher that takes the place of another, as soon as that has been
     /// silent for long enough.
-    pub async fn replacing_publisher(&self, stream: &str) -> Client {
+    pub(crate) async fn replacing_publisher(&self, stream: &str) -> Client {
         loop {
             let mut client = self.client(Purpose::Publish, stream).await;
             assert_eq!(client.event().await, Some(ClientEvent::Connected));
@@ -122,7 +126,7 @@ impl Running {
     }
 
     /// A player that has asked for `stream`.
-    pub fn player(&self, stream: &str) -> impl Future<Output = Client> + use<> {
+    pub(crate) fn player(&self, stream: &str) -> impl Future<Output = Client> + use<> {
         self.client(Purpose::Play, stream)
     }
 
@@ -133,14 +137,8 @@ impl Running {
     }
 }
 
-/// What `text` means to a server of this role.
-pub fn configuration(role: Role, text: &str) -> Config {
-    let directives = conf::parse("test.conf", text).unwrap();
-    config::build(&directives, role).unwrap().config
-}
-
 /// A client that publishes `stream` at `address`.
-pub fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
+pub(crate) fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
     ClientConfig::new(
         Purpose::Publish,
         &format!("rtmp://{address}/live"),
@@ -149,26 +147,20 @@ pub fn publishing(address: SocketAddr, stream: &str) -> ClientConfig {
     )
 }
 
-/// An address where a server can be started that others know already.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 /// Waits until `condition` holds.
-pub async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait)
+    tokio::time::timeout(TIME_LIMIT, wait)
         .await
         .expect("the condition never held");
 }
 
 /// A connection of our own client session.
-pub struct Client {
+pub(crate) struct Client {
     pub socket: TcpStream,
     session: ClientSession,
     input: BytesMut,
@@ -176,12 +168,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr, config: ClientConfig) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, config: ClientConfig) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap(), config)
     }
 
     /// A client on a connection that was just made.
-    pub fn over(socket: TcpStream, config: ClientConfig) -> Self {
+    pub(crate) fn over(socket: TcpStream, config: ClientConfig) -> Self {
         socket.set_nodelay(true).unwrap();
         let mut out = Vec::new();
         let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
@@ -194,8 +186,8 @@ impl Client {
     }
 
     /// The next event; `None` when the server has closed the connection.
-    pub async fn event(&mut self) -> Option<ClientEvent> {
-        tokio::time::timeout(PATIENCE, self.read())
+    pub(crate) async fn event(&mut self) -> Option<ClientEvent> {
+        tokio::time::timeout(TIME_LIMIT, self.read())
             .await
             .expect("no event came")
     }
@@ -222,13 +214,13 @@ impl Client {
     }
 
     /// Waits until its publish has been accepted.
-    pub async fn may_publish(&mut self) {
+    pub(crate) async fn may_publish(&mut self) {
         assert_eq!(self.event().await, Some(ClientEvent::Connected));
         assert_eq!(self.event().await, Some(ClientEvent::Publishing));
     }
 
     /// The next media message.
-    pub async fn media(&mut self) -> Message {
+    pub(crate) async fn media(&mut self) -> Message {
         loop {
             match self.event().await.expect("the connection was closed") {
                 ClientEvent::Media(message) => return message,
@@ -242,13 +234,13 @@ impl Client {
     }
 
     /// Waits until the player stands in its stream, which has headers.
-    pub async fn joined(&mut self) {
+    pub(crate) async fn joined(&mut self) {
         let header = self.media().await;
         assert_eq!(header.message_type, MessageType::DATA_AMF0);
     }
 
     /// The next picture or sound, past headers and data.
-    pub async fn frame(&mut self) -> Message {
+    pub(crate) async fn frame(&mut self) -> Message {
         loop {
             let message = self.media().await;
             let header = message.payload.get(1) == Some(&0);
@@ -259,7 +251,7 @@ impl Client {
     }
 
     /// The server's refusal.
-    pub async fn refusal(&mut self) -> Status {
+    pub(crate) async fn refusal(&mut self) -> Status {
         loop {
             match self.event().await.expect("closed without a word") {
                 ClientEvent::Rejected(status) => return status,
@@ -270,11 +262,11 @@ impl Client {
     }
 
     /// Waits for the end of the connection.
-    pub async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         while self.event().await.is_some() {}
     }
 
-    pub async fn publish(&mut self, messages: &[Message]) {
+    pub(crate) async fn publish(&mut self, messages: &[Message]) {
         for message in messages {
             assert!(
                 self.session.publish(message, &mut self.out),
@@ -285,14 +277,20 @@ impl Client {
         self.out.clear();
     }
 
-    pub async fn send(&mut self, message: &Message) {
+    /// Calls a command on the message stream `stream_id`.
+    pub(crate) async fn call(&mut self, stream_id: u32, name: &str, arguments: Vec<Value>) {
+        let command = Command::new(name, 0.0, arguments);
+        self.send(&command.to_message(stream_id)).await;
+    }
+
+    pub(crate) async fn send(&mut self, message: &Message) {
         let mut bytes = Vec::new();
         rtmp_proto::wire::chunk::encode_message(message, 128, 3, &mut bytes);
         self.socket.write_all(&bytes).await.unwrap();
     }
 }
 
-pub fn message(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Message {
+pub(crate) fn message(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Message {
     let payload = payload.to_vec().into();
     Message {
         timestamp,
@@ -303,22 +301,22 @@ pub fn message(message_type: MessageType, timestamp: u32, payload: &[u8]) -> Mes
 }
 
 /// The first picture of a group.
-pub fn keyframe(timestamp: u32) -> Message {
+pub(crate) fn keyframe(timestamp: u32) -> Message {
     message(MessageType::VIDEO, timestamp, &[0x17, 1, 0, 0, 0, 0x65])
 }
 
 /// A picture that needs the one before.
-pub fn picture(timestamp: u32) -> Message {
+pub(crate) fn picture(timestamp: u32) -> Message {
     message(MessageType::VIDEO, timestamp, &[0x27, 1, 0, 0, 0, 0x41])
 }
 
 /// A frame of sound.
-pub fn sound(timestamp: u32) -> Message {
+pub(crate) fn sound(timestamp: u32) -> Message {
     message(MessageType::AUDIO, timestamp, &[0xaf, 1, 0x21])
 }
 
 /// Metadata and sequence headers.
-pub fn headers() -> Vec<Message> {
+pub(crate) fn headers() -> Vec<Message> {
     vec![
         message(
             MessageType::DATA_AMF0,
@@ -328,6 +326,14 @@ pub fn headers() -> Vec<Message> {
         message(MessageType::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 2, 3]),
         message(MessageType::AUDIO, 0, &[0xaf, 0, 0x12, 0x10]),
     ]
+}
+
+/// Starts a web server, and returns its address.
+pub(crate) async fn web_server(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, router).await });
+    address
 }
 
 /// The log lines of this process since it was first asked for them.
@@ -349,14 +355,14 @@ impl log::Log for Lines {
 }
 
 /// Keeps log lines from here on, for [`log_lines`].
-pub fn keep_log() {
+pub(crate) fn keep_log() {
     // Another test may have asked for them already.
     let _ = log::set_logger(&LINES);
     log::set_max_level(log::LevelFilter::Info);
 }
 
 /// The kept log lines that contain `text`, each behind its level.
-pub fn log_lines(text: &str) -> Vec<String> {
+pub(crate) fn log_lines(text: &str) -> Vec<String> {
     let lines = LINES.0.lock().unwrap();
     lines
         .iter()

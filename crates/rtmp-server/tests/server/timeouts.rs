@@ -10,7 +10,8 @@ use rtmp_server::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{PATIENCE, Running, keyframe, until};
+use crate::common::wait::TIME_LIMIT;
+use crate::support::{Running, keyframe, until};
 
 /// Keeps publishers that say nothing.
 const PATIENT: &str = "publish_normal_timeout 600000;";
@@ -27,10 +28,10 @@ async fn a_handshake_that_does_not_come_to_an_end_is_given_up() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let dribbled = tokio::time::timeout(PATIENCE, dribbling).await;
+    let dribbled = tokio::time::timeout(TIME_LIMIT, dribbling).await;
     assert!(dribbled.is_ok(), "the slow one is still there");
     let mut rest = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await;
+    let read = tokio::time::timeout(TIME_LIMIT, silent.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "the silent one is still there");
     until(|| origin.server.clients().count() == 0).await;
 }
@@ -101,7 +102,7 @@ async fn the_patience_with_those_who_only_talk_can_be_set() {
             encode_message(&connect.to_message(0), 128, 3, &mut bytes);
             socket.write_all(&bytes).await.unwrap();
         }
-        let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await;
+        let read = tokio::time::timeout(TIME_LIMIT, socket.read_to_end(&mut rest)).await;
         assert!(read.is_ok(), "{directive} has no effect");
         assert_eq!(rest.is_empty(), words < 2, "{directive}");
     }

@@ -9,11 +9,10 @@ use rtmp_proto::session::ClientEvent;
 use rtmp_proto::session::status::code;
 use rtmp_proto::wire::Message;
 use rtmp_server::stream::StreamState;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::support::{Client, Running, keyframe, publishing, until};
+use crate::support::{Client, Running, keyframe, publishing, until, web_server};
 
 /// The state of the only stream.
 fn state(server: &Running) -> Option<StreamState> {
@@ -121,10 +120,7 @@ impl Gate {
     async fn start(&self) -> String {
         let router = Router::new().route("/", post(Self::answer));
         let router = router.with_state(self.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        tokio::spawn(async { axum::serve(listener, router).await });
-        url
+        format!("http://{}/", web_server(router).await)
     }
 
     async fn answer(State(gate): State<Self>) -> &'static str {

@@ -1,0 +1,56 @@
+//! nginx-rtmp as a peer.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::program::{Program, installed, skip};
+use super::wait::{free_address, wait_until};
+
+const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+
+/// A running nginx with one application `live`.
+pub(crate) struct Nginx {
+    pub(crate) address: SocketAddr,
+    _program: Program,
+    _directory: TempDir,
+}
+
+/// Starts nginx with these directives in its application. Returns `None` if it is
+/// not installed.
+pub(crate) fn nginx(directives: &str) -> Option<Nginx> {
+    if !Path::new(MODULE).exists() {
+        skip("nginx with libnginx-mod-rtmp is not installed");
+        return None;
+    }
+    if !installed("nginx", &["-v"]) {
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let configuration = format!(
+        "load_module {MODULE};
+         daemon off; master_process off; error_log stderr crit; pid nginx.pid;
+         events {{ worker_connections 64; }}
+         rtmp {{ access_log off; server {{ listen {address}; application live {{
+             live on; {directives}
+         }} }} }}"
+    );
+    let file = directory.path().join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let program = Program::start(
+        Command::new("nginx")
+            .arg("-p")
+            .arg(directory.path())
+            .arg("-c")
+            .arg(&file),
+    );
+    wait_until("a listening nginx", || TcpStream::connect(address).is_ok());
+    Some(Nginx {
+        address,
+        _program: program,
+        _directory: directory,
+    })
+}

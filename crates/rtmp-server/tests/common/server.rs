@@ -1,0 +1,41 @@
+//! Servers that run within the test's process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rtmp_server::config::{self, Config, Role, conf};
+use rtmp_server::{Server, listen};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The configuration of a server of this role.
+pub(crate) fn configuration(role: Role, text: &str) -> Config {
+    let directives = conf::parse("test.conf", text).unwrap();
+    config::build(&directives, role).unwrap().config
+}
+
+/// A server that accepts connections.
+pub(crate) struct Serving {
+    pub(crate) server: Arc<Server>,
+    pub(crate) address: SocketAddr,
+    /// The task that accepts; dropped, it goes on.
+    pub(crate) accepting: JoinHandle<()>,
+}
+
+/// Starts a server at `address`, within a tokio runtime.
+pub(crate) fn serve(address: SocketAddr, role: Role, config: Config) -> Serving {
+    let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::start(role, config).unwrap();
+    let accepting = tokio::spawn(server.clone().accept(listener));
+    Serving {
+        server,
+        address,
+        accepting,
+    }
+}
+
+/// Any free port of the loopback interface, for [`serve`].
+pub(crate) fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}

@@ -89,8 +89,8 @@ impl Origin {
     }
 }
 
-/// Whether an RTMP server answers the first bytes of a handshake: a port that
-/// is merely open may belong to a process that handles no signals yet.
+/// Checks that an RTMP server answers the first bytes of a handshake. An open port
+/// alone may belong to a process that handles no signals yet.
 fn answers(address: SocketAddr) -> std::io::Result<()> {
     const C0_C1: usize = 1 + 1536;
     let mut socket = TcpStream::connect(address)?;
@@ -445,11 +445,11 @@ fn in_the_background_it_writes_its_own_pid_and_stops_by_it() {
     wait_until("the end of the origin", || !pid_file.exists());
 }
 
-/// What a web server answers, and a client says, to look like a line of ours.
+/// Text of a web server and of a client that looks like a log line.
 const FORGED: &str = "no\n2026-01-01T00:00:00.000Z INFO  c9 192.0.2.1:5: publish live/forged";
 
 /// The URL of a web server that answers each request with [`FORGED`].
-fn forger() -> String {
+fn forging_web_server() -> String {
     let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}/", web.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -474,7 +474,10 @@ fn forger() -> String {
 
 #[test]
 fn what_others_say_makes_no_lines_in_the_log() {
-    let hook = format!("http_hooks {{ enabled on; on_publish {}; }}", forger());
+    let hook = format!(
+        "http_hooks {{ enabled on; on_publish {}; }}",
+        forging_web_server()
+    );
     let arguments = [
         "--log-file",
         "origin.log",

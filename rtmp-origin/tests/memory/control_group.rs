@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A group of its own, which goes with this.
-pub struct ControlGroup {
+pub(crate) struct ControlGroup {
     directory: PathBuf,
     is_version_2: bool,
 }
@@ -13,8 +13,8 @@ impl ControlGroup {
     /// A group whose processes may take `bytes` together.
     ///
     /// # Errors
-    /// Why none can be had here.
-    pub fn new(bytes: u64) -> Result<Self, String> {
+    /// The reason why there is none here.
+    pub(crate) fn new(bytes: u64) -> Result<Self, String> {
         let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
         let (root, is_version_2) = hierarchy(&mounts)
             .ok_or("no hierarchy of control groups governs memory here (cgroup2, or memory)")?;
@@ -43,12 +43,12 @@ impl ControlGroup {
     }
 
     /// The file that a process enters the group by.
-    pub fn processes(&self) -> PathBuf {
+    pub(crate) fn processes(&self) -> PathBuf {
         self.directory.join("cgroup.procs")
     }
 
     /// The most bytes that the group has taken, as far as the kernel says.
-    pub fn most_used(&self) -> u64 {
+    pub(crate) fn most_used(&self) -> u64 {
         let file = if self.is_version_2 {
             "memory.peak"
         } else {
@@ -71,7 +71,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// Where the hierarchy is that governs memory, and whether it is version 2.
+/// The mount point of the hierarchy that governs memory; true for version 2.
 fn hierarchy(mounts: &str) -> Option<(PathBuf, bool)> {
     let found = |wanted: fn(&str, &str, &Path) -> bool| {
         mounts.lines().find_map(|line| {

@@ -20,15 +20,15 @@ use std::thread;
 use std::time::Duration;
 
 use control_group::ControlGroup;
-use peer::{Peer, Said};
+use peer::{Peer, Refusal};
 use process::Process;
 use program::skip;
 use wait::{free_address, wait_until};
 
 const LIMIT_BYTES: u64 = 512 << 20;
 const FLOODS: usize = 100;
-/// What each flood sends at least: together they send more than twice what the
-/// group has.
+/// Minimum number of pictures of each flood: together they are more than twice the
+/// group's memory.
 const FLOOD_PICTURES: usize = 110;
 const PICTURE_BYTES: usize = 100_000;
 
@@ -40,7 +40,7 @@ fn flood(address: SocketAddr, sent: &AtomicUsize, over: &AtomicBool) {
     let mut first = true;
     while !over.load(Ordering::Relaxed) {
         for publisher in &mut publishers {
-            // Whoever has taken far too much is told, and let go.
+            // Errors are expected: a publisher far beyond its share is disconnected.
             let _ = publisher.send_picture(0, first, PICTURE_BYTES);
             sent.fetch_add(1, Ordering::Relaxed);
         }
@@ -130,7 +130,7 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
             late += 1;
             match Peer::publish(address, &format!("late{late}")) {
                 Ok(_) => false,
-                Err(Said(words)) => {
+                Err(Refusal(words)) => {
                     words.contains("NetStream.Publish.Denied") && words.contains("memory")
                 }
             }

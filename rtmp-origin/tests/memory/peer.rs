@@ -8,12 +8,12 @@ use rtmp_proto::wire::{Limits, Message, MessageType};
 
 use crate::wait::TIME_LIMIT;
 
-/// Why the server has not let a publisher in.
+/// The server's refusal of a publisher.
 #[derive(Debug)]
-pub struct Said(pub String);
+pub(crate) struct Refusal(pub String);
 
 /// A connection of our own client session.
-pub struct Peer {
+pub(crate) struct Peer {
     socket: TcpStream,
     session: ClientSession,
     input: Vec<u8>,
@@ -22,22 +22,22 @@ pub struct Peer {
 
 impl Peer {
     /// A publisher of the stream `name`.
-    pub fn publish(address: SocketAddr, name: &str) -> Result<Self, Said> {
+    pub(crate) fn publish(address: SocketAddr, name: &str) -> Result<Self, Refusal> {
         let mut peer = Self::connect(address, Purpose::Publish, name);
         loop {
             match peer.event() {
                 Some(ClientEvent::Publishing) => return Ok(peer),
                 Some(ClientEvent::Rejected(status)) => {
-                    return Err(Said(format!("{}: {}", status.code, status.description)));
+                    return Err(Refusal(format!("{}: {}", status.code, status.description)));
                 }
                 Some(_) => {}
-                None => return Err(Said("closed".to_owned())),
+                None => return Err(Refusal("closed".to_owned())),
             }
         }
     }
 
     /// A player of the stream `name`.
-    pub fn play(address: SocketAddr, name: &str) -> Self {
+    pub(crate) fn play(address: SocketAddr, name: &str) -> Self {
         Self::connect(address, Purpose::Play, name)
     }
 
@@ -64,7 +64,8 @@ impl Peer {
             let event = self.session.read(&mut unread, &mut self.out).unwrap();
             let read = self.input.len() - unread.len();
             self.input.drain(..read);
-            // Its last words count where the server has closed already.
+            // An error does not matter: if the server has closed, its last status is
+            // still to be read.
             let _ = self.socket.write_all(&self.out);
             self.out.clear();
             if event.is_some() {
@@ -80,7 +81,12 @@ impl Peer {
     }
 
     /// Sends a picture of so many bytes.
-    pub fn send_picture(&mut self, timestamp: u32, keyframe: bool, bytes: usize) -> io::Result<()> {
+    pub(crate) fn send_picture(
+        &mut self,
+        timestamp: u32,
+        keyframe: bool,
+        bytes: usize,
+    ) -> io::Result<()> {
         let mut payload = vec![0x55; bytes];
         let kind = if keyframe { 0x17 } else { 0x27 };
         payload[..5].copy_from_slice(&[kind, 1, 0, 0, 0]);
@@ -97,7 +103,7 @@ impl Peer {
     }
 
     /// The time of the next picture; `None` when the stream has ended.
-    pub fn next_picture(&mut self) -> Option<u32> {
+    pub(crate) fn next_picture(&mut self) -> Option<u32> {
         loop {
             match self.event() {
                 Some(ClientEvent::Media(message)) if message.message_type == MessageType::VIDEO => {

@@ -128,8 +128,8 @@ impl Client {
     }
 }
 
-/// What a connection has done up to a moment, for it may play or publish more
-/// than once.
+/// The counters of a connection at one moment. The difference of two snapshots is one
+/// play or publish, of which a connection may have several.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StatsSnapshot {
     at: Instant,
@@ -142,7 +142,7 @@ pub(super) struct StatsSnapshot {
 }
 
 impl StatsSnapshot {
-    /// What `client` has done up to `now`.
+    /// The counters of `client` at `now`.
     pub(super) fn of(client: &Client, now: Instant) -> Self {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Self {

@@ -7,7 +7,7 @@ use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed};
-use crate::relay::{Ending, Relay};
+use crate::relay::{Relay, Reply};
 
 /// Nothing here takes a second; this is for machines that are busy.
 /// ffmpeg, publishing two seconds of a test picture and tone.
@@ -36,7 +36,7 @@ fn ffmpeg_publishing(url: &str) -> Program {
     )
 }
 
-/// How many messages of which class.
+/// Number of messages of a class.
 fn count(stream: &[Message], class: MediaClass) -> usize {
     stream
         .iter()
@@ -61,7 +61,7 @@ fn assert_is_a_test_stream(stream: &[Message], frames: usize) {
 
 /// Two seconds, as ffmpeg publishes them to us.
 fn test_stream() -> Vec<Message> {
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(ffmpeg.wait().success());
     relay.wait("the end of the publish", |state| {
@@ -77,7 +77,7 @@ fn ffmpeg_publishes() {
     if !has_ffmpeg() {
         return;
     }
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(ffmpeg.wait().success());
     let (stream, told) = relay.wait("the end of the connection", |state| {
@@ -98,7 +98,7 @@ fn ffmpeg_hears_why_it_may_not_publish() {
     if !has_ffmpeg() {
         return;
     }
-    let relay = Relay::start(Ending::Busy);
+    let relay = Relay::start(Reply::Busy);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(
         !ffmpeg.wait().success(),
@@ -115,7 +115,7 @@ fn ffmpeg_plays_to_the_end() {
     if !has_ffmpeg() {
         return;
     }
-    let relay = Relay::with_stream(Ending::Complete, test_stream());
+    let relay = Relay::with_stream(Reply::Complete, test_stream());
     let directory = tempfile::tempdir().unwrap();
     let list = directory.path().join("frames.txt");
     let mut ffmpeg = Program::start(
@@ -141,7 +141,7 @@ fn ffmpeg_hears_that_there_is_no_stream() {
     if !has_ffmpeg() {
         return;
     }
-    let relay = Relay::start(Ending::NotFound);
+    let relay = Relay::start(Reply::NotFound);
     let mut ffmpeg = Program::start(
         Command::new("ffmpeg")
             .args([
@@ -200,7 +200,7 @@ fn rtmpdump_plays_every_picture_to_the_end() {
         return;
     }
     let stream = test_stream();
-    let relay = Relay::with_stream(Ending::Complete, stream.clone());
+    let relay = Relay::with_stream(Reply::Complete, stream.clone());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("camera.flv");
     let mut rtmpdump = Program::start(
@@ -219,7 +219,7 @@ fn rtmpdump_hears_that_there_is_no_stream() {
     if !installed("rtmpdump", &["--help"]) {
         return;
     }
-    let relay = Relay::start(Ending::NotFound);
+    let relay = Relay::start(Reply::NotFound);
     let mut rtmpdump = Program::start(Command::new("rtmpdump").args([
         "--quiet",
         "--live",
@@ -247,7 +247,7 @@ fn gstreamers_own_sink_publishes() {
     if !has_gstreamer(&["rtmp2sink", "x264enc", "flvmux"]) {
         return;
     }
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let location = format!("location={}", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmp2sink", &location);
     assert!(gstreamer.wait().success());
@@ -263,7 +263,7 @@ fn librtmp_publishes() {
     if !has_gstreamer(&["rtmpsink", "x264enc", "flvmux"]) {
         return;
     }
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let location = format!("location={} live=1", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmpsink", &location);
     assert!(gstreamer.wait().success());
@@ -280,7 +280,7 @@ fn gstreamers_own_source_plays_to_the_end() {
         return;
     }
     let stream = test_stream();
-    let relay = Relay::with_stream(Ending::Complete, stream.clone());
+    let relay = Relay::with_stream(Reply::Complete, stream.clone());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("camera.flv");
     let mut gstreamer = Program::start(

@@ -17,7 +17,7 @@ fn publish(url: &str, options: &[&str]) -> Program {
     Program::start(ffmpeg.arg(url))
 }
 
-/// Whether each program plays what it calls `url`.
+/// Asserts that each installed program plays `url`.
 fn assert_is_played(url: &str) {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-loglevel", "error", "-i", url]);

@@ -13,7 +13,7 @@ use rtmp_server::config::Role;
 use crate::common::nginx::{Nginx, nginx};
 use crate::common::server::{any_port, configuration, serve};
 use crate::common::wait::{TIME_LIMIT, wait_for, wait_until};
-use crate::relay::{Ending, Relay};
+use crate::relay::{Relay, Reply};
 
 /// A client session with a socket.
 struct Client {
@@ -194,7 +194,7 @@ fn nginx_refuses_a_second_publisher_and_we_hear_it() {
 
 #[test]
 fn nginx_pulls_from_us() {
-    let relay = Relay::with_stream(Ending::Complete, stream());
+    let relay = Relay::with_stream(Reply::Complete, stream());
     let Some(nginx) = nginx(&format!("meta copy; pull {} live=1;", relay.url())) else {
         return;
     };
@@ -216,7 +216,7 @@ fn nginx_pulls_from_us() {
 
 #[test]
 fn nginx_pushes_to_us() {
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let Some(nginx) = nginx(&format!("meta copy; push {};", relay.url())) else {
         return;
     };

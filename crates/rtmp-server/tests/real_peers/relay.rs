@@ -14,32 +14,32 @@ use rtmp_proto::wire::{Limits, Message};
 
 use crate::common::wait::TIME_LIMIT;
 
-/// What the relay does with a play of the stream.
+/// Reply of the relay to a play or publish.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Reply {
     /// Plays what there is, and then ends the play in good order.
     Complete,
     /// There is no stream.
     NotFound,
-    /// Somebody else publishes already.
+    /// The stream has a publisher already.
     Busy,
 }
 
 /// Everything that the connections share.
 struct Shared {
-    ending: Ending,
+    ending: Reply,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// What was published.
+    /// The published messages.
     pub stream: Vec<Message>,
     /// Names of the events of all connections, media left out.
     pub told: Vec<&'static str>,
-    /// What the first connection said after the handshake, up to the first
-    /// media message or its play.
+    /// Bytes of the first connection after the handshake, up to the first media
+    /// message or its play.
     pub heard: Vec<u8>,
     /// Connections that have ended, and how.
     pub ended: Vec<String>,
@@ -52,11 +52,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn start(ending: Ending) -> Relay {
+    pub(crate) fn start(ending: Reply) -> Relay {
         Relay::with_stream(ending, Vec::new())
     }
 
-    pub(crate) fn with_stream(ending: Ending, stream: Vec<Message>) -> Relay {
+    pub(crate) fn with_stream(ending: Reply, stream: Vec<Message>) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Mutex::new(State {
@@ -206,7 +206,7 @@ const HANDSHAKE_LEN: usize = 1 + 1536 + 1536;
 fn obey(
     session: &mut ServerSession,
     event: ServerEvent,
-    ending: Ending,
+    ending: Reply,
     state: &mut State,
     playing: &mut Option<u32>,
     out: &mut Vec<u8>,
@@ -220,7 +220,7 @@ fn obey(
         ServerEvent::Publish(request) => {
             assert_eq!(request.key.stream, "camera");
             match ending {
-                Ending::Busy => {
+                Reply::Busy => {
                     let busy = Status::publish_bad_name("live/camera is being published");
                     session.refuse_publish(request.stream_id, &busy, out)
                 }
@@ -231,7 +231,7 @@ fn obey(
         ServerEvent::Play(request) => {
             assert_eq!(request.key.stream, "camera");
             match ending {
-                Ending::NotFound => {
+                Reply::NotFound => {
                     let absent = Status::stream_not_found("nobody publishes live/camera");
                     session.refuse_play(request.stream_id, &absent, out);
                 }

@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed, output};
 use crate::origin::Origin;
-use crate::relay::{Ending, Relay};
+use crate::relay::{Relay, Reply};
 
 /// Nothing here takes ten seconds; this is for machines that are busy.
 const PICTURES: &[&str] = &["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25"];
 const SOUND: &[&str] = &["-f", "lavfi", "-i", "sine"];
 const H264: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-g", "25"];
 
-/// What is published, and the tracks that a player is to find.
+/// Inputs of a publisher, and the tracks that a player is to find.
 const STREAMS: [(&[&[&str]], &[&str]); 3] = [
     (&[PICTURES, SOUND], &["audio", "video"]),
     (&[SOUND], &["audio"]),
@@ -42,7 +42,7 @@ fn publish(inputs: &[&[&str]], options: &[&str], url: &str) -> Program {
 
 /// A second of these inputs, as they arrive here.
 fn published(inputs: &[&[&str]]) -> Vec<Message> {
-    let relay = Relay::start(Ending::Complete);
+    let relay = Relay::start(Reply::Complete);
     let mut publisher = publish(inputs, &["-t", "1"], &relay.url());
     assert!(publisher.wait().success());
     relay.wait("the end of the publish", |state| {
@@ -78,7 +78,7 @@ fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
     }
     let directory = tempfile::tempdir().unwrap();
     for (inputs, expected) in STREAMS {
-        let relay = Relay::with_stream(Ending::Complete, published(inputs));
+        let relay = Relay::with_stream(Reply::Complete, published(inputs));
         assert_eq!(tracks(&relay.url()), expected);
         for format in ["mp4", "ts"] {
             let file = directory.path().join(format!("copy.{format}"));
@@ -99,7 +99,7 @@ fn rtmpdump_keeps_the_tracks_that_are_published() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dump.flv");
     for (inputs, expected) in STREAMS {
-        let relay = Relay::with_stream(Ending::Complete, published(inputs));
+        let relay = Relay::with_stream(Reply::Complete, published(inputs));
         let mut rtmpdump = Command::new("rtmpdump");
         rtmpdump.args(["--quiet", "--live", "-r", &relay.url(), "-o"]);
         let ended = Program::start(rtmpdump.arg(&file)).wait();
@@ -116,7 +116,7 @@ fn gstreamer_finds_the_tracks_that_are_published() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("gstreamer.flv");
     for (inputs, expected) in STREAMS {
-        let relay = Relay::with_stream(Ending::Complete, published(inputs));
+        let relay = Relay::with_stream(Reply::Complete, published(inputs));
         let location = format!("location={}", relay.url());
         let mut gstreamer = Command::new("gst-launch-1.0");
         gstreamer.args(["rtmp2src", &location, "!", "tee", "name=all", "!"]);
@@ -148,7 +148,7 @@ fn mpv_finds_the_tracks_that_are_published() {
         return;
     }
     for (inputs, expected) in STREAMS {
-        let relay = Relay::with_stream(Ending::Complete, published(inputs));
+        let relay = Relay::with_stream(Reply::Complete, published(inputs));
         let mut mpv = Command::new("mpv");
         mpv.args(["--no-config", "--vo=null", "--ao=null", "--untimed"]);
         mpv.arg("--term-status-msg=");

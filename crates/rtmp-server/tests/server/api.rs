@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Running, keyframe, until};
+use crate::support::{TestServer, keyframe, until};
 
 struct Api {
     address: std::net::SocketAddr,
 }
 
 impl Api {
-    async fn of(running: &Running) -> Self {
+    async fn of(running: &TestServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve_http_api(listener, running.server.clone()));
@@ -40,7 +40,7 @@ impl Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_clients_are_listed_and_clients_can_be_kicked() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let api = Api::of(&origin).await;
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
@@ -82,7 +82,7 @@ async fn streams_and_clients_are_listed_and_clients_can_be_kicked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_summaries_and_vhosts_answer() {
-    let origin = Running::origin("queue_length 7;");
+    let origin = TestServer::origin("queue_length 7;");
     let api = Api::of(&origin).await;
     let versions = api.get("/api/v1/versions").await;
     assert_eq!(versions["data"]["version"], env!("CARGO_PKG_VERSION"));

@@ -9,30 +9,30 @@ use rtmp_server::config::Role;
 
 use crate::common::nginx::nginx;
 use crate::common::server::configuration;
-use crate::support::{Client, Running, keyframe, picture, sound};
+use crate::support::{Client, TestServer, keyframe, picture, sound};
 
 /// Longer than any test: whoever is sent what was gathered for so long gets
 /// nothing.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// A server whose viewers wait for ever for what is gathered for them.
-fn gathering(role: Role, vhost: &str) -> Running {
+fn merging_server(role: Role, vhost: &str) -> TestServer {
     let text = format!("vhost __defaultVhost__ {{ publish_normal_timeout 600000; {vhost} }}");
     let mut config = configuration(role, &text);
     for vhost in config.vhosts.values_mut() {
         Arc::make_mut(vhost).mw_latency = FOR_EVER;
     }
-    Running::with("127.0.0.1:0".parse().unwrap(), role, config)
+    TestServer::with("127.0.0.1:0".parse().unwrap(), role, config)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_last_server_of_a_chain_gathers_messages() {
-    let origin = gathering(Role::Origin, "");
+    let origin = merging_server(Role::Origin, "");
     // Nor does an edge get the pictures by connecting again.
     let patience = "origin_read_timeout 600000;";
     let upstream = format!("mode remote; origin {}; {patience}", origin.address);
-    let middle = gathering(Role::Edge, &upstream);
-    let last = Running::edge(&[middle.address], patience);
+    let middle = merging_server(Role::Edge, &upstream);
+    let last = TestServer::edge(&[middle.address], patience);
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut viewers = Vec::new();
@@ -51,7 +51,7 @@ async fn only_the_last_server_of_a_chain_gathers_messages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_other_makes_get_each_message_at_once_too() {
-    let origin = gathering(Role::Origin, "");
+    let origin = merging_server(Role::Origin, "");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let config = |adjust: fn(&mut ClientConfig)| {
@@ -82,7 +82,7 @@ async fn servers_of_other_makes_get_each_message_at_once_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_edge_forwards_is_not_gathered_again() {
-    let origin = gathering(
+    let origin = merging_server(
         Role::Origin,
         "min_latency on; mr { enabled on; latency 500; }",
     );
@@ -93,7 +93,7 @@ async fn what_an_edge_forwards_is_not_gathered_again() {
         }
         origin.server.reconfigure(config);
     }
-    let edge = Running::edge(&[origin.address], "");
+    let edge = TestServer::edge(&[origin.address], "");
     let mut publisher = edge.publisher("s").await;
     let mut player = origin.player("s").await;
     for time in [0, 1_000, 2_000] {
@@ -104,7 +104,7 @@ async fn what_an_edge_forwards_is_not_gathered_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginxs_pull_gets_each_message_at_once() {
-    let origin = gathering(Role::Origin, "");
+    let origin = merging_server(Role::Origin, "");
     let Some(nginx) = nginx(&format!("pull rtmp://{}/live;", origin.address)) else {
         return;
     };

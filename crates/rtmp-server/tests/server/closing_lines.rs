@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::message::Command;
 
-use crate::support::{Running, keep_log, keyframe, log_lines, picture, sound, until};
+use crate::support::{TestServer, keep_log, keyframe, log_lines, picture, sound, until};
 
 /// Longer than what a line's rounding hides.
 const A_WHILE: Duration = Duration::from_millis(600);
@@ -23,7 +23,7 @@ fn figure(line: &str, unit: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_play_of_a_connection_has_a_line_of_its_own() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut long = origin.publisher("long").await;
     long.publish(&[keyframe(0), picture(40), picture(80)]).await;
     let mut short = origin.publisher("short").await;
@@ -67,7 +67,7 @@ async fn each_play_of_a_connection_has_a_line_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publishers_line_tells_how_long_and_how_much() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     let peer = publisher.socket.local_addr().unwrap().to_string();
     publisher
@@ -91,8 +91,8 @@ async fn a_publishers_line_tells_how_long_and_how_much() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_says_that_a_stream_has_ended_and_warns_of_nothing() {
     keep_log();
-    let origin = Running::origin("publish_return_timeout 600000;");
-    let edge = Running::edge(
+    let origin = TestServer::origin("publish_return_timeout 600000;");
+    let edge = TestServer::edge(
         &[origin.address],
         "origin_read_timeout 300; origin_connect_timeout 60000;",
     );

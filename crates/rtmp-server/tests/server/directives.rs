@@ -1,5 +1,5 @@
-//! What a vhost's directives do to a connection. Where something is to be kept
-//! back, the time that it takes at least is measured, never how fast it is.
+//! Effects of a vhost's directives on a connection. Of a delay, the minimum is
+//! measured, never the maximum.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -16,15 +16,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::common::wait::{TIME_LIMIT, free_address};
-use crate::support::{Client, Running, keyframe, picture, sound, until};
+use crate::support::{Client, TestServer, keyframe, picture, sound, until};
 
 /// Long enough to be told from a loaded machine's delays only by what waits
 /// for it.
 const KEPT_BACK: Duration = Duration::from_millis(500);
 
-/// An origin that gathers messages, unlike those of most tests.
-fn gathering(vhost: &str) -> Running {
-    Running::start(
+/// An origin with merged writes, unlike those of most tests.
+fn merging_origin(vhost: &str) -> TestServer {
+    TestServer::start(
         Role::Origin,
         &format!("vhost __defaultVhost__ {{ {vhost} }}"),
     )
@@ -32,7 +32,7 @@ fn gathering(vhost: &str) -> Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mw_latency_gathers_messages_and_min_latency_does_not() {
-    let origin = gathering("mw_latency 500;");
+    let origin = merging_origin("mw_latency 500;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -42,7 +42,7 @@ async fn mw_latency_gathers_messages_and_min_latency_does_not() {
     assert_eq!(player.frame().await, picture(40));
     assert!(begun.elapsed() >= KEPT_BACK, "sent before mw_latency");
 
-    let origin = Running::origin("mw_latency 10000;");
+    let origin = TestServer::origin("mw_latency 10000;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -59,7 +59,7 @@ async fn mw_latency_gathers_messages_and_min_latency_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mr_lets_a_publishers_input_gather() {
-    let origin = Running::origin("mr { enabled on; latency 500; }");
+    let origin = TestServer::origin("mr { enabled on; latency 500; }");
     let mut publisher = origin.publisher("s").await;
     let begun = Instant::now();
     publisher.publish(&[keyframe(0)]).await;
@@ -75,21 +75,21 @@ async fn mr_lets_a_publishers_input_gather() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_nodelay_decides_whether_a_players_small_packets_wait() {
     for (directive, nodelay) in [("", false), ("tcp_nodelay on;", true)] {
-        let origin = gathering(directive);
+        let origin = merging_origin(directive);
         let mut publisher = origin.publisher("s").await;
         publisher.publish(&[keyframe(0)]).await;
         let mut player = origin.player("s").await;
         let address = player.socket.local_addr().unwrap();
         assert_eq!(player.event().await, Some(ClientEvent::Connected));
-        assert!(small_packets_go(address), "commands wait for each other");
+        assert!(has_nodelay(address), "commands wait for each other");
         assert_eq!(player.frame().await, keyframe(0));
-        until(|| small_packets_go(address) == nodelay).await;
+        until(|| has_nodelay(address) == nodelay).await;
     }
 }
 
-/// Whether the server's end of the connection with the client at `address` has
+/// Returns true if the server's end of the connection with the client at `address` has
 /// `TCP_NODELAY`. It is a descriptor of this very process.
-fn small_packets_go(address: SocketAddr) -> bool {
+fn has_nodelay(address: SocketAddr) -> bool {
     let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
     let numbers = descriptors.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let nodelay = |number: i32| {
@@ -118,7 +118,7 @@ struct Tapped {
 }
 
 impl Tapped {
-    async fn publisher(origin: &Running) -> Self {
+    async fn publisher(origin: &TestServer) -> Self {
         let tc_url = format!("rtmp://{}/live", origin.address);
         let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
         let mut out = Vec::new();
@@ -173,7 +173,7 @@ impl Tapped {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chunk_size_and_out_ack_size_are_announced() {
-    let origin = Running::origin("chunk_size 4321; out_ack_size 1234567;");
+    let origin = TestServer::origin("chunk_size 4321; out_ack_size 1234567;");
     let mut client = Tapped::publisher(&origin).await;
     let connected = Some(&ClientEvent::Connected);
     let controls = client.controls(connected, |_| false).await;
@@ -189,7 +189,7 @@ async fn chunk_size_and_out_ack_size_are_announced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_ack_size_makes_the_server_acknowledge() {
-    let origin = Running::origin("in_ack_size 4000;");
+    let origin = TestServer::origin("in_ack_size 4000;");
     let mut client = Tapped::publisher(&origin).await;
     let publishing = Some(&ClientEvent::Publishing);
     client.controls(publishing, |_| false).await;
@@ -204,7 +204,7 @@ async fn in_ack_size_makes_the_server_acknowledge() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_length_decides_when_a_player_is_too_slow() {
     // Twenty seconds, more bytes than any socket holds.
-    let origin = Running::origin("queue_length 2;");
+    let origin = TestServer::origin("queue_length 2;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -236,7 +236,7 @@ async fn replies_to_a_player_are_cut_as_its_stream_is() {
             "vhost __defaultVhost__ {{ min_latency on; play_wait_timeout 0; chunk_size {chunk_size}; }}"
         )
     };
-    let origin = Running::start(Role::Origin, &settings(128));
+    let origin = TestServer::start(Role::Origin, &settings(128));
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     origin.arrived("s", 1).await;
@@ -272,9 +272,9 @@ async fn one_file_serves_an_origin_and_an_edge() {
          }}",
         addresses[0]
     );
-    let origin = Running::start_at(addresses[0], Role::Origin, &text);
-    let edge = Running::start_at(addresses[1], Role::Edge, &text);
-    let client = async |server: &Running, purpose, vhost: &str| {
+    let origin = TestServer::start_at(addresses[0], Role::Origin, &text);
+    let edge = TestServer::start_at(addresses[1], Role::Edge, &text);
+    let client = async |server: &TestServer, purpose, vhost: &str| {
         let app = format!("live?vhost={vhost}");
         let tc_url = format!("rtmp://{}/{app}", server.address);
         let config = ClientConfig::new(purpose, &tc_url, &app, "s");

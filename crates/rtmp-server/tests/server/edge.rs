@@ -5,10 +5,10 @@ use rtmp_proto::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 
-use crate::support::{Client, Running, headers, keyframe, picture, publishing, sound, until};
+use crate::support::{Client, TestServer, headers, keyframe, picture, publishing, sound, until};
 
 /// The ids of the connections that pull from `origin`.
-fn pulling(origin: &Running) -> Vec<u64> {
+fn pulling(origin: &TestServer) -> Vec<u64> {
     let clients = origin.server.clients().list();
     clients
         .iter()
@@ -17,20 +17,20 @@ fn pulling(origin: &Running) -> Vec<u64> {
         .collect()
 }
 
-/// How many connections pull from `origin`.
-fn pulls(origin: &Running) -> usize {
+/// Number of connections that pull from `origin`.
+fn pulls(origin: &TestServer) -> usize {
     pulling(origin).len()
 }
 
 /// The connection that pulls from `origin`.
-fn pull(origin: &Running) -> Option<u64> {
+fn pull(origin: &TestServer) -> Option<u64> {
     pulling(origin).first().copied()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_players_of_an_edge_cost_the_origin_one() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&headers()).await;
     publisher.publish(&[keyframe(0), sound(10)]).await;
@@ -50,8 +50,8 @@ async fn many_players_of_an_edge_cost_the_origin_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pull_ends_after_the_last_player_and_begins_again_with_the_next() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "origin_linger 0;");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "origin_linger 0;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = edge.player("s").await;
@@ -66,8 +66,8 @@ async fn the_pull_ends_after_the_last_player_and_begins_again_with_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pull_is_kept_for_a_player_that_comes_soon() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "origin_linger 600000;");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "origin_linger 600000;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = edge.player("s").await;
@@ -82,8 +82,8 @@ async fn the_pull_is_kept_for_a_player_that_comes_soon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_stay_while_the_next_origin_takes_over_and_the_time_rises() {
-    let (first, second) = (Running::origin(""), Running::origin(""));
-    let edge = Running::edge(&[first.address, second.address], "");
+    let (first, second) = (TestServer::origin(""), TestServer::origin(""));
+    let edge = TestServer::edge(&[first.address, second.address], "");
     let mut publisher = first.publisher("s").await;
     publisher.publish(&[keyframe(50_000)]).await;
     let mut other = second.publisher("s").await;
@@ -103,9 +103,9 @@ async fn players_stay_while_the_next_origin_takes_over_and_the_time_rises() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_stay_until_their_origin_returns() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let address = origin.address;
-    let edge = Running::edge(&[address], "");
+    let edge = TestServer::edge(&[address], "");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(1_000)]).await;
     let mut player = edge.player("s").await;
@@ -113,7 +113,7 @@ async fn players_stay_until_their_origin_returns() {
     origin.stop().await;
     let stream = edge.server.streams()[0].clone();
     until(|| !stream.is_published()).await;
-    let origin = Running::start_at(
+    let origin = TestServer::start_at(
         address,
         Role::Origin,
         "vhost __defaultVhost__ { min_latency on; }",
@@ -124,7 +124,7 @@ async fn players_stay_until_their_origin_returns() {
     assert_eq!(stream.players(), 1);
 }
 
-/// What two encoders of one stream send to two origins: the same.
+/// The messages of two encoders of one stream to two origins: the same.
 fn same_stream() -> Vec<Message> {
     let frames = (0..50).map(|number| match number * 40 {
         time if time % 1_000 == 0 => numbered(keyframe(time)),
@@ -142,8 +142,8 @@ fn numbered(mut frame: Message) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_picture_is_shown_twice_when_the_next_origin_has_the_same_stream() {
-    let (first, second) = (Running::origin(""), Running::origin(""));
-    let edge = Running::edge(&[first.address, second.address], "");
+    let (first, second) = (TestServer::origin(""), TestServer::origin(""));
+    let edge = TestServer::edge(&[first.address, second.address], "");
     let stream = same_stream();
     let (seen, coming) = stream.split_at(3 + 40);
     let mut publisher = first.publisher("s").await;
@@ -172,8 +172,8 @@ async fn no_picture_is_shown_twice_when_the_next_origin_has_the_same_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_picture_is_shown_twice_when_an_origin_is_connected_to_again() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let stream = same_stream();
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&stream[..43]).await;
@@ -197,7 +197,7 @@ async fn no_picture_is_shown_twice_when_an_origin_is_connected_to_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_player_of_a_cold_edge_gets_its_group_at_once_and_its_headers_in_time() {
     let gathering = "min_latency off; mw_latency 10000;";
-    let origin = Running::start(
+    let origin = TestServer::start(
         Role::Origin,
         &format!("vhost __defaultVhost__ {{ {gathering} }}"),
     );
@@ -214,7 +214,7 @@ async fn the_first_player_of_a_cold_edge_gets_its_group_at_once_and_its_headers_
         .into();
     publisher.publish(std::slice::from_ref(&large)).await;
     for _ in 0..5 {
-        let edge = Running::start(Role::Edge, &text);
+        let edge = TestServer::start(Role::Edge, &text);
         let mut player = edge.player("s").await;
         loop {
             let message = player.media().await;
@@ -238,9 +238,9 @@ fn group(timestamp: u32) -> Vec<Message> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_edge_has_the_newest_group_whatever_its_origin_gives_players() {
-    let origin = Running::origin("gop_cache off;");
-    let middle = Running::edge(&[origin.address], "");
-    let edge = Running::edge(&[middle.address], "");
+    let origin = TestServer::origin("gop_cache off;");
+    let middle = TestServer::edge(&[origin.address], "");
+    let edge = TestServer::edge(&[middle.address], "");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&group(0)).await;
     origin.arrived("s", 5).await;
@@ -257,9 +257,9 @@ async fn a_cold_edge_has_the_newest_group_whatever_its_origin_gives_players() {
 
 /// An origin and its edge, both without `gop_cache`; the publisher, whose
 /// [`group`] of time 0 is there, and a player of the edge that came after it.
-async fn without_gop_cache() -> (Running, Running, Client, Client) {
-    let origin = Running::origin("gop_cache off;");
-    let edge = Running::edge(&[origin.address], "gop_cache off;");
+async fn without_gop_cache() -> (TestServer, TestServer, Client, Client) {
+    let origin = TestServer::origin("gop_cache off;");
+    let edge = TestServer::edge(&[origin.address], "gop_cache off;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&group(0)).await;
     origin.arrived("s", 5).await;
@@ -294,8 +294,8 @@ async fn an_edge_without_gop_cache_that_connects_again_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_of_a_stream_that_no_origin_has_is_told() {
-    let origin = Running::origin("play_wait_timeout 0;");
-    let edge = Running::edge(&[origin.address], "play_wait_timeout 300;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
+    let edge = TestServer::edge(&[origin.address], "play_wait_timeout 300;");
     let mut player = edge.player("nowhere").await;
     assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
     player.closed().await;
@@ -304,8 +304,8 @@ async fn a_player_of_a_stream_that_no_origin_has_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_only_the_second_origin_has_is_found_and_the_next_one_at_once() {
-    let (empty, full) = (Running::origin(""), Running::origin(""));
-    let edge = Running::edge(&[empty.address, full.address], "");
+    let (empty, full) = (TestServer::origin(""), TestServer::origin(""));
+    let edge = TestServer::edge(&[empty.address, full.address], "");
     let mut asked = None;
     for stream in ["s", "t"] {
         let mut publisher = full.publisher(stream).await;
@@ -321,8 +321,8 @@ async fn a_stream_that_only_the_second_origin_has_is_found_and_the_next_one_at_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_without_patience_waits_for_its_origins_all_the_same() {
-    let origin = Running::origin("play_wait_timeout 0;");
-    let edge = Running::edge(&[origin.address], "play_wait_timeout 0;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
+    let edge = TestServer::edge(&[origin.address], "play_wait_timeout 0;");
     let mut early = edge.player("s").await;
     assert_eq!(early.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
     let mut publisher = origin.publisher("s").await;
@@ -333,9 +333,9 @@ async fn an_edge_without_patience_waits_for_its_origins_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_be() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let address = origin.address;
-    let edge = Running::edge(&[address], "publish_return_timeout 5000;");
+    let edge = TestServer::edge(&[address], "publish_return_timeout 5000;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(1_000)]).await;
     let mut player = edge.player("s").await;
@@ -351,7 +351,7 @@ async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_
     })
     .await;
     assert!(!stream.has_ended(), "its players were let go");
-    let origin = Running::start_at(
+    let origin = TestServer::start_at(
         address,
         Role::Origin,
         "vhost __defaultVhost__ { min_latency on; }",
@@ -363,19 +363,19 @@ async fn players_outlast_an_origin_that_is_away_for_longer_than_a_publisher_may_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_of_an_edge_whose_origin_is_down_is_told() {
-    let gone = Running::origin("");
+    let gone = TestServer::origin("");
     let address = gone.address;
     gone.stop().await;
-    let edge = Running::edge(&[address], "play_wait_timeout 300;");
+    let edge = TestServer::edge(&[address], "play_wait_timeout 300;");
     let mut player = edge.player("s").await;
     assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_may_be_the_origin_of_another() {
-    let origin = Running::origin("");
-    let middle = Running::edge(&[origin.address], "");
-    let edge = Running::edge(&[middle.address], "");
+    let origin = TestServer::origin("");
+    let middle = TestServer::edge(&[origin.address], "");
+    let edge = TestServer::edge(&[middle.address], "");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&headers()).await;
     publisher.publish(&[keyframe(0)]).await;
@@ -387,8 +387,8 @@ async fn an_edge_may_be_the_origin_of_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_that_waits_at_an_edge_gets_the_publisher_that_comes() {
-    let origin = Running::origin("play_wait_timeout 0;");
-    let edge = Running::edge(&[origin.address], "play_wait_timeout 600000;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
+    let edge = TestServer::edge(&[origin.address], "play_wait_timeout 600000;");
     let mut player = edge.player("s").await;
     assert_eq!(player.event().await, Some(ClientEvent::Connected));
     let mut publisher = origin.publisher("s").await;
@@ -398,7 +398,7 @@ async fn a_player_that_waits_at_an_edge_gets_the_publisher_that_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_vhost_travels_to_the_origin() {
-    let origin = Running::start(
+    let origin = TestServer::start(
         Role::Origin,
         "vhost a.example { min_latency on; } vhost __defaultVhost__ { }",
     );
@@ -407,7 +407,7 @@ async fn the_vhost_travels_to_the_origin() {
          vhost __defaultVhost__ {{ mode remote; origin {0}; vhost a.example; }}",
         origin.address
     );
-    let edge = Running::start(Role::Edge, &text);
+    let edge = TestServer::start(Role::Edge, &text);
     let config = ClientConfig::new(Purpose::Publish, "rtmp://a.example/live", "live", "s");
     let mut publisher = Client::connect(origin.address, config).await;
     while publisher.event().await.unwrap() != ClientEvent::Publishing {}
@@ -422,8 +422,8 @@ async fn the_vhost_travels_to_the_origin() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_at_an_edge_goes_to_the_origin_and_comes_back() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let mut publisher = edge.publisher("s").await;
     publisher.publish(&headers()).await;
     publisher.publish(&[keyframe(0)]).await;
@@ -440,23 +440,23 @@ async fn what_is_published_at_an_edge_goes_to_the_origin_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origins_refusal_reaches_the_publisher_at_the_edge() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let _first = origin.publisher("s").await;
     let mut second = Client::connect(edge.address, publishing(edge.address, "s")).await;
     assert_eq!(second.refusal().await.code, code::PUBLISH_BAD_NAME);
     second.closed().await;
 
-    let strict = Running::origin("security { enabled on; }");
-    let edge = Running::edge(&[strict.address], "");
+    let strict = TestServer::origin("security { enabled on; }");
+    let edge = TestServer::edge(&[strict.address], "");
     let mut denied = Client::connect(edge.address, publishing(edge.address, "s")).await;
     assert_eq!(denied.refusal().await.code, code::PUBLISH_DENIED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let mut publisher = edge.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     origin.stop().await;
@@ -469,8 +469,8 @@ async fn a_publisher_at_an_edge_is_told_when_the_origin_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_moves_running_pulls_to_the_new_origin_and_players_stay() {
-    let (first, second) = (Running::origin(""), Running::origin(""));
-    let edge = Running::edge(&[first.address], "");
+    let (first, second) = (TestServer::origin(""), TestServer::origin(""));
+    let edge = TestServer::edge(&[first.address], "");
     let mut publisher = first.publisher("s").await;
     publisher.publish(&[keyframe(50_000)]).await;
     let mut other = second.publisher("s").await;

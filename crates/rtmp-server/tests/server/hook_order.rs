@@ -7,12 +7,12 @@ use rtmp_proto::session::status::code;
 use serde_json::Value;
 
 use crate::hooks::Site;
-use crate::support::{Client, Running, keyframe, publishing, until};
+use crate::support::{Client, TestServer, keyframe, publishing, until};
 
 /// An origin that tells `site` of publishers, and asks its path `ask` about them.
-async fn telling(site: &Site, ask: &str) -> Running {
+async fn telling(site: &Site, ask: &str) -> TestServer {
     let web = site.start().await;
-    Running::origin(&format!(
+    TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_publish http://{web}{ask}; on_unpublish http://{web}/zero;
            on_close http://{web}/zero; }}"
     ))
@@ -46,8 +46,8 @@ async fn hooks_hear_nothing_of_a_publisher_whose_stream_is_busy() {
 async fn hooks_that_let_a_publisher_in_hear_that_the_origin_did_not() {
     let site = Site::default();
     let web = site.start().await;
-    let origin = Running::origin("security { enabled on; deny publish all; }");
-    let edge = Running::edge(
+    let origin = TestServer::origin("security { enabled on; deny publish all; }");
+    let edge = TestServer::edge(
         &[origin.address],
         &format!(
             "http_hooks {{ enabled on; on_publish http://{web}/zero;
@@ -101,7 +101,7 @@ async fn a_publisher_that_another_has_replaced_does_not_end_the_show() {
     let origin = telling(&site, "/zero").await;
     let edge_site = Site::default();
     let edge_web = edge_site.start().await;
-    let edge = Running::edge(
+    let edge = TestServer::edge(
         &[origin.address],
         &format!(
             "publish_1stpkt_timeout 600000; http_hooks {{ enabled on;
@@ -146,7 +146,7 @@ async fn each_clients_events_arrive_in_the_order_in_which_they_happened() {
     let site = Site::default();
     let web = site.start().await;
     let hook = format!("http://{web}/slow_end");
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_connect {hook}; on_publish {hook}; on_play {hook};
            on_stop {hook}; on_unpublish {hook}; on_close {hook}; }}"
     ));

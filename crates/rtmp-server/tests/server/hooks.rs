@@ -1,4 +1,4 @@
-//! Who may do what: hooks over HTTP, and pages.
+//! Permissions: hooks over HTTP, and pages.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 
 use crate::support::{
-    Client, Running, keep_log, keyframe, log_lines, publishing, until, web_server,
+    Client, TestServer, keep_log, keyframe, log_lines, publishing, until, web_server,
 };
 
 /// A web server that remembers what it was asked.
@@ -73,7 +73,7 @@ async fn zero(State(site): State<Site>, Json(event): Json<Value>) -> &'static st
     "0\n"
 }
 
-/// How long `/late` takes: less than a hook may.
+/// Time that `/late` takes: less than the limit of a hook.
 const LATE: Duration = Duration::from_millis(3_000);
 /// A time-out that has passed by then.
 const SHORT_TIMEOUT_MS: u32 = 2_000;
@@ -118,10 +118,10 @@ async fn an_edge_asks_its_origin_about_each_viewer_where_tokens_travel() {
     let site = Site::default();
     let web = site.start().await;
     *site.valid.lock().unwrap() = "?token=a";
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_play http://{web}/token; }}"
     ));
-    let edge = Running::edge(&[origin.address], "token_traverse on;");
+    let edge = TestServer::edge(&[origin.address], "token_traverse on;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     // Before anybody else, and while the stream is there.
@@ -158,7 +158,7 @@ async fn hooks_are_asked_and_told_with_the_fields_that_srs_sends() {
            on_close http://{web}/zero; }}"
     );
     let vhost = format!("vhost __defaultVhost__ {{ publish_normal_timeout 600000; {hooks} }}");
-    let origin = Running::start(Role::Origin, &format!("server_id origin-7; {vhost}"));
+    let origin = TestServer::start(Role::Origin, &format!("server_id origin-7; {vhost}"));
     let mut publisher = origin.publisher("s?token=x").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -236,7 +236,7 @@ fn more_fields(action: &str) -> impl Iterator<Item = &'static str> {
 async fn an_applications_parameters_stand_in_for_a_streams() {
     let site = Site::default();
     let web = site.start().await;
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_publish http://{web}/zero; on_play http://{web}/zero; }}"
     ));
     let tc_url = format!("rtmp://{}/live?token=x", origin.address);
@@ -267,7 +267,7 @@ async fn a_request_for_another_vhost_has_to_pass_its_on_connect() {
     let web = Site::default().start().await;
     let closed =
         format!("vhost closed {{ http_hooks {{ enabled on; on_connect http://{web}/one; }} }}");
-    let origin = Running::start(
+    let origin = TestServer::start(
         Role::Origin,
         &format!("vhost __defaultVhost__ {{ }} {closed}"),
     );
@@ -292,7 +292,7 @@ async fn a_hook_that_does_not_allow_it_refuses_it() {
         format!("http://{gone}/zero"),
     ] {
         let hooks = format!("http_hooks {{ enabled on; on_publish {hook}; on_play {hook}; }}");
-        let origin = Running::origin(&hooks);
+        let origin = TestServer::origin(&hooks);
         let config = publishing(origin.address, "s");
         let mut publisher = Client::connect(origin.address, config).await;
         assert_eq!(
@@ -308,7 +308,7 @@ async fn a_hook_that_does_not_allow_it_refuses_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
     let web = Site::default().start().await;
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "publish_1stpkt_timeout {SHORT_TIMEOUT_MS};
          http_hooks {{ enabled on; on_publish http://{web}/late; }}"
     ));
@@ -320,11 +320,11 @@ async fn a_publisher_is_not_blamed_for_the_time_that_a_hook_takes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_waits_while_its_origin_asks_about_a_publisher() {
     let web = Site::default().start().await;
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_publish http://{web}/late; }}"
     ));
     let patience = format!("origin_connect_timeout {SHORT_TIMEOUT_MS};");
-    let edge = Running::edge(&[origin.address], &patience);
+    let edge = TestServer::edge(&[origin.address], &patience);
     let mut publisher = edge.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     origin.arrived("s", 1).await;
@@ -335,7 +335,7 @@ async fn a_play_that_nonsense_follows_never_begins_and_the_hooks_hear_of_its_end
     keep_log();
     let site = Site::default();
     let web = site.start().await;
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "http_hooks {{ enabled on; on_play http://{web}/zero; on_stop http://{web}/zero;
            on_close http://{web}/zero; }}"
     ));
@@ -371,7 +371,7 @@ async fn a_play_that_nonsense_follows_never_begins_and_the_hooks_hear_of_its_end
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_of_other_pages_are_refused() {
-    let origin = Running::origin("refer_play example.com;");
+    let origin = TestServer::origin("refer_play example.com;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let from = |page: &str| {
@@ -392,7 +392,7 @@ async fn players_of_other_pages_are_refused() {
 async fn a_player_that_was_let_in_is_told_of_again_though_nothing_came_of_it() {
     let site = Site::default();
     let web = site.start().await;
-    let origin = Running::origin(&format!(
+    let origin = TestServer::origin(&format!(
         "play_wait_timeout 0; http_hooks {{ enabled on; on_play http://{web}/zero;
            on_stop http://{web}/zero; on_close http://{web}/zero; }}"
     ));

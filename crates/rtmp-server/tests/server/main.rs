@@ -2,7 +2,6 @@
 
 mod api;
 mod chain;
-mod circles;
 mod closing_lines;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
@@ -11,6 +10,7 @@ mod directives;
 mod edge;
 mod hook_order;
 mod hooks;
+mod loops;
 mod memory;
 mod names;
 mod origin;

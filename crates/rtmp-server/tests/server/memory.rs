@@ -1,4 +1,4 @@
-//! What streams and connections may take of the memory together.
+//! The bounds of the memory that streams and connections take together.
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, Purpose};
@@ -8,16 +8,16 @@ use rtmp_server::config::Role;
 use tokio::io::AsyncWriteExt;
 
 use crate::common::wait::TIME_LIMIT;
-use crate::support::{Client, Running, headers, keyframe, message, picture, until};
+use crate::support::{Client, TestServer, headers, keyframe, message, picture, until};
 
 /// Length of the chunks that our client session sends, in bytes.
 const CHUNK_SIZE: u32 = 60_000;
 
 /// An origin whose streams may take 16 MB: 12 for logs, 4 for messages.
-fn small_origin() -> Running {
+fn small_origin() -> TestServer {
     let vhost = "min_latency on; publish_normal_timeout 600000;";
     let text = format!("stream_memory 16; vhost __defaultVhost__ {{ {vhost} }}");
-    Running::start(Role::Origin, &text)
+    TestServer::start(Role::Origin, &text)
 }
 
 /// A picture of 100 kB, by a clock that stands still.
@@ -127,7 +127,7 @@ async fn unfinished_messages_of_all_connections_are_bounded_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_within_a_group_that_is_too_long_waits_for_the_next() {
-    let origin = Running::origin("play { gop_cache_max_frames 10; }");
+    let origin = TestServer::origin("play { gop_cache_max_frames 10; }");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&headers()).await;
     publisher.publish(&[keyframe(0)]).await;
@@ -156,7 +156,7 @@ async fn who_joins_within_a_group_that_is_too_long_waits_for_the_next() {
 #[tokio::test(flavor = "current_thread")]
 async fn of_many_connections_that_arrive_together_few_are_on_their_way_at_a_time() {
     const MANY: usize = 100;
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     // Nobody is accepted before this thread waits. Each is over as soon as it is looked at.
     for _ in 0..MANY {
         drop(std::net::TcpStream::connect(origin.address).unwrap());

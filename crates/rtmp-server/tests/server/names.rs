@@ -12,10 +12,10 @@ use serde_json::Value;
 use socket2::SockRef;
 use tokio::sync::Notify;
 
-use crate::support::{Client, Running, keep_log, keyframe, log_lines, until, web_server};
+use crate::support::{Client, TestServer, keep_log, keyframe, log_lines, until, web_server};
 
 /// A client of `running` that sends this as application and stream.
-async fn client(running: &Running, purpose: Purpose, app: &str, stream: &str) -> Client {
+async fn client(running: &TestServer, purpose: Purpose, app: &str, stream: &str) -> Client {
     let tc_url = format!("rtmp://{}/{app}", running.address);
     let config = ClientConfig::new(purpose, &tc_url, app, stream);
     Client::connect(running.address, config).await
@@ -23,8 +23,8 @@ async fn client(running: &Running, purpose: Purpose, app: &str, stream: &str) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_cut_a_url_elsewhere_meet_at_origin_and_edge() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "");
     let cuts = [
         ("a/b/c", "d"),
         ("a/b", "c/d"),
@@ -64,7 +64,7 @@ fn refusals(client: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_a_name_is_refused_in_the_log_too() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     for (purpose, code) in [
         (Purpose::Publish, "NetStream.Publish.BadName"),
         (Purpose::Play, "NetStream.Play.Failed"),
@@ -82,7 +82,7 @@ async fn a_request_without_a_name_is_refused_in_the_log_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     let peer = publisher.socket.local_addr().unwrap().to_string();
     const ASKED: usize = 200;
@@ -117,7 +117,7 @@ async fn the_reason_of_a_refusal_is_in_the_log_though_the_client_has_gone() {
         "1"
     })
     .await;
-    let origin = Running::origin(&format!("http_hooks {{ enabled on; on_publish {url}; }}"));
+    let origin = TestServer::origin(&format!("http_hooks {{ enabled on; on_publish {url}; }}"));
     let mut client = client(&origin, Purpose::Publish, "live", "s").await;
     let peer = client.socket.local_addr().unwrap().to_string();
     tokio::select! {
@@ -149,7 +149,7 @@ async fn hooks_call_a_stream_by_its_one_name() {
     };
     let url = hook(answer).await;
     let hooks = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; }}");
-    let origin = Running::origin(&hooks);
+    let origin = TestServer::origin(&hooks);
     for (purpose, app, name, param) in [
         (Purpose::Publish, "live/room/key?token=x", "", "?token=x"),
         (Purpose::Play, "live", "room/key?token=y", "?token=y"),

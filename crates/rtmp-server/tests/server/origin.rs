@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::common::wait::TIME_LIMIT;
-use crate::support::{Client, Running, headers, keyframe, message, picture, sound, until};
+use crate::support::{Client, TestServer, headers, keyframe, message, picture, sound, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_gets_metadata_headers_and_the_newest_group() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&headers()).await;
     publisher
@@ -45,7 +45,7 @@ async fn a_player_gets_metadata_headers_and_the_newest_group() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_publisher_is_told_bad_name_and_the_first_goes_on() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -60,7 +60,7 @@ async fn a_second_publisher_is_told_bad_name_and_the_first_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_returns_finds_its_players_and_the_time_goes_on() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(60_000)]).await;
     let mut player = origin.player("s").await;
@@ -85,7 +85,7 @@ async fn a_publisher_that_returns_finds_its_players_and_the_time_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absent_stream_is_not_found_after_the_wait() {
-    let origin = Running::origin("play_wait_timeout 0;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
     let mut player = origin.player("nowhere").await;
     assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
     player.closed().await;
@@ -95,7 +95,7 @@ async fn an_absent_stream_is_not_found_after_the_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_may_come_before_its_publisher() {
-    let origin = Running::origin("play_wait_timeout 600000;");
+    let origin = TestServer::origin("play_wait_timeout 600000;");
     let mut player = origin.player("s").await;
     assert_eq!(player.event().await, Some(ClientEvent::Connected));
     let waits = || {
@@ -116,7 +116,7 @@ async fn a_player_may_come_before_its_publisher() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     for (name, refusal) in [
         ("play", code::PLAY_FAILED),
         ("publish", code::PUBLISH_DENIED),
@@ -135,7 +135,7 @@ async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_publisher_is_given_up_and_its_players_stay() {
-    let origin = Running::origin("publish_normal_timeout 100;");
+    let origin = TestServer::origin("publish_normal_timeout 100;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -149,7 +149,7 @@ async fn a_silent_publisher_is_given_up_and_its_players_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
-    let origin = Running::origin("publish_1stpkt_timeout 600000;");
+    let origin = TestServer::origin("publish_1stpkt_timeout 600000;");
     let mut silent = origin.publisher("s").await;
     let taking_over = async {
         loop {
@@ -172,13 +172,13 @@ async fn a_silent_publisher_whose_stream_is_taken_over_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_never_sends_is_given_up() {
-    let origin = Running::origin("publish_1stpkt_timeout 100;");
+    let origin = TestServer::origin("publish_1stpkt_timeout 100;");
     origin.publisher("s").await.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_of_a_publisher_that_does_not_return_are_told_the_end() {
-    let origin = Running::origin("publish_return_timeout 0;");
+    let origin = TestServer::origin("publish_return_timeout 0;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -192,14 +192,14 @@ async fn players_of_a_publisher_that_does_not_return_are_told_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_not_is_told_so_before_the_close() {
-    let origin = Running::origin("security { enabled on; allow play all; }");
+    let origin = TestServer::origin("security { enabled on; allow play all; }");
     let tc_url = format!("rtmp://{}/live", origin.address);
     let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "s");
     let mut publisher = Client::connect(origin.address, config).await;
     assert_eq!(publisher.refusal().await.code, code::PUBLISH_DENIED);
     publisher.closed().await;
 
-    let other = Running::start(Role::Origin, "vhost only.example { }");
+    let other = TestServer::start(Role::Origin, "vhost only.example { }");
     let mut stranger = other.player("s").await;
     assert_eq!(stranger.refusal().await.code, code::CONNECT_REJECTED);
     stranger.closed().await;
@@ -207,7 +207,7 @@ async fn whoever_may_not_is_told_so_before_the_close() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_two_vhosts_do_not_meet() {
-    let origin = Running::start(
+    let origin = TestServer::start(
         Role::Origin,
         "vhost a.example { min_latency on; } vhost __defaultVhost__ { play_wait_timeout 0; }",
     );
@@ -226,7 +226,7 @@ async fn streams_of_two_vhosts_do_not_meet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_are_closed() {
     let text = "max_connections 1; vhost __defaultVhost__ { }";
-    let origin = Running::start(Role::Origin, text);
+    let origin = TestServer::start(Role::Origin, text);
     let mut first = origin.player("s").await;
     assert_eq!(first.event().await, Some(ClientEvent::Connected));
     let mut second = TcpStream::connect(origin.address).await.unwrap();
@@ -245,7 +245,7 @@ async fn connections_beyond_the_limit_are_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_can_stop_and_play_again_on_its_connection() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -270,7 +270,7 @@ async fn a_player_can_stop_and_play_again_on_its_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dismissed_connection_ends_whatever_it_does() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -299,7 +299,7 @@ async fn a_dismissed_connection_ends_whatever_it_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_messages_reach_players_whole() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -315,7 +315,7 @@ async fn data_messages_reach_players_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_ends_its_connection_and_no_other() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -331,7 +331,7 @@ async fn nonsense_ends_its_connection_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reaches_streams_that_are_there() {
-    let origin = Running::origin("mw_latency 0;");
+    let origin = TestServer::origin("mw_latency 0;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -355,7 +355,7 @@ async fn a_reload_reaches_streams_that_are_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reaches_publishers_that_are_there() {
-    let origin = Running::origin("publish_normal_timeout 600000;");
+    let origin = TestServer::origin("publish_normal_timeout 600000;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     origin.arrived("s", 1).await;
@@ -373,7 +373,7 @@ async fn after_the_end(player: &mut Client) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_can_be_played_on_any_message_stream() {
-    let origin = Running::origin("chunk_size 128;");
+    let origin = TestServer::origin("chunk_size 128;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&headers()).await;
     // Of several chunks, each of which repeats the extended timestamp.
@@ -419,7 +419,7 @@ async fn a_stream_can_be_played_on_any_message_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_can_be_published_on_any_message_stream() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("first").await;
     publisher.call(1, "closeStream", vec![]).await;
     publisher.call(16, "publish", vec!["s".into()]).await;
@@ -441,7 +441,7 @@ async fn a_stream_can_be_published_on_any_message_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_stream() {
-    let origin = Running::origin("play_wait_timeout 600000;");
+    let origin = TestServer::origin("play_wait_timeout 600000;");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("nowhere").await;
@@ -456,7 +456,7 @@ async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_strea
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_no_answers_is_let_go() {
-    let origin = Running::origin("send_timeout 1000;");
+    let origin = TestServer::origin("send_timeout 1000;");
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let socket = socket.connect(origin.address).await.unwrap();

@@ -2,14 +2,14 @@
 
 use rtmp_proto::session::status::code;
 
-use crate::support::{Running, keyframe, until};
+use crate::support::{TestServer, keyframe, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_lets_viewers_wait_does_not_hold_up_the_next() {
-    let empty = Running::origin("play_wait_timeout 600000;");
-    let full = Running::origin("");
+    let empty = TestServer::origin("play_wait_timeout 600000;");
+    let full = TestServer::origin("");
     let origins = [empty.address, full.address];
-    let edge = Running::edge(&origins, "token_traverse on; origin_read_timeout 600000;");
+    let edge = TestServer::edge(&origins, "token_traverse on; origin_read_timeout 600000;");
     let mut publisher = full.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut viewer = edge.player("s").await;
@@ -19,11 +19,11 @@ async fn an_origin_that_lets_viewers_wait_does_not_hold_up_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_who_waits_hears_from_the_first_origin_that_gets_the_stream() {
     let (first, second) = (
-        Running::origin("play_wait_timeout 600000;"),
-        Running::origin("play_wait_timeout 600000;"),
+        TestServer::origin("play_wait_timeout 600000;"),
+        TestServer::origin("play_wait_timeout 600000;"),
     );
     let origins = [first.address, second.address];
-    let edge = Running::edge(&origins, "token_traverse on; origin_read_timeout 600000;");
+    let edge = TestServer::edge(&origins, "token_traverse on; origin_read_timeout 600000;");
     let mut viewer = edge.player("s").await;
     let coming = async {
         until(|| second.server.clients().count() == 1).await;
@@ -38,8 +38,8 @@ async fn a_viewer_who_waits_hears_from_the_first_origin_that_gets_the_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_of_a_stream_that_nobody_publishes_is_told_so() {
     for (wait, patience) in [("0", "600000"), ("600000", "500")] {
-        let origin = Running::origin(&format!("play_wait_timeout {wait};"));
-        let edge = Running::edge(
+        let origin = TestServer::origin(&format!("play_wait_timeout {wait};"));
+        let edge = TestServer::edge(
             &[origin.address],
             &format!("token_traverse on; origin_read_timeout {patience};"),
         );

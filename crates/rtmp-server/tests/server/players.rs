@@ -1,4 +1,4 @@
-//! What players may ask for while they play, and may say.
+//! Commands and control messages of players that play.
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Status};
@@ -7,7 +7,7 @@ use rtmp_proto::wire::message::Control;
 use tokio::io::AsyncWriteExt;
 
 use crate::common::wait::TIME_LIMIT;
-use crate::support::{Client, Running, keyframe, picture, sound, until};
+use crate::support::{Client, TestServer, keyframe, picture, sound, until};
 
 async fn status(client: &mut Client) -> Status {
     match client.event().await {
@@ -18,7 +18,7 @@ async fn status(client: &mut Client) -> Status {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_halts_the_stream_until_the_player_goes_on() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -37,7 +37,7 @@ async fn a_pause_halts_the_stream_until_the_player_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_and_sound_can_be_turned_off() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -64,7 +64,7 @@ async fn pictures_and_sound_can_be_turned_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_player_asks_for_while_it_waits_holds_when_its_stream_comes() {
-    let origin = Running::origin("play_wait_timeout 600000;");
+    let origin = TestServer::origin("play_wait_timeout 600000;");
     let mut player = origin.player("s").await;
     assert_eq!(player.event().await, Some(ClientEvent::Connected));
     let clients = || origin.server.clients().list();
@@ -94,7 +94,7 @@ async fn what_a_player_asks_for_while_it_waits_holds_when_its_stream_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_play_for_a_while_ends_then_and_the_connection_does_not() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -112,7 +112,7 @@ async fn a_play_for_a_while_ends_then_and_the_connection_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_may_acknowledge_without_end() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
@@ -130,8 +130,8 @@ async fn a_player_may_acknowledge_without_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_are_no_part_of_a_streams_name() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "token_traverse on;");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "token_traverse on;");
     let mut publisher = origin.publisher("s?key=secret").await;
     publisher.publish(&[keyframe(0)]).await;
     for name in ["s", "s?token=a", "s?token=b&x=y"] {
@@ -145,7 +145,7 @@ async fn parameters_are_no_part_of_a_streams_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_cannot_fill_the_server_with_streams_that_nobody_publishes() {
     // Whoever has published something may take an hour to return.
-    let origin = Running::origin("publish_return_timeout 3600000; play_wait_timeout 3600000;");
+    let origin = TestServer::origin("publish_return_timeout 3600000; play_wait_timeout 3600000;");
     let mut viewer = origin.player("a").await;
     assert_eq!(viewer.event().await, Some(ClientEvent::Connected));
     for number in 0..200 {

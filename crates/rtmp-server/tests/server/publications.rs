@@ -4,19 +4,19 @@ use rtmp_proto::session::ClientEvent;
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::support::{
-    Client, Running, headers, keep_log, keyframe, log_lines, message, picture, sound, until,
+    Client, TestServer, headers, keep_log, keyframe, log_lines, message, picture, sound, until,
 };
 
 /// An origin, an edge of it, and an edge of that.
-fn chain() -> [Running; 3] {
-    let origin = Running::origin("");
-    let middle = Running::edge(&[origin.address], "");
-    let edge = Running::edge(&[middle.address], "");
+fn chain() -> [TestServer; 3] {
+    let origin = TestServer::origin("");
+    let middle = TestServer::edge(&[origin.address], "");
+    let edge = TestServer::edge(&[middle.address], "");
     [origin, middle, edge]
 }
 
-/// What a new viewer of `server` gets up to the first frame, and that.
-async fn beginning(server: &Running) -> Vec<Message> {
+/// The messages that a new viewer of `server` gets, up to and with the first frame.
+async fn beginning(server: &TestServer) -> Vec<Message> {
     let mut player = server.player("s").await;
     let mut got = Vec::new();
     loop {
@@ -31,7 +31,7 @@ async fn beginning(server: &Running) -> Vec<Message> {
 }
 
 /// A publisher of `s` at `origin`, once the last one has gone.
-async fn next_publisher(origin: &Running, last: Client) -> Client {
+async fn next_publisher(origin: &TestServer, last: Client) -> Client {
     drop(last);
     until(|| !origin.server.streams()[0].is_published()).await;
     origin.publisher("s").await
@@ -136,9 +136,9 @@ async fn cue_points_keep_their_time_at_origin_and_edge() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_keyframes_is_shown_everywhere_and_complained_of_once() {
     keep_log();
-    let origin = Running::origin("keyframe_timeout 300;");
-    let middle = Running::edge(&[origin.address], "");
-    let edge = Running::edge(&[middle.address], "");
+    let origin = TestServer::origin("keyframe_timeout 300;");
+    let middle = TestServer::edge(&[origin.address], "");
+    let edge = TestServer::edge(&[middle.address], "");
     let mut publisher = origin.publisher("unflagged").await;
     let mut time = 0;
     let mut player = edge.player("unflagged").await;
@@ -165,7 +165,7 @@ async fn a_stream_without_keyframes_is_shown_everywhere_and_complained_of_once()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_hears_of_a_publication_that_follows_and_of_no_end() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;

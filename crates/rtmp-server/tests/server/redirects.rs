@@ -1,5 +1,5 @@
-//! Origins that send edges elsewhere (RTMP 302), as those of an SRS cluster do
-//! that do not have the stream.
+//! Redirects of origins (RTMP 302), as those of an SRS cluster send them that do not
+//! have the stream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use rtmp_proto::wire::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Running, keep_log, keyframe, log_lines, until};
+use crate::support::{TestServer, keep_log, keyframe, log_lines, until};
 
-/// What the redirecting server answers with it.
+/// The request that the server answers with a redirect.
 #[derive(Clone, Copy)]
 enum At {
     Connect,
@@ -22,15 +22,15 @@ enum At {
     Publish,
 }
 
-/// A server that sends everybody elsewhere.
-struct Signpost {
+/// A server that redirects every client.
+struct RedirectingServer {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
 }
 
-impl Signpost {
-    /// One that shows to what `url` makes of its own address.
-    async fn start(at: At, url: impl Fn(SocketAddr) -> String) -> Signpost {
+impl RedirectingServer {
+    /// Redirects to the URL that `url` makes of its own address.
+    async fn start(at: At, url: impl Fn(SocketAddr) -> String) -> RedirectingServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let redirect = Redirect {
@@ -47,19 +47,19 @@ impl Signpost {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(send_elsewhere(socket, at, status.clone()));
+                tokio::spawn(answer_with_redirect(socket, at, status.clone()));
             }
         });
-        Signpost { address, asked }
+        RedirectingServer { address, asked }
     }
 
     /// One that shows to the stream `live/s` at `target`.
-    async fn to(at: At, target: SocketAddr) -> Signpost {
+    async fn to(at: At, target: SocketAddr) -> RedirectingServer {
         let path = match at {
             At::Play => "live/s",
             At::Connect | At::Publish => "live",
         };
-        Signpost::start(at, |_| format!("rtmp://{target}/{path}")).await
+        RedirectingServer::start(at, |_| format!("rtmp://{target}/{path}")).await
     }
 
     fn asked(&self) -> usize {
@@ -67,7 +67,7 @@ impl Signpost {
     }
 }
 
-async fn send_elsewhere(mut socket: TcpStream, at: At, status: Status) {
+async fn answer_with_redirect(mut socket: TcpStream, at: At, status: Status) {
     let mut session = ServerSession::new(&Limits::default());
     let (mut buffer, mut out) = (vec![0; 16 << 10], Vec::new());
     while let Ok(length @ 1..) = socket.read(&mut buffer).await {
@@ -96,14 +96,14 @@ async fn send_elsewhere(mut socket: TcpStream, at: At, status: Status) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_goes_where_its_origin_sends_it() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     for at in [At::Connect, At::Play] {
-        let last = Signpost::to(at, origin.address).await;
-        let first = Signpost::to(at, last.address).await;
+        let last = RedirectingServer::to(at, origin.address).await;
+        let first = RedirectingServer::to(at, last.address).await;
         for vhost in ["", "token_traverse on;"] {
-            let edge = Running::edge(&[first.address], vhost);
+            let edge = TestServer::edge(&[first.address], vhost);
             let mut player = edge.player("s").await;
             assert_eq!(player.frame().await, keyframe(0));
         }
@@ -118,9 +118,9 @@ async fn an_edge_goes_where_its_origin_sends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_goes_where_the_origin_sends_it() {
     for at in [At::Connect, At::Publish] {
-        let origin = Running::origin("");
-        let signpost = Signpost::to(at, origin.address).await;
-        let edge = Running::edge(&[signpost.address], "");
+        let origin = TestServer::origin("");
+        let redirecting = RedirectingServer::to(at, origin.address).await;
+        let edge = TestServer::edge(&[redirecting.address], "");
         let mut publisher = edge.publisher("s").await;
         publisher.publish(&[keyframe(0)]).await;
         let mut player = origin.player("s").await;
@@ -131,32 +131,35 @@ async fn a_publish_goes_where_the_origin_sends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_is_sent_nowhere_asks_the_next_origin() {
     keep_log();
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let itself = |address| format!("rtmp://{address}/live");
     let other = |_| "rtmps://other.example.com/live".to_owned();
-    for (signpost, why) in [
+    for (redirecting, why) in [
         (
-            Signpost::start(At::Connect, itself).await,
+            RedirectingServer::start(At::Connect, itself).await,
             "it was tried before",
         ),
-        (Signpost::start(At::Connect, other).await, "no rtmp:// URL"),
+        (
+            RedirectingServer::start(At::Connect, other).await,
+            "no rtmp:// URL",
+        ),
     ] {
-        let edge = Running::edge(&[signpost.address, origin.address], "");
+        let edge = TestServer::edge(&[redirecting.address, origin.address], "");
         let mut player = edge.player("s").await;
         assert_eq!(player.frame().await, keyframe(0));
-        let lines = log_lines(&format!("from {}: ", signpost.address));
+        let lines = log_lines(&format!("from {}: ", redirecting.address));
         assert!(lines.iter().any(|line| line.contains(why)), "{lines:?}");
-        assert_eq!(signpost.asked(), 1);
+        assert_eq!(redirecting.asked(), 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_of_origins_that_lead_in_a_circle_is_told_that_there_is_no_stream() {
     let itself = |address| format!("rtmp://{address}/live");
-    let signpost = Signpost::start(At::Connect, itself).await;
-    let edge = Running::edge(&[signpost.address], "play_wait_timeout 100;");
+    let redirecting = RedirectingServer::start(At::Connect, itself).await;
+    let edge = TestServer::edge(&[redirecting.address], "play_wait_timeout 100;");
     let mut player = edge.player("s").await;
     assert_eq!(player.refusal().await.code, code::PLAY_STREAM_NOT_FOUND);
     until(|| edge.server.clients().count() == 0).await;

@@ -21,25 +21,25 @@ use crate::common::server::{Serving, any_port, configuration, serve};
 use crate::common::wait::TIME_LIMIT;
 
 /// A server at a port of its own.
-pub(crate) struct Running {
+pub(crate) struct TestServer {
     pub server: Arc<Server>,
     pub address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-impl Running {
+impl TestServer {
     /// An origin with these directives in its default vhost. Its publishers may be
     /// silent, unless a directive says for how long: a busy machine may take longer
     /// over a test than the default allows.
     pub(crate) fn origin(vhost: &str) -> Self {
-        let patience = if vhost.contains("publish_normal_timeout") {
+        let timeout = if vhost.contains("publish_normal_timeout") {
             ""
         } else {
             "publish_normal_timeout 600000;"
         };
         Self::start(
             Role::Origin,
-            &format!("vhost __defaultVhost__ {{ min_latency on; {patience} {vhost} }}"),
+            &format!("vhost __defaultVhost__ {{ min_latency on; {timeout} {vhost} }}"),
         )
     }
 
@@ -199,7 +199,8 @@ impl Client {
             let read = self.input.len() - input.len();
             bytes::Buf::advance(&mut self.input, read);
             if !self.out.is_empty() {
-                // The server may have closed already: its last words count.
+                // An error does not matter: if the server has closed, its last status
+                // is still to be read.
                 let _ = self.socket.write_all(&self.out).await;
                 self.out.clear();
             }

@@ -11,14 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::wait::TIME_LIMIT;
-use crate::support::{Running, keyframe, until};
+use crate::support::{TestServer, keyframe, until};
 
 /// Keeps publishers that say nothing.
 const PATIENT: &str = "publish_normal_timeout 600000;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_does_not_come_to_an_end_is_given_up() {
-    let origin = Running::origin("");
+    let origin = TestServer::origin("");
     let mut silent = TcpStream::connect(origin.address).await.unwrap();
     let mut slow = TcpStream::connect(origin.address).await.unwrap();
     // A byte now and then does not buy it time: at most 5 s in all.
@@ -39,25 +39,25 @@ async fn a_handshake_that_does_not_come_to_an_end_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_does_not_answer_is_given_up_for_the_next() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = Running::origin(PATIENT);
+    let origin = TestServer::origin(PATIENT);
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let origins = [mute.local_addr().unwrap(), origin.address];
-    let edge = Running::edge(&origins, "origin_connect_timeout 300;");
+    let edge = TestServer::edge(&origins, "origin_connect_timeout 300;");
     let mut player = edge.player("s").await;
     assert_eq!(player.frame().await, keyframe(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_falls_silent_is_given_up_for_the_next() {
-    let first = Running::origin(PATIENT);
-    let second = Running::origin(PATIENT);
+    let first = TestServer::origin(PATIENT);
+    let second = TestServer::origin(PATIENT);
     let mut publisher = first.publisher("s").await;
     publisher.publish(&[keyframe(50_000)]).await;
     let mut other = second.publisher("s").await;
     other.publish(&[keyframe(0)]).await;
     let origins = [first.address, second.address];
-    let edge = Running::edge(&origins, "origin_read_timeout 500;");
+    let edge = TestServer::edge(&origins, "origin_read_timeout 500;");
     let mut player = edge.player("s").await;
     assert_eq!(player.frame().await.timestamp, 50_000);
     // The publisher is there and sends nothing.
@@ -78,7 +78,7 @@ async fn the_patience_with_those_who_only_talk_can_be_set() {
             "",
         );
         let text = format!("{others} {directive} vhost __defaultVhost__ {{ }}");
-        let origin = Running::start(Role::Origin, &text);
+        let origin = TestServer::start(Role::Origin, &text);
         let mut socket = TcpStream::connect(origin.address).await.unwrap();
         let mut rest = Vec::new();
         if words > 0 {
@@ -110,7 +110,8 @@ async fn the_patience_with_those_who_only_talk_can_be_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn input_that_gathers_for_longer_than_the_patience_is_no_silence() {
-    let origin = Running::origin("mr { enabled on; latency 2000; } publish_normal_timeout 1000;");
+    let origin =
+        TestServer::origin("mr { enabled on; latency 2000; } publish_normal_timeout 1000;");
     let mut publisher = origin.publisher("s").await;
     let received = || {
         let clients = origin.server.clients().list();

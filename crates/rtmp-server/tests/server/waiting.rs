@@ -12,20 +12,20 @@ use rtmp_server::stream::StreamState;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::support::{Client, Running, keyframe, publishing, until, web_server};
+use crate::support::{Client, TestServer, keyframe, publishing, until, web_server};
 
 /// The state of the only stream.
-fn state(server: &Running) -> Option<StreamState> {
+fn state(server: &TestServer) -> Option<StreamState> {
     let stream = server.server.streams().pop()?;
     Some(*stream.state().borrow())
 }
 
-fn has_publisher(server: &Running) -> bool {
+fn has_publisher(server: &TestServer) -> bool {
     state(server).is_some_and(|state| state.has_publisher())
 }
 
-/// Whether `count` clients wait for a stream.
-fn waiting(server: &Running, count: usize) -> bool {
+/// Returns true if `count` clients wait for a stream.
+fn waiting(server: &TestServer, count: usize) -> bool {
     let clients = server.server.clients().list();
     let waits = clients
         .iter()
@@ -33,16 +33,16 @@ fn waiting(server: &Running, count: usize) -> bool {
     waits.count() == count
 }
 
-/// What comes first to a player of the stream: it speaks only while it is
-/// listened to.
-fn frame_at(server: &Running, stream: &'static str) -> JoinHandle<Message> {
+/// The first frame of a player of the stream. A task of its own reads it, since the
+/// player sends its requests only while it is read.
+fn frame_at(server: &TestServer, stream: &'static str) -> JoinHandle<Message> {
     let player = server.player(stream);
     tokio::spawn(async move { player.await.frame().await })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_without_patience_waits_for_a_publisher_that_is_there() {
-    let origin = Running::origin("play_wait_timeout 0;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
     let mut publisher = origin.publisher("s").await;
     let viewer = frame_at(&origin, "s");
     until(|| waiting(&origin, 1)).await;
@@ -52,7 +52,7 @@ async fn a_viewer_without_patience_waits_for_a_publisher_that_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_whose_publisher_goes_without_a_picture_is_told() {
-    let origin = Running::origin("play_wait_timeout 0;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
     let publisher = origin.publisher("s").await;
     let player = origin.player("s");
     let refusal = tokio::spawn(async move { player.await.refusal().await });
@@ -64,7 +64,7 @@ async fn a_viewer_whose_publisher_goes_without_a_picture_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_waits_on_when_another_takes_a_silent_publishers_place() {
-    let origin = Running::origin("play_wait_timeout 0;");
+    let origin = TestServer::origin("play_wait_timeout 0;");
     let mut silent = origin.publisher("s").await;
     let viewer = frame_at(&origin, "s");
     until(|| waiting(&origin, 1)).await;
@@ -77,9 +77,9 @@ async fn a_viewer_waits_on_when_another_takes_a_silent_publishers_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_learn_from_their_origin_that_a_publisher_is_there_and_that_it_goes() {
-    let origin = Running::origin("");
-    let middle = Running::edge(&[origin.address], "");
-    let last = Running::edge(&[middle.address], "");
+    let origin = TestServer::origin("");
+    let middle = TestServer::edge(&[origin.address], "");
+    let last = TestServer::edge(&[middle.address], "");
     let edges = [&middle, &last];
     let viewers = [frame_at(&last, "s"), frame_at(&middle, "s")];
     until(|| waiting(&last, 1) && waiting(&middle, 2)).await;
@@ -100,8 +100,8 @@ async fn edges_learn_from_their_origin_that_a_publisher_is_there_and_that_it_goe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_with_a_silent_publisher_lets_viewers_of_an_asking_edge_wait() {
-    let origin = Running::origin("");
-    let edge = Running::edge(&[origin.address], "token_traverse on;");
+    let origin = TestServer::origin("");
+    let edge = TestServer::edge(&[origin.address], "token_traverse on;");
     let mut publisher = origin.publisher("s").await;
     let viewer = frame_at(&edge, "s?token=x");
     until(|| waiting(&edge, 1)).await;
@@ -139,7 +139,7 @@ async fn a_viewer_waits_while_a_hook_decides_about_the_publisher() {
     let gate = Gate::default();
     let hook = gate.start().await;
     let hooks = format!("play_wait_timeout 0; http_hooks {{ enabled on; on_publish {hook}; }}");
-    let origin = Running::origin(&hooks);
+    let origin = TestServer::origin(&hooks);
     let config = publishing(origin.address, "s");
     let mut publisher = Client::connect(origin.address, config).await;
     assert_eq!(publisher.event().await, Some(ClientEvent::Connected));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Status, StreamKey};
 use tokio::sync::Notify;
 
 use crate::stream::fanout::Meter;
+use crate::stream::lock;
 
 /// Maximum number of streams that a connection may ask for in a row. A request
 /// for a stream that nobody publishes makes the server keep it for a moment, and an
@@ -81,23 +82,17 @@ impl Client {
     /// Its present use.
     #[must_use]
     pub fn activity(&self) -> Activity {
-        self.activity
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.activity).clone()
     }
 
     /// Sets its present use.
     pub(super) fn set_activity(&self, activity: Activity) {
-        *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
+        *lock(&self.activity) = activity;
     }
 
     /// Returns true if it may ask for one more stream, and counts the request.
     pub(super) fn may_request_stream(&self, now: Instant) -> bool {
-        let mut until = self
-            .requests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut until = lock(&self.requests_until);
         let next = now.max(*until) + STREAM_REQUEST_INTERVAL;
         let allowed = next <= now + STREAM_REQUEST_INTERVAL * MAX_STREAM_REQUESTS;
         if allowed {
@@ -196,13 +191,9 @@ pub struct Clients {
 }
 
 impl Clients {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds a new connection, unless there are `max` already.
     pub(super) fn add(&self, peer: SocketAddr, max: usize, now: Instant) -> Option<Arc<Client>> {
-        let mut clients = self.lock();
+        let mut clients = lock(&self.clients);
         if clients.len() >= max {
             return None;
         }
@@ -225,13 +216,13 @@ impl Clients {
 
     /// Removes a connection that has ended.
     pub(super) fn remove(&self, id: u64) {
-        self.lock().remove(&id);
+        lock(&self.clients).remove(&id);
     }
 
     /// Number of connections that have come, plus those that have gone, so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        let present = self.lock().len() as u64;
+        let present = lock(&self.clients).len() as u64;
         // As many have come as ids were given; all but the present have gone.
         2 * self.last_id.load(Ordering::Relaxed) - present
     }
@@ -239,19 +230,19 @@ impl Clients {
     /// Number of connections.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lock().len()
+        lock(&self.clients).len()
     }
 
     /// All of them, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Client>> {
-        self.lock().values().cloned().collect()
+        lock(&self.clients).values().cloned().collect()
     }
 
     /// Dismisses a connection that no fan-out worker has. Returns false if there is
     /// none with this id.
     pub(super) fn dismiss(&self, id: u64) -> bool {
-        let client = self.lock().get(&id).cloned();
+        let client = lock(&self.clients).get(&id).cloned();
         if let Some(client) = &client {
             client.dismissed.notify_one();
         }

@@ -63,9 +63,17 @@ pub(super) struct PlayerDialogue {
     pub(super) begun: StatsSnapshot,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
-    /// Once it leaves: the request that the worker cannot answer, if it leaves for
-    /// one, and the input behind it.
-    pub(super) left_with: Option<(Option<Box<ServerEvent>>, Vec<u8>)>,
+    /// Set once it leaves the worker by its own request.
+    pub(super) left: Option<Left>,
+}
+
+/// Rest of the input of a player that has left its worker.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The request that the worker cannot answer, unless it was the end of the play.
+    pub(super) request: Option<Box<ServerEvent>>,
+    /// The input behind it.
+    pub(super) unread: Vec<u8>,
 }
 
 impl Dialogue for PlayerDialogue {
@@ -78,8 +86,8 @@ impl Dialogue for PlayerDialogue {
         self.client
             .received
             .fetch_add(input.len() as u64, Ordering::Relaxed);
-        if let Some((_, unread)) = &mut self.left_with {
-            unread.extend_from_slice(input);
+        if let Some(left) = &mut self.left {
+            left.unread.extend_from_slice(input);
             return Ok(());
         }
         while let Some(event) = self
@@ -99,12 +107,18 @@ impl Dialogue for PlayerDialogue {
                 | ServerEvent::Acknowledged(_)
                 | ServerEvent::Pong(_) => {}
                 ServerEvent::PlayEnded { .. } => {
-                    self.left_with = Some((None, input.to_vec()));
+                    self.left = Some(Left {
+                        request: None,
+                        unread: input.to_vec(),
+                    });
                     requests.push(Request::Leave);
                     return Ok(());
                 }
                 ServerEvent::Connect(_) | ServerEvent::Publish(_) | ServerEvent::Play(_) => {
-                    self.left_with = Some((Some(Box::new(event)), input.to_vec()));
+                    self.left = Some(Left {
+                        request: Some(Box::new(event)),
+                        unread: input.to_vec(),
+                    });
                     requests.push(Request::Leave);
                     return Ok(());
                 }

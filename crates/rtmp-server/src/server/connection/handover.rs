@@ -14,7 +14,7 @@ use super::role::ConnectionRole;
 use crate::server::Server;
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
-use crate::server::player::PlayerDialogue;
+use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;
 use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
 
@@ -81,10 +81,7 @@ impl Connection {
                 return None;
             }
         };
-        let (pending_request, unread) = match dialogue.left_with {
-            Some((request, unread)) => (request, unread),
-            None => (None, Vec::new()),
-        };
+        let Left { request, unread } = dialogue.left.unwrap_or_default();
         Some(Self {
             server,
             client,
@@ -98,7 +95,7 @@ impl Connection {
             out,
             accepted: Instant::now(),
             close_reason,
-            pending_request,
+            pending_request: request,
         })
     }
 
@@ -130,7 +127,7 @@ impl Connection {
             subscription,
             begun: StatsSnapshot::of(&self.client, std::time::Instant::now()),
             stream_id: request.stream_id,
-            left_with: None,
+            left: None,
         };
         let mut requests = options.requests();
         let socket = self.socket.into_std();

@@ -35,7 +35,7 @@ pub(super) enum HookError {
     Unreachable(#[from] std::io::Error),
     #[error("no TLS connection: {0}")]
     Tls(std::io::Error),
-    #[error("TLS cannot be spoken: {0}")]
+    #[error("cannot use TLS: {0}")]
     NoTls(String),
     #[error("{0}")]
     Http(#[from] hyper::Error),

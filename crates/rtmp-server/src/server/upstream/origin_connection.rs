@@ -27,13 +27,13 @@ pub(crate) enum OriginError {
     Unreachable(io::Error),
     #[error("no answer within {0:?}")]
     Slow(Duration),
-    #[error("nothing came for {0:?}: the stream has ended there, or nobody publishes it")]
+    #[error("nothing came for {0:?}: the stream has ended there, or has no publisher")]
     Silent(Duration),
     #[error("connection lost: {0}")]
     Broken(#[from] io::Error),
     #[error("closed by the origin")]
     Closed,
-    #[error("the origin says: {0}")]
+    #[error("refused by the origin: {0}")]
     Rejected(Status),
     #[error("the origin redirects to {url}, which is not followed: {why}")]
     RedirectNotFollowed { url: String, why: &'static str },
@@ -200,15 +200,15 @@ async fn connect(
     addresses: impl Iterator<Item = SocketAddr>,
     limit: Duration,
 ) -> Result<TcpStream, OriginError> {
-    let mut end = OriginError::Unreachable(io::Error::other("the name has no address"));
+    let mut error = OriginError::Unreachable(io::Error::other("the name has no address"));
     for address in addresses {
         match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => end = OriginError::Unreachable(error),
-            Err(_) => end = OriginError::Slow(limit),
+            Ok(Err(refused)) => error = OriginError::Unreachable(refused),
+            Err(_) => error = OriginError::Slow(limit),
         }
     }
-    Err(end)
+    Err(error)
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub(super) struct OriginPull {
 impl OriginPull {
     /// Pulls until the connection ends, which is the last of the `events`.
     pub(super) async fn run(self, events: mpsc::Sender<PullEvent>) {
-        let Err(end) = self.pull(&events).await;
-        let level = match end {
+        let Err(error) = self.pull(&events).await;
+        let level = match error {
             // Normal: nobody publishes, or nobody does any more. If a silent origin
             // hangs instead, the next connection to it fails, with a warning.
             OriginError::Rejected(_) | OriginError::Ended | OriginError::Silent(_) => {
@@ -49,7 +49,12 @@ impl OriginPull {
             }
             _ => log::Level::Warn,
         };
-        log::log!(level, "{} from {}: {end}", self.stream.key(), self.address);
+        log::log!(
+            level,
+            "{} from {}: {error}",
+            self.stream.key(),
+            self.address
+        );
         // An error means that the pull has ended meanwhile.
         let _ = events.send(PullEvent::Lost).await;
     }
@@ -70,8 +75,8 @@ impl OriginPull {
         config.connect_properties.push(self.server.id.property());
         let mut redirects = RedirectChain::new(&self.address, config);
         loop {
-            let Err(end) = self.pull_from(&redirects, to_pull).await;
-            redirects.follow(end, key)?;
+            let Err(error) = self.pull_from(&redirects, to_pull).await;
+            redirects.follow(error, key)?;
         }
     }
 

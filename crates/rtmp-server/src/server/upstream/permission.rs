@@ -100,10 +100,10 @@ impl PermissionRequest {
     /// The origin's refusal; `None` if it cannot be asked.
     async fn send(mut self) -> Result<(), Option<Status>> {
         loop {
-            let Err(end) = self.play().await else {
+            let Err(error) = self.play().await else {
                 return Ok(());
             };
-            match self.redirects.follow(end, &self.key) {
+            match self.redirects.follow(error, &self.key) {
                 Ok(()) => {}
                 Err(OriginError::Rejected(status))
                     if status.code.starts_with("NetStream.Play.") =>
@@ -113,9 +113,11 @@ impl PermissionRequest {
                 Err(OriginError::Rejected(status)) => {
                     return Err(Some(Status::play_failed(status.to_string())));
                 }
-                Err(end) => {
+                Err(error) => {
                     let (address, key) = (&self.redirects.address, &self.key);
-                    log::warn!("{address} cannot be asked who may play {key}: {end}");
+                    log::warn!(
+                        "{key}: the origin {address} cannot be asked for permission: {error}"
+                    );
                     return Err(None);
                 }
             }

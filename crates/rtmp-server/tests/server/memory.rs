@@ -47,8 +47,8 @@ async fn floods_take_nothing_from_the_viewers_of_a_stream_that_takes_little() {
             flood.publish(&[timeless(round == 0)]).await;
             origin.arrived(&format!("flood{number}"), round + 1).await;
         }
-        let used = origin.server.log_memory().used();
-        assert!(used <= limit, "{used} bytes of {limit} in round {round}");
+        // A message is counted as arrived a moment before room is made for it.
+        until(|| origin.server.log_memory().used() <= limit).await;
         let time = u32::try_from(40 * (round + 1)).unwrap();
         honest.publish(&[picture(time)]).await;
         assert_eq!(viewer.frame().await, picture(time));
@@ -84,7 +84,8 @@ async fn old_groups_go_before_anybody_is_refused() {
     }
     origin.arrived("s", 150).await;
     let pool = origin.server.log_memory();
-    assert!(pool.used() <= pool.limit());
+    // A message is counted as arrived a moment before room is made for it.
+    until(|| pool.used() <= pool.limit()).await;
     let mut new = origin.publisher("new").await;
     new.publish(&[keyframe(0)]).await;
     let mut viewer = origin.player("new").await;

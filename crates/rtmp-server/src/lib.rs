@@ -3,7 +3,7 @@
 //! - `daemon`: the command line and the life of a server process.
 //! - `http`: the HTTP API.
 //! - `server`: listeners, connections, time-outs, hooks, upstreams.
-//! - [`stream`]: registry, log, fan-out. A stream is a file in memory, a player an
+//! - `stream`: registry, log, fan-out. A stream is a file in memory, a player an
 //!   offset into it.
 //! - [`config`], which all of them use: SRS's configuration.
 //!
@@ -15,8 +15,9 @@ pub mod config;
 mod daemon;
 mod http;
 mod server;
-pub mod stream;
+mod stream;
 
 pub use daemon::{Options, run};
 pub use http::serve as serve_http_api;
 pub use server::{Client, Clients, Server, listen};
+pub use stream::StreamState;

@@ -59,7 +59,7 @@ impl MemoryPool {
 
 /// The part of one of them; nothing any more when it is dropped.
 #[derive(Debug)]
-pub struct Holding {
+pub(crate) struct Holding {
     pool: Arc<MemoryPool>,
     bytes: AtomicU64,
 }
@@ -67,7 +67,7 @@ pub struct Holding {
 impl Holding {
     /// A share of `pool` that holds nothing yet.
     #[must_use]
-    pub fn new(pool: Arc<MemoryPool>) -> Self {
+    pub(crate) fn new(pool: Arc<MemoryPool>) -> Self {
         Self {
             pool,
             bytes: AtomicU64::new(0),
@@ -75,7 +75,7 @@ impl Holding {
     }
 
     /// It holds so many bytes from here on.
-    pub fn set(&self, bytes: u64) {
+    pub(crate) fn set(&self, bytes: u64) {
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         let pool = &*self.pool;
         if bytes >= before {
@@ -92,13 +92,13 @@ impl Holding {
 
     /// The bytes that it holds.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// The pool that it has a share of.
     #[must_use]
-    pub fn pool(&self) -> &MemoryPool {
+    pub(crate) fn pool(&self) -> &MemoryPool {
         &self.pool
     }
 }

@@ -7,11 +7,11 @@
 //! sends the file to the players; [`Registry`] finds streams, [`Logs`] bounds
 //! the memory that their logs take together.
 
-pub mod fanout;
+pub(crate) mod fanout;
 mod log;
 mod logs;
 mod media;
-pub mod memory;
+pub(crate) mod memory;
 mod pictures;
 mod publication;
 mod registry;
@@ -32,17 +32,17 @@ use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
 use self::log::Log;
-pub use self::log::index::Retention;
-pub use self::log::waker::Wakers;
-pub use logs::Logs;
-pub use media::MediaMessage;
-pub use publication::{AppendError, Busy, Publication};
-pub use registry::Registry;
-pub use settings::StreamSettings;
+pub(crate) use self::log::index::Retention;
+pub(crate) use self::log::waker::Wakers;
+pub(crate) use logs::Logs;
+pub(crate) use media::MediaMessage;
+pub(crate) use publication::{AppendError, Busy, Publication};
+pub(crate) use registry::Registry;
+pub(crate) use settings::StreamSettings;
 pub use state::StreamState;
-pub use subscription::{ExpectedPublisher, Subscription};
+pub(crate) use subscription::{ExpectedPublisher, Subscription};
 pub(crate) use sync::lock;
-pub use writer::Source;
+pub(crate) use writer::Source;
 use writer::Writer;
 
 /// Totals of a stream, for reports.

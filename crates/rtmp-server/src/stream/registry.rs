@@ -11,7 +11,7 @@ use super::{Logs, Stream, StreamSettings, Wakers, lock};
 
 /// All streams of a server.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     wakers: Wakers,
     logs: Arc<Logs>,
     next_id: AtomicU64,
@@ -22,7 +22,7 @@ impl Registry {
     /// An empty registry; the workers behind `wakers` serve its streams,
     /// whose logs may take `log_bytes` together.
     #[must_use]
-    pub fn new(wakers: Wakers, log_bytes: u64) -> Self {
+    pub(crate) fn new(wakers: Wakers, log_bytes: u64) -> Self {
         Self {
             wakers,
             logs: Logs::new(log_bytes),
@@ -33,7 +33,12 @@ impl Registry {
 
     /// The stream called `key`; a new one with `settings` if there is none.
     #[must_use]
-    pub fn obtain(&self, key: &StreamKey, settings: &StreamSettings, now: Instant) -> Arc<Stream> {
+    pub(crate) fn obtain(
+        &self,
+        key: &StreamKey,
+        settings: &StreamSettings,
+        now: Instant,
+    ) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
         if let Some(stream) = streams.get(key)
             && !stream.has_ended()
@@ -49,13 +54,13 @@ impl Registry {
 
     /// The logs of all streams.
     #[must_use]
-    pub fn logs(&self) -> &Arc<Logs> {
+    pub(crate) fn logs(&self) -> &Arc<Logs> {
         &self.logs
     }
 
     /// All streams, in the order of their names.
     #[must_use]
-    pub fn list(&self) -> Vec<Arc<Stream>> {
+    pub(crate) fn list(&self) -> Vec<Arc<Stream>> {
         let mut streams: Vec<_> = lock(&self.streams).values().cloned().collect();
         streams.sort_by(|left, right| left.key().cmp(right.key()));
         streams
@@ -64,7 +69,7 @@ impl Registry {
     /// Ends the streams whose publisher has been away for longer than
     /// `return_timeout` says of them, and forgets those that nobody holds. Where
     /// nobody has published anything yet, nobody's return is waited for.
-    pub fn sweep(&self, now: Instant, return_timeout: impl Fn(&Stream) -> Duration) {
+    pub(crate) fn sweep(&self, now: Instant, return_timeout: impl Fn(&Stream) -> Duration) {
         lock(&self.streams).retain(|_, stream| {
             let Some(absence) = stream.unpublished_for(now) else {
                 return true;

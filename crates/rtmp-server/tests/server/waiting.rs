@@ -8,7 +8,7 @@ use axum::routing::post;
 use rtmp_proto::session::ClientEvent;
 use rtmp_proto::session::status::code;
 use rtmp_proto::wire::Message;
-use rtmp_server::stream::StreamState;
+use rtmp_server::StreamState;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 

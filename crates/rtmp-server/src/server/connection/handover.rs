@@ -26,13 +26,14 @@ impl Connection {
         departed: Departed<PlayerDialogue>,
     ) -> Option<Self> {
         let Departed {
+            id,
             socket,
             mut dialogue,
             unsent,
             reason,
-            ..
         } = departed;
         let client = dialogue.client.clone();
+        debug_assert_eq!(id, client.id, "the worker returned another player");
         let key = dialogue.subscription.stream().key().clone();
         // The hooks may have been reconfigured meanwhile.
         dialogue.vhost = server.current_vhost(dialogue.vhost);

@@ -10,7 +10,7 @@ use crate::stream::Stream;
 
 /// The player's side of the conversation, which the workers know nothing of:
 /// what the player sends is handed here.
-pub trait Dialogue: Send + 'static {
+pub(crate) trait Dialogue: Send + 'static {
     /// Takes what the player has sent. Replies are appended to `replies`, and
     /// what concerns the delivery to `requests`.
     ///
@@ -26,7 +26,7 @@ pub trait Dialogue: Send + 'static {
 
 /// A player's request about its delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// Halts, or goes on.
     Pause(bool),
     /// Sound on or off.
@@ -50,7 +50,7 @@ pub struct Meter {
 
 /// A player on its way to a worker.
 #[derive(Debug)]
-pub struct Joining<D> {
+pub(crate) struct Joining<D> {
     /// Unique among the connections of this process.
     pub id: u64,
     /// The connection, in non-blocking mode, with `TCP_NODELAY`.
@@ -83,7 +83,7 @@ pub struct Joining<D> {
 
 /// The reason for which a player has left its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It asked to: the connection goes on.
     Asked,
     /// It closed the connection.
@@ -104,7 +104,7 @@ pub enum Reason {
 
 /// A player that is no longer a worker's.
 #[derive(Debug)]
-pub struct Departed<D> {
+pub(crate) struct Departed<D> {
     /// As it came.
     pub id: u64,
     /// The connection.

@@ -9,8 +9,8 @@ mod send_queue;
 mod stall;
 mod worker;
 
-pub use handoff::{Departed, Dialogue, Joining, Meter, Reason, Request};
-pub use pool::Fanout;
+pub(crate) use handoff::{Departed, Dialogue, Joining, Meter, Reason, Request};
+pub(crate) use pool::Fanout;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::stream::{Wakers, lock};
 
 /// All fan-out workers.
 #[derive(Debug)]
-pub struct Fanout<D> {
+pub(crate) struct Fanout<D> {
     mailboxes: Mailboxes<D>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -22,7 +22,7 @@ impl<D: Dialogue> Fanout<D> {
     ///
     /// # Errors
     /// No thread or descriptor left.
-    pub fn start(
+    pub(crate) fn start(
         wakers: Wakers,
         departed: impl Fn(Departed<D>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
@@ -44,7 +44,7 @@ impl<D: Dialogue> Fanout<D> {
     }
 
     /// Hands a player to the worker with the fewest.
-    pub fn join(&self, joining: Joining<D>) {
+    pub(crate) fn join(&self, joining: Joining<D>) {
         let players = self.mailboxes.players().enumerate();
         let Some((worker, _)) = players.min_by_key(|&(_, players)| players) else {
             return;
@@ -55,18 +55,18 @@ impl<D: Dialogue> Fanout<D> {
     }
 
     /// Lets the player with this id go, wherever it is.
-    pub fn dismiss(&self, id: u64) {
+    pub(crate) fn dismiss(&self, id: u64) {
         self.send_to_all(|| Command::Dismiss(id));
     }
 
     /// Lets all players go.
-    pub fn dismiss_all(&self) {
+    pub(crate) fn dismiss_all(&self) {
         self.send_to_all(|| Command::DismissAll);
     }
 
     /// Number of players of each worker.
     #[must_use]
-    pub fn players(&self) -> Vec<usize> {
+    pub(crate) fn players(&self) -> Vec<usize> {
         self.mailboxes.players().collect()
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use filter::{Filter, VideoFilter};
 pub(crate) use join::JoinPoint;
 use join::JoinPoints;
 pub(in crate::stream) use retention::OldestGroup;
-pub use retention::Retention;
+pub(crate) use retention::Retention;
 pub(crate) use view::View;
 
 /// The messages of a log, oldest first.

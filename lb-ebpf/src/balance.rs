@@ -13,42 +13,42 @@ use lb_abi::{
 use crate::frame::Frame;
 use crate::headers::Ethernet;
 use crate::maps::{FLOWS, HALF_OPEN};
-use crate::parse::plain::{Judge, Network};
+use crate::parse::fast::{Network, PacketHandler};
 use crate::parse::{Kind, Packet};
-use crate::service::{Chosen, Description, Found};
+use crate::service_table::{Backend, ServiceRef, ServiceTable};
 use crate::{
-    answer, clock, count, flow, fragments, load, peers, persistence, schedule, trace, transmit,
+    clock, count, flow, fragments, load, peers, persistence, reply, schedule, trace, transmit,
 };
 use decision::Decision;
 
 /// Judges the packets that established connections go on with, and those that
 /// are for nobody: most of all, for which this comes to the same as [`packet`].
-pub struct Steady;
+pub struct FastPath;
 
-impl Judge for Steady {
+impl PacketHandler for FastPath {
     #[inline(always)]
-    fn judge<N: Network>(
+    fn handle<N: Network>(
         frame: &Frame,
         ethernet: &mut Ethernet,
         network: &mut N,
         packet: &Packet,
     ) -> Option<Reason> {
-        let description = Description::active()?;
-        let Some(found) = description.service(packet) else {
+        let table = ServiceTable::active()?;
+        let Some(service) = table.service(packet) else {
             return Some(Reason::NotAService);
         };
-        let visit = Visit {
+        let context = FlowContext {
             frame,
             packet,
-            description,
-            found,
-            key: packet.flow_key(found),
-            now_ns: clock::counted_ns()?,
+            table,
+            service,
+            key: packet.flow_key(service),
+            now_ns: clock::now_from_ticks_ns()?,
         };
-        let chosen = visit.steady(ethernet)?;
-        let reason = transmit::plainly(frame, ethernet, network, packet, chosen.server)?;
+        let backend = context.fast_path(ethernet)?;
+        let reason = transmit::fast(frame, ethernet, network, packet, backend.server)?;
         if reason.is_forwarded() {
-            count::forwarded(chosen.slot, packet.bytes);
+            count::forwarded(backend.slot, packet.bytes);
         }
         Some(reason)
     }
@@ -57,17 +57,17 @@ impl Judge for Steady {
 /// Judges a packet; the reason is the verdict.
 #[inline(always)]
 pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
-    let Some(description) = Description::active() else {
+    let Some(table) = ServiceTable::active() else {
         return Reason::NotAService;
     };
-    let now_ns = clock::asked_ns();
-    let reason = match server(frame, packet, description, now_ns) {
-        Ok(chosen) => {
-            let reason = transmit::to(frame, packet, chosen.server);
+    let now_ns = clock::now_ns();
+    let reason = match server(frame, packet, table, now_ns) {
+        Ok(backend) => {
+            let reason = transmit::to(frame, packet, backend.server);
             if reason.is_forwarded() {
-                count::forwarded(chosen.slot, packet.bytes);
+                count::forwarded(backend.slot, packet.bytes);
                 if packet.kind == Kind::FirstFragment {
-                    fragments::remember(packet, chosen, now_ns);
+                    fragments::remember(packet, backend, now_ns);
                 }
                 return reason;
             }
@@ -76,7 +76,7 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
         Err(reason) => reason,
     };
     if packet.kind == Kind::FirstFragment {
-        fragments::remember_no_server(description, packet, now_ns);
+        fragments::remember_no_server(table, packet, now_ns);
     }
     reason
 }
@@ -86,48 +86,48 @@ pub fn packet(frame: &Frame, packet: &Packet) -> Reason {
 fn server(
     frame: &Frame,
     packet: &Packet,
-    description: Description,
+    table: ServiceTable,
     now_ns: u64,
-) -> Result<Chosen, Reason> {
+) -> Result<Backend, Reason> {
     if packet.kind == Kind::LaterFragment {
-        if let Some(found) = description.service_without_ports(packet) {
-            is_new_to_us(frame, description, found, packet)?;
+        if let Some(service) = table.service_without_ports(packet) {
+            check_not_balanced_before(frame, table, service, packet)?;
         }
-        let chosen = fragments::follow(description, packet, now_ns).resolve(description)?;
-        return has_hops(packet).map(|()| chosen);
+        let backend = fragments::follow(table, packet, now_ns).resolve(table)?;
+        return check_hops(packet).map(|()| backend);
     }
-    let Some(found) = description.service(packet) else {
+    let Some(service) = table.service(packet) else {
         return Err(if packet.kind == Kind::IcmpError {
             Reason::IcmpUnrelated
         } else {
             Reason::NotAService
         });
     };
-    is_new_to_us(frame, description, found, packet)?;
-    has_hops(packet)?;
-    let visit = Visit {
+    check_not_balanced_before(frame, table, service, packet)?;
+    check_hops(packet)?;
+    let context = FlowContext {
         frame,
         packet,
-        description,
-        found,
-        key: packet.flow_key(found),
+        table,
+        service,
+        key: packet.flow_key(service),
         now_ns,
     };
     if packet.kind == Kind::IcmpError {
-        visit.related().resolve(description)
+        context.related().resolve(table)
     } else {
-        visit.server()
+        context.server()
     }
 }
 
 #[inline(always)]
-fn is_new_to_us(
+fn check_not_balanced_before(
     frame: &Frame,
-    description: Description,
-    found: Found,
+    table: ServiceTable,
+    service: ServiceRef,
     packet: &Packet,
 ) -> Result<(), Reason> {
-    if peers::have_balanced(frame, description, found, packet) {
+    if peers::has_balanced(frame, table, service, packet) {
         Err(Reason::BalancedBefore)
     } else {
         Ok(())
@@ -135,8 +135,8 @@ fn is_new_to_us(
 }
 
 #[inline(always)]
-fn has_hops(packet: &Packet) -> Result<(), Reason> {
-    if packet.is_at_its_end() {
+fn check_hops(packet: &Packet) -> Result<(), Reason> {
+    if packet.has_no_hops_left() {
         Err(Reason::HopsExceeded)
     } else {
         Ok(())
@@ -146,34 +146,34 @@ fn has_hops(packet: &Packet) -> Result<(), Reason> {
 /// A packet on its way through the tables of its service.
 ///
 /// What is not inlined here is off the path of most packets.
-struct Visit<'a> {
+struct FlowContext<'a> {
     frame: &'a Frame<'a>,
     packet: &'a Packet,
-    description: Description,
-    found: Found,
+    table: ServiceTable,
+    service: ServiceRef,
     key: FlowKey,
     now_ns: u64,
 }
 
-impl Visit<'_> {
+impl FlowContext<'_> {
     #[inline(always)]
-    fn server(&self) -> Result<Chosen, Reason> {
+    fn server(&self) -> Result<Backend, Reason> {
         if let Some(flow) = FLOWS.get_ptr_mut(&self.key) {
             // SAFETY: a map value. The kernel may give an evicted entry to
             // another connection while we look; then one packet of this one
             // refreshes that one, and no more.
             let flow = unsafe { &mut *flow };
-            if !self.is_history(flow) {
-                if let Some(chosen) = self.description.server(flow.server, flow.generation) {
-                    if !self.is_ours(chosen) {
+            if !self.is_stale(flow) {
+                if let Some(backend) = self.table.server(flow.server, flow.generation) {
+                    if !self.is_ours(backend) {
                         return Err(Reason::OtherHost);
                     }
-                    self.continue_established(flow, chosen);
-                    return Ok(chosen);
+                    self.continue_established(flow, backend);
+                    return Ok(backend);
                 }
                 let decision = self.orphan();
                 if !decision.is_open() {
-                    return decision.resolve(self.description);
+                    return decision.resolve(self.table);
                 }
             }
             self.count_end(flow);
@@ -183,21 +183,23 @@ impl Visit<'_> {
         if decision.is_open() {
             decision = self.open();
         }
-        let chosen = decision.resolve(self.description)?;
+        let backend = decision.resolve(self.table)?;
         // Here, where less of the stack is taken than there.
-        if decision.is_lasting() && self.found.is_persistent() {
-            self.rearm(chosen);
+        if decision.is_established() && self.service.is_persistent() {
+            self.rearm(backend);
         }
-        Ok(chosen)
+        Ok(backend)
     }
 
     /// The server of an established connection with which the packet changes
     /// nothing but the time when it was last seen.
     #[inline(always)]
-    fn steady(&self, ethernet: &Ethernet) -> Option<Chosen> {
+    fn fast_path(&self, ethernet: &Ethernet) -> Option<Backend> {
         let packet = self.packet;
-        let peers = &self.description.half.peers;
-        if packet.begins_or_ends() || packet.is_at_its_end() || peers.may_hold(ethernet.macs.source)
+        let peers = &self.table.generation.peers;
+        if packet.begins_or_ends()
+            || packet.has_no_hops_left()
+            || peers.may_hold(ethernet.macs.source)
         {
             return None;
         }
@@ -207,27 +209,27 @@ impl Visit<'_> {
         let flow = FLOWS.get_ptr_mut(&key)?;
         // SAFETY: as in `server`.
         let flow = unsafe { &mut *flow };
-        if self.is_history(flow) || flow::next_state(flow.state, packet) != flow.state {
+        if self.is_stale(flow) || flow::next_state(flow.state, packet) != flow.state {
             return None;
         }
-        let chosen = self.description.server(flow.server, flow.generation)?;
-        let is_due = self.found.is_persistent() && self.now_ns >= flow.rearm_ns;
+        let backend = self.table.server(flow.server, flow.generation)?;
+        let is_due = self.service.is_persistent() && self.now_ns >= flow.rearm_ns;
         if is_due
-            || chosen.server.tag_count != 0
-            || !transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+            || backend.server.tag_count != 0
+            || !transmit::is_addressed_to_us(self.frame, ethernet, backend.server)
         {
             return None;
         }
-        self.see(flow);
-        Some(chosen)
+        self.refresh(flow);
+        Some(backend)
     }
 
     #[inline(always)]
-    fn continue_established(&self, flow: &mut Flow, chosen: Chosen) {
-        self.touch(flow);
-        if self.found.is_persistent() && (self.now_ns >= flow.rearm_ns || self.packet.ends()) {
-            self.rearm(chosen);
-            flow.rearm_ns = persistence::rearm_after(self.found, self.now_ns);
+    fn continue_established(&self, flow: &mut Flow, backend: Backend) {
+        self.update_state(flow);
+        if self.service.is_persistent() && (self.now_ns >= flow.rearm_ns || self.packet.ends()) {
+            self.rearm(backend);
+            flow.rearm_ns = persistence::rearm_after(self.service, self.now_ns);
         }
     }
 
@@ -238,12 +240,12 @@ impl Visit<'_> {
         if let Some(flow) = HALF_OPEN.get_ptr_mut(&self.key) {
             // SAFETY: as in `server`.
             let flow = unsafe { &mut *flow };
-            if !self.is_history(flow) {
-                if let Some(chosen) = self.description.server(flow.server, flow.generation) {
-                    if !self.is_ours(chosen) {
-                        return Decision::none(Reason::OtherHost);
+            if !self.is_stale(flow) {
+                if let Some(backend) = self.table.server(flow.server, flow.generation) {
+                    if !self.is_ours(backend) {
+                        return Decision::refuse(Reason::OtherHost);
                     }
-                    return self.continue_half_open(flow, chosen);
+                    return self.continue_half_open(flow, backend);
                 }
                 let decision = self.orphan();
                 if !decision.is_open() {
@@ -267,89 +269,89 @@ impl Visit<'_> {
         if let Some(flow) = FLOWS.get_ptr_mut(&self.key) {
             // SAFETY: as in `server`.
             let flow = unsafe { &mut *flow };
-            if let Some(chosen) = self.description.server(flow.server, flow.generation) {
-                if !self.is_ours(chosen) {
-                    return Decision::none(Reason::OtherHost);
+            if let Some(backend) = self.table.server(flow.server, flow.generation) {
+                if !self.is_ours(backend) {
+                    return Decision::refuse(Reason::OtherHost);
                 }
-                self.touch(flow);
-                return Decision::to(chosen.slot);
+                self.update_state(flow);
+                return Decision::to(backend.slot);
             }
         }
-        if self.packet.is_udp() || self.found.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
+        if self.packet.is_udp() || self.service.has(SERVICE_SLOPPY) && !self.packet.is_reset() {
             Decision::open()
         } else {
-            Decision::none(Reason::NoConnection)
+            Decision::refuse(Reason::NoConnection)
         }
     }
 
     /// The second packet of a connection makes it a lasting one.
     #[inline(always)]
-    fn continue_half_open(&self, flow: &mut Flow, chosen: Chosen) -> Decision {
-        self.touch(flow);
+    fn continue_half_open(&self, flow: &mut Flow, backend: Backend) -> Decision {
+        self.update_state(flow);
         if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
-            return Decision::to(chosen.slot);
+            return Decision::to(backend.slot);
         }
-        flow.rearm_ns = persistence::rearm_after(self.found, self.now_ns);
+        flow.rearm_ns = persistence::rearm_after(self.service, self.now_ns);
         // From one table to the other: a copy would take room on the stack.
         if FLOWS.insert(&self.key, &*flow, 0).is_ok() {
             let _ = HALF_OPEN.remove(&self.key);
         }
-        Decision::to_lasting(chosen.slot)
+        Decision::to_established(backend.slot)
     }
 
     /// A packet that opens a connection.
     #[inline(never)]
     fn open(&self) -> Decision {
-        let (packet, description, found) = (self.packet, self.description, self.found);
+        let (packet, table, service) = (self.packet, self.table, self.service);
         if packet.is_martian() {
-            return Decision::none(Reason::MartianSource);
+            return Decision::refuse(Reason::MartianSource);
         }
-        let held = if found.is_persistent() {
-            persistence::held(description, found, packet, self.now_ns)
+        let held = if service.is_persistent() {
+            persistence::held(table, service, packet, self.now_ns)
         } else {
             None
         };
-        let sticky = held.map(|held| held.chosen);
-        let Some(chosen) = sticky.or_else(|| schedule::pick(description, found, packet)) else {
-            return Decision::none(Reason::NoServer);
+        let sticky = held.map(|held| held.backend);
+        let Some(backend) = sticky.or_else(|| schedule::pick(table, service, packet)) else {
+            return Decision::refuse(Reason::NoServer);
         };
-        if !self.is_ours(chosen) {
-            return Decision::none(Reason::OtherHost);
+        if !self.is_ours(backend) {
+            return Decision::refuse(Reason::OtherHost);
         }
         if let Some(held) = held {
-            held.rearm(found, self.now_ns);
-        } else if found.is_persistent() {
-            self.remember(chosen);
+            held.rearm(service, self.now_ns);
+        } else if service.is_persistent() {
+            self.remember(backend);
         }
-        count::scheduled(chosen.slot);
+        count::scheduled(backend.slot);
         if trace::is_on() {
-            trace::note_opened(chosen.slot);
+            trace::note_opened(backend.slot);
         }
-        if !found.has(SERVICE_ONE_PACKET) {
-            self.enter(chosen);
-            load::entered_new(chosen, flow::first_state(packet));
-            return Decision::to(chosen.slot);
+        if !service.has(SERVICE_ONE_PACKET) {
+            self.insert_half_open(backend);
+            load::entered_new(backend, flow::first_state(packet));
+            return Decision::to(backend.slot);
         }
         // The second packet makes the template a lasting one; there is no
         // connection that could.
         match held {
-            Some(_) => Decision::to_lasting(chosen.slot),
-            None => Decision::to(chosen.slot),
+            Some(_) => Decision::to_established(backend.slot),
+            None => Decision::to(backend.slot),
         }
     }
 
-    /// Remembers that the client sticks to `chosen`. Called, as is [`Self::enter`],
+    /// Remembers that the client sticks to `backend`. Called, as is [`Self::insert_half_open`],
     /// so that the new entry does not stand on the stack beside the comparison of
     /// servers.
     #[inline(never)]
-    fn remember(&self, chosen: Chosen) {
-        persistence::remember(self.found, self.packet, chosen, self.now_ns);
+    fn remember(&self, backend: Backend) {
+        persistence::remember(self.service, self.packet, backend, self.now_ns);
     }
 
-    /// Enters a connection with `chosen`.
+    /// Enters a connection with `backend`.
     #[inline(never)]
-    fn enter(&self, chosen: Chosen) {
-        let flow = flow::new(self.packet, chosen, self.now_ns);
+    fn insert_half_open(&self, backend: Backend) {
+        let flow = flow::new(self.packet, backend, self.now_ns);
         // The table evicts by itself; should the kernel refuse all the same,
         // the packet goes its way, and the next one is nobody's.
         let _ = HALF_OPEN.insert(&self.key, &flow, 0);
@@ -358,9 +360,9 @@ impl Visit<'_> {
     /// Whether the frame is addressed to this host. One that is not must change
     /// nothing.
     #[inline(always)]
-    fn is_ours(&self, chosen: Chosen) -> bool {
+    fn is_ours(&self, backend: Backend) -> bool {
         self.frame.header(0).is_some_and(|ethernet| {
-            transmit::is_addressed_to_us(self.frame, ethernet, chosen.server)
+            transmit::is_addressed_to_us(self.frame, ethernet, backend.server)
         })
     }
 
@@ -371,62 +373,61 @@ impl Visit<'_> {
             .get_ptr(&self.key)
             .or_else(|| HALF_OPEN.get_ptr(&self.key))
         else {
-            return Decision::none(Reason::IcmpUnrelated);
+            return Decision::refuse(Reason::IcmpUnrelated);
         };
         // SAFETY: as in `server`.
         let (slot, generation) = unsafe { ((*flow).server, (*flow).generation) };
-        match self.description.server(slot, generation) {
-            Some(chosen) => Decision::to(chosen.slot),
-            None => Decision::none(Reason::ServerGone),
+        match self.table.server(slot, generation) {
+            Some(backend) => Decision::to(backend.slot),
+            None => Decision::refuse(Reason::ServerGone),
         }
     }
 
     /// A packet whose server is gone.
     #[inline(never)]
     fn orphan(&self) -> Decision {
-        let (packet, found) = (self.packet, self.found);
+        let (packet, service) = (self.packet, self.service);
         if !transmit::is_addressed_to_interface(self.frame) {
-            return Decision::none(Reason::OtherHost);
+            return Decision::refuse(Reason::OtherHost);
         }
-        if packet.is_syn() || packet.is_udp() && found.has(SERVICE_RESCHEDULE_ORPHANS) {
+        if packet.is_syn() || packet.is_udp() && service.has(SERVICE_RESCHEDULE_ORPHANS) {
             return Decision::open();
         }
-        if found.has(SERVICE_DROP_ORPHANS) {
-            return Decision::none(Reason::Dropped);
+        if service.has(SERVICE_DROP_ORPHANS) {
+            return Decision::refuse(Reason::Dropped);
         }
         // The server may be back, and with it the connection: it was the
         // director that had been cut off. If not, whoever gets the packet
         // answers it with a reset.
-        if found.has(SERVICE_SLOPPY) && !packet.is_reset() {
+        if service.has(SERVICE_SLOPPY) && !packet.is_reset() {
             return Decision::open();
         }
-        if found.has(SERVICE_RESET_ORPHANS) && packet.is_acknowledging() && !packet.is_reset() {
-            return Decision::none(answer::reset(self.frame, packet));
+        if service.has(SERVICE_RESET_ORPHANS) && packet.is_acknowledging() && !packet.is_reset() {
+            return Decision::refuse(reply::reset(self.frame, packet));
         }
-        Decision::none(Reason::ServerGone)
+        Decision::refuse(Reason::ServerGone)
     }
 
     /// Whether a connection is over, so that this packet is none of its own.
     #[inline(always)]
-    fn is_history(&self, flow: &Flow) -> bool {
-        flow::is_expired(flow, &self.description.half.timeouts, self.now_ns)
+    fn is_stale(&self, flow: &Flow) -> bool {
+        flow::is_expired(flow, &self.table.generation.timeouts, self.now_ns)
             || self.packet.is_syn() && flow::is_over(flow.state)
     }
 
     #[inline(always)]
-    fn touch(&self, flow: &mut Flow) {
-        self.see(flow);
+    fn update_state(&self, flow: &mut Flow) {
+        self.refresh(flow);
         let (before, after) = (flow.state, flow::next_state(flow.state, self.packet));
         if before != after {
             flow.state = after;
-            load::left(flow.server, before);
-            load::entered(flow.server, after);
+            load::change_state(flow.server, before, after);
         }
     }
 
     /// Notes when the packet came and what it acknowledges.
     #[inline(always)]
-    fn see(&self, flow: &mut Flow) {
+    fn refresh(&self, flow: &mut Flow) {
         flow.last_seen_ns = self.now_ns;
         if self.packet.is_acknowledging() {
             flow.awaited_sequence = self.packet.acknowledged;
@@ -437,23 +438,13 @@ impl Visit<'_> {
     /// was counted for.
     #[inline(always)]
     fn count_end(&self, flow: &Flow) {
-        if self
-            .description
-            .server(flow.server, flow.generation)
-            .is_some()
-        {
+        if self.table.server(flow.server, flow.generation).is_some() {
             load::left(flow.server, flow.state);
         }
     }
 
     #[inline(never)]
-    fn rearm(&self, chosen: Chosen) {
-        persistence::rearm(
-            self.description,
-            self.found,
-            self.packet,
-            chosen,
-            self.now_ns,
-        );
+    fn rearm(&self, backend: Backend) {
+        persistence::rearm(self.table, self.service, self.packet, backend, self.now_ns);
     }
 }

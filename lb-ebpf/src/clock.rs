@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 #[unsafe(no_mangle)]
 static TICK_NS: u64 = 0;
 
-/// What the clock showed when it was last [`asked_ns`], less the ticks until
+/// What the clock showed when it was last [`now_ns`], less the ticks until
 /// then; 0 before that.
 static OFFSET_NS: Offset = Offset(UnsafeCell::new(0));
 
@@ -21,7 +21,7 @@ unsafe impl Sync for Offset {}
 
 /// The time, asked of the kernel.
 #[inline(always)]
-pub fn asked_ns() -> u64 {
+pub fn now_ns() -> u64 {
     // SAFETY: takes nothing, may be called anywhere (Linux 5.11).
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     let offset_ns = now_ns.wrapping_sub(ticks_ns());
@@ -35,7 +35,7 @@ pub fn asked_ns() -> u64 {
 /// Ticks are a word in memory, and the helper that reads it is no call any more
 /// when the verifier is done. Asking is a call that makes others.
 #[inline(always)]
-pub fn counted_ns() -> Option<u64> {
+pub fn now_from_ticks_ns() -> Option<u64> {
     // SAFETY: see `Offset`.
     let offset_ns = unsafe { OFFSET_NS.0.get().read_volatile() };
     (offset_ns != 0).then(|| offset_ns.wrapping_add(ticks_ns()))

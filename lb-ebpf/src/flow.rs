@@ -4,7 +4,7 @@ use lb_abi::{Flow, FlowKey, FlowState, Timeouts, UDP};
 
 use crate::headers::{TCP_ACK as ACK, TCP_FIN as FIN, TCP_RST as RST, TCP_SYN as SYN};
 use crate::parse::Packet;
-use crate::service::{Chosen, Found};
+use crate::service_table::{Backend, ServiceRef};
 
 impl Packet {
     /// Whether the packet is a TCP SYN and nothing else.
@@ -41,11 +41,11 @@ impl Packet {
     }
 
     #[inline(always)]
-    pub fn flow_key(&self, found: Found) -> FlowKey {
+    pub fn flow_key(&self, service: ServiceRef) -> FlowKey {
         FlowKey {
             client: self.client,
             port: self.client_port,
-            service: found.number as u16,
+            service: service.number as u16,
             service_port: self.service_port,
             reserved: 0,
         }
@@ -63,14 +63,14 @@ pub fn first_state(packet: &Packet) -> u32 {
     state as u32
 }
 
-/// A connection that has just been given to `chosen`.
+/// A connection that has just been given to `backend`.
 #[inline(always)]
-pub fn new(packet: &Packet, chosen: Chosen, now_ns: u64) -> Flow {
+pub fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
     Flow {
         last_seen_ns: now_ns,
         rearm_ns: 0,
-        server: chosen.slot,
-        generation: chosen.server.generation,
+        server: backend.slot,
+        generation: backend.server.generation,
         awaited_sequence: 0,
         state: first_state(packet),
     }

@@ -7,7 +7,7 @@ use crate::balance::decision::Decision;
 use crate::maps::FRAGMENTS;
 use crate::parse::Packet;
 use crate::persistence;
-use crate::service::{Chosen, Description};
+use crate::service_table::{Backend, ServiceTable};
 
 /// How long a receiver waits for all fragments of a packet (`ipfrag_time` of
 /// ip-sysctl); a later one that bears the same number is another packet's.
@@ -29,15 +29,15 @@ fn key(packet: &Packet) -> FragmentKey {
 
 /// Remembers where a first fragment goes.
 #[inline(never)]
-pub fn remember(packet: &Packet, chosen: Chosen, now_ns: u64) {
-    insert(packet, chosen.slot, chosen.server.generation, now_ns);
+pub fn remember(packet: &Packet, backend: Backend, now_ns: u64) {
+    insert(packet, backend.slot, backend.server.generation, now_ns);
 }
 
 /// Remembers that a first fragment goes to no server, where others would be
 /// guessed to go to one.
 #[inline(never)]
-pub fn remember_no_server(description: Description, packet: &Packet, now_ns: u64) {
-    if description.service_without_ports(packet).is_some() {
+pub fn remember_no_server(table: ServiceTable, packet: &Packet, now_ns: u64) {
+    if table.service_without_ports(packet).is_some() {
         insert(packet, TO_THE_STACK, 0, now_ns);
     }
 }
@@ -55,16 +55,16 @@ fn insert(packet: &Packet, server: u32, generation: u32, now_ns: u64) {
 
 /// Where a later fragment goes.
 #[inline(never)]
-pub fn follow(description: Description, packet: &Packet, now_ns: u64) -> Decision {
-    match first(description, packet, now_ns).or_else(|| client(description, packet, now_ns)) {
+pub fn follow(table: ServiceTable, packet: &Packet, now_ns: u64) -> Decision {
+    match first(table, packet, now_ns).or_else(|| client(table, packet, now_ns)) {
         Some(decision) => decision,
-        None => Decision::none(Reason::Fragment),
+        None => Decision::refuse(Reason::Fragment),
     }
 }
 
 /// Where the first one went, if it has been seen.
 #[inline(always)]
-fn first(description: Description, packet: &Packet, now_ns: u64) -> Option<Decision> {
+fn first(table: ServiceTable, packet: &Packet, now_ns: u64) -> Option<Decision> {
     let target = FRAGMENTS.get_ptr(&key(packet))?;
     // SAFETY: a map value; should the kernel reuse it meanwhile, the
     // generation tells.
@@ -73,18 +73,18 @@ fn first(description: Description, packet: &Packet, now_ns: u64) -> Option<Decis
         return None;
     }
     if target.server == TO_THE_STACK {
-        return Some(Decision::none(Reason::Fragment));
+        return Some(Decision::refuse(Reason::Fragment));
     }
-    Some(match description.server(target.server, target.generation) {
-        Some(chosen) => Decision::to(chosen.slot),
-        None => Decision::none(Reason::Fragment),
+    Some(match table.server(target.server, target.generation) {
+        Some(backend) => Decision::to(backend.slot),
+        None => Decision::refuse(Reason::Fragment),
     })
 }
 
 /// Where the client's connections go, if they can be of one service only.
 #[inline(always)]
-fn client(description: Description, packet: &Packet, now_ns: u64) -> Option<Decision> {
-    let found = description.service_without_ports(packet)?;
-    let held = persistence::held(description, found, packet, now_ns)?;
-    Some(Decision::to(held.chosen.slot))
+fn client(table: ServiceTable, packet: &Packet, now_ns: u64) -> Option<Decision> {
+    let service = table.service_without_ports(packet)?;
+    let held = persistence::held(table, service, packet, now_ns)?;
+    Some(Decision::to(held.backend.slot))
 }

@@ -8,7 +8,6 @@
 // Inline assembly for atomics, see `atomic`.
 #![feature(asm_experimental_arch)]
 
-mod answer;
 mod atomic;
 mod balance;
 mod clock;
@@ -23,8 +22,9 @@ mod martian;
 mod parse;
 mod peers;
 mod persistence;
+mod reply;
 mod schedule;
-mod service;
+mod service_table;
 mod trace;
 mod transmit;
 mod tunnel;
@@ -39,10 +39,10 @@ use crate::frame::Frame;
 /// Entry point of the data plane; takes frames that lie in several buffers.
 #[xdp(frags)]
 pub fn millrace(context: XdpContext) -> u32 {
-    let reason = match steady(context.ctx) {
+    let reason = match fast_path(context.ctx) {
         Some(reason) => reason,
         None => {
-            let reason = any(context.ctx);
+            let reason = slow_path(context.ctx);
             if trace::is_on() {
                 trace::decision(context.ctx, reason);
             }
@@ -62,14 +62,14 @@ pub fn millrace(context: XdpContext) -> u32 {
 
 /// The verdict on a frame like most.
 #[inline(always)]
-fn steady(context: *mut xdp_md) -> Option<Reason> {
+fn fast_path(context: *mut xdp_md) -> Option<Reason> {
     let context = XdpContext::new(context);
-    parse::plain::packet::<balance::Steady>(&Frame::new(&context))
+    parse::fast::packet::<balance::FastPath>(&Frame::new(&context))
 }
 
 /// The verdict on any frame.
 #[inline(never)]
-fn any(context: *mut xdp_md) -> Reason {
+fn slow_path(context: *mut xdp_md) -> Reason {
     let context = XdpContext::new(context);
     let frame = Frame::new(&context);
     match parse::packet(&frame) {

@@ -7,15 +7,15 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_abi::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, HALVES as TWO, Head,
-    Interface, Layout, Load, MAX_INTERFACES, PeerKey, REASONS as ALL_REASONS, Server,
-    ServerCounters, ServerOwner, ServiceOwner, Template, TemplateKey,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, Interface, Layout, Load,
+    MAX_INTERFACES, PeerKey, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner,
+    ServiceOwner, TABLE_GENERATIONS, TableHeader, Template, TemplateKey,
 };
 
 use crate::parse::Packet;
 use crate::schedule::Best;
 
-/// How large a half of each description map is; fixed at load, so that the
+/// How large a half of each table map is; fixed at load, so that the
 /// verifier sees constants.
 #[unsafe(no_mangle)]
 static GEOMETRY: Geometry = Geometry::DEFAULT;
@@ -47,10 +47,10 @@ pub mod geometry {
     }
 }
 
-const PLACES: usize = TWO as usize;
+const PLACES: usize = TABLE_GENERATIONS as usize;
 
 #[btf_map]
-pub static HEAD: Array<Head, 1> = Array::new();
+pub static HEAD: Array<TableHeader, 1> = Array::new();
 #[btf_map]
 pub static DIRECTORY: Array<DirectoryEntry, PLACES> = Array::new();
 #[btf_map]

@@ -2,11 +2,11 @@
 //!
 //! Behind this file nothing depends on the address family.
 
+pub mod fast;
 mod icmp;
 mod ipv4;
 mod ipv6;
 mod link;
-pub mod plain;
 mod transport;
 
 use lb_abi::{Address, ICMP, ICMPV6, Reason, TCP, UDP};
@@ -65,7 +65,7 @@ impl Packet {
     /// and of a fragmented packet about the first fragment only (RFC 1122
     /// §3.2.2, RFC 4443 §2.4).
     #[inline(always)]
-    pub fn may_be_complained_of(&self) -> bool {
+    pub fn may_send_icmp_error(&self) -> bool {
         !matches!(self.kind, Kind::IcmpError | Kind::LaterFragment)
     }
 
@@ -80,7 +80,7 @@ impl Packet {
     /// Whether the packet must not be forwarded any more (RFC 1812 §5.3.1, RFC 8200
     /// §3).
     #[inline(always)]
-    pub fn is_at_its_end(&self) -> bool {
+    pub fn has_no_hops_left(&self) -> bool {
         self.hops <= 1
     }
 

@@ -13,25 +13,25 @@ use crate::frame::Frame;
 use crate::headers::Ethernet;
 use crate::maps::PEERS;
 use crate::parse::Packet;
-use crate::service::{Description, Found};
+use crate::service_table::{ServiceRef, ServiceTable};
 
 /// Whether the packet for a service comes from one who has balanced it.
 #[inline(always)]
-pub fn have_balanced(
+pub fn has_balanced(
     frame: &Frame,
-    description: Description,
-    found: Found,
+    table: ServiceTable,
+    service: ServiceRef,
     packet: &Packet,
 ) -> bool {
     let Some(ethernet) = frame.header::<Ethernet>(0) else {
         return false;
     };
-    description.half.peers.may_hold(ethernet.macs.source)
-        && is_by_peer(frame, found.number, &packet.client)
+    table.generation.peers.may_hold(ethernet.macs.source)
+        && is_peer(frame, service.number, &packet.client)
 }
 
 #[inline(never)]
-fn is_by_peer(frame: &Frame, service: u32, client: &Address) -> bool {
+fn is_peer(frame: &Frame, service: u32, client: &Address) -> bool {
     let Some(ethernet) = frame.header::<Ethernet>(0) else {
         return false;
     };

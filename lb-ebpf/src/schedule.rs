@@ -15,45 +15,47 @@ use lb_abi::{
 
 use crate::maps::{BEST, CURSORS};
 use crate::parse::Packet;
-use crate::service::{Chosen, Description, Found, HalfIndex};
+use crate::service_table::{Backend, GenerationIndex, ServiceRef, ServiceTable};
 use crate::{atomic, load};
 
 /// Picks a server, if the service has any that can take a connection.
 #[inline(always)]
-pub fn pick(description: Description, found: Found, packet: &Packet) -> Option<Chosen> {
-    let Found { number, service } = found;
-    if service.ring_length == 0 {
+pub fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) -> Option<Backend> {
+    let ServiceRef { number, entry } = service;
+    if entry.ring_length == 0 {
         return None;
     }
     let candidates = Candidates {
-        half: description.index,
-        service,
-        first: match service.schedule {
-            SCHEDULE_ROUND_ROBIN => turn(found)?,
-            SCHEDULE_HASH => hash(found, packet),
+        generation: table.index,
+        service: entry,
+        first: match entry.schedule {
+            SCHEDULE_ROUND_ROBIN => turn(service)?,
+            SCHEDULE_HASH => hash(service, packet),
             _ => 0,
         },
     };
-    match service.schedule {
+    match entry.schedule {
         // Whatever is not so goes from server to server.
-        _ if found.has(SERVICE_LIMITED) => {}
+        _ if service.has(SERVICE_LIMITED) => {}
         SCHEDULE_ROUND_ROBIN | SCHEDULE_HASH | SCHEDULE_FIRST => {
             return candidates.server(candidates.place(0)?);
         }
         _ => {}
     }
-    let Candidates { half, first, .. } = candidates;
-    description.slot(search(half, number, service, first))
+    let Candidates {
+        generation, first, ..
+    } = candidates;
+    table.slot(search(generation, number, entry, first))
 }
 
 /// The next place in turn. The service's cursor is one for all CPUs, so that
 /// the turns are taken in order whichever CPU a SYN comes to.
 #[inline(always)]
-fn turn(found: Found) -> Option<u32> {
-    let cursor = CURSORS.get_ptr_mut(found.number)?;
+fn turn(service: ServiceRef) -> Option<u32> {
+    let cursor = CURSORS.get_ptr_mut(service.number)?;
     // SAFETY: a map value, aligned to 8 bytes, that is only accessed so.
     let turn = unsafe { atomic::fetch_add(cursor, 1) };
-    let place = turn.checked_rem(u64::from(found.service.ring_length))?;
+    let place = turn.checked_rem(u64::from(service.entry.ring_length))?;
     Some(place as u32)
 }
 
@@ -68,8 +70,8 @@ fn skip_turns(service_number: u32, turns: u64) {
 }
 
 #[inline(always)]
-fn hash(found: Found, packet: &Packet) -> u32 {
-    let port = if found.has(SERVICE_HASH_PORT) {
+fn hash(service: ServiceRef, packet: &Packet) -> u32 {
+    let port = if service.has(SERVICE_HASH_PORT) {
         packet.client_port
     } else {
         0
@@ -82,7 +84,7 @@ const SCATTERED: u32 = 64;
 
 /// The servers to choose among, and in which order.
 struct Candidates {
-    half: HalfIndex,
+    generation: GenerationIndex,
     service: &'static Service,
     /// Where the order begins: the place whose turn it is, or the client's hash,
     /// where one of them decides.
@@ -109,7 +111,7 @@ impl Candidates {
 
     /// Where the client is looked for, and then elsewhere: here and there, so that
     /// the clients of a full server are spread over the others, and at last at one
-    /// place after the other, so that the only server with room is found.
+    /// place after the other, so that the only server with room is service.
     #[inline(always)]
     fn hashed(&self, number: u32) -> Option<u32> {
         let hash = match number {
@@ -137,8 +139,8 @@ impl Candidates {
     }
 
     #[inline(always)]
-    fn server(&self, place: u32) -> Option<Chosen> {
-        self.half.at(self.service, place)
+    fn server(&self, place: u32) -> Option<Backend> {
+        self.generation.at(self.service, place)
     }
 }
 
@@ -160,7 +162,7 @@ pub struct Best {
 /// Goes from server to server, and returns the slot of the one that is to take
 /// the connection.
 #[inline(never)]
-fn search(half: HalfIndex, number: u32, service: &'static Service, first: u32) -> u32 {
+fn search(generation: GenerationIndex, number: u32, service: &'static Service, first: u32) -> u32 {
     let Some(best) = BEST.get_ptr_mut(0) else {
         return NONE;
     };
@@ -168,7 +170,7 @@ fn search(half: HalfIndex, number: u32, service: &'static Service, first: u32) -
     // place lives across the loop.
     unsafe { (*best).slot = NONE };
     let mut candidates = Candidates {
-        half,
+        generation,
         service,
         first,
     };
@@ -202,13 +204,13 @@ extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
     // SAFETY: `search` passes candidates that it owns.
     let candidates = unsafe { &*candidates.cast::<Candidates>() };
     let place = candidates.place(number);
-    let Some(chosen) = place.and_then(|place| candidates.server(place)) else {
+    let Some(backend) = place.and_then(|place| candidates.server(place)) else {
         return GO_ON;
     };
-    let Some(load) = load::of(chosen.slot) else {
+    let Some(load) = load::of(backend.slot) else {
         return GO_ON;
     };
-    if load::is_full(chosen, &load) {
+    if load::is_full(backend, &load) {
         return GO_ON;
     }
     let schedule = candidates.service.schedule;
@@ -217,7 +219,7 @@ extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
         SCHEDULE_SHORTEST_DELAY | SCHEDULE_NEVER_QUEUE => load.active + 1,
         _ => load.active,
     };
-    let weight = chosen.server.weight;
+    let weight = backend.server.weight;
     let is_right = match schedule {
         SCHEDULE_LEAST_CONNECTIONS | SCHEDULE_SHORTEST_DELAY => false,
         SCHEDULE_NEVER_QUEUE => load == 1,
@@ -230,13 +232,13 @@ extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
     // SAFETY: as in `search`.
     let best = unsafe { &mut *best };
     if is_right {
-        best.slot = chosen.slot;
+        best.slot = backend.slot;
         return STOP;
     }
     // load / weight < best load / best weight, without dividing.
     if best.slot == NONE || load * u64::from(best.weight) < best.load * u64::from(weight) {
         *best = Best {
-            slot: chosen.slot,
+            slot: backend.slot,
             weight,
             load,
         };

@@ -42,8 +42,8 @@ fn take_opened() -> Option<u32> {
 /// one.
 #[inline(never)]
 pub fn decision(context: *mut xdp_md, reason: Reason) {
-    if is_unreadable(reason) {
-        unreadable(context, reason);
+    if is_parse_error(reason) {
+        parse_error(context, reason);
         return;
     }
     let Some(packet) = parse::last() else { return };
@@ -92,7 +92,7 @@ fn refused(packet: &Packet, reason: Reason) {
 }
 
 #[inline(always)]
-fn unreadable(context: *mut xdp_md, reason: Reason) {
+fn parse_error(context: *mut xdp_md, reason: Reason) {
     let context = XdpContext::new(context);
     let interface_index = Frame::new(&context).interface_index();
     debug!(
@@ -107,7 +107,7 @@ fn unreadable(context: *mut xdp_md, reason: Reason) {
 /// Whether a frame of ours may have met with `reason` before it was known whose
 /// it is.
 #[inline(always)]
-fn is_unreadable(reason: Reason) -> bool {
+fn is_parse_error(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::Truncated | Reason::Malformed | Reason::ManyTags | Reason::ExtensionHeaders

@@ -9,8 +9,8 @@ use crate::headers::{
 };
 use crate::maps::INTERFACES;
 use crate::parse::Packet;
-use crate::parse::plain::Network;
-use crate::{answer, tunnel};
+use crate::parse::fast::Network;
+use crate::{reply, tunnel};
 
 /// Whether the frame, which would go on to `server`, is addressed to this host. A
 /// switch that floods shows us frames for others: forwarding those would double
@@ -80,7 +80,7 @@ pub fn address(ethernet: &mut Ethernet, server: &Server) {
 /// Sends a frame of ours without tags to a server whose frames have none: `None`,
 /// and nothing has been changed, where it might not fit.
 #[inline(always)]
-pub fn plainly<N: Network>(
+pub fn fast<N: Network>(
     frame: &Frame,
     ethernet: &mut Ethernet,
     network: &mut N,
@@ -94,7 +94,7 @@ pub fn plainly<N: Network>(
         }
         network.lower_hops();
         let inner = tunnel::Inner::of(network, packet);
-        if !tunnel::plainly(frame, server, inner, packet.flow_hash()) {
+        if !tunnel::fast(frame, server, inner, packet.flow_hash()) {
             return Some(Reason::NoRoom);
         }
         if leaves_elsewhere {
@@ -137,8 +137,8 @@ fn lower_hops(frame: &Frame, packet: &Packet) -> Option<()> {
 /// here.
 #[inline(always)]
 fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
-    if packet.may_be_complained_of() {
-        answer::too_big(frame, packet, mtu)
+    if packet.may_send_icmp_error() {
+        reply::too_big(frame, packet, mtu)
     } else {
         Reason::TooBigSilently
     }
@@ -296,7 +296,7 @@ impl Ipv4 {
             [self.version_and_length, self.service],
             [self.time_to_live, self.protocol],
         ];
-        self.checksum = answer::fold(
+        self.checksum = reply::fold(
             u64::from(u16::from_ne_bytes(bytes[0]))
                 + u64::from(self.total_length)
                 + u64::from(self.identification)

@@ -9,7 +9,7 @@ use crate::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
 };
 use crate::parse::Packet;
-use crate::parse::plain::Network;
+use crate::parse::fast::Network;
 use crate::transmit;
 
 /// RFC 2003.
@@ -115,7 +115,7 @@ struct Outer<N> {
 /// Puts the packet of a frame without tags, which fits, into another one, in a
 /// frame without tags. Headers taken before are void.
 #[inline(never)]
-pub fn plainly(frame: &Frame, server: &Server, inner: Inner, flow_hash: u32) -> bool {
+pub fn fast(frame: &Frame, server: &Server, inner: Inner, flow_hash: u32) -> bool {
     let done = if server.tunnel_destination.is_ipv4() {
         begin::<Ipv4>(frame, server).map(|header| header.wrap(server, inner, flow_hash))
     } else {

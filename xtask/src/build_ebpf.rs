@@ -12,7 +12,7 @@ use crate::ebpf_sources::{FINGERPRINT, OBJECT, fingerprint};
 const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
 
 /// Where the programs go that the data plane is measured against.
-const YARDSTICKS: &str = "target/bpf/yardsticks";
+const BASELINES: &str = "target/bpf/baselines";
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -72,7 +72,7 @@ pub fn run() -> anyhow::Result<()> {
     }
 
     let built = build_dir.join(TARGET).join("release");
-    for (name, object) in [("lb-ebpf", OBJECT), ("yardsticks", YARDSTICKS)] {
+    for (name, object) in [("lb-ebpf", OBJECT), ("baselines", BASELINES)] {
         install(&built.join(name), &workspace.join(object))?;
     }
     write_if_changed(&workspace.join(FINGERPRINT), sources.as_bytes())

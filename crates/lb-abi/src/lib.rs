@@ -1,23 +1,23 @@
 //! Map keys, values and constants that the XDP program and the agent share.
 //!
-//! The agent describes the whole data plane twice: every description map has
-//! two halves, [`Head::active`] names the one that packets are judged
-//! by, and a change is written to the other half before that one number is
-//! flipped. So no packet sees half a change. Connections, templates and
-//! counters outlive a flip; they name servers by slot and generation.
+//! The table of services is double-buffered: every map of it holds two generations,
+//! [`TableHeader::active_index`] names the one that packets are handled by. The agent
+//! writes a change to the other generation, then changes that one number, so that no
+//! packet sees half of a change. Connections, templates and counters are kept across
+//! changes; they name servers by slot and by the slot's generation, which counts the
+//! slot's owners.
 #![no_std]
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
 
 mod address;
-mod description;
 mod flow;
 pub mod maps;
 mod owner;
 mod peer;
 mod reason;
+mod service_table;
 
 pub use address::Address;
-pub use description::*;
 pub use flow::{
     Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, MAX_SERVICES, STATES,
     ServerCounters, TO_THE_STACK, Template, TemplateKey, Timeouts,
@@ -28,6 +28,7 @@ pub use owner::{
 };
 pub use peer::{PeerFilter, PeerKey};
 pub use reason::{Action, REASONS, Reason};
+pub use service_table::*;
 
 /// Version of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. To be raised whenever the

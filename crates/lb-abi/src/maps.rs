@@ -4,7 +4,7 @@
 pub const GEOMETRY: &str = "GEOMETRY";
 /// Nanoseconds from one timer tick to the next, one `u64`; a read-only global.
 pub const TICK_NS: &str = "TICK_NS";
-/// [`Head`](crate::Head).
+/// [`TableHeader`](crate::TableHeader).
 pub const HEAD: &str = "HEAD";
 /// [`DirectoryEntry`](crate::DirectoryEntry) × places × 2.
 pub const DIRECTORY: &str = "DIRECTORY";

@@ -3,8 +3,8 @@
 //! looks here, but for an operator's trace. A later agent reads it, and carries on.
 
 use crate::Address;
-use crate::description::{MAX_TAGS, Macs, Tag};
 use crate::flow::ServerCounters;
+use crate::service_table::{MAX_TAGS, Macs, Tag};
 
 /// What a set of maps looks like; one record, written before anything else.
 ///

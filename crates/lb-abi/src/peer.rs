@@ -2,7 +2,7 @@
 //! of which some may be directors themselves.
 
 use crate::Address;
-use crate::description::Mac;
+use crate::service_table::Mac;
 
 /// A host whose frames for a service are not balanced (again): [`Self::address`]
 /// is `::`. With another address: an exception for packets of this client, the

@@ -8,7 +8,7 @@
 //!
 //! A program that changes its frame meets it changed in the next run. So what is
 //! hot is measured behind a program that undoes the changes first, `again` of
-//! `yardsticks.rs`, whose own share is taken off.
+//! `baselines.rs`, whose own share is taken off.
 
 mod walks;
 
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bench = Bench {
         bed,
         flooded,
-        yardsticks: Yardsticks::load()?,
+        baselines: Baselines::load()?,
         clients: 0,
         attackers: 0,
         random: 1,
@@ -149,7 +149,7 @@ struct Bench {
     bed: Bed,
     /// Another data plane, whose table of half-open connections is full.
     flooded: Bed,
-    yardsticks: Yardsticks,
+    baselines: Baselines,
     /// Clients that have been given addresses so far.
     clients: u32,
     /// Addresses that have flooded so far.
@@ -169,7 +169,7 @@ impl Bench {
         while self.attackers < 2 * FLOOD {
             self.flood()?;
         }
-        self.yardsticks.insert((0..DRAWN_FROM).map(address))?;
+        self.baselines.insert((0..DRAWN_FROM).map(address))?;
         for flags in [S, A] {
             for frame in [
                 tcp6(packet_bed::frames::DAVE, 5000, flags),
@@ -191,16 +191,16 @@ impl Bench {
         let established = frame(0, A);
         let mut figures = Figures::new();
         let ours = self.bed.program().fd()?;
-        let yardsticks = &mut self.yardsticks;
-        let bare_pass = yardsticks.run("bare_pass", &established, HOT_RUNS)?;
+        let baselines = &mut self.baselines;
+        let bare_pass = baselines.run("bare_pass", &established, HOT_RUNS)?;
         figures.insert("bare_pass", bare_pass);
-        let bare_again = yardsticks.again("bare_pass", &established)?;
+        let bare_again = baselines.again("bare_pass", &established)?;
         for program in ["swap", "one_look_up"] {
-            let again = yardsticks.again(program, &established)?;
+            let again = baselines.again(program, &established)?;
             figures.insert(program, again - bare_again + bare_pass);
         }
         // Of the two moves of the frame's start one is not the program's.
-        let grown_again = yardsticks.again("grow", &established)?;
+        let grown_again = baselines.again("grow", &established)?;
         let moved_again = (grown_again - bare_again) / 2.0;
         for (name, frame, own_share) in [
             ("arp", patched(established.clone(), 12, &[8, 6]), bare_again),
@@ -223,7 +223,7 @@ impl Bench {
             ("tunnel", into_tunnel(A), bare_again + moved_again),
             ("tunnel_ipv6", into_tunnel6(A), bare_again + moved_again),
         ] {
-            let again = yardsticks.again_with(&ours, &frame)?;
+            let again = baselines.again_with(&ours, &frame)?;
             figures.insert(name, again - own_share + bare_pass);
         }
 
@@ -231,8 +231,8 @@ impl Bench {
         let mut single: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
         for _ in 0..DRAWS {
             let drawn = frame(self.draw(), A);
-            pass.push(self.yardsticks.run("bare_pass", &drawn, 1)?);
-            let one_look_up = self.yardsticks.run("one_look_up", &drawn, 1)?;
+            pass.push(self.baselines.run("bare_pass", &drawn, 1)?);
+            let one_look_up = self.baselines.run("one_look_up", &drawn, 1)?;
             single
                 .entry("single_one_look_up")
                 .or_default()
@@ -348,12 +348,12 @@ fn workspace() -> &'static Path {
         .expect("in the workspace")
 }
 
-/// The programs of `yardsticks.rs`.
-struct Yardsticks(Ebpf);
+/// The programs of `baselines.rs`.
+struct Baselines(Ebpf);
 
-impl Yardsticks {
+impl Baselines {
     fn load() -> Result<Self, Box<dyn Error>> {
-        let object = workspace().join("target/bpf/yardsticks");
+        let object = workspace().join("target/bpf/baselines");
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, CONNECTIONS)
             .load_file(&object)?;
@@ -368,7 +368,7 @@ impl Yardsticks {
         let map = self
             .0
             .map_mut(maps::FLOWS)
-            .ok_or("the yardsticks have a table")?;
+            .ok_or("the baselines have a table")?;
         let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(map)?;
         for client in clients {
             let key = FlowKey {
@@ -383,7 +383,7 @@ impl Yardsticks {
         Ok(())
     }
 
-    /// What a yardstick costs behind `again`.
+    /// What a baseline costs behind `again`.
     fn again(&mut self, program: &str, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
         let program = self.program(program)?.fd()?.try_clone()?;
         self.again_with(&program, frame)
@@ -399,7 +399,7 @@ impl Yardsticks {
     }
 
     fn program(&self, name: &str) -> Result<&Xdp, Box<dyn Error>> {
-        Ok(self.0.program(name).ok_or("a yardstick")?.try_into()?)
+        Ok(self.0.program(name).ok_or("a baseline")?.try_into()?)
     }
 
     fn run(&self, program: &str, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
@@ -413,7 +413,7 @@ impl Yardsticks {
     }
 }
 
-/// As in `yardsticks.rs`.
+/// As in `baselines.rs`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Original {
@@ -555,7 +555,7 @@ enum Goal {
 }
 
 fn print_table(figures: &Figures, facts: &Facts, walks: &Figures) {
-    println!("| yardstick | ns |\n|---|---:|");
+    println!("| baseline | ns |\n|---|---:|");
     for (says, name) in [
         ("bare XDP_PASS", "bare_pass"),
         ("swap MAC addresses, transmit", "swap"),
@@ -573,17 +573,17 @@ fn print_table(figures: &Figures, facts: &Facts, walks: &Figures) {
     }
     println!("\n| packet | ns | against | goal | reached |\n|---|---:|---|---|---|");
     for (says, name, against, goal) in &GOALS {
-        let (figure, yardstick) = (figures[name], figures[against]);
+        let (figure, baseline) = (figures[name], figures[against]);
         let (goal, got, is_reached) = match goal {
             Goal::AtMostTimes(times) => (
                 format!("≤ {times} ×"),
-                format!("{:.2} ×", figure / yardstick),
-                figure <= yardstick * times,
+                format!("{:.2} ×", figure / baseline),
+                figure <= baseline * times,
             ),
             Goal::AtMostMore(more) => (
                 format!("≤ +{more:.0} ns"),
-                format!("{:+.0} ns", figure - yardstick),
-                figure <= yardstick + more,
+                format!("{:+.0} ns", figure - baseline),
+                figure <= baseline + more,
             ),
         };
         let mark = if is_reached { "yes" } else { "**no**" };

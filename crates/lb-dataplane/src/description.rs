@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_abi::{
-    ALL_PORTS, Address, DirectoryEntry, Geometry, Half, MAX_PROBES, MAX_SERVICES, Macs,
-    SERVER_ALIVE, SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_FALLBACK,
+    ALL_PORTS, Address, DirectoryEntry, Geometry, MAX_PROBES, MAX_SERVICES, Macs, SERVER_ALIVE,
+    SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_FALLBACK,
     SERVICE_HASH_PORT, SERVICE_LIMITED, SERVICE_ONE_PACKET, SERVICE_PERSISTENT,
-    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, Timeouts,
-    WITHOUT_PORTS, directory_home,
+    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, TableGeneration,
+    Timeouts, WITHOUT_PORTS, directory_home,
 };
 
 use super::owners::{protocol_number, tags};
@@ -23,7 +23,7 @@ use net_types::Network;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Description {
     /// What holds for the whole half.
-    pub half: Half,
+    pub half: TableGeneration,
     /// Where services are found.
     pub directory: Vec<DirectoryEntry>,
     /// By slot.
@@ -60,7 +60,7 @@ impl Description {
         let geometry = geometry(sizes);
         let allowance = Allowance::new(desired, sizes)?;
         let mut description = Self {
-            half: Half::default(),
+            half: TableGeneration::default(),
             directory: Vec::new(),
             servers: vec![Server::default(); geometry.servers as usize],
             rings: Vec::new(),
@@ -77,7 +77,7 @@ impl Description {
         let all_ports = entries.iter().any(|entry| entry.port == ALL_PORTS);
         entries.extend(without_ports(&entries));
         let (seed, directory) = directory(&entries, geometry.directory_places)?;
-        description.half = Half {
+        description.half = TableGeneration {
             directory_seed: seed,
             all_ports: all_ports.into(),
             timeouts: timeouts(&desired.timeouts),

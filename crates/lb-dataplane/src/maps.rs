@@ -7,8 +7,8 @@ use aya::Ebpf;
 use aya::Pod;
 use aya::maps::{Array, MapData, MapError, PerCpuArray};
 use lb_abi::{
-    DirectoryEntry, Flow, FlowKey, Head, Layout, Load, REASONS, Reason, Server, ServerCounters,
-    ServerOwner, ServiceOwner, Template, TemplateKey, maps,
+    DirectoryEntry, Flow, FlowKey, Layout, Load, REASONS, Reason, Server, ServerCounters,
+    ServerOwner, ServiceOwner, TableHeader, Template, TemplateKey, maps,
 };
 
 use super::Error;
@@ -21,7 +21,7 @@ use lb_model::Thresholds;
 /// Both halves of the description, the switch between them, and the records of
 /// who is who in it.
 pub struct DescriptionMaps {
-    head: Array<MapData, Head>,
+    head: Array<MapData, TableHeader>,
     directory: Twin<DirectoryEntry>,
     servers: Twin<Server>,
     rings: Twin<u32>,
@@ -63,24 +63,24 @@ impl DescriptionMaps {
             self.peers.remove_others(&description.peers)?;
             return Ok(0);
         }
-        let spare = 1 - head.active;
+        let spare = 1 - head.active_index;
         let half = spare as usize;
         wait_for_packets_in_flight();
-        head.halves[half] = description.half;
+        head.generations[half] = description.half;
         write(maps::HEAD, self.head.set(0, head, 0))?;
         let written = self.directory.write(half, &description.directory)?
             + self.servers.write(half, &description.servers)?
             + self.rings.write(half, &description.rings)?;
-        head.active = spare;
+        head.active_index = spare;
         write(maps::HEAD, self.head.set(0, head, 0))?;
         self.peers.remove_others(&description.peers)?;
         Ok(written + 1)
     }
 
     /// Whether `description` is the one that packets are judged by.
-    fn holds(&self, head: &Head, description: &Description) -> bool {
-        let half = head.active as usize;
-        head.halves[half] == description.half
+    fn holds(&self, head: &TableHeader, description: &Description) -> bool {
+        let half = head.active_index as usize;
+        head.generations[half] == description.half
             && self.directory.holds(half, &description.directory)
             && self.servers.holds(half, &description.servers)
             && self.rings.holds(half, &description.rings)

@@ -9,9 +9,9 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_abi::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HALVES, Head, LAYOUT_VERSION,
-    Layout, Load, MEMORY_VERSION, PeerKey, REASONS, Server, ServerCounters, ServerOwner,
-    ServiceOwner, Template, TemplateKey, maps,
+    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, LAYOUT_VERSION, Layout, Load,
+    MEMORY_VERSION, PeerKey, REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
+    TABLE_GENERATIONS, TableHeader, Template, TemplateKey, maps,
 };
 use nix::time::{ClockId, clock_getres};
 
@@ -160,18 +160,18 @@ impl fmt::Display for Shape {
 /// Every map that is pinned, with its shape for tables of `sizes`.
 pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED.len()] {
     let geometry = geometry(sizes);
-    let places = geometry.directory_places * HALVES;
+    let places = geometry.directory_places * TABLE_GENERATIONS;
     [
         (maps::LAYOUT, Shape::of::<u32, Layout>(1)),
-        (maps::HEAD, Shape::of::<u32, Head>(1)),
+        (maps::HEAD, Shape::of::<u32, TableHeader>(1)),
         (maps::DIRECTORY, Shape::of::<u32, DirectoryEntry>(places)),
         (
             maps::SERVERS,
-            Shape::of::<u32, Server>(geometry.servers * HALVES),
+            Shape::of::<u32, Server>(geometry.servers * TABLE_GENERATIONS),
         ),
         (
             maps::RINGS,
-            Shape::of::<u32, u32>(geometry.ring_places * HALVES),
+            Shape::of::<u32, u32>(geometry.ring_places * TABLE_GENERATIONS),
         ),
         (maps::CURSORS, Shape::of::<u32, u64>(sizes.services)),
         (

@@ -3,7 +3,7 @@
 
 use lb_abi::Reason;
 
-use crate::service::{Chosen, Description};
+use crate::service_table::{Backend, ServiceTable};
 
 /// What is to become of a packet.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ const NONE: u64 = 1 << 32;
 /// The packet may open a connection.
 const OPEN: u64 = 2 << 32;
 /// Beside a slot: the packet has made the connection a lasting one.
-const LASTING: u64 = 4 << 32;
+const ESTABLISHED: u64 = 4 << 32;
 
 impl Decision {
     #[inline(always)]
@@ -26,12 +26,12 @@ impl Decision {
     }
 
     #[inline(always)]
-    pub fn to_lasting(slot: u32) -> Self {
-        Self(LASTING | u64::from(slot))
+    pub fn to_established(slot: u32) -> Self {
+        Self(ESTABLISHED | u64::from(slot))
     }
 
     #[inline(always)]
-    pub fn none(reason: Reason) -> Self {
+    pub fn refuse(reason: Reason) -> Self {
         Self(NONE | u64::from(reason as u32))
     }
 
@@ -46,17 +46,17 @@ impl Decision {
     }
 
     #[inline(always)]
-    pub fn is_lasting(self) -> bool {
-        self.0 & LASTING != 0
+    pub fn is_established(self) -> bool {
+        self.0 & ESTABLISHED != 0
     }
 
     /// The server, or why there is none.
     #[inline(always)]
-    pub fn resolve(self, description: Description) -> Result<Chosen, Reason> {
+    pub fn resolve(self, table: ServiceTable) -> Result<Backend, Reason> {
         let number = self.0 as u32;
         if self.0 & NONE != 0 {
             return Err(Reason::from_number(number));
         }
-        description.slot(number).ok_or(Reason::ServerGone)
+        table.slot(number).ok_or(Reason::ServerGone)
     }
 }

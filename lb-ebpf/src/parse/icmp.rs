@@ -1,6 +1,6 @@
 //! ICMP errors: about which connection?
 //!
-//! Routers on the way to a viewer answer the edge's packets to the address
+//! Routers on the way to a viewer reply the edge's packets to the address
 //! that these bear: the virtual one. "Packet too big" must reach the edge, or
 //! its packets vanish for good (RFC 1191, RFC 8201).
 

@@ -2,7 +2,7 @@
 
 use lb_abi::{Address, Reason};
 
-use super::plain::Network;
+use super::fast::Network;
 use super::{Kind, Packet};
 use crate::frame::Frame;
 use crate::headers::{
@@ -29,7 +29,7 @@ impl Network for Ipv4 {
     const ETHERTYPE: u16 = ETHERTYPE_IPV4;
 
     #[inline(always)]
-    fn is_plain(&self) -> bool {
+    fn suits_fast_path(&self) -> bool {
         const WITHOUT_OPTIONS: u8 = 0x45;
         self.version_and_length == WITHOUT_OPTIONS
             && self.flags_and_offset & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET) == 0

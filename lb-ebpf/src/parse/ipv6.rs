@@ -2,7 +2,7 @@
 
 use lb_abi::Reason;
 
-use super::plain::Network;
+use super::fast::Network;
 use super::{Kind, Packet};
 use crate::frame::Frame;
 use crate::headers::{
@@ -43,7 +43,7 @@ impl Network for Ipv6 {
     const ETHERTYPE: u16 = ETHERTYPE_IPV6;
 
     #[inline(always)]
-    fn is_plain(&self) -> bool {
+    fn suits_fast_path(&self) -> bool {
         !is_extension(self.next_header)
     }
 

@@ -2,7 +2,7 @@
 
 use lb_abi::{Reason, TCP, UDP};
 
-use super::plain::Transport;
+use super::fast::Transport;
 use super::{Kind, Packet};
 use crate::frame::Frame;
 use crate::headers::{Tcp, Udp};

@@ -19,7 +19,7 @@ pub trait Network {
 
     /// Whether the transport header of a whole packet follows immediately, if
     /// the rest of the header is right.
-    fn is_plain(&self) -> bool;
+    fn suits_fast_path(&self) -> bool;
 
     /// IP protocol number of what follows.
     fn protocol(&self) -> u8;
@@ -48,10 +48,10 @@ pub trait Transport {
 }
 
 /// Whoever knows what becomes of most packets.
-pub trait Judge {
+pub trait PacketHandler {
     /// The verdict on the `packet` of a frame that begins with `ethernet`,
     /// and of which `network` is the IP header, or `None` if it is not among them.
-    fn judge<N: Network>(
+    fn handle<N: Network>(
         frame: &Frame,
         ethernet: &mut Ethernet,
         network: &mut N,
@@ -68,33 +68,33 @@ struct Headers<N, T> {
     transport: T,
 }
 
-/// Has `J` judge the packet in a plain frame; what is not IP is nobody's. `None`
-/// if the frame is not plain, or `J` says so.
+/// Has `H` handle the packet in a plain frame; what is not IP is nobody's. `None`
+/// if the frame is not plain, or `H` says so.
 ///
 /// All is built in once for each pair of headers, so that the packet exists in
 /// registers only.
 #[inline(always)]
-pub fn packet<J: Judge>(frame: &Frame) -> Option<Reason> {
+pub fn packet<H: PacketHandler>(frame: &Frame) -> Option<Reason> {
     match frame.bytes().header::<Ethernet>(0)?.ethertype {
-        Ipv4::ETHERTYPE => of_network::<Ipv4, J>(frame),
-        Ipv6::ETHERTYPE => of_network::<Ipv6, J>(frame),
+        Ipv4::ETHERTYPE => of_network::<Ipv4, H>(frame),
+        Ipv6::ETHERTYPE => of_network::<Ipv6, H>(frame),
         tag if is_tag(tag) => None,
         _ => Some(Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn of_network<N: Network, J: Judge>(frame: &Frame) -> Option<Reason> {
+fn of_network<N: Network, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
     let network: &N = frame.bytes().header(size_of::<Ethernet>())?;
     match network.protocol() {
-        Tcp::PROTOCOL => of_transport::<N, Tcp, J>(frame),
-        Udp::PROTOCOL => of_transport::<N, Udp, J>(frame),
+        Tcp::PROTOCOL => of_transport::<N, Tcp, H>(frame),
+        Udp::PROTOCOL => of_transport::<N, Udp, H>(frame),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn of_transport<N: Network, T: Transport, J: Judge>(frame: &Frame) -> Option<Reason> {
+fn of_transport<N: Network, T: Transport, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
     let bytes = frame.bytes();
     let headers: &mut Headers<N, T> = bytes.header_mut(0)?;
     let (ethernet, network, transport) = (
@@ -102,7 +102,7 @@ fn of_transport<N: Network, T: Transport, J: Judge>(frame: &Frame) -> Option<Rea
         &mut headers.network,
         &headers.transport,
     );
-    if !network.is_plain() {
+    if !network.suits_fast_path() {
         return None;
     }
     let mut packet = Packet::BLANK;
@@ -113,7 +113,7 @@ fn of_transport<N: Network, T: Transport, J: Judge>(frame: &Frame) -> Option<Rea
     if !bytes.reach(size_of::<Ethernet>() + packet.bytes as usize) {
         return None;
     }
-    J::judge(frame, ethernet, network, &packet)
+    H::handle(frame, ethernet, network, &packet)
 }
 
 impl Packet {

@@ -1,17 +1,18 @@
-//! What the agent wants done, as the packet path reads it.
+//! The table of services: written by the agent, read for every packet.
 
 use crate::Address;
 use crate::flow::Timeouts;
 use crate::peer::PeerFilter;
 
-/// Every description map holds this many halves one after the other.
-pub const HALVES: u32 = 2;
+/// Generations of the table of services that its maps hold, one after the other:
+/// the active one, and the one that the agent writes next.
+pub const TABLE_GENERATIONS: u32 = 2;
 
 /// A service lies at most this many places behind its home in the directory.
 /// The agent picks a seed for which that holds.
 pub const MAX_PROBES: u32 = 4;
 
-/// How large a half of each description map is.
+/// Sizes of one generation of the table of services.
 ///
 /// A read-only global of the program ([`maps::GEOMETRY`](crate::maps::GEOMETRY)),
 /// set at load.
@@ -27,7 +28,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What the object is born with: too small for anything.
+    /// The sizes in the object file, which the loader replaces: too small for any
+    /// service.
     pub const DEFAULT: Self = Self {
         directory_places: 1,
         servers: 1,
@@ -35,30 +37,30 @@ impl Geometry {
     };
 }
 
-/// What every packet is judged by first.
+/// The part of the table of services that every packet reads first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct Head {
-    /// Which half packets are judged by, 0 or 1.
-    pub active: u32,
+pub struct TableHeader {
+    /// Index of the generation that packets are handled by, 0 or 1.
+    pub active_index: u32,
     /// Zero.
     pub reserved: u32,
-    /// What holds for each half.
-    pub halves: [Half; HALVES as usize],
+    /// Settings of each generation.
+    pub generations: [TableGeneration; TABLE_GENERATIONS as usize],
 }
 
-/// What holds for the whole half.
+/// Settings that hold for all services of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct Half {
+pub struct TableGeneration {
     /// Seed of [`directory_home`].
     pub directory_seed: u64,
     /// Whether there are services with [`ALL_PORTS`]: 0 or 1.
     pub all_ports: u64,
     /// How long a connection may be silent.
     pub timeouts: Timeouts,
-    /// Who may have balanced a frame before; [`maps::PEERS`](crate::maps::PEERS)
-    /// says who has.
+    /// Source MAC addresses of frames that another director may have balanced
+    /// already; [`maps::PEERS`](crate::maps::PEERS) says which have been.
     pub peers: PeerFilter,
 }
 
@@ -199,7 +201,7 @@ pub struct Service {
     pub flags: u32,
     /// One of `SCHEDULE_…`.
     pub schedule: u32,
-    /// First place of the service's ring within the half's rings.
+    /// First place of the service's ring within the generation's rings.
     pub ring_offset: u32,
     /// Places in the ring; 0 when no server can take a connection.
     pub ring_length: u32,
@@ -339,7 +341,7 @@ mod pod {
     // SAFETY: repr(C), Copy, made of integers, without padding.
     unsafe impl aya::Pod for Geometry {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Head {}
+    unsafe impl aya::Pod for TableHeader {}
     // SAFETY: as above.
     unsafe impl aya::Pod for DirectoryEntry {}
     // SAFETY: as above.

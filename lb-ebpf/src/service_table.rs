@@ -1,0 +1,138 @@
+//! The table of services as the agent has written it: virtual services, their
+//! real servers, and the rings that they are scheduled from.
+
+use lb_abi::{
+    ALL_PORTS, Address, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service,
+    TABLE_GENERATIONS, TableGeneration, WITHOUT_PORTS, directory_home,
+};
+
+use crate::maps::{DIRECTORY, HEAD, RINGS, SERVERS, geometry};
+use crate::parse::Packet;
+
+/// The generation of the table of services that was active when the packet came.
+/// A packet looks it up once, so that it never sees half a change.
+#[derive(Clone, Copy)]
+pub struct ServiceTable {
+    pub index: GenerationIndex,
+    pub generation: &'static TableGeneration,
+}
+
+/// Index of a generation within the maps that hold both, one after the other.
+#[derive(Clone, Copy)]
+pub struct GenerationIndex(u32);
+
+/// A virtual service, by its entry in the active generation.
+#[derive(Clone, Copy)]
+pub struct ServiceRef {
+    pub number: u32,
+    pub entry: &'static Service,
+}
+
+/// A real server that is alive.
+#[derive(Clone, Copy)]
+pub struct Backend {
+    pub slot: u32,
+    pub server: &'static Server,
+}
+
+impl ServiceTable {
+    /// The active generation.
+    #[inline(always)]
+    pub fn active() -> Option<Self> {
+        let head = HEAD.get(0)?;
+        let index = head.active_index % TABLE_GENERATIONS;
+        Some(Self {
+            index: GenerationIndex(index),
+            generation: &head.generations[index as usize],
+        })
+    }
+
+    /// The service that `packet` is addressed to: the one of its port before the
+    /// one of all ports, as `ip_vs_service_find` has it (ip_vs_ctl.c).
+    #[inline(always)]
+    pub fn service(self, packet: &Packet) -> Option<ServiceRef> {
+        let find = |port| self.find(&packet.virtual_address, port, packet.protocol);
+        match find(packet.service_port) {
+            None if self.generation.all_ports != 0 => find(ALL_PORTS),
+            service => service,
+        }
+    }
+
+    /// The service that a fragment without ports must be for, if its client
+    /// may stick to a server.
+    #[inline(always)]
+    pub fn service_without_ports(self, packet: &Packet) -> Option<ServiceRef> {
+        self.find(&packet.virtual_address, 0, packet.protocol | WITHOUT_PORTS)
+    }
+
+    #[inline(always)]
+    fn find(self, address: &Address, port: u16, protocol: u8) -> Option<ServiceRef> {
+        let places = geometry::directory_places();
+        let home = directory_home(
+            self.generation.directory_seed,
+            places,
+            address,
+            port,
+            protocol,
+        );
+        for probe in 0..MAX_PROBES {
+            let place = (home + probe) & (places - 1);
+            let entry = DIRECTORY.get(self.index.0 * places + place)?;
+            if entry.protocol == 0 {
+                return None;
+            }
+            if entry.port == port && entry.protocol == protocol && entry.address == *address {
+                return Some(ServiceRef {
+                    number: entry.number,
+                    entry: &entry.service,
+                });
+            }
+        }
+        None
+    }
+
+    /// The server in `slot`, if it is alive and still the one of `generation`.
+    #[inline(always)]
+    pub fn server(self, slot: u32, generation: u32) -> Option<Backend> {
+        let backend = self.slot(slot)?;
+        (backend.server.generation == generation).then_some(backend)
+    }
+
+    /// Whatever server is in `slot`, if it is alive.
+    #[inline(always)]
+    pub fn slot(self, slot: u32) -> Option<Backend> {
+        self.index.slot(slot)
+    }
+}
+
+impl GenerationIndex {
+    /// Whatever server is in `slot`, if it is alive.
+    #[inline(always)]
+    pub fn slot(self, slot: u32) -> Option<Backend> {
+        let server = SERVERS.get(self.0 * geometry::servers() + slot)?;
+        (server.flags & SERVER_ALIVE != 0).then_some(Backend { slot, server })
+    }
+
+    /// The server at a place of the ring of `service`, if it is alive.
+    #[inline(always)]
+    pub fn at(self, service: &Service, place: u32) -> Option<Backend> {
+        let base = self.0 * geometry::ring_places() + service.ring_offset;
+        self.slot(*RINGS.get(base + place)?)
+    }
+}
+
+impl ServiceRef {
+    /// True if the service has `flag`, one of `SERVICE_…`.
+    #[inline(always)]
+    pub fn has(self, flag: u32) -> bool {
+        self.entry.flags & flag != 0
+    }
+}
+
+impl Backend {
+    /// True if persistence templates that name the server are valid.
+    #[inline(always)]
+    pub fn accepts_templates(self) -> bool {
+        self.server.flags & SERVER_VOID_TEMPLATES == 0
+    }
+}

@@ -1,7 +1,6 @@
 //! Atomic operations (Linux 5.12).
 //!
-//! `core` has none for this target, since the first instruction sets could not
-//! do them.
+//! `core` has none for this target, since the first BPF instruction sets had none.
 
 use core::arch::asm;
 
@@ -11,7 +10,7 @@ use core::arch::asm;
 ///
 /// `target` must be valid, aligned to 8 bytes, and accessed atomically only.
 #[inline(always)]
-pub unsafe fn fetch_add(target: *mut u64, value: u64) -> u64 {
+pub(crate) unsafe fn fetch_add(target: *mut u64, value: u64) -> u64 {
     let mut operand = value;
     // SAFETY: touches nothing but `target`, for which the caller vouches.
     unsafe {

@@ -6,7 +6,7 @@ use crate::maps::{REASONS, SERVER_COUNTERS};
 
 /// Counts a verdict.
 #[inline(always)]
-pub fn reason(reason: Reason) {
+pub(crate) fn reason(reason: Reason) {
     if let Some(counter) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: points at this CPU's counter, which no other code touches
         // while the program runs.
@@ -16,7 +16,7 @@ pub fn reason(reason: Reason) {
 
 /// Counts a packet forwarded to the server in `slot`.
 #[inline(always)]
-pub fn forwarded(slot: u32, bytes: u32) {
+pub(crate) fn forwarded(slot: u32, bytes: u32) {
     if let Some(counters) = SERVER_COUNTERS.get_ptr_mut(slot) {
         // SAFETY: as above.
         unsafe {
@@ -28,7 +28,7 @@ pub fn forwarded(slot: u32, bytes: u32) {
 
 /// Counts a connection scheduled to the server in `slot`.
 #[inline(always)]
-pub fn scheduled(slot: u32) {
+pub(crate) fn scheduled(slot: u32) {
     if let Some(counters) = SERVER_COUNTERS.get_ptr_mut(slot) {
         // SAFETY: as above.
         unsafe { (*counters).connections += 1 };

@@ -1,60 +1,14 @@
 //! Connections and their states.
 
-use lb_abi::{Flow, FlowKey, FlowState, Timeouts, UDP};
+use lb_abi::{Flow, FlowState, Timeouts};
 
 use crate::headers::{TCP_ACK as ACK, TCP_FIN as FIN, TCP_RST as RST, TCP_SYN as SYN};
-use crate::parse::Packet;
-use crate::service_table::{Backend, ServiceRef};
+use crate::packet::Packet;
+use crate::service_table::Backend;
 
-impl Packet {
-    /// Whether the packet is a TCP SYN and nothing else.
-    #[inline(always)]
-    pub fn is_syn(&self) -> bool {
-        self.tcp_flags & (FIN | SYN | RST | ACK) == SYN
-    }
-
-    #[inline(always)]
-    pub fn is_reset(&self) -> bool {
-        self.tcp_flags & RST != 0
-    }
-
-    #[inline(always)]
-    pub fn is_udp(&self) -> bool {
-        self.protocol == UDP
-    }
-
-    #[inline(always)]
-    pub fn is_acknowledging(&self) -> bool {
-        self.tcp_flags & ACK != 0
-    }
-
-    /// Whether the packet may change the state of an established connection.
-    #[inline(always)]
-    pub fn begins_or_ends(&self) -> bool {
-        self.tcp_flags & (SYN | FIN | RST) != 0
-    }
-
-    /// Whether the client ends the connection with this packet.
-    #[inline(always)]
-    pub fn ends(&self) -> bool {
-        self.tcp_flags & (FIN | RST) != 0
-    }
-
-    #[inline(always)]
-    pub fn flow_key(&self, service: ServiceRef) -> FlowKey {
-        FlowKey {
-            client: self.client,
-            port: self.client_port,
-            service: service.number as u16,
-            service_port: self.service_port,
-            reserved: 0,
-        }
-    }
-}
-
-/// The state of a connection of which `packet` is the first.
+/// State of a connection of which `packet` is the first packet.
 #[inline(always)]
-pub fn first_state(packet: &Packet) -> u32 {
+pub(crate) fn first_state(packet: &Packet) -> u32 {
     let state = if packet.is_udp() {
         FlowState::Udp
     } else {
@@ -65,7 +19,7 @@ pub fn first_state(packet: &Packet) -> u32 {
 
 /// A connection that has just been given to `backend`.
 #[inline(always)]
-pub fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
+pub(crate) fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
     Flow {
         last_seen_ns: now_ns,
         rearm_ns: 0,
@@ -76,30 +30,31 @@ pub fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
     }
 }
 
-/// Whether the connection has been silent for longer than its state allows.
+/// True if the connection has been idle for longer than its state allows.
 #[inline(always)]
-pub fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
+pub(crate) fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
     let timeout_ns = timeouts
         .by_state_ns
         .get(flow.state as usize)
         .copied()
         .unwrap_or(0);
+    // Signed, since another CPU may have refreshed the flow a moment later than `now_ns`.
     now_ns.wrapping_sub(flow.last_seen_ns) as i64 > timeout_ns as i64
 }
 
-/// Whether the client is done with the connection, so that a SYN opens a new
-/// one in its place.
+/// True if the client has closed the connection, so that a SYN opens a new one in its
+/// place.
 #[inline(always)]
-pub fn is_over(state: u32) -> bool {
+pub(crate) fn is_over(state: u32) -> bool {
     state == FlowState::FinWait as u32
         || state == FlowState::TimeWait as u32
         || state == FlowState::Closed as u32
 }
 
-/// The state after `packet`: the "input only" table of IPVS, where RST counts
-/// before SYN, SYN before FIN, FIN before ACK.
+/// State after `packet`: the "input only" table of IPVS (`tcp_states` of
+/// ip_vs_proto_tcp.c), in which RST takes precedence over SYN, SYN over FIN, FIN over ACK.
 #[inline(always)]
-pub fn next_state(state: u32, packet: &Packet) -> u32 {
+pub(crate) fn next_state(state: u32, packet: &Packet) -> u32 {
     const SYN_RECEIVED: u32 = FlowState::SynReceived as u32;
     const ESTABLISHED: u32 = FlowState::Established as u32;
     const TIME_WAIT: u32 = FlowState::TimeWait as u32;

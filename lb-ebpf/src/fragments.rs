@@ -1,16 +1,16 @@
-//! Only a packet's first fragment has ports; the others follow it, or, where it
-//! has not been seen, the server that their client sticks to.
+//! Fragments. Only the first one of a packet has ports. The others go where it went; if
+//! it has not been seen, they go to the server that persistence ties their client to.
 
 use lb_abi::{FragmentKey, FragmentTarget, Reason, TO_THE_STACK};
 
-use crate::balance::decision::Decision;
+use crate::decision::{Decision, Encoded};
 use crate::maps::FRAGMENTS;
-use crate::parse::Packet;
+use crate::packet::Packet;
 use crate::persistence;
 use crate::service_table::{Backend, ServiceTable};
 
-/// How long a receiver waits for all fragments of a packet (`ipfrag_time` of
-/// ip-sysctl); a later one that bears the same number is another packet's.
+/// How long a receiver waits for all fragments of a packet (`ipfrag_time` of ip-sysctl).
+/// Later fragments of the same identification belong to another packet.
 const REASSEMBLY_NS: u64 = 30_000_000_000;
 
 #[inline(always)]
@@ -27,64 +27,66 @@ fn key(packet: &Packet) -> FragmentKey {
     }
 }
 
-/// Remembers where a first fragment goes.
+/// Enters the backend of a first fragment.
 #[inline(never)]
-pub fn remember(packet: &Packet, backend: Backend, now_ns: u64) {
-    insert(packet, backend.slot, backend.server.generation, now_ns);
+pub(crate) fn insert(packet: &Packet, backend: Backend, now_ns: u64) {
+    insert_target(packet, backend.slot, backend.server.generation, now_ns);
 }
 
-/// Remembers that a first fragment goes to no server, where others would be
-/// guessed to go to one.
+/// Enters that a first fragment has no backend, if [`follow`] would otherwise assume
+/// one for the later fragments.
 #[inline(never)]
-pub fn remember_no_server(table: ServiceTable, packet: &Packet, now_ns: u64) {
+pub(crate) fn insert_refused(table: ServiceTable, packet: &Packet, now_ns: u64) {
     if table.service_without_ports(packet).is_some() {
-        insert(packet, TO_THE_STACK, 0, now_ns);
+        insert_target(packet, TO_THE_STACK, 0, now_ns);
     }
 }
 
 #[inline(always)]
-fn insert(packet: &Packet, server: u32, generation: u32, now_ns: u64) {
+fn insert_target(packet: &Packet, server: u32, generation: u32, now_ns: u64) {
     let target = FragmentTarget {
         expires_ns: now_ns + REASSEMBLY_NS,
         server,
         generation,
     };
-    // Should the kernel refuse, later fragments are such without a first.
+    // Should the kernel refuse, the later fragments are handled as if the first one had
+    // not been seen.
     let _ = FRAGMENTS.insert(&key(packet), &target, 0);
 }
 
-/// Where a later fragment goes.
+/// The outcome for a later fragment.
 #[inline(never)]
-pub fn follow(table: ServiceTable, packet: &Packet, now_ns: u64) -> Decision {
-    match first(table, packet, now_ns).or_else(|| client(table, packet, now_ns)) {
-        Some(decision) => decision,
-        None => Decision::refuse(Reason::Fragment),
-    }
+pub(crate) fn follow(table: ServiceTable, packet: &Packet, now_ns: u64) -> Encoded {
+    first(table, packet, now_ns)
+        .or_else(|| client(table, packet, now_ns))
+        .unwrap_or(Decision::Refuse(Reason::Fragment))
+        .into()
 }
 
-/// Where the first one went, if it has been seen.
+/// The outcome for the first fragment, if it has been seen.
 #[inline(always)]
 fn first(table: ServiceTable, packet: &Packet, now_ns: u64) -> Option<Decision> {
     let target = FRAGMENTS.get_ptr(&key(packet))?;
-    // SAFETY: a map value; should the kernel reuse it meanwhile, the
-    // generation tells.
+    // SAFETY: a map value; if the kernel evicts the entry meanwhile and gives it to
+    // another packet, it names that packet's server.
     let target = unsafe { *target };
     if target.expires_ns <= now_ns {
         return None;
     }
     if target.server == TO_THE_STACK {
-        return Some(Decision::refuse(Reason::Fragment));
+        return Some(Decision::Refuse(Reason::Fragment));
     }
     Some(match table.server(target.server, target.generation) {
-        Some(backend) => Decision::to(backend.slot),
-        None => Decision::refuse(Reason::Fragment),
+        Some(backend) => Decision::Forward(backend.slot),
+        None => Decision::Refuse(Reason::Fragment),
     })
 }
 
-/// Where the client's connections go, if they can be of one service only.
+/// The server that persistence ties the client to, if its packets can be for one service
+/// only.
 #[inline(always)]
 fn client(table: ServiceTable, packet: &Packet, now_ns: u64) -> Option<Decision> {
     let service = table.service_without_ports(packet)?;
-    let held = persistence::held(table, service, packet, now_ns)?;
-    Some(Decision::to(held.backend.slot))
+    let sticky = persistence::find(table, service, packet, now_ns)?;
+    Some(Decision::Forward(sticky.backend.slot))
 }

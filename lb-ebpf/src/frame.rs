@@ -9,15 +9,15 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 
 /// A received frame.
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     context: &'a XdpContext,
 }
 
-/// The frame's first buffer as it lies now: void once the frame is moved or
-/// cut. All access goes through [`Bytes::at`], whose comparison with the
-/// buffer's end is what the verifier wants to see.
+/// The frame's first buffer as it lies now: invalid once the frame is moved or cut. All
+/// access goes through [`Bytes::at`], whose comparison with the buffer's end the verifier
+/// requires.
 #[derive(Clone, Copy)]
-pub struct Bytes<'a> {
+pub(crate) struct Bytes<'a> {
     start: usize,
     end: usize,
     frame: PhantomData<&'a XdpContext>,
@@ -38,7 +38,7 @@ impl<'a> Bytes<'a> {
 
     /// The header at `offset`, if the buffer holds all of it.
     #[inline(always)]
-    pub fn header<T>(self, offset: usize) -> Option<&'a T> {
+    pub(crate) fn header<T>(self, offset: usize) -> Option<&'a T> {
         // SAFETY: `at` has checked that the buffer holds all of it; every
         // header is made of integers, so any bytes will do.
         self.at::<T>(offset).map(|pointer| unsafe { &*pointer })
@@ -46,31 +46,31 @@ impl<'a> Bytes<'a> {
 
     /// As [`Self::header`], to write to.
     #[inline(always)]
-    pub fn header_mut<T>(self, offset: usize) -> Option<&'a mut T> {
+    pub(crate) fn header_mut<T>(self, offset: usize) -> Option<&'a mut T> {
         // SAFETY: as above; the frame is the driver's, and nobody looks at it
         // while the program runs.
         self.at::<T>(offset).map(|pointer| unsafe { &mut *pointer })
     }
 
-    /// Whether the buffer reaches at least to `offset`.
+    /// True if the buffer reaches at least to `offset`.
     ///
-    /// Lengths are compared, not pointers: to the verifier of Linux 6.1 the
-    /// sum of a pointer and a number that it lost track of is an error.
+    /// Lengths are compared, not pointers: the verifier of Linux 6.1 refuses the sum of a
+    /// pointer and a number from a header, which a byte swap makes unbounded.
     #[inline(always)]
-    pub fn reach(self, offset: usize) -> bool {
+    pub(crate) fn reach(self, offset: usize) -> bool {
         self.end.wrapping_sub(self.start) >= offset
     }
 }
 
 impl<'a> Frame<'a> {
     #[inline(always)]
-    pub fn new(context: &'a XdpContext) -> Self {
+    pub(crate) fn new(context: &'a XdpContext) -> Self {
         Self { context }
     }
 
-    /// What the first buffer holds now.
+    /// The first buffer as it lies now.
     #[inline(always)]
-    pub fn bytes(&self) -> Bytes<'_> {
+    pub(crate) fn bytes(&self) -> Bytes<'_> {
         Bytes {
             start: self.start(),
             end: self.end(),
@@ -80,34 +80,34 @@ impl<'a> Frame<'a> {
 
     /// The header at `offset`, if the first buffer holds all of it.
     #[inline(always)]
-    pub fn header<T>(&self, offset: usize) -> Option<&T> {
+    pub(crate) fn header<T>(&self, offset: usize) -> Option<&T> {
         self.bytes().header(offset)
     }
 
     /// As [`Self::header`], to write to.
     #[inline(always)]
-    pub fn header_mut<T>(&self, offset: usize) -> Option<&mut T> {
+    pub(crate) fn header_mut<T>(&self, offset: usize) -> Option<&mut T> {
         self.bytes().header_mut(offset)
     }
 
-    /// Whether the frame reaches at least to `offset`.
+    /// True if the frame reaches at least to `offset`.
     #[inline(always)]
-    pub fn reaches(&self, offset: usize) -> bool {
+    pub(crate) fn reaches(&self, offset: usize) -> bool {
         self.bytes().reach(offset) || self.length() >= offset as u64
     }
 
     /// Moves the frame's start by `delta` bytes: forward, or back into the
-    /// driver's headroom. Headers taken before are void.
+    /// driver's headroom. Headers taken before are invalid afterwards.
     #[inline(always)]
-    pub fn move_start(&self, delta: i32) -> Option<()> {
+    pub(crate) fn move_start(&self, delta: i32) -> Option<()> {
         // SAFETY: the context is the one that the kernel gave us.
         let result = unsafe { bpf_xdp_adjust_head(self.context.ctx, delta) };
         (result == 0).then_some(())
     }
 
-    /// Cuts the frame after `length` bytes. Headers taken before are void.
+    /// Cuts the frame after `length` bytes. Headers taken before are invalid afterwards.
     #[inline(always)]
-    pub fn cut(&self, length: usize) -> Option<()> {
+    pub(crate) fn cut(&self, length: usize) -> Option<()> {
         let excess = self.length() as i32 - length as i32;
         // SAFETY: as above.
         let result = unsafe { bpf_xdp_adjust_tail(self.context.ctx, -excess) };
@@ -116,15 +116,15 @@ impl<'a> Frame<'a> {
 
     /// Interface that the frame came from.
     #[inline(always)]
-    pub fn interface_index(&self) -> u32 {
+    pub(crate) fn interface_index(&self) -> u32 {
         self.context.ingress_ifindex() as u32
     }
 
-    /// MTU of an interface, where a packet of `bytes` is larger than that; 0 where
-    /// it fits, or the interface is not there.
+    /// MTU of an interface, if a packet of `bytes` is larger than that; 0 if it fits, or
+    /// if the interface does not exist.
     #[inline(never)]
-    pub fn exceeded_mtu(&self, interface_index: u32, bytes: u32) -> u32 {
-        // Taken for the packet's length, then set to the MTU.
+    pub(crate) fn exceeded_mtu(&self, interface_index: u32, bytes: u32) -> u32 {
+        // In: the packet's length. Out: the MTU.
         let mut mtu = bytes;
         // SAFETY: the context is the one that the kernel gave us (Linux 5.12).
         let result =
@@ -135,9 +135,9 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     fn start(&self) -> usize {
         let start;
-        // SAFETY: loads `xdp_md::data`, a pointer to whoever runs the program
-        // though its type says `u32`. The compiler must not learn of that
-        // type, or it copies the pointer as one, which the verifier refuses.
+        // SAFETY: loads `xdp_md::data`, which is a pointer to the verifier although its
+        // type is `u32`. The compiler must not see that type, or it truncates the pointer,
+        // which the verifier refuses.
         unsafe {
             asm!(
                 "{start} = *(u32 *)({context} + 0)",

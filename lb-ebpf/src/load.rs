@@ -1,7 +1,8 @@
-//! Live connections of every server, for the schedulers that compare them.
+//! The load of every server: its live connections, for the schedulers that compare them
+//! and for thresholds.
 //!
-//! Counted here where states change. What changes without a packet (silence,
-//! eviction) the agent corrects when it sweeps.
+//! The program counts changes of state. What ends without a packet (by time-out or
+//! eviction) the agent corrects when it sweeps the tables.
 
 use lb_abi::{FlowState, Load, Server};
 
@@ -9,34 +10,33 @@ use crate::atomic::fetch_add;
 use crate::maps::{FULL, LOAD_CORRECTIONS, LOADS};
 use crate::service_table::Backend;
 
-/// Counts a connection of `slot` that has entered `state`.
+/// Adds a connection in `state` to the load of `slot`.
 #[inline(always)]
-pub fn entered(slot: u32, state: u32) {
+pub(crate) fn add(slot: u32, state: u32) {
     if let Some(load) = LOADS.get_ptr_mut(slot) {
         change(load, state, 1);
     }
 }
 
-/// Counts a connection that has just been given to `backend`, and finds out whether
-/// it has room before and after.
+/// Adds a connection that has just been given to `backend`, and updates [`FULL`].
 #[inline(always)]
-pub fn entered_new(backend: Backend, state: u32) {
+pub(crate) fn add_new(backend: Backend, state: u32) {
     if backend.server.upper_threshold == 0 {
-        entered(backend.slot, state);
+        add(backend.slot, state);
     } else {
-        entered_limited(backend, state);
+        add_limited(backend, state);
     }
 }
 
-/// Called, so that it does not stand on the stack beside the comparison of servers.
+/// Not inlined, so that it shares no stack frame with the comparison of servers.
 #[inline(never)]
-fn entered_limited(backend: Backend, state: u32) {
-    let Some(before) = of(backend.slot) else {
+fn add_limited(backend: Backend, state: u32) {
+    let Some(before) = read(backend.slot) else {
         return;
     };
-    // Those that have gone since the last look may have made room.
+    // Clears the mark if connections that have ended since have made room.
     is_full(backend, &before);
-    entered(backend.slot, state);
+    add(backend.slot, state);
     if before.total() + 1 >= u64::from(backend.server.upper_threshold)
         && let Some(full) = FULL.get_ptr_mut(backend.slot)
     {
@@ -45,9 +45,9 @@ fn entered_limited(backend: Backend, state: u32) {
     }
 }
 
-/// Counts a connection of `slot` that has left `state`.
+/// Takes a connection in `state` off the load of `slot`.
 #[inline(always)]
-pub fn left(slot: u32, state: u32) {
+pub(crate) fn remove(slot: u32, state: u32) {
     if let Some(load) = LOADS.get_ptr_mut(slot) {
         change(load, state, MINUS_ONE);
     }
@@ -55,7 +55,7 @@ pub fn left(slot: u32, state: u32) {
 
 /// Counts a connection of `slot` that has gone from one state to another.
 #[inline(always)]
-pub fn change_state(slot: u32, before: u32, after: u32) {
+pub(crate) fn change_state(slot: u32, before: u32, after: u32) {
     if let Some(load) = LOADS.get_ptr_mut(slot) {
         change(load, before, MINUS_ONE);
         change(load, after, 1);
@@ -77,20 +77,21 @@ fn change(load: *mut Load, state: u32, value: u64) {
     }
 }
 
-/// How much `slot` has to do.
+/// The load of `slot`.
 #[inline(always)]
-pub fn of(slot: u32) -> Option<Load> {
+pub(crate) fn read(slot: u32) -> Option<Load> {
     let (seen, correction) = (LOADS.get(slot)?, LOAD_CORRECTIONS.get(slot)?);
     Some(seen.corrected(correction))
 }
 
-/// Whether a server that has `load` to do has reached its upper threshold, and not
-/// fallen below the lower one since (`IP_VS_DEST_F_OVERLOAD`).
+/// True if `backend`, of this load, has reached its upper threshold and not fallen below
+/// the lower one since (`IP_VS_DEST_F_OVERLOAD`).
 ///
-/// IPVS asks whenever a connection goes. What is asked here before one comes, and
-/// before one may, has the same reply: in between there are only such that go.
+/// IPVS updates the mark whenever a connection ends. Here it is updated before a
+/// connection is scheduled or added, which comes to the same: between two of these,
+/// connections only end.
 #[inline(always)]
-pub fn is_full(backend: Backend, load: &Load) -> bool {
+pub(crate) fn is_full(backend: Backend, load: &Load) -> bool {
     let Server {
         upper_threshold: upper,
         lower_threshold: lower,

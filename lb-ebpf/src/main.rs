@@ -1,24 +1,27 @@
 //! The XDP program of the Millrace balancer.
 //!
-//! Read in this order: [`parse`] turns a frame into a [`parse::Packet`],
-//! [`balance`] decides which real server it belongs to, [`transmit`] sends it
-//! there. Everything else serves one of the three.
+//! Read in this order: [`parse`] reads a frame's headers into a [`packet::Packet`],
+//! [`balance`] chooses the real server, [`transmit`] sends the packet there. Every other
+//! module is used by one of the three.
 #![no_std]
 #![no_main]
-// Inline assembly for atomics, see `atomic`.
+// Inline assembly for BPF is unstable: see `atomic` and `frame`.
 #![feature(asm_experimental_arch)]
 
 mod atomic;
 mod balance;
 mod clock;
 mod count;
+mod decision;
 mod flow;
+mod flow_context;
 mod fragments;
 mod frame;
 mod headers;
+mod interface;
 mod load;
 mod maps;
-mod martian;
+mod packet;
 mod parse;
 mod peers;
 mod persistence;
@@ -36,9 +39,9 @@ use lb_abi::{Action, Reason};
 
 use crate::frame::Frame;
 
-/// Entry point of the data plane; takes frames that lie in several buffers.
+/// Entry point of the data plane. `frags`: it accepts frames that lie in several buffers.
 #[xdp(frags)]
-pub fn millrace(context: XdpContext) -> u32 {
+fn millrace(context: XdpContext) -> u32 {
     let reason = match fast_path(context.ctx) {
         Some(reason) => reason,
         None => {
@@ -58,9 +61,9 @@ pub fn millrace(context: XdpContext) -> u32 {
     }
 }
 
-// The two are called, not inlined, so that neither stands on the other's stack.
-
-/// The verdict on a frame like most.
+/// The verdict on a frame of the fast path; `None` for any other frame.
+///
+/// Inlined into the entry point: a call would cost the fast path a return.
 #[inline(always)]
 fn fast_path(context: *mut xdp_md) -> Option<Reason> {
     let context = XdpContext::new(context);
@@ -68,6 +71,8 @@ fn fast_path(context: *mut xdp_md) -> Option<Reason> {
 }
 
 /// The verdict on any frame.
+///
+/// Not inlined, so that its stack frame is not the fast path's as well.
 #[inline(never)]
 fn slow_path(context: *mut xdp_md) -> Reason {
     let context = XdpContext::new(context);
@@ -78,7 +83,7 @@ fn slow_path(context: *mut xdp_md) -> Reason {
     }
 }
 
-/// Nothing here panics; the linker only wants the symbol.
+/// Never called, since nothing here panics; the linker needs the symbol.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

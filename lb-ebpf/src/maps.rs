@@ -1,8 +1,8 @@
-//! Every map of the program, by the names that `lb_abi::maps` documents.
+//! The maps that the program shares with the agent, by the names that `lb_abi::maps`
+//! documents. Scratch maps of a module are declared in that module.
 //!
-//! The sizes here are only what the object is born with: the agent sets those
-//! that its operator chose at load, and tells the program of those that it
-//! must know through [`GEOMETRY`].
+//! The sizes here are those of the object file. The agent replaces them at load by those
+//! that its operator chose, and tells the program those that it needs in [`GEOMETRY`].
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
@@ -12,30 +12,28 @@ use lb_abi::{
     ServiceOwner, TABLE_GENERATIONS, TableHeader, Template, TemplateKey,
 };
 
-use crate::parse::Packet;
-use crate::schedule::Best;
-
-/// How large a half of each table map is; fixed at load, so that the
+/// Sizes of a generation of the table of services; fixed at load, so that the
 /// verifier sees constants.
 #[unsafe(no_mangle)]
 static GEOMETRY: Geometry = Geometry::DEFAULT;
 
-/// The sizes as the loader left them, each read where it is needed.
-pub mod geometry {
+/// The sizes that the loader has set. Each is read where it is needed: to the verifier it
+/// is a constant.
+pub(crate) mod geometry {
     use super::GEOMETRY;
 
     #[inline(always)]
-    pub fn directory_places() -> u32 {
+    pub(crate) fn directory_places() -> u32 {
         read(&raw const GEOMETRY.directory_places)
     }
 
     #[inline(always)]
-    pub fn servers() -> u32 {
+    pub(crate) fn servers() -> u32 {
         read(&raw const GEOMETRY.servers)
     }
 
     #[inline(always)]
-    pub fn ring_places() -> u32 {
+    pub(crate) fn ring_places() -> u32 {
         read(&raw const GEOMETRY.ring_places)
     }
 
@@ -50,63 +48,50 @@ pub mod geometry {
 const PLACES: usize = TABLE_GENERATIONS as usize;
 
 #[btf_map]
-pub static HEAD: Array<TableHeader, 1> = Array::new();
+pub(crate) static HEAD: Array<TableHeader, 1> = Array::new();
 #[btf_map]
-pub static DIRECTORY: Array<DirectoryEntry, PLACES> = Array::new();
+pub(crate) static DIRECTORY: Array<DirectoryEntry, PLACES> = Array::new();
 #[btf_map]
-pub static SERVERS: Array<Server, PLACES> = Array::new();
+pub(crate) static SERVERS: Array<Server, PLACES> = Array::new();
 #[btf_map]
-pub static RINGS: Array<u32, PLACES> = Array::new();
+pub(crate) static RINGS: Array<u32, PLACES> = Array::new();
 #[btf_map]
-pub static CURSORS: Array<u64, 1> = Array::new();
+pub(crate) static CURSORS: Array<u64, 1> = Array::new();
 
 #[btf_map]
-pub static PEERS: HashMap<PeerKey, u32, 1> = HashMap::new();
+pub(crate) static PEERS: HashMap<PeerKey, u32, 1> = HashMap::new();
 
 #[btf_map]
-pub static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
 #[btf_map]
-pub static HALF_OPEN: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
+pub(crate) static HALF_OPEN: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
 #[btf_map]
-pub static TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
+pub(crate) static TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
 #[btf_map]
-pub static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
+pub(crate) static NEW_TEMPLATES: LruHashMap<TemplateKey, Template, 1> = LruHashMap::new();
 
 #[btf_map]
-pub static INTERFACES: HashMap<u32, Interface, MAX_INTERFACES> = HashMap::new();
-
-/// Where a packet is taken apart, and another one that it quotes.
-#[btf_map]
-pub static SCRATCH: PerCpuArray<Packet, 2> = PerCpuArray::new();
-
-/// Where servers are compared.
-#[btf_map]
-pub static BEST: PerCpuArray<Best, 1> = PerCpuArray::new();
-
-/// What the trace must know of a packet: if it has opened a connection, the slot
-/// of its server, plus 1.
-#[btf_map]
-pub static OPENED: PerCpuArray<u32, 1> = PerCpuArray::new();
+pub(crate) static INTERFACES: HashMap<u32, Interface, MAX_INTERFACES> = HashMap::new();
 
 #[btf_map]
-pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentTarget, 1> = LruHashMap::new();
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentTarget, 1> = LruHashMap::new();
 
 #[btf_map]
-pub static LOADS: Array<Load, 1> = Array::new();
+pub(crate) static LOADS: Array<Load, 1> = Array::new();
 #[btf_map]
-pub static LOAD_CORRECTIONS: Array<Load, 1> = Array::new();
+pub(crate) static LOAD_CORRECTIONS: Array<Load, 1> = Array::new();
 #[btf_map]
-pub static FULL: Array<u32, 1> = Array::new();
+pub(crate) static FULL: Array<u32, 1> = Array::new();
 #[btf_map]
-pub static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
+pub(crate) static SERVER_COUNTERS: PerCpuArray<ServerCounters, 1> = PerCpuArray::new();
 #[btf_map]
-pub static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();
+pub(crate) static REASONS: PerCpuArray<u64, { ALL_REASONS.len() }> = PerCpuArray::new();
 
-// The agent's own: the program looks at these for its trace only. They are declared here
-// so that all maps are made, and pinned, in one way.
+// The agent's own: the program reads these for its trace only. They are declared here so
+// that all maps are created, and pinned, in one way.
 #[btf_map]
-pub static LAYOUT: Array<Layout, 1> = Array::new();
+pub(crate) static LAYOUT: Array<Layout, 1> = Array::new();
 #[btf_map]
-pub static SERVICE_OWNERS: Array<ServiceOwner, 1> = Array::new();
+pub(crate) static SERVICE_OWNERS: Array<ServiceOwner, 1> = Array::new();
 #[btf_map]
-pub static SERVER_OWNERS: Array<ServerOwner, 1> = Array::new();
+pub(crate) static SERVER_OWNERS: Array<ServerOwner, 1> = Array::new();

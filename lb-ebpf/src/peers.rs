@@ -1,23 +1,23 @@
-//! Whether a frame has been balanced already.
+//! The loop guard: no frame is balanced twice.
 //!
-//! Two directors may be each other's real servers, and a frame that one of them
-//! sends to the other must not come back. In direct routing a real server has the
-//! virtual address itself, so that it never sends a client's packet for it: a frame
-//! that bears its MAC address comes from a director that runs beside it. Its own
-//! connections are those exceptions that the agent enters. What circles past more
-//! directors than know each other ends when its hops are used up.
+//! Two directors may be each other's real servers, and a frame that one of them sends to
+//! the other must not come back. In direct routing a real server has the virtual address
+//! itself, so that it never sends a client's packet for that address: a frame from its MAC
+//! address comes from a director that runs beside it. Connections of the real server's own
+//! are exceptions, which the agent enters. A loop of directors that do not know each other
+//! ends when a packet has no hops left.
 
 use lb_abi::{Address, PeerKey};
 
 use crate::frame::Frame;
 use crate::headers::Ethernet;
 use crate::maps::PEERS;
-use crate::parse::Packet;
+use crate::packet::Packet;
 use crate::service_table::{ServiceRef, ServiceTable};
 
-/// Whether the packet for a service comes from one who has balanced it.
+/// True if the packet for a service comes from a director that has balanced it already.
 #[inline(always)]
-pub fn has_balanced(
+pub(crate) fn has_balanced(
     frame: &Frame,
     table: ServiceTable,
     service: ServiceRef,

@@ -1,26 +1,19 @@
-//! A client's connections stick to one server.
+//! Persistence: a client's connections go to one server.
 //!
-//! A template is born beside a half-open connection, in a table that a flood
-//! of SYNs may churn, and moves to the lasting table when the handshake is
-//! complete. From then on the connection's packets re-arm it now and then.
+//! A template is entered together with a half-open connection, in a table of its own
+//! that a flood of SYNs may overwrite. When the handshake is complete, it is entered in
+//! the table of established templates; from then on the connection's packets re-arm it.
 
-use lb_abi::{SERVICE_PERSISTENT, Template, TemplateKey};
+use lb_abi::{Template, TemplateKey};
 
 use crate::maps::{NEW_TEMPLATES, TEMPLATES};
-use crate::parse::Packet;
+use crate::packet::Packet;
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
 
-/// A live connection's packets re-arm its template this many times per
-/// persistence time-out at most: a look-up in so many packets, for a template
-/// that may end a quarter of its time early.
+/// How often, at most, the packets of a connection re-arm its template per persistence
+/// time-out. A packet costs a look-up less when it does not; in return a template may
+/// expire a quarter of its time early.
 const REARMS_PER_TIMEOUT: u64 = 4;
-
-impl ServiceRef {
-    #[inline(always)]
-    pub fn is_persistent(self) -> bool {
-        self.has(SERVICE_PERSISTENT)
-    }
-}
 
 #[inline(always)]
 fn key(service: ServiceRef, packet: &Packet) -> TemplateKey {
@@ -32,15 +25,15 @@ fn key(service: ServiceRef, packet: &Packet) -> TemplateKey {
 
 /// A valid template.
 #[derive(Clone, Copy)]
-pub struct StickyEntry {
-    /// The server that the client sticks to.
-    pub backend: Backend,
+pub(crate) struct StickyEntry {
+    /// The server that the client is tied to.
+    pub(crate) backend: Backend,
     template: *mut Template,
 }
 
 /// The template of the packet's client, if there is a valid one.
 #[inline(always)]
-pub fn held(
+pub(crate) fn find(
     table: ServiceTable,
     service: ServiceRef,
     packet: &Packet,
@@ -48,8 +41,8 @@ pub fn held(
 ) -> Option<StickyEntry> {
     let key = key(service, packet);
     let valid = |template: *mut Template| {
-        // SAFETY: a map value; should the kernel reuse it meanwhile, the
-        // generation tells.
+        // SAFETY: a map value; if the kernel evicts the entry meanwhile and gives it to
+        // another client, the generation tells whether its server is still the same.
         let backend = unsafe { valid_server(table, &*template, now_ns) }?;
         Some(StickyEntry { backend, template })
     };
@@ -60,37 +53,38 @@ pub fn held(
 }
 
 impl StickyEntry {
-    /// Re-arms the template: the client has opened another connection, of which
-    /// there may come no more than one packet.
+    /// Re-arms the template: the client has opened another connection, of which no
+    /// further packet may come.
     #[inline(always)]
-    pub fn rearm(self, service: ServiceRef, now_ns: u64) {
-        // SAFETY: as above; another client's would hold a little longer.
+    pub(crate) fn rearm(self, service: ServiceRef, now_ns: u64) {
+        // SAFETY: as above; another client's template would be valid a little longer.
         unsafe { (*self.template).expires_ns = now_ns + service.entry.persistence_ns };
     }
 }
 
-/// Remembers the server of a client that has only knocked so far.
+/// Ties a client that has not completed a handshake to `backend`.
 #[inline(always)]
-pub fn remember(service: ServiceRef, packet: &Packet, backend: Backend, now_ns: u64) {
+pub(crate) fn insert_new(service: ServiceRef, packet: &Packet, backend: Backend, now_ns: u64) {
     let template = Template {
         expires_ns: now_ns + service.entry.persistence_ns,
         server: backend.slot,
         generation: backend.server.generation,
     };
-    // The table evicts by itself; should the kernel refuse all the same, the
+    // The table evicts when it is full. Should the kernel refuse all the same, the
     // connection goes on without a template.
     let _ = NEW_TEMPLATES.insert(&key(service, packet), &template, 0);
 }
 
-/// When a template that is armed now is to be armed again.
+/// Time from which on a packet re-arms a template that is armed now.
 #[inline(always)]
-pub fn rearm_after(service: ServiceRef, now_ns: u64) -> u64 {
+pub(crate) fn rearm_after(service: ServiceRef, now_ns: u64) -> u64 {
     now_ns + service.entry.persistence_ns / REARMS_PER_TIMEOUT
 }
 
-/// Re-arms the template of a client of which a packet has just been seen.
+/// Re-arms, or enters, the established template of the packet's client, which has a
+/// connection to `backend`.
 #[inline(always)]
-pub fn rearm(
+pub(crate) fn rearm(
     table: ServiceTable,
     service: ServiceRef,
     packet: &Packet,
@@ -101,15 +95,16 @@ pub fn rearm(
     let expires_ns = now_ns + service.entry.persistence_ns;
     let existing = TEMPLATES.get_ptr_mut(&key).and_then(|template| {
         // SAFETY: as above.
-        let holds = unsafe { valid_server(table, &*template, now_ns) };
-        holds.map(|holder| (template, holder))
+        let current = unsafe { valid_server(table, &*template, now_ns) };
+        current.map(|current| (template, current))
     });
     match existing {
         // SAFETY: as above.
-        Some((template, holder)) if holder.slot == backend.slot => unsafe {
+        Some((template, current)) if current.slot == backend.slot => unsafe {
             (*template).expires_ns = expires_ns;
         },
-        // The client has been given another server since: that one counts.
+        // The client has been tied to another server since this connection was opened:
+        // new connections go on to that one.
         Some(_) => {}
         None => {
             let template = Template {

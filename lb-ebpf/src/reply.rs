@@ -1,24 +1,24 @@
-//! Frames turned into answers to their senders.
+//! Frames that are turned into replies to their senders.
 
 use lb_abi::{Reason, TCP};
 
 use crate::frame::Frame;
-use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, TCP_RST, Tcp};
-use crate::parse::Packet;
+use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, TCP_RST, Tcp, checksum};
+use crate::packet::Packet;
 
-/// Turns a segment of a void connection into the reset that its sender's stack
-/// accepts: with exactly the sequence number that the sender awaits, which is
-/// what it has just acknowledged (RFC 9293 §3.10.7.1, RFC 5961 §3.2).
+/// Turns a segment of a connection that no longer exists into the reset that its
+/// sender's stack accepts: with the sequence number that the sender awaits, which is the
+/// one that it has just acknowledged (RFC 9293 §3.10.7.1, RFC 5961 §3.2).
 #[inline(never)]
-pub fn reset(frame: &Frame, packet: &Packet) -> Reason {
-    let network = packet.network();
+pub(crate) fn reset(frame: &Frame, packet: &Packet) -> Reason {
+    let network = packet.network_offset();
     let transport = network
         + if packet.is_ipv6 {
             size_of::<Ipv6>()
         } else {
             size_of::<Ipv4>()
         };
-    // A segment has at least these headers, so that this never grows a frame.
+    // A segment has at least these headers, so that the frame never grows.
     if frame.cut(transport + size_of::<Tcp>()).is_none() {
         return Reason::NoRoom;
     }
@@ -32,7 +32,7 @@ pub fn reset(frame: &Frame, packet: &Packet) -> Reason {
 fn write_reset(frame: &Frame, packet: &Packet, transport: usize) -> Option<()> {
     swap_macs(frame)?;
     let length = size_of::<Tcp>() as u16;
-    write_network(frame, packet, packet.network(), TCP, length)?;
+    write_network(frame, packet, packet.network_offset(), TCP, length)?;
 
     let tcp: &mut Tcp = frame.header_mut(transport)?;
     let sequence = packet.acknowledged.to_be();
@@ -45,7 +45,7 @@ fn write_reset(frame: &Frame, packet: &Packet, transport: usize) -> Option<()> {
     tcp.window = 0;
     tcp.urgent = 0;
     let offset_and_flags = u16::from_ne_bytes([(size_of::<Tcp>() as u8 / 4) << 4, TCP_RST]);
-    tcp.checksum = fold(
+    tcp.checksum = checksum(
         pseudo_header(packet, TCP, length)
             + u64::from(packet.service_port)
             + u64::from(packet.client_port)
@@ -60,36 +60,36 @@ const ICMP_FRAGMENTATION_NEEDED: u16 = u16::from_ne_bytes([3, 4]);
 /// RFC 4443 §3.2.
 const ICMPV6_PACKET_TOO_BIG: u16 = u16::from_ne_bytes([2, 0]);
 
-/// What an error quotes, in words: IPv4 with all its options, or IPv6 with an
-/// extension header or two, and the start of TCP's. Whatever is too big for a
-/// path has as much.
+/// Length of what an ICMP error quotes, in words: enough for IPv4 with all options, or
+/// IPv6 with one or two extension headers, and the first words of TCP or UDP. Every packet that is too
+/// big for a path is longer.
 const QUOTED_WORDS: usize = 17;
 
-/// Turns a packet into the message that it was too big.
+/// Turns a packet into the ICMP error that it was too big: no more than `mtu` bytes fit.
 #[inline(never)]
-pub fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
+pub(crate) fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
     match write_too_big(frame, packet, mtu) {
         Some(()) => Reason::TooBig,
         None => Reason::NoRoom,
     }
 }
 
-/// An Ethernet header with up to two tags, in words that are moved as they are.
+/// An Ethernet header with its tags, in `WORDS` words and a half, to be moved as it is.
 #[repr(C, packed(2))]
-struct Link<const WORDS: usize> {
+struct LinkBytes<const WORDS: usize> {
     words: [u32; WORDS],
-    half: u16,
+    last: u16,
 }
 
 #[inline(always)]
 fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
-    let own = if packet.is_ipv6 {
+    let network_bytes = if packet.is_ipv6 {
         size_of::<Ipv6>()
     } else {
         size_of::<Ipv4>()
     };
-    let added = own + size_of::<Icmp>();
-    frame.cut(packet.network() + QUOTED_WORDS * 4)?;
+    let added = network_bytes + size_of::<Icmp>();
+    frame.cut(packet.network_offset() + QUOTED_WORDS * 4)?;
     frame.move_start(-(added as i32))?;
     match packet.tag_count {
         0 => move_link::<3>(frame, added)?,
@@ -98,7 +98,7 @@ fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
     }
     swap_macs(frame)?;
 
-    let network = packet.network();
+    let network = packet.network_offset();
     let length = (size_of::<Icmp>() + QUOTED_WORDS * 4) as u16;
     let protocol = if packet.is_ipv6 {
         lb_abi::ICMPV6
@@ -107,7 +107,7 @@ fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
     };
     write_network(frame, packet, network, protocol, length)?;
 
-    let transport = network + own;
+    let transport = network + network_bytes;
     let quoted: &Quoted = frame.header(transport + size_of::<Icmp>())?;
     let mut sum = 0;
     for word in 0..QUOTED_WORDS {
@@ -124,7 +124,7 @@ fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
     icmp.kind = kind_byte;
     icmp.code = code_byte;
     icmp.rest = rest;
-    icmp.checksum = fold(sum + u64::from(kind) + u64::from(rest));
+    icmp.checksum = checksum(sum + u64::from(kind) + u64::from(rest));
     Some(())
 }
 
@@ -133,14 +133,16 @@ struct Quoted {
     words: [u32; QUOTED_WORDS],
 }
 
+/// Moves the Ethernet header to the frame's start, from `by` bytes behind it. Word by
+/// word: for an assignment of the whole the compiler may call a function.
 #[inline(always)]
 fn move_link<const WORDS: usize>(frame: &Frame, by: usize) -> Option<()> {
-    let from: &Link<WORDS> = frame.header(by)?;
-    let to: &mut Link<WORDS> = frame.header_mut(0)?;
+    let from: &LinkBytes<WORDS> = frame.header(by)?;
+    let to: &mut LinkBytes<WORDS> = frame.header_mut(0)?;
     for word in 0..WORDS {
         to.words[word] = { from.words }[word];
     }
-    to.half = from.half;
+    to.last = from.last;
     Some(())
 }
 
@@ -153,7 +155,7 @@ fn swap_macs(frame: &Frame) -> Option<()> {
     Some(())
 }
 
-/// Writes an IP header from the service to the client.
+/// Writes the IP header of a reply: from the service to the client.
 #[inline(always)]
 fn write_network(
     frame: &Frame,
@@ -175,11 +177,12 @@ fn write_network(
     Some(())
 }
 
-/// Sum of the pseudo header that TCP and ICMPv6 checksums cover (RFC 9293
+/// Sum of the words of the pseudo header that the checksums of TCP and ICMPv6 cover (RFC 9293
 /// §3.1, RFC 8200 §8.1).
 #[inline(always)]
 fn pseudo_header(packet: &Packet, protocol: u8, length: u16) -> u64 {
     let mut sum = u64::from(u16::from(protocol).to_be()) + u64::from(length.to_be());
+    // Of an IPv4 address the last word only.
     let first = if packet.is_ipv6 { 0 } else { 3 };
     for word in 0..4 {
         if word >= first {
@@ -187,14 +190,4 @@ fn pseudo_header(packet: &Packet, protocol: u8, length: u16) -> u64 {
         }
     }
     sum
-}
-
-/// The Internet checksum of a sum of words (RFC 1071).
-#[inline(always)]
-pub fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xFFFF_FFFF);
-    let sum = (sum >> 16) + (sum & 0xFFFF);
-    let sum = (sum >> 16) + (sum & 0xFFFF);
-    let sum = (sum >> 16) + (sum & 0xFFFF);
-    !(sum as u16)
 }

@@ -1,26 +1,28 @@
-//! Which server takes a connection that nothing else decides.
+//! Schedulers: pick the server of a new connection.
 //!
-//! The agent has laid the order out in a ring that holds only servers that can
-//! take connections; what is left to do here is to pick a place, and another
-//! where the server there is full.
+//! The agent lays the order out in a ring, which holds only servers that can take
+//! connections. The program picks a place of the ring, and another one if the server
+//! there is full.
 
 use core::ffi::c_void;
 
+use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::macros::btf_map;
 use lb_abi::{
     ACTIVE_OVERHEAD, MAX_FALLBACKS, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
     SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY,
     SERVICE_FALLBACK, SERVICE_HASH_PORT, SERVICE_LIMITED, Service, client_hash, mix,
 };
 
-use crate::maps::{BEST, CURSORS};
-use crate::parse::Packet;
+use crate::maps::CURSORS;
+use crate::packet::Packet;
 use crate::service_table::{Backend, GenerationIndex, ServiceRef, ServiceTable};
 use crate::{atomic, load};
 
-/// Picks a server, if the service has any that can take a connection.
+/// Picks a server; `None` if the service has none that can take a connection.
 #[inline(always)]
-pub fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) -> Option<Backend> {
+pub(crate) fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) -> Option<Backend> {
     let ServiceRef { number, entry } = service;
     if entry.ring_length == 0 {
         return None;
@@ -35,7 +37,7 @@ pub fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) -> Option
         },
     };
     match entry.schedule {
-        // Whatever is not so goes from server to server.
+        // Servers may be full, so that several are looked at.
         _ if service.has(SERVICE_LIMITED) => {}
         SCHEDULE_ROUND_ROBIN | SCHEDULE_HASH | SCHEDULE_FIRST => {
             return candidates.server(candidates.place(0)?);
@@ -48,8 +50,8 @@ pub fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) -> Option
     table.slot(search(generation, number, entry, first))
 }
 
-/// The next place in turn. The service's cursor is one for all CPUs, so that
-/// the turns are taken in order whichever CPU a SYN comes to.
+/// The next place of a round robin. A service has one cursor for all CPUs, so that the
+/// places are taken in order whichever CPU a SYN comes to.
 #[inline(always)]
 fn turn(service: ServiceRef) -> Option<u32> {
     let cursor = CURSORS.get_ptr_mut(service.number)?;
@@ -59,10 +61,10 @@ fn turn(service: ServiceRef) -> Option<u32> {
     Some(place as u32)
 }
 
-/// Takes the turns of servers that had no room for a packet, so that the next one
-/// begins behind the server that had.
+/// Moves the cursor past servers that were full, so that the next packet begins behind
+/// the server that was picked.
 #[inline(always)]
-fn skip_turns(service_number: u32, turns: u64) {
+fn advance_cursor(service_number: u32, turns: u64) {
     if let Some(cursor) = CURSORS.get_ptr_mut(service_number) {
         // SAFETY: as above.
         unsafe { atomic::fetch_add(cursor, turns) };
@@ -79,20 +81,21 @@ fn hash(service: ServiceRef, packet: &Packet) -> u32 {
     client_hash(&packet.client, port)
 }
 
-/// Places that a client is looked for at before they are taken in a row.
+/// Number of places that are tried in a pseudo-random order before all others are tried
+/// one after the other.
 const SCATTERED: u32 = 64;
 
-/// The servers to choose among, and in which order.
+/// The servers of a service in the order in which they are looked at.
 struct Candidates {
     generation: GenerationIndex,
     service: &'static Service,
-    /// Where the order begins: the place whose turn it is, or the client's hash,
-    /// where one of them decides.
+    /// Start of the order: the place of the round robin, or the client's hash; 0 for all
+    /// other schedulers.
     first: u32,
 }
 
 impl Candidates {
-    /// The place of the ring that is looked at at the try of this number, from 0.
+    /// Place of the ring that try number `number`, from 0, looks at.
     #[inline(always)]
     fn place(&self, number: u32) -> Option<u32> {
         match self.service.schedule {
@@ -102,16 +105,16 @@ impl Candidates {
         }
     }
 
-    /// So many places behind the first, one after the other: a packet on another
-    /// CPU takes none of these turns, so that each server is tried.
+    /// The place `number` places behind the first: independent of the cursor, which other
+    /// CPUs advance, so that each server is tried once.
     #[inline(always)]
     fn following(&self, number: u32) -> Option<u32> {
         (self.first + number).checked_rem(self.service.ring_length)
     }
 
-    /// Where the client is looked for, and then elsewhere: here and there, so that
-    /// the clients of a full server are spread over the others, and at last at one
-    /// place after the other, so that the only server with room is service.
+    /// First the place that the client hashes to; then places in a pseudo-random order,
+    /// so that the clients of a full server are spread over the others; at last one place
+    /// after the other, so that the only server with room is found.
     #[inline(always)]
     fn hashed(&self, number: u32) -> Option<u32> {
         let hash = match number {
@@ -122,7 +125,7 @@ impl Candidates {
         hash.checked_rem(self.service.ring_length)
     }
 
-    /// How many places are looked at.
+    /// Number of places to look at.
     #[inline(always)]
     fn tries(&self) -> u32 {
         let Service {
@@ -144,23 +147,26 @@ impl Candidates {
     }
 }
 
-/// The slot of no server. (A function that is called, not inlined, can return
-/// one number only.)
+/// Slot that stands for no server, since a BPF function that is not inlined can return
+/// one number only.
 const NONE: u32 = u32::MAX;
 
 /// The best server so far.
 ///
-/// It lies in a map: verifiers before Linux 6.8 follow the callback of a loop
-/// once, and what they know of a stack after that they take to hold at every
-/// turn, so that they remove the comparison as code that never runs.
-pub struct Best {
+/// It lies in a map: verifiers before Linux 6.8 follow the callback of a loop once. They
+/// assume that what the stack holds then it holds at every turn, and remove the
+/// comparison as code that is never reached.
+struct Best {
     slot: u32,
     weight: u32,
     load: u64,
 }
 
-/// Goes from server to server, and returns the slot of the one that is to take
-/// the connection.
+#[btf_map]
+static BEST: PerCpuArray<Best, 1> = PerCpuArray::new();
+
+/// Looks at one server after the other, and returns the slot of the one to pick, or
+/// [`NONE`].
 #[inline(never)]
 fn search(generation: GenerationIndex, number: u32, service: &'static Service, first: u32) -> u32 {
     let Some(best) = BEST.get_ptr_mut(0) else {
@@ -175,8 +181,8 @@ fn search(generation: GenerationIndex, number: u32, service: &'static Service, f
         first,
     };
     let tries = candidates.tries();
-    // SAFETY: the callback has the signature that the helper calls, and takes
-    // the candidates for nothing else (Linux 5.17).
+    // SAFETY: the callback has the signature that the helper calls, and casts the
+    // candidates to nothing else (Linux 5.17).
     let tried = unsafe {
         bpf_loop(
             tries,
@@ -185,20 +191,20 @@ fn search(generation: GenerationIndex, number: u32, service: &'static Service, f
             0,
         )
     };
-    // One is taken already.
+    // `turn` has taken the first place already.
     if service.schedule == SCHEDULE_ROUND_ROBIN && tried > 1 {
-        skip_turns(number, tried as u64 - 1);
+        advance_cursor(number, tried as u64 - 1);
     }
     // SAFETY: as above.
     unsafe { (*best).slot }
 }
 
-/// What [`consider`] returns to go on.
+/// Return value of [`consider`]: look at the next server.
 const GO_ON: i64 = 0;
-/// What [`consider`] returns when nothing can be better.
+/// Return value of [`consider`]: no other server can be better.
 const STOP: i64 = 1;
 
-/// Compares the server of the try of this number with the best so far.
+/// Compares the server of try number `number` with the best one so far.
 #[inline(never)]
 extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
     // SAFETY: `search` passes candidates that it owns.
@@ -207,7 +213,7 @@ extern "C" fn consider(number: u32, candidates: *mut c_void) -> i64 {
     let Some(backend) = place.and_then(|place| candidates.server(place)) else {
         return GO_ON;
     };
-    let Some(load) = load::of(backend.slot) else {
+    let Some(load) = load::read(backend.slot) else {
         return GO_ON;
     };
     if load::is_full(backend, &load) {

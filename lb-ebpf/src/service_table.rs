@@ -2,43 +2,43 @@
 //! real servers, and the rings that they are scheduled from.
 
 use lb_abi::{
-    ALL_PORTS, Address, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, Server, Service,
-    TABLE_GENERATIONS, TableGeneration, WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, SERVICE_PERSISTENT,
+    Server, Service, TABLE_GENERATIONS, TableGeneration, WITHOUT_PORTS, directory_home,
 };
 
 use crate::maps::{DIRECTORY, HEAD, RINGS, SERVERS, geometry};
-use crate::parse::Packet;
+use crate::packet::Packet;
 
 /// The generation of the table of services that was active when the packet came.
 /// A packet looks it up once, so that it never sees half a change.
 #[derive(Clone, Copy)]
-pub struct ServiceTable {
-    pub index: GenerationIndex,
-    pub generation: &'static TableGeneration,
+pub(crate) struct ServiceTable {
+    pub(crate) index: GenerationIndex,
+    pub(crate) generation: &'static TableGeneration,
 }
 
 /// Index of a generation within the maps that hold both, one after the other.
 #[derive(Clone, Copy)]
-pub struct GenerationIndex(u32);
+pub(crate) struct GenerationIndex(u32);
 
 /// A virtual service, by its entry in the active generation.
 #[derive(Clone, Copy)]
-pub struct ServiceRef {
-    pub number: u32,
-    pub entry: &'static Service,
+pub(crate) struct ServiceRef {
+    pub(crate) number: u32,
+    pub(crate) entry: &'static Service,
 }
 
 /// A real server that is alive.
 #[derive(Clone, Copy)]
-pub struct Backend {
-    pub slot: u32,
-    pub server: &'static Server,
+pub(crate) struct Backend {
+    pub(crate) slot: u32,
+    pub(crate) server: &'static Server,
 }
 
 impl ServiceTable {
     /// The active generation.
     #[inline(always)]
-    pub fn active() -> Option<Self> {
+    pub(crate) fn active() -> Option<Self> {
         let head = HEAD.get(0)?;
         let index = head.active_index % TABLE_GENERATIONS;
         Some(Self {
@@ -47,10 +47,10 @@ impl ServiceTable {
         })
     }
 
-    /// The service that `packet` is addressed to: the one of its port before the
-    /// one of all ports, as `ip_vs_service_find` has it (ip_vs_ctl.c).
+    /// The service that `packet` is addressed to: a service of its port takes precedence
+    /// over one of all ports, as in `ip_vs_service_find` (ip_vs_ctl.c).
     #[inline(always)]
-    pub fn service(self, packet: &Packet) -> Option<ServiceRef> {
+    pub(crate) fn service(self, packet: &Packet) -> Option<ServiceRef> {
         let find = |port| self.find(&packet.virtual_address, port, packet.protocol);
         match find(packet.service_port) {
             None if self.generation.all_ports != 0 => find(ALL_PORTS),
@@ -58,10 +58,10 @@ impl ServiceTable {
         }
     }
 
-    /// The service that a fragment without ports must be for, if its client
-    /// may stick to a server.
+    /// The only service that a fragment without ports can be for, if that service has
+    /// persistence.
     #[inline(always)]
-    pub fn service_without_ports(self, packet: &Packet) -> Option<ServiceRef> {
+    pub(crate) fn service_without_ports(self, packet: &Packet) -> Option<ServiceRef> {
         self.find(&packet.virtual_address, 0, packet.protocol | WITHOUT_PORTS)
     }
 
@@ -93,29 +93,29 @@ impl ServiceTable {
 
     /// The server in `slot`, if it is alive and still the one of `generation`.
     #[inline(always)]
-    pub fn server(self, slot: u32, generation: u32) -> Option<Backend> {
+    pub(crate) fn server(self, slot: u32, generation: u32) -> Option<Backend> {
         let backend = self.slot(slot)?;
         (backend.server.generation == generation).then_some(backend)
     }
 
-    /// Whatever server is in `slot`, if it is alive.
+    /// The server in `slot`, whatever its generation, if it is alive.
     #[inline(always)]
-    pub fn slot(self, slot: u32) -> Option<Backend> {
+    pub(crate) fn slot(self, slot: u32) -> Option<Backend> {
         self.index.slot(slot)
     }
 }
 
 impl GenerationIndex {
-    /// Whatever server is in `slot`, if it is alive.
+    /// The server in `slot`, if it is alive.
     #[inline(always)]
-    pub fn slot(self, slot: u32) -> Option<Backend> {
+    pub(crate) fn slot(self, slot: u32) -> Option<Backend> {
         let server = SERVERS.get(self.0 * geometry::servers() + slot)?;
         (server.flags & SERVER_ALIVE != 0).then_some(Backend { slot, server })
     }
 
     /// The server at a place of the ring of `service`, if it is alive.
     #[inline(always)]
-    pub fn at(self, service: &Service, place: u32) -> Option<Backend> {
+    pub(crate) fn at(self, service: &Service, place: u32) -> Option<Backend> {
         let base = self.0 * geometry::ring_places() + service.ring_offset;
         self.slot(*RINGS.get(base + place)?)
     }
@@ -124,15 +124,20 @@ impl GenerationIndex {
 impl ServiceRef {
     /// True if the service has `flag`, one of `SERVICE_…`.
     #[inline(always)]
-    pub fn has(self, flag: u32) -> bool {
+    pub(crate) fn has(self, flag: u32) -> bool {
         self.entry.flags & flag != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_persistent(self) -> bool {
+        self.has(SERVICE_PERSISTENT)
     }
 }
 
 impl Backend {
     /// True if persistence templates that name the server are valid.
     #[inline(always)]
-    pub fn accepts_templates(self) -> bool {
+    pub(crate) fn accepts_templates(self) -> bool {
         self.server.flags & SERVER_VOID_TEMPLATES == 0
     }
 }

@@ -1,36 +1,43 @@
-//! An operator's trace: one line for each decision, none for a packet of a
-//! connection that goes on.
+//! An operator's trace: one line for each decision, none for a packet of an established
+//! connection.
 //!
-//! It is on where the agent says so at load; where not, the verifier removes
-//! it. Lines are written here only: when the verdict has been reached, what
-//! reached it has left the stack, of which a line takes much.
+//! The agent switches it on by a constant at load; otherwise the verifier removes this
+//! code. Lines are written after the verdict only, when the functions that reached it have
+//! returned: a line takes up much of the stack, of which a chain of calls has 512 bytes.
 
 use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use aya_log_ebpf::macro_support::{Level, level_enabled};
 use lb_abi::{Address, REASONS, Reason, TRACE_TARGET};
 
 use crate::frame::Frame;
-use crate::maps::{OPENED, SERVER_OWNERS};
-use crate::parse::{self, Packet};
+use crate::maps::SERVER_OWNERS;
+use crate::packet::Packet;
+use crate::parse;
 
-/// Whether decisions are to be told.
+/// True if decisions are traced.
 #[inline(always)]
-pub fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     level_enabled(Level::Debug)
 }
 
+/// The slot of the server that the packet has opened a connection to, plus 1; else 0.
+#[btf_map]
+static OPENED: PerCpuArray<u32, 1> = PerCpuArray::new();
+
 /// Notes that the packet has opened a connection to the server in `slot`.
 #[inline(always)]
-pub fn note_opened(slot: u32) {
+pub(crate) fn note_opened(slot: u32) {
     if let Some(opened) = OPENED.get_ptr_mut(0) {
         // SAFETY: this CPU runs one program at a time.
         unsafe { *opened = slot + 1 };
     }
 }
 
-/// What was noted of the packet; nothing, for the next one.
+/// Takes the slot that was noted for the packet.
 #[inline(always)]
 fn take_opened() -> Option<u32> {
     let opened = OPENED.get_ptr_mut(0)?;
@@ -38,23 +45,22 @@ fn take_opened() -> Option<u32> {
     unsafe { core::mem::take(&mut *opened) }.checked_sub(1)
 }
 
-/// Tells the decision about the packet that was parsed last, if `reason` is
-/// one.
+/// Writes the line about the frame that was handled last, if `reason` is worth one.
 #[inline(never)]
-pub fn decision(context: *mut xdp_md, reason: Reason) {
+pub(crate) fn decision(context: *mut xdp_md, reason: Reason) {
     if is_parse_error(reason) {
         parse_error(context, reason);
         return;
     }
-    let Some(packet) = parse::last() else { return };
+    let Some(packet) = parse::last_packet() else {
+        return;
+    };
     match take_opened() {
         Some(slot) => opened(packet, slot, reason),
         None if is_refusal(reason) => refused(packet, reason),
         None => {}
     }
 }
-
-// What aya-log takes as `module` and `file` is the same in every line.
 
 #[inline(always)]
 fn opened(packet: &Packet, slot: u32, reason: Reason) {
@@ -104,8 +110,8 @@ fn parse_error(context: *mut xdp_md, reason: Reason) {
     );
 }
 
-/// Whether a frame of ours may have met with `reason` before it was known whose
-/// it is.
+/// True if the parser gave up a frame for `reason` before it knew whether the packet is
+/// for a service.
 #[inline(always)]
 fn is_parse_error(reason: Reason) -> bool {
     matches!(
@@ -114,7 +120,7 @@ fn is_parse_error(reason: Reason) -> bool {
     )
 }
 
-/// Whether `reason` is why a packet for a service went to no server.
+/// True if `reason` says why a packet for a service went to no server.
 #[inline(always)]
 fn is_refusal(reason: Reason) -> bool {
     matches!(
@@ -139,18 +145,18 @@ fn protocol(packet: &Packet) -> &'static str {
     if packet.is_udp() { "udp" } else { "tcp" }
 }
 
-/// An address as a line takes it: always an IPv6 one, see [`Address`].
+/// The bytes of an address for `{:i}`, which formats IPv4 addresses as mapped ones.
 #[inline(always)]
 fn bytes(address: &Address) -> [u8; 16] {
     // SAFETY: bytes of words; of the same size, or this does not compile.
     unsafe { core::mem::transmute(address.0) }
 }
 
-/// Bytes of a name in [`NAMES`].
+/// Length of a name in [`NAMES`].
 const NAME_BYTES: usize = 20;
 
-/// The names of all reasons, filled up with spaces: a text whose length is
-/// known is copied without a loop.
+/// The names of all reasons, padded with spaces: a text of constant length is copied
+/// without a loop.
 static NAMES: [[u8; NAME_BYTES]; REASONS.len()] = {
     let mut names = [[b' '; NAME_BYTES]; REASONS.len()];
     let mut number = 0;

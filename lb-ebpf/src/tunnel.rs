@@ -1,35 +1,33 @@
-//! Packets inside others that are addressed to the server itself (RFC 2003,
-//! RFC 2473).
+//! Encapsulation: packets inside packets that are addressed to the server itself
+//! (RFC 2003, RFC 2473).
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_abi::{Address, Server};
 
 use crate::frame::Frame;
-use crate::headers::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DO_NOT_FRAGMENT, IPV6_VERSION, Ipv4, Ipv6,
-};
-use crate::parse::Packet;
-use crate::parse::fast::Network;
-use crate::transmit;
+use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, NetworkHeader};
+use crate::packet::Packet;
 
 /// RFC 2003.
 const PROTOCOL_IPV4: u8 = 4;
 /// RFC 2473.
 const PROTOCOL_IPV6: u8 = 41;
 
-/// What the outer header must know of the packet inside, in one number: a function
-/// that is called has few registers for what it is given.
+/// The properties of a packet that its outer header depends on.
+///
+/// In one number, since a BPF function that is not inlined has five registers for its
+/// arguments.
 #[derive(Clone, Copy)]
-pub struct Inner(u64);
+pub(crate) struct Inner(u64);
 
 const CLASS_SHIFT: u32 = 32;
 const IS_IPV6: u64 = 1 << 40;
 const MAY_BE_FRAGMENTED: u64 = 1 << 41;
 
 impl Inner {
-    /// The packet that begins with `network`.
+    /// Properties of `packet`, which begins with `network`.
     #[inline(always)]
-    pub fn of<N: Network>(network: &N, packet: &Packet) -> Self {
+    pub(crate) fn new<N: NetworkHeader>(network: &N, packet: &Packet) -> Self {
         let mut inner = u64::from(packet.bytes) | u64::from(network.class()) << CLASS_SHIFT;
         if packet.is_ipv6 {
             inner |= IS_IPV6;
@@ -40,13 +38,14 @@ impl Inner {
         Self(inner)
     }
 
-    /// The packet of a frame.
+    /// As [`Self::new`], with the IP header that the frame holds.
     #[inline(always)]
-    pub fn read(frame: &Frame, packet: &Packet) -> Option<Self> {
+    pub(crate) fn read(frame: &Frame, packet: &Packet) -> Option<Self> {
+        let offset = packet.network_offset();
         Some(if packet.is_ipv6 {
-            Self::of::<Ipv6>(frame.header(packet.network())?, packet)
+            Self::new::<Ipv6>(frame.header(offset)?, packet)
         } else {
-            Self::of::<Ipv4>(frame.header(packet.network())?, packet)
+            Self::new::<Ipv4>(frame.header(offset)?, packet)
         })
     }
 
@@ -55,7 +54,7 @@ impl Inner {
         self.0 as u16
     }
 
-    /// DSCP and ECN (RFC 2983, RFC 6040 §4.1).
+    /// DSCP and ECN, which the outer header copies (RFC 2983, RFC 6040 §4.1).
     #[inline(always)]
     fn class(self) -> u8 {
         (self.0 >> CLASS_SHIFT) as u8
@@ -70,18 +69,18 @@ impl Inner {
         }
     }
 
-    /// By routers between us and the server, in the outer packet: RFC 2003 §3.1,
-    /// and for IPv6 in IPv4 RFC 4213 §3.2.1, since nobody tells us of an MTU that
-    /// the path turns out to have.
+    /// True if routers on the way to the server may fragment the outer packet: RFC 2003
+    /// §3.1, and for IPv6 in IPv4 RFC 4213 §3.2.1, since no router tells this host that
+    /// the path has a smaller MTU.
     #[inline(always)]
     fn may_be_fragmented(self) -> bool {
         self.0 & MAY_BE_FRAGMENTED != 0
     }
 }
 
-/// Bytes that a tunnel to `server` puts before a packet.
+/// Bytes of the outer header of packets to `server`.
 #[inline(always)]
-pub fn outer_bytes(server: &Server) -> usize {
+pub(crate) fn outer_bytes(server: &Server) -> usize {
     if server.tunnel_destination.is_ipv4() {
         size_of::<Ipv4>()
     } else {
@@ -89,15 +88,15 @@ pub fn outer_bytes(server: &Server) -> usize {
     }
 }
 
-/// The largest packet that fits into the tunnel to `server`.
+/// Bytes of the largest packet that fits into the tunnel to `server`.
 #[inline(always)]
-pub fn largest(server: &Server) -> u32 {
+pub(crate) fn max_packet_bytes(server: &Server) -> u32 {
     server.mtu.saturating_sub(outer_bytes(server) as u32)
 }
 
-/// What announces the outer header.
+/// Ethernet type of the outer header of packets to `server`.
 #[inline(always)]
-pub fn ethertype(server: &Server) -> u16 {
+pub(crate) fn ethertype(server: &Server) -> u16 {
     if server.tunnel_destination.is_ipv4() {
         ETHERTYPE_IPV4
     } else {
@@ -105,17 +104,22 @@ pub fn ethertype(server: &Server) -> u16 {
     }
 }
 
-/// How a frame without tags begins whose packet is inside another one.
+/// The start of a frame without tags that holds an encapsulated packet.
 #[repr(C)]
 struct Outer<N> {
     ethernet: Ethernet,
     network: N,
 }
 
-/// Puts the packet of a frame without tags, which fits, into another one, in a
-/// frame without tags. Headers taken before are void.
+/// Encapsulates a packet that fits, in a frame without tags, for a server whose frames
+/// have none. Headers taken before are invalid afterwards. False if the kernel refuses.
 #[inline(never)]
-pub fn fast(frame: &Frame, server: &Server, inner: Inner, flow_hash: u32) -> bool {
+pub(crate) fn encapsulate_fast(
+    frame: &Frame,
+    server: &Server,
+    inner: Inner,
+    flow_hash: u32,
+) -> bool {
     let done = if server.tunnel_destination.is_ipv4() {
         begin::<Ipv4>(frame, server).map(|header| header.wrap(server, inner, flow_hash))
     } else {
@@ -124,19 +128,19 @@ pub fn fast(frame: &Frame, server: &Server, inner: Inner, flow_hash: u32) -> boo
     done.is_some()
 }
 
-/// Makes room for an outer header, and writes what stands before it.
+/// Makes room for an outer header, and writes the Ethernet header before it.
 #[inline(always)]
-fn begin<'a, N: Network>(frame: &'a Frame, server: &Server) -> Option<&'a mut N> {
+fn begin<'a, N: NetworkHeader>(frame: &'a Frame, server: &Server) -> Option<&'a mut N> {
     frame.move_start(-(size_of::<N>() as i32))?;
     let outer: &mut Outer<N> = frame.header_mut(0)?;
-    transmit::address(&mut outer.ethernet, server);
+    outer.ethernet.set_macs(&server.macs);
     outer.ethernet.ethertype = N::ETHERTYPE;
     Some(&mut outer.network)
 }
 
 /// Writes the outer header at `offset`.
 #[inline(always)]
-pub fn write(
+pub(crate) fn write(
     frame: &Frame,
     offset: usize,
     server: &Server,
@@ -153,14 +157,15 @@ pub fn write(
     Some(())
 }
 
-/// The last word of the address that the packets of a flow come from.
+/// Last word of the source address of a flow's outer packets. It differs from flow to
+/// flow, so that the server's network card spreads the flows over its queues.
 #[inline(always)]
 fn last_source_word(server: &Server, flow_hash: u32) -> u32 {
     server.tunnel_source.0[3] | flow_hash & server.tunnel_source_varied
 }
 
-/// A number for a packet that may be fragmented (RFC 6864 §4.3); not the inner
-/// one's, which packets of other clients may bear as well.
+/// Identification of a packet that may be fragmented (RFC 6864 §4.3); not the inner
+/// one's, which a packet of another client may have as well.
 #[inline(always)]
 fn identification() -> u16 {
     // SAFETY: takes nothing, may be called anywhere.
@@ -169,7 +174,7 @@ fn identification() -> u16 {
 }
 
 impl Ipv4 {
-    /// Makes this the header of the packet that `inner` travels in.
+    /// Fills the outer header of the packet that `inner` describes.
     #[inline(always)]
     fn wrap(&mut self, server: &Server, inner: Inner, flow_hash: u32) {
         self.fill(
@@ -180,20 +185,18 @@ impl Ipv4 {
         );
         self.service = inner.class();
         if inner.may_be_fragmented() {
-            self.flags_and_offset = 0;
-            self.identification = identification();
-        } else {
-            self.flags_and_offset = IPV4_DO_NOT_FRAGMENT;
+            self.allow_fragments(identification());
         }
         self.seal();
     }
 }
 
 impl Ipv6 {
-    /// As of [`Ipv4`]. The flow label lets routers and receivers tell flows apart
-    /// (RFC 6438).
+    /// Fills the outer header of the packet that `inner` describes. The flow label lets
+    /// routers and receivers tell flows apart (RFC 6438).
     #[inline(always)]
     fn wrap(&mut self, server: &Server, inner: Inner, flow_hash: u32) {
+        const LABEL_SHIFT: u32 = 12;
         let Address([a, b, c, _]) = server.tunnel_source;
         self.fill(
             inner.bytes(),
@@ -201,8 +204,6 @@ impl Ipv6 {
             &[a, b, c, last_source_word(server, flow_hash)],
             &server.tunnel_destination.0,
         );
-        const LABEL_SHIFT: u32 = 12;
-        let class_and_label = u32::from(inner.class()) << 20 | flow_hash >> LABEL_SHIFT;
-        self.version_and_class = IPV6_VERSION | class_and_label.to_be();
+        self.set_class_and_label(inner.class(), flow_hash >> LABEL_SHIFT);
     }
 }

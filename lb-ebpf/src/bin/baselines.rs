@@ -52,7 +52,7 @@ struct Headers {
 /// Undoes what a program has done to the frame, an outer header included, and runs
 /// [`MEASURED`] on it.
 #[xdp(frags)]
-pub fn again(context: XdpContext) -> u32 {
+fn again(context: XdpContext) -> u32 {
     let Some(original) = ORIGINAL.get(0) else {
         return XDP_ABORTED;
     };
@@ -79,7 +79,7 @@ pub fn again(context: XdpContext) -> u32 {
 
 /// Makes room for an outer IPv4 header: what [`again`] has to undo.
 #[xdp(frags)]
-pub fn grow(context: XdpContext) -> u32 {
+fn grow(context: XdpContext) -> u32 {
     // SAFETY: as above.
     unsafe { bpf_xdp_adjust_head(context.ctx, -20) };
     XDP_TX
@@ -87,13 +87,13 @@ pub fn grow(context: XdpContext) -> u32 {
 
 /// Nothing at all.
 #[xdp(frags)]
-pub fn bare_pass(_context: XdpContext) -> u32 {
+fn bare_pass(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
 /// Swaps the MAC addresses and transmits.
 #[xdp(frags)]
-pub fn swap(context: XdpContext) -> u32 {
+fn swap(context: XdpContext) -> u32 {
     let Some(headers) = headers(&context) else {
         return XDP_PASS;
     };
@@ -103,7 +103,7 @@ pub fn swap(context: XdpContext) -> u32 {
 
 /// One look-up by the key of the data plane, two MAC addresses, transmit.
 #[xdp(frags)]
-pub fn one_look_up(context: XdpContext) -> u32 {
+fn one_look_up(context: XdpContext) -> u32 {
     let Some(headers) = headers(&context) else {
         return XDP_PASS;
     };

@@ -1,57 +1,41 @@
-//! The frame that most packets come in: without tags, IP options, extension
-//! headers or fragments.
+//! The parser of the fast path: frames without tags, IP options, extension headers or
+//! fragments.
 //!
-//! Every field lies at a known place in it, so that comparing the frame's
-//! length once is enough. What is otherwise is not refused here, but left to
-//! the parser of everything.
+//! Every field has a fixed offset in such a frame, so that one comparison with the
+//! frame's length is enough. Any other frame is left to the parser of the slow path.
 
-use lb_abi::{Address, Reason};
+use lb_abi::Reason;
 
-use super::link::is_tag;
-use super::{Kind, Packet};
 use crate::frame::Frame;
-use crate::headers::{Ethernet, Ipv4, Ipv6, Tcp, Udp};
+use crate::headers::{Ethernet, Ipv4, Ipv6, NetworkHeader, Tcp, Udp, is_tag};
+use crate::packet::Packet;
 
-/// IPv4 or IPv6.
-pub trait Network {
-    /// What announces it.
-    const ETHERTYPE: u16;
-
-    /// Whether the transport header of a whole packet follows immediately, if
-    /// the rest of the header is right.
+/// A header of IPv4 or IPv6 that can be read into a packet.
+pub(crate) trait ParseNetwork: NetworkHeader {
+    /// True if the transport header of a whole packet follows immediately, provided
+    /// that [`Self::read`] finds no fault.
     fn suits_fast_path(&self) -> bool;
 
-    /// IP protocol number of what follows.
-    fn protocol(&self) -> u8;
-
-    /// DSCP and ECN.
-    fn class(&self) -> u8;
-
-    /// Whether routers may fragment the packet inside a tunnel.
-    fn may_be_fragmented(&self) -> bool;
-
-    /// Takes off one of the hops that the packet may yet make.
-    fn lower_hops(&mut self);
-
-    /// Tells `packet` what the header at `offset` says.
+    /// Sets the fields of `packet` that the header, which lies at `offset`, has.
     fn read(&self, offset: usize, packet: &mut Packet) -> Result<(), Reason>;
 }
 
-/// TCP or UDP.
-pub trait Transport {
-    /// Its IP protocol number.
+/// A header of TCP or UDP that can be read into a packet.
+pub(crate) trait ParseTransport {
+    /// IP protocol number.
     const PROTOCOL: u8;
 
-    /// Tells `packet`, of which the IP header has been read, what the header
-    /// says.
+    /// Sets the fields of `packet`, of which the IP header has been read, that the
+    /// header has.
     fn read(&self, packet: &mut Packet) -> Result<(), Reason>;
 }
 
-/// Whoever knows what becomes of most packets.
-pub trait PacketHandler {
-    /// The verdict on the `packet` of a frame that begins with `ethernet`,
-    /// and of which `network` is the IP header, or `None` if it is not among them.
-    fn handle<N: Network>(
+/// Handles the packets of the fast path.
+pub(crate) trait PacketHandler {
+    /// The verdict on `packet`, which lies in a frame that begins with `ethernet` and
+    /// has the IP header `network`; `None` if the slow path must handle it, and nothing
+    /// has been changed.
+    fn handle<N: NetworkHeader>(
         frame: &Frame,
         ethernet: &mut Ethernet,
         network: &mut N,
@@ -59,8 +43,8 @@ pub trait PacketHandler {
     ) -> Option<Reason>;
 }
 
-/// How a plain frame begins; without gaps, since every header has an even
-/// length.
+/// The start of a frame of the fast path; without padding, since every header has an
+/// even length.
 #[repr(C)]
 struct Headers<N, T> {
     ethernet: Ethernet,
@@ -68,13 +52,12 @@ struct Headers<N, T> {
     transport: T,
 }
 
-/// Has `H` handle the packet in a plain frame; what is not IP is nobody's. `None`
-/// if the frame is not plain, or `H` says so.
+/// The verdict of `H` on the packet in a frame; `None` if the slow path must handle it.
 ///
-/// All is built in once for each pair of headers, so that the packet exists in
-/// registers only.
+/// Everything is inlined once for each pair of headers, so that the packet's fields are
+/// registers or constants.
 #[inline(always)]
-pub fn packet<H: PacketHandler>(frame: &Frame) -> Option<Reason> {
+pub(crate) fn packet<H: PacketHandler>(frame: &Frame) -> Option<Reason> {
     match frame.bytes().header::<Ethernet>(0)?.ethertype {
         Ipv4::ETHERTYPE => of_network::<Ipv4, H>(frame),
         Ipv6::ETHERTYPE => of_network::<Ipv6, H>(frame),
@@ -84,7 +67,7 @@ pub fn packet<H: PacketHandler>(frame: &Frame) -> Option<Reason> {
 }
 
 #[inline(always)]
-fn of_network<N: Network, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
+fn of_network<N: ParseNetwork, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
     let network: &N = frame.bytes().header(size_of::<Ethernet>())?;
     match network.protocol() {
         Tcp::PROTOCOL => of_transport::<N, Tcp, H>(frame),
@@ -94,7 +77,9 @@ fn of_network<N: Network, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
 }
 
 #[inline(always)]
-fn of_transport<N: Network, T: Transport, H: PacketHandler>(frame: &Frame) -> Option<Reason> {
+fn of_transport<N: ParseNetwork, T: ParseTransport, H: PacketHandler>(
+    frame: &Frame,
+) -> Option<Reason> {
     let bytes = frame.bytes();
     let headers: &mut Headers<N, T> = bytes.header_mut(0)?;
     let (ethernet, network, transport) = (
@@ -107,33 +92,11 @@ fn of_transport<N: Network, T: Transport, H: PacketHandler>(frame: &Frame) -> Op
     }
     let mut packet = Packet::BLANK;
     network.read(size_of::<Ethernet>(), &mut packet).ok()?;
-    // Known, so that nothing behind this line asks for it.
+    // A constant, so that the compiler removes later comparisons of the protocol.
     packet.protocol = T::PROTOCOL;
     transport.read(&mut packet).ok()?;
     if !bytes.reach(size_of::<Ethernet>() + packet.bytes as usize) {
         return None;
     }
     H::handle(frame, ethernet, network, &packet)
-}
-
-impl Packet {
-    /// A packet that nothing is known of yet.
-    const BLANK: Self = Self {
-        kind: Kind::Whole,
-        client: Address([0; 4]),
-        virtual_address: Address([0; 4]),
-        protocol: 0,
-        hops: 0,
-        client_port: 0,
-        service_port: 0,
-        bytes: 0,
-        tcp_flags: 0,
-        acknowledged: 0,
-        identification: 0,
-        tag_count: 0,
-        is_ipv6: false,
-        network: 0,
-        transport: 0,
-        transport_bytes: 0,
-    };
 }

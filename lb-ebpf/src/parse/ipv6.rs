@@ -2,15 +2,16 @@
 
 use lb_abi::Reason;
 
-use super::fast::Network;
-use super::{Kind, Packet};
+use super::fast::ParseNetwork;
 use crate::frame::Frame;
 use crate::headers::{
-    ETHERTYPE_IPV6, Extension, FragmentHeader, IPV6_MORE_FRAGMENTS, IPV6_OFFSET, IPV6_VERSION,
-    IPV6_VERSION_MASK, Ipv6,
+    Extension, FragmentHeader, IPV6_MORE_FRAGMENTS, IPV6_OFFSET, IPV6_VERSION, IPV6_VERSION_MASK,
+    Ipv6,
 };
+use crate::packet::{Kind, Packet};
 
-/// More than any real packet has; the verifier wants an end.
+/// Extension headers that a packet may have: more than any real one has, and the bound
+/// that the verifier needs.
 const MAX_EXTENSIONS: usize = 6;
 
 const HOP_BY_HOP: u8 = 0;
@@ -19,8 +20,10 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
+/// Reads the header at `offset` and its extensions, of a packet that the frame must
+/// hold as a whole.
 #[inline(always)]
-pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+pub(super) fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
     quoted(frame, offset, packet)?;
     if !frame.reaches(offset + packet.bytes as usize) {
         return Err(Reason::Truncated);
@@ -28,9 +31,9 @@ pub fn header(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), R
     Ok(())
 }
 
-/// As [`header`], for a packet of which only the start need be there.
+/// As [`header`], of a packet of which only the start need be there.
 #[inline(always)]
-pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+pub(super) fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
     let header: &Ipv6 = frame.header(offset).ok_or(Reason::Truncated)?;
     header.read(offset, packet)?;
     if is_extension(packet.protocol) {
@@ -39,32 +42,10 @@ pub fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Result<(), R
     Ok(())
 }
 
-impl Network for Ipv6 {
-    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
-
+impl ParseNetwork for Ipv6 {
     #[inline(always)]
     fn suits_fast_path(&self) -> bool {
         !is_extension(self.next_header)
-    }
-
-    #[inline(always)]
-    fn protocol(&self) -> u8 {
-        self.next_header
-    }
-
-    #[inline(always)]
-    fn class(&self) -> u8 {
-        (u32::from_be(self.version_and_class) >> 20) as u8
-    }
-
-    #[inline(always)]
-    fn may_be_fragmented(&self) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn lower_hops(&mut self) {
-        self.hop_limit = self.hop_limit.wrapping_sub(1);
     }
 
     #[inline(always)]
@@ -81,33 +62,27 @@ impl Network for Ipv6 {
         packet.protocol = self.next_header;
         packet.hops = self.hop_limit;
         packet.bytes = size_of::<Self>() as u32 + payload_length;
-        packet.network = offset;
-        packet.transport = offset + size_of::<Self>();
+        packet.network_offset = offset;
+        packet.transport_offset = offset + size_of::<Self>();
         packet.transport_bytes = payload_length;
         Ok(())
     }
 }
 
-/// Walks the extension headers (RFC 8200 §4.1) up to the transport header.
+/// Reads the extension headers (RFC 8200 §4.1) up to the transport header.
 #[inline(never)]
 fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     for _ in 0..MAX_EXTENSIONS {
         let length = match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let header: &Extension =
-                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
-                packet.protocol = header.next_header;
-                (u32::from(header.length) + 1) * 8
+                (u32::from(extension(frame, packet)?) + 1) * 8
             }
-            AUTHENTICATION => {
-                let header: &Extension =
-                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
-                packet.protocol = header.next_header;
-                (u32::from(header.length) + 2) * 4
-            }
+            // In words, less two (RFC 4302 §2.2).
+            AUTHENTICATION => (u32::from(extension(frame, packet)?) + 2) * 4,
             FRAGMENT => {
-                let header: &FragmentHeader =
-                    frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+                let header: &FragmentHeader = frame
+                    .header(packet.transport_offset())
+                    .ok_or(Reason::Truncated)?;
                 packet.protocol = header.next_header;
                 packet.identification = header.identification;
                 packet.kind = if header.offset_and_more & IPV6_OFFSET != 0 {
@@ -125,8 +100,9 @@ fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
         if length > packet.transport_bytes {
             return Err(Reason::Malformed);
         }
-        packet.transport += length as usize;
+        packet.transport_offset += length as usize;
         packet.transport_bytes -= length;
+        // What follows is payload.
         if packet.kind == Kind::LaterFragment {
             return Ok(());
         }
@@ -138,9 +114,20 @@ fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     }
 }
 
-/// Whether `protocol` announces an extension header.
+/// Reads the extension header that stands where the transport header was expected, and
+/// returns its length field.
 #[inline(always)]
-pub fn is_extension(protocol: u8) -> bool {
+fn extension(frame: &Frame, packet: &mut Packet) -> Result<u8, Reason> {
+    let header: &Extension = frame
+        .header(packet.transport_offset())
+        .ok_or(Reason::Truncated)?;
+    packet.protocol = header.next_header;
+    Ok(header.length)
+}
+
+/// True if `protocol` announces an extension header.
+#[inline(always)]
+pub(super) fn is_extension(protocol: u8) -> bool {
     matches!(
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS

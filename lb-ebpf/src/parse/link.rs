@@ -1,20 +1,29 @@
 //! The Ethernet header and up to two VLAN tags.
 
-use lb_abi::{MAX_TAGS, Reason};
+use lb_abi::{MAX_TAGS, Reason, Tag};
 
 use crate::frame::Frame;
-use crate::headers::{ETHERTYPE_CUSTOMER_TAG, ETHERTYPE_SERVICE_TAG, Ethernet, VlanTag};
+use crate::headers::{Ethernet, is_tag};
 
-pub struct Link {
-    /// Type of what follows the tags.
-    pub ethertype: u16,
-    /// Offset of what follows the tags.
-    pub payload: usize,
-    pub tag_count: u32,
+/// What stands before the IP header.
+pub(super) struct Link {
+    /// Type of the payload.
+    pub(super) ethertype: u16,
+    /// Offset of the payload.
+    pub(super) payload: usize,
+    pub(super) tag_count: u32,
 }
 
+/// A VLAN tag, and the type of what follows it.
+#[repr(C)]
+struct Tagged {
+    tag: Tag,
+    ethertype: u16,
+}
+
+/// Reads the Ethernet header and the tags.
 #[inline(always)]
-pub fn header(frame: &Frame) -> Result<Link, Reason> {
+pub(super) fn header(frame: &Frame) -> Result<Link, Reason> {
     let ethernet: &Ethernet = frame.header(0).ok_or(Reason::Truncated)?;
     let mut link = Link {
         ethertype: ethernet.ethertype,
@@ -25,9 +34,12 @@ pub fn header(frame: &Frame) -> Result<Link, Reason> {
         if !is_tag(link.ethertype) {
             return Ok(link);
         }
-        let tag: &VlanTag = frame.header(link.payload).ok_or(Reason::Truncated)?;
-        link.ethertype = tag.ethertype;
-        link.payload += size_of::<VlanTag>();
+        // A tag begins with the type that announces it.
+        let tagged: &Tagged = frame
+            .header(link.payload - size_of::<u16>())
+            .ok_or(Reason::Truncated)?;
+        link.ethertype = tagged.ethertype;
+        link.payload += size_of::<Tag>();
         link.tag_count += 1;
     }
     if is_tag(link.ethertype) {
@@ -35,9 +47,4 @@ pub fn header(frame: &Frame) -> Result<Link, Reason> {
     } else {
         Ok(link)
     }
-}
-
-#[inline(always)]
-pub fn is_tag(ethertype: u16) -> bool {
-    ethertype == ETHERTYPE_CUSTOMER_TAG || ethertype == ETHERTYPE_SERVICE_TAG
 }

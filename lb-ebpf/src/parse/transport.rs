@@ -2,19 +2,21 @@
 
 use lb_abi::{Reason, TCP, UDP};
 
-use super::fast::Transport;
-use super::{Kind, Packet};
+use super::fast::ParseTransport;
 use crate::frame::Frame;
 use crate::headers::{Tcp, Udp};
+use crate::packet::{Kind, Packet};
 
-/// Reads the transport header where the IP header says that it lies.
+/// Reads the transport header that follows the IP header and its extensions.
 #[inline(always)]
-pub fn header<T: Transport>(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
-    let header: &T = frame.header(packet.transport()).ok_or(Reason::Truncated)?;
+pub(super) fn header<T: ParseTransport>(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
+    let header: &T = frame
+        .header(packet.transport_offset())
+        .ok_or(Reason::Truncated)?;
     header.read(packet)
 }
 
-impl Transport for Tcp {
+impl ParseTransport for Tcp {
     const PROTOCOL: u8 = TCP;
 
     #[inline(always)]
@@ -31,12 +33,13 @@ impl Transport for Tcp {
     }
 }
 
-impl Transport for Udp {
+impl ParseTransport for Udp {
     const PROTOCOL: u8 = UDP;
 
     #[inline(always)]
     fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
         let length = u32::from(u16::from_be(self.length));
+        // The length is that of the whole datagram, of which a first fragment is a part.
         let is_whole = packet.kind == Kind::Whole;
         if (length as usize) < size_of::<Self>() || is_whole && length > packet.transport_bytes {
             return Err(Reason::Malformed);

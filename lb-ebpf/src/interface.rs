@@ -1,0 +1,57 @@
+//! The addresses of this host's interfaces: which frames are addressed to us.
+//!
+//! A switch that floods shows us frames for other hosts; forwarding those would double
+//! them.
+
+use lb_abi::Server;
+
+use crate::frame::Frame;
+use crate::headers::Ethernet;
+use crate::maps::INTERFACES;
+
+/// True if the frame, which would be forwarded to `server`, is addressed to this host.
+///
+/// Most frames leave by the interface that they came from, so that the server's entry
+/// holds its address already. A frame for the address of a VLAN interface, or of the
+/// bridge that the interface belongs to, is ours as well.
+#[inline(always)]
+pub(crate) fn is_addressed_to_us(frame: &Frame, ethernet: &Ethernet, server: &Server) -> bool {
+    ethernet.macs.destination == server.macs.source
+        || match addressee(frame) {
+            OURS => true,
+            UNKNOWN => leaves_elsewhere(frame, server),
+            _ => false,
+        }
+}
+
+/// True if the frame, which will be forwarded to no server, is addressed to this host.
+#[inline(always)]
+pub(crate) fn is_addressed_to_interface(frame: &Frame) -> bool {
+    addressee(frame) != OTHER_HOST
+}
+
+/// True if a frame to `server` leaves by another interface than it came from.
+#[inline(always)]
+pub(crate) fn leaves_elsewhere(frame: &Frame, server: &Server) -> bool {
+    server.interface_index != frame.interface_index()
+}
+
+// Numbers, since a BPF function that is not inlined can return nothing else.
+const OTHER_HOST: u32 = 0;
+const OURS: u32 = 1;
+/// The agent could not read the interface's address.
+const UNKNOWN: u32 = 2;
+
+/// Compares the frame's destination with the address of the interface that it came from.
+#[inline(never)]
+fn addressee(frame: &Frame) -> u32 {
+    // SAFETY: the agent replaces a value as a whole, when the interface's address
+    // changes.
+    let Some(interface) = (unsafe { INTERFACES.get(&frame.interface_index()) }) else {
+        return UNKNOWN;
+    };
+    match frame.header::<Ethernet>(0) {
+        Some(ethernet) if ethernet.macs.destination == interface.mac => OURS,
+        _ => OTHER_HOST,
+    }
+}

@@ -375,7 +375,7 @@ impl Baselines {
                 client: std::net::Ipv4Addr::from(client).into(),
                 port: PORT.to_be(),
                 service: 0,
-                service_port: 0,
+                service_port: RTMP.to_be(),
                 reserved: 0,
             };
             table.insert(key, Flow::default(), 0)?;

@@ -111,7 +111,9 @@ fn one_look_up(context: XdpContext) -> u32 {
         client: Address::from_ipv4_word(headers.source),
         port: headers.source_port,
         service: 0,
-        service_port: 0,
+        // Not a constant: the compiler would store it together with its neighbours, in a
+        // word that is not aligned.
+        service_port: headers.destination_port,
         reserved: 0,
     });
     if FLOWS.get_ptr_mut(&key.0).is_none() {
@@ -121,8 +123,8 @@ fn one_look_up(context: XdpContext) -> u32 {
     XDP_TX
 }
 
-/// What the compiler, which may access words in frames wherever they lie, writes
-/// in words; on the stack the verifier wants those aligned.
+/// A value that the compiler writes in words. It may access words at any address, as words
+/// in frames are not aligned; on the stack the verifier requires that they are.
 #[repr(align(8))]
 struct Aligned<T>(T);
 

@@ -1,10 +1,7 @@
 //! The connection tables: which backend a packet's flow has, or is given.
 
 use aya_ebpf::btf_maps::LruHashMap;
-use lb_abi::{
-    Flow, FlowKey, FlowState, Reason, SERVICE_DROP_ORPHANS, SERVICE_ONE_PACKET,
-    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY,
-};
+use lb_abi::{Flow, FlowKey, FlowState, Reason, ServiceFlags};
 
 use crate::decision::{Decision, Encoded, EncodedOption};
 use crate::frame::Frame;
@@ -189,8 +186,8 @@ impl<'a> FlowContext<'a> {
             self.update_state(flow);
             return Decision::Forward(backend.slot).into();
         }
-        let may_open =
-            self.packet.is_udp() || self.service.has(SERVICE_SLOPPY) && !self.packet.is_reset();
+        let may_open = self.packet.is_udp()
+            || self.service.has(ServiceFlags::SLOPPY) && !self.packet.is_reset();
         if may_open {
             EncodedOption::NONE
         } else {
@@ -243,7 +240,7 @@ impl<'a> FlowContext<'a> {
         if trace::is_on() {
             trace::note_opened(backend.slot);
         }
-        if !service.has(SERVICE_ONE_PACKET) {
+        if !service.has(ServiceFlags::ONE_PACKET) {
             self.insert_half_open(backend);
             load::add_new(backend, flow::first_state(packet));
             return Decision::Forward(backend.slot).into();
@@ -290,20 +287,20 @@ impl<'a> FlowContext<'a> {
         if !interface::is_addressed_to_interface(self.frame) {
             return Decision::Refuse(Reason::OtherHost).into();
         }
-        if packet.is_syn() || packet.is_udp() && service.has(SERVICE_RESCHEDULE_ORPHANS) {
+        if packet.is_syn() || packet.is_udp() && service.has(ServiceFlags::RESCHEDULE_ORPHANS) {
             return EncodedOption::NONE;
         }
-        if service.has(SERVICE_DROP_ORPHANS) {
+        if service.has(ServiceFlags::DROP_ORPHANS) {
             return Decision::Refuse(Reason::Dropped).into();
         }
         // The connection may still exist: if the director was cut off, its server is back
         // by now. If not, the server that gets the packet replies with a reset.
-        if service.has(SERVICE_SLOPPY) && !packet.is_reset() {
+        if service.has(ServiceFlags::SLOPPY) && !packet.is_reset() {
             return EncodedOption::NONE;
         }
         // A segment without ACK does not say which sequence number its sender awaits; a
         // reset must never be answered by another (RFC 9293 §3.10.7.1).
-        let reason = if service.has(SERVICE_RESET_ORPHANS)
+        let reason = if service.has(ServiceFlags::RESET_ORPHANS)
             && packet.is_acknowledging()
             && !packet.is_reset()
         {

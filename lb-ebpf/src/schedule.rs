@@ -12,7 +12,7 @@ use aya_ebpf::macros::btf_map;
 use lb_abi::{
     ACTIVE_OVERHEAD, MAX_FALLBACKS, SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS,
     SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY,
-    SERVICE_FALLBACK, SERVICE_HASH_PORT, SERVICE_LIMITED, Service, client_hash, mix,
+    Service, ServiceFlags, client_hash, mix,
 };
 
 use crate::maps::CURSORS;
@@ -38,7 +38,7 @@ pub(crate) fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) ->
     };
     match entry.schedule {
         // Servers may be full, so that several are looked at.
-        _ if service.has(SERVICE_LIMITED) => {}
+        _ if service.has(ServiceFlags::LIMITED) => {}
         SCHEDULE_ROUND_ROBIN | SCHEDULE_HASH | SCHEDULE_FIRST => {
             return candidates.server(candidates.place(0)?);
         }
@@ -73,7 +73,7 @@ fn advance_cursor(service_number: u32, turns: u64) {
 
 #[inline(always)]
 fn hash(service: ServiceRef, packet: &Packet) -> u32 {
-    let port = if service.has(SERVICE_HASH_PORT) {
+    let port = if service.has(ServiceFlags::HASH_PORT) {
         packet.client_port
     } else {
         0
@@ -135,7 +135,7 @@ impl Candidates {
             ..
         } = *self.service;
         match schedule {
-            SCHEDULE_HASH if flags & SERVICE_FALLBACK != 0 => SCATTERED + MAX_FALLBACKS,
+            SCHEDULE_HASH if flags.contains(ServiceFlags::FALLBACK) => SCATTERED + MAX_FALLBACKS,
             SCHEDULE_HASH => 1,
             _ => ring_length,
         }

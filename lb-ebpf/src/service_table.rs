@@ -2,8 +2,8 @@
 //! real servers, and the rings that they are scheduled from.
 
 use lb_abi::{
-    ALL_PORTS, Address, MAX_PROBES, SERVER_ALIVE, SERVER_VOID_TEMPLATES, SERVICE_PERSISTENT,
-    Server, Service, TABLE_GENERATIONS, TableGeneration, WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, MAX_PROBES, Server, ServerFlags, Service, ServiceFlags, TABLE_GENERATIONS,
+    TableGeneration, WITHOUT_PORTS, directory_home,
 };
 
 use crate::maps::{DIRECTORY, HEAD, RINGS, SERVERS, geometry};
@@ -110,7 +110,10 @@ impl GenerationIndex {
     #[inline(always)]
     pub(crate) fn slot(self, slot: u32) -> Option<Backend> {
         let server = SERVERS.get(self.0 * geometry::servers() + slot)?;
-        (server.flags & SERVER_ALIVE != 0).then_some(Backend { slot, server })
+        server
+            .flags
+            .contains(ServerFlags::ALIVE)
+            .then_some(Backend { slot, server })
     }
 
     /// The server at a place of the ring of `service`, if it is alive.
@@ -122,15 +125,15 @@ impl GenerationIndex {
 }
 
 impl ServiceRef {
-    /// True if the service has `flag`, one of `SERVICE_…`.
+    /// True if the service has `flag`.
     #[inline(always)]
-    pub(crate) fn has(self, flag: u32) -> bool {
-        self.entry.flags & flag != 0
+    pub(crate) fn has(self, flag: ServiceFlags) -> bool {
+        self.entry.flags.contains(flag)
     }
 
     #[inline(always)]
     pub(crate) fn is_persistent(self) -> bool {
-        self.has(SERVICE_PERSISTENT)
+        self.has(ServiceFlags::PERSISTENT)
     }
 }
 
@@ -138,6 +141,6 @@ impl Backend {
     /// True if persistence templates that name the server are valid.
     #[inline(always)]
     pub(crate) fn accepts_templates(self) -> bool {
-        self.server.flags & SERVER_VOID_TEMPLATES == 0
+        !self.server.flags.contains(ServerFlags::VOID_TEMPLATES)
     }
 }

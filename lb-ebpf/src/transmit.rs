@@ -1,7 +1,7 @@
 //! Sends a packet to its real server: in direct routing, two MAC addresses change.
 
 use aya_ebpf::helpers::bpf_redirect;
-use lb_abi::{Reason, SERVER_TUNNEL, Server, Tag};
+use lb_abi::{Reason, Server, ServerFlags, VlanTag};
 
 use crate::frame::Frame;
 use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, NetworkHeader};
@@ -103,7 +103,7 @@ fn forwarded(uses_tunnel: bool, leaves_elsewhere: bool) -> Reason {
 /// True if packets for `server` are encapsulated.
 #[inline(always)]
 fn uses_tunnel(server: &Server) -> bool {
-    server.flags & SERVER_TUNNEL != 0
+    server.flags.contains(ServerFlags::TUNNEL)
 }
 
 #[inline(always)]
@@ -150,7 +150,7 @@ fn into_tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Option<()> {
         tunnel::outer_bytes(server),
         ethertype,
     )?;
-    let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<Tag>();
+    let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<VlanTag>();
     tunnel::write(frame, offset, server, inner, packet.flow_hash())
 }
 
@@ -167,7 +167,7 @@ fn rewrite_link(
 ) -> Option<()> {
     const TAGS_OFFSET: usize = 12;
     let tag_count = tag_count(server);
-    let wanted = size_of::<Ethernet>() + tag_count * size_of::<Tag>() + gap;
+    let wanted = size_of::<Ethernet>() + tag_count * size_of::<VlanTag>() + gap;
     if wanted != packet.network_offset() {
         frame.move_start(packet.network_offset() as i32 - wanted as i32)?;
     }
@@ -182,7 +182,7 @@ fn rewrite_link(
         if index >= tag_count {
             break;
         }
-        let tag = frame.header_mut::<Tag>(TAGS_OFFSET + index * size_of::<Tag>())?;
+        let tag = frame.header_mut::<VlanTag>(TAGS_OFFSET + index * size_of::<VlanTag>())?;
         let is_right =
             tag.ethertype == wanted.ethertype && (tag.control ^ wanted.control) & VLAN_NUMBER == 0;
         if !(keeps_tags && is_right) {
@@ -190,7 +190,7 @@ fn rewrite_link(
             tag.control = wanted.control;
         }
     }
-    *frame.header_mut::<u16>(TAGS_OFFSET + tag_count * size_of::<Tag>())? = ethertype;
+    *frame.header_mut::<u16>(TAGS_OFFSET + tag_count * size_of::<VlanTag>())? = ethertype;
     Some(())
 }
 
@@ -201,5 +201,5 @@ fn tag_count(server: &Server) -> usize {
     server.tag_count as usize & 3
 }
 
-/// The bits of [`Tag::control`] that are not the priority.
+/// The bits of [`VlanTag::control`] that are not the priority.
 const VLAN_NUMBER: u16 = 0x0FFF_u16.to_be();

@@ -1,4 +1,4 @@
-//! One form for addresses of both families.
+//! The form of addresses of both families.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ impl Address {
         Self([0, 0, Self::MAPPED, word])
     }
 
-    /// Whether this is an IPv4 address.
+    /// True for an IPv4 address.
     #[inline(always)]
     pub const fn is_ipv4(&self) -> bool {
         self.0[0] | self.0[1] == 0 && self.0[2] == Self::MAPPED
@@ -41,8 +41,8 @@ impl Address {
         Self([a[0] & b[0], a[1] & b[1], a[2] & b[2], a[3] & b[3]])
     }
 
-    /// The mask that keeps the leading `prefix_length` bits of an address of
-    /// the family of `ip`; longer than the address means all of it.
+    /// Mask of the leading `prefix_length` bits of an address of the family of `ip`; of all
+    /// bits if the address has no more.
     pub fn mask(ip: IpAddr, prefix_length: u8) -> Self {
         let offset: u32 = if ip.is_ipv4() { 96 } else { 0 };
         let kept = (offset + u32::from(prefix_length)).min(128);

@@ -1,15 +1,15 @@
-//! What the packet path remembers: connections, templates, counters.
+//! The state that packets leave: connections, templates, counters.
 
 use crate::Address;
 
-/// Who a connection belongs to: the client's end and the service.
+/// A connection's client and service.
 ///
-/// The service's number stands for address and protocol. It stands for the port
-/// as well but where a service has all ports: there connections from one port of
-/// a client to several ports of the service are several connections.
+/// The service's number stands for address and protocol. It stands for the port as well,
+/// except in a service that has all ports: there a client may have connections from one
+/// port to several ports of the service.
 ///
-/// Aligned, since the compiler writes it in words, of which the verifier wants
-/// those on the stack aligned.
+/// Aligned, since the compiler writes it in words of 8 bytes, which the verifier requires
+/// to be aligned on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(C, align(8))]
 pub struct FlowKey {
@@ -25,33 +25,42 @@ pub struct FlowKey {
     pub reserved: u16,
 }
 
-/// Services that [`FlowKey::service`] can tell apart.
+/// Number of services that [`FlowKey::service`] can tell apart.
 pub const MAX_SERVICES: u32 = 1 << 16;
 
-/// States of a connection of which only the client's half is seen: the
-/// "input only" table of IPVS (`tcp_states` of ip_vs_proto_tcp.c).
+/// States of a connection.
+///
+/// In direct routing the director sees the client's packets only, so that these are the
+/// transitions of IPVS's "input only" table (`tcp_states` of ip_vs_proto_tcp.c):
+///
+/// ```text
+///   SYN ──▶ SynReceived ──ACK──▶ Established ──FIN──▶ FinWait
+///                │
+///                └──FIN──▶ TimeWait                any ──RST──▶ Closed
+///
+///   datagram ──▶ Udp
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FlowState {
     /// The client's SYN was seen.
     SynReceived = 0,
-    /// The client has answered the server's SYN.
+    /// The client has acknowledged the server's SYN.
     Established = 1,
     /// The client's FIN was seen.
     FinWait = 2,
-    /// FIN before the handshake was over.
+    /// The client's FIN was seen before the handshake was complete.
     TimeWait = 3,
     /// The client's RST was seen.
     Closed = 4,
-    /// UDP has no states.
+    /// The only state of a UDP flow.
     Udp = 5,
 }
 
 /// Number of [`FlowState`]s.
 pub const STATES: usize = 6;
 
-/// How long a connection may be silent in each [`FlowState`] before it counts
-/// as gone, in nanoseconds.
+/// Idle time after which a connection expires, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Timeouts {
@@ -63,9 +72,9 @@ pub struct Timeouts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Flow {
-    /// When the last packet came (CLOCK_MONOTONIC, coarse).
+    /// Time of the last packet (CLOCK_MONOTONIC, coarse).
     pub last_seen_ns: u64,
-    /// From when on a packet re-arms the client's template.
+    /// Time from which on a packet re-arms the client's template.
     pub rearm_ns: u64,
     /// Slot of the server.
     pub server: u32,
@@ -78,7 +87,7 @@ pub struct Flow {
     pub state: u32,
 }
 
-/// Who a template belongs to: a client, or a network of clients, of a service.
+/// A template's client, or network of clients, and service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(C)]
 pub struct TemplateKey {
@@ -88,11 +97,11 @@ pub struct TemplateKey {
     pub service: u32,
 }
 
-/// Which server a client sticks to.
+/// A persistence template: the server that a client is tied to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Template {
-    /// Until when it holds (CLOCK_MONOTONIC, coarse).
+    /// Time until which it is valid (CLOCK_MONOTONIC, coarse).
     pub expires_ns: u64,
     /// Slot of the server.
     pub server: u32,
@@ -100,7 +109,7 @@ pub struct Template {
     pub generation: u32,
 }
 
-/// What the fragments of one packet share (RFC 791 §3.2, RFC 8200 §4.5).
+/// The properties that the fragments of one packet share (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(C)]
 pub struct FragmentKey {
@@ -115,14 +124,14 @@ pub struct FragmentKey {
     pub protocol: u32,
 }
 
-/// [`FragmentTarget::server`]: none, the stack has got it.
+/// [`FragmentTarget::server`]: the first fragment was passed to the kernel's stack.
 pub const TO_THE_STACK: u32 = u32::MAX;
 
-/// Where a packet's first fragment went.
+/// The server that a packet's first fragment was forwarded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct FragmentTarget {
-    /// Until when the others follow (CLOCK_MONOTONIC, coarse).
+    /// Time until which the other fragments follow (CLOCK_MONOTONIC, coarse).
     pub expires_ns: u64,
     /// Slot of the server, or [`TO_THE_STACK`].
     pub server: u32,
@@ -130,13 +139,13 @@ pub struct FragmentTarget {
     pub generation: u32,
 }
 
-/// Live connections of one server slot: gains and losses seen by the packet
-/// path, or the agent's correction of their sum. Arithmetic wraps.
+/// Number of live connections of one server slot: the sum of the changes that the program
+/// has seen, or the agent's correction of that sum. Arithmetic wraps.
 ///
-/// Which connections are active is IPVS's `tcp_state_active_table`
-/// (ip_vs_proto_tcp.c), and UDP flows. Those whose handshake goes on are: or all
-/// connections of a burst would go to one server, which seems idle until the first
-/// of them is complete.
+/// Active are the states of IPVS's `tcp_state_active_table` (ip_vs_proto_tcp.c), and UDP
+/// flows. Connections whose handshake is not complete are active: otherwise all connections
+/// of a burst would go to one server, which has no active ones until the first handshake is
+/// complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Load {
@@ -146,6 +155,7 @@ pub struct Load {
     pub inactive: u64,
 }
 
+/// Never below 0: the two parts are read at different times.
 #[inline(always)]
 const fn total(seen: u64, correction: u64) -> u64 {
     let sum = seen.wrapping_add(correction).cast_signed();
@@ -153,7 +163,7 @@ const fn total(seen: u64, correction: u64) -> u64 {
 }
 
 impl FlowState {
-    /// Whether connections in `state` are active.
+    /// True if connections in `state` are active.
     #[inline(always)]
     pub const fn is_active(state: u32) -> bool {
         state == Self::SynReceived as u32
@@ -163,7 +173,7 @@ impl FlowState {
 }
 
 impl Load {
-    /// What there is to do, where this is what was seen of it.
+    /// The true load, if this is the sum of the changes that were seen.
     #[inline(always)]
     #[must_use]
     pub const fn corrected(&self, correction: &Self) -> Self {
@@ -173,14 +183,14 @@ impl Load {
         }
     }
 
-    /// All connections: what [`Server::upper_threshold`](crate::Server::upper_threshold)
-    /// is about.
+    /// Number of all connections, which
+    /// [`Server::upper_threshold`](crate::Server::upper_threshold) limits.
     #[inline(always)]
     pub const fn total(&self) -> u64 {
         self.active + self.inactive
     }
 
-    /// Whether a server of these thresholds that was full takes connections again
+    /// True if a server that was full, with these thresholds, takes connections again
     /// (`ip_vs_unbind_dest`, ip_vs_conn.c).
     #[inline(always)]
     pub const fn has_room(&self, upper: u32, lower: u32) -> bool {

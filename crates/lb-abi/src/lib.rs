@@ -11,6 +11,7 @@
 
 mod address;
 mod flow;
+mod link;
 pub mod maps;
 mod owner;
 mod peer;
@@ -22,26 +23,31 @@ pub use flow::{
     Flow, FlowKey, FlowState, FragmentKey, FragmentTarget, Load, MAX_SERVICES, STATES,
     ServerCounters, TO_THE_STACK, Template, TemplateKey, Timeouts,
 };
+pub use link::{Interface, MAX_INTERFACES, MAX_TAGS, Mac, Macs, VlanTag};
 pub use owner::{
-    Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE, OWNER_PRESENT,
-    OWNER_REACHED, OWNER_ROUTER, OWNER_TUNNEL, ServerOwner, ServiceOwner,
+    Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OwnerFlags, ServerOwner, ServiceOwner,
 };
 pub use peer::{PeerFilter, PeerKey};
 pub use reason::{Action, REASONS, Reason};
-pub use service_table::*;
+pub use service_table::{
+    ACTIVE_OVERHEAD, ALL_PORTS, DirectoryEntry, Geometry, MAX_COMPARED, MAX_FALLBACKS, MAX_PROBES,
+    SCHEDULE_FIRST, SCHEDULE_HASH, SCHEDULE_LEAST_CONNECTIONS, SCHEDULE_NEVER_QUEUE,
+    SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY, Server, ServerFlags, Service,
+    ServiceFlags, TABLE_GENERATIONS, TableGeneration, TableHeader, WITHOUT_PORTS, client_hash,
+    directory_home, mix,
+};
 
-/// Version of everything in this crate that lies in a map. Pinned maps of
-/// another version are not adopted but replaced. To be raised whenever the
-/// size or the meaning of a key or value changes, or a map comes or goes.
+/// Version of the layout: of everything in this crate that lies in a map. Pinned maps of
+/// another version are not adopted but replaced. Raise it whenever the size or the meaning
+/// of a key or value changes, or a map is added or removed.
 pub const LAYOUT_VERSION: u32 = 8;
 
-/// Version of what is carried over from maps that are replaced, those of
-/// [`maps::MEMORY`]. To be raised whenever the size or the meaning of their
-/// keys or values changes; connections then end with the upgrade, unless the agent
-/// knows how to read what there was before.
+/// Version of the maps that are carried over when maps are replaced ([`maps::MEMORY`]).
+/// Raise it whenever the size or the meaning of their keys or values changes; connections
+/// then end with the upgrade, unless the agent can read the earlier version.
 pub const MEMORY_VERSION: u32 = 3;
 
-/// What the log calls the XDP program.
+/// Target of the XDP program's log lines.
 pub const TRACE_TARGET: &str = "lb_ebpf";
 
 /// `IPPROTO_ICMP`.

@@ -26,16 +26,16 @@ pub const NEW_TEMPLATES: &str = "NEW_TEMPLATES";
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// [`Load`](crate::Load) per server slot, written by the packet path only.
 pub const LOADS: &str = "LOADS";
-/// [`Load`](crate::Load) per server slot, written by the agent only: what must
-/// be added to [`LOADS`] to give the truth.
+/// [`Load`](crate::Load) per server slot, written by the agent only: the difference between
+/// the true load and [`LOADS`].
 pub const LOAD_CORRECTIONS: &str = "LOAD_CORRECTIONS";
-/// Whether a server has reached its upper threshold and not yet fallen below its
-/// lower one, one `u32` per server slot; cleared by the agent where the upper one is
-/// raised, and where the slot gets another owner.
+/// 1 if a server has reached its upper threshold and not yet fallen below its lower one,
+/// else 0: one `u32` per server slot. The agent clears it when the upper threshold is raised,
+/// and when the slot gets another owner.
 pub const FULL: &str = "FULL";
 /// [`ServerCounters`](crate::ServerCounters) per CPU and server slot.
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
-/// [`PeerKey`](crate::PeerKey) → 0: who has balanced a frame before.
+/// [`PeerKey`](crate::PeerKey) → 0: hosts whose frames have been balanced already.
 pub const PEERS: &str = "PEERS";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
@@ -52,8 +52,8 @@ pub const SERVICE_OWNERS: &str = "SERVICE_OWNERS";
 /// [`ServerOwner`](crate::ServerOwner) by server slot; the agent's own.
 pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
-/// The maps that are pinned: all but the program's scratch space, its log and what
-/// it knows of interfaces.
+/// The maps that are pinned: all but the program's scratch maps, its log and
+/// [`INTERFACES`].
 pub const PINNED: [&str; 19] = [
     LAYOUT,
     HEAD,

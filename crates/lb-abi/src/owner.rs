@@ -1,14 +1,16 @@
-//! Who is who, kept by the agent in maps of its own: what the numbers, slots
-//! and generations in connections and templates mean. The packet path never
-//! looks here, but for an operator's trace. A later agent reads it, and carries on.
+//! The registry, which the agent keeps in maps of its own: the services and servers that
+//! the numbers, slots and generations in connections and templates stand for. The program
+//! reads it for an operator's trace only. The next agent reads it to take over.
+
+use bitflags::bitflags;
 
 use crate::Address;
 use crate::flow::ServerCounters;
-use crate::service_table::{MAX_TAGS, Macs, Tag};
+use crate::link::{MAX_TAGS, Macs, VlanTag};
 
-/// What a set of maps looks like; one record, written before anything else.
+/// The layout of a set of maps; one record, written before anything else.
 ///
-/// Its own layout never changes: it is what any version of the agent reads
+/// The layout of this record never changes, since every version of the agent reads it
 /// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -29,33 +31,39 @@ pub struct ServiceOwner {
     pub port: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// What becomes of connections whose server is gone: one of
-    /// [`ORPHANS_RESET`], [`ORPHANS_DROP`], [`ORPHANS_RESCHEDULE`]; 0 where that
-    /// was not written down.
+    /// Treatment of connections whose server is gone: [`ORPHANS_RESET`], [`ORPHANS_DROP`]
+    /// or [`ORPHANS_RESCHEDULE`]; 0 if an earlier agent did not write it.
     pub orphans: u8,
     /// Zero.
     pub reserved: [u8; 4],
-    /// Traffic of servers that have left.
+    /// Traffic of servers that have been removed.
     pub retired: ServerCounters,
 }
 
-/// [`ServiceOwner::orphans`]: their clients are told.
+/// [`ServiceOwner::orphans`]: they are reset.
 pub const ORPHANS_RESET: u8 = 1;
 /// [`ServiceOwner::orphans`]: their packets are dropped.
 pub const ORPHANS_DROP: u8 = 2;
-/// [`ServiceOwner::orphans`]: they go to other servers.
+/// [`ServiceOwner::orphans`]: they are given other servers.
 pub const ORPHANS_RESCHEDULE: u8 = 3;
 
-/// [`ServerOwner::flags`]: the slot has an owner.
-pub const OWNER_PRESENT: u32 = 1;
-/// [`ServerOwner::flags`]: its checks succeed.
-pub const OWNER_ALIVE: u32 = 1 << 1;
-/// [`ServerOwner::flags`]: its next hop is known.
-pub const OWNER_REACHED: u32 = 1 << 2;
-/// [`ServerOwner::flags`]: it is reached through a tunnel.
-pub const OWNER_TUNNEL: u32 = 1 << 3;
-/// [`ServerOwner::flags`]: its next hop is a router.
-pub const OWNER_ROUTER: u32 = 1 << 4;
+bitflags! {
+    /// Properties of a [`ServerOwner`].
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    #[repr(transparent)]
+    pub struct OwnerFlags: u32 {
+        /// The slot has an owner.
+        const PRESENT = 1;
+        /// Its checks succeed.
+        const ALIVE = 1 << 1;
+        /// Its next hop is known.
+        const REACHED = 1 << 2;
+        /// It is reached through a tunnel.
+        const TUNNEL = 1 << 3;
+        /// Its next hop is a router.
+        const ROUTER = 1 << 4;
+    }
+}
 
 /// The owner of a server slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,8 +75,8 @@ pub struct ServerOwner {
     pub port: u16,
     /// Number of its service.
     pub service: u16,
-    /// A combination of `OWNER_…`.
-    pub flags: u32,
+    /// Properties.
+    pub flags: OwnerFlags,
     /// The slot's generation.
     pub generation: u32,
     /// The generation of the next owner; kept while the slot is free.
@@ -77,15 +85,15 @@ pub struct ServerOwner {
     pub interface_index: u32,
     /// Addresses of the frames that go to the server.
     pub macs: Macs,
-    /// How many of `tags` such frames carry.
+    /// Number of `tags` that such frames have.
     pub tag_count: u32,
     /// Their tags, the outer one first.
-    pub tags: [Tag; MAX_TAGS],
+    pub tags: [VlanTag; MAX_TAGS],
     /// Through a tunnel: the largest packet that its path takes, in bytes.
     pub mtu: u32,
     /// Through a tunnel: our address.
     pub tunnel_source: Address,
-    /// What the slot's counters said when the server got it.
+    /// Values of the slot's counters when the server got it.
     pub baseline: ServerCounters,
 }
 

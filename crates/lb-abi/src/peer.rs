@@ -1,12 +1,11 @@
-//! Hosts whose frames have been balanced already: the real servers of a service,
-//! of which some may be directors themselves.
+//! The loop guard: hosts whose frames have been balanced already. These are the real
+//! servers of a service, some of which may be directors themselves.
 
 use crate::Address;
-use crate::service_table::Mac;
+use crate::link::Mac;
 
-/// A host whose frames for a service are not balanced (again): [`Self::address`]
-/// is `::`. With another address: an exception for packets of this client, the
-/// host itself.
+/// A host whose frames for a service are not balanced again, if [`Self::address`] is `::`;
+/// otherwise an exception for packets of that client, which is the host itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(8))]
 pub struct PeerKey {
@@ -14,7 +13,7 @@ pub struct PeerKey {
     pub address: Address,
     /// Number of the service.
     pub service: u32,
-    /// Where the frame comes from.
+    /// Source address of the frame.
     pub mac: Mac,
     /// Zero.
     pub reserved: [u16; 3],
@@ -36,25 +35,26 @@ impl PeerKey {
 const WORD_BITS: u16 = u64::BITS as u16;
 const WORDS: usize = 1 << (16 - WORD_BITS.trailing_zeros());
 
-/// Which MAC addresses may be those of a [`PeerKey`]: a bit for each [`Mac::hash`].
-/// Nearly every frame is from none of them, and this says so without looking into a
-/// hash table. A router is mistaken for one of `n` servers with a chance of `n` in
-/// 65,536; its frames then take the general way.
+/// Filter of the MAC addresses that a [`PeerKey`] may have: one bit for each [`Mac::hash`].
+///
+/// Nearly every frame is from none of them, which the filter tells without a look-up in a
+/// hash table. A router is mistaken for one of `n` servers with a probability of `n` in
+/// 65,536; its frames then take the slow path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct PeerFilter([u64; WORDS]);
 
 impl PeerFilter {
-    /// Holds nobody.
+    /// The filter of no address.
     pub const EMPTY: Self = Self([0; WORDS]);
 
-    /// Takes `mac` in.
+    /// Adds an address.
     pub const fn insert(&mut self, mac: Mac) {
         let hash = mac.hash();
         self.0[(hash / WORD_BITS) as usize] |= 1 << (hash % WORD_BITS);
     }
 
-    /// Whether `mac` may be one of those that were taken in.
+    /// True if `mac` may have been added; false if it has not.
     #[inline(always)]
     pub const fn may_hold(&self, mac: Mac) -> bool {
         let hash = mac.hash();

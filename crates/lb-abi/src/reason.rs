@@ -1,6 +1,6 @@
-//! Every verdict has a named reason.
+//! The verdicts on packets: each has a name, a sentence, a counter and an action.
 
-/// What becomes of the packet.
+/// The action that XDP takes on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// The host's own stack gets it, untouched (`XDP_PASS`).
@@ -15,7 +15,7 @@ pub enum Action {
 
 macro_rules! reasons {
     ($($(#[doc = $description:literal])+ $variant:ident = $name:literal, $action:ident;)+) => {
-        /// Why a packet met its fate.
+        /// The verdict on a packet, and the reason for it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Reason {
@@ -36,7 +36,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => concat!($($description),+).trim_ascii(),)+ }
             }
 
-            /// The reason of a number that is one.
+            /// The reason of a number; [`Self::NoRoom`] for a number of none.
             #[inline(always)]
             pub const fn from_number(number: u32) -> Self {
                 match number {
@@ -45,7 +45,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// Whether the packet is on its way to a real server.
+            /// True if the packet is on its way to a real server.
             #[inline(always)]
             pub const fn is_forwarded(self) -> bool {
                 matches!(
@@ -57,7 +57,7 @@ macro_rules! reasons {
                 )
             }
 
-            /// What such a reason leads to.
+            /// The action on packets with this verdict.
             #[inline(always)]
             pub const fn action(self) -> Action {
                 match self { $(Self::$variant => Action::$action,)+ }

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_abi::{
-    ALL_PORTS, Address, DirectoryEntry, Geometry, MAX_PROBES, MAX_SERVICES, Macs, SERVER_ALIVE,
-    SERVER_TUNNEL, SERVER_VOID_TEMPLATES, SERVICE_DROP_ORPHANS, SERVICE_FALLBACK,
-    SERVICE_HASH_PORT, SERVICE_LIMITED, SERVICE_ONE_PACKET, SERVICE_PERSISTENT,
-    SERVICE_RESCHEDULE_ORPHANS, SERVICE_RESET_ORPHANS, SERVICE_SLOPPY, Server, TableGeneration,
-    Timeouts, WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, DirectoryEntry, Geometry, MAX_PROBES, MAX_SERVICES, Macs, Server,
+    ServerFlags, ServiceFlags, TableGeneration, Timeouts, WITHOUT_PORTS, directory_home,
 };
 
 use super::owners::{protocol_number, tags};
@@ -156,11 +153,11 @@ fn server_value(
         ..Server::default()
     };
     if known.is_reachable() {
-        value.flags |= SERVER_ALIVE;
+        value.flags |= ServerFlags::ALIVE;
     }
     let expires = service.persistence.is_some_and(|p| p.expire_quiescent);
     if server.weight == 0 && (expires || !server.keeps_templates) {
-        value.flags |= SERVER_VOID_TEMPLATES;
+        value.flags |= ServerFlags::VOID_TEMPLATES;
     }
     if let Some(hop) = known.next_hop {
         value.interface_index = hop.interface_index;
@@ -171,7 +168,7 @@ fn server_value(
         (value.tag_count, value.tags) = tags(hop.vlan);
     }
     if let Forwarding::Tunnel { source, mtu } = known.forwarding {
-        value.flags |= SERVER_TUNNEL;
+        value.flags |= ServerFlags::TUNNEL;
         value.mtu = mtu.into();
         value.tunnel_destination = server.address.ip().to_canonical().into();
         (value.tunnel_source, value.tunnel_source_varied) =
@@ -193,31 +190,34 @@ fn tunnel_source(ours: IpAddr, networks: &[Network]) -> (Address, u32) {
     (first, varied)
 }
 
-fn flags(service: &Service) -> u32 {
+fn flags(service: &Service) -> ServiceFlags {
     let persistence = service.persistence;
     [
-        (persistence.is_some(), SERVICE_PERSISTENT),
-        (service.sloppy, SERVICE_SLOPPY),
-        (service.hash_port, SERVICE_HASH_PORT),
-        (service.hash_fallback, SERVICE_FALLBACK),
+        (persistence.is_some(), ServiceFlags::PERSISTENT),
+        (service.sloppy, ServiceFlags::SLOPPY),
+        (service.hash_port, ServiceFlags::HASH_PORT),
+        (service.hash_fallback, ServiceFlags::FALLBACK),
         (
             service.one_packet && service.protocol == Protocol::Udp,
-            SERVICE_ONE_PACKET,
+            ServiceFlags::ONE_PACKET,
         ),
-        (is_limited(service), SERVICE_LIMITED),
-        (service.orphans == OrphanPolicy::Drop, SERVICE_DROP_ORPHANS),
+        (is_limited(service), ServiceFlags::LIMITED),
+        (
+            service.orphans == OrphanPolicy::Drop,
+            ServiceFlags::DROP_ORPHANS,
+        ),
         (
             service.orphans == OrphanPolicy::Reschedule,
-            SERVICE_RESCHEDULE_ORPHANS,
+            ServiceFlags::RESCHEDULE_ORPHANS,
         ),
         (
             service.protocol == Protocol::Tcp && service.orphans != OrphanPolicy::Drop,
-            SERVICE_RESET_ORPHANS,
+            ServiceFlags::RESET_ORPHANS,
         ),
     ]
-    .iter()
-    .filter(|(is_set, _)| *is_set)
-    .fold(0, |flags, (_, flag)| flags | flag)
+    .into_iter()
+    .filter_map(|(is_set, flag)| is_set.then_some(flag))
+    .collect()
 }
 
 fn directory_entry(service: &Service, number: u16, value: lb_abi::Service) -> DirectoryEntry {
@@ -240,7 +240,7 @@ fn without_ports(entries: &[DirectoryEntry]) -> Vec<DirectoryEntry> {
         same.push(entry);
     }
     let only = services.into_values().filter_map(|same| match same[..] {
-        [only] if only.service.flags & SERVICE_PERSISTENT != 0 => Some(DirectoryEntry {
+        [only] if only.service.flags.contains(ServiceFlags::PERSISTENT) => Some(DirectoryEntry {
             port: 0,
             protocol: only.protocol | WITHOUT_PORTS,
             ..*only

@@ -4,9 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_abi::{
-    Address, MAX_TAGS, Macs, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OWNER_ALIVE,
-    OWNER_PRESENT, OWNER_REACHED, OWNER_ROUTER, OWNER_TUNNEL, ServerCounters, ServerOwner,
-    ServiceOwner, TCP, Tag, UDP,
+    Address, MAX_TAGS, Macs, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OwnerFlags,
+    ServerCounters, ServerOwner, ServiceOwner, TCP, UDP, VlanTag,
 };
 
 use super::registry::{Registry, ServerRecord, ServiceKey, ServiceRecord};
@@ -83,14 +82,19 @@ impl Owners {
     ) -> std::collections::BTreeMap<SocketAddr, ServerRecord> {
         let slots = self.servers.iter().take(sizes.servers as usize).enumerate();
         slots
-            .filter(|(_, owner)| owner.flags & OWNER_PRESENT != 0 && owner.service == service)
+            .filter(|(_, owner)| {
+                owner.flags.contains(OwnerFlags::PRESENT) && owner.service == service
+            })
             .map(|(slot, owner)| {
                 let record = ServerRecord {
                     slot: slot as u32,
                     generation: owner.generation,
-                    next_hop: (owner.flags & OWNER_REACHED != 0).then(|| next_hop(owner)),
+                    next_hop: owner
+                        .flags
+                        .contains(OwnerFlags::REACHED)
+                        .then(|| next_hop(owner)),
                     forwarding: forwarding(owner),
-                    alive: owner.flags & OWNER_ALIVE != 0,
+                    alive: owner.flags.contains(OwnerFlags::ALIVE),
                     baseline: owner.baseline,
                 };
                 (socket(owner.address, owner.port), record)
@@ -104,18 +108,18 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
         address: address.ip().to_canonical().into(),
         port: address.port().to_be(),
         service,
-        flags: OWNER_PRESENT,
+        flags: OwnerFlags::PRESENT,
         generation: server.generation,
         baseline: server.baseline,
         ..ServerOwner::default()
     };
     if server.alive {
-        owner.flags |= OWNER_ALIVE;
+        owner.flags |= OwnerFlags::ALIVE;
     }
     if let Some(hop) = server.next_hop {
-        owner.flags |= OWNER_REACHED;
+        owner.flags |= OwnerFlags::REACHED;
         if hop.is_router {
-            owner.flags |= OWNER_ROUTER;
+            owner.flags |= OwnerFlags::ROUTER;
         }
         owner.interface_index = hop.interface_index;
         owner.macs = Macs {
@@ -125,7 +129,7 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
         (owner.tag_count, owner.tags) = tags(hop.vlan);
     }
     if let Forwarding::Tunnel { source, mtu } = server.forwarding {
-        owner.flags |= OWNER_TUNNEL;
+        owner.flags |= OwnerFlags::TUNNEL;
         owner.tunnel_source = source.to_canonical().into();
         owner.mtu = mtu.into();
     }
@@ -133,7 +137,7 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
 }
 
 fn forwarding(owner: &ServerOwner) -> Forwarding {
-    if owner.flags & OWNER_TUNNEL == 0 {
+    if !owner.flags.contains(OwnerFlags::TUNNEL) {
         return Forwarding::Direct;
     }
     Forwarding::Tunnel {
@@ -143,7 +147,7 @@ fn forwarding(owner: &ServerOwner) -> Forwarding {
 }
 
 fn next_hop(owner: &ServerOwner) -> NextHop {
-    let number = |tag: Tag| u16::from_be(tag.control) & 0x0FFF;
+    let number = |tag: VlanTag| u16::from_be(tag.control) & 0x0FFF;
     NextHop {
         interface_index: owner.interface_index,
         source: MacAddress(owner.macs.source.into()),
@@ -153,21 +157,21 @@ fn next_hop(owner: &ServerOwner) -> NextHop {
             1 => Vlan::Tagged(number(owner.tags[0])),
             _ => Vlan::Stacked(number(owner.tags[0]), number(owner.tags[1])),
         },
-        is_router: owner.flags & OWNER_ROUTER != 0,
+        is_router: owner.flags.contains(OwnerFlags::ROUTER),
     }
 }
 
 /// The tags of frames to a hop, and how many they are.
-pub fn tags(vlan: Vlan) -> (u32, [Tag; MAX_TAGS]) {
+pub fn tags(vlan: Vlan) -> (u32, [VlanTag; MAX_TAGS]) {
     const CUSTOMER: u16 = 0x8100;
     const SERVICE: u16 = 0x88A8;
-    let tag = |ethertype: u16, number: u16| Tag {
+    let tag = |ethertype: u16, number: u16| VlanTag {
         ethertype: ethertype.to_be(),
         control: (number & 0x0FFF).to_be(),
     };
     match vlan {
-        Vlan::Untagged => (0, [Tag::default(); MAX_TAGS]),
-        Vlan::Tagged(number) => (1, [tag(CUSTOMER, number), Tag::default()]),
+        Vlan::Untagged => (0, [VlanTag::default(); MAX_TAGS]),
+        Vlan::Tagged(number) => (1, [tag(CUSTOMER, number), VlanTag::default()]),
         Vlan::Stacked(outer, inner) => (2, [tag(SERVICE, outer), tag(CUSTOMER, inner)]),
     }
 }

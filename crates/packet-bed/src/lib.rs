@@ -14,8 +14,8 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
 use lb_abi::{
-    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OWNER_PRESENT, ServerOwner,
-    Template, TemplateKey, maps,
+    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OwnerFlags, ServerOwner, Template,
+    TemplateKey, maps,
 };
 use lb_dataplane::{AttachMode, Dataplane, Error, Options, Statistics, Swept, TableSizes};
 use lb_model::{
@@ -272,7 +272,7 @@ impl Bed {
         let loads = seen.iter().zip(&corrections).map(total);
         let of_servers = loads
             .zip(&owners)
-            .filter(|(_, owner)| owner.flags & OWNER_PRESENT != 0);
+            .filter(|(_, owner)| owner.flags.contains(OwnerFlags::PRESENT));
         of_servers.map(|(load, _)| load).collect()
     }
 

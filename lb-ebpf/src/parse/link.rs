@@ -1,6 +1,6 @@
 //! The Ethernet header and up to two VLAN tags.
 
-use lb_abi::{MAX_TAGS, Reason, Tag};
+use lb_abi::{MAX_TAGS, Reason, VlanTag};
 
 use crate::frame::Frame;
 use crate::headers::{Ethernet, is_tag};
@@ -17,7 +17,7 @@ pub(super) struct Link {
 /// A VLAN tag, and the type of what follows it.
 #[repr(C)]
 struct Tagged {
-    tag: Tag,
+    tag: VlanTag,
     ethertype: u16,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn header(frame: &Frame) -> Result<Link, Reason> {
             .header(link.payload - size_of::<u16>())
             .ok_or(Reason::Truncated)?;
         link.ethertype = tagged.ethertype;
-        link.payload += size_of::<Tag>();
+        link.payload += size_of::<VlanTag>();
         link.tag_count += 1;
     }
     if is_tag(link.ethertype) {

@@ -11,7 +11,6 @@
 mod attach;
 mod bpf;
 mod carry_over;
-mod description;
 mod entries;
 mod error;
 mod interfaces;
@@ -28,6 +27,7 @@ mod refusal;
 mod registry;
 mod rings;
 mod scheduling;
+mod service_table;
 mod sizes;
 mod statistics;
 mod table;
@@ -50,14 +50,14 @@ pub use orphans::{Departed, Orphan};
 pub use pins::remove_leftovers;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
 
-use description::Description;
 use interfaces::Interfaces;
 use lb_model::{DesiredState, Forwarding, NextHop, Service};
-use maps::{DescriptionMaps, Memory};
+use maps::{Memory, ServiceTableMaps};
 use memory::Names;
 use owners::Owners;
 use pins::{PinDirectory, PinnedSet};
 use registry::{Registry, key_of};
+use service_table::ServiceTable;
 use trace::Trace;
 
 /// The loaded XDP program and its maps. Dropping it detaches the program,
@@ -67,7 +67,7 @@ pub struct Dataplane {
     /// What holds each of them.
     links: Vec<Option<XdpLink>>,
     ebpf: Ebpf,
-    maps: DescriptionMaps,
+    maps: ServiceTableMaps,
     interfaces: Interfaces,
     memory: Memory,
     options: Options,
@@ -119,7 +119,7 @@ pub enum Origin {
 pub struct Prepared {
     desired: DesiredState,
     registry: Registry,
-    description: Description,
+    table: ServiceTable,
     changes: Changes,
 }
 
@@ -296,11 +296,11 @@ impl Dataplane {
         let counters = |slot| self.memory.server_counters(slot);
         let mut registry = self.registry.clone();
         let changes = registry.reconcile(desired, sizes, counters)?;
-        let description = Description::new(desired, &registry, sizes)?;
+        let table = ServiceTable::new(desired, &registry, sizes)?;
         Ok(Prepared {
             desired: desired.clone(),
             registry,
-            description,
+            table,
             changes,
         })
     }
@@ -314,7 +314,7 @@ impl Dataplane {
         let Prepared {
             desired,
             registry,
-            description,
+            table,
             mut changes,
         } = prepared;
         let known: HashSet<_> = self.registry.owners().collect();
@@ -325,7 +325,7 @@ impl Dataplane {
             }
         }
         let owners = Owners::of(&registry, &self.options.tables);
-        changes.entries_written = self.maps.switch_to(&description, &owners)?;
+        changes.entries_written = self.maps.switch_to(&table, &owners)?;
         for slot in raised(&self.desired, &desired, &registry) {
             self.memory.clear_full(slot)?;
         }

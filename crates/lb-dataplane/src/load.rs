@@ -3,7 +3,7 @@
 
 use super::carry_over::{self, Fit, Former};
 use super::interfaces::Interfaces;
-use super::maps::{self, DescriptionMaps, Memory};
+use super::maps::{self, Memory, ServiceTableMaps};
 use super::owners::Owners;
 use super::pins::{NoPins, PinDirectory, PinnedSet};
 use super::registry::Registry;
@@ -171,7 +171,7 @@ impl Dataplane {
         Ok(Self {
             attachments: Vec::new(),
             links: Vec::new(),
-            maps: DescriptionMaps::take(&mut ebpf, new_maps)?,
+            maps: ServiceTableMaps::take(&mut ebpf, new_maps)?,
             interfaces: Interfaces::take(&mut ebpf)?,
             memory: Memory::take(&mut ebpf)?,
             ebpf,

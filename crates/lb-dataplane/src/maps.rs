@@ -1,4 +1,4 @@
-//! The kernel's maps: written by halves, read whole.
+//! The kernel's maps.
 
 use std::io;
 use std::sync::Arc;
@@ -12,82 +12,78 @@ use lb_abi::{
 };
 
 use super::Error;
-use super::description::Description;
 use super::owners::Owners;
 use super::peers::PeerMap;
+use super::service_table::ServiceTable;
 use super::table::Table;
 use lb_model::Thresholds;
 
-/// Both halves of the description, the switch between them, and the records of
+/// Both generations of the table of services, the switch between them, and the records of
 /// who is who in it.
-pub struct DescriptionMaps {
-    head: Array<MapData, TableHeader>,
-    directory: Twin<DirectoryEntry>,
-    servers: Twin<Server>,
-    rings: Twin<u32>,
+pub struct ServiceTableMaps {
+    header: Array<MapData, TableHeader>,
+    directory: DoubleBuffered<DirectoryEntry>,
+    servers: DoubleBuffered<Server>,
+    rings: DoubleBuffered<u32>,
     peers: PeerMap,
     service_owners: Copied<ServiceOwner>,
     server_owners: Copied<ServerOwner>,
 }
 
-impl DescriptionMaps {
+impl ServiceTableMaps {
     /// Takes the maps out of a loaded object. `new`: the kernel has just made
     /// them, so that all is zero; else they are an earlier agent's.
     pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
-            head: array(ebpf, maps::HEAD)?,
-            directory: Twin::take(ebpf, maps::DIRECTORY, new)?,
-            servers: Twin::take(ebpf, maps::SERVERS, new)?,
-            rings: Twin::take(ebpf, maps::RINGS, new)?,
+            header: array(ebpf, maps::HEAD)?,
+            directory: DoubleBuffered::take(ebpf, maps::DIRECTORY, new)?,
+            servers: DoubleBuffered::take(ebpf, maps::SERVERS, new)?,
+            rings: DoubleBuffered::take(ebpf, maps::RINGS, new)?,
             peers: PeerMap::take(ebpf, new)?,
             service_owners: Copied::take(ebpf, maps::SERVICE_OWNERS, new)?,
             server_owners: Copied::take(ebpf, maps::SERVER_OWNERS, new)?,
         })
     }
 
-    /// Makes `description` the one that packets are judged by, in one step.
+    /// Makes `table` the one that packets are handled by, in one step.
     /// Returns how many entries had to be written.
     ///
     /// `owners` are recorded before: whoever finds the maps knows all owners
     /// that a connection may name, even if this agent is killed in between.
-    pub fn switch_to(
-        &mut self,
-        description: &Description,
-        owners: &Owners,
-    ) -> Result<usize, Error> {
+    pub fn switch_to(&mut self, table: &ServiceTable, owners: &Owners) -> Result<usize, Error> {
         self.service_owners.write(&owners.services)?;
         self.server_owners.write(&owners.servers)?;
-        self.peers.add(&description.peers)?;
-        let mut head = read(maps::HEAD, self.head.get(&0, 0))?;
-        if self.holds(&head, description) {
-            self.peers.remove_others(&description.peers)?;
+        self.peers.add(&table.peers)?;
+        let mut header = read(maps::HEAD, self.header.get(&0, 0))?;
+        if self.holds(&header, table) {
+            self.peers.remove_others(&table.peers)?;
             return Ok(0);
         }
-        let spare = 1 - head.active_index;
-        let half = spare as usize;
+        let spare = 1 - header.active_index;
+        let generation = spare as usize;
         wait_for_packets_in_flight();
-        head.generations[half] = description.half;
-        write(maps::HEAD, self.head.set(0, head, 0))?;
-        let written = self.directory.write(half, &description.directory)?
-            + self.servers.write(half, &description.servers)?
-            + self.rings.write(half, &description.rings)?;
-        head.active_index = spare;
-        write(maps::HEAD, self.head.set(0, head, 0))?;
-        self.peers.remove_others(&description.peers)?;
+        header.generations[generation] = table.generation;
+        write(maps::HEAD, self.header.set(0, header, 0))?;
+        let written = self.directory.write(generation, &table.directory)?
+            + self.servers.write(generation, &table.servers)?
+            + self.rings.write(generation, &table.rings)?;
+        header.active_index = spare;
+        write(maps::HEAD, self.header.set(0, header, 0))?;
+        self.peers.remove_others(&table.peers)?;
         Ok(written + 1)
     }
 
-    /// Whether `description` is the one that packets are judged by.
-    fn holds(&self, head: &TableHeader, description: &Description) -> bool {
-        let half = head.active_index as usize;
-        head.generations[half] == description.half
-            && self.directory.holds(half, &description.directory)
-            && self.servers.holds(half, &description.servers)
-            && self.rings.holds(half, &description.rings)
+    /// True if `table` is the one that packets are handled by.
+    fn holds(&self, header: &TableHeader, table: &ServiceTable) -> bool {
+        let generation = header.active_index as usize;
+        header.generations[generation] == table.generation
+            && self.directory.holds(generation, &table.directory)
+            && self.servers.holds(generation, &table.servers)
+            && self.rings.holds(generation, &table.rings)
     }
 }
 
-/// Returns when no packet is being judged by a half that was active before the
+/// Returns when no packet is being handled by a generation that was active before the
 /// last switch: membarrier(2) waits for an RCU grace period, and XDP programs
 /// run within RCU read sections.
 pub fn wait_for_packets_in_flight() {
@@ -107,14 +103,14 @@ pub fn wait_for_packets_in_flight() {
     }
 }
 
-/// A description map: two halves, one behind the other.
-struct Twin<V: Pod> {
+/// A map of the table of services: two generations, one behind the other.
+struct DoubleBuffered<V: Pod> {
     map: Array<MapData, V>,
     name: &'static str,
     copies: [KnownValues<V>; 2],
 }
 
-impl<V: Pod + Default + PartialEq> Twin<V> {
+impl<V: Pod + Default + PartialEq> DoubleBuffered<V> {
     fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
         let map = array(ebpf, name)?;
         let length = map.len() as usize / 2;
@@ -125,15 +121,15 @@ impl<V: Pod + Default + PartialEq> Twin<V> {
         })
     }
 
-    /// Whether a half is known to start with `values`.
-    fn holds(&self, half: usize, values: &[V]) -> bool {
-        self.copies[half].values.starts_with(values)
+    /// True if a generation is known to start with `values`.
+    fn holds(&self, generation: usize, values: &[V]) -> bool {
+        self.copies[generation].values.starts_with(values)
     }
 
-    /// Makes a half start with `values`.
-    fn write(&mut self, half: usize, values: &[V]) -> Result<usize, Error> {
-        let base = half * (self.map.len() as usize / 2);
-        self.copies[half].write(self.name, &mut self.map, base, values)
+    /// Makes a generation start with `values`.
+    fn write(&mut self, generation: usize, values: &[V]) -> Result<usize, Error> {
+        let base = generation * (self.map.len() as usize / 2);
+        self.copies[generation].write(self.name, &mut self.map, base, values)
     }
 }
 
@@ -156,7 +152,7 @@ impl<V: Pod + Default + PartialEq> Copied<V> {
     }
 }
 
-/// What is known of what a map, or a half, holds from its start on, so that
+/// What is known of what a map, or a generation, holds from its start on, so that
 /// only differences are written.
 struct KnownValues<V> {
     values: Vec<V>,

@@ -12,9 +12,9 @@ use lb_abi::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts}
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;
-use super::description::timeouts;
 use super::maps::Tables;
 use super::registry::{Registry, ServiceKey, key_of};
+use super::service_table::timeouts;
 use super::table::Overwrite;
 use lb_model::DesiredState;
 

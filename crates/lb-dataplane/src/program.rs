@@ -15,10 +15,10 @@ use lb_abi::{
 };
 use nix::time::{ClockId, clock_getres};
 
-use super::description::geometry;
 use super::peers::max_keys;
 use super::pins::PinnedSet;
 use super::rings::is_prime;
+use super::service_table::geometry;
 use super::{Error, TableSizes, TestRun, trace};
 
 /// The program as `cargo xtask build-ebpf` left it.

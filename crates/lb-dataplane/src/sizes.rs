@@ -2,9 +2,9 @@
 
 use lb_abi::{MAX_SERVICES, ServerCounters};
 
-use super::description::Description;
 use super::registry::Registry;
 use super::scheduling;
+use super::service_table::ServiceTable;
 use super::{DesiredState, Error, TableSizes};
 
 /// Places in rings that a weighted service should have for its weights.
@@ -49,6 +49,6 @@ impl TableSizes {
     pub fn admit(&self, desired: &DesiredState) -> Result<(), Error> {
         let mut registry = Registry::new(self);
         registry.reconcile(desired, self, |_| Ok(ServerCounters::default()))?;
-        Description::new(desired, &registry, self).map(drop)
+        ServiceTable::new(desired, &registry, self).map(drop)
     }
 }

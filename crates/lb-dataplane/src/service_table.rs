@@ -1,4 +1,4 @@
-//! From the desired state to the contents of a half of the description maps.
+//! The table of services: made from the desired state, written to maps by generations.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +16,11 @@ use super::{Error, TableSizes};
 use lb_model::{DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service};
 use net_types::Network;
 
-/// Contents of one half.
+/// Contents of one generation.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Description {
-    /// What holds for the whole half.
-    pub half: TableGeneration,
+pub struct ServiceTable {
+    /// Settings that hold for all services.
+    pub generation: TableGeneration,
     /// Where services are found.
     pub directory: Vec<DirectoryEntry>,
     /// By slot.
@@ -31,7 +31,7 @@ pub struct Description {
     pub peers: Peers,
 }
 
-/// How large the halves are for tables of `sizes`.
+/// Sizes of a generation for tables of `sizes`.
 pub fn geometry(sizes: &TableSizes) -> Geometry {
     Geometry {
         // At most a quarter full, so that a seed without long chains exists; a
@@ -42,7 +42,7 @@ pub fn geometry(sizes: &TableSizes) -> Geometry {
     }
 }
 
-impl Description {
+impl ServiceTable {
     /// Describes `desired`, all of which has a place in `registry`.
     ///
     /// # Errors
@@ -56,8 +56,8 @@ impl Description {
     ) -> Result<Self, Error> {
         let geometry = geometry(sizes);
         let allowance = Allowance::new(desired, sizes)?;
-        let mut description = Self {
-            half: TableGeneration::default(),
+        let mut table = Self {
+            generation: TableGeneration::default(),
             directory: Vec::new(),
             servers: vec![Server::default(); geometry.servers as usize],
             rings: Vec::new(),
@@ -68,20 +68,20 @@ impl Description {
             let record = registry
                 .service(&key_of(service))
                 .expect("reconciled before");
-            let value = description.add(service, record, allowance, &desired.tunnel_sources);
+            let value = table.add(service, record, allowance, &desired.tunnel_sources);
             entries.push(directory_entry(service, record.number, value));
         }
         let all_ports = entries.iter().any(|entry| entry.port == ALL_PORTS);
         entries.extend(without_ports(&entries));
         let (seed, directory) = directory(&entries, geometry.directory_places)?;
-        description.half = TableGeneration {
+        table.generation = TableGeneration {
             directory_seed: seed,
             all_ports: all_ports.into(),
             timeouts: timeouts(&desired.timeouts),
-            peers: description.peers.filter(),
+            peers: table.peers.filter(),
         };
-        description.directory = directory;
-        Ok(description)
+        table.directory = directory;
+        Ok(table)
     }
 
     /// Lays out the servers and the ring of `service`, and says how the packet
@@ -387,9 +387,9 @@ mod tests {
 
     #[test]
     fn a_directory_without_a_place_for_everybody_is_refused() {
-        let twins = vec![entry("172.16.1.200", 1935); MAX_PROBES as usize + 1];
+        let duplicates = vec![entry("172.16.1.200", 1935); MAX_PROBES as usize + 1];
         assert!(matches!(
-            directory(&twins, 64),
+            directory(&duplicates, 64),
             Err(Error::Directory { services: 5 })
         ));
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask bench xdp`: builds the programs, then runs the benchmark that
-//! lies with the data plane (`lb-user/benches/xdp.rs`). It needs root.
+//! lies with the data plane (`crates/lb-dataplane/benches/xdp`). It needs root.
 
 use std::process::Command;
 
@@ -15,9 +15,9 @@ pub struct Options {
     /// How many interleaved rounds to take the medians of.
     #[arg(long, default_value_t = 15)]
     rounds: u32,
-    /// Leave out the walks through a table of a million connections.
+    /// Leave out the scans of a table of a million connections.
     #[arg(long)]
-    without_walks: bool,
+    without_scans: bool,
 }
 
 /// Measures and prints.
@@ -40,8 +40,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.json {
         command.arg("--json");
     }
-    if options.without_walks {
-        command.arg("--without-walks");
+    if options.without_scans {
+        command.arg("--without-scans");
     }
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {

@@ -5,17 +5,18 @@
 
 mod agreement;
 mod all_ports;
-mod circles;
 mod concurrency;
 mod connections;
 mod counters;
-mod crowds;
 mod entries;
+mod fast_path;
 mod fragments;
 mod frames;
+mod full_tables;
 mod hostile;
 mod icmp;
 mod ipv6;
+mod loops;
 mod martians;
 mod model;
 mod mtu;
@@ -24,7 +25,6 @@ mod other_hosts;
 mod persistence;
 mod refusal;
 mod scheduling;
-mod short_cut;
 mod thresholds;
 mod trace;
 mod tunnels;

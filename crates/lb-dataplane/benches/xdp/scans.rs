@@ -1,6 +1,6 @@
-//! What walks through a full table cost: those of operators (`list`, `list -c`),
-//! of the agent (what has expired, whom to tell that their server is gone), and
-//! of an upgrade to tables of another size.
+//! The cost of scans of a full table: by operators (`list`, `list -c`), by the agent
+//! (expired connections, clients whose server is gone), and by an upgrade to tables of
+//! another size.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,9 +14,9 @@ use lb_model::DesiredState;
 use nix::time::{ClockId, clock_gettime};
 
 /// Connections in the table.
-pub const CONNECTIONS: u32 = 1_000_000;
+pub(crate) const CONNECTIONS: u32 = 1_000_000;
 
-/// Every walk is made so often.
+/// Number of times that each scan is made.
 const ROUNDS: usize = 3;
 
 /// Connections in a page of `list -c`.
@@ -25,8 +25,8 @@ const PAGE: usize = 512;
 /// Longer than any connection may be silent.
 const LONG_AGO: Duration = Duration::from_secs(100_000);
 
-/// Milliseconds, by what was done.
-pub type Walks = BTreeMap<&'static str, Vec<f64>>;
+/// Milliseconds of each scan.
+pub(crate) type Scans = BTreeMap<&'static str, Vec<f64>>;
 
 /// Where the tables are pinned; removed with this.
 struct Pins(PathBuf);
@@ -39,19 +39,19 @@ impl Drop for Pins {
     }
 }
 
-/// Measures every walk, for a data plane that does what `desired` says; its
+/// Measures every scan, for a data plane that does what `desired` says; its
 /// first service has the connections, half of them with its first server.
 ///
 /// # Errors
 /// The kernel refuses something.
-pub fn measure(desired: &DesiredState) -> Result<Walks, Box<dyn Error>> {
-    let mut walks = Walks::new();
+pub(crate) fn measure(desired: &DesiredState) -> Result<Scans, Box<dyn Error>> {
+    let mut scans = Scans::new();
     let mut note = |name, start: Instant| {
-        let figures: &mut Vec<f64> = walks.entry(name).or_default();
+        let figures: &mut Vec<f64> = scans.entry(name).or_default();
         figures.push(start.elapsed().as_secs_f64() * 1e3);
     };
     for _ in 0..ROUNDS {
-        let name = format!("/sys/fs/bpf/millrace-bench-walks-{}", std::process::id());
+        let name = format!("/sys/fs/bpf/millrace-bench-scans-{}", std::process::id());
         let pins = Pins(name.into());
         let options = |connections| Options {
             interfaces: Vec::new(),
@@ -112,7 +112,7 @@ pub fn measure(desired: &DesiredState) -> Result<Walks, Box<dyn Error>> {
         // Whoever has the directory removes it.
         drop(larger);
     }
-    Ok(walks)
+    Ok(scans)
 }
 
 /// Makes the pinned table hold so many established connections, silent for
@@ -141,8 +141,8 @@ fn fill(tables: &Path, silent: Duration) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A walk, in words.
-pub const WALKS: [(&str, &str); 7] = [
+/// The names of the scans, and a sentence for each.
+pub(crate) const SCANS: [(&str, &str); 7] = [
     ("census", "count them by server (`list`)"),
     ("pages", "read them page by page (`list -c`)"),
     ("sweep", "look for those that have expired: none"),

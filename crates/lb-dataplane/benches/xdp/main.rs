@@ -1,34 +1,36 @@
 //! What a packet costs in XDP (BPF_PROG_TEST_RUN): `cargo xtask bench xdp`.
 //!
-//! Every round measures everything once, so that whatever else the machine does
-//! falls on all alike; what is printed are medians over the rounds. A *hot*
-//! figure is the mean of many runs in a row on one packet. A *single* figure is
-//! one run on a packet drawn at random, less what a bare `XDP_PASS` shows when
-//! measured so: that share is the measurement's own.
+//! Every round measures everything once, so that other load on the machine affects all
+//! figures alike; the medians over the rounds are printed. A *hot* figure is the mean of
+//! many runs in a row on one packet. A *single* figure is one run on a packet drawn at
+//! random, less the figure of a bare `XDP_PASS` that is measured in the same way: the cost
+//! of the measurement.
 //!
-//! A program that changes its frame meets it changed in the next run. So what is
-//! hot is measured behind a program that undoes the changes first, `again` of
-//! `baselines.rs`, whose own share is taken off.
+//! A program that changes its frame would find it changed in the next run. For hot figures
+//! another program therefore restores the frame first (`again` of
+//! `lb-ebpf/src/bin/baselines.rs`); its cost is subtracted.
 
-mod walks;
+mod baselines;
+mod report;
+mod scans;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use lb_abi::{Flow, FlowKey, maps};
-
-use aya::Pod;
-use aya::maps::{Array, HashMap, MapData, ProgramArray};
-use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::maps::MapData;
+use aya::programs::{ProgramError, Xdp};
+use aya::{EbpfLoader, VerifierLogLevel};
+use lb_abi::maps;
 use lb_dataplane::TableSizes;
 use lb_model::DesiredState;
 use lb_model::{Forwarding, OrphanPolicy, Protocol, Service};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use packet_bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
 use packet_bed::{Bed, persistent, service, state};
+
+use baselines::Baselines;
 
 /// Connections that single figures are drawn from.
 const DRAWN_FROM: u32 = 1 << 16;
@@ -79,18 +81,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let facts = bench.facts()?;
     drop(bench);
-    // They take most of the time, and say nothing of packets.
-    let walked = (!has("--without-walks")).then(|| walks::measure(&walked()));
-    let walks: Figures = walked
+    // The scans take most of the time, and say nothing of packets.
+    let scanned = (!has("--without-scans")).then(|| scans::measure(&scanned()));
+    let scans: Figures = scanned
         .transpose()?
         .unwrap_or_default()
         .into_iter()
         .map(|(name, figures)| (name, median(figures)))
         .collect();
     if json {
-        print_json(&medians, &facts, &walks)
+        report::print_json(&medians, &facts, &scans)
     } else {
-        print_table(&medians, &facts, &walks)
+        report::print_table(&medians, &facts, &scans)
     }
     Ok(())
 }
@@ -121,8 +123,8 @@ fn tunnelled(address: &str, server: &str, source: &str) -> Service {
     service
 }
 
-/// Without persistence, so that a connection is all that a walk meets.
-fn walked() -> DesiredState {
+/// Without persistence, so that scans read nothing but connections.
+fn scanned() -> DesiredState {
     state([service("172.16.1.200:1935", &["edge 1", "edge 2"])])
 }
 
@@ -348,93 +350,6 @@ fn workspace() -> &'static Path {
         .expect("in the workspace")
 }
 
-/// The programs of `baselines.rs`.
-struct Baselines(Ebpf);
-
-impl Baselines {
-    fn load() -> Result<Self, Box<dyn Error>> {
-        let object = workspace().join("target/bpf/baselines");
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(maps::FLOWS, CONNECTIONS)
-            .load_file(&object)?;
-        for (_, program) in ebpf.programs_mut() {
-            let program: &mut Xdp = program.try_into()?;
-            program.load()?;
-        }
-        Ok(Self(ebpf))
-    }
-
-    fn insert(&mut self, clients: impl Iterator<Item = [u8; 4]>) -> Result<(), Box<dyn Error>> {
-        let map = self
-            .0
-            .map_mut(maps::FLOWS)
-            .ok_or("the baselines have a table")?;
-        let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(map)?;
-        for client in clients {
-            let key = FlowKey {
-                client: std::net::Ipv4Addr::from(client).into(),
-                port: PORT.to_be(),
-                service: 0,
-                service_port: RTMP.to_be(),
-                reserved: 0,
-            };
-            table.insert(key, Flow::default(), 0)?;
-        }
-        Ok(())
-    }
-
-    /// What a baseline costs behind `again`.
-    fn again(&mut self, program: &str, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
-        let program = self.program(program)?.fd()?.try_clone()?;
-        self.again_with(&program, frame)
-    }
-
-    /// As [`Self::again`], of any program.
-    fn again_with(&mut self, program: &ProgramFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
-        let map = self.0.map_mut("MEASURED").ok_or("`again` goes on")?;
-        ProgramArray::try_from(map)?.set(0, program, 0)?;
-        let map = self.0.map_mut("ORIGINAL").ok_or("`again` knows")?;
-        Array::try_from(map)?.set(0, Original::of(frame), 0)?;
-        self.run("again", frame, HOT_RUNS)
-    }
-
-    fn program(&self, name: &str) -> Result<&Xdp, Box<dyn Error>> {
-        Ok(self.0.program(name).ok_or("a baseline")?.try_into()?)
-    }
-
-    fn run(&self, program: &str, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
-        let program = self.program(program)?;
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            repeat,
-            ..TestRunOptions::default()
-        };
-        Ok(nanoseconds(program.test_run(options)?.duration))
-    }
-}
-
-/// As in `baselines.rs`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Original {
-    length: u32,
-    start: [u8; 28],
-}
-
-// SAFETY: repr(C), Copy, made of integers, without padding.
-unsafe impl Pod for Original {}
-
-impl Original {
-    fn of(frame: &[u8]) -> Self {
-        let mut start = [0; 28];
-        start.copy_from_slice(&frame[..28]);
-        Self {
-            length: frame.len() as u32,
-            start,
-        }
-    }
-}
-
 /// Every client has one connection, from this port.
 const PORT: u16 = 5000;
 
@@ -483,133 +398,4 @@ fn memory_of(map: &MapData) -> Result<u64, Box<dyn Error>> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
     let memory = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     Ok(memory.ok_or("fdinfo has no memlock line")?.trim().parse()?)
-}
-
-/// A figure, what it is compared with, and the ratio or difference to reach.
-const GOALS: [(&str, &str, &str, Goal); 10] = [
-    (
-        "A packet that is not IP",
-        "arp",
-        "bare_pass",
-        Goal::AtMostMore(10.0),
-    ),
-    (
-        "A packet for no service",
-        "not_a_service",
-        "bare_pass",
-        Goal::AtMostMore(10.0),
-    ),
-    (
-        "Established, IPv4 and TCP",
-        "established",
-        "one_look_up",
-        Goal::AtMostTimes(1.5),
-    ),
-    (
-        "Established, IPv6 and TCP",
-        "established_ipv6",
-        "established",
-        Goal::AtMostTimes(1.25),
-    ),
-    (
-        "Established, IPv4 and UDP",
-        "established_udp",
-        "one_look_up",
-        Goal::AtMostTimes(1.5),
-    ),
-    (
-        "Established, into a tunnel, IPv4 in IPv4",
-        "tunnel",
-        "established",
-        Goal::AtMostTimes(1.55),
-    ),
-    (
-        "Established, into a tunnel, IPv6 in IPv6",
-        "tunnel_ipv6",
-        "established",
-        Goal::AtMostTimes(1.55),
-    ),
-    (
-        "Established, drawn from 65536 (single)",
-        "single_established",
-        "single_one_look_up",
-        Goal::AtMostTimes(1.5),
-    ),
-    (
-        "SYN with rr and persistence (single)",
-        "single_syn",
-        "single_established",
-        Goal::AtMostTimes(4.0),
-    ),
-    (
-        "SYN of a flood, half-open table full (single)",
-        "single_syn_flood",
-        "single_syn",
-        Goal::AtMostTimes(2.0),
-    ),
-];
-
-enum Goal {
-    AtMostTimes(f64),
-    AtMostMore(f64),
-}
-
-fn print_table(figures: &Figures, facts: &Facts, walks: &Figures) {
-    println!("| baseline | ns |\n|---|---:|");
-    for (says, name) in [
-        ("bare XDP_PASS", "bare_pass"),
-        ("swap MAC addresses, transmit", "swap"),
-        ("one look-up, swap, transmit", "one_look_up"),
-        (
-            "one look-up, drawn from 65536 (single)",
-            "single_one_look_up",
-        ),
-        (
-            "bare XDP_PASS (single, taken off the others)",
-            "single_bare_pass",
-        ),
-    ] {
-        println!("| {says} | {:.0} |", figures[name]);
-    }
-    println!("\n| packet | ns | against | goal | reached |\n|---|---:|---|---|---|");
-    for (says, name, against, goal) in &GOALS {
-        let (figure, baseline) = (figures[name], figures[against]);
-        let (goal, got, is_reached) = match goal {
-            Goal::AtMostTimes(times) => (
-                format!("≤ {times} ×"),
-                format!("{:.2} ×", figure / baseline),
-                figure <= baseline * times,
-            ),
-            Goal::AtMostMore(more) => (
-                format!("≤ +{more:.0} ns"),
-                format!("{:+.0} ns", figure - baseline),
-                figure <= baseline + more,
-            ),
-        };
-        let mark = if is_reached { "yes" } else { "**no**" };
-        println!("| {says} | {figure:.0} | {against} | {goal} | {mark}: {got} |");
-    }
-    println!();
-    for (name, value) in facts {
-        let value = value.as_str().map_or(value.to_string(), str::to_owned);
-        println!("- {}: {value}", name.replace('_', " "));
-    }
-    let connections = walks::CONNECTIONS;
-    println!("\n| with {connections} connections in the table | ms |\n|---|---:|");
-    for (name, says) in walks::WALKS {
-        if let Some(figure) = walks.get(name) {
-            println!("| {says} | {figure:.0} |");
-        }
-    }
-}
-
-fn print_json(figures: &Figures, facts: &Facts, walks: &Figures) {
-    println!(
-        "{}",
-        serde_json::json!({
-            "nanoseconds": figures,
-            "facts": facts,
-            "walk_milliseconds": walks,
-        })
-    );
 }

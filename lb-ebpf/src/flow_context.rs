@@ -24,7 +24,7 @@ pub(crate) struct FlowContext<'a> {
     now_ns: u64,
 }
 
-/// What a connection table says of a packet's flow.
+/// Result of the look-up of a flow in a connection table.
 enum Lookup {
     /// It goes on, with this backend.
     Alive(&'static mut Flow, Backend),

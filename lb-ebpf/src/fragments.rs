@@ -9,7 +9,7 @@ use crate::packet::Packet;
 use crate::persistence;
 use crate::service_table::{Backend, ServiceTable};
 
-/// How long a receiver waits for all fragments of a packet (`ipfrag_time` of ip-sysctl).
+/// Time for which a receiver waits for all fragments of a packet (`ipfrag_time` of ip-sysctl).
 /// Later fragments of the same identification belong to another packet.
 const REASSEMBLY_NS: u64 = 30_000_000_000;
 

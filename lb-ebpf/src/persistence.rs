@@ -10,8 +10,8 @@ use crate::maps::{NEW_TEMPLATES, TEMPLATES};
 use crate::packet::Packet;
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
 
-/// How often, at most, the packets of a connection re-arm its template per persistence
-/// time-out. A packet costs a look-up less when it does not; in return a template may
+/// Maximum number of times per persistence time-out that the packets of a connection re-arm
+/// its template. A packet costs a look-up less when it does not; in return a template may
 /// expire a quarter of its time early.
 const REARMS_PER_TIMEOUT: u64 = 4;
 

@@ -80,7 +80,7 @@ pub struct Flow {
     pub server: u32,
     /// [`Server::generation`](crate::Server::generation) when scheduled.
     pub generation: u32,
-    /// What the client last acknowledged: the sequence number it awaits, and
+    /// Last acknowledgement number of the client: the sequence number that it awaits, and
     /// the only one with which its stack accepts a reset (RFC 5961 §3.2).
     pub awaited_sequence: u32,
     /// A [`FlowState`].

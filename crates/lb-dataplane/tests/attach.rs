@@ -72,7 +72,7 @@ fn dropping_the_data_plane_detaches_it() {
     });
 }
 
-/// What the program knows of interfaces, by index.
+/// Entries of the program's map of interfaces, by index.
 fn known_interfaces(dataplane: &Dataplane) -> BTreeMap<u32, [u8; 6]> {
     let program = loaded_programs()
         .filter_map(Result::ok)
@@ -148,7 +148,7 @@ fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
     });
 }
 
-/// Why native mode is refused on `interface`.
+/// The reason why native mode is refused on `interface`.
 fn refusal(interface: &str) -> String {
     let error = load(&[interface], AttachMode::Native).err();
     error.expect("native mode is refused").to_string()

@@ -1,4 +1,4 @@
-//! A data plane that outlives its agent, in a mount and network namespace that
+//! A data plane that is kept when its agent ends, in a mount and network namespace that
 //! live as long as the test's thread. Needs root.
 
 use std::fs;
@@ -16,7 +16,7 @@ use packet_bed::frames::*;
 use packet_bed::namespace::ip;
 use packet_bed::{Bed, Step, Verdict, persistent, service, small_tables, state};
 
-/// Where the tests pin.
+/// Directory of the tests' pins.
 const PINS: &str = "/sys/fs/bpf/millrace";
 
 /// Runs `test` where it has a BPF file system of its own, and a pair of
@@ -58,7 +58,7 @@ fn deployment() -> DesiredState {
     state([persistent(service("172.16.1.200:1935", &servers), 50, 32)])
 }
 
-/// What is pinned, by name.
+/// Names of the pins.
 fn pinned() -> Vec<PathBuf> {
     let entries = fs::read_dir(PINS).into_iter().flatten();
     entries
@@ -74,7 +74,7 @@ fn set() -> PathBuf {
     sets[0].clone()
 }
 
-/// Alice is at edge 1 and Bob at edge 2, who has also knocked once more.
+/// Alice is at edge 1 and Bob at edge 2; Bob has sent the SYN of another connection.
 fn with_viewers(bed: &mut Bed) {
     for (client, port, flags) in [
         (ALICE, 5000, S),
@@ -295,7 +295,7 @@ fn a_server_that_is_full_still_is_in_tables_of_another_size() {
     });
 }
 
-/// Makes what is pinned look as if another version had written it.
+/// Makes the pins look as if another version had written them.
 fn fabricate(layout: Layout) {
     let data = MapData::from_pin(set().join(maps::LAYOUT)).expect("it is pinned");
     let mut record: Array<_, Layout> = Map::Array(data).try_into().expect("a record");
@@ -307,7 +307,7 @@ fn maps_of_another_layout_are_replaced_and_connections_carried_over() {
     alone(|| {
         let options = options(&[], small_tables());
         with_viewers(&mut agent(&options, &deployment()));
-        // As an older version would: its description has no such map yet.
+        // As an older version would: its layout has no such map yet.
         fs::remove_file(set().join(maps::FRAGMENTS)).expect("it was pinned");
         fabricate(Layout {
             version: LAYOUT_VERSION - 1,
@@ -356,7 +356,7 @@ fn fabricate_keys_without_ports() {
     }
 }
 
-/// What aya does not do: maps of any shape.
+/// Maps of any shape, which aya cannot create.
 mod older {
     use std::ffi::CString;
     use std::io;

@@ -1,6 +1,6 @@
-//! What `cargo xtask bench xdp` measures the data plane against: the least
-//! that any program must do; and what lets it run a program that changes its
-//! frame on the same frame again. Never part of a release.
+//! The programs that `cargo xtask bench xdp` compares the data plane with, which do the
+//! least that any program must, and the one that restores a frame so that a program can
+//! run on it again. Never part of a release.
 #![no_std]
 #![no_main]
 
@@ -19,7 +19,7 @@ static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();
 #[btf_map]
 static MEASURED: ProgramArray<1> = ProgramArray::new();
 
-/// What [`again`] makes of a frame first.
+/// The frame that [`again`] restores.
 #[btf_map]
 static ORIGINAL: Array<Original, 1> = Array::new();
 

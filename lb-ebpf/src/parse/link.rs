@@ -5,7 +5,7 @@ use lb_abi::{MAX_TAGS, Reason, VlanTag};
 use crate::frame::Frame;
 use crate::headers::{Ethernet, is_tag};
 
-/// What stands before the IP header.
+/// The headers before the IP header.
 pub(super) struct Link {
     /// Type of the payload.
     pub(super) ethertype: u16,

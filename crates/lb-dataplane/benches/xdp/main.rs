@@ -1,4 +1,4 @@
-//! What a packet costs in XDP (BPF_PROG_TEST_RUN): `cargo xtask bench xdp`.
+//! The cost of a packet in XDP (BPF_PROG_TEST_RUN): `cargo xtask bench xdp`.
 //!
 //! Every round measures everything once, so that other load on the machine affects all
 //! figures alike; the medians over the rounds are printed. A *hot* figure is the mean of
@@ -282,7 +282,7 @@ impl Bench {
         (self.random >> 32) as u32 % DRAWN_FROM
     }
 
-    /// What is not a time: what the verifier says of the program, and memory.
+    /// Figures that are not times: the verifier's statistics, and memory.
     fn facts(&self) -> Result<Facts, Box<dyn Error>> {
         let mut facts = verifier_statistics()?;
         let program = self.bed.program();
@@ -304,8 +304,8 @@ impl Bench {
     }
 }
 
-/// What the verifier reports of a program that it has accepted: bytes of stack
-/// by function, states that it remembered. Loaders show its log only where
+/// The verifier's statistics of a program that it has accepted: bytes of stack by
+/// function, number of states. Loaders show its log only where
 /// loading fails, so this lets it fail at the last step, for want of a free
 /// descriptor.
 fn verifier_statistics() -> Result<Facts, Box<dyn Error>> {
@@ -391,7 +391,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// What the kernel has taken for a map, in bytes.
+/// Memory that the kernel has allocated for a map, in bytes.
 fn memory_of(map: &MapData) -> Result<u64, Box<dyn Error>> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let number = map.fd().as_fd().as_raw_fd();

@@ -28,7 +28,7 @@ const LONG_AGO: Duration = Duration::from_secs(100_000);
 /// Milliseconds of each scan.
 pub(crate) type Scans = BTreeMap<&'static str, Vec<f64>>;
 
-/// Where the tables are pinned; removed with this.
+/// Directory where the tables are pinned; removed when dropped.
 struct Pins(PathBuf);
 
 impl Drop for Pins {

@@ -1,5 +1,5 @@
 //! The program against the model: on any sequence of packets, pauses and changes
-//! of the configuration both decide alike.
+//! of the configuration both reach the same verdicts.
 
 use lb_model::{OrphanPolicy, Scheduler, Vlan};
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ enum Event {
         service: usize,
         client: u8,
     },
-    /// An ICMP error about what the service has sent.
+    /// An ICMP error about a packet from the service.
     Error {
         service: usize,
         about: Packet,
@@ -42,7 +42,7 @@ enum Event {
     Change(usize, Change),
 }
 
-/// What a packet wears that makes no difference to its fate.
+/// Variations of a packet that make no difference to its verdict.
 #[derive(Debug, Clone, Copy)]
 enum Dress {
     Plain,
@@ -145,8 +145,7 @@ fn error(service: usize, about: &Packet) -> Vec<u8> {
     }
 }
 
-/// What becomes of a frame that goes where `verdict` says: its tags are made
-/// those of the server.
+/// The frame as it is forwarded with `verdict`: with the tags of the server.
 fn retagged(verdict: Verdict, service: &Service, frame: &[u8]) -> Verdict {
     let Verdict::To(server) = verdict else {
         return verdict;
@@ -185,8 +184,8 @@ fn change() -> impl Strategy<Value = Change> {
         Scheduler::Fo,
         Scheduler::Ovf,
     ];
-    // Whichever it is, a server that was full has room again below two connections:
-    // a change of one for another asks no question of how many there are.
+    // With either of them a server that was full has room again below two connections, so
+    // that a change from one to the other does not depend on the number of connections.
     let thresholds = vec![(0, 0), (2, 0), (3, 2), (4, 2)];
     let orphans = vec![
         OrphanPolicy::Drop,
@@ -277,7 +276,7 @@ fn counted(services: &[Service]) -> Vec<(u64, u64)> {
     counts
 }
 
-/// Lets `event`, the one of this number, happen to both; whether they agree.
+/// Applies event `number` to both; true if they agree.
 fn happens(
     event: &Event,
     number: u16,
@@ -309,7 +308,7 @@ fn happens(
             let service = &mut services[*service];
             let foreseen = service.clone().packet(packet, *now, &Verdict::Dropped);
             if matches!(foreseen, Verdict::Reset(_)) {
-                // The bed cannot take an answer to a fragment apart.
+                // The bed cannot parse a reply to a fragment.
                 return Ok(());
             }
             let got = bed.send(&first);

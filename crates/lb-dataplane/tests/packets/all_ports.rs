@@ -13,7 +13,7 @@ use packet_bed::{Bed, Step, persistent, server, service, state};
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
-/// Every port of the virtual address, with two servers that clients stick to.
+/// Every port of the virtual address, with two servers and persistence.
 fn all_ports() -> DesiredState {
     let all = service("172.16.1.200:0", &["edge 1", "edge 2"]);
     state([persistent(all, 50, 32)])

@@ -1,4 +1,4 @@
-//! Packets that are judged at once, and while the agent changes things.
+//! Packets that several CPUs handle at once, and while the agent changes the tables.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ impl Program {
         Self(bed.program().fd().expect("the program can be opened"))
     }
 
-    /// The verdict on `frame`, and what it has become.
+    /// The verdict on `frame`, and the frame afterwards.
     fn judge(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         const BPF_PROG_TEST_RUN: libc::c_long = 10;
         let mut out = vec![0_u8; frame.len() + 256];
@@ -62,16 +62,16 @@ impl Program {
     }
 }
 
-/// The second packet moves a connection from one table to another: whoever looks
-/// for it meanwhile finds it.
+/// The second packet moves a connection from one table to another; another CPU that
+/// looks it up meanwhile finds it.
 #[test]
 fn a_connection_is_not_lost_while_another_processor_moves_it() {
     const CONNECTIONS: u16 = 20_000;
     let Some(bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1"])])) else {
         return;
     };
-    // How often either has come to where both begin; they spin there, so as to
-    // begin at once.
+    // Number of times that each thread has reached the start of a round, where both spin
+    // so that they begin at the same time.
     let come = AtomicUsize::new(0);
     let meet = |meeting: usize| {
         come.fetch_add(1, Ordering::AcqRel);
@@ -107,8 +107,8 @@ fn a_connection_is_not_lost_while_another_processor_moves_it() {
     assert_eq!(lost.into_inner(), 0, "of {CONNECTIONS} connections");
 }
 
-/// The turns of all processors are one sequence; none takes those away by which
-/// another would come to the server that has room.
+/// All CPUs share one round robin; none takes the turn by which another one would come
+/// to the server that has room.
 #[test]
 fn a_server_with_room_is_found_while_another_processor_looks_for_one() {
     const CONNECTIONS: u16 = 20_000;
@@ -147,7 +147,7 @@ fn no_packet_sees_half_a_change() {
     const CHANGES: usize = 100;
     const EDGE_1: [u8; 6] = [2, 0, 0, 1, 0, 0];
     let viewed = || service("172.16.1.200:1935", &["edge 1"]);
-    // With others before it in every table.
+    // Behind other services in every table.
     let others = (1..8).map(|port| service(&format!("172.16.1.200:{port}"), &["edge 2"]));
     let states = [state([viewed()]), state(others.chain([viewed()]))];
     let Some(mut bed) = Bed::new(states[0].clone()) else {

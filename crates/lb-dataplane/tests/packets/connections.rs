@@ -1,4 +1,4 @@
-//! Connections: how they begin, go on, and end.
+//! Connections, from their first packet to their end.
 
 use std::time::Duration;
 
@@ -405,8 +405,7 @@ fn a_dead_servers_connections_are_void() {
     ]);
 }
 
-/// It is what an agent resets the client with that its server's death leaves
-/// waiting.
+/// The agent needs it to reset a client whose server has died.
 #[test]
 fn what_a_client_has_acknowledged_last_is_remembered() {
     const ACKNOWLEDGED: usize = 42;

@@ -1,4 +1,4 @@
-//! What is counted.
+//! Counters of verdicts, servers and services.
 
 use packet_bed::frames::*;
 use packet_bed::{Bed, Step, persistent, seconds, service, state};

@@ -7,7 +7,7 @@ use lb_dataplane::{Connection, ConnectionState, PersistentClient, Place};
 use packet_bed::frames::*;
 use packet_bed::{Bed, Step, persistent, seconds, service, state};
 
-/// Every connection, read so many at a time.
+/// All connections, read by pages.
 fn connections(bed: &Bed, batch: usize) -> Vec<Connection> {
     let remembered = bed.dataplane.remembered();
     let (mut all, mut place) = (Vec::new(), Some(Place::default()));

@@ -1,6 +1,5 @@
-//! Most packets take a short cut through the program. It must not show: what
-//! takes the long way, for an IP option or an extension header that says
-//! nothing, meets the same fate in the same state.
+//! The fast path and the slow path reach the same verdict in the same state. An IP option
+//! or an extension header without meaning makes a packet take the slow path.
 
 use lb_dataplane::TableSizes;
 use lb_model::DesiredState;
@@ -8,12 +7,12 @@ use lb_model::DesiredState;
 use packet_bed::frames::*;
 use packet_bed::{Bed, Step, persistent, seconds, service, state};
 
-/// What a connection has been through.
+/// The history of a connection.
 struct Past {
     says: &'static str,
     /// The client's packets.
     packets: &'static [&'static str],
-    /// What happens to all connections after these.
+    /// The event after these, for all connections.
     then: Option<Step>,
 }
 
@@ -75,7 +74,7 @@ fn short4(client: u16, flags: &str) -> Vec<u8> {
     tcp([10, 7, high, low], 5000, flags)
 }
 
-/// With an option that says nothing.
+/// With an option without meaning.
 fn long4(client: u16, flags: &str) -> Vec<u8> {
     with_option(short4(client, flags))
 }
@@ -84,7 +83,7 @@ fn short6(client: u16, flags: &str) -> Vec<u8> {
     tcp6(DAVE, client, flags)
 }
 
-/// With an extension header that pads.
+/// With an extension header of padding.
 fn long6(client: u16, flags: &str) -> Vec<u8> {
     tcp6_with(
         client,

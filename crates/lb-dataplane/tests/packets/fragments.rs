@@ -1,4 +1,4 @@
-//! Fragments: the first has ports, the others follow it, or their client.
+//! Fragments: the first one has ports; the others follow it, or their client's template.
 
 use lb_model::DesiredState;
 use lb_model::{Protocol, Service};
@@ -48,7 +48,7 @@ fn a_first_fragment_is_a_packet_of_its_connection() {
 #[test]
 fn a_later_fragment_follows_the_first() {
     let first = |identification| packet(fragment(tcp(ALICE, 5000, "P."), identification, true, 0));
-    // Its first bytes mean nothing: those of another connection here.
+    // Its first bytes are payload: here they resemble the ports of another connection.
     let later = |identification, more| fragment(tcp(BOB, 1, S), identification, more, 3);
     let later_of_alice = |identification, more| patched(later(identification, more), 26, &ALICE);
     check([
@@ -168,7 +168,7 @@ fn sticky() -> DesiredState {
     state([persistent(service, 50, 32)])
 }
 
-/// A later fragment from Alice whose first one nobody has seen.
+/// A later fragment from Alice whose first one has not been seen.
 fn overtaking() -> Vec<u8> {
     fragment(tcp(ALICE, 5000, "P."), 7, false, 3)
 }

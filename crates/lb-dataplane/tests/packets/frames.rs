@@ -1,4 +1,4 @@
-//! What is not ours, or not understood, is the stack's.
+//! Frames that are for no service, or cannot be parsed, pass to the kernel's stack.
 
 use lb_dataplane::TableSizes;
 use lb_model::DesiredState;
@@ -53,7 +53,7 @@ fn other_traffic_is_left_alone() {
     ]);
 }
 
-/// In a small directory many things have their place where a service's is.
+/// In a small directory many addresses and ports have the same home as a service.
 #[test]
 fn what_resembles_a_service_is_none() {
     let tables = TableSizes {
@@ -147,8 +147,7 @@ fn a_frame_cut_anywhere_is_the_stacks() {
     assert_eq!(bed.send(&whole), Verdict::To("edge 1"));
 }
 
-/// Established connections take a short cut through the program, which must not
-/// be one past the frame's end.
+/// The fast path, too, must compare packets with the frame's end.
 #[test]
 fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
     let mut both = deployment();

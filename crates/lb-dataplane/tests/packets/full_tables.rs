@@ -1,4 +1,4 @@
-//! Tables that are full: whoever was heard of last stays.
+//! Full tables: the entries that were used last stay.
 
 use lb_model::DesiredState;
 use lb_model::Protocol;
@@ -21,14 +21,14 @@ fn passer_by(number: u32) -> [u8; 4] {
     [11, a, b, c]
 }
 
-/// Without a look at what becomes of it, which takes longer.
+/// Sends a frame without a check of the verdict, which takes longer.
 fn pass_by(bed: &Bed, frame: &[u8]) {
     bed.dataplane.test_run(frame, 1).expect("the program runs");
 }
 
 const VIEWERS: u16 = 200;
 
-/// Lets viewers connect, and tells where to.
+/// Lets viewers connect, and returns their servers.
 fn viewers(bed: &mut Bed) -> Vec<Verdict> {
     let connect = |number| {
         bed.send(&tcp(viewer(number), 5000, S));
@@ -44,7 +44,7 @@ fn watch(bed: &mut Bed, homes: &[Verdict]) {
     }
 }
 
-/// Viewers who connect again come back to where they were.
+/// Viewers who connect again get the server that they had.
 fn come_back(bed: &mut Bed, homes: &[Verdict]) {
     for (number, home) in (0..).zip(homes) {
         let verdict = bed.send(&tcp(viewer(number), 5001, S));

@@ -1,4 +1,4 @@
-//! Frames of bytes that nobody sends in good faith.
+//! Frames of hostile or random bytes.
 
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_dataplane::TestRun;
@@ -60,7 +60,7 @@ fn frame(kind: usize, port: u16, flags: &str) -> Vec<u8> {
     }
 }
 
-/// Checks what must hold whatever `frame` is.
+/// Checks what must hold for every frame.
 fn check(frame: &[u8], run: &TestRun) {
     const XDP_PASS: u32 = 2;
     const XDP_TX: u32 = 3;
@@ -93,7 +93,7 @@ fn check(frame: &[u8], run: &TestRun) {
     }
 }
 
-/// Checks that an answer is one that its receiver takes.
+/// Checks that the receiver of a reply accepts it.
 fn check_answer(answer: &[u8]) {
     let got = PacketHeaders::from_ethernet_slice(answer).expect("a whole packet");
     let payload = got.payload.slice();

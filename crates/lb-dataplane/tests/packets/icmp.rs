@@ -1,4 +1,4 @@
-//! ICMP errors go where the connection goes that they are about.
+//! ICMP errors go to the server of the connection that they are about.
 
 use lb_model::DesiredState;
 

@@ -1,4 +1,4 @@
-//! IPv6 is balanced as IPv4 is.
+//! IPv6: as IPv4, with extension headers.
 
 use lb_model::DesiredState;
 
@@ -23,7 +23,7 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// An extension header of 8 bytes that pads.
+/// An extension header of 8 bytes of padding.
 fn padding() -> Vec<u8> {
     vec![0, 0, 1, 4, 0, 0, 0, 0]
 }

@@ -1,4 +1,4 @@
-//! Frames that a director has balanced already.
+//! The loop guard: frames that a director has balanced already.
 
 use lb_abi::{Mac, PeerFilter};
 use lb_model::DesiredState;
@@ -147,7 +147,7 @@ fn a_router_before_servers_behind_tunnels_brings_clients_packets() {
     }
 }
 
-/// A MAC address that the program's filter takes for that of `mac`.
+/// A MAC address with the same bit in the program's filter as `mac`.
 fn look_alike(mac: [u8; 6]) -> [u8; 6] {
     let mut filter = PeerFilter::EMPTY;
     filter.insert(mac.into());

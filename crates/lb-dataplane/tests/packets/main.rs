@@ -1,5 +1,5 @@
-//! What becomes of a packet: the specification of the data plane, run in the
-//! kernel (BPF_PROG_TEST_RUN). Needs root.
+//! The specification of the data plane, packet by packet, run in the kernel
+//! (BPF_PROG_TEST_RUN). Needs root.
 //!
 //! Every case is a sentence, the state before, a packet and its verdict.
 
@@ -101,7 +101,7 @@ impl Case {
     }
 }
 
-/// Runs every case on a data plane that remembers nothing of the others.
+/// Runs every case on a data plane without connections or templates of the others.
 fn check(cases: impl IntoIterator<Item = Case>) {
     let mut failures = Vec::new();
     let Some(mut bed) = Bed::new(DesiredState::default()) else {

@@ -1,4 +1,4 @@
-//! Servers behind another interface, of which frames may be too big for that.
+//! Servers behind another interface, whose MTU a packet may exceed.
 
 use nix::net::if_::if_nametoindex;
 use nix::sched::CloneFlags;

@@ -102,7 +102,7 @@ fn a_client_of_many_datagrams_outlasts_a_flood_of_others() {
     for _ in 0..2 {
         bed.send(&udp(ALICE, 5000));
     }
-    // More than the table of those who have only knocked has room for.
+    // More than the table of new templates has room for.
     for client in 0..8192_u16 {
         let [high, low] = client.to_be_bytes();
         bed.send(&udp([10, 7, high, low], 5000));

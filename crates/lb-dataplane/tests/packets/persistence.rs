@@ -1,4 +1,4 @@
-//! A client's connections stick to one server.
+//! Persistence: a client's connections go to one server.
 
 use lb_model::DesiredState;
 
@@ -28,7 +28,7 @@ fn expiring_quiescent() -> DesiredState {
     state
 }
 
-/// The first server takes nobody back.
+/// Templates of the first server are not valid.
 fn drain_of_templates(state: &mut DesiredState) {
     let server = &mut state.services[0].servers[0];
     server.weight = 0;

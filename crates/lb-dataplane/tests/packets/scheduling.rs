@@ -1,4 +1,4 @@
-//! Who gets a new connection.
+//! Schedulers: the servers of new connections.
 
 use std::collections::HashMap;
 
@@ -187,8 +187,8 @@ fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
         let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
             return;
         };
-        // Edge 1 has one established connection, which is worth no more than one
-        // whose handshake goes on.
+        // Edge 1 has one established connection, which counts as much as one whose
+        // handshake is not complete.
         turns(&mut bed, 1);
         bed.send(&tcp([10, 1, 0, 0], 4000, A));
         let shares = shares(&turns(&mut bed, 60)[1..]);
@@ -211,7 +211,7 @@ fn the_shortest_expected_delay_counts_the_connection_to_come() {
         "edge 1", "edge 3", "edge 1", "edge 1", "edge 2", "edge 3", "edge 1",
     ];
     assert_eq!(turns(&mut bed, 7), expected);
-    // Those that are over do not count.
+    // Closed connections do not count.
     for client in [0, 2, 3, 6] {
         bed.send(&tcp([10, 1, 0, client], 4000, R));
     }
@@ -385,7 +385,7 @@ fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
     };
     let before = bed.send(&tcp(ALICE, 4000, S));
     bed.send(&tcp(ALICE, 4000, A));
-    // As a director sees it that has been cut off from its servers.
+    // As seen by a director that has been cut off from its servers.
     for alive in [false, true] {
         for server in &mut desired.services[0].servers {
             server.alive = alive;

@@ -125,7 +125,7 @@ fn where_all_are_full_nobody_is_served() {
             Verdict::Stack("no-server"),
             "{scheduler:?}"
         );
-        // Those that are there go on.
+        // Its connections go on.
         let first = bed.send(&tcp([10, 2, 0, 0], 4000, A));
         assert_eq!(first, servers[0], "{scheduler:?}");
     }
@@ -158,7 +158,7 @@ fn room_that_clients_who_stick_have_filled_again_was_room() {
         to(&["edge 1", "edge 1", "edge 1", "edge 2"])
     );
     close(&mut bed, 0..2);
-    // Nobody has been scheduled between.
+    // No connection has been scheduled in between.
     let again = bed.send(&tcp([10, 2, 0, 0], 4001, S));
     assert_eq!(again, Verdict::To("edge 1"));
     assert_eq!(open(&mut bed, 9), Verdict::To("edge 1"), "it has two");

@@ -1,5 +1,5 @@
-//! The trace: a line for each decision, none for a connection that goes on,
-//! and none at all unless asked for.
+//! The trace: a line for each decision, none for a packet of an established connection,
+//! and none at all unless it is switched on.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock};
@@ -13,7 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use packet_bed::frames::*;
 use packet_bed::{Bed, service, state};
 
-/// What ends a failed test, not what a good one waits for.
+/// Ends a test that has failed; no other test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The log of this process: lines of the program go to the test.
@@ -72,7 +72,7 @@ fn every_decision_is_told_and_nothing_else() {
         "tcp from 10.0.0.1 port 5000 to 172.16.1.200 port 1935: \
          new connection, server 172.16.1.210 port 1935, forwarded"
     );
-    // What goes on, by the long way and by the short; what is for nobody.
+    // An established connection, on the slow and on the fast path; a packet for no service.
     not_told.push(tcp(ALICE, 5000, S));
     not_told.push(tcp(ALICE, 5000, A));
     not_told.push(tcp(ALICE, 5000, "P."));

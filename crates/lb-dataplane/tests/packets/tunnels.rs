@@ -1,4 +1,4 @@
-//! Servers behind a router: the packet inside another one.
+//! Tunnels: encapsulation for servers behind a router.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -57,8 +57,8 @@ fn over_ipv6() -> DesiredState {
     state
 }
 
-/// What stands behind the MAC addresses of a frame that carries the packet of
-/// `frame` in a packet to the server.
+/// The bytes after the MAC addresses of a frame that holds the packet of `frame`
+/// encapsulated in a packet to the server.
 fn inside(frame: &[u8], protocol: u8, over_ipv6: bool) -> Vec<u8> {
     let inner = &frame[14..];
     let is_ipv4 = inner[0] >> 4 == 4;
@@ -284,8 +284,7 @@ fn from_networks(mut state: DesiredState) -> DesiredState {
     state
 }
 
-/// What the outer header says of the flow that the packet of `frame` belongs to, once
-/// it is forwarded: source and flow label.
+/// Source and flow label of the outer header, once the packet of `frame` is forwarded.
 fn outer(bed: &Bed, frame: &[u8]) -> (IpAddr, u32) {
     let run = bed.dataplane.test_run(frame, 1).expect("the program runs");
     let packet = etherparse::SlicedPacket::from_ethernet(&run.frame).expect("a whole packet");
@@ -299,8 +298,8 @@ fn outer(bed: &Bed, frame: &[u8]) -> (IpAddr, u32) {
     }
 }
 
-/// How many different outer headers 64 connections get, each the same one for all
-/// its packets.
+/// Number of different outer headers of 64 connections; all packets of a connection have
+/// the same one.
 fn outer_of_flows(bed: &Bed) -> HashSet<(IpAddr, u32)> {
     let flows = (0..64).map(|flow| {
         // By client, and by port of one client.
@@ -325,7 +324,7 @@ fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
     let outers = outer_of_flows(&bed);
     assert!(outers.len() > 60, "{outers:?}");
     assert!(outers.iter().all(inside([172, 16, 0, 0].into(), 12)));
-    // The general way comes to the same: an IP option leads there.
+    // The slow path reaches the same verdict: an IP option leads there.
     let frame = tcp(ALICE, 5000, A);
     assert_eq!(
         outer(&bed, &frame),

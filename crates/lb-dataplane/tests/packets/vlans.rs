@@ -1,4 +1,4 @@
-//! VLAN tags.
+//! VLAN tags, of received and of forwarded frames.
 
 use lb_model::DesiredState;
 use lb_model::Vlan;

@@ -1,4 +1,4 @@
-//! The balancer in plain Rust: what the program must decide.
+//! A model of the balancer in Rust: the verdicts that the program must reach.
 //!
 //! Pauses are multiples of [`PAUSE`], and no time-out is near a multiple of it:
 //! how long a test itself takes does not matter.
@@ -58,14 +58,15 @@ pub struct Persistence {
     pub network_bits: u32,
 }
 
-/// A server, and which of its lives: death and removal make everything void.
+/// A server and its generation, which death and removal increment: connections and
+/// templates of earlier generations are not valid.
 type Owner = (usize, u32);
 
 #[derive(Debug, Clone, Copy)]
 struct Flow {
     owner: Owner,
     state: State,
-    lasting: bool,
+    established: bool,
     seen: u64,
     rearm: u64,
 }
@@ -84,7 +85,7 @@ struct Server {
     weight: u32,
     keeps_templates: bool,
     vlan: Vlan,
-    /// How it was reached last.
+    /// Its last next hop.
     known: Option<Vlan>,
     lives: u32,
     /// The upper one and the lower one.
@@ -92,8 +93,8 @@ struct Server {
     is_full: bool,
 }
 
-/// What a hash is taken of, and which servers it chooses among: whoever is found
-/// there once is found there again.
+/// The input of a hash, and the servers that it chooses among: the same key always gives
+/// the same server.
 type Hashed = (bool, Vec<(usize, u32)>, u8, Option<u16>);
 
 #[derive(Debug, Clone)]
@@ -241,7 +242,7 @@ impl Service {
             .map_or(0, |persistence| persistence.timeout)
     }
 
-    /// `got` is the program's verdict, which only a hash is asked for.
+    /// `got` is the program's verdict; only the servers of hashes are taken from it.
     pub fn packet(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
         let packet = self.to_own_port(packet);
         let is_syn = packet.is_syn() && !self.is_udp;
@@ -281,10 +282,10 @@ impl Service {
         flow.seen = now;
         flow.state = flow.state.after(&packet);
         let ends = !self.is_udp && packet.ends();
-        let becomes_lasting = !flow.lasting && flow.state.is_lasting();
-        let is_due = flow.lasting && self.persistence.is_some() && (now >= flow.rearm || ends);
-        if becomes_lasting || is_due {
-            flow.lasting = true;
+        let becomes_established = !flow.established && flow.state.is_established();
+        let is_due = flow.established && self.persistence.is_some() && (now >= flow.rearm || ends);
+        if becomes_established || is_due {
+            flow.established = true;
             flow.rearm = now + self.timeout() / 4;
             if self.persistence.is_some() {
                 self.rearm(packet.client, flow.owner, now);
@@ -323,8 +324,8 @@ impl Service {
         let expires = now + self.timeout();
         if sticky.is_some() {
             // Another connection re-arms it.
-            let lasting = self.templates.get(&network);
-            let table = if lasting.is_some_and(|template| self.holds(template, now)) {
+            let established = self.templates.get(&network);
+            let table = if established.is_some_and(|template| self.holds(template, now)) {
                 &mut self.templates
             } else {
                 &mut self.new_templates
@@ -347,7 +348,7 @@ impl Service {
             } else {
                 State::SynReceived
             },
-            lasting: false,
+            established: false,
             seen: now,
             rearm: 0,
         };
@@ -356,7 +357,7 @@ impl Service {
         Verdict::To(NAMES[owner.0])
     }
 
-    /// A fragment that says no more than whose it is.
+    /// A fragment of which only the addresses are known.
     pub fn without_ports(&self, client: u8, now: u64) -> Verdict {
         let template = self.sticky(self.network(client), now);
         template.map_or(Verdict::Stack("fragment"), |owner| {
@@ -364,7 +365,7 @@ impl Service {
         })
     }
 
-    /// An ICMP error about what the service has sent.
+    /// An ICMP error about a packet from the service.
     pub fn error(&self, about: Packet) -> Verdict {
         match self.flows.get(&self.to_own_port(about).key()) {
             None => Verdict::Stack("icmp-unrelated"),
@@ -398,7 +399,7 @@ impl Service {
 
     fn rearm_silent(&mut self, Persistence { timeout, .. }: Persistence, now: u64) {
         let keep = self.flows.iter().filter(|(_, flow)| {
-            (flow.lasting || flow.state == State::Udp)
+            (flow.established || flow.state == State::Udp)
                 && !flow.state.is_over()
                 && now - flow.seen >= timeout / 8
         });
@@ -416,7 +417,7 @@ impl Service {
         }
     }
 
-    /// The service as the data plane is told of it.
+    /// The service as part of the desired state.
     fn desired(&self, index: usize) -> lb_model::Service {
         let (address, bits) = [
             ("172.16.1.200:1935", 32),

@@ -1,4 +1,4 @@
-//! What a packet says, and what follows from it.
+//! Packets, and the states of connections.
 
 // Seconds.
 pub const SYN_RECEIVED: u64 = 96;
@@ -8,16 +8,15 @@ pub const TIME_WAIT: u64 = 224;
 pub const CLOSED: u64 = 32;
 pub const UDP: u64 = 288;
 
-/// What tells a connection of a service: its client, the client's port and the
-/// service's.
+/// Key of a service's connection: client, client's port, service's port.
 pub type Key = (u8, u16, u16);
 
-/// A packet of a client, and how it comes.
+/// A packet of a client, and its frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
     pub client: u8,
     pub port: u16,
-    /// Which of the ports of a service that has all.
+    /// Port, if the service has all ports.
     pub to: u16,
     pub flags: &'static str,
     /// It is in a frame for another host.
@@ -80,8 +79,8 @@ impl State {
         }
     }
 
-    /// Whether a connection that was only opened is more than that.
-    pub fn is_lasting(self) -> bool {
+    /// True in the states of the table of established connections.
+    pub fn is_established(self) -> bool {
         matches!(self, Self::Established | Self::Udp)
     }
 

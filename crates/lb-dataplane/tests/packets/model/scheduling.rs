@@ -1,4 +1,4 @@
-//! Which server takes a connection that nothing else decides.
+//! Schedulers.
 
 use lb_model::Scheduler;
 
@@ -61,8 +61,8 @@ impl Service {
         least.map(|(server, ..)| server)
     }
 
-    /// What a hash of the client chooses is learned from what the program says, and
-    /// has to stay.
+    /// The server that a hash of the client chooses is learned from the program's verdict,
+    /// and must not change.
     fn by_client(
         &mut self,
         packet: Packet,
@@ -77,7 +77,7 @@ impl Service {
         let said = servers().find(|server| names(got, NAMES[*server]));
         match (self.hashed.get(&hashed), said) {
             (Some(own), _) if has_room(own) => Some(*own),
-            // Another one; which, nobody says.
+            // Any other one.
             (Some(_), said) if self.hash_fallback => {
                 said.filter(has_room).or_else(|| servers().find(has_room))
             }

@@ -1,63 +1,56 @@
-//! What is said about a configuration: where, how bad, and what to do.
+//! Mistakes and warnings of a configuration: place, cause, way out.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::path::Path;
-use std::sync::Arc;
 
-/// A line of a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// The file as the operator named it.
-    pub file: Arc<Path>,
-    /// Line number, from 1.
-    pub line: usize,
-}
+use crate::Location;
 
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
-
-/// Where a part of the model was written, if it came from a file with lines.
-///
-/// Two parts that differ only in their origin are equal: moving a block within
-/// the file is no change of configuration.
-#[derive(Debug, Clone, Default)]
-pub struct Origin(pub Option<Position>);
-
-impl PartialEq for Origin {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Origin {}
-
-impl Hash for Origin {
-    /// As all are equal, none counts.
-    fn hash<H: Hasher>(&self, _: &mut H) {}
-}
-
-/// Whether the configuration can be used in spite of what is said.
+/// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It can; the operator should know.
+    /// The configuration can be used; the operator should know.
     Warning,
-    /// It cannot.
+    /// The configuration cannot be used.
     Error,
 }
 
-/// One sentence about the configuration.
+/// One sentence about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether the configuration can still be used.
+    /// Error or warning.
     pub severity: Severity,
     /// The file and line, or only the file, that the sentence is about.
-    pub place: String,
+    pub location: Location,
     /// What is there, what was expected, what to do.
     pub message: String,
+}
+
+impl Diagnostic {
+    /// A mistake that makes the configuration unusable.
+    pub fn error(location: &Location, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            location: location.clone(),
+            message: message.into(),
+        }
+    }
+
+    /// Something that the operator should know.
+    pub fn warning(location: &Location, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(location, message)
+        }
+    }
+
+    /// True if it is an error.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Place and message without the severity, for a log that shows it anyway.
+    pub fn sentence(&self) -> String {
+        format!("{}: {}", self.location, self.message)
+    }
 }
 
 impl fmt::Display for Diagnostic {
@@ -66,21 +59,51 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => "warning: ",
             Severity::Error => "",
         };
-        write!(f, "{}: {severity}{}", self.place, self.message)
+        write!(f, "{}: {severity}{}", self.location, self.message)
     }
 }
 
-/// Gathers diagnostics while a file is read: an operator wants all mistakes at
+impl std::error::Error for Diagnostic {}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The reasons, and warnings beside them, in the order in which they were found.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl From<Diagnostic> for ConfigError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self {
+            diagnostics: vec![diagnostic],
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    /// One line for each diagnostic.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if index > 0 { "\n" } else { "" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The diagnostics of a configuration so far: an operator wants all mistakes at
 /// once, not one per attempt.
 #[derive(Debug)]
 pub struct Diagnostics {
-    file: Arc<Path>,
+    file: Location,
     list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    /// Starts a list about `file`.
-    pub fn new(file: Arc<Path>) -> Self {
+    /// An empty list about `file`, which is the place of everything that names none.
+    pub fn new(file: Location) -> Self {
         Self {
             file,
             list: Vec::new(),
@@ -88,32 +111,29 @@ impl Diagnostics {
     }
 
     /// Records a mistake that makes the configuration unusable.
-    pub fn error(&mut self, at: &Origin, message: impl Into<String>) {
-        self.push(Severity::Error, at, message.into());
+    pub fn error(&mut self, location: &Location, message: impl Into<String>) {
+        self.push(Diagnostic::error(location, message));
     }
 
     /// Records something that the operator should know.
-    pub fn warn(&mut self, at: &Origin, message: impl Into<String>) {
-        self.push(Severity::Warning, at, message.into());
+    pub fn warn(&mut self, location: &Location, message: impl Into<String>) {
+        self.push(Diagnostic::warning(location, message));
     }
 
-    fn push(&mut self, severity: Severity, at: &Origin, message: String) {
-        let place = match &at.0 {
-            Some(position) => position.to_string(),
-            None => self.file.display().to_string(),
-        };
-        self.list.push(Diagnostic {
-            severity,
-            place,
-            message,
-        });
+    /// Records a diagnostic.
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        diagnostic.location = diagnostic.location.or(&self.file);
+        self.list.push(diagnostic);
     }
 
-    /// Whether any of them is an error.
+    /// The value of a result, whose error is recorded.
+    pub fn take<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
+        result.map_err(|diagnostic| self.push(diagnostic)).ok()
+    }
+
+    /// True if any of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.list
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.list.iter().any(Diagnostic::is_error)
     }
 
     /// All of them, in the order in which they were found.

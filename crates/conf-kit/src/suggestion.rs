@@ -3,14 +3,14 @@
 /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
 const NEAR: f64 = 0.8;
 
-/// The longest word that is compared, in bytes: no known word is nearly as
+/// Length in bytes up to which words are compared: no known word is nearly as
 /// long, and comparing costs the product of both lengths.
-const LONGEST: usize = 64;
+const MAX_COMPARED: usize = 64;
 
 /// The nearest of `known` to a misspelled `word`, as the tail of a sentence:
 /// ``", did you mean `retry`?"``, or nothing where none is near.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    if word.len() > LONGEST {
+    if word.len() > MAX_COMPARED {
         return String::new();
     }
     known
@@ -36,6 +36,6 @@ mod tests {
             ", did you mean `real_server`?"
         );
         assert_eq!(did_you_mean("zzz", known()), "");
-        assert_eq!(did_you_mean(&"r".repeat(LONGEST + 1), known()), "");
+        assert_eq!(did_you_mean(&"r".repeat(MAX_COMPARED + 1), known()), "");
     }
 }

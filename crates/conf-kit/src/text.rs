@@ -1,9 +1,9 @@
-//! Files whose comments need not be UTF-8: older ones are Latin-1.
+//! Text of configuration files. Comments need not be UTF-8: older ones are Latin-1.
 
 /// Stands for a byte that is not UTF-8. Unicode has no such character.
 pub const UNDECODABLE: char = '\u{ffff}';
 
-/// What is said of a word with such a byte in it.
+/// Message about a word with such a byte in it.
 pub const NOT_UTF8: &str = "this is not UTF-8 text; write it in UTF-8 (only comments may be in \
                             another encoding)";
 
@@ -21,4 +21,13 @@ pub fn decode(bytes: &[u8]) -> String {
 pub fn first_undecodable_line(text: &str) -> Option<usize> {
     let place = text.find(UNDECODABLE)?;
     Some(1 + text[..place].matches('\n').count())
+}
+
+/// `text` as it is shown in a message: one line of it at most.
+pub fn shortened(text: &str) -> String {
+    const MAX_CHARACTERS: usize = 80;
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use conf_kit::source::{self, IncludeChain};
 use conf_kit::text::{self, UNDECODABLE};
+use conf_kit::{Diagnostics, Location};
 
 use super::repetition::{self, Repetition};
 use super::substitute::{Found, next_parameter};
 use super::words::without_comment;
-use conf_kit::{Diagnostics, Origin, Position};
 
 /// A line that holds something, everything in it expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,24 +19,21 @@ pub struct Line {
     /// The text.
     pub text: String,
     /// Where it stands, or where that stands which it was expanded from.
-    pub position: Position,
+    pub location: Location,
 }
 
 /// Files that include files that include files …
-const DEEPEST_INCLUDE: usize = 16;
+const MAX_INCLUDE_DEPTH: usize = 16;
 
 /// Substitutions on one line; more mean that a parameter refers to itself.
-const MOST_SUBSTITUTIONS: usize = 1000;
-
-/// What editors of other systems put before UTF-8 text.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+const MAX_SUBSTITUTIONS: usize = 1000;
 
 /// Lines that others expand to; more mean that parameters or sequences multiply
 /// one another.
-pub const MOST_LINES: usize = 100_000;
+pub const MAX_LINES: usize = 100_000;
 
-/// The longest line, in bytes, written or expanded to.
-const LONGEST_LINE: usize = 64 * 1024;
+/// Length of a line in bytes, written or expanded to.
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Expands the content of `file`. `config_id` decides which conditional lines
 /// hold.
@@ -49,7 +47,7 @@ pub fn expand(
         config_id,
         parameters: HashMap::new(),
         open_definition: None,
-        including: Vec::new(),
+        including: IncludeChain::default(),
         lines: Vec::new(),
         looked_at: 0,
         written: 0,
@@ -59,24 +57,16 @@ pub fn expand(
     expander.lines
 }
 
-/// Reads a file, or reports why it cannot be read. A byte that is not UTF-8
-/// becomes [`UNDECODABLE`], which harms only outside comments. A mark that says
-/// that it is UTF-8 says nothing else.
-pub fn read(file: &Path, at: &Origin, diagnostics: &mut Diagnostics) -> Option<String> {
-    match std::fs::read(file) {
-        Ok(bytes) => {
-            let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
-            Some(text::decode(bytes))
-        }
-        Err(error) => {
-            let message = match &at.0 {
-                Some(_) => format!("{} cannot be read: {error}", file.display()),
-                None => format!("cannot be read: {error}"),
-            };
-            diagnostics.error(at, message);
-            None
-        }
-    }
+/// Reads a file, which is named `at`, or reports why it cannot be read.
+pub fn read(file: &Path, at: &Location, diagnostics: &mut Diagnostics) -> Option<String> {
+    let text = source::read(file).map_err(|error| {
+        let message = match at.is_known() {
+            true => format!("{} cannot be read: {error}", file.display()),
+            false => format!("cannot be read: {error}"),
+        };
+        diagnostics.error(at, message);
+    });
+    text.ok()
 }
 
 struct Expander<'a> {
@@ -85,50 +75,44 @@ struct Expander<'a> {
     parameters: HashMap<String, Vec<String>>,
     /// A definition that goes on on the next line.
     open_definition: Option<(String, Vec<String>)>,
-    /// The files being read, the innermost last.
-    including: Vec<PathBuf>,
+    including: IncludeChain,
     lines: Vec<Line>,
-    /// How many lines were looked at; [`MOST_LINES`] beyond those written are
-    /// the most.
+    /// Number of lines that were looked at, at most [`MAX_LINES`] more than were
+    /// written.
     looked_at: usize,
-    /// How many lines the files have.
+    /// Number of lines of the files.
     written: usize,
     diagnostics: &'a mut Diagnostics,
 }
 
 impl Expander<'_> {
     fn file(&mut self, file: &Path, text: &str) {
-        self.including.push(file.to_owned());
-        let name: Arc<Path> = file.into();
+        self.including.enter(file.to_owned());
+        let name: Arc<str> = file.to_string_lossy().into();
         for (index, line) in text.lines().enumerate() {
-            let position = Position {
-                file: Arc::clone(&name),
-                line: index + 1,
-            };
+            let location = Location::line(&name, index + 1);
             let line = without_comment(line).trim();
             if line.contains(UNDECODABLE) {
-                self.diagnostics
-                    .error(&Origin(Some(position)), text::NOT_UTF8);
+                self.diagnostics.error(&location, text::NOT_UTF8);
                 continue;
             }
             self.written += 1;
             if self.open_definition.is_some() {
                 self.continue_definition(line);
             } else if !line.is_empty() {
-                self.line(line, &position, MOST_SUBSTITUTIONS);
+                self.line(line, &location, MAX_SUBSTITUTIONS);
             }
         }
         if let Some((name, _)) = self.open_definition.take() {
             let message = format!("the definition of `${name}` goes on, but the file ends");
-            self.diagnostics.error(&Origin(None), message);
+            self.diagnostics.error(&Location::default(), message);
         }
-        self.including.pop();
+        self.including.leave();
     }
 
     /// Expands one line; `budget` substitutions are left to it.
-    fn line(&mut self, text: &str, position: &Position, budget: usize) {
-        let origin = Origin(Some(position.clone()));
-        if !self.admits(text, &origin) {
+    fn line(&mut self, text: &str, location: &Location, budget: usize) {
+        if !self.admits(text, location) {
             return;
         }
         let Some(text) = self.condition(text) else {
@@ -140,55 +124,55 @@ impl Expander<'_> {
         if let Some((name, value)) = definition(text) {
             self.define(name, value);
         } else if let Some(rest) = text.strip_prefix("~SEQ") {
-            self.repeat(repetition::sequence(rest), position, budget);
+            self.repeat(repetition::sequence(rest), location, budget);
         } else if let Some(rest) = text.strip_prefix("~LST") {
-            self.repeat(repetition::list(rest), position, budget);
-        } else if let Some(found) = next_parameter(text, |name| self.value(name, position)) {
+            self.repeat(repetition::list(rest), location, budget);
+        } else if let Some(found) = next_parameter(text, |name| self.value(name)) {
             match budget.checked_sub(1) {
-                Some(budget) => self.substitute(text, found, position, budget),
+                Some(budget) => self.substitute(text, found, location, budget),
                 None => {
                     let shown = excerpt(text);
                     let message =
                         format!("`{shown}` cannot be expanded: a parameter contains itself");
-                    self.diagnostics.error(&origin, message);
+                    self.diagnostics.error(location, message);
                     self.looked_at = usize::MAX;
                 }
             }
         } else if let Some((checks, pattern)) = include(text) {
-            self.include(checks, pattern, &origin);
+            self.include(checks, pattern, location);
         } else {
             self.lines.push(Line {
                 text: text.to_owned(),
-                position: position.clone(),
+                location: location.clone(),
             });
         }
     }
 
-    /// Whether one more line may be looked at: neither its length nor their
+    /// True if one more line may be looked at: neither its length nor their
     /// number may grow without bound.
-    fn admits(&mut self, text: &str, origin: &Origin) -> bool {
+    fn admits(&mut self, text: &str, location: &Location) -> bool {
         if self.is_exhausted() {
             return false;
         }
         self.looked_at += 1;
         if self.is_exhausted() {
             let message = format!(
-                "this expands to more than {MOST_LINES} lines: does a parameter contain itself, \
+                "this expands to more than {MAX_LINES} lines: does a parameter contain itself, \
                  or a sequence another?"
             );
-            self.diagnostics.error(origin, message);
+            self.diagnostics.error(location, message);
             return false;
         }
-        if text.len() > LONGEST_LINE {
-            let message = format!("the line is longer than {LONGEST_LINE} bytes");
-            self.diagnostics.error(origin, message);
+        if text.len() > MAX_LINE_BYTES {
+            let message = format!("the line is longer than {MAX_LINE_BYTES} bytes");
+            self.diagnostics.error(location, message);
             return false;
         }
         true
     }
 
     fn is_exhausted(&self) -> bool {
-        self.looked_at > MOST_LINES.saturating_add(self.written)
+        self.looked_at > MAX_LINES.saturating_add(self.written)
     }
 
     /// What follows `@word`s that hold; `None` if one does not hold.
@@ -238,13 +222,13 @@ impl Expander<'_> {
     }
 
     /// The lines that a parameter stands for, if it is defined.
-    fn value(&self, name: &str, position: &Position) -> Option<Vec<String>> {
+    fn value(&self, name: &str) -> Option<Vec<String>> {
         if let Some(lines) = self.parameters.get(name) {
             return Some(lines.clone());
         }
         let mut words = name.split_whitespace();
         let value = match words.next()? {
-            "_PWD" => directory(&position.file).display().to_string(),
+            "_PWD" => self.including.directory().display().to_string(),
             "_INSTANCE" => self.config_id.to_owned(),
             "_HASH" => "#".to_owned(),
             "_BANG" => "!".to_owned(),
@@ -258,12 +242,12 @@ impl Expander<'_> {
         Some(vec![value])
     }
 
-    fn substitute(&mut self, text: &str, found: Found, position: &Position, budget: usize) {
+    fn substitute(&mut self, text: &str, found: Found, location: &Location, budget: usize) {
         let before = &text[..found.range.start];
         let after = &text[found.range.end..];
         let last = found.lines.len().saturating_sub(1);
         if found.lines.is_empty() {
-            return self.line(&format!("{before}{after}"), position, budget);
+            return self.line(&format!("{before}{after}"), location, budget);
         }
         for (index, line) in found.lines.iter().enumerate() {
             if self.is_exhausted() {
@@ -274,7 +258,7 @@ impl Expander<'_> {
             // Within a definition of several lines, lines can end with the
             // backslash of a nested one.
             let line = format!("{before}{line}{after}");
-            self.line(line.trim(), position, budget);
+            self.line(line.trim(), location, budget);
         }
     }
 
@@ -282,7 +266,7 @@ impl Expander<'_> {
     fn repeat(
         &mut self,
         repetition: Result<Repetition<'_>, &'static str>,
-        position: &Position,
+        location: &Location,
         budget: usize,
     ) {
         match repetition {
@@ -294,28 +278,22 @@ impl Expander<'_> {
                     for (name, value) in repetition.names.iter().zip(values) {
                         self.parameters.insert((*name).to_owned(), vec![value]);
                     }
-                    self.line(repetition.rest, position, budget);
+                    self.line(repetition.rest, location, budget);
                 }
             }
             Err(expected) => {
-                self.diagnostics.error(
-                    &Origin(Some(position.clone())),
-                    format!("expected {expected}"),
-                );
+                self.diagnostics
+                    .error(location, format!("expected {expected}"));
             }
         }
     }
 
-    fn include(&mut self, checks: IncludeChecks, pattern: &str, at: &Origin) {
-        if self.including.len() > DEEPEST_INCLUDE {
-            let message = format!("more than {DEEPEST_INCLUDE} files include one another");
+    fn include(&mut self, checks: IncludeChecks, pattern: &str, at: &Location) {
+        if self.including.depth() > MAX_INCLUDE_DEPTH {
+            let message = format!("more than {MAX_INCLUDE_DEPTH} files include one another");
             return self.diagnostics.error(at, message);
         }
-        let includer = self
-            .including
-            .last()
-            .map_or(Path::new(""), PathBuf::as_path);
-        let full = directory(includer).join(pattern);
+        let full = self.including.directory().join(pattern);
         let matches = match glob::glob(&full.to_string_lossy()) {
             Ok(matches) => matches,
             Err(mistake) => {
@@ -345,17 +323,11 @@ impl Expander<'_> {
 
 /// Enough of a line to know it by.
 fn excerpt(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
+    const MAX_CHARACTERS: usize = 60;
+    match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-fn directory(file: &Path) -> &Path {
-    file.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 /// `$NAME=VALUE` at the start of a line.
@@ -367,7 +339,7 @@ fn definition(text: &str) -> Option<(&str, &str)> {
     is_name.then_some((name, value.trim()))
 }
 
-/// How much an `include` line insists on its files.
+/// Strictness of an `include` line about its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IncludeChecks {
     /// Files may be missing.

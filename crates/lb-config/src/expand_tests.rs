@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::expand::expand;
-use conf_kit::Diagnostics;
+use conf_kit::{Diagnostics, Location};
 
 /// The expanded lines of `text`, read for the configuration id `main`.
 fn lines(text: &str) -> Vec<String> {
@@ -14,7 +14,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 fn expanded(file: &Path, text: &str) -> (Vec<String>, Vec<String>) {
-    let mut diagnostics = Diagnostics::new(file.into());
+    let mut diagnostics = Diagnostics::new(Location::whole(&file.to_string_lossy()));
     let lines = expand(file, text, "main", &mut diagnostics);
     let lines = lines.into_iter().map(|line| line.text).collect();
     (

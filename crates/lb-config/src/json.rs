@@ -4,7 +4,7 @@ use conf_kit::did_you_mean;
 use serde_json::Value;
 
 use super::schema::schema;
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::Config;
 
 /// A field at the top by which editors find the schema of a file.
@@ -12,11 +12,11 @@ pub const SCHEMA_FIELD: &str = "$schema";
 
 /// Reads a configuration from JSON.
 pub fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
-    let origin = Origin::default();
+    let location = Location::default();
     let mut given: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) => {
-            diagnostics.error(&origin, format!("not JSON: {error}"));
+            diagnostics.error(&location, format!("not JSON: {error}"));
             return None;
         }
     };
@@ -30,7 +30,7 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
             let schema = schema();
             let misspelt = Misspelt { root: &schema };
             if !misspelt.report(&given, &[&schema], "", diagnostics) {
-                diagnostics.error(&origin, error.to_string());
+                diagnostics.error(&location, error.to_string());
             }
             return None;
         }
@@ -70,7 +70,7 @@ fn report_unknown(given: &Value, understood: &Value, path: &str, diagnostics: &m
         // serde takes a list for a structure, and a number for a choice.
         (given, understood) if kind(given) != kind(understood) => {
             let message = format!("`{path}` is {}; expected {}", kind(given), kind(understood));
-            diagnostics.error(&Origin::default(), message);
+            diagnostics.error(&Location::default(), message);
         }
         _ => {}
     }
@@ -92,7 +92,7 @@ fn unknown<'k>(
 ) {
     let suggestion = did_you_mean(name, known);
     let message = format!("unknown field `{path}`{suggestion}");
-    diagnostics.error(&Origin::default(), message);
+    diagnostics.error(&Location::default(), message);
 }
 
 /// Finds the fields that the schema does not know, in what could not be read.

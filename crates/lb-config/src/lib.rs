@@ -1,5 +1,5 @@
 //! Configuration: keepalived.conf(5) or JSON in, one model and a list of
-//! remarks out.
+//! warnings out.
 //!
 //! A file goes through these stages, one module each: `expand` (files to
 //! lines), `words` (a line to words), `tree` (words to directives),
@@ -28,13 +28,14 @@ mod expand_tests;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
-use conf_kit::{Diagnostic, Diagnostics, Origin, Position, text};
+pub use conf_kit::ConfigError;
+use conf_kit::{Diagnostic, Diagnostics, Location, text};
 use lb_model::config::Config;
 
+pub use conf_kit::source::is_json;
 pub use json::write as to_json;
 pub use schema::schema;
 pub use validate_scripts::runs_scripts_as_others;
@@ -49,25 +50,6 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// A configuration that cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
-pub struct Refused {
-    /// Why; warnings included, in the order of the file.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{diagnostic}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Loads a configuration file; one whose name ends in `.json` is JSON, any
 /// other is keepalived.conf.
 ///
@@ -76,7 +58,7 @@ impl fmt::Display for Refused {
 /// # Errors
 /// The file cannot be read or says something that cannot be done: every
 /// mistake is named with its file and line.
-pub fn load(file: &Path) -> Result<Loaded, Refused> {
+pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
     load_for(file, &default_config_id())
 }
 
@@ -85,9 +67,9 @@ pub fn load(file: &Path) -> Result<Loaded, Refused> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, Refused> {
-    let mut diagnostics = Diagnostics::new(file.into());
-    let text = expand::read(file, &Origin::default(), &mut diagnostics);
+pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, ConfigError> {
+    let mut diagnostics = Diagnostics::new(Location::whole(&file.to_string_lossy()));
+    let text = expand::read(file, &Location::default(), &mut diagnostics);
     let config = text.and_then(|text| parse(file, &text, config_id, &mut diagnostics));
     finish(config, diagnostics)
 }
@@ -98,7 +80,7 @@ pub fn warnings_of_own_servers(
     file: &Path,
     addresses: &[IpAddr],
 ) -> Vec<Diagnostic> {
-    let mut diagnostics = Diagnostics::new(file.into());
+    let mut diagnostics = Diagnostics::new(Location::whole(&file.to_string_lossy()));
     validate_loops::warn_of_own(config, addresses, &mut diagnostics);
     diagnostics.into_list()
 }
@@ -120,9 +102,8 @@ fn parse(
     let config = if is_json(file) {
         // JSON has no comments.
         if let Some(line) = text::first_undecodable_line(text) {
-            let file = file.into();
-            let position = Origin(Some(Position { file, line }));
-            diagnostics.error(&position, text::NOT_UTF8);
+            let location = Location::line(&file.to_string_lossy().into(), line);
+            diagnostics.error(&location, text::NOT_UTF8);
             return None;
         }
         json::read(text, diagnostics)?
@@ -138,19 +119,13 @@ fn parse(
     Some(config)
 }
 
-/// Whether a file is read as JSON: by its name.
-pub fn is_json(file: &Path) -> bool {
-    let extension = file.extension();
-    extension.is_some_and(|extension| extension == "json")
-}
-
-fn finish(config: Option<Config>, diagnostics: Diagnostics) -> Result<Loaded, Refused> {
+fn finish(config: Option<Config>, diagnostics: Diagnostics) -> Result<Loaded, ConfigError> {
     match config {
         Some(config) if !diagnostics.has_errors() => Ok(Loaded {
             config,
             warnings: diagnostics.into_list(),
         }),
-        _ => Err(Refused {
+        _ => Err(ConfigError {
             diagnostics: diagnostics.into_list(),
         }),
     }

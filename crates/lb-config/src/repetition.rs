@@ -1,7 +1,7 @@
 //! Lines that are repeated: `~SEQ` and `~LST` (keepalived.conf(5), "Sequence
 //! blocks").
 
-use super::expand::MOST_LINES;
+use super::expand::MAX_LINES;
 
 /// The rounds of a `~SEQ` or `~LST`.
 pub struct Repetition<'t> {
@@ -46,7 +46,7 @@ pub fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
     let comes_to_its_end = end
         .checked_sub(start)
         .and_then(|distance| distance.checked_div(step))
-        .is_some_and(|rounds| rounds < MOST_LINES.cast_signed() as i64);
+        .is_some_and(|rounds| rounds < MAX_LINES.cast_signed() as i64);
     if !comes_to_its_end {
         return Err("a `~SEQ` that comes to its end");
     }

@@ -12,8 +12,8 @@ pub struct Found {
     pub lines: Vec<String>,
 }
 
-/// The longest name, in bytes, that is looked for between braces.
-const LONGEST_NAME: usize = 256;
+/// Length in bytes up to which a name is looked for between braces.
+const MAX_NAME_BYTES: usize = 256;
 
 /// The first parameter in `text` that `value` knows. An unknown one stays as it
 /// is: scripts have dollar signs too.
@@ -22,7 +22,10 @@ pub fn next_parameter(text: &str, value: impl Fn(&str) -> Option<Vec<String>>) -
         let rest = &text[start + 1..];
         let (name, length) = match rest.strip_prefix('{') {
             Some(braced) => {
-                let end = braced.bytes().take(LONGEST_NAME).position(|b| b == b'}')?;
+                let end = braced
+                    .bytes()
+                    .take(MAX_NAME_BYTES)
+                    .position(|b| b == b'}')?;
                 (&braced[..end], end + 2)
             }
             None => {

@@ -1,24 +1,12 @@
 //! keepalived.conf as a tree of directives, before any of them has a meaning.
 
-use super::expand::Line;
-use super::words::{Token, split};
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Directive, Location};
 
-/// `keyword argument… [{ … }]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directive {
-    /// The first word.
-    pub keyword: String,
-    /// The words after it.
-    pub arguments: Vec<String>,
-    /// The directives between its braces, if it has braces.
-    pub block: Option<Vec<Directive>>,
-    /// Where the keyword stands.
-    pub origin: Origin,
-}
+use crate::expand::Line;
+use crate::words::{Token, split};
 
 /// Blocks within blocks; nothing that is known goes deeper than a few.
-const DEEPEST_BLOCK: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Builds the tree. Mistakes of structure are reported to `diagnostics`; what
 /// could be understood is returned all the same, so that one run names them all.
@@ -47,11 +35,11 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn line(&mut self, line: &Line) {
-        let origin = Origin(Some(line.position.clone()));
+        let location = &line.location;
         let tokens = match split(&line.text) {
             Ok(tokens) => tokens,
             Err(mistake) => {
-                self.diagnostics.error(&origin, mistake.to_string());
+                self.diagnostics.error(location, mistake.to_string());
                 return;
             }
         };
@@ -60,34 +48,29 @@ impl Parser<'_> {
             match (token, &mut current) {
                 (Token::Word(word), Some(directive)) => directive.arguments.push(word),
                 (Token::Word(keyword), None) => {
-                    current = Some(Directive {
-                        keyword,
-                        arguments: Vec::new(),
-                        block: None,
-                        origin: origin.clone(),
-                    });
+                    current = Some(Directive::leaf(&keyword, &[], location.clone()));
                 }
-                (Token::Open, _) => self.open(current.take(), &origin),
+                (Token::Open, _) => self.open(current.take(), location),
                 (Token::Close, _) => {
                     self.siblings.extend(current.take());
-                    self.close(&origin);
+                    self.close(location);
                 }
             }
         }
         self.siblings.extend(current);
     }
 
-    fn open(&mut self, directive: Option<Directive>, origin: &Origin) {
-        if self.open.len() == DEEPEST_BLOCK {
+    fn open(&mut self, directive: Option<Directive>, location: &Location) {
+        if self.open.len() == MAX_DEPTH {
             if self.too_deep == 0 {
-                let message = format!("blocks are nested more than {DEEPEST_BLOCK} deep");
-                self.diagnostics.error(origin, message);
+                let message = format!("blocks are nested more than {MAX_DEPTH} deep");
+                self.diagnostics.error(location, message);
             }
             self.too_deep += 1;
             return;
         }
         // A brace on a line of its own belongs to the directive before it.
-        let directive = directive.or_else(|| self.siblings.pop_if(|last| last.block.is_none()));
+        let directive = directive.or_else(|| self.siblings.pop_if(|last| last.children.is_none()));
         match directive {
             Some(directive) => {
                 let outer = std::mem::take(&mut self.siblings);
@@ -95,23 +78,23 @@ impl Parser<'_> {
             }
             None => self
                 .diagnostics
-                .error(origin, "`{` without a directive before it"),
+                .error(location, "`{` without a directive before it"),
         }
     }
 
-    fn close(&mut self, origin: &Origin) {
+    fn close(&mut self, location: &Location) {
         if self.too_deep > 0 {
             self.too_deep -= 1;
             return;
         }
         match self.open.pop() {
             Some((mut directive, outer)) => {
-                directive.block = Some(std::mem::replace(&mut self.siblings, outer));
+                directive.children = Some(std::mem::replace(&mut self.siblings, outer));
                 self.siblings.push(directive);
             }
             None => self
                 .diagnostics
-                .error(origin, "`}` without a block that it could close"),
+                .error(location, "`}` without a block that it could close"),
         }
     }
 
@@ -122,12 +105,12 @@ impl Parser<'_> {
                 "the block of `{}` is never closed with `}}`",
                 directive.keyword
             );
-            let origin = directive.origin.clone();
-            self.diagnostics.error(&origin, message);
+            let location = directive.location.clone();
+            self.diagnostics.error(&location, message);
         }
         self.too_deep = 0;
         while !self.open.is_empty() {
-            self.close(&Origin::default());
+            self.close(&Location::default());
         }
         self.siblings
     }

@@ -9,7 +9,7 @@ use super::validate_routes;
 use super::validate_scripts;
 use super::validate_services::{self, at};
 use super::validate_values;
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::{Config, Tracked, TrackedFile, VrrpInstance, bounds};
 
 /// Reports everything about `config` that cannot work, or that probably is not
@@ -34,7 +34,7 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
             .or(config.global_defs.default_interface.as_deref())
         else {
             diagnostics.error(
-                &instance.origin,
+                &instance.location,
                 format!("vrrp_instance {name} has no `interface`, and `global_defs` no `default_interface`"),
             );
             continue;
@@ -43,21 +43,21 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
         let router = (interface, instance.virtual_router_id, instance.is_ipv6());
         if let Some(other) = routers.insert(router, instance) {
             diagnostics.error(
-                &instance.origin,
+                &instance.location,
                 format!(
                     "vrrp_instance {name} has virtual_router_id {} on {interface}, which \
                      vrrp_instance {} has{}",
                     instance.virtual_router_id,
                     other.name,
-                    at(&other.origin),
+                    at(&other.location),
                 ),
             );
         }
         let (scripts, files) = (&instance.track_script, &instance.track_file);
-        known_tracked(scripts, files, &instance.origin, config, diagnostics);
+        known_tracked(scripts, files, &instance.location, config, diagnostics);
         if instance.accept == Some(false) {
             diagnostics.warn(
-                &instance.origin,
+                &instance.location,
                 format!(
                     "vrrp_instance {name}: `no_accept` is ignored: Millrace accepts packets to \
                      the addresses that it holds"
@@ -68,7 +68,7 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
         let most = bounds::MAX_ADVERTISED_ADDRESSES;
         if count > most {
             diagnostics.warn(
-                &instance.origin,
+                &instance.location,
                 format!(
                     "vrrp_instance {name}: an advert names at most {most} of its {count} \
                      virtual_ipaddress: the others are held as if they were in \
@@ -78,7 +78,7 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
         }
         if instance.virtual_ipaddress.is_empty() {
             diagnostics.warn(
-                &instance.origin,
+                &instance.location,
                 format!("vrrp_instance {name} holds no virtual_ipaddress"),
             );
         }
@@ -102,11 +102,11 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
         }
         match group.group.as_slice() {
             [] => diagnostics.warn(
-                &group.origin,
+                &group.location,
                 format!("vrrp_sync_group {name} has no members, and is ignored"),
             ),
             [only] => diagnostics.warn(
-                &group.origin,
+                &group.location,
                 format!(
                     "vrrp_sync_group {name} has only one member, {only}, which leads alone: name \
                      those that are to lead with it, or move what the group runs and tracks to \
@@ -119,7 +119,7 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
             if !names().any(|instance| instance == member) {
                 let suggestion = did_you_mean(member, names());
                 diagnostics.error(
-                    &group.origin,
+                    &group.location,
                     format!(
                         "vrrp_sync_group {name} names vrrp_instance `{member}`, which does not \
                          exist{suggestion}"
@@ -127,13 +127,13 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
                 );
             } else if let Some(other) = member_of.insert(member, name) {
                 diagnostics.error(
-                    &group.origin,
+                    &group.location,
                     format!("vrrp_instance {member} is in vrrp_sync_group {other} and in {name}"),
                 );
             }
         }
         let (scripts, files) = (&group.track_script, &group.track_file);
-        known_tracked(scripts, files, &group.origin, config, diagnostics);
+        known_tracked(scripts, files, &group.location, config, diagnostics);
     }
 }
 
@@ -152,7 +152,7 @@ fn own_weights(instance: &VrrpInstance, config: &Config, diagnostics: &mut Diagn
     let names = scripts.map(|it| ("track_script", &it.name));
     for (word, name) in names.chain(files.map(|it| ("track_file", &it.name))) {
         diagnostics.warn(
-            &instance.origin,
+            &instance.location,
             format!(
                 "vrrp_instance {}: `{word}` {name} is ignored: members of a sync group track \
                  nothing with a weight; the group itself can",
@@ -165,7 +165,7 @@ fn own_weights(instance: &VrrpInstance, config: &Config, diagnostics: &mut Diagn
 fn known_tracked(
     scripts: &[Tracked],
     files: &[TrackedFile],
-    origin: &Origin,
+    location: &Location,
     config: &Config,
     diagnostics: &mut Diagnostics,
 ) {
@@ -176,7 +176,7 @@ fn known_tracked(
     {
         let suggestion = did_you_mean(&tracked.name, known());
         diagnostics.error(
-            origin,
+            location,
             format!(
                 "`track_script` names `{}`, which is no vrrp_script{suggestion}",
                 tracked.name
@@ -184,17 +184,17 @@ fn known_tracked(
         );
     }
     for tracked in files {
-        known_file(&tracked.name, origin, config, diagnostics);
+        known_file(&tracked.name, location, config, diagnostics);
     }
 }
 
 /// Reports a `track_file` that is named but does not exist.
-pub fn known_file(name: &str, origin: &Origin, config: &Config, diagnostics: &mut Diagnostics) {
+pub fn known_file(name: &str, location: &Location, config: &Config, diagnostics: &mut Diagnostics) {
     let known = || config.track_file.iter().map(|file| file.name.as_str());
     if !known().any(|file| file == name) {
         let suggestion = did_you_mean(name, known());
         diagnostics.error(
-            origin,
+            location,
             format!("there is no track_file `{name}`{suggestion}"),
         );
     }

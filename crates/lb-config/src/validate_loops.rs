@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::validate_services::at;
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::{Config, VrrpInstance};
 
 /// Warns of real servers and sorry servers that are known to be directors: this
@@ -13,7 +13,7 @@ use lb_model::config::{Config, VrrpInstance};
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     for server in servers(config) {
         if let Some(reason) = reason(config, &server) {
-            diagnostics.warn(server.origin, reason);
+            diagnostics.warn(server.location, reason);
         }
     }
 }
@@ -23,7 +23,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
 pub fn warn_of_own(config: &Config, addresses: &[IpAddr], diagnostics: &mut Diagnostics) {
     for server in servers(config) {
         if addresses.contains(&server.address) && reason(config, &server).is_none() {
-            diagnostics.warn(server.origin, is_this_machine(&server));
+            diagnostics.warn(server.location, is_this_machine(&server));
         }
     }
 }
@@ -33,23 +33,23 @@ struct Server<'a> {
     /// As the file names it.
     what: String,
     address: IpAddr,
-    origin: &'a Origin,
+    location: &'a Location,
 }
 
 fn servers(config: &Config) -> impl Iterator<Item = Server<'_>> {
     config.virtual_server.iter().flat_map(|service| {
-        let named = |word, address: SocketAddr, origin| Server {
+        let named = |word, address: SocketAddr, location| Server {
             what: format!("{word} {} {}", address.ip(), address.port()),
             address: address.ip(),
-            origin,
+            location,
         };
         // One at the service's own address is refused, not warned of.
         let own = config.addresses(service).first().map(SocketAddr::ip);
         let real = service.real_server.iter();
         let real = real.filter(move |server| Some(server.address.ip()) != own);
-        let real = real.map(move |server| named("real_server", server.address, &server.origin));
+        let real = real.map(move |server| named("real_server", server.address, &server.location));
         let sorry = service.sorry_server;
-        real.chain(sorry.map(|address| named("sorry_server", address, &service.origin)))
+        real.chain(sorry.map(|address| named("sorry_server", address, &service.location)))
     })
 }
 
@@ -76,7 +76,7 @@ fn reason(config: &Config, server: &Server<'_>) -> Option<String> {
         return Some(format!(
             "{this_machine} (vrrp_instance {} speaks from that address{})",
             instance.name,
-            at(&instance.origin)
+            at(&instance.location)
         ));
     }
     if let Some(instance) = find(config, |instance| {
@@ -90,7 +90,7 @@ fn reason(config: &Config, server: &Server<'_>) -> Option<String> {
              this service, too, connections go from one to the other and back; run the server on \
              a machine that is no director",
             instance.name,
-            at(&instance.origin)
+            at(&instance.location)
         ));
     }
     let is_virtual = find(config, |instance| {

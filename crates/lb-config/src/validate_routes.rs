@@ -12,7 +12,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     for route in config.static_routes.iter().chain(virtual_routes) {
         if let Some(mistake) = mistake(route) {
             let message = format!("the route {route}: {mistake}");
-            diagnostics.error(&route.origin, message);
+            diagnostics.error(&route.location, message);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Whether scripts can be run, and may be (`enable_script_security`).
+//! Scripts that cannot be run, or may not (`enable_script_security`).
 
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::{CheckKind, Config, Script};
 use lb_script::script::Runnable;
 
-/// Whether any script is to run as another user than we are.
+/// True if a script is to run as another user than the agent.
 pub fn runs_scripts_as_others(config: &Config) -> bool {
     scripts(config).into_iter().any(|use_of| {
         let runnable = Runnable::new(use_of.script.clone(), &config.global_defs);
@@ -22,10 +22,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             block,
             script,
         } = use_of;
-        let at = match &script.origin {
-            Origin(Some(_)) => &script.origin,
-            Origin(None) => block,
-        };
+        let at = &script.location.or(block);
         let command = script.command.join(" ");
         let runnable = Runnable::new(script.clone(), &config.global_defs);
         if let Err(reason) = runnable.usable() {
@@ -48,7 +45,7 @@ struct Use<'a> {
     /// What follows if it is not run.
     otherwise: &'static str,
     /// Where that block stands.
-    block: &'a Origin,
+    block: &'a Location,
     script: &'a Script,
 }
 
@@ -59,14 +56,14 @@ fn scripts(config: &Config) -> Vec<Use<'_>> {
         list.push(Use {
             what: format!("vrrp_script {}", it.name),
             otherwise: ", and counts for nothing",
-            block: &it.origin,
+            block: &it.location,
             script: &it.script,
         });
     }
     let groups = config.vrrp_sync_group.iter();
-    let groups = groups.map(|it| ("vrrp_sync_group", &it.name, &it.origin, &it.notify));
+    let groups = groups.map(|it| ("vrrp_sync_group", &it.name, &it.location, &it.notify));
     let instances = config.vrrp_instance.iter();
-    let instances = instances.map(|it| ("vrrp_instance", &it.name, &it.origin, &it.notify));
+    let instances = instances.map(|it| ("vrrp_instance", &it.name, &it.location, &it.notify));
     for (kind, name, block, notify) in groups.chain(instances) {
         for (word, script) in notify.scripts() {
             let of_word = || format!("{kind} {name}: `{word}`");
@@ -81,7 +78,7 @@ fn scripts(config: &Config) -> Vec<Use<'_>> {
         for (word, script) in scripts {
             let of_word = || format!("virtual_server {}: `{word}`", it.address);
             let script = script.as_ref();
-            list.extend(script.map(|script| notified(of_word(), &it.origin, script)));
+            list.extend(script.map(|script| notified(of_word(), &it.location, script)));
         }
         for server in &it.real_server {
             let scripts = [
@@ -91,14 +88,14 @@ fn scripts(config: &Config) -> Vec<Use<'_>> {
             for (word, script) in scripts {
                 let of_word = || format!("real_server {}: `{word}`", server.address);
                 let script = script.as_ref();
-                list.extend(script.map(|script| notified(of_word(), &server.origin, script)));
+                list.extend(script.map(|script| notified(of_word(), &server.location, script)));
             }
             for check in &server.checks {
                 if let CheckKind::Misc { misc_path, .. } = &check.kind {
                     list.push(Use {
                         what: format!("real_server {}: `MISC_CHECK`", server.address),
                         otherwise: ", and the server counts as up as far as it is concerned",
-                        block: &server.origin,
+                        block: &server.location,
                         script: misc_path,
                     });
                 }
@@ -108,7 +105,7 @@ fn scripts(config: &Config) -> Vec<Use<'_>> {
     list
 }
 
-fn notified<'a>(what: String, block: &'a Origin, script: &'a Script) -> Use<'a> {
+fn notified<'a>(what: String, block: &'a Location, script: &'a Script) -> Use<'a> {
     Use {
         what,
         otherwise: "",

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use conf_kit::did_you_mean;
 
 use super::validate::known_file;
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::{
     ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
     ServiceAddress, VirtualServer,
@@ -17,7 +17,7 @@ use lb_model::config::{
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     if config.virtual_server.is_empty() {
         diagnostics.warn(
-            &Origin::default(),
+            &Location::default(),
             "there is no `virtual_server`: nothing is balanced",
         );
     }
@@ -29,13 +29,13 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         for address in &addresses {
             if let Some(other) = seen.insert((service.protocol, *address), service) {
                 diagnostics.error(
-                    &service.origin,
+                    &service.location,
                     format!(
                         "virtual_server {} {} is there already{}; expected each address, port \
                          and protocol once",
                         address.ip(),
                         address.port(),
-                        at(&other.origin),
+                        at(&other.location),
                     ),
                 );
             }
@@ -43,7 +43,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         }
         if service.ops && !service.is_one_packet() {
             diagnostics.warn(
-                &service.origin,
+                &service.location,
                 format!(
                     "virtual_server {}: `ops` is ignored: only packets of UDP are scheduled one \
                      by one",
@@ -68,10 +68,10 @@ fn one_mac_address_each(config: &Config, diagnostics: &mut Diagnostics) {
         let first = named.entry(address).or_insert(server);
         if first.mac_address != server.mac_address {
             diagnostics.error(
-                &server.origin,
+                &server.location,
                 format!(
                     "real_server {address} has another `mac_address`{}",
-                    at(&first.origin)
+                    at(&first.location)
                 ),
             );
         }
@@ -91,7 +91,7 @@ fn known_group(service: &VirtualServer, config: &Config, diagnostics: &mut Diagn
     if !names().any(|name| name == group) {
         let suggestion = did_you_mean(group, names());
         diagnostics.error(
-            &service.origin,
+            &service.location,
             format!("there is no virtual_server_group `{group}`{suggestion}"),
         );
     }
@@ -106,7 +106,7 @@ fn service_address(
     let what = format!("virtual_server {} {}", address.ip(), address.port());
     if address.port() == ALL_PORTS && service.persistence_timeout.is_none() {
         diagnostics.warn(
-            &service.origin,
+            &service.location,
             format!(
                 "{what}: a service of all ports needs persistence; as in keepalived it has \
                  `persistence_timeout {DEFAULT_PERSISTENCE_TIMEOUT_S}`"
@@ -115,7 +115,7 @@ fn service_address(
     }
     if address.ip().is_unspecified() || address.ip().is_multicast() || address.ip().is_loopback() {
         diagnostics.error(
-            &service.origin,
+            &service.location,
             format!("{what}: {} cannot be a virtual address", address.ip()),
         );
     }
@@ -131,7 +131,7 @@ fn service_address(
         .any(|held| held.address == address.ip());
     if !held && !config.vrrp_instance.is_empty() {
         diagnostics.warn(
-            &service.origin,
+            &service.location,
             format!(
                 "{what}: no vrrp_instance holds {}; it must reach this machine some other way",
                 address.ip()
@@ -147,7 +147,7 @@ fn service_address(
     {
         let (first, last) = (bits.start(), bits.end());
         diagnostics.error(
-            &service.origin,
+            &service.location,
             format!(
                 "{what}: `persistence_granularity` of an IPv{version} service is {first} to {last} bits",
                 version = if address.is_ipv4() { 4 } else { 6 },
@@ -165,7 +165,7 @@ fn real_servers(
     let mut seen: HashMap<SocketAddr, &RealServer> = HashMap::new();
     if service.real_server.is_empty() {
         diagnostics.warn(
-            &service.origin,
+            &service.location,
             format!("virtual_server {} has no real_server", service.address),
         );
     }
@@ -174,7 +174,7 @@ fn real_servers(
         && given > quorum
     {
         diagnostics.warn(
-            &service.origin,
+            &service.location,
             format!(
                 "virtual_server {}: a quorum of {given} is more than all its servers weigh; \
                  it is taken for {quorum}",
@@ -190,10 +190,10 @@ fn real_servers(
         );
         if let Some(other) = seen.get(&server.address) {
             diagnostics.warn(
-                &server.origin,
+                &server.location,
                 format!(
                     "{what} is in this virtual_server already{}; this one is ignored",
-                    at(&other.origin)
+                    at(&other.location)
                 ),
             );
             continue;
@@ -203,12 +203,12 @@ fn real_servers(
         for check in &server.checks {
             port_of_check(&what, check, server, diagnostics);
             if let CheckKind::File { track_file, .. } = &check.kind {
-                known_file(track_file, &server.origin, config, diagnostics);
+                known_file(track_file, &server.location, config, diagnostics);
             }
         }
         if server.checks.is_empty() {
             diagnostics.warn(
-                &server.origin,
+                &server.location,
                 format!("{what} has no check: it always counts as up"),
             );
         }
@@ -228,7 +228,7 @@ fn thresholds(what: &str, server: &RealServer, diagnostics: &mut Diagnostics) {
     );
     if lower > upper {
         diagnostics.error(
-            &server.origin,
+            &server.location,
             format!(
                 "{what}: `lthreshold` is {lower} and `uthreshold` {upper}; expected a \
                  `uthreshold` that is no less"
@@ -243,7 +243,7 @@ fn port_of_check(what: &str, check: &Check, server: &RealServer, diagnostics: &m
         && let Some(word) = check.connecting_word()
     {
         diagnostics.error(
-            &server.origin,
+            &server.location,
             format!(
                 "{what}: its `{word}` has no port to connect to; expected `connect_port` within \
                  it, or a port behind the server's address"
@@ -262,7 +262,7 @@ fn against_service(
     let is_tunnel = lb_kind == Some(LbKind::Tunnel);
     if server.address.is_ipv4() != service.is_ipv4() && !is_tunnel {
         diagnostics.error(
-            &server.origin,
+            &server.location,
             format!(
                 "{what} and its virtual_server must both be IPv4 or both be IPv6; only a tunnel \
                  (`lb_kind TUN`) carries one in the other"
@@ -270,7 +270,7 @@ fn against_service(
         );
     } else if server.address.ip() == service.ip() {
         diagnostics.error(
-            &server.origin,
+            &server.location,
             format!("{what} is the virtual address itself; expected the server's own address"),
         );
     } else if server.address.port() != service.port() && server.address.port() != 0 {
@@ -284,7 +284,7 @@ fn against_service(
             false => format!("nothing connects to port {port}"),
         };
         diagnostics.warn(
-            &server.origin,
+            &server.location,
             format!(
                 "{what}: ports stay as they are, viewers reach the server at {reached}; {its_use}"
             ),
@@ -298,9 +298,9 @@ fn connects_to_servers_port(check: &Check) -> bool {
 }
 
 /// Where something stands, as the end of a sentence.
-pub fn at(origin: &Origin) -> String {
-    origin
-        .0
-        .as_ref()
-        .map_or_else(String::new, |position| format!(" at {position}"))
+pub fn at(location: &Location) -> String {
+    match location.is_known() {
+        true => format!(" at {location}"),
+        false => String::new(),
+    }
 }

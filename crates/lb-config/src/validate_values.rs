@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use conf_kit::{Diagnostics, Origin};
+use conf_kit::{Diagnostics, Location};
 use lb_model::config::hex;
 use lb_model::config::{
     Check, CheckKind, CheckTiming, Config, RealServer, Recovery, Route, Script, Seconds,
@@ -14,7 +14,7 @@ use lb_model::config::{
 
 /// Reports every value that is out of bounds or makes no sense.
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
-    let nowhere = Origin::default();
+    let nowhere = Location::default();
     global_defs(
         config,
         &mut Bounds::of("global_defs", &nowhere, diagnostics),
@@ -23,7 +23,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     Bounds::of("static_routes", &nowhere, diagnostics).routes(&config.static_routes);
     for file in &config.track_file {
         let what = format!("track_file {}", file.name);
-        let mut check = Bounds::of(what, &file.origin, diagnostics);
+        let mut check = Bounds::of(what, &file.location, diagnostics);
         check.name(&file.name);
         check.holds(!file.file.is_empty(), "file", "empty", "a path");
         check.within("weight", file.weight, &bounds::FILE_WEIGHT);
@@ -31,11 +31,11 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     }
     for script in &config.vrrp_script {
         let what = format!("vrrp_script {}", script.name);
-        vrrp_script(script, &mut Bounds::of(what, &script.origin, diagnostics));
+        vrrp_script(script, &mut Bounds::of(what, &script.location, diagnostics));
     }
     for group in &config.vrrp_sync_group {
         let what = format!("vrrp_sync_group {}", group.name);
-        let mut check = Bounds::of(what, &group.origin, diagnostics);
+        let mut check = Bounds::of(what, &group.location, diagnostics);
         check.name(&group.name);
         check.tracked("track_interface", &group.track_interface);
         check.tracked("track_script", &group.track_script);
@@ -48,12 +48,12 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         let what = format!("vrrp_instance {}", instance.name);
         vrrp_instance(
             instance,
-            &mut Bounds::of(what, &instance.origin, diagnostics),
+            &mut Bounds::of(what, &instance.location, diagnostics),
         );
     }
     for group in &config.virtual_server_group {
         let what = format!("virtual_server_group {}", group.name);
-        let mut check = Bounds::of(what, &group.origin, diagnostics);
+        let mut check = Bounds::of(what, &group.location, diagnostics);
         for range in &group.address {
             let count = range.count();
             let right = bounds::RANGE.contains(&count);
@@ -63,10 +63,13 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     }
     for service in &config.virtual_server {
         let what = format!("virtual_server {}", service.address);
-        virtual_server(service, &mut Bounds::of(what, &service.origin, diagnostics));
+        virtual_server(
+            service,
+            &mut Bounds::of(what, &service.location, diagnostics),
+        );
         for server in &service.real_server {
             let what = format!("real_server {}", server.address);
-            real_server(server, &mut Bounds::of(what, &server.origin, diagnostics));
+            real_server(server, &mut Bounds::of(what, &server.location, diagnostics));
         }
     }
 }
@@ -287,15 +290,19 @@ fn real_server_check(one: &Check, check: &mut Bounds) {
 /// Checks the numbers of one block.
 struct Bounds<'a> {
     what: String,
-    origin: &'a Origin,
+    location: &'a Location,
     diagnostics: &'a mut Diagnostics,
 }
 
 impl<'a> Bounds<'a> {
-    fn of(what: impl Into<String>, origin: &'a Origin, diagnostics: &'a mut Diagnostics) -> Self {
+    fn of(
+        what: impl Into<String>,
+        location: &'a Location,
+        diagnostics: &'a mut Diagnostics,
+    ) -> Self {
         Self {
             what: what.into(),
-            origin,
+            location,
             diagnostics,
         }
     }
@@ -305,8 +312,8 @@ impl<'a> Bounds<'a> {
             let widest = if address.address.is_ipv4() { 32 } else { 128 };
             self.within("prefix", address.prefix, &(0..=widest));
             let label = address.label.as_deref().unwrap_or_default();
-            let expected = format!("at most {} bytes", bounds::LONGEST_LABEL);
-            let fits = label.len() <= bounds::LONGEST_LABEL;
+            let expected = format!("at most {} bytes", bounds::MAX_LABEL_BYTES);
+            let fits = label.len() <= bounds::MAX_LABEL_BYTES;
             self.holds(fits, "label", label, &expected);
         }
     }
@@ -402,7 +409,7 @@ impl<'a> Bounds<'a> {
     fn holds(&mut self, holds: bool, word: &str, given: &str, expected: &str) {
         if !holds {
             let message = format!("{}: `{word}` is {given}; expected {expected}", self.what);
-            self.diagnostics.error(self.origin, message);
+            self.diagnostics.error(self.location, message);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::packet::{
     Format, FormatError, MULTICAST_V4, MULTICAST_V6, Password, Peer, TIME_TO_LIVE, Version,
 };
 use super::tracking::{Subject, Tracked};
-use conf_kit::Origin;
+use conf_kit::Location;
 use lb_model::config::Config;
 use lb_model::config::{self, GlobalDefs, InitialState, Seconds, VrrpInstance, bounds};
 use lb_script::script::Runnable;
@@ -241,7 +241,7 @@ pub struct SettingsError {
     /// Its name.
     pub instance: String,
     /// Where it was written.
-    pub origin: Origin,
+    pub location: Location,
     /// Why it cannot be.
     pub problem: Problem,
 }
@@ -272,7 +272,7 @@ impl Settings {
         let instance = |given: &VrrpInstance| {
             instance(given, config).map_err(|problem| SettingsError {
                 instance: given.name.clone(),
-                origin: given.origin.clone(),
+                location: given.location.clone(),
                 problem,
             })
         };

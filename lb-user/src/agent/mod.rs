@@ -107,7 +107,7 @@ pub struct Misuse(pub String);
 /// process at once: then what is pinned goes on, and a later agent adopts it.
 ///
 /// # Errors
-/// [`config::Refused`] and [`Misuse`] are the operator's mistakes; anything else
+/// [`lb_config::ConfigError`] and [`Misuse`] are the operator's mistakes; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let signals = Signals::install()?;
@@ -220,8 +220,8 @@ struct Agent {
 }
 
 fn log_diagnostics(diagnostics: &[Diagnostic]) {
-    for Diagnostic { place, message, .. } in diagnostics {
-        log::warn!("{place}: {message}");
+    for diagnostic in diagnostics {
+        log::warn!("{}", diagnostic.sentence());
     }
 }
 

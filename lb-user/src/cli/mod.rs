@@ -316,7 +316,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&describe(&error));
-            if error.is::<lb_config::Refused>() || error.is::<Misuse>() {
+            if error.is::<lb_config::ConfigError>() || error.is::<Misuse>() {
                 ExitCode::from(EXIT_MISTAKE)
             } else {
                 ExitCode::FAILURE

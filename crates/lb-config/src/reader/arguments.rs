@@ -4,42 +4,41 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
 
-use conf_kit::did_you_mean;
+use conf_kit::{Diagnostic, Directive, Location, did_you_mean};
 
 use super::Reader;
 use super::vocabulary::Vocabulary;
-use crate::tree::Directive;
-use conf_kit::Origin;
 use lb_model::config::{Script, Seconds, bounds};
 use net_types::Network;
 
 impl Reader<'_> {
     /// Reports a directive that its block does not serve.
     pub fn not_served(&mut self, directive: &Directive, vocabulary: &Vocabulary) {
-        self.word_not_served(&directive.origin, &directive.keyword, vocabulary);
+        self.word_not_served(&directive.location, &directive.keyword, vocabulary);
     }
 
     /// Reports a word that is not served where it stands.
-    pub fn word_not_served(&mut self, origin: &Origin, word: &str, vocabulary: &Vocabulary) {
+    pub fn word_not_served(&mut self, location: &Location, word: &str, vocabulary: &Vocabulary) {
         match vocabulary.reason_not_served(word) {
             Some(reason) => {
                 self.diagnostics
-                    .warn(origin, format!("`{word}` is ignored: {reason}"));
+                    .warn(location, format!("`{word}` is ignored: {reason}"));
             }
             None => {
                 let suggestion = did_you_mean(word, vocabulary.words());
                 let block = vocabulary.block;
-                self.diagnostics
-                    .error(origin, format!("unknown word `{word}` {block}{suggestion}"));
+                self.diagnostics.error(
+                    location,
+                    format!("unknown word `{word}` {block}{suggestion}"),
+                );
             }
         }
     }
 
     /// The directives of a block; a directive without one is reported.
     pub fn block<'d>(&mut self, directive: &'d Directive) -> &'d [Directive] {
-        match &directive.block {
+        match &directive.children {
             Some(directives) => directives,
             None => {
                 self.wrong(directive, "a block in braces after it");
@@ -50,13 +49,7 @@ impl Reader<'_> {
 
     /// The one argument of a directive.
     pub fn argument<'d>(&mut self, directive: &'d Directive, expected: &str) -> Option<&'d str> {
-        match directive.arguments.as_slice() {
-            [argument] => Some(argument),
-            _ => {
-                self.wrong(directive, expected);
-                None
-            }
-        }
+        self.diagnostics.take(directive.argument(expected))
     }
 
     /// A word of the operator's choice.
@@ -69,31 +62,12 @@ impl Reader<'_> {
     where
         T: FromStr + PartialOrd + Display,
     {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        let number = self
-            .argument(directive, &expected)?
-            .parse()
-            .ok()
-            .filter(|n| range.contains(n));
-        if number.is_none() {
-            self.wrong(directive, &expected);
-        }
-        number
+        self.diagnostics.take(directive.number(range))
     }
 
     /// A time span in seconds, fractions allowed.
     pub fn seconds(&mut self, directive: &Directive) -> Option<Seconds> {
-        const EXPECTED: &str = "a number of seconds, such as 3 or 0.5";
-        let seconds = self
-            .argument(directive, EXPECTED)?
-            .parse()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .map(Seconds);
-        if seconds.is_none() {
-            self.wrong(directive, EXPECTED);
-        }
-        seconds
+        self.diagnostics.take(directive.seconds()).map(Seconds)
     }
 
     /// A time span that must not be 0.
@@ -108,40 +82,19 @@ impl Reader<'_> {
 
     /// A switch: the bare word turns it on.
     pub fn switch(&mut self, directive: &Directive) -> Option<bool> {
-        match directive.arguments.as_slice() {
-            [] => Some(true),
-            [word] => match word.to_ascii_lowercase().as_str() {
-                "on" | "true" | "yes" => Some(true),
-                "off" | "false" | "no" => Some(false),
-                _ => {
-                    self.wrong(directive, "on, off, true, false, yes or no");
-                    None
-                }
-            },
-            _ => {
-                self.wrong(directive, "nothing or one of on, off, true, false, yes, no");
-                None
-            }
-        }
+        let on = switch(directive);
+        self.diagnostics.take(on)
     }
 
     /// An address without port.
     pub fn ip_address(&mut self, directive: &Directive) -> Option<IpAddr> {
-        let address = self.argument(directive, "an IP address")?.parse().ok();
-        if address.is_none() {
-            self.wrong(directive, "an IP address");
-        }
-        address
+        self.diagnostics.take(directive.ip_address())
     }
 
     /// A network.
     pub fn network(&mut self, directive: &Directive) -> Option<Network> {
         const EXPECTED: &str = "a network such as 172.16.0.0/16 or fd00::/64";
-        let network = self.argument(directive, EXPECTED)?.parse().ok();
-        if network.is_none() {
-            self.wrong(directive, EXPECTED);
-        }
-        network
+        self.diagnostics.take(directive.parsed(EXPECTED, |_| true))
     }
 
     /// An address and a port, as two words; `default_port` where the file leaves
@@ -201,19 +154,24 @@ impl Reader<'_> {
             command,
             user,
             group,
-            origin: directive.origin.clone(),
+            location: directive.location.clone(),
         })
     }
 
     /// Reports that a directive's arguments are not what was expected.
     pub fn wrong(&mut self, directive: &Directive, expected: &str) {
-        let found = match directive.arguments.as_slice() {
-            [] => "nothing".to_owned(),
-            arguments => format!("`{}`", arguments.join(" ")),
-        };
-        self.diagnostics.error(
-            &directive.origin,
-            format!("`{}` expects {expected}, found {found}", directive.keyword),
-        );
+        self.diagnostics.push(directive.expects(expected));
+    }
+}
+
+fn switch(directive: &Directive) -> Result<bool, Diagnostic> {
+    match directive.arguments.as_slice() {
+        [] => Ok(true),
+        [word] => match word.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" => Ok(true),
+            "off" | "false" | "no" => Ok(false),
+            _ => Err(directive.expects("on, off, true, false, yes or no")),
+        },
+        _ => Err(directive.expects("nothing or one of on, off, true, false, yes, no")),
     }
 }

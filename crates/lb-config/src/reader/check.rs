@@ -6,7 +6,7 @@ use super::vocabulary::{
     TCP_CHECK, UDP_CHECK, URL, Vocabulary,
 };
 use crate::names::{RECORD_TYPES, value_of};
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::hex;
 use lb_model::config::{
     Check, CheckKind, CheckTiming, ConnectionOptions, RecordType, StatusCodes, UrlCheck, bounds,
@@ -93,7 +93,7 @@ impl Reader<'_> {
         });
         if urls.is_empty() {
             let message = format!("`{}` expects a `url` block at least", block.keyword);
-            self.diagnostics.error(&block.origin, message);
+            self.diagnostics.error(&block.location, message);
             return None;
         }
         Some(urls)
@@ -127,7 +127,7 @@ impl Reader<'_> {
             }
             if let Err(mistake) = regex::bytes::Regex::new(pattern) {
                 let message = format!("`{pattern}` is no regular expression: {mistake}");
-                self.diagnostics.error(&block.origin, message);
+                self.diagnostics.error(&block.location, message);
             }
         }
         Some(url)
@@ -192,7 +192,7 @@ impl Reader<'_> {
         });
         let Some(mut misc_path) = path else {
             self.diagnostics
-                .error(&block.origin, "`MISC_CHECK` expects a `misc_path`");
+                .error(&block.location, "`MISC_CHECK` expects a `misc_path`");
             return None;
         };
         if let Some((user, group)) = user {
@@ -284,7 +284,7 @@ impl Reader<'_> {
         }
         let Some(track_file) = track_file else {
             self.diagnostics
-                .error(&block.origin, "`FILE_CHECK` expects a `track_file`");
+                .error(&block.location, "`FILE_CHECK` expects a `track_file`");
             return None;
         };
         Some(CheckKind::File {

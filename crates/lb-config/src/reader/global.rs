@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::vocabulary::GLOBAL_DEFS;
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::{GlobalDefs, LvsTimeouts, bounds};
 
 impl Reader<'_> {

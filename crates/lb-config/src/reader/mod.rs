@@ -13,8 +13,7 @@ mod tracked;
 pub(super) mod vocabulary;
 mod vrrp;
 
-use super::tree::Directive;
-use conf_kit::Diagnostics;
+use conf_kit::{Diagnostics, Directive};
 use lb_model::config::Config;
 use vocabulary::TOP_LEVEL;
 

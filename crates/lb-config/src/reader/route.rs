@@ -10,7 +10,7 @@ use conf_kit::did_you_mean;
 
 use super::Reader;
 use super::vocabulary::{ESSENTIAL, ROUTE};
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::{NextHop, Route, RouteKind, RouteScope, bounds};
 
 /// Numbers of tables by their names, besides those of the kernel.
@@ -46,7 +46,7 @@ impl Reader<'_> {
             Ok(route) => Some(route),
             Err(Expected(expected)) => {
                 let message = format!("the route `{}`: expected {expected}", all.join(" "));
-                self.diagnostics.error(&line.origin, message);
+                self.diagnostics.error(&line.location, message);
                 None
             }
         }
@@ -70,7 +70,7 @@ impl Reader<'_> {
             onlink: false,
             nexthop: Vec::new(),
             no_track: false,
-            origin: line.origin.clone(),
+            location: line.location.clone(),
         };
         while let Some(word) = words.next() {
             let kind = RouteKind::WORDS.iter().find(|(known, _)| known == word);
@@ -112,7 +112,7 @@ impl Reader<'_> {
                     )));
                 }
                 _ if ROUTE.reason_not_served(word).is_some() => {
-                    self.word_not_served(&line.origin, word, &ROUTE);
+                    self.word_not_served(&line.location, word, &ROUTE);
                     // Each has a value; `lock` stands before some.
                     words.next_if(|word| *word == "lock");
                     words.next();

@@ -8,7 +8,7 @@ use conf_kit::did_you_mean;
 use super::Reader;
 use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
 use crate::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::{
     ALL_PORTS, AddressRange, CheckTiming, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
     Recovery, ServiceAddress, VirtualServer, VirtualServerGroup, bounds,
@@ -34,7 +34,7 @@ impl Reader<'_> {
     pub fn virtual_server(&mut self, block: &Directive) -> Option<VirtualServer> {
         if block.arguments.first().is_some_and(|word| word == "fwmark") {
             self.diagnostics.error(
-                &block.origin,
+                &block.location,
                 "`virtual_server fwmark` is not served: packets reach the balancer before the \
                  firewall could mark them; expected `virtual_server ADDRESS PORT`",
             );
@@ -76,7 +76,7 @@ impl Reader<'_> {
             timing: CheckTiming::default(),
             recovery: Recovery::default(),
             real_server: Vec::new(),
-            origin: block.origin.clone(),
+            location: block.location.clone(),
         };
         // That of servers that say none.
         let mut weight = None;
@@ -141,7 +141,7 @@ impl Reader<'_> {
             timing: CheckTiming::default(),
             recovery: Recovery::default(),
             checks: Vec::new(),
-            origin: block.origin.clone(),
+            location: block.location.clone(),
         };
         for item in self.block(block) {
             if self.timing(item, &mut server.timing) || self.recovery(item, &mut server.recovery) {
@@ -193,12 +193,12 @@ impl Reader<'_> {
         let mut group = VirtualServerGroup {
             name,
             address: Vec::new(),
-            origin: block.origin.clone(),
+            location: block.location.clone(),
         };
         for item in self.block(block) {
             if item.keyword == "fwmark" {
                 self.diagnostics.error(
-                    &item.origin,
+                    &item.location,
                     "`fwmark` is not served: packets reach the balancer before the firewall \
                      could mark them; expected `ADDRESS PORT`",
                 );
@@ -238,7 +238,7 @@ impl Reader<'_> {
                      found `{}`",
                     found.join(" ")
                 );
-                self.diagnostics.error(&item.origin, message);
+                self.diagnostics.error(&item.location, message);
                 return None;
             }
         };
@@ -249,7 +249,7 @@ impl Reader<'_> {
                 range.count(),
                 bounds::words(&bounds::RANGE)
             );
-            self.diagnostics.error(&item.origin, message);
+            self.diagnostics.error(&item.location, message);
             return None;
         }
         Some(range)
@@ -278,7 +278,7 @@ impl Reader<'_> {
             let suggestion = did_you_mean(name, known);
             format!("unknown scheduler `{name}`; expected one of: {served}{suggestion}")
         };
-        self.diagnostics.error(&item.origin, message);
+        self.diagnostics.error(&item.location, message);
         None
     }
 
@@ -289,11 +289,11 @@ impl Reader<'_> {
             ["DR"] => return Some(LbKind::DirectRouting),
             ["TUN"] | ["TUN", "type", "ipip"] => return Some(LbKind::Tunnel),
             ["NAT", ..] => self.diagnostics.error(
-                &item.origin,
+                &item.location,
                 format!("forwarding method `NAT` is not served; expected {EXPECTED}"),
             ),
             ["TUN", "type", kind @ ("gue" | "gre"), ..] => self.diagnostics.error(
-                &item.origin,
+                &item.location,
                 format!("tunnels of type `{kind}` are not served; expected `TUN type ipip`"),
             ),
             _ => self.wrong(item, EXPECTED),
@@ -307,7 +307,7 @@ impl Reader<'_> {
             Some("UDP") => Protocol::Udp,
             Some("SCTP") => {
                 self.diagnostics.error(
-                    &item.origin,
+                    &item.location,
                     "protocol SCTP is not served; expected TCP or UDP",
                 );
                 Protocol::Tcp
@@ -325,7 +325,7 @@ impl Reader<'_> {
         }
         if item.arguments.first().is_some_and(|word| word == "0") {
             self.diagnostics.error(
-                &item.origin,
+                &item.location,
                 "`persistence_timeout 0` means nothing; leave the line out for no persistence, \
                  or give a number of seconds from 1 on",
             );

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::Reader;
 use super::vocabulary::{TRACK_FILE, TRACKED};
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::{InitFile, TrackFile, Tracked, TrackedFile, bounds};
 
 impl Reader<'_> {
@@ -15,7 +15,7 @@ impl Reader<'_> {
     pub fn track_file(&mut self, block: &Directive) -> Option<TrackFile> {
         let mut file = TrackFile {
             name: self.argument(block, "a name")?.to_owned(),
-            origin: block.origin.clone(),
+            location: block.location.clone(),
             ..Default::default()
         };
         for item in self.block(block) {
@@ -28,7 +28,7 @@ impl Reader<'_> {
         }
         if file.file.is_empty() {
             let message = format!("track_file {} has no `file`", file.name);
-            self.diagnostics.error(&block.origin, message);
+            self.diagnostics.error(&block.location, message);
             return None;
         }
         Some(file)
@@ -95,7 +95,7 @@ impl Reader<'_> {
                 None => (None, false),
                 Some((word, rest)) if word == "weight" => self.weight(item, rest, range),
                 Some((word, _)) => {
-                    self.word_not_served(&item.origin, word, &TRACKED);
+                    self.word_not_served(&item.location, word, &TRACKED);
                     continue;
                 }
             };

@@ -6,7 +6,7 @@ use super::Reader;
 use super::vocabulary::{
     AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP,
 };
-use crate::tree::Directive;
+use conf_kit::Directive;
 use lb_model::config::{
     AuthType, Authentication, InitialState, Notify, Script, UnicastPeer, VirtualIpAddress,
     VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
@@ -17,7 +17,7 @@ impl Reader<'_> {
         let name = self.argument(block, "a name")?.to_owned();
         let mut instance = VrrpInstance {
             name,
-            origin: block.origin.clone(),
+            location: block.location.clone(),
             ..Default::default()
         };
         let mut has_virtual_router_id = false;
@@ -25,7 +25,7 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 // Who signs adverts believes none that are not signed.
                 "auth_hmac" => self.diagnostics.error(
-                    &item.origin,
+                    &item.location,
                     "`auth_hmac` is not served: the others would believe none of our adverts",
                 ),
                 "state" => instance.state = self.initial_state(item),
@@ -89,7 +89,7 @@ impl Reader<'_> {
             let message = format!(
                 "vrrp_instance {name} has no `virtual_router_id`; expected one from 1 to 255"
             );
-            self.diagnostics.error(&block.origin, message);
+            self.diagnostics.error(&block.location, message);
         }
         Some(instance)
     }
@@ -98,7 +98,7 @@ impl Reader<'_> {
         let name = self.argument(block, "a name")?.to_owned();
         let mut group = VrrpSyncGroup {
             name,
-            origin: block.origin.clone(),
+            location: block.location.clone(),
             ..Default::default()
         };
         for item in self.block(block) {
@@ -120,7 +120,7 @@ impl Reader<'_> {
                          ignored",
                         group.name
                     );
-                    self.diagnostics.warn(&item.origin, message);
+                    self.diagnostics.warn(&item.location, message);
                 }
                 _ => self.not_served(item, &VRRP_SYNC_GROUP),
             }
@@ -139,7 +139,7 @@ impl Reader<'_> {
             rise: None,
             fall: None,
             init_fail: false,
-            origin: block.origin.clone(),
+            location: block.location.clone(),
         };
         let mut user: Option<(String, Option<String>)> = None;
         for item in self.block(block) {
@@ -158,7 +158,7 @@ impl Reader<'_> {
         if script.script.command.is_empty() {
             let name = script.name;
             let message = format!("vrrp_script {name} has no `script`, and counts for nothing");
-            self.diagnostics.warn(&block.origin, message);
+            self.diagnostics.warn(&block.location, message);
             self.without_script.push(name);
             return None;
         }
@@ -190,7 +190,7 @@ impl Reader<'_> {
                     match self.argument(item, "PASS") {
                         Some("PASS") => auth_type = Some(AuthType::Pass),
                         Some("AH") => self.diagnostics.error(
-                            &item.origin,
+                            &item.location,
                             "`auth_type AH` is not served (RFC 5798 withdrew it); expected PASS",
                         ),
                         Some(_) => self.wrong(item, "PASS"),
@@ -205,7 +205,7 @@ impl Reader<'_> {
             && password.len() > 8
         {
             self.diagnostics.warn(
-                &block.origin,
+                &block.location,
                 "`auth_pass` is longer than 8 bytes: only the first 8 count",
             );
         }
@@ -218,7 +218,7 @@ impl Reader<'_> {
             (None, _) if names_a_type => None,
             _ => {
                 self.diagnostics.error(
-                    &block.origin,
+                    &block.location,
                     "`authentication` expects both `auth_type` and `auth_pass`",
                 );
                 None
@@ -249,7 +249,7 @@ impl Reader<'_> {
                     "expected a prefix length from 0 to {widest} in `{}`",
                     item.keyword
                 );
-                self.diagnostics.error(&item.origin, message);
+                self.diagnostics.error(&item.location, message);
                 return None;
             }
         };
@@ -265,7 +265,7 @@ impl Reader<'_> {
                 "dev" => virtual_address.dev = words.next().cloned(),
                 "label" => virtual_address.label = words.next().cloned(),
                 _ => {
-                    self.word_not_served(&item.origin, word, &VIRTUAL_IPADDRESS);
+                    self.word_not_served(&item.location, word, &VIRTUAL_IPADDRESS);
                     if VIRTUAL_IPADDRESS.takes_value(word) {
                         words.next();
                     }
@@ -293,14 +293,14 @@ impl Reader<'_> {
                     "min_ttl" => &mut peer.min_ttl,
                     "max_ttl" => &mut peer.max_ttl,
                     _ => {
-                        self.word_not_served(&item.origin, word, &UNICAST_PEER);
+                        self.word_not_served(&item.location, word, &UNICAST_PEER);
                         continue;
                     }
                 };
                 *ttl = words.next().and_then(|number| number.parse().ok());
                 if ttl.is_none() {
                     let message = format!("`{word}` expects a whole number from 0 to 255");
-                    self.diagnostics.error(&item.origin, message);
+                    self.diagnostics.error(&item.location, message);
                 }
             }
             peers.push(peer);
@@ -312,7 +312,7 @@ impl Reader<'_> {
         let address = word.parse().ok();
         if address.is_none() {
             let message = format!("expected an IP address instead of `{word}`");
-            self.diagnostics.error(&item.origin, message);
+            self.diagnostics.error(&item.location, message);
         }
         address
     }

@@ -94,7 +94,7 @@ proptest! {
             rise: None,
             fall: None,
             init_fail: false,
-            origin: Default::default(),
+            location: Default::default(),
         };
         let config = Config { vrrp_script: vec![script], ..Default::default() };
         let written = to_keepalived(&config);

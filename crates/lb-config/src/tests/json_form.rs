@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn json_mistakes_are_named_by_their_path() {
     let text = r#"{"virtual_server": [{"address": "10.0.0.1:80", "lb_algoo": "rr"}]}"#;
-    let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
+    let mut diagnostics = Diagnostics::new(Location::whole("t.json"));
     json::read(text, &mut diagnostics);
     assert_eq!(
         messages(&diagnostics.into_list()),

@@ -8,7 +8,7 @@ use crate::validate_values;
 /// Whether the reader takes `given` for a configuration, whatever refers to
 /// what in it.
 fn is_read(given: &Value) -> Result<(), String> {
-    let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
+    let mut diagnostics = Diagnostics::new(Location::whole("t.json"));
     if let Some(config) = json::read(&given.to_string(), &mut diagnostics) {
         validate_values::validate(&config, &mut diagnostics);
     }

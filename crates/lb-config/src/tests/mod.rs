@@ -18,15 +18,15 @@ const DEPLOYMENT: &str = include_str!("../../../../examples/keepalived.conf");
 const EVERYTHING: &str = include_str!("everything.conf");
 
 /// Reads `text` as `t.conf`.
-fn load_text(text: &str) -> Result<Loaded, Refused> {
-    let mut diagnostics = Diagnostics::new(Path::new("t.conf").into());
+fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    let mut diagnostics = Diagnostics::new(Location::whole("t.conf"));
     let config = parse(Path::new("t.conf"), text, "main", &mut diagnostics);
     finish(config, diagnostics)
 }
 
 /// Reads `text` as `t.json`.
-fn load_json(text: &str) -> Result<Loaded, Refused> {
-    let mut diagnostics = Diagnostics::new(Path::new("t.json").into());
+fn load_json(text: &str) -> Result<Loaded, ConfigError> {
+    let mut diagnostics = Diagnostics::new(Location::whole("t.json"));
     let config = parse(Path::new("t.json"), text, "main", &mut diagnostics);
     finish(config, diagnostics)
 }

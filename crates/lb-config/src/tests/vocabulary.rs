@@ -34,7 +34,7 @@ fn every_word_that_is_listed_as_served_is_read() {
     ];
     for (vocabulary, before, after) in around {
         for word in vocabulary.served() {
-            let mut diagnostics = Diagnostics::new(Path::new("t.conf").into());
+            let mut diagnostics = Diagnostics::new(Location::whole("t.conf"));
             let text = format!("{before}{word} x{after}");
             let lines = expand::expand(Path::new("t.conf"), &text, "main", &mut diagnostics);
             let directives = tree::parse(&lines, &mut diagnostics);

@@ -125,7 +125,7 @@ impl Writer {
             command,
             user,
             group,
-            origin: _,
+            location: _,
         }) = script
         else {
             return;

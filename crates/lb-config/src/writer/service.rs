@@ -36,7 +36,7 @@ impl Writer {
             timing,
             recovery,
             real_server,
-            origin: _,
+            location: _,
         } = service;
         let head = match address {
             ServiceAddress::One(address) => two_words(*address),
@@ -94,7 +94,7 @@ impl Writer {
             timing,
             recovery,
             checks,
-            origin: _,
+            location: _,
         } = server;
         self.block(format_args!("real_server {}", two_words(*address)), |out| {
             out.value("mac_address", *mac_address);
@@ -133,7 +133,7 @@ impl Writer {
         let VirtualServerGroup {
             name,
             address,
-            origin: _,
+            location: _,
         } = group;
         self.block(
             format_args!("virtual_server_group {}", quoted(name)),

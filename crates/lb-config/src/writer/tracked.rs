@@ -14,7 +14,7 @@ impl Writer {
             weight,
             reverse,
             init_file,
-            origin: _,
+            location: _,
         } = file;
         self.block(format_args!("track_file {}", quoted(name)), |out| {
             out.text("file", Some(file));

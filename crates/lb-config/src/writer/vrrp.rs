@@ -46,7 +46,7 @@ impl Writer {
             track_file,
             track_quorum,
             notify,
-            origin: _,
+            location: _,
         } = instance;
         self.block(format_args!("vrrp_instance {}", quoted(name)), |out| {
             out.line(match state {
@@ -120,7 +120,7 @@ impl Writer {
             track_script,
             track_file,
             notify,
-            origin: _,
+            location: _,
         } = group;
         self.block(format_args!("vrrp_sync_group {}", quoted(name)), |out| {
             out.block_of("group", members, |out, member| out.line(quoted(member)));
@@ -144,7 +144,7 @@ impl Writer {
             rise,
             fall,
             init_fail,
-            origin: _,
+            location: _,
         } = script;
         self.block(format_args!("vrrp_script {}", quoted(name)), |out| {
             out.script("script", Some(script));

@@ -66,9 +66,9 @@ pub const TRACKED_FILE_WEIGHT: RangeInclusive<i16> = -254..=254;
 /// `track_quorum`: what a lost quorum adds to a priority.
 pub const QUORUM_WEIGHT: RangeInclusive<i16> = -253..=-1;
 
-/// The longest label of an address, in bytes: the kernel's `IFNAMSIZ` less its
+/// Length of the label of an address in bytes: the kernel's `IFNAMSIZ` less its
 /// final zero.
-pub const LONGEST_LABEL: usize = 15;
+pub const MAX_LABEL_BYTES: usize = 15;
 
 /// Addresses that a range of a `virtual_server_group` may have.
 pub const RANGE: RangeInclusive<u128> = 1..=1 << 16;

@@ -22,7 +22,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{OrphanPolicy, Protocol, Scheduler};
-use conf_kit::Origin;
+use conf_kit::Location;
 use net_types::MacAddress;
 
 pub use check::{
@@ -100,7 +100,7 @@ pub struct VirtualServerGroup {
     pub address: Vec<AddressRange>,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 /// One line of a `virtual_server_group`.
@@ -232,7 +232,7 @@ pub struct VirtualServer {
     pub real_server: Vec<RealServer>,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 impl VirtualServer {
@@ -318,7 +318,7 @@ pub struct RealServer {
     pub checks: Vec<Check>,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 /// A command that is run when something changes.
@@ -333,7 +333,7 @@ pub struct Script {
     pub group: Option<String>,
     /// Where it stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 /// A time span, written in seconds.

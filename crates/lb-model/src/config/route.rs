@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds;
 use super::quoted::quoted;
-use conf_kit::Origin;
+use conf_kit::Location;
 
 /// One line of `static_routes` or `virtual_routes`, as `ip route add` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +47,7 @@ pub struct Route {
     pub no_track: bool,
     /// Where it stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 impl Route {
@@ -75,7 +75,7 @@ impl fmt::Display for Route {
             onlink,
             nexthop,
             no_track,
-            origin: _,
+            location: _,
         } = self;
         let mut words = Vec::new();
         if *kind != RouteKind::default() {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounds;
-use conf_kit::Origin;
+use conf_kit::Location;
 
 /// `track_file NAME`, also spelled `vrrp_track_file`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct TrackFile {
     pub init_file: Option<InitFile>,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 /// `init_file [VALUE] [overwrite]`

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Route, Script, Seconds, TrackedFile, bounds};
-use conf_kit::Origin;
+use conf_kit::Location;
 use net_types::Network;
 
 /// `global_defs`
@@ -181,7 +181,7 @@ pub struct VrrpInstance {
     pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 impl VrrpInstance {
@@ -266,7 +266,7 @@ pub struct VirtualIpAddress {
     /// Interface, where it is not the instance's.
     pub dev: Option<String>,
     /// Label of an IPv4 address.
-    #[schemars(length(max = bounds::LONGEST_LABEL))]
+    #[schemars(length(max = bounds::MAX_LABEL_BYTES))]
     pub label: Option<String>,
 }
 
@@ -325,7 +325,7 @@ pub struct VrrpScript {
     pub init_fail: bool,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }
 
 /// `vrrp_sync_group NAME`
@@ -349,5 +349,5 @@ pub struct VrrpSyncGroup {
     pub notify: Notify,
     /// Where the block stands.
     #[serde(skip)]
-    pub origin: Origin,
+    pub location: Location,
 }

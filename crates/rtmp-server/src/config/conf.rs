@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use conf_kit::text::{NOT_UTF8, UNDECODABLE};
-
-use super::directive::{Directive, Location, Mistake, shortened};
+use conf_kit::text::{NOT_UTF8, UNDECODABLE, shortened};
+use conf_kit::{Diagnostic, Directive, Location};
 
 /// Blocks deeper than this are no configuration that anyone wrote by hand.
 const MAX_DEPTH: usize = 16;
@@ -21,14 +20,14 @@ enum Token {
 ///
 /// # Errors
 /// The first place where the text does not follow the grammar.
-pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Mistake> {
+pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Diagnostic> {
     let source: Arc<str> = source.into();
     let tokens = tokenize(&source, text)?;
     let undecodable = tokens
         .iter()
         .find(|(token, _)| matches!(token, Token::Word(word) if word.contains(UNDECODABLE)));
     if let Some((_, line)) = undecodable {
-        return Err(Mistake::new(&Location::line(&source, *line), NOT_UTF8));
+        return Err(Diagnostic::error(&Location::line(&source, *line), NOT_UTF8));
     }
     let mut reader = Reader {
         source,
@@ -38,7 +37,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Mistake> {
     reader.block(0, None)
 }
 
-fn tokenize(source: &Arc<str>, text: &str) -> Result<Vec<(Token, u32)>, Mistake> {
+fn tokenize(source: &Arc<str>, text: &str) -> Result<Vec<(Token, usize)>, Diagnostic> {
     let mut tokens = Vec::new();
     let mut line = 1;
     let mut characters = text.chars().peekable();
@@ -57,7 +56,7 @@ fn tokenize(source: &Arc<str>, text: &str) -> Result<Vec<(Token, u32)>, Mistake>
                 loop {
                     match characters.next() {
                         None => {
-                            return Err(Mistake::new(
+                            return Err(Diagnostic::error(
                                 &Location::line(source, begun),
                                 format!("the quoted word begun here has no closing {quote}"),
                             ));
@@ -65,7 +64,7 @@ fn tokenize(source: &Arc<str>, text: &str) -> Result<Vec<(Token, u32)>, Mistake>
                         Some(end) if end == quote => break,
                         Some('\\') => word.extend(characters.next()),
                         Some(other) => {
-                            line += u32::from(other == '\n');
+                            line += usize::from(other == '\n');
                             word.push(other);
                         }
                     }
@@ -88,20 +87,20 @@ fn tokenize(source: &Arc<str>, text: &str) -> Result<Vec<(Token, u32)>, Mistake>
 
 struct Reader {
     source: Arc<str>,
-    tokens: Vec<(Token, u32)>,
+    tokens: Vec<(Token, usize)>,
     next: usize,
 }
 
 impl Reader {
-    fn take(&mut self) -> Option<(Token, u32)> {
+    fn take(&mut self) -> Option<(Token, usize)> {
         let slot = self.tokens.get_mut(self.next)?;
         self.next += 1;
         let token = std::mem::replace(&mut slot.0, Token::Semicolon);
         Some((token, slot.1))
     }
 
-    fn mistake(&self, line: u32, message: impl Into<String>) -> Mistake {
-        Mistake::new(&Location::line(&self.source, line), message)
+    fn error(&self, line: usize, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(&Location::line(&self.source, line), message)
     }
 
     /// Reads directives up to the end of the block that `opened` began (its
@@ -109,11 +108,11 @@ impl Reader {
     fn block(
         &mut self,
         depth: usize,
-        opened: Option<(&str, u32)>,
-    ) -> Result<Vec<Directive>, Mistake> {
+        opened: Option<(&str, usize)>,
+    ) -> Result<Vec<Directive>, Diagnostic> {
         if depth > MAX_DEPTH {
             let line = opened.map_or(1, |(_, line)| line);
-            return Err(self.mistake(line, format!("blocks nest deeper than {MAX_DEPTH}")));
+            return Err(self.error(line, format!("blocks nest deeper than {MAX_DEPTH}")));
         }
         let mut directives = Vec::new();
         loop {
@@ -121,7 +120,7 @@ impl Reader {
                 None => {
                     return match opened {
                         None => Ok(directives),
-                        Some((name, line)) => Err(self.mistake(
+                        Some((name, line)) => Err(self.error(
                             line,
                             format!("the block `{}` has no closing `}}`", shortened(name)),
                         )),
@@ -130,13 +129,13 @@ impl Reader {
                 Some((Token::Close, line)) => {
                     return match opened {
                         Some(_) => Ok(directives),
-                        None => Err(self.mistake(line, "a `}` without a block to close")),
+                        None => Err(self.error(line, "a `}` without a block to close")),
                     };
                 }
                 // An empty directive, as after a block: harmless.
                 Some((Token::Semicolon, _)) => {}
                 Some((Token::Open, line)) => {
-                    return Err(self.mistake(line, "a `{` without the name of a directive"));
+                    return Err(self.error(line, "a `{` without the name of a directive"));
                 }
                 Some((Token::Word(name), line)) => {
                     directives.push(self.directive(depth, name, line)?);
@@ -145,7 +144,12 @@ impl Reader {
         }
     }
 
-    fn directive(&mut self, depth: usize, name: String, line: u32) -> Result<Directive, Mistake> {
+    fn directive(
+        &mut self,
+        depth: usize,
+        name: String,
+        line: usize,
+    ) -> Result<Directive, Diagnostic> {
         let mut arguments = Vec::new();
         let children = loop {
             match self.take() {
@@ -155,7 +159,7 @@ impl Reader {
                     break Some(self.block(depth + 1, Some((&name, opened)))?);
                 }
                 Some((Token::Close, _)) | None => {
-                    return Err(self.mistake(
+                    return Err(self.error(
                         line,
                         format!("`{}` is not ended by `;` or a block", shortened(&name)),
                     ));
@@ -163,7 +167,7 @@ impl Reader {
             }
         };
         Ok(Directive {
-            name,
+            keyword: name,
             arguments,
             children,
             location: Location::line(&self.source, line),
@@ -188,7 +192,7 @@ mod tests {
         let children = tree[1].children.as_ref().unwrap();
         assert_eq!(children[0].children.as_ref().unwrap()[0].arguments, ["off"]);
         assert_eq!(children[1].arguments, ["a\"b"]);
-        assert_eq!(children[1].location.line, Some(4));
+        assert_eq!(children[1].location.to_string(), "x.conf:4");
     }
 
     #[test]

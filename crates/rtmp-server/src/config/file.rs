@@ -1,11 +1,10 @@
 //! Reads configuration files, with the files that they include.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use conf_kit::text;
+use conf_kit::source::{self, IncludeChain};
+use conf_kit::{Diagnostic, Directive, Location, text};
 
-use super::directive::{Directive, Location, Mistake};
 use super::{conf, json};
 
 /// Reads the directives of a file: JSON if its name ends in `.json`, SRS's
@@ -16,20 +15,22 @@ use super::{conf, json};
 /// # Errors
 /// An unreadable file, one that includes itself, or the first break of the
 /// grammar.
-pub fn read_file(path: &Path) -> Result<Vec<Directive>, Mistake> {
+pub fn read_file(path: &Path) -> Result<Vec<Directive>, Diagnostic> {
     let directives = read_one(path)?;
-    include(directives, &mut vec![path.to_owned()])
+    let mut chain = IncludeChain::default();
+    chain.enter(path.to_owned());
+    include(directives, &mut chain)
 }
 
 /// Puts the directives of included files in the place of `include`; `chain`
-/// leads from the main file to the one that `directives` are of.
+/// ends with the file that `directives` are of.
 fn include(
     directives: Vec<Directive>,
-    chain: &mut Vec<PathBuf>,
-) -> Result<Vec<Directive>, Mistake> {
+    chain: &mut IncludeChain,
+) -> Result<Vec<Directive>, Diagnostic> {
     let mut all = Vec::with_capacity(directives.len());
     for mut directive in directives {
-        if directive.name == "include" {
+        if directive.keyword == "include" {
             for name in directive.words("the names of files")? {
                 all.extend(included(name, &directive.location, chain)?);
             }
@@ -47,65 +48,51 @@ fn include(
 fn included(
     name: &str,
     location: &Location,
-    chain: &mut Vec<PathBuf>,
-) -> Result<Vec<Directive>, Mistake> {
+    chain: &mut IncludeChain,
+) -> Result<Vec<Directive>, Diagnostic> {
     let path = locate(Path::new(name), chain);
-    if chain.iter().any(|above| is_same(above, &path)) {
+    if chain.contains(&path) {
         let message = format!("`include {name}` would include a file in itself");
-        return Err(Mistake::new(location, message));
+        return Err(Diagnostic::error(location, message));
     }
-    let directives = read_one(&path).map_err(|mistake| match mistake.location.line {
-        Some(_) => mistake,
-        None => Mistake::new(location, format!("`include {name}`: {}", mistake.message)),
+    let directives = read_one(&path).map_err(|mistake| match mistake.location.has_line() {
+        true => mistake,
+        false => Diagnostic::error(location, format!("`include {name}`: {}", mistake.message)),
     })?;
-    chain.push(path);
+    chain.enter(path);
     let directives = include(directives, chain);
-    chain.pop();
+    chain.leave();
     directives
 }
 
-fn locate(name: &Path, chain: &[PathBuf]) -> PathBuf {
-    let beside = chain.last().and_then(|above| above.parent());
-    match beside {
-        Some(directory) if !name.exists() => directory.join(name),
-        _ => name.to_owned(),
+fn locate(name: &Path, chain: &IncludeChain) -> PathBuf {
+    match name.exists() {
+        true => name.to_owned(),
+        false => chain.directory().join(name),
     }
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
-    match (fs::canonicalize(one), fs::canonicalize(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
-}
-
-fn read_one(path: &Path) -> Result<Vec<Directive>, Mistake> {
-    let source = path.display().to_string();
-    let bytes = fs::read(path).map_err(|error| {
-        let location = Location::whole(&source.as_str().into());
-        Mistake::new(
-            &location,
-            format!("cannot read the configuration file: {error}"),
-        )
+fn read_one(path: &Path) -> Result<Vec<Directive>, Diagnostic> {
+    let name = path.display().to_string();
+    let text = source::read(path).map_err(|error| {
+        let message = format!("cannot read the configuration file: {error}");
+        Diagnostic::error(&Location::whole(&name), message)
     })?;
-    let text = text::decode(&bytes);
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension == "json");
-    if !is_json {
-        return conf::parse(&source, &text);
+    if !source::is_json(path) {
+        return conf::parse(&name, &text);
     }
     // JSON has no comments.
     if let Some(line) = text::first_undecodable_line(&text) {
-        let line = u32::try_from(line).unwrap_or(u32::MAX);
-        let location = Location::line(&source.as_str().into(), line);
-        return Err(Mistake::new(&location, text::NOT_UTF8));
+        let location = Location::line(&name.into(), line);
+        return Err(Diagnostic::error(&location, text::NOT_UTF8));
     }
-    json::parse(&source, &text)
+    json::parse(&name, &text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A directory with these files.
@@ -136,10 +123,10 @@ mod tests {
             ("d.json", r#"{ "max_connections": 5 }"#),
         ]);
         let directives = read(&directory).expect("they can be read");
-        let names: Vec<_> = directives.iter().map(|it| it.name.as_str()).collect();
+        let names: Vec<_> = directives.iter().map(|it| it.keyword.as_str()).collect();
         assert_eq!(names, ["listen", "pid", "max_connections", "vhost"]);
         let inside = directives[3].children.as_ref().expect("a block");
-        assert_eq!(inside[0].name, "gop_cache");
+        assert_eq!(inside[0].keyword, "gop_cache");
         assert!(inside[0].location.to_string().ends_with("/c.conf:1"));
     }
 
@@ -160,7 +147,7 @@ mod tests {
             (
                 "include;",
                 "",
-                "main.conf:1: `include` takes the names of files, not nothing",
+                "main.conf:1: `include` expects the names of files, found nothing",
             ),
         ] {
             let directory = files(&[("main.conf", main), ("other.conf", other)]);

@@ -9,22 +9,21 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::directive::{Directive, Location, Mistake};
+use conf_kit::{Diagnostic, Directive, Location};
 
 /// Reads `text`, which messages call `source`, into its directives.
 ///
 /// # Errors
 /// Text that is no JSON, with its line; a value that cannot be a directive,
 /// with its path.
-pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Mistake> {
+pub fn parse(source: &str, text: &str) -> Result<Vec<Directive>, Diagnostic> {
     let source: Arc<str> = source.into();
     let value: Value = serde_json::from_str(text).map_err(|error| {
-        let line = u32::try_from(error.line()).unwrap_or(u32::MAX);
-        Mistake::new(&Location::line(&source, line), error.to_string())
+        Diagnostic::error(&Location::line(&source, error.line()), error.to_string())
     })?;
     match value {
         Value::Object(members) => block(&source, "", members),
-        _ => Err(Mistake::new(
+        _ => Err(Diagnostic::error(
             &Location::whole(&source),
             "the file must hold one JSON object whose members are the directives",
         )),
@@ -35,16 +34,16 @@ fn block(
     source: &Arc<str>,
     path: &str,
     members: serde_json::Map<String, Value>,
-) -> Result<Vec<Directive>, Mistake> {
+) -> Result<Vec<Directive>, Diagnostic> {
     let mut directives = Vec::new();
     for (name, value) in members {
         let place = format!("{path}{name}");
-        let location = Location::whole(&format!("{source}: at {place}").into());
+        let location = Location::whole(&format!("{source}: at {place}"));
         match value {
             Value::Object(vhosts) if path.is_empty() && name == "vhost" => {
                 for (vhost, settings) in vhosts {
                     let Value::Object(settings) = settings else {
-                        return Err(Mistake::new(&location, "each vhost must be an object"));
+                        return Err(Diagnostic::error(&location, "each vhost must be an object"));
                     };
                     let children = block(source, &format!("{place}.{vhost}."), settings)?;
                     directives.push(Directive::block(
@@ -65,7 +64,7 @@ fn block(
                     .map(argument)
                     .collect::<Option<Vec<_>>>()
                     .ok_or_else(|| {
-                        Mistake::new(&location, "an array may hold words and numbers only")
+                        Diagnostic::error(&location, "an array may hold words and numbers only")
                     })?;
                 directives.push(Directive {
                     arguments,
@@ -74,7 +73,7 @@ fn block(
             }
             scalar => {
                 let argument = argument(&scalar).ok_or_else(|| {
-                    Mistake::new(&location, "null is no value: leave the member out")
+                    Diagnostic::error(&location, "null is no value: leave the member out")
                 })?;
                 directives.push(Directive::leaf(&name, &[&argument], location));
             }
@@ -108,7 +107,7 @@ mod tests {
                     .map(|child| format!("{child:?}"))
                     .collect();
                 (
-                    directive.name.clone(),
+                    directive.keyword.clone(),
                     directive.arguments.clone(),
                     children,
                 )

@@ -2,7 +2,6 @@
 //! flags, all read into one tree of directives and from there into [`Config`].
 
 pub mod conf;
-pub mod directive;
 mod file;
 pub mod json;
 mod model;
@@ -16,7 +15,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use directive::{Directive, Location, Mistake};
+use conf_kit::Diagnostics;
+pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use file::read_file;
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
@@ -24,7 +24,7 @@ pub use model::{
 };
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Network, Rule, Security};
-use setting::{Findings, apply};
+use setting::apply;
 use vhost_schema::VHOST;
 
 /// Which of the two servers a configuration is for.
@@ -36,18 +36,13 @@ pub enum Role {
     Edge,
 }
 
-/// Everything that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct Mistakes(pub Vec<Mistake>);
-
 /// A configuration and what the operator should know about it.
 #[derive(Debug)]
 pub struct Loaded {
     /// What was read.
     pub config: Config,
     /// Directives that have no effect here.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Makes a configuration of `directives`; later ones override earlier ones of
@@ -55,12 +50,12 @@ pub struct Loaded {
 ///
 /// # Errors
 /// All mistakes that were found, in order.
-pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
-    let mut findings = Findings::default();
+pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError> {
+    let mut diagnostics = Diagnostics::new(Location::whole("configuration"));
     let (vhost_blocks, globals_only): (Vec<_>, Vec<_>) = directives
         .iter()
         .cloned()
-        .partition(|directive| directive.name == "vhost");
+        .partition(|directive| directive.keyword == "vhost");
     let mut globals = defaults();
     apply(
         &mut globals,
@@ -68,7 +63,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
         GLOBAL,
         "outside of a vhost",
         &[],
-        &mut findings,
+        &mut diagnostics,
     );
     let Globals {
         mut config,
@@ -83,23 +78,19 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
     for block in &vhost_blocks {
         let ([name], Some(children)) = (block.arguments.as_slice(), &block.children) else {
             let message = "a vhost is written `vhost NAME { … }`";
-            findings
-                .mistakes
-                .push(Mistake::new(&block.location, message));
+            diagnostics.error(&block.location, message);
             continue;
         };
         let known = vhosts.iter().position(|vhost| vhost.name == *name);
         if let Some(earlier) = known.map(|position| &locations[position])
-            && earlier.source == block.location.source
-            && earlier.line.is_some()
+            && earlier.source() == block.location.source()
+            && earlier.has_line()
         {
             let message = format!(
                 "the vhost `{name}` was already given at {earlier}: \
                  this completes it, where SRS takes the first alone"
             );
-            findings
-                .warnings
-                .push(Mistake::new(&block.location, message));
+            diagnostics.warn(&block.location, message);
         }
         let position = known.unwrap_or_else(|| {
             vhosts.push(Vhost {
@@ -116,31 +107,34 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, Mistakes> {
             VHOST,
             "in a vhost",
             &[],
-            &mut findings,
+            &mut diagnostics,
         );
     }
     if vhosts.is_empty() {
         vhosts.push(template);
-        locations.push(Location::whole(&"configuration".into()));
+        locations.push(Location::default());
     }
     for vhost in &mut vhosts {
         vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
     }
-    assign(&mut vhosts, &locations, role, &mut findings);
-    if !findings.mistakes.is_empty() {
-        return Err(Mistakes(findings.mistakes));
+    assign(&mut vhosts, &locations, role, &mut diagnostics);
+    let (mistakes, warnings): (Vec<_>, Vec<_>) = diagnostics
+        .into_list()
+        .into_iter()
+        .partition(Diagnostic::is_error);
+    if !mistakes.is_empty() {
+        return Err(ConfigError {
+            diagnostics: mistakes,
+        });
     }
     config.vhosts = vhosts
         .into_iter()
         .map(|vhost| (vhost.name.clone(), Arc::new(vhost)))
         .collect();
-    Ok(Loaded {
-        config,
-        warnings: findings.warnings,
-    })
+    Ok(Loaded { config, warnings })
 }
 
-/// Whether directives of this name stand outside of vhosts.
+/// True if directives of this name stand outside of vhosts.
 #[must_use]
 pub fn is_global(name: &str) -> bool {
     name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
@@ -148,7 +142,7 @@ pub fn is_global(name: &str) -> bool {
 
 /// Leaves to the other server the vhosts that are its own: a file may have those
 /// of both. One that has no others is a mistake.
-fn assign(vhosts: &mut [Vhost], locations: &[Location], role: Role, findings: &mut Findings) {
+fn assign(vhosts: &mut [Vhost], locations: &[Location], role: Role, diagnostics: &mut Diagnostics) {
     let (why, other, way_out) = match role {
         Role::Origin => (
             "pulls from an origin",
@@ -174,10 +168,10 @@ fn assign(vhosts: &mut [Vhost], locations: &[Location], role: Role, findings: &m
         let name = &vhost.name;
         if is_ours(vhost) || !any_is_ours {
             let message = format!("the vhost `{name}` {why}: {way_out}");
-            findings.mistakes.push(Mistake::new(location, message));
+            diagnostics.error(location, message);
         } else {
             let message = format!("the vhost `{name}` {why}: it is left to {other}");
-            findings.warnings.push(Mistake::new(location, message));
+            diagnostics.warn(location, message);
             vhost.enabled = false;
         }
     }

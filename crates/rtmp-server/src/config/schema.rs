@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 
-use super::directive::{Directive, Mistake};
+use conf_kit::{Diagnostic, Directive};
+
 use super::model::{Config, Log, LogTank, Vhost};
 use super::setting::{Setting, apply};
+use super::value::{socket_addresses, switch};
 use super::vhost_schema::{chunk_size, in_ack_size, out_ack_size, tcp_nodelay};
 
 pub(super) const NO_SEGMENTS: &str = "Millrace relays RTMP and writes no segments or files";
@@ -34,44 +36,40 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         Ok(())
     }),
     Setting::new("pid", |globals, directive| {
-        globals.config.pid = Some(directive.word("a file name")?.into());
+        globals.config.pid = Some(directive.argument("a file name")?.into());
         Ok(())
     }),
     // We stay in the foreground, whatever it says: see `--help`.
-    Setting::new("daemon", |_, directive| directive.switch().map(|_| ())),
+    Setting::new("daemon", |_, directive| switch(directive).map(|_| ())),
     Setting::new("srs_log_tank", |globals, directive| {
-        let expected = "`console` or `file`";
-        globals.config.log.tank = Some(match directive.word(expected)? {
-            "console" => LogTank::Console,
-            "file" => LogTank::File,
-            other => {
-                let message = format!("`srs_log_tank` takes {expected}, not `{other}`");
-                return Err(Mistake::new(&directive.location, message));
-            }
-        });
+        const TANKS: [(&str, LogTank); 2] =
+            [("console", LogTank::Console), ("file", LogTank::File)];
+        globals.config.log.tank = Some(directive.choice(&TANKS, "`console` or `file`")?);
         Ok(())
     }),
     Setting::new("srs_log_level", |globals, directive| {
-        log_level(&mut globals.config.log, directive)
+        let expected = "one of `error`, `warn`, `info`, `verbose` (`debug`), `trace`";
+        log_level(&mut globals.config.log, directive, &LEVELS, expected)
     }),
     Setting::new("srs_log_level_v2", |globals, directive| {
-        log_level_v2(&mut globals.config.log, directive)
+        let expected = "one of `error`, `warn`, `info`, `debug`, `trace`";
+        log_level(&mut globals.config.log, directive, &LEVELS_V2, expected)
     }),
     Setting::new("srs_log_file", |globals, directive| {
-        globals.config.log.file = Some(directive.word("a file name")?.into());
+        globals.config.log.file = Some(directive.argument("a file name")?.into());
         Ok(())
     }),
     Setting::new("server_id", |globals, directive| {
-        globals.config.server_id = Some(directive.word("a name")?.to_owned());
+        globals.config.server_id = Some(directive.argument("a name")?.to_owned());
         Ok(())
     }),
     Setting::new("workers", |globals, directive| {
-        globals.config.workers = Some(directive.number(1..=1024)? as usize);
+        globals.config.workers = Some(directive.number(1..=1024)?);
         Ok(())
     }),
     Setting::new("stream_memory", |globals, directive| {
-        let megabytes = directive.number(16..=1 << 30)?;
-        globals.config.stream_memory = Some(u64::from(megabytes) << 20);
+        let megabytes: u64 = directive.number(16..=1 << 30)?;
+        globals.config.stream_memory = Some(megabytes << 20);
         Ok(())
     }),
     Setting::new("handshake_timeout", |globals, directive| {
@@ -87,7 +85,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         Ok(())
     }),
     Setting::new("drain_timeout", |globals, directive| {
-        globals.config.drain_timeout = directive.seconds(0..=86_400)?;
+        globals.config.drain_timeout = directive.seconds_within(0..=86_400)?;
         Ok(())
     }),
     Setting::new("chunk_size", global_chunk_size),
@@ -100,10 +98,10 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::new("tcp_nodelay", |globals, directive| {
         tcp_nodelay(&mut globals.vhost, directive)
     }),
-    Setting::block("rtmp", |globals, children, findings| {
-        apply(globals, children, RTMP, "in `rtmp`", &[], findings);
+    Setting::block("rtmp", |globals, children, diagnostics| {
+        apply(globals, children, RTMP, "in `rtmp`", &[], diagnostics);
     }),
-    Setting::block("http_api", |globals, children, findings| {
+    Setting::block("http_api", |globals, children, diagnostics| {
         globals.http_api.enabled = false;
         apply(
             &mut globals.http_api,
@@ -111,7 +109,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
             HTTP_API,
             "in `http_api`",
             &[],
-            findings,
+            diagnostics,
         );
     }),
     Setting::ignored("ff_log_dir", "no transcoder is run"),
@@ -160,18 +158,15 @@ const RTMP: &[Setting<Globals>] = &[
 /// The directives of `http_api { … }`.
 const HTTP_API: &[Setting<HttpApi>] = &[
     Setting::new("enabled", |api, directive| {
-        api.enabled = directive.switch()?;
+        api.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::list("listen", |api, directive| {
-        if let [address] = directive.socket_addresses()?[..] {
+        if let [address] = socket_addresses(directive)?[..] {
             api.listen = address;
             return Ok(());
         }
-        Err(Mistake::new(
-            &directive.location,
-            "`http_api` listens at one address only",
-        ))
+        Err(directive.error("`http_api` listens at one address only"))
     }),
     Setting::ignored("crossdomain", "answers carry no CORS headers"),
     Setting::ignored("raw_api", "reload with SIGHUP"),
@@ -179,41 +174,42 @@ const HTTP_API: &[Setting<HttpApi>] = &[
     Setting::ignored("auth", "listen on an address that only operators reach"),
 ];
 
-fn listen(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
-    globals.config.listen = directive.socket_addresses()?;
+fn listen(globals: &mut Globals, directive: &Directive) -> Result<(), Diagnostic> {
+    globals.config.listen = socket_addresses(directive)?;
     Ok(())
 }
 
-fn global_chunk_size(globals: &mut Globals, directive: &Directive) -> Result<(), Mistake> {
+fn global_chunk_size(globals: &mut Globals, directive: &Directive) -> Result<(), Diagnostic> {
     chunk_size(&mut globals.vhost, directive)
 }
 
-fn log_level(log: &mut Log, directive: &Directive) -> Result<(), Mistake> {
-    let expected = "one of `error`, `warn`, `info`, `verbose` (`debug`), `trace`";
-    log.level = match directive.word(expected)? {
-        "error" => "error",
-        "warn" => "warn",
-        // SRS's `trace` is what others call `info`.
-        "info" | "trace" => "info",
-        "verbose" | "debug" => "debug",
-        other => {
-            let message = format!("`srs_log_level` takes {expected}, not `{other}`");
-            return Err(Mistake::new(&directive.location, message));
-        }
-    }
-    .to_owned();
-    Ok(())
-}
+/// `srs_log_level`: SRS's `trace` is what others call `info`.
+const LEVELS: [(&str, &str); 6] = [
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("trace", "info"),
+    ("verbose", "debug"),
+    ("debug", "debug"),
+];
 
-/// SRS 6 names the levels as others do here.
-fn log_level_v2(log: &mut Log, directive: &Directive) -> Result<(), Mistake> {
-    let expected = "one of `error`, `warn`, `info`, `debug`, `trace`";
-    log.level = match directive.word(expected)? {
-        level @ ("error" | "warn" | "info" | "debug" | "trace") => level.to_owned(),
-        other => {
-            let message = format!("`srs_log_level_v2` takes {expected}, not `{other}`");
-            return Err(Mistake::new(&directive.location, message));
-        }
-    };
+/// `srs_log_level_v2`: SRS 6 names the levels as others do.
+const LEVELS_V2: [(&str, &str); 5] = [
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+    ("trace", "trace"),
+];
+
+fn log_level(
+    log: &mut Log,
+    directive: &Directive,
+    levels: &[(&str, &str)],
+    expected: &str,
+) -> Result<(), Diagnostic> {
+    directive
+        .choice(levels, expected)?
+        .clone_into(&mut log.level);
     Ok(())
 }

@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use conf_kit::did_you_mean;
+use conf_kit::text::shortened;
+use conf_kit::{Diagnostic, Diagnostics, Directive, did_you_mean};
 
-use super::directive::{Directive, Mistake, shortened};
+use super::value::body;
 
 /// One directive that may stand in a block that configures a `T`.
 pub(super) struct Setting<T> {
@@ -15,24 +16,17 @@ pub(super) struct Setting<T> {
 }
 
 enum Reading<T> {
-    Value(fn(&mut T, &Directive) -> Result<(), Mistake>),
+    Value(fn(&mut T, &Directive) -> Result<(), Diagnostic>),
     /// Any number of arguments.
-    List(fn(&mut T, &Directive) -> Result<(), Mistake>),
-    Block(fn(&mut T, &[Directive], &mut Findings)),
+    List(fn(&mut T, &Directive) -> Result<(), Diagnostic>),
+    Block(fn(&mut T, &[Directive], &mut Diagnostics)),
     /// Either of the two.
     ValueOrBlock(
-        fn(&mut T, &Directive) -> Result<(), Mistake>,
-        fn(&mut T, &[Directive], &mut Findings),
+        fn(&mut T, &Directive) -> Result<(), Diagnostic>,
+        fn(&mut T, &[Directive], &mut Diagnostics),
     ),
     /// Known from SRS but without effect here: a warning with this reason.
     Ignored(&'static str),
-}
-
-/// What reading a configuration found besides the configuration.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) mistakes: Vec<Mistake>,
-    pub(super) warnings: Vec<Mistake>,
 }
 
 impl<T> Setting<T> {
@@ -41,7 +35,7 @@ impl<T> Setting<T> {
     /// samples have `;` missing.
     pub(super) const fn new(
         name: &'static str,
-        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
+        read: fn(&mut T, &Directive) -> Result<(), Diagnostic>,
     ) -> Self {
         Self {
             name,
@@ -52,7 +46,7 @@ impl<T> Setting<T> {
     /// A directive of several arguments, which are read by `read`.
     pub(super) const fn list(
         name: &'static str,
-        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
+        read: fn(&mut T, &Directive) -> Result<(), Diagnostic>,
     ) -> Self {
         Self {
             name,
@@ -63,7 +57,7 @@ impl<T> Setting<T> {
     /// A directive without arguments, whose block is read by `read`.
     pub(super) const fn block(
         name: &'static str,
-        read: fn(&mut T, &[Directive], &mut Findings),
+        read: fn(&mut T, &[Directive], &mut Diagnostics),
     ) -> Self {
         Self {
             name,
@@ -75,8 +69,8 @@ impl<T> Setting<T> {
     /// whose block is read by `read_block` if it has one.
     pub(super) const fn value_or_block(
         name: &'static str,
-        read: fn(&mut T, &Directive) -> Result<(), Mistake>,
-        read_block: fn(&mut T, &[Directive], &mut Findings),
+        read: fn(&mut T, &Directive) -> Result<(), Diagnostic>,
+        read_block: fn(&mut T, &[Directive], &mut Diagnostics),
     ) -> Self {
         Self {
             name,
@@ -84,7 +78,7 @@ impl<T> Setting<T> {
         }
     }
 
-    /// Whether this is the directive of that name.
+    /// True if this is the directive of that name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name == name
     }
@@ -108,81 +102,73 @@ pub(super) fn apply<T>(
     table: &[Setting<T>],
     block: &str,
     repeatable: &[&str],
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) {
-    let mut seen: HashMap<(&str, &str), &Directive> = HashMap::new();
+    let mut seen: HashMap<(&str, Option<&str>), &Directive> = HashMap::new();
     for directive in directives {
-        let Some(setting) = table.iter().find(|setting| setting.name == directive.name) else {
+        let keyword = directive.keyword.as_str();
+        let Some(setting) = table.iter().find(|setting| setting.name == keyword) else {
             let names = table.iter().map(|setting| setting.name);
-            findings.mistakes.push(unknown(directive, block, names));
+            let hint = did_you_mean(keyword, names);
+            let keyword = shortened(keyword);
+            let message = format!("unknown directive `{keyword}` {block}{hint}");
+            diagnostics.error(&directive.location, message);
             continue;
         };
-        let here = (directive.name.as_str(), &*directive.location.source);
+        let here = (keyword, directive.location.source());
         if let Some(earlier) = seen.insert(here, directive)
-            && directive.location.line.is_some()
-            && !repeatable.contains(&directive.name.as_str())
+            && directive.location.has_line()
+            && !repeatable.contains(&keyword)
             && !matches!(setting.read, Reading::Ignored(_))
         {
-            findings.warnings.push(Mistake::new(
-                &directive.location,
-                format!(
-                    "`{}` was already given at {}: this one holds, where SRS takes the first",
-                    directive.name, earlier.location
-                ),
-            ));
+            let earlier = &earlier.location;
+            let message = format!(
+                "`{keyword}` was already given at {earlier}: this one holds, where SRS takes the \
+                 first"
+            );
+            diagnostics.warn(&directive.location, message);
         }
         match (&setting.read, &directive.children) {
-            (Reading::Value(read), _) => {
-                let directive = first_argument(directive, findings);
-                if let Err(mistake) = read(target, &directive) {
-                    findings.mistakes.push(mistake);
+            (Reading::Value(_) | Reading::List(_), Some(_)) => {
+                let message = format!("`{keyword}` takes no block; end it with `;`");
+                diagnostics.error(&directive.location, message);
+            }
+            (Reading::Value(read), None) => {
+                let directive = first_argument(directive, diagnostics);
+                diagnostics.take(read(target, &directive));
+            }
+            (Reading::List(read) | Reading::ValueOrBlock(read, _), None) => {
+                diagnostics.take(read(target, directive));
+            }
+            (Reading::Block(read) | Reading::ValueOrBlock(_, read), _) => {
+                if let Some(children) = diagnostics.take(body(directive)) {
+                    read(target, children, diagnostics);
                 }
             }
-            (Reading::List(read), _) | (Reading::ValueOrBlock(read, _), None) => {
-                if let Err(mistake) = read(target, directive) {
-                    findings.mistakes.push(mistake);
-                }
+            (Reading::Ignored(why), _) => {
+                let message = format!("`{keyword}` has no effect: {why}");
+                diagnostics.warn(&directive.location, message);
             }
-            (Reading::Block(read) | Reading::ValueOrBlock(_, read), _) => match directive.body() {
-                Ok(children) => read(target, children, findings),
-                Err(mistake) => findings.mistakes.push(mistake),
-            },
-            (Reading::Ignored(why), _) => findings.warnings.push(Mistake::new(
-                &directive.location,
-                format!("`{}` has no effect: {why}", directive.name),
-            )),
         }
     }
 }
 
 /// `directive` with one argument at most; a warning tells of the others.
-fn first_argument<'a>(directive: &'a Directive, findings: &mut Findings) -> Cow<'a, Directive> {
+fn first_argument<'a>(
+    directive: &'a Directive,
+    diagnostics: &mut Diagnostics,
+) -> Cow<'a, Directive> {
     let [first, others @ ..] = directive.arguments.as_slice() else {
         return Cow::Borrowed(directive);
     };
     if others.is_empty() {
         return Cow::Borrowed(directive);
     }
-    let (name, others) = (&directive.name, shortened(&others.join(" ")));
-    findings.warnings.push(Mistake::new(
-        &directive.location,
-        format!("`{name}` takes one word, and `{others}` has no effect: is a `;` missing?"),
-    ));
+    let (name, others) = (&directive.keyword, shortened(&others.join(" ")));
+    let message =
+        format!("`{name}` takes one word, and `{others}` has no effect: is a `;` missing?");
+    diagnostics.warn(&directive.location, message);
     let mut directive = directive.clone();
     directive.arguments = vec![first.clone()];
     Cow::Owned(directive)
-}
-
-/// The mistake of an unknown directive, with the nearest known word.
-pub(super) fn unknown<'a>(
-    directive: &Directive,
-    block: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Mistake {
-    let name = directive.name.as_str();
-    let hint = did_you_mean(name, known);
-    Mistake::new(
-        &directive.location,
-        format!("unknown directive `{}` {block}{hint}", shortened(name)),
-    )
 }

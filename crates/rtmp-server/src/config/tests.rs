@@ -9,8 +9,8 @@ const ORIGIN: &str = include_str!("../../../../examples/origin.conf");
 /// One of its edges.
 const EDGE: &str = include_str!("../../../../examples/edge.conf");
 
-fn load(text: &str, role: Role) -> Result<Loaded, Mistakes> {
-    let directives = conf::parse("x.conf", text).map_err(|mistake| Mistakes(vec![mistake]))?;
+fn load(text: &str, role: Role) -> Result<Loaded, ConfigError> {
+    let directives = conf::parse("x.conf", text).map_err(|mistake| ConfigError::from(mistake))?;
     build(&directives, role)
 }
 
@@ -85,19 +85,19 @@ fn a_wrong_value_says_what_was_expected() {
     for (text, expected) in [
         (
             "chunk_size 127;",
-            "x.conf:1: `chunk_size` takes a number between 128 and 65536, not `127`",
+            "x.conf:1: `chunk_size` expects a whole number from 128 to 65536, found `127`",
         ),
         (
             "listen 0;",
-            "x.conf:1: `listen` takes `port` or `address:port`, the port between 1 and 65535, not `0`",
+            "x.conf:1: `listen` expects `port` or `address:port`, the port between 1 and 65535, found `0`",
         ),
         (
             "listen;",
-            "x.conf:1: `listen` takes `port` or `address:port`, the port between 1 and 65535, not nothing",
+            "x.conf:1: `listen` expects `port` or `address:port`, the port between 1 and 65535, found nothing",
         ),
         (
             "daemon maybe;",
-            "x.conf:1: `daemon` takes `on` or `off`, not `maybe`",
+            "x.conf:1: `daemon` expects `on` or `off`, found `maybe`",
         ),
         (
             "vhost { }",
@@ -109,11 +109,12 @@ fn a_wrong_value_says_what_was_expected() {
         ),
         (
             "vhost a { gop_cache { } }",
-            "x.conf:1: `gop_cache` takes `on` or `off` and a `;`, not a block",
+            "x.conf:1: `gop_cache` takes no block; end it with `;`",
         ),
         (
             "vhost a { security { allow play 1.2.3; } }",
-            "x.conf:1: `allow` takes `publish` or `play`, then `all`, an address or a network",
+            "x.conf:1: `allow` expects `publish` or `play`, then `all`, an address or a network, found \
+             `play 1.2.3`",
         ),
     ] {
         assert_eq!(mistakes(text, Role::Origin), expected);
@@ -127,7 +128,7 @@ fn the_memory_of_all_streams_is_given_in_megabytes() {
     assert_eq!(load("", Role::Origin).unwrap().config.stream_memory, None);
     assert_eq!(
         mistakes("stream_memory 15;", Role::Origin),
-        "x.conf:1: `stream_memory` takes a number between 16 and 1073741824, not `15`"
+        "x.conf:1: `stream_memory` expects a whole number from 16 to 1073741824, found `15`"
     );
 }
 
@@ -148,7 +149,7 @@ fn what_srs_has_and_we_do_not_is_a_warning() {
         Role::Origin,
     )
     .unwrap();
-    let warning = loaded.warnings[0].to_string();
+    let warning = loaded.warnings[0].sentence();
     assert!(
         warning.starts_with("x.conf:2: `hls` has no effect: "),
         "{warning}"
@@ -169,7 +170,7 @@ fn of_a_directive_that_stands_twice_the_last_holds_with_a_warning() {
     assert!(!vhost.gop_cache);
     assert_eq!(vhost.mw_latency, Duration::from_millis(200));
     assert_eq!(vhost.http_hooks, HttpHooks::default());
-    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = warnings.iter().map(Diagnostic::sentence).collect();
     assert_eq!(
         warnings[0],
         "x.conf:2: `max_connections` was already given at x.conf:1: \
@@ -189,7 +190,7 @@ fn what_stands_behind_the_one_word_of_a_directive_is_left_out_with_a_warning() {
         panic!("one warning, not {warnings:?}")
     };
     assert_eq!(
-        warning.to_string(),
+        warning.sentence(),
         "x.conf:2: `tcp_nodelay` takes one word, and `min_latency on` has no effect: \
          is a `;` missing?"
     );
@@ -210,7 +211,7 @@ fn a_vhost_that_stands_twice_is_completed_with_a_warning() {
     assert!(!config.vhosts["a"].gop_cache);
     assert_eq!(config.vhosts["a"].mw_latency, Duration::from_millis(200));
     let told = "x.conf:2: the vhost `a` was already given at x.conf:1: ";
-    assert!(warnings[0].to_string().starts_with(told), "{warnings:?}");
+    assert!(warnings[0].sentence().starts_with(told), "{warnings:?}");
 }
 
 /// An origin's vhosts and an edge's in one file, as SRS has its samples.
@@ -237,8 +238,8 @@ fn of_a_file_for_both_servers_each_serves_its_own_vhosts_and_says_what_it_leaves
         // Nor do they fall to the default vhost.
         for name in left {
             assert_eq!(config.vhost(name), None, "{role:?}");
-            let told = |warning: &Mistake| {
-                let text = warning.to_string();
+            let told = |warning: &Diagnostic| {
+                let text = warning.sentence();
                 text.contains(&format!("`{name}`")) && text.contains(other)
             };
             assert_eq!(
@@ -408,8 +409,8 @@ fn hooks_are_read_and_only_when_enabled() {
     let text = "vhost a { http_hooks { enabled on; on_play ftp://a/; } }";
     assert_eq!(
         mistakes(text, Role::Origin),
-        "x.conf:1: `on_play` takes one or several URLs like `http://host:8085/path` or \
-         `https://host/path`, not `ftp://a/`"
+        "x.conf:1: `on_play` expects one or several URLs like `http://host:8085/path` or \
+         `https://host/path`, found `ftp://a/`"
     );
 }
 

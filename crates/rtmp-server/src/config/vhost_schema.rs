@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::directive::{Directive, Mistake};
+use conf_kit::{Diagnostic, Directive};
+
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
 use super::security::{Action, Network, Rule, Security};
 use super::setting::{Setting, apply};
+use super::value::{hosts, switch};
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
 
@@ -14,7 +16,7 @@ const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
 /// `play`, `publish` and `cluster`; both places are read.
 pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("enabled", |vhost, directive| {
-        vhost.enabled = directive.switch()?;
+        vhost.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::new("chunk_size", chunk_size),
@@ -33,9 +35,9 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("publish_1stpkt_timeout", publish_1stpkt_timeout),
     Setting::new("publish_normal_timeout", publish_normal_timeout),
     Setting::new("publish_return_timeout", publish_return_timeout),
-    Setting::block("mr", |vhost, children, findings| {
+    Setting::block("mr", |vhost, children, diagnostics| {
         let mut mr = MergedRead::default();
-        apply(&mut mr, children, MERGED_READ, "in `mr`", &[], findings);
+        apply(&mut mr, children, MERGED_READ, "in `mr`", &[], diagnostics);
         vhost.mr = mr.enabled.then_some(mr.latency);
     }),
     Setting::new("mode", mode),
@@ -46,16 +48,16 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("origin_read_timeout", origin_read_timeout),
     Setting::new("origin_return_timeout", origin_return_timeout),
     Setting::new("origin_linger", origin_linger),
-    Setting::block("play", |vhost, children, findings| {
-        apply(vhost, children, PLAY, "in `play`", &[], findings);
+    Setting::block("play", |vhost, children, diagnostics| {
+        apply(vhost, children, PLAY, "in `play`", &[], diagnostics);
     }),
-    Setting::block("publish", |vhost, children, findings| {
-        apply(vhost, children, PUBLISH, "in `publish`", &[], findings);
+    Setting::block("publish", |vhost, children, diagnostics| {
+        apply(vhost, children, PUBLISH, "in `publish`", &[], diagnostics);
     }),
-    Setting::block("cluster", |vhost, children, findings| {
-        apply(vhost, children, CLUSTER, "in `cluster`", &[], findings);
+    Setting::block("cluster", |vhost, children, diagnostics| {
+        apply(vhost, children, CLUSTER, "in `cluster`", &[], diagnostics);
     }),
-    Setting::block("security", |vhost, children, findings| {
+    Setting::block("security", |vhost, children, diagnostics| {
         vhost.security = Security::default();
         let security = &mut vhost.security;
         apply(
@@ -64,10 +66,10 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             SECURITY,
             "in `security`",
             &["allow", "deny"],
-            findings,
+            diagnostics,
         );
     }),
-    Setting::block("http_hooks", |vhost, children, findings| {
+    Setting::block("http_hooks", |vhost, children, diagnostics| {
         let mut hooks = Hooks::default();
         apply(
             &mut hooks,
@@ -75,7 +77,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             HTTP_HOOKS,
             "in `http_hooks`",
             &[],
-            findings,
+            diagnostics,
         );
         vhost.http_hooks = if hooks.enabled {
             hooks.urls
@@ -87,9 +89,9 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::value_or_block(
         "refer",
         |vhost, directive| pages(&mut vhost.referers.all, directive),
-        |vhost, children, findings| {
+        |vhost, children, diagnostics| {
             let mut refer = Refer::default();
-            apply(&mut refer, children, REFER, "in `refer`", &[], findings);
+            apply(&mut refer, children, REFER, "in `refer`", &[], diagnostics);
             vhost.referers = if refer.enabled {
                 refer.referers
             } else {
@@ -155,9 +157,7 @@ const PLAY: &[Setting<Vhost>] = &[
 
 const PUBLISH: &[Setting<Vhost>] = &[
     Setting::new("mr", |vhost, directive| {
-        vhost.mr = directive
-            .switch()?
-            .then(|| vhost.mr.unwrap_or(MergedRead::default().latency));
+        vhost.mr = switch(directive)?.then(|| vhost.mr.unwrap_or(MergedRead::default().latency));
         Ok(())
     }),
     Setting::new("mr_latency", |vhost, directive| {
@@ -206,7 +206,7 @@ impl Default for MergedRead {
 
 const MERGED_READ: &[Setting<MergedRead>] = &[
     Setting::new("enabled", |mr, directive| {
-        mr.enabled = directive.switch()?;
+        mr.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::new("latency", |mr, directive| {
@@ -224,7 +224,7 @@ struct Refer {
 
 const REFER: &[Setting<Refer>] = &[
     Setting::new("enabled", |refer, directive| {
-        refer.enabled = directive.switch()?;
+        refer.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::list("all", |refer, directive| {
@@ -238,7 +238,7 @@ const REFER: &[Setting<Refer>] = &[
     }),
 ];
 
-fn pages(hosts: &mut Vec<String>, directive: &Directive) -> Result<(), Mistake> {
+fn pages(hosts: &mut Vec<String>, directive: &Directive) -> Result<(), Diagnostic> {
     *hosts = directive.words("the hosts of pages")?.to_vec();
     Ok(())
 }
@@ -252,7 +252,7 @@ struct Hooks {
 
 const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::new("enabled", |hooks, directive| {
-        hooks.enabled = directive.switch()?;
+        hooks.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::list("on_connect", |hooks, directive| {
@@ -279,27 +279,17 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
 ];
 
-fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Mistake> {
+fn hook_urls(urls: &mut Vec<HookUrl>, directive: &Directive) -> Result<(), Diagnostic> {
     let expected = "one or several URLs like `http://host:8085/path` or `https://host/path`";
     let words = directive.words(expected)?;
-    *urls = words
-        .iter()
-        .map(|word| HookUrl::parse(word))
-        .collect::<Option<_>>()
-        .ok_or_else(|| {
-            let message = format!(
-                "`{}` takes {expected}, not `{}`",
-                directive.name,
-                words.join(" ")
-            );
-            Mistake::new(&directive.location, message)
-        })?;
+    let read: Option<_> = words.iter().map(|word| HookUrl::parse(word)).collect();
+    *urls = read.ok_or_else(|| directive.expects(expected))?;
     Ok(())
 }
 
 const SECURITY: &[Setting<Security>] = &[
     Setting::new("enabled", |security, directive| {
-        security.enabled = directive.switch()?;
+        security.enabled = switch(directive)?;
         Ok(())
     }),
     Setting::list("allow", |security, directive| {
@@ -310,12 +300,9 @@ const SECURITY: &[Setting<Security>] = &[
     }),
 ];
 
-fn rule(security: &mut Security, directive: &Directive, allow: bool) -> Result<(), Mistake> {
+fn rule(security: &mut Security, directive: &Directive, allow: bool) -> Result<(), Diagnostic> {
     let expected = "`publish` or `play`, then `all`, an address or a network";
-    let mistake = || {
-        let message = format!("`{}` takes {expected}", directive.name);
-        Mistake::new(&directive.location, message)
-    };
+    let mistake = || directive.expects(expected);
     let [action, whom] = directive.words(expected)? else {
         return Err(mistake());
     };
@@ -336,82 +323,82 @@ fn rule(security: &mut Security, directive: &Directive, allow: bool) -> Result<(
     Ok(())
 }
 
-pub(super) fn chunk_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+pub(super) fn chunk_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.chunk_size = directive.number(128..=65_536)?;
     Ok(())
 }
 
-pub(super) fn in_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+pub(super) fn in_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.in_ack_size = directive.number(0..=i32::MAX as u32)?;
     Ok(())
 }
 
-pub(super) fn out_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+pub(super) fn out_ack_size(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.out_ack_size = directive.number(0..=i32::MAX as u32)?;
     Ok(())
 }
 
-pub(super) fn tcp_nodelay(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    vhost.tcp_nodelay = directive.switch()?;
+pub(super) fn tcp_nodelay(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    vhost.tcp_nodelay = switch(directive)?;
     Ok(())
 }
 
-fn min_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    vhost.min_latency = directive.switch()?;
+fn min_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    vhost.min_latency = switch(directive)?;
     Ok(())
 }
 
-fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    vhost.gop_cache = directive.switch()?;
+fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    vhost.gop_cache = switch(directive)?;
     Ok(())
 }
 
-fn gop_cache_max_frames(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn gop_cache_max_frames(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.gop_cache_max_frames = directive.number(0..=i32::MAX as u32)?;
     Ok(())
 }
 
-fn queue_length(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    vhost.queue_length = directive.seconds(1..=3_600)?;
+fn queue_length(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    vhost.queue_length = directive.seconds_within(1..=3_600)?;
     Ok(())
 }
 
-fn queue_bytes(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn queue_bytes(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.queue_bytes = directive.number(1 << 20..=u32::MAX)?;
     Ok(())
 }
 
-fn mw_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn mw_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.mw_latency = directive.milliseconds(0..=10_000)?;
     Ok(())
 }
 
-fn keyframe_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn keyframe_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.keyframe_timeout = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }
 
-fn play_wait_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn play_wait_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.play_wait_timeout = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }
 
-fn send_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn send_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.send_timeout = directive.milliseconds(1_000..=3_600_000)?;
     Ok(())
 }
 
-fn publish_1stpkt_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn publish_1stpkt_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.publish_1stpkt_timeout = directive.milliseconds(100..=3_600_000)?;
     Ok(())
 }
 
-fn publish_normal_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn publish_normal_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.publish_normal_timeout = directive.milliseconds(100..=3_600_000)?;
     Ok(())
 }
 
-fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     vhost.publish_return_timeout = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }
@@ -430,49 +417,43 @@ fn upstream(vhost: &mut Vhost) -> &mut Upstream {
     })
 }
 
-fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    upstream(vhost).remote = match directive.word("`local` or `remote`")? {
-        "remote" => Some(true),
-        "local" => Some(false),
-        other => {
-            let message = format!("`mode` takes `local` or `remote`, not `{other}`");
-            return Err(Mistake::new(&directive.location, message));
-        }
-    };
+fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    const REMOTE: [(&str, bool); 2] = [("local", false), ("remote", true)];
+    upstream(vhost).remote = Some(directive.choice(&REMOTE, "`local` or `remote`")?);
     Ok(())
 }
 
-fn origin(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    upstream(vhost).origins = directive.hosts()?;
+fn origin(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    upstream(vhost).origins = hosts(directive)?;
     Ok(())
 }
 
-fn token_traverse(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    upstream(vhost).token_traverse = directive.switch()?;
+fn token_traverse(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    upstream(vhost).token_traverse = switch(directive)?;
     Ok(())
 }
 
-fn upstream_vhost(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
-    upstream(vhost).vhost = Some(directive.word("the name of a vhost")?.to_owned());
+fn upstream_vhost(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
+    upstream(vhost).vhost = Some(directive.argument("the name of a vhost")?.to_owned());
     Ok(())
 }
 
-fn origin_connect_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn origin_connect_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     upstream(vhost).connect_timeout = directive.milliseconds(100..=60_000)?;
     Ok(())
 }
 
-fn origin_read_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn origin_read_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     upstream(vhost).read_timeout = directive.milliseconds(100..=3_600_000)?;
     Ok(())
 }
 
-fn origin_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn origin_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     upstream(vhost).return_timeout = directive.milliseconds(0..=86_400_000)?;
     Ok(())
 }
 
-fn origin_linger(vhost: &mut Vhost, directive: &Directive) -> Result<(), Mistake> {
+fn origin_linger(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     upstream(vhost).linger = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }

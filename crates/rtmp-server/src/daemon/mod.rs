@@ -48,7 +48,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     };
     if options.check {
         for warning in &loaded.warnings {
-            eprintln!("{warning}");
+            eprintln!("{}", warning.sentence());
         }
         // An error does not matter: the exit status says the same.
         let _ = writeln!(std::io::stdout(), "the configuration is good");
@@ -91,7 +91,7 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         pid_file.write()?;
     }
     for warning in warnings {
-        log::warn!("{warning}");
+        log::warn!("{}", warning.sentence());
     }
     descriptors::raise_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -223,7 +223,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     } = match options.load(server.role()) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            for mistake in mistakes.0 {
+            for mistake in mistakes.diagnostics {
                 log::error!("{mistake}");
             }
             log::error!("reload failed: the configuration in force stays");
@@ -231,7 +231,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         }
     };
     for warning in warnings {
-        log::warn!("{warning}");
+        log::warn!("{}", warning.sentence());
     }
     let old = server.config();
     for (name, changed) in [

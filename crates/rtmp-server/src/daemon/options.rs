@@ -2,11 +2,10 @@
 //! and overrides the file's.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 
-use crate::config::{self, DEFAULT_VHOST, Directive, Loaded, Location, Mistakes, Role, conf};
+use crate::config::{self, ConfigError, DEFAULT_VHOST, Directive, Loaded, Location, Role, conf};
 
 /// Options that both servers have.
 #[derive(Debug, Clone, Default, Args)]
@@ -89,17 +88,17 @@ impl Options {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load(&self, role: Role) -> Result<Loaded, Mistakes> {
+    pub fn load(&self, role: Role) -> Result<Loaded, ConfigError> {
         let mut directives = match &self.conf {
-            Some(path) => config::read_file(path).map_err(|mistake| Mistakes(vec![mistake]))?,
+            Some(path) => config::read_file(path).map_err(ConfigError::from)?,
             None => Vec::new(),
         };
         directives.extend(self.directives()?);
         config::build(&directives, role)
     }
 
-    fn directives(&self) -> Result<Vec<Directive>, Mistakes> {
-        let option = |name: &str| Location::whole(&Arc::from(format!("--{name}")));
+    fn directives(&self) -> Result<Vec<Directive>, ConfigError> {
+        let option = |name: &str| Location::whole(&format!("--{name}"));
         let mut globals = Vec::new();
         let mut vhost = Vec::new();
         if !self.listen.is_empty() {
@@ -143,10 +142,10 @@ impl Options {
         for text in &self.set {
             let ended = text.trim_end().ends_with([';', '}']);
             let text = format!("{text}{}", if ended { "" } else { ";" });
-            let read = conf::parse("--set", &text).map_err(|mistake| Mistakes(vec![mistake]))?;
+            let read = conf::parse("--set", &text).map_err(ConfigError::from)?;
             for mut directive in read {
                 directive.location = option("set");
-                let target = if config::is_global(&directive.name) {
+                let target = if config::is_global(&directive.keyword) {
                     &mut globals
                 } else {
                     &mut vhost
@@ -219,7 +218,8 @@ mod tests {
         };
         let mistake = options.load(Role::Origin).unwrap_err().to_string();
         assert!(
-            mistake.starts_with("--mw-latency: `mw_latency` takes a number"),
+            mistake
+                .starts_with("--mw-latency: `mw_latency` expects a whole number of milliseconds"),
             "{mistake}"
         );
         let options = Options {

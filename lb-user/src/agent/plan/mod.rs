@@ -9,9 +9,8 @@ use std::time::Duration;
 use super::recovery::{FlapControl, RecoveryPlan};
 use super::statics::StaticPlan;
 use crate::checker::{CheckSpec, Probe};
-use conf_kit::Diagnostic;
-use conf_kit::Severity;
-use lb_config::Refused;
+use conf_kit::{Diagnostic, Location};
+use lb_config::ConfigError;
 use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, Seconds, VirtualServer};
 use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
 use lb_script::track_file::NumberFile;
@@ -122,16 +121,10 @@ impl Plan {
     ///
     /// # Errors
     /// A virtual router that cannot be.
-    pub fn new(config: &Config) -> Result<Self, Refused> {
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let vrrp = vrrp::Settings::from_config(config).map_err(|error| {
-            let origin = error.origin.0.as_ref();
-            Refused {
-                diagnostics: vec![Diagnostic {
-                    severity: Severity::Error,
-                    place: origin.map_or_else(|| "vrrp".to_owned(), ToString::to_string),
-                    message: error.to_string(),
-                }],
-            }
+            let location = error.location.or(&Location::whole("vrrp"));
+            Diagnostic::error(&location, error.to_string())
         })?;
         Ok(Self {
             vrrp,

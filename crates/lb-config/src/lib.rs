@@ -6,8 +6,12 @@
 //! `reader` (directives to the [`Config`]), `validate` (what no single
 //! directive can know).
 
+mod argument;
+mod bounds;
 mod expand;
 mod json;
+mod keyword;
+mod keywords;
 mod names;
 mod reader;
 mod repetition;

@@ -1,7 +1,7 @@
 //! Names of choices, for the reader and the writer of keepalived.conf alike.
 
-use lb_model::config::{LbKind, RecordType};
-use lb_model::{OrphanPolicy, Scheduler};
+use lb_model::config::{InitialState, LbKind, RecordType};
+use lb_model::{OrphanPolicy, Protocol, Scheduler};
 
 /// `lb_algo`
 pub const SCHEDULERS: [(&str, Scheduler); 11] = [
@@ -20,6 +20,15 @@ pub const SCHEDULERS: [(&str, Scheduler); 11] = [
 
 /// `lb_kind`, as it is written.
 pub const LB_KINDS: [(&str, LbKind); 2] = [("DR", LbKind::DirectRouting), ("TUN", LbKind::Tunnel)];
+
+/// `protocol`
+pub const PROTOCOLS: [(&str, Protocol); 2] = [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp)];
+
+/// `state` of a `vrrp_instance`
+pub const STATES: [(&str, InitialState); 2] = [
+    ("MASTER", InitialState::Master),
+    ("BACKUP", InitialState::Backup),
+];
 
 /// `orphans`
 pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [

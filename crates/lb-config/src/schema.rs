@@ -7,6 +7,8 @@ use schemars::transform::{Transform, transform_subschemas};
 use serde_json::{Value, json};
 
 use super::json::SCHEMA_FIELD;
+use crate::keyword::Block;
+use crate::keywords::{GLOBAL_DEFS, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
 use lb_model::config::Config;
 
 /// The schema of [`Config`].
@@ -26,7 +28,21 @@ pub fn schema() -> Value {
         properties.insert(SCHEMA_FIELD.to_owned(), property);
     }
     AsTheReader.transform(&mut schema);
-    schema.to_value()
+    let mut schema = schema.to_value();
+    limit(&mut schema, "GlobalDefs", &GLOBAL_DEFS);
+    limit(&mut schema, "TrackFile", &TRACK_FILE);
+    limit(&mut schema, "VrrpScript", &VRRP_SCRIPT);
+    limit(&mut schema, "VrrpSyncGroup", &VRRP_SYNC_GROUP);
+    limit(&mut schema, "VrrpInstance", &VRRP_INSTANCE);
+    schema
+}
+
+/// Puts the bounds of a block's keywords into its definition.
+fn limit<T>(schema: &mut Value, definition: &str, block: &Block<T>) {
+    let properties = &mut schema["$defs"][definition]["properties"];
+    if let Value::Object(properties) = properties {
+        block.limit(properties);
+    }
 }
 
 /// Refuses what the reader refuses and a derived schema does not: fields that

@@ -8,18 +8,23 @@ use std::str::FromStr;
 use conf_kit::{Diagnostic, Directive, Location, did_you_mean};
 
 use super::Reader;
-use super::vocabulary::Vocabulary;
+use crate::keyword::Vocabulary;
 use lb_model::config::{Script, Seconds, bounds};
 use net_types::Network;
 
 impl Reader<'_> {
     /// Reports a directive that its block does not serve.
-    pub fn not_served(&mut self, directive: &Directive, vocabulary: &Vocabulary) {
+    pub fn not_served(&mut self, directive: &Directive, vocabulary: &dyn Vocabulary) {
         self.word_not_served(&directive.location, &directive.keyword, vocabulary);
     }
 
     /// Reports a word that is not served where it stands.
-    pub fn word_not_served(&mut self, location: &Location, word: &str, vocabulary: &Vocabulary) {
+    pub fn word_not_served(
+        &mut self,
+        location: &Location,
+        word: &str,
+        vocabulary: &dyn Vocabulary,
+    ) {
         match vocabulary.reason_not_served(word) {
             Some(reason) => {
                 self.diagnostics
@@ -27,7 +32,7 @@ impl Reader<'_> {
             }
             None => {
                 let suggestion = did_you_mean(word, vocabulary.words());
-                let block = vocabulary.block;
+                let block = vocabulary.place();
                 self.diagnostics.error(
                     location,
                     format!("unknown word `{word}` {block}{suggestion}"),
@@ -50,6 +55,16 @@ impl Reader<'_> {
     /// The one argument of a directive.
     pub fn argument<'d>(&mut self, directive: &'d Directive, expected: &str) -> Option<&'d str> {
         self.diagnostics.take(directive.argument(expected))
+    }
+
+    /// What the one argument stands for among `choices`.
+    pub fn choice<C: Copy>(
+        &mut self,
+        directive: &Directive,
+        choices: &[(&str, C)],
+        expected: &str,
+    ) -> Option<C> {
+        self.diagnostics.take(directive.choice(choices, expected))
     }
 
     /// A word of the operator's choice.

@@ -1,9 +1,10 @@
 //! Checkers, and the timing directives that services, servers and checkers share.
 
 use super::Reader;
-use super::vocabulary::{
+use crate::keyword::Vocabulary;
+use crate::keywords::{
     DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
-    TCP_CHECK, UDP_CHECK, URL, Vocabulary,
+    TCP_CHECK, UDP_CHECK, URL,
 };
 use crate::names::{RECORD_TYPES, value_of};
 use conf_kit::Directive;
@@ -52,7 +53,7 @@ impl Reader<'_> {
         &mut self,
         block: &Directive,
         check: &mut Check,
-        vocabulary: &Vocabulary,
+        vocabulary: &dyn Vocabulary,
         mut own: impl FnMut(&mut Self, &Directive) -> bool,
     ) {
         for item in self.block(block) {
@@ -80,7 +81,7 @@ impl Reader<'_> {
         &mut self,
         block: &Directive,
         check: &mut Check,
-        vocabulary: &Vocabulary,
+        vocabulary: &dyn Vocabulary,
         mut own: impl FnMut(&mut Self, &Directive) -> bool,
     ) -> Option<Vec<UrlCheck>> {
         let mut urls = Vec::new();

@@ -10,12 +10,12 @@ mod global;
 mod route;
 mod service;
 mod tracked;
-pub(super) mod vocabulary;
 mod vrrp;
 
 use conf_kit::{Diagnostics, Directive};
 use lb_model::config::Config;
-use vocabulary::TOP_LEVEL;
+
+use crate::keywords::TOP_LEVEL;
 
 /// Reads a whole file's directives.
 pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
@@ -71,7 +71,7 @@ fn names_of(keyword: &str, directives: &[Directive]) -> Vec<String> {
 }
 
 /// Reads directives and reports what is wrong with them.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// The names of all virtual routers of the file.
     instances: Vec<String>,
     /// The names of scripts that have none, so that nothing can track them.

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use conf_kit::did_you_mean;
 
 use super::Reader;
-use super::vocabulary::{ESSENTIAL, ROUTE};
+use crate::keyword::Vocabulary;
+use crate::keywords::{ESSENTIAL, ROUTE};
 use conf_kit::Directive;
 use lb_model::config::{NextHop, Route, RouteKind, RouteScope, bounds};
 

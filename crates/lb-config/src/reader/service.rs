@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use conf_kit::did_you_mean;
 
 use super::Reader;
-use super::vocabulary::{REAL_SERVER, VIRTUAL_SERVER};
+use crate::keywords::{REAL_SERVER, VIRTUAL_SERVER};
 use crate::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
 use conf_kit::Directive;
 use lb_model::config::{

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::Reader;
-use super::vocabulary::{TRACK_FILE, TRACKED};
+use super::vrrp::has;
+use crate::keywords::{TRACK_FILE, TRACKED};
 use conf_kit::Directive;
 use lb_model::config::{InitFile, TrackFile, Tracked, TrackedFile, bounds};
 
@@ -19,14 +20,11 @@ impl Reader<'_> {
             ..Default::default()
         };
         for item in self.block(block) {
-            match item.keyword.as_str() {
-                "file" => file.file = self.text(item)?,
-                "weight" => (file.weight, file.reverse) = self.file_weight(item),
-                "init_file" => file.init_file = self.init_file(item),
-                _ => self.not_served(item, &TRACK_FILE),
+            if !TRACK_FILE.read(&mut file, item, self) {
+                self.not_served(item, &TRACK_FILE);
             }
         }
-        if file.file.is_empty() {
+        if !has(block, "file") {
             let message = format!("track_file {} has no `file`", file.name);
             self.diagnostics.error(&block.location, message);
             return None;
@@ -35,7 +33,7 @@ impl Reader<'_> {
     }
 
     /// `[VALUE] [overwrite]`
-    fn init_file(&mut self, item: &Directive) -> Option<InitFile> {
+    pub fn init_file(&mut self, item: &Directive) -> Option<InitFile> {
         let (value, rest) = match item.arguments.split_first() {
             Some((word, rest)) if word != "overwrite" => (word.parse().ok(), rest),
             _ => (Some(0), item.arguments.as_slice()),
@@ -55,11 +53,6 @@ impl Reader<'_> {
     /// `N [reverse]` of a file.
     pub fn file_weight(&mut self, item: &Directive) -> (Option<i32>, bool) {
         self.weight(item, &item.arguments, &bounds::FILE_WEIGHT)
-    }
-
-    /// `N [reverse]` of a script.
-    pub fn script_weight(&mut self, item: &Directive) -> (Option<i16>, bool) {
-        self.weight(item, &item.arguments, &bounds::TRACKED_WEIGHT)
     }
 
     /// Interfaces or scripts: lines of `NAME [weight N [reverse]]`.
@@ -105,7 +98,7 @@ impl Reader<'_> {
     }
 
     /// `N [reverse|noreverse]`
-    fn weight<T>(
+    pub fn weight<T>(
         &mut self,
         item: &Directive,
         words: &[String],

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use super::Reader;
-use super::vocabulary::{
+use crate::keywords::{
     AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP,
+    WITH_VALUE,
 };
 use conf_kit::Directive;
 use lb_model::config::{
-    AuthType, Authentication, InitialState, Notify, Script, UnicastPeer, VirtualIpAddress,
-    VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
+    AuthType, Authentication, Script, UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript,
+    VrrpSyncGroup,
 };
 
 impl Reader<'_> {
@@ -20,71 +21,18 @@ impl Reader<'_> {
             location: block.location.clone(),
             ..Default::default()
         };
-        let mut has_virtual_router_id = false;
         for item in self.block(block) {
-            match item.keyword.as_str() {
+            if item.keyword == "auth_hmac" {
                 // Who signs adverts believes none that are not signed.
-                "auth_hmac" => self.diagnostics.error(
+                self.diagnostics.error(
                     &item.location,
                     "`auth_hmac` is not served: the others would believe none of our adverts",
-                ),
-                "state" => instance.state = self.initial_state(item),
-                "interface" => instance.interface = self.text(item),
-                "version" => instance.version = self.number(item, bounds::VRRP_VERSION),
-                "virtual_router_id" => {
-                    has_virtual_router_id = true;
-                    instance.virtual_router_id = self
-                        .number(item, bounds::VIRTUAL_ROUTER_ID)
-                        .unwrap_or_default();
-                }
-                "priority" => instance.priority = self.number(item, bounds::PRIORITY),
-                "advert_int" => instance.advert_int = self.positive_seconds(item),
-                "down_timer_adverts" => {
-                    instance.down_timer_adverts = self.number(item, bounds::DOWN_TIMER_ADVERTS)
-                }
-                "authentication" => instance.authentication = self.authentication(item),
-                "virtual_ipaddress" => instance.virtual_ipaddress = self.virtual_addresses(item),
-                "virtual_ipaddress_excluded" => {
-                    instance.virtual_ipaddress_excluded = self.virtual_addresses(item);
-                }
-                "virtual_routes" => instance.virtual_routes = self.routes(item),
-                "mcast_src_ip" => instance.mcast_src_ip = self.ip_address(item),
-                "mcast_dst_ip" => instance.mcast_dst_ip = self.ip_address(item),
-                "track_src_ip" => instance.track_src_ip = true,
-                "check_unicast_src" => instance.check_unicast_src = self.switch(item),
-                "dont_track_primary" => instance.dont_track_primary = true,
-                "unicast_src_ip" => instance.unicast_src_ip = self.ip_address(item),
-                "unicast_peer" => instance.unicast_peer = self.unicast_peers(item),
-                "unicast_ttl" => instance.unicast_ttl = self.number(item, bounds::UNICAST_TTL),
-                "nopreempt" => instance.nopreempt = true,
-                "preempt" => instance.nopreempt = false,
-                "preempt_delay" => instance.preempt_delay = self.seconds(item),
-                "accept" => instance.accept = Some(true),
-                "no_accept" => instance.accept = Some(false),
-                "garp_master_delay" => instance.garp_master_delay = self.seconds(item),
-                "garp_master_repeat" => {
-                    instance.garp_master_repeat = self.number(item, bounds::GARP_REPEAT)
-                }
-                "garp_lower_prio_delay" => instance.garp_lower_prio_delay = self.seconds(item),
-                "garp_lower_prio_repeat" => {
-                    instance.garp_lower_prio_repeat =
-                        self.number(item, bounds::GARP_LOWER_PRIO_REPEAT);
-                }
-                "garp_master_refresh" => instance.garp_master_refresh = self.seconds(item),
-                "garp_master_refresh_repeat" => {
-                    instance.garp_master_refresh_repeat = self.number(item, bounds::GARP_REPEAT);
-                }
-                "lower_prio_no_advert" => instance.lower_prio_no_advert = self.switch(item),
-                "higher_prio_send_advert" => instance.higher_prio_send_advert = self.switch(item),
-                "track_interface" => instance.track_interface = self.tracked(item),
-                "track_script" => instance.track_script = self.tracked(item),
-                "track_file" => instance.track_file = self.tracked_files(item),
-                "track_quorum" => instance.track_quorum = self.number(item, bounds::QUORUM_WEIGHT),
-                _ if self.notify(item, &mut instance.notify) => {}
-                _ => self.not_served(item, &VRRP_INSTANCE),
+                );
+            } else if !VRRP_INSTANCE.read(&mut instance, item, self) {
+                self.not_served(item, &VRRP_INSTANCE);
             }
         }
-        if !has_virtual_router_id {
+        if !has(block, "virtual_router_id") {
             let name = &instance.name;
             let message = format!(
                 "vrrp_instance {name} has no `virtual_router_id`; expected one from 1 to 255"
@@ -102,27 +50,19 @@ impl Reader<'_> {
             ..Default::default()
         };
         for item in self.block(block) {
-            match item.keyword.as_str() {
-                "group" => {
-                    let members = self.block(item);
-                    group.group = members
-                        .iter()
-                        .map(|member| member.keyword.clone())
-                        .collect();
-                }
-                "track_interface" => group.track_interface = self.tracked(item),
-                "track_script" => group.track_script = self.tracked(item),
-                "track_file" => group.track_file = self.tracked_files(item),
-                _ if self.notify(item, &mut group.notify) => {}
-                member if self.instances.iter().any(|name| name == member) => {
-                    let message = format!(
-                        "`{member}` stands outside `group {{ … }}` of vrrp_sync_group {}, and is \
-                         ignored",
-                        group.name
-                    );
-                    self.diagnostics.warn(&item.location, message);
-                }
-                _ => self.not_served(item, &VRRP_SYNC_GROUP),
+            let keyword = &item.keyword;
+            if VRRP_SYNC_GROUP.read(&mut group, item, self) {
+                continue;
+            }
+            if self.instances.contains(keyword) {
+                let message = format!(
+                    "`{keyword}` stands outside `group {{ … }}` of vrrp_sync_group {}, and is \
+                     ignored",
+                    group.name
+                );
+                self.diagnostics.warn(&item.location, message);
+            } else {
+                self.not_served(item, &VRRP_SYNC_GROUP);
             }
         }
         Some(group)
@@ -143,19 +83,16 @@ impl Reader<'_> {
         };
         let mut user: Option<(String, Option<String>)> = None;
         for item in self.block(block) {
-            match item.keyword.as_str() {
-                "script" => script.script = self.script(item)?,
-                "interval" => script.interval = self.positive_seconds(item),
-                "timeout" => script.timeout = self.positive_seconds(item),
-                "weight" => (script.weight, script.reverse) = self.script_weight(item),
-                "rise" => script.rise = self.number(item, bounds::COUNT),
-                "fall" => script.fall = self.number(item, bounds::COUNT),
-                "user" => user = self.user(item),
-                "init_fail" => script.init_fail = true,
-                _ => self.not_served(item, &VRRP_SCRIPT),
+            if item.keyword == "user" {
+                user = self.user(item);
+            } else if !VRRP_SCRIPT.read(&mut script, item, self) {
+                self.not_served(item, &VRRP_SCRIPT);
             }
         }
         if script.script.command.is_empty() {
+            if has(block, "script") {
+                return None;
+            }
             let name = script.name;
             let message = format!("vrrp_script {name} has no `script`, and counts for nothing");
             self.diagnostics.warn(&block.location, message);
@@ -168,18 +105,7 @@ impl Reader<'_> {
         Some(script)
     }
 
-    fn initial_state(&mut self, item: &Directive) -> InitialState {
-        match self.argument(item, "MASTER or BACKUP") {
-            Some("MASTER") => InitialState::Master,
-            Some("BACKUP") | None => InitialState::Backup,
-            Some(_) => {
-                self.wrong(item, "MASTER or BACKUP");
-                InitialState::Backup
-            }
-        }
-    }
-
-    fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
+    pub fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
         let mut auth_type = None;
         let mut auth_pass = None;
         let mut names_a_type = false;
@@ -266,7 +192,7 @@ impl Reader<'_> {
                 "label" => virtual_address.label = words.next().cloned(),
                 _ => {
                     self.word_not_served(&item.location, word, &VIRTUAL_IPADDRESS);
-                    if VIRTUAL_IPADDRESS.takes_value(word) {
+                    if WITH_VALUE.contains(&word.as_str()) {
                         words.next();
                     }
                 }
@@ -276,7 +202,7 @@ impl Reader<'_> {
     }
 
     /// `ADDRESS [min_ttl N] [max_ttl N]`
-    fn unicast_peers(&mut self, block: &Directive) -> Vec<UnicastPeer> {
+    pub fn unicast_peers(&mut self, block: &Directive) -> Vec<UnicastPeer> {
         let mut peers = Vec::new();
         for item in self.block(block) {
             let Some(address) = self.leading_address(item, &item.keyword) else {
@@ -317,20 +243,6 @@ impl Reader<'_> {
         address
     }
 
-    /// Reads a script for a change of state; false if `item` is none.
-    fn notify(&mut self, item: &Directive, notify: &mut Notify) -> bool {
-        let script = match item.keyword.as_str() {
-            "notify_master" => &mut notify.master,
-            "notify_backup" => &mut notify.backup,
-            "notify_fault" => &mut notify.fault,
-            "notify_stop" => &mut notify.stop,
-            "notify" => &mut notify.any,
-            _ => return false,
-        };
-        *script = self.script(item);
-        true
-    }
-
     /// `user USER [GROUP]`
     pub fn user(&mut self, item: &Directive) -> Option<(String, Option<String>)> {
         match item.arguments.as_slice() {
@@ -342,4 +254,10 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// True if a directive of that keyword stands in the block.
+pub(super) fn has(block: &Directive, keyword: &str) -> bool {
+    let mut items = block.children.iter().flatten();
+    items.any(|item| item.keyword == keyword)
 }

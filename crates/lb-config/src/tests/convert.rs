@@ -33,14 +33,14 @@ fn what_is_converted_says_the_same() {
 /// converted without a test.
 #[test]
 fn the_file_of_everything_has_every_word_that_is_served() {
-    use crate::reader::vocabulary as v;
+    use crate::keywords as v;
     let words: Vec<&str> = EVERYTHING.split_whitespace().collect();
     for vocabulary in v::ALL {
         for word in vocabulary.served() {
             assert!(
                 words.contains(&word),
                 "`{word}` {} is missing",
-                vocabulary.block
+                vocabulary.place()
             );
         }
     }

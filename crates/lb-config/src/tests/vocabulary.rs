@@ -7,11 +7,12 @@ use crate::reader::read;
 /// answered with "unknown word" or "is ignored".
 #[test]
 fn every_word_that_is_listed_as_served_is_read() {
-    use crate::reader::vocabulary as v;
+    use crate::keyword::Vocabulary;
+    use crate::keywords as v;
     let in_server = |inside: &str| {
         format!("virtual_server 10.0.0.1 80 {{\nreal_server 10.0.0.2 80 {{\n{inside}")
     };
-    let around: [(&v::Vocabulary, &str, &str); 19] = [
+    let around: [(&dyn Vocabulary, &str, &str); 19] = [
         (&v::TOP_LEVEL, "", ""),
         (&v::GLOBAL_DEFS, "global_defs {\n", "\n}"),
         (&v::VRRP_INSTANCE, "vrrp_instance V {\n", "\n}"),
@@ -185,12 +186,14 @@ const MANUAL: &[(&[&str], &str)] = &[
 
 #[test]
 fn every_word_of_the_manual_is_served_or_warned_about_by_name() {
-    use crate::reader::vocabulary as v;
+    use crate::keywords as v;
     for (blocks, words) in MANUAL {
         for block in *blocks {
-            let vocabulary = v::ALL.iter().find(|vocabulary| vocabulary.block == *block);
+            let vocabulary = v::ALL
+                .iter()
+                .find(|vocabulary| vocabulary.place() == *block);
             let vocabulary = vocabulary.unwrap_or_else(|| panic!("no vocabulary {block}"));
-            let known: Vec<&str> = vocabulary.words().collect();
+            let known: Vec<&str> = vocabulary.words();
             let missing = words
                 .split_whitespace()
                 .filter(|word| !known.contains(word));
@@ -231,11 +234,13 @@ const PARSERS: &[(&str, &str)] = &[
 
 #[test]
 fn every_word_of_the_parsers_is_served_or_warned_about_by_name() {
-    use crate::reader::vocabulary as v;
+    use crate::keywords as v;
     for (block, words) in PARSERS {
-        let vocabulary = v::ALL.iter().find(|vocabulary| vocabulary.block == *block);
+        let vocabulary = v::ALL
+            .iter()
+            .find(|vocabulary| vocabulary.place() == *block);
         let vocabulary = vocabulary.unwrap_or_else(|| panic!("no vocabulary {block}"));
-        let known: Vec<&str> = vocabulary.words().collect();
+        let known: Vec<&str> = vocabulary.words();
         let words = words.split_whitespace();
         let missing: Vec<&str> = words.filter(|word| !known.contains(word)).collect();
         assert_eq!(missing, Vec::<&str>::new(), "{block}");

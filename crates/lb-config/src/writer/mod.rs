@@ -5,16 +5,17 @@
 //! writes does not compile.
 
 mod check;
-mod global;
 mod route;
 mod service;
 mod tracked;
 mod vrrp;
 
-use lb_model::config::quoted;
 use std::fmt::{Display, Write as _};
 
-use lb_model::config::{Config, Script, Seconds};
+use lb_model::config::{Config, GlobalDefs, Script, Seconds, quoted};
+
+use crate::argument::joined;
+use crate::keywords::GLOBAL_DEFS;
 
 /// Writes `config` as keepalived.conf(5); what the reader makes of the text is
 /// equal to `config`.
@@ -31,7 +32,9 @@ pub fn write(config: &Config) -> String {
         virtual_server,
     } = config;
     let mut out = Writer::default();
-    out.global_defs(global_defs);
+    if *global_defs != GlobalDefs::default() {
+        out.block("global_defs", |out| GLOBAL_DEFS.write(global_defs, out));
+    }
     out.block_of(
         "static_ipaddress",
         static_ipaddress,
@@ -62,20 +65,20 @@ pub fn write(config: &Config) -> String {
 /// Writes directives, each on a line of its own, indented by the blocks around
 /// it.
 #[derive(Default)]
-struct Writer {
+pub(crate) struct Writer {
     text: String,
     depth: usize,
 }
 
 impl Writer {
     /// A directive of words that need no quoting.
-    fn line(&mut self, words: impl Display) {
+    pub(crate) fn line(&mut self, words: impl Display) {
         let indent = "    ".repeat(self.depth);
         writeln!(self.text, "{indent}{words}").expect("a string can always grow");
     }
 
     /// A block, the directives in it written by `inside`.
-    fn block(&mut self, head: impl Display, inside: impl FnOnce(&mut Self)) {
+    pub(crate) fn block(&mut self, head: impl Display, inside: impl FnOnce(&mut Self)) {
         if self.depth == 0 && !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -87,40 +90,45 @@ impl Writer {
     }
 
     /// A block that is left out where it would hold nothing.
-    fn block_of<T>(&mut self, head: &str, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
+    pub(crate) fn block_of<T>(
+        &mut self,
+        head: &str,
+        items: &[T],
+        mut item: impl FnMut(&mut Self, &T),
+    ) {
         if !items.is_empty() {
             self.block(head, |out| items.iter().for_each(|one| item(out, one)));
         }
     }
 
     /// A directive with one argument that needs no quoting, if there is one.
-    fn value<T: Display>(&mut self, word: &str, value: Option<T>) {
+    pub(crate) fn value<T: Display>(&mut self, word: &str, value: Option<T>) {
         if let Some(value) = value {
             self.line(format_args!("{word} {value}"));
         }
     }
 
     /// A directive with one argument of the operator's choice, if there is one.
-    fn text(&mut self, word: &str, text: Option<&String>) {
+    pub(crate) fn text(&mut self, word: &str, text: Option<&String>) {
         self.value(word, text.map(|text| quoted(text)));
     }
 
-    fn seconds(&mut self, word: &str, time: Option<Seconds>) {
+    pub(crate) fn seconds(&mut self, word: &str, time: Option<Seconds>) {
         self.value(word, time.map(|Seconds(time)| time.as_secs_f64()));
     }
 
-    fn switch(&mut self, word: &str, on: Option<bool>) {
+    pub(crate) fn switch(&mut self, word: &str, on: Option<bool>) {
         self.value(word, on.map(|on| if on { "on" } else { "off" }));
     }
 
     /// A bare word, if it holds.
-    fn flag(&mut self, word: &str, holds: bool) {
+    pub(crate) fn flag(&mut self, word: &str, holds: bool) {
         if holds {
             self.line(word);
         }
     }
 
-    fn script(&mut self, word: &str, script: Option<&Script>) {
+    pub(crate) fn script(&mut self, word: &str, script: Option<&Script>) {
         let Some(Script {
             command,
             user,
@@ -130,14 +138,10 @@ impl Writer {
         else {
             return;
         };
-        let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
-        let words = [Some(&command.join(" ")), user.as_ref(), group.as_ref()];
-        let words: Vec<String> = words
-            .into_iter()
-            .flatten()
-            .map(|word| quoted(word))
-            .collect();
-        self.line(format_args!("{word} {}", words.join(" ")));
+        // The command with its arguments is one word.
+        let words = [Some(joined(command)), user.clone(), group.clone()];
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        self.line(format_args!("{word} {}", joined(&words)));
     }
 }
 

@@ -3,27 +3,13 @@
 use std::fmt::Display;
 
 use super::Writer;
-use lb_model::config::quoted;
-use lb_model::config::{InitFile, TrackFile, Tracked, TrackedFile};
+use crate::keywords::TRACK_FILE;
+use lb_model::config::{TrackFile, Tracked, TrackedFile, quoted};
 
 impl Writer {
     pub fn track_file(&mut self, file: &TrackFile) {
-        let TrackFile {
-            name,
-            file,
-            weight,
-            reverse,
-            init_file,
-            location: _,
-        } = file;
-        self.block(format_args!("track_file {}", quoted(name)), |out| {
-            out.text("file", Some(file));
-            out.weight(*weight, *reverse);
-            if let Some(InitFile { value, overwrite }) = init_file {
-                let overwrite = if *overwrite { " overwrite" } else { "" };
-                out.line(format_args!("init_file {value}{overwrite}"));
-            }
-        });
+        let head = format!("track_file {}", quoted(&file.name));
+        self.block(head, |out| TRACK_FILE.write(file, out));
     }
 
     pub fn tracked(&mut self, tracked: &Tracked) {

@@ -15,11 +15,9 @@ pub struct TrackFile {
     #[schemars(length(min = 1))]
     pub name: String,
     /// The path of the file.
-    #[schemars(length(min = 1))]
     pub file: String,
     /// What the number is multiplied by where it is tracked without a weight;
     /// default 1. 0: any number but 0 is a failure.
-    #[schemars(range(min = *bounds::FILE_WEIGHT.start(), max = *bounds::FILE_WEIGHT.end()))]
     pub weight: Option<i32>,
     /// Whether the number counts with its sign changed; with weight 0, whether
     /// 0 is the failure.

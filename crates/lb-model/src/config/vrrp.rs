@@ -26,12 +26,10 @@ pub struct GlobalDefs {
     /// As `lb_tunnel_source4`, for outer IPv6 packets.
     pub lb_tunnel_source6: Option<Network>,
     /// User, and group, that scripts run as where they name none.
-    #[schemars(length(min = 1, max = 2))]
     pub script_user: Option<Vec<String>>,
     /// Whether a script is not run as root that another user may write.
     pub enable_script_security: bool,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
-    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub vrrp_version: Option<u8>,
     /// Multicast group of IPv4 adverts; default 224.0.0.18.
     pub vrrp_mcast_group4: Option<IpAddr>,
@@ -42,17 +40,14 @@ pub struct GlobalDefs {
     /// Default of `garp_master_delay`; default 5, 0 for no second volley.
     pub vrrp_garp_master_delay: Option<Seconds>,
     /// Default of `garp_master_repeat`; default 5.
-    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub vrrp_garp_master_repeat: Option<u32>,
     /// Default of `garp_lower_prio_delay`; default `garp_master_delay`.
     pub vrrp_garp_lower_prio_delay: Option<Seconds>,
     /// Default of `garp_lower_prio_repeat`; default `garp_master_repeat`.
-    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
     pub vrrp_garp_lower_prio_repeat: Option<u32>,
     /// Default of `garp_master_refresh`; default 0, no refreshing.
     pub vrrp_garp_master_refresh: Option<Seconds>,
     /// Default of `garp_master_refresh_repeat`; default 1.
-    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub vrrp_garp_master_refresh_repeat: Option<u32>,
     /// Pause between two gratuitous ARPs; default 0.
     pub vrrp_garp_interval: Option<Seconds>,
@@ -98,19 +93,14 @@ pub struct VrrpInstance {
     /// Interface that adverts use and that addresses are added to.
     pub interface: Option<String>,
     /// VRRP version, 2 or 3; default `vrrp_version`.
-    #[schemars(range(min = *bounds::VRRP_VERSION.start(), max = *bounds::VRRP_VERSION.end()))]
     pub version: Option<u8>,
     /// VRID, 1 to 255; unique on the network segment.
-    #[schemars(range(min = *bounds::VIRTUAL_ROUTER_ID.start()))]
     pub virtual_router_id: u8,
     /// 1 to 255; the highest becomes master. Default 100.
-    #[schemars(range(min = *bounds::PRIORITY.start()))]
     pub priority: Option<u8>,
     /// Interval between adverts; default 1. Version 3: 0.01 to 40.95.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub advert_int: Option<Seconds>,
     /// Adverts that a backup may miss before it takes over; default 3.
-    #[schemars(range(min = *bounds::DOWN_TIMER_ADVERTS.start(), max = *bounds::DOWN_TIMER_ADVERTS.end()))]
     pub down_timer_adverts: Option<u32>,
     /// VRRP version 2 password.
     pub authentication: Option<Authentication>,
@@ -135,7 +125,6 @@ pub struct VrrpInstance {
     /// `vrrp_check_unicast_src`.
     pub check_unicast_src: Option<bool>,
     /// TTL of unicast adverts; default 255.
-    #[schemars(range(min = *bounds::UNICAST_TTL.start()))]
     pub unicast_ttl: Option<u8>,
     /// Whether a backup leaves a master of lower priority alone.
     pub nopreempt: bool,
@@ -147,17 +136,14 @@ pub struct VrrpInstance {
     /// Delay of the second volley of gratuitous ARPs after becoming master.
     pub garp_master_delay: Option<Seconds>,
     /// Gratuitous ARPs in a volley after becoming master.
-    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub garp_master_repeat: Option<u32>,
     /// Delay of the second volley after an advert of lower priority.
     pub garp_lower_prio_delay: Option<Seconds>,
     /// Gratuitous ARPs in a volley after an advert of lower priority.
-    #[schemars(range(min = *bounds::GARP_LOWER_PRIO_REPEAT.start(), max = *bounds::GARP_LOWER_PRIO_REPEAT.end()))]
     pub garp_lower_prio_repeat: Option<u32>,
     /// Interval between gratuitous ARPs while master; 0 for none.
     pub garp_master_refresh: Option<Seconds>,
     /// Gratuitous ARPs per refreshing.
-    #[schemars(range(min = *bounds::GARP_REPEAT.start(), max = *bounds::GARP_REPEAT.end()))]
     pub garp_master_refresh_repeat: Option<u32>,
     /// Whether an advert of lower priority is answered with none; default false.
     pub lower_prio_no_advert: Option<bool>,
@@ -174,7 +160,6 @@ pub struct VrrpInstance {
     pub track_file: Vec<TrackedFile>,
     /// What is added to the priority while a virtual service at one of the
     /// addresses has lost its quorum, -253 to -1. Millrace's own.
-    #[schemars(range(min = *bounds::QUORUM_WEIGHT.start(), max = *bounds::QUORUM_WEIGHT.end()))]
     pub track_quorum: Option<i16>,
     /// What is run when its state changes.
     #[serde(flatten)]
@@ -303,22 +288,17 @@ pub struct VrrpScript {
     /// What is run; exit status 0 is success.
     pub script: Script,
     /// Interval between runs; default 1.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub interval: Option<Seconds>,
     /// Time after which a run counts as failed; default `interval`.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub timeout: Option<Seconds>,
     /// What its state adds to the priority, -253 to 253; default 0.
-    #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
     pub weight: Option<i16>,
     /// Whether success and failure change places.
     #[serde(default)]
     pub reverse: bool,
     /// Successes in a row that make it succeed; default 1.
-    #[schemars(range(min = *bounds::COUNT.start()))]
     pub rise: Option<u32>,
     /// Failures in a row that make it fail; default 1.
-    #[schemars(range(min = *bounds::COUNT.start()))]
     pub fall: Option<u32>,
     /// Whether it counts as failed until it first succeeds.
     #[serde(default)]

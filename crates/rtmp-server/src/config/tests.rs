@@ -10,7 +10,7 @@ const ORIGIN: &str = include_str!("../../../../examples/origin.conf");
 const EDGE: &str = include_str!("../../../../examples/edge.conf");
 
 fn load(text: &str, role: Role) -> Result<Loaded, ConfigError> {
-    let directives = conf::parse("x.conf", text).map_err(|mistake| ConfigError::from(mistake))?;
+    let directives = conf::parse("x.conf", text).map_err(ConfigError::from)?;
     build(&directives, role)
 }
 

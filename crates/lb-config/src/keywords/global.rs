@@ -1,14 +1,17 @@
 //! The top of the file, and `global_defs`.
 
-use super::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, RULES, VIRTUAL_MAC, Vocabulary};
+use super::{CHECKSUM, IPVS, MAIL, NOT_YET, RULES, VIRTUAL_MAC};
+use crate::argument::{Address, NetworkOf, Number, Own, Switch, Text, Time, joined};
+use crate::keyword::{Block, ByHand, NotServed, rows};
+use lb_model::config::{GlobalDefs, LvsTimeouts, bounds};
 
 const PROCESSES: &str = "it tunes keepalived's own processes";
 const FIREWALL: &str = "Millrace needs no firewall rules";
 const OBSERVATION: &str = "Millrace has no SNMP or D-Bus; see `lb-user list --json`";
 
-pub const TOP_LEVEL: Vocabulary = Vocabulary {
-    block: "at the top of the file",
-    served: &[&[
+pub(crate) static TOP_LEVEL: Block<()> = Block {
+    place: "at the top of the file",
+    rows: &[&[&ByHand(&[
         "global_defs",
         "static_ipaddress",
         "static_routes",
@@ -19,7 +22,7 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
         "vrrp_instance",
         "virtual_server_group",
         "virtual_server",
-    ]],
+    ])]],
     not_served: &[
         NotServed {
             because: RULES,
@@ -52,36 +55,37 @@ pub const TOP_LEVEL: Vocabulary = Vocabulary {
     ],
 };
 
-pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
-    block: "in `global_defs`",
-    served: &[&[
-        "default_interface",
-        "script_user",
-        "enable_script_security",
-        "vrrp_version",
-        "vrrp_mcast_group4",
-        "vrrp_mcast_group6",
-        "vrrp_startup_delay",
-        "vrrp_garp_master_delay",
-        "vrrp_garp_master_repeat",
-        "vrrp_garp_lower_prio_delay",
-        "vrrp_garp_lower_prio_repeat",
-        "vrrp_garp_master_refresh",
-        "vrrp_garp_master_refresh_repeat",
-        "vrrp_garp_interval",
-        "vrrp_gna_interval",
-        "vrrp_min_garp",
-        "vrrp_lower_prio_no_advert",
-        "vrrp_higher_prio_send_advert",
-        "vrrp_down_timer_adverts",
-        "vrrp_check_unicast_src",
-        "lvs_timeouts",
-        "lvs_flush_on_stop",
-        "lvs_flush_onstop",
-        "lb_reset_rate",
-        "lb_tunnel_source4",
-        "lb_tunnel_source6",
-    ]],
+pub(crate) static GLOBAL_DEFS: Block<GlobalDefs> = Block {
+    place: "in `global_defs`",
+    rows: &[
+        rows!(GlobalDefs {
+            default_interface: Text,
+            lvs_timeouts: TIMEOUTS,
+            lb_reset_rate: Number(0..=u32::MAX),
+            lb_tunnel_source4: NetworkOf::Ipv4,
+            lb_tunnel_source6: NetworkOf::Ipv6,
+            script_user: USER,
+            enable_script_security: Switch,
+            vrrp_version: Number(bounds::VRRP_VERSION),
+            vrrp_mcast_group4: Address,
+            vrrp_mcast_group6: Address,
+            vrrp_startup_delay: Time::From0,
+            vrrp_garp_master_delay: Time::From0,
+            vrrp_garp_master_repeat: Number(bounds::GARP_REPEAT),
+            vrrp_garp_lower_prio_delay: Time::From0,
+            vrrp_garp_lower_prio_repeat: Number(bounds::GARP_LOWER_PRIO_REPEAT),
+            vrrp_garp_master_refresh: Time::From0,
+            vrrp_garp_master_refresh_repeat: Number(bounds::GARP_REPEAT),
+            vrrp_garp_interval: Time::From0,
+            vrrp_gna_interval: Time::From0,
+            vrrp_min_garp: Switch,
+            vrrp_lower_prio_no_advert: Switch,
+            vrrp_higher_prio_send_advert: Switch,
+            vrrp_down_timer_adverts: Number(bounds::DOWN_TIMER_ADVERTS),
+            vrrp_check_unicast_src: Switch,
+        }),
+        &[&ByHand(&["lvs_flush_on_stop", "lvs_flush_onstop"])],
+    ],
     not_served: &[
         NotServed {
             because: MAIL,
@@ -244,4 +248,49 @@ pub const GLOBAL_DEFS: Vocabulary = Vocabulary {
             ],
         },
     ],
+};
+
+/// `[tcp SECONDS] [tcpfin SECONDS] [udp SECONDS]`
+const TIMEOUTS: Own<Option<LvsTimeouts>> = Own {
+    read: |reader, item| reader.lvs_timeouts(item).map(Some),
+    write: |out, keyword, timeouts| {
+        if let Some(timeouts) = timeouts {
+            let pairs = pairs(timeouts).into_iter();
+            let words = pairs.filter_map(|(name, seconds)| Some(format!(" {name} {}", seconds?)));
+            out.line(format_args!("{keyword}{}", words.collect::<String>()));
+        }
+    },
+    check: |bounds, keyword, timeouts| {
+        for (name, seconds) in timeouts.iter().flat_map(pairs) {
+            bounds.within(&format!("{keyword} {name}"), seconds, &bounds::COUNT);
+        }
+    },
+    limits: &[],
+    placeholder: r"\[tcp seconds\] \[tcpfin seconds\] \[udp seconds\]",
+};
+
+fn pairs(timeouts: &LvsTimeouts) -> [(&'static str, Option<u32>); 3] {
+    let LvsTimeouts { tcp, tcpfin, udp } = *timeouts;
+    [("tcp", tcp), ("tcpfin", tcpfin), ("udp", udp)]
+}
+
+/// `USER [GROUP]`
+const USER: Own<Option<Vec<String>>> = Own {
+    read: |reader, item| {
+        let (user, group) = reader.user(item)?;
+        Some(Some([user].into_iter().chain(group).collect()))
+    },
+    write: |out, keyword, user| out.value(keyword, user.as_deref().map(joined)),
+    check: |bounds, keyword, user| {
+        let Some(words) = user else { return };
+        let is_right = (1..=2).contains(&words.len());
+        bounds.holds(
+            is_right,
+            keyword,
+            &words.join(" "),
+            "a user and perhaps a group",
+        );
+    },
+    limits: &[("minItems", 1), ("maxItems", 2)],
+    placeholder: r"user \[group\]",
 };

@@ -1,6 +1,7 @@
 //! Virtual and real servers.
 
-use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET, NotServed, TIMING, Vocabulary};
+use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET, TIMING};
+use crate::keyword::{Block, ByHand, NotServed};
 
 /// How servers come back that have been down; words of Millrace's.
 const RECOVERY: &[&str] = &[
@@ -11,12 +12,12 @@ const RECOVERY: &[&str] = &[
     "flap_hold_down_max",
 ];
 
-pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
-    block: "in `virtual_server`",
-    served: &[
-        TIMING,
-        RECOVERY,
-        &[
+pub(crate) static VIRTUAL_SERVER: Block<()> = Block {
+    place: "in `virtual_server`",
+    rows: &[&[
+        &ByHand(TIMING),
+        &ByHand(RECOVERY),
+        &ByHand(&[
             "lb_algo",
             "weight",
             "lvs_sched",
@@ -44,8 +45,8 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
             "ops",
             "orphans",
             "sloppy",
-        ],
-    ],
+        ]),
+    ]],
     not_served: &[
         NotServed {
             because: DIRECT_ROUTING,
@@ -76,12 +77,12 @@ pub const VIRTUAL_SERVER: Vocabulary = Vocabulary {
     ],
 };
 
-pub const REAL_SERVER: Vocabulary = Vocabulary {
-    block: "in `real_server`",
-    served: &[
-        TIMING,
-        RECOVERY,
-        &[
+pub(crate) static REAL_SERVER: Block<()> = Block {
+    place: "in `real_server`",
+    rows: &[&[
+        &ByHand(TIMING),
+        &ByHand(RECOVERY),
+        &ByHand(&[
             "lb_kind",
             "lvs_method",
             "weight",
@@ -102,8 +103,8 @@ pub const REAL_SERVER: Vocabulary = Vocabulary {
             "DNS_CHECK",
             "SMTP_CHECK",
             "mac_address",
-        ],
-    ],
+        ]),
+    ]],
     not_served: &[
         NotServed {
             because: MAIL,

@@ -6,62 +6,27 @@ mod route;
 mod service;
 mod vrrp;
 
-pub use check::{
+pub(crate) use check::{
     DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
     TCP_CHECK, UDP_CHECK, URL,
 };
-pub use global::{GLOBAL_DEFS, TOP_LEVEL};
-pub use route::{ESSENTIAL, ROUTE};
-pub use service::{REAL_SERVER, VIRTUAL_SERVER};
-pub use vrrp::{
+pub(crate) use global::{GLOBAL_DEFS, TOP_LEVEL};
+pub(crate) use route::{ESSENTIAL, ROUTE};
+pub(crate) use service::{REAL_SERVER, VIRTUAL_SERVER};
+pub(crate) use vrrp::{
     AUTHENTICATION, TRACK_FILE, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE,
     VRRP_SCRIPT, VRRP_SYNC_GROUP,
 };
 
-/// The words that may stand in a block.
-pub struct Vocabulary {
-    /// Where they stand, as the end of a sentence.
-    pub block: &'static str,
-    /// Words that the reader acts upon, in groups that blocks share.
-    served: &'static [&'static [&'static str]],
-    /// Words that keepalived knows and Millrace does not act upon.
-    not_served: &'static [NotServed],
-}
-
-/// Words that are not served for one and the same reason.
-struct NotServed {
-    because: &'static str,
-    words: &'static [&'static str],
-}
-
-impl Vocabulary {
-    /// Every word that the reader acts upon.
-    pub fn served(&self) -> impl Iterator<Item = &'static str> {
-        self.served.iter().flat_map(|group| group.iter().copied())
-    }
-
-    /// Why a word that keepalived knows is not served; `None` for other words.
-    pub fn reason_not_served(&self, word: &str) -> Option<&'static str> {
-        self.not_served
-            .iter()
-            .find(|group| group.words.contains(&word))
-            .map(|group| group.because)
-    }
-
-    /// Every word that is known here.
-    pub fn words(&self) -> impl Iterator<Item = &'static str> {
-        let not_served = self.not_served.iter().flat_map(|group| group.words);
-        self.served().chain(not_served.copied())
-    }
-
-    /// Whether `word` is followed by a value on the same line.
-    pub fn takes_value(&self, word: &str) -> bool {
-        matches!(
-            word,
-            "brd" | "broadcast" | "scope" | "peer" | "preferred_lft" | "track_group"
-        )
-    }
-}
+/// Words of `virtual_ipaddress` that are followed by a value on the same line.
+pub(crate) const WITH_VALUE: [&str; 6] = [
+    "brd",
+    "broadcast",
+    "scope",
+    "peer",
+    "preferred_lft",
+    "track_group",
+];
 
 const MAIL: &str = "Millrace sends no mail; follow its log or its events instead";
 const IPVS: &str = "it tunes the kernel's IPVS, which Millrace does without";
@@ -87,7 +52,7 @@ const TIMING: &[&str] = &[
 
 /// Every vocabulary.
 #[cfg(test)]
-pub const ALL: [&Vocabulary; 24] = [
+pub(crate) static ALL: [&dyn crate::keyword::Vocabulary; 24] = [
     &TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,

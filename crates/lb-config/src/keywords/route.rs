@@ -1,10 +1,10 @@
 //! Routes.
 
-use super::{NotServed, Vocabulary};
+use crate::keyword::{Block, ByHand, NotServed};
 
-pub const ROUTE: Vocabulary = Vocabulary {
-    block: "in a route",
-    served: &[&[
+pub(crate) static ROUTE: Block<()> = Block {
+    place: "in a route",
+    rows: &[&[&ByHand(&[
         "to",
         "inet",
         "inet6",
@@ -32,7 +32,7 @@ pub const ROUTE: Vocabulary = Vocabulary {
         "add",
         "append",
         "prepend",
-    ]],
+    ])]],
     not_served: &[
         NotServed {
             because: "routes that Millrace sets are known by `proto keepalived`",
@@ -70,6 +70,6 @@ pub const ROUTE: Vocabulary = Vocabulary {
 
 /// Words that give a route another meaning, so that without them it would be
 /// wrong.
-pub const ESSENTIAL: [&str; 8] = [
+pub(crate) const ESSENTIAL: [&str; 8] = [
     "from", "tos", "dsfield", "encap", "vrf", "expires", "as", "local",
 ];

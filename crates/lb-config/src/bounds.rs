@@ -5,9 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use conf_kit::{Diagnostics, Location};
-use lb_model::config::{
-    CheckTiming, Recovery, Route, Script, Seconds, Tracked, TrackedFile, VirtualIpAddress, bounds,
-};
+use lb_model::config::{Route, Script, Seconds, Tracked, TrackedFile, VirtualIpAddress, bounds};
 
 /// Checks the numbers of one block.
 pub(crate) struct Bounds<'a> {
@@ -56,18 +54,6 @@ impl<'a> Bounds<'a> {
 
     pub(crate) fn name(&mut self, name: &str) {
         self.holds(!name.is_empty(), "name", "empty", "a name");
-    }
-
-    pub(crate) fn timing(&mut self, timing: &CheckTiming) {
-        self.positive("delay_loop", timing.delay_loop);
-        self.positive("connect_timeout", timing.connect_timeout);
-    }
-
-    pub(crate) fn recovery(&mut self, recovery: &Recovery) {
-        self.within("flap_limit", recovery.flap_limit, &bounds::FLAP_LIMIT);
-        self.positive("flap_window", recovery.flap_window);
-        self.positive("flap_hold_down", recovery.flap_hold_down);
-        self.positive("flap_hold_down_max", recovery.flap_hold_down_max);
     }
 
     pub(crate) fn positive(&mut self, word: &str, seconds: Option<Seconds>) {

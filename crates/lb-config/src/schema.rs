@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::json::SCHEMA_FIELD;
 use crate::keyword::Block;
-use crate::keywords::{GLOBAL_DEFS, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
+use crate::keywords::{
+    GLOBAL_DEFS, REAL_SERVER, TCP_CHECK, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE,
+    VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
+};
 use lb_model::config::Config;
 
 /// The schema of [`Config`].
@@ -34,6 +37,21 @@ pub fn schema() -> Value {
     limit(&mut schema, "VrrpScript", &VRRP_SCRIPT);
     limit(&mut schema, "VrrpSyncGroup", &VRRP_SYNC_GROUP);
     limit(&mut schema, "VrrpInstance", &VRRP_INSTANCE);
+    limit(&mut schema, "VirtualServer", &VIRTUAL_SERVER);
+    limit(&mut schema, "RealServer", &REAL_SERVER);
+    limit(&mut schema, "UrlCheck", &URL);
+    limit(&mut schema, "Check", &TCP_CHECK);
+    for kind in schema["$defs"]["Check"]["oneOf"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
+        let keyword = kind["properties"]["type"]["const"].as_str();
+        let empty = keyword.and_then(empty_kind);
+        if let (Some(empty), Value::Object(properties)) = (empty, &mut kind["properties"]) {
+            block_of(&empty).1.limit(properties);
+        }
+    }
     schema
 }
 

@@ -1,12 +1,13 @@
 //! The bounds of every value, block by block.
 
 use conf_kit::{Diagnostics, Location};
-use lb_model::config::{
-    Check, CheckKind, Config, RealServer, StatusCodes, VirtualServer, bounds, hex,
-};
+use lb_model::config::{Check, CheckKind, Config, bounds};
 
 use crate::bounds::Bounds;
-use crate::keywords::{GLOBAL_DEFS, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
+use crate::keywords::{
+    GLOBAL_DEFS, REAL_SERVER, TCP_CHECK, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE,
+    VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of,
+};
 
 /// Reports every value that is out of bounds or makes no sense.
 pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
@@ -49,105 +50,29 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     }
     for service in &config.virtual_server {
         let what = format!("virtual_server {}", service.address);
-        virtual_server(
-            service,
-            &mut Bounds::of(what, &service.location, diagnostics),
-        );
+        let mut check = Bounds::of(what, &service.location, diagnostics);
+        VIRTUAL_SERVER.check(service, &mut check);
         for server in &service.real_server {
             let what = format!("real_server {}", server.address);
-            real_server(server, &mut Bounds::of(what, &server.location, diagnostics));
-        }
-    }
-}
-
-fn virtual_server(service: &VirtualServer, check: &mut Bounds) {
-    check.timing(&service.timing);
-    let (timeout, range) = (service.persistence_timeout, bounds::PERSISTENCE_TIMEOUT_S);
-    check.within("persistence_timeout", timeout, &range);
-    let (bits, range) = (
-        service.persistence_granularity,
-        bounds::PERSISTENCE_GRANULARITY,
-    );
-    check.within("persistence_granularity", bits, &range);
-    check.within("quorum", service.quorum, &bounds::COUNT);
-    check.script("quorum_up", service.quorum_up.as_ref());
-    check.script("quorum_down", service.quorum_down.as_ref());
-    check.recovery(&service.recovery);
-}
-
-fn real_server(server: &RealServer, check: &mut Bounds) {
-    check.timing(&server.timing);
-    check.recovery(&server.recovery);
-    check.within("weight", server.weight, &bounds::WEIGHT);
-    check.script("notify_up", server.notify_up.as_ref());
-    check.script("notify_down", server.notify_down.as_ref());
-    for one in &server.checks {
-        real_server_check(one, check);
-    }
-}
-
-fn real_server_check(one: &Check, check: &mut Bounds) {
-    check.timing(&one.timing);
-    check.within("connect_port", one.connection.connect_port, &bounds::PORT);
-    check.within("bind_port", one.connection.bind_port, &bounds::PORT);
-    match &one.kind {
-        CheckKind::Http { url } | CheckKind::Https { url, .. } => {
-            check.holds(!url.is_empty(), "url", "empty", "a page at least");
-            for page in url {
-                if let Some(pattern) = &page.regex {
-                    let right = regex::bytes::Regex::new(pattern).is_ok();
-                    check.holds(right, "regex", pattern, "a regular expression");
-                }
-                for StatusCodes(low, high) in &page.status_code {
-                    check.within("status_code", Some(*low), &bounds::STATUS_CODE);
-                    check.within(
-                        "status_code",
-                        Some(*high),
-                        &(*low..=*bounds::STATUS_CODE.end()),
-                    );
-                }
+            let mut bounds = Bounds::of(what, &server.location, diagnostics);
+            REAL_SERVER.check(server, &mut bounds);
+            for check in &server.checks {
+                real_server_check(check, &mut bounds);
             }
         }
-        CheckKind::Misc {
-            misc_path,
-            misc_timeout,
-            ..
-        } => {
-            check.script("misc_path", Some(misc_path));
-            check.positive("misc_timeout", *misc_timeout);
+    }
+}
+
+fn real_server_check(check: &Check, bounds: &mut Bounds<'_>) {
+    let (_, keywords) = block_of(&check.kind);
+    keywords.check(check, bounds);
+    match &check.kind {
+        CheckKind::Http { url } | CheckKind::Https { url, .. } => {
+            bounds.holds(!url.is_empty(), "url", "empty", "a page at least");
+            url.iter().for_each(|page| URL.check(page, bounds));
         }
-        CheckKind::Udp {
-            payload,
-            require_reply,
-            ..
-        } => {
-            let payload = payload.as_deref().unwrap_or("0");
-            check.holds(hex::is_payload(payload), "payload", payload, hex::EXPECTED);
-            let reply = require_reply.as_deref().unwrap_or_default();
-            check.holds(
-                hex::parse(reply).is_some(),
-                "require_reply",
-                reply,
-                hex::EXPECTED,
-            );
-        }
-        CheckKind::File {
-            weight, reverse, ..
-        } => {
-            check.within("weight", *weight, &bounds::FILE_WEIGHT);
-            check.reversible("weight", *weight, *reverse);
-        }
-        CheckKind::Rtmp { play_timeout, .. } => check.positive("play_timeout", *play_timeout),
-        CheckKind::Dns { name, .. } => {
-            let name = name.as_deref().unwrap_or(".");
-            let right = simple_dns::Name::new(name.strip_suffix('.').unwrap_or(name)).is_ok();
-            check.holds(right, "name", name, "a domain name");
-        }
-        CheckKind::Smtp { helo_name } => {
-            let name = helo_name.as_deref().unwrap_or("localhost");
-            let right = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic());
-            check.holds(right, "helo_name", name, "the name of a host");
-        }
-        CheckKind::Tcp | CheckKind::Ping => {}
+        // JSON can give it what keepalived.conf cannot, without effect.
+        CheckKind::File { .. } => TCP_CHECK.check(check, bounds),
+        _ => {}
     }
 }

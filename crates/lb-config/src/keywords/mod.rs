@@ -6,10 +6,12 @@ mod route;
 mod service;
 mod vrrp;
 
+#[cfg(test)]
 pub(crate) use check::{
     DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
-    TCP_CHECK, UDP_CHECK, URL,
+    UDP_CHECK,
 };
+pub(crate) use check::{TCP_CHECK, URL, block_of, empty_kind};
 pub(crate) use global::{GLOBAL_DEFS, TOP_LEVEL};
 pub(crate) use route::{ESSENTIAL, ROUTE};
 pub(crate) use service::{REAL_SERVER, VIRTUAL_SERVER};
@@ -38,17 +40,6 @@ const CHECKSUM: &str = "adverts of version 3 over IPv4 are believed with either 
 const RULES: &str = "Millrace sets addresses and routes, no rules; set them with `ip rule` before \
                      the start";
 const NOT_YET: &str = "Millrace does not serve it";
-
-/// When checks run and how often they may fail.
-const TIMING: &[&str] = &[
-    "alpha",
-    "connect_timeout",
-    "retry",
-    "nb_get_retry",
-    "delay_before_retry",
-    "warmup",
-    "delay_loop",
-];
 
 /// Every vocabulary.
 #[cfg(test)]

@@ -1,52 +1,66 @@
 //! Virtual and real servers.
 
-use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET, TIMING};
-use crate::keyword::{Block, ByHand, NotServed};
+use std::net::SocketAddr;
 
-/// How servers come back that have been down; words of Millrace's.
-const RECOVERY: &[&str] = &[
-    "slow_start",
-    "flap_limit",
-    "flap_window",
-    "flap_hold_down",
-    "flap_hold_down_max",
-];
+use lb_model::config::{LbKind, RealServer, Recovery, VirtualServer, bounds};
+use net_types::MacAddress;
 
-pub(crate) static VIRTUAL_SERVER: Block<()> = Block {
+use super::check::TIMING;
+use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET};
+use crate::argument::{Choice, Command, Flag, Number, Own, Switch, Text, Time, unbounded};
+use crate::keyword::{Block, ByHand, NotServed, Row, nested, rows};
+use crate::names::{LB_KINDS, ORPHAN_POLICIES, PROTOCOLS, SCHEDULERS};
+use crate::writer::two_words;
+
+/// How servers come back that have been down; keepalived does not know these words.
+const RECOVERY: &[&dyn Row<Recovery>] = rows!(Recovery {
+    slow_start: Time::From0,
+    flap_limit: Number(1..=1000),
+    flap_window: Time::MoreThan0,
+    flap_hold_down: Time::MoreThan0,
+    flap_hold_down_max: Time::MoreThan0,
+});
+
+pub(crate) static VIRTUAL_SERVER: Block<VirtualServer> = Block {
     place: "in `virtual_server`",
-    rows: &[&[
-        &ByHand(TIMING),
-        &ByHand(RECOVERY),
-        &ByHand(&[
-            "lb_algo",
-            "weight",
-            "lvs_sched",
-            "lb_kind",
-            "lvs_method",
-            "protocol",
-            "persistence_timeout",
-            "persistence_granularity",
-            "quorum",
-            "hysteresis",
-            "quorum_up",
-            "quorum_down",
-            "sorry_server",
-            "inhibit_on_failure",
-            "omega",
-            "real_server",
-            "virtualhost",
-            "expire_quiescent",
-            "sh-port",
-            "mh-port",
-            "sh-fallback",
-            "mh-fallback",
-            "flag-1",
-            "flag-2",
-            "ops",
-            "orphans",
-            "sloppy",
-        ]),
-    ]],
+    rows: &[
+        nested!(VirtualServer, timing: TIMING),
+        rows!(VirtualServer {
+            ["lb_algo", "lvs_sched"] lb_algo: Choice {
+                names: &SCHEDULERS,
+                read: |reader, item| reader.scheduler(item),
+            },
+            ["lb_kind", "lvs_method"] lb_kind: LB_KIND,
+            protocol: Choice {
+                names: &PROTOCOLS,
+                read: |reader, item| reader.protocol(item),
+            },
+            persistence_timeout: PERSISTENCE_TIMEOUT,
+            persistence_granularity: GRANULARITY,
+            expire_quiescent: Flag,
+            // ip_vs.h: the flags of the schedulers `sh` and `mh`.
+            ["mh-port", "sh-port", "flag-2"] hash_port: Flag,
+            ["mh-fallback", "sh-fallback", "flag-1"] hash_fallback: Flag,
+            ops: Flag,
+            orphans: Choice {
+                names: &ORPHAN_POLICIES,
+                read: |reader, item| {
+                    reader.choice(item, &ORPHAN_POLICIES, "reset, drop or reschedule")
+                },
+            },
+            sloppy: Switch,
+            quorum: Number(bounds::COUNT),
+            hysteresis: Number(0..=u32::MAX),
+            quorum_up: Command,
+            quorum_down: Command,
+            sorry_server: SORRY_SERVER,
+            virtualhost: Text,
+            inhibit_on_failure: Switch,
+            omega: Switch,
+        }),
+        nested!(VirtualServer, recovery: RECOVERY),
+        &[&ByHand(&["weight", "real_server"])],
+    ],
     not_served: &[
         NotServed {
             because: DIRECT_ROUTING,
@@ -77,34 +91,35 @@ pub(crate) static VIRTUAL_SERVER: Block<()> = Block {
     ],
 };
 
-pub(crate) static REAL_SERVER: Block<()> = Block {
+pub(crate) static REAL_SERVER: Block<RealServer> = Block {
     place: "in `real_server`",
-    rows: &[&[
-        &ByHand(TIMING),
-        &ByHand(RECOVERY),
-        &ByHand(&[
-            "lb_kind",
-            "lvs_method",
-            "weight",
-            "uthreshold",
-            "lthreshold",
-            "inhibit_on_failure",
-            "notify_up",
-            "notify_down",
+    rows: &[
+        rows!(RealServer {
+            mac_address: MAC_ADDRESS,
+            weight: Number(bounds::WEIGHT),
+            uthreshold: Number(0..=u32::MAX),
+            lthreshold: Number(0..=u32::MAX),
+            ["lb_kind", "lvs_method"] lb_kind: LB_KIND,
+            virtualhost: Text,
+            inhibit_on_failure: Switch,
+            notify_up: Command,
+            notify_down: Command,
+        }),
+        nested!(RealServer, timing: TIMING),
+        nested!(RealServer, recovery: RECOVERY),
+        &[&ByHand(&[
             "TCP_CHECK",
-            "virtualhost",
             "HTTP_GET",
             "SSL_GET",
             "MISC_CHECK",
             "UDP_CHECK",
-            "PING_CHECK",
-            "RTMP_CHECK",
-            "FILE_CHECK",
             "DNS_CHECK",
             "SMTP_CHECK",
-            "mac_address",
-        ]),
-    ]],
+            "PING_CHECK",
+            "FILE_CHECK",
+            "RTMP_CHECK",
+        ])],
+    ],
     not_served: &[
         NotServed {
             because: MAIL,
@@ -119,4 +134,52 @@ pub(crate) static REAL_SERVER: Block<()> = Block {
             words: &["BFD_CHECK"],
         },
     ],
+};
+
+const LB_KIND: Choice<LbKind> = Choice {
+    names: &LB_KINDS,
+    read: |reader, item| reader.lb_kind(item),
+};
+
+const PERSISTENCE_TIMEOUT: Own<Option<u32>> = Own {
+    read: |reader, item| reader.persistence_timeout(item).map(Some),
+    write: |out, keyword, timeout| out.value(keyword, *timeout),
+    check: |bounds, keyword, timeout| {
+        bounds.within(keyword, *timeout, &bounds::PERSISTENCE_TIMEOUT_S);
+    },
+    limits: &[
+        ("minimum", *bounds::PERSISTENCE_TIMEOUT_S.start()),
+        ("maximum", *bounds::PERSISTENCE_TIMEOUT_S.end()),
+    ],
+    placeholder: r"\[1 to 2678400 seconds\]",
+};
+
+const GRANULARITY: Own<Option<u8>> = Own {
+    read: |reader, item| reader.granularity(item).map(Some),
+    write: |out, keyword, bits| out.value(keyword, *bits),
+    check: |bounds, keyword, bits| bounds.within(keyword, *bits, &bounds::PERSISTENCE_GRANULARITY),
+    limits: &[
+        ("minimum", *bounds::PERSISTENCE_GRANULARITY.start() as u32),
+        ("maximum", *bounds::PERSISTENCE_GRANULARITY.end() as u32),
+    ],
+    placeholder: "netmask or 0 to 128",
+};
+
+const SORRY_SERVER: Own<Option<SocketAddr>> = Own {
+    read: |reader, item| {
+        let port = reader.service_port;
+        reader.socket_address(item, port).map(Some)
+    },
+    write: |out, keyword, address| out.value(keyword, address.map(two_words)),
+    check: unbounded,
+    limits: &[],
+    placeholder: r"address \[port\]",
+};
+
+const MAC_ADDRESS: Own<Option<MacAddress>> = Own {
+    read: |reader, item| reader.mac_address(item).map(Some),
+    write: |out, keyword, address| out.value(keyword, *address),
+    check: unbounded,
+    limits: &[],
+    placeholder: "MAC address",
 };

@@ -13,7 +13,7 @@ mod tracked;
 mod vrrp;
 
 use conf_kit::{Diagnostics, Directive};
-use lb_model::config::Config;
+use lb_model::config::{ALL_PORTS, Config};
 
 use crate::keywords::TOP_LEVEL;
 
@@ -22,6 +22,7 @@ pub fn read(directives: &[Directive], diagnostics: &mut Diagnostics) -> Config {
     let mut reader = Reader {
         instances: names_of("vrrp_instance", directives),
         without_script: Vec::new(),
+        service_port: ALL_PORTS,
         diagnostics,
     };
     let mut config = Config::default();
@@ -76,5 +77,7 @@ pub(crate) struct Reader<'a> {
     instances: Vec<String>,
     /// The names of scripts that have none, so that nothing can track them.
     without_script: Vec<String>,
+    /// The port of the virtual server that is being read.
+    pub(crate) service_port: u16,
     diagnostics: &'a mut Diagnostics,
 }

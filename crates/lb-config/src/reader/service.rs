@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use conf_kit::did_you_mean;
 
 use super::Reader;
-use crate::keywords::{REAL_SERVER, VIRTUAL_SERVER};
-use crate::names::{ORPHAN_POLICIES, SCHEDULERS, value_of};
+use crate::keywords::{REAL_SERVER, VIRTUAL_SERVER, empty_kind};
+use crate::names::{PROTOCOLS, SCHEDULERS, value_of};
 use conf_kit::Directive;
 use lb_model::config::{
     ALL_PORTS, AddressRange, CheckTiming, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
     Recovery, ServiceAddress, VirtualServer, VirtualServerGroup, bounds,
 };
-use lb_model::{OrphanPolicy, Protocol, Scheduler};
+use lb_model::{Protocol, Scheduler};
 use net_types::MacAddress;
 
 /// Schedulers of IPVS that make no sense or no difference here.
@@ -78,44 +78,14 @@ impl Reader<'_> {
             real_server: Vec::new(),
             location: block.location.clone(),
         };
+        self.service_port = port;
         // That of servers that say none.
         let mut weight = None;
         for item in self.block(block) {
-            if self.timing(item, &mut service.timing) || self.recovery(item, &mut service.recovery)
-            {
-                continue;
-            }
             match item.keyword.as_str() {
                 "weight" => weight = self.number(item, bounds::WEIGHT),
-                "lb_algo" | "lvs_sched" => service.lb_algo = self.scheduler(item),
-                "lb_kind" | "lvs_method" => service.lb_kind = self.lb_kind(item),
-                "protocol" => service.protocol = self.protocol(item),
-                "persistence_timeout" => {
-                    service.persistence_timeout = self.persistence_timeout(item);
-                }
-                "persistence_granularity" => {
-                    service.persistence_granularity = self.granularity(item);
-                }
-                "expire_quiescent" => service.expire_quiescent = true,
-                // ip_vs.h: the flags of the schedulers `sh` and `mh`.
-                "sh-port" | "mh-port" | "flag-2" => service.hash_port = true,
-                "sh-fallback" | "mh-fallback" | "flag-1" => service.hash_fallback = true,
-                "ops" => service.ops = true,
-                "orphans" => service.orphans = self.orphans(item),
-                "sloppy" => service.sloppy = self.switch(item),
-                "quorum" => service.quorum = self.number(item, bounds::COUNT),
-                "hysteresis" => service.hysteresis = self.number(item, 0..=u32::MAX),
-                "quorum_up" => service.quorum_up = self.script(item),
-                "quorum_down" => service.quorum_down = self.script(item),
-                "sorry_server" => {
-                    service.sorry_server = self.socket_address(item, port);
-                }
-                "virtualhost" => service.virtualhost = self.text(item),
-                "inhibit_on_failure" => service.inhibit_on_failure = self.switch(item),
-                "omega" => service.omega = self.switch(item).unwrap_or_default(),
-                "real_server" => {
-                    service.real_server.extend(self.real_server(item, port));
-                }
+                "real_server" => service.real_server.extend(self.real_server(item, port)),
+                _ if VIRTUAL_SERVER.read(&mut service, item, self) => {}
                 _ => self.not_served(item, &VIRTUAL_SERVER),
             }
         }
@@ -144,48 +114,20 @@ impl Reader<'_> {
             location: block.location.clone(),
         };
         for item in self.block(block) {
-            if self.timing(item, &mut server.timing) || self.recovery(item, &mut server.recovery) {
+            if REAL_SERVER.read(&mut server, item, self) {
                 continue;
             }
-            match item.keyword.as_str() {
-                "mac_address" => server.mac_address = self.mac_address(item),
-                "weight" => server.weight = self.number(item, bounds::WEIGHT),
-                "uthreshold" => server.uthreshold = self.number(item, 0..=u32::MAX),
-                "lthreshold" => server.lthreshold = self.number(item, 0..=u32::MAX),
-                "lb_kind" | "lvs_method" => server.lb_kind = self.lb_kind(item),
-                "inhibit_on_failure" => server.inhibit_on_failure = self.switch(item),
-                "notify_up" => server.notify_up = self.script(item),
-                "notify_down" => server.notify_down = self.script(item),
-                "virtualhost" => server.virtualhost = self.text(item),
-                "TCP_CHECK" | "HTTP_GET" | "SSL_GET" | "MISC_CHECK" | "UDP_CHECK"
-                | "PING_CHECK" | "RTMP_CHECK" | "DNS_CHECK" | "SMTP_CHECK" | "FILE_CHECK" => {
-                    server.checks.extend(self.check(item))
-                }
-                _ => self.not_served(item, &REAL_SERVER),
+            match empty_kind(&item.keyword) {
+                Some(_) => server.checks.extend(self.check(item)),
+                None => self.not_served(item, &REAL_SERVER),
             }
         }
         Some(server)
     }
 
-    fn mac_address(&mut self, item: &Directive) -> Option<MacAddress> {
-        let mac = self.argument(item, MacAddress::EXPECTED)?.parse().ok();
-        if mac.is_none() {
-            self.wrong(item, MacAddress::EXPECTED);
-        }
-        mac
-    }
-
-    /// Reads a directive about servers that come back; false if `item` is none.
-    fn recovery(&mut self, item: &Directive, recovery: &mut Recovery) -> bool {
-        match item.keyword.as_str() {
-            "slow_start" => recovery.slow_start = self.seconds(item),
-            "flap_limit" => recovery.flap_limit = self.number(item, bounds::FLAP_LIMIT),
-            "flap_window" => recovery.flap_window = self.positive_seconds(item),
-            "flap_hold_down" => recovery.flap_hold_down = self.positive_seconds(item),
-            "flap_hold_down_max" => recovery.flap_hold_down_max = self.positive_seconds(item),
-            _ => return false,
-        }
-        true
+    pub fn mac_address(&mut self, item: &Directive) -> Option<MacAddress> {
+        let mac = item.parsed(MacAddress::EXPECTED, |_| true);
+        self.diagnostics.take(mac)
     }
 
     pub fn virtual_server_group(&mut self, block: &Directive) -> Option<VirtualServerGroup> {
@@ -255,17 +197,7 @@ impl Reader<'_> {
         Some(range)
     }
 
-    /// What becomes of connections whose server is gone: a word of Millrace's.
-    fn orphans(&mut self, item: &Directive) -> Option<OrphanPolicy> {
-        const EXPECTED: &str = "reset, drop or reschedule";
-        let policy = value_of(&ORPHAN_POLICIES, self.argument(item, EXPECTED)?);
-        if policy.is_none() {
-            self.wrong(item, EXPECTED);
-        }
-        policy
-    }
-
-    fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
+    pub fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
         let served = SCHEDULERS.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
         if let Some(scheduler) = value_of(&SCHEDULERS, name) {
@@ -282,7 +214,7 @@ impl Reader<'_> {
         None
     }
 
-    fn lb_kind(&mut self, item: &Directive) -> Option<LbKind> {
+    pub fn lb_kind(&mut self, item: &Directive) -> Option<LbKind> {
         const EXPECTED: &str = "DR (direct routing) or TUN (a tunnel)";
         let words: Vec<&str> = item.arguments.iter().map(String::as_str).collect();
         match words[..] {
@@ -301,25 +233,17 @@ impl Reader<'_> {
         None
     }
 
-    fn protocol(&mut self, item: &Directive) -> Protocol {
-        match self.argument(item, "TCP or UDP") {
-            Some("TCP") | None => Protocol::Tcp,
-            Some("UDP") => Protocol::Udp,
-            Some("SCTP") => {
-                self.diagnostics.error(
-                    &item.location,
-                    "protocol SCTP is not served; expected TCP or UDP",
-                );
-                Protocol::Tcp
-            }
-            Some(_) => {
-                self.wrong(item, "TCP or UDP");
-                Protocol::Tcp
-            }
+    pub fn protocol(&mut self, item: &Directive) -> Option<Protocol> {
+        const EXPECTED: &str = "TCP or UDP";
+        if item.arguments == ["SCTP"] {
+            let message = format!("protocol SCTP is not served; expected {EXPECTED}");
+            self.diagnostics.error(&item.location, message);
+            return None;
         }
+        self.choice(item, &PROTOCOLS, EXPECTED)
     }
 
-    fn persistence_timeout(&mut self, item: &Directive) -> Option<u32> {
+    pub fn persistence_timeout(&mut self, item: &Directive) -> Option<u32> {
         if item.arguments.is_empty() {
             return Some(DEFAULT_PERSISTENCE_TIMEOUT_S);
         }
@@ -335,7 +259,7 @@ impl Reader<'_> {
     }
 
     /// A netmask such as 255.255.255.0, or a prefix length.
-    fn granularity(&mut self, item: &Directive) -> Option<u8> {
+    pub fn granularity(&mut self, item: &Directive) -> Option<u8> {
         const EXPECTED: &str = "a netmask such as 255.255.255.0 or a prefix length";
         let word = self.argument(item, EXPECTED)?;
         let prefix = match word.parse::<Ipv4Addr>() {

@@ -50,11 +50,6 @@ impl Reader<'_> {
         Some(InitFile { value, overwrite })
     }
 
-    /// `N [reverse]` of a file.
-    pub fn file_weight(&mut self, item: &Directive) -> (Option<i32>, bool) {
-        self.weight(item, &item.arguments, &bounds::FILE_WEIGHT)
-    }
-
     /// Interfaces or scripts: lines of `NAME [weight N [reverse]]`.
     pub fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
         let lines = self.tracked_within(block, &bounds::TRACKED_WEIGHT);

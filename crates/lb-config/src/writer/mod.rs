@@ -1,10 +1,8 @@
 //! From the model to keepalived.conf: one file per kind of block, as in the
 //! reader.
 //!
-//! Structures are taken apart field by field, so that a field which nobody
-//! writes does not compile.
+//! The keyword tables say how each field is written.
 
-mod check;
 mod route;
 mod service;
 mod tracked;
@@ -13,6 +11,8 @@ mod vrrp;
 use std::fmt::{Display, Write as _};
 
 use lb_model::config::{Config, GlobalDefs, Script, Seconds, quoted};
+
+pub(crate) use service::two_words;
 
 use crate::argument::joined;
 use crate::keywords::GLOBAL_DEFS;

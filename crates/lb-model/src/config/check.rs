@@ -68,7 +68,6 @@ pub enum CheckKind {
         /// The program.
         misc_path: Script,
         /// How long it may run; default `delay_loop`.
-        #[schemars(extend("exclusiveMinimum" = 0))]
         misc_timeout: Option<Seconds>,
         /// Whether its exit status sets the weight: 2 to 255 for 0 to 253.
         #[serde(default)]
@@ -108,7 +107,6 @@ pub enum CheckKind {
         track_file: String,
         /// What the number is multiplied by; default the file's own weight. 0:
         /// any number but 0 is a failure.
-        #[schemars(range(min = *bounds::FILE_WEIGHT.start(), max = *bounds::FILE_WEIGHT.end()))]
         weight: Option<i32>,
         /// Whether the number counts with its sign changed; with weight 0,
         /// whether 0 is the failure.
@@ -127,7 +125,6 @@ pub enum CheckKind {
         /// The stream whose media must come.
         stream: Option<String>,
         /// How long the first media may take; default 10.
-        #[schemars(extend("exclusiveMinimum" = 0))]
         play_timeout: Option<Seconds>,
         /// Host of the URL that the server is told; default `virtualhost` of
         /// the server or service, or else the address.
@@ -188,12 +185,10 @@ pub struct ConnectionOptions {
     /// Address to connect to; default the real server's.
     pub connect_ip: Option<IpAddr>,
     /// Port to connect to; default the real server's.
-    #[schemars(range(min = *bounds::PORT.start()))]
     pub connect_port: Option<u16>,
     /// Local address to connect from.
     pub bindto: Option<IpAddr>,
     /// Local port to connect from.
-    #[schemars(range(min = *bounds::PORT.start()))]
     pub bind_port: Option<u16>,
 }
 
@@ -204,7 +199,6 @@ pub struct CheckTiming {
     /// Whether the server counts as down until its first success.
     pub alpha: Option<bool>,
     /// How long a connection may take; default 5.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub connect_timeout: Option<Seconds>,
     /// Further failures that an up server is allowed; default 1.
     pub retry: Option<u32>,
@@ -213,7 +207,6 @@ pub struct CheckTiming {
     /// Upper bound of the random delay of the first check; default `delay_loop`.
     pub warmup: Option<Seconds>,
     /// Delay between checks; default 60.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub delay_loop: Option<Seconds>,
 }
 

@@ -175,10 +175,8 @@ pub struct VirtualServer {
     /// Forwarding method; default direct routing. (`lvs_method` is the same word.)
     pub lb_kind: Option<LbKind>,
     /// Source-address persistence in seconds; absent for none.
-    #[schemars(range(min = *bounds::PERSISTENCE_TIMEOUT_S.start(), max = *bounds::PERSISTENCE_TIMEOUT_S.end()))]
     pub persistence_timeout: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; default all.
-    #[schemars(range(min = *bounds::PERSISTENCE_GRANULARITY.start(), max = *bounds::PERSISTENCE_GRANULARITY.end()))]
     pub persistence_granularity: Option<u8>,
     /// Whether a client whose server is drained may be given another
     /// (`net.ipv4.vs.expire_quiescent_template`).
@@ -204,7 +202,6 @@ pub struct VirtualServer {
     pub sloppy: Option<bool>,
     /// Total weight of live servers below which the service has lost its
     /// quorum; default 1.
-    #[schemars(range(min = *bounds::COUNT.start()))]
     pub quorum: Option<u32>,
     /// Weight by which the quorum must be missed or exceeded; default 0.
     pub hysteresis: Option<u32>,
@@ -290,7 +287,6 @@ pub struct RealServer {
     /// MAC address that its frames go to; default what the neighbour answers.
     pub mac_address: Option<MacAddress>,
     /// Share of new connections; default 1.
-    #[schemars(range(min = *bounds::WEIGHT.start(), max = *bounds::WEIGHT.end()))]
     pub weight: Option<u32>,
     /// Connections with which it is given no new ones; 0, the default, for no limit.
     pub uthreshold: Option<u32>,

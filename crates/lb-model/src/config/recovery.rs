@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Seconds, bounds};
+use super::Seconds;
 
 /// How a server comes back that has been down.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,17 +15,13 @@ pub struct Recovery {
     pub slow_start: Option<Seconds>,
     /// Most changes between up and down within `flap_window`; after one more it
     /// is held out. Absent: it never is.
-    #[schemars(range(min = *bounds::FLAP_LIMIT.start(), max = *bounds::FLAP_LIMIT.end()))]
     pub flap_limit: Option<u32>,
     /// How far back changes count; default 60.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub flap_window: Option<Seconds>,
     /// How long it is held out the first time, and twice as long each time
     /// after, until it has kept quiet for a `flap_window`; default 30.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub flap_hold_down: Option<Seconds>,
     /// The longest that it is held out at a time; default 600.
-    #[schemars(extend("exclusiveMinimum" = 0))]
     pub flap_hold_down_max: Option<Seconds>,
 }
 

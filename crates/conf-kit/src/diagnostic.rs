@@ -20,7 +20,7 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The file and line, or only the file, that the sentence is about.
     pub location: Location,
-    /// What is there, what was expected, what to do.
+    /// Cause, expectation, way out.
     pub message: String,
 }
 

@@ -17,7 +17,7 @@ pub struct Directive {
     pub arguments: Vec<String>,
     /// The directives of its block; `None` if it has no block.
     pub children: Option<Vec<Directive>>,
-    /// Where the keyword stands.
+    /// Place of the keyword.
     pub location: Location,
 }
 
@@ -154,7 +154,7 @@ impl Directive {
         self.parsed("an IP address", |_| true)
     }
 
-    /// What the one argument stands for among `choices`.
+    /// The one of `choices` that the one argument names.
     ///
     /// # Errors
     /// The argument is none of them.

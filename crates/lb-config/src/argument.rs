@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::bounds::Bounds;
-use crate::keyword::{Argument, Documentation, Row};
+use crate::keyword::{Argument, Documentation, Meaning, Row};
 use crate::names::name_of;
 use crate::reader::Reader;
 use crate::writer::Writer;
@@ -405,7 +405,7 @@ where
         vec![Documentation {
             names: &[WEIGHT],
             argument: format!(r"{} \[reverse\]", shown_range(&self.range)),
-            field: WEIGHT,
+            meaning: Meaning::OfField(WEIGHT),
         }]
     }
 }
@@ -425,5 +425,5 @@ pub(crate) fn joined(words: &[String]) -> String {
     words.join(" ")
 }
 
-/// What cannot be out of bounds.
+/// The check of values that cannot be out of bounds.
 pub(crate) fn unbounded<V: ?Sized>(_: &mut Bounds<'_>, _: &str, _: &V) {}

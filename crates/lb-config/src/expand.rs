@@ -18,7 +18,7 @@ use super::words::without_comment;
 pub struct Line {
     /// The text.
     pub text: String,
-    /// Where it stands, or where that stands which it was expanded from.
+    /// Its place, or that of the line which it was expanded from.
     pub location: Location,
 }
 
@@ -175,7 +175,7 @@ impl Expander<'_> {
         self.looked_at > MAX_LINES.saturating_add(self.written)
     }
 
-    /// What follows `@word`s that hold; `None` if one does not hold.
+    /// The text after `@word`s that hold; `None` if one does not hold.
     fn condition<'t>(&self, mut text: &'t str) -> Option<&'t str> {
         while let Some(rest) = text.strip_prefix('@') {
             let (negated, rest) = match rest.strip_prefix('^') {

@@ -14,7 +14,7 @@ use crate::writer::Writer;
 
 /// The keywords that may stand in one kind of block, which configures a `T`.
 pub(crate) struct Block<T: 'static> {
-    /// Where they stand, as the end of a sentence.
+    /// Their place, as the end of a sentence.
     pub(crate) place: &'static str,
     /// Keywords that are served, in the order in which they are written.
     pub(crate) rows: &'static [&'static [&'static dyn Row<T>]],
@@ -30,7 +30,7 @@ pub(crate) struct NotServed {
 
 /// The keywords of a block, whatever it configures.
 pub(crate) trait Vocabulary: Sync {
-    /// Where they stand, as the end of a sentence.
+    /// Their place, as the end of a sentence.
     fn place(&self) -> &'static str;
 
     /// Every keyword that is served.
@@ -111,7 +111,7 @@ pub(crate) trait Row<T>: Sync {
 
     fn limit(&self, _properties: &mut Map<String, Value>) {}
 
-    /// What the documents say.
+    /// The rows of the tables in the documents.
     fn documentation(&self) -> Vec<Documentation> {
         Vec::new()
     }
@@ -123,8 +123,14 @@ pub(crate) struct Documentation {
     pub(crate) names: &'static [&'static str],
     /// Kind of argument.
     pub(crate) argument: String,
-    /// Name of the field in JSON, by which its meaning is found.
-    pub(crate) field: &'static str,
+    pub(crate) meaning: Meaning,
+}
+
+/// Meaning of a keyword.
+pub(crate) enum Meaning {
+    /// The description of a field in the JSON Schema.
+    OfField(&'static str),
+    Given(&'static str),
 }
 
 /// Kind of argument that a field of type `V` is written with.
@@ -188,16 +194,18 @@ impl<T, V> Row<T> for Field<T, V> {
         vec![Documentation {
             names: self.names,
             argument: self.argument.placeholder(),
-            field: self.field,
+            meaning: Meaning::OfField(self.field),
         }]
     }
 }
 
-/// Keywords of a structure that several blocks have as one field.
+/// Keywords of a structure in a field.
 pub(crate) struct Nested<T: 'static, U: 'static> {
     pub(crate) get: fn(&T) -> &U,
     pub(crate) get_mut: fn(&mut T) -> &mut U,
     pub(crate) rows: &'static [&'static dyn Row<U>],
+    /// True if several blocks have them, which have a table of their own in the documents.
+    pub(crate) is_shared: bool,
 }
 
 impl<T, U> Row<T> for Nested<T, U> {
@@ -225,12 +233,15 @@ impl<T, U> Row<T> for Nested<T, U> {
     }
 
     fn documentation(&self) -> Vec<Documentation> {
+        if self.is_shared {
+            return Vec::new();
+        }
         let rows = self.rows.iter();
         rows.flat_map(|row| row.documentation()).collect()
     }
 }
 
-/// Keywords that the block's own code reads and writes.
+/// Keywords that the block's own code reads and writes, without a row in the documents.
 pub(crate) struct ByHand(pub(crate) &'static [&'static str]);
 
 impl<T> Row<T> for ByHand {
@@ -243,6 +254,33 @@ impl<T> Row<T> for ByHand {
     }
 
     fn write(&self, _: &T, _: &mut Writer) {}
+}
+
+/// A keyword that the block's own code reads and writes, as the documents show it.
+pub(crate) struct Explained {
+    pub(crate) names: &'static [&'static str],
+    pub(crate) argument: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+impl<T> Row<T> for Explained {
+    fn names(&self) -> Vec<&'static str> {
+        self.names.to_vec()
+    }
+
+    fn read(&self, _: &mut T, _: &Directive, _: &mut Reader<'_>) -> bool {
+        false
+    }
+
+    fn write(&self, _: &T, _: &mut Writer) {}
+
+    fn documentation(&self) -> Vec<Documentation> {
+        vec![Documentation {
+            names: self.names,
+            argument: self.argument.to_owned(),
+            meaning: Meaning::Given(self.meaning),
+        }]
+    }
 }
 
 /// The rows of fields: `Type { field: argument, [names] field: argument }`. Without
@@ -270,6 +308,7 @@ macro_rules! nested {
             get: |it| &it.$field,
             get_mut: |it| &mut it.$field,
             rows: $rows,
+            is_shared: true,
         } as &dyn $crate::keyword::Row<$type>]
     };
 }

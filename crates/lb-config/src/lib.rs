@@ -8,6 +8,7 @@
 
 mod argument;
 mod bounds;
+mod documentation;
 mod expand;
 mod json;
 mod keyword;
@@ -40,6 +41,7 @@ use conf_kit::{Diagnostic, Diagnostics, Location, text};
 use lb_model::config::Config;
 
 pub use conf_kit::source::is_json;
+pub use documentation::keyword_tables;
 pub use json::write as to_json;
 pub use schema::schema;
 pub use validate_scripts::runs_scripts_as_others;
@@ -48,9 +50,9 @@ pub use writer::write as to_keepalived;
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What the operator wants.
+    /// The configuration.
     pub config: Config,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<Diagnostic>,
 }
 

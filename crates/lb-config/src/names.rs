@@ -48,7 +48,7 @@ pub const RECORD_TYPES: [(&str, RecordType); 7] = [
     ("AAAA", RecordType::Aaaa),
 ];
 
-/// What `name` stands for.
+/// The value that `name` stands for.
 pub fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
     let mut names = names.iter();
     names

@@ -9,14 +9,14 @@ pub struct Repetition<'t> {
     pub names: Vec<&'t str>,
     /// Their values.
     pub rounds: Vec<Vec<String>>,
-    /// What is repeated.
+    /// Text that is repeated.
     pub rest: &'t str,
 }
 
 /// `(NAME[, START[, STEP]], END) rest`, or `x(…) rest` for hexadecimal numbers.
 ///
 /// # Errors
-/// What was expected.
+/// The text is not what was expected, which is returned.
 pub fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
     const EXPECTED: &str = "`~SEQ(NAME, START, STEP, END)` and something to repeat";
     let (hexadecimal, text) = match text.strip_prefix('x') {
@@ -83,7 +83,7 @@ fn whole_number(word: &str) -> Option<i64> {
 /// `(NAME, VALUE…) rest` or `({NAME, …}, {VALUE, …}…) rest`
 ///
 /// # Errors
-/// What was expected.
+/// The text is not what was expected, which is returned.
 pub fn list(text: &str) -> Result<Repetition<'_>, &'static str> {
     const EXPECTED: &str = "`~LST(NAME, VALUE, …)` and something to repeat";
     let (inside, rest) = text

@@ -6,7 +6,7 @@ use std::ops::Range;
 /// A parameter that is to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where it stands in the line.
+    /// Its place in the line.
     pub range: Range<usize>,
     /// The lines that it stands for.
     pub lines: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a configuration must keep to whatever it was written in.
+//! Rules for a configuration in whatever form.
 
 use std::collections::HashMap;
 

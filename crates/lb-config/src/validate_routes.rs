@@ -1,4 +1,4 @@
-//! What routes must keep to, whatever they were written in.
+//! Rules for routes.
 
 use std::net::IpAddr;
 

@@ -42,9 +42,9 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
 struct Use<'a> {
     /// Whose it is.
     what: String,
-    /// What follows if it is not run.
+    /// Consequence if it is not run, as the end of a sentence.
     otherwise: &'static str,
-    /// Where that block stands.
+    /// Place of the block.
     block: &'a Location,
     script: &'a Script,
 }

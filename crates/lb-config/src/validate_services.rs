@@ -1,4 +1,4 @@
-//! What virtual and real servers must keep to.
+//! Rules for virtual and real servers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -292,12 +292,12 @@ fn against_service(
     }
 }
 
-/// Whether a check connects to the port that its real server is named with.
+/// True if a check connects to the port that its real server is named with.
 fn connects_to_servers_port(check: &Check) -> bool {
     check.connecting_word().is_some() && check.connection.connect_port.is_none()
 }
 
-/// Where something stands, as the end of a sentence.
+/// A place as the end of a sentence; nothing if it is unknown.
 pub fn at(location: &Location) -> String {
     match location.is_known() {
         true => format!(" at {location}"),

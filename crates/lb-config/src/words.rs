@@ -22,7 +22,7 @@ impl Token {
     }
 }
 
-/// What is wrong with a line's quoting.
+/// A mistake in a line's quoting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the quotation that {0} opens is not closed on this line")]
 pub struct UnclosedQuote(char);

@@ -8,19 +8,19 @@ use super::NOT_YET;
 use crate::argument::{
     Address, Choice, Command, Flag, Number, Own, Switch, Text, Time, Weight, unbounded,
 };
-use crate::keyword::{Block, ByHand, Field, Nested, NotServed, Row, nested, rows};
+use crate::keyword::{Block, Explained, Field, Nested, NotServed, Row, nested, rows};
 use crate::names::RECORD_TYPES;
 
-/// Where a check connects to and from.
-const CONNECTION: &[&dyn Row<ConnectionOptions>] = rows!(ConnectionOptions {
+/// Addresses and ports that a check connects to and from.
+pub(crate) const CONNECTION: &[&dyn Row<ConnectionOptions>] = rows!(ConnectionOptions {
     connect_ip: Address,
     connect_port: Number(bounds::PORT),
     bindto: Address,
     bind_port: Number(bounds::PORT),
 });
 
-/// When checks run and how often they may fail.
-pub(super) const TIMING: &[&dyn Row<CheckTiming>] = rows!(CheckTiming {
+/// Times of checks, and failures that they may have.
+pub(crate) const TIMING: &[&dyn Row<CheckTiming>] = rows!(CheckTiming {
     delay_loop: Time::MoreThan0,
     connect_timeout: Time::MoreThan0,
     // Older keepalived spelled it `nb_get_retry`, under HTTP_GET only; the deployments
@@ -118,17 +118,18 @@ macro_rules! rows_of_kind {
                     argument: &$argument,
                 } as &dyn Row<CheckKind>,
             )*],
+            is_shared: false,
         } as &dyn Row<Check>]
     };
 }
 
-/// What no checker serves.
+/// Keywords that no checker serves.
 const ALIKE: NotServed = NotServed {
     because: NOT_YET,
     words: &["bind_if", "fwmark", "log_all_failures"],
 };
 
-/// What no checker of pages serves.
+/// Keywords that no checker of pages serves.
 const OF_PAGES: NotServed = NotServed {
     because: NOT_YET,
     words: &["http_protocol", "fast_recovery"],
@@ -148,7 +149,7 @@ pub(crate) static PING_CHECK: Block<Check> = Block {
 
 pub(crate) static HTTP_GET: Block<Check> = Block {
     place: "in `HTTP_GET`",
-    rows: &[&[&ByHand(&["url"])], COMMON[0], COMMON[1]],
+    rows: &[&[&PAGES], COMMON[0], COMMON[1]],
     not_served: &[
         ALIKE,
         OF_PAGES,
@@ -163,7 +164,7 @@ pub(crate) static SSL_GET: Block<Check> = Block {
     place: "in `SSL_GET`",
     rows: &[
         rows_of_kind!(Https { enable_sni: Flag }),
-        &[&ByHand(&["url"])],
+        &[&PAGES],
         COMMON[0],
         COMMON[1],
     ],
@@ -188,7 +189,11 @@ pub(crate) static URL: Block<UrlCheck> = Block {
             regex: PATTERN,
             regex_no_match: Flag,
         }),
-        &[&ByHand(&["regex_options"])],
+        &[&Explained {
+            names: &["regex_options"],
+            argument: "options of PCRE",
+            meaning: "Options of `regex`: `caseless`, `multiline`, `dotall`, `extended`, `ungreedy`",
+        }],
     ],
     not_served: &[NotServed {
         because: NOT_YET,
@@ -209,7 +214,7 @@ pub(crate) static MISC_CHECK: Block<Check> = Block {
             misc_timeout: Time::MoreThan0,
             misc_dynamic: Flag,
         }),
-        &[&ByHand(&["user"])],
+        &[&USER],
         COMMON[0],
         COMMON[1],
     ],
@@ -306,6 +311,19 @@ pub(crate) static RTMP_CHECK: Block<Check> = Block {
         COMMON[1],
     ],
     not_served: &[ALIKE],
+};
+
+const PAGES: Explained = Explained {
+    names: &["url"],
+    argument: "block",
+    meaning: "A page; one at least",
+};
+
+/// `USER [GROUP]` of a script.
+pub(super) const USER: Explained = Explained {
+    names: &["user"],
+    argument: r"user \[group\]",
+    meaning: "User, and group, that the script runs as",
 };
 
 /// A word that must be there.

@@ -2,7 +2,7 @@
 
 use super::{CHECKSUM, IPVS, MAIL, NOT_YET, RULES, VIRTUAL_MAC};
 use crate::argument::{Address, NetworkOf, Number, Own, Switch, Text, Time, joined};
-use crate::keyword::{Block, ByHand, NotServed, rows};
+use crate::keyword::{Block, ByHand, Explained, NotServed, rows};
 use lb_model::config::{GlobalDefs, LvsTimeouts, bounds};
 
 const PROCESSES: &str = "it tunes keepalived's own processes";
@@ -84,7 +84,11 @@ pub(crate) static GLOBAL_DEFS: Block<GlobalDefs> = Block {
             vrrp_down_timer_adverts: Number(bounds::DOWN_TIMER_ADVERTS),
             vrrp_check_unicast_src: Switch,
         }),
-        &[&ByHand(&["lvs_flush_on_stop", "lvs_flush_onstop"])],
+        &[&Explained {
+            names: &["lvs_flush_on_stop", "lvs_flush_onstop"],
+            argument: r"\[VS\]",
+            meaning: "Without effect: services go when the agent stops, in any case",
+        }],
     ],
     not_served: &[
         NotServed {

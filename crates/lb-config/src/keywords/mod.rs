@@ -6,17 +6,17 @@ mod route;
 mod service;
 mod vrrp;
 
+pub(crate) use check::{CONNECTION, TCP_CHECK, TIMING, URL, block_of, empty_kind};
 #[cfg(test)]
 pub(crate) use check::{
     DNS_CHECK, FILE_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK, SSL_GET,
     UDP_CHECK,
 };
-pub(crate) use check::{TCP_CHECK, URL, block_of, empty_kind};
 pub(crate) use global::{GLOBAL_DEFS, TOP_LEVEL};
 pub(crate) use route::{ESSENTIAL, ROUTE};
-pub(crate) use service::{REAL_SERVER, VIRTUAL_SERVER};
+pub(crate) use service::{REAL_SERVER, RECOVERY, VIRTUAL_SERVER};
 pub(crate) use vrrp::{
-    AUTHENTICATION, TRACK_FILE, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE,
+    AUTHENTICATION, NOTIFY, TRACK_FILE, TRACKED, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE,
     VRRP_SCRIPT, VRRP_SYNC_GROUP,
 };
 

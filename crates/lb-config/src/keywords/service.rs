@@ -8,12 +8,12 @@ use net_types::MacAddress;
 use super::check::TIMING;
 use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET};
 use crate::argument::{Choice, Command, Flag, Number, Own, Switch, Text, Time, unbounded};
-use crate::keyword::{Block, ByHand, NotServed, Row, nested, rows};
+use crate::keyword::{Block, ByHand, Explained, NotServed, Row, nested, rows};
 use crate::names::{LB_KINDS, ORPHAN_POLICIES, PROTOCOLS, SCHEDULERS};
 use crate::writer::two_words;
 
-/// How servers come back that have been down; keepalived does not know these words.
-const RECOVERY: &[&dyn Row<Recovery>] = rows!(Recovery {
+/// Return of servers that have been down; keepalived does not know these words.
+pub(crate) const RECOVERY: &[&dyn Row<Recovery>] = rows!(Recovery {
     slow_start: Time::From0,
     flap_limit: Number(1..=1000),
     flap_window: Time::MoreThan0,
@@ -59,7 +59,18 @@ pub(crate) static VIRTUAL_SERVER: Block<VirtualServer> = Block {
             omega: Switch,
         }),
         nested!(VirtualServer, recovery: RECOVERY),
-        &[&ByHand(&["weight", "real_server"])],
+        &[
+            &Explained {
+                names: &["weight"],
+                argument: "0 to 65535",
+                meaning: "Weight of its servers that name none",
+            },
+            &Explained {
+                names: &["real_server"],
+                argument: r"address \[port\] and a block",
+                meaning: "A real server",
+            },
+        ],
     ],
     not_served: &[
         NotServed {

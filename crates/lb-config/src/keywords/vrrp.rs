@@ -1,5 +1,6 @@
 //! Virtual routers.
 
+use super::check::USER;
 use super::{CHECKSUM, IPVS, MAIL, NOT_YET, RULES, VIRTUAL_MAC};
 use crate::argument::{
     Address, Choice, Command, Flag, Lines, Number, Own, Switch, Text, Time, Weight, unbounded,
@@ -15,7 +16,7 @@ use lb_model::config::{
 const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
 /// Scripts that run when a state changes.
-const NOTIFY: &[&dyn Row<Notify>] = rows!(Notify {
+pub(crate) const NOTIFY: &[&dyn Row<Notify>] = rows!(Notify {
     ["notify_master"] master: Command,
     ["notify_backup"] backup: Command,
     ["notify_fault"] fault: Command,
@@ -232,7 +233,7 @@ pub(crate) static VRRP_SCRIPT: Block<VrrpScript> = Block {
             fall: Number(bounds::COUNT),
             init_fail: Flag,
         }),
-        &[&ByHand(&["user"])],
+        &[&USER],
     ],
     not_served: &[],
 };

@@ -57,7 +57,7 @@ impl Reader<'_> {
         self.diagnostics.take(directive.argument(expected))
     }
 
-    /// What the one argument stands for among `choices`.
+    /// The one of `choices` that the one argument names.
     pub fn choice<C: Copy>(
         &mut self,
         directive: &Directive,

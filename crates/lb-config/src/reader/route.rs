@@ -20,7 +20,7 @@ const TABLES: [&str; 2] = ["/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_ta
 /// The words of a route that are still to be read.
 type Words<'a> = Peekable<Iter<'a, String>>;
 
-/// What is wrong with a route: what was expected instead.
+/// Expectation that a route does not meet.
 struct Expected(String);
 
 impl From<&str> for Expected {
@@ -158,7 +158,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where a route leads to.
+/// Destination of a route.
 enum Destination {
     Network(IpAddr, Option<u8>),
     /// Anywhere, of the family that the rest of the route is of.

@@ -1,4 +1,4 @@
-//! What is tracked: `track_file`, and the lines that name what a virtual router
+//! `track_file`, and the lines that name what a virtual router
 //! or a sync group tracks.
 
 use std::fmt::Display;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::validate_values;
 
-/// Whether the reader takes `given` for a configuration, whatever refers to
+/// True if the reader takes `given` for a configuration, whatever refers to
 /// what in it.
 fn is_read(given: &Value) -> Result<(), String> {
     let mut diagnostics = Diagnostics::new(Location::whole("t.json"));

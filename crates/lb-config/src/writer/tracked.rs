@@ -1,4 +1,4 @@
-//! What is tracked.
+//! `track_file`, and the lines that name what is tracked.
 
 use std::fmt::Display;
 

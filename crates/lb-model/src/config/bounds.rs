@@ -33,7 +33,7 @@ pub const STATUS_CODE: RangeInclusive<u16> = 100..=999;
 /// `virtual_router_id`
 pub const VIRTUAL_ROUTER_ID: RangeInclusive<u8> = 1..=255;
 
-/// How many of its addresses a virtual router's adverts can name (RFC 3768 §5.3.5).
+/// Number of addresses that a virtual router's adverts can name (RFC 3768 §5.3.5).
 pub const MAX_ADVERTISED_ADDRESSES: usize = 255;
 
 /// `priority` of a virtual router; 0 is what one says that leaves.
@@ -54,13 +54,13 @@ pub const GARP_LOWER_PRIO_REPEAT: RangeInclusive<u32> = 0..=100;
 /// `unicast_ttl`
 pub const UNICAST_TTL: RangeInclusive<u8> = 1..=255;
 
-/// What something tracked adds to a priority.
+/// Weight of an interface or script that is tracked.
 pub const TRACKED_WEIGHT: RangeInclusive<i16> = -253..=253;
 
-/// What the number in a file is multiplied by.
+/// Factor of the number in a file.
 pub const FILE_WEIGHT: RangeInclusive<i32> = -i32::MAX..=i32::MAX;
 
-/// What the number in a file is multiplied by before it is added to a priority.
+/// Factor of the number in a file before it is added to a priority.
 pub const TRACKED_FILE_WEIGHT: RangeInclusive<i16> = -254..=254;
 
 /// `track_quorum`: what a lost quorum adds to a priority.
@@ -78,11 +78,10 @@ pub fn words<T: Display>(range: &RangeInclusive<T>) -> String {
     format!("{} to {}", range.start(), range.end())
 }
 
-/// What is expected where [`is_positive`] must hold.
+/// Expectation where [`is_positive`] must hold.
 pub const MORE_THAN_0_SECONDS: &str = "more than 0 seconds";
 
-/// Whether a time span can be that of something that comes to pass again and
-/// again, or that is waited for.
+/// True if a time span can be an interval or a time limit.
 pub fn is_positive(Seconds(duration): Seconds) -> bool {
     !duration.is_zero()
 }

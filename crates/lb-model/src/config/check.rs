@@ -10,13 +10,13 @@ use super::{Script, Seconds, bounds};
 /// One health check of a real server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
-    /// What is checked.
+    /// Kind of check.
     #[serde(flatten)]
     pub kind: CheckKind,
-    /// How it connects.
+    /// Addresses and ports of its connection.
     #[serde(flatten)]
     pub connection: ConnectionOptions,
-    /// When it runs.
+    /// Times of the check.
     #[serde(flatten)]
     pub timing: CheckTiming,
 }
@@ -57,8 +57,7 @@ pub enum CheckKind {
         /// The pages.
         #[schemars(length(min = 1))]
         url: Vec<UrlCheck>,
-        /// Whether the server is told which host is meant before it shows its
-        /// certificate (RFC 6066 §3).
+        /// Names the host in the TLS handshake (RFC 6066 §3).
         #[serde(default)]
         enable_sni: bool,
     },
@@ -67,19 +66,18 @@ pub enum CheckKind {
     Misc {
         /// The program.
         misc_path: Script,
-        /// How long it may run; default `delay_loop`.
+        /// Time that it may run; default `delay_loop`.
         misc_timeout: Option<Seconds>,
-        /// Whether its exit status sets the weight: 2 to 255 for 0 to 253.
+        /// Its exit status sets the weight: 2 to 255 for 0 to 253.
         #[serde(default)]
         misc_dynamic: bool,
     },
     /// A UDP port does not refuse, or answers as it should.
     #[serde(rename = "UDP_CHECK")]
     Udp {
-        /// What is sent, in hexadecimal digits.
+        /// Bytes that are sent.
         payload: Option<String>,
-        /// What must come back, in hexadecimal digits or `x` for any; empty for
-        /// anything.
+        /// Bytes that must come back, `x` for any digit; empty for anything.
         require_reply: Option<String>,
         /// Shortest reply in bytes; default 0.
         min_reply_length: Option<u16>,
@@ -89,15 +87,15 @@ pub enum CheckKind {
     /// A DNS server answers a query, over UDP.
     #[serde(rename = "DNS_CHECK")]
     Dns {
-        /// What is asked for; `type` in keepalived.conf. Default SOA.
+        /// Type of the record that is asked for; default SOA.
         record_type: Option<RecordType>,
-        /// Of which name; default `.`, the root.
+        /// Name that is asked for; default `.`, the root.
         name: Option<String>,
     },
     /// An SMTP server greets, and answers `HELO`.
     #[serde(rename = "SMTP_CHECK")]
     Smtp {
-        /// How the check introduces itself; default the host's name.
+        /// Name that the check gives in `HELO`; default the host's.
         helo_name: Option<String>,
     },
     /// The number in a file is no failure; it is added to the server's weight.
@@ -105,11 +103,10 @@ pub enum CheckKind {
     File {
         /// Name of the `track_file`.
         track_file: String,
-        /// What the number is multiplied by; default the file's own weight. 0:
-        /// any number but 0 is a failure.
+        /// Factor of the number; default the file's own weight. 0: any number but 0
+        /// is a failure.
         weight: Option<i32>,
-        /// Whether the number counts with its sign changed; with weight 0,
-        /// whether 0 is the failure.
+        /// Changes the sign of the number; with weight 0, 0 is the failure.
         #[serde(default)]
         reverse: bool,
     },
@@ -124,7 +121,7 @@ pub enum CheckKind {
         app: Option<String>,
         /// The stream whose media must come.
         stream: Option<String>,
-        /// How long the first media may take; default 10.
+        /// Time that the first media may take; default 10.
         play_timeout: Option<Seconds>,
         /// Host of the URL that the server is told; default `virtualhost` of
         /// the server or service, or else the address.
@@ -166,7 +163,7 @@ pub struct UrlCheck {
     pub virtualhost: Option<String>,
     /// Regular expression to look for in the body.
     pub regex: Option<String>,
-    /// Whether it must not be found.
+    /// The regular expression must not be found.
     #[serde(default)]
     pub regex_no_match: bool,
 }
@@ -178,7 +175,7 @@ pub struct StatusCodes(
     #[schemars(range(min = *bounds::STATUS_CODE.start(), max = *bounds::STATUS_CODE.end()))] pub u16,
 );
 
-/// Where a check connects to and from.
+/// Addresses and ports that a check connects to and from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionOptions {
@@ -192,13 +189,13 @@ pub struct ConnectionOptions {
     pub bind_port: Option<u16>,
 }
 
-/// When a check runs and how often it may fail.
+/// Times of a check, and failures that it may have.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckTiming {
-    /// Whether the server counts as down until its first success.
+    /// Counts the server as down until its first success.
     pub alpha: Option<bool>,
-    /// How long a connection may take; default 5.
+    /// Time that a connection may take; default 5.
     pub connect_timeout: Option<Seconds>,
     /// Further failures that an up server is allowed; default 1.
     pub retry: Option<u32>,

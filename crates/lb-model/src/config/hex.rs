@@ -21,10 +21,10 @@ pub fn parse(text: &str) -> Option<Vec<(u8, u8)>> {
     Some(bytes)
 }
 
-/// What is expected where a hexadecimal string is not one.
+/// Expectation where a hexadecimal string is none.
 pub const EXPECTED: &str = "hexadecimal digits, such as `AB 12 f`";
 
-/// Whether a string names bytes to send: some, and each in full.
+/// True if a string names bytes to send: some, and each in full.
 pub fn is_payload(text: &str) -> bool {
     let whole = |bytes: &[(u8, u8)]| bytes.iter().all(|(_, mask)| *mask == 0xff);
     parse(text).is_some_and(|bytes| !bytes.is_empty() && whole(&bytes))

@@ -68,7 +68,7 @@ pub const ALL_PORTS: u16 = 0;
 /// (`IPVS_SVC_PERSISTENT_TIMEOUT` of keepalived).
 pub const DEFAULT_PERSISTENCE_TIMEOUT_S: u32 = 360;
 
-/// What viewers connect to.
+/// Address that viewers connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ServiceAddress {
@@ -98,7 +98,7 @@ pub struct VirtualServerGroup {
     /// Its addresses.
     #[serde(default)]
     pub address: Vec<AddressRange>,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
@@ -116,7 +116,7 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// How many addresses there are; 0 if the last stands before the first.
+    /// Number of addresses; 0 if the last stands before the first.
     pub fn count(&self) -> u128 {
         let Some(last) = self.last else { return 1 };
         match (self.first, last) {
@@ -170,30 +170,30 @@ pub struct VirtualServer {
     /// Transport protocol; default TCP.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
-    /// Scheduler; default `wlc`. (`lvs_sched` is the same word.)
+    /// Scheduler; default `wlc`.
     pub lb_algo: Option<Scheduler>,
-    /// Forwarding method; default direct routing. (`lvs_method` is the same word.)
+    /// Forwarding method; default direct routing.
     pub lb_kind: Option<LbKind>,
-    /// Source-address persistence in seconds; absent for none.
+    /// Source-address persistence; default none, without a number 360 seconds.
     pub persistence_timeout: Option<u32>,
     /// Leading bits of a client's address that persistence looks at; default all.
     pub persistence_granularity: Option<u8>,
-    /// Whether a client whose server is drained may be given another
+    /// Gives a client whose server is drained another one
     /// (`net.ipv4.vs.expire_quiescent_template`).
     #[serde(default)]
     pub expire_quiescent: bool,
     /// With the schedulers `sh` and `mh`: hash the client's port along with its
-    /// address (`sh-port`, `mh-port`).
+    /// address.
     #[serde(default)]
     pub hash_port: bool,
     /// With the same: where the server that a client hashes to is full, give it
-    /// another (`sh-fallback`, `mh-fallback`).
+    /// another.
     #[serde(default)]
     pub hash_fallback: bool,
     /// UDP: schedule every packet by itself, without remembering connections.
     #[serde(default)]
     pub ops: bool,
-    /// What becomes of connections whose server is gone; default `reset` for
+    /// Fate of connections whose server is gone; default `reset` for
     /// TCP, `reschedule` for UDP.
     pub orphans: Option<OrphanPolicy>,
     /// Schedule connections that are unknown in their middle (`sloppy_tcp`), so
@@ -221,13 +221,13 @@ pub struct VirtualServer {
     /// Defaults for the checks of all its servers.
     #[serde(flatten)]
     pub timing: CheckTiming,
-    /// How its servers come back that have been down.
+    /// Return of its servers that have been down.
     #[serde(flatten)]
     pub recovery: Recovery,
     /// The real servers.
     #[serde(default)]
     pub real_server: Vec<RealServer>,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
@@ -248,7 +248,7 @@ impl VirtualServer {
         self.persistence_timeout.or(default)
     }
 
-    /// Whether every packet is scheduled by itself: one over TCP never is.
+    /// True if every packet is scheduled by itself: one over TCP never is.
     pub fn is_one_packet(&self) -> bool {
         self.ops && self.protocol == Protocol::Udp
     }
@@ -266,7 +266,7 @@ fn tcp() -> Protocol {
     Protocol::Tcp
 }
 
-/// How packets reach a real server.
+/// Forwarding method: the way of packets to a real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LbKind {
     /// Direct routing: the frame's addresses change, the packet does not.
@@ -293,7 +293,7 @@ pub struct RealServer {
     /// Connections below which it is given new ones again; 0, the default, for three
     /// quarters of `uthreshold`.
     pub lthreshold: Option<u32>,
-    /// Forwarding method; default the service's. (`lvs_method` is the same word.)
+    /// Forwarding method; default the service's.
     pub lb_kind: Option<LbKind>,
     /// Host that HTTP and RTMP checks ask for.
     pub virtualhost: Option<String>,
@@ -306,13 +306,13 @@ pub struct RealServer {
     /// Defaults for its checks.
     #[serde(flatten)]
     pub timing: CheckTiming,
-    /// How it comes back when it has been down; default as its service's.
+    /// Its return when it has been down; default as its service's.
     #[serde(flatten)]
     pub recovery: Recovery,
     /// Its checks; it is up while all of them succeed.
     #[serde(default)]
     pub checks: Vec<Check>,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
@@ -327,7 +327,7 @@ pub struct Script {
     pub user: Option<String>,
     /// Group to run it as; default the user's.
     pub group: Option<String>,
-    /// Where it stands.
+    /// Its place.
     #[serde(skip)]
     pub location: Location,
 }

@@ -6,20 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Seconds;
 
-/// How a server comes back that has been down.
+/// Return of a server that has been down.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Recovery {
-    /// How long its share of new connections grows from a tenth to the whole;
+    /// Time in which its share of new connections grows from a tenth to the whole;
     /// default 0, the whole at once.
     pub slow_start: Option<Seconds>,
-    /// Most changes between up and down within `flap_window`; after one more it
-    /// is held out. Absent: it never is.
+    /// Changes between up and down within `flap_window` beyond which it is held out;
+    /// default: it never is.
     pub flap_limit: Option<u32>,
-    /// How far back changes count; default 60.
+    /// Time for which changes count; default 60.
     pub flap_window: Option<Seconds>,
-    /// How long it is held out the first time, and twice as long each time
-    /// after, until it has kept quiet for a `flap_window`; default 30.
+    /// Time for which it is held out first, twice as long each time after, until it has kept quiet for a `flap_window`; default 30.
     pub flap_hold_down: Option<Seconds>,
     /// The longest that it is held out at a time; default 600.
     pub flap_hold_down_max: Option<Seconds>,

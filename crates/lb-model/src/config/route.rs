@@ -18,7 +18,7 @@ pub struct Route {
     /// Prefix length of the network; default 32 for IPv4 and 128 for IPv6.
     #[schemars(range(max = 128))]
     pub prefix: Option<u8>,
-    /// What becomes of packets; default: they are sent.
+    /// Fate of packets; default: they are sent.
     #[serde(default, rename = "type")]
     pub kind: RouteKind,
     /// The router that they are sent to.
@@ -34,18 +34,18 @@ pub struct Route {
     pub metric: Option<u32>,
     /// The largest packet, in bytes.
     pub mtu: Option<u32>,
-    /// How far it leads; default `global` by way of a router, else `link`.
+    /// Its reach; default `global` by way of a router, else `link`.
     pub scope: Option<RouteScope>,
-    /// Whether the router is taken to be on the interface's own segment.
+    /// Takes the router to be on the interface's own segment.
     #[serde(default)]
     pub onlink: bool,
     /// Several routers in place of one.
     #[serde(default)]
     pub nexthop: Vec<NextHop>,
-    /// Whether it may be taken away: then it stays away.
+    /// If it is taken away, it stays away.
     #[serde(default)]
     pub no_track: bool,
-    /// Where it stands.
+    /// Its place.
     #[serde(skip)]
     pub location: Location,
 }
@@ -108,7 +108,7 @@ pub struct NextHop {
     /// Its share of the traffic; default 1.
     #[schemars(range(min = *bounds::NEXT_HOP_WEIGHT.start(), max = *bounds::NEXT_HOP_WEIGHT.end()))]
     pub weight: Option<u16>,
-    /// Whether it is taken to be on the interface's own segment.
+    /// Takes it to be on the interface's own segment.
     #[serde(default)]
     pub onlink: bool,
 }
@@ -130,7 +130,7 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// What becomes of packets.
+/// Fate of packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteKind {
@@ -158,7 +158,7 @@ impl RouteKind {
     ];
 }
 
-/// How far a route leads.
+/// Reach of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteScope {

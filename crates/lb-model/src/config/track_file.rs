@@ -16,15 +16,14 @@ pub struct TrackFile {
     pub name: String,
     /// The path of the file.
     pub file: String,
-    /// What the number is multiplied by where it is tracked without a weight;
-    /// default 1. 0: any number but 0 is a failure.
+    /// Factor of the number where it is tracked without a weight; default 1. 0: any
+    /// number but 0 is a failure.
     pub weight: Option<i32>,
-    /// Whether the number counts with its sign changed; with weight 0, whether
-    /// 0 is the failure.
+    /// Changes the sign of the number; with weight 0, 0 is the failure.
     pub reverse: bool,
-    /// What is written to the file when the agent starts.
+    /// Content that is written to the file when the agent starts.
     pub init_file: Option<InitFile>,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
@@ -36,7 +35,7 @@ pub struct InitFile {
     /// The number.
     #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub value: i32,
-    /// Whether it replaces what a file that exists says.
+    /// Replaces the content of a file that exists.
     pub overwrite: bool,
 }
 
@@ -45,12 +44,10 @@ pub struct InitFile {
 pub struct TrackedFile {
     /// Name of the `track_file`.
     pub name: String,
-    /// What the number is multiplied by before it is added to the priority, -254
-    /// to 254; default the file's own weight. 0: any number but 0 is a fault.
+    /// Factor of the number before it is added to the priority, -254 to 254; default the file's own weight. 0: any number but 0 is a fault.
     #[schemars(range(min = *bounds::TRACKED_FILE_WEIGHT.start(), max = *bounds::TRACKED_FILE_WEIGHT.end()))]
     pub weight: Option<i16>,
-    /// Whether the number counts with its sign changed; with weight 0, whether
-    /// 0 is the fault.
+    /// Changes the sign of the number; with weight 0, 0 is the fault.
     #[serde(default)]
     pub reverse: bool,
 }

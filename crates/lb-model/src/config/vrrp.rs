@@ -15,7 +15,7 @@ use net_types::Network;
 pub struct GlobalDefs {
     /// Interface of virtual routers that name none.
     pub default_interface: Option<String>,
-    /// How long connections may be silent.
+    /// Times after which silent connections are forgotten.
     pub lvs_timeouts: Option<LvsTimeouts>,
     /// Viewers per second that are told that their server is gone; 0 leaves
     /// them to their next packet. Default 50000.
@@ -27,7 +27,7 @@ pub struct GlobalDefs {
     pub lb_tunnel_source6: Option<Network>,
     /// User, and group, that scripts run as where they name none.
     pub script_user: Option<Vec<String>>,
-    /// Whether a script is not run as root that another user may write.
+    /// Does not run a script as root that another user may write.
     pub enable_script_security: bool,
     /// VRRP version of virtual routers that name none; default 2, for IPv6 3.
     pub vrrp_version: Option<u8>,
@@ -53,7 +53,7 @@ pub struct GlobalDefs {
     pub vrrp_garp_interval: Option<Seconds>,
     /// Pause between two unsolicited neighbour advertisements; default 0.
     pub vrrp_gna_interval: Option<Seconds>,
-    /// Whether one gratuitous ARP, without a second volley, is the default.
+    /// Makes one gratuitous ARP, without a second volley, the default.
     pub vrrp_min_garp: Option<bool>,
     /// Default of `lower_prio_no_advert`; default false.
     pub vrrp_lower_prio_no_advert: Option<bool>,
@@ -92,11 +92,11 @@ pub struct VrrpInstance {
     pub state: InitialState,
     /// Interface that adverts use and that addresses are added to.
     pub interface: Option<String>,
-    /// VRRP version, 2 or 3; default `vrrp_version`.
+    /// VRRP version; default `vrrp_version`.
     pub version: Option<u8>,
-    /// VRID, 1 to 255; unique on the network segment.
+    /// VRID; unique on the network segment.
     pub virtual_router_id: u8,
-    /// 1 to 255; the highest becomes master. Default 100.
+    /// The highest becomes master. Default 100.
     pub priority: Option<u8>,
     /// Interval between adverts; default 1. Version 3: 0.01 to 40.95.
     pub advert_int: Option<Seconds>,
@@ -114,24 +114,23 @@ pub struct VrrpInstance {
     pub mcast_src_ip: Option<IpAddr>,
     /// Multicast group of adverts; default `vrrp_mcast_group4` or `…6`.
     pub mcast_dst_ip: Option<IpAddr>,
-    /// Whether the virtual router is in fault while the interface does not have
-    /// the source address that the file names.
+    /// Is in fault while the interface does not have the source address that the
+    /// file names.
     pub track_src_ip: bool,
     /// Source address of unicast adverts; default the interface's first.
     pub unicast_src_ip: Option<IpAddr>,
     /// Peers that adverts are sent to one by one, instead of by multicast.
     pub unicast_peer: Vec<UnicastPeer>,
-    /// Whether adverts of others than the unicast peers are dropped; default
+    /// Drops adverts of others than the unicast peers; default
     /// `vrrp_check_unicast_src`.
     pub check_unicast_src: Option<bool>,
     /// TTL of unicast adverts; default 255.
     pub unicast_ttl: Option<u8>,
-    /// Whether a backup leaves a master of lower priority alone.
+    /// Does not displace a master of lower priority.
     pub nopreempt: bool,
     /// Delay before a master of lower priority is displaced.
     pub preempt_delay: Option<Seconds>,
-    /// Whether packets to the addresses are accepted though the priority is not
-    /// 255. Millrace always accepts, as keepalived does by default.
+    /// Accepts packets to the addresses though the priority is not 255. Millrace always accepts, as keepalived does by default.
     pub accept: Option<bool>,
     /// Delay of the second volley of gratuitous ARPs after becoming master.
     pub garp_master_delay: Option<Seconds>,
@@ -145,12 +144,11 @@ pub struct VrrpInstance {
     pub garp_master_refresh: Option<Seconds>,
     /// Gratuitous ARPs per refreshing.
     pub garp_master_refresh_repeat: Option<u32>,
-    /// Whether an advert of lower priority is answered with none; default false.
+    /// Does not answer an advert of lower priority; default false.
     pub lower_prio_no_advert: Option<bool>,
-    /// Whether an advert of higher priority is answered with a last one;
-    /// default true (keepalived: false).
+    /// Answers an advert of higher priority with a last one; default true (keepalived: false).
     pub higher_prio_send_advert: Option<bool>,
-    /// Whether its own interface may be down (`dont_track_primary`).
+    /// Ignores that its own interface is down.
     pub dont_track_primary: bool,
     /// Interfaces that must be up, or change the priority.
     pub track_interface: Vec<Tracked>,
@@ -158,26 +156,26 @@ pub struct VrrpInstance {
     pub track_script: Vec<Tracked>,
     /// Files whose number changes the priority.
     pub track_file: Vec<TrackedFile>,
-    /// What is added to the priority while a virtual service at one of the
-    /// addresses has lost its quorum, -253 to -1. Millrace's own.
+    /// Added to the priority while a virtual service at one of the addresses has
+    /// lost its quorum.
     pub track_quorum: Option<i16>,
-    /// What is run when its state changes.
+    /// Scripts that run when its state changes.
     #[serde(flatten)]
     pub notify: Notify,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
 
 impl VrrpInstance {
-    /// Whether it is an IPv6 router: its advertised addresses say so.
+    /// True for an IPv6 router: its advertised addresses say so.
     pub fn is_ipv6(&self) -> bool {
         let mut addresses = self.virtual_ipaddress.iter();
         addresses.any(|advertised| advertised.address.is_ipv6())
     }
 }
 
-/// What is run when a virtual router, or a group of them, changes its state.
+/// Scripts that run when a virtual router, or a group of them, changes its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Notify {
@@ -271,11 +269,11 @@ pub struct UnicastPeer {
 pub struct Tracked {
     /// Name of the interface or the script.
     pub name: String,
-    /// What its state adds to the priority, -253 to 253; absent or 0: the
+    /// Added to the priority by its state, -253 to 253; absent or 0: the
     /// virtual router cannot serve while it is down.
     #[schemars(range(min = *bounds::TRACKED_WEIGHT.start(), max = *bounds::TRACKED_WEIGHT.end()))]
     pub weight: Option<i16>,
-    /// Whether up and down change places.
+    /// Exchanges up and down.
     #[serde(default)]
     pub reverse: bool,
 }
@@ -285,25 +283,25 @@ pub struct Tracked {
 pub struct VrrpScript {
     /// Its name.
     pub name: String,
-    /// What is run; exit status 0 is success.
+    /// Command; exit status 0 is success.
     pub script: Script,
     /// Interval between runs; default 1.
     pub interval: Option<Seconds>,
     /// Time after which a run counts as failed; default `interval`.
     pub timeout: Option<Seconds>,
-    /// What its state adds to the priority, -253 to 253; default 0.
+    /// Added to the priority by its state; default 0.
     pub weight: Option<i16>,
-    /// Whether success and failure change places.
+    /// Exchanges success and failure.
     #[serde(default)]
     pub reverse: bool,
     /// Successes in a row that make it succeed; default 1.
     pub rise: Option<u32>,
     /// Failures in a row that make it fail; default 1.
     pub fall: Option<u32>,
-    /// Whether it counts as failed until it first succeeds.
+    /// Counts as failed until it first succeeds.
     #[serde(default)]
     pub init_fail: bool,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }
@@ -324,10 +322,10 @@ pub struct VrrpSyncGroup {
     pub track_script: Vec<Tracked>,
     /// Files whose number changes the priority of all of them.
     pub track_file: Vec<TrackedFile>,
-    /// What is run when its state changes.
+    /// Scripts that run when its state changes.
     #[serde(flatten)]
     pub notify: Notify,
-    /// Where the block stands.
+    /// Place of the block.
     #[serde(skip)]
     pub location: Location,
 }

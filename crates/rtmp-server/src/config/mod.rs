@@ -39,7 +39,7 @@ pub enum Role {
 /// A configuration and what the operator should know about it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What was read.
+    /// The configuration.
     pub config: Config,
     /// Directives that have no effect here.
     pub warnings: Vec<Diagnostic>,
@@ -73,7 +73,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
     config.http_api = http_api.enabled.then_some(http_api.listen);
 
     let mut vhosts: Vec<Vhost> = Vec::new();
-    // Where each was written last, for what is wrong with all of it.
+    // Last place of each, for mistakes of all of it.
     let mut locations: Vec<Location> = Vec::new();
     for block in &vhost_blocks {
         let ([name], Some(children)) = (block.arguments.as_slice(), &block.children) else {

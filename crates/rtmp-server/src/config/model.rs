@@ -1,4 +1,4 @@
-//! What a configuration means: the servers read only these types.
+//! The configuration as the servers read it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,32 +21,32 @@ pub const DEFAULT_PORT: u16 = 1935;
 /// A server's whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
-    /// Where RTMP connections are taken.
+    /// Addresses that RTMP connections are taken at.
     pub listen: Vec<SocketAddr>,
     /// Connections beyond this number are accepted and closed.
     pub max_connections: u32,
-    /// What hooks call this server; `None` for a name that is drawn at each
+    /// Name of this server for hooks; `None` for a name that is drawn at each
     /// start.
     pub server_id: Option<String>,
     /// File that holds our process id while we run.
     pub pid: Option<PathBuf>,
-    /// Where log lines go, and which.
+    /// Destination and level of the log.
     pub log: Log,
-    /// Where the HTTP API answers; `None` where it is off.
+    /// Address that the HTTP API answers at; `None` where it is off.
     pub http_api: Option<SocketAddr>,
     /// Fan-out threads; `None` for one per core that we may use.
     pub workers: Option<usize>,
-    /// What the logs of all streams and the unfinished messages of all
-    /// connections may take together, in bytes; `None` for half of what the
+    /// Bytes that the logs of all streams and the unfinished messages of all
+    /// connections may take together; `None` for half of what the
     /// machine or the control group has.
     pub stream_memory: Option<u64>,
-    /// How long a handshake may take.
+    /// Time that a handshake may take.
     pub handshake_timeout: Duration,
-    /// How long a client may take from its coming to a `connect`.
+    /// Time that a client may take from its coming to a `connect`.
     pub connect_timeout: Duration,
-    /// How long a client may be silent that neither publishes nor plays.
+    /// Time for which a client may be silent that neither publishes nor plays.
     pub idle_timeout: Duration,
-    /// How long a drain (SIGQUIT) lets viewers finish.
+    /// Time that a drain (SIGQUIT) leaves viewers to finish.
     pub drain_timeout: Duration,
     /// The vhosts by name.
     pub vhosts: BTreeMap<String, Arc<Vhost>>,
@@ -63,7 +63,7 @@ impl Config {
     }
 }
 
-/// Where log lines go, and which.
+/// Destination and level of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Log {
     /// `srs_log_tank`: `file`, `console`, or unset.
@@ -100,7 +100,7 @@ impl Log {
 pub struct Vhost {
     /// Its name, which is part of every key of its streams.
     pub name: String,
-    /// Whether it is served at all.
+    /// True if it is served at all.
     pub enabled: bool,
     /// Largest chunk that we send, in bytes.
     pub chunk_size: u32,
@@ -109,7 +109,7 @@ pub struct Vhost {
     /// Bytes after which we acknowledge what the peer sent; 0 leaves it to
     /// the peer's own Window Acknowledgement Size.
     pub in_ack_size: u32,
-    /// Whether a player starts at the newest keyframe rather than the next.
+    /// True if a player starts at the newest keyframe rather than the next.
     pub gop_cache: bool,
     /// A player that joins is not sent a group of more messages than this; 0:
     /// any group.
@@ -118,25 +118,25 @@ pub struct Vhost {
     pub queue_length: Duration,
     /// The most bytes that are kept of one stream, whatever its timestamps say.
     pub queue_bytes: u32,
-    /// Whether messages are sent as soon as they are in the log.
+    /// True if messages are sent as soon as they are in the log.
     pub min_latency: bool,
-    /// How long messages are gathered otherwise.
+    /// Time for which messages are gathered otherwise.
     pub mw_latency: Duration,
-    /// How long a publisher's input is gathered before it is read.
+    /// Time for which a publisher's input is gathered before it is read.
     pub mr: Option<Duration>,
-    /// Whether players' sockets keep `TCP_NODELAY` while they play.
+    /// True if players' sockets keep `TCP_NODELAY` while they play.
     pub tcp_nodelay: bool,
-    /// How long a publisher may take to its first message.
+    /// Time that a publisher may take to its first message.
     pub publish_1stpkt_timeout: Duration,
-    /// How long a publisher may be silent later.
+    /// Time for which a publisher may be silent later.
     pub publish_normal_timeout: Duration,
-    /// How long a stream without publisher is kept for the publisher's return.
+    /// Time for which a stream without publisher is kept for the publisher's return.
     pub publish_return_timeout: Duration,
-    /// How long a publication's pictures are held back for want of a keyframe.
+    /// Time for which a publication's pictures are held back for want of a keyframe.
     pub keyframe_timeout: Duration,
-    /// How long a player waits for a stream that is not there.
+    /// Time for which a player waits for a stream that is not there.
     pub play_wait_timeout: Duration,
-    /// How long a player may take nothing of what we send.
+    /// Time that a player may take nothing of what we send.
     pub send_timeout: Duration,
     /// Who may publish and play.
     pub security: Security,
@@ -144,12 +144,12 @@ pub struct Vhost {
     pub referers: Referers,
     /// Who is asked and told over HTTP.
     pub http_hooks: HttpHooks,
-    /// Where an edge pulls from; `None` at an origin.
+    /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }
 
 impl Vhost {
-    /// How long a message may wait in the log for others to be sent with.
+    /// Time that a message may wait in the log for others to be sent with.
     #[must_use]
     pub fn effective_mw_latency(&self) -> Duration {
         if self.min_latency {
@@ -165,25 +165,24 @@ impl Vhost {
 pub struct Upstream {
     /// The origins as `host:port`, tried in turn.
     pub origins: Vec<String>,
-    /// What `mode` says, if anything.
+    /// `mode`, if it is given.
     pub remote: Option<bool>,
     /// The vhost to ask for upstream, where it is not the viewer's.
     pub vhost: Option<String>,
-    /// Whether the viewer's parameters travel upstream.
+    /// True if the viewer's parameters travel upstream.
     pub token_traverse: bool,
-    /// How long one connection attempt, with handshake and commands, may take.
+    /// Time that one connection attempt, with handshake and commands, may take.
     pub connect_timeout: Duration,
-    /// How long a connected origin may be silent.
+    /// Time for which a connected origin may be silent.
     pub read_timeout: Duration,
-    /// How long players are kept while no origin can be reached.
+    /// Time for which players are kept while no origin can be reached.
     pub return_timeout: Duration,
-    /// How long an upstream connection is kept after the last player.
+    /// Time for which an upstream connection is kept after the last player.
     pub linger: Duration,
 }
 
 impl Upstream {
-    /// Whether the vhost is to pull: not where it says that it is `local`, nor
-    /// where it only says how it would.
+    /// True if the vhost is to pull: not if it is `local`, nor if it names no origin.
     pub(super) fn is_meant(&self) -> bool {
         self.remote.unwrap_or(!self.origins.is_empty())
     }
@@ -202,7 +201,7 @@ pub struct Referers {
 }
 
 impl Referers {
-    /// Whether a client of the page `page_url` may do `action`.
+    /// True if a client of the page `page_url` may do `action`.
     #[must_use]
     pub fn permit(&self, action: Action, page_url: &str) -> bool {
         let particular = match action {
@@ -224,7 +223,7 @@ fn page_host(url: &str) -> &str {
     rest.split(['/', '?', '#', ':']).next().unwrap_or_default()
 }
 
-/// Whether `host` is `domain` or lies below it.
+/// True if `host` is `domain` or lies below it.
 fn is_within(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -266,7 +265,7 @@ impl HttpHooks {
 /// An `http://` or `https://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HookUrl {
-    /// Whether it is `https://`.
+    /// True if it is `https://`.
     pub tls: bool,
     /// `host:port` to connect to.
     pub authority: String,

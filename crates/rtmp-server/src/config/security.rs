@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// What a rule speaks of.
+/// Action that a rule allows or denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -17,9 +17,9 @@ pub enum Action {
 /// One `allow` or `deny` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Rule {
-    /// Whether the rule allows.
+    /// True if the rule allows.
     pub allow: bool,
-    /// What it allows or denies.
+    /// Action that it allows or denies.
     pub action: Action,
     /// To whom; `None` for all.
     pub network: Option<Network>,
@@ -52,7 +52,7 @@ impl Network {
         })
     }
 
-    /// Whether `peer` lies in this network.
+    /// True if `peer` lies in this network.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
         let length = u32::from(self.prefix_length);
@@ -73,14 +73,14 @@ impl Network {
 /// A vhost's access rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Security {
-    /// Whether the rules are looked at; off allows everything.
+    /// True if the rules are looked at; off allows everything.
     pub enabled: bool,
     /// The rules in the order of the file.
     pub rules: Vec<Rule>,
 }
 
 impl Security {
-    /// Whether `peer` may do `action`. As in SRS: once enabled, what no rule
+    /// True if `peer` may do `action`. As in SRS: once enabled, what no rule
     /// allows is denied, and what any rule denies is denied too.
     #[must_use]
     pub fn permits(&self, action: Action, peer: IpAddr) -> bool {

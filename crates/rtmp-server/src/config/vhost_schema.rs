@@ -403,7 +403,7 @@ fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<()
     Ok(())
 }
 
-/// What an upstream is before the file has spoken.
+/// The upstream, with its defaults before the file has spoken.
 fn upstream(vhost: &mut Vhost) -> &mut Upstream {
     vhost.upstream.get_or_insert_with(|| Upstream {
         origins: Vec::new(),

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use conf_kit::Directive;
-use lb_model::config::{Script, Seconds, quoted};
+use lb_model::config::{Script, Seconds};
 use net_types::Network;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -417,12 +417,6 @@ fn put_range<N: Serialize>(schema: &mut Map<String, Value>, range: &RangeInclusi
 
 fn shown_range<N: Display>(range: &RangeInclusive<N>) -> String {
     format!("{} to {}", range.start(), range.end())
-}
-
-/// Words that are quoted where they must be.
-pub(crate) fn joined(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    words.join(" ")
 }
 
 /// The check of values that cannot be out of bounds.

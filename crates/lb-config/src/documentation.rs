@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::keyword::{Block, Documentation, Meaning, Row, Vocabulary};
+use crate::keyword::{Block, Documentation, Meaning, Row};
 use crate::keywords::{
     CONNECTION, GLOBAL_DEFS, NOTIFY, REAL_SERVER, RECOVERY, TIMING, TRACK_FILE, URL,
     VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
 };
 use crate::schema::schema;
+use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
 const OURS: [&str; 13] = [

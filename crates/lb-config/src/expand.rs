@@ -9,13 +9,13 @@ use conf_kit::source::{self, IncludeChain};
 use conf_kit::text::{self, UNDECODABLE};
 use conf_kit::{Diagnostics, Location};
 
-use super::repetition::{self, Repetition};
+use super::repetition::{self, MAX_LINES, Repetition};
 use super::substitute::{Found, next_parameter};
 use super::words::without_comment;
 
 /// A line that holds something, everything in it expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// The text.
     pub text: String,
     /// Its place, or that of the line which it was expanded from.
@@ -28,16 +28,12 @@ const MAX_INCLUDE_DEPTH: usize = 16;
 /// Substitutions on one line; more mean that a parameter refers to itself.
 const MAX_SUBSTITUTIONS: usize = 1000;
 
-/// Lines that others expand to; more mean that parameters or sequences multiply
-/// one another.
-pub const MAX_LINES: usize = 100_000;
-
 /// Length of a line in bytes, written or expanded to.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Expands the content of `file`. `config_id` decides which conditional lines
 /// hold.
-pub fn expand(
+pub(crate) fn expand(
     file: &Path,
     text: &str,
     config_id: &str,
@@ -58,7 +54,7 @@ pub fn expand(
 }
 
 /// Reads a file, which is named `at`, or reports why it cannot be read.
-pub fn read(file: &Path, at: &Location, diagnostics: &mut Diagnostics) -> Option<String> {
+pub(crate) fn read(file: &Path, at: &Location, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = source::read(file).map_err(|error| {
         let message = match at.is_known() {
             true => format!("{} cannot be read: {error}", file.display()),

@@ -3,15 +3,12 @@
 use conf_kit::did_you_mean;
 use serde_json::Value;
 
-use super::schema::schema;
+use super::schema::{SCHEMA_FIELD, schema};
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::Config;
 
-/// A field at the top by which editors find the schema of a file.
-pub const SCHEMA_FIELD: &str = "$schema";
-
 /// Reads a configuration from JSON.
-pub fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
+pub(crate) fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Config> {
     let location = Location::default();
     let mut given: Value = match serde_json::from_str(text) {
         Ok(value) => value,

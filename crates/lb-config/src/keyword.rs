@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::bounds::Bounds;
 use crate::reader::Reader;
+use crate::vocabulary::{NotServed, Vocabulary};
 use crate::writer::Writer;
 
 /// The keywords that may stand in one kind of block, which configures a `T`.
@@ -20,40 +21,6 @@ pub(crate) struct Block<T: 'static> {
     pub(crate) rows: &'static [&'static [&'static dyn Row<T>]],
     /// Keywords that keepalived knows and Millrace does not act upon.
     pub(crate) not_served: &'static [NotServed],
-}
-
-/// Keywords that are not served for one and the same reason.
-pub(crate) struct NotServed {
-    pub(crate) because: &'static str,
-    pub(crate) words: &'static [&'static str],
-}
-
-/// The keywords of a block, whatever it configures.
-pub(crate) trait Vocabulary: Sync {
-    /// Their place, as the end of a sentence.
-    fn place(&self) -> &'static str;
-
-    /// Every keyword that is served.
-    fn served(&self) -> Vec<&'static str>;
-
-    /// Keywords that are known and not served.
-    fn not_served(&self) -> &'static [NotServed];
-
-    /// Reason why a word that keepalived knows is not served; `None` for other words.
-    fn reason_not_served(&self, word: &str) -> Option<&'static str> {
-        let mut groups = self.not_served().iter();
-        let group = groups.find(|group| group.words.contains(&word));
-        group.map(|group| group.because)
-    }
-
-    /// Every word that is known here.
-    fn words(&self) -> Vec<&'static str> {
-        let not_served = self.not_served().iter().flat_map(|group| group.words);
-        self.served()
-            .into_iter()
-            .chain(not_served.copied())
-            .collect()
-    }
 }
 
 impl<T> Vocabulary for Block<T> {

@@ -7,6 +7,7 @@
 //! directive can know).
 
 mod argument;
+mod blocks;
 mod bounds;
 mod documentation;
 mod expand;
@@ -15,6 +16,7 @@ mod keyword;
 mod keywords;
 mod names;
 mod reader;
+mod references;
 mod repetition;
 mod schema;
 mod substitute;
@@ -25,6 +27,7 @@ mod validate_routes;
 mod validate_scripts;
 mod validate_services;
 mod validate_values;
+mod vocabulary;
 mod words;
 mod writer;
 
@@ -40,12 +43,12 @@ pub use conf_kit::ConfigError;
 use conf_kit::{Diagnostic, Diagnostics, Location, text};
 use lb_model::config::Config;
 
+pub use blocks::write as to_keepalived;
 pub use conf_kit::source::is_json;
 pub use documentation::keyword_tables;
 pub use json::write as to_json;
 pub use schema::schema;
 pub use validate_scripts::runs_scripts_as_others;
-pub use writer::write as to_keepalived;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -116,7 +119,7 @@ fn parse(
     } else {
         let lines = expand::expand(file, text, config_id, diagnostics);
         let directives = tree::parse(&lines, diagnostics);
-        reader::read(&directives, diagnostics)
+        blocks::read(&directives, diagnostics)
     };
     // What was not understood would only cause further complaints.
     if !diagnostics.has_errors() {

@@ -4,7 +4,7 @@ use lb_model::config::{InitialState, LbKind, RecordType};
 use lb_model::{OrphanPolicy, Protocol, Scheduler};
 
 /// `lb_algo`
-pub const SCHEDULERS: [(&str, Scheduler); 11] = [
+pub(crate) const SCHEDULERS: [(&str, Scheduler); 11] = [
     ("rr", Scheduler::Rr),
     ("wrr", Scheduler::Wrr),
     ("lc", Scheduler::Lc),
@@ -19,26 +19,28 @@ pub const SCHEDULERS: [(&str, Scheduler); 11] = [
 ];
 
 /// `lb_kind`, as it is written.
-pub const LB_KINDS: [(&str, LbKind); 2] = [("DR", LbKind::DirectRouting), ("TUN", LbKind::Tunnel)];
+pub(crate) const LB_KINDS: [(&str, LbKind); 2] =
+    [("DR", LbKind::DirectRouting), ("TUN", LbKind::Tunnel)];
 
 /// `protocol`
-pub const PROTOCOLS: [(&str, Protocol); 2] = [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp)];
+pub(crate) const PROTOCOLS: [(&str, Protocol); 2] =
+    [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp)];
 
 /// `state` of a `vrrp_instance`
-pub const STATES: [(&str, InitialState); 2] = [
+pub(crate) const STATES: [(&str, InitialState); 2] = [
     ("MASTER", InitialState::Master),
     ("BACKUP", InitialState::Backup),
 ];
 
 /// `orphans`
-pub const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [
+pub(crate) const ORPHAN_POLICIES: [(&str, OrphanPolicy); 3] = [
     ("reset", OrphanPolicy::Reset),
     ("drop", OrphanPolicy::Drop),
     ("reschedule", OrphanPolicy::Reschedule),
 ];
 
 /// `type` of `DNS_CHECK`
-pub const RECORD_TYPES: [(&str, RecordType); 7] = [
+pub(crate) const RECORD_TYPES: [(&str, RecordType); 7] = [
     ("A", RecordType::A),
     ("NS", RecordType::Ns),
     ("CNAME", RecordType::Cname),
@@ -49,7 +51,7 @@ pub const RECORD_TYPES: [(&str, RecordType); 7] = [
 ];
 
 /// The value that `name` stands for.
-pub fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+pub(crate) fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
     let mut names = names.iter();
     names
         .find(|(known, _)| *known == name)
@@ -57,7 +59,7 @@ pub fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
 }
 
 /// The name of `value`, which must be among them.
-pub fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+pub(crate) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
     let mut names = names.iter();
     let (name, _) = names
         .find(|(_, known)| *known == value)

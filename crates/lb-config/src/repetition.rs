@@ -1,10 +1,12 @@
 //! Lines that are repeated: `~SEQ` and `~LST` (keepalived.conf(5), "Sequence
 //! blocks").
 
-use super::expand::MAX_LINES;
+/// Lines that others expand to; more mean that parameters or sequences multiply
+/// one another.
+pub(crate) const MAX_LINES: usize = 100_000;
 
 /// The rounds of a `~SEQ` or `~LST`.
-pub struct Repetition<'t> {
+pub(crate) struct Repetition<'t> {
     /// The parameters that are set in each round.
     pub names: Vec<&'t str>,
     /// Their values.
@@ -17,7 +19,7 @@ pub struct Repetition<'t> {
 ///
 /// # Errors
 /// The text is not what was expected, which is returned.
-pub fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
+pub(crate) fn sequence(text: &str) -> Result<Repetition<'_>, &'static str> {
     const EXPECTED: &str = "`~SEQ(NAME, START, STEP, END)` and something to repeat";
     let (hexadecimal, text) = match text.strip_prefix('x') {
         Some(text) => (true, text),
@@ -84,7 +86,7 @@ fn whole_number(word: &str) -> Option<i64> {
 ///
 /// # Errors
 /// The text is not what was expected, which is returned.
-pub fn list(text: &str) -> Result<Repetition<'_>, &'static str> {
+pub(crate) fn list(text: &str) -> Result<Repetition<'_>, &'static str> {
     const EXPECTED: &str = "`~LST(NAME, VALUE, …)` and something to repeat";
     let (inside, rest) = text
         .strip_prefix('(')

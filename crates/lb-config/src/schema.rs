@@ -6,13 +6,15 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
 use serde_json::{Value, json};
 
-use super::json::SCHEMA_FIELD;
 use crate::keyword::Block;
 use crate::keywords::{
     GLOBAL_DEFS, REAL_SERVER, TCP_CHECK, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE,
     VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
 };
 use lb_model::config::Config;
+
+/// A field at the top by which editors find the schema of a file.
+pub(crate) const SCHEMA_FIELD: &str = "$schema";
 
 /// The schema of [`Config`].
 ///

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// A parameter that is to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its place in the line.
     pub range: Range<usize>,
     /// The lines that it stands for.
@@ -17,7 +17,10 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// The first parameter in `text` that `value` knows. An unknown one stays as it
 /// is: scripts have dollar signs too.
-pub fn next_parameter(text: &str, value: impl Fn(&str) -> Option<Vec<String>>) -> Option<Found> {
+pub(crate) fn next_parameter(
+    text: &str,
+    value: impl Fn(&str) -> Option<Vec<String>>,
+) -> Option<Found> {
     text.match_indices('$').find_map(|(start, _)| {
         let rest = &text[start + 1..];
         let (name, length) = match rest.strip_prefix('{') {

@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 32;
 
 /// Builds the tree. Mistakes of structure are reported to `diagnostics`; what
 /// could be understood is returned all the same, so that one run names them all.
-pub fn parse(lines: &[Line], diagnostics: &mut Diagnostics) -> Vec<Directive> {
+pub(crate) fn parse(lines: &[Line], diagnostics: &mut Diagnostics) -> Vec<Directive> {
     let mut parser = Parser {
         open: Vec::new(),
         siblings: Vec::new(),

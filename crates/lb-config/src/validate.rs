@@ -4,17 +4,18 @@ use std::collections::HashMap;
 
 use conf_kit::did_you_mean;
 
+use super::references::{at, known_file};
 use super::validate_loops;
 use super::validate_routes;
 use super::validate_scripts;
-use super::validate_services::{self, at};
+use super::validate_services;
 use super::validate_values;
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{Config, Tracked, TrackedFile, VrrpInstance, bounds};
 
 /// Reports everything about `config` that cannot work, or that probably is not
 /// meant.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     vrrp_instances(config, diagnostics);
     sync_groups(config, diagnostics);
     validate_services::validate(config, diagnostics);
@@ -185,17 +186,5 @@ fn known_tracked(
     }
     for tracked in files {
         known_file(&tracked.name, location, config, diagnostics);
-    }
-}
-
-/// Reports a `track_file` that is named but does not exist.
-pub fn known_file(name: &str, location: &Location, config: &Config, diagnostics: &mut Diagnostics) {
-    let known = || config.track_file.iter().map(|file| file.name.as_str());
-    if !known().any(|file| file == name) {
-        let suggestion = did_you_mean(name, known());
-        diagnostics.error(
-            location,
-            format!("there is no track_file `{name}`{suggestion}"),
-        );
     }
 }

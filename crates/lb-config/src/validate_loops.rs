@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::validate_services::at;
+use super::references::at;
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{Config, VrrpInstance};
 
 /// Warns of real servers and sorry servers that are known to be directors: this
 /// one, one that it shares its virtual addresses with, or whichever holds a
 /// virtual address.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     for server in servers(config) {
         if let Some(reason) = reason(config, &server) {
             diagnostics.warn(server.location, reason);
@@ -20,7 +20,7 @@ pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
 
 /// Warns of real servers and sorry servers that are this machine, which has
 /// `addresses`. Those of which [`validate`] warns are left out.
-pub fn warn_of_own(config: &Config, addresses: &[IpAddr], diagnostics: &mut Diagnostics) {
+pub(crate) fn warn_of_own(config: &Config, addresses: &[IpAddr], diagnostics: &mut Diagnostics) {
     for server in servers(config) {
         if addresses.contains(&server.address) && reason(config, &server).is_none() {
             diagnostics.warn(server.location, is_this_machine(&server));

@@ -6,7 +6,7 @@ use conf_kit::Diagnostics;
 use lb_model::config::{Config, Route, RouteKind};
 
 /// Reports every route that the kernel would refuse.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     let of_instances = config.vrrp_instance.iter();
     let virtual_routes = of_instances.flat_map(|instance| &instance.virtual_routes);
     for route in config.static_routes.iter().chain(virtual_routes) {

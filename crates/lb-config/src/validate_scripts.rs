@@ -14,7 +14,7 @@ pub fn runs_scripts_as_others(config: &Config) -> bool {
 
 /// Warns of every script that would not be run: there is no such program or
 /// user, or it would run as root and another user may change it.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     for use_of in scripts(config) {
         let Use {
             what,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use conf_kit::did_you_mean;
 
-use super::validate::known_file;
+use super::references::{at, known_file};
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{
     ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
@@ -14,7 +14,7 @@ use lb_model::config::{
 
 /// Reports everything about services that cannot work, or that probably is not
 /// meant.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     if config.virtual_server.is_empty() {
         diagnostics.warn(
             &Location::default(),
@@ -295,12 +295,4 @@ fn against_service(
 /// True if a check connects to the port that its real server is named with.
 fn connects_to_servers_port(check: &Check) -> bool {
     check.connecting_word().is_some() && check.connection.connect_port.is_none()
-}
-
-/// A place as the end of a sentence; nothing if it is unknown.
-pub fn at(location: &Location) -> String {
-    match location.is_known() {
-        true => format!(" at {location}"),
-        false => String::new(),
-    }
 }

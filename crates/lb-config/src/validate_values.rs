@@ -10,7 +10,7 @@ use crate::keywords::{
 };
 
 /// Reports every value that is out of bounds or makes no sense.
-pub fn validate(config: &Config, diagnostics: &mut Diagnostics) {
+pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     let nowhere = Location::default();
     let mut bounds = Bounds::of("global_defs", &nowhere, diagnostics);
     GLOBAL_DEFS.check(&config.global_defs, &mut bounds);

@@ -2,7 +2,7 @@
 
 /// A piece of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     /// A word, quotes and escapes resolved.
     Word(String),
     /// `{`
@@ -13,7 +13,7 @@ pub enum Token {
 
 impl Token {
     /// The token as it would be written in a shell command.
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         match self {
             Self::Word(word) => word,
             Self::Open => "{".to_owned(),
@@ -25,7 +25,7 @@ impl Token {
 /// A mistake in a line's quoting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the quotation that {0} opens is not closed on this line")]
-pub struct UnclosedQuote(char);
+pub(crate) struct UnclosedQuote(char);
 
 /// Splits a line (keepalived.conf(5), "Quoted strings").
 ///
@@ -35,7 +35,7 @@ pub struct UnclosedQuote(char);
 ///
 /// # Errors
 /// A quotation that is still open at the end of the line.
-pub fn split(line: &str) -> Result<Vec<Token>, UnclosedQuote> {
+pub(crate) fn split(line: &str) -> Result<Vec<Token>, UnclosedQuote> {
     let mut tokens = Vec::new();
     let mut characters = line.chars().peekable();
     loop {
@@ -63,7 +63,7 @@ pub fn split(line: &str) -> Result<Vec<Token>, UnclosedQuote> {
 }
 
 /// Cuts the comment off a line: from a `#` or `!` outside quotations on.
-pub fn without_comment(line: &str) -> &str {
+pub(crate) fn without_comment(line: &str) -> &str {
     let mut open: Option<char> = None;
     let mut escaped = false;
     for (at, c) in line.char_indices() {

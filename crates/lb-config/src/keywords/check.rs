@@ -4,12 +4,12 @@ use lb_model::config::{
     Check, CheckKind, CheckTiming, ConnectionOptions, Script, StatusCodes, UrlCheck, bounds, hex,
 };
 
-use super::NOT_YET;
 use crate::argument::{
     Address, Choice, Command, Flag, Number, Own, Switch, Text, Time, Weight, unbounded,
 };
-use crate::keyword::{Block, Explained, Field, Nested, NotServed, Row, nested, rows};
+use crate::keyword::{Block, Explained, Field, Nested, Row, nested, rows};
 use crate::names::RECORD_TYPES;
+use crate::vocabulary::{NOT_YET, NotServed};
 
 /// Addresses and ports that a check connects to and from.
 pub(crate) const CONNECTION: &[&dyn Row<ConnectionOptions>] = rows!(ConnectionOptions {

@@ -1,59 +1,13 @@
 //! The top of the file, and `global_defs`.
 
-use super::{CHECKSUM, IPVS, MAIL, NOT_YET, RULES, VIRTUAL_MAC};
-use crate::argument::{Address, NetworkOf, Number, Own, Switch, Text, Time, joined};
-use crate::keyword::{Block, ByHand, Explained, NotServed, rows};
+use crate::argument::{Address, NetworkOf, Number, Own, Switch, Text, Time};
+use crate::keyword::{Block, Explained, rows};
+use crate::vocabulary::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, PROCESSES, VIRTUAL_MAC};
+use crate::writer::joined;
 use lb_model::config::{GlobalDefs, LvsTimeouts, bounds};
 
-const PROCESSES: &str = "it tunes keepalived's own processes";
 const FIREWALL: &str = "Millrace needs no firewall rules";
 const OBSERVATION: &str = "Millrace has no SNMP or D-Bus; see `lb-user list --json`";
-
-pub(crate) static TOP_LEVEL: Block<()> = Block {
-    place: "at the top of the file",
-    rows: &[&[&ByHand(&[
-        "global_defs",
-        "static_ipaddress",
-        "static_routes",
-        "track_file",
-        "vrrp_track_file",
-        "vrrp_script",
-        "vrrp_sync_group",
-        "vrrp_instance",
-        "virtual_server_group",
-        "virtual_server",
-    ])]],
-    not_served: &[
-        NotServed {
-            because: RULES,
-            words: &["static_rules"],
-        },
-        NotServed {
-            because: NOT_YET,
-            words: &[
-                "vrrp_track_process",
-                "track_group",
-                "SSL",
-                "bfd_instance",
-                "interface_up_down_delays",
-                "garp_group",
-                "linkbeat_interfaces",
-                "linkbeat_use_polling",
-            ],
-        },
-        NotServed {
-            because: PROCESSES,
-            words: &[
-                "net_namespace",
-                "net_namespace_ipvs",
-                "namespace_with_ipsets",
-                "instance",
-                "use_pid_dir",
-                "child_wait_time",
-            ],
-        },
-    ],
-};
 
 pub(crate) static GLOBAL_DEFS: Block<GlobalDefs> = Block {
     place: "in `global_defs`",

@@ -6,10 +6,10 @@ use lb_model::config::{LbKind, RealServer, Recovery, VirtualServer, bounds};
 use net_types::MacAddress;
 
 use super::check::TIMING;
-use super::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET};
 use crate::argument::{Choice, Command, Flag, Number, Own, Switch, Text, Time, unbounded};
-use crate::keyword::{Block, ByHand, Explained, NotServed, Row, nested, rows};
+use crate::keyword::{Block, ByHand, Explained, Row, nested, rows};
 use crate::names::{LB_KINDS, ORPHAN_POLICIES, PROTOCOLS, SCHEDULERS};
+use crate::vocabulary::{DIRECT_ROUTING, IPVS, MAIL, NOT_YET, NotServed};
 use crate::writer::two_words;
 
 /// Return of servers that have been down; keepalived does not know these words.

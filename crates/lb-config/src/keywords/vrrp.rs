@@ -1,19 +1,17 @@
 //! Virtual routers.
 
 use super::check::USER;
-use super::{CHECKSUM, IPVS, MAIL, NOT_YET, RULES, VIRTUAL_MAC};
 use crate::argument::{
     Address, Choice, Command, Flag, Lines, Number, Own, Switch, Text, Time, Weight, unbounded,
 };
-use crate::keyword::{Block, ByHand, NotServed, Row, nested, rows};
+use crate::keyword::{Block, Row, nested, rows};
 use crate::names::STATES;
+use crate::vocabulary::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, RULES, VIRTUAL_MAC};
 use crate::writer::Writer;
 use lb_model::config::{
     AuthType, Authentication, InitFile, Notify, Route, TrackFile, Tracked, TrackedFile,
     UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup, bounds, quoted,
 };
-
-const LIKE_KERNEL: &str = "Millrace leaves this to the kernel's defaults";
 
 /// Scripts that run when a state changes.
 pub(crate) const NOTIFY: &[&dyn Row<Notify>] = rows!(Notify {
@@ -139,47 +137,6 @@ pub(crate) static VRRP_INSTANCE: Block<VrrpInstance> = Block {
             ],
         },
     ],
-};
-
-pub(crate) static AUTHENTICATION: Block<()> = Block {
-    place: "in `authentication`",
-    rows: &[&[&ByHand(&["auth_type", "auth_pass"])]],
-    not_served: &[],
-};
-
-pub(crate) static VIRTUAL_IPADDRESS: Block<()> = Block {
-    place: "after an address in `virtual_ipaddress`",
-    rows: &[&[&ByHand(&["dev", "label"])]],
-    not_served: &[NotServed {
-        because: LIKE_KERNEL,
-        words: &[
-            "brd",
-            "broadcast",
-            "scope",
-            "peer",
-            "preferred_lft",
-            "home",
-            "-nodad",
-            "mngtmpaddr",
-            "noprefixroute",
-            "autojoin",
-            "no_track",
-            "track_group",
-            "use_vmac",
-        ],
-    }],
-};
-
-pub(crate) static UNICAST_PEER: Block<()> = Block {
-    place: "after an address in `unicast_peer`",
-    rows: &[&[&ByHand(&["min_ttl", "max_ttl"])]],
-    not_served: &[],
-};
-
-pub(crate) static TRACKED: Block<()> = Block {
-    place: "after a tracked name",
-    rows: &[&[&ByHand(&["weight"])]],
-    not_served: &[],
 };
 
 pub(crate) static VRRP_SYNC_GROUP: Block<VrrpSyncGroup> = Block {

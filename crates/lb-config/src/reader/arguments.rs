@@ -8,18 +8,18 @@ use std::str::FromStr;
 use conf_kit::{Diagnostic, Directive, Location, did_you_mean};
 
 use super::Reader;
-use crate::keyword::Vocabulary;
+use crate::vocabulary::Vocabulary;
 use lb_model::config::{Script, Seconds, bounds};
 use net_types::Network;
 
 impl Reader<'_> {
     /// Reports a directive that its block does not serve.
-    pub fn not_served(&mut self, directive: &Directive, vocabulary: &dyn Vocabulary) {
+    pub(crate) fn not_served(&mut self, directive: &Directive, vocabulary: &dyn Vocabulary) {
         self.word_not_served(&directive.location, &directive.keyword, vocabulary);
     }
 
     /// Reports a word that is not served where it stands.
-    pub fn word_not_served(
+    pub(crate) fn word_not_served(
         &mut self,
         location: &Location,
         word: &str,
@@ -42,7 +42,7 @@ impl Reader<'_> {
     }
 
     /// The directives of a block; a directive without one is reported.
-    pub fn block<'d>(&mut self, directive: &'d Directive) -> &'d [Directive] {
+    pub(crate) fn block<'d>(&mut self, directive: &'d Directive) -> &'d [Directive] {
         match &directive.children {
             Some(directives) => directives,
             None => {
@@ -53,12 +53,16 @@ impl Reader<'_> {
     }
 
     /// The one argument of a directive.
-    pub fn argument<'d>(&mut self, directive: &'d Directive, expected: &str) -> Option<&'d str> {
+    pub(crate) fn argument<'d>(
+        &mut self,
+        directive: &'d Directive,
+        expected: &str,
+    ) -> Option<&'d str> {
         self.diagnostics.take(directive.argument(expected))
     }
 
     /// The one of `choices` that the one argument names.
-    pub fn choice<C: Copy>(
+    pub(crate) fn choice<C: Copy>(
         &mut self,
         directive: &Directive,
         choices: &[(&str, C)],
@@ -68,12 +72,12 @@ impl Reader<'_> {
     }
 
     /// A word of the operator's choice.
-    pub fn text(&mut self, directive: &Directive) -> Option<String> {
+    pub(crate) fn text(&mut self, directive: &Directive) -> Option<String> {
         self.argument(directive, "one word").map(str::to_owned)
     }
 
     /// A whole number within `range`.
-    pub fn number<T>(&mut self, directive: &Directive, range: RangeInclusive<T>) -> Option<T>
+    pub(crate) fn number<T>(&mut self, directive: &Directive, range: RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -81,12 +85,12 @@ impl Reader<'_> {
     }
 
     /// A time span in seconds, fractions allowed.
-    pub fn seconds(&mut self, directive: &Directive) -> Option<Seconds> {
+    pub(crate) fn seconds(&mut self, directive: &Directive) -> Option<Seconds> {
         self.diagnostics.take(directive.seconds()).map(Seconds)
     }
 
     /// A time span that must not be 0.
-    pub fn positive_seconds(&mut self, directive: &Directive) -> Option<Seconds> {
+    pub(crate) fn positive_seconds(&mut self, directive: &Directive) -> Option<Seconds> {
         let seconds = self.seconds(directive)?;
         if !bounds::is_positive(seconds) {
             self.wrong(directive, bounds::MORE_THAN_0_SECONDS);
@@ -96,25 +100,25 @@ impl Reader<'_> {
     }
 
     /// A switch: the bare word turns it on.
-    pub fn switch(&mut self, directive: &Directive) -> Option<bool> {
+    pub(crate) fn switch(&mut self, directive: &Directive) -> Option<bool> {
         let on = switch(directive);
         self.diagnostics.take(on)
     }
 
     /// An address without port.
-    pub fn ip_address(&mut self, directive: &Directive) -> Option<IpAddr> {
+    pub(crate) fn ip_address(&mut self, directive: &Directive) -> Option<IpAddr> {
         self.diagnostics.take(directive.ip_address())
     }
 
     /// A network.
-    pub fn network(&mut self, directive: &Directive) -> Option<Network> {
+    pub(crate) fn network(&mut self, directive: &Directive) -> Option<Network> {
         const EXPECTED: &str = "a network such as 172.16.0.0/16 or fd00::/64";
         self.diagnostics.take(directive.parsed(EXPECTED, |_| true))
     }
 
     /// An address and a port, as two words; `default_port` where the file leaves
     /// the port out.
-    pub fn socket_address(
+    pub(crate) fn socket_address(
         &mut self,
         directive: &Directive,
         default_port: u16,
@@ -142,7 +146,7 @@ impl Reader<'_> {
     ///
     /// One quoted string holds command and arguments; words that follow it name
     /// user and group.
-    pub fn script(&mut self, directive: &Directive) -> Option<Script> {
+    pub(crate) fn script(&mut self, directive: &Directive) -> Option<Script> {
         const EXPECTED: &str =
             "a command (quoted, if it has arguments) and perhaps a user and a group";
         let (command, user, group) = match directive.arguments.as_slice() {
@@ -174,7 +178,7 @@ impl Reader<'_> {
     }
 
     /// Reports that a directive's arguments are not what was expected.
-    pub fn wrong(&mut self, directive: &Directive, expected: &str) {
+    pub(crate) fn wrong(&mut self, directive: &Directive, expected: &str) {
         self.diagnostics.push(directive.expects(expected));
     }
 }

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use conf_kit::did_you_mean;
 
 use super::Reader;
-use crate::keyword::Vocabulary;
-use crate::keywords::{ESSENTIAL, ROUTE};
+use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{ESSENTIAL, ROUTE};
 use conf_kit::Directive;
 use lb_model::config::{NextHop, Route, RouteKind, RouteScope, bounds};
 
@@ -31,7 +31,7 @@ impl From<&str> for Expected {
 
 impl Reader<'_> {
     /// Routes, one a line.
-    pub fn routes(&mut self, block: &Directive) -> Vec<Route> {
+    pub(crate) fn routes(&mut self, block: &Directive) -> Vec<Route> {
         let lines = self.block(block).iter();
         lines.filter_map(|line| self.route(line)).collect()
     }

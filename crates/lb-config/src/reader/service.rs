@@ -6,13 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use conf_kit::did_you_mean;
 
 use super::Reader;
-use crate::keywords::{REAL_SERVER, VIRTUAL_SERVER, empty_kind};
 use crate::names::{PROTOCOLS, SCHEDULERS, value_of};
 use conf_kit::Directive;
-use lb_model::config::{
-    ALL_PORTS, AddressRange, CheckTiming, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
-    Recovery, ServiceAddress, VirtualServer, VirtualServerGroup, bounds,
-};
+use lb_model::config::{ALL_PORTS, AddressRange, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, bounds};
 use lb_model::{Protocol, Scheduler};
 use net_types::MacAddress;
 
@@ -31,128 +27,13 @@ const LOCALITY: &str = "it chooses by the destination, for transparent caches be
                         mark, and a virtual server here has one destination";
 
 impl Reader<'_> {
-    pub fn virtual_server(&mut self, block: &Directive) -> Option<VirtualServer> {
-        if block.arguments.first().is_some_and(|word| word == "fwmark") {
-            self.diagnostics.error(
-                &block.location,
-                "`virtual_server fwmark` is not served: packets reach the balancer before the \
-                 firewall could mark them; expected `virtual_server ADDRESS PORT`",
-            );
-            return None;
-        }
-        let (address, port) = match block.arguments.as_slice() {
-            [word, group] if word == "group" => (
-                ServiceAddress::Group {
-                    group: group.clone(),
-                },
-                ALL_PORTS,
-            ),
-            _ => {
-                let address = self.socket_address(block, ALL_PORTS)?;
-                (ServiceAddress::One(address), address.port())
-            }
-        };
-        let mut service = VirtualServer {
-            address,
-            protocol: Protocol::Tcp,
-            lb_algo: None,
-            lb_kind: None,
-            persistence_timeout: None,
-            persistence_granularity: None,
-            expire_quiescent: false,
-            hash_port: false,
-            hash_fallback: false,
-            ops: false,
-            orphans: None,
-            sloppy: None,
-            quorum: None,
-            hysteresis: None,
-            quorum_up: None,
-            quorum_down: None,
-            sorry_server: None,
-            virtualhost: None,
-            inhibit_on_failure: None,
-            omega: false,
-            timing: CheckTiming::default(),
-            recovery: Recovery::default(),
-            real_server: Vec::new(),
-            location: block.location.clone(),
-        };
-        self.service_port = port;
-        // That of servers that say none.
-        let mut weight = None;
-        for item in self.block(block) {
-            match item.keyword.as_str() {
-                "weight" => weight = self.number(item, bounds::WEIGHT),
-                "real_server" => service.real_server.extend(self.real_server(item, port)),
-                _ if VIRTUAL_SERVER.read(&mut service, item, self) => {}
-                _ => self.not_served(item, &VIRTUAL_SERVER),
-            }
-        }
-        for server in &mut service.real_server {
-            server.weight = server.weight.or(weight);
-        }
-        Some(service)
-    }
-
-    fn real_server(&mut self, block: &Directive, service_port: u16) -> Option<RealServer> {
-        let address = self.socket_address(block, service_port)?;
-        let mut server = RealServer {
-            address,
-            mac_address: None,
-            weight: None,
-            uthreshold: None,
-            lthreshold: None,
-            lb_kind: None,
-            virtualhost: None,
-            inhibit_on_failure: None,
-            notify_up: None,
-            notify_down: None,
-            timing: CheckTiming::default(),
-            recovery: Recovery::default(),
-            checks: Vec::new(),
-            location: block.location.clone(),
-        };
-        for item in self.block(block) {
-            if REAL_SERVER.read(&mut server, item, self) {
-                continue;
-            }
-            match empty_kind(&item.keyword) {
-                Some(_) => server.checks.extend(self.check(item)),
-                None => self.not_served(item, &REAL_SERVER),
-            }
-        }
-        Some(server)
-    }
-
-    pub fn mac_address(&mut self, item: &Directive) -> Option<MacAddress> {
+    pub(crate) fn mac_address(&mut self, item: &Directive) -> Option<MacAddress> {
         let mac = item.parsed(MacAddress::EXPECTED, |_| true);
         self.diagnostics.take(mac)
     }
 
-    pub fn virtual_server_group(&mut self, block: &Directive) -> Option<VirtualServerGroup> {
-        let name = self.argument(block, "a name")?.to_owned();
-        let mut group = VirtualServerGroup {
-            name,
-            address: Vec::new(),
-            location: block.location.clone(),
-        };
-        for item in self.block(block) {
-            if item.keyword == "fwmark" {
-                self.diagnostics.error(
-                    &item.location,
-                    "`fwmark` is not served: packets reach the balancer before the firewall \
-                     could mark them; expected `ADDRESS PORT`",
-                );
-            } else {
-                group.address.extend(self.address_range(item));
-            }
-        }
-        Some(group)
-    }
-
     /// `ADDRESS [PORT]`, `FIRST-LAST [PORT]` or `ADDRESS/PREFIX [PORT]`
-    fn address_range(&mut self, item: &Directive) -> Option<AddressRange> {
+    pub(crate) fn address_range(&mut self, item: &Directive) -> Option<AddressRange> {
         let port = match item.arguments.as_slice() {
             [] => Some(ALL_PORTS),
             [port] => port.parse().ok(),
@@ -197,7 +78,7 @@ impl Reader<'_> {
         Some(range)
     }
 
-    pub fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
+    pub(crate) fn scheduler(&mut self, item: &Directive) -> Option<Scheduler> {
         let served = SCHEDULERS.map(|(name, _)| name).join(", ");
         let name = self.argument(item, &format!("a scheduler ({served})"))?;
         if let Some(scheduler) = value_of(&SCHEDULERS, name) {
@@ -214,7 +95,7 @@ impl Reader<'_> {
         None
     }
 
-    pub fn lb_kind(&mut self, item: &Directive) -> Option<LbKind> {
+    pub(crate) fn lb_kind(&mut self, item: &Directive) -> Option<LbKind> {
         const EXPECTED: &str = "DR (direct routing) or TUN (a tunnel)";
         let words: Vec<&str> = item.arguments.iter().map(String::as_str).collect();
         match words[..] {
@@ -233,7 +114,7 @@ impl Reader<'_> {
         None
     }
 
-    pub fn protocol(&mut self, item: &Directive) -> Option<Protocol> {
+    pub(crate) fn protocol(&mut self, item: &Directive) -> Option<Protocol> {
         const EXPECTED: &str = "TCP or UDP";
         if item.arguments == ["SCTP"] {
             let message = format!("protocol SCTP is not served; expected {EXPECTED}");
@@ -243,7 +124,7 @@ impl Reader<'_> {
         self.choice(item, &PROTOCOLS, EXPECTED)
     }
 
-    pub fn persistence_timeout(&mut self, item: &Directive) -> Option<u32> {
+    pub(crate) fn persistence_timeout(&mut self, item: &Directive) -> Option<u32> {
         if item.arguments.is_empty() {
             return Some(DEFAULT_PERSISTENCE_TIMEOUT_S);
         }
@@ -259,7 +140,7 @@ impl Reader<'_> {
     }
 
     /// A netmask such as 255.255.255.0, or a prefix length.
-    pub fn granularity(&mut self, item: &Directive) -> Option<u8> {
+    pub(crate) fn granularity(&mut self, item: &Directive) -> Option<u8> {
         const EXPECTED: &str = "a netmask such as 255.255.255.0 or a prefix length";
         let word = self.argument(item, EXPECTED)?;
         let prefix = match word.parse::<Ipv4Addr>() {

@@ -6,34 +6,13 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::Reader;
-use super::vrrp::has;
-use crate::keywords::{TRACK_FILE, TRACKED};
+use crate::vocabulary::TRACKED;
 use conf_kit::Directive;
-use lb_model::config::{InitFile, TrackFile, Tracked, TrackedFile, bounds};
+use lb_model::config::{InitFile, Tracked, TrackedFile, bounds};
 
 impl Reader<'_> {
-    /// `track_file NAME { … }`
-    pub fn track_file(&mut self, block: &Directive) -> Option<TrackFile> {
-        let mut file = TrackFile {
-            name: self.argument(block, "a name")?.to_owned(),
-            location: block.location.clone(),
-            ..Default::default()
-        };
-        for item in self.block(block) {
-            if !TRACK_FILE.read(&mut file, item, self) {
-                self.not_served(item, &TRACK_FILE);
-            }
-        }
-        if !has(block, "file") {
-            let message = format!("track_file {} has no `file`", file.name);
-            self.diagnostics.error(&block.location, message);
-            return None;
-        }
-        Some(file)
-    }
-
     /// `[VALUE] [overwrite]`
-    pub fn init_file(&mut self, item: &Directive) -> Option<InitFile> {
+    pub(crate) fn init_file(&mut self, item: &Directive) -> Option<InitFile> {
         let (value, rest) = match item.arguments.split_first() {
             Some((word, rest)) if word != "overwrite" => (word.parse().ok(), rest),
             _ => (Some(0), item.arguments.as_slice()),
@@ -51,7 +30,7 @@ impl Reader<'_> {
     }
 
     /// Interfaces or scripts: lines of `NAME [weight N [reverse]]`.
-    pub fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
+    pub(crate) fn tracked(&mut self, block: &Directive) -> Vec<Tracked> {
         let lines = self.tracked_within(block, &bounds::TRACKED_WEIGHT);
         let tracked = lines.map(|(name, weight, reverse)| Tracked {
             name,
@@ -62,7 +41,7 @@ impl Reader<'_> {
     }
 
     /// Files: lines of `NAME [weight N [reverse]]`.
-    pub fn tracked_files(&mut self, block: &Directive) -> Vec<TrackedFile> {
+    pub(crate) fn tracked_files(&mut self, block: &Directive) -> Vec<TrackedFile> {
         let lines = self.tracked_within(block, &bounds::TRACKED_FILE_WEIGHT);
         let tracked = lines.map(|(name, weight, reverse)| TrackedFile {
             name,
@@ -93,7 +72,7 @@ impl Reader<'_> {
     }
 
     /// `N [reverse|noreverse]`
-    pub fn weight<T>(
+    pub(crate) fn weight<T>(
         &mut self,
         item: &Directive,
         words: &[String],

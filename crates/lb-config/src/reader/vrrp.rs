@@ -3,109 +3,12 @@
 use std::net::IpAddr;
 
 use super::Reader;
-use crate::keywords::{
-    AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP,
-    WITH_VALUE,
-};
+use crate::vocabulary::{AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, WITH_VALUE};
 use conf_kit::Directive;
-use lb_model::config::{
-    AuthType, Authentication, Script, UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript,
-    VrrpSyncGroup,
-};
+use lb_model::config::{AuthType, Authentication, UnicastPeer, VirtualIpAddress};
 
 impl Reader<'_> {
-    pub fn vrrp_instance(&mut self, block: &Directive) -> Option<VrrpInstance> {
-        let name = self.argument(block, "a name")?.to_owned();
-        let mut instance = VrrpInstance {
-            name,
-            location: block.location.clone(),
-            ..Default::default()
-        };
-        for item in self.block(block) {
-            if item.keyword == "auth_hmac" {
-                // Who signs adverts believes none that are not signed.
-                self.diagnostics.error(
-                    &item.location,
-                    "`auth_hmac` is not served: the others would believe none of our adverts",
-                );
-            } else if !VRRP_INSTANCE.read(&mut instance, item, self) {
-                self.not_served(item, &VRRP_INSTANCE);
-            }
-        }
-        if !has(block, "virtual_router_id") {
-            let name = &instance.name;
-            let message = format!(
-                "vrrp_instance {name} has no `virtual_router_id`; expected one from 1 to 255"
-            );
-            self.diagnostics.error(&block.location, message);
-        }
-        Some(instance)
-    }
-
-    pub fn vrrp_sync_group(&mut self, block: &Directive) -> Option<VrrpSyncGroup> {
-        let name = self.argument(block, "a name")?.to_owned();
-        let mut group = VrrpSyncGroup {
-            name,
-            location: block.location.clone(),
-            ..Default::default()
-        };
-        for item in self.block(block) {
-            let keyword = &item.keyword;
-            if VRRP_SYNC_GROUP.read(&mut group, item, self) {
-                continue;
-            }
-            if self.instances.contains(keyword) {
-                let message = format!(
-                    "`{keyword}` stands outside `group {{ … }}` of vrrp_sync_group {}, and is \
-                     ignored",
-                    group.name
-                );
-                self.diagnostics.warn(&item.location, message);
-            } else {
-                self.not_served(item, &VRRP_SYNC_GROUP);
-            }
-        }
-        Some(group)
-    }
-
-    pub fn vrrp_script(&mut self, block: &Directive) -> Option<VrrpScript> {
-        let mut script = VrrpScript {
-            name: self.argument(block, "a name")?.to_owned(),
-            script: Script::default(),
-            interval: None,
-            timeout: None,
-            weight: None,
-            reverse: false,
-            rise: None,
-            fall: None,
-            init_fail: false,
-            location: block.location.clone(),
-        };
-        let mut user: Option<(String, Option<String>)> = None;
-        for item in self.block(block) {
-            if item.keyword == "user" {
-                user = self.user(item);
-            } else if !VRRP_SCRIPT.read(&mut script, item, self) {
-                self.not_served(item, &VRRP_SCRIPT);
-            }
-        }
-        if script.script.command.is_empty() {
-            if has(block, "script") {
-                return None;
-            }
-            let name = script.name;
-            let message = format!("vrrp_script {name} has no `script`, and counts for nothing");
-            self.diagnostics.warn(&block.location, message);
-            self.without_script.push(name);
-            return None;
-        }
-        if let Some((user, group)) = user {
-            (script.script.user, script.script.group) = (Some(user), group);
-        }
-        Some(script)
-    }
-
-    pub fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
+    pub(crate) fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
         let mut auth_type = None;
         let mut auth_pass = None;
         let mut names_a_type = false;
@@ -152,7 +55,7 @@ impl Reader<'_> {
         }
     }
 
-    pub fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
+    pub(crate) fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {
         self.block(block)
             .iter()
             .filter_map(|item| self.virtual_address(item))
@@ -202,7 +105,7 @@ impl Reader<'_> {
     }
 
     /// `ADDRESS [min_ttl N] [max_ttl N]`
-    pub fn unicast_peers(&mut self, block: &Directive) -> Vec<UnicastPeer> {
+    pub(crate) fn unicast_peers(&mut self, block: &Directive) -> Vec<UnicastPeer> {
         let mut peers = Vec::new();
         for item in self.block(block) {
             let Some(address) = self.leading_address(item, &item.keyword) else {
@@ -244,7 +147,7 @@ impl Reader<'_> {
     }
 
     /// `user USER [GROUP]`
-    pub fn user(&mut self, item: &Directive) -> Option<(String, Option<String>)> {
+    pub(crate) fn user(&mut self, item: &Directive) -> Option<(String, Option<String>)> {
         match item.arguments.as_slice() {
             [user] => Some((user.clone(), None)),
             [user, group] => Some((user.clone(), Some(group.clone()))),
@@ -254,10 +157,4 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-/// True if a directive of that keyword stands in the block.
-pub(super) fn has(block: &Directive, keyword: &str) -> bool {
-    let mut items = block.children.iter().flatten();
-    items.any(|item| item.keyword == keyword)
 }

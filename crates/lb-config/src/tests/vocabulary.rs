@@ -1,19 +1,19 @@
 //! The words of each block.
 
 use super::*;
-use crate::reader::read;
+use crate::blocks::read;
 
 /// Guards the vocabularies: a word must not be listed as served and then be
 /// answered with "unknown word" or "is ignored".
 #[test]
 fn every_word_that_is_listed_as_served_is_read() {
-    use crate::keyword::Vocabulary;
     use crate::keywords as v;
+    use crate::vocabulary::Vocabulary;
     let in_server = |inside: &str| {
         format!("virtual_server 10.0.0.1 80 {{\nreal_server 10.0.0.2 80 {{\n{inside}")
     };
     let around: [(&dyn Vocabulary, &str, &str); 19] = [
-        (&v::TOP_LEVEL, "", ""),
+        (&crate::vocabulary::TOP_LEVEL, "", ""),
         (&v::GLOBAL_DEFS, "global_defs {\n", "\n}"),
         (&v::VRRP_INSTANCE, "vrrp_instance V {\n", "\n}"),
         (&v::VRRP_SYNC_GROUP, "vrrp_sync_group G {\n", "\n}"),

@@ -1,72 +1,18 @@
-//! From the model to keepalived.conf: one file per kind of block, as in the
-//! reader.
-//!
-//! The keyword tables say how each field is written.
+//! Directives as text of keepalived.conf(5).
 
-mod route;
-mod service;
 mod tracked;
 mod vrrp;
 
 use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
 
-use lb_model::config::{Config, GlobalDefs, Script, Seconds, quoted};
-
-pub(crate) use service::two_words;
-
-use crate::argument::joined;
-use crate::keywords::GLOBAL_DEFS;
-
-/// Writes `config` as keepalived.conf(5); what the reader makes of the text is
-/// equal to `config`.
-pub fn write(config: &Config) -> String {
-    let Config {
-        global_defs,
-        static_ipaddress,
-        static_routes,
-        track_file,
-        vrrp_script,
-        vrrp_sync_group,
-        vrrp_instance,
-        virtual_server_group,
-        virtual_server,
-    } = config;
-    let mut out = Writer::default();
-    if *global_defs != GlobalDefs::default() {
-        out.block("global_defs", |out| GLOBAL_DEFS.write(global_defs, out));
-    }
-    out.block_of(
-        "static_ipaddress",
-        static_ipaddress,
-        Writer::virtual_address,
-    );
-    out.block_of("static_routes", static_routes, Writer::route);
-    for file in track_file {
-        out.track_file(file);
-    }
-    for script in vrrp_script {
-        out.vrrp_script(script);
-    }
-    for group in vrrp_sync_group {
-        out.vrrp_sync_group(group);
-    }
-    for instance in vrrp_instance {
-        out.vrrp_instance(instance);
-    }
-    for group in virtual_server_group {
-        out.virtual_server_group(group);
-    }
-    for service in virtual_server {
-        out.virtual_server(service);
-    }
-    out.text
-}
+use lb_model::config::{Route, Script, Seconds, quoted};
 
 /// Writes directives, each on a line of its own, indented by the blocks around
 /// it.
 #[derive(Default)]
 pub(crate) struct Writer {
-    text: String,
+    pub(crate) text: String,
     depth: usize,
 }
 
@@ -128,6 +74,11 @@ impl Writer {
         }
     }
 
+    /// A route, on a line of its own.
+    pub(crate) fn route(&mut self, route: &Route) {
+        self.line(route);
+    }
+
     pub(crate) fn script(&mut self, word: &str, script: Option<&Script>) {
         let Some(Script {
             command,
@@ -143,6 +94,17 @@ impl Writer {
         let words: Vec<String> = words.into_iter().flatten().collect();
         self.line(format_args!("{word} {}", joined(&words)));
     }
+}
+
+/// Words that are quoted where they must be.
+pub(crate) fn joined(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    words.join(" ")
+}
+
+/// An address and a port as two words.
+pub(crate) fn two_words(address: SocketAddr) -> String {
+    format!("{} {}", address.ip(), address.port())
 }
 
 #[cfg(test)]

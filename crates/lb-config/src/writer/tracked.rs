@@ -1,18 +1,12 @@
-//! `track_file`, and the lines that name what is tracked.
+//! Lines that name what is tracked.
 
 use std::fmt::Display;
 
 use super::Writer;
-use crate::keywords::TRACK_FILE;
-use lb_model::config::{TrackFile, Tracked, TrackedFile, quoted};
+use lb_model::config::{Tracked, TrackedFile, quoted};
 
 impl Writer {
-    pub fn track_file(&mut self, file: &TrackFile) {
-        let head = format!("track_file {}", quoted(&file.name));
-        self.block(head, |out| TRACK_FILE.write(file, out));
-    }
-
-    pub fn tracked(&mut self, tracked: &Tracked) {
+    pub(crate) fn tracked(&mut self, tracked: &Tracked) {
         let Tracked {
             name,
             weight,
@@ -21,7 +15,7 @@ impl Writer {
         self.tracked_line(name, *weight, *reverse);
     }
 
-    pub fn tracked_file(&mut self, tracked: &TrackedFile) {
+    pub(crate) fn tracked_file(&mut self, tracked: &TrackedFile) {
         let TrackedFile {
             name,
             weight,
@@ -38,7 +32,7 @@ impl Writer {
 
     /// A weight, if there is one; without one there is nothing that could be
     /// reversed.
-    pub fn weight<T: Display>(&mut self, weight: Option<T>, reverse: bool) {
+    pub(crate) fn weight<T: Display>(&mut self, weight: Option<T>, reverse: bool) {
         self.value("weight", weight.map(|weight| directed(weight, reverse)));
     }
 }

@@ -1,29 +1,11 @@
-//! `vrrp_instance`, `vrrp_sync_group` and `vrrp_script`
+//! Lines of virtual routers.
 
-use lb_model::config::{
-    UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup, quoted,
-};
+use lb_model::config::{UnicastPeer, VirtualIpAddress, quoted};
 
 use super::Writer;
-use crate::keywords::{VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
 
 impl Writer {
-    pub fn vrrp_instance(&mut self, instance: &VrrpInstance) {
-        let head = format!("vrrp_instance {}", quoted(&instance.name));
-        self.block(head, |out| VRRP_INSTANCE.write(instance, out));
-    }
-
-    pub fn vrrp_sync_group(&mut self, group: &VrrpSyncGroup) {
-        let head = format!("vrrp_sync_group {}", quoted(&group.name));
-        self.block(head, |out| VRRP_SYNC_GROUP.write(group, out));
-    }
-
-    pub fn vrrp_script(&mut self, script: &VrrpScript) {
-        let head = format!("vrrp_script {}", quoted(&script.name));
-        self.block(head, |out| VRRP_SCRIPT.write(script, out));
-    }
-
-    pub fn virtual_address(&mut self, address: &VirtualIpAddress) {
+    pub(crate) fn virtual_address(&mut self, address: &VirtualIpAddress) {
         let VirtualIpAddress {
             address,
             prefix,
@@ -39,7 +21,7 @@ impl Writer {
         self.line(format_args!("{address}{}", words.concat()));
     }
 
-    pub fn unicast_peer(&mut self, peer: &UnicastPeer) {
+    pub(crate) fn unicast_peer(&mut self, peer: &UnicastPeer) {
         let UnicastPeer {
             address,
             min_ttl,

@@ -1,10 +1,10 @@
 //! Routes.
 
-use crate::keyword::{Block, ByHand, NotServed};
+use super::{NotServed, Words};
 
-pub(crate) static ROUTE: Block<()> = Block {
+pub(crate) static ROUTE: Words = Words {
     place: "in a route",
-    rows: &[&[&ByHand(&[
+    served: &[
         "to",
         "inet",
         "inet6",
@@ -32,7 +32,7 @@ pub(crate) static ROUTE: Block<()> = Block {
         "add",
         "append",
         "prepend",
-    ])]],
+    ],
     not_served: &[
         NotServed {
             because: "routes that Millrace sets are known by `proto keepalived`",

@@ -78,6 +78,14 @@ impl<T> Setting<T> {
         }
     }
 
+    /// The same directive under another name.
+    pub(super) const fn called(self, name: &'static str) -> Self {
+        Self {
+            name,
+            read: self.read,
+        }
+    }
+
     /// True if this is the directive of that name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name == name
@@ -91,6 +99,18 @@ impl<T> Setting<T> {
         }
     }
 }
+
+/// Directives of one argument that set a field, one constant each.
+macro_rules! settings {
+    ($type:ty { $($row:ident: $name:literal, |$target:ident, $it:ident| $set:expr;)* }) => {
+        $(const $row: Setting<$type> = Setting::new($name, |$target, $it| {
+            $set;
+            Ok(())
+        });)*
+    };
+}
+
+pub(super) use settings;
 
 /// Applies `directives` to `target` by `table`. `block` names the place in
 /// messages. Of what stands twice the last holds, which is worth a warning; not

@@ -7,10 +7,44 @@ use conf_kit::{Diagnostic, Directive};
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
 use super::security::{Action, Network, Rule, Security};
-use super::setting::{Setting, apply};
+use super::setting::{Setting, apply, settings};
 use super::value::{hosts, switch};
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
+
+// Directives that stand in several blocks.
+settings! { Vhost {
+    MIN_LATENCY: "min_latency", |vhost, it| vhost.min_latency = switch(it)?;
+    GOP_CACHE: "gop_cache", |vhost, it| vhost.gop_cache = switch(it)?;
+    GOP_CACHE_MAX_FRAMES: "gop_cache_max_frames",
+        |vhost, it| vhost.gop_cache_max_frames = it.number(0..=i32::MAX as u32)?;
+    QUEUE_LENGTH: "queue_length", |vhost, it| vhost.queue_length = it.seconds_within(1..=3_600)?;
+    QUEUE_BYTES: "queue_bytes", |vhost, it| vhost.queue_bytes = it.number(1 << 20..=u32::MAX)?;
+    MW_LATENCY: "mw_latency", |vhost, it| vhost.mw_latency = it.milliseconds(0..=10_000)?;
+    KEYFRAME_TIMEOUT: "keyframe_timeout",
+        |vhost, it| vhost.keyframe_timeout = it.milliseconds(0..=3_600_000)?;
+    PLAY_WAIT_TIMEOUT: "play_wait_timeout",
+        |vhost, it| vhost.play_wait_timeout = it.milliseconds(0..=3_600_000)?;
+    SEND_TIMEOUT: "send_timeout",
+        |vhost, it| vhost.send_timeout = it.milliseconds(1_000..=3_600_000)?;
+    PUBLISH_1STPKT_TIMEOUT: "publish_1stpkt_timeout",
+        |vhost, it| vhost.publish_1stpkt_timeout = it.milliseconds(100..=3_600_000)?;
+    PUBLISH_NORMAL_TIMEOUT: "publish_normal_timeout",
+        |vhost, it| vhost.publish_normal_timeout = it.milliseconds(100..=3_600_000)?;
+    PUBLISH_RETURN_TIMEOUT: "publish_return_timeout",
+        |vhost, it| vhost.publish_return_timeout = it.milliseconds(0..=3_600_000)?;
+    TOKEN_TRAVERSE: "token_traverse", |vhost, it| upstream(vhost).token_traverse = switch(it)?;
+    UPSTREAM_VHOST: "vhost",
+        |vhost, it| upstream(vhost).vhost = Some(it.argument("the name of a vhost")?.to_owned());
+    ORIGIN_CONNECT_TIMEOUT: "origin_connect_timeout",
+        |vhost, it| upstream(vhost).connect_timeout = it.milliseconds(100..=60_000)?;
+    ORIGIN_READ_TIMEOUT: "origin_read_timeout",
+        |vhost, it| upstream(vhost).read_timeout = it.milliseconds(100..=3_600_000)?;
+    ORIGIN_RETURN_TIMEOUT: "origin_return_timeout",
+        |vhost, it| upstream(vhost).return_timeout = it.milliseconds(0..=86_400_000)?;
+    ORIGIN_LINGER: "origin_linger",
+        |vhost, it| upstream(vhost).linger = it.milliseconds(0..=3_600_000)?;
+}}
 
 /// The directives of `vhost NAME { … }`. SRS 3 and later put many of them in
 /// `play`, `publish` and `cluster`; both places are read.
@@ -23,18 +57,18 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::new("in_ack_size", in_ack_size),
     Setting::new("out_ack_size", out_ack_size),
     Setting::new("tcp_nodelay", tcp_nodelay),
-    Setting::new("min_latency", min_latency),
-    Setting::new("gop_cache", gop_cache),
-    Setting::new("gop_cache_max_frames", gop_cache_max_frames),
-    Setting::new("queue_length", queue_length),
-    Setting::new("queue_bytes", queue_bytes),
-    Setting::new("mw_latency", mw_latency),
-    Setting::new("keyframe_timeout", keyframe_timeout),
-    Setting::new("play_wait_timeout", play_wait_timeout),
-    Setting::new("send_timeout", send_timeout),
-    Setting::new("publish_1stpkt_timeout", publish_1stpkt_timeout),
-    Setting::new("publish_normal_timeout", publish_normal_timeout),
-    Setting::new("publish_return_timeout", publish_return_timeout),
+    MIN_LATENCY,
+    GOP_CACHE,
+    GOP_CACHE_MAX_FRAMES,
+    QUEUE_LENGTH,
+    QUEUE_BYTES,
+    MW_LATENCY,
+    KEYFRAME_TIMEOUT,
+    PLAY_WAIT_TIMEOUT,
+    SEND_TIMEOUT,
+    PUBLISH_1STPKT_TIMEOUT,
+    PUBLISH_NORMAL_TIMEOUT,
+    PUBLISH_RETURN_TIMEOUT,
     Setting::block("mr", |vhost, children, diagnostics| {
         let mut mr = MergedRead::default();
         apply(&mut mr, children, MERGED_READ, "in `mr`", &[], diagnostics);
@@ -42,12 +76,12 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     }),
     Setting::new("mode", mode),
     Setting::list("origin", origin),
-    Setting::new("token_traverse", token_traverse),
-    Setting::new("vhost", upstream_vhost),
-    Setting::new("origin_connect_timeout", origin_connect_timeout),
-    Setting::new("origin_read_timeout", origin_read_timeout),
-    Setting::new("origin_return_timeout", origin_return_timeout),
-    Setting::new("origin_linger", origin_linger),
+    TOKEN_TRAVERSE,
+    UPSTREAM_VHOST,
+    ORIGIN_CONNECT_TIMEOUT,
+    ORIGIN_READ_TIMEOUT,
+    ORIGIN_RETURN_TIMEOUT,
+    ORIGIN_LINGER,
     Setting::block("play", |vhost, children, diagnostics| {
         apply(vhost, children, PLAY, "in `play`", &[], diagnostics);
     }),
@@ -135,14 +169,14 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
 ];
 
 const PLAY: &[Setting<Vhost>] = &[
-    Setting::new("gop_cache", gop_cache),
-    Setting::new("gop_cache_max_frames", gop_cache_max_frames),
-    Setting::new("queue_length", queue_length),
-    Setting::new("queue_bytes", queue_bytes),
-    Setting::new("mw_latency", mw_latency),
-    Setting::new("keyframe_timeout", keyframe_timeout),
-    Setting::new("play_wait_timeout", play_wait_timeout),
-    Setting::new("send_timeout", send_timeout),
+    GOP_CACHE,
+    GOP_CACHE_MAX_FRAMES,
+    QUEUE_LENGTH,
+    QUEUE_BYTES,
+    MW_LATENCY,
+    KEYFRAME_TIMEOUT,
+    PLAY_WAIT_TIMEOUT,
+    SEND_TIMEOUT,
     Setting::ignored("mw_msgs", "messages are gathered by time only"),
     Setting::ignored("send_min_interval", "messages are sent as they come"),
     Setting::ignored(
@@ -165,9 +199,9 @@ const PUBLISH: &[Setting<Vhost>] = &[
         vhost.mr = vhost.mr.map(|_| latency);
         Ok(())
     }),
-    Setting::new("firstpkt_timeout", publish_1stpkt_timeout),
-    Setting::new("normal_timeout", publish_normal_timeout),
-    Setting::new("return_timeout", publish_return_timeout),
+    PUBLISH_1STPKT_TIMEOUT.called("firstpkt_timeout"),
+    PUBLISH_NORMAL_TIMEOUT.called("normal_timeout"),
+    PUBLISH_RETURN_TIMEOUT.called("return_timeout"),
     Setting::ignored("parse_sps", "codec headers pass through unread"),
     Setting::ignored("try_annexb_first", "codec headers pass through unread"),
     Setting::ignored(
@@ -179,8 +213,8 @@ const PUBLISH: &[Setting<Vhost>] = &[
 const CLUSTER: &[Setting<Vhost>] = &[
     Setting::new("mode", mode),
     Setting::list("origin", origin),
-    Setting::new("token_traverse", token_traverse),
-    Setting::new("vhost", upstream_vhost),
+    TOKEN_TRAVERSE,
+    UPSTREAM_VHOST,
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
     Setting::ignored("origin_cluster", "list the origins at the edges"),
     Setting::ignored("coworkers", "list the origins at the edges"),
@@ -343,66 +377,6 @@ pub(super) fn tcp_nodelay(vhost: &mut Vhost, directive: &Directive) -> Result<()
     Ok(())
 }
 
-fn min_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.min_latency = switch(directive)?;
-    Ok(())
-}
-
-fn gop_cache(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.gop_cache = switch(directive)?;
-    Ok(())
-}
-
-fn gop_cache_max_frames(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.gop_cache_max_frames = directive.number(0..=i32::MAX as u32)?;
-    Ok(())
-}
-
-fn queue_length(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.queue_length = directive.seconds_within(1..=3_600)?;
-    Ok(())
-}
-
-fn queue_bytes(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.queue_bytes = directive.number(1 << 20..=u32::MAX)?;
-    Ok(())
-}
-
-fn mw_latency(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.mw_latency = directive.milliseconds(0..=10_000)?;
-    Ok(())
-}
-
-fn keyframe_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.keyframe_timeout = directive.milliseconds(0..=3_600_000)?;
-    Ok(())
-}
-
-fn play_wait_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.play_wait_timeout = directive.milliseconds(0..=3_600_000)?;
-    Ok(())
-}
-
-fn send_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.send_timeout = directive.milliseconds(1_000..=3_600_000)?;
-    Ok(())
-}
-
-fn publish_1stpkt_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.publish_1stpkt_timeout = directive.milliseconds(100..=3_600_000)?;
-    Ok(())
-}
-
-fn publish_normal_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.publish_normal_timeout = directive.milliseconds(100..=3_600_000)?;
-    Ok(())
-}
-
-fn publish_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    vhost.publish_return_timeout = directive.milliseconds(0..=3_600_000)?;
-    Ok(())
-}
-
 /// The upstream, with its defaults before the file has spoken.
 fn upstream(vhost: &mut Vhost) -> &mut Upstream {
     vhost.upstream.get_or_insert_with(|| Upstream {
@@ -425,35 +399,5 @@ fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
 
 fn origin(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
     upstream(vhost).origins = hosts(directive)?;
-    Ok(())
-}
-
-fn token_traverse(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).token_traverse = switch(directive)?;
-    Ok(())
-}
-
-fn upstream_vhost(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).vhost = Some(directive.argument("the name of a vhost")?.to_owned());
-    Ok(())
-}
-
-fn origin_connect_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).connect_timeout = directive.milliseconds(100..=60_000)?;
-    Ok(())
-}
-
-fn origin_read_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).read_timeout = directive.milliseconds(100..=3_600_000)?;
-    Ok(())
-}
-
-fn origin_return_timeout(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).return_timeout = directive.milliseconds(0..=86_400_000)?;
-    Ok(())
-}
-
-fn origin_linger(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).linger = directive.milliseconds(0..=3_600_000)?;
     Ok(())
 }

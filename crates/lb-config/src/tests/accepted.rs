@@ -1,4 +1,4 @@
-//! What is accepted, and how it is understood.
+//! Configurations that are accepted, and their meaning.
 
 use super::*;
 

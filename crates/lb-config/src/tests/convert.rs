@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use lb_model::config::{Script, VrrpScript};
 
-/// What `text` says, written as keepalived.conf and read again, and written as
+/// The configuration in `text`, as read, written as keepalived.conf and read again, and written as
 /// JSON and read again.
 fn there_and_back(text: &str) -> [Config; 3] {
     let config = load_text(text).expect("the text is accepted").config;

@@ -1,10 +1,11 @@
-//! What is accepted, what is warned of, what is refused, and in which words.
+//! Configurations that are accepted, warned of and refused, and the words.
 
 mod accepted;
 mod convert;
 mod json_form;
 mod json_schema;
 mod mistakes;
+mod scripts;
 mod vocabulary;
 mod warnings;
 

@@ -1,4 +1,4 @@
-//! What is accepted with a warning, and in which words.
+//! Configurations that are accepted with a warning, and the words.
 
 use super::*;
 

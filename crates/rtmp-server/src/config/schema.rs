@@ -6,12 +6,9 @@ use std::net::SocketAddr;
 use conf_kit::{Diagnostic, Directive};
 
 use super::model::{Config, Log, LogTank, Vhost};
-use super::setting::{Setting, apply};
+use super::setting::{NO_OTHER_PROTOCOL, Setting, apply};
 use super::value::{socket_addresses, switch};
 use super::vhost_schema::{chunk_size, in_ack_size, out_ack_size, tcp_nodelay};
-
-pub(super) const NO_SEGMENTS: &str = "Millrace relays RTMP and writes no segments or files";
-pub(super) const NO_OTHER_PROTOCOL: &str = "Millrace speaks RTMP only";
 
 /// Values that the global scope gives to vhosts that do not set their own.
 #[derive(Debug, Clone)]

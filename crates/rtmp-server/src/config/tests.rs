@@ -1,4 +1,4 @@
-//! What configuration files mean, and how their mistakes are told.
+//! Meaning of configuration files, and the words of their mistakes.
 
 use std::path::Path;
 

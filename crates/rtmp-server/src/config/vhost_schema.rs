@@ -5,9 +5,8 @@ use std::time::Duration;
 use conf_kit::{Diagnostic, Directive};
 
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
-use super::schema::{NO_OTHER_PROTOCOL, NO_SEGMENTS};
 use super::security::{Action, Network, Rule, Security};
-use super::setting::{Setting, apply, settings};
+use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
 use super::value::{hosts, switch};
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";

@@ -1,10 +1,14 @@
 //! Configuration: keepalived.conf(5) or JSON in, one model and a list of
 //! warnings out.
 //!
-//! A file goes through these stages, one module each: `expand` (files to
-//! lines), `words` (a line to words), `tree` (words to directives),
-//! `reader` (directives to the [`Config`]), `validate` (what no single
-//! directive can know).
+//! A file goes through these stages: `expand` (files to lines), `words` (a line to
+//! words), `tree` (words to directives), `blocks` (directives to the [`Config`]),
+//! `validate` (rules that no single directive can check).
+//!
+//! `keywords` has a table for each kind of block. Below the tables are `vocabulary` (words
+//! that are served or not), `reader`, `writer` and `bounds` (arguments), `keyword` and
+//! `argument` (rows and kinds of argument). `blocks`, `schema` and `documentation` use the
+//! tables.
 
 mod argument;
 mod blocks;

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::keyword::{Block, Meaning, Row};
+use crate::keywords as k;
 use crate::validate_values;
 
 /// True if the reader takes `given` for a configuration, whatever refers to
@@ -108,4 +110,57 @@ fn a_file_may_name_its_schema_for_editors() {
             .is_some_and(|text| text.contains("quorum")),
         "{described}"
     );
+}
+
+/// Fields that structure the model: blocks read and write them by their own code.
+const STRUCTURE: [&str; 6] = ["name", "address", "real_server", "checks", "url", "reverse"];
+
+fn fields<T: 'static>(rows: impl IntoIterator<Item = &'static dyn Row<T>>) -> Vec<&'static str> {
+    let rows = rows.into_iter().flat_map(Row::documentation);
+    let fields = rows.flat_map(|row| match row.meaning {
+        Meaning::OfField(field) => vec![field, row.names[0]],
+        Meaning::Given(_) => row.names.to_vec(),
+    });
+    fields.collect()
+}
+
+/// Guards the tables: a field without a row would be lost by `convert`.
+#[test]
+fn every_field_of_the_model_has_a_row() {
+    fn check<T>(schema: &Value, definition: &str, block: &'static Block<T>) {
+        let mut known = fields(block.rows());
+        known.extend(fields(k::TIMING.iter().copied()));
+        known.extend(fields(k::RECOVERY.iter().copied()));
+        known.extend(fields(k::NOTIFY.iter().copied()));
+        let properties = schema["$defs"][definition]["properties"].as_object();
+        for field in properties.expect("a definition").keys() {
+            let field = field.as_str();
+            let has_row = known.contains(&field) || STRUCTURE.contains(&field);
+            assert!(has_row, "{definition}: no row for {field}");
+        }
+    }
+    let schema = schema();
+    check(&schema, "GlobalDefs", &k::GLOBAL_DEFS);
+    check(&schema, "TrackFile", &k::TRACK_FILE);
+    check(&schema, "VrrpScript", &k::VRRP_SCRIPT);
+    check(&schema, "VrrpSyncGroup", &k::VRRP_SYNC_GROUP);
+    check(&schema, "VrrpInstance", &k::VRRP_INSTANCE);
+    check(&schema, "VirtualServer", &k::VIRTUAL_SERVER);
+    check(&schema, "RealServer", &k::REAL_SERVER);
+    check(&schema, "UrlCheck", &k::URL);
+    for kind in schema["$defs"]["Check"]["oneOf"]
+        .as_array()
+        .expect("a list")
+    {
+        let properties = &kind["properties"];
+        let keyword = properties["type"]["const"].as_str().expect("a keyword");
+        let kind = k::empty_kind(keyword).expect("a kind of check");
+        let known = fields(k::block_of(&kind).1.rows());
+        for field in properties.as_object().expect("properties").keys() {
+            let field = field.as_str();
+            let has_row =
+                known.contains(&field) || [&STRUCTURE[..], &["type"]].concat().contains(&field);
+            assert!(has_row, "{keyword}: no row for {field}");
+        }
+    }
 }

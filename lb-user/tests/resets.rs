@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 use lb_model::OrphanPolicy;
-use lb_user::resets::{Job, Resets, Told};
+use lb_user::resets::{Job, ResetReport, Resets};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
@@ -136,7 +136,7 @@ fn introduction(from: SocketAddr, to: SocketAddr, sequence: u32) -> [Vec<u8>; 2]
 
 /// Has the agent's part done for a viewer that has last acknowledged what lies
 /// before `sequence`, and whose server dies then.
-fn server_dies(viewer: &TcpStream, sequence: u32) -> Told {
+fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
     let (client, vip) = (
         viewer.local_addr().expect("its own end"),
         viewer.peer_addr().expect("its other end"),
@@ -153,7 +153,7 @@ fn server_dies(viewer: &TcpStream, sequence: u32) -> Told {
     assert_eq!(changes.departed.len(), 1, "{changes:?}");
     assert_eq!(changes.departed[0].orphans, OrphanPolicy::Reset);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    Resets::start(tell).tell(Job {
+    Resets::start(tell).start_job(Job {
         remembered: bed.dataplane.remembered(),
         departed: changes.departed,
         rate: NonZeroU32::new(1000).expect("not zero"),

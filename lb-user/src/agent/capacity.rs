@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Misuse;
+use super::UsageError;
 use super::plan::Plan;
 use super::state::State;
 use lb_dataplane::TableSizes;
@@ -13,7 +13,7 @@ use lb_model::DesiredState;
 ///
 /// # Errors
 /// As of [`admit`].
-pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, Misuse> {
+pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageError> {
     let largest = largest(plan);
     let sizes = given.raised_for(&largest);
     fit(&largest, &sizes)?;
@@ -24,14 +24,14 @@ pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, Misuse> {
 ///
 /// # Errors
 /// It does not, or asks for more than the packet path can do.
-pub fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), Misuse> {
+pub fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), UsageError> {
     fit(&largest(plan), sizes)
 }
 
-fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), Misuse> {
+fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), UsageError> {
     sizes
         .admit(desired)
-        .map_err(|error| Misuse(error.to_string()))
+        .map_err(|error| UsageError(error.to_string()))
 }
 
 /// What `plan` needs if all servers are there.

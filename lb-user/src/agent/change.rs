@@ -1,14 +1,13 @@
-//! What happens that an operator wants to know of, and what an operator orders.
+//! Changes of state that operators want to know of.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::plan::ServiceKey;
+use crate::control::protocol::Order;
 use crate::neighbor::Hop;
-use crate::resets::Told;
+use crate::resets::ResetReport;
 use lb_model::config::Script;
 
 /// Something that an operator wants to know of.
@@ -85,8 +84,8 @@ pub enum Change {
         /// `None`: it is as configured again.
         order: Option<Order>,
     },
-    /// The viewers of a server that is gone have been told.
-    Told(Told),
+    /// The viewers of a server that is gone have been reset.
+    Reset(ResetReport),
     /// Frames can, or cannot, reach an address.
     Hop {
         /// The address.
@@ -94,30 +93,6 @@ pub enum Change {
         /// How, or why not.
         hop: Hop,
     },
-}
-
-/// What an operator orders for a server while the agent runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// No new connections; those that are there stay.
-    Drained,
-    /// The same, also for clients that persistence ties to it.
-    DrainedOfTemplates,
-    /// Out: its connections are void.
-    Disabled,
-    /// This share of new connections.
-    Weight(u32),
-}
-
-impl Order {
-    /// The share of new connections that it means.
-    pub fn weight(self) -> u32 {
-        match self {
-            Self::Drained | Self::DrainedOfTemplates | Self::Disabled => 0,
-            Self::Weight(weight) => weight,
-        }
-    }
 }
 
 impl Change {
@@ -141,7 +116,7 @@ impl Change {
             }
             | Self::HeldOut { .. }
             | Self::Quorum { gained: false, .. }
-            | Self::Told(_)
+            | Self::Reset(_)
             | Self::Hop {
                 hop: Hop::NotReady {
                     is_pending: false, ..
@@ -162,7 +137,7 @@ impl Change {
             | Self::Trouble { .. }
             | Self::HeldOut { .. }
             | Self::SlowStart { .. }
-            | Self::Told(_) => None,
+            | Self::Reset(_) => None,
         }
     }
 }
@@ -258,7 +233,7 @@ impl fmt::Display for Change {
                     "{service}: quorum {verb}: weight {weight} is up, {quorum} needed"
                 )
             }
-            Self::Told(Told {
+            Self::Reset(ResetReport {
                 departed,
                 viewers,
                 failed,

@@ -4,34 +4,19 @@ use anyhow::{Context as _, bail};
 use conf_kit::did_you_mean;
 
 use super::plan::Plan;
-use super::{Agent, Misuse, RunOptions};
+use super::{RunOptions, UsageError};
 use lb_dataplane::{AttachMode, Attachment};
-use netlink::{self, link};
-
-impl Agent {
-    /// Interfaces have come, gone or changed.
-    pub(super) fn follow_interfaces(&mut self) {
-        for attachment in self.dataplane.follow_interfaces() {
-            let what = describe(&attachment);
-            match &attachment.lost {
-                Some(_) => log::warn!("{what}"),
-                None => log::info!("{what}"),
-            }
-            self.publish(what);
-        }
-        self.tell_doubts();
-    }
-}
+use netlink::link;
 
 /// The interfaces that viewers' packets arrive on.
-pub(super) fn attach_to(options: &RunOptions, plan: &Plan) -> Result<Vec<String>, Misuse> {
+pub(super) fn attach_to(options: &RunOptions, plan: &Plan) -> Result<Vec<String>, UsageError> {
     let interfaces = if options.interfaces.is_empty() {
         plan.interfaces()
     } else {
         options.interfaces.clone()
     };
     if interfaces.is_empty() {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "{} names no interface; add a vrrp_instance with `interface`, or give --interface",
             options.config.display()
         )));
@@ -52,7 +37,7 @@ pub(super) async fn require_interfaces(
     for name in attached.iter().chain(&of_plan) {
         if !links.iter().any(|link| link.name == *name) {
             let existing: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-            bail!(Misuse(format!(
+            bail!(UsageError(format!(
                 "there is no network interface `{name}`; there are: {}{}",
                 existing.join(", "),
                 did_you_mean(name, existing.iter().copied())
@@ -68,7 +53,8 @@ pub(super) fn log_attachments(attachments: &[Attachment]) {
     }
 }
 
-fn describe(attachment: &Attachment) -> String {
+/// An attachment in one line.
+pub(super) fn describe(attachment: &Attachment) -> String {
     let Attachment {
         interface, mode, ..
     } = attachment;

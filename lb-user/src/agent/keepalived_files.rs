@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Agent;
 use super::signals::KeepalivedFile;
 use lb_model::config::Config;
 use lb_model::config::{Route, VrrpInstance};
@@ -33,24 +32,23 @@ impl KeepalivedFile {
     }
 }
 
-impl Agent {
-    /// Writes a file that keepalived would.
-    pub(super) async fn write_keepalived_file(&self, file: KeepalivedFile) {
-        let status = match &self.vrrp {
-            Some(vrrp) => vrrp.status().await,
-            None => Vec::new(),
-        };
-        let routers = routers(&self.state.plan().vrrp, &status);
-        let text = match file {
-            KeepalivedFile::Data => data(&self.config, &routers),
-            KeepalivedFile::Stats => stats(&status),
-            KeepalivedFile::Json => json(&self.config, &routers),
-        };
-        let path = env::temp_dir().join(file.name());
-        match replace(&path, &text) {
-            Ok(()) => log::debug!("{} is written", path.display()),
-            Err(error) => log::warn!("cannot write {}: {error}", path.display()),
-        }
+/// Writes a file as keepalived would.
+pub(super) fn write(
+    file: KeepalivedFile,
+    config: &Config,
+    settings: &Settings,
+    status: &[InstanceStatus],
+) {
+    let routers = routers(settings, status);
+    let text = match file {
+        KeepalivedFile::Data => data(config, &routers),
+        KeepalivedFile::Stats => stats(status),
+        KeepalivedFile::Json => json(config, &routers),
+    };
+    let path = env::temp_dir().join(file.name());
+    match replace(&path, &text) {
+        Ok(()) => log::debug!("{} is written", path.display()),
+        Err(error) => log::warn!("cannot write {}: {error}", path.display()),
     }
 }
 

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::change::Order;
 use super::plan::{Plan, ServiceKey, ServicePlan};
 use super::rates::Meter;
 use super::recovery::PARTS;
 use super::state::State;
 use crate::control::protocol::{
-    Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, ServerState,
+    Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, Order, ServerState,
 };
 use lb_dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use lb_model::Thresholds;

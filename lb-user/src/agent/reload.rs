@@ -1,16 +1,17 @@
-//! A reload: the configuration is read again, and compared with what runs.
+//! A configuration change's path through the agent: a reload reads the file, and
+//! compares it with what runs.
 
 use anyhow::bail;
+use lb_config::Loaded;
+use lb_script::track_file::{self, NumberFile};
 
 use super::interfaces::{attach_to, require_interfaces};
 use super::plan::Plan;
-use super::{Agent, Misuse, capacity, log_diagnostics, log_refusal};
-use lb_config::{self, Loaded};
-use lb_script::track_file::{self, NumberFile};
-use vrrp;
+use super::{Agent, UsageError, capacity, log_diagnostics, log_refusal};
 
 impl Agent {
-    /// Reads the configuration again; a bad one changes nothing.
+    /// Reads the configuration again; one with an error changes nothing. Returns the
+    /// warnings.
     pub(super) async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
         let result = self.try_reload().await;
         match &result {
@@ -24,48 +25,58 @@ impl Agent {
         let Loaded { config, warnings } =
             lb_config::load_for(&self.options.config, &self.options.config_id)?;
         let plan = Plan::new(&config)?;
-        capacity::admit(&plan, &self.options.tables)?;
-        let interfaces = attach_to(&self.options, &plan)?;
-        let attached: Vec<&str> = self
-            .dataplane
-            .attachments()
-            .iter()
-            .map(|a| a.interface.as_str())
-            .collect();
+        self.admit(&plan).await?;
+        log_diagnostics(&warnings);
+        let former = self.checks.state().plan().number_files();
+        let former: Vec<NumberFile> = former.cloned().collect();
+        let new = plan.number_files().filter(|file| !former.contains(file));
+        track_file::initialise(new, true);
+        let settings = plan.vrrp.clone();
+        let statics = plan.statics.clone();
+        self.commit_plan(plan)?;
+        // From here on nothing is refused any more.
+        self.routers.follow_statics(statics).await;
+        let former = self.operators.replace_config(config);
+        for event in self.routers.reload(settings).await {
+            self.on_vrrp(&event);
+            // A virtual router that is gone has its scripts in the file that had
+            // it.
+            let is_gone = event.state == vrrp::machine::State::Init;
+            self.operators
+                .report_vrrp(&event, is_gone.then_some(&former));
+        }
+        Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+
+    /// Checks what can be checked of a plan before anything is changed.
+    ///
+    /// # Errors
+    /// The plan does not fit into the tables, or needs other interfaces.
+    async fn admit(&self, plan: &Plan) -> anyhow::Result<()> {
+        capacity::admit(plan, &self.options.tables)?;
+        let interfaces = attach_to(&self.options, plan)?;
+        let attached = self.enforcer.attachments().iter();
+        let attached: Vec<&str> = attached.map(|it| it.interface.as_str()).collect();
         if interfaces != attached {
-            bail!(Misuse(format!(
+            bail!(UsageError(format!(
                 "the interfaces have changed from {} to {}: this needs a restart",
                 attached.join(", "),
                 interfaces.join(", ")
             )));
         }
-        require_interfaces(&self.netlink, &interfaces, &plan).await?;
-        log_diagnostics(&warnings);
-        let former = self.state.plan().number_files();
-        let former: Vec<NumberFile> = former.cloned().collect();
-        let new = plan.number_files().filter(|file| !former.contains(file));
-        track_file::initialise(new, true);
-        let virtual_routers = plan.vrrp.clone();
-        let statics = plan.statics.clone();
-        self.put_in_force(plan)?;
-        let present = self.interfaces.subscribe().borrow().clone();
-        let handle = &self.netlink.handle;
-        self.statics.follow(handle, &present, statics).await;
-        let former = std::mem::replace(&mut self.config, config);
-        let events = match &mut self.vrrp {
-            Some(vrrp) => vrrp.reload(virtual_routers).await,
-            None => Vec::new(),
-        };
-        for event in events {
-            self.note_vrrp(&event);
-            // A virtual router that is gone has its scripts in the file that had
-            // it.
-            let config = match event.state {
-                vrrp::machine::State::Init => &former,
-                _ => &self.config,
-            };
-            self.report_vrrp(&event, config);
-        }
-        Ok(warnings.iter().map(ToString::to_string).collect())
+        require_interfaces(self.routers.netlink(), &interfaces, plan).await
+    }
+
+    /// Puts `plan` in force: first the data plane, which alone may refuse it, then
+    /// checks and neighbours. If the data plane refuses it, nothing has changed.
+    ///
+    /// # Errors
+    /// As of [`Enforcer::commit`](super::enforcer::Enforcer::commit).
+    pub(super) fn commit_plan(&mut self, plan: Plan) -> anyhow::Result<()> {
+        let (state, changes) = self.checks.state_with(plan);
+        self.enforcer.commit(&state, &self.routers)?;
+        self.checks.commit(state);
+        self.report(changes);
+        Ok(())
     }
 }

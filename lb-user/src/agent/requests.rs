@@ -1,110 +1,102 @@
-//! What is asked on the control socket, and over HTTP.
+//! Requests on the control socket, and over HTTP.
 
-use tokio::time::Instant;
-
-use super::interfaces::mode_name;
-use super::survey::Survey;
-use super::{Agent, Ending, listing};
-use crate::control::Call;
-use crate::control::protocol::{ListedInterface, Listing, Request, Response};
-use crate::control::selection::Endpoint;
 use lb_dataplane::{Census, Statistics};
+use tokio::sync::oneshot;
+
+use super::exit::Exit;
+use super::interfaces::mode_name;
+use super::table_scan::TableScan;
+use super::{Agent, listing};
+use crate::control::Call;
+use crate::control::protocol::{ListedInterface, Listing, Order, Request, Response};
+use crate::control::selection::Endpoint;
 
 impl Agent {
-    pub(super) async fn take_call(&mut self, call: Call) {
-        // A client that has gone wants no answer.
+    /// Answers a request, now or as soon as it is done; returns the exit that it
+    /// orders, if one.
+    pub(super) async fn on_call(&mut self, call: Call) -> Option<Exit> {
         match call {
-            Call::Remembered(answer) => {
-                let _ = answer.send(self.dataplane.remembered());
-            }
-            Call::Request(Request::List, answer) => self.surveys.ask(answer),
+            Call::Remembered(answer) => send(answer, self.enforcer.remembered()),
+            Call::Request(Request::List, answer) => self.enforcer.scan_for(answer),
             Call::Request(Request::Upgrade, answer) => self.begin_upgrade(Some(answer)),
+            Call::Request(Request::Stop, answer) => {
+                log::info!("stopping: asked to on the control socket");
+                send(answer, Response::Done(Vec::new()));
+                return Some(Exit::Stop {
+                    forget_orders: true,
+                });
+            }
             Call::Request(request, answer) => {
                 let response = self.answer(request).await;
-                let _ = answer.send(response);
+                send(answer, response);
             }
         }
+        None
     }
 
     async fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::Health => self.health(),
-            Request::Order { server, order } => match server.parse::<Endpoint>() {
-                Ok(name) => {
-                    let (concerned, changes) =
-                        self.state
-                            .order_changed(name, order, Instant::now().into_std());
-                    if concerned.is_empty() {
-                        return Response::Refused(format!("no service has a server {server}"));
-                    }
-                    let remarks = changes.iter().map(ToString::to_string).collect();
-                    self.carry_out(changes);
-                    Response::Done(remarks)
-                }
-                Err(mistake) => Response::Refused(mistake),
+            Request::Order { server, order } => self.on_order(&server, order),
+            Request::Reload => match self.reload().await {
+                Ok(warnings) => Response::Done(warnings),
+                Err(error) => Response::Refused(format!("{error:#}")),
             },
-            Request::Stop => {
-                log::info!("stopping: asked to on the control socket");
-                self.ending = Some(Ending::Stop {
-                    forget_orders: true,
-                });
-                Response::Done(Vec::new())
-            }
             Request::List
+            | Request::Stop
             | Request::Upgrade
             | Request::Connections(_)
             | Request::PersistentClients(_)
             | Request::Follow
             | Request::Watch => Response::Refused("this is answered elsewhere".to_owned()),
-            Request::Reload => match self.reload().await {
-                Ok(remarks) => Response::Done(remarks),
-                Err(error) => Response::Refused(format!("{error:#}")),
-            },
         }
     }
 
-    /// Whether all is done that is to be done. What does not turn gives no answer.
+    fn on_order(&mut self, server: &str, order: Option<Order>) -> Response {
+        let name: Endpoint = match server.parse() {
+            Ok(name) => name,
+            Err(error) => return Response::Refused(error),
+        };
+        let (concerned, changes) = self.checks.on_order(name, order);
+        if concerned.is_empty() {
+            return Response::Refused(format!("no service has a server {server}"));
+        }
+        let sentences = changes.iter().map(ToString::to_string).collect();
+        self.apply_changes(changes);
+        Response::Done(sentences)
+    }
+
+    /// Done if the data plane is in sync and answers. A loop that hangs gives no
+    /// answer.
     fn health(&self) -> Response {
-        if let Some(refused) = &self.refused {
-            let reason = &refused.reason;
+        if let Some(reason) = self.enforcer.refusal() {
             return Response::Refused(format!("the data plane keeps a former state: {reason}"));
         }
-        match self.dataplane.statistics(&Census::default()) {
+        match self.enforcer.statistics(&Census::default()) {
             Ok(_) => Response::Done(Vec::new()),
             Err(error) => Response::Refused(error.to_string()),
         }
     }
 
-    /// Answers who has waited for a walk through the tables.
-    pub(super) async fn take_survey(&mut self, survey: Survey) {
-        let census = match survey.census {
-            Ok(census) => census,
-            Err(error) => {
-                log::error!("cannot read the tables of connections: {error}");
-                for waiter in survey.waiting {
-                    let _ = waiter.send(Response::Refused(error.to_string()));
-                }
-                return;
-            }
-        };
-        if survey.swept
-            && let Err(error) = self.dataplane.correct_loads(&census)
-        {
-            log::error!("cannot tell the schedulers of expired connections: {error}");
-        }
-        for waiter in survey.waiting {
-            let response = match self.dataplane.statistics(&census) {
-                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
-                Err(error) => Response::Refused(error.to_string()),
+    /// Answers those who have waited for a scan of the tables.
+    pub(super) async fn on_scan(&mut self, scan: TableScan) {
+        let (census, waiters) = self.enforcer.on_scan(scan);
+        for waiter in waiters {
+            let statistics = match &census {
+                Ok(census) => self.enforcer.statistics(census).map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
             };
-            // A client that has gone wants no answer.
-            let _ = waiter.send(response);
+            let response = match statistics {
+                Ok(statistics) => Response::Listing(self.listing(&statistics).await),
+                Err(reason) => Response::Refused(reason),
+            };
+            send(waiter, response);
         }
     }
 
     async fn listing(&self, statistics: &Statistics) -> Listing {
         let interfaces = self
-            .dataplane
+            .enforcer
             .attachments()
             .iter()
             .map(|attachment| ListedInterface {
@@ -115,24 +107,26 @@ impl Agent {
                 lost: attachment.lost.clone(),
             })
             .collect();
-        let status = match &self.vrrp {
-            Some(vrrp) => vrrp.status().await,
-            None => Vec::new(),
-        };
-        let virtual_addresses = listing::virtual_addresses(self.state.plan(), &status);
+        let state = self.checks.state();
+        let status = self.routers.status().await;
         Listing {
             interfaces,
-            virtual_addresses,
+            virtual_addresses: listing::virtual_addresses(state.plan(), &status),
             services: listing::services(
-                &self.state,
+                state,
                 statistics,
-                &self.meter,
-                &self.connections_reset,
+                self.enforcer.meter(),
+                self.enforcer.connections_reset(),
             ),
             reasons: statistics.reasons.clone(),
-            doubts: self.doubts_of_ways().into_iter().collect(),
-            refused: self.refused.as_ref().map(|refused| refused.reason.clone()),
-            not_upgraded: self.not_upgraded.clone(),
+            path_warnings: self.enforcer.path_warnings(state).into_iter().collect(),
+            refused: self.enforcer.refusal().map(str::to_owned),
+            not_upgraded: self.operators.upgrade_failure().map(str::to_owned),
         }
     }
+}
+
+/// Answers a client. One that has gone wants no answer.
+fn send<T>(answer: oneshot::Sender<T>, response: T) {
+    let _ = answer.send(response);
 }

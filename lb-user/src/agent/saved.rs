@@ -17,8 +17,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::change::Order;
 use super::plan::ServiceKey;
+use crate::control::protocol::Order;
 use lb_model::Protocol;
 use lb_model::config::Route;
 use vrrp::Settings;
@@ -47,7 +47,8 @@ pub struct Saved {
     /// The virtual routers to lead on with.
     pub handed_over: Option<HandOver>,
     /// Why the program that was to take over has ended before it had.
-    pub last_words: Option<String>,
+    #[serde(rename = "last_words")]
+    pub exit_report: Option<String>,
 }
 
 impl Saved {
@@ -245,13 +246,14 @@ impl SavedFile {
         fs::rename(new, &self.path)
     }
 
-    /// Says why this process has ended before it had taken over, if it was to.
-    pub fn leave_last_words(&mut self, words: String) {
+    /// Writes why this process has ended before it had taken over, if it was to:
+    /// whoever has asked for the upgrade reads it.
+    pub fn write_exit_report(&mut self, reason: String) {
         let saved = self.read();
-        let heir = saved.handed_over.as_ref().map(|given| given.process);
-        if heir == Some(process::id()) {
+        let successor = saved.handed_over.as_ref().map(|given| given.process);
+        if successor == Some(process::id()) {
             self.write(Saved {
-                last_words: Some(words),
+                exit_report: Some(reason),
                 ..saved
             });
         }

@@ -1,178 +1,211 @@
-//! The loop: whatever happens arrives here, one thing after the other.
+//! The loop: whatever happens arrives here, one event after the other, and is passed
+//! from the owner that has noticed it to those whom it concerns.
 
-use service_kit::{sleep_until, systemd};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use service_kit::systemd;
+use tokio::sync::oneshot;
 
 use super::change::Change;
-use super::plan::ServiceKey;
-use super::signals::{Asked, KeepalivedFile, Signals};
-use super::{Agent, Ending, rates};
-use crate::checker::CheckNews;
+use super::exit::Exit;
+use super::saved::{Saved, SavedAddress};
+use super::signals::{KeepalivedFile, SignalRequest};
+use super::{Agent, checks, enforcer, operators, status, virtual_routers};
 use crate::control::protocol::Response;
-use crate::resets::Told;
-use lb_dataplane::Census;
-use vrrp::{self, Vrrp};
+use lb_dataplane::Origin;
 
 impl Agent {
-    pub(super) async fn serve(&mut self, signals: &Signals) -> anyhow::Result<Ending> {
-        let mut followed = self.interfaces.subscribe();
-        let mut sweep_at = Instant::now() + self.dataplane.sweep_interval();
-        let mut readings = interval(rates::INTERVAL);
-        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let watched = systemd::watchdog().is_some();
+    /// Serves until a signal, a request or a failure ends the agent.
+    ///
+    /// # Errors
+    /// The kernel refuses what the agent cannot do without.
+    pub(super) async fn serve(&mut self) -> anyhow::Result<Exit> {
         loop {
-            if self.surveys.is_due() {
-                self.surveys.start(self.dataplane.remembered());
-            }
             tokio::select! {
-                Some(news) = self.check_results.recv() => self.take_results(news),
-                hops = self.watcher.changed() => {
-                    let now = Instant::now().into_std();
-                    let changes = self.state.hops_changed(hops?, now);
-                    self.carry_out(changes);
-                }
-                Ok(()) = followed.changed() => self.follow_interfaces(),
-                () = self.statics.due() => {
-                    let present = followed.borrow().clone();
-                    self.statics.renew(&self.netlink.handle, &present).await;
-                }
-                () = sleep_until(self.state.deadline()) => {
-                    if let Some(changes) = self.state.tick(Instant::now().into_std()) {
-                        self.put_through(changes);
+                event = self.checks.next() => self.on_check_event(event?),
+                event = self.routers.next() => self.on_router_event(event).await,
+                event = self.enforcer.next() => self.on_enforcer_event(event).await,
+                event = self.operators.next() => {
+                    if let Some(exit) = self.on_operator_event(event?).await {
+                        return Ok(exit);
                     }
                 }
-                () = sleep_until(self.refused.as_ref().map(|refused| refused.retry_at)) => {
+            }
+        }
+    }
+
+    fn on_check_event(&mut self, event: checks::Event) {
+        if let Some(changes) = self.checks.on_event(event) {
+            self.apply_and_report(changes);
+        }
+    }
+
+    async fn on_router_event(&mut self, event: virtual_routers::Event) {
+        match event {
+            virtual_routers::Event::Vrrp(event) => {
+                self.on_vrrp(&event);
+                if self.enforcer.is_in_doubt() {
                     self.apply();
                 }
-                () = sleep_until(self.doubts.deadline()) => self.apply(),
-                service = self.second_opinions.answered() => {
-                    if self.doubts.settle(service, Instant::now().into_std()) {
-                        self.apply();
-                    }
+                self.operators.report_vrrp(&event, None);
+            }
+            virtual_routers::Event::Interfaces => {
+                for message in self.enforcer.follow_interfaces() {
+                    self.operators.publish(message);
                 }
-                event = next_event(&mut self.vrrp) => {
-                    self.note_vrrp(&event);
-                    if self.doubts.deadline().is_some() {
-                        self.apply();
-                    }
-                    self.report_vrrp(&event, &self.config);
+                self.report_path_warnings();
+            }
+            virtual_routers::Event::StaticsDue => self.routers.renew_statics().await,
+        }
+    }
+
+    async fn on_enforcer_event(&mut self, event: enforcer::Event) {
+        match event {
+            enforcer::Event::Due => self.apply(),
+            enforcer::Event::OtherServerAnswers(service) => {
+                if self.enforcer.confirm_dead(service) {
+                    self.apply();
                 }
-                Some(call) = self.calls.recv() => {
-                    self.take_call(call).await;
-                    if let Some(ending) = self.ending.take() {
-                        return Ok(ending);
-                    }
+            }
+            enforcer::Event::ResetReport(report) => {
+                if let Some(change) = self.enforcer.on_reset_report(report) {
+                    self.report(vec![change]);
                 }
-                () = tokio::time::sleep_until(sweep_at) => {
-                    self.surveys.sweep();
-                    sweep_at = Instant::now() + self.dataplane.sweep_interval();
-                }
-                _ = readings.tick() => {
-                    self.read_counters();
-                    if watched {
-                        systemd::alive();
-                    }
-                }
-                Some(told) = self.told.recv() => self.take_told(told),
-                survey = self.surveys.finished() => self.take_survey(survey).await,
-                asked = signals.next() => match asked? {
-                    Asked::Reload => {
-                        // Both outcomes have been logged.
-                        let _ = self.reload().await;
-                    }
-                    Asked::File(file) => {
-                        if file == KeepalivedFile::Data {
-                            self.upgrading.data_asked(Instant::now().into_std());
-                        }
-                        self.write_keepalived_file(file).await;
-                    }
-                    Asked::StatsOrUpgrade => {
-                        self.upgrading.stats_asked(Instant::now().into_std());
-                        self.write_keepalived_file(KeepalivedFile::Stats).await;
-                    }
-                    Asked::Nothing(number) => {
-                        log::warn!("signal {number} has no meaning here, and is ignored");
-                    }
-                    Asked::Stop(signal) => {
-                        log::info!("stopping: {signal}");
-                        return Ok(Ending::Stop { forget_orders: false });
-                    }
-                },
-                () = sleep_until(self.upgrading.due()) => {
-                    self.upgrading.begin();
-                    self.begin_upgrade(None);
-                }
-                outcome = self.upgrade.rehearsed() => self.note_rehearsal(outcome),
-                // None is left half done, and none forgotten.
-                () = self.scripts.done(), if self.upgrade.is_rehearsed() => {
-                    self.upgrade.answer(&Response::Done(Vec::new()));
-                    return Ok(Ending::Upgrade);
+            }
+            enforcer::Event::Scan(scan) => self.on_scan(scan).await,
+            enforcer::Event::SweepDue => self.enforcer.sweep(),
+            enforcer::Event::ReadingDue => {
+                self.enforcer.read_counters();
+                // A loop that hangs is restarted by systemd.
+                if systemd::watchdog().is_some() {
+                    systemd::alive();
                 }
             }
         }
     }
 
-    /// Takes what checks have found, all that there is: where many servers die
-    /// together the data plane is changed once, and their viewers are looked for
-    /// together.
-    fn take_results(&mut self, first: CheckNews) {
-        let mut changes = Vec::new();
-        let mut next = Some(first);
-        while let Some(news) = next {
-            let now = Instant::now().into_std();
-            changes.extend(match news {
-                CheckNews::Found(event) => self.state.check_changed(event, now),
-                CheckNews::Trouble(spec, reason) => self.state.check_troubled(spec, reason),
-            });
-            next = self.check_results.try_recv().ok();
-        }
-        self.carry_out(changes);
-    }
-
-    /// Keeps account of the virtual routers that are master.
-    pub(super) fn note_vrrp(&mut self, event: &vrrp::Event) {
-        if event.subject == vrrp::Subject::Instance {
-            if event.state == vrrp::machine::State::Master {
-                self.masters.insert(event.name.clone());
-                self.tell_untold();
-            } else {
-                self.masters.remove(&event.name);
+    async fn on_operator_event(&mut self, event: operators::Event) -> Option<Exit> {
+        match event {
+            operators::Event::Call(call) => return self.on_call(call).await,
+            operators::Event::Signal(request) => return self.on_signal(request).await,
+            operators::Event::UpgradeDue => self.begin_upgrade(None),
+            operators::Event::Rehearsed(outcome) => self.operators.on_rehearsal(outcome),
+            operators::Event::UpgradeReady => {
+                self.operators.grant_upgrade();
+                return Some(Exit::Upgrade);
             }
-            self.save();
+        }
+        None
+    }
+
+    async fn on_signal(&mut self, request: SignalRequest) -> Option<Exit> {
+        match request {
+            SignalRequest::Reload => {
+                // Both outcomes have been logged.
+                let _ = self.reload().await;
+            }
+            SignalRequest::File(file) => self.write_keepalived_file(file).await,
+            SignalRequest::StatsOrUpgrade => {
+                self.operators.on_upgrade_signal();
+                self.write_keepalived_file(KeepalivedFile::Stats).await;
+            }
+            SignalRequest::Unknown(number) => {
+                log::warn!("signal {number} has no meaning here, and is ignored");
+            }
+            SignalRequest::Stop(signal) => {
+                log::info!("stopping: {signal}");
+                return Some(Exit::Stop {
+                    forget_orders: false,
+                });
+            }
+        }
+        None
+    }
+
+    async fn write_keepalived_file(&mut self, file: KeepalivedFile) {
+        let status = self.routers.status().await;
+        let settings = &self.checks.state().plan().vrrp;
+        self.operators
+            .write_keepalived_file(file, settings, &status);
+    }
+
+    /// Has the installed program rehearse its start; `waiter` is told the outcome.
+    pub(super) fn begin_upgrade(&mut self, waiter: Option<oneshot::Sender<Response>>) {
+        let is_pinned = !matches!(self.enforcer.origin(), Origin::Unpinned { .. });
+        self.operators.begin_upgrade(waiter, is_pinned);
+    }
+
+    /// Tells the others of a virtual router's new state, but for the operators.
+    pub(super) fn on_vrrp(&mut self, event: &vrrp::Event) {
+        if self.routers.on_vrrp(event) {
+            let plan = self.checks.state().plan();
+            self.enforcer.reset_deferred(plan, &self.routers);
+        }
+        self.save();
+    }
+
+    /// Tells the data plane and the operators of changes, if there are any.
+    pub(super) fn apply_changes(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.apply_and_report(changes);
         }
     }
 
-    /// Has the rates of traffic follow the counters.
-    fn read_counters(&mut self) {
-        match self.dataplane.statistics(&Census::default()) {
-            Ok(statistics) => self.meter.record(&statistics, Instant::now().into_std()),
-            Err(error) => log::debug!("cannot read the counters: {error}"),
+    /// Has the data plane follow the state, then tells the others what has changed.
+    pub(super) fn apply_and_report(&mut self, changes: Vec<Change>) {
+        self.apply();
+        self.report(changes);
+    }
+
+    fn apply(&mut self) {
+        let message = self.enforcer.apply(self.checks.state(), &self.routers);
+        if let Some(message) = message {
+            self.operators.publish(message);
         }
     }
 
-    /// Takes note of what has become of a dead server's viewers.
-    fn take_told(&mut self, told: Told) {
-        let Told {
-            departed, viewers, ..
-        } = &told;
-        let service = ServiceKey {
-            protocol: departed.protocol,
-            address: departed.service,
-        };
-        *self
-            .connections_reset
-            .entry((service, departed.server))
-            .or_default() += viewers;
-        if *viewers > 0 || told.failed.is_some() {
-            self.report(vec![Change::Told(told)]);
+    /// Tells virtual routers, a later agent and the operators of changes.
+    pub(super) fn report(&mut self, changes: Vec<Change>) {
+        self.routers.set_lacking(self.checks.state());
+        self.save();
+        let has_hops = changes
+            .iter()
+            .any(|change| matches!(change, Change::Hop { .. }));
+        self.operators.report(changes);
+        if has_hops {
+            self.report_path_warnings();
         }
     }
-}
 
-/// The next event of the virtual routers; never, while there are none.
-async fn next_event(vrrp: &mut Option<Vrrp>) -> vrrp::Event {
-    match vrrp {
-        Some(vrrp) => vrrp.next_event().await,
-        None => std::future::pending().await,
+    fn report_path_warnings(&mut self) {
+        for warning in self.enforcer.new_path_warnings(self.checks.state()) {
+            self.operators.publish(warning);
+        }
+    }
+
+    /// Saves for a later agent, and for `systemctl status`, how things stand now.
+    fn save(&mut self) {
+        systemd::status(&self.status_line());
+        let saved = self.to_save();
+        self.saved.write(saved);
+    }
+
+    /// See [`status::line`].
+    pub(super) fn status_line(&self) -> String {
+        status::line(self.checks.state(), self.routers.masters())
+    }
+
+    /// All that a later agent is to know.
+    pub(super) fn to_save(&self) -> Saved {
+        let state = self.checks.state();
+        let (addresses, routes) = self.routers.held(state.plan());
+        let addresses = addresses.into_iter().map(|held| SavedAddress {
+            address: held.address,
+            prefix_length: held.prefix_length,
+            interface: held.interface,
+        });
+        Saved {
+            addresses: addresses.collect(),
+            routes,
+            ..state.to_save()
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that the agent listens to.
+//! The signals that the agent handles.
 //!
 //! They are blocked, and read when their turn comes (signalfd(2)): none is
 //! lost, whatever the agent does meanwhile. What arrives while it becomes
@@ -18,25 +18,24 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// How far apart the two signals may be that an exporter of keepalived's asks
-/// for its text files by, one right after the other.
-const TOGETHER: Duration = Duration::from_secs(1);
+/// Time within which SIGUSR1 and SIGUSR2 come from an exporter of keepalived's, which
+/// requests its text files by one right after the other.
+const EXPORTER_WINDOW: Duration = Duration::from_secs(1);
 
-/// What a signal asks for.
+/// A request by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum SignalRequest {
     /// SIGHUP: read the configuration again.
     Reload,
     /// A file that keepalived would write.
     File(KeepalivedFile),
-    /// SIGUSR2: the file of counters, and an upgrade, unless [`Upgrading`] knows
-    /// better.
+    /// SIGUSR2: the file of counters, and an upgrade, unless [`UpgradeSignal`] tells
+    /// that an exporter has sent it.
     StatsOrUpgrade,
     /// SIGTERM, SIGINT, SIGQUIT: the end.
     Stop(Signal),
-    /// Nothing that is known: this number would end a program that does not
-    /// listen to it.
-    Nothing(c_int),
+    /// A signal without a meaning. By default it would end the process.
+    Unknown(c_int),
 }
 
 /// A file that keepalived writes when a signal asks for it.
@@ -62,7 +61,7 @@ const WITHOUT_MEANING: [c_int; 5] = [
     libc::SIGPWR,
 ];
 
-fn listened_to() -> impl Iterator<Item = c_int> {
+fn handled() -> impl Iterator<Item = c_int> {
     let named = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
     let stopping = STOPPING.into_iter().map(|signal| signal as c_int);
     let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
@@ -73,53 +72,55 @@ fn listened_to() -> impl Iterator<Item = c_int> {
         .chain(real_time)
 }
 
-fn asked_by(number: c_int) -> Asked {
+fn request_of(number: c_int) -> SignalRequest {
     let stopping = STOPPING.into_iter().find(|stop| *stop as c_int == number);
     match number {
-        libc::SIGHUP => Asked::Reload,
-        libc::SIGUSR1 => Asked::File(KeepalivedFile::Data),
-        libc::SIGUSR2 => Asked::StatsOrUpgrade,
-        _ if number == libc::SIGRTMIN() + 2 => Asked::File(KeepalivedFile::Json),
-        _ if number == libc::SIGRTMAX() - 1 => Asked::File(KeepalivedFile::Stats),
-        _ => stopping.map_or(Asked::Nothing(number), Asked::Stop),
+        libc::SIGHUP => SignalRequest::Reload,
+        libc::SIGUSR1 => SignalRequest::File(KeepalivedFile::Data),
+        libc::SIGUSR2 => SignalRequest::StatsOrUpgrade,
+        _ if number == libc::SIGRTMIN() + 2 => SignalRequest::File(KeepalivedFile::Json),
+        _ if number == libc::SIGRTMAX() - 1 => SignalRequest::File(KeepalivedFile::Stats),
+        _ => stopping.map_or(SignalRequest::Unknown(number), SignalRequest::Stop),
     }
 }
 
-/// Whether SIGUSR2 means an upgrade. Alone it does; beside SIGUSR1 an exporter
+/// Decides whether SIGUSR2 means an upgrade. Alone it does; beside SIGUSR1 an exporter
 /// of keepalived's has sent it, which does so again and again.
 #[derive(Debug, Default)]
-pub struct Upgrading {
-    data_asked: Option<Instant>,
+pub struct UpgradeSignal {
+    /// When SIGUSR1 came last.
+    data_at: Option<Instant>,
+    /// When the upgrade is due, unless SIGUSR1 comes before.
     due: Option<Instant>,
 }
 
-impl Upgrading {
+impl UpgradeSignal {
     /// SIGUSR1 has come.
-    pub fn data_asked(&mut self, now: Instant) {
-        self.data_asked = Some(now);
+    pub fn on_data(&mut self, now: Instant) {
+        self.data_at = Some(now);
         self.due = None;
     }
 
     /// SIGUSR2 has come.
-    pub fn stats_asked(&mut self, now: Instant) {
-        let is_exporter = self.data_asked.is_some_and(|asked| now < asked + TOGETHER);
+    pub fn on_stats(&mut self, now: Instant) {
+        let is_exporter = self.data_at.is_some_and(|at| now < at + EXPORTER_WINDOW);
         if !is_exporter {
-            self.due.get_or_insert(now + TOGETHER);
+            self.due.get_or_insert(now + EXPORTER_WINDOW);
         }
     }
 
-    /// When the upgrade is to begin, if it is.
+    /// When the upgrade is due, if it is.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// It begins.
-    pub fn begin(&mut self) {
+    /// The upgrade begins.
+    pub fn clear(&mut self) {
         self.due = None;
     }
 }
 
-/// What the agent is told by signals.
+/// The agent's signals, blocked and read one after the other.
 #[derive(Debug)]
 pub struct Signals {
     pending: AsyncFd<SignalFd>,
@@ -135,7 +136,7 @@ impl Signals {
     /// The kernel refuses.
     pub fn install() -> anyhow::Result<Self> {
         let install = || {
-            let signals = set_of(listened_to());
+            let signals = set_of(handled());
             signals.thread_block()?;
             let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
             let pending = SignalFd::with_flags(&signals, flags)?;
@@ -152,12 +153,12 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn next(&self) -> io::Result<Asked> {
+    pub async fn next(&self) -> io::Result<SignalRequest> {
         let read = self.pending.async_io(Interest::READABLE, |pending| {
             let read = pending.read_signal()?;
             read.ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
-        Ok(asked_by(read.await?.ssi_signo.cast_signed()))
+        Ok(request_of(read.await?.ssi_signo.cast_signed()))
     }
 }
 
@@ -180,32 +181,32 @@ mod tests {
     #[test]
     fn the_numbers_that_keepalived_names_ask_for_its_files() {
         // As `keepalived --signum` prints them.
-        assert_eq!(asked_by(36), Asked::File(KeepalivedFile::Json));
-        assert_eq!(asked_by(10), Asked::File(KeepalivedFile::Data));
-        assert_eq!(asked_by(12), Asked::StatsOrUpgrade);
-        assert_eq!(asked_by(63), Asked::File(KeepalivedFile::Stats));
-        assert_eq!(asked_by(1), Asked::Reload);
-        assert_eq!(asked_by(15), Asked::Stop(Signal::SIGTERM));
-        assert_eq!(asked_by(40), Asked::Nothing(40));
+        assert_eq!(request_of(36), SignalRequest::File(KeepalivedFile::Json));
+        assert_eq!(request_of(10), SignalRequest::File(KeepalivedFile::Data));
+        assert_eq!(request_of(12), SignalRequest::StatsOrUpgrade);
+        assert_eq!(request_of(63), SignalRequest::File(KeepalivedFile::Stats));
+        assert_eq!(request_of(1), SignalRequest::Reload);
+        assert_eq!(request_of(15), SignalRequest::Stop(Signal::SIGTERM));
+        assert_eq!(request_of(40), SignalRequest::Unknown(40));
     }
 
     #[test]
     fn sigusr2_upgrades_unless_sigusr1_comes_with_it() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let mut alone = Upgrading::default();
-        alone.stats_asked(at(0));
+        let mut alone = UpgradeSignal::default();
+        alone.on_stats(at(0));
         assert_eq!(alone.due(), Some(at(1000)));
-        alone.begin();
+        alone.clear();
         assert_eq!(alone.due(), None);
 
-        let mut before = Upgrading::default();
-        before.stats_asked(at(0));
-        before.data_asked(at(1));
+        let mut before = UpgradeSignal::default();
+        before.on_stats(at(0));
+        before.on_data(at(1));
         assert_eq!(before.due(), None);
-        before.stats_asked(at(900));
+        before.on_stats(at(900));
         assert_eq!(before.due(), None);
-        before.stats_asked(at(15_000));
+        before.on_stats(at(15_000));
         assert_eq!(before.due(), Some(at(16_000)));
     }
 }

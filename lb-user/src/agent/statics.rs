@@ -89,7 +89,7 @@ impl Statics {
     }
 
     /// Removes all that is ours.
-    pub async fn clear(mut self, handle: &Handle, interfaces: &Interfaces) {
+    pub async fn clear(&mut self, handle: &Handle, interfaces: &Interfaces) {
         let none = StaticPlan::default();
         self.follow(handle, interfaces, none).await;
     }

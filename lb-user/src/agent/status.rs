@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::change::Order;
 use super::plan::{ServerPlan, ServiceKey};
 use super::state::State;
+use crate::control::protocol::Order;
 use crate::neighbor::Hop;
 
 /// How many servers get connections, which services lack servers, and which of

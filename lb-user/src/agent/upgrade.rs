@@ -4,7 +4,7 @@
 //! notices nothing. The data plane is pinned and forwards meanwhile; the new
 //! program adopts it, and leads on with the virtual routers that are master.
 //!
-//! Before, the new program says whether it would start with these arguments
+//! Before, the new program rehearses its start with the same arguments
 //! (`--rehearse`), while the agent goes on.
 
 use std::env;
@@ -23,12 +23,14 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn};
 use tokio::time::{sleep, timeout};
 
+use super::saved::HandOver;
 use crate::control::protocol::Response;
 
-/// How long the new program may take to look at everything.
+/// Time limit of a rehearsal.
 const REHEARSAL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes a program say whether it would start, and change nothing.
+/// The argument by which a program rehearses its start: it changes nothing, and its
+/// exit status says whether it would start.
 pub const REHEARSE: &str = "--rehearse";
 
 /// The program that runs, whatever has become of its file.
@@ -56,8 +58,8 @@ pub fn own_program() -> io::Result<PathBuf> {
     }
 }
 
-/// Where a shell looks for a program that is called `name`: there, if it is a
-/// path, else in the directories of `PATH` (execvp(3)).
+/// The places where a shell looks for a program that is called `name`: there, if it
+/// is a path, else in the directories of `PATH` (execvp(3)).
 fn places_of(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return vec![PathBuf::from(name)];
@@ -70,58 +72,107 @@ fn places_of(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
         .collect()
 }
 
-/// An upgrade on its way.
-#[derive(Debug, Default)]
+/// The upgrade to the program that is installed now.
+///
+/// ```text
+///            begin              passed
+///  Idle ──────────▶ Rehearsing ────────▶ Rehearsed ─▶ exec
+///    ▲                  │ failed
+///    └──────────────────┘
+/// ```
+#[derive(Debug)]
 pub struct Upgrade {
-    rehearsal: Option<JoinHandle<Result<(), String>>>,
-    is_rehearsed: bool,
-    waiting: Vec<oneshot::Sender<Response>>,
+    /// The file that this process was started from, and that is executed.
+    program: PathBuf,
+    state: UpgradeState,
+    /// Told as soon as the rehearsal has failed, or the program takes over.
+    waiters: Vec<oneshot::Sender<Response>>,
+    /// Why the last upgrade has failed when the program was to take over, if it has.
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+enum UpgradeState {
+    Idle,
+    Rehearsing(JoinHandle<Result<(), String>>),
+    Rehearsed,
 }
 
 impl Upgrade {
-    /// Has `program` say whether it can take over, unless that is under way.
-    pub fn begin(&mut self, program: &Path) {
-        if self.rehearsal.is_none() && !self.is_rehearsed {
-            log::info!("upgrade: {} is asked whether it can", program.display());
-            self.rehearsal = Some(spawn(rehearse(program.to_owned())));
+    /// No upgrade to `program` yet.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            state: UpgradeState::Idle,
+            waiters: Vec::new(),
+            failure: None,
         }
     }
 
-    /// Has `waiter` told what comes of it.
-    pub fn tell(&mut self, waiter: oneshot::Sender<Response>) {
-        self.waiting.push(waiter);
+    /// Takes note of how the last upgrade went, which this process is the outcome of.
+    pub fn on_hand_over(&mut self, handed_over: &HandOver) {
+        self.failure.clone_from(&handed_over.failure);
     }
 
-    /// Waits for what the new program says; for ever, while it is not asked.
+    /// Starts the rehearsal, unless there is one already.
+    pub fn begin(&mut self) {
+        if matches!(self.state, UpgradeState::Idle) {
+            log::info!("upgrade: rehearsing {}", self.program.display());
+            let rehearsal = spawn(rehearse(self.program.clone()));
+            self.state = UpgradeState::Rehearsing(rehearsal);
+        }
+    }
+
+    /// Has `waiter` told of the outcome.
+    pub fn add_waiter(&mut self, waiter: oneshot::Sender<Response>) {
+        self.waiters.push(waiter);
+    }
+
+    /// Waits for the end of the rehearsal; for ever, while there is none. May be
+    /// dropped without losing it.
     ///
     /// # Errors
-    /// Why it cannot take over.
+    /// Why the program cannot take over.
     pub async fn rehearsed(&mut self) -> Result<(), String> {
-        let Some(rehearsal) = &mut self.rehearsal else {
+        let UpgradeState::Rehearsing(rehearsal) = &mut self.state else {
             return std::future::pending().await;
         };
         let outcome = rehearsal.await.expect("a rehearsal does not panic");
-        self.rehearsal = None;
-        self.is_rehearsed = outcome.is_ok();
+        self.state = match outcome {
+            Ok(()) => UpgradeState::Rehearsed,
+            Err(_) => UpgradeState::Idle,
+        };
         outcome
     }
 
-    /// Whether the new program can take over.
+    /// True once the rehearsal has passed.
     pub fn is_rehearsed(&self) -> bool {
-        self.is_rehearsed
+        matches!(self.state, UpgradeState::Rehearsed)
     }
 
-    /// Tells whoever waits for it.
+    /// The file that is executed.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Why the last upgrade has failed, if it has.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Tells whoever waits for the outcome.
     pub fn answer(&mut self, response: &Response) {
-        for waiter in self.waiting.drain(..) {
+        for waiter in self.waiters.drain(..) {
             // A client that has gone wants no answer.
             let _ = waiter.send(response.clone());
         }
     }
 }
 
-/// Lets the program that is now in `program` say whether it would start with
-/// our arguments.
+/// Runs `program` with our arguments and [`REHEARSE`].
+///
+/// # Errors
+/// Why it would not start.
 async fn rehearse(program: PathBuf) -> Result<(), String> {
     let mut command = tokio::process::Command::new(&program);
     command
@@ -155,7 +206,7 @@ async fn rehearse(program: PathBuf) -> Result<(), String> {
 /// Waits for the scripts that have been killed, as nobody will later. Not for
 /// long: adverts are due.
 pub async fn wait_for_children() {
-    const PATIENCE: Duration = Duration::from_millis(100);
+    const TIMEOUT: Duration = Duration::from_millis(100);
     const PAUSE: Duration = Duration::from_millis(1);
     let all = async {
         loop {
@@ -166,7 +217,7 @@ pub async fn wait_for_children() {
             }
         }
     };
-    if timeout(PATIENCE, all).await.is_err() {
+    if timeout(TIMEOUT, all).await.is_err() {
         log::warn!("upgrade: a script that was killed has not ended yet");
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::agent::capacity;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::agent::recovery::RecoveryPlan;
-use crate::agent::ways;
+use crate::agent::server_path;
 use crate::checker::CheckSpec;
 use crate::control::protocol::scheduler_name;
 use lb_dataplane::TableSizes;
@@ -30,8 +30,8 @@ pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<(
         eprintln!("{warning}");
     }
     capacity::sizes(&plan, TableSizes::default())?;
-    for doubt in ways::doubts_beforehand(&plan).await {
-        eprintln!("in doubt: {doubt}");
+    for warning in server_path::warnings_beforehand(&plan).await {
+        eprintln!("warning: {warning}");
     }
     let text = if json {
         serde_json::to_string_pretty(&lb_config::to_json(&loaded.config))? + "\n"

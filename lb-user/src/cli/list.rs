@@ -48,8 +48,8 @@ pub fn table(listing: &Listing) -> String {
     for interface in &listing.interfaces {
         line(interface_line(interface));
     }
-    for doubt in &listing.doubts {
-        line(format!("IN DOUBT: {doubt}"));
+    for warning in &listing.path_warnings {
+        line(format!("WARNING: {warning}"));
     }
     for address in &listing.virtual_addresses {
         line(format!(
@@ -208,7 +208,7 @@ mod tests {
             server(211, ServerState::Up, None),
             server(207, ServerState::Down, Some("Connection refused")),
         ]);
-        listing.doubts = vec!["eth2: packets do not fit".to_owned()];
+        listing.path_warnings = vec!["eth2: packets do not fit".to_owned()];
         let lines: Vec<String> = table(&listing)
             .lines()
             .map(|l| l.trim_end().to_owned())
@@ -217,7 +217,7 @@ mod tests {
             lines,
             [
                 "eth2: XDP native",
-                "IN DOUBT: eth2: packets do not fit",
+                "WARNING: eth2: packets do not fit",
                 "172.16.1.200/32 on eth2: VI_1 is master (nobody else is heard)",
                 " Prot  Local/Remote Address:Port           State  Weight  ActiveConn  InActConn  Conns  InPkts  InBytes  Conn/s  Pkt/s  bit/s  MAC / reason",
                 " TCP   172.16.1.200:1935 rr persistent 50                                           24    6912  1578024       -      -      -",

@@ -22,9 +22,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use service_kit::systemd;
 use tokio::runtime::Builder;
 
-use crate::agent::change::Order;
-use crate::agent::{self, Misuse, RunOptions};
-use crate::control::protocol::{Request, Response};
+use crate::agent::{self, RunOptions, UsageError};
+use crate::control::protocol::{Order, Request, Response};
 use crate::control::selection::{Endpoint, Selection};
 use crate::control::{self, DEFAULT_SOCKET};
 use lb_dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
@@ -316,7 +315,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&describe(&error));
-            if error.is::<lb_config::ConfigError>() || error.is::<Misuse>() {
+            if error.is::<lb_config::ConfigError>() || error.is::<UsageError>() {
                 ExitCode::from(EXIT_MISTAKE)
             } else {
                 ExitCode::FAILURE

@@ -4,9 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::agent::change::Order;
 use crate::control;
-use crate::control::protocol::{ListedServer, Listing, Request, Response};
+use crate::control::protocol::{ListedServer, Listing, Order, Request, Response};
 use crate::control::selection::Endpoint;
 
 /// How often a draining server is looked at.

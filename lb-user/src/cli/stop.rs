@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::process::RunningProcess;
-use crate::agent::leftovers::Leftovers;
+use crate::agent::cleanup::Cleanup;
 use crate::agent::saved::SavedFile;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
@@ -35,8 +35,8 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
     let saved = file.read();
     let netlink = Connection::open().context("cannot open a netlink socket")?;
     let interfaces = interfaces::read(&netlink.handle).await?;
-    Leftovers::all(&saved)
-        .remove(&netlink.handle, &interfaces, |sentence| say(&sentence))
+    Cleanup::all(&saved)
+        .run(&netlink.handle, &interfaces, |sentence| say(&sentence))
         .await?;
     if let Some(pins) = pins {
         for what in lb_dataplane::remove_leftovers(pins)? {
@@ -65,11 +65,11 @@ pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     while start.elapsed() < PATIENCE {
         // Another that answers would be one that was started since.
         if agent.is_some_and(|agent| !agent.lives()) {
-            let words = SavedFile::beside(socket).read().last_words;
+            let report = SavedFile::beside(socket).read().exit_report;
             bail!(
                 "the new program has ended before it had taken over: {} (the data plane \
                  forwards meanwhile; it needs an agent soon)",
-                words.as_deref().unwrap_or("its log says why")
+                report.as_deref().unwrap_or("its log says why")
             );
         }
         if let Ok(Response::Listing(listing)) = control::ask(socket, &Request::List).await {

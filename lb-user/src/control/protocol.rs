@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::selection::Selection;
-use crate::agent::change::Order;
 use lb_dataplane::{Connection, PersistentClient, ReasonCount};
 use lb_model::{Protocol, Scheduler};
 
@@ -43,7 +42,31 @@ pub enum Request {
     Watch,
 }
 
-/// What the agent answers.
+/// An operator's order for a server while the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// No new connections; those that are there stay.
+    Drained,
+    /// The same, also for clients that persistence ties to it.
+    DrainedOfTemplates,
+    /// Out: its connections are void.
+    Disabled,
+    /// This share of new connections.
+    Weight(u32),
+}
+
+impl Order {
+    /// The share of new connections that it means.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Drained | Self::DrainedOfTemplates | Self::Disabled => 0,
+            Self::Weight(weight) => weight,
+        }
+    }
+}
+
+/// An answer of the agent's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
@@ -81,10 +104,10 @@ pub struct Listing {
     pub services: Vec<ListedService>,
     /// How often each verdict was given over a packet, and why.
     pub reasons: Vec<ReasonCount>,
-    /// What is doubtful about the ways that packets take to the servers, and what
-    /// to do about it.
-    #[serde(default)]
-    pub doubts: Vec<String>,
+    /// Warnings about the paths that packets take to the servers, and what to do about
+    /// them.
+    #[serde(default, rename = "doubts")]
+    pub path_warnings: Vec<String>,
     /// Why packets are still judged by a former state, if they are.
     #[serde(default)]
     pub refused: Option<String>,

@@ -1,4 +1,4 @@
-//! Viewers of a dead server are told at once.
+//! TCP resets for the viewers of a dead server.
 //!
 //! A player only receives: one whose server has died hears nothing, says
 //! nothing, and hangs until its own time-out. So each is sent a reset from the
@@ -33,31 +33,31 @@ use socket::Sockets;
 /// client leaves unacknowledged, less than its window has room for.
 const CHALLENGE_OFFSET: u32 = 16 * 1024;
 
-/// Servers whose viewers are to be told.
+/// Servers whose viewers are to be reset.
 #[derive(Clone)]
 pub struct Job {
-    /// Where their connections are found.
+    /// The tables in which their connections are found.
     pub remembered: Remembered,
     /// The servers.
     pub departed: Vec<Departed>,
-    /// Viewers told per second.
+    /// Viewers reset per second.
     pub rate: NonZeroU32,
 }
 
-/// What has become of the viewers of one server.
+/// A report on the viewers of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ResetReport {
     /// The server.
     pub departed: Departed,
     /// Viewers that were sent a reset.
     pub viewers: u64,
-    /// Viewers that could not be, and why the last one could not.
+    /// Number of viewers that could not be, and why the last one could not.
     pub failed: Option<(u64, String)>,
-    /// How long after the server was given up the last of them was sent.
+    /// Time from when the server was given up until the last of them was sent.
     pub took: Duration,
 }
 
-/// A thread that tells viewers. It ends with this, at the latest when its work
+/// A thread that resets viewers. It ends with this, at the latest when its work
 /// is done.
 #[derive(Debug)]
 pub struct Resets {
@@ -65,36 +65,36 @@ pub struct Resets {
 }
 
 impl Resets {
-    /// Starts the thread; it reports to `told`, also on servers without viewers.
-    pub fn start(told: UnboundedSender<Told>) -> Self {
+    /// Starts the thread; it sends a report for each server, also without viewers.
+    pub fn start(reports: UnboundedSender<ResetReport>) -> Self {
         let (jobs, incoming) = mpsc::channel();
-        thread::spawn(move || work(&incoming, &told));
+        thread::spawn(move || work(&incoming, &reports));
         Self { jobs }
     }
 
-    /// Has the viewers of some servers told.
-    pub fn tell(&self, job: Job) {
+    /// Has the viewers of some servers reset.
+    pub fn start_job(&self, job: Job) {
         self.jobs
             .send((Instant::now(), job))
             .expect("the thread waits for jobs as long as there is a sender");
     }
 }
 
-fn work(jobs: &mpsc::Receiver<(Instant, Job)>, reports: &UnboundedSender<Told>) {
+fn work(jobs: &mpsc::Receiver<(Instant, Job)>, reports: &UnboundedSender<ResetReport>) {
     let mut sockets = Sockets::default();
     while let Ok(first) = jobs.recv() {
-        // Servers that have gone meanwhile share a walk.
+        // Servers that have gone meanwhile share a scan.
         let together: Vec<_> = iter::once(first).chain(jobs.try_iter()).collect();
-        for told in carry_out(&mut sockets, &together) {
+        for report in reset_clients(&mut sockets, &together) {
             // The agent may be about to end.
-            let _ = reports.send(told);
+            let _ = reports.send(report);
         }
     }
 }
 
-/// Does several jobs in one walk, each with when it was given; what the last one
-/// says of the tables and of the pace counts.
-fn carry_out(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<Told> {
+/// Does several jobs in one scan, each with when it was given. The tables and the rate
+/// are those of the last one.
+fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetReport> {
     let Some((_, last)) = jobs.last() else {
         return Vec::new();
     };
@@ -104,39 +104,40 @@ fn carry_out(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<Told> {
         departed.map(|departed| (*given, departed.clone()))
     });
     let (given, departed): (Vec<Instant>, Vec<Departed>) = each.unzip();
-    let mut all: Vec<Told> = departed
+    let mut all: Vec<ResetReport> = departed
         .iter()
-        .map(|departed| Told {
+        .map(|departed| ResetReport {
             departed: departed.clone(),
             viewers: 0,
             failed: None,
             took: Duration::ZERO,
         })
         .collect();
-    let walked = last
+    let scanned = last
         .remembered
         .for_each_orphan(&departed, |number, orphan| {
             let wait = pace.next(Instant::now());
             if !wait.is_zero() {
                 thread::sleep(wait);
             }
-            let told = &mut all[number];
-            match tell(sockets, &orphan) {
-                Ok(()) => told.viewers += 1,
+            let report = &mut all[number];
+            match send_resets(sockets, &orphan) {
+                Ok(()) => report.viewers += 1,
                 Err(error) => {
-                    let before = told.failed.as_ref().map_or(0, |(count, _)| *count);
-                    told.failed = Some((before + 1, error.to_string()));
+                    let before = report.failed.as_ref().map_or(0, |(count, _)| *count);
+                    report.failed = Some((before + 1, error.to_string()));
                 }
             }
-            told.took = given[number].elapsed();
+            report.took = given[number].elapsed();
         });
-    if let Err(error) = walked {
-        log::error!("cannot tell viewers that their server is gone: {error}");
+    if let Err(error) = scanned {
+        log::error!("cannot find the viewers of a server that is gone: {error}");
     }
     all
 }
 
-fn tell(sockets: &mut Sockets, orphan: &Orphan) -> std::io::Result<()> {
+/// Sends both resets of a connection.
+fn send_resets(sockets: &mut Sockets, orphan: &Orphan) -> std::io::Result<()> {
     for offset in [0, CHALLENGE_OFFSET] {
         let sequence = orphan.awaited_sequence.wrapping_add(offset);
         let segment = segment::reset(orphan.service, orphan.client, sequence);

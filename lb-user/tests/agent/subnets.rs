@@ -75,7 +75,7 @@ fn an_operator_is_told_how_to_have_packets_arrive_that_fit_another_interface() {
     let logged = director.log().matches(advice).count();
     assert_eq!(logged, 1, "{}", director.log());
     merge("off");
-    assert!(!list().contains("IN DOUBT"), "{}", list());
+    assert!(!list().contains("WARNING"), "{}", list());
     assert_eq!(check(), "");
 }
 

@@ -201,7 +201,7 @@ fn with_slow_script(installation: &Installation) -> String {
 fn wait_until_rehearsed(director: &Director<'_>) {
     wait_for("the new program to be ready", || {
         let log = director.log();
-        log.contains("it can, as soon as no script runs")
+        log.contains("rehearsal passed; waiting for running scripts")
             .then_some(())
     });
 }

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::super::change::Order;
 use super::super::plan::{ServerPlan, ServicePlan};
 use super::super::recovery::PARTS;
 use super::State;
+use crate::control::protocol::Order;
 use crate::neighbor::{Hop, Path};
 use lb_model::config::LbKind;
 use lb_model::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service, Thresholds};

@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::change::{self, Change, Order};
+use super::change::{self, Change};
 use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use super::saved::SavedCheck;
 use crate::checker::machine::Share;
 use crate::checker::{CheckResult, CheckSpec};
+use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hop, Hops};
 use lb_model::config::{Script, bounds};

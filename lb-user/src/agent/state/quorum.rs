@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::change::{Change, Order};
+use super::super::change::Change;
 use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
 use super::State;
+use crate::control::protocol::Order;
 
 impl State {
     /// Whether a service has its quorum.

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::agent::Misuse;
+use crate::agent::UsageError;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client};
 use screen::{News, Screen};
@@ -27,10 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// meanwhile is waited for.
 ///
 /// # Errors
-/// [`Misuse`] without a terminal; no agent answers at first; the terminal fails.
+/// [`UsageError`] without a terminal; no agent answers at first; the terminal fails.
 pub async fn watch(socket: &Path) -> anyhow::Result<()> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return Err(Misuse(
+        return Err(UsageError(
             "`lb-user watch` needs a terminal; without one there are `lb-user list --json` \
              and `lb-user events --json`"
                 .to_owned(),

@@ -1,4 +1,4 @@
-//! What an operator should know of the ways that packets take to the servers.
+//! Paths that packets take to the servers, and warnings where packets may get lost.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,19 +11,19 @@ use netlink;
 use netlink::link::{self, Link};
 use netlink::merging::Merging;
 
-/// The way to a server.
+/// The path to a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Way {
+pub struct ServerPath {
     /// Index of the interface that frames leave by.
     pub interface_index: u32,
     /// Name of the interface that the route leaves by.
     pub interface: String,
-    /// Whether packets travel in others.
+    /// True if packets travel in others.
     pub is_tunnel: bool,
 }
 
-impl Way {
-    /// The ways to all servers of `plan` that are known.
+impl ServerPath {
+    /// The paths to all servers of `plan`, as far as they are known.
     pub fn all<'a>(plan: &Plan, hop: impl Fn(SocketAddr) -> Option<&'a Hop>) -> BTreeSet<Self> {
         let towards = |(address, is_tunnel)| match hop(address) {
             Some(Hop::Ready {
@@ -55,32 +55,32 @@ fn servers(plan: &Plan) -> BTreeSet<(SocketAddr, bool)> {
         .collect()
 }
 
-/// What is doubtful about `ways` from where XDP is attached. A mode that is not
+/// Warnings about `paths` from the interfaces where XDP is attached. A mode that is not
 /// chosen yet is [`AttachMode::Auto`].
-pub fn doubts(
+pub fn warnings(
     attachments: &[Attachment],
-    ways: &BTreeSet<Way>,
+    paths: &BTreeSet<ServerPath>,
     merging: impl Fn(&str) -> Merging,
 ) -> BTreeSet<String> {
     let attached: Vec<&Attachment> = attachments
         .iter()
         .filter(|known| known.lost.is_none())
         .collect();
-    let mut doubts = BTreeSet::new();
-    for way in ways {
-        doubts.extend(redirection_doubt(&attached, way));
+    let mut warnings = BTreeSet::new();
+    for path in paths {
+        warnings.extend(redirection_warning(&attached, path));
         for from in &attached {
-            doubts.extend(merging_doubt(from, way, &merging));
+            warnings.extend(merging_warning(from, path, &merging));
         }
     }
-    doubts
+    warnings
 }
 
 /// Frames that native XDP redirects to an interface.
-fn redirection_doubt(attached: &[&Attachment], way: &Way) -> Option<String> {
-    let interface = &way.interface;
+fn redirection_warning(attached: &[&Attachment], path: &ServerPath) -> Option<String> {
+    let interface = &path.interface;
     let is_native = |known: &&Attachment| known.mode == AttachMode::Native;
-    let runs_one = |known: &&Attachment| known.interface_index == way.interface_index;
+    let runs_one = |known: &&Attachment| known.interface_index == path.interface_index;
     if !attached.iter().any(is_native) || attached.iter().any(runs_one) {
         return None;
     }
@@ -97,13 +97,13 @@ fn redirection_doubt(attached: &[&Attachment], way: &Way) -> Option<String> {
 }
 
 /// Packets that are merged before generic XDP sees them, and do not fit then.
-fn merging_doubt(
+fn merging_warning(
     from: &Attachment,
-    way: &Way,
+    path: &ServerPath,
     merging: impl Fn(&str) -> Merging,
 ) -> Option<String> {
-    let (name, interface) = (&from.interface, &way.interface);
-    let what = match (way.is_tunnel, from.interface_index == way.interface_index) {
+    let (name, interface) = (&from.interface, &path.interface);
+    let what = match (path.is_tunnel, from.interface_index == path.interface_index) {
         (true, _) => format!("through the tunnel on {interface}"),
         (false, false) => format!("out of {interface}"),
         (false, true) => return None,
@@ -127,14 +127,14 @@ fn merging_doubt(
     })
 }
 
-/// What an interface does now; one that is gone does nothing.
+/// The packets that an interface merges now; one that is gone merges none.
 pub fn merging_now(interface: &str) -> Merging {
     Merging::of(interface).unwrap_or_default()
 }
 
-/// What can be said of `plan` beforehand, on the machine that it is for: one that
-/// has its interfaces. Elsewhere nothing is said.
-pub async fn doubts_beforehand(plan: &Plan) -> BTreeSet<String> {
+/// Warnings about `plan` before it is in force, on the machine that it is for: one that
+/// has its interfaces. Elsewhere there are none.
+pub async fn warnings_beforehand(plan: &Plan) -> BTreeSet<String> {
     let Ok(netlink) = netlink::Connection::open() else {
         return BTreeSet::new();
     };
@@ -151,7 +151,7 @@ pub async fn doubts_beforehand(plan: &Plan) -> BTreeSet<String> {
             lost: None,
         })
         .collect();
-    let mut ways = BTreeSet::new();
+    let mut paths = BTreeSet::new();
     for (address, is_tunnel) in servers(plan) {
         let index = neighbor::interface_towards(&netlink.handle, address.ip()).await;
         let Some(link) = index.and_then(by_index) else {
@@ -159,13 +159,13 @@ pub async fn doubts_beforehand(plan: &Plan) -> BTreeSet<String> {
         };
         let below = |link: &&Link| link.vlan.and_then(|vlan| by_index(vlan.lower));
         let lowest = std::iter::successors(Some(link), below).last();
-        ways.insert(Way {
+        paths.insert(ServerPath {
             interface_index: lowest.unwrap_or(link).index,
             interface: link.name.clone(),
             is_tunnel,
         });
     }
-    doubts(&attachments, &ways, merging_now)
+    warnings(&attachments, &paths, merging_now)
 }
 
 #[cfg(test)]
@@ -188,22 +188,22 @@ mod tests {
     }
 
     fn told(attachments: &[Attachment], index: u32, is_tunnel: bool, merging: Merging) -> String {
-        let way = Way {
+        let path = ServerPath {
             interface_index: index,
             interface: format!("eth{index}"),
             is_tunnel,
         };
-        let doubts = doubts(attachments, &[way].into(), |_| merging);
-        doubts.into_iter().collect::<Vec<_>>().join("\n")
+        let warnings = warnings(attachments, &[path].into(), |_| merging);
+        warnings.into_iter().collect::<Vec<_>>().join("\n")
     }
 
     #[test]
     fn native_redirection_to_an_interface_without_a_program_is_in_doubt() {
         let native = [attached(2, AttachMode::Native)];
-        let doubt = told(&native, 3, false, GRO);
+        let warning = told(&native, 3, false, GRO);
         assert!(
-            doubt.contains("--interface eth2 --interface eth3"),
-            "{doubt}"
+            warning.contains("--interface eth2 --interface eth3"),
+            "{warning}"
         );
         assert_eq!(told(&native, 2, false, GRO), "");
         let both = [

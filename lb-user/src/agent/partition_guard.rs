@@ -1,4 +1,5 @@
-//! Is it the servers that are gone, or are we cut off from them?
+//! Partition guard: servers whose checks fail may be alive, and this director cut off
+//! from them.
 //!
 //! A director that leads, and whose virtual router watches its quorum
 //! (`track_quorum`), may be cut off from the servers while viewers still reach
@@ -22,26 +23,39 @@ use crate::checker::CheckSpec;
 use lb_model::DesiredState;
 use lb_model::{RealServer, Service};
 
-/// What must be known of a service whose quorum is watched, and which we lead.
+/// A service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     /// Servers whose checks fail.
     pub failed: BTreeSet<SocketAddr>,
     /// Servers whose checks succeed, with these checks.
     pub witnesses: BTreeMap<SocketAddr, Vec<CheckSpec>>,
-    /// How long our checks take at most to find that a server is gone.
+    /// The longest time that our checks take to find that a server is gone.
     pub detection: Duration,
-    /// How long another director takes at most to lead in our place, once the
+    /// The longest time that another director takes to lead in our place, once the
     /// quorum is lost.
     pub succession: Duration,
 }
 
-/// The services with servers in doubt.
+/// Keeps servers in place that may be alive though their checks fail. For each service
+/// it awaits what decides about them:
+///
+/// ```text
+///             others succeed           none does              one does again
+///  no doubt ────────────────▶ Witness ──────────▶ Succession ────────────────▶ Recheck
+///      │                                          ▲        ▲                      │
+///      └───────────────── none does ──────────────┘        └────── none does ─────┘
+/// ```
+///
+/// A doubt ends when its time is over, its servers succeed again or another director
+/// leads; that for a witness also when another server answers.
 #[derive(Debug, Default)]
-pub struct Doubts {
+pub struct PartitionGuard {
+    /// Only services that have servers in doubt.
     services: BTreeMap<ServiceKey, Doubt>,
 }
 
+/// The servers of one service that are in doubt.
 #[derive(Debug)]
 struct Doubt {
     servers: BTreeSet<SocketAddr>,
@@ -50,7 +64,7 @@ struct Doubt {
     awaited: Awaited,
 }
 
-/// What will end a doubt.
+/// The event that ends a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     /// No other server is left: another director leads, or could by now.
@@ -61,7 +75,7 @@ pub enum Awaited {
     Recheck,
 }
 
-/// What has become of a service's doubt.
+/// A service's doubt has begun, changed or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// These servers are in doubt until what is awaited; each of these checks is
@@ -71,18 +85,11 @@ pub enum News {
     Ended(ServiceKey),
 }
 
-impl Doubt {
-    /// What the operator is told of.
-    fn gist(&self) -> (BTreeSet<SocketAddr>, Awaited) {
-        (self.servers.clone(), self.awaited)
-    }
-}
-
-impl Doubts {
+impl PartitionGuard {
     /// Leaves servers in place that `desired` gives up, and that were alive in
     /// `before`, as long as it is in doubt whether they are gone. `watched`
     /// knows of a service, if its quorum is watched and we lead.
-    pub fn revise(
+    pub fn filter(
         &mut self,
         desired: &mut DesiredState,
         before: &DesiredState,
@@ -94,19 +101,21 @@ impl Doubts {
         for service in &mut desired.services {
             let key = key_of(service);
             let known = former.remove(&key);
-            let was_known = known.as_ref().map(Doubt::gist);
+            let was_known = known.as_ref().map(|it| (it.servers.clone(), it.awaited));
             let before = before.services.iter().find(|other| key_of(other) == key);
             let doubt = before.zip(watched(key)).and_then(|(before, watched)| {
                 let doubt = doubt(service, before, &watched, known, now)?;
                 leave_in_place(service, before, &doubt);
-                let gist = doubt.gist();
-                if was_known.as_ref() != Some(&gist) {
+                let is_known = was_known.as_ref().is_some_and(|(servers, awaited)| {
+                    (servers, *awaited) == (&doubt.servers, doubt.awaited)
+                });
+                if !is_known {
                     let checks = match doubt.awaited {
                         Awaited::Witness => watched.witnesses.into_values().flatten().collect(),
                         Awaited::Succession | Awaited::Recheck => Vec::new(),
                     };
-                    let (servers, awaited) = gist;
-                    news.push(News::Begun(key, servers, awaited, checks));
+                    let servers = doubt.servers.clone();
+                    news.push(News::Begun(key, servers, doubt.awaited, checks));
                 }
                 Some(doubt)
             });
@@ -121,9 +130,9 @@ impl Doubts {
         news
     }
 
-    /// Another server of the service answers: those in doubt are gone.
-    /// Returns whether any was.
-    pub fn settle(&mut self, service: ServiceKey, now: Instant) -> bool {
+    /// Another server of the service answers, so that those in doubt are dead. Returns
+    /// true if any was in doubt.
+    pub fn confirm_dead(&mut self, service: ServiceKey, now: Instant) -> bool {
         match self.services.get_mut(&service) {
             Some(doubt) if doubt.awaited == Awaited::Witness => {
                 doubt.until = now;
@@ -133,7 +142,7 @@ impl Doubts {
         }
     }
 
-    /// When [`revise`](Self::revise) is to be called again, if ever.
+    /// When [`filter`](Self::filter) is to be called again, if ever.
     pub fn deadline(&self) -> Option<Instant> {
         self.services.values().map(|doubt| doubt.until).min()
     }
@@ -162,8 +171,8 @@ fn doubt(
         .map(|server| server.address)
         .collect();
     // One that is never checked would never be found to be gone.
-    let is_moot = watched.witnesses.values().any(Vec::is_empty);
-    if lost.is_empty() || is_moot {
+    let has_unchecked = watched.witnesses.values().any(Vec::is_empty);
+    if lost.is_empty() || has_unchecked {
         return None;
     }
     let awaited = match &known {
@@ -210,5 +219,5 @@ fn in_service(service: &Service, address: SocketAddr) -> Option<&RealServer> {
 }
 
 #[cfg(test)]
-#[path = "doubt_tests.rs"]
+#[path = "partition_guard_tests.rs"]
 mod tests;

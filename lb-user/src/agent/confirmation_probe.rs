@@ -1,4 +1,5 @@
-//! Asks other servers of a service at once, and again, until one answers.
+//! Confirmation probes: other servers of a service are probed at once, and again,
+//! until one answers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,44 +15,44 @@ use crate::checker::machine::Outcome;
 /// From the end of a round to the next one.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The services of which other servers are being asked.
+/// Confirmation probes, at most one for a service.
 #[derive(Debug, Default)]
-pub struct SecondOpinions {
+pub struct ConfirmationProbes {
     tasks: JoinSet<ServiceKey>,
-    asking: HashMap<ServiceKey, AbortHandle>,
+    running: HashMap<ServiceKey, AbortHandle>,
 }
 
-impl SecondOpinions {
-    /// Makes these checks of other servers of `service`, in place of others.
-    pub fn ask(&mut self, service: ServiceKey, checks: Vec<CheckSpec>) {
+impl ConfirmationProbes {
+    /// Makes these checks of other servers of `service`, in place of earlier ones.
+    pub fn start(&mut self, service: ServiceKey, checks: Vec<CheckSpec>) {
         self.stop(service);
         if checks.is_empty() {
             return;
         }
-        let asked = async move {
+        let probe = async move {
             while !any_succeeds(&checks).await {
                 tokio::time::sleep(PAUSE).await;
             }
             service
         };
-        self.asking.insert(service, self.tasks.spawn(asked));
+        self.running.insert(service, self.tasks.spawn(probe));
     }
 
-    /// Asks no more about `service`.
+    /// Ends the probe for `service`.
     pub fn stop(&mut self, service: ServiceKey) {
-        if let Some(task) = self.asking.remove(&service) {
+        if let Some(task) = self.running.remove(&service) {
             task.abort();
         }
     }
 
-    /// Asks no more; returns when nobody is being asked.
+    /// Ends all probes; returns when nothing of them is left.
     pub async fn end(&mut self) {
-        self.asking.clear();
+        self.running.clear();
         self.tasks.shutdown().await;
     }
 
-    /// The next service of which another server has answered; never, while none
-    /// is asked about.
+    /// The next service of which another server has answered; never, while there are
+    /// no probes. May be dropped without losing one.
     pub async fn answered(&mut self) -> ServiceKey {
         loop {
             match self.tasks.join_next().await {

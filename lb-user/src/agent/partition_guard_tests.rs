@@ -70,7 +70,7 @@ fn check(of: SocketAddr) -> CheckSpec {
 
 /// A director that leads, and its data plane.
 struct Director {
-    doubts: Doubts,
+    guard: PartitionGuard,
     applied: DesiredState,
     leads: bool,
     start: Instant,
@@ -79,7 +79,7 @@ struct Director {
 impl Director {
     fn new(servers: &[(u8, bool)]) -> Self {
         Self {
-            doubts: Doubts::default(),
+            guard: PartitionGuard::default(),
             applied: desired(servers),
             leads: true,
             start: Instant::now(),
@@ -99,7 +99,7 @@ impl Director {
             succession: SUCCESSION,
         };
         let leads = self.leads;
-        let news = self.doubts.revise(
+        let news = self.guard.filter(
             &mut next,
             &self.applied,
             |_| leads.then(|| watched.clone()),
@@ -116,9 +116,9 @@ impl Director {
 
     /// What is new when nothing has been in doubt before.
     fn first_news(&self, next: &mut DesiredState, watched: &Watched) -> Vec<News> {
-        let mut doubts = Doubts::default();
+        let mut guard = PartitionGuard::default();
         let watched = |_| Some(watched.clone());
-        doubts.revise(next, &self.applied, watched, self.at(0))
+        guard.filter(next, &self.applied, watched, self.at(0))
     }
 
     fn at(&self, second: u64) -> Instant {
@@ -158,13 +158,13 @@ fn a_server_is_gone_as_soon_as_another_answers() {
     assert_eq!(director.find(1, &one_gone).1, [], "told once");
 
     let now = director.at(1);
-    assert!(director.doubts.settle(key(), now));
-    assert_eq!(director.doubts.deadline(), Some(now));
+    assert!(director.guard.confirm_dead(key(), now));
+    assert_eq!(director.guard.deadline(), Some(now));
     let (in_place, news) = director.find(1, &one_gone);
     assert_eq!(in_place, [(2, false, 0), (3, true, 3)]);
     assert_eq!(news, ended());
     assert_eq!(director.find(2, &one_gone).1, [], "for good");
-    assert!(!director.doubts.settle(key(), now));
+    assert!(!director.guard.confirm_dead(key(), now));
 }
 
 #[test]
@@ -174,12 +174,12 @@ fn a_director_that_is_cut_off_leaves_all_servers_in_place_until_another_leads() 
     let (in_place, news) = director.find(5, &[(2, false), (3, false)]);
     assert_eq!(in_place, [(2, true, 0), (3, true, 3)]);
     assert_eq!(news, begun(&[2, 3], Awaited::Succession, &[]));
-    assert_eq!(
-        director.doubts.deadline(),
-        Some(director.at(5) + SUCCESSION)
-    );
+    assert_eq!(director.guard.deadline(), Some(director.at(5) + SUCCESSION));
     let now = director.at(6);
-    assert!(!director.doubts.settle(key(), now), "an answer from before");
+    assert!(
+        !director.guard.confirm_dead(key(), now),
+        "an answer from before"
+    );
 
     director.leads = false;
     let (in_place, news) = director.find(8, &[(2, false), (3, false)]);
@@ -194,7 +194,7 @@ fn if_nobody_else_leads_the_servers_are_gone() {
     assert_eq!(director.find(0, &gone).0, [(2, true, 2)]);
     assert_eq!(director.find(5, &gone).0, [(2, true, 2)]);
     assert_eq!(director.find(6, &gone), (vec![(2, false, 0)], ended()));
-    assert_eq!(director.doubts.deadline(), None);
+    assert_eq!(director.guard.deadline(), None);
 }
 
 #[test]
@@ -216,12 +216,12 @@ fn after_a_cut_each_server_is_given_the_time_to_be_found_again() {
     assert_eq!(news, begun(&[3], Awaited::Recheck, &[]));
     let now = director.at(2);
     assert!(
-        !director.doubts.settle(key(), now),
+        !director.guard.confirm_dead(key(), now),
         "that says nothing of 3"
     );
 
     let until = director.at(1) + DETECTION;
-    assert_eq!(director.doubts.deadline(), Some(until));
+    assert_eq!(director.guard.deadline(), Some(until));
     let (in_place, news) = director.find(1 + DETECTION.as_secs(), &one_back);
     assert_eq!(in_place, [(2, true, 2), (3, false, 0)], "now it is gone");
     assert_eq!(news, ended());
@@ -240,8 +240,8 @@ fn the_sorry_server_waits_for_the_decision() {
     let now = director.at(0);
     let watched = |_| Some(watched.clone());
     director
-        .doubts
-        .revise(&mut next, &director.applied, watched, now);
+        .guard
+        .filter(&mut next, &director.applied, watched, now);
     assert_eq!(next, desired(&[(2, true)]));
 }
 

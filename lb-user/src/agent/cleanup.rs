@@ -13,14 +13,14 @@ use netlink::interfaces::Interfaces;
 use netlink::route;
 use vrrp::route::resolve;
 
-/// What is to be removed.
+/// Addresses and routes that are to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftovers {
+pub struct Cleanup {
     routes: Vec<Route>,
     addresses: Vec<SavedAddress>,
 }
 
-impl Leftovers {
+impl Cleanup {
     /// All that an agent has saved.
     pub fn all(saved: &Saved) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Leftovers {
         }
     }
 
-    /// What an agent has saved that `plan` knows nothing of: its file was another.
+    /// That which an agent has saved and `plan` knows nothing of: its file was another.
     pub fn unknown_to(plan: &Plan, saved: &Saved) -> Self {
         let Self {
             mut routes,
@@ -50,15 +50,15 @@ impl Leftovers {
         Self { routes, addresses }
     }
 
-    /// Removes them, and has `say` told of each that was there.
+    /// Removes them, and calls `report` with a sentence for each that was there.
     ///
     /// # Errors
     /// The kernel refuses one; those that follow stay.
-    pub async fn remove(
+    pub async fn run(
         &self,
         handle: &Handle,
         interfaces: &Interfaces,
-        mut say: impl FnMut(String) -> anyhow::Result<()>,
+        mut report: impl FnMut(String) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for left in &self.routes {
             // With its interface a route is gone, too; and so is an address.
@@ -67,7 +67,7 @@ impl Leftovers {
             };
             let removed = route::remove(handle, &kernel_route).await;
             if removed.with_context(|| format!("cannot remove the route {left}"))? {
-                say(format!("removed: route {left}"))?;
+                report(format!("removed: route {left}"))?;
             }
         }
         for left in &self.addresses {
@@ -85,7 +85,7 @@ impl Leftovers {
             };
             let removed = address::remove(handle, &on_interface).await;
             if removed.with_context(|| format!("cannot remove {address} from {interface}"))? {
-                say(format!("removed: {address} on {interface}"))?;
+                report(format!("removed: {address} on {interface}"))?;
             }
         }
         Ok(())

@@ -1,0 +1,489 @@
+//! The owner of the data plane: makes it do what is desired, and resets the clients of
+//! servers that are gone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use service_kit::sleep_until;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::change::Change;
+use super::confirmation_probe::ConfirmationProbes;
+use super::partition_guard::{Awaited, News, PartitionGuard, Watched};
+use super::plan::{Plan, ServerPlan, ServiceKey};
+use super::rates::{self, Meter};
+use super::server_path::{self, ServerPath};
+use super::state::State;
+use super::table_scan::{TableScan, TableScans, Waiter};
+use super::virtual_routers::VirtualRouters;
+use crate::checker::CheckSpec;
+use crate::neighbor::{self, Hop, Hops};
+use crate::resets::{self, ResetReport, Resets};
+use lb_dataplane::{
+    Attachment, Census, Dataplane, Departed, Error, Options, Origin, Remembered, Statistics,
+};
+use lb_model::{DesiredState, Forwarding, OrphanPolicy};
+
+/// Pause before the data plane is asked again for what it has refused.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The data plane, and all that is asked of it. Nobody else writes to it.
+///
+/// Calling contract: [`apply`](Self::apply) after every change to the [`State`] or to
+/// who leads, and when [`Event::Due`] says so; it is handed the whole state each
+/// time. Wait for [`next`](Self::next) and do what its event names. Texts that are
+/// returned are for operators who follow the events; they have been logged.
+pub(super) struct Enforcer {
+    dataplane: Dataplane,
+    /// Set while the data plane does not do what is desired: packets are judged by a
+    /// former state.
+    refusal: Option<Refusal>,
+    /// Keeps servers in place that may be alive though their checks fail.
+    guard: PartitionGuard,
+    /// Run for the services that `guard` has in doubt.
+    probes: ConfirmationProbes,
+    /// The thread that resets clients, so that a scan for them holds nothing up.
+    resets: Resets,
+    reset_reports: mpsc::UnboundedReceiver<ResetReport>,
+    deferred: DeferredResets,
+    /// Connections that were reset because their server was gone.
+    connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,
+    /// Scans through the tables of connections, at most one at a time.
+    scans: TableScans,
+    /// When the next scan removes what has expired.
+    sweep_at: Instant,
+    meter: Meter,
+    /// When the counters are read for `meter`.
+    readings: Interval,
+    /// The warnings about paths to servers that operators have been told of: each is
+    /// told once, until it holds no longer.
+    path_warnings: BTreeSet<String>,
+}
+
+/// Why the data plane keeps its former state.
+struct Refusal {
+    reason: String,
+    retry_at: Instant,
+}
+
+/// Removed servers whose clients are not reset before it is known who leads.
+#[derive(Default)]
+struct DeferredResets {
+    servers: Vec<Departed>,
+    /// A virtual router that becomes master before then is taken to have been master
+    /// all the time. `None` before the virtual routers run, and where an earlier agent
+    /// has handed over.
+    until: Option<Instant>,
+}
+
+/// Something that concerns the data plane.
+pub(super) enum Event {
+    /// [`Enforcer::apply`] is due.
+    Due,
+    /// Another server of a service in doubt answers: [`Enforcer::confirm_dead`].
+    OtherServerAnswers(ServiceKey),
+    /// The clients of a server have been reset: [`Enforcer::on_reset_report`].
+    ResetReport(ResetReport),
+    /// A scan has ended: [`Enforcer::on_scan`].
+    Scan(TableScan),
+    /// What has expired is to be removed: [`Enforcer::sweep`].
+    SweepDue,
+    /// The counters are to be read: [`Enforcer::read_counters`].
+    ReadingDue,
+}
+
+impl Enforcer {
+    /// Loads the data plane, or adopts that of an earlier agent. It does not follow
+    /// a state before the first [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// As of [`Dataplane::load`].
+    pub(super) fn load(options: &Options) -> Result<Self, Error> {
+        let dataplane = Dataplane::load(options)?;
+        log_origin(&dataplane, options);
+        let (report_sender, reset_reports) = mpsc::unbounded_channel();
+        let mut readings = interval(rates::INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            sweep_at: Instant::now() + dataplane.sweep_interval(),
+            dataplane,
+            refusal: None,
+            guard: PartitionGuard::default(),
+            probes: ConfirmationProbes::default(),
+            resets: Resets::start(report_sender),
+            reset_reports,
+            deferred: DeferredResets::default(),
+            connections_reset: HashMap::new(),
+            scans: TableScans::default(),
+            meter: Meter::default(),
+            readings,
+            path_warnings: BTreeSet::new(),
+        })
+    }
+
+    /// Where the data plane comes from.
+    pub(super) fn origin(&self) -> &Origin {
+        self.dataplane.origin()
+    }
+
+    /// Where the XDP program is attached.
+    pub(super) fn attachments(&self) -> &[Attachment] {
+        self.dataplane.attachments()
+    }
+
+    /// Connections that were reset because their server was gone.
+    pub(super) fn connections_reset(&self) -> &HashMap<(ServiceKey, SocketAddr), u64> {
+        &self.connections_reset
+    }
+
+    /// The rates of traffic.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Why packets are judged by a former state, if they are.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_ref().map(|refusal| refusal.reason.as_str())
+    }
+
+    /// The tables of connections, for a reader in another thread.
+    pub(super) fn remembered(&self) -> Remembered {
+        self.dataplane.remembered()
+    }
+
+    /// The counters; `census` brings what only a scan can count.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(super) fn statistics(&self, census: &Census) -> Result<Statistics, Error> {
+        self.dataplane.statistics(census)
+    }
+
+    /// Waits for the next event, and starts the scan that is due. May be dropped
+    /// without losing an event.
+    pub(super) async fn next(&mut self) -> Event {
+        if self.scans.is_due() {
+            self.scans.start(self.dataplane.remembered());
+        }
+        let retry_at = self.refusal.as_ref().map(|refusal| refusal.retry_at);
+        tokio::select! {
+            () = sleep_until(retry_at) => Event::Due,
+            () = sleep_until(self.guard.deadline()) => Event::Due,
+            service = self.probes.answered() => Event::OtherServerAnswers(service),
+            Some(report) = self.reset_reports.recv() => Event::ResetReport(report),
+            scan = self.scans.finished() => Event::Scan(scan),
+            () = tokio::time::sleep_until(self.sweep_at) => Event::SweepDue,
+            _ = self.readings.tick() => Event::ReadingDue,
+        }
+    }
+
+    /// Has the data plane do what follows from `state`. If it refuses, nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// As of [`Dataplane::prepare`] and [`Dataplane::commit`].
+    pub(super) fn commit(&mut self, state: &State, routers: &VirtualRouters) -> Result<(), Error> {
+        let (desired, news) = self.desired(state, routers);
+        let prepared = self.dataplane.prepare(&desired)?;
+        let removed = self.dataplane.commit(prepared)?.departed;
+        self.refusal = None;
+        // The interval depends on the shortest persistence.
+        let sweep_at = Instant::now() + self.dataplane.sweep_interval();
+        self.sweep_at = self.sweep_at.min(sweep_at);
+        self.reset_clients(removed, state.plan(), routers);
+        self.on_guard_news(news);
+        Ok(())
+    }
+
+    /// Has the data plane do what follows from `state` now. What it refuses it is
+    /// asked again after [`RETRY_INTERVAL`]. Returns what operators are to know.
+    pub(super) fn apply(&mut self, state: &State, routers: &VirtualRouters) -> Option<String> {
+        let (desired, news) = self.desired(state, routers);
+        let message = match self.dataplane.apply(&desired) {
+            Ok(changes) => {
+                self.reset_clients(changes.departed, state.plan(), routers);
+                self.refusal.take().map(|_| {
+                    let message = "the data plane is in sync again".to_owned();
+                    log::info!("{message}");
+                    message
+                })
+            }
+            Err(error) => self.refused(error.to_string()),
+        };
+        self.on_guard_news(news);
+        message
+    }
+
+    /// Takes note of a refusal; what operators are to know if that is news.
+    fn refused(&mut self, reason: String) -> Option<String> {
+        let message = (self.refusal() != Some(&reason)).then(|| {
+            let message = format!("the data plane keeps its former state: {reason}");
+            log::error!("{message}");
+            message
+        });
+        self.refusal = Some(Refusal {
+            reason,
+            retry_at: Instant::now() + RETRY_INTERVAL,
+        });
+        message
+    }
+
+    /// What follows from `state`, with servers left in place that the guard has in
+    /// doubt.
+    fn desired(&mut self, state: &State, routers: &VirtualRouters) -> (DesiredState, Vec<News>) {
+        let mut desired = state.desired();
+        let watched = |service| watched(state, service, routers);
+        let in_force = self.dataplane.desired();
+        let news = self.guard.filter(&mut desired, in_force, watched, now());
+        (desired, news)
+    }
+
+    /// Starts and ends confirmation probes as the guard asks for them.
+    fn on_guard_news(&mut self, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Begun(service, servers, awaited, checks) => {
+                    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                    let servers = servers.join(", ");
+                    self.probes.start(service, checks);
+                    let decision = match awaited {
+                        Awaited::Witness => "another server answers",
+                        Awaited::Succession => "the virtual routers have decided who leads",
+                        Awaited::Recheck => "it has been checked again",
+                    };
+                    log::info!("{service}: {servers} stays in place until {decision}");
+                }
+                News::Ended(service) => {
+                    log::info!("{service}: no server is in doubt any more");
+                    self.probes.stop(service);
+                }
+            }
+        }
+    }
+
+    /// True while the guard has servers in doubt: who leads decides about them.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.guard.deadline().is_some()
+    }
+
+    /// Another server of `service` answers, so that those in doubt are dead. Returns
+    /// true if any was in doubt: then [`apply`](Self::apply) is due.
+    pub(super) fn confirm_dead(&mut self, service: ServiceKey) -> bool {
+        self.guard.confirm_dead(service, now())
+    }
+
+    /// Has the clients of removed servers reset. Those of a service that another
+    /// director leads are its business: what the tables say of them here is from
+    /// before, and they may be served well. Who leads is not known before the virtual
+    /// routers run.
+    fn reset_clients(&mut self, mut removed: Vec<Departed>, plan: &Plan, routers: &VirtualRouters) {
+        removed.retain(|server| server.orphans != OrphanPolicy::Drop);
+        let is_ours = |server: &mut Departed| routers.speaks_for(plan, server.service.ip());
+        let ours: Vec<Departed> = removed.extract_if(.., is_ours).collect();
+        if let Some(rate) = plan.reset_rate
+            && !ours.is_empty()
+        {
+            self.resets.start_job(resets::Job {
+                remembered: self.dataplane.remembered(),
+                departed: ours,
+                rate,
+            });
+        }
+        let is_too_early = match self.deferred.until {
+            Some(until) => Instant::now() < until,
+            None => !routers.has_started(),
+        };
+        if is_too_early {
+            self.deferred.servers.extend(removed);
+        }
+    }
+
+    /// The virtual routers have started: whichever leads within `longest_start` is
+    /// taken to have led all the time.
+    pub(super) fn defer_resets_for(&mut self, longest_start: Duration) {
+        self.deferred.until = Some(Instant::now() + longest_start);
+    }
+
+    /// One more virtual router leads: so it did all the time, if that is soon
+    /// after the start.
+    pub(super) fn reset_deferred(&mut self, plan: &Plan, routers: &VirtualRouters) {
+        let removed = std::mem::take(&mut self.deferred.servers);
+        let is_in_time = |until| Instant::now() < until;
+        if !removed.is_empty() && self.deferred.until.is_some_and(is_in_time) {
+            self.reset_clients(removed, plan, routers);
+        }
+    }
+
+    /// Counts the connections that were reset; what operators are to know, if there
+    /// were any.
+    pub(super) fn on_reset_report(&mut self, report: ResetReport) -> Option<Change> {
+        let ResetReport {
+            departed, viewers, ..
+        } = &report;
+        let service = ServiceKey {
+            protocol: departed.protocol,
+            address: departed.service,
+        };
+        *self
+            .connections_reset
+            .entry((service, departed.server))
+            .or_default() += viewers;
+        (*viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
+    }
+
+    /// Has a scan made for a listing, which begins after this.
+    pub(super) fn scan_for(&mut self, waiter: Waiter) {
+        self.scans.add(waiter);
+    }
+
+    /// Has the next scan remove what has expired.
+    pub(super) fn sweep(&mut self) {
+        self.scans.sweep();
+        self.sweep_at = Instant::now() + self.dataplane.sweep_interval();
+    }
+
+    /// Takes what a scan has counted; returns it with those who wait for it.
+    pub(super) fn on_scan(&mut self, scan: TableScan) -> (Result<Census, Error>, Vec<Waiter>) {
+        match &scan.census {
+            Ok(census) if scan.swept => {
+                if let Err(error) = self.dataplane.correct_loads(census) {
+                    log::error!("cannot tell the schedulers of expired connections: {error}");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => log::error!("cannot read the tables of connections: {error}"),
+        }
+        (scan.census, scan.waiting)
+    }
+
+    /// Has the rates of traffic follow the counters.
+    pub(super) fn read_counters(&mut self) {
+        match self.dataplane.statistics(&Census::default()) {
+            Ok(statistics) => self.meter.record(&statistics, now()),
+            Err(error) => log::debug!("cannot read the counters: {error}"),
+        }
+    }
+
+    /// Attaches the program to interfaces that have come, and forgets those that have
+    /// gone. Returns what operators are to know.
+    pub(super) fn follow_interfaces(&mut self) -> Vec<String> {
+        let changed = self.dataplane.follow_interfaces();
+        let messages = changed.iter().map(|attachment| {
+            let message = super::interfaces::describe(attachment);
+            match &attachment.lost {
+                Some(_) => log::warn!("{message}"),
+                None => log::info!("{message}"),
+            }
+            message
+        });
+        messages.collect()
+    }
+
+    /// The hops that an earlier agent has left in the data plane. Those to
+    /// addresses that it could not reach any more (`cut_off`) are from before.
+    pub(super) fn known_hops(&self, cut_off: &BTreeSet<IpAddr>) -> Hops {
+        let known = self.dataplane.known_hops().into_iter();
+        known
+            .filter(|(address, ..)| !cut_off.contains(address))
+            .filter_map(|(address, next_hop, forwarding)| {
+                let name = nix::net::if_::if_indextoname(next_hop.interface_index).ok()?;
+                let interface = name.to_string_lossy().into_owned();
+                let path = match forwarding {
+                    Forwarding::Tunnel { source, mtu } => Some(neighbor::Path { source, mtu }),
+                    Forwarding::Direct => None,
+                };
+                Some((
+                    address,
+                    Hop::Ready {
+                        next_hop,
+                        interface,
+                        path,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    /// The warnings about paths to servers now.
+    pub(super) fn path_warnings(&self, state: &State) -> BTreeSet<String> {
+        let paths = ServerPath::all(state.plan(), |address| state.hop(address));
+        server_path::warnings(
+            self.dataplane.attachments(),
+            &paths,
+            server_path::merging_now,
+        )
+    }
+
+    /// The warnings about paths that operators have not been told of yet.
+    pub(super) fn new_path_warnings(&mut self, state: &State) -> Vec<String> {
+        let warnings = self.path_warnings(state);
+        let new: Vec<String> = warnings.difference(&self.path_warnings).cloned().collect();
+        self.path_warnings = warnings;
+        for warning in &new {
+            log::warn!("{warning}");
+        }
+        new
+    }
+
+    /// Ends the confirmation probes; returns when nothing of them is left.
+    pub(super) async fn end_probes(&mut self) {
+        self.probes.end().await;
+    }
+
+    /// Takes the data plane away: packets go to the kernel's stack again.
+    pub(super) fn remove(self) {
+        if let Err(error) = self.dataplane.remove() {
+            log::error!("{error}");
+        }
+    }
+}
+
+/// What must be known of a service to doubt that its servers are dead; `None`
+/// where another director would not lead for that.
+fn watched(state: &State, service: ServiceKey, routers: &VirtualRouters) -> Option<Watched> {
+    let plan = state.plan();
+    let succession = routers.succession(plan, service.address.ip())?;
+    let plan = plan.services.iter().find(|plan| plan.key == service)?;
+    let is_up = |server: &&ServerPlan| state.is_up(service, server);
+    let (up, down): (Vec<_>, Vec<_>) = plan.servers.iter().partition(is_up);
+    let checks = plan.servers.iter().flat_map(|server| &server.checks);
+    Some(Watched {
+        failed: down.into_iter().map(|server| server.address).collect(),
+        witnesses: up
+            .into_iter()
+            .map(|server| (server.address, server.checks.clone()))
+            .collect(),
+        detection: checks.map(CheckSpec::detection).max().unwrap_or_default(),
+        succession,
+    })
+}
+
+/// Says what was there before.
+fn log_origin(dataplane: &Dataplane, options: &Options) {
+    let directory = options.pins.as_deref().unwrap_or(Path::new("")).display();
+    match dataplane.origin() {
+        Origin::New => log::info!("the data plane is pinned in {directory}"),
+        Origin::Adopted => log::info!("the data plane in {directory} is adopted"),
+        Origin::Replaced {
+            because,
+            carried_over: true,
+        } => log::info!("the data plane in {directory} is replaced: {because}"),
+        Origin::Replaced {
+            because,
+            carried_over: false,
+        } => {
+            log::warn!("the data plane in {directory} is replaced, and connections end: {because}")
+        }
+        Origin::Unpinned {
+            because: Some(because),
+        } => log::warn!("the data plane is not pinned, and ends with the agent: {because}"),
+        Origin::Unpinned { because: None } => {}
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::UsageError;
+use super::options::UsageError;
 use super::plan::Plan;
 use super::state::State;
 use lb_dataplane::TableSizes;

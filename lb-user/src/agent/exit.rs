@@ -3,18 +3,8 @@
 use service_kit::systemd;
 
 use super::saved::HandOver;
-use super::{Agent, upgrade};
-
-/// The way in which the agent ends.
-pub(super) enum Exit {
-    /// Everything is taken away, orders perhaps excepted.
-    Stop {
-        /// True if orders go, too.
-        forget_orders: bool,
-    },
-    /// The process becomes the program that is installed now.
-    Upgrade,
-}
+use super::serve::Agent;
+use super::upgrade;
 
 impl Agent {
     /// Takes everything away; the control socket last.

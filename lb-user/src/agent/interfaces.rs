@@ -3,8 +3,8 @@
 use anyhow::{Context as _, bail};
 use conf_kit::did_you_mean;
 
+use super::options::{RunOptions, UsageError};
 use super::plan::Plan;
-use super::{RunOptions, UsageError};
 use lb_dataplane::{AttachMode, Attachment};
 use netlink::link;
 

@@ -16,7 +16,9 @@ mod exit;
 mod interfaces;
 mod keepalived_files;
 mod listing;
+mod logging;
 mod operators;
+mod options;
 mod partition_guard;
 pub mod plan;
 mod rates;
@@ -36,46 +38,12 @@ mod upgrade;
 mod virtual_routers;
 mod vrrp_thread;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use checks::Checks;
-use conf_kit::Diagnostic;
-use enforcer::Enforcer;
-use exit::Exit;
-use lb_dataplane::{AttachMode, TableSizes};
-use operators::Operators;
 use saved::SavedFile;
+use serve::{Agent, Exit};
 use signals::Signals;
+
+pub use options::{RunOptions, UsageError};
 pub use start::rehearse;
-use virtual_routers::VirtualRouters;
-
-/// Options of `lb-user run`.
-#[derive(Debug, Clone)]
-pub struct RunOptions {
-    /// The configuration file.
-    pub config: PathBuf,
-    /// Conditional lines of it hold that begin with `@` and this.
-    pub config_id: String,
-    /// Interfaces to attach to, in place of those of the configuration.
-    pub interfaces: Vec<String>,
-    /// The place in the receive path where the program is attached.
-    pub mode: AttachMode,
-    /// The control socket.
-    pub socket: PathBuf,
-    /// The address at which metrics are served over HTTP, if they are.
-    pub http: Option<SocketAddr>,
-    /// The directory in which the data plane is pinned, if it is to outlive the agent.
-    pub pins: Option<PathBuf>,
-    /// Capacities of the kernel's tables.
-    pub tables: TableSizes,
-}
-
-/// An error of the operator's that is neither in the file nor in the syntax of
-/// the command line.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
 
 /// Runs until a signal, a request or a failure ends it. A signal to stop leaves
 /// nothing behind; neither does a failure, unless it is of a kind that ends the
@@ -99,37 +67,5 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
             agent.stop(false).await;
             Err(error)
         }
-    }
-}
-
-/// The four owners, and what none of them could own alone.
-///
-/// Calling contract: [`start`](Self::start), [`serve`](Self::serve), then
-/// [`stop`](Self::stop) or [`hand_over`](Self::hand_over), as the exit says. Dropping
-/// an agent instead leaves what is pinned, and the addresses that it holds.
-struct Agent {
-    /// As given on the command line, the tables raised to what the plan needs.
-    options: RunOptions,
-    checks: Checks,
-    routers: VirtualRouters,
-    enforcer: Enforcer,
-    operators: Operators,
-    /// Written after every change to what [`Saved`](saved::Saved) holds, so that a
-    /// later agent goes on from there even if this one is killed.
-    saved: SavedFile,
-}
-
-fn log_diagnostics(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        log::warn!("{}", diagnostic.sentence());
-    }
-}
-
-/// Logs that something was not done, and that nothing has changed; a reason may have
-/// several lines.
-fn log_refusal(what: &str, reason: &str) {
-    log::error!("{what}, nothing has changed:");
-    for line in reason.lines() {
-        log::error!("  {line}");
     }
 }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::change::Change;
 use super::keepalived_files;
+use super::logging::log_refusal;
+use super::options::RunOptions;
 use super::saved::HandOver;
 use super::signals::{KeepalivedFile, SignalRequest, Signals, UpgradeSignal};
 use super::upgrade::Upgrade;
-use super::{RunOptions, log_refusal};
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::protocol::{self, Response};

@@ -5,9 +5,12 @@ use anyhow::bail;
 use lb_config::Loaded;
 use lb_script::track_file::{self, NumberFile};
 
+use super::capacity;
 use super::interfaces::{attach_to, require_interfaces};
+use super::logging::{log_diagnostics, log_refusal};
+use super::options::UsageError;
 use super::plan::Plan;
-use super::{Agent, UsageError, capacity, log_diagnostics, log_refusal};
+use super::serve::Agent;
 
 impl Agent {
     /// Reads the configuration again; one with an error changes nothing. Returns the

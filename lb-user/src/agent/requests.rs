@@ -3,10 +3,10 @@
 use lb_dataplane::{Census, Statistics};
 use tokio::sync::oneshot;
 
-use super::exit::Exit;
 use super::interfaces::mode_name;
+use super::listing;
+use super::serve::{Agent, Exit};
 use super::table_scan::TableScan;
-use super::{Agent, listing};
 use crate::control::Call;
 use crate::control::protocol::{ListedInterface, Listing, Order, Request, Response};
 use crate::control::selection::Endpoint;

@@ -5,12 +5,44 @@ use service_kit::systemd;
 use tokio::sync::oneshot;
 
 use super::change::Change;
-use super::exit::Exit;
-use super::saved::{Saved, SavedAddress};
+use super::checks::{self, Checks};
+use super::enforcer::{self, Enforcer};
+use super::operators::{self, Operators};
+use super::options::RunOptions;
+use super::saved::{Saved, SavedAddress, SavedFile};
 use super::signals::{KeepalivedFile, SignalRequest};
-use super::{Agent, checks, enforcer, operators, status, virtual_routers};
+use super::status;
+use super::virtual_routers::{self, VirtualRouters};
 use crate::control::protocol::Response;
 use lb_dataplane::Origin;
+
+/// The four owners, and what none of them could own alone.
+///
+/// Calling contract: [`start`](Self::start), [`serve`](Self::serve), then
+/// [`stop`](Self::stop) or [`hand_over`](Self::hand_over), as the exit says. Dropping
+/// an agent instead leaves what is pinned, and the addresses that it holds.
+pub(super) struct Agent {
+    /// As given on the command line, the tables raised to what the plan needs.
+    pub(super) options: RunOptions,
+    pub(super) checks: Checks,
+    pub(super) routers: VirtualRouters,
+    pub(super) enforcer: Enforcer,
+    pub(super) operators: Operators,
+    /// Written after every change to what [`Saved`] holds, so that a
+    /// later agent goes on from there even if this one is killed.
+    pub(super) saved: SavedFile,
+}
+
+/// The way in which the agent ends.
+pub(super) enum Exit {
+    /// Everything is taken away, orders perhaps excepted.
+    Stop {
+        /// True if orders go, too.
+        forget_orders: bool,
+    },
+    /// The process becomes the program that is installed now.
+    Upgrade,
+}
 
 impl Agent {
     /// Serves until a signal, a request or a failure ends the agent.

@@ -36,7 +36,7 @@ pub async fn print(socket: &Path, request: &Request, json: bool) -> anyhow::Resu
                 write_all(&mut output, &entries, json, persistent_client)?;
             }
             Some(Response::Done(_)) => break,
-            Some(response) => return super::finish(response),
+            Some(response) => return super::response::finish(response),
             None => anyhow::bail!("the agent has stopped"),
         }
     }

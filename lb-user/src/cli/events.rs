@@ -15,7 +15,7 @@ pub async fn follow(socket: &Path, json: bool) -> anyhow::Result<()> {
     client.send(&Request::Follow).await?;
     while let Some(response) = client.receive().await? {
         let Response::Event(event) = response else {
-            super::finish(response)?;
+            super::response::finish(response)?;
             continue;
         };
         let line = if json {

@@ -8,6 +8,7 @@ mod list;
 mod log_lines;
 mod order;
 mod process;
+mod response;
 mod stop;
 mod tables;
 mod watch;
@@ -365,7 +366,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             }
             let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
             let Response::Listing(listing) = response else {
-                return finish(response);
+                return response::finish(response);
             };
             let text = if json {
                 serde_json::to_string_pretty(&listing)? + "\n"
@@ -413,26 +414,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
         Command::Watch { socket } => runtime.block_on(watch::watch(&socket.path)),
         Command::Reload { socket } => {
-            finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
+            response::finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
         }
         Command::Upgrade { socket } => runtime.block_on(stop::upgrade(&socket.path)),
         Command::Stop { socket, pins } => {
             runtime.block_on(stop::stop(&socket.path, pins.directory().as_deref()))
         }
-    }
-}
-
-/// Tells the operator how a command went.
-fn finish(response: Response) -> anyhow::Result<()> {
-    match response {
-        Response::Done(remarks) => {
-            for remark in remarks {
-                writeln!(io::stdout(), "{remark}")?;
-            }
-            Ok(())
-        }
-        Response::Refused(reason) => anyhow::bail!("{reason}"),
-        _ => anyhow::bail!("the agent answered another question"),
     }
 }
 

@@ -20,7 +20,7 @@ pub async fn give(socket: &Path, server: &str, order: Option<Order>) -> anyhow::
         server: server.to_owned(),
         order,
     };
-    super::finish(control::ask(socket, &request).await?)
+    super::response::finish(control::ask(socket, &request).await?)
 }
 
 /// Waits until `server` has no connections, showing how many there are.
@@ -34,7 +34,7 @@ pub async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<(
     loop {
         let response = control::ask(socket, &Request::List).await?;
         let Response::Listing(listing) = response else {
-            return super::finish(response);
+            return super::response::finish(response);
         };
         let left = connections(&listing, name);
         if terminal {

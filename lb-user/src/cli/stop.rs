@@ -89,7 +89,7 @@ async fn last_request(socket: &Path, request: &Request) -> anyhow::Result<Option
     let agent = client.agent().and_then(RunningProcess::with_id);
     client.send(request).await?;
     while let Some(response) = client.receive().await? {
-        super::finish(response)?;
+        super::response::finish(response)?;
     }
     Ok(agent)
 }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::seconds;
 use crate::checker::dns::DnsProbe;
 use crate::checker::file::FileProbe;
 use crate::checker::http::{HttpProbe, Page};
@@ -16,7 +15,8 @@ use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe};
 use lb_model::config::hex;
 use lb_model::config::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, Seconds, StatusCodes,
+    UrlCheck,
 };
 use lb_script::script::Runnable;
 use lb_script::track_file::{self, Factor, NumberFile};
@@ -242,4 +242,9 @@ fn page(url: &UrlCheck, virtual_host: Option<&String>) -> Page {
             .clone()
             .map(|pattern| (pattern, !url.regex_no_match)),
     }
+}
+
+/// A time of the configuration's; `default` where it says none.
+pub(super) fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
+    given.map_or(default, |Seconds(duration)| duration)
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::recovery::{FlapControl, RecoveryPlan};
 use super::statics::StaticPlan;
 use crate::checker::{CheckSpec, Probe};
+use check::seconds;
 use conf_kit::{Diagnostic, Location};
 use lb_config::ConfigError;
-use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, Seconds, VirtualServer};
+use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServer};
 use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
 use lb_script::track_file::NumberFile;
 use net_types::MacAddress;
@@ -323,10 +324,6 @@ const DEFAULT_FLAP_WINDOW: Duration = Duration::from_secs(60);
 const DEFAULT_FLAP_HOLD_DOWN: Duration = Duration::from_secs(30);
 /// The longest that a server that flaps is held out at a time.
 const DEFAULT_FLAP_HOLD_DOWN_MAX: Duration = Duration::from_secs(600);
-
-fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
-    given.map_or(default, |Seconds(duration)| duration)
-}
 
 #[cfg(test)]
 mod tests;

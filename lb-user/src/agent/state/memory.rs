@@ -28,6 +28,34 @@ impl State {
         self.inherited.contains(spec)
     }
 
+    /// The results of checks of `plan` that an earlier agent has saved (`found`).
+    pub(super) fn inherited_results(
+        plan: &Plan,
+        found: &[SavedCheck],
+    ) -> HashMap<CheckSpec, CheckResult> {
+        let mut inherited = HashMap::new();
+        for service in &plan.services {
+            for server in &service.servers {
+                for (spec, check, place) in places(server) {
+                    let same = |saved: &&SavedCheck| {
+                        saved.service == service.key.into()
+                            && saved.server == server.address
+                            && saved.check == check
+                            && saved.place == place
+                    };
+                    if let Some(saved) = found.iter().find(same) {
+                        let result = match &saved.failure {
+                            Some(reason) => CheckResult::Down(reason.clone()),
+                            None => CheckResult::Up(saved.weight.map(Share::Of)),
+                        };
+                        inherited.insert(spec.clone(), result);
+                    }
+                }
+            }
+        }
+        inherited
+    }
+
     /// What a later agent is to know.
     pub fn to_save(&self) -> Saved {
         let order = |service: &ServicePlan, server: &ServerPlan| {
@@ -101,29 +129,4 @@ fn places(server: &ServerPlan) -> impl Iterator<Item = (&CheckSpec, String, usiz
             .count();
         (spec, words[index].clone(), place)
     })
-}
-
-/// What an earlier agent has found out about checks of `plan`.
-pub(super) fn inherited(plan: &Plan, found: &[SavedCheck]) -> HashMap<CheckSpec, CheckResult> {
-    let mut inherited = HashMap::new();
-    for service in &plan.services {
-        for server in &service.servers {
-            for (spec, check, place) in places(server) {
-                let same = |saved: &&SavedCheck| {
-                    saved.service == service.key.into()
-                        && saved.server == server.address
-                        && saved.check == check
-                        && saved.place == place
-                };
-                if let Some(saved) = found.iter().find(same) {
-                    let result = match &saved.failure {
-                        Some(reason) => CheckResult::Down(reason.clone()),
-                        None => CheckResult::Up(saved.weight.map(Share::Of)),
-                    };
-                    inherited.insert(spec.clone(), result);
-                }
-            }
-        }
-    }
-    inherited
 }

@@ -4,6 +4,7 @@
 
 mod desired;
 mod memory;
+mod outage;
 mod quorum;
 mod reach;
 mod servers;
@@ -23,7 +24,7 @@ use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hop, Hops};
 use lb_model::config::{Script, bounds};
-use reach::Outage;
+use outage::Outage;
 
 /// A server's service, and its place among that service's servers.
 type Place = (ServiceKey, usize);
@@ -67,7 +68,7 @@ impl State {
     /// of the same thing keeps its result, even where its times have changed.
     pub fn replace_plan(&mut self, plan: Plan, now: Instant) -> Vec<Change> {
         let known = std::mem::take(&mut self.checks);
-        let inherited = memory::inherited(&plan, &std::mem::take(&mut self.found_before));
+        let inherited = Self::inherited_results(&plan, &std::mem::take(&mut self.found_before));
         self.inherited = inherited.keys().cloned().collect();
         for spec in plan.checks() {
             let result = known

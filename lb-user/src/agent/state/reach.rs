@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::super::change::Change;
 use super::super::plan::{ServerPlan, ServiceKey};
+use super::outage::Outage;
 use super::{Place, State};
 use crate::neighbor::{Hop, Hops};
 
@@ -22,15 +23,6 @@ pub(super) const SETTLING_TIME: Duration = Duration::from_secs(1);
 /// kernel gives up after 3 s by itself, unless it is told otherwise (arp(7),
 /// `mcast_solicit`, `retrans_time_ms`).
 pub(super) const RESOLUTION_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is known of an address that packets do not reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outage {
-    /// Since then; it still counts.
-    Since(Instant),
-    /// For too long: it counts for nothing.
-    Lasting,
-}
 
 impl State {
     /// Takes the hops towards all servers.

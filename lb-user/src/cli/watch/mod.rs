@@ -39,7 +39,7 @@ pub async fn watch(socket: &Path) -> anyhow::Result<()> {
     }
     let response = control::ask(socket, &Request::List).await?;
     let Response::Listing(listing) = response else {
-        return super::finish(response);
+        return super::response::finish(response);
     };
     let (sender, news) = mpsc::channel(16);
     tokio::spawn(ask(socket.to_owned(), sender.clone()));

@@ -1,7 +1,7 @@
 //! Telling a network segment where an address is now: gratuitous ARP for IPv4,
 //! unsolicited neighbour advertisements for IPv6.
 
-use net_types::MacAddress;
+use net_types::{MacAddress, internet_checksum, pseudo_header};
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,8 +11,6 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto, socket,
 };
-
-use super::packet::{internet_pseudo_header, ones_complement_sum};
 
 const BROADCAST: MacAddress = MacAddress([0xff; 6]);
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -63,9 +61,8 @@ fn neighbour_advertisement(address: Ipv6Addr, mac: MacAddress) -> Vec<u8> {
     message.extend(address.octets());
     message.extend([OPTION_TARGET_LINK_LAYER_ADDRESS, 1]);
     message.extend(mac.0);
-    let pseudo_header =
-        internet_pseudo_header(address.into(), ALL_NODES.into(), message.len(), ICMPV6);
-    let checksum = !ones_complement_sum(ones_complement_sum(0, &pseudo_header), &message);
+    let pseudo_header = pseudo_header(address.into(), ALL_NODES.into(), message.len(), ICMPV6);
+    let checksum = internet_checksum(&[&pseudo_header, &message]);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
 
     let mut frame = Vec::with_capacity(54 + message.len());
@@ -164,8 +161,8 @@ mod tests {
         );
         assert_eq!(message[8..24], address.octets(), "target");
         assert_eq!(message[24..], [2, 1, 0x02, 0, 0, 0, 0, 0x08]);
-        let pseudo = internet_pseudo_header(address.into(), ALL_NODES.into(), 32, ICMPV6);
-        let sum = ones_complement_sum(ones_complement_sum(0, &pseudo), message);
-        assert_eq!(sum, 0xffff, "its checksum is right");
+        let pseudo = pseudo_header(address.into(), ALL_NODES.into(), 32, ICMPV6);
+        let checksum = internet_checksum(&[&pseudo, message]);
+        assert_eq!(checksum, 0, "its checksum is right");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use net_types::{internet_checksum, pseudo_header};
+
 /// Octets of a TCP header without options (RFC 9293 §3.1).
 const TCP_OCTETS: u16 = 20;
 const TCP: u8 = 6;
@@ -19,8 +21,8 @@ pub fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
     tcp[12] = (TCP_OCTETS as u8 / 4) << 4;
     tcp[13] = RST;
     let (from, to) = (from.ip().to_canonical(), to.ip().to_canonical());
-    let sum = sum(&octets(from)) + sum(&octets(to)) + u32::from(TCP) + u32::from(TCP_OCTETS);
-    let checksum = checksum(sum + self::sum(&tcp));
+    let pseudo_header = pseudo_header(from, to, tcp.len(), TCP);
+    let checksum = internet_checksum(&[&pseudo_header, &tcp]);
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
 
     let mut segment = match from {
@@ -30,7 +32,7 @@ pub fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
     segment.extend(octets(from));
     segment.extend(octets(to));
     if from.is_ipv4() {
-        let checksum = self::checksum(self::sum(&segment));
+        let checksum = internet_checksum(&[&segment]);
         segment[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
     segment.extend(tcp);
@@ -70,21 +72,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
-}
-
-/// Sum of words, for [`checksum`].
-fn sum(octets: &[u8]) -> u32 {
-    let words = octets.chunks(2);
-    words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum()
-}
-
-/// The Internet checksum of a sum of words (RFC 1071).
-fn checksum(sum: u32) -> u16 {
-    let sum = (sum >> 16) + (sum & 0xFFFF);
-    let sum = (sum >> 16) + (sum & 0xFFFF);
-    !(sum as u16)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use net_types::{internet_checksum, pseudo_header};
+
 pub use receive::{Datagram, Heard, Peer, Refusal, Senders};
 
 /// IP protocol number of VRRP.
@@ -327,10 +329,10 @@ impl Format {
     /// The checksum as this version has it; 0 over bytes that hold a right one.
     fn checksum(&self, bytes: &[u8], source: IpAddr, destination: IpAddr) -> u16 {
         match self.version {
-            Version::V2 => !ones_complement_sum(0, bytes),
+            Version::V2 => internet_checksum(&[bytes]),
             Version::V3 => {
-                let pseudo_header = pseudo_header(source, destination, bytes.len());
-                !ones_complement_sum(ones_complement_sum(0, &pseudo_header), bytes)
+                let pseudo_header = pseudo_header(source, destination, bytes.len(), IP_PROTOCOL);
+                internet_checksum(&[&pseudo_header, bytes])
             }
         }
     }
@@ -362,41 +364,4 @@ fn one_family(addresses: &[IpAddr]) -> Option<Addresses> {
         (true, false) => Some(Addresses::V6(v6)),
         (false, false) => None,
     }
-}
-
-/// RFC 1071: the sum whose complement is the checksum, continued from `sum`.
-pub(super) fn ones_complement_sum(sum: u16, bytes: &[u8]) -> u16 {
-    let mut total = u32::from(sum);
-    for pair in bytes.chunks(2) {
-        let low = pair.get(1).copied().unwrap_or(0);
-        total += u32::from(u16::from_be_bytes([pair[0], low]));
-        total = (total & 0xffff) + (total >> 16);
-    }
-    total as u16
-}
-
-/// The pseudo-header of RFC 793 §3.1, or of RFC 8200 §8.1.
-fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
-    internet_pseudo_header(source, destination, length, IP_PROTOCOL)
-}
-
-/// A pseudo-header for `length` bytes of `protocol`. Both addresses are of one
-/// family.
-pub(super) fn internet_pseudo_header(
-    source: IpAddr,
-    destination: IpAddr,
-    length: usize,
-    protocol: u8,
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(40);
-    for address in [source, destination] {
-        match address {
-            IpAddr::V4(v4) => bytes.extend(v4.octets()),
-            IpAddr::V6(v6) => bytes.extend(v6.octets()),
-        }
-    }
-    // The fields of the two families differ in width and order, not in sum.
-    bytes.extend((length as u32).to_be_bytes());
-    bytes.extend([0, 0, 0, protocol]);
-    bytes
 }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use net_types::internet_checksum;
 use serde::Serialize;
 
 use super::{
     AUTHENTICATION_NONE, AUTHENTICATION_PASSWORD, Addresses, CENTISECOND, Format, HEADER_BYTES,
-    PASSWORD_BYTES, TIME_TO_LIVE, TYPE_ADVERT, Version, ones_complement_sum,
+    PASSWORD_BYTES, TIME_TO_LIVE, TYPE_ADVERT, Version,
 };
 
 const IPV4_HEADER_BYTES: usize = 20;
@@ -233,7 +234,7 @@ impl Format {
         let payload = datagram.payload;
         let plain = self.version == Version::V3 && !self.is_ipv6();
         self.checksum(payload, datagram.source, datagram.destination) == 0
-            || plain && ones_complement_sum(0, payload) == 0xffff
+            || plain && internet_checksum(&[payload]) == 0
     }
 
     fn names_ours(&self, body: &[u8]) -> bool {

@@ -229,7 +229,7 @@ fn version_3_over_ipv4_is_believed_with_and_without_pseudo_header() {
     let interval = heard.expect("believed").interval;
     assert_eq!(interval, Duration::from_millis(250));
     advert[6..8].fill(0);
-    let checksum = !ones_complement_sum(0, &advert);
+    let checksum = internet_checksum(&[&advert]);
     advert[6..8].copy_from_slice(&checksum.to_be_bytes());
     assert!(format.check(&datagram(&advert), Senders::OnLink).is_ok());
     advert[6] ^= 1;

@@ -13,11 +13,12 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use lb_user::checker::driver::RunningCheck;
 use lb_user::checker::http::{HttpProbe, Page};
 use lb_user::checker::machine::Timing;
 use lb_user::checker::rtmp::RtmpProbe;
-use lb_user::checker::tcp::Connection;
-use lb_user::checker::{CheckSpec, Probe, RunningCheck};
+use lb_user::checker::tcp::{Connection, TcpProbe};
+use lb_user::checker::{CheckSpec, Probe};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::Pid;
@@ -194,7 +195,7 @@ fn probe(kind: Kind, to: SocketAddr) -> Probe {
         timeout: Duration::from_secs(5),
     };
     match kind {
-        Kind::Tcp => Probe::Tcp(connection),
+        Kind::Tcp => Probe::Tcp(TcpProbe(connection)),
         Kind::Http => Probe::Http(HttpProbe {
             connection,
             tls: false,

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lb_user::checker::HealthCheck as _;
 use lb_user::checker::http::{HttpProbe, Page};
-use lb_user::checker::machine::Outcome;
+use lb_user::checker::machine::ProbeOutcome;
 use lb_user::checker::rtmp::RtmpProbe;
 use lb_user::checker::tcp::Connection;
-use lb_user::checker::{http, rtmp};
 
 /// How long a server may take to listen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -118,31 +118,31 @@ async fn ssl_get_reads_a_page_and_names_the_host_only_where_it_is_to() {
             server_name,
             pages: vec![page],
         };
-        http::check(&probe).await
+        probe.check().await
     };
     let page = "s_server";
     assert_eq!(
         check(None, false, page).await,
-        Outcome::Success,
+        ProbeOutcome::Success,
         "self-signed"
     );
     assert_eq!(
         check(Some("edge.example"), true, page).await,
-        Outcome::Success
+        ProbeOutcome::Success
     );
     assert_eq!(
         check(Some("other.example"), false, page).await,
-        Outcome::Success,
+        ProbeOutcome::Success,
         "without enable_sni no name is named"
     );
     let refused = check(Some("other.example"), true, page).await;
     assert!(
-        matches!(&refused, Outcome::Failure(reason) if reason.contains("no TLS connection")),
+        matches!(&refused, ProbeOutcome::Failure(reason) if reason.contains("no TLS connection")),
         "{refused:?}"
     );
     let wrong = check(None, false, "no such page").await;
     assert!(
-        matches!(&wrong, Outcome::Failure(reason) if reason.contains("not found")),
+        matches!(&wrong, ProbeOutcome::Failure(reason) if reason.contains("not found")),
         "{wrong:?}"
     );
 }
@@ -185,8 +185,8 @@ async fn ssl_get_takes_certificates_of_every_kind() {
                 server_name: false,
                 pages: vec![root()],
             };
-            let outcome = http::check(&probe).await;
-            assert_eq!(outcome, Outcome::Success, "{kind}, {version}");
+            let outcome = probe.check().await;
+            assert_eq!(outcome, ProbeOutcome::Success, "{kind}, {version}");
         }
     }
 }
@@ -213,9 +213,9 @@ async fn ssl_get_to_a_server_that_speaks_no_tls_fails() {
         server_name: false,
         pages: vec![root()],
     };
-    let outcome = http::check(&probe).await;
+    let outcome = probe.check().await;
     assert!(
-        matches!(&outcome, Outcome::Failure(reason) if reason.contains("no TLS connection")),
+        matches!(&outcome, ProbeOutcome::Failure(reason) if reason.contains("no TLS connection")),
         "{outcome:?}"
     );
 }
@@ -250,15 +250,15 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = rtmp_server(directory.path());
     assert_eq!(
-        rtmp::check(&rtmp_probe(&server, None, PATIENCE)).await,
-        Outcome::Success,
+        rtmp_probe(&server, None, PATIENCE).check().await,
+        ProbeOutcome::Success,
         "handshake and connect"
     );
     let mut silent = rtmp_probe(&server, Some("livestream"), Duration::from_millis(200));
     silent.connection.timeout = Duration::from_secs(1);
     assert_eq!(
-        rtmp::check(&silent).await,
-        Outcome::Failure("no media within 1.2 s".to_owned()),
+        silent.check().await,
+        ProbeOutcome::Failure("no media within 1.2 s".to_owned()),
         "it accepts everything and nobody publishes"
     );
     let mut publisher = Command::new("ffmpeg");
@@ -275,5 +275,5 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
         .arg(format!("rtmp://{}/live/livestream", server.address));
     let _publisher = Server::start(&mut publisher, server.address);
     let playing = rtmp_probe(&server, Some("livestream"), PATIENCE);
-    assert_eq!(rtmp::check(&playing).await, Outcome::Success);
+    assert_eq!(playing.check().await, ProbeOutcome::Success);
 }

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::plan::ServiceKey;
 use crate::checker::CheckSpec;
-use crate::checker::machine::Outcome;
+use crate::checker::machine::ProbeOutcome;
 
 /// From the end of a round to the next one.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ impl ConfirmationProbes {
 async fn any_succeeds(checks: &[CheckSpec]) -> bool {
     let mut outcomes: FuturesUnordered<_> = checks.iter().map(|check| check.probe.run()).collect();
     while let Some(outcome) = outcomes.next().await {
-        if matches!(outcome, Outcome::Success | Outcome::Weighted(_)) {
+        if matches!(outcome, ProbeOutcome::Success | ProbeOutcome::Weighted(_)) {
             return true;
         }
     }

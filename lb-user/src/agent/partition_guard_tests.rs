@@ -3,7 +3,7 @@
 use super::*;
 use crate::checker::Probe;
 use crate::checker::machine::Timing;
-use crate::checker::tcp::Connection;
+use crate::checker::tcp::{Connection, TcpProbe};
 use lb_model::{Forwarding, OrphanPolicy, Protocol, Scheduler, Thresholds};
 
 const DETECTION: Duration = Duration::from_secs(20);
@@ -52,11 +52,11 @@ fn desired(servers: &[(u8, bool)]) -> DesiredState {
 fn check(of: SocketAddr) -> CheckSpec {
     let (delay, timeout) = (Duration::from_secs(6), Duration::from_secs(5));
     CheckSpec {
-        probe: Probe::Tcp(Connection {
+        probe: Probe::Tcp(TcpProbe(Connection {
             to: of,
             from: None,
             timeout,
-        }),
+        })),
         timing: Timing {
             delay_loop: delay,
             delay_before_retry: delay,

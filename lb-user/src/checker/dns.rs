@@ -1,12 +1,17 @@
-//! `DNS_CHECK`: does a server answer a query? (RFC 1035, over UDP)
+//! `DNS_CHECK`: a server answers a query (RFC 1035, over UDP).
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, header_buffer,
 };
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 use super::udp;
 use lb_model::config::RecordType;
@@ -14,27 +19,43 @@ use lb_model::config::RecordType;
 /// A check by a query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DnsProbe {
-    /// Where to ask.
+    /// The server's address.
     pub connection: Connection,
-    /// What is asked for.
+    /// The type of record to query.
     pub record: RecordType,
-    /// Of which name.
+    /// The name to query.
     pub name: String,
 }
 
-/// The longest answer that is read, in bytes (RFC 1035 §4.2.1).
-const LONGEST_ANSWER: usize = 512;
+/// Length of the longest answer that is read (RFC 1035 §4.2.1).
+const MAX_ANSWER_BYTES: usize = 512;
 
-/// Asks, and judges the answer as keepalived does: it must be one to our query,
+impl HealthCheck for DnsProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.connection.timeout
+    }
+}
+
+impl fmt::Display for DnsProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DNS_CHECK {} {}", self.connection.to, self.name)
+    }
+}
+
+/// Queries, and judges the answer as keepalived does: it must be one to our query,
 /// and say that there was no error; how much it answers does not matter.
-pub async fn check(probe: &DnsProbe) -> Outcome {
+async fn check(probe: &DnsProbe) -> ProbeOutcome {
     let connection = &probe.connection;
     match timeout(connection.timeout, exchange(probe)).await {
-        Ok(Ok(RCODE::NoError)) => Outcome::Success,
-        Ok(Ok(code)) => Outcome::Failure(format!("the answer is an error: {code:?}")),
-        Ok(Err(error)) if is_local(&error) => Outcome::Local(reason(&error)),
-        Ok(Err(error)) => Outcome::Failure(reason(&error)),
-        Err(_) => Outcome::Failure(format!(
+        Ok(Ok(RCODE::NoError)) => ProbeOutcome::Success,
+        Ok(Ok(code)) => ProbeOutcome::Failure(format!("the answer is an error: {code:?}")),
+        Ok(Err(error)) if is_local(&error) => ProbeOutcome::Local(reason(&error)),
+        Ok(Err(error)) => ProbeOutcome::Failure(reason(&error)),
+        Err(_) => ProbeOutcome::Failure(format!(
             "no answer within {} s",
             connection.timeout.as_secs_f64()
         )),
@@ -46,7 +67,7 @@ async fn exchange(probe: &DnsProbe) -> std::io::Result<RCODE> {
     let query = query(id, probe.record, &probe.name).map_err(std::io::Error::other)?;
     let socket: UdpSocket = udp::connect(&probe.connection).await?;
     socket.send(&query).await?;
-    let mut answer = [0; LONGEST_ANSWER];
+    let mut answer = [0; MAX_ANSWER_BYTES];
     loop {
         let length = socket.recv(&mut answer).await?;
         if let Some(code) = response_code(&answer[..length], id) {
@@ -86,7 +107,7 @@ pub fn query(
     packet.build_bytes_vec()
 }
 
-/// What an answer to query `id` says of errors; `None` for other packets.
+/// The response code of an answer to query `id`; `None` for other packets.
 fn response_code(packet: &[u8], id: u16) -> Option<RCODE> {
     let is_answer = header_buffer::id(packet).ok()? == id
         && header_buffer::has_flags(packet, PacketFlag::RESPONSE).ok()?;
@@ -99,7 +120,6 @@ fn response_code(packet: &[u8], id: u16) -> Option<RCODE> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use super::*;
 
@@ -157,10 +177,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_error_is_success_and_an_error_is_failure() {
-        assert_eq!(check(&probe(server(0).await)).await, Outcome::Success);
+        assert_eq!(check(&probe(server(0).await)).await, ProbeOutcome::Success);
         assert_eq!(
             check(&probe(server(2).await)).await,
-            Outcome::Failure("the answer is an error: ServerFailure".to_owned())
+            ProbeOutcome::Failure("the answer is an error: ServerFailure".to_owned())
         );
     }
 
@@ -170,7 +190,7 @@ mod tests {
         let to = silent.local_addr().expect("its address");
         assert_eq!(
             check(&probe(to)).await,
-            Outcome::Failure("no answer within 5 s".to_owned())
+            ProbeOutcome::Failure("no answer within 5 s".to_owned())
         );
     }
 }

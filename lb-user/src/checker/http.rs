@@ -1,34 +1,39 @@
-//! `HTTP_GET` and `SSL_GET`: does a page come, and is it the right one?
+//! `HTTP_GET` and `SSL_GET`: the right pages come.
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 use super::tls;
 
-/// The longest header, and the longest body, that are read.
-const HEAD_LIMIT_BYTES: usize = 64 * 1024;
-const BODY_LIMIT_BYTES: usize = 4 << 20;
+/// Length of the longest header, and of the longest body, that are read.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// Header fields of a response that are understood.
-const MOST_HEADERS: usize = 100;
+/// Number of header fields of a response that are understood.
+const MAX_HEADERS: usize = 100;
 
 /// A check of one or more pages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
     /// Where to connect; its time is also that of each page.
     pub connection: Connection,
-    /// Whether TLS is spoken; certificates are not verified, as keepalived does.
+    /// True if TLS is spoken; certificates are not verified, as keepalived does.
     pub tls: bool,
-    /// Whether TLS asks for the virtual host by name (`enable_sni`).
+    /// True if TLS names the virtual host (`enable_sni`).
     pub server_name: bool,
     /// The pages; every one must be right.
     pub pages: Vec<Page>,
 }
 
-/// A page, and what is right about it.
+/// A page, and the conditions for it to be right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Path with query.
@@ -45,14 +50,32 @@ pub struct Page {
 }
 
 impl Page {
-    /// Whether more than the status matters.
+    /// True if more than the status matters.
     fn needs_body(&self) -> bool {
         self.digest.is_some() || self.regex.is_some()
     }
 }
 
-/// Asks for every page in turn.
-pub async fn check(probe: &HttpProbe) -> Outcome {
+impl HealthCheck for HttpProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        let pages = u32::try_from(self.pages.len()).unwrap_or(u32::MAX);
+        self.connection.max_duration().saturating_mul(pages)
+    }
+}
+
+impl fmt::Display for HttpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.tls { "SSL_GET" } else { "HTTP_GET" };
+        write!(f, "{name} {}", self.connection.to)
+    }
+}
+
+/// Requests every page in turn.
+async fn check(probe: &HttpProbe) -> ProbeOutcome {
     for page in &probe.pages {
         let limit = probe.connection.timeout;
         let stream = match tcp::connect(&probe.connection).await {
@@ -77,10 +100,10 @@ pub async fn check(probe: &HttpProbe) -> Outcome {
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
         };
         if let Err(reason) = judgement {
-            return Outcome::Failure(format!("{}: {reason}", page.path));
+            return ProbeOutcome::Failure(format!("{}: {reason}", page.path));
         }
     }
-    Outcome::Success
+    ProbeOutcome::Success
 }
 
 async fn ask(
@@ -122,11 +145,11 @@ struct Response {
     body_bytes: usize,
 }
 
-/// What matters of the header.
+/// The header, as far as it matters.
 #[derive(Debug)]
 struct Head {
     status: u16,
-    /// How long the body is, where the server says so: it may keep the connection
+    /// Length of the body, where the server says so: it may keep the connection
     /// open behind it.
     content_length: Option<usize>,
 }
@@ -139,7 +162,7 @@ impl Response {
     fn is_whole(&self) -> bool {
         self.head.as_ref().is_some_and(|head| {
             let most = head.content_length.unwrap_or(usize::MAX);
-            self.body_bytes >= most.min(BODY_LIMIT_BYTES)
+            self.body_bytes >= most.min(MAX_BODY_BYTES)
         })
     }
 
@@ -155,7 +178,7 @@ impl Response {
                     self.body_bytes = self.bytes.len();
                     self.head = Some(head);
                 }
-                None if self.bytes.len() > HEAD_LIMIT_BYTES => {
+                None if self.bytes.len() > MAX_HEAD_BYTES => {
                     return Err("the answer's header does not end".to_owned());
                 }
                 None => {}
@@ -167,7 +190,8 @@ impl Response {
         Ok(())
     }
 
-    /// Whether it is right.
+    /// # Errors
+    /// Why it is not right.
     fn judge(&self, page: &Page) -> Result<(), String> {
         let Some(head) = &self.head else {
             return Err("the answer breaks off".to_owned());
@@ -203,7 +227,7 @@ impl Response {
 /// The header that `bytes` begin with, and its length; `None` while it is not
 /// whole.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let length = match head.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -224,8 +248,6 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn page() -> Page {
@@ -314,7 +336,7 @@ mod tests {
 
     /// What comes of a check of a server that answers so, and leaves the connection
     /// open.
-    async fn checked(answer: &'static [u8], page: Page, timeout_ms: u64) -> Outcome {
+    async fn checked(answer: &'static [u8], page: Page, timeout_ms: u64) -> ProbeOutcome {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a listener");
         let connection = Connection {
@@ -348,17 +370,20 @@ mod tests {
             regex: Some(("^hello$".to_owned(), true)),
             ..page()
         };
-        let late = Outcome::Failure("/x: no answer within 0.2 s".to_owned());
+        let late = ProbeOutcome::Failure("/x: no answer within 0.2 s".to_owned());
         let said = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         let not_said = b"HTTP/1.1 200 OK\r\n\r\nhello";
         let wrong = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(checked(said, hello(), 60_000).await, Outcome::Success);
+        assert_eq!(checked(said, hello(), 60_000).await, ProbeOutcome::Success);
         assert_eq!(checked(not_said, hello(), 200).await, late);
-        assert_eq!(checked(not_said, page(), 5_000).await, Outcome::Success);
+        assert_eq!(
+            checked(not_said, page(), 5_000).await,
+            ProbeOutcome::Success
+        );
         assert_eq!(checked(b"HTTP/1.1 200 OK\r\n", page(), 200).await, late);
         assert_eq!(
             checked(wrong, page(), 60_000).await,
-            Outcome::Failure("/x: status 404".to_owned())
+            ProbeOutcome::Failure("/x: status 404".to_owned())
         );
     }
 
@@ -366,7 +391,7 @@ mod tests {
     fn no_response_takes_much_memory() {
         let mut endless_head = Response::default();
         let mut taken = endless_head.take(b"HTTP/1.1 200 OK\r\n", &page());
-        for _ in 0..HEAD_LIMIT_BYTES {
+        for _ in 0..MAX_HEAD_BYTES {
             taken = taken.and_then(|()| endless_head.take(b"A: b\r\n", &page()));
         }
         assert!(taken.is_err());
@@ -408,7 +433,7 @@ mod tests {
             server_name: false,
             pages: vec![page],
         };
-        assert_eq!(check(&probe).await, Outcome::Success);
+        assert_eq!(check(&probe).await, ProbeOutcome::Success);
         let request = server.await.expect("the server has run");
         assert!(request.starts_with("GET /x HTTP/1.0\r\n"), "{request}");
         assert!(request.contains("\r\nHost: www.example\r\n"), "{request}");

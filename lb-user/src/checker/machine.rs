@@ -32,7 +32,7 @@ pub enum Share {
 
 /// What a finished check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// The server answered as it should.
     Success,
     /// It did, and asks for another share of new connections.
@@ -50,7 +50,7 @@ pub enum Input {
     /// Time has passed.
     Tick,
     /// The check that was asked for has finished.
-    Finished(Outcome),
+    Finished(ProbeOutcome),
 }
 
 /// What a checker wants done.
@@ -139,24 +139,26 @@ impl Checker {
         self.due.take_if(|due| *due <= now).map(|_| Action::Check)
     }
 
-    fn finished(&mut self, now: Instant, outcome: Outcome) -> Option<Action> {
+    fn finished(&mut self, now: Instant, outcome: ProbeOutcome) -> Option<Action> {
         let first = !self.has_run;
-        self.has_run |= !matches!(outcome, Outcome::Local(_));
+        self.has_run |= !matches!(outcome, ProbeOutcome::Local(_));
         let (delay, action) = match outcome {
-            Outcome::Local(reason) => (self.timing.delay_loop, Some(Action::NotChecked(reason))),
-            Outcome::Success => (self.timing.delay_loop, self.succeeded(None)),
-            Outcome::Weighted(share) => (self.timing.delay_loop, self.succeeded(Some(share))),
-            Outcome::Failure(reason) if !self.is_up => {
+            ProbeOutcome::Local(reason) => {
+                (self.timing.delay_loop, Some(Action::NotChecked(reason)))
+            }
+            ProbeOutcome::Success => (self.timing.delay_loop, self.succeeded(None)),
+            ProbeOutcome::Weighted(share) => (self.timing.delay_loop, self.succeeded(Some(share))),
+            ProbeOutcome::Failure(reason) if !self.is_up => {
                 (self.timing.delay_loop, Some(Action::Failed(reason)))
             }
             // The first check decides at once: nothing has vouched for the
             // server yet.
-            Outcome::Failure(reason) if first || self.failures >= self.timing.retry => {
+            ProbeOutcome::Failure(reason) if first || self.failures >= self.timing.retry => {
                 self.failures = 0;
                 self.is_up = false;
                 (self.timing.delay_loop, Some(Action::Down(reason)))
             }
-            Outcome::Failure(reason) => {
+            ProbeOutcome::Failure(reason) => {
                 self.failures += 1;
                 (self.timing.delay_before_retry, Some(Action::Failed(reason)))
             }
@@ -189,8 +191,8 @@ mod tests {
         alpha: false,
     };
 
-    fn failure() -> Outcome {
-        Outcome::Failure("refused".to_owned())
+    fn failure() -> ProbeOutcome {
+        ProbeOutcome::Failure("refused".to_owned())
     }
 
     /// A checker in made-up time: each check takes `cost`.
@@ -215,7 +217,7 @@ mod tests {
 
         /// Waits for the next check, lets it end with `outcome`; returns the
         /// second at which the check began, and what the checker then wanted.
-        fn check(&mut self, outcome: Outcome) -> (f64, Option<Action>) {
+        fn check(&mut self, outcome: ProbeOutcome) -> (f64, Option<Action>) {
             let due = self.checker.deadline().expect("a check is planned");
             let early = due - Duration::from_nanos(1);
             assert_eq!(
@@ -262,7 +264,7 @@ mod tests {
     fn a_server_that_was_up_is_out_after_retry_and_one_failures_in_a_row() {
         let mut run = Run::new(TIMING);
         let failed = Some(Action::Failed("refused".to_owned()));
-        assert_eq!(run.check(Outcome::Success), (1.0, None));
+        assert_eq!(run.check(ProbeOutcome::Success), (1.0, None));
         assert_eq!(run.check(failure()), (7.0, failed.clone()));
         assert_eq!(run.check(failure()), (10.0, failed.clone()));
         assert_eq!(run.check(failure()), (13.0, failed.clone()));
@@ -277,22 +279,22 @@ mod tests {
             "down: every delay_loop"
         );
         assert_eq!(
-            run.check(Outcome::Success),
+            run.check(ProbeOutcome::Success),
             (28.0, Some(Action::Up(None))),
             "one success suffices"
         );
-        assert_eq!(run.check(Outcome::Success), (34.0, None));
+        assert_eq!(run.check(ProbeOutcome::Success), (34.0, None));
     }
 
     #[test]
     fn success_resets_the_count_of_failures() {
         let mut run = Run::new(TIMING);
-        run.check(Outcome::Success);
+        run.check(ProbeOutcome::Success);
         for _ in 0..5 {
             for _ in 0..3 {
                 assert!(matches!(run.check(failure()).1, Some(Action::Failed(_))));
             }
-            assert_eq!(run.check(Outcome::Success).1, None);
+            assert_eq!(run.check(ProbeOutcome::Success).1, None);
         }
         assert!(run.checker.is_up());
     }
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn without_retries_one_failure_takes_a_server_out() {
         let mut run = Run::new(Timing { retry: 0, ..TIMING });
-        run.check(Outcome::Success);
+        run.check(ProbeOutcome::Success);
         assert!(matches!(run.check(failure()), (7.0, Some(Action::Down(_)))));
     }
 
@@ -308,7 +310,7 @@ mod tests {
     fn delays_run_from_the_end_of_a_check() {
         let mut run = Run::new(TIMING);
         run.cost = Duration::from_secs(2);
-        assert_eq!(run.check(Outcome::Success).0, 1.0);
+        assert_eq!(run.check(ProbeOutcome::Success).0, 1.0);
         assert_eq!(run.check(failure()).0, 9.0);
         assert_eq!(run.check(failure()).0, 14.0);
     }
@@ -316,7 +318,7 @@ mod tests {
     #[test]
     fn local_trouble_never_counts() {
         let mut run = Run::new(Timing { retry: 0, ..TIMING });
-        let trouble = || Outcome::Local("no ports left".to_owned());
+        let trouble = || ProbeOutcome::Local("no ports left".to_owned());
         let not_checked = Some(Action::NotChecked("no ports left".to_owned()));
         assert_eq!(run.check(trouble()), (1.0, not_checked.clone()));
         assert_eq!(
@@ -334,9 +336,9 @@ mod tests {
     #[test]
     fn local_trouble_between_failures_does_not_excuse_them() {
         let mut run = Run::new(Timing { retry: 1, ..TIMING });
-        run.check(Outcome::Success);
+        run.check(ProbeOutcome::Success);
         run.check(failure());
-        run.check(Outcome::Local("no ports left".to_owned()));
+        run.check(ProbeOutcome::Local("no ports left".to_owned()));
         assert!(matches!(run.check(failure()).1, Some(Action::Down(_))));
     }
 
@@ -344,11 +346,11 @@ mod tests {
     fn a_success_may_ask_for_another_weight() {
         let mut run = Run::new(TIMING);
         let seven = Share::Of(7);
-        let weighted = || Outcome::Weighted(seven);
+        let weighted = || ProbeOutcome::Weighted(seven);
         assert_eq!(run.check(weighted()).1, Some(Action::Up(Some(seven))));
         assert_eq!(run.check(weighted()).1, None, "no news");
         assert_eq!(
-            run.check(Outcome::Success).1,
+            run.check(ProbeOutcome::Success).1,
             Some(Action::Up(None)),
             "the configured one"
         );
@@ -378,7 +380,7 @@ mod tests {
             checker,
             ..Run::new(TIMING)
         };
-        assert_eq!(run.check(Outcome::Success).1, Some(Action::Up(None)));
+        assert_eq!(run.check(ProbeOutcome::Success).1, Some(Action::Up(None)));
     }
 
     #[test]
@@ -389,6 +391,9 @@ mod tests {
         });
         assert!(!run.checker.is_up());
         assert!(matches!(run.check(failure()).1, Some(Action::Failed(_))));
-        assert_eq!(run.check(Outcome::Success), (7.0, Some(Action::Up(None))));
+        assert_eq!(
+            run.check(ProbeOutcome::Success),
+            (7.0, Some(Action::Up(None)))
+        );
     }
 }

@@ -1,10 +1,13 @@
-//! `MISC_CHECK`: what a program of the operator's says.
+//! `MISC_CHECK`: a program of the operator's succeeds.
 
+use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::machine::{Outcome, Share};
+use super::HealthCheck;
+use super::machine::{ProbeOutcome, Share};
 use lb_script::script::{self, Runnable};
 
 /// A check by a program.
@@ -12,28 +15,47 @@ use lb_script::script::{self, Runnable};
 pub struct MiscProbe {
     /// The program.
     pub script: Runnable,
-    /// How long it may run.
+    /// Time limit, after which it is killed.
     pub timeout: Duration,
-    /// Whether its exit status sets the weight (`misc_dynamic`).
+    /// True if its exit status sets the weight (`misc_dynamic`).
     pub dynamic: bool,
+}
+
+impl HealthCheck for MiscProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl fmt::Display for MiscProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MISC_CHECK {}", self.script.script.command.join(" "))
+    }
 }
 
 /// Runs the program, and judges its exit status (keepalived.conf(5),
 /// `MISC_CHECK`).
-pub async fn check(probe: &MiscProbe) -> Outcome {
+async fn check(probe: &MiscProbe) -> ProbeOutcome {
     let status = match timeout(probe.timeout, script::run(&probe.script)).await {
         Ok(Ok(status)) => status,
-        Ok(Err(error)) => return Outcome::Local(format!("cannot be run: {error}")),
+        Ok(Err(error)) => return ProbeOutcome::Local(format!("cannot be run: {error}")),
         Err(_) => {
-            return Outcome::Failure(format!("killed after {} s", probe.timeout.as_secs_f64()));
+            return ProbeOutcome::Failure(format!(
+                "killed after {} s",
+                probe.timeout.as_secs_f64()
+            ));
         }
     };
     match status.code() {
-        Some(0) => Outcome::Success,
+        Some(0) => ProbeOutcome::Success,
         Some(code @ 2..) if probe.dynamic => {
-            Outcome::Weighted(Share::Of((code - 2).unsigned_abs()))
+            ProbeOutcome::Weighted(Share::Of((code - 2).unsigned_abs()))
         }
-        _ => Outcome::Failure(status.to_string()),
+        _ => ProbeOutcome::Failure(status.to_string()),
     }
 }
 
@@ -42,7 +64,7 @@ mod tests {
     use super::*;
     use lb_model::config::Script;
 
-    async fn exit(command: &str, dynamic: bool) -> Outcome {
+    async fn exit(command: &str, dynamic: bool) -> ProbeOutcome {
         let command = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         let script = Script {
             command,
@@ -58,24 +80,27 @@ mod tests {
 
     #[tokio::test]
     async fn the_exit_status_decides_and_may_set_the_weight() {
-        assert_eq!(exit("exit 0", false).await, Outcome::Success);
+        assert_eq!(exit("exit 0", false).await, ProbeOutcome::Success);
         assert_eq!(
             exit("exit 3", false).await,
-            Outcome::Failure("exit status: 3".to_owned())
+            ProbeOutcome::Failure("exit status: 3".to_owned())
         );
-        assert_eq!(exit("exit 0", true).await, Outcome::Success);
+        assert_eq!(exit("exit 0", true).await, ProbeOutcome::Success);
         assert_eq!(
             exit("exit 1", true).await,
-            Outcome::Failure("exit status: 1".to_owned())
+            ProbeOutcome::Failure("exit status: 1".to_owned())
         );
-        assert_eq!(exit("exit 2", true).await, Outcome::Weighted(Share::Of(0)));
+        assert_eq!(
+            exit("exit 2", true).await,
+            ProbeOutcome::Weighted(Share::Of(0))
+        );
         assert_eq!(
             exit("exit 255", true).await,
-            Outcome::Weighted(Share::Of(253))
+            ProbeOutcome::Weighted(Share::Of(253))
         );
         assert_eq!(
             exit("kill -9 $$", true).await,
-            Outcome::Failure("signal: 9 (SIGKILL)".to_owned())
+            ProbeOutcome::Failure("signal: 9 (SIGKILL)".to_owned())
         );
     }
 
@@ -95,13 +120,13 @@ mod tests {
         };
         assert_eq!(
             check(&slow).await,
-            Outcome::Failure("killed after 0.01 s".to_owned())
+            ProbeOutcome::Failure("killed after 0.01 s".to_owned())
         );
         let missing = MiscProbe {
             script: script("/nonexistent"),
             timeout,
             dynamic: false,
         };
-        assert!(matches!(check(&missing).await, Outcome::Local(_)));
+        assert!(matches!(check(&missing).await, ProbeOutcome::Local(_)));
     }
 }

@@ -1,13 +1,19 @@
-//! `PING_CHECK`: does a host answer an ICMP echo request? (RFC 792, RFC 4443)
+//! `PING_CHECK`: a host answers an ICMP echo request (RFC 792, RFC 4443).
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use futures_util::future::BoxFuture;
+use net_types::internet_checksum;
+
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 
 const ECHO_REQUEST_V4: u8 = 8;
@@ -15,17 +21,37 @@ const ECHO_REPLY_V4: u8 = 0;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
-/// What tells our reply from those to other programs.
+/// Length of what tells our reply from those to other programs, in bytes.
 const COOKIE_BYTES: usize = 16;
 
+/// A check by an echo request; ports do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PingProbe(pub Connection);
+
+impl HealthCheck for PingProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.0.timeout
+    }
+}
+
+impl fmt::Display for PingProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PING_CHECK {}", self.0.to.ip())
+    }
+}
+
 /// Sends an echo request, and waits for its reply.
-pub async fn check(connection: &Connection) -> Outcome {
+async fn check(PingProbe(connection): &PingProbe) -> ProbeOutcome {
     let cookie = fastrand::u128(..).to_be_bytes();
     match timeout(connection.timeout, exchange(connection, cookie)).await {
-        Ok(Ok(())) => Outcome::Success,
-        Ok(Err(error)) if is_local(&error) => Outcome::Local(reason(&error)),
-        Ok(Err(error)) => Outcome::Failure(reason(&error)),
-        Err(_) => Outcome::Failure(format!(
+        Ok(Ok(())) => ProbeOutcome::Success,
+        Ok(Err(error)) if is_local(&error) => ProbeOutcome::Local(reason(&error)),
+        Ok(Err(error)) => ProbeOutcome::Failure(reason(&error)),
+        Err(_) => ProbeOutcome::Failure(format!(
             "no reply within {} s",
             connection.timeout.as_secs_f64()
         )),
@@ -66,13 +92,13 @@ fn request(address: IpAddr, cookie: [u8; COOKIE_BYTES]) -> Vec<u8> {
     message.extend(cookie);
     if address.is_ipv4() {
         // For ICMPv6 the kernel fills it in (RFC 3542 §3.1).
-        let checksum = checksum(&message);
+        let checksum = internet_checksum(&[&message]);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
     }
     message
 }
 
-/// Whether a packet, for IPv4 with its IP header, answers our request.
+/// True if a packet, for IPv4 with its IP header, answers our request.
 fn is_reply(address: IpAddr, packet: &[u8], cookie: [u8; COOKIE_BYTES]) -> bool {
     let (kind, message) = match address {
         IpAddr::V4(_) => {
@@ -90,18 +116,6 @@ fn is_reply(address: IpAddr, packet: &[u8], cookie: [u8; COOKIE_BYTES]) -> bool 
     message.first() == Some(&kind) && message.get(8..) == Some(cookie.as_slice())
 }
 
-/// The Internet checksum of bytes of even number (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +126,7 @@ mod tests {
     fn a_request_has_a_valid_checksum_and_only_its_own_reply_counts() {
         let address: IpAddr = "127.0.0.1".parse().expect("an address");
         let request = request(address, COOKIE);
-        assert_eq!(checksum(&request), 0, "the sum over a valid message");
+        assert_eq!(internet_checksum(&[&request]), 0, "a valid message");
         let mut reply = vec![0x45; 20];
         reply.extend(&request);
         assert!(!is_reply(address, &reply, COOKIE), "a request is no reply");
@@ -135,14 +149,14 @@ mod tests {
         }
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let to = address.parse().expect("an address");
-            let timeout = std::time::Duration::from_secs(5);
-            let outcome = check(&Connection {
+            let timeout = Duration::from_secs(5);
+            let outcome = check(&PingProbe(Connection {
                 to,
                 from: None,
                 timeout,
-            })
+            }))
             .await;
-            assert_eq!(outcome, Outcome::Success, "{address}");
+            assert_eq!(outcome, ProbeOutcome::Success, "{address}");
         }
     }
 }

@@ -1,47 +1,71 @@
-//! `RTMP_CHECK`: does a server speak RTMP, and does its stream play? One that
-//! accepts connections and serves nothing is down.
+//! `RTMP_CHECK`: a server speaks RTMP, and its stream plays. One that accepts
+//! connections and serves nothing is down.
 
+use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 
 /// A check by an RTMP client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RtmpProbe {
-    /// Where to connect; its time is also that of the `connect` command.
+    /// The server's address; the time limit is also that of the `connect` command.
     pub connection: Connection,
     /// Host of the URL that the server is told; default its address.
     pub virtual_host: Option<String>,
     /// The application.
     pub app: String,
-    /// The stream to play, and how long its first media may take.
+    /// The stream to play, and the time limit of its first media.
     pub play: Option<(String, Duration)>,
 }
 
+impl HealthCheck for RtmpProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        let play = self.play.as_ref().map(|(_, limit)| *limit);
+        self.connection.max_duration() + play.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RtmpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RTMP_CHECK {} /{}", self.connection.to, self.app)?;
+        match &self.play {
+            Some((stream, _)) => write!(f, "/{stream}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Connects, and plays until the first media arrives if a stream is named.
-pub async fn check(probe: &RtmpProbe) -> Outcome {
+async fn check(probe: &RtmpProbe) -> ProbeOutcome {
     let mut stream = match tcp::connect(&probe.connection).await {
         Ok(stream) => stream,
         Err(outcome) => return outcome,
     };
     let limit = probe.connection.timeout + probe.play.as_ref().map_or(Duration::ZERO, |p| p.1);
     match timeout(limit, converse(&mut stream, probe)).await {
-        Ok(Ok(())) => Outcome::Success,
-        Ok(Err(reason)) => Outcome::Failure(reason),
+        Ok(Ok(())) => ProbeOutcome::Success,
+        Ok(Err(reason)) => ProbeOutcome::Failure(reason),
         Err(_) => {
             let what = if probe.play.is_some() {
                 "media"
             } else {
                 "answer to connect"
             };
-            Outcome::Failure(format!("no {what} within {} s", limit.as_secs_f64()))
+            ProbeOutcome::Failure(format!("no {what} within {} s", limit.as_secs_f64()))
         }
     }
 }
@@ -140,7 +164,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let probe = probe(&listener);
         tokio::spawn(accept_connect(listener));
-        assert_eq!(check(&probe).await, Outcome::Success);
+        assert_eq!(check(&probe).await, ProbeOutcome::Success);
     }
 
     #[tokio::test]
@@ -154,7 +178,7 @@ mod tests {
         });
         assert_eq!(
             check(&probe).await,
-            Outcome::Failure("the server closed the connection".to_owned())
+            ProbeOutcome::Failure("the server closed the connection".to_owned())
         );
     }
 
@@ -171,7 +195,7 @@ mod tests {
         });
         assert_eq!(
             check(&probe).await,
-            Outcome::Failure("the peer does not begin with RTMP version 3".to_owned())
+            ProbeOutcome::Failure("the peer does not begin with RTMP version 3".to_owned())
         );
     }
 
@@ -184,7 +208,7 @@ mod tests {
         tokio::spawn(accept_connect(listener));
         assert_eq!(
             check(&probe).await,
-            Outcome::Failure("no media within 0.2 s".to_owned())
+            ProbeOutcome::Failure("no media within 0.2 s".to_owned())
         );
     }
 }

@@ -1,36 +1,57 @@
-//! `SMTP_CHECK`: does a server take part in a dialogue? (RFC 5321)
+//! `SMTP_CHECK`: a server takes part in a dialogue (RFC 5321).
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 
 /// A check by a dialogue that sends no mail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SmtpProbe {
-    /// Where to connect; its time is also that of the dialogue.
+    /// The server's address; the time limit is also that of the dialogue.
     pub connection: Connection,
-    /// How we introduce ourselves.
+    /// The name by which we introduce ourselves.
     pub helo_name: String,
 }
 
-/// The longest reply that is read, in bytes, all its lines together.
-const LONGEST_REPLY: u64 = 16 * 1024;
+/// Length of the longest reply that is read, all its lines together.
+const MAX_REPLY_BYTES: u64 = 16 * 1024;
+
+impl HealthCheck for SmtpProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.connection.max_duration()
+    }
+}
+
+impl fmt::Display for SmtpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SMTP_CHECK {}", self.connection.to)
+    }
+}
 
 /// Waits for the greeting, says HELO and takes leave. A server that answers
 /// QUIT wrongly, or not at all, is as good as one that does.
-pub async fn check(probe: &SmtpProbe) -> Outcome {
+async fn check(probe: &SmtpProbe) -> ProbeOutcome {
     let stream = match tcp::connect(&probe.connection).await {
         Ok(stream) => stream,
         Err(outcome) => return outcome,
     };
     let limit = probe.connection.timeout;
     match timeout(limit, converse(stream, &probe.helo_name)).await {
-        Ok(Ok(())) => Outcome::Success,
-        Ok(Err(reason)) => Outcome::Failure(reason),
-        Err(_) => Outcome::Failure(format!("no answer within {} s", limit.as_secs_f64())),
+        Ok(Ok(())) => ProbeOutcome::Success,
+        Ok(Err(reason)) => ProbeOutcome::Failure(reason),
+        Err(_) => ProbeOutcome::Failure(format!("no answer within {} s", limit.as_secs_f64())),
     }
 }
 
@@ -50,7 +71,7 @@ async fn say(stream: &mut BufReader<TcpStream>, words: &str) -> Result<(), Strin
 
 /// Reads a reply to its last line (RFC 5321 §4.2.1), which must have `code`.
 async fn expect(stream: &mut BufReader<TcpStream>, code: &str, what: &str) -> Result<(), String> {
-    let mut stream = stream.take(LONGEST_REPLY);
+    let mut stream = stream.take(MAX_REPLY_BYTES);
     loop {
         let mut line = Vec::new();
         let read = stream.read_until(b'\n', &mut line).await;
@@ -71,15 +92,13 @@ async fn expect(stream: &mut BufReader<TcpStream>, code: &str, what: &str) -> Re
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::TcpListener;
 
     use super::*;
 
     /// Checks a server that greets with one, answers HELO with the other and
     /// closes; what came of it, and what the server was told.
-    async fn dialogue(greeting: &'static str, answer: &'static str) -> (Outcome, String) {
+    async fn dialogue(greeting: &'static str, answer: &'static str) -> (ProbeOutcome, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let to = listener.local_addr().expect("its address");
         let server = tokio::spawn(async move {
@@ -114,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_greets_and_answers_helo_is_up() {
         let (outcome, told) = dialogue("220-Welcome\r\n220 mx ESMTP\r\n", "250 mx\r\n").await;
-        assert_eq!(outcome, Outcome::Success);
+        assert_eq!(outcome, ProbeOutcome::Success);
         assert_eq!(told, "HELO director.example\r\nQUIT\r\n");
     }
 
@@ -138,7 +157,7 @@ mod tests {
             let (outcome, _) = dialogue(greeting, answer).await;
             assert_eq!(
                 outcome,
-                Outcome::Failure(expected.to_owned()),
+                ProbeOutcome::Failure(expected.to_owned()),
                 "{greeting:?}"
             );
         }

@@ -1,29 +1,60 @@
-//! `TCP_CHECK`: can a connection be made?
+//! `TCP_CHECK`: a connection can be made. Also what other checks connect by.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 
-/// Where a check connects to and from.
+/// A check by a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TcpProbe(pub Connection);
+
+impl HealthCheck for TcpProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.0.timeout
+    }
+}
+
+impl fmt::Display for TcpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TCP_CHECK {}", self.0.to)
+    }
+}
+
+/// The two ends of a check's connection, and its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// Address and port to connect to.
     pub to: SocketAddr,
     /// Local address to connect from; port 0 for any.
     pub from: Option<SocketAddr>,
-    /// How long the connection may take.
+    /// Time limit of the connection.
     pub timeout: Duration,
 }
 
+impl Connection {
+    /// The longest time of a check that first connects and then has the same time again
+    /// for what follows.
+    pub fn max_duration(&self) -> Duration {
+        self.timeout * 2
+    }
+}
+
 /// Makes a connection and closes it in the ordinary way.
-pub async fn check(connection: &Connection) -> Outcome {
+async fn check(TcpProbe(connection): &TcpProbe) -> ProbeOutcome {
     match connect(connection).await {
-        Ok(_stream) => Outcome::Success,
+        Ok(_stream) => ProbeOutcome::Success,
         Err(outcome) => outcome,
     }
 }
@@ -32,13 +63,13 @@ pub async fn check(connection: &Connection) -> Outcome {
 ///
 /// # Errors
 /// The outcome that the attempt means for the server.
-pub async fn connect(connection: &Connection) -> Result<TcpStream, Outcome> {
-    let socket = open(connection).map_err(|error| Outcome::Local(reason(&error)))?;
+pub async fn connect(connection: &Connection) -> Result<TcpStream, ProbeOutcome> {
+    let socket = open(connection).map_err(|error| ProbeOutcome::Local(reason(&error)))?;
     match tokio::time::timeout(connection.timeout, socket.connect(connection.to)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if is_local(&error) => Err(Outcome::Local(reason(&error))),
-        Ok(Err(error)) => Err(Outcome::Failure(reason(&error))),
-        Err(_) => Err(Outcome::Failure(format!(
+        Ok(Err(error)) if is_local(&error) => Err(ProbeOutcome::Local(reason(&error))),
+        Ok(Err(error)) => Err(ProbeOutcome::Failure(reason(&error))),
+        Err(_) => Err(ProbeOutcome::Failure(format!(
             "no connection within {} s",
             connection.timeout.as_secs_f64()
         ))),
@@ -65,7 +96,7 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Whether a failed connect(2) tells of this machine rather than of the server.
+/// True if a failed connect(2) tells of this machine rather than of the server.
 ///
 /// `ENETUNREACH` is among them, as for keepalived: without a route of ours no
 /// server can be judged.
@@ -95,12 +126,12 @@ pub fn is_local(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn to(address: SocketAddr) -> Connection {
-        Connection {
+    fn to(address: SocketAddr) -> TcpProbe {
+        TcpProbe(Connection {
             to: address,
             from: None,
             timeout: Duration::from_secs(5),
-        }
+        })
     }
 
     #[tokio::test]
@@ -110,7 +141,7 @@ mod tests {
             .await
             .expect("a listener");
         let address = listener.local_addr().expect("its address");
-        assert_eq!(check(&to(address)).await, Outcome::Success);
+        assert_eq!(check(&to(address)).await, ProbeOutcome::Success);
         let (mut stream, _) = listener.accept().await.expect("the check's connection");
         let read = stream.read(&mut [0]).await;
         assert_eq!(read.expect("an end of file, no reset"), 0);
@@ -123,17 +154,17 @@ mod tests {
         drop(listener);
         let outcome = check(&to(address)).await;
         assert!(
-            matches!(&outcome, Outcome::Failure(reason) if reason.contains("refused")),
+            matches!(&outcome, ProbeOutcome::Failure(reason) if reason.contains("refused")),
             "{outcome:?}"
         );
     }
 
     #[tokio::test]
     async fn a_local_address_that_is_not_ours_is_our_own_trouble() {
-        let mut connection = to("127.0.0.1:9".parse().expect("an address"));
-        connection.from = Some("192.0.2.1:0".parse().expect("an address"));
-        let outcome = check(&connection).await;
-        assert!(matches!(outcome, Outcome::Local(_)), "{outcome:?}");
+        let mut probe = to("127.0.0.1:9".parse().expect("an address"));
+        probe.0.from = Some("192.0.2.1:0".parse().expect("an address"));
+        let outcome = check(&probe).await;
+        assert!(matches!(outcome, ProbeOutcome::Local(_)), "{outcome:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,11 +179,11 @@ mod tests {
         let _fill = std::net::TcpStream::connect(address).expect("the backlog's one place");
         let connection = Connection {
             timeout: Duration::from_secs(3),
-            ..to(address)
+            ..to(address).0
         };
         assert_eq!(
-            check(&connection).await,
-            Outcome::Failure("no connection within 3 s".to_owned())
+            check(&TcpProbe(connection)).await,
+            ProbeOutcome::Failure("no connection within 3 s".to_owned())
         );
     }
 }

@@ -1,40 +1,45 @@
-//! `UDP_CHECK`: does a port refuse, or answer as it should?
+//! `UDP_CHECK`: a port does not refuse, or answers as it should.
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::machine::Outcome;
+use super::HealthCheck;
+use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 
 /// A check by a datagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UdpProbe {
-    /// Where to send it.
+    /// The address to send it to.
     pub connection: Connection,
-    /// What is sent.
+    /// The bytes that are sent.
     pub payload: Vec<u8>,
-    /// What must come back; `None`: silence is success.
+    /// The reply that must come; `None`: silence is success.
     pub reply: Option<Reply>,
 }
 
-/// What a reply must be like.
+/// The form that a reply must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reply {
-    /// How it must begin: values and masks of its first bytes.
+    /// Its beginning: values and masks of its first bytes.
     pub pattern: Vec<(u8, u8)>,
     /// Shortest length, in bytes.
-    pub shortest: usize,
+    pub min_length: usize,
     /// Longest length, in bytes.
-    pub longest: usize,
+    pub max_length: usize,
 }
 
 impl Reply {
     fn judge(&self, reply: &[u8]) -> Result<(), String> {
         let length = reply.len();
-        if !(self.shortest..=self.longest).contains(&length) {
+        if !(self.min_length..=self.max_length).contains(&length) {
             return Err(format!(
                 "a reply of {length} bytes, expected {} to {}",
-                self.shortest, self.longest
+                self.min_length, self.max_length
             ));
         }
         let differs = reply
@@ -48,21 +53,37 @@ impl Reply {
     }
 }
 
+impl HealthCheck for UdpProbe {
+    fn check(&self) -> BoxFuture<'_, ProbeOutcome> {
+        Box::pin(check(self))
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.connection.timeout
+    }
+}
+
+impl fmt::Display for UdpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UDP_CHECK {}", self.connection.to)
+    }
+}
+
 /// Sends a datagram, and waits for a reply or an ICMP error.
-pub async fn check(probe: &UdpProbe) -> Outcome {
+async fn check(probe: &UdpProbe) -> ProbeOutcome {
     let connection = &probe.connection;
     match timeout(connection.timeout, exchange(probe)).await {
         Ok(Ok(reply)) => match &probe.reply {
             Some(required) => match required.judge(&reply) {
-                Ok(()) => Outcome::Success,
-                Err(reason) => Outcome::Failure(reason),
+                Ok(()) => ProbeOutcome::Success,
+                Err(reason) => ProbeOutcome::Failure(reason),
             },
-            None => Outcome::Success,
+            None => ProbeOutcome::Success,
         },
-        Ok(Err(error)) if is_local(&error) => Outcome::Local(reason(&error)),
-        Ok(Err(error)) => Outcome::Failure(reason(&error)),
-        Err(_) if probe.reply.is_none() => Outcome::Success,
-        Err(_) => Outcome::Failure(format!(
+        Ok(Err(error)) if is_local(&error) => ProbeOutcome::Local(reason(&error)),
+        Ok(Err(error)) => ProbeOutcome::Failure(reason(&error)),
+        Err(_) if probe.reply.is_none() => ProbeOutcome::Success,
+        Err(_) => ProbeOutcome::Failure(format!(
             "no reply within {} s",
             connection.timeout.as_secs_f64()
         )),
@@ -96,7 +117,6 @@ async fn exchange(probe: &UdpProbe) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use super::*;
 
@@ -116,8 +136,8 @@ mod tests {
     fn reply(pattern: &[(u8, u8)]) -> Option<Reply> {
         Some(Reply {
             pattern: pattern.to_vec(),
-            shortest: 1,
-            longest: 255,
+            min_length: 1,
+            max_length: 255,
         })
     }
 
@@ -131,14 +151,14 @@ mod tests {
                 let _ = server.send_to(&[0xab, 0xcd], from).await;
             }
         });
-        assert_eq!(check(&probe(to, None)).await, Outcome::Success);
+        assert_eq!(check(&probe(to, None)).await, ProbeOutcome::Success);
         assert_eq!(
             check(&probe(to, reply(&[(0xab, 0xff), (0xc0, 0xf0)]))).await,
-            Outcome::Success
+            ProbeOutcome::Success
         );
         assert_eq!(
             check(&probe(to, reply(&[(0xab, 0xff), (0xce, 0xff)]))).await,
-            Outcome::Failure("byte 1 of the reply is not as required".to_owned())
+            ProbeOutcome::Failure("byte 1 of the reply is not as required".to_owned())
         );
     }
 
@@ -149,7 +169,7 @@ mod tests {
         drop(socket);
         assert_eq!(
             check(&probe(to, None)).await,
-            Outcome::Failure("Connection refused".to_owned())
+            ProbeOutcome::Failure("Connection refused".to_owned())
         );
     }
 
@@ -157,10 +177,10 @@ mod tests {
     async fn silence_fails_only_where_a_reply_is_required() {
         let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let to = silent.local_addr().expect("its address");
-        assert_eq!(check(&probe(to, None)).await, Outcome::Success);
+        assert_eq!(check(&probe(to, None)).await, ProbeOutcome::Success);
         assert_eq!(
             check(&probe(to, reply(&[]))).await,
-            Outcome::Failure("no reply within 5 s".to_owned())
+            ProbeOutcome::Failure("no reply within 5 s".to_owned())
         );
     }
 }

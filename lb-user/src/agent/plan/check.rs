@@ -8,9 +8,10 @@ use crate::checker::file::FileProbe;
 use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
 use crate::checker::misc::MiscProbe;
+use crate::checker::ping::PingProbe;
 use crate::checker::rtmp::RtmpProbe;
 use crate::checker::smtp::SmtpProbe;
-use crate::checker::tcp::Connection;
+use crate::checker::tcp::{Connection, TcpProbe};
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe};
 use lb_model::config::hex;
@@ -34,7 +35,7 @@ const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
 /// keepalived.conf(5), `status_code`.
 const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
 /// keepalived.conf(5), `max_reply_length`.
-const DEFAULT_LONGEST_REPLY: u16 = 255;
+const DEFAULT_MAX_REPLY_LENGTH: u16 = 255;
 /// How long the first media of an `RTMP_CHECK` may take.
 const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
@@ -72,8 +73,8 @@ pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
     let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
     let mut alpha = timing.alpha.unwrap_or_default();
     let probe = match &check.kind {
-        CheckKind::Tcp => Probe::Tcp(connection),
-        CheckKind::Ping => Probe::Ping(connection),
+        CheckKind::Tcp => Probe::Tcp(TcpProbe(connection)),
+        CheckKind::Ping => Probe::Ping(PingProbe(connection)),
         CheckKind::Http { url } | CheckKind::Https { url, .. } => {
             delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
             Probe::Http(HttpProbe {
@@ -118,8 +119,8 @@ pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
                 payload: payload.into_iter().map(|(value, _)| value).collect(),
                 reply: require_reply.as_ref().map(|pattern| Reply {
                     pattern: bytes(pattern),
-                    shortest: min_reply_length.unwrap_or(0).into(),
-                    longest: max_reply_length.unwrap_or(DEFAULT_LONGEST_REPLY).into(),
+                    min_length: min_reply_length.unwrap_or(0).into(),
+                    max_length: max_reply_length.unwrap_or(DEFAULT_MAX_REPLY_LENGTH).into(),
                 }),
             })
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::checker::machine::Timing;
-use crate::checker::tcp::Connection;
+use crate::checker::tcp::{Connection, TcpProbe};
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");
@@ -108,7 +108,7 @@ fn a_check_takes_its_times_from_the_nearest_that_says_something() {
         from: Some("10.0.0.9:0".parse().expect("an address")),
         timeout: Duration::from_secs(5),
     };
-    assert_eq!(check.probe, Probe::Tcp(connection));
+    assert_eq!(check.probe, Probe::Tcp(TcpProbe(connection)));
 }
 
 #[test]

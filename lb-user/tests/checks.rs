@@ -12,7 +12,7 @@ use lb_user::checker::rtmp::RtmpProbe;
 use lb_user::checker::tcp::Connection;
 
 /// How long a server may take to listen, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that is killed with this.
 struct Server {
@@ -33,7 +33,7 @@ impl Server {
         let server = Self { child, address };
         let begin = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(begin.elapsed() < PATIENCE, "{address} does not listen");
+            assert!(begin.elapsed() < TIMEOUT, "{address} does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
         server
@@ -250,7 +250,7 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = rtmp_server(directory.path());
     assert_eq!(
-        rtmp_probe(&server, None, PATIENCE).check().await,
+        rtmp_probe(&server, None, TIMEOUT).check().await,
         ProbeOutcome::Success,
         "handshake and connect"
     );
@@ -274,6 +274,6 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
         .args(["-c:v", "flv", "-g", "10", "-f", "flv"])
         .arg(format!("rtmp://{}/live/livestream", server.address));
     let _publisher = Server::start(&mut publisher, server.address);
-    let playing = rtmp_probe(&server, Some("livestream"), PATIENCE);
+    let playing = rtmp_probe(&server, Some("livestream"), TIMEOUT);
     assert_eq!(playing.check().await, ProbeOutcome::Success);
 }

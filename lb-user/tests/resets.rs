@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use packet_bed::{Bed, DIRECTOR, ROUTER, server, service, state};
 
 /// How long what should happen soon may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a test in a network namespace of its own.
 fn on_a_host_of_its_own(test: impl FnOnce() + Send + 'static) {
@@ -67,7 +67,7 @@ fn viewer(service: &str, client: &str) -> (TcpStream, TcpStream) {
     let (served, _) = listener.accept().expect("accepted");
     let viewer = TcpStream::from(socket);
     viewer
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .expect("a time-out can be set");
     // A director need not hold the address that it answers for.
     let length = if family == "-6" { 128 } else { 32 };
@@ -206,7 +206,7 @@ fn a_viewer_whose_last_acknowledgement_was_lost_asks_back() {
         // What it says then is answered by the packet path, with its own number.
         let begin = Instant::now();
         while challenges() == before {
-            assert!(begin.elapsed() < PATIENCE, "no challenge ACK");
+            assert!(begin.elapsed() < TIMEOUT, "no challenge ACK");
             thread::sleep(Duration::from_millis(10));
         }
     });

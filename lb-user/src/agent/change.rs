@@ -27,7 +27,7 @@ pub enum Change {
         notify: Option<Script>,
     },
     /// A server's check cannot be made, so that what is known of it may be old.
-    Trouble {
+    NotChecked {
         /// Its service.
         service: ServiceKey,
         /// The server.
@@ -111,7 +111,7 @@ impl Change {
     pub fn level(&self) -> log::Level {
         match self {
             Self::Server { is_up: false, .. }
-            | Self::Trouble {
+            | Self::NotChecked {
                 reason: Some(_), ..
             }
             | Self::HeldOut { .. }
@@ -134,7 +134,7 @@ impl Change {
             Self::Hop { .. }
             | Self::Order { .. }
             | Self::Weight { .. }
-            | Self::Trouble { .. }
+            | Self::NotChecked { .. }
             | Self::HeldOut { .. }
             | Self::SlowStart { .. }
             | Self::Reset(_) => None,
@@ -160,14 +160,14 @@ impl fmt::Display for Change {
                 let state = if *is_up { "up" } else { "down" };
                 write!(f, "{service}: server {server} is {state}: {reason}")
             }
-            Self::Trouble {
+            Self::NotChecked {
                 service,
                 server,
                 reason: Some(reason),
             } => {
                 write!(f, "{service}: server {server} is not checked: {reason}")
             }
-            Self::Trouble {
+            Self::NotChecked {
                 service,
                 server,
                 reason: None,

@@ -14,7 +14,7 @@ use super::plan::{Plan, ServiceKey};
 use super::saved::Saved;
 use super::state::State;
 use crate::checker::driver::RunningCheck;
-use crate::checker::{CheckNews, CheckSpec};
+use crate::checker::{CheckReport, CheckSpec};
 use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hops, Watcher};
@@ -34,10 +34,10 @@ pub(super) struct Checks {
     /// Exactly one for each check of `state`'s plan, however many services ask for
     /// it. Dropping one ends it.
     running: HashMap<CheckSpec, RunningCheck>,
-    results: mpsc::UnboundedReceiver<CheckNews>,
+    results: mpsc::UnboundedReceiver<CheckReport>,
     /// Given to each check that starts. Held here so that `results` stays open while
     /// there are no checks.
-    results_sender: mpsc::UnboundedSender<CheckNews>,
+    results_sender: mpsc::UnboundedSender<CheckReport>,
     /// Watches the addresses of `state`.
     neighbors: Watcher,
 }
@@ -45,7 +45,7 @@ pub(super) struct Checks {
 /// Something that concerns the servers.
 pub(super) enum Event {
     /// Checks have found something.
-    Results(Vec<CheckNews>),
+    Results(Vec<CheckReport>),
     /// The way to a server has changed: all hops.
     Hops(Hops),
     /// A deadline of [`State`] has come.
@@ -131,12 +131,12 @@ impl Checks {
         (!changes.is_empty()).then_some(changes)
     }
 
-    fn on_results(&mut self, all_news: Vec<CheckNews>) -> Vec<Change> {
+    fn on_results(&mut self, all_news: Vec<CheckReport>) -> Vec<Change> {
         let mut changes = Vec::new();
         for news in all_news {
             changes.extend(match news {
-                CheckNews::Found(event) => self.state.check_changed(event, now()),
-                CheckNews::Trouble(spec, reason) => self.state.check_troubled(spec, reason),
+                CheckReport::Found(event) => self.state.check_changed(event, now()),
+                CheckReport::NotChecked(spec, reason) => self.state.check_unavailable(spec, reason),
             });
         }
         changes

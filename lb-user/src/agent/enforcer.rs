@@ -12,7 +12,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::change::Change;
 use super::confirmation_probe::ConfirmationProbes;
-use super::partition_guard::{Awaited, News, PartitionGuard, Watched};
+use super::partition_guard::{Awaited, GuardEvent, PartitionGuard, Watched};
 use super::plan::{Plan, ServerPlan, ServiceKey};
 use super::rates::{self, Meter};
 use super::server_path::{self, ServerPath};
@@ -186,7 +186,7 @@ impl Enforcer {
     /// # Errors
     /// As of [`Dataplane::prepare`] and [`Dataplane::commit`].
     pub(super) fn commit(&mut self, state: &State, routers: &VirtualRouters) -> Result<(), Error> {
-        let (desired, news) = self.desired(state, routers);
+        let (desired, events) = self.desired(state, routers);
         let prepared = self.dataplane.prepare(&desired)?;
         let removed = self.dataplane.commit(prepared)?.departed;
         self.refusal = None;
@@ -194,14 +194,14 @@ impl Enforcer {
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
-        self.on_guard_news(news);
+        self.on_guard_events(events);
         Ok(())
     }
 
     /// Has the data plane do what follows from `state` now. What it refuses it is
     /// asked again after [`RETRY_INTERVAL`]. Returns what operators are to know.
     pub(super) fn apply(&mut self, state: &State, routers: &VirtualRouters) -> Option<String> {
-        let (desired, news) = self.desired(state, routers);
+        let (desired, events) = self.desired(state, routers);
         let message = match self.dataplane.apply(&desired) {
             Ok(changes) => {
                 self.reset_clients(changes.departed, state.plan(), routers);
@@ -213,11 +213,11 @@ impl Enforcer {
             }
             Err(error) => self.refused(error.to_string()),
         };
-        self.on_guard_news(news);
+        self.on_guard_events(events);
         message
     }
 
-    /// Takes note of a refusal; what operators are to know if that is news.
+    /// Takes note of a refusal; what operators are to know if it is a new one.
     fn refused(&mut self, reason: String) -> Option<String> {
         let message = (self.refusal() != Some(&reason)).then(|| {
             let message = format!("the data plane keeps its former state: {reason}");
@@ -233,19 +233,23 @@ impl Enforcer {
 
     /// What follows from `state`, with servers left in place that the guard has in
     /// doubt.
-    fn desired(&mut self, state: &State, routers: &VirtualRouters) -> (DesiredState, Vec<News>) {
+    fn desired(
+        &mut self,
+        state: &State,
+        routers: &VirtualRouters,
+    ) -> (DesiredState, Vec<GuardEvent>) {
         let mut desired = state.desired();
         let watched = |service| watched(state, service, routers);
         let in_force = self.dataplane.desired();
-        let news = self.guard.filter(&mut desired, in_force, watched, now());
-        (desired, news)
+        let events = self.guard.filter(&mut desired, in_force, watched, now());
+        (desired, events)
     }
 
     /// Starts and ends confirmation probes as the guard asks for them.
-    fn on_guard_news(&mut self, news: Vec<News>) {
-        for news in news {
-            match news {
-                News::Begun(service, servers, awaited, checks) => {
+    fn on_guard_events(&mut self, events: Vec<GuardEvent>) {
+        for event in events {
+            match event {
+                GuardEvent::Begun(service, servers, awaited, checks) => {
                     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                     let servers = servers.join(", ");
                     self.probes.start(service, checks);
@@ -256,7 +260,7 @@ impl Enforcer {
                     };
                     log::info!("{service}: {servers} stays in place until {decision}");
                 }
-                News::Ended(service) => {
+                GuardEvent::Ended(service) => {
                     log::info!("{service}: no server is in doubt any more");
                     self.probes.stop(service);
                 }

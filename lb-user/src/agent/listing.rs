@@ -95,7 +95,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             } else {
                 let parts = state.parts(service.key, server);
                 let percent = parts * 100 / PARTS;
-                let trouble = state.trouble(server);
+                let trouble = state.not_checked(server);
                 listed.reason = trouble
                     .map(|reason| format!("not checked: {reason}"))
                     .or_else(|| {

@@ -77,7 +77,7 @@ pub enum Awaited {
 
 /// A service's doubt has begun, changed or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum GuardEvent {
     /// These servers are in doubt until what is awaited; each of these checks is
     /// of a server that may be the witness.
     Begun(ServiceKey, BTreeSet<SocketAddr>, Awaited, Vec<CheckSpec>),
@@ -95,8 +95,8 @@ impl PartitionGuard {
         before: &DesiredState,
         watched: impl Fn(ServiceKey) -> Option<Watched>,
         now: Instant,
-    ) -> Vec<News> {
-        let mut news = Vec::new();
+    ) -> Vec<GuardEvent> {
+        let mut events = Vec::new();
         let mut former = std::mem::take(&mut self.services);
         for service in &mut desired.services {
             let key = key_of(service);
@@ -115,7 +115,7 @@ impl PartitionGuard {
                         Awaited::Succession | Awaited::Recheck => Vec::new(),
                     };
                     let servers = doubt.servers.clone();
-                    news.push(News::Begun(key, servers, doubt.awaited, checks));
+                    events.push(GuardEvent::Begun(key, servers, doubt.awaited, checks));
                 }
                 Some(doubt)
             });
@@ -123,11 +123,11 @@ impl PartitionGuard {
                 Some(doubt) => {
                     self.services.insert(key, doubt);
                 }
-                None => news.extend(was_known.map(|_| News::Ended(key))),
+                None => events.extend(was_known.map(|_| GuardEvent::Ended(key))),
             }
         }
-        news.extend(former.into_keys().map(News::Ended));
-        news
+        events.extend(former.into_keys().map(GuardEvent::Ended));
+        events
     }
 
     /// Another server of the service answers, so that those in doubt are dead. Returns

@@ -87,8 +87,12 @@ impl Director {
     }
 
     /// What the checks find at a second; returns who is left in place, alive and
-    /// with its weight, and the news.
-    fn find(&mut self, second: u64, servers: &[(u8, bool)]) -> (Vec<(u8, bool, u32)>, Vec<News>) {
+    /// with its weight, and the events.
+    fn find(
+        &mut self,
+        second: u64,
+        servers: &[(u8, bool)],
+    ) -> (Vec<(u8, bool, u32)>, Vec<GuardEvent>) {
         let mut next = desired(servers);
         let watched = Watched {
             failed: addresses(servers, false).collect(),
@@ -99,7 +103,7 @@ impl Director {
             succession: SUCCESSION,
         };
         let leads = self.leads;
-        let news = self.guard.filter(
+        let events = self.guard.filter(
             &mut next,
             &self.applied,
             |_| leads.then(|| watched.clone()),
@@ -111,11 +115,11 @@ impl Director {
             std::net::IpAddr::V4(ip) => (ip.octets()[3], server.alive, server.weight),
             std::net::IpAddr::V6(_) => unreachable!("all are of IPv4"),
         });
-        (in_place.collect(), news)
+        (in_place.collect(), events)
     }
 
     /// What is new when nothing has been in doubt before.
-    fn first_news(&self, next: &mut DesiredState, watched: &Watched) -> Vec<News> {
+    fn first_events(&self, next: &mut DesiredState, watched: &Watched) -> Vec<GuardEvent> {
         let mut guard = PartitionGuard::default();
         let watched = |_| Some(watched.clone());
         guard.filter(next, &self.applied, watched, self.at(0))
@@ -131,8 +135,8 @@ fn addresses(servers: &[(u8, bool)], up: bool) -> impl Iterator<Item = SocketAdd
     found.map(|(last, _)| address(*last))
 }
 
-fn begun(servers: &[u8], awaited: Awaited, witnesses: &[u8]) -> Vec<News> {
-    vec![News::Begun(
+fn begun(servers: &[u8], awaited: Awaited, witnesses: &[u8]) -> Vec<GuardEvent> {
+    vec![GuardEvent::Begun(
         key(),
         servers.iter().map(|last| address(*last)).collect(),
         awaited,
@@ -140,29 +144,29 @@ fn begun(servers: &[u8], awaited: Awaited, witnesses: &[u8]) -> Vec<News> {
     )]
 }
 
-fn ended() -> Vec<News> {
-    vec![News::Ended(key())]
+fn ended() -> Vec<GuardEvent> {
+    vec![GuardEvent::Ended(key())]
 }
 
 #[test]
 fn a_server_is_gone_as_soon_as_another_answers() {
     let mut director = Director::new(&[(2, true), (3, true)]);
     let one_gone = [(2, false), (3, true)];
-    let (in_place, news) = director.find(0, &one_gone);
+    let (in_place, events) = director.find(0, &one_gone);
     assert_eq!(
         in_place,
         [(2, true, 0), (3, true, 3)],
         "nobody new goes there"
     );
-    assert_eq!(news, begun(&[2], Awaited::Witness, &[3]));
+    assert_eq!(events, begun(&[2], Awaited::Witness, &[3]));
     assert_eq!(director.find(1, &one_gone).1, [], "told once");
 
     let now = director.at(1);
     assert!(director.guard.confirm_dead(key(), now));
     assert_eq!(director.guard.deadline(), Some(now));
-    let (in_place, news) = director.find(1, &one_gone);
+    let (in_place, events) = director.find(1, &one_gone);
     assert_eq!(in_place, [(2, false, 0), (3, true, 3)]);
-    assert_eq!(news, ended());
+    assert_eq!(events, ended());
     assert_eq!(director.find(2, &one_gone).1, [], "for good");
     assert!(!director.guard.confirm_dead(key(), now));
 }
@@ -171,9 +175,9 @@ fn a_server_is_gone_as_soon_as_another_answers() {
 fn a_director_that_is_cut_off_leaves_all_servers_in_place_until_another_leads() {
     let mut director = Director::new(&[(2, true), (3, true)]);
     director.find(0, &[(2, false), (3, true)]);
-    let (in_place, news) = director.find(5, &[(2, false), (3, false)]);
+    let (in_place, events) = director.find(5, &[(2, false), (3, false)]);
     assert_eq!(in_place, [(2, true, 0), (3, true, 3)]);
-    assert_eq!(news, begun(&[2, 3], Awaited::Succession, &[]));
+    assert_eq!(events, begun(&[2, 3], Awaited::Succession, &[]));
     assert_eq!(director.guard.deadline(), Some(director.at(5) + SUCCESSION));
     let now = director.at(6);
     assert!(
@@ -182,9 +186,9 @@ fn a_director_that_is_cut_off_leaves_all_servers_in_place_until_another_leads() 
     );
 
     director.leads = false;
-    let (in_place, news) = director.find(8, &[(2, false), (3, false)]);
+    let (in_place, events) = director.find(8, &[(2, false), (3, false)]);
     assert_eq!(in_place, [(2, false, 0), (3, false, 0)]);
-    assert_eq!(news, ended());
+    assert_eq!(events, ended());
 }
 
 #[test]
@@ -201,9 +205,9 @@ fn if_nobody_else_leads_the_servers_are_gone() {
 fn servers_that_answer_again_have_lost_nothing() {
     let mut director = Director::new(&[(2, true), (3, true)]);
     director.find(0, &[(2, false), (3, false)]);
-    let (in_place, news) = director.find(1, &[(2, true), (3, true)]);
+    let (in_place, events) = director.find(1, &[(2, true), (3, true)]);
     assert_eq!(in_place, [(2, true, 2), (3, true, 3)]);
-    assert_eq!(news, ended());
+    assert_eq!(events, ended());
 }
 
 #[test]
@@ -211,9 +215,9 @@ fn after_a_cut_each_server_is_given_the_time_to_be_found_again() {
     let mut director = Director::new(&[(2, true), (3, true)]);
     director.find(0, &[(2, false), (3, false)]);
     let one_back = [(2, true), (3, false)];
-    let (in_place, news) = director.find(1, &one_back);
+    let (in_place, events) = director.find(1, &one_back);
     assert_eq!(in_place, [(2, true, 2), (3, true, 0)]);
-    assert_eq!(news, begun(&[3], Awaited::Recheck, &[]));
+    assert_eq!(events, begun(&[3], Awaited::Recheck, &[]));
     let now = director.at(2);
     assert!(
         !director.guard.confirm_dead(key(), now),
@@ -222,9 +226,9 @@ fn after_a_cut_each_server_is_given_the_time_to_be_found_again() {
 
     let until = director.at(1) + DETECTION;
     assert_eq!(director.guard.deadline(), Some(until));
-    let (in_place, news) = director.find(1 + DETECTION.as_secs(), &one_back);
+    let (in_place, events) = director.find(1 + DETECTION.as_secs(), &one_back);
     assert_eq!(in_place, [(2, true, 2), (3, false, 0)], "now it is gone");
-    assert_eq!(news, ended());
+    assert_eq!(events, ended());
 }
 
 #[test]
@@ -265,7 +269,7 @@ fn what_is_not_watched_or_led_or_was_dead_or_ordered_out_is_not_in_doubt() {
         detection: DETECTION,
         succession: SUCCESSION,
     };
-    assert_eq!(director.first_news(&mut next, &watched), []);
+    assert_eq!(director.first_events(&mut next, &watched), []);
 }
 
 #[test]
@@ -278,5 +282,5 @@ fn a_service_with_a_server_that_is_never_checked_is_not_in_doubt() {
         detection: DETECTION,
         succession: SUCCESSION,
     };
-    assert_eq!(director.first_news(&mut next, &watched), []);
+    assert_eq!(director.first_events(&mut next, &watched), []);
 }

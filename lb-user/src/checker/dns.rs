@@ -10,7 +10,7 @@ use simple_dns::{
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 use super::udp;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::{Action, Checker, Input, ProbeOutcome};
-use super::{CheckEvent, CheckNews, CheckResult, CheckSpec};
+use super::{CheckEvent, CheckReport, CheckResult, CheckSpec};
 
 /// A check that is being made again and again, until this is dropped.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl RunningCheck {
     pub fn start(
         spec: CheckSpec,
         known: Option<&CheckResult>,
-        events: mpsc::UnboundedSender<CheckNews>,
+        events: mpsc::UnboundedSender<CheckReport>,
     ) -> Self {
         let now = now();
         let spread = fastrand::f64();
@@ -57,7 +57,7 @@ fn now() -> Instant {
 async fn drive<F: Future<Output = ProbeOutcome>>(
     spec: CheckSpec,
     mut checker: Checker,
-    events: mpsc::UnboundedSender<CheckNews>,
+    events: mpsc::UnboundedSender<CheckReport>,
     ask: impl Fn() -> F,
 ) {
     let mut trouble = None;
@@ -78,7 +78,10 @@ async fn drive<F: Future<Output = ProbeOutcome>>(
             };
             if met != trouble {
                 trouble.clone_from(&met);
-                if events.send(CheckNews::Trouble(spec.clone(), met)).is_err() {
+                if events
+                    .send(CheckReport::NotChecked(spec.clone(), met))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -107,7 +110,7 @@ async fn drive<F: Future<Output = ProbeOutcome>>(
             spec: spec.clone(),
             result,
         };
-        if events.send(CheckNews::Found(event)).is_err() {
+        if events.send(CheckReport::Found(event)).is_err() {
             return;
         }
     }
@@ -161,15 +164,15 @@ mod tests {
         let checker = Checker::new(spec.timing, now(), 0.0);
         let task = tokio::spawn(drive(spec.clone(), checker, events, ask));
         let told = [
-            CheckNews::Trouble(spec.clone(), Some("no ports left".to_owned())),
-            CheckNews::Trouble(spec.clone(), None),
+            CheckReport::NotChecked(spec.clone(), Some("no ports left".to_owned())),
+            CheckReport::NotChecked(spec.clone(), None),
         ];
         for expected in told {
             assert_eq!(news.recv().await, Some(expected));
         }
         let down = CheckResult::Down("refused".to_owned());
         let event = CheckEvent { spec, result: down };
-        assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+        assert_eq!(news.recv().await, Some(CheckReport::Found(event)));
         task.abort();
     }
 
@@ -208,7 +211,7 @@ mod tests {
             down("twice"),
         ] {
             let spec = spec.clone();
-            let found = CheckNews::Found(CheckEvent { spec, result });
+            let found = CheckReport::Found(CheckEvent { spec, result });
             assert_eq!(news.recv().await, Some(found));
         }
         task.abort();
@@ -259,7 +262,7 @@ mod tests {
                 spec: spec.clone(),
                 result: expected,
             };
-            assert_eq!(news.recv().await, Some(CheckNews::Found(event)));
+            assert_eq!(news.recv().await, Some(CheckReport::Found(event)));
             let took = now() - changed;
             assert!(took <= spec.detection(), "{took:?}");
         }

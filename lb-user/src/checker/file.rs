@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::{ProbeOutcome, Share};
 use lb_script::track_file::{Factor, NumberFile};
 

@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 use super::tls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::{ProbeOutcome, Share};
 use lb_script::script::{self, Runnable};
 

@@ -7,6 +7,7 @@
 pub mod dns;
 pub mod driver;
 pub mod file;
+mod health_check;
 pub mod http;
 pub mod machine;
 pub mod misc;
@@ -20,21 +21,10 @@ pub mod udp;
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use service_kit::OneLine;
 
+pub use health_check::HealthCheck;
 use machine::{ProbeOutcome, Share, Timing};
-
-/// A kind of check. It is shown as the configuration names it, with what is checked:
-/// `TCP_CHECK 10.0.0.2:80`. Whatever has the same text is taken for the same check after
-/// an upgrade.
-pub trait HealthCheck: fmt::Display {
-    /// Checks once.
-    fn check(&self) -> BoxFuture<'_, ProbeOutcome>;
-
-    /// The longest time that a check takes.
-    fn max_duration(&self) -> Duration;
-}
 
 /// One check: equal ones are made once, however many services ask for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,12 +60,12 @@ pub enum Probe {
 
 /// A message of a running check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckNews {
+pub enum CheckReport {
     /// It has found something new.
     Found(CheckEvent),
     /// It cannot be made, for this reason of ours, and what it found before
     /// stands; `None`: it can be made again.
-    Trouble(CheckSpec, Option<String>),
+    NotChecked(CheckSpec, Option<String>),
 }
 
 /// A change that a check has brought.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use futures_util::future::BoxFuture;
 use net_types::internet_checksum;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{self, Connection};
 

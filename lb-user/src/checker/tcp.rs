@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 
 /// A check by a connection.

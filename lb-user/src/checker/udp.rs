@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::HealthCheck;
+use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
 use super::tcp::{Connection, is_local, reason};
 

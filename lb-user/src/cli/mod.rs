@@ -32,7 +32,7 @@ use net_types::Network;
 
 /// Exit status of a mistake in the configuration or on the command line; clap's
 /// own mistakes have it too.
-const EXIT_MISTAKE: u8 = 2;
+const EXIT_USAGE_ERROR: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +50,7 @@ Examples:
   lb-user upgrade                                    Run the program that is installed now; no viewer notices
   lb-user stop                                       Take everything away, also what a killed agent left
 
-Exit status: 0 done; 1 the system refused; 2 a mistake in the configuration or the command line.
+Exit status: 0 done; 1 the system refused; 2 an error in the configuration or the command line.
 RUST_LOG=debug shows every check and new connection, RUST_LOG=info,lb_ebpf=debug only
 connections (\"Tracing packets\" in the operator's guide); RUST_LOG=warn only trouble.";
 
@@ -317,7 +317,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             systemd::print_error(&describe(&error));
             if error.is::<lb_config::ConfigError>() || error.is::<UsageError>() {
-                ExitCode::from(EXIT_MISTAKE)
+                ExitCode::from(EXIT_USAGE_ERROR)
             } else {
                 ExitCode::FAILURE
             }

@@ -14,7 +14,7 @@ use crate::control::{self, Client, Error};
 use netlink::{Connection, interfaces};
 
 /// How long the new program may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it is asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -62,7 +62,7 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
 pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     let agent = last_request(socket, &Request::Upgrade).await?;
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < ANSWER_TIMEOUT {
         // Another that answers would be one that was started since.
         if agent.is_some_and(|agent| !agent.lives()) {
             let report = SavedFile::beside(socket).read().exit_report;

@@ -15,10 +15,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::calls::{Call, call, remembered};
 use super::entries::{Entry, page};
 use super::protocol::{Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
-use super::{Call, call, remembered};
+
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
 use net_types::Network;
 
@@ -86,8 +87,8 @@ struct PageQuery {
 }
 
 /// Entries of a page unless told otherwise, and at most.
-const PAGE: usize = 1000;
-const LARGEST_PAGE: usize = 10_000;
+const DEFAULT_PAGE: usize = 1000;
+const MAX_PAGE: usize = 10_000;
 
 /// Walks through the tables for pages at the same time: each takes a thread, and
 /// slows the others.
@@ -100,7 +101,7 @@ async fn entries<E: Entry + Send + 'static>(
 ) -> HttpResponse {
     let from = match query.from.as_deref().map(str::parse).transpose() {
         Ok(from) => from.unwrap_or_default(),
-        Err(mistake) => return (StatusCode::BAD_REQUEST, mistake + "\n").into_response(),
+        Err(error) => return (StatusCode::BAD_REQUEST, error + "\n").into_response(),
     };
     let selection = Selection {
         client: query.client,
@@ -108,7 +109,7 @@ async fn entries<E: Entry + Send + 'static>(
         service: query.service,
         state: query.state,
     };
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let Some(remembered) = remembered(&calls).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };

@@ -4,8 +4,9 @@
 //! kernel resolve the neighbour on it, follows the kernel's notices, and
 //! publishes a [`Hop`] per address.
 
+mod hop;
 mod netlink;
-mod questions;
+mod probes;
 mod table;
 
 use net_types::MacAddress;
@@ -22,8 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use questions::{Question, Questions};
-pub use table::{Hop, Path};
+pub use hop::{Hop, Path};
+use probes::{Probe, Probes};
 use table::{Key, Neighbor, Route, Table};
 
 use ::netlink::io_error;
@@ -77,7 +78,7 @@ impl Watcher {
             wanted,
             publish,
             table: Table::default(),
-            questions: Questions::default(),
+            probes: Probes::default(),
             forgotten: HashSet::new(),
         };
         let events = events.map(|(message, _)| message.payload);
@@ -138,7 +139,7 @@ struct Follower {
     wanted: watch::Receiver<Addresses>,
     publish: watch::Sender<Hops>,
     table: Table,
-    questions: Questions,
+    probes: Probes,
     /// Neighbours that the kernel is being made to forget.
     forgotten: HashSet<Key>,
 }
@@ -163,7 +164,7 @@ impl Follower {
         self.follow_up().await;
         loop {
             let refresh_at = refreshed + REFRESH_INTERVAL;
-            let ask_at = self.questions.next_at().map(Instant::from_std);
+            let ask_at = self.probes.next_at().map(Instant::from_std);
             tokio::select! {
                 notices = events.next() => {
                     let Some(notices) = notices else { return };
@@ -192,7 +193,7 @@ impl Follower {
 
     /// What follows once the table is what the kernel's are.
     async fn follow_up(&mut self) {
-        self.inquire().await;
+        self.send_probes().await;
         self.publish();
     }
 
@@ -208,9 +209,9 @@ impl Follower {
                 };
                 let now = Instant::now().into_std();
                 if netlink::is_confirmed(&message) {
-                    self.questions.confirmed(now, key);
+                    self.probes.confirmed(now, key);
                 } else if matches!(neighbor, Neighbor::Known(_)) {
-                    self.questions.learnt(now, key);
+                    self.probes.learnt(now, key);
                 }
                 // What the kernel is made to forget, it says to have failed.
                 if neighbor == Neighbor::Failed && self.forgotten.contains(&key) {
@@ -303,7 +304,7 @@ impl Follower {
             .table
             .routes
             .keys()
-            .filter_map(|address| self.table.whom_to_ask(*address))
+            .filter_map(|address| self.table.probe_target(*address))
             .collect();
         self.table
             .neighbors
@@ -316,50 +317,50 @@ impl Follower {
     /// The neighbours in question of which the kernel knows, or does not know,
     /// the MAC address by asking.
     fn neighbors(&self, known: bool) -> BTreeSet<Key> {
-        let whom_to_ask = |address: &IpAddr| self.table.whom_to_ask(*address);
+        let probe_target = |address: &IpAddr| self.table.probe_target(*address);
         self.table
             .routes
             .keys()
-            .filter_map(whom_to_ask)
+            .filter_map(probe_target)
             .filter(|key| match self.table.neighbors.get(key) {
                 Some(Neighbor::Known(_)) => known,
                 Some(Neighbor::Fixed(_)) => false,
-                Some(Neighbor::Failed | Neighbor::Asking) | None => !known,
+                Some(Neighbor::Failed | Neighbor::Incomplete) | None => !known,
             })
             .collect()
     }
 
     /// Asks whoever is to be asked. What was known stays good until there is an
     /// answer, or until there is none.
-    async fn inquire(&mut self) {
+    async fn send_probes(&mut self) {
         let (known, unknown) = (self.neighbors(true), self.neighbors(false));
         let now = Instant::now().into_std();
-        for (key, question) in self.questions.due(now, &known, &unknown) {
+        for (key, question) in self.probes.due(now, &known, &unknown) {
             let (interface, address) = key;
             match question {
-                Question::Confirm => {
+                Probe::Confirm => {
                     let asked = netlink::confirm(&self.handle, interface, address).await;
                     if asked.is_err() {
-                        self.questions.unknown_to_kernel(now, key);
-                        self.seek(key).await;
+                        self.probes.unknown_to_kernel(now, key);
+                        self.resolve(key).await;
                     }
                 }
-                Question::Renew => {
+                Probe::Renew => {
                     self.forgotten.insert(key);
                     let forgotten = netlink::forget(&self.handle, interface, address).await;
                     if forgotten.is_err() {
                         self.forgotten.remove(&key);
                     }
-                    self.seek(key).await;
+                    self.resolve(key).await;
                 }
-                Question::Seek => self.seek(key).await,
+                Probe::Resolve => self.resolve(key).await,
             }
         }
     }
 
     /// Makes the kernel ask for a neighbour that it does not know.
-    async fn seek(&self, (interface, address): Key) {
-        if let Err(error) = netlink::ask(&self.handle, interface, address).await {
+    async fn resolve(&self, (interface, address): Key) {
+        if let Err(error) = netlink::resolve(&self.handle, interface, address).await {
             log::debug!("the kernel does not ask for {address}: {}", io_error(error));
         }
     }

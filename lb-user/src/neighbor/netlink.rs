@@ -92,7 +92,7 @@ fn route(address: IpAddr, message: &RouteMessage) -> Route {
 /// Makes the kernel find out, or confirm, a neighbour's MAC address.
 ///
 /// `NTF_USE` does what a packet to it would do, without the packet.
-pub async fn ask(
+pub async fn resolve(
     handle: &Handle,
     interface_index: u32,
     address: IpAddr,
@@ -187,7 +187,7 @@ pub fn neighbor(message: &NeighbourMessage) -> Option<(Key, Neighbor)> {
     }
     let state = match (message.header.state, mac) {
         (NeighbourState::Failed, _) => Neighbor::Failed,
-        (NeighbourState::Incomplete | NeighbourState::None, _) | (_, None) => Neighbor::Asking,
+        (NeighbourState::Incomplete | NeighbourState::None, _) | (_, None) => Neighbor::Incomplete,
         (NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => Neighbor::Fixed(mac),
         (_, Some(mac)) => Neighbor::Known(mac),
     };
@@ -239,8 +239,8 @@ mod tests {
         }
         assert_eq!(state(Failed, Some(mac)), Neighbor::Failed);
         assert_eq!(state(Failed, None), Neighbor::Failed);
-        assert_eq!(state(Incomplete, Some(mac)), Neighbor::Asking);
-        assert_eq!(state(Noarp, None), Neighbor::Asking);
+        assert_eq!(state(Incomplete, Some(mac)), Neighbor::Incomplete);
+        assert_eq!(state(Noarp, None), Neighbor::Incomplete);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use network::{Network, Process, VIP};
 
 /// How long a condition may take to come true, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for a condition.
 fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -29,7 +29,7 @@ fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(start.elapsed() < TIMEOUT, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -36,7 +36,7 @@ pub struct State {
     /// What each check last found.
     checks: HashMap<CheckSpec, CheckResult>,
     /// Which checks cannot be made now, and why.
-    troubles: HashMap<CheckSpec, String>,
+    not_checked: HashMap<CheckSpec, String>,
     /// How servers come back that have been down.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
     hops: Hops,
@@ -100,7 +100,7 @@ impl State {
                 .any(|candidate| candidate.address == *server)
         };
         self.orders.retain(|place, _| remains(place));
-        self.troubles
+        self.not_checked
             .retain(|spec, _| self.checks.contains_key(spec));
         self.recoveries.retain(|place, _| remains(place));
         self.plan = plan;

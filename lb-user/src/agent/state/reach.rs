@@ -82,7 +82,7 @@ impl State {
                 before.contains(&address) != lasting.contains(&address)
             })
             .map(|(service, index, _)| (service.key, index))
-            .map(|place: Place| (place, self.standing(place)))
+            .map(|place: Place| (place, self.availability(place)))
             .collect();
         self.outages.retain(|address, _| missing.contains(address));
         for address in missing {
@@ -95,8 +95,8 @@ impl State {
             return Vec::new();
         }
         let mut changes = Vec::new();
-        for (place, standing) in concerned {
-            changes.extend(self.server_changes(place, standing, now));
+        for (place, availability) in concerned {
+            changes.extend(self.server_changes(place, availability, now));
         }
         changes.extend(self.release_last(now));
         changes.extend(self.update_quorums());

@@ -11,7 +11,7 @@ use crate::neighbor::Hop;
 
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Availability {
     is_up: bool,
     is_cut_off: bool,
     weight: u32,
@@ -28,20 +28,20 @@ impl State {
             .filter(|(_, _, server)| server.checks.contains(&event.spec))
             .map(|(service, index, _)| (service.key, index))
             .collect();
-        let before: Vec<(bool, Standing)> = concerned
+        let before: Vec<(bool, Availability)> = concerned
             .iter()
-            .map(|place| (self.succeeds(*place), self.standing(*place)))
+            .map(|place| (self.succeeds(*place), self.availability(*place)))
             .collect();
         self.checks.insert(event.spec, event.result);
         let mut changes = Vec::new();
         let mut come_back = Vec::new();
-        for (place, (succeeded, standing)) in concerned.into_iter().zip(before) {
+        for (place, (succeeded, availability)) in concerned.into_iter().zip(before) {
             let succeeds = self.succeeds(place);
             if succeeds != succeeded {
                 let plan = self.server(place).recovery;
                 self.recovery(place).changed(&plan, now);
             }
-            changes.extend(self.server_changes(place, standing, now));
+            changes.extend(self.server_changes(place, availability, now));
             if succeeds && !succeeded {
                 come_back.push(place);
             }
@@ -55,32 +55,32 @@ impl State {
     }
 
     /// A check cannot be made, or can again: `None`. What it has found stands.
-    pub fn check_troubled(&mut self, spec: CheckSpec, reason: Option<String>) -> Vec<Change> {
+    pub fn check_unavailable(&mut self, spec: CheckSpec, reason: Option<String>) -> Vec<Change> {
         if !self.checks.contains_key(&spec) {
             return Vec::new();
         }
         let concerned = self
             .servers()
             .filter(|(_, _, server)| server.checks.contains(&spec));
-        let changes = concerned.map(|(service, _, server)| Change::Trouble {
+        let changes = concerned.map(|(service, _, server)| Change::NotChecked {
             service: service.key,
             server: server.address,
             reason: reason.clone(),
         });
         let changes = changes.collect();
         match reason {
-            Some(reason) => self.troubles.insert(spec, reason),
-            None => self.troubles.remove(&spec),
+            Some(reason) => self.not_checked.insert(spec, reason),
+            None => self.not_checked.remove(&spec),
         };
         changes
     }
 
     /// Why a server is not checked, if one of its checks cannot be made.
-    pub fn trouble(&self, server: &ServerPlan) -> Option<&String> {
+    pub fn not_checked(&self, server: &ServerPlan) -> Option<&String> {
         server
             .checks
             .iter()
-            .find_map(|spec| self.troubles.get(spec))
+            .find_map(|spec| self.not_checked.get(spec))
     }
 
     /// When to call [`tick`](Self::tick), if ever.
@@ -113,7 +113,7 @@ impl State {
         }
         let mut changes = self.update_outages(now);
         for place in due {
-            let before = self.standing(place);
+            let before = self.availability(place);
             let (plan, server) = (self.server(place).recovery, self.server(place).address);
             let recovery = self.recovery(place);
             let was_rising = recovery.is_rising();
@@ -134,14 +134,14 @@ impl State {
     pub(super) fn server_changes(
         &mut self,
         place: Place,
-        before: Standing,
+        before: Availability,
         now: Instant,
     ) -> Vec<Change> {
-        let standing = self.standing(place);
+        let availability = self.availability(place);
         let (service, server) = (place.0, self.server(place));
         let (address, plan) = (server.address, server.recovery);
-        if standing.is_up == before.is_up {
-            let weight = standing.weight;
+        if availability.is_up == before.is_up {
+            let weight = availability.weight;
             let change = (weight != before.weight).then_some(Change::Weight {
                 service,
                 server: address,
@@ -149,7 +149,7 @@ impl State {
             });
             return change.into_iter().collect();
         }
-        let notify = if standing.is_up {
+        let notify = if availability.is_up {
             &server.notify_up
         } else {
             &server.notify_down
@@ -157,12 +157,12 @@ impl State {
         let mut changes = vec![Change::Server {
             service,
             server: address,
-            is_up: standing.is_up,
+            is_up: availability.is_up,
             reason: self.reason(service, server, before),
             notify: notify.clone(),
         }];
         let recovery = self.recovery(place);
-        if !standing.is_up {
+        if !availability.is_up {
             recovery.gone_down();
             return changes;
         }
@@ -176,7 +176,7 @@ impl State {
     }
 
     /// Why a server that stood so `before` is up, or is down.
-    fn reason(&self, service: ServiceKey, server: &ServerPlan, before: Standing) -> String {
+    fn reason(&self, service: ServiceKey, server: &ServerPlan, before: Availability) -> String {
         if let Some(failure) = self.failure(service, server) {
             return failure.clone();
         }
@@ -191,9 +191,9 @@ impl State {
         }
     }
 
-    pub(super) fn standing(&self, place: Place) -> Standing {
+    pub(super) fn availability(&self, place: Place) -> Availability {
         let server = self.server(place);
-        Standing {
+        Availability {
             is_up: self.is_up(place.0, server),
             is_cut_off: self.is_cut_off(server.address.ip()),
             weight: self.weight(place.0, server),
@@ -234,7 +234,7 @@ impl State {
         }
         let mut changes = Vec::new();
         for place in held {
-            let before = self.standing(place);
+            let before = self.availability(place);
             self.recovery(place).release();
             changes.extend(self.server_changes(place, before, now));
         }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::agent::UsageError;
 use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client};
-use screen::{News, Screen};
+use screen::{Screen, Update};
 
 /// How often the agent is asked, and how long one is waited for that has gone.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -41,13 +41,13 @@ pub async fn watch(socket: &Path) -> anyhow::Result<()> {
     let Response::Listing(listing) = response else {
         return super::response::finish(response);
     };
-    let (sender, news) = mpsc::channel(16);
+    let (sender, updates) = mpsc::channel(16);
     tokio::spawn(ask(socket.to_owned(), sender.clone()));
     tokio::spawn(follow(socket.to_owned(), sender));
     let _restore = Restore;
     // A panic restores the terminal, too, before its message is printed.
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
-    show(&mut terminal, Screen::new(listing), news).await
+    show(&mut terminal, Screen::new(listing), updates).await
 }
 
 /// Leaves the terminal as it was found.
@@ -62,7 +62,7 @@ impl Drop for Restore {
 async fn show(
     terminal: &mut DefaultTerminal,
     mut screen: Screen,
-    mut news: mpsc::Receiver<News>,
+    mut updates: mpsc::Receiver<Update>,
 ) -> anyhow::Result<()> {
     let mut input = EventStream::new();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -71,7 +71,7 @@ async fn show(
         // This also follows the size of the terminal.
         terminal.draw(|frame| screen.draw(frame))?;
         tokio::select! {
-            Some(news) = news.recv() => screen.take(news),
+            Some(update) = updates.recv() => screen.take(update),
             input = input.next() => match input {
                 Some(input) => if screen.handle(&input?) == ControlFlow::Break(()) {
                     return Ok(());
@@ -85,23 +85,23 @@ async fn show(
 }
 
 /// Keeps asking the agent how things are.
-async fn ask(socket: PathBuf, sender: mpsc::Sender<News>) {
+async fn ask(socket: PathBuf, sender: mpsc::Sender<Update>) {
     loop {
         sleep(INTERVAL).await;
-        let news = match control::ask(&socket, &Request::List).await {
-            Ok(Response::Listing(listing)) => News::Listing(listing),
-            Ok(Response::Refused(reason)) => News::Trouble(reason),
-            Ok(_) => News::Trouble("the agent answered another question".to_owned()),
-            Err(error) => News::Trouble(error.to_string()),
+        let update = match control::ask(&socket, &Request::List).await {
+            Ok(Response::Listing(listing)) => Update::Listing(listing),
+            Ok(Response::Refused(reason)) => Update::Unreachable(reason),
+            Ok(_) => Update::Unreachable("the agent answered another question".to_owned()),
+            Err(error) => Update::Unreachable(error.to_string()),
         };
-        if sender.send(news).await.is_err() {
+        if sender.send(update).await.is_err() {
             return;
         }
     }
 }
 
 /// Keeps listening to what happens. Trouble is told by [`ask`].
-async fn follow(socket: PathBuf, sender: mpsc::Sender<News>) {
+async fn follow(socket: PathBuf, sender: mpsc::Sender<Update>) {
     loop {
         if let Ok(mut client) = Client::connect(&socket).await
             && client.send(&Request::Watch).await.is_ok()
@@ -109,7 +109,7 @@ async fn follow(socket: PathBuf, sender: mpsc::Sender<News>) {
             while let Ok(Some(response)) = client.receive().await {
                 // Other answers tell of events that were missed: older ones.
                 if let Response::Event(event) = response
-                    && sender.send(News::Event(event)).await.is_err()
+                    && sender.send(Update::Event(event)).await.is_err()
                 {
                     return;
                 }

@@ -39,11 +39,11 @@ const WIDTHS: [u16; 7] = [9, 6, 7, 7, 6, 6, 8];
 
 /// What comes from the agent.
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     /// How things are.
     Listing(Listing),
     /// Why that is not known.
-    Trouble(String),
+    Unreachable(String),
     /// Something has happened.
     Event(Event),
 }
@@ -74,14 +74,14 @@ impl Screen {
     }
 
     /// Takes note of what the agent says.
-    pub fn take(&mut self, news: News) {
-        match news {
-            News::Listing(listing) => {
+    pub fn take(&mut self, update: Update) {
+        match update {
+            Update::Listing(listing) => {
                 self.listing = listing;
                 self.trouble = None;
             }
-            News::Trouble(reason) => self.trouble = Some(reason),
-            News::Event(event) => {
+            Update::Unreachable(reason) => self.trouble = Some(reason),
+            Update::Event(event) => {
                 self.events.truncate(LATEST_KEPT - 1);
                 self.events.push_front(event);
             }

@@ -4,8 +4,8 @@ use ratatui::backend::TestBackend;
 use super::*;
 use crate::control::sample::{listing, server};
 
-fn event(time_ms: u64, message: &str) -> News {
-    News::Event(Event {
+fn event(time_ms: u64, message: &str) -> Update {
+    Update::Event(Event {
         time_ms,
         message: message.to_owned(),
     })
@@ -125,13 +125,13 @@ fn q_and_ctrl_c_quit_and_c_does_not() {
 fn an_agent_that_does_not_answer_is_told_of_until_it_does() {
     let servers = || vec![server(211, ServerState::Up, None)];
     let mut screen = Screen::new(listing(servers()));
-    screen.take(News::Trouble("no agent answers".to_owned()));
+    screen.take(Update::Unreachable("no agent answers".to_owned()));
     let terminal = draw(&mut screen, 80, 24);
     let all = lines(&terminal);
     assert_eq!(all[0], "What is shown is old: no agent answers");
     assert_eq!(color_of(&terminal, "What is shown"), Color::Red);
     assert!(all[3].contains("172.16.1.211"), "the last that was known");
-    screen.take(News::Listing(listing(servers())));
+    screen.take(Update::Listing(listing(servers())));
     assert!(lines(&draw(&mut screen, 80, 24))[0].starts_with("eth2"));
 }
 

@@ -349,7 +349,7 @@ fn a_server_whose_check_cannot_be_made_says_so_and_stays_as_it_was() {
     let spec = event(&state, 0, None).spec;
     let before = servers(&state);
     let reason = || Some("cannot be run: there is no user nemo".to_owned());
-    let changes = state.check_troubled(spec.clone(), reason());
+    let changes = state.check_unavailable(spec.clone(), reason());
     assert_eq!(
         said(&changes),
         [
@@ -359,13 +359,13 @@ fn a_server_whose_check_cannot_be_made_says_so_and_stays_as_it_was() {
     );
     assert_eq!(servers(&state), before);
     let server = |state: &State| state.plan().services[0].servers[0].clone();
-    assert_eq!(state.trouble(&server(&state)), reason().as_ref());
-    let changes = state.check_troubled(spec, None);
+    assert_eq!(state.not_checked(&server(&state)), reason().as_ref());
+    let changes = state.check_unavailable(spec, None);
     assert_eq!(
         said(&changes),
         ["TCP 10.0.0.1:80: server 10.0.0.2:80 is checked again"]
     );
-    assert_eq!(state.trouble(&server(&state)), None);
+    assert_eq!(state.not_checked(&server(&state)), None);
 }
 
 #[test]

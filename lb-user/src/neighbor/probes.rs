@@ -17,37 +17,37 @@ pub const ANSWER_LIMIT: Duration = Duration::from_millis(250);
 
 /// How often the kernel is told that a neighbour is wanted that it does not
 /// know. It asks three times by itself (`mcast_solicit`, arp(7)).
-pub const SEEK_INTERVAL: Duration = Duration::from_secs(1);
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a neighbour is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum Probe {
     /// Whether it still has its MAC address: one packet to that alone.
     Confirm,
     /// What MAC address it has, to everybody; what the kernel knows counts no
     /// longer.
     Renew,
     /// What MAC address it has, to everybody, unless it is being asked already.
-    Seek,
+    Resolve,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ProbeState {
     /// It has confirmed its MAC address.
     Confirmed { ask_at: Instant },
     /// It has been asked to.
-    Asked { at: Instant },
+    Probed { at: Instant },
     /// Everybody is asked for it.
-    Sought { again_at: Instant },
+    Resolving { again_at: Instant },
 }
 
 /// How it stands with each neighbour in question.
 #[derive(Debug, Default)]
-pub struct Questions {
-    standings: BTreeMap<Key, Standing>,
+pub struct Probes {
+    states: BTreeMap<Key, ProbeState>,
 }
 
-impl Questions {
+impl Probes {
     /// What to ask at `now`, of neighbours whose MAC addresses are known and
     /// such that are unknown. Others are in question no longer.
     pub fn due(
@@ -55,8 +55,8 @@ impl Questions {
         now: Instant,
         known: &BTreeSet<Key>,
         unknown: &BTreeSet<Key>,
-    ) -> Vec<(Key, Question)> {
-        self.standings
+    ) -> Vec<(Key, Probe)> {
+        self.states
             .retain(|key, _| known.contains(key) || unknown.contains(key));
         let known = known.iter().map(|key| (*key, true));
         let all = known.chain(unknown.iter().map(|key| (*key, false)));
@@ -64,60 +64,60 @@ impl Questions {
             .collect()
     }
 
-    fn due_of(&mut self, now: Instant, key: Key, is_known: bool) -> Option<Question> {
-        let (standing, question) = match self.standings.get(&key) {
-            Some(Standing::Sought { again_at }) if now < *again_at => return None,
-            Some(Standing::Confirmed { ask_at }) if is_known && now < *ask_at => return None,
-            Some(Standing::Asked { at }) if is_known && now < *at + ANSWER_LIMIT => return None,
-            Some(Standing::Asked { .. }) if is_known => (sought(now), Question::Renew),
-            Some(Standing::Confirmed { .. }) | None if is_known => {
-                (Standing::Asked { at: now }, Question::Confirm)
+    fn due_of(&mut self, now: Instant, key: Key, is_known: bool) -> Option<Probe> {
+        let (state, question) = match self.states.get(&key) {
+            Some(ProbeState::Resolving { again_at }) if now < *again_at => return None,
+            Some(ProbeState::Confirmed { ask_at }) if is_known && now < *ask_at => return None,
+            Some(ProbeState::Probed { at }) if is_known && now < *at + ANSWER_LIMIT => return None,
+            Some(ProbeState::Probed { .. }) if is_known => (resolving(now), Probe::Renew),
+            Some(ProbeState::Confirmed { .. }) | None if is_known => {
+                (ProbeState::Probed { at: now }, Probe::Confirm)
             }
-            _ => (sought(now), Question::Seek),
+            _ => (resolving(now), Probe::Resolve),
         };
-        self.standings.insert(key, standing);
+        self.states.insert(key, state);
         Some(question)
     }
 
-    /// When [`Questions::due`] has something to ask next, if nothing happens.
+    /// When [`Probes::due`] has something to ask next, if nothing happens.
     pub fn next_at(&self) -> Option<Instant> {
-        let at = |standing: &Standing| match *standing {
-            Standing::Confirmed { ask_at } => ask_at,
-            Standing::Asked { at } => at + ANSWER_LIMIT,
-            Standing::Sought { again_at } => again_at,
+        let at = |state: &ProbeState| match *state {
+            ProbeState::Confirmed { ask_at } => ask_at,
+            ProbeState::Probed { at } => at + ANSWER_LIMIT,
+            ProbeState::Resolving { again_at } => again_at,
         };
-        self.standings.values().map(at).min()
+        self.states.values().map(at).min()
     }
 
     /// A neighbour has confirmed its MAC address at `now`.
     pub fn confirmed(&mut self, now: Instant, key: Key) {
-        if let Some(standing) = self.standings.get_mut(&key) {
-            let asked_at = match *standing {
-                Standing::Asked { at } => at,
-                Standing::Confirmed { .. } | Standing::Sought { .. } => now,
+        if let Some(state) = self.states.get_mut(&key) {
+            let asked_at = match *state {
+                ProbeState::Probed { at } => at,
+                ProbeState::Confirmed { .. } | ProbeState::Resolving { .. } => now,
             };
             let ask_at = asked_at + CONFIRM_INTERVAL;
-            *standing = Standing::Confirmed { ask_at };
+            *state = ProbeState::Confirmed { ask_at };
         }
     }
 
     /// The kernel has learnt a MAC address, and not by asking for it.
     pub fn learnt(&mut self, now: Instant, key: Key) {
-        if let Some(standing @ Standing::Sought { .. }) = self.standings.get_mut(&key) {
-            *standing = Standing::Confirmed { ask_at: now };
+        if let Some(state @ ProbeState::Resolving { .. }) = self.states.get_mut(&key) {
+            *state = ProbeState::Confirmed { ask_at: now };
         }
     }
 
     /// The kernel cannot have a neighbour confirm what it does not know itself:
     /// it is asking everybody, or has tidied its entry away.
     pub fn unknown_to_kernel(&mut self, now: Instant, key: Key) {
-        self.standings.insert(key, sought(now));
+        self.states.insert(key, resolving(now));
     }
 }
 
-fn sought(now: Instant) -> Standing {
-    Standing::Sought {
-        again_at: now + SEEK_INTERVAL,
+fn resolving(now: Instant) -> ProbeState {
+    ProbeState::Resolving {
+        again_at: now + RESOLVE_INTERVAL,
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
 
     /// One neighbour, a kernel that asks it, and made-up time.
     struct Segment {
-        questions: Questions,
+        probes: Probes,
         now: Instant,
         begun: Instant,
         /// The neighbour's MAC address, and the one that is known.
@@ -147,7 +147,7 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             Self {
-                questions: Questions::default(),
+                probes: Probes::default(),
                 now,
                 begun: now,
                 has: 1,
@@ -162,21 +162,19 @@ mod tests {
             self.now += STEP;
             if self.answers.first().is_some_and(|(at, _)| *at <= self.now) {
                 self.known = Some(self.answers.remove(0).1);
-                self.questions.confirmed(self.now, KEY);
+                self.probes.confirmed(self.now, KEY);
             }
             let keys = |wanted: bool| wanted.then_some(KEY).into_iter().collect();
             let is_known = self.known.is_some();
-            let due = self
-                .questions
-                .due(self.now, &keys(is_known), &keys(!is_known));
+            let due = self.probes.due(self.now, &keys(is_known), &keys(!is_known));
             for (_, question) in due {
                 self.asked[question as usize] += 1;
-                let is_heard = question != Question::Confirm || self.known == Some(self.has);
+                let is_heard = question != Probe::Confirm || self.known == Some(self.has);
                 if is_heard && !self.is_silent {
                     self.answers.push((self.now + ROUND_TRIP, self.has));
                 }
             }
-            let next = self.questions.next_at().expect("it is in question");
+            let next = self.probes.next_at().expect("it is in question");
             assert!(next > self.now, "all that is due has been asked");
         }
 
@@ -232,7 +230,7 @@ mod tests {
         // The kernel has given it up; it comes back.
         segment.known = None;
         segment.is_silent = false;
-        segment.run(SEEK_INTERVAL + ROUND_TRIP);
+        segment.run(RESOLVE_INTERVAL + ROUND_TRIP);
         assert_eq!(segment.known, Some(1));
     }
 
@@ -243,10 +241,10 @@ mod tests {
         segment.run(Duration::from_millis(100));
         segment.is_silent = false;
         segment.known = Some(1);
-        segment.questions.learnt(segment.now, KEY);
+        segment.probes.learnt(segment.now, KEY);
         segment.run(ROUND_TRIP * 2);
         assert_eq!(segment.asked, [1, 0, 1]);
-        assert!(segment.now - segment.begun < SEEK_INTERVAL);
+        assert!(segment.now - segment.begun < RESOLVE_INTERVAL);
     }
 
     #[test]
@@ -254,9 +252,9 @@ mod tests {
         let mut segment = Segment::new();
         segment.run(Duration::from_secs(1));
         let none = BTreeSet::new();
-        assert_eq!(segment.questions.due(segment.now, &none, &none), []);
-        assert_eq!(segment.questions.next_at(), None);
-        segment.questions.confirmed(segment.now, KEY);
-        assert_eq!(segment.questions.next_at(), None, "an answer too late");
+        assert_eq!(segment.probes.due(segment.now, &none, &none), []);
+        assert_eq!(segment.probes.next_at(), None);
+        segment.probes.confirmed(segment.now, KEY);
+        assert_eq!(segment.probes.next_at(), None, "an answer too late");
     }
 }

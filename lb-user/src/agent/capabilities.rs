@@ -43,7 +43,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 #[error(
     "lb-user lacks {list}: run it as root, or grant it {names} (systemd: AmbientCapabilities={names})"
 )]
-pub struct Missing {
+pub(super) struct Missing {
     list: String,
     names: String,
 }
@@ -52,7 +52,7 @@ pub struct Missing {
 ///
 /// # Errors
 /// Names those that it lacks.
-pub fn check() -> Result<(), Missing> {
+pub(super) fn check() -> Result<(), Missing> {
     match effective() {
         Some(effective) => check_set(effective),
         // Without /proc the kernel itself will say what it refuses.
@@ -81,7 +81,7 @@ const FOR_SCRIPTS: [Capability; 3] = [
 
 /// What the process lacks to run scripts as another user, if anything:
 /// `CAP_KILL (to end a script that hangs)`.
-pub fn missing_for_scripts() -> Option<String> {
+pub(super) fn missing_for_scripts() -> Option<String> {
     let missing = missing(&FOR_SCRIPTS, effective()?);
     (!missing.is_empty()).then(|| list(&missing))
 }

@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Confirmation probes, at most one for a service.
 #[derive(Debug, Default)]
-pub struct ConfirmationProbes {
+pub(super) struct ConfirmationProbes {
     tasks: JoinSet<ServiceKey>,
     running: HashMap<ServiceKey, AbortHandle>,
 }
 
 impl ConfirmationProbes {
     /// Makes these checks of other servers of `service`, in place of earlier ones.
-    pub fn start(&mut self, service: ServiceKey, checks: Vec<CheckSpec>) {
+    pub(super) fn start(&mut self, service: ServiceKey, checks: Vec<CheckSpec>) {
         self.stop(service);
         if checks.is_empty() {
             return;
@@ -39,21 +39,21 @@ impl ConfirmationProbes {
     }
 
     /// Ends the probe for `service`.
-    pub fn stop(&mut self, service: ServiceKey) {
+    pub(super) fn stop(&mut self, service: ServiceKey) {
         if let Some(task) = self.running.remove(&service) {
             task.abort();
         }
     }
 
     /// Ends all probes; returns when nothing of them is left.
-    pub async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         self.running.clear();
         self.tasks.shutdown().await;
     }
 
     /// The next service of which another server has answered; never, while there are
     /// no probes. May be dropped without losing one.
-    pub async fn answered(&mut self) -> ServiceKey {
+    pub(super) async fn answered(&mut self) -> ServiceKey {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(service)) => return service,

@@ -20,7 +20,7 @@ use vrrp::{self, InstanceStatus};
 ///
 /// `meter` knows the rates; `connections_reset` counts connections of servers
 /// that were gone.
-pub fn services(
+pub(super) fn services(
     state: &State,
     statistics: &Statistics,
     meter: &Meter,
@@ -42,7 +42,7 @@ pub fn services(
 }
 
 /// The virtual addresses, and whether this machine holds them.
-pub fn virtual_addresses(plan: &Plan, status: &[InstanceStatus]) -> Vec<ListedAddress> {
+pub(super) fn virtual_addresses(plan: &Plan, status: &[InstanceStatus]) -> Vec<ListedAddress> {
     let mut list = Vec::new();
     for instance in &plan.vrrp.instances {
         let status = status.iter().find(|status| status.name == instance.name);

@@ -25,7 +25,7 @@ use lb_model::{RealServer, Service};
 
 /// A service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
+pub(super) struct Watched {
     /// Servers whose checks fail.
     pub failed: BTreeSet<SocketAddr>,
     /// Servers whose checks succeed, with these checks.
@@ -50,7 +50,7 @@ pub struct Watched {
 /// A doubt ends when its time is over, its servers succeed again or another director
 /// leads; that for a witness also when another server answers.
 #[derive(Debug, Default)]
-pub struct PartitionGuard {
+pub(super) struct PartitionGuard {
     /// Only services that have servers in doubt.
     services: BTreeMap<ServiceKey, Doubt>,
 }
@@ -66,7 +66,7 @@ struct Doubt {
 
 /// The event that ends a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Awaited {
+pub(super) enum Awaited {
     /// No other server is left: another director leads, or could by now.
     Succession,
     /// Another server answers.
@@ -77,7 +77,7 @@ pub enum Awaited {
 
 /// A service's doubt has begun, changed or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuardEvent {
+pub(super) enum GuardEvent {
     /// These servers are in doubt until what is awaited; each of these checks is
     /// of a server that may be the witness.
     Begun(ServiceKey, BTreeSet<SocketAddr>, Awaited, Vec<CheckSpec>),
@@ -89,7 +89,7 @@ impl PartitionGuard {
     /// Leaves servers in place that `desired` gives up, and that were alive in
     /// `before`, as long as it is in doubt whether they are gone. `watched`
     /// knows of a service, if its quorum is watched and we lead.
-    pub fn filter(
+    pub(super) fn filter(
         &mut self,
         desired: &mut DesiredState,
         before: &DesiredState,
@@ -132,7 +132,7 @@ impl PartitionGuard {
 
     /// Another server of the service answers, so that those in doubt are dead. Returns
     /// true if any was in doubt.
-    pub fn confirm_dead(&mut self, service: ServiceKey, now: Instant) -> bool {
+    pub(super) fn confirm_dead(&mut self, service: ServiceKey, now: Instant) -> bool {
         match self.services.get_mut(&service) {
             Some(doubt) if doubt.awaited == Awaited::Witness => {
                 doubt.until = now;
@@ -143,7 +143,7 @@ impl PartitionGuard {
     }
 
     /// When [`filter`](Self::filter) is to be called again, if ever.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.services.values().map(|doubt| doubt.until).min()
     }
 }

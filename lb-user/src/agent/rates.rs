@@ -9,17 +9,17 @@ use crate::control::protocol::Rates;
 use lb_dataplane::{Statistics, Traffic};
 
 /// How far back counters are compared.
-pub const WINDOW: Duration = Duration::from_secs(5);
+pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 /// How often they are read.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whose counters: a service's, or those of one of its servers.
 type Counted = (ServiceKey, Option<SocketAddr>);
 
 /// What the counters have been, over the last [`WINDOW`].
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(super) struct Meter {
     readings: VecDeque<Reading>,
 }
 
@@ -32,7 +32,7 @@ struct Reading {
 impl Meter {
     /// Takes note of the counters, and forgets what is further back than the
     /// window.
-    pub fn record(&mut self, statistics: &Statistics, now: Instant) {
+    pub(super) fn record(&mut self, statistics: &Statistics, now: Instant) {
         let mut traffic = HashMap::new();
         for service in &statistics.services {
             let key = ServiceKey {
@@ -55,12 +55,12 @@ impl Meter {
     }
 
     /// The rates of a service; `None` while it has not been read twice.
-    pub fn of_service(&self, service: ServiceKey) -> Option<Rates> {
+    pub(super) fn of_service(&self, service: ServiceKey) -> Option<Rates> {
         self.of((service, None))
     }
 
     /// The rates of a server within a service, in the same way.
-    pub fn of_server(&self, service: ServiceKey, server: SocketAddr) -> Option<Rates> {
+    pub(super) fn of_server(&self, service: ServiceKey, server: SocketAddr) -> Option<Rates> {
         self.of((service, Some(server)))
     }
 

@@ -24,7 +24,7 @@ const EXPORTER_WINDOW: Duration = Duration::from_secs(1);
 
 /// A request by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignalRequest {
+pub(super) enum SignalRequest {
     /// SIGHUP: read the configuration again.
     Reload,
     /// A file that keepalived would write.
@@ -40,7 +40,7 @@ pub enum SignalRequest {
 
 /// A file that keepalived writes when a signal asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeepalivedFile {
+pub(super) enum KeepalivedFile {
     /// `keepalived --signum=DATA`, SIGUSR1.
     Data,
     /// `keepalived --signum=STATS`, SIGUSR2; `STATS_CLEAR`, one less than
@@ -87,7 +87,7 @@ fn request_of(number: c_int) -> SignalRequest {
 /// Decides whether SIGUSR2 means an upgrade. Alone it does; beside SIGUSR1 an exporter
 /// of keepalived's has sent it, which does so again and again.
 #[derive(Debug, Default)]
-pub struct UpgradeSignal {
+pub(super) struct UpgradeSignal {
     /// When SIGUSR1 came last.
     data_at: Option<Instant>,
     /// When the upgrade is due, unless SIGUSR1 comes before.
@@ -96,13 +96,13 @@ pub struct UpgradeSignal {
 
 impl UpgradeSignal {
     /// SIGUSR1 has come.
-    pub fn on_data(&mut self, now: Instant) {
+    pub(super) fn on_data(&mut self, now: Instant) {
         self.data_at = Some(now);
         self.due = None;
     }
 
     /// SIGUSR2 has come.
-    pub fn on_stats(&mut self, now: Instant) {
+    pub(super) fn on_stats(&mut self, now: Instant) {
         let is_exporter = self.data_at.is_some_and(|at| now < at + EXPORTER_WINDOW);
         if !is_exporter {
             self.due.get_or_insert(now + EXPORTER_WINDOW);
@@ -110,19 +110,19 @@ impl UpgradeSignal {
     }
 
     /// When the upgrade is due, if it is.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// The upgrade begins.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.due = None;
     }
 }
 
 /// The agent's signals, blocked and read one after the other.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     pending: AsyncFd<SignalFd>,
 }
 
@@ -134,7 +134,7 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn install() -> anyhow::Result<Self> {
+    pub(super) fn install() -> anyhow::Result<Self> {
         let install = || {
             let signals = set_of(handled());
             signals.thread_block()?;
@@ -153,7 +153,7 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn next(&self) -> io::Result<SignalRequest> {
+    pub(super) async fn next(&self) -> io::Result<SignalRequest> {
         let read = self.pending.async_io(Interest::READABLE, |pending| {
             let read = pending.read_signal()?;
             read.ok_or_else(|| io::ErrorKind::WouldBlock.into())

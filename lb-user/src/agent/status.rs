@@ -9,7 +9,7 @@ use crate::neighbor::Hop;
 
 /// How many servers get connections, which services lack servers, and which of
 /// the virtual routers lead: `1 of 2 servers up; master of VI_1`.
-pub fn line(state: &State, masters: &BTreeSet<String>) -> String {
+pub(super) fn line(state: &State, masters: &BTreeSet<String>) -> String {
     let plan = state.plan();
     let servers = || {
         let services = plan.services.iter();

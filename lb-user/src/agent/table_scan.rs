@@ -8,11 +8,11 @@ use crate::control::protocol::Response;
 use lb_dataplane::{Census, Error, Remembered};
 
 /// A client that waits for a listing.
-pub type Waiter = oneshot::Sender<Response>;
+pub(super) type Waiter = oneshot::Sender<Response>;
 
 /// The scan that is under way, and what the next one is for.
 #[derive(Debug, Default)]
-pub struct TableScans {
+pub(super) struct TableScans {
     running: Option<Running>,
     /// The next scan removes what has expired.
     is_sweep_due: bool,
@@ -30,7 +30,7 @@ struct Running {
 
 /// A scan that has ended.
 #[derive(Debug)]
-pub struct TableScan {
+pub(super) struct TableScan {
     /// The connections that were counted.
     pub census: Result<Census, Error>,
     /// True if what has expired was removed.
@@ -41,22 +41,22 @@ pub struct TableScan {
 
 impl TableScans {
     /// Has a scan made for `waiter`, which begins after this.
-    pub fn add(&mut self, waiter: Waiter) {
+    pub(super) fn add(&mut self, waiter: Waiter) {
         self.waiting.push(waiter);
     }
 
     /// Has the next scan remove what has expired.
-    pub fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         self.is_sweep_due = true;
     }
 
     /// True if a scan is wanted and none is under way.
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.running.is_none() && (self.is_sweep_due || !self.waiting.is_empty())
     }
 
     /// Starts the scan that is due.
-    pub fn start(&mut self, remembered: Remembered) {
+    pub(super) fn start(&mut self, remembered: Remembered) {
         let sweeps = std::mem::take(&mut self.is_sweep_due);
         let task = spawn_blocking(move || {
             if sweeps {
@@ -74,7 +74,7 @@ impl TableScans {
 
     /// Waits for the end of the scan under way; for ever, while there is none. May be
     /// dropped without losing it.
-    pub async fn finished(&mut self) -> TableScan {
+    pub(super) async fn finished(&mut self) -> TableScan {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };

@@ -31,7 +31,7 @@ const REHEARSAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The argument by which a program rehearses its start: it changes nothing, and its
 /// exit status says whether it would start.
-pub const REHEARSE: &str = "--rehearse";
+pub(super) const REHEARSE: &str = "--rehearse";
 
 /// The program that runs, whatever has become of its file.
 const RUNNING: &str = "/proc/self/exe";
@@ -42,7 +42,7 @@ const RUNNING: &str = "/proc/self/exe";
 ///
 /// # Errors
 /// `/proc` does not tell.
-pub fn own_program() -> io::Result<PathBuf> {
+pub(super) fn own_program() -> io::Result<PathBuf> {
     let running = fs::metadata(RUNNING)?;
     // A program may be given any name; few are given another's whole path.
     let is_ours = |path: &PathBuf| {
@@ -81,7 +81,7 @@ fn places_of(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
 ///    └──────────────────┘
 /// ```
 #[derive(Debug)]
-pub struct Upgrade {
+pub(super) struct Upgrade {
     /// The file that this process was started from, and that is executed.
     program: PathBuf,
     state: UpgradeState,
@@ -100,7 +100,7 @@ enum UpgradeState {
 
 impl Upgrade {
     /// No upgrade to `program` yet.
-    pub fn new(program: PathBuf) -> Self {
+    pub(super) fn new(program: PathBuf) -> Self {
         Self {
             program,
             state: UpgradeState::Idle,
@@ -110,12 +110,12 @@ impl Upgrade {
     }
 
     /// Takes note of how the last upgrade went, which this process is the outcome of.
-    pub fn on_hand_over(&mut self, handed_over: &HandOver) {
+    pub(super) fn on_hand_over(&mut self, handed_over: &HandOver) {
         self.failure.clone_from(&handed_over.failure);
     }
 
     /// Starts the rehearsal, unless there is one already.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         if matches!(self.state, UpgradeState::Idle) {
             log::info!("upgrade: rehearsing {}", self.program.display());
             let rehearsal = spawn(rehearse(self.program.clone()));
@@ -124,7 +124,7 @@ impl Upgrade {
     }
 
     /// Has `waiter` told of the outcome.
-    pub fn add_waiter(&mut self, waiter: oneshot::Sender<Response>) {
+    pub(super) fn add_waiter(&mut self, waiter: oneshot::Sender<Response>) {
         self.waiters.push(waiter);
     }
 
@@ -133,7 +133,7 @@ impl Upgrade {
     ///
     /// # Errors
     /// Why the program cannot take over.
-    pub async fn rehearsed(&mut self) -> Result<(), String> {
+    pub(super) async fn rehearsed(&mut self) -> Result<(), String> {
         let UpgradeState::Rehearsing(rehearsal) = &mut self.state else {
             return std::future::pending().await;
         };
@@ -146,22 +146,22 @@ impl Upgrade {
     }
 
     /// True once the rehearsal has passed.
-    pub fn is_rehearsed(&self) -> bool {
+    pub(super) fn is_rehearsed(&self) -> bool {
         matches!(self.state, UpgradeState::Rehearsed)
     }
 
     /// The file that is executed.
-    pub fn program(&self) -> &Path {
+    pub(super) fn program(&self) -> &Path {
         &self.program
     }
 
     /// Why the last upgrade has failed, if it has.
-    pub fn failure(&self) -> Option<&str> {
+    pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
     /// Tells whoever waits for the outcome.
-    pub fn answer(&mut self, response: &Response) {
+    pub(super) fn answer(&mut self, response: &Response) {
         for waiter in self.waiters.drain(..) {
             // A client that has gone wants no answer.
             let _ = waiter.send(response.clone());
@@ -205,7 +205,7 @@ async fn rehearse(program: PathBuf) -> Result<(), String> {
 
 /// Waits for the scripts that have been killed, as nobody will later. Not for
 /// long: adverts are due.
-pub async fn wait_for_children() {
+pub(super) async fn wait_for_children() {
     const TIMEOUT: Duration = Duration::from_millis(100);
     const PAUSE: Duration = Duration::from_millis(1);
     let all = async {
@@ -224,13 +224,13 @@ pub async fn wait_for_children() {
 
 /// Becomes the program in `installed`, with the arguments that this process was
 /// started with. Returns only if that cannot be.
-pub fn become_program(installed: &Path) -> io::Error {
+pub(super) fn become_program(installed: &Path) -> io::Error {
     execute(installed, installed)
 }
 
 /// Becomes the program that runs once more, whatever has become of its file,
 /// under the name of the one in `installed`. Returns only if that cannot be.
-pub fn begin_anew(installed: &Path) -> io::Error {
+pub(super) fn begin_anew(installed: &Path) -> io::Error {
     execute(Path::new(RUNNING), installed)
 }
 

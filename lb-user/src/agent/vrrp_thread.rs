@@ -14,7 +14,7 @@ use vrrp::{Settings, Vrrp};
 
 /// The thread. Whatever still runs on it when this is dropped ends.
 #[derive(Debug)]
-pub struct VrrpThread {
+pub(super) struct VrrpThread {
     runtime: Handle,
     _alive: oneshot::Sender<Infallible>,
 }
@@ -24,7 +24,7 @@ impl VrrpThread {
     ///
     /// # Errors
     /// The system gives no thread, or nothing to wait with.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (alive, end) = oneshot::channel::<Infallible>();
@@ -44,7 +44,11 @@ impl VrrpThread {
     ///
     /// # Errors
     /// As of [`Vrrp::lead_on`].
-    pub async fn lead_on(&self, settings: Settings, masters: Vec<String>) -> io::Result<Vrrp> {
+    pub(super) async fn lead_on(
+        &self,
+        settings: Settings,
+        masters: Vec<String>,
+    ) -> io::Result<Vrrp> {
         let started = self.runtime.spawn(Vrrp::lead_on(settings, masters));
         started.await.map_err(io::Error::other)?
     }

@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 ///
 /// # Errors
 /// Why no TLS connection comes about, in words.
-pub async fn connect(
+pub(super) async fn connect(
     stream: TcpStream,
     name: Option<&str>,
     address: IpAddr,

@@ -21,7 +21,7 @@ use vrrp::tracking::{Subject, Tracked};
 ///
 /// # Errors
 /// The file is refused.
-pub async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
+pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::Result<()> {
     let loaded = lb_config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
     let own_addresses = interfaces::own_addresses().await;

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file is refused.
-pub fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
+pub(super) fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
     let loaded = lb_config::load_for(file, config_id)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
@@ -26,7 +26,7 @@ pub fn convert(file: &Path, config_id: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Standard output is closed.
-pub fn schema() -> anyhow::Result<()> {
+pub(super) fn schema() -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&lb_config::schema())? + "\n";
     io::stdout().write_all(text.as_bytes())?;
     Ok(())

@@ -16,7 +16,7 @@ use lb_model::Protocol;
 ///
 /// # Errors
 /// No agent answers, or it cannot read its tables.
-pub async fn print(socket: &Path, request: &Request, json: bool) -> anyhow::Result<()> {
+pub(super) async fn print(socket: &Path, request: &Request, json: bool) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     client.send(request).await?;
     let mut output = BufWriter::new(io::stdout().lock());

@@ -10,7 +10,7 @@ use crate::control::protocol::{Request, Response};
 ///
 /// # Errors
 /// No agent answers, or it stops.
-pub async fn follow(socket: &Path, json: bool) -> anyhow::Result<()> {
+pub(super) async fn follow(socket: &Path, json: bool) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     client.send(&Request::Follow).await?;
     while let Some(response) = client.receive().await? {

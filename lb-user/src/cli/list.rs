@@ -30,7 +30,7 @@ const HEADINGS: [&str; 13] = [
 const NUMBERS: std::ops::Range<usize> = 3..12;
 
 /// Everything for people.
-pub fn table(listing: &Listing) -> String {
+pub(super) fn table(listing: &Listing) -> String {
     let mut text = String::new();
     let mut line = |sentence: String| {
         writeln!(text, "{sentence}").expect("a string can always grow");
@@ -86,7 +86,7 @@ fn interface_line(interface: &ListedInterface) -> String {
 }
 
 /// The verdicts over packets with their reasons, those never met left out.
-pub fn reasons(listing: &Listing) -> String {
+pub(super) fn reasons(listing: &Listing) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["Packets", "Reason", "Meaning"]);
@@ -160,7 +160,7 @@ fn rates(rates: Option<Rates>) -> [Cell; 3] {
 }
 
 /// A number in three digits or so, with its prefix of the SI.
-pub fn scaled(number: f64) -> String {
+pub(super) fn scaled(number: f64) -> String {
     /// From here on, three digits round to the next power of a thousand.
     const NEXT: f64 = 999.5;
     let (mut number, mut prefixes) = (number, ["k", "M", "G", "T"].iter());

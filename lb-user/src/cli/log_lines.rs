@@ -12,7 +12,7 @@ use service_kit::systemd;
 const FILTER: &str = "info,netlink_proto=error,netlink_packet_route=error";
 
 /// Sends every record of this process to standard error from now on.
-pub fn start() {
+pub(super) fn start() {
     let mut builder = Builder::from_env(Env::default().default_filter_or(FILTER));
     builder.format_target(false);
     if systemd::logs_to_journal() {

@@ -15,7 +15,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// No agent answers, or it knows no such server.
-pub async fn give(socket: &Path, server: &str, order: Option<Order>) -> anyhow::Result<()> {
+pub(super) async fn give(socket: &Path, server: &str, order: Option<Order>) -> anyhow::Result<()> {
     let request = Request::Order {
         server: server.to_owned(),
         order,
@@ -27,7 +27,7 @@ pub async fn give(socket: &Path, server: &str, order: Option<Order>) -> anyhow::
 ///
 /// # Errors
 /// No agent answers.
-pub async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<()> {
+pub(super) async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<()> {
     let name: Endpoint = server.parse().map_err(anyhow::Error::msg)?;
     let terminal = io::stderr().is_terminal();
     let mut before = None;

@@ -5,7 +5,7 @@ use std::fs;
 /// A process, known from any later one with the same number. What it executes
 /// may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunningProcess {
+pub(super) struct RunningProcess {
     id: i32,
     /// In clock ticks since the machine was started.
     start: u64,
@@ -13,14 +13,14 @@ pub struct RunningProcess {
 
 impl RunningProcess {
     /// The one that has this number now, if it can be seen.
-    pub fn with_id(id: i32) -> Option<Self> {
+    pub(super) fn with_id(id: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let start = start_of_living(&stat)?;
         Some(Self { id, start })
     }
 
     /// Whether it has not ended.
-    pub fn lives(self) -> bool {
+    pub(super) fn lives(self) -> bool {
         Self::with_id(self.id) == Some(self)
     }
 }

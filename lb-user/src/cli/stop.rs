@@ -23,7 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The system refuses.
-pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
+pub(super) async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
     match last_request(socket, &Request::Stop).await {
         Ok(_) => say("the agent has stopped")?,
         Err(error) if matches!(error.downcast_ref(), Some(Error::Connect { .. })) => {
@@ -59,7 +59,7 @@ pub async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<()> {
 /// The new program refuses the configuration; nothing has changed then. Or it
 /// cannot be run after all, and the former one has begun anew. Or it ends before
 /// it has taken over. Or none answers.
-pub async fn upgrade(socket: &Path) -> anyhow::Result<()> {
+pub(super) async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     let agent = last_request(socket, &Request::Upgrade).await?;
     let start = Instant::now();
     while start.elapsed() < ANSWER_TIMEOUT {

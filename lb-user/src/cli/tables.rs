@@ -6,7 +6,7 @@ use lb_dataplane::TableSizes;
 
 /// One capacity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capacity {
+pub(super) struct Capacity {
     name: &'static str,
     entries: u32,
 }
@@ -30,7 +30,7 @@ const TABLES: [Table; 8] = [
 ///
 /// # Errors
 /// It is nothing of the kind, and what would be.
-pub fn parse(text: &str) -> Result<Capacity, String> {
+pub(super) fn parse(text: &str) -> Result<Capacity, String> {
     let names = || TABLES.iter().map(|(name, _)| *name);
     let (name, entries) = text
         .split_once('=')
@@ -58,7 +58,7 @@ pub fn parse(text: &str) -> Result<Capacity, String> {
 }
 
 /// The default sizes but for these capacities; the last word on a table counts.
-pub fn with(capacities: &[Capacity]) -> TableSizes {
+pub(super) fn with(capacities: &[Capacity]) -> TableSizes {
     let mut sizes = TableSizes::default();
     for capacity in capacities {
         for (name, field) in TABLES {

@@ -12,7 +12,7 @@ use lb_dataplane::{Connection, Error, PersistentClient, Place, Remembered};
 const BATCH: usize = 512;
 
 /// What the packet path remembers many of.
-pub trait Entry: Serialize + Sized {
+pub(super) trait Entry: Serialize + Sized {
     /// Reads some, and says where to go on.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Entry for PersistentClient {
 
 /// Sends all that are selected to `answers`, and what tells their end; stops
 /// when nobody takes them any more.
-pub fn send_all<E: Entry>(
+pub(super) fn send_all<E: Entry>(
     remembered: &Remembered,
     selection: &Selection,
     answers: &mpsc::Sender<Response>,
@@ -98,7 +98,7 @@ pub fn send_all<E: Entry>(
 
 /// Some entries, and where the next ones are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Page<E> {
+pub(super) struct Page<E> {
     /// In no order that means anything.
     pub entries: Vec<E>,
     /// What to give as `from` for the next page; `None` behind the last.
@@ -111,7 +111,7 @@ pub struct Page<E> {
 ///
 /// # Errors
 /// [`Error::Map`].
-pub fn page<E: Entry>(
+pub(super) fn page<E: Entry>(
     remembered: &Remembered,
     selection: &Selection,
     from: Place,

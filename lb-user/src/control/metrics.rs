@@ -90,7 +90,7 @@ const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
 )];
 
 /// The state in the text format of Prometheus.
-pub fn render(listing: &Listing) -> String {
+pub(super) fn render(listing: &Listing) -> String {
     let mut text = String::new();
     let services: Vec<(String, &ListedService)> = listing
         .services

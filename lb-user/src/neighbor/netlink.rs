@@ -17,7 +17,7 @@ use super::table::{Key, Neighbor, Route};
 use ::netlink::errno;
 
 /// Looks up the route that a packet to `address` would take.
-pub async fn route_to(handle: &Handle, address: IpAddr) -> Route {
+pub(super) async fn route_to(handle: &Handle, address: IpAddr) -> Route {
     match look_up(handle, address).await {
         Ok(Some(message)) => route(address, &message),
         Ok(None) => Route::None(format!("there is no route to {address}")),
@@ -92,7 +92,7 @@ fn route(address: IpAddr, message: &RouteMessage) -> Route {
 /// Makes the kernel find out, or confirm, a neighbour's MAC address.
 ///
 /// `NTF_USE` does what a packet to it would do, without the packet.
-pub async fn resolve(
+pub(super) async fn resolve(
     handle: &Handle,
     interface_index: u32,
     address: IpAddr,
@@ -112,7 +112,7 @@ pub async fn resolve(
 ///
 /// # Errors
 /// The kernel knows no MAC address of it.
-pub async fn confirm(
+pub(super) async fn confirm(
     handle: &Handle,
     interface_index: u32,
     address: IpAddr,
@@ -130,7 +130,7 @@ pub async fn confirm(
 ///
 /// # Errors
 /// The kernel knows none.
-pub async fn forget(
+pub(super) async fn forget(
     handle: &Handle,
     interface_index: u32,
     address: IpAddr,
@@ -149,12 +149,12 @@ pub async fn forget(
 }
 
 /// Whether a message tells that a neighbour has confirmed its MAC address.
-pub fn is_confirmed(message: &NeighbourMessage) -> bool {
+pub(super) fn is_confirmed(message: &NeighbourMessage) -> bool {
     message.header.state == NeighbourState::Reachable
 }
 
 /// All neighbours with the state that they are in.
-pub async fn neighbors(handle: &Handle) -> Result<Vec<(Key, Neighbor)>, rtnetlink::Error> {
+pub(super) async fn neighbors(handle: &Handle) -> Result<Vec<(Key, Neighbor)>, rtnetlink::Error> {
     handle
         .neighbours()
         .get()
@@ -166,7 +166,7 @@ pub async fn neighbors(handle: &Handle) -> Result<Vec<(Key, Neighbor)>, rtnetlin
 
 /// A neighbour's interface and address, and its state; `None` for messages
 /// that tell nothing of the kind.
-pub fn neighbor(message: &NeighbourMessage) -> Option<(Key, Neighbor)> {
+pub(super) fn neighbor(message: &NeighbourMessage) -> Option<(Key, Neighbor)> {
     let mut address = None;
     let mut mac = None;
     for attribute in &message.attributes {

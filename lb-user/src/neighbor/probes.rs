@@ -8,20 +8,20 @@ use super::table::Key;
 
 /// How often a neighbour whose MAC address is known is asked whether it still
 /// has it: long before the kernel's entries go stale (30 s on average).
-pub const CONFIRM_INTERVAL: Duration = Duration::from_millis(600);
+pub(super) const CONFIRM_INTERVAL: Duration = Duration::from_millis(600);
 
 /// How long it may take to answer; one that does not is asked for anew, at
 /// whatever MAC address. A MAC address that changes in silence is so followed
 /// after [`CONFIRM_INTERVAL`] and this at the latest, and one round trip.
-pub const ANSWER_LIMIT: Duration = Duration::from_millis(250);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_millis(250);
 
 /// How often the kernel is told that a neighbour is wanted that it does not
 /// know. It asks three times by itself (`mcast_solicit`, arp(7)).
-pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a neighbour is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probe {
+pub(super) enum Probe {
     /// Whether it still has its MAC address: one packet to that alone.
     Confirm,
     /// What MAC address it has, to everybody; what the kernel knows counts no
@@ -43,14 +43,14 @@ enum ProbeState {
 
 /// How it stands with each neighbour in question.
 #[derive(Debug, Default)]
-pub struct Probes {
+pub(super) struct Probes {
     states: BTreeMap<Key, ProbeState>,
 }
 
 impl Probes {
     /// What to ask at `now`, of neighbours whose MAC addresses are known and
     /// such that are unknown. Others are in question no longer.
-    pub fn due(
+    pub(super) fn due(
         &mut self,
         now: Instant,
         known: &BTreeSet<Key>,
@@ -80,7 +80,7 @@ impl Probes {
     }
 
     /// When [`Probes::due`] has something to ask next, if nothing happens.
-    pub fn next_at(&self) -> Option<Instant> {
+    pub(super) fn next_at(&self) -> Option<Instant> {
         let at = |state: &ProbeState| match *state {
             ProbeState::Confirmed { ask_at } => ask_at,
             ProbeState::Probed { at } => at + ANSWER_LIMIT,
@@ -90,7 +90,7 @@ impl Probes {
     }
 
     /// A neighbour has confirmed its MAC address at `now`.
-    pub fn confirmed(&mut self, now: Instant, key: Key) {
+    pub(super) fn confirmed(&mut self, now: Instant, key: Key) {
         if let Some(state) = self.states.get_mut(&key) {
             let asked_at = match *state {
                 ProbeState::Probed { at } => at,
@@ -102,7 +102,7 @@ impl Probes {
     }
 
     /// The kernel has learnt a MAC address, and not by asking for it.
-    pub fn learnt(&mut self, now: Instant, key: Key) {
+    pub(super) fn learnt(&mut self, now: Instant, key: Key) {
         if let Some(state @ ProbeState::Resolving { .. }) = self.states.get_mut(&key) {
             *state = ProbeState::Confirmed { ask_at: now };
         }
@@ -110,7 +110,7 @@ impl Probes {
 
     /// The kernel cannot have a neighbour confirm what it does not know itself:
     /// it is asking everybody, or has tidied its entry away.
-    pub fn unknown_to_kernel(&mut self, now: Instant, key: Key) {
+    pub(super) fn unknown_to_kernel(&mut self, now: Instant, key: Key) {
         self.states.insert(key, resolving(now));
     }
 }

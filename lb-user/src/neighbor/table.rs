@@ -10,11 +10,11 @@ use ::netlink::link::{Link, VlanLink};
 use lb_model::{NextHop, Vlan};
 
 /// A neighbour: the index of the interface that it is on, and its address.
-pub type Key = (u32, IpAddr);
+pub(super) type Key = (u32, IpAddr);
 
 /// The answer to a route look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     /// Leaves by an interface.
     Via {
         /// Index of the interface.
@@ -35,7 +35,7 @@ pub enum Route {
 
 /// The state of an entry of the kernel's neighbour table, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Neighbor {
+pub(super) enum Neighbor {
     /// The MAC address is known.
     Known(MacAddress),
     /// The MAC address is known and was given by an administrator, or cannot be
@@ -49,7 +49,7 @@ pub enum Neighbor {
 
 /// The kernel's tables as far as they concern the addresses in question.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     /// Links by index.
     pub links: HashMap<u32, Link>,
     /// Neighbours.
@@ -64,7 +64,7 @@ pub struct Table {
 
 impl Table {
     /// The hop towards `address`.
-    pub fn hop(&self, address: IpAddr) -> Hop {
+    pub(super) fn hop(&self, address: IpAddr) -> Hop {
         let (interface_index, neighbor, ours, mtu) = match self.routes.get(&address) {
             None => return Hop::pending("the route is being looked up"),
             Some(Route::None(reason)) => return Hop::none(reason),
@@ -176,7 +176,7 @@ impl Table {
     ///
     /// That it is being asked says nothing: what was known stays good, and what
     /// failed stays so, until there is an answer.
-    pub fn note_neighbor(&mut self, key: Key, neighbor: Neighbor) -> bool {
+    pub(super) fn note_neighbor(&mut self, key: Key, neighbor: Neighbor) -> bool {
         if neighbor == Neighbor::Incomplete && self.neighbors.contains_key(&key) {
             return false;
         }
@@ -184,7 +184,7 @@ impl Table {
     }
 
     /// Whom to ask so that `address` becomes or stays reachable.
-    pub fn probe_target(&self, address: IpAddr) -> Option<Key> {
+    pub(super) fn probe_target(&self, address: IpAddr) -> Option<Key> {
         if self.named.contains_key(&address) {
             return None;
         }

@@ -9,7 +9,7 @@ const SLACK: Duration = Duration::from_millis(5);
 
 /// Lets one after the other go, evenly.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     /// When the next one is due.
     due: Instant,
@@ -17,7 +17,7 @@ pub struct Pace {
 
 impl Pace {
     /// A pace of `rate` per second from `now` on.
-    pub fn new(rate: NonZeroU32, now: Instant) -> Self {
+    pub(super) fn new(rate: NonZeroU32, now: Instant) -> Self {
         Self {
             interval: Duration::from_secs(1) / rate.get(),
             due: now,
@@ -25,7 +25,7 @@ impl Pace {
     }
 
     /// How long to wait before the next one goes, which it then does.
-    pub fn next(&mut self, now: Instant) -> Duration {
+    pub(super) fn next(&mut self, now: Instant) -> Duration {
         // Whoever was late does not catch up.
         let due = self.due.max(now);
         self.due = due + self.interval;

@@ -13,7 +13,7 @@ const HOP_LIMIT: u8 = 64;
 /// A segment from `from` to `to` (of one family) with nothing but RST and a
 /// sequence number. Without ACK, so that none of the client's numbers are
 /// needed, and no firewall on the way compares them.
-pub fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
+pub(super) fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
     let mut tcp = [0; TCP_OCTETS as usize];
     tcp[0..2].copy_from_slice(&from.port().to_be_bytes());
     tcp[2..4].copy_from_slice(&to.port().to_be_bytes());

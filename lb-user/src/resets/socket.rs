@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// A socket per family, opened when first needed.
 #[derive(Debug, Default)]
-pub struct Sockets {
+pub(super) struct Sockets {
     ipv4: Option<Socket>,
     ipv6: Option<Socket>,
 }
@@ -20,7 +20,7 @@ impl Sockets {
     ///
     /// # Errors
     /// There is no route, or the kernel refuses the socket.
-    pub fn send(&mut self, to: IpAddr, packet: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, to: IpAddr, packet: &[u8]) -> io::Result<()> {
         let (socket, domain) = match to {
             IpAddr::V4(_) => (&mut self.ipv4, Domain::IPV4),
             IpAddr::V6(_) => (&mut self.ipv6, Domain::IPV6),

@@ -11,7 +11,7 @@ use super::*;
 
 /// A director whose agents pin in one directory of the machine's own BPF file
 /// system, removed with this.
-pub struct Director<'a> {
+pub(crate) struct Director<'a> {
     network: &'a Network,
     /// Where its agents pin.
     pub pins: PathBuf,
@@ -19,7 +19,7 @@ pub struct Director<'a> {
 }
 
 impl<'a> Director<'a> {
-    pub fn new(network: &'a Network, configuration: &str) -> Self {
+    pub(crate) fn new(network: &'a Network, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let name = directory.path().file_name().expect("it has a name");
         let name = name.to_string_lossy().replace('.', "");
@@ -33,11 +33,11 @@ impl<'a> Director<'a> {
         director
     }
 
-    pub fn configure(&self, configuration: &str) {
+    pub(crate) fn configure(&self, configuration: &str) {
         fs::write(self.path("keepalived.conf"), configuration).expect("the file is written");
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -50,21 +50,21 @@ impl<'a> Director<'a> {
     }
 
     /// Runs a command of lb-user.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         self.program_with(env!("CARGO_BIN_EXE_lb-user").as_ref(), words)
     }
 
-    pub fn output(&self, words: &[&str]) -> Output {
+    pub(crate) fn output(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("lb-user exists")
     }
 
     /// Starts an agent and returns at once. Its log is in `log`.
-    pub fn start(&self, more: &[&str]) -> Process {
+    pub(crate) fn start(&self, more: &[&str]) -> Process {
         self.start_program(env!("CARGO_BIN_EXE_lb-user").as_ref(), more)
     }
 
     /// As [`Self::start`], with another program.
-    pub fn start_program(&self, program: &OsStr, more: &[&str]) -> Process {
+    pub(crate) fn start_program(&self, program: &OsStr, more: &[&str]) -> Process {
         let mut command = self.program_with(program, &["run"]);
         command
             .arg("-c")
@@ -82,13 +82,13 @@ impl<'a> Director<'a> {
 
     /// Starts an agent and waits until it holds its address and all its servers
     /// are up.
-    pub fn start_up(&self) -> Process {
+    pub(crate) fn start_up(&self) -> Process {
         let agent = self.start(&[]);
         self.wait_until_ready();
         agent
     }
 
-    pub fn wait_until_ready(&self) {
+    pub(crate) fn wait_until_ready(&self) {
         wait_for("the agent to be ready", || {
             let list = self.list()?;
             let is_up = |server: &Value| server["state"] == "up";
@@ -98,30 +98,30 @@ impl<'a> Director<'a> {
         });
     }
 
-    pub fn list(&self) -> Option<Value> {
+    pub(crate) fn list(&self) -> Option<Value> {
         let output = self.output(&["list", "--json"]);
         let text = output.status.success().then_some(output.stdout)?;
         Some(serde_json::from_slice(&text).expect("JSON"))
     }
 
-    pub fn states(&self) -> Vec<String> {
+    pub(crate) fn states(&self) -> Vec<String> {
         let list = self.list().unwrap_or_default();
         let servers = list["services"][0]["servers"].as_array().cloned();
         let state = |server: &Value| server["state"].as_str().unwrap_or_default().to_owned();
         servers.unwrap_or_default().iter().map(state).collect()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    pub fn interface(&self) -> String {
+    pub(crate) fn interface(&self) -> String {
         self.network
             .stdout("director", &["ip", "addr", "show", "eth2"])
     }
 
     /// The program on the director's interface.
-    pub fn program(&self) -> Option<String> {
+    pub(crate) fn program(&self) -> Option<String> {
         let shown = self
             .network
             .stdout("director", &["ip", "-d", "link", "show", "eth2"]);
@@ -131,7 +131,7 @@ impl<'a> Director<'a> {
         words.next().map(str::to_owned)
     }
 
-    pub fn check_that_nothing_is_left(&self) {
+    pub(crate) fn check_that_nothing_is_left(&self) {
         assert_eq!(self.program(), None, "{}", self.interface());
         assert!(!self.interface().contains(VIP), "{}", self.interface());
         assert!(!self.pins.exists(), "{}", self.pins.display());
@@ -154,7 +154,7 @@ impl Drop for Director<'_> {
     }
 }
 
-pub fn signal(agent: &Process, signal: Signal) {
+pub(crate) fn signal(agent: &Process, signal: Signal) {
     let pid = Pid::from_raw(agent.0.id().try_into().expect("a pid"));
     kill(pid, signal).expect("the agent runs");
 }

@@ -11,12 +11,12 @@ use super::*;
 
 /// A viewer that stays: it is told its server's name, says something now and
 /// then, and is answered.
-pub struct Viewer {
+pub(crate) struct Viewer {
     process: Child,
 }
 
 impl Viewer {
-    pub fn connect(network: &Network) -> Self {
+    pub(crate) fn connect(network: &Network) -> Self {
         const PROGRAM: &str = "
 import socket, sys
 s = socket.create_connection((sys.argv[1], 1935), 5)
@@ -38,7 +38,7 @@ for line in sys.stdin.buffer:
     }
 
     /// The name of the server that answers on this connection.
-    pub fn ask(&mut self) -> String {
+    pub(crate) fn ask(&mut self) -> String {
         let stdin = self.process.stdin.as_mut().expect("piped");
         stdin.write_all(b"?\n").expect("the viewer listens");
         let mut answer = vec![0; "edge1\n".len()];
@@ -58,7 +58,7 @@ impl Drop for Viewer {
 }
 
 /// Two viewers, each at another edge, and the names of those.
-pub fn two_viewers(network: &Network) -> ([Viewer; 2], [String; 2]) {
+pub(crate) fn two_viewers(network: &Network) -> ([Viewer; 2], [String; 2]) {
     let mut viewers = [Viewer::connect(network), Viewer::connect(network)];
     let served = viewers.each_mut().map(Viewer::ask);
     assert_ne!(served[0], served[1], "by turns");

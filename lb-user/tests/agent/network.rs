@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 use super::wait_for;
 
 /// The virtual address of `examples/keepalived.conf`.
-pub const VIP: &str = "172.16.1.200";
+pub(crate) const VIP: &str = "172.16.1.200";
 
 /// A virtual address of IPv6.
-pub const VIP6: &str = "2001:db8::c8";
+pub(crate) const VIP6: &str = "2001:db8::c8";
 
 /// Hosts with their addresses; each has an interface `eth2`.
 const HOSTS: [(&str, &str, &str); 4] = [
@@ -26,7 +26,7 @@ const HOSTS: [(&str, &str, &str); 4] = [
 ];
 
 /// Namespaces that go away with this.
-pub struct Network {
+pub(crate) struct Network {
     prefix: String,
     /// Hosts beside those that every network has.
     others: Vec<&'static str>,
@@ -34,7 +34,7 @@ pub struct Network {
 
 impl Network {
     /// Builds the network; needs root.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let network = Self {
@@ -101,7 +101,7 @@ impl Network {
     }
 
     /// Gives a host its interface, `eth2`.
-    pub fn plug_in(&self, host: &str) {
+    pub(crate) fn plug_in(&self, host: &str) {
         let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
         let port = format!("p-{host}");
         let (_, address, address6) = HOSTS
@@ -123,13 +123,13 @@ impl Network {
     }
 
     /// Deletes a host's interface.
-    pub fn unplug(&self, host: &str) {
+    pub(crate) fn unplug(&self, host: &str) {
         ip(&["-n", &self.namespace(host), "link", "del", "eth2"]);
     }
 
     /// Adds a host with two cables: its `eth2` to the switch, and its `eth3` to
     /// `peer`'s.
-    pub fn plug_in_between(&mut self, host: &'static str, address: &str, peer: &str) {
+    pub(crate) fn plug_in_between(&mut self, host: &'static str, address: &str, peer: &str) {
         let (namespace, switch) = (self.namespace(host), self.namespace("switch"));
         self.others.push(host);
         ip(&["netns", "add", &namespace]);
@@ -160,7 +160,7 @@ impl Network {
     }
 
     /// Adds a host without any cable.
-    pub fn host(&mut self, host: &'static str) {
+    pub(crate) fn host(&mut self, host: &'static str) {
         self.others.push(host);
         ip(&["netns", "add", &self.namespace(host)]);
         self.ip_on(host, "link set lo up");
@@ -168,21 +168,21 @@ impl Network {
 
     /// Lets a host take packets from wherever they say they are, on interfaces
     /// to come, too.
-    pub fn accept_any_source(&self, host: &str, interfaces: &[&str]) {
+    pub(crate) fn accept_any_source(&self, host: &str, interfaces: &[&str]) {
         for interface in ["all", "default"].iter().chain(interfaces) {
             self.set(host, &format!("net.ipv4.conf.{interface}.rp_filter=0"));
         }
     }
 
     /// Sets a kernel parameter on a host.
-    pub fn set(&self, host: &str, setting: &str) {
+    pub(crate) fn set(&self, host: &str, setting: &str) {
         let output = self.output(host, &["sysctl", "-qw", setting]);
         assert!(output.status.success(), "{output:?}");
     }
 
     /// Lets a host's packets leave as they would on a wire: none larger than the
     /// MTU, and each with its checksum.
-    pub fn finish_packets(&self, host: &str) {
+    pub(crate) fn finish_packets(&self, host: &str) {
         let output = self.output(host, &["ethtool", "-K", "eth2", "tx", "off"]);
         assert!(output.status.success(), "{output:?}");
     }
@@ -190,7 +190,7 @@ impl Network {
     /// Takes packets out of those that travel to `host` through a tunnel, and
     /// gives them to its stack: what a kernel's `tunl0` does, which not every
     /// kernel has.
-    pub fn decapsulate(&self, host: &str) -> Process {
+    pub(crate) fn decapsulate(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import fcntl, os, socket, struct, subprocess
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000
@@ -206,7 +206,7 @@ while True:
     }
 
     /// Runs `ip` on a host.
-    pub fn ip_on(&self, host: &str, words: &str) {
+    pub(crate) fn ip_on(&self, host: &str, words: &str) {
         let namespace = self.namespace(host);
         let mut all = vec!["-n", &namespace];
         all.extend(words.split(' '));
@@ -218,7 +218,7 @@ while True:
     }
 
     /// A command that is to run on a host.
-    pub fn command(&self, host: &str, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, host: &str, words: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.namespace(host)])
@@ -228,25 +228,25 @@ while True:
 
     /// What comes before a command that is to run on a host's network, but in
     /// our own mount namespace: `ip netns exec` gives each its own.
-    pub fn command_in_our_mounts(&self, host: &str) -> Command {
+    pub(crate) fn command_in_our_mounts(&self, host: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace(host)));
         command
     }
 
     /// Runs a command on a host to its end.
-    pub fn output(&self, host: &str, words: &[&str]) -> Output {
+    pub(crate) fn output(&self, host: &str, words: &[&str]) -> Output {
         self.command(host, words).output().expect("ip exists")
     }
 
     /// What a command on a host prints.
-    pub fn stdout(&self, host: &str, words: &[&str]) -> String {
+    pub(crate) fn stdout(&self, host: &str, words: &[&str]) -> String {
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
     }
 
     /// Starts a TCP server on a host's port 1935 that says the host's name, and
     /// at the end of what it is told how many bytes that was.
-    pub fn serve(&self, host: &str) -> Process {
+    pub(crate) fn serve(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import socket, socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
@@ -270,7 +270,7 @@ Server(('::', 1935), Handler).serve_forever()
 
     /// As [`Self::serve`], but the server says its name for every line that it is
     /// told, and never ends a connection.
-    pub fn converse(&self, host: &str) -> Process {
+    pub(crate) fn converse(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import socketserver, sys
 class Handler(socketserver.StreamRequestHandler):
@@ -287,7 +287,7 @@ Server(('0.0.0.0', 1935), Handler).serve_forever()
 
     /// Starts a TCP server on a host's port 1935 that keeps every connection and
     /// says nothing.
-    pub fn hold(&self, host: &str) -> Process {
+    pub(crate) fn hold(&self, host: &str) -> Process {
         const PROGRAM: &str = "
 import resource, socket
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -302,7 +302,7 @@ while True:
 
     /// Starts a TCP server on a host's port 1935 that ends every connection at
     /// once, and adds a byte to a file for each.
-    pub fn count_connections(&self, host: &str, file: &Path) -> Process {
+    pub(crate) fn count_connections(&self, host: &str, file: &Path) -> Process {
         const PROGRAM: &str = "
 import socket, sys
 server = socket.create_server(('', 1935), backlog=1024)
@@ -317,7 +317,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
 
     /// Starts to capture packets at a host; they are counted from the moment this
     /// returns.
-    pub fn capture(&self, host: &str, filter: &str) -> Capture {
+    pub(crate) fn capture(&self, host: &str, filter: &str) -> Capture {
         let mut words = vec!["tcpdump", "-n", "-l", "--immediate-mode", "-i", "eth2"];
         words.extend(filter.split(' '));
         let mut command = self.command(host, &words);
@@ -339,7 +339,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
 
     /// As [`Self::ask`], with a question of so many bytes, in packets as large
     /// as its way takes: the name, and how many bytes have arrived.
-    pub fn tell(&self, bytes: usize) -> String {
+    pub(crate) fn tell(&self, bytes: usize) -> String {
         const PROGRAM: &str = "
 import socket, sys
 with socket.create_connection((sys.argv[1], 1935), 1) as s:
@@ -356,18 +356,18 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
     }
 
     /// The name of the host that answers on the virtual address, if one does.
-    pub fn ask(&self) -> String {
+    pub(crate) fn ask(&self) -> String {
         self.ask_at(VIP)
     }
 
     /// The name of the host that answers on `address`, if one does.
-    pub fn ask_at(&self, address: &str) -> String {
+    pub(crate) fn ask_at(&self, address: &str) -> String {
         self.ask_within(address, 1)
     }
 
     /// The names of the hosts that answer the next two connections to `address`,
     /// in order of the alphabet.
-    pub fn ask_twice_at(&self, address: &str) -> [String; 2] {
+    pub(crate) fn ask_twice_at(&self, address: &str) -> [String; 2] {
         let mut answers = [(); 2].map(|()| self.answer_at(address));
         answers.sort();
         answers
@@ -377,7 +377,7 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
     ///
     /// As patient as a kernel that sends its SYN again: a connection that was
     /// given up would have taken a server's turn.
-    pub fn answer_at(&self, address: &str) -> String {
+    pub(crate) fn answer_at(&self, address: &str) -> String {
         wait_for("an answer", || {
             Some(self.ask_within(address, 15)).filter(|answer| !answer.is_empty())
         })
@@ -406,7 +406,7 @@ impl Drop for Network {
 }
 
 /// Packets that are being captured.
-pub struct Capture {
+pub(crate) struct Capture {
     process: Process,
     /// Kept open, lest tcpdump cannot write there.
     _said: BufReader<ChildStderr>,
@@ -414,7 +414,7 @@ pub struct Capture {
 
 impl Capture {
     /// One line for every packet so far.
-    pub fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let pid = Pid::from_raw(self.process.0.id().try_into().expect("a pid"));
         kill(pid, Signal::SIGINT).expect("tcpdump runs");
         let mut packets = String::new();
@@ -425,10 +425,10 @@ impl Capture {
 }
 
 /// A process that is killed with this.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub Child);
 
 impl Process {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         Self(
             command
                 .stdin(Stdio::null())

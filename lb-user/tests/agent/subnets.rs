@@ -15,7 +15,7 @@ fn reason(list: &Value, name: &str) -> Option<u64> {
 }
 
 /// How often the program decided so.
-pub fn decided(agent: &Agent, name: &str) -> u64 {
+pub(crate) fn decided(agent: &Agent, name: &str) -> u64 {
     let list = agent.list().expect("the agent answers");
     reason(&list, name).expect("a reason of ours")
 }

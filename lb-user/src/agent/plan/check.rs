@@ -47,7 +47,7 @@ const DEFAULT_DELAY_BEFORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a check of a server takes from around it.
 #[derive(Debug, Clone, Copy)]
-pub struct Around<'a> {
+pub(super) struct Around<'a> {
     /// The whole configuration.
     pub config: &'a Config,
     /// The server's address.
@@ -59,7 +59,7 @@ pub struct Around<'a> {
 }
 
 /// A check with every default filled in.
-pub fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
+pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
     let Around {
         config,
         server,

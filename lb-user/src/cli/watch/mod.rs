@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`UsageError`] without a terminal; no agent answers at first; the terminal fails.
-pub async fn watch(socket: &Path) -> anyhow::Result<()> {
+pub(super) async fn watch(socket: &Path) -> anyhow::Result<()> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(UsageError(
             "`lb-user watch` needs a terminal; without one there are `lb-user list --json` \

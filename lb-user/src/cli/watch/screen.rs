@@ -39,7 +39,7 @@ const WIDTHS: [u16; 7] = [9, 6, 7, 7, 6, 6, 8];
 
 /// What comes from the agent.
 #[derive(Debug)]
-pub enum Update {
+pub(super) enum Update {
     /// How things are.
     Listing(Listing),
     /// Why that is not known.
@@ -50,7 +50,7 @@ pub enum Update {
 
 /// What there is to see.
 #[derive(Debug)]
-pub struct Screen {
+pub(super) struct Screen {
     listing: Listing,
     trouble: Option<String>,
     /// The latest one first.
@@ -63,7 +63,7 @@ pub struct Screen {
 
 impl Screen {
     /// A screen without events yet.
-    pub fn new(listing: Listing) -> Self {
+    pub(super) fn new(listing: Listing) -> Self {
         Self {
             listing,
             trouble: None,
@@ -74,7 +74,7 @@ impl Screen {
     }
 
     /// Takes note of what the agent says.
-    pub fn take(&mut self, update: Update) {
+    pub(super) fn take(&mut self, update: Update) {
         match update {
             Update::Listing(listing) => {
                 self.listing = listing;
@@ -89,7 +89,7 @@ impl Screen {
     }
 
     /// Does what a key says; breaks off if that is to quit.
-    pub fn handle(&mut self, input: &Input) -> ControlFlow<()> {
+    pub(super) fn handle(&mut self, input: &Input) -> ControlFlow<()> {
         let Input::Key(KeyEvent {
             code,
             modifiers,
@@ -116,7 +116,7 @@ impl Screen {
     }
 
     /// Draws everything.
-    pub fn draw(&mut self, frame: &mut Frame) {
+    pub(super) fn draw(&mut self, frame: &mut Frame) {
         let height = frame.area().height;
         let [top, table, events, bottom] = Layout::vertical([
             Constraint::Length(1),

@@ -13,7 +13,7 @@ use lb_model::DesiredState;
 ///
 /// # Errors
 /// As of [`admit`].
-pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageError> {
+pub(crate) fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageError> {
     let largest = largest(plan);
     let sizes = given.raised_for(&largest);
     fit(&largest, &sizes)?;
@@ -24,7 +24,7 @@ pub fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageError> {
 ///
 /// # Errors
 /// It does not, or asks for more than the packet path can do.
-pub fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), UsageError> {
+pub(crate) fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), UsageError> {
     fit(&largest(plan), sizes)
 }
 

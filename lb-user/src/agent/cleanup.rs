@@ -15,14 +15,14 @@ use vrrp::route::resolve;
 
 /// Addresses and routes that are to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cleanup {
+pub(crate) struct Cleanup {
     routes: Vec<Route>,
     addresses: Vec<SavedAddress>,
 }
 
 impl Cleanup {
     /// All that an agent has saved.
-    pub fn all(saved: &Saved) -> Self {
+    pub(crate) fn all(saved: &Saved) -> Self {
         Self {
             routes: saved.routes.clone(),
             addresses: saved.addresses.clone(),
@@ -30,7 +30,7 @@ impl Cleanup {
     }
 
     /// That which an agent has saved and `plan` knows nothing of: its file was another.
-    pub fn unknown_to(plan: &Plan, saved: &Saved) -> Self {
+    pub(crate) fn unknown_to(plan: &Plan, saved: &Saved) -> Self {
         let Self {
             mut routes,
             mut addresses,
@@ -54,7 +54,7 @@ impl Cleanup {
     ///
     /// # Errors
     /// The kernel refuses one; those that follow stay.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         handle: &Handle,
         interfaces: &Interfaces,

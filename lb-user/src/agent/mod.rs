@@ -6,10 +6,10 @@
 //! as arguments.
 
 mod capabilities;
-pub mod capacity;
+pub(crate) mod capacity;
 pub mod change;
 mod checks;
-pub mod cleanup;
+pub(crate) mod cleanup;
 mod confirmation_probe;
 mod enforcer;
 mod exit;
@@ -27,7 +27,7 @@ mod reload;
 mod requests;
 pub mod saved;
 mod serve;
-pub mod server_path;
+pub(crate) mod server_path;
 mod signals;
 mod start;
 pub mod state;

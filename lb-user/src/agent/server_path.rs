@@ -13,7 +13,7 @@ use netlink::merging::Merging;
 
 /// The path to a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerPath {
+pub(crate) struct ServerPath {
     /// Index of the interface that frames leave by.
     pub interface_index: u32,
     /// Name of the interface that the route leaves by.
@@ -24,7 +24,10 @@ pub struct ServerPath {
 
 impl ServerPath {
     /// The paths to all servers of `plan`, as far as they are known.
-    pub fn all<'a>(plan: &Plan, hop: impl Fn(SocketAddr) -> Option<&'a Hop>) -> BTreeSet<Self> {
+    pub(crate) fn all<'a>(
+        plan: &Plan,
+        hop: impl Fn(SocketAddr) -> Option<&'a Hop>,
+    ) -> BTreeSet<Self> {
         let towards = |(address, is_tunnel)| match hop(address) {
             Some(Hop::Ready {
                 next_hop,
@@ -57,7 +60,7 @@ fn servers(plan: &Plan) -> BTreeSet<(SocketAddr, bool)> {
 
 /// Warnings about `paths` from the interfaces where XDP is attached. A mode that is not
 /// chosen yet is [`AttachMode::Auto`].
-pub fn warnings(
+pub(crate) fn warnings(
     attachments: &[Attachment],
     paths: &BTreeSet<ServerPath>,
     merging: impl Fn(&str) -> Merging,
@@ -128,13 +131,13 @@ fn merging_warning(
 }
 
 /// The packets that an interface merges now; one that is gone merges none.
-pub fn merging_now(interface: &str) -> Merging {
+pub(crate) fn merging_now(interface: &str) -> Merging {
     Merging::of(interface).unwrap_or_default()
 }
 
 /// Warnings about `plan` before it is in force, on the machine that it is for: one that
 /// has its interfaces. Elsewhere there are none.
-pub async fn warnings_beforehand(plan: &Plan) -> BTreeSet<String> {
+pub(crate) async fn warnings_beforehand(plan: &Plan) -> BTreeSet<String> {
     let Ok(netlink) = netlink::Connection::open() else {
         return BTreeSet::new();
     };

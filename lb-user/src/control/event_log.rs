@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use super::protocol::Event;
 
 /// Events that are kept for those who come later.
-pub const LATEST_KEPT: usize = 100;
+pub(crate) const LATEST_KEPT: usize = 100;
 
 /// Events that a follower may be behind before it misses some.
 const BACKLOG: usize = 1024;

@@ -25,7 +25,7 @@ use net_types::Network;
 
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]
-pub struct HttpServer {
+pub(crate) struct HttpServer {
     task: JoinHandle<()>,
 }
 
@@ -34,7 +34,10 @@ impl HttpServer {
     ///
     /// # Errors
     /// The address is not ours, or in use.
-    pub async fn start(address: SocketAddr, calls: mpsc::Sender<Call>) -> std::io::Result<Self> {
+    pub(crate) async fn start(
+        address: SocketAddr,
+        calls: mpsc::Sender<Call>,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let router = Router::new()
             .route("/metrics", get(metrics))

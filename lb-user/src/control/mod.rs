@@ -5,12 +5,12 @@ mod calls;
 mod client;
 mod entries;
 mod error;
-pub mod event_log;
-pub mod http;
+pub(crate) mod event_log;
+pub(crate) mod http;
 mod metrics;
 pub mod protocol;
 #[cfg(test)]
-pub mod sample;
+pub(crate) mod sample;
 pub mod selection;
 mod server;
 

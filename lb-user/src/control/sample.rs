@@ -7,7 +7,7 @@ use super::protocol::{
 use lb_model::{Protocol, Scheduler};
 
 /// A server of [`listing`]'s service, by the last byte of its address.
-pub fn server(last: u8, state: ServerState, reason: Option<&str>) -> ListedServer {
+pub(crate) fn server(last: u8, state: ServerState, reason: Option<&str>) -> ListedServer {
     ListedServer {
         address: ([172, 16, 1, last], 1935).into(),
         sorry: false,
@@ -35,7 +35,7 @@ pub fn server(last: u8, state: ServerState, reason: Option<&str>) -> ListedServe
 
 /// A director that leads, with a service of these servers. It was set up this
 /// very second: it has no rates yet.
-pub fn listing(servers: Vec<ListedServer>) -> Listing {
+pub(crate) fn listing(servers: Vec<ListedServer>) -> Listing {
     Listing {
         interfaces: vec![ListedInterface {
             name: "eth2".to_owned(),

@@ -226,7 +226,7 @@ while True:
         command
     }
 
-    /// What comes before a command that is to run on a host's network, but in
+    /// The prefix of a command that is to run on a host's network, but in
     /// our own mount namespace: `ip netns exec` gives each its own.
     pub(crate) fn command_in_our_mounts(&self, host: &str) -> Command {
         let mut command = Command::new("nsenter");
@@ -239,9 +239,20 @@ while True:
         self.command(host, words).output().expect("ip exists")
     }
 
-    /// What a command on a host prints.
+    /// The output of a command on a host.
     pub(crate) fn stdout(&self, host: &str, words: &[&str]) -> String {
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
+    }
+
+    /// Starts a server on a host, and waits until it listens on port 1935: a check
+    /// that came before would find it down.
+    fn start_server(&self, host: &str, words: &[&str]) -> Process {
+        let server = Process::start(self.command(host, words));
+        wait_for("the server to listen", || {
+            let listening = self.stdout(host, &["ss", "-Hltn", "sport", "=", ":1935"]);
+            (!listening.is_empty()).then_some(())
+        });
+        server
     }
 
     /// Starts a TCP server on a host's port 1935 that says the host's name, and
@@ -265,7 +276,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('::', 1935), Handler).serve_forever()
 ";
-        Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
+        self.start_server(host, &["python3", "-c", PROGRAM, host])
     }
 
     /// As [`Self::serve`], but the server says its name for every line that it is
@@ -282,7 +293,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('0.0.0.0', 1935), Handler).serve_forever()
 ";
-        Process::start(self.command(host, &["python3", "-c", PROGRAM, host]))
+        self.start_server(host, &["python3", "-c", PROGRAM, host])
     }
 
     /// Starts a TCP server on a host's port 1935 that keeps every connection and
@@ -297,7 +308,7 @@ held = []
 while True:
     held.append(server.accept()[0])
 ";
-        Process::start(self.command(host, &["python3", "-c", PROGRAM]))
+        self.start_server(host, &["python3", "-c", PROGRAM])
     }
 
     /// Starts a TCP server on a host's port 1935 that ends every connection at
@@ -312,7 +323,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
         file.write(b'.')
 ";
         let file = file.to_str().expect("UTF-8");
-        Process::start(self.command(host, &["python3", "-c", PROGRAM, file]))
+        self.start_server(host, &["python3", "-c", PROGRAM, file])
     }
 
     /// Starts to capture packets at a host; they are counted from the moment this

@@ -1,4 +1,4 @@
-//! What it costs to check many servers, and whether their checks come in time:
+//! The cost of checks of many servers, and their delay:
 //! `cargo xtask bench checks`.
 //!
 //! The checkers run as in the agent, in a runtime of one thread that is kept on
@@ -35,7 +35,7 @@ enum Kind {
     Rtmp,
 }
 
-/// What is measured: name, check, `delay_loop`.
+/// The measurements: name, check, `delay_loop`.
 const RUNS: [(&str, Kind, Duration); 4] = [
     ("TCP_CHECK", Kind::Tcp, Duration::from_secs(1)),
     ("HTTP_GET", Kind::Http, Duration::from_secs(1)),
@@ -80,12 +80,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What one run has shown.
+/// The result of one run.
 struct Measured {
     checks: usize,
     /// CPU time of the thread that checks.
     cpu: Duration,
-    /// What each pause was longer than `delay_loop`, in order.
+    /// Time by which each pause was longer than `delay_loop`, in order.
     beyond: Vec<Duration>,
 }
 

@@ -11,7 +11,7 @@ use lb_user::checker::machine::ProbeOutcome;
 use lb_user::checker::rtmp::RtmpProbe;
 use lb_user::checker::tcp::Connection;
 
-/// How long a server may take to listen, on a busy machine.
+/// Time limit for a server to listen, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that is killed with this.

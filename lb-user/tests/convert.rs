@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What `lb-user` prints on being given `words`.
+/// The output of `lb-user` with `words` as arguments.
 fn printed(words: &[&str], file: Option<&Path>) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
     command.args(words);

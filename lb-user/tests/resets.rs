@@ -18,7 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use packet_bed::{Bed, DIRECTOR, ROUTER, server, service, state};
 
-/// How long what should happen soon may take on a busy machine.
+/// Time limit for what should happen soon, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a test in a network namespace of its own.

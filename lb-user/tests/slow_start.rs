@@ -21,7 +21,7 @@ virtual_server 172.16.1.200 1935 {
     real_server 172.16.1.211 1935 { TCP_CHECK { } }
 }";
 
-/// What the agent makes of the configuration, both servers in reach.
+/// The state that the agent makes of the configuration, both servers in reach.
 fn agent() -> State {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");
@@ -46,7 +46,7 @@ fn agent() -> State {
     state
 }
 
-/// How many of 110 new connections each server gets in round `round`.
+/// Number of 110 new connections that each server gets in round `round`.
 fn shares(bed: &mut Bed, round: u8) -> (usize, usize) {
     let mut shares: HashMap<&str, usize> = HashMap::new();
     for client in 0..110 {

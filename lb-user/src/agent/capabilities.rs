@@ -1,4 +1,4 @@
-//! What the kernel must allow the agent to do (capabilities(7)).
+//! Capabilities that the agent needs (capabilities(7)).
 
 use std::fs;
 
@@ -60,7 +60,7 @@ pub(super) fn check() -> Result<(), Missing> {
     }
 }
 
-/// What scripts take that run as another user than the agent.
+/// Capabilities for scripts that run as another user than the agent.
 const FOR_SCRIPTS: [Capability; 3] = [
     Capability {
         name: "CAP_SETUID",
@@ -79,7 +79,7 @@ const FOR_SCRIPTS: [Capability; 3] = [
     },
 ];
 
-/// What the process lacks to run scripts as another user, if anything:
+/// The capabilities that the process lacks to run scripts as another user, if any:
 /// `CAP_KILL (to end a script that hangs)`.
 pub(super) fn missing_for_scripts() -> Option<String> {
     let missing = missing(&FOR_SCRIPTS, effective()?);

@@ -34,7 +34,7 @@ fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), UsageError> {
         .map_err(|error| UsageError(error.to_string()))
 }
 
-/// What `plan` needs if all servers are there.
+/// The largest state that `plan` leads to: all servers are there.
 fn largest(plan: &Plan) -> DesiredState {
     let mut state = State::default();
     state.replace_plan(plan.clone(), Instant::now());

@@ -19,7 +19,7 @@ pub enum Change {
         service: ServiceKey,
         /// The server.
         server: SocketAddr,
-        /// Whether it is up.
+        /// True if it may have connections.
         is_up: bool,
         /// Why.
         reason: String,
@@ -50,7 +50,7 @@ pub enum Change {
         service: ServiceKey,
         /// The server.
         server: SocketAddr,
-        /// How long, and why.
+        /// The reason, with the duration.
         reason: String,
     },
     /// The share of a server that has come up grows, or has grown.
@@ -59,14 +59,14 @@ pub enum Change {
         service: ServiceKey,
         /// The server.
         server: SocketAddr,
-        /// How long it will grow; `None`: it has grown.
+        /// Time for which it will grow; `None`: it has grown.
         remaining: Option<Duration>,
     },
     /// A service has gained or lost its quorum.
     Quorum {
         /// The service.
         service: ServiceKey,
-        /// Whether it is there now.
+        /// True if it is there now.
         gained: bool,
         /// Weight of the servers that are up.
         weight: u32,
@@ -90,13 +90,13 @@ pub enum Change {
     Hop {
         /// The address.
         address: IpAddr,
-        /// How, or why not.
+        /// The hop, or why there is none.
         hop: Hop,
     },
 }
 
 impl Change {
-    /// Whom its script is about: scripts about one run one after the other.
+    /// The subject of its script: scripts about one subject run one after the other.
     pub fn subject(&self) -> Option<String> {
         match self {
             Self::Server {
@@ -107,7 +107,7 @@ impl Change {
         }
     }
 
-    /// How grave it is for an operator who follows the log.
+    /// The level at which it is logged.
     pub fn level(&self) -> log::Level {
         match self {
             Self::Server { is_up: false, .. }

@@ -89,7 +89,7 @@ pub(super) enum Event {
     ResetReport(ResetReport),
     /// A scan has ended: [`Enforcer::on_scan`].
     Scan(TableScan),
-    /// What has expired is to be removed: [`Enforcer::sweep`].
+    /// Expired entries are to be removed: [`Enforcer::sweep`].
     SweepDue,
     /// The counters are to be read: [`Enforcer::read_counters`].
     ReadingDue,
@@ -124,12 +124,12 @@ impl Enforcer {
         })
     }
 
-    /// Where the data plane comes from.
+    /// The origin of the data plane.
     pub(super) fn origin(&self) -> &Origin {
         self.dataplane.origin()
     }
 
-    /// Where the XDP program is attached.
+    /// The interfaces that the XDP program is attached to.
     pub(super) fn attachments(&self) -> &[Attachment] {
         self.dataplane.attachments()
     }
@@ -231,8 +231,8 @@ impl Enforcer {
         message
     }
 
-    /// What follows from `state`, with servers left in place that the guard has in
-    /// doubt.
+    /// The desired state that follows from `state`, with servers left in place that
+    /// the guard has in doubt.
     fn desired(
         &mut self,
         state: &State,
@@ -445,7 +445,7 @@ impl Enforcer {
     }
 }
 
-/// What must be known of a service to doubt that its servers are dead; `None`
+/// The input of the guard about a service; `None`
 /// where another director would not lead for that.
 fn watched(state: &State, service: ServiceKey, routers: &VirtualRouters) -> Option<Watched> {
     let plan = state.plan();

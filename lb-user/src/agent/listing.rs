@@ -1,4 +1,4 @@
-//! What the agent shows of itself: state and counters, joined.
+//! The listing of services and servers: state and counters, joined.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

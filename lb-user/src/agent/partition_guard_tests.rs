@@ -86,7 +86,7 @@ impl Director {
         }
     }
 
-    /// What the checks find at a second; returns who is left in place, alive and
+    /// Lets the checks find this at a second; returns who is left in place, alive and
     /// with its weight, and the events.
     fn find(
         &mut self,
@@ -118,7 +118,7 @@ impl Director {
         (in_place.collect(), events)
     }
 
-    /// What is new when nothing has been in doubt before.
+    /// The events when nothing has been in doubt before.
     fn first_events(&self, next: &mut DesiredState, watched: &Watched) -> Vec<GuardEvent> {
         let mut guard = PartitionGuard::default();
         let watched = |_| Some(watched.clone());

@@ -1,4 +1,4 @@
-//! How fast counters grow. No I/O; time is an argument.
+//! Rates at which counters grow. No I/O; time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,16 +8,16 @@ use super::plan::ServiceKey;
 use crate::control::protocol::Rates;
 use lb_dataplane::{Statistics, Traffic};
 
-/// How far back counters are compared.
+/// Time over which a rate is measured.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
-/// How often they are read.
+/// Interval at which the counters are read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whose counters: a service's, or those of one of its servers.
 type Counted = (ServiceKey, Option<SocketAddr>);
 
-/// What the counters have been, over the last [`WINDOW`].
+/// Readings of the counters over the last [`WINDOW`].
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     readings: VecDeque<Reading>,

@@ -1,13 +1,13 @@
-//! How a server comes back that has been down: held out while it flaps, then
+//! The return of a server that has been down: held out while it flaps, then
 //! with a share of new connections that grows. No I/O; time is an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What the operator wants of servers that come back.
+/// Settings for servers that come back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecoveryPlan {
-    /// How long its share grows; zero: it has all of it at once.
+    /// Time for which its share grows; zero: it has all of it at once.
     pub slow_start: Duration,
     /// When it is held out; `None`: never.
     pub flap: Option<FlapControl>,
@@ -18,33 +18,45 @@ pub struct RecoveryPlan {
 pub struct FlapControl {
     /// Changes of state that it may make within the window.
     pub limit: u32,
-    /// How far back changes count.
+    /// Time for which a change counts.
     pub window: Duration,
-    /// How long it is held out the first time; twice as long each time after,
+    /// Duration of the first hold-down; twice as long each time after,
     /// until it has kept quiet for a window.
     pub hold_down: Duration,
-    /// The longest that it is held out at a time.
+    /// The longest hold-down.
     pub hold_down_max: Duration,
 }
 
 /// A whole share is this many parts; one that grows begins with one of them.
 pub const PARTS: u32 = 10;
 
-/// In how many steps a share grows.
+/// Number of steps in which a share grows.
 const STEPS: u32 = PARTS - 1;
 
-/// How one server of one service is coming back.
+/// The return of one server of one service.
+///
+/// ```text
+///        down         up, slow_start            time
+///  full ─────▶ (down) ──────────────▶ rising ───────▶ full
+///
+///           more changes than flap_limit within flap_window
+///  not held ────────────────────────────────────────────────▶ held ──▶ not held
+///                                                        time, or no other serves
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Recovery {
     /// When its checks came to fail or succeed, within the window.
     changes: VecDeque<Instant>,
+    /// Set while it is held out.
     hold: Option<Hold>,
-    /// How long it was held out last, as long as that counts.
+    /// Duration of the last hold-down, as long as that counts: the next one is twice as
+    /// long.
     last_hold: Option<Duration>,
     /// Since when its share grows.
     rising_since: Option<Instant>,
+    /// The parts that it gets while its share grows.
     parts: Option<u32>,
-    /// Whether it has been down: a server that starts is not coming back.
+    /// True if it has been down: a server that starts is not coming back.
     has_failed: bool,
 }
 
@@ -60,12 +72,12 @@ impl Recovery {
         self.hold.as_ref().map(|hold| &hold.reason)
     }
 
-    /// How much of its share it gets, in parts of [`PARTS`].
+    /// The part of its share that it gets, in parts of [`PARTS`].
     pub fn parts(&self) -> u32 {
         self.parts.unwrap_or(PARTS)
     }
 
-    /// Whether its share grows.
+    /// True while its share grows.
     pub fn is_rising(&self) -> bool {
         self.rising_since.is_some()
     }

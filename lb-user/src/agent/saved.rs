@@ -1,4 +1,4 @@
-//! What one agent leaves for the next: orders, what checks found, quorums, the
+//! Knowledge that one agent leaves for the next: orders, results of checks, quorums, the
 //! addresses that are held.
 //!
 //! A file beside the control socket, not a pinned map: its texts have any
@@ -23,7 +23,7 @@ use lb_model::Protocol;
 use lb_model::config::Route;
 use vrrp::Settings;
 
-/// How many of a master's adverts others miss at least before one of them takes
+/// Number of a master's adverts that others miss at least before one of them takes
 /// its place (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
 const ADVERTS_AWAITED: u32 = 3;
 
@@ -32,11 +32,11 @@ const ADVERTS_AWAITED: u32 = 3;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved {
-    /// What the operator has ordered.
+    /// The operator's orders.
     pub orders: Vec<SavedOrder>,
-    /// What each check last found.
+    /// The last result of each check.
     pub checks: Vec<SavedCheck>,
-    /// Which services have their quorum.
+    /// The quorum of each service.
     pub quorums: Vec<SavedQuorum>,
     /// The addresses of servers that packets do not reach.
     pub cut_off: BTreeSet<IpAddr>,
@@ -91,16 +91,16 @@ pub struct SavedOrder {
     pub order: Order,
 }
 
-/// What a check of a server has found.
+/// The result of a server's check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedCheck {
     /// The service of the server.
     pub service: SavedService,
     /// The server.
     pub server: SocketAddr,
-    /// What is asked, in words.
+    /// The check, as the configuration names it.
     pub check: String,
-    /// Which of the server's checks in these words it is, from 0.
+    /// Number of the server's checks of the same name before it.
     pub place: usize,
     /// Why it fails; `None` if it succeeds.
     pub failure: Option<String>,
@@ -108,12 +108,12 @@ pub struct SavedCheck {
     pub weight: Option<u32>,
 }
 
-/// Whether a service has its quorum.
+/// A service's quorum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedQuorum {
     /// The service.
     pub service: SavedService,
-    /// Whether it has.
+    /// True if the service has it.
     pub gained: bool,
 }
 
@@ -128,7 +128,7 @@ pub struct SavedAddress {
     pub interface: String,
 }
 
-/// What an agent that goes hands to the one that comes.
+/// Knowledge that an agent which goes hands to the one that comes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {
     /// Names of the virtual routers that are master.
@@ -155,7 +155,7 @@ impl HandOver {
         }
     }
 
-    /// Whether nobody can have taken the place of a master yet that adverts at
+    /// True if nobody can have taken the place of a master yet that adverts at
     /// `interval`.
     fn is_valid(&self, interval: Duration) -> bool {
         let age = monotonic_ms().checked_sub(self.at_ms);
@@ -188,7 +188,7 @@ impl Saved {
 #[derive(Debug)]
 pub struct SavedFile {
     path: PathBuf,
-    /// What was last written, so that it is not written again.
+    /// The content that was last written, so that it is not written again.
     written: Option<Saved>,
 }
 
@@ -201,7 +201,7 @@ impl SavedFile {
         }
     }
 
-    /// What an earlier agent saved. One that is not understood is as good as
+    /// The content that an earlier agent has saved. A file that is not understood is as good as
     /// none.
     pub fn read(&self) -> Saved {
         let text = match fs::read_to_string(&self.path) {

@@ -19,10 +19,10 @@ use vrrp::settings::{self, VirtualAddress};
 /// keepalived.conf(5), `default_interface`.
 const DEFAULT_INTERFACE: &str = "eth0";
 
-/// How often it is seen to that the addresses are there.
+/// Interval at which addresses that have disappeared are added again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is to be there.
+/// Addresses and routes that are to be there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StaticPlan {
     /// Addresses.

@@ -7,8 +7,8 @@ use super::state::State;
 use crate::control::protocol::Order;
 use crate::neighbor::Hop;
 
-/// How many servers get connections, which services lack servers, and which of
-/// the virtual routers lead: `1 of 2 servers up; master of VI_1`.
+/// The number of servers that get connections, the services that lack servers, and the
+/// virtual routers that lead: `1 of 2 servers up; master of VI_1`.
 pub(super) fn line(state: &State, masters: &BTreeSet<String>) -> String {
     let plan = state.plan();
     let servers = || {
@@ -31,7 +31,7 @@ pub(super) fn line(state: &State, masters: &BTreeSet<String>) -> String {
     line
 }
 
-/// Whether a server gets connections.
+/// True if a server gets connections.
 fn is_up(state: &State, service: ServiceKey, server: &ServerPlan) -> bool {
     state.weight(service, server) > 0
         && state.order(service, server.address) != Some(Order::Disabled)

@@ -38,8 +38,8 @@ pub(super) struct VirtualRouters {
     statics: Statics,
     /// `None` until [`start`](Self::start): who leads is not known before.
     vrrp: Option<Vrrp>,
-    /// Where `vrrp` runs, so that adverts go out in time while the loop is busy. Must
-    /// outlive it.
+    /// The thread of `vrrp`, so that adverts go out in time while the loop is busy.
+    /// Must outlive it.
     thread: VrrpThread,
     /// The virtual routers that are master, by the events so far; at first those that
     /// an earlier agent has handed over.

@@ -23,7 +23,7 @@ const MAX_HEADERS: usize = 100;
 /// A check of one or more pages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
-    /// Where to connect; its time is also that of each page.
+    /// The server's address; the time limit is also that of each page.
     pub connection: Connection,
     /// True if TLS is spoken; certificates are not verified, as keepalived does.
     pub tls: bool,
@@ -334,7 +334,7 @@ mod tests {
         }
     }
 
-    /// What comes of a check of a server that answers so, and leaves the connection
+    /// The outcome of a check of a server that answers so, and leaves the connection
     /// open.
     async fn checked(answer: &'static [u8], page: Page, timeout_ms: u64) -> ProbeOutcome {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;

@@ -17,7 +17,7 @@ pub struct Timing {
     pub first_check: Duration,
     /// Upper bound of the random delay of the first check.
     pub warmup: Duration,
-    /// Whether the server stays out until its first success.
+    /// True if the server stays out until its first success.
     pub alpha: bool,
 }
 
@@ -30,7 +30,7 @@ pub enum Share {
     Added(i32),
 }
 
-/// What a finished check found.
+/// The outcome of a finished check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// The server answered as it should.
@@ -44,7 +44,7 @@ pub enum ProbeOutcome {
     Local(String),
 }
 
-/// What happens to a checker.
+/// An input of a checker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Time has passed.
@@ -53,7 +53,7 @@ pub enum Input {
     Finished(ProbeOutcome),
 }
 
-/// What a checker wants done.
+/// An action that a checker wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Make a check, and report its outcome.
@@ -116,7 +116,7 @@ impl Checker {
         }
     }
 
-    /// Whether the server counts as up.
+    /// True if the server counts as up.
     pub fn is_up(&self) -> bool {
         self.is_up
     }

@@ -29,13 +29,13 @@ use machine::{ProbeOutcome, Share, Timing};
 /// One check: equal ones are made once, however many services ask for them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CheckSpec {
-    /// What is checked.
+    /// The kind of check, and its target.
     pub probe: Probe,
-    /// When.
+    /// Its times.
     pub timing: Timing,
 }
 
-/// What a check asks.
+/// A kind of check and its target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Probe {
     /// A TCP connection can be made.

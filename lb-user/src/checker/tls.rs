@@ -1,8 +1,8 @@
-//! TLS for checks: whether a server speaks it, not who it is. keepalived does
+//! TLS for checks, which find out that a server speaks it, not who it is. keepalived does
 //! not verify certificates either: a check that fails on the day a certificate
 //! expires would take down what still works for those who accept it.
 //!
-//! What rustls speaks is TLS 1.3, and 1.2 with ephemeral keys.
+//! rustls speaks TLS 1.3, and 1.2 with ephemeral keys.
 
 use std::net::IpAddr;
 use std::sync::Arc;

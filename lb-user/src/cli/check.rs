@@ -1,4 +1,4 @@
-//! `lb-user check`: is a configuration right, and what would be done?
+//! `lb-user check`: explains what a configuration would do, if it is right.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -42,7 +42,7 @@ pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::R
     Ok(())
 }
 
-/// What would be done, in sentences.
+/// The plan in sentences.
 fn explain(file: &Path, plan: &Plan) -> String {
     let mut text = format!("{} is right.\n", file.display());
     let mut line = |sentence: String| {
@@ -99,7 +99,7 @@ fn place(held: &VirtualAddress) -> String {
     )
 }
 
-/// What is tracked, one line each.
+/// Tracked objects, one line each.
 fn tracked(tracked: &[Tracked]) -> Vec<String> {
     tracked
         .iter()
@@ -199,7 +199,7 @@ fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
     )
 }
 
-/// How many connections a server may have.
+/// The limit of a server's connections.
 fn limit_of(Thresholds { upper, lower }: Thresholds) -> String {
     match (upper, lower) {
         (0, _) => String::new(),
@@ -212,7 +212,7 @@ fn limit_of(Thresholds { upper, lower }: Thresholds) -> String {
     }
 }
 
-/// How a server comes back that has been down.
+/// Slow start and flap control of a server.
 fn return_of(recovery: &RecoveryPlan) -> String {
     let mut text = String::new();
     if !recovery.slow_start.is_zero() {
@@ -244,7 +244,7 @@ fn sentence_of_check(check: &CheckSpec) -> String {
 mod tests {
     use super::*;
 
-    /// What is said of a file `t.conf` of this text.
+    /// The explanation of a file `t.conf` of this text.
     fn explained(text: &str) -> String {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");

@@ -75,7 +75,7 @@ pub(super) fn table(listing: &Listing) -> String {
     text
 }
 
-/// How the program is attached, or why it is not.
+/// The mode in which the program is attached, or why it is not.
 fn interface_line(interface: &ListedInterface) -> String {
     let ListedInterface { name, xdp_mode, .. } = interface;
     match (&interface.lost, &interface.native_refused) {

@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// What a logger has written.
+    /// The lines that a logger has written.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 

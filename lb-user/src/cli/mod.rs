@@ -30,8 +30,8 @@ use crate::control::{self, DEFAULT_SOCKET};
 use lb_dataplane::{AttachMode, ConnectionState, DEFAULT_PINS};
 use net_types::Network;
 
-/// Exit status of a mistake in the configuration or on the command line; clap's
-/// own mistakes have it too.
+/// Exit status of an error in the configuration or on the command line; clap's
+/// own errors have it, too.
 const EXIT_USAGE_ERROR: u8 = 2;
 
 const EXAMPLES: &str = "\
@@ -170,7 +170,7 @@ enum Command {
     },
 }
 
-/// What is shown in place of services, and which of it.
+/// Entries that are shown in place of services, and conditions for them.
 #[derive(Debug, Args)]
 struct EntriesArguments {
     /// Show connections instead, each with its state and when it counts as gone
@@ -196,7 +196,7 @@ struct EntriesArguments {
 }
 
 impl EntriesArguments {
-    /// What to ask for in place of services.
+    /// The request for entries in place of services, if there is one.
     fn request(&self) -> Option<Request> {
         let selection = Selection {
             client: self.client,
@@ -221,7 +221,7 @@ struct RunArguments {
     /// Attach to this interface, not to those of the file [may be repeated]
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
-    /// Where the XDP program runs
+    /// The place in the receive path where the XDP program runs
     #[arg(long, value_enum, default_value_t = XdpMode::Auto)]
     xdp_mode: XdpMode,
     #[command(flatten)]
@@ -245,7 +245,7 @@ struct ConfigArgument {
     /// Configuration: keepalived.conf(5), or JSON if its name ends in .json
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: PathBuf,
-    /// Which lines hold that begin with @ID [default: the host's name]
+    /// Use the lines of the file that begin with @ID [default: the host's name]
     #[arg(short = 'i', long, value_name = "ID")]
     config_id: Option<String>,
 }
@@ -274,7 +274,7 @@ struct SocketArgument {
 
 #[derive(Debug, Args)]
 struct PinsArgument {
-    /// Where the data plane is pinned, in a BPF file system
+    /// The directory in a BPF file system where the data plane is pinned
     #[arg(long, value_name = "DIRECTORY", default_value = DEFAULT_PINS)]
     pins: PathBuf,
     /// Pin nothing: forwarding ends with the agent
@@ -434,7 +434,7 @@ fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether the reader of our output has gone, as with `| head`.
+/// True if the reader of our output has gone, as with `| head`.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()

@@ -8,7 +8,7 @@ use crate::control;
 use crate::control::protocol::{ListedServer, Listing, Order, Request, Response};
 use crate::control::selection::Endpoint;
 
-/// How often a draining server is looked at.
+/// Interval at which a draining server is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Gives an order for `server`, or takes back what was ordered.

@@ -1,4 +1,4 @@
-//! Another process: does it live?
+//! Another process, which may have ended.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ impl RunningProcess {
         Some(Self { id, start })
     }
 
-    /// Whether it has not ended.
+    /// True while it has not ended.
     pub(super) fn lives(self) -> bool {
         Self::with_id(self.id) == Some(self)
     }

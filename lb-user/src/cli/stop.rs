@@ -13,10 +13,10 @@ use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client, Error};
 use netlink::{Connection, interfaces};
 
-/// How long the new program may take until it answers.
+/// Time limit for the new program's first answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked.
+/// Interval at which it is asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Ends the agent, and takes away what an agent has left that was killed.

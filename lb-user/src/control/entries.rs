@@ -11,7 +11,7 @@ use lb_dataplane::{Connection, Error, PersistentClient, Place, Remembered};
 /// Entries that are read at a time.
 const BATCH: usize = 512;
 
-/// What the packet path remembers many of.
+/// A kind of entry in the tables of connections.
 pub(super) trait Entry: Serialize + Sized {
     /// Reads some, and says where to go on.
     ///
@@ -23,7 +23,7 @@ pub(super) trait Entry: Serialize + Sized {
         batch: usize,
     ) -> Result<(Vec<Self>, Option<Place>), Error>;
 
-    /// Whether it is one of those that are asked for.
+    /// True if it is one of those that are asked for.
     fn is_selected(&self, selection: &Selection) -> bool;
 
     /// The answer that brings some.
@@ -101,7 +101,7 @@ pub(super) fn send_all<E: Entry>(
 pub(super) struct Page<E> {
     /// In no order that means anything.
     pub entries: Vec<E>,
-    /// What to give as `from` for the next page; `None` behind the last.
+    /// The value of `from` for the next page; `None` behind the last.
     pub next: Option<String>,
 }
 

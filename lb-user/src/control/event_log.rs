@@ -1,4 +1,4 @@
-//! What has happened of late, and whoever follows what happens.
+//! The latest events, and those who follow further ones.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ impl EventLog {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many follow.
+    /// Number of followers.
     #[cfg(test)]
     pub fn follower_count(&self) -> usize {
         self.followers.receiver_count()

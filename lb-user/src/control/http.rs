@@ -1,4 +1,4 @@
-//! What the agent shows over HTTP: `/metrics` for Prometheus, `/healthz`, and
+//! HTTP: `/metrics` for Prometheus, `/healthz`, and
 //! as JSON `/api/v1/services`, what `lb-user list` shows, `/api/v1/connections`
 //! and `/api/v1/persistence`, page by page. Nothing can be changed here.
 
@@ -77,7 +77,7 @@ async fn services(State(calls): Calls) -> HttpResponse {
     }
 }
 
-/// Which entries, and how many.
+/// The entries that are asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PageQuery {
@@ -127,7 +127,7 @@ async fn entries<E: Entry + Send + 'static>(
     }
 }
 
-/// Whether the one loop of the agent turns and the data plane answers.
+/// `ok` while the loop runs and the data plane is in sync.
 async fn healthz(State(calls): Calls) -> HttpResponse {
     match call(Request::Health, &calls).await {
         Response::Done(_) => "ok\n".into_response(),

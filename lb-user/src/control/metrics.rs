@@ -36,7 +36,7 @@ const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
     (
         "up",
         "gauge",
-        "Whether the server takes connections",
+        "1 if the server takes connections",
         |server| u64::from(server.state == ServerState::Up),
     ),
     ("weight", "gauge", "Share of new connections", |server| {
@@ -166,7 +166,7 @@ pub(super) fn render(listing: &Listing) -> String {
     text
 }
 
-/// Whether this is what a server does now: a sorry server may be one of the real
+/// True if this is what a server does now: a sorry server may be one of the real
 /// ones, and each series is to be there once.
 fn is_at_work(server: &ListedServer, service: &ListedService) -> bool {
     let mut others = service.servers.iter();

@@ -1,4 +1,4 @@
-//! What is said on the control socket: one JSON object per line, a request and
+//! The protocol of the control socket: one JSON object per line, a request and
 //! its answer.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use super::selection::Selection;
 use lb_dataplane::{Connection, PersistentClient, ReasonCount};
 use lb_model::{Protocol, Scheduler};
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Request {
@@ -20,7 +20,7 @@ pub enum Request {
     Connections(Selection),
     /// Clients that stick to a server, in the same way.
     PersistentClients(Selection),
-    /// Whether all is well: [`Response::Done`] if so.
+    /// Is all well? [`Response::Done`] if so.
     Health,
     /// Read the configuration file again.
     Reload,
@@ -28,7 +28,7 @@ pub enum Request {
     Order {
         /// `ADDRESS` or `ADDRESS:PORT`
         server: String,
-        /// What; `None` for as configured.
+        /// The order; `None` for as configured.
         order: Option<Order>,
     },
     /// Take everything away and end; the connection is closed at the very end.
@@ -89,20 +89,20 @@ pub enum Response {
 pub struct Event {
     /// Milliseconds since 1970.
     pub time_ms: u64,
-    /// What has changed, and why, in words.
+    /// The change and its reason, in words.
     pub message: String,
 }
 
-/// What `lb-user list --json` prints.
+/// The listing that `lb-user list --json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
-    /// Where the XDP program is attached.
+    /// The interfaces that the XDP program is attached to.
     pub interfaces: Vec<ListedInterface>,
     /// The virtual addresses that this machine is to hold.
     pub virtual_addresses: Vec<ListedAddress>,
     /// The services, in the order of the configuration.
     pub services: Vec<ListedService>,
-    /// How often each verdict was given over a packet, and why.
+    /// Number of packets for each verdict, with its meaning.
     pub reasons: Vec<ReasonCount>,
     /// Warnings about the paths that packets take to the servers, and what to do about
     /// them.
@@ -141,7 +141,7 @@ pub struct ListedAddress {
     pub interface: String,
     /// The virtual router it belongs to.
     pub instance: String,
-    /// Whether this machine holds it now.
+    /// True if this machine holds it now.
     pub held: bool,
     /// The virtual router's state: `init`, `backup`, `master` or `fault`.
     pub state: String,
@@ -156,14 +156,14 @@ pub struct ListedService {
     pub protocol: Protocol,
     /// Its address and port.
     pub address: SocketAddr,
-    /// How connections are spread.
+    /// The scheduler of new connections.
     pub scheduler: Scheduler,
     /// Its persistence, if any.
     pub persistence: Option<ListedPersistence>,
-    /// Whether every packet is scheduled by itself.
+    /// True if every packet is scheduled by itself.
     #[serde(default)]
     pub ops: bool,
-    /// Whether enough servers are up.
+    /// True if enough servers are up.
     pub quorum: bool,
     /// Traffic since the service was set up.
     pub counters: Counters,
@@ -174,7 +174,7 @@ pub struct ListedService {
 }
 
 impl ListedService {
-    /// How its connections are spread, as ipvsadm(8) says it.
+    /// Scheduler and persistence, as ipvsadm(8) writes them.
     pub fn scheduling(&self) -> String {
         let mut words = scheduler_name(self.scheduler);
         if let Some(persistence) = &self.persistence {
@@ -190,10 +190,10 @@ impl ListedService {
 /// Persistence of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedPersistence {
-    /// How long a client's address is remembered after its last connection, in
+    /// Time for which a client's address is remembered after its last connection, in
     /// seconds.
     pub timeout_s: u64,
-    /// How many leading bits of the address count.
+    /// Number of leading bits of the address that count.
     pub prefix_length: u8,
 }
 
@@ -208,7 +208,7 @@ pub struct Counters {
     pub bytes: u64,
 }
 
-/// How fast [`Counters`] have grown over the last five seconds.
+/// The growth of [`Counters`] over the last five seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Connections scheduled per second.
@@ -224,11 +224,11 @@ pub struct Rates {
 pub struct ListedServer {
     /// Its address.
     pub address: SocketAddr,
-    /// Whether it only serves while the quorum is lost.
+    /// True if it only serves while the quorum is lost.
     pub sorry: bool,
     /// Its share of new connections at present.
     pub weight: u32,
-    /// Whether it takes connections.
+    /// Its state.
     pub state: ServerState,
     /// Why it does not.
     pub reason: Option<String>,
@@ -250,7 +250,7 @@ pub struct ListedServer {
     pub rates: Option<Rates>,
 }
 
-/// Whether a server takes connections.
+/// The state of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerState {

@@ -1,4 +1,4 @@
-//! Which connections or clients an operator wants to see.
+//! Selections of connections or clients that an operator wants to see.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
 use net_types::Network;
 
-/// What is left out is not looked at.
+/// Conditions for an entry to be shown; one that is left out always holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Selection {
@@ -18,12 +18,12 @@ pub struct Selection {
     pub server: Option<Endpoint>,
     /// The service.
     pub service: Option<Endpoint>,
-    /// How far a connection is.
+    /// The state of the connection.
     pub state: Option<ConnectionState>,
 }
 
 impl Selection {
-    /// Whether a connection is one of those.
+    /// True if a connection meets the conditions.
     pub fn has_connection(&self, connection: &Connection) -> bool {
         self.state.is_none_or(|state| state == connection.state)
             && self.has(
@@ -33,7 +33,7 @@ impl Selection {
             )
     }
 
-    /// Whether a client is one of those. One that is a network is if it lies
+    /// True if a client meets the conditions. One that is a network does if it lies
     /// within the network that was named, or that within it.
     pub fn has_persistent_client(&self, client: &PersistentClient) -> bool {
         let own = Network::new(client.client, client.prefix_length);
@@ -67,7 +67,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether this is the name of `address`.
+    /// True if this is the name of `address`.
     pub fn names(self, address: SocketAddr) -> bool {
         match self {
             Self::Socket(own) => own == address,

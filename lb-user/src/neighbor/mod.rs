@@ -1,4 +1,4 @@
-//! Where frames for the real servers go: MAC addresses, as the kernel knows them.
+//! Neighbours: the MAC addresses that frames for the real servers go to.
 //!
 //! A [`Watcher`] looks up the route to each address it is told of, makes the
 //! kernel resolve the neighbour on it, follows the kernel's notices, and
@@ -30,7 +30,7 @@ use table::{Key, Neighbor, Route, Table};
 use ::netlink::io_error;
 use ::netlink::link::{self, Link};
 
-/// How often everything is read anew, in case a notice of the kernel's was lost.
+/// Interval at which everything is read anew, in case a notice of the kernel's was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Addresses that are nobody's (RFC 5737, RFC 3849): the route to them is the default
@@ -144,7 +144,7 @@ struct Follower {
     forgotten: HashSet<Key>,
 }
 
-/// What has to be done after a notice of the kernel.
+/// The work to do after a notice of the kernel's, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Consequence {
     Nothing,
@@ -191,7 +191,7 @@ impl Follower {
         }
     }
 
-    /// What follows once the table is what the kernel's are.
+    /// Sends the probes that are due and publishes the hops, once the table is up to date.
     async fn follow_up(&mut self) {
         self.send_probes().await;
         self.publish();

@@ -148,7 +148,7 @@ pub(super) async fn forget(
     handle.neighbours().del(message).execute().await
 }
 
-/// Whether a message tells that a neighbour has confirmed its MAC address.
+/// True if a message tells that a neighbour has confirmed its MAC address.
 pub(super) fn is_confirmed(message: &NeighbourMessage) -> bool {
     message.header.state == NeighbourState::Reachable
 }

@@ -1,33 +1,32 @@
-//! When which neighbour is asked for its MAC address. No netlink here, and no
-//! clock.
+//! Probes of neighbours for their MAC addresses. No netlink here, and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::table::Key;
 
-/// How often a neighbour whose MAC address is known is asked whether it still
+/// Interval at which a neighbour whose MAC address is known is asked whether it still
 /// has it: long before the kernel's entries go stale (30 s on average).
 pub(super) const CONFIRM_INTERVAL: Duration = Duration::from_millis(600);
 
-/// How long it may take to answer; one that does not is asked for anew, at
+/// Time limit of its answer; one that does not answer is asked for anew, at
 /// whatever MAC address. A MAC address that changes in silence is so followed
 /// after [`CONFIRM_INTERVAL`] and this at the latest, and one round trip.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_millis(250);
 
-/// How often the kernel is told that a neighbour is wanted that it does not
+/// Interval at which the kernel is told that a neighbour is wanted that it does not
 /// know. It asks three times by itself (`mcast_solicit`, arp(7)).
 pub(super) const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a neighbour is asked.
+/// A probe of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// Whether it still has its MAC address: one packet to that alone.
+    /// Confirms its MAC address: one packet to that alone.
     Confirm,
-    /// What MAC address it has, to everybody; what the kernel knows counts no
-    /// longer.
+    /// Resolves its MAC address anew, by a packet to everybody: what the kernel knows
+    /// counts no longer.
     Renew,
-    /// What MAC address it has, to everybody, unless it is being asked already.
+    /// Resolves its MAC address, by a packet to everybody, unless that is under way.
     Resolve,
 }
 
@@ -41,14 +40,23 @@ enum ProbeState {
     Resolving { again_at: Instant },
 }
 
-/// How it stands with each neighbour in question.
+/// The probes of all neighbours in question.
+///
+/// ```text
+///            CONFIRM_INTERVAL            ANSWER_LIMIT
+///  Confirmed ───────────────▶ Probed ────────────────▶ Resolving ⟲ RESOLVE_INTERVAL
+///      ▲          answer         │                         │
+///      └─────────────────────────┴──────── answer ─────────┘
+/// ```
+///
+/// A neighbour without a known MAC address is always in `Resolving`.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     states: BTreeMap<Key, ProbeState>,
 }
 
 impl Probes {
-    /// What to ask at `now`, of neighbours whose MAC addresses are known and
+    /// The probes to send at `now`, to neighbours whose MAC addresses are known and
     /// such that are unknown. Others are in question no longer.
     pub(super) fn due(
         &mut self,

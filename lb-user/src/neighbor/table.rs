@@ -1,4 +1,4 @@
-//! What the kernel has said about links, routes and neighbours, and the
+//! Links, routes and neighbours as the kernel has reported them, and the
 //! Ethernet hop that follows from it. No netlink here.
 
 use net_types::MacAddress;
@@ -23,7 +23,7 @@ pub(super) enum Route {
         neighbor: IpAddr,
         /// Our address on the way.
         source: IpAddr,
-        /// What the route says of the largest packet, in bytes; else the
+        /// The largest packet by the route, in bytes; without it the
         /// interface decides.
         mtu: Option<u32>,
     },
@@ -127,7 +127,7 @@ impl Table {
         }
     }
 
-    /// Whether a default route leads to the neighbour with this MAC address.
+    /// True if a default route leads to the neighbour with this MAC address.
     fn is_gateway(&self, mac: MacAddress) -> bool {
         let mut gateways = self.gateways.iter();
         gateways.any(|key| match self.neighbors.get(key) {
@@ -183,7 +183,7 @@ impl Table {
         self.neighbors.insert(key, neighbor) != Some(neighbor)
     }
 
-    /// Whom to ask so that `address` becomes or stays reachable.
+    /// The neighbour to probe so that `address` becomes or stays reachable.
     pub(super) fn probe_target(&self, address: IpAddr) -> Option<Key> {
         if self.named.contains_key(&address) {
             return None;

@@ -29,7 +29,7 @@ use lb_dataplane::{Departed, Orphan, Remembered};
 use pace::Pace;
 use socket::Sockets;
 
-/// How far behind the first reset the second one lies, in bytes: more than a
+/// Distance of the second reset from the first one, in bytes: more than a
 /// client leaves unacknowledged, less than its window has room for.
 const CHALLENGE_OFFSET: u32 = 16 * 1024;
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// How far ahead of its time one may be let go: sleeping for every single one
+/// Time by which one may be let go early: sleeping for every single one
 /// would cost more than sending it.
 const SLACK: Duration = Duration::from_millis(5);
 
@@ -24,7 +24,7 @@ impl Pace {
         }
     }
 
-    /// How long to wait before the next one goes, which it then does.
+    /// The time to wait before the next one goes, which it then does.
     pub(super) fn next(&mut self, now: Instant) -> Duration {
         // Whoever was late does not catch up.
         let due = self.due.max(now);

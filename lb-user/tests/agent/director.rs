@@ -13,7 +13,7 @@ use super::*;
 /// system, removed with this.
 pub(crate) struct Director<'a> {
     network: &'a Network,
-    /// Where its agents pin.
+    /// The directory in which its agents pin.
     pub pins: PathBuf,
     directory: TempDir,
 }

@@ -1,4 +1,4 @@
-//! What an agent that is killed, upgraded or stopped leaves to the next.
+//! Agents that are killed, upgraded or stopped, and their successors.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};

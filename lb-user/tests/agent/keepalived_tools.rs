@@ -17,7 +17,7 @@ impl Agent {
         assert_eq!(unsafe { libc::kill(id, number) }, 0, "the agent runs");
     }
 
-    /// What keepalived's tools read, once it is there and `is_whole`.
+    /// The file that keepalived's tools read, once it is there and `is_whole`.
     fn wait_for_file(&self, name: &str, is_whole: impl Fn(&str) -> bool) -> String {
         wait_for(name, || {
             let text = fs::read_to_string(self.directory.path().join(name)).ok()?;

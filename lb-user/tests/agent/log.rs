@@ -1,4 +1,4 @@
-//! What others say, in the log and in lists.
+//! Texts that others choose, in the log and in lists.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use network::{Network, Process, VIP};
 
-/// How long a condition may take to come true, on a busy machine.
+/// Time limit for a condition to come true, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for a condition.

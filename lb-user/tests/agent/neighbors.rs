@@ -1,4 +1,4 @@
-//! Where frames go when MAC addresses change, or are named.
+//! Frames after MAC addresses change, or are named.
 
 use std::time::{Duration, Instant};
 

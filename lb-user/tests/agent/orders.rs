@@ -1,4 +1,4 @@
-//! What an operator orders and asks for on the command line and over HTTP.
+//! Orders and requests of an operator's on the command line and over HTTP.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::network::{Network, Process, VIP};
 use super::{Agent, both_servers, configuration, server, wait_for};
 
-/// Where the agent is asked over HTTP, on the director.
+/// The address of the agent's HTTP server, on the director.
 const HTTP: &str = "127.0.0.1:9101";
 
 /// Opens connections from the client to the virtual address and keeps them;
@@ -51,7 +51,7 @@ fn entries(agent: &Agent, words: &[&str]) -> Vec<Value> {
     lines(&output.stdout)
 }
 
-/// What is there at a path, over HTTP.
+/// The answer at a path, over HTTP.
 fn get(network: &Network, path: &str) -> Value {
     let url = format!("http://{HTTP}{path}");
     let text = network.stdout("director", &["curl", "-sSg", &url]);
@@ -73,7 +73,7 @@ fn pages(network: &Network, path: &str) -> (Vec<Value>, usize) {
     }
 }
 
-/// What tells entries from each other.
+/// The fields that tell entries from each other.
 fn clients(entries: &[Value]) -> BTreeSet<String> {
     let clients = entries.iter().map(|entry| entry["client"].to_string());
     clients.collect()

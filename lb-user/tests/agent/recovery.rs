@@ -1,4 +1,4 @@
-//! How servers come back: slow start and flap control; and files that say how
+//! Servers that come back: slow start and flap control; and files that say how
 //! they are.
 
 use std::fs;
@@ -38,7 +38,7 @@ fn say(file: &Path, number: &str) {
     fs::write(file, number).expect("it is written");
 }
 
-/// What `lb-user events` tells from now on.
+/// The output of `lb-user events` from now on.
 fn follow(agent: &Agent) -> (Process, Lines<BufReader<ChildStdout>>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
     command

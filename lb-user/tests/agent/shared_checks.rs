@@ -1,4 +1,4 @@
-//! How often a server is checked.
+//! Number of checks of a server.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What a director needs to reach its servers, whoever leads.
+//! Static addresses and routes, which a director has whoever leads.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn with(statics: &str) -> String {
     statics.to_owned() + &both_servers()
 }
 
-/// Whether the director has such an address, and such a route.
+/// True if the director has such an address, and such a route.
 fn has(network: &Network, address: &str, route: &str) -> [bool; 2] {
     let shown = |words: &[&str]| {
         let output = network.output("director", words);

@@ -1,4 +1,4 @@
-//! What an upgrade in place asks beforehand, what goes on meanwhile, and what
+//! An upgrade in place: its rehearsal, what goes on meanwhile, and what
 //! becomes of signals and of adverts.
 
 use std::ffi::OsStr;
@@ -31,7 +31,7 @@ impl Installation {
         self.0.path().join(name)
     }
 
-    /// What is started, and behind which another version may stand later.
+    /// The file that is started, and behind which another version may stand later.
     fn program(&self) -> PathBuf {
         self.path("lb-user")
     }

@@ -1,4 +1,4 @@
-//! What the network and the operator are told of virtual routers.
+//! Virtual routers as the network and the operator see them.
 
 use super::network::{Network, VIP, VIP6};
 use super::{Agent, both_servers, geteuid, wait_for};

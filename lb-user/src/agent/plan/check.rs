@@ -36,7 +36,7 @@ const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
 const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
 /// keepalived.conf(5), `max_reply_length`.
 const DEFAULT_MAX_REPLY_LENGTH: u16 = 255;
-/// How long the first media of an `RTMP_CHECK` may take.
+/// Time limit of the first media of an `RTMP_CHECK`.
 const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
 const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
@@ -45,16 +45,16 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// keepalived.conf(5), `delay_before_retry`.
 const DEFAULT_DELAY_BEFORE_RETRY: Duration = Duration::from_secs(1);
 
-/// What a check of a server takes from around it.
+/// The surroundings of a check that it takes values from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     /// The whole configuration.
     pub config: &'a Config,
     /// The server's address.
     pub server: SocketAddr,
-    /// What its server and its service say about times.
+    /// Times of its server and its service.
     pub timing: &'a CheckTiming,
-    /// What these say about the host to ask for.
+    /// The virtual host of its server or its service.
     pub virtual_host: Option<&'a String>,
 }
 

@@ -24,11 +24,11 @@ use vrrp;
 pub struct Plan {
     /// Virtual routers.
     pub vrrp: vrrp::Settings,
-    /// What this machine has whoever leads.
+    /// Addresses and routes that this machine has whoever leads.
     pub statics: StaticPlan,
-    /// How long connections may be silent.
+    /// Times after which silent connections expire.
     pub timeouts: Timeouts,
-    /// Viewers of dead servers told per second; `None`: they are not.
+    /// Viewers of dead servers reset per second; `None`: they are not.
     pub reset_rate: Option<NonZeroU32>,
     /// Networks that the outer packets of tunnels come from.
     pub tunnel_sources: Vec<Network>,
@@ -36,7 +36,7 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
 }
 
-/// What tells a service from the others.
+/// Identifies a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// Its protocol.
@@ -60,21 +60,21 @@ impl std::fmt::Display for ServiceKey {
 pub struct ServicePlan {
     /// Which one.
     pub key: ServiceKey,
-    /// How connections are spread.
+    /// The scheduler of new connections.
     pub scheduler: Scheduler,
-    /// How packets reach servers that do not say so themselves.
+    /// The forwarding method of servers without one of their own.
     pub lb_kind: LbKind,
     /// Persistence, if any.
     pub persistence: Option<Persistence>,
-    /// Whether the client's port is hashed along with its address.
+    /// True if the client's port is hashed along with its address.
     pub hash_port: bool,
-    /// Whether a client that hashes to a full server is given another.
+    /// True if a client that hashes to a full server is given another.
     pub hash_fallback: bool,
-    /// Whether every packet is scheduled by itself.
+    /// True if every packet is scheduled by itself.
     pub one_packet: bool,
-    /// What becomes of connections whose server is gone.
+    /// The treatment of connections whose server is gone.
     pub orphans: OrphanPolicy,
-    /// Whether unknown connections are scheduled in their middle.
+    /// True if unknown connections are scheduled in their middle.
     pub sloppy: bool,
     /// Total weight below which the quorum is lost.
     pub quorum: u32,
@@ -86,7 +86,7 @@ pub struct ServicePlan {
     pub quorum_down: Option<Script>,
     /// Takes over while the quorum is lost.
     pub sorry_server: Option<SocketAddr>,
-    /// Whether `down` scripts run when the agent stops.
+    /// True if `down` scripts run when the agent stops.
     pub omega: bool,
     /// Its real servers.
     pub servers: Vec<ServerPlan>,
@@ -101,11 +101,11 @@ pub struct ServerPlan {
     pub mac: Option<MacAddress>,
     /// Its share of new connections.
     pub weight: u32,
-    /// How many connections it may have.
+    /// The number of connections that it may have.
     pub thresholds: Thresholds,
-    /// How packets reach it.
+    /// The forwarding method.
     pub lb_kind: LbKind,
-    /// Whether it stays, at weight 0, when it is down.
+    /// True if it stays, at weight 0, when it is down.
     pub inhibit_on_failure: bool,
     /// Run when it comes up.
     pub notify_up: Option<Script>,
@@ -113,7 +113,7 @@ pub struct ServerPlan {
     pub notify_down: Option<Script>,
     /// Its checks; all must succeed.
     pub checks: Vec<CheckSpec>,
-    /// How it comes back when it has been down.
+    /// Slow start and flap control for when it has been down.
     pub recovery: RecoveryPlan,
 }
 
@@ -242,7 +242,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
     }
 }
 
-/// Whether a service that says nothing takes connections over in their middle.
+/// True if a service that says nothing takes connections over in their middle.
 ///
 /// With Maglev hashing the packet goes to the server that every other director
 /// gave the connection to. Where it does not (the servers have changed since),
@@ -295,7 +295,7 @@ fn scheduler(service: &VirtualServer) -> Scheduler {
     service.lb_algo.unwrap_or(Scheduler::Wlc)
 }
 
-/// Whether a server has a share of new connections, which could grow. With `fo` and
+/// True if a server has a share of new connections, which could grow. With `fo` and
 /// `ovf` a weight is a rank, and how many connections are enough; `dh` looks at none.
 fn has_shares(scheduler: Scheduler) -> bool {
     !matches!(scheduler, Scheduler::Fo | Scheduler::Ovf | Scheduler::Dh)
@@ -314,15 +314,15 @@ fn recovery_plan(recovery: &Recovery, has_shares: bool) -> RecoveryPlan {
     }
 }
 
-/// Of 20,000 viewers the last is told after less than half a second, with
+/// Of 20,000 viewers the last is reset after less than half a second, with
 /// some 50 Mbit/s of resets.
 const DEFAULT_RESET_RATE: u32 = 50_000;
 
-/// How far back changes of state count, in flap control.
+/// Time for which changes of state count, in flap control.
 const DEFAULT_FLAP_WINDOW: Duration = Duration::from_secs(60);
-/// How long a server that flaps is held out the first time.
+/// Duration of the first hold-down of a server that flaps.
 const DEFAULT_FLAP_HOLD_DOWN: Duration = Duration::from_secs(30);
-/// The longest that a server that flaps is held out at a time.
+/// The longest hold-down of a server that flaps.
 const DEFAULT_FLAP_HOLD_DOWN_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the defaults are filled in with.
+//! The defaults that are filled in.
 
 use std::time::Duration;
 

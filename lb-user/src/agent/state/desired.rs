@@ -1,4 +1,4 @@
-//! What the data plane should do.
+//! The desired state of the data plane.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use lb_model::config::LbKind;
 use lb_model::{DesiredState, Forwarding, NextHop, RealServer, Scheduler, Service, Thresholds};
 
 impl State {
-    /// What the data plane should do.
+    /// The desired state of the data plane.
     pub fn desired(&self) -> DesiredState {
         DesiredState {
             services: self
@@ -112,7 +112,7 @@ impl State {
         }
     }
 
-    /// How packets reach a server, and by which hop, as far as that is known.
+    /// The forwarding of packets to a server, and their hop, as far as that is known.
     fn way(&self, lb_kind: LbKind, server: SocketAddr) -> (Forwarding, Option<NextHop>) {
         match (lb_kind, self.hop(server)) {
             (LbKind::DirectRouting, Some(Hop::Ready { next_hop, .. })) => {

@@ -1,4 +1,4 @@
-//! What one agent leaves to the next.
+//! Knowledge that one agent leaves to the next.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ impl State {
         self.cut_off_before.clone_from(&saved.cut_off);
     }
 
-    /// Whether what is known of a check is what an earlier agent has found.
+    /// True if the result of a check is an earlier agent's.
     pub fn is_inherited(&self, spec: &CheckSpec) -> bool {
         self.inherited.contains(spec)
     }
@@ -56,7 +56,7 @@ impl State {
         inherited
     }
 
-    /// What a later agent is to know.
+    /// The part of this that a later agent is to know.
     pub fn to_save(&self) -> Saved {
         let order = |service: &ServicePlan, server: &ServerPlan| {
             Some(SavedOrder {
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// What the checks of a server have found.
+    /// The results of a server's checks.
     fn found(&self, service: &ServicePlan, server: &ServerPlan) -> Vec<SavedCheck> {
         let found = places(server).filter_map(|(spec, check, place)| {
             let (failure, weight) = match self.checks.get(spec)? {

@@ -1,4 +1,4 @@
-//! What the agent knows, and what follows from it for the data plane.
+//! The servers as the agent knows them, and what follows for the data plane.
 //!
 //! No I/O: events go in, the desired state and the [`Change`]s come out.
 
@@ -29,24 +29,31 @@ use outage::Outage;
 /// A server's service, and its place among that service's servers.
 type Place = (ServiceKey, usize);
 
-/// Everything the agent knows.
+/// The plan and all that is known of its servers.
+///
+/// Calling contract: [`inherit`](Self::inherit) if at all, then
+/// [`replace_plan`](Self::replace_plan); from then on each input returns the changes
+/// that operators are told of. After every input, and after [`tick`](Self::tick) at the
+/// [`deadline`](Self::deadline), [`desired`](Self::desired) is another.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     plan: Plan,
-    /// What each check last found.
+    /// The last result of each check; exactly one for each check of the plan.
     checks: HashMap<CheckSpec, CheckResult>,
-    /// Which checks cannot be made now, and why.
+    /// The checks that cannot be made now, and why.
     not_checked: HashMap<CheckSpec, String>,
-    /// How servers come back that have been down.
+    /// The recovery of servers that have been down, by slow start and flap control.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
+    /// The hops towards all addresses of the plan, as last published.
     hops: Hops,
     /// The addresses that packets do not reach.
     outages: HashMap<IpAddr, Outage>,
-    /// What the operator has ordered at run time; a reload does not change it.
+    /// Orders of the operator's at run time; a reload does not change them.
     orders: HashMap<(ServiceKey, SocketAddr), Order>,
-    /// Which services have their quorum.
+    /// True for services that have their quorum. A service without an entry is new:
+    /// hysteresis does not count yet.
     quorum: HashMap<ServiceKey, bool>,
-    /// What an earlier agent's checks have found, until there is a plan.
+    /// Results of an earlier agent's checks, until there is a plan.
     found_before: Vec<SavedCheck>,
     /// The addresses that packets did not reach for an earlier agent, until there
     /// is a plan.
@@ -113,7 +120,7 @@ impl State {
         changes
     }
 
-    /// What a check last found, if it is one of the plan's.
+    /// The last result of a check, if it is one of the plan's.
     pub fn check_result(&self, spec: &CheckSpec) -> Option<&CheckResult> {
         self.checks.get(spec)
     }
@@ -135,7 +142,7 @@ impl State {
         addresses
     }
 
-    /// How frames reach a server.
+    /// The hop towards a server.
     pub fn hop(&self, server: SocketAddr) -> Option<&Hop> {
         self.hops.get(&server.ip())
     }
@@ -148,7 +155,7 @@ impl State {
         })
     }
 
-    /// How much of its share a server gets, in parts of [`PARTS`]: less than all
+    /// The part of its share that a server gets, in parts of [`PARTS`]: less than all
     /// for a while after it has come back.
     pub fn parts(&self, service: ServiceKey, server: &ServerPlan) -> u32 {
         let recovery = self.recoveries.get(&(service, server.address));
@@ -166,7 +173,7 @@ impl State {
             })
     }
 
-    /// How long it takes at most until every server has been looked at again:
+    /// The longest time until every server has been checked again:
     /// the longest interval, and as much for checks that are under way; and
     /// until every server that returns has its whole share.
     pub fn longest_round(&self) -> Duration {
@@ -212,7 +219,7 @@ impl State {
         share.clamp(0, i64::from(most)).try_into().unwrap_or(most)
     }
 
-    /// What the operator has ordered for a server, if anything.
+    /// The operator's order for a server, if there is one.
     pub fn order(&self, service: ServiceKey, server: SocketAddr) -> Option<Order> {
         self.orders.get(&(service, server)).copied()
     }

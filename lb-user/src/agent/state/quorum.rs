@@ -1,4 +1,4 @@
-//! Which services have enough servers.
+//! Quorums: the services that have enough servers.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use super::State;
 use crate::control::protocol::Order;
 
 impl State {
-    /// Whether a service has its quorum.
+    /// True if a service has its quorum.
     pub fn has_quorum(&self, service: ServiceKey) -> bool {
         self.quorum.get(&service).copied().unwrap_or_default()
     }
@@ -23,7 +23,7 @@ impl State {
             .collect()
     }
 
-    /// Whether the sorry server takes a service's new connections now: the quorum
+    /// True if the sorry server takes a service's new connections now: the quorum
     /// is lost, or the operator lets no real server have any. Servers that are up
     /// keep the connections that they have. One that packets do not reach takes
     /// none: whatever servers there are serve without it.
@@ -34,7 +34,7 @@ impl State {
             && (!self.has_quorum(service.key) || !service.servers.iter().any(serves))
     }
 
-    /// What a server adds to the quorum. As with keepalived and ipvsadm(8), what
+    /// The weight that a server adds to the quorum. As with keepalived and ipvsadm(8), what
     /// the operator orders about its share does not count; out of service does, and
     /// so does being out of reach.
     fn weight_for_quorum(&self, service: ServiceKey, server: &ServerPlan) -> u32 {

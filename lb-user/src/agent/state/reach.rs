@@ -1,6 +1,6 @@
-//! Which addresses packets do not reach, and since when.
+//! Addresses that packets do not reach.
 //!
-//! What cannot get packets counts for nothing, whatever its checks say: they may
+//! A server that gets no packets counts for nothing, whatever its checks say: they may
 //! take another way, or may have found a route of ours missing, which is never held
 //! against a server. It counts for as long as it has not had its time, though: an
 //! interface may be set up anew, a MAC address may have to be asked for.
@@ -15,11 +15,11 @@ use super::outage::Outage;
 use super::{Place, State};
 use crate::neighbor::{Hop, Hops};
 
-/// How long a route, an interface or a neighbour that fails may take to come back
+/// Time for which a route, an interface or a neighbour that fails may come back
 /// before it counts.
 pub(super) const SETTLING_TIME: Duration = Duration::from_secs(1);
 
-/// How long a MAC address may be asked for before it counts as unknown. The
+/// Time for which a MAC address may be asked for before it counts as unknown. The
 /// kernel gives up after 3 s by itself, unless it is told otherwise (arp(7),
 /// `mcast_solicit`, `retrans_time_ms`).
 pub(super) const RESOLUTION_LIMIT: Duration = Duration::from_secs(5);
@@ -40,12 +40,12 @@ impl State {
         changes
     }
 
-    /// Whether packets have not reached an address for longer than they may.
+    /// True if packets have not reached an address for longer than they may.
     pub fn is_cut_off(&self, address: IpAddr) -> bool {
         self.outages.get(&address) == Some(&Outage::Lasting)
     }
 
-    /// Whether a server may have connections: its checks succeed, it is not held
+    /// True if a server may have connections: its checks succeed, it is not held
     /// out, and packets reach it.
     pub fn is_up(&self, service: ServiceKey, server: &ServerPlan) -> bool {
         self.failure(service, server).is_none() && !self.is_cut_off(server.address.ip())

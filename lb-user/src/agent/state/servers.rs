@@ -1,4 +1,4 @@
-//! What becomes of servers: checks come to fail or to succeed, time passes.
+//! Changes to servers: checks come to fail or to succeed, time passes.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::{Place, State};
 use crate::checker::{CheckEvent, CheckSpec};
 use crate::neighbor::Hop;
 
-/// How a server stands.
+/// A server's availability for new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Availability {
     is_up: bool,
@@ -130,7 +130,7 @@ impl State {
         Some(changes)
     }
 
-    /// What has become of a server that stood so before.
+    /// The changes to a server whose availability was `before`.
     pub(super) fn server_changes(
         &mut self,
         place: Place,
@@ -175,7 +175,7 @@ impl State {
         changes
     }
 
-    /// Why a server that stood so `before` is up, or is down.
+    /// Why a server whose availability was `before` is up, or is down.
     fn reason(&self, service: ServiceKey, server: &ServerPlan, before: Availability) -> String {
         if let Some(failure) = self.failure(service, server) {
             return failure.clone();
@@ -200,7 +200,7 @@ impl State {
         }
     }
 
-    /// Whether all checks of a server succeed, held out or not.
+    /// True if all checks of a server succeed, held out or not.
     fn succeeds(&self, place: Place) -> bool {
         self.check_failure(self.server(place)).is_none()
     }
@@ -241,7 +241,7 @@ impl State {
         changes
     }
 
-    /// Whether a server would serve, were it not held out.
+    /// True if a server would serve, were it not held out.
     fn would_serve(&self, place: Place) -> bool {
         let server = self.server(place);
         self.check_failure(server).is_none()

@@ -20,7 +20,8 @@ use crate::control::protocol::{Request, Response};
 use crate::control::{self, Client};
 use screen::{Screen, Update};
 
-/// How often the agent is asked, and how long one is waited for that has gone.
+/// Interval at which the agent is asked, and pause before one that has gone is asked
+/// again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows what there is until `q`, Ctrl-C or a signal. An agent that goes

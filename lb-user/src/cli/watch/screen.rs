@@ -1,4 +1,4 @@
-//! What `lb-user watch` shows, and how keys change that. No I/O.
+//! The screen of `lb-user watch`, and the keys that change it. No I/O.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -37,18 +37,18 @@ const NUMBERS: std::ops::Range<usize> = 2..8;
 /// and the last, which gets the rest.
 const WIDTHS: [u16; 7] = [9, 6, 7, 7, 6, 6, 8];
 
-/// What comes from the agent.
+/// A message of the agent's.
 #[derive(Debug)]
 pub(super) enum Update {
-    /// How things are.
+    /// The listing of now.
     Listing(Listing),
-    /// Why that is not known.
+    /// There is none, for this reason.
     Unreachable(String),
     /// Something has happened.
     Event(Event),
 }
 
-/// What there is to see.
+/// The screen's content.
 #[derive(Debug)]
 pub(super) struct Screen {
     listing: Listing,
@@ -57,7 +57,7 @@ pub(super) struct Screen {
     events: VecDeque<Event>,
     /// Services and servers above the first one shown.
     skipped: usize,
-    /// How many were shown last.
+    /// Number of those that were shown last.
     page: usize,
 }
 
@@ -141,7 +141,7 @@ impl Screen {
         services.map(|service| 1 + service.servers.len()).sum()
     }
 
-    /// Where XDP is attached and who is master; or that nothing is known.
+    /// The interfaces with XDP and the virtual routers; or why nothing is known.
     fn top(&self) -> Line<'_> {
         if let Some(reason) = &self.trouble {
             return Line::from(format!("What is shown is old: {reason}")).fg(Color::Red);

@@ -1,4 +1,4 @@
-//! What follows from what: checks, quorums, orders, hops.
+//! Consequences of checks, quorums, orders and hops.
 
 mod reach;
 mod recovery;

@@ -1,4 +1,4 @@
-//! What becomes of servers, quorums and sorry servers that packets do not reach.
+//! Servers, quorums and sorry servers that packets do not reach.
 
 use super::super::reach::{RESOLUTION_LIMIT, SETTLING_TIME};
 use super::*;

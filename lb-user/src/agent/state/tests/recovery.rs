@@ -1,4 +1,4 @@
-//! How servers come back: slow start and flap control.
+//! Servers that come back: slow start and flap control.
 
 use std::time::{Duration, Instant};
 

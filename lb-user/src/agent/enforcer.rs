@@ -354,7 +354,7 @@ impl Enforcer {
         match &scan.census {
             Ok(census) if scan.swept => {
                 if let Err(error) = self.dataplane.correct_loads(census) {
-                    log::error!("cannot tell the schedulers of expired connections: {error}");
+                    log::error!("cannot correct the connection counts of the schedulers: {error}");
                 }
             }
             Ok(_) => {}

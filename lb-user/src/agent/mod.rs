@@ -1,8 +1,8 @@
 //! The agent: one loop, and four owners of what it consists of.
 //!
-//! [`checks`] knows the servers, [`virtual_routers`] the addresses of this machine,
-//! [`enforcer`] the data plane, [`operators`] whoever asks and is told. The loop
-//! ([`serve`]) passes events from one to the others; the owners know each other only
+//! `checks` knows the servers, `virtual_routers` the addresses of this machine,
+//! `enforcer` the data plane, `operators` whoever asks and is told. The loop
+//! (`serve`) passes events from one to the others; the owners know each other only
 //! as arguments.
 
 mod capabilities;

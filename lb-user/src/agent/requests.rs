@@ -20,7 +20,7 @@ impl Agent {
             Call::Request(Request::List, answer) => self.enforcer.scan_for(answer),
             Call::Request(Request::Upgrade, answer) => self.begin_upgrade(Some(answer)),
             Call::Request(Request::Stop, answer) => {
-                log::info!("stopping: asked to on the control socket");
+                log::info!("stopping: requested on the control socket");
                 send(answer, Response::Done(Vec::new()));
                 return Some(Exit::Stop {
                     forget_orders: true,

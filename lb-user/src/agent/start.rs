@@ -77,7 +77,7 @@ impl Agent {
         if lb_config::runs_scripts_as_others(&config)
             && let Some(missing) = capabilities::missing_for_scripts()
         {
-            log::warn!("scripts cannot run as their user as they should: lb-user lacks {missing}");
+            log::warn!("scripts cannot run as their configured user: lb-user lacks {missing}");
         }
         raise_descriptor_limit();
         let upgrade = Upgrade::new(program);

@@ -87,9 +87,9 @@ async fn check(probe: &HttpProbe) -> ProbeOutcome {
             if probe.tls {
                 let name = page.virtual_host.as_deref().filter(|_| probe.server_name);
                 let stream = tls::connect(stream, name, probe.connection.to.ip()).await?;
-                ask(stream, page, probe, &mut response).await
+                request(stream, page, probe, &mut response).await
             } else {
-                ask(stream, page, probe, &mut response).await
+                request(stream, page, probe, &mut response).await
             }
         });
         let judgement = match outcome.await {
@@ -106,7 +106,11 @@ async fn check(probe: &HttpProbe) -> ProbeOutcome {
     ProbeOutcome::Success
 }
 
-async fn ask(
+/// Requests a page, and reads the response as far as it matters.
+///
+/// # Errors
+/// The connection breaks before anything has come, or what comes is no response.
+async fn request(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     page: &Page,
     probe: &HttpProbe,

@@ -58,12 +58,12 @@ async fn check(probe: &SmtpProbe) -> ProbeOutcome {
 async fn converse(stream: TcpStream, helo_name: &str) -> Result<(), String> {
     let mut stream = BufReader::new(stream);
     expect(&mut stream, "220", "the greeting").await?;
-    say(&mut stream, &format!("HELO {helo_name}")).await?;
+    send_line(&mut stream, &format!("HELO {helo_name}")).await?;
     expect(&mut stream, "250", "the answer to HELO").await?;
-    say(&mut stream, "QUIT").await
+    send_line(&mut stream, "QUIT").await
 }
 
-async fn say(stream: &mut BufReader<TcpStream>, words: &str) -> Result<(), String> {
+async fn send_line(stream: &mut BufReader<TcpStream>, words: &str) -> Result<(), String> {
     let line = format!("{words}\r\n");
     let written = stream.write_all(line.as_bytes()).await;
     written.map_err(|error| tcp::reason(&error))

@@ -364,7 +364,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             if let Some(request) = entries.request() {
                 return runtime.block_on(entries::print(&socket.path, &request, json));
             }
-            let response = runtime.block_on(control::ask(&socket.path, &Request::List))?;
+            let response = runtime.block_on(control::request(&socket.path, &Request::List))?;
             let Response::Listing(listing) = response else {
                 return response::finish(response);
             };
@@ -414,7 +414,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
         Command::Watch { socket } => runtime.block_on(watch::watch(&socket.path)),
         Command::Reload { socket } => {
-            response::finish(runtime.block_on(control::ask(&socket.path, &Request::Reload))?)
+            response::finish(runtime.block_on(control::request(&socket.path, &Request::Reload))?)
         }
         Command::Upgrade { socket } => runtime.block_on(stop::upgrade(&socket.path)),
         Command::Stop { socket, pins } => {

@@ -20,7 +20,7 @@ pub(super) async fn give(socket: &Path, server: &str, order: Option<Order>) -> a
         server: server.to_owned(),
         order,
     };
-    super::response::finish(control::ask(socket, &request).await?)
+    super::response::finish(control::request(socket, &request).await?)
 }
 
 /// Waits until `server` has no connections, showing how many there are.
@@ -32,7 +32,7 @@ pub(super) async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::R
     let terminal = io::stderr().is_terminal();
     let mut before = None;
     loop {
-        let response = control::ask(socket, &Request::List).await?;
+        let response = control::request(socket, &Request::List).await?;
         let Response::Listing(listing) = response else {
             return super::response::finish(response);
         };

@@ -17,6 +17,6 @@ pub(super) fn finish(response: Response) -> anyhow::Result<()> {
             Ok(())
         }
         Response::Refused(reason) => anyhow::bail!("{reason}"),
-        _ => anyhow::bail!("the agent answered another question"),
+        _ => anyhow::bail!("the agent sent an unexpected answer"),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn upgrade(socket: &Path) -> anyhow::Result<()> {
                 report.as_deref().unwrap_or("its log says why")
             );
         }
-        if let Ok(Response::Listing(listing)) = control::ask(socket, &Request::List).await {
+        if let Ok(Response::Listing(listing)) = control::request(socket, &Request::List).await {
             return match listing.not_upgraded {
                 None => say("upgraded"),
                 Some(reason) => bail!("not upgraded, the former program goes on: {reason}"),

@@ -70,11 +70,11 @@ impl Client {
     }
 }
 
-/// Asks the agent that listens on `path`.
+/// Sends one request to the agent that listens on `path`, and waits for the answer.
 ///
 /// # Errors
 /// Nobody listens there, or the answer is none.
-pub async fn ask(path: &Path, request: &Request) -> Result<Response, Error> {
+pub async fn request(path: &Path, request: &Request) -> Result<Response, Error> {
     let mut client = Client::connect(path).await?;
     client.send(request).await?;
     client.receive().await?.ok_or_else(|| Error::Broken {

@@ -15,7 +15,7 @@ pub mod selection;
 mod server;
 
 pub use calls::Call;
-pub use client::{Client, ask};
+pub use client::{Client, request};
 pub use error::Error;
 pub use server::Server;
 

@@ -200,7 +200,7 @@ async fn write_line(writer: &mut OwnedWriteHalf, response: &Response) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Client, ask};
+    use crate::control::{Client, request};
 
     /// An agent that answers every request with `response`.
     fn agent(response: Response) -> mpsc::Sender<Call> {
@@ -222,7 +222,7 @@ mod tests {
             .await
             .expect("it listens");
         assert_eq!(
-            ask(&path, &Request::Reload).await.expect("an answer"),
+            request(&path, &Request::Reload).await.expect("an answer"),
             response
         );
         let mode = fs::metadata(&path)
@@ -277,7 +277,7 @@ mod tests {
                 }
             }
             assert_eq!(servers.len(), 1);
-            ask(&path, &Request::Health).await.expect("it answers");
+            request(&path, &Request::Health).await.expect("it answers");
         }
     }
 

@@ -361,7 +361,7 @@ impl Follower {
     /// Makes the kernel ask for a neighbour that it does not know.
     async fn resolve(&self, (interface, address): Key) {
         if let Err(error) = netlink::resolve(&self.handle, interface, address).await {
-            log::debug!("the kernel does not ask for {address}: {}", io_error(error));
+            log::debug!("the kernel does not resolve {address}: {}", io_error(error));
         }
     }
 

@@ -1,6 +1,6 @@
 //! TCP resets for the viewers of a dead server.
 //!
-//! A player only receives: one whose server has died hears nothing, says
+//! A player only receives: one whose server has died receives nothing, sends
 //! nothing, and hangs until its own time-out. So each is sent a reset from the
 //! virtual address, with the sequence number that it awaits, which is the only
 //! one that its stack accepts (RFC 5961 §3.2): what it last acknowledged, as

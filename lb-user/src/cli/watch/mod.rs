@@ -38,12 +38,12 @@ pub(super) async fn watch(socket: &Path) -> anyhow::Result<()> {
         )
         .into());
     }
-    let response = control::ask(socket, &Request::List).await?;
+    let response = control::request(socket, &Request::List).await?;
     let Response::Listing(listing) = response else {
         return super::response::finish(response);
     };
     let (sender, updates) = mpsc::channel(16);
-    tokio::spawn(ask(socket.to_owned(), sender.clone()));
+    tokio::spawn(poll(socket.to_owned(), sender.clone()));
     tokio::spawn(follow(socket.to_owned(), sender));
     let _restore = Restore;
     // A panic restores the terminal, too, before its message is printed.
@@ -86,13 +86,13 @@ async fn show(
 }
 
 /// Keeps asking the agent how things are.
-async fn ask(socket: PathBuf, sender: mpsc::Sender<Update>) {
+async fn poll(socket: PathBuf, sender: mpsc::Sender<Update>) {
     loop {
         sleep(INTERVAL).await;
-        let update = match control::ask(&socket, &Request::List).await {
+        let update = match control::request(&socket, &Request::List).await {
             Ok(Response::Listing(listing)) => Update::Listing(listing),
             Ok(Response::Refused(reason)) => Update::Unreachable(reason),
-            Ok(_) => Update::Unreachable("the agent answered another question".to_owned()),
+            Ok(_) => Update::Unreachable("the agent sent an unexpected answer".to_owned()),
             Err(error) => Update::Unreachable(error.to_string()),
         };
         if sender.send(update).await.is_err() {
@@ -101,7 +101,7 @@ async fn ask(socket: PathBuf, sender: mpsc::Sender<Update>) {
     }
 }
 
-/// Keeps listening to what happens. Trouble is told by [`ask`].
+/// Keeps listening to what happens. Errors are reported by [`poll`].
 async fn follow(socket: PathBuf, sender: mpsc::Sender<Update>) {
     loop {
         if let Ok(mut client) = Client::connect(&socket).await

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use service_kit::sleep_until;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::change::Change;
+use super::client_resets::ClientResets;
 use super::confirmation_probe::ConfirmationProbes;
 use super::partition_guard::{Awaited, GuardEvent, PartitionGuard, Watched};
 use super::plan::{Plan, ServerPlan, ServiceKey};
@@ -21,11 +21,11 @@ use super::table_scan::{TableScan, TableScans, Waiter};
 use super::virtual_routers::VirtualRouters;
 use crate::checker::CheckSpec;
 use crate::neighbor::{self, Hop, Hops};
-use crate::resets::{self, ResetReport, Resets};
+use crate::resets::ResetReport;
 use lb_dataplane::{
     Attachment, Census, Dataplane, Departed, Error, Options, Origin, Remembered, Statistics,
 };
-use lb_model::{DesiredState, Forwarding, OrphanPolicy};
+use lb_model::{DesiredState, Forwarding};
 
 /// Pause before the data plane is asked again for what it has refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,12 +45,7 @@ pub(super) struct Enforcer {
     guard: PartitionGuard,
     /// Run for the services that `guard` has in doubt.
     probes: ConfirmationProbes,
-    /// The thread that resets clients, so that a scan for them holds nothing up.
-    resets: Resets,
-    reset_reports: mpsc::UnboundedReceiver<ResetReport>,
-    deferred: DeferredResets,
-    /// Connections that were reset because their server was gone.
-    connections_reset: HashMap<(ServiceKey, SocketAddr), u64>,
+    resets: ClientResets,
     /// Scans through the tables of connections, at most one at a time.
     scans: TableScans,
     /// When the next scan removes what has expired.
@@ -67,16 +62,6 @@ pub(super) struct Enforcer {
 struct Refusal {
     reason: String,
     retry_at: Instant,
-}
-
-/// Removed servers whose clients are not reset before it is known who leads.
-#[derive(Default)]
-struct DeferredResets {
-    servers: Vec<Departed>,
-    /// A virtual router that becomes master before then is taken to have been master
-    /// all the time. `None` before the virtual routers run, and where an earlier agent
-    /// has handed over.
-    until: Option<Instant>,
 }
 
 /// Something that concerns the data plane.
@@ -104,7 +89,6 @@ impl Enforcer {
     pub(super) fn load(options: &Options) -> Result<Self, Error> {
         let dataplane = Dataplane::load(options)?;
         log_origin(&dataplane, options);
-        let (report_sender, reset_reports) = mpsc::unbounded_channel();
         let mut readings = interval(rates::INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
@@ -113,10 +97,7 @@ impl Enforcer {
             refusal: None,
             guard: PartitionGuard::default(),
             probes: ConfirmationProbes::default(),
-            resets: Resets::start(report_sender),
-            reset_reports,
-            deferred: DeferredResets::default(),
-            connections_reset: HashMap::new(),
+            resets: ClientResets::start(),
             scans: TableScans::default(),
             meter: Meter::default(),
             readings,
@@ -136,7 +117,7 @@ impl Enforcer {
 
     /// Connections that were reset because their server was gone.
     pub(super) fn connections_reset(&self) -> &HashMap<(ServiceKey, SocketAddr), u64> {
-        &self.connections_reset
+        self.resets.counts()
     }
 
     /// The rates of traffic.
@@ -173,7 +154,7 @@ impl Enforcer {
             () = sleep_until(retry_at) => Event::Due,
             () = sleep_until(self.guard.deadline()) => Event::Due,
             service = self.probes.answered() => Event::OtherServerAnswers(service),
-            Some(report) = self.reset_reports.recv() => Event::ResetReport(report),
+            report = self.resets.next_report() => Event::ResetReport(report),
             scan = self.scans.finished() => Event::Scan(scan),
             () = tokio::time::sleep_until(self.sweep_at) => Event::SweepDue,
             _ = self.readings.tick() => Event::ReadingDue,
@@ -279,63 +260,26 @@ impl Enforcer {
         self.guard.confirm_dead(service, now())
     }
 
-    /// Has the clients of removed servers reset. Those of a service that another
-    /// director leads are its business: what the tables say of them here is from
-    /// before, and they may be served well. Who leads is not known before the virtual
-    /// routers run.
-    fn reset_clients(&mut self, mut removed: Vec<Departed>, plan: &Plan, routers: &VirtualRouters) {
-        removed.retain(|server| server.orphans != OrphanPolicy::Drop);
-        let is_ours = |server: &mut Departed| routers.speaks_for(plan, server.service.ip());
-        let ours: Vec<Departed> = removed.extract_if(.., is_ours).collect();
-        if let Some(rate) = plan.reset_rate
-            && !ours.is_empty()
-        {
-            self.resets.start_job(resets::Job {
-                remembered: self.dataplane.remembered(),
-                departed: ours,
-                rate,
-            });
-        }
-        let is_too_early = match self.deferred.until {
-            Some(until) => Instant::now() < until,
-            None => !routers.has_started(),
-        };
-        if is_too_early {
-            self.deferred.servers.extend(removed);
-        }
+    /// See [`ClientResets::reset_clients`].
+    fn reset_clients(&mut self, removed: Vec<Departed>, plan: &Plan, routers: &VirtualRouters) {
+        self.resets
+            .reset_clients(removed, &self.dataplane, plan, routers);
     }
 
     /// The virtual routers have started: whichever leads within `longest_start` is
     /// taken to have led all the time.
     pub(super) fn defer_resets_for(&mut self, longest_start: Duration) {
-        self.deferred.until = Some(Instant::now() + longest_start);
+        self.resets.defer_for(longest_start);
     }
 
-    /// One more virtual router leads: so it did all the time, if that is soon
-    /// after the start.
+    /// One more virtual router leads: see [`ClientResets::reset_deferred`].
     pub(super) fn reset_deferred(&mut self, plan: &Plan, routers: &VirtualRouters) {
-        let removed = std::mem::take(&mut self.deferred.servers);
-        let is_in_time = |until| Instant::now() < until;
-        if !removed.is_empty() && self.deferred.until.is_some_and(is_in_time) {
-            self.reset_clients(removed, plan, routers);
-        }
+        self.resets.reset_deferred(&self.dataplane, plan, routers);
     }
 
-    /// Counts the connections that were reset; what operators are to know, if there
-    /// were any.
+    /// See [`ClientResets::on_report`].
     pub(super) fn on_reset_report(&mut self, report: ResetReport) -> Option<Change> {
-        let ResetReport {
-            departed, viewers, ..
-        } = &report;
-        let service = ServiceKey {
-            protocol: departed.protocol,
-            address: departed.service,
-        };
-        *self
-            .connections_reset
-            .entry((service, departed.server))
-            .or_default() += viewers;
-        (*viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
+        self.resets.on_report(report)
     }
 
     /// Has a scan made for a listing, which begins after this.

@@ -10,6 +10,7 @@ pub(crate) mod capacity;
 pub mod change;
 mod checks;
 pub(crate) mod cleanup;
+mod client_resets;
 mod confirmation_probe;
 mod enforcer;
 mod exit;

@@ -48,11 +48,11 @@ mod tests {
     use super::*;
     use lb_config;
 
-    /// A plan of `services`, each with `servers` and these words.
-    fn plan(services: u16, servers: u16, words: &str) -> Plan {
+    /// A plan of `services`, each with `servers` and these directives.
+    fn plan(services: u16, servers: u16, directives: &str) -> Plan {
         let mut text = String::new();
         for port in 1..=services {
-            write!(text, "virtual_server 10.0.0.1 {port} {{\n{words}\n").expect("it grows");
+            write!(text, "virtual_server 10.0.0.1 {port} {{\n{directives}\n").expect("it grows");
             for server in 1..=servers {
                 let [high, low] = server.to_be_bytes();
                 writeln!(text, "real_server 10.1.{high}.{low} {port} {{\n}}").expect("it grows");

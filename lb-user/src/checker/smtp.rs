@@ -63,8 +63,8 @@ async fn converse(stream: TcpStream, helo_name: &str) -> Result<(), String> {
     send_line(&mut stream, "QUIT").await
 }
 
-async fn send_line(stream: &mut BufReader<TcpStream>, words: &str) -> Result<(), String> {
-    let line = format!("{words}\r\n");
+async fn send_line(stream: &mut BufReader<TcpStream>, command: &str) -> Result<(), String> {
+    let line = format!("{command}\r\n");
     let written = stream.write_all(line.as_bytes()).await;
     written.map_err(|error| tcp::reason(&error))
 }

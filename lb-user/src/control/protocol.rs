@@ -176,14 +176,14 @@ pub struct ListedService {
 impl ListedService {
     /// Scheduler and persistence, as ipvsadm(8) writes them.
     pub fn scheduling(&self) -> String {
-        let mut words = scheduler_name(self.scheduler);
+        let mut text = scheduler_name(self.scheduler);
         if let Some(persistence) = &self.persistence {
-            words += &format!(" persistent {}", persistence.timeout_s);
+            text += &format!(" persistent {}", persistence.timeout_s);
         }
         if self.ops {
-            words += " ops";
+            text += " ops";
         }
-        words
+        text
     }
 }
 

@@ -114,19 +114,19 @@ impl State {
     }
 }
 
-/// The checks of a server, each with its words and which one in these words it
-/// is.
+/// The checks of a server, each with its name and the number of checks of that name
+/// before it.
 fn places(server: &ServerPlan) -> impl Iterator<Item = (&CheckSpec, String, usize)> {
-    let words: Vec<String> = server
+    let names: Vec<String> = server
         .checks
         .iter()
         .map(|spec| spec.probe.to_string())
         .collect();
     server.checks.iter().enumerate().map(move |(index, spec)| {
-        let place = words[..index]
+        let place = names[..index]
             .iter()
-            .filter(|earlier| **earlier == words[index])
+            .filter(|earlier| **earlier == names[index])
             .count();
-        (spec, words[index].clone(), place)
+        (spec, names[index].clone(), place)
     })
 }

@@ -1,7 +1,7 @@
-//! Virtual routers that lead together or not at all (`vrrp_sync_group`).
+//! Virtual routers that are master together or not at all (`vrrp_sync_group`).
 //!
-//! The group leads once every member can; when one must give way, or misses
-//! something, all of them do. (keepalived prefers "backup" in the same way, and
+//! The group becomes master once every member can; when one must become backup, or
+//! has a fault, all of them do. (keepalived prefers "backup" in the same way, and
 //! so do we where priorities of the members contradict each other.)
 
 use std::time::Instant;
@@ -17,16 +17,16 @@ pub struct Group {
 #[derive(Debug, Clone)]
 struct Member {
     machine: Machine,
-    /// What this member itself misses.
+    /// The member's own fault.
     fault: Option<String>,
 }
 
-/// What a member wants done.
+/// An action that a member asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberAction {
     /// Its place in the group.
     pub member: usize,
-    /// What.
+    /// The action.
     pub action: Action,
 }
 
@@ -43,7 +43,7 @@ impl Group {
         }
     }
 
-    /// The members, and what each misses, given back.
+    /// Takes the group apart: each member with its own fault.
     pub fn into_machines(self) -> impl Iterator<Item = (Machine, Option<String>)> {
         self.members
             .into_iter()
@@ -55,7 +55,7 @@ impl Group {
         &self.members[member].machine
     }
 
-    /// A member, to be changed in what is no input.
+    /// A member, for changes that are no [`Input`].
     pub fn machine_mut(&mut self, member: usize) -> &mut Machine {
         &mut self.members[member].machine
     }
@@ -67,7 +67,7 @@ impl Group {
         states.all(|state| state == first).then_some(first)
     }
 
-    /// When to call [`tick`](Self::tick).
+    /// Time at which to call [`tick`](Self::tick).
     pub fn deadline(&self) -> Option<Instant> {
         self.members
             .iter()
@@ -80,18 +80,18 @@ impl Group {
         self.all(now, |_| Input::Tick)
     }
 
-    /// Starts all members; `holding` as in [`Input::Start`].
-    pub fn start(&mut self, now: Instant, holding: bool) -> Vec<MemberAction> {
+    /// Starts all members; `has_leftovers` as in [`Input::Start`].
+    pub fn start(&mut self, now: Instant, has_leftovers: bool) -> Vec<MemberAction> {
         match self.fault() {
-            Some(fault) => self.all(now, |member| Input::Fault(fault.told_to(member))),
-            None => self.all(now, |_| Input::Start { holding }),
+            Some(fault) => self.all(now, |member| Input::Fault(fault.reason_for(member))),
+            None => self.all(now, |_| Input::Start { has_leftovers }),
         }
     }
 
     /// Starts all members as the masters that they were a moment ago; see
-    /// [`Input::LeadOn`].
-    pub fn lead_on(&mut self, now: Instant) -> Vec<MemberAction> {
-        self.all(now, |_| Input::LeadOn)
+    /// [`Input::Resume`].
+    pub fn resume(&mut self, now: Instant) -> Vec<MemberAction> {
+        self.all(now, |_| Input::Resume)
     }
 
     /// Stops all members.
@@ -100,15 +100,15 @@ impl Group {
     }
 
     /// Stops one member that the others are to go on without; then
-    /// [`forget`](Self::forget) it.
-    pub fn retire(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
+    /// [`remove`](Self::remove) it.
+    pub fn stop_member(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
         let mut actions = Vec::new();
-        self.give(now, member, Input::Stop, &mut actions);
+        self.handle_one(now, member, Input::Stop, &mut actions);
         actions
     }
 
-    /// Lets go of a member.
-    pub fn forget(&mut self, member: usize) {
+    /// Removes a member.
+    pub fn remove(&mut self, member: usize) {
         self.members.remove(member);
     }
 
@@ -116,12 +116,12 @@ impl Group {
     /// [`set_fault`](Self::set_fault) takes.
     pub fn handle(&mut self, now: Instant, member: usize, input: Input) -> Vec<MemberAction> {
         let mut actions = Vec::new();
-        self.give(now, member, input, &mut actions);
+        self.handle_one(now, member, input, &mut actions);
         self.follow(now, &mut actions);
         actions
     }
 
-    /// Says what a member misses now, if anything.
+    /// Sets or clears the fault of a member.
     pub fn set_fault(
         &mut self,
         now: Instant,
@@ -139,19 +139,22 @@ impl Group {
             return Vec::new();
         }
         match self.fault() {
-            Some(fault) => self.all(now, |member| Input::Fault(fault.told_to(member))),
+            Some(fault) => self.all(now, |member| Input::Fault(fault.reason_for(member))),
             None => {
                 let mut actions = self.all(now, |_| Input::Recovered);
-                let joined = self.all(now, |_| Input::Start { holding: false });
+                let joined = self.all(now, |_| Input::Start {
+                    has_leftovers: false,
+                });
                 actions.extend(joined);
                 actions
             }
         }
     }
 
-    /// What keeps a member in `fault`, as it is told; `None` if nothing does.
+    /// The reason that keeps a member in `fault`, its own or another member's;
+    /// `None` if nothing does.
     pub fn fault_of(&self, member: usize) -> Option<String> {
-        Some(self.fault()?.told_to(member))
+        Some(self.fault()?.reason_for(member))
     }
 
     fn fault(&self) -> Option<MemberFault> {
@@ -169,13 +172,19 @@ impl Group {
     fn all(&mut self, now: Instant, input: impl Fn(usize) -> Input) -> Vec<MemberAction> {
         let mut actions = Vec::new();
         for member in 0..self.members.len() {
-            self.give(now, member, input(member), &mut actions);
+            self.handle_one(now, member, input(member), &mut actions);
         }
         self.follow(now, &mut actions);
         actions
     }
 
-    fn give(&mut self, now: Instant, member: usize, input: Input, out: &mut Vec<MemberAction>) {
+    fn handle_one(
+        &mut self,
+        now: Instant,
+        member: usize,
+        input: Input,
+        out: &mut Vec<MemberAction>,
+    ) {
         let actions = self.members[member].machine.handle(now, input);
         out.extend(
             actions
@@ -190,17 +199,17 @@ impl Group {
         let can_lead = |member: &Member| leads(member) || member.machine.is_candidate();
         if self.members.iter().all(can_lead) {
             for member in 0..self.members.len() {
-                self.give(now, member, Input::Lead, out);
+                self.handle_one(now, member, Input::BecomeMaster, out);
             }
         } else if self.members.iter().any(leads) {
             let reason = self.reason_to_yield(out);
             for member in 0..self.members.len() {
-                self.give(now, member, Input::Yield(reason.clone()), out);
+                self.handle_one(now, member, Input::BecomeBackup(reason.clone()), out);
             }
         }
     }
 
-    /// What made a member stop leading just now.
+    /// The cause for which a member has stopped being master just now.
     fn reason_to_yield(&self, actions: &[MemberAction]) -> String {
         let cause = actions
             .iter()
@@ -220,7 +229,7 @@ struct MemberFault {
 }
 
 impl MemberFault {
-    fn told_to(&self, member: usize) -> String {
+    fn reason_for(&self, member: usize) -> String {
         if self.alone || member == self.member {
             self.reason.clone()
         } else {

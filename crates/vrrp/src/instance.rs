@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::holder::Holder;
-use super::machine::{Cause, Machine, State};
-use super::packet::{Heard, PRIORITY_LEAVING, Peer, Refusal, Senders};
+use super::address_manager::AddressManager;
+use super::machine::{Action, Cause, Machine, State};
+use super::packet::{Advert, PRIORITY_LEAVING, Peer, Refusal, Senders};
 use super::settings::{InstanceSettings, Transport, VirtualAddress};
 use super::socket::{Channel, Destinations, Endpoint, Received};
 use super::status::{Counters, InstanceStatus};
@@ -21,15 +21,66 @@ use netlink::interfaces::{Interface, Interfaces};
 /// Tells the packets of one virtual router from those of another, and from its
 /// own of earlier sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ChannelId(pub u64);
+pub struct ChannelId(u64);
 
-/// What the sockets of a virtual router have received.
+/// A packet that the sockets of a virtual router have received.
 #[derive(Debug)]
-pub struct Arrival {
-    /// By which sockets.
+pub struct Packet {
+    /// The sockets.
     pub channel: ChannelId,
-    /// What; or the error that ended the receiving.
+    /// The packet; or the error that ended the receiving.
     pub received: io::Result<Received>,
+}
+
+/// Packets in a [`PacketQueue`]; more are left in the sockets.
+const MAX_QUEUED_PACKETS: usize = 64;
+
+/// The queue into which the sockets of all virtual routers deliver.
+#[derive(Debug)]
+pub struct PacketQueue {
+    packets: mpsc::Sender<Packet>,
+    last_id: u64,
+}
+
+impl PacketQueue {
+    /// An empty queue, and the end to receive from.
+    pub fn new() -> (Self, mpsc::Receiver<Packet>) {
+        let (packets, received) = mpsc::channel(MAX_QUEUED_PACKETS);
+        (
+            Self {
+                packets,
+                last_id: 0,
+            },
+            received,
+        )
+    }
+
+    /// Starts a task that receives from sockets.
+    fn receive(&mut self, channel: Channel) -> OpenChannel {
+        self.last_id += 1;
+        let id = ChannelId(self.last_id);
+        let channel = Arc::new(channel);
+        let receiver = Arc::clone(&channel);
+        let packets = self.packets.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let received = receiver.receive().await;
+                let is_over = received.is_err();
+                let packet = Packet {
+                    channel: id,
+                    received,
+                };
+                if packets.send(packet).await.is_err() || is_over {
+                    return;
+                }
+            }
+        });
+        OpenChannel {
+            id,
+            channel,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
 }
 
 /// A virtual router's sockets, and the task that receives.
@@ -37,51 +88,62 @@ pub struct Arrival {
 struct OpenChannel {
     id: ChannelId,
     channel: Arc<Channel>,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
-impl Drop for OpenChannel {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// The state of a virtual router's sockets.
+///
+/// ```text
+///            interface and address are there
+///   Closed ───────────────────────────────────▶ (open them)
+///     ▲  ▲                                       │       │
+///     │  │                               success │       │ error
+///     │  └── interface or address is gone ── Open ◀─┐    ▼
+///     │                                       └─────┼▶ Failed
+///     │                          cannot receive     └────┤ tried again
+///     └── interface or address is gone ──────────────────┘
+/// ```
+#[derive(Debug)]
+enum Sockets {
+    Closed,
+    Open(OpenChannel),
+    /// They cannot be opened, or can receive no more.
+    Failed,
 }
 
 /// A virtual router.
 #[derive(Debug)]
 pub struct Instance {
     pub settings: InstanceSettings,
-    pub holder: Holder,
-    pub counters: Counters,
-    open: Option<OpenChannel>,
-    /// Why the sockets could not be opened.
-    trouble: Option<String>,
+    pub address_manager: AddressManager,
+    counters: Counters,
+    sockets: Sockets,
+    /// The state that was entered last, when, and why.
+    state: State,
     since: SystemTime,
     cause: Cause,
-    /// As master: all addresses have been seen on their interfaces.
-    seen_holding: bool,
+    /// As master: all addresses have been seen on their interfaces since.
+    addresses_seen: bool,
     /// The MAC addresses of the interfaces with virtual addresses.
     macs: BTreeMap<String, MacAddress>,
-    /// Whether the state noted last is master.
-    is_master: bool,
 }
 
 impl Instance {
-    pub fn new(settings: InstanceSettings, holder: Holder) -> Self {
+    pub fn new(settings: InstanceSettings, address_manager: AddressManager) -> Self {
         Self {
             settings,
-            holder,
+            address_manager,
             counters: Counters::default(),
-            open: None,
-            trouble: None,
+            sockets: Sockets::Closed,
+            state: State::Init,
             since: SystemTime::now(),
             cause: Cause::Configured,
-            seen_holding: false,
+            addresses_seen: false,
             macs: BTreeMap::new(),
-            is_master: false,
         }
     }
 
-    /// Whether `other` is, for the network, the same virtual router.
+    /// Returns true if `other` is, for the network, the same virtual router.
     pub fn is_same_router(&self, other: &InstanceSettings) -> bool {
         let key = |settings: &InstanceSettings| {
             let format = &settings.format;
@@ -97,75 +159,100 @@ impl Instance {
             && self.settings.format.version() == other.format.version()
     }
 
-    /// Notes that a state was entered.
-    pub fn note(&mut self, state: State, cause: Cause) {
-        self.since = SystemTime::now();
-        self.cause = cause;
-        self.seen_holding = false;
-        let was_master = std::mem::replace(&mut self.is_master, state == State::Master);
-        self.counters.became_master += u64::from(self.is_master);
-        self.counters.released_master += u64::from(was_master && !self.is_master);
+    /// Carries out an action of its machine. Returns the state that it has entered,
+    /// and why.
+    pub fn apply(&mut self, action: Action) -> Option<(State, Cause)> {
+        let addresses = || self.settings.addresses.clone();
+        let routes = || self.settings.routes.clone();
+        match action {
+            Action::Advertise { priority } => self.advertise(priority),
+            Action::AddAddresses => self.address_manager.add(addresses(), routes()),
+            Action::RemoveAddresses => self.address_manager.remove(addresses(), routes()),
+            Action::Announce { repeat } => {
+                let pauses = self.settings.pauses;
+                self.address_manager.announce(addresses(), repeat, pauses);
+            }
+            Action::Entered(state, cause) => {
+                self.enter(state, cause.clone());
+                return Some((state, cause));
+            }
+        }
+        None
     }
 
-    /// Whether opening the sockets is to be tried again.
-    pub fn is_in_trouble(&self) -> bool {
-        self.trouble.is_some()
+    fn enter(&mut self, state: State, cause: Cause) {
+        let before = std::mem::replace(&mut self.state, state);
+        self.since = SystemTime::now();
+        self.cause = cause;
+        self.addresses_seen = false;
+        self.counters.became_master += u64::from(state == State::Master);
+        self.counters.released_master +=
+            u64::from(before == State::Master && state != State::Master);
+    }
+
+    /// Returns true if the sockets have failed, so that it is to be tried again to
+    /// open them.
+    pub fn has_failed_sockets(&self) -> bool {
+        matches!(self.sockets, Sockets::Failed)
+    }
+
+    fn channel(&self) -> Option<&OpenChannel> {
+        match &self.sockets {
+            Sockets::Open(channel) => Some(channel),
+            Sockets::Closed | Sockets::Failed => None,
+        }
     }
 
     pub fn has_channel(&self, id: ChannelId) -> bool {
-        self.open.as_ref().is_some_and(|open| open.id == id)
+        self.channel().is_some_and(|open| open.id == id)
     }
 
     /// The address that adverts are sent from.
     pub fn local_address(&self) -> Option<IpAddr> {
-        self.open
-            .as_ref()
-            .map(|open| open.channel.endpoint().source)
+        self.channel().map(|open| open.channel.endpoint().source)
     }
 
-    /// Opens the sockets for what the interface is now, unless they are open
-    /// for just that. Says what is missing, if anything.
+    /// Opens the sockets for the interface as it is now, unless they are open for
+    /// just that. Returns the reason if they are not open then.
     pub fn connect(
         &mut self,
         interfaces: &Interfaces,
-        next_id: &mut u64,
-        arrivals: &mpsc::Sender<Arrival>,
+        packets: &mut PacketQueue,
     ) -> Option<String> {
         let endpoint = match self.endpoint(interfaces) {
             Ok(endpoint) => endpoint,
             Err(missing) => {
-                self.open = None;
-                self.trouble = None;
+                self.sockets = Sockets::Closed;
                 return Some(missing);
             }
         };
-        if let Some(open) = &self.open
+        if let Some(open) = self.channel()
             && *open.channel.endpoint() == endpoint
         {
             return None;
         }
-        self.open = None;
+        // Before others are opened: an advert is to be received once.
+        self.sockets = Sockets::Closed;
         match Channel::open(endpoint) {
             Ok(channel) => {
-                *next_id += 1;
-                self.open = Some(receive(channel, ChannelId(*next_id), arrivals.clone()));
-                self.trouble = None;
+                self.sockets = Sockets::Open(packets.receive(channel));
+                None
             }
             Err(error) => {
                 let interface = &self.settings.interface;
-                self.trouble = Some(format!("cannot open sockets on {interface}: {error}"));
+                self.sockets = Sockets::Failed;
+                Some(format!("cannot open sockets on {interface}: {error}"))
             }
         }
-        self.trouble.clone()
     }
 
     /// Gives up sockets that no longer receive.
     pub fn disconnect(&mut self, error: &io::Error) {
-        self.open = None;
-        self.trouble = Some(format!(
-            "cannot receive on {}: {error}",
-            self.settings.interface
-        ));
+        let InstanceSettings {
+            name, interface, ..
+        } = &self.settings;
+        log::debug!("{name}: cannot receive on {interface}: {error}");
+        self.sockets = Sockets::Failed;
     }
 
     fn endpoint(&self, interfaces: &Interfaces) -> Result<Endpoint, String> {
@@ -223,9 +310,11 @@ impl Instance {
         candidates.find(|address| is_ours(address)).copied()
     }
 
-    /// Sends an advert to all that are to have it.
+    /// Sends an advert to its group, or to each of its peers.
     pub fn advertise(&mut self, priority: u8) {
-        let Some(open) = &self.open else { return };
+        let Sockets::Open(open) = &self.sockets else {
+            return;
+        };
         let endpoint = open.channel.endpoint();
         for destination in endpoint.destinations.addresses() {
             let advert = self
@@ -245,8 +334,8 @@ impl Instance {
         }
     }
 
-    /// Looks at what has arrived, and counts it.
-    pub fn check(&mut self, received: &Received) -> Option<Heard> {
+    /// Checks a packet of its sockets, and counts it.
+    pub fn check(&mut self, received: &Received) -> Option<Advert> {
         let settings = &self.settings;
         let peers: &[Peer];
         let senders = match &settings.transport {
@@ -265,10 +354,10 @@ impl Instance {
             .datagram()
             .and_then(|datagram| settings.format.check(&datagram, senders));
         match result {
-            Ok(heard) => {
+            Ok(advert) => {
                 self.counters.adverts_received += 1;
-                self.counters.leaving_received += u64::from(heard.priority == PRIORITY_LEAVING);
-                Some(heard)
+                self.counters.leaving_received += u64::from(advert.priority == PRIORITY_LEAVING);
+                Some(advert)
             }
             Err(refusal) => {
                 self.count_dropped(refusal);
@@ -298,41 +387,44 @@ impl Instance {
         }
     }
 
-    /// Whether all virtual addresses are on their interfaces.
-    pub fn is_holding(&self, interfaces: &Interfaces) -> bool {
+    /// Returns true if all virtual addresses are on their interfaces.
+    pub fn has_all_addresses(&self, interfaces: &Interfaces) -> bool {
         self.settings
             .addresses
             .iter()
             .all(|held| is_on(held, interfaces))
     }
 
-    /// The virtual addresses that are on their interfaces.
-    pub fn leftovers(&self, interfaces: &Interfaces) -> Vec<VirtualAddress> {
+    /// Removes the virtual addresses that are on their interfaces, and the routes.
+    pub fn remove_leftovers(&self, interfaces: &Interfaces) {
         let mut addresses = self.settings.addresses.clone();
         addresses.retain(|held| is_on(held, interfaces));
-        addresses
+        let routes = self.settings.routes.clone();
+        self.address_manager.remove(addresses, routes);
     }
 
-    /// As master: whether addresses that were there have been taken away.
-    pub fn has_lost_addresses(&mut self, interfaces: &Interfaces) -> bool {
-        let holding = self.is_holding(interfaces);
-        let lost = self.seen_holding && !holding;
-        self.seen_holding = holding;
-        lost
-    }
-
-    /// The virtual addresses on interfaces whose MAC address has changed.
-    pub fn moved_addresses(&mut self, interfaces: &Interfaces) -> Vec<VirtualAddress> {
-        let mut moved = self.settings.addresses.clone();
-        let mac = |held: &VirtualAddress| interfaces.get(&held.interface)?.mac;
-        moved.retain(|held| {
-            let before = self.macs.get(&held.interface);
-            before.is_some() && mac(held).is_some_and(|now| before != Some(&now))
-        });
-        let now = self.settings.addresses.iter();
-        let now = now.filter_map(|held| Some((held.interface.clone(), mac(held)?)));
-        self.macs.extend(now);
-        moved
+    /// Follows a change of interfaces: a master adds addresses again that have been
+    /// taken away, and announces those whose interface has another MAC address.
+    pub fn follow_interfaces(&mut self, interfaces: &Interfaces, is_master: bool) {
+        let name = &self.settings.name;
+        let moved = moved_addresses(&self.settings.addresses, &mut self.macs, interfaces);
+        if !is_master {
+            return;
+        }
+        let has_all = self.has_all_addresses(interfaces);
+        if self.addresses_seen && !has_all {
+            log::warn!("{name}: its addresses were taken away; added again");
+            let addresses = &self.settings.addresses;
+            self.address_manager.add(addresses.clone(), Vec::new());
+            self.announce(addresses.clone());
+        }
+        if !moved.is_empty() {
+            log::info!(
+                "{name}: the MAC address of its interface has changed; its addresses are announced"
+            );
+            self.announce(moved);
+        }
+        self.addresses_seen = has_all;
     }
 
     /// Takes new settings of the same virtual router.
@@ -341,20 +433,20 @@ impl Instance {
         if !is_master {
             return;
         }
-        self.seen_holding = false;
+        self.addresses_seen = false;
         let gone = missing_from(&before.addresses, &self.settings.addresses);
         let routes = missing_from(&before.routes, &self.settings.routes);
-        self.holder.release(gone, routes);
+        self.address_manager.remove(gone, routes);
         let new = missing_from(&self.settings.addresses, &before.addresses);
         let routes = self.settings.routes.clone();
-        self.holder.hold(new.clone(), routes);
+        self.address_manager.add(new.clone(), routes);
         self.announce(new);
     }
 
-    /// Tells the network where addresses are.
-    pub fn announce(&self, addresses: Vec<VirtualAddress>) {
+    /// Announces addresses to the network.
+    fn announce(&self, addresses: Vec<VirtualAddress>) {
         let InstanceSettings { policy, pauses, .. } = &self.settings;
-        self.holder
+        self.address_manager
             .announce(addresses, policy.announcing.repeat, *pauses);
     }
 
@@ -362,7 +454,7 @@ impl Instance {
         let settings = &self.settings;
         let master = match machine.state() {
             State::Master => self.local_address(),
-            _ => machine.master().map(|heard| heard.source),
+            _ => machine.master().map(|advert| advert.source),
         };
         InstanceStatus {
             name: settings.name.clone(),
@@ -386,7 +478,25 @@ impl Instance {
     }
 }
 
-/// What of `these` is not among `others`.
+/// The addresses on interfaces whose MAC address is not the one in `macs`, which is
+/// brought up to date.
+fn moved_addresses(
+    addresses: &[VirtualAddress],
+    macs: &mut BTreeMap<String, MacAddress>,
+    interfaces: &Interfaces,
+) -> Vec<VirtualAddress> {
+    let mac = |held: &VirtualAddress| interfaces.get(&held.interface)?.mac;
+    let mut moved = addresses.to_vec();
+    moved.retain(|held| {
+        let before = macs.get(&held.interface);
+        before.is_some() && mac(held).is_some_and(|now| before != Some(&now))
+    });
+    let present = addresses.iter();
+    macs.extend(present.filter_map(|held| Some((held.interface.clone(), mac(held)?))));
+    moved
+}
+
+/// Those of `these` that are not among `others`.
 fn missing_from<T: Clone + PartialEq>(these: &[T], others: &[T]) -> Vec<T> {
     let these = these.iter().filter(|it| !others.contains(it));
     these.cloned().collect()
@@ -399,23 +509,4 @@ fn is_on(held: &VirtualAddress, interfaces: &Interfaces) -> bool {
 
 fn is_link_local(address: &Ipv6Addr) -> bool {
     address.is_unicast_link_local()
-}
-
-fn receive(channel: Channel, id: ChannelId, arrivals: mpsc::Sender<Arrival>) -> OpenChannel {
-    let channel = Arc::new(channel);
-    let receiver = Arc::clone(&channel);
-    let task = tokio::spawn(async move {
-        loop {
-            let received = receiver.receive().await;
-            let is_over = received.is_err();
-            let arrival = Arrival {
-                channel: id,
-                received,
-            };
-            if arrivals.send(arrival).await.is_err() || is_over {
-                return;
-            }
-        }
-    });
-    OpenChannel { id, channel, task }
 }

@@ -1,18 +1,18 @@
-//! Which scripts the operator wants run when a virtual router changes
+//! Scripts that are run when the state of a virtual router changes
 //! (keepalived.conf(5), `notify*`).
 
 use lb_model::config::Config;
 use lb_model::config::Script;
 
+use super::event::{Event, Subject};
 use super::machine::{Cause, State};
-use super::{Event, Subject};
 
 /// The scripts to run for an event, in keepalived's order and with its
 /// arguments: first the state's own, as it is written; then `notify`, with
 /// `INSTANCE` or `GROUP`, the name, the state and the priority behind its own
 /// arguments. For a virtual router that a reload removes, `config` is the
 /// earlier one: it is told `STOP`.
-pub fn scripts(event: &Event, config: &Config) -> Vec<Script> {
+pub fn notify_scripts(event: &Event, config: &Config) -> Vec<Script> {
     // Nothing has changed: the earlier program's scripts have said it.
     if event.cause == Cause::HandedOver {
         return Vec::new();
@@ -106,7 +106,7 @@ mod tests {
             cause: Cause::Started,
             priority,
         };
-        let scripts = scripts(&event, &config());
+        let scripts = notify_scripts(&event, &config());
         scripts
             .into_iter()
             .map(|script| script.command.join(" "))

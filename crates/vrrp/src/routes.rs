@@ -1,22 +1,26 @@
-//! Routes that are to be there: set, set again, and taken away.
+//! Routes that are kept in the kernel's tables: added, added again when they are
+//! missing, and removed.
 
 use std::time::Duration;
 
 use rtnetlink::Handle;
+use rtnetlink::packet_route::route::{RouteScope as KernelScope, RouteType};
 use service_kit::sleep_until;
 use tokio::time::Instant;
 
-use super::route::resolve;
-use lb_model::config::Route;
+use lb_model::config::{Route, RouteKind, RouteScope};
 use netlink::address::Added;
 use netlink::interfaces::Interfaces;
-use netlink::route;
+use netlink::route::{self, KernelNextHop, KernelRoute};
 
-/// How often it is seen to that routes are there: whoever takes an address or an
-/// interface away takes those along that need it. It costs one request each.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// `RT_TABLE_MAIN` of linux/rtnetlink.h.
+const TABLE_MAIN: u32 = 254;
 
-/// Routes that one owner wants to be there.
+/// Interval at which missing routes are added again: with an address or an interface
+/// the kernel removes the routes that need it. It costs one request for each route.
+const RENEW_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The routes of one owner.
 #[derive(Debug, Default)]
 pub struct Routes {
     /// The owner, for the log.
@@ -28,7 +32,7 @@ pub struct Routes {
 #[derive(Debug)]
 struct Wanted {
     route: Route,
-    /// Why it could not be set, if it could not.
+    /// The reason why it could not be added, if it could not.
     missing: Option<String>,
 }
 
@@ -41,7 +45,7 @@ impl Routes {
         }
     }
 
-    /// Sets further routes.
+    /// Adds further routes.
     pub async fn set(&mut self, handle: &Handle, interfaces: &Interfaces, routes: Vec<Route>) {
         for route in routes {
             if self.wanted.iter().any(|wanted| wanted.route == route) {
@@ -63,10 +67,10 @@ impl Routes {
             };
             self.wanted.push(Wanted { route, missing });
         }
-        self.due = (!self.wanted.is_empty()).then(|| Instant::now() + INTERVAL);
+        self.due = (!self.wanted.is_empty()).then(|| Instant::now() + RENEW_INTERVAL);
     }
 
-    /// Takes routes away.
+    /// Removes routes.
     pub async fn unset(&mut self, handle: &Handle, interfaces: &Interfaces, routes: &[Route]) {
         self.wanted.retain(|wanted| !routes.contains(&wanted.route));
         if self.wanted.is_empty() {
@@ -74,7 +78,7 @@ impl Routes {
         }
         for it in routes {
             // With its interface a route is gone, too.
-            let Ok(kernel_route) = resolve(it, interfaces) else {
+            let Ok(kernel_route) = resolve_route(it, interfaces) else {
                 continue;
             };
             match route::remove(handle, &kernel_route).await {
@@ -87,14 +91,14 @@ impl Routes {
         }
     }
 
-    /// Waits until it is to be seen to that they are there; for ever, while there
-    /// are none.
+    /// Waits until [`renew`](Self::renew) is to be called; for ever, while there are
+    /// no routes.
     pub async fn due(&self) {
         sleep_until(self.due).await;
     }
 
-    /// Sets those again that are not there any more, but for those that may be
-    /// taken away (`no_track`).
+    /// Adds those again that are missing, except those that may be missing
+    /// (`no_track`).
     pub async fn renew(&mut self, handle: &Handle, interfaces: &Interfaces) {
         for index in 0..self.wanted.len() {
             let Wanted { route, missing } = &self.wanted[index];
@@ -114,7 +118,7 @@ impl Routes {
             }
             self.wanted[index].missing = outcome.err();
         }
-        self.due = Some(Instant::now() + INTERVAL);
+        self.due = Some(Instant::now() + RENEW_INTERVAL);
     }
 
     async fn add(
@@ -123,9 +127,59 @@ impl Routes {
         interfaces: &Interfaces,
         route: &Route,
     ) -> Result<Added, String> {
-        let kernel_route = resolve(route, interfaces)
+        let kernel_route = resolve_route(route, interfaces)
             .map_err(|interface| format!("there is no interface {interface}"))?;
         let added = route::add(handle, &kernel_route).await;
         added.map_err(|error| error.to_string())
     }
+}
+
+/// A configured route in the kernel's terms, with the indices of its interfaces.
+///
+/// # Errors
+/// The name of an interface that does not exist.
+pub fn resolve_route(route: &Route, interfaces: &Interfaces) -> Result<KernelRoute, String> {
+    let index_of = |name: &String| {
+        let interface = interfaces.get(name);
+        interface
+            .map(|interface| interface.index)
+            .ok_or_else(|| name.clone())
+    };
+    let next_hops = route.nexthop.iter().map(|hop| {
+        Ok::<_, String>(KernelNextHop {
+            via: hop.via,
+            interface_index: hop.dev.as_ref().map(index_of).transpose()?.unwrap_or(0),
+            weight: hop.weight.unwrap_or(1),
+            onlink: hop.onlink,
+        })
+    });
+    let has_router = route.via.is_some() || !route.nexthop.is_empty();
+    let scope = match route.scope {
+        Some(RouteScope::Global) => KernelScope::Universe,
+        Some(RouteScope::Site) => KernelScope::Site,
+        Some(RouteScope::Link) => KernelScope::Link,
+        Some(RouteScope::Host) => KernelScope::Host,
+        // The defaults of ip-route(8).
+        None if has_router || route.kind != RouteKind::Unicast => KernelScope::Universe,
+        None => KernelScope::Link,
+    };
+    Ok(KernelRoute {
+        destination: (route.address, route.prefix_length()),
+        kind: match route.kind {
+            RouteKind::Unicast => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+            RouteKind::Throw => RouteType::Throw,
+        },
+        via: route.via,
+        interface_index: route.dev.as_ref().map(index_of).transpose()?,
+        source: route.src,
+        table: route.table.unwrap_or(TABLE_MAIN),
+        metric: route.metric,
+        mtu: route.mtu,
+        scope,
+        onlink: route.onlink,
+        next_hops: next_hops.collect::<Result<_, _>>()?,
+    })
 }

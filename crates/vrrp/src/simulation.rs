@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::group::{Group, MemberAction};
-use super::machine::{Action, Announcing, Input, Machine, Policy, Preemption, State};
-use super::packet::{Heard, Version};
+use super::machine::{Action, AnnouncementPolicy, Input, Machine, Policy, Preemption, State};
+use super::packet::{Advert, Version};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time that a packet is under way.
@@ -115,7 +115,7 @@ struct Packet {
     arrives: Instant,
     to: usize,
     segment: usize,
-    heard: Heard,
+    advert: Advert,
 }
 
 struct Simulation {
@@ -225,7 +225,7 @@ impl Simulation {
                     arrives: self.now + Duration::from_micros(latency),
                     to,
                     segment,
-                    heard: Heard {
+                    advert: Advert {
                         source: address(router),
                         priority,
                         interval: INTERVAL,
@@ -255,9 +255,12 @@ impl Simulation {
                 .position(|packet| packet.arrives == self.now);
             if let Some(index) = arrived {
                 let Packet {
-                    to, segment, heard, ..
+                    to,
+                    segment,
+                    advert,
+                    ..
                 } = self.under_way.swap_remove(index);
-                let actions = self.groups[to].handle(self.now, segment, Input::Heard(heard));
+                let actions = self.groups[to].handle(self.now, segment, Input::Advert(advert));
                 self.carry_out(to, actions);
             }
             for router in 0..self.groups.len() {
@@ -302,12 +305,12 @@ impl Simulation {
     }
 
     fn start(&mut self, router: usize) {
-        let holding = self.held[router].iter().all(|held| *held);
-        if !holding {
+        let has_leftovers = self.held[router].iter().all(|held| *held);
+        if !has_leftovers {
             // As the driver does: half of what an earlier run held is of no use.
             self.held[router].fill(false);
         }
-        let actions = self.groups[router].start(self.now, holding);
+        let actions = self.groups[router].start(self.now, has_leftovers);
         self.carry_out(router, actions);
     }
 
@@ -342,7 +345,7 @@ fn group(world: &World, index: usize) -> Group {
         owner: false,
         preemption: router.preemption,
         down_timer_adverts: 3,
-        announcing: Announcing::default(),
+        announcing: AnnouncementPolicy::default(),
         answer_lower_priority: true,
         answer_higher_priority: true,
         grouped: world.segments > 1,

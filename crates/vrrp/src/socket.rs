@@ -87,11 +87,11 @@ pub struct Channel {
 pub struct Received {
     bytes: Vec<u8>,
     /// IPv6: what the kernel tells beside the payload. IPv4 brings its header.
-    beside: Option<Beside>,
+    packet_info: Option<PacketInfo>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Beside {
+struct PacketInfo {
     source: Ipv6Addr,
     destination: Ipv6Addr,
     hop_limit: u8,
@@ -103,12 +103,12 @@ impl Received {
     /// # Errors
     /// Its length is wrong.
     pub fn datagram(&self) -> Result<Datagram<'_>, Refusal> {
-        match self.beside {
+        match self.packet_info {
             None => Datagram::from_ipv4(&self.bytes),
-            Some(beside) => Ok(Datagram {
-                source: beside.source.into(),
-                destination: beside.destination.into(),
-                time_to_live: beside.hop_limit,
+            Some(info) => Ok(Datagram {
+                source: info.source.into(),
+                destination: info.destination.into(),
+                time_to_live: info.hop_limit,
                 payload: &self.bytes,
             }),
         }
@@ -291,7 +291,7 @@ fn receive_ipv4(mut socket: &Socket) -> io::Result<Option<Received>> {
     let length = io::Read::read(&mut socket, &mut buffer)?;
     Ok(Some(Received {
         bytes: buffer[..length].to_vec(),
-        beside: None,
+        packet_info: None,
     }))
 }
 
@@ -324,7 +324,7 @@ fn receive_ipv6(socket: &Socket) -> io::Result<Option<Received>> {
     };
     Ok(Some(Received {
         bytes: buffer[..length].to_vec(),
-        beside: Some(Beside {
+        packet_info: Some(PacketInfo {
             source,
             destination,
             hop_limit,

@@ -11,7 +11,7 @@ use lb_model::config::Route;
 use netlink::address::{self, InterfaceAddress};
 use netlink::interfaces::Interfaces;
 use netlink::route;
-use vrrp::route::resolve;
+use vrrp::resolve_route;
 
 /// Addresses and routes that are to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Cleanup {
     ) -> anyhow::Result<()> {
         for left in &self.routes {
             // With its interface a route is gone, too; and so is an address.
-            let Ok(kernel_route) = resolve(left, interfaces) else {
+            let Ok(kernel_route) = resolve_route(left, interfaces) else {
                 continue;
             };
             let removed = route::remove(handle, &kernel_route).await;

@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 use super::signals::KeepalivedFile;
 use lb_model::config::Config;
 use lb_model::config::{Route, VrrpInstance};
-use vrrp::machine::{Preemption, State};
-use vrrp::packet::Refusal;
-use vrrp::settings::{InstanceSettings, VirtualAddress};
-use vrrp::{InstanceStatus, Settings};
+use vrrp::{
+    InstanceSettings, InstanceStatus, Preemption, Refusal, Settings, State, VirtualAddress,
+};
 
 /// Readable for root alone, as keepalived has it.
 const MODE: u32 = 0o600;

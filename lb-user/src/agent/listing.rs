@@ -51,7 +51,7 @@ pub(super) fn virtual_addresses(plan: &Plan, status: &[InstanceStatus]) -> Vec<L
                 address: format!("{}/{}", address.address, address.prefix_length),
                 interface: address.interface.clone(),
                 instance: instance.name.clone(),
-                held: status.is_some_and(|status| status.state == vrrp::machine::State::Master),
+                held: status.is_some_and(|status| status.state == vrrp::State::Master),
                 state: status.map_or_else(|| "init".to_owned(), |s| s.state.to_string()),
                 cause: status.map_or_else(String::new, |status| status.cause.clone()),
             });

@@ -40,7 +40,7 @@ impl VrrpThread {
     }
 
     /// Starts virtual routers there; those in `masters` lead on
-    /// ([`Vrrp::lead_on`]).
+    /// ([`Vrrp::resume`]).
     ///
     /// # Errors
     /// As of [`Vrrp::lead_on`].

@@ -14,8 +14,7 @@ use lb_dataplane::TableSizes;
 use lb_model::Thresholds;
 use lb_model::config::{ALL_PORTS, LbKind};
 use netlink::interfaces;
-use vrrp::settings::VirtualAddress;
-use vrrp::tracking::{Subject, Tracked};
+use vrrp::{Tracked, TrackedSubject, VirtualAddress};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
@@ -105,17 +104,19 @@ fn tracked(tracked: &[Tracked]) -> Vec<String> {
         .iter()
         .map(|it| {
             let what = match &it.subject {
-                Subject::Interface(name) => format!("the interface {name}"),
-                Subject::Script(name) => format!("the script {name}"),
-                Subject::File(name) => format!("the number in the file {name}"),
-                Subject::Quorum => "the quorum of its services".to_owned(),
+                TrackedSubject::Interface(name) => format!("the interface {name}"),
+                TrackedSubject::Script(name) => format!("the script {name}"),
+                TrackedSubject::File(name) => format!("the number in the file {name}"),
+                TrackedSubject::Quorum => "the quorum of its services".to_owned(),
             };
             let reverse = if it.reverse { ", reversed" } else { "" };
             match (it.weight, &it.subject) {
-                (0, Subject::File(_)) if it.reverse => format!("    {what} is a fault if it is 0"),
-                (0, Subject::File(_)) => format!("    {what} is a fault unless it is 0"),
+                (0, TrackedSubject::File(_)) if it.reverse => {
+                    format!("    {what} is a fault if it is 0")
+                }
+                (0, TrackedSubject::File(_)) => format!("    {what} is a fault unless it is 0"),
                 (0, _) => format!("    {what} is a fault while it is down{reverse}"),
-                (weight, Subject::File(_)) => {
+                (weight, TrackedSubject::File(_)) => {
                     format!("    {what}, times {weight}, is added to its priority{reverse}")
                 }
                 (weight @ 1.., _) => {

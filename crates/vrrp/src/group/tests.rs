@@ -2,8 +2,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::machine::{Announcing, Cause, Policy, Preemption};
-use crate::packet::{Heard, Version};
+use crate::machine::{AnnouncementPolicy, Cause, Policy, Preemption};
+use crate::packet::{Advert, Version};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,7 +14,7 @@ fn group(priorities: &[u8]) -> Group {
         owner: false,
         preemption: Preemption::AtOnce,
         down_timer_adverts: 3,
-        announcing: Announcing::default(),
+        announcing: AnnouncementPolicy::default(),
         answer_lower_priority: true,
         answer_higher_priority: false,
         grouped: priorities.len() > 1,
@@ -56,12 +56,12 @@ impl Run {
 
     fn hear(&mut self, member: usize, priority: u8) -> Vec<MemberAction> {
         let source: IpAddr = [10, 0, 0, 9].into();
-        let heard = Heard {
+        let advert = Advert {
             source,
             priority,
             interval: SECOND,
         };
-        self.group.handle(self.now, member, Input::Heard(heard))
+        self.group.handle(self.now, member, Input::Advert(advert))
     }
 }
 

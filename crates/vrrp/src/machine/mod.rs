@@ -6,47 +6,92 @@
 
 #[cfg(test)]
 mod tests;
+mod timer;
 mod types;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::packet::{Heard, PRIORITY_LEAVING, PRIORITY_OWNER, Version};
+use super::packet::{Advert, PRIORITY_LEAVING, PRIORITY_OWNER, Version};
+use timer::{Timer, TimerTable};
 
-pub use types::{Action, Announcing, Cause, Input, Policy, Preemption, State};
+pub use types::{Action, AnnouncementPolicy, Cause, Input, Policy, Preemption, State};
 
 /// One virtual router.
+///
+/// The caller
+/// - gives every event to [`handle`](Self::handle), with the present time, and
+///   carries out the [`Action`]s that it returns, in their order and before the
+///   next event;
+/// - after each event asks [`deadline`](Self::deadline) for the time of the next
+///   timer, and gives [`Input::Tick`] then (earlier or later does no harm: an
+///   early tick does nothing, a late one makes up for it);
+/// - gives only adverts that [`Format::check`](super::packet::Format::check) has
+///   accepted;
+/// - tells with [`set_local`](Self::set_local) which address adverts are sent
+///   from, and with [`set_policy`](Self::set_policy) of changed settings.
+///
+/// Times that are given never go back. An input that means nothing in the present
+/// state is ignored. A member of a sync group ([`Policy::grouped`]) does not become
+/// master by itself: [`Group`](super::group::Group) gives it
+/// [`Input::BecomeMaster`].
+///
+/// ```text
+///              Start                     MasterDown expires, not grouped;
+///   Init ────────────────▶ Backup ──────────────BecomeMaster──────────────▶ Master
+///                          ▲ │ ▲ ◀── higher priority, BecomeBackup ───────────┘
+///                          │ │ └──── advert that is accepted ────┐            ▲
+///                          │ └───── MasterDown expires, grouped ─▶ Candidate ─┘
+///                          │                                       BecomeMaster
+///                       Recovered
+///                          │
+///   any state ──Fault──▶ Fault             any state ──Stop──▶ Init
+///   Init ──Resume, or Start as the owner of the addresses──▶ Master
+/// ```
 #[derive(Debug, Clone)]
 pub struct Machine {
     policy: Policy,
     priority: u8,
     /// The address that our adverts come from: the higher one wins a tie.
     local: Option<IpAddr>,
-    state: State,
-    timers: Timers,
+    phase: Phase,
+    timers: TimerTable,
     /// The interval of the master's adverts; ours, until it tells in version 3.
     master_interval: Duration,
     /// When the last advert that counted came, or listening began.
     silent_since: Option<Instant>,
     /// Why to take over from a master that is not silent.
-    dismissal: Option<Cause>,
-    /// Who is master, as far as heard.
-    master: Option<Heard>,
+    takeover_cause: Option<Cause>,
+    /// The last advert of the router that counts as master.
+    master: Option<Advert>,
     /// When a master of lower priority may be replaced.
     preempt_at: Option<Instant>,
-    /// Would lead, but for the sync group.
-    candidate: bool,
-    /// The addresses of an earlier run are still there.
-    holding: bool,
+    /// The addresses of an earlier run are still on the interface: true until we
+    /// become master, or another is heard.
+    has_leftovers: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Timers {
-    advert: Option<Instant>,
-    master_down: Option<Instant>,
-    second_volley: Option<Instant>,
-    second_lower_priority_volley: Option<Instant>,
-    refresh: Option<Instant>,
+/// The state, with the two kinds of backup told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Init,
+    /// Waits for [`Timer::MasterDown`].
+    Backup,
+    /// A backup that would be master, and waits for its sync group.
+    Candidate,
+    Master,
+    Fault,
+}
+
+impl From<Phase> for State {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Init => Self::Init,
+            Phase::Backup | Phase::Candidate => Self::Backup,
+            Phase::Master => Self::Master,
+            Phase::Fault => Self::Fault,
+        }
+    }
 }
 
 impl Machine {
@@ -56,21 +101,20 @@ impl Machine {
             policy,
             priority,
             local: None,
-            state: State::Init,
-            timers: Timers::default(),
+            phase: Phase::Init,
+            timers: TimerTable::default(),
             master_interval: policy.interval,
             silent_since: None,
-            dismissal: None,
+            takeover_cause: None,
             master: None,
             preempt_at: None,
-            candidate: false,
-            holding: false,
+            has_leftovers: false,
         }
     }
 
     /// Its state.
     pub fn state(&self) -> State {
-        self.state
+        self.phase.into()
     }
 
     /// Its priority at the moment.
@@ -78,13 +122,13 @@ impl Machine {
         self.priority
     }
 
-    /// Whether it would lead, but for its sync group.
+    /// Returns true for a backup that would be master, but for its sync group.
     pub fn is_candidate(&self) -> bool {
-        self.candidate
+        self.phase == Phase::Candidate
     }
 
-    /// The last advert of the router that it takes for the master.
-    pub fn master(&self) -> Option<Heard> {
+    /// The last advert of the router that it counts as master.
+    pub fn master(&self) -> Option<Advert> {
         self.master
     }
 
@@ -93,83 +137,82 @@ impl Machine {
         self.local = address;
     }
 
-    /// Changes what it keeps to; its state stays.
+    /// Replaces the policy; the state stays.
     pub fn set_policy(&mut self, now: Instant, policy: Policy) {
         let before = std::mem::replace(&mut self.policy, policy);
         if before == policy {
             return;
         }
-        match self.state {
-            State::Backup if !self.candidate => {
+        match self.phase {
+            Phase::Backup => {
                 self.master_interval = policy.interval;
-                self.listen(now);
+                self.wait_for_silence(now);
             }
-            State::Backup if !policy.grouped => {
-                self.candidate = false;
-                self.timers.master_down = Some(now);
+            Phase::Candidate if !policy.grouped => {
+                self.phase = Phase::Backup;
+                self.timers.set(Timer::MasterDown, now);
             }
-            State::Master => {
-                let soonest = now + policy.interval;
-                self.timers.advert = self.timers.advert.map(|due| due.min(soonest));
-                self.timers.refresh = after(now, policy.announcing.refresh);
+            Phase::Master => {
+                if let Some(due) = self.timers.get(Timer::Advert) {
+                    let soonest = now + policy.interval;
+                    self.timers.set(Timer::Advert, due.min(soonest));
+                }
+                self.timers
+                    .set_after(Timer::Refresh, now, policy.announcing.refresh);
             }
-            State::Init | State::Backup | State::Fault => {}
+            Phase::Init | Phase::Candidate | Phase::Fault => {}
         }
     }
 
-    /// When to call [`handle`](Self::handle) with [`Input::Tick`].
+    /// Time at which to call [`handle`](Self::handle) with [`Input::Tick`].
     pub fn deadline(&self) -> Option<Instant> {
-        let timers = &self.timers;
-        [
-            timers.advert,
-            timers.master_down,
-            timers.second_volley,
-            timers.second_lower_priority_volley,
-            timers.refresh,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        self.timers.next_expiry()
     }
 
-    /// Takes an input at `now`, and says what to do.
+    /// Takes an input at `now`, and returns what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
-        match (input, self.state) {
-            (Input::Start { holding }, State::Init) => {
-                self.holding = holding;
-                self.begin(now, Cause::Started, &mut actions);
+        match (input, self.state()) {
+            (Input::Start { has_leftovers }, State::Init) => {
+                self.has_leftovers = has_leftovers;
+                self.start(now, Cause::Started, &mut actions);
             }
-            (Input::LeadOn, State::Init) => self.lead_on(now, &mut actions),
-            (Input::Recovered, State::Fault) => self.begin(now, Cause::Recovered, &mut actions),
+            (Input::Resume, State::Init) => self.resume(now, &mut actions),
+            (Input::Recovered, State::Fault) => self.start(now, Cause::Recovered, &mut actions),
             (Input::Tick, State::Backup) => self.tick_backup(now, &mut actions),
             (Input::Tick, State::Master) => self.tick_master(now, &mut actions),
-            (Input::Heard(heard), State::Backup) => self.hear_backup(now, heard, &mut actions),
-            (Input::Heard(heard), State::Master) => self.hear_master(now, heard, &mut actions),
+            (Input::Advert(advert), State::Backup) => {
+                self.advert_in_backup(now, advert, &mut actions)
+            }
+            (Input::Advert(advert), State::Master) => {
+                self.advert_in_master(now, advert, &mut actions)
+            }
             (Input::Priority(priority), _) => self.change_priority(now, priority),
             (Input::Fault(_), State::Fault) => {}
             (Input::Fault(reason), _) => {
                 // An earlier run may have left the addresses.
-                self.holding |= self.state == State::Init;
-                self.leave(State::Fault, Cause::Fault(reason), &mut actions);
+                self.has_leftovers |= self.phase == Phase::Init;
+                self.stop_as(Phase::Fault, Cause::Fault(reason), &mut actions);
             }
-            (Input::Lead, State::Backup) => self.lead(now, Cause::Group, &mut actions),
-            (Input::Yield(reason), State::Master) => {
-                self.leave(State::Backup, Cause::GroupYields(reason), &mut actions);
+            (Input::BecomeMaster, State::Backup) => {
+                self.become_master(now, Cause::Group, &mut actions)
+            }
+            (Input::BecomeBackup(reason), State::Master) => {
+                self.stop_as(Phase::Backup, Cause::GroupYields(reason), &mut actions);
                 self.master_interval = self.policy.interval;
-                self.listen(now);
+                self.wait_for_silence(now);
             }
             (Input::Stop, State::Backup | State::Master | State::Fault) => {
-                self.leave(State::Init, Cause::Stopped, &mut actions);
+                self.stop_as(Phase::Init, Cause::Stopped, &mut actions);
             }
             (
                 Input::Start { .. }
-                | Input::LeadOn
+                | Input::Resume
                 | Input::Recovered
                 | Input::Tick
-                | Input::Heard(_)
-                | Input::Lead
-                | Input::Yield(_)
+                | Input::Advert(_)
+                | Input::BecomeMaster
+                | Input::BecomeBackup(_)
                 | Input::Stop,
                 _,
             ) => {}
@@ -178,36 +221,38 @@ impl Machine {
     }
 
     /// RFC 3768 §6.4.1, from `Init`; also from `Fault`.
-    fn begin(&mut self, now: Instant, cause: Cause, actions: &mut Vec<Action>) {
+    fn start(&mut self, now: Instant, cause: Cause, actions: &mut Vec<Action>) {
         self.master_interval = self.policy.interval;
-        self.state = State::Backup;
         if self.policy.owner && self.priority == PRIORITY_OWNER {
             if !self.policy.grouped {
-                return self.lead(now, Cause::Owner, actions);
+                return self.become_master(now, Cause::Owner, actions);
             }
-            self.candidate = true;
+            self.phase = Phase::Candidate;
         } else {
-            self.listen(now);
-            if self.holding {
-                // Ours alone: whoever held the addresses a moment ago, in an
-                // earlier run, goes on before the others miss it. One whole
-                // interval of listening tells whether another has taken over.
-                self.timers.master_down = Some(now + self.master_interval + self.skew());
+            self.wait_for_silence(now);
+            if self.has_leftovers {
+                // Ours alone: the router that held the addresses a moment ago, in
+                // an earlier run, becomes master again before the others miss it.
+                // One whole interval of listening tells whether another has taken
+                // over.
+                let expiry = now + self.master_interval + self.skew();
+                self.timers.set(Timer::MasterDown, expiry);
             }
         }
         actions.push(Action::Entered(State::Backup, cause));
     }
 
-    /// Waits for the master to fall silent.
-    fn listen(&mut self, now: Instant) {
+    /// Is backup until the master falls silent.
+    fn wait_for_silence(&mut self, now: Instant) {
+        self.phase = Phase::Backup;
         self.silent_since = Some(now);
-        self.dismissal = None;
-        self.candidate = false;
-        self.timers.master_down = Some(now + self.master_down());
+        self.takeover_cause = None;
+        self.timers
+            .set(Timer::MasterDown, now + self.master_down_interval());
     }
 
     /// RFC 3768 §6.1, `Master_Down_Interval`.
-    fn master_down(&self) -> Duration {
+    fn master_down_interval(&self) -> Duration {
         self.policy.down_timer_adverts * self.master_interval + self.skew()
     }
 
@@ -221,35 +266,34 @@ impl Machine {
     }
 
     fn tick_backup(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !is_due(&mut self.timers.master_down, now) {
+        if self.timers.take_expired(Timer::MasterDown, now).is_none() {
             return;
         }
         if self.policy.grouped {
-            self.candidate = true;
+            self.phase = Phase::Candidate;
             return;
         }
         let silence = now - self.silent_since.unwrap_or(now);
-        let cause = self.dismissal.take().unwrap_or(Cause::Silence(silence));
-        self.lead(now, cause, actions);
+        let cause = self
+            .takeover_cause
+            .take()
+            .unwrap_or(Cause::Silence(silence));
+        self.become_master(now, cause, actions);
     }
 
-    /// RFC 3768 §6.4.2: the master-down timer has fired.
-    fn lead(&mut self, now: Instant, cause: Cause, actions: &mut Vec<Action>) {
+    /// RFC 3768 §6.4.2: the master-down timer has expired.
+    fn become_master(&mut self, now: Instant, cause: Cause, actions: &mut Vec<Action>) {
         let announcing = self.policy.announcing;
-        self.state = State::Master;
+        self.phase = Phase::Master;
         self.master = None;
         self.preempt_at = None;
-        self.candidate = false;
-        self.holding = false;
-        self.timers = Timers {
-            advert: Some(now + self.policy.interval),
-            second_volley: after(now, announcing.delay),
-            refresh: after(now, announcing.refresh),
-            ..Timers::default()
-        };
-        actions.push(Action::Advertise {
-            priority: self.priority,
-        });
+        self.has_leftovers = false;
+        self.timers.stop_all();
+        self.timers
+            .set_after(Timer::SecondSet, now, announcing.delay);
+        self.timers
+            .set_after(Timer::Refresh, now, announcing.refresh);
+        self.advertise(now, actions);
         actions.push(Action::AddAddresses);
         announce(announcing.repeat, actions);
         actions.push(Action::Entered(State::Master, cause));
@@ -257,72 +301,68 @@ impl Machine {
 
     /// Ours alone: the network has noticed nothing, so there is nothing to add
     /// or to announce; the advert tells the others that all is as it was.
-    fn lead_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.state = State::Master;
-        self.timers = Timers {
-            advert: Some(now + self.policy.interval),
-            refresh: after(now, self.policy.announcing.refresh),
-            ..Timers::default()
-        };
-        actions.push(Action::Advertise {
-            priority: self.priority,
-        });
+    fn resume(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.phase = Phase::Master;
+        self.timers.stop_all();
+        self.timers
+            .set_after(Timer::Refresh, now, self.policy.announcing.refresh);
+        self.advertise(now, actions);
         actions.push(Action::Entered(State::Master, Cause::HandedOver));
     }
 
     fn tick_master(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let announcing = self.policy.announcing;
-        if let Some(due) = self.timers.advert.filter(|due| *due <= now) {
-            actions.push(Action::Advertise {
-                priority: self.priority,
-            });
-            // From when it was due, lest adverts drift; from now, if late.
+        if let Some(due) = self.timers.take_expired(Timer::Advert, now) {
+            self.advertise(now, actions);
+            // From when it was due, so that adverts do not drift; from now, if that
+            // is over already.
             let next = due + self.policy.interval;
-            self.timers.advert = Some(if next > now {
-                next
-            } else {
-                now + self.policy.interval
-            });
+            if next > now {
+                self.timers.set(Timer::Advert, next);
+            }
         }
-        if is_due(&mut self.timers.second_volley, now) {
+        if self.timers.take_expired(Timer::SecondSet, now).is_some() {
             announce(announcing.repeat, actions);
         }
-        if is_due(&mut self.timers.second_lower_priority_volley, now) {
+        let second = Timer::SecondLowerPrioritySet;
+        if self.timers.take_expired(second, now).is_some() {
             announce(announcing.lower_priority_repeat, actions);
         }
-        if is_due(&mut self.timers.refresh, now) {
+        if self.timers.take_expired(Timer::Refresh, now).is_some() {
             announce(announcing.refresh_repeat, actions);
-            self.timers.refresh = after(now, announcing.refresh);
+            self.timers
+                .set_after(Timer::Refresh, now, announcing.refresh);
         }
     }
 
     /// RFC 3768 §6.4.2.
-    fn hear_backup(&mut self, now: Instant, heard: Heard, actions: &mut Vec<Action>) {
-        if heard.priority == PRIORITY_LEAVING {
-            if !self.candidate {
-                self.timers.master_down = Some(now + self.skew());
+    fn advert_in_backup(&mut self, now: Instant, advert: Advert, actions: &mut Vec<Action>) {
+        if advert.priority == PRIORITY_LEAVING {
+            if self.phase != Phase::Candidate {
+                self.timers.set(Timer::MasterDown, now + self.skew());
             }
-            self.dismissal = Some(Cause::MasterLeft(heard.source));
+            self.takeover_cause = Some(Cause::MasterLeft(advert.source));
             self.master = None;
             return;
         }
-        // Another holds the addresses: those of an earlier run are in its way.
-        if std::mem::take(&mut self.holding) {
+        // Another holds the addresses: those of an earlier run would be twice on the
+        // network.
+        if std::mem::take(&mut self.has_leftovers) {
             actions.push(Action::RemoveAddresses);
         }
-        self.master = Some(heard);
-        if self.respects(now, heard.priority) {
+        self.master = Some(advert);
+        if self.accepts_master(now, advert.priority) {
             if self.policy.version == Version::V3 {
-                self.master_interval = heard.interval;
+                self.master_interval = advert.interval;
             }
-            self.listen(now);
+            self.wait_for_silence(now);
         } else {
-            self.dismissal = Some(Cause::LowerPriority(heard.source, heard.priority));
+            self.takeover_cause = Some(Cause::LowerPriority(advert.source, advert.priority));
         }
     }
 
-    /// Whether a master of this priority is let be.
-    fn respects(&mut self, now: Instant, priority: u8) -> bool {
+    /// Returns true if a master of this priority is not to be replaced now.
+    fn accepts_master(&mut self, now: Instant, priority: u8) -> bool {
         if priority >= self.priority {
             self.preempt_at = None;
             return true;
@@ -335,93 +375,105 @@ impl Machine {
     }
 
     /// RFC 3768 §6.4.3.
-    fn hear_master(&mut self, now: Instant, heard: Heard, actions: &mut Vec<Action>) {
+    fn advert_in_master(&mut self, now: Instant, advert: Advert, actions: &mut Vec<Action>) {
         let ours = self.priority;
-        if heard.priority == PRIORITY_LEAVING {
-            self.advertise_again(now, actions);
-        } else if heard.priority > ours {
-            self.give_way(
-                now,
-                heard,
-                Cause::HigherPriority(heard.source, heard.priority),
-                actions,
-            );
-        } else if heard.priority < ours {
-            self.insist(now, actions);
+        let Advert {
+            source, priority, ..
+        } = advert;
+        if priority == PRIORITY_LEAVING {
+            self.advertise(now, actions);
+        } else if priority > ours {
+            let cause = Cause::HigherPriority(source, priority);
+            self.become_backup(now, advert, cause, actions);
+        } else if priority < ours {
+            self.answer_lower_priority(now, actions);
         } else if let Some(local) = self.local {
             // An advert from our own address is our own, come round again.
-            if heard.source > local {
-                self.give_way(now, heard, Cause::HigherAddress(heard.source), actions);
-            } else if heard.source < local {
-                self.insist(now, actions);
+            if source > local {
+                self.become_backup(now, advert, Cause::HigherAddress(source), actions);
+            } else if source < local {
+                self.answer_lower_priority(now, actions);
             }
         }
     }
 
-    fn advertise_again(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Sends an advert now, and the next one an interval later.
+    fn advertise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         actions.push(Action::Advertise {
             priority: self.priority,
         });
-        self.timers.advert = Some(now + self.policy.interval);
+        self.timers.set(Timer::Advert, now + self.policy.interval);
     }
 
-    fn give_way(&mut self, now: Instant, heard: Heard, cause: Cause, actions: &mut Vec<Action>) {
+    fn become_backup(
+        &mut self,
+        now: Instant,
+        advert: Advert,
+        cause: Cause,
+        actions: &mut Vec<Action>,
+    ) {
         if self.policy.answer_higher_priority {
             actions.push(Action::Advertise {
                 priority: self.priority,
             });
         }
-        self.timers = Timers::default();
-        self.state = State::Backup;
-        self.master = Some(heard);
+        self.timers.stop_all();
+        self.master = Some(advert);
         self.master_interval = match self.policy.version {
             Version::V2 => self.policy.interval,
-            Version::V3 => heard.interval,
+            Version::V3 => advert.interval,
         };
-        self.listen(now);
+        self.wait_for_silence(now);
         actions.push(Action::RemoveAddresses);
         actions.push(Action::Entered(State::Backup, cause));
     }
 
-    /// Another took itself for the master: it, and the network, are told.
-    fn insist(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Another router advertises as master: it is told of our priority, and the
+    /// network, which may have learnt its MAC address, of ours.
+    fn answer_lower_priority(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let announcing = self.policy.announcing;
         if self.policy.answer_lower_priority {
-            self.advertise_again(now, actions);
+            self.advertise(now, actions);
         }
         if announcing.lower_priority_repeat > 0 {
             announce(announcing.lower_priority_repeat, actions);
-            self.timers.second_lower_priority_volley = after(now, announcing.lower_priority_delay);
+            self.timers.set_after(
+                Timer::SecondLowerPrioritySet,
+                now,
+                announcing.lower_priority_delay,
+            );
         }
     }
 
+    /// Changes the priority, and with it the skew of a running master-down timer.
     fn change_priority(&mut self, now: Instant, priority: u8) {
         let before = self.skew();
         self.priority = priority;
         let after = self.skew();
-        self.timers.master_down = self.timers.master_down.map(|due| {
-            let later = due + after;
-            later.checked_sub(before).map_or(now, |due| due.max(now))
-        });
+        if let Some(due) = self.timers.get(Timer::MasterDown) {
+            let due = (due + after).checked_sub(before);
+            let expiry = due.map_or(now, |due| due.max(now));
+            self.timers.set(Timer::MasterDown, expiry);
+        }
     }
 
-    /// Becomes what neither leads nor, by itself, will.
-    fn leave(&mut self, state: State, cause: Cause, actions: &mut Vec<Action>) {
-        let led = self.state == State::Master;
-        if led {
+    /// Enters a phase in which nothing is sent and no timer runs. A master says
+    /// that it leaves, so that its successor does not wait for its silence.
+    fn stop_as(&mut self, phase: Phase, cause: Cause, actions: &mut Vec<Action>) {
+        let was_master = self.phase == Phase::Master;
+        if was_master {
             actions.push(Action::Advertise {
                 priority: PRIORITY_LEAVING,
             });
         }
-        if std::mem::take(&mut self.holding) || led {
+        if std::mem::take(&mut self.has_leftovers) || was_master {
             actions.push(Action::RemoveAddresses);
         }
-        self.state = state;
-        self.timers = Timers::default();
+        self.phase = phase;
+        self.timers.stop_all();
         self.master = None;
         self.preempt_at = None;
-        self.candidate = false;
-        actions.push(Action::Entered(state, cause));
+        actions.push(Action::Entered(phase.into(), cause));
     }
 }
 
@@ -429,14 +481,4 @@ fn announce(repeat: u32, actions: &mut Vec<Action>) {
     if repeat > 0 {
         actions.push(Action::Announce { repeat });
     }
-}
-
-/// `now` and so much; never, if it is nothing.
-fn after(now: Instant, delay: Duration) -> Option<Instant> {
-    (!delay.is_zero()).then(|| now + delay)
-}
-
-/// Takes a timer that has run out.
-fn is_due(timer: &mut Option<Instant>, now: Instant) -> bool {
-    timer.take_if(|due| *due <= now).is_some()
 }

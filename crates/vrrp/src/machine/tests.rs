@@ -11,7 +11,7 @@ fn policy() -> Policy {
         owner: false,
         preemption: Preemption::AtOnce,
         down_timer_adverts: 3,
-        announcing: Announcing::default(),
+        announcing: AnnouncementPolicy::default(),
         answer_lower_priority: true,
         answer_higher_priority: false,
         grouped: false,
@@ -39,7 +39,9 @@ impl Run {
 
     fn backup(policy: Policy, priority: u8) -> Self {
         let mut run = Self::new(policy, priority);
-        run.give(Input::Start { holding: false });
+        run.give(Input::Start {
+            has_leftovers: false,
+        });
         run
     }
 
@@ -77,7 +79,7 @@ impl Run {
 
     fn hear_every(&mut self, last_byte: u8, priority: u8, interval: Duration) -> Vec<Action> {
         let source = peer(last_byte);
-        self.give(Input::Heard(Heard {
+        self.give(Input::Advert(Advert {
             source,
             priority,
             interval,
@@ -103,7 +105,9 @@ const VOLLEY: Action = Action::Announce { repeat: 5 };
 #[test]
 fn a_router_waits_three_intervals_and_its_skew_before_it_leads() {
     let mut run = Run::new(policy(), 100);
-    let started = run.give(Input::Start { holding: false });
+    let started = run.give(Input::Start {
+        has_leftovers: false,
+    });
     assert_eq!(started, [Action::Entered(State::Backup, Cause::Started)]);
     let (at, actions) = run.until_something();
     assert_eq!(at, 3.609_375);
@@ -122,13 +126,17 @@ fn only_the_owner_of_the_addresses_leads_at_once() {
         ..policy()
     };
     let mut run = Run::new(owner, 255);
-    let actions = run.give(Input::Start { holding: false });
+    let actions = run.give(Input::Start {
+        has_leftovers: false,
+    });
     assert_eq!(
         actions.last(),
         Some(&Action::Entered(State::Master, Cause::Owner))
     );
     let mut run = Run::new(owner, 254);
-    let actions = run.give(Input::Start { holding: false });
+    let actions = run.give(Input::Start {
+        has_leftovers: false,
+    });
     assert_eq!(
         actions,
         [Action::Entered(State::Backup, Cause::Started)],
@@ -178,12 +186,12 @@ fn a_late_tick_delays_one_advert_and_not_the_next() {
 
 #[test]
 fn announcements_are_as_configured() {
-    let announcing = Announcing {
+    let announcing = AnnouncementPolicy {
         repeat: 2,
         delay: Duration::ZERO,
         refresh: 3 * SECOND,
         refresh_repeat: 7,
-        ..Announcing::default()
+        ..AnnouncementPolicy::default()
     };
     let mut run = Run::backup(
         Policy {
@@ -223,7 +231,7 @@ fn a_backup_that_hears_a_higher_or_equal_priority_waits_anew() {
             "having heard {priority}"
         );
         assert_eq!(
-            run.machine.master().map(|heard| heard.source),
+            run.machine.master().map(|advert| advert.source),
             Some(peer(9))
         );
     }
@@ -343,9 +351,9 @@ fn a_master_insists_against_a_lower_priority_or_address() {
 
 #[test]
 fn a_master_can_be_told_to_ignore_lower_priorities() {
-    let announcing = Announcing {
+    let announcing = AnnouncementPolicy {
         lower_priority_repeat: 0,
-        ..Announcing::default()
+        ..AnnouncementPolicy::default()
     };
     let quiet = Policy {
         answer_lower_priority: false,
@@ -366,7 +374,7 @@ fn a_master_gives_way_to_a_higher_priority_or_address() {
         assert_eq!(actions, [Action::RemoveAddresses, entered]);
         assert_eq!(run.master_down(), 3 * SECOND + SKEW_AT_100);
         assert_eq!(
-            run.machine.master().map(|heard| heard.source),
+            run.machine.master().map(|advert| advert.source),
             Some(peer(last_byte))
         );
     }
@@ -452,7 +460,9 @@ fn a_stopped_backup_says_nothing_to_the_network() {
 #[test]
 fn addresses_of_an_earlier_run_shorten_the_wait_to_one_interval() {
     let mut run = Run::new(policy(), 100);
-    run.give(Input::Start { holding: true });
+    run.give(Input::Start {
+        has_leftovers: true,
+    });
     assert_eq!(run.master_down(), SECOND + SKEW_AT_100);
     let (_, actions) = run.until_something();
     assert_eq!(actions[1], Action::AddAddresses);
@@ -462,7 +472,9 @@ fn addresses_of_an_earlier_run_shorten_the_wait_to_one_interval() {
 fn addresses_of_an_earlier_run_go_when_another_master_is_heard() {
     for priority in [50, 150] {
         let mut run = Run::new(policy(), 100);
-        run.give(Input::Start { holding: true });
+        run.give(Input::Start {
+            has_leftovers: true,
+        });
         assert_eq!(run.hear(9, priority), [Action::RemoveAddresses]);
         assert_eq!(run.hear(9, priority), [], "once");
     }
@@ -521,7 +533,7 @@ fn a_new_policy_keeps_the_state() {
 fn a_router_that_is_handed_over_leads_on_and_neither_adds_nor_announces() {
     let mut run = Run::new(policy(), 100);
     assert_eq!(
-        run.machine.handle(run.now, Input::LeadOn),
+        run.machine.handle(run.now, Input::Resume),
         [
             Action::Advertise { priority: 100 },
             Action::Entered(State::Master, Cause::HandedOver)
@@ -540,7 +552,7 @@ fn a_router_that_is_handed_over_leads_on_and_neither_adds_nor_announces() {
         "no second volley of announcements either"
     );
     assert_eq!(
-        run.machine.handle(later, Input::LeadOn),
+        run.machine.handle(later, Input::Resume),
         [],
         "only what has not started can lead on"
     );

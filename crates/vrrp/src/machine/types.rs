@@ -1,4 +1,4 @@
-//! What a virtual router keeps to, takes and gives.
+//! Policy, inputs and actions of a virtual router.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::packet::{Heard, Version};
+use crate::packet::{Advert, Version};
 
-/// What a virtual router is at the moment.
+/// State of a virtual router (RFC 3768 §6.4), with `fault` as in keepalived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -16,7 +16,7 @@ pub enum State {
     Init,
     /// Listens for the master.
     Backup,
-    /// Holds the addresses, and says so.
+    /// Holds the addresses, and sends adverts.
     Master,
     /// Something that it needs is missing.
     Fault,
@@ -33,12 +33,12 @@ impl fmt::Display for State {
     }
 }
 
-/// Whether a router takes over from a master of lower priority.
+/// The time at which a router takes over from a master of lower priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preemption {
     /// As soon as it can.
     AtOnce,
-    /// Having heard it for so long (`preempt_delay`).
+    /// This time after its first advert (`preempt_delay`).
     After(Duration),
     /// Not while that master lives (`nopreempt`).
     Never,
@@ -47,25 +47,25 @@ pub enum Preemption {
 /// How gratuitous ARPs (for IPv6, unsolicited neighbour advertisements) are
 /// sent: keepalived.conf(5), `garp_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announcing {
-    /// How many go out on becoming master, and again after `delay`.
+pub struct AnnouncementPolicy {
+    /// Number that is sent on becoming master, and again after `delay`.
     pub repeat: u32,
-    /// Delay of the second volley; zero for none.
+    /// Delay of the second set; zero for none.
     pub delay: Duration,
-    /// How many go out when a lower priority was heard, and again after
+    /// Number that is sent after an advert of lower priority, and again after
     /// `lower_priority_delay`; zero for none.
     pub lower_priority_repeat: u32,
-    /// Delay of that second volley; zero for none.
+    /// Delay of that second set; zero for none.
     pub lower_priority_delay: Duration,
     /// Interval at which a master announces again; zero for never.
     pub refresh: Duration,
-    /// How many go out then.
+    /// Number that is sent then.
     pub refresh_repeat: u32,
 }
 
-impl Announcing {
+impl AnnouncementPolicy {
     /// One frame, once: keepalived.conf(5), `vrrp_min_garp`.
-    pub const LEAST: Self = Self {
+    pub const MIN: Self = Self {
         repeat: 1,
         delay: Duration::ZERO,
         lower_priority_repeat: 1,
@@ -75,7 +75,7 @@ impl Announcing {
     };
 }
 
-impl Default for Announcing {
+impl Default for AnnouncementPolicy {
     /// keepalived's defaults.
     fn default() -> Self {
         Self {
@@ -89,60 +89,60 @@ impl Default for Announcing {
     }
 }
 
-/// What a virtual router keeps to.
+/// Settings of a virtual router that its states depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Version of VRRP: says how long skew is, and whose interval counts.
+    /// Version of VRRP: the unit of the skew, and whose interval counts.
     pub version: Version,
     /// Interval of our own adverts.
     pub interval: Duration,
     /// Master at once when started (`state MASTER` and priority 255).
     pub owner: bool,
-    /// When to take over from a lower priority.
+    /// Take-over from a master of lower priority.
     pub preemption: Preemption,
     /// Intervals of silence after which a master counts as gone; 3 in the RFCs.
     pub down_timer_adverts: u32,
-    /// How the addresses are announced.
-    pub announcing: Announcing,
+    /// Announcements of the addresses.
+    pub announcing: AnnouncementPolicy,
     /// As master, answer a lower priority with an advert.
     pub answer_lower_priority: bool,
     /// As master, send one more advert before giving way to a higher priority.
     pub answer_higher_priority: bool,
-    /// Does not lead before its sync group says so.
+    /// Member of a sync group: becomes master only by [`Input::BecomeMaster`].
     pub grouped: bool,
 }
 
-/// What happens to a virtual router.
+/// An event for a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// It begins. `holding`: its addresses are on the interface already, left
+    /// It begins. `has_leftovers`: its addresses are on the interface already, left
     /// by an earlier run.
     Start {
-        /// Whether they are.
-        holding: bool,
+        /// They are.
+        has_leftovers: bool,
     },
     /// It goes on as the master that an earlier run was until a moment ago, its
     /// addresses being on the interface.
-    LeadOn,
+    Resume,
     /// Time has passed.
     Tick,
-    /// An advert was heard and believed.
-    Heard(Heard),
+    /// An advert has arrived, and has passed all checks.
+    Advert(Advert),
     /// Its priority is now another.
     Priority(u8),
     /// Something that it needs is missing.
     Fault(String),
     /// Nothing is missing any more.
     Recovered,
-    /// Its sync group leads.
-    Lead,
-    /// Its sync group no longer leads, for this reason.
-    Yield(String),
+    /// Its sync group becomes master.
+    BecomeMaster,
+    /// Its sync group becomes backup, for this reason.
+    BecomeBackup(String),
     /// It ends.
     Stop,
 }
 
-/// What a virtual router wants done, in this order.
+/// An action that a virtual router asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send an advert.
@@ -154,16 +154,16 @@ pub enum Action {
     AddAddresses,
     /// Remove the virtual addresses, if they are there.
     RemoveAddresses,
-    /// Tell the network where the addresses are.
+    /// Announce the addresses to the network.
     Announce {
         /// So many times each.
         repeat: u32,
     },
-    /// Tell whom it may concern.
+    /// Report that a state was entered.
     Entered(State, Cause),
 }
 
-/// Why a virtual router is in its state.
+/// The reason why a virtual router is in its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// It has only been configured.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use net_types::{internet_checksum, pseudo_header};
 
-pub use receive::{Datagram, Heard, Peer, Refusal, Senders};
+pub use receive::{Advert, Datagram, Peer, Refusal, Senders};
 
 /// IP protocol number of VRRP.
 pub const IP_PROTOCOL: u8 = 112;

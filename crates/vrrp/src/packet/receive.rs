@@ -96,7 +96,7 @@ impl Senders<'_> {
 
 /// An advert that is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct Advert {
     /// Who sent it.
     pub source: IpAddr,
     /// With which priority; 0 says that the sender is leaving.
@@ -152,7 +152,7 @@ impl Format {
     ///
     /// # Errors
     /// The first check that it fails.
-    pub fn check(&self, datagram: &Datagram, senders: Senders) -> Result<Heard, Refusal> {
+    pub fn check(&self, datagram: &Datagram, senders: Senders) -> Result<Advert, Refusal> {
         let payload = datagram.payload;
         let Some((header, body)) = payload.split_first_chunk::<HEADER_BYTES>() else {
             return Err(Refusal::Length);
@@ -207,7 +207,7 @@ impl Format {
         if !senders.allow_source(datagram.source) {
             return Err(Refusal::Sender);
         }
-        Ok(Heard {
+        Ok(Advert {
             source: datagram.source,
             priority,
             interval,

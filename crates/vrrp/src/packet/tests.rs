@@ -167,8 +167,8 @@ fn an_advert_that_names_other_addresses_is_refused() {
 fn addresses_may_come_in_any_order() {
     let [first, second] = [[172, 16, 1, 200], [172, 16, 1, 201]].map(IpAddr::from);
     let advert = version_3(&[first, second]).encode(7, US, GROUP);
-    let heard = version_3(&[second, first]).check(&datagram(&advert), Senders::OnLink);
-    assert_eq!(heard.map(|heard| heard.priority), Ok(7));
+    let checked = version_3(&[second, first]).check(&datagram(&advert), Senders::OnLink);
+    assert_eq!(checked.map(|advert| advert.priority), Ok(7));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn an_advert_that_crossed_a_router_counts_only_among_unicast_peers() {
         (Senders::Peers(&[peer(9, 0..=255)]), Err(Refusal::Sender)),
     ];
     for (senders, expected) in table {
-        let result = format.check(&routed, senders).map(|heard| heard.source);
+        let result = format.check(&routed, senders).map(|advert| advert.source);
         assert_eq!(result, expected, "{senders:?}");
     }
 }
@@ -225,8 +225,8 @@ fn an_advert_that_crossed_a_router_counts_only_among_unicast_peers() {
 fn version_3_over_ipv4_is_believed_with_and_without_pseudo_header() {
     let format = version_3(&[Ipv4Addr::new(172, 16, 1, 200).into()]);
     let mut advert = format.encode(100, US, GROUP);
-    let heard = format.check(&datagram(&advert), Senders::OnLink);
-    let interval = heard.expect("believed").interval;
+    let checked = format.check(&datagram(&advert), Senders::OnLink);
+    let interval = checked.expect("believed").interval;
     assert_eq!(interval, Duration::from_millis(250));
     advert[6..8].fill(0);
     let checksum = internet_checksum(&[&advert]);
@@ -378,7 +378,7 @@ proptest! {
         let payload = format.encode(priority, source, destination);
         let datagram = Datagram { source, destination, time_to_live: 255, payload: &payload };
         let interval = format.interval();
-        let expected = Ok(Heard { source, priority, interval });
+        let expected = Ok(Advert { source, priority, interval });
         prop_assert_eq!(format.check(&datagram, Senders::OnLink), expected);
     }
 

@@ -1,4 +1,7 @@
 use super::*;
+use crate::machine::{AnnouncementPolicy, Preemption};
+use crate::packet::{MULTICAST_V4, MULTICAST_V6, Password};
+use lb_model::config::Config;
 
 fn config(text: &str) -> Config {
     let directory = tempfile::tempdir().expect("a directory");
@@ -59,7 +62,7 @@ fn the_deployment_is_what_keepalived_makes_of_it() {
         label: None,
     };
     assert_eq!(instance.addresses, [held]);
-    assert_eq!(instance.policy.announcing, Announcing::default());
+    assert_eq!(instance.policy.announcing, AnnouncementPolicy::default());
     assert_eq!(instance.policy.preemption, Preemption::AtOnce);
 }
 
@@ -172,8 +175,8 @@ fn a_tracked_script_brings_its_weight_unless_another_is_named() {
         .iter()
         .map(|tracked| (tracked.subject.clone(), tracked.weight, tracked.reverse))
         .collect();
-    let interface = |name: &str| Subject::Interface(name.to_owned());
-    let script = || Subject::Script("chk".to_owned());
+    let interface = |name: &str| TrackedSubject::Interface(name.to_owned());
+    let script = || TrackedSubject::Script("chk".to_owned());
     let expected = [
         (interface("eth0"), 0, false),
         (interface("eth1"), 3, false),
@@ -222,7 +225,7 @@ fn what_global_defs_say_holds_where_an_instance_says_nothing() {
     assert_eq!(by_global.policy.down_timer_adverts, 5);
     assert!(!by_global.policy.answer_lower_priority);
     assert!(!by_global.policy.answer_higher_priority);
-    assert_eq!(by_global.policy.announcing, Announcing::LEAST);
+    assert_eq!(by_global.policy.announcing, AnnouncementPolicy::MIN);
     let pauses = Pauses {
         arp: Duration::from_millis(2),
         neighbour_advertisement: Duration::from_millis(3),
@@ -266,7 +269,7 @@ fn an_instance_may_have_a_group_of_its_own_and_not_track_its_interface() {
 fn a_quorum_is_tracked_where_asked_for() {
     let quorum = |more| {
         let tracked = instance_with(more).tracked.into_iter();
-        let mut quorum = tracked.filter(|tracked| tracked.subject == Subject::Quorum);
+        let mut quorum = tracked.filter(|tracked| tracked.subject == TrackedSubject::Quorum);
         quorum.next().map(|tracked| tracked.weight)
     };
     assert_eq!(quorum(""), None);
@@ -326,14 +329,14 @@ fn a_director_speaks_for_an_address_that_it_leads_at_or_that_no_virtual_router_h
     let settings = Settings::from_config(&config(text)).expect("valid");
     let spoken_for = |masters: &[&str]| {
         let masters = masters.iter().map(ToString::to_string).collect();
-        [1, 2, 3, 4].map(|last| settings.speaks_for([10, 0, 0, last].into(), &masters))
+        [1, 2, 3, 4].map(|last| settings.answers_at([10, 0, 0, last].into(), &masters))
     };
     assert_eq!(spoken_for(&[]), [false, false, false, true]);
     assert_eq!(spoken_for(&["VI_1"]), [true, true, false, true]);
     assert_eq!(spoken_for(&["VI_2"]), [false, false, true, true]);
     assert_eq!(spoken_for(&["VI_1", "VI_2"]), [true; 4]);
     let mapped = "::ffff:10.0.0.1".parse().expect("an address");
-    assert!(!settings.speaks_for(mapped, &BTreeSet::new()));
+    assert!(!settings.answers_at(mapped, &BTreeSet::new()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod wire;
 use netns::{Host, INTERFACE, Keepalived, Network, wait_for};
 use ours::{Ours, settings};
 use vrrp::Vrrp;
-use vrrp::machine::{Cause, State};
+use vrrp::{Cause, State};
 
 const VIP: &str = "172.16.1.200";
 
@@ -245,7 +245,7 @@ fn a_wrong_password_is_dropped_and_counted() {
             .next()
             .copied()
     });
-    assert_eq!(dropped, vrrp::packet::Refusal::Password);
+    assert_eq!(dropped, vrrp::Refusal::Password);
     assert_eq!(ours.status().counters.adverts_received, 0);
     keepalived.stop();
 }

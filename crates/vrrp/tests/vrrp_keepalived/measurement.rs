@@ -1,6 +1,6 @@
 //! What a take-over costs.
 
-use vrrp::machine::State;
+use vrrp::State;
 
 use crate::netns::{Host, Network, wait_for};
 use crate::ours::Ours;

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use vrrp::machine::{Cause, State};
+use vrrp::{Cause, State};
 use vrrp::{Event, InstanceStatus, Settings, Vrrp};
 
 use crate::netns::{self, Host, Network};

@@ -1,7 +1,7 @@
 //! Who leads when, as both files say, with keepalived in either role.
 
 use vrrp::Subject;
-use vrrp::machine::{Cause, State};
+use vrrp::{Cause, State};
 
 use crate::netns::{Host, INTERFACE, Network, wait_for};
 use crate::ours::Ours;

@@ -1,6 +1,6 @@
 //! Routes that come and go with the state, as keepalived has them.
 
-use vrrp::machine::State;
+use vrrp::State;
 
 use crate::netns::{Host, INTERFACE, Network, wait_for};
 use crate::ours::Ours;

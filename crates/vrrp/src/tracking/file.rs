@@ -3,9 +3,17 @@
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::settings::FileSettings;
-use lb_script::track_file::INTERVAL;
+use lb_script::track_file::{INTERVAL, NumberFile};
 use tokio_util::task::AbortOnDropHandle;
+
+/// A file that is tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub file: NumberFile,
+}
 
 /// What a file says now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +61,6 @@ async fn follow(settings: FileSettings, numbers: mpsc::UnboundedSender<FileNumbe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_script::track_file::NumberFile;
 
     #[tokio::test]
     async fn the_first_number_is_told_and_then_each_change() {

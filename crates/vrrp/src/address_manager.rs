@@ -1,5 +1,6 @@
-//! Holding the virtual addresses of one virtual router: added, removed and
-//! announced in the order asked for, beside the adverts and never in their way.
+//! The virtual addresses and routes of one virtual router: added, removed and
+//! announced in the order of the commands, by a task of its own, so that adverts
+//! never wait for the kernel.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,31 +20,31 @@ use lb_model::config::Route;
 use netlink::address::{self, Added};
 use netlink::interfaces::Interfaces;
 
-/// How long the end waits for the kernel to remove the addresses.
-const PATIENCE_AT_END: Duration = Duration::from_secs(5);
+/// Time that the kernel has at the end to remove the addresses.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Holds addresses when told to.
+/// Adds, removes and announces addresses.
 #[derive(Debug)]
-pub struct Holder {
-    orders: mpsc::UnboundedSender<Order>,
+pub struct AddressManager {
+    commands: mpsc::UnboundedSender<Command>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-enum Order {
-    Hold(Vec<VirtualAddress>, Vec<Route>),
-    Release(Vec<VirtualAddress>, Vec<Route>),
+enum Command {
+    Add(Vec<VirtualAddress>, Vec<Route>),
+    Remove(Vec<VirtualAddress>, Vec<Route>),
     Announce(Vec<VirtualAddress>, u32, Pauses),
 }
 
-impl Holder {
+impl AddressManager {
     /// Starts with nothing to do. `name` is the virtual router's.
     pub fn start(
         name: String,
         handle: Handle,
         interfaces: watch::Receiver<Arc<Interfaces>>,
     ) -> Self {
-        let (orders, incoming) = mpsc::unbounded_channel();
+        let (commands, incoming) = mpsc::unbounded_channel();
         let worker = Worker {
             routes: Routes::new(name.clone()),
             name,
@@ -53,7 +54,7 @@ impl Holder {
             announcements: Announcements::default(),
         };
         Self {
-            orders,
+            commands,
             task: tokio::spawn(worker.run(incoming)),
         }
     }
@@ -61,30 +62,30 @@ impl Holder {
     /// Adds addresses, and then routes, which may need them; what is there
     /// already stays. A route that cannot be added, or is taken away, is added as
     /// soon as that is possible.
-    pub fn hold(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
-        self.order(Order::Hold(addresses, routes));
+    pub fn add(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+        self.send(Command::Add(addresses, routes));
     }
 
     /// Removes routes and then addresses, whoever added these.
-    pub fn release(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
-        self.order(Order::Release(addresses, routes));
+    pub fn remove(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+        self.send(Command::Remove(addresses, routes));
     }
 
-    /// Tells the network where addresses are, so many times each, with these
-    /// pauses; until it is to release addresses.
+    /// Announces each address to the network `repeat` times, with these pauses.
+    /// [`remove`](Self::remove) ends what is not sent yet.
     pub fn announce(&self, addresses: Vec<VirtualAddress>, repeat: u32, pauses: Pauses) {
-        self.order(Order::Announce(addresses, repeat, pauses));
+        self.send(Command::Announce(addresses, repeat, pauses));
     }
 
-    fn order(&self, order: Order) {
-        // The task ends only with the holder itself.
-        let _ = self.orders.send(order);
+    fn send(&self, command: Command) {
+        // The task ends only with the manager itself.
+        let _ = self.commands.send(command);
     }
 
-    /// Waits until everything asked for is done.
+    /// Waits until all commands are carried out.
     pub async fn finish(self) {
-        drop(self.orders);
-        if timeout(PATIENCE_AT_END, self.task).await.is_err() {
+        drop(self.commands);
+        if timeout(FINISH_TIMEOUT, self.task).await.is_err() {
             log::error!("the kernel does not remove addresses; they may still be there");
         }
     }
@@ -99,7 +100,7 @@ struct Worker {
     routes: Routes,
 }
 
-/// What the network is still to be told.
+/// The announcements that are still to be sent.
 #[derive(Debug, Default)]
 struct Announcements {
     waiting: VecDeque<Announcement>,
@@ -107,20 +108,20 @@ struct Announcements {
     pause_ends: Option<Instant>,
 }
 
-/// That the network is to be told where an address is.
+/// An announcement of an address.
 #[derive(Debug)]
 struct Announcement {
     address: IpAddr,
     interface: String,
-    /// How long to wait after it.
+    /// Pause after it.
     pause: Duration,
 }
 
 impl Worker {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         loop {
-            let order = tokio::select! {
-                order = orders.recv() => order,
+            let command = tokio::select! {
+                command = commands.recv() => command,
                 () = self.announcements.due() => {
                     self.announce_due();
                     continue;
@@ -131,16 +132,16 @@ impl Worker {
                     continue;
                 }
             };
-            let Some(order) = order else { return };
-            match order {
-                Order::Hold(addresses, routes) => {
+            let Some(command) = command else { return };
+            match command {
+                Command::Add(addresses, routes) => {
                     for address in &addresses {
                         self.add(address).await;
                     }
                     let interfaces = self.interfaces.borrow().clone();
                     self.routes.set(&self.handle, &interfaces, routes).await;
                 }
-                Order::Release(addresses, routes) => {
+                Command::Remove(addresses, routes) => {
                     self.announcements.waiting.clear();
                     let interfaces = self.interfaces.borrow().clone();
                     self.routes.unset(&self.handle, &interfaces, &routes).await;
@@ -148,7 +149,7 @@ impl Worker {
                         self.remove(address).await;
                     }
                 }
-                Order::Announce(addresses, repeat, pauses) => {
+                Command::Announce(addresses, repeat, pauses) => {
                     self.announce(&addresses, repeat, pauses);
                 }
             }
@@ -247,8 +248,7 @@ impl Announcements {
         }
     }
 
-    /// Sends those that are due `now`, up to the next pause. Returns what went
-    /// wrong.
+    /// Sends those that are due `now`, up to the next pause. Returns the errors.
     fn send_due(
         &mut self,
         now: Instant,
@@ -259,8 +259,8 @@ impl Announcements {
         while let Some(announcement) = self.waiting.pop_front() {
             if let Err(error) = send(&announcement) {
                 errors.push(error);
-                // It is as bad for those that follow there; other interfaces
-                // are none the worse for it.
+                // The others of this interface would fail, too; those of other
+                // interfaces go on.
                 self.waiting
                     .retain(|other| other.interface != announcement.interface);
             }

@@ -1,16 +1,36 @@
 //! Scripts whose success virtual routers track (`vrrp_script`).
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::settings::ScriptSettings;
-use super::tracking::Health;
-use lb_script::script::{self, Unusable};
+use super::Health;
+use lb_script::script::{self, Runnable, Unusable};
 use tokio_util::task::AbortOnDropHandle;
+
+/// A script that is tracked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScriptSettings {
+    /// Its name.
+    pub name: String,
+    /// What is run.
+    pub script: Runnable,
+    /// Interval between runs.
+    pub interval: Duration,
+    /// Time after which a run has failed.
+    pub timeout: Duration,
+    /// Successes in a row that make it succeed.
+    pub rise: u32,
+    /// Failures in a row that make it fail.
+    pub fall: u32,
+    /// Whether it counts as failed at first.
+    pub starts_failed: bool,
+}
 
 /// Counts successes and failures in a row, as keepalived does.
 #[derive(Debug, Clone)]
-pub struct Streak {
+pub struct RunCounter {
     rise: u32,
     fall: u32,
     health: Health,
@@ -20,7 +40,7 @@ pub struct Streak {
     has_run: bool,
 }
 
-impl Streak {
+impl RunCounter {
     /// Before the first result; `health` is what earlier settings left known.
     pub fn new(settings: &ScriptSettings, health: Option<Health>) -> Self {
         let at_first = if settings.starts_failed {
@@ -158,7 +178,6 @@ async fn run_once(settings: &ScriptSettings) -> ScriptOutcome {
 mod tests {
     use super::*;
     use lb_model::config::Script;
-    use std::time::Duration;
 
     fn settings(rise: u32, fall: u32, starts_failed: bool) -> ScriptSettings {
         ScriptSettings {
@@ -179,15 +198,15 @@ mod tests {
     /// The health after each result; `+` is a success, `x` a script that others
     /// may write, `0` one that is not there.
     fn follow(settings: &ScriptSettings, results: &str) -> String {
-        let mut streak = Streak::new(settings, None);
+        let mut counter = RunCounter::new(settings, None);
         let letters = results.chars().map(|result| {
-            streak.count(&match result {
+            counter.count(&match result {
                 '+' => ScriptOutcome::Success,
                 '-' => ScriptOutcome::Failure,
                 'x' => ScriptOutcome::Refused(Unusable::Unsafe("others may write it".to_owned())),
                 _ => ScriptOutcome::Refused(Unusable::Impossible("it is not there".to_owned())),
             });
-            match streak.health() {
+            match counter.health() {
                 Health::Up => 'U',
                 Health::Down => 'D',
                 Health::Untracked => 'X',
@@ -228,8 +247,8 @@ mod tests {
 
     #[test]
     fn what_was_known_before_a_reload_is_known_after_it() {
-        let streak = Streak::new(&settings(1, 1, true), Some(Health::Up));
-        assert_eq!(streak.health(), Health::Up);
+        let counter = RunCounter::new(&settings(1, 1, true), Some(Health::Up));
+        assert_eq!(counter.health(), Health::Up);
     }
 
     #[tokio::test]

@@ -1,38 +1,42 @@
-//! What a virtual router watches, and what follows for its priority
+//! What a virtual router tracks, and its effect on the priority
 //! (keepalived.conf(5), `track_interface`, `track_script`, `track_file`;
 //! `track_quorum` is ours alone).
+
+pub mod file;
+pub mod script;
+pub mod watched;
 
 use super::packet::PRIORITY_OWNER;
 use lb_script::track_file::Factor;
 
-/// Something that is watched.
+/// Something that is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// An interface: is it up, with a carrier?
+pub enum TrackedSubject {
+    /// An interface: up while it has a carrier.
     Interface(String),
-    /// A track script: does it succeed?
+    /// A track script: up while it succeeds.
     Script(String),
-    /// A file: what number does it say?
+    /// A file with a number.
     File(String),
-    /// The virtual services at its addresses: do they have their quorum?
+    /// The virtual services at its addresses: up while all have their quorum.
     Quorum,
 }
 
-impl Subject {
-    /// Whether it is left out where members of a group must not differ.
+impl TrackedSubject {
+    /// Returns true if it is left out where members of a group must not differ.
     pub fn has_own_weight(&self) -> bool {
         matches!(self, Self::Script(_) | Self::File(_))
     }
 }
 
-/// How something that is watched is.
+/// Health of something that is tracked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Well.
+    /// It is well.
     Up,
-    /// Not well.
+    /// It is not well.
     Down,
-    /// It says a number, which says by itself what it counts.
+    /// A number, which is multiplied by the weight.
     Number(i32),
     /// Not known yet.
     Unknown,
@@ -40,11 +44,11 @@ pub enum Health {
     Untracked,
 }
 
-/// Something that is watched, and what it counts.
+/// Something that is tracked, with its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracked {
-    /// What is watched.
-    pub subject: Subject,
+    /// What is tracked.
+    pub subject: TrackedSubject,
     /// Added to the priority while it is up, if positive, or while it is down,
     /// if negative. 0: while it is down, the virtual router is in fault. The
     /// number in a file is multiplied by it.
@@ -53,25 +57,29 @@ pub struct Tracked {
     pub reverse: bool,
 }
 
-/// What follows from all that is watched.
+/// The effect of everything that is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Evaluation {
     /// The priority to advertise.
     pub priority: u8,
     /// What is missing, if anything.
     pub fault: Option<String>,
-    /// Whether something that could be missing is not known yet.
+    /// True if something that could be a fault is not known yet.
     pub undecided: bool,
 }
 
-/// What the number in a file adds to a priority, at least: less is a fault.
-const LEAST_OF_FILE: i64 = -253;
-/// What it adds at most.
-const MOST_OF_FILE: i64 = 253;
+/// The least that the number in a file can add to a priority: less is a fault.
+const MIN_FILE_PRIORITY: i64 = -253;
+/// The most that it can add.
+const MAX_FILE_PRIORITY: i64 = 253;
 
-/// Sums up. The owner's priority stays what it is, and no other becomes the
-/// owner's.
-pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> Health) -> Standing {
+/// Sums up the weights. The owner's priority stays what it is, and no other becomes
+/// the owner's (RFC 3768 §5.3.4: 255 is reserved).
+pub fn evaluate(
+    base: u8,
+    tracked: &[Tracked],
+    health_of: impl Fn(&TrackedSubject) -> Health,
+) -> Evaluation {
     let mut priority = i64::from(base);
     let mut fault = None;
     let mut undecided = false;
@@ -95,8 +103,8 @@ pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> H
             Health::Number(number) => {
                 let (weight, reverse) = (*weight, *reverse);
                 match (Factor { weight, reverse }).apply(number) {
-                    Some(product) if product >= LEAST_OF_FILE => {
-                        priority += product.min(MOST_OF_FILE);
+                    Some(product) if product >= MIN_FILE_PRIORITY => {
+                        priority += product.min(MAX_FILE_PRIORITY);
                     }
                     _ => {
                         let why = || format!("{}: {number}", missing(subject, reverse));
@@ -104,7 +112,9 @@ pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> H
                     }
                 }
             }
-            Health::Unknown => undecided |= *weight == 0 || matches!(subject, Subject::File(_)),
+            Health::Unknown => {
+                undecided |= *weight == 0 || matches!(subject, TrackedSubject::File(_))
+            }
             Health::Untracked => {}
         }
     }
@@ -112,21 +122,21 @@ pub fn standing(base: u8, tracked: &[Tracked], health_of: impl Fn(&Subject) -> H
         PRIORITY_OWNER => PRIORITY_OWNER,
         _ => priority.clamp(1, i64::from(PRIORITY_OWNER) - 1) as u8,
     };
-    Standing {
+    Evaluation {
         priority,
         fault,
         undecided,
     }
 }
 
-fn missing(subject: &Subject, reverse: bool) -> String {
+fn missing(subject: &TrackedSubject, reverse: bool) -> String {
     match (subject, reverse) {
-        (Subject::Interface(name), false) => format!("{name} is down"),
-        (Subject::Interface(name), true) => format!("{name} is up"),
-        (Subject::Script(name), false) => format!("the script {name} fails"),
-        (Subject::Script(name), true) => format!("the script {name} succeeds"),
-        (Subject::File(name), _) => format!("the file {name} says so"),
-        (Subject::Quorum, _) => "a service has lost its quorum".to_owned(),
+        (TrackedSubject::Interface(name), false) => format!("{name} is down"),
+        (TrackedSubject::Interface(name), true) => format!("{name} is up"),
+        (TrackedSubject::Script(name), false) => format!("the script {name} fails"),
+        (TrackedSubject::Script(name), true) => format!("the script {name} succeeds"),
+        (TrackedSubject::File(name), _) => format!("the file {name} says so"),
+        (TrackedSubject::Quorum, _) => "a service has lost its quorum".to_owned(),
     }
 }
 
@@ -136,14 +146,14 @@ mod tests {
 
     fn tracked(weight: i32, reverse: bool) -> Tracked {
         Tracked {
-            subject: Subject::Script("chk".to_owned()),
+            subject: TrackedSubject::Script("chk".to_owned()),
             weight,
             reverse,
         }
     }
 
     fn priority(base: u8, weight: i32, reverse: bool, health: Health) -> u8 {
-        standing(base, &[tracked(weight, reverse)], |_| health).priority
+        evaluate(base, &[tracked(weight, reverse)], |_| health).priority
     }
 
     #[test]
@@ -174,9 +184,9 @@ mod tests {
     #[test]
     fn weights_are_summed_up_before_they_are_bounded() {
         let all = [tracked(253, false), tracked(253, false), tracked(-10, true)];
-        assert_eq!(standing(1, &all, |_| Health::Up).priority, 254);
+        assert_eq!(evaluate(1, &all, |_| Health::Up).priority, 254);
         assert_eq!(
-            standing(200, &[tracked(100, false), tracked(-60, true)], |_| {
+            evaluate(200, &[tracked(100, false), tracked(-60, true)], |_| {
                 Health::Up
             })
             .priority,
@@ -186,7 +196,7 @@ mod tests {
 
     #[test]
     fn without_a_weight_what_is_down_is_missing() {
-        let fault = |reverse, health| standing(100, &[tracked(0, reverse)], |_| health).fault;
+        let fault = |reverse, health| evaluate(100, &[tracked(0, reverse)], |_| health).fault;
         assert_eq!(
             fault(false, Health::Down),
             Some("the script chk fails".to_owned())
@@ -202,14 +212,14 @@ mod tests {
     #[test]
     fn the_number_in_a_file_is_multiplied_and_added_and_a_very_low_one_is_a_fault() {
         let file = |base, weight, reverse, number| {
-            let subject = Subject::File("F".to_owned());
+            let subject = TrackedSubject::File("F".to_owned());
             let tracked = Tracked {
                 subject,
                 weight,
                 reverse,
             };
-            let standing = standing(base, &[tracked], |_| Health::Number(number));
-            (standing.priority, standing.fault.is_some())
+            let evaluation = evaluate(base, &[tracked], |_| Health::Number(number));
+            (evaluation.priority, evaluation.fault.is_some())
         };
         // Weight, reversed, number; then priority and fault.
         let table = [
@@ -242,21 +252,24 @@ mod tests {
                 weight: 5,
                 reverse: false,
             };
-            standing(100, &[tracked], |_| health).undecided
+            evaluate(100, &[tracked], |_| health).undecided
         };
-        assert!(undecided(Subject::File("F".to_owned()), Health::Unknown));
+        assert!(undecided(
+            TrackedSubject::File("F".to_owned()),
+            Health::Unknown
+        ));
         assert!(!undecided(
-            Subject::Script("S".to_owned()),
+            TrackedSubject::Script("S".to_owned()),
             Health::Untracked
         ));
-        let fault = |weight| standing(100, &[tracked(weight, false)], |_| Health::Untracked);
+        let fault = |weight| evaluate(100, &[tracked(weight, false)], |_| Health::Untracked);
         assert_eq!((fault(0).fault, fault(9).priority), (None, 100));
     }
 
     #[test]
     fn what_is_not_known_yet_is_waited_for_if_it_could_be_missing() {
         let undecided =
-            |weight| standing(100, &[tracked(weight, false)], |_| Health::Unknown).undecided;
+            |weight| evaluate(100, &[tracked(weight, false)], |_| Health::Unknown).undecided;
         assert!(undecided(0));
         assert!(!undecided(5));
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// What is expected where there is none.
+    /// A description for error messages.
     pub const EXPECTED: &str = "the MAC address of an interface, such as 02:00:00:00:00:0b";
 }
 

@@ -25,7 +25,7 @@ pub struct InterfaceAddress {
     pub label: Option<String>,
 }
 
-/// Whether an address had to be added.
+/// The result of adding an address or a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     /// It was not there before.
@@ -58,8 +58,10 @@ pub async fn add(handle: &Handle, address: &InterfaceAddress) -> io::Result<Adde
     }
 }
 
-/// As keepalived adds IPv6 addresses: usable at once, though their last holder
-/// may still answer for them; a host's own (/128) never a source of ours.
+/// Attributes of IPv6 addresses, as keepalived sets them. Without duplicate address
+/// detection they are usable at once, though their last holder may still answer for
+/// them. One with prefix length 128 is deprecated (RFC 4862 §5.5.4), so that the kernel
+/// does not choose it as the source of our own packets.
 fn ipv6_attributes(prefix_length: u8) -> Vec<AddressAttribute> {
     let mut attributes = vec![AddressAttribute::Flags(AddressFlags::Nodad)];
     if prefix_length == 128 {
@@ -71,17 +73,16 @@ fn ipv6_attributes(prefix_length: u8) -> Vec<AddressAttribute> {
     attributes
 }
 
-/// Removes an address from an interface; returns whether it was there.
+/// Removes an address from an interface; returns true if it was there.
 ///
 /// # Errors
 /// The kernel refuses.
 pub async fn remove(handle: &Handle, address: &InterfaceAddress) -> io::Result<bool> {
-    let request = handle.address().add(
+    let mut request = handle.address().add(
         address.interface_index,
         address.address,
         address.prefix_length,
     );
-    let mut request = request;
     let mut message = request.message_mut().clone();
     message
         .attributes

@@ -10,13 +10,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::link;
 use super::{Connection, io_error};
 
-/// Notices of the kernel that are answered by reading everything once.
-const BURST: usize = 256;
+/// Notifications of the kernel that are answered by reading everything once.
+const MAX_NOTIFICATIONS: usize = 256;
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,20 +27,20 @@ pub struct Interface {
     pub mac: Option<MacAddress>,
     /// The largest packet that it takes, in bytes.
     pub mtu: u32,
-    /// Whether it is up and has a carrier.
+    /// True if it is up and has a carrier.
     pub running: bool,
-    /// Its addresses that can be used, in the kernel's order: the primary first.
+    /// Its usable addresses, in the kernel's order: the primary first.
     pub addresses: Vec<IpAddr>,
 }
 
 /// All interfaces, by name.
 pub type Interfaces = BTreeMap<String, Interface>;
 
-/// Follows the interfaces until it is dropped.
+/// Follows the interfaces until this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
     interfaces: watch::Receiver<Arc<Interfaces>>,
-    tasks: [JoinHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Watcher {
@@ -49,17 +49,20 @@ impl Watcher {
     /// # Errors
     /// The kernel gives no netlink socket or does not answer.
     pub async fn start() -> io::Result<Self> {
-        // Subscribed before the first reading, so that no change falls between.
-        let (notices, _, events) = new_multicast_connection(&[
+        // Subscribed before the first reading: a change in between is not lost.
+        let (notifications, _, events) = new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
         ])?;
         let requests = Connection::open()?;
-        let notices = tokio::spawn(notices);
+        let notifications = tokio::spawn(notifications);
         let (publish, interfaces) = watch::channel(Arc::new(read(&requests.handle).await?));
         let follow = tokio::spawn(async move {
-            let mut events = Box::pin(events.ready_chunks(BURST));
+            // All of the connection, which ends when it is dropped: `requests.handle`
+            // alone would capture just that field.
+            let requests = requests;
+            let mut events = Box::pin(events.ready_chunks(MAX_NOTIFICATIONS));
             while events.next().await.is_some() {
                 match read(&requests.handle).await {
                     Ok(now) => {
@@ -75,7 +78,7 @@ impl Watcher {
         });
         Ok(Self {
             interfaces,
-            tasks: [notices, follow],
+            _tasks: [notifications, follow].map(AbortOnDropHandle::new),
         })
     }
 
@@ -85,15 +88,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-/// The addresses of this machine; none where the kernel does not tell.
+/// The addresses of this machine; none where the kernel does not answer.
 pub async fn own_addresses() -> Vec<IpAddr> {
     let Ok(netlink) = Connection::open() else {
         return Vec::new();
@@ -136,7 +131,8 @@ pub async fn read(handle: &Handle) -> io::Result<Interfaces> {
         .collect())
 }
 
-/// The address of a message, unless it is still being looked for duplicates.
+/// The address of a message, unless duplicate address detection still runs
+/// (RFC 4862 §5.4): it cannot be bound to before.
 fn usable(message: &AddressMessage) -> Option<IpAddr> {
     let mut local = None;
     let mut address = None;

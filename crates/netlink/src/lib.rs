@@ -3,21 +3,22 @@
 pub mod address;
 pub mod interfaces;
 pub mod link;
-pub mod merging;
+pub mod offload;
 pub mod route;
 
 use std::io;
 
 use nix::errno::Errno;
 use rtnetlink::Handle;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-/// A netlink connection for requests, closed when this is dropped.
+/// A netlink connection for requests, closed when this is dropped, also if clones of the
+/// handle are left.
 #[derive(Debug)]
 pub struct Connection {
-    /// Takes the requests.
+    /// The handle for requests.
     pub handle: Handle,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Connection {
@@ -29,18 +30,12 @@ impl Connection {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         Ok(Self {
             handle,
-            task: tokio::spawn(connection),
+            _task: AbortOnDropHandle::new(tokio::spawn(connection)),
         })
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// The kernel's answer as an error number.
+/// The error number of a kernel's answer.
 pub fn errno(error: &rtnetlink::Error) -> Option<Errno> {
     match error {
         rtnetlink::Error::NetlinkError(message) => message
@@ -50,7 +45,7 @@ pub fn errno(error: &rtnetlink::Error) -> Option<Errno> {
     }
 }
 
-/// The kernel's answer as an I/O error.
+/// A kernel's answer as an I/O error.
 pub fn io_error(error: rtnetlink::Error) -> io::Error {
     match errno(&error) {
         Some(errno) => errno.into(),

@@ -22,9 +22,9 @@ pub struct Link {
     pub mac: Option<MacAddress>,
     /// The largest packet that it takes, in bytes.
     pub mtu: u32,
-    /// What it adds to frames, if it is a VLAN interface.
+    /// Its tag, if it is a VLAN interface.
     pub vlan: Option<VlanLink>,
-    /// Whether it is up and has a carrier.
+    /// True if it is up and has a carrier.
     pub running: bool,
 }
 
@@ -35,12 +35,13 @@ pub struct VlanLink {
     pub lower: u32,
     /// VLAN number.
     pub number: u16,
-    /// Whether the tag is a provider's (IEEE 802.1ad), not a customer's (802.1Q).
+    /// True if the tag is a provider's (IEEE 802.1ad), not a customer's (802.1Q).
     pub is_provider: bool,
 }
 
 impl VlanLink {
-    /// What the kernel says of an interface with `lower` as its `IFLA_LINK`.
+    /// The tag of an interface with `lower` as its `IFLA_LINK`; `None` for interfaces of
+    /// other kinds.
     fn new(lower: u32, info: &[LinkInfo]) -> Option<Self> {
         let attributes = info.iter().find_map(|info| match info {
             LinkInfo::Data(InfoData::Vlan(attributes)) => Some(attributes),
@@ -78,7 +79,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::Link(index) => lower = Some(*index),
                 LinkAttribute::LinkInfo(attributes) => info = attributes,
                 LinkAttribute::Address(bytes) => {
-                    // The loopback's is all zeros, which is nobody's.
+                    // The loopback interface has all zeros, which is no address.
                     mac = <[u8; 6]>::try_from(bytes.as_slice())
                         .ok()
                         .filter(|mac| *mac != [0; 6])
@@ -105,7 +106,7 @@ impl From<&LinkMessage> for Link {
 /// All interfaces.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not answer.
 pub async fn all(handle: &Handle) -> io::Result<Vec<Link>> {
     handle
         .link()

@@ -1,9 +1,10 @@
 //! Routes of this machine.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
+use net_types::Network;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
@@ -20,13 +21,13 @@ use super::{errno, io_error};
 /// `RTPROT_KEEPALIVED` of linux/rtnetlink.h.
 const PROTOCOL: u8 = 18;
 
-/// A route as the kernel knows it.
+/// A route in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelRoute {
-    /// The network that it leads to, and its prefix length; bits beyond that do
-    /// not count.
+    /// The network that it leads to, and its prefix length; bits beyond that are
+    /// ignored.
     pub destination: (IpAddr, u8),
-    /// What becomes of packets.
+    /// Its type: unicast, blackhole …
     pub kind: RouteType,
     /// The router.
     pub via: Option<IpAddr>,
@@ -36,15 +37,15 @@ pub struct KernelRoute {
     pub source: Option<IpAddr>,
     /// Number of the table.
     pub table: u32,
-    /// The lower, the sooner it is taken.
+    /// Metric: of several routes the one with the lowest is used.
     pub metric: Option<u32>,
     /// The largest packet, in bytes.
     pub mtu: Option<u32>,
-    /// How far it leads.
+    /// Its scope.
     pub scope: RouteScope,
-    /// Whether the router is on the interface's own segment.
+    /// True if the router is on the interface's own segment, whatever its address.
     pub onlink: bool,
-    /// Several routers in place of one.
+    /// Several routers in place of one (multipath).
     pub next_hops: Vec<KernelNextHop>,
 }
 
@@ -57,7 +58,7 @@ pub struct KernelNextHop {
     pub interface_index: u32,
     /// Its share of the traffic, 1 to 256.
     pub weight: u16,
-    /// Whether it is on the interface's own segment.
+    /// True if it is on the interface's own segment, whatever its address.
     pub onlink: bool,
 }
 
@@ -87,7 +88,7 @@ pub async fn add(handle: &Handle, route: &KernelRoute) -> io::Result<Added> {
     Ok(Added::New)
 }
 
-/// Removes a route; returns whether it was there.
+/// Removes a route; returns true if it was there.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -103,8 +104,10 @@ pub async fn remove(handle: &Handle, route: &KernelRoute) -> io::Result<bool> {
 
 fn message(route: &KernelRoute) -> io::Result<RouteMessage> {
     let (address, prefix_length) = route.destination;
+    let destination = Network::new(address, prefix_length).first();
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(network(address, prefix_length), prefix_length)
+        // The kernel refuses a destination with bits beyond the prefix.
+        .destination_prefix(destination, prefix_length)
         .map_err(io::Error::other)?
         .kind(route.kind)
         .protocol(RouteProtocol::from(PROTOCOL))
@@ -158,40 +161,4 @@ fn next_hop(hop: &KernelNextHop, destination: IpAddr) -> io::Result<RouteNextHop
         builder = builder.onlink();
     }
     Ok(builder.build())
-}
-
-/// An address without the bits beyond a prefix: the kernel refuses others.
-fn network(address: IpAddr, prefix_length: u8) -> IpAddr {
-    let length = u32::from(prefix_length);
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_beyond_the_prefix_do_not_count() {
-        let table = [
-            ("10.1.2.3", 8, "10.0.0.0"),
-            ("10.1.2.3", 32, "10.1.2.3"),
-            ("10.1.2.3", 0, "0.0.0.0"),
-            ("fd00::1:2", 112, "fd00::1:0"),
-            ("fd00::1", 128, "fd00::1"),
-            ("fd00::1", 0, "::"),
-        ];
-        for (address, length, expected) in table {
-            let address = address.parse().expect("an address");
-            assert_eq!(network(address, length).to_string(), expected);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use lb_dataplane::{AttachMode, Attachment};
 use lb_model::config::LbKind;
 use netlink;
 use netlink::link::{self, Link};
-use netlink::merging::Merging;
+use netlink::offload::ReceiveOffloads;
 
 /// The path to a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,7 +175,7 @@ pub(crate) async fn warnings_beforehand(plan: &Plan) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    const GRO: Merging = Merging {
+    const GRO: ReceiveOffloads = ReceiveOffloads {
         gro: true,
         lro: false,
     };
@@ -232,7 +232,7 @@ mod tests {
             other_interface.contains("`ethtool -K eth2 gro off`"),
             "{other_interface}"
         );
-        let both = Merging {
+        let both = ReceiveOffloads {
             gro: true,
             lro: true,
         };
@@ -250,7 +250,7 @@ mod tests {
 
         assert_eq!(told(&generic, 2, false, GRO), "", "as they came");
         assert_eq!(
-            told(&generic, 3, false, Merging::default()),
+            told(&generic, 3, false, ReceiveOffloads::default()),
             "",
             "not merged"
         );

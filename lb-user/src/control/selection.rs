@@ -49,7 +49,7 @@ impl Selection {
         // A service of all ports, which is named by port 0, may be meant.
         let all_ports = SocketAddr::new(service.ip(), 0);
         let is_service = |endpoint: Endpoint| endpoint.names(service) || endpoint.names(all_ports);
-        self.client.is_none_or(|network| network.has(client))
+        self.client.is_none_or(|network| network.contains(client))
             && self.service.is_none_or(is_service)
             && self
                 .server

@@ -319,7 +319,7 @@ fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
     };
     let inside = |first: IpAddr, length| {
         let network = Network::new(first, length);
-        move |outer: &(IpAddr, u32)| network.has(outer.0)
+        move |outer: &(IpAddr, u32)| network.contains(outer.0)
     };
     let outers = outer_of_flows(&bed);
     assert!(outers.len() > 60, "{outers:?}");

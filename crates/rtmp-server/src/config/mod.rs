@@ -23,7 +23,7 @@ pub use model::{
     Vhost,
 };
 use schema::{GLOBAL, Globals, HttpApi};
-pub use security::{Action, Network, Rule, Security};
+pub use security::{Action, Rule, Security};
 use setting::apply;
 use vhost_schema::VHOST;
 

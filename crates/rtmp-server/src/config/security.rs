@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use net_types::Network;
+use serde::{Serialize, Serializer};
 
 /// Action that a rule allows or denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,52 +23,25 @@ pub struct Rule {
     /// Action that it allows or denies.
     pub action: Action,
     /// To whom; `None` for all.
+    #[serde(serialize_with = "serialize_parts")]
     pub network: Option<Network>,
 }
 
-/// An address and how many of its leading bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Network {
-    address: IpAddr,
-    prefix_length: u8,
-}
-
-impl Network {
-    /// Reads `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_length = match prefix {
-            Some(prefix) => prefix.parse().ok().filter(|&length| length <= longest)?,
-            None => longest,
-        };
-        Some(Self {
-            address,
-            prefix_length,
-        })
+/// Writes a network as its two parts: `{"address": …, "prefix_length": …}`.
+fn serialize_parts<S: Serializer>(
+    network: &Option<Network>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Parts {
+        address: IpAddr,
+        prefix_length: u8,
     }
-
-    /// True if `peer` lies in this network.
-    #[must_use]
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        let length = u32::from(self.prefix_length);
-        match (self.address, peer.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let difference = u32::from(ours) ^ u32::from(theirs);
-                difference.checked_shr(32 - length).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let difference = u128::from(ours) ^ u128::from(theirs);
-                difference.checked_shr(128 - length).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
+    let parts = network.map(|network| Parts {
+        address: network.address(),
+        prefix_length: network.prefix_length(),
+    });
+    parts.serialize(serializer)
 }
 
 /// A vhost's access rules.
@@ -88,6 +62,8 @@ impl Security {
             return true;
         }
         let mut allowed = false;
+        // An IPv4 client of a dual-stack socket has an address such as ::ffff:192.0.2.7.
+        let peer = peer.to_canonical();
         let matching = self.rules.iter().filter(|rule| {
             rule.action == action && rule.network.is_none_or(|network| network.contains(peer))
         });
@@ -106,7 +82,7 @@ mod tests {
     use super::*;
 
     fn rule(allow: bool, action: Action, network: &str) -> Rule {
-        let network = (network != "all").then(|| Network::parse(network).unwrap());
+        let network = (network != "all").then(|| network.parse().unwrap());
         Rule {
             allow,
             action,
@@ -115,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_hold_their_own_addresses_only() {
+    fn a_rule_is_for_the_addresses_of_its_network() {
         for (network, inside, outside) in [
             ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
             ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
@@ -123,19 +99,24 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("192.0.2.0/24", "::ffff:192.0.2.9", "::1"),
         ] {
-            let network = Network::parse(network).unwrap();
-            assert!(
-                network.contains(inside.parse().unwrap()),
-                "{network:?} lacks {inside}"
-            );
-            assert!(
-                !network.contains(outside.parse().unwrap()),
-                "{network:?} holds {outside}"
-            );
+            let security = Security {
+                enabled: true,
+                rules: vec![rule(true, Action::Play, network)],
+            };
+            let permits = |peer: &str| security.permits(Action::Play, peer.parse().unwrap());
+            assert!(permits(inside), "{network} lacks {inside}");
+            assert!(!permits(outside), "{network} holds {outside}");
         }
-        for wrong in ["192.0.2.0/33", "host", "1.2.3", "::/129", "1.2.3.4/"] {
-            assert_eq!(Network::parse(wrong), None, "{wrong}");
-        }
+    }
+
+    #[test]
+    fn a_rule_is_printed_with_address_and_prefix_length() {
+        let printed = serde_json::to_value(rule(true, Action::Play, "192.0.2.0/24")).unwrap();
+        let network = serde_json::json!({"address": "192.0.2.0", "prefix_length": 24});
+        let expected = serde_json::json!({"allow": true, "action": "play", "network": network});
+        assert_eq!(printed, expected);
+        let all = serde_json::to_value(rule(true, Action::Play, "all")).unwrap();
+        assert_eq!(all["network"], serde_json::Value::Null);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use conf_kit::{Diagnostic, Directive};
 
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
-use super::security::{Action, Network, Rule, Security};
+use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
 use super::value::{hosts, switch};
 
@@ -346,7 +346,7 @@ fn rule(security: &mut Security, directive: &Directive, allow: bool) -> Result<(
     };
     let network = match whom.as_str() {
         "all" => None,
-        network => Some(Network::parse(network).ok_or_else(mistake)?),
+        network => Some(network.parse().map_err(|_| mistake())?),
     };
     security.rules.push(Rule {
         allow,

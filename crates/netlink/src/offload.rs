@@ -1,5 +1,5 @@
-//! Whether an interface merges packets of one flow into larger ones before the
-//! kernel's stack sees them, as `ethtool -k` shows it.
+//! Receive offloads, which merge packets of one flow into larger ones before the
+//! kernel's stack sees them (`ethtool -k`).
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -7,20 +7,20 @@ use std::os::fd::AsRawFd as _;
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 
-/// Who merges.
+/// The receive offloads of an interface that are on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Merging {
-    /// The kernel (generic receive offload).
+pub struct ReceiveOffloads {
+    /// Generic receive offload, by the kernel.
     pub gro: bool,
-    /// The network card (large receive offload).
+    /// Large receive offload, by the network card.
     pub lro: bool,
 }
 
-impl Merging {
-    /// That of an interface.
+impl ReceiveOffloads {
+    /// Those of an interface.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// There is no interface of this name.
     pub fn of(interface: &str) -> io::Result<Self> {
         // linux/ethtool.h
         const ETHTOOL_GFLAGS: u32 = 0x25;
@@ -33,7 +33,7 @@ impl Merging {
     }
 }
 
-/// The answer to an ethtool command whose answer is a number.
+/// Asks with an ethtool command whose answer is a number.
 fn value(interface: &str, command: u32) -> io::Result<u32> {
     /// `struct ethtool_value` of linux/ethtool.h.
     #[repr(C)]
@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn the_loopback_tells_and_what_is_not_there_does_not() {
-        Merging::of("lo").expect("it is there");
+        ReceiveOffloads::of("lo").expect("it is there");
         for name in ["no-such", "longer-than-names-are"] {
-            assert!(Merging::of(name).is_err(), "{name}");
+            assert!(ReceiveOffloads::of(name).is_err(), "{name}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{CheckKind, Config, Script};
-use lb_script::script::Runnable;
+use lb_script::Runnable;
 
 /// True if a script is to run as another user than the agent.
 pub fn runs_scripts_as_others(config: &Config) -> bool {
@@ -25,7 +25,7 @@ pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         let at = &script.location.or(block);
         let command = script.command.join(" ");
         let runnable = Runnable::new(script.clone(), &config.global_defs);
-        if let Err(reason) = runnable.usable() {
+        if let Err(reason) = runnable.check() {
             let message = format!("{what}: `{command}` is not run{otherwise}: {reason}");
             diagnostics.warn(at, message);
         } else if runnable.opens_connection() {

@@ -1,4 +1,4 @@
-//! Files whose number is followed (keepalived.conf(5), "Track files").
+//! Track files: files that hold a number (keepalived.conf(5), "Track files").
 //!
 //! keepalived watches them with inotify. Here they are read four times a second:
 //! that costs some microseconds each, and works on any file system, also for a
@@ -16,38 +16,38 @@ use tokio::time::sleep;
 
 use lb_model::config::{InitFile, TrackFile};
 
-/// How often a file is read.
-pub const INTERVAL: Duration = Duration::from_millis(250);
+/// Interval at which a file is read.
+pub const READ_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a writer takes at most between emptying a file and filling it.
-const WRITING: Duration = Duration::from_millis(20);
+/// Time that a writer takes at most between emptying a file and filling it.
+const MAX_WRITE_TIME: Duration = Duration::from_millis(20);
 
 /// keepalived.conf(5), `weight` of `track_file`.
 const DEFAULT_WEIGHT: i32 = 1;
 
-/// How much of a file is looked at, in bytes.
-const READ: u64 = 127;
+/// Bytes of a file that are read.
+const MAX_READ_BYTES: u64 = 127;
 
 /// A file that holds a number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NumberFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What is written to it at the start, if anything.
+    /// The number that is written to it at the start, if any.
     pub initial: Option<InitFile>,
 }
 
-/// How a number counts.
+/// The factor by which a file's number counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Factor {
-    /// What it is multiplied by; 0: any number but 0 is a failure.
+    /// The multiplier; 0: any number but 0 is a failure.
     pub weight: i32,
-    /// Whether its sign changes; with weight 0, whether 0 is the failure.
+    /// True to change the sign; with weight 0, to make 0 the failure.
     pub reverse: bool,
 }
 
 impl Factor {
-    /// What a number amounts to; `None` is a failure.
+    /// The product for a number; `None` is a failure.
     pub fn apply(self, number: i32) -> Option<i64> {
         if self.weight == 0 {
             return ((number == 0) != self.reverse).then_some(0);
@@ -58,13 +58,13 @@ impl Factor {
 }
 
 impl NumberFile {
-    /// What the file says now. A file that does not exist, cannot be read or
-    /// says no number says 0, as in keepalived.
+    /// Reads the number. It is 0 if the file does not exist, cannot be read or holds no
+    /// number, as in keepalived.
     pub async fn read(&self) -> i32 {
         let mut text = self.beginning().await;
         if text.is_empty() {
             // Perhaps its writer has only just made room for the number.
-            sleep(WRITING).await;
+            sleep(MAX_WRITE_TIME).await;
             text = self.beginning().await;
         }
         number(&text)
@@ -108,8 +108,8 @@ impl From<&TrackFile> for Factor {
 }
 
 /// Writes the initial numbers of files. One that cannot be written is logged:
-/// it says 0 then.
-pub fn initialise<'a>(files: impl IntoIterator<Item = &'a NumberFile>, may_overwrite: bool) {
+/// it counts as 0 then.
+pub fn initialise_files<'a>(files: impl IntoIterator<Item = &'a NumberFile>, may_overwrite: bool) {
     for file in files {
         if let Err(error) = file.initialise(may_overwrite) {
             log::warn!("track_file {}: {error}", file.path.display());
@@ -124,7 +124,7 @@ fn beginning_of(path: &Path) -> io::Result<Vec<u8>> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     let mut text = Vec::new();
-    file.take(READ).read_to_end(&mut text)?;
+    file.take(MAX_READ_BYTES).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -214,13 +214,13 @@ mod tests {
         };
         let keeping = file(false);
         assert_eq!(keeping.read().await, 0, "it does not exist");
-        initialise([&keeping], true);
+        initialise_files([&keeping], true);
         assert_eq!(keeping.read().await, -4);
         fs::write(&keeping.path, "6").expect("it is written");
-        initialise([&keeping], true);
-        initialise([&file(true)], false);
+        initialise_files([&keeping], true);
+        initialise_files([&file(true)], false);
         assert_eq!(keeping.read().await, 6, "kept");
-        initialise([&file(true)], true);
+        initialise_files([&file(true)], true);
         assert_eq!(keeping.read().await, -4, "overwritten");
     }
 

@@ -47,7 +47,7 @@ fn neither_a_server_nor_a_script_can_forge_a_line_or_steer_a_terminal() {
         assert!(!shown.contains(['\x1b', '\r']), "{shown}");
     }
     for words in ["[ERROR] forged by a script\n", "\\u{1b}cwell\n"] {
-        let line = format!("INFO ] script `{}` says: {words}", script.display());
+        let line = format!("INFO ] script `{}` wrote: {words}", script.display());
         assert!(log.contains(&line), "{log}");
     }
     let forged = log.lines().filter(|line| line.starts_with("[ERROR]"));

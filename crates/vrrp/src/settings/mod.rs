@@ -14,7 +14,7 @@ use super::tracking::script::ScriptSettings;
 use super::tracking::{Tracked, TrackedSubject};
 use conf_kit::Location;
 use lb_model::config::{self, Seconds};
-use lb_script::track_file::NumberFile;
+use lb_script::NumberFile;
 use netlink::address::InterfaceAddress;
 use netlink::interfaces::Interfaces;
 

@@ -8,8 +8,7 @@ use crate::tracking::file::FileSettings;
 use crate::tracking::script::ScriptSettings;
 use crate::tracking::{Tracked, TrackedSubject};
 use lb_model::config::{self, Config, GlobalDefs};
-use lb_script::script::Runnable;
-use lb_script::track_file::{Factor, NumberFile};
+use lb_script::{Factor, NumberFile, Runnable};
 
 /// keepalived.conf(5), `interval` of `vrrp_script`.
 const DEFAULT_SCRIPT_INTERVAL: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use lb_script::track_file::{INTERVAL, NumberFile};
+use lb_script::{NumberFile, READ_INTERVAL};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A file that is tracked.
@@ -42,7 +42,7 @@ impl RunningFile {
 
 async fn follow(settings: FileSettings, numbers: mpsc::UnboundedSender<FileNumber>) {
     let FileSettings { name, file } = settings;
-    let mut due = interval(INTERVAL);
+    let mut due = interval(READ_INTERVAL);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
     loop {

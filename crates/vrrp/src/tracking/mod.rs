@@ -7,7 +7,7 @@ pub mod script;
 pub mod watched;
 
 use super::packet::PRIORITY_OWNER;
-use lb_script::track_file::Factor;
+use lb_script::Factor;
 
 /// Something that is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]

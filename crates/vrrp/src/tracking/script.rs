@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Health;
-use lb_script::script::{self, Runnable, Unusable};
+use lb_script::{NotRunnable, Runnable, run_script};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A script that is tracked.
@@ -70,7 +70,7 @@ impl RunCounter {
         let (says, needed) = match outcome {
             ScriptOutcome::Success => (Health::Up, self.rise),
             ScriptOutcome::Failure => (Health::Down, self.fall),
-            ScriptOutcome::Refused(Unusable::Impossible(_)) if self.has_run => {
+            ScriptOutcome::Refused(NotRunnable::Impossible(_)) if self.has_run => {
                 (Health::Down, self.fall)
             }
             ScriptOutcome::Refused(_) => (Health::Untracked, 1),
@@ -99,7 +99,7 @@ pub enum ScriptOutcome {
     /// Not well, or not in time.
     Failure,
     /// It was not run, for this reason.
-    Refused(Unusable),
+    Refused(NotRunnable),
 }
 
 /// The result of one run.
@@ -157,10 +157,10 @@ async fn run_once(settings: &ScriptSettings) -> ScriptOutcome {
         timeout: limit,
         ..
     } = settings;
-    if let Err(reason) = script.usable() {
+    if let Err(reason) = script.check() {
         return ScriptOutcome::Refused(reason);
     }
-    match timeout(*limit, script::run(script)).await {
+    match timeout(*limit, run_script(script)).await {
         Ok(Ok(status)) if status.success() => ScriptOutcome::Success,
         Ok(Ok(_)) => ScriptOutcome::Failure,
         Ok(Err(error)) => {
@@ -203,8 +203,10 @@ mod tests {
             counter.count(&match result {
                 '+' => ScriptOutcome::Success,
                 '-' => ScriptOutcome::Failure,
-                'x' => ScriptOutcome::Refused(Unusable::Unsafe("others may write it".to_owned())),
-                _ => ScriptOutcome::Refused(Unusable::Impossible("it is not there".to_owned())),
+                'x' => {
+                    ScriptOutcome::Refused(NotRunnable::Unsafe("others may write it".to_owned()))
+                }
+                _ => ScriptOutcome::Refused(NotRunnable::Impossible("it is not there".to_owned())),
             });
             match counter.health() {
                 Health::Up => 'U',

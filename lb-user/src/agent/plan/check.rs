@@ -19,8 +19,7 @@ use lb_model::config::{
     Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, Seconds, StatusCodes,
     UrlCheck,
 };
-use lb_script::script::Runnable;
-use lb_script::track_file::{self, Factor, NumberFile};
+use lb_script::{Factor, NumberFile, READ_INTERVAL, Runnable};
 
 /// Delay of the first check beyond the random part, in keepalived.
 const FIRST_CHECK: Duration = Duration::from_secs(1);
@@ -99,7 +98,7 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
             let script = Runnable::new(misc_path.clone(), &config.global_defs);
             // keepalived leaves out a check that cannot be made: its server is
             // not down for want of a success.
-            alpha &= script.usable().is_ok();
+            alpha &= script.check().is_ok();
             Probe::Misc(MiscProbe {
                 script,
                 timeout: seconds(*misc_timeout, delay_loop),
@@ -185,8 +184,8 @@ fn file_check(name: &str, weight: Option<i32>, reverse: bool, config: &Config) -
             factor,
         }),
         timing: Timing {
-            delay_loop: track_file::INTERVAL,
-            delay_before_retry: track_file::INTERVAL,
+            delay_loop: READ_INTERVAL,
+            delay_before_retry: READ_INTERVAL,
             retry: 0,
             first_check: Duration::ZERO,
             warmup: Duration::ZERO,

@@ -14,7 +14,7 @@ use conf_kit::{Diagnostic, Location};
 use lb_config::ConfigError;
 use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServer};
 use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
-use lb_script::track_file::NumberFile;
+use lb_script::NumberFile;
 use net_types::MacAddress;
 use net_types::Network;
 use vrrp;

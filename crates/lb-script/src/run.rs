@@ -1,109 +1,36 @@
-//! Scripts that are run when something changes: without a shell, within a time
-//! limit.
-
-mod group;
-mod runner;
-mod safety;
-mod usable;
-mod words;
+//! Running of one script: without a shell, until its end or until this is dropped.
 
 use std::fs::File;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use nix::unistd::{Gid, Uid};
 use tokio::process::{Child, Command};
 
-use group::ProcessGroup;
-use lb_model::config::{GlobalDefs, Script};
-pub use runner::ScriptRunner;
-pub use usable::Unusable;
-use words::Words;
-
-/// Whom scripts run as where nothing is said, if there is such a user
-/// (keepalived.conf(5), `script_user`).
-const DEFAULT_USER: &str = "keepalived_script";
-
-/// A script, and the conditions that it runs under.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Runnable {
-    /// The script.
-    pub script: Script,
-    /// Whether it must not run as root if another user may change it
-    /// (`enable_script_security`).
-    pub must_be_safe: bool,
-}
-
-impl From<Script> for Runnable {
-    fn from(script: Script) -> Self {
-        Self {
-            script,
-            must_be_safe: false,
-        }
-    }
-}
-
-impl Runnable {
-    /// A script under the conditions of `global_defs`.
-    pub fn new(mut script: Script, global: &GlobalDefs) -> Self {
-        if script.user.is_none()
-            && let Some([user, group @ ..]) = global.script_user.as_deref()
-        {
-            script.user = Some(user.clone());
-            script.group = group.first().cloned();
-        }
-        Self {
-            script,
-            must_be_safe: global.enable_script_security,
-        }
-    }
-
-    /// Whom it runs as; `None`: as the agent does.
-    ///
-    /// # Errors
-    /// There is no such user or group.
-    pub fn identity(&self) -> io::Result<Option<(Uid, Gid)>> {
-        let user = match &self.script.user {
-            Some(name) => User::from_name(name)?.ok_or_else(|| unknown("user", name))?,
-            // An agent that may become another user does.
-            None if geteuid().is_root() => match User::from_name(DEFAULT_USER)? {
-                Some(user) => user,
-                None => return Ok(None),
-            },
-            None => return Ok(None),
-        };
-        let gid = match &self.script.group {
-            Some(name) => {
-                Group::from_name(name)?
-                    .ok_or_else(|| unknown("group", name))?
-                    .gid
-            }
-            None => user.gid,
-        };
-        Ok((user.uid != geteuid()).then_some((user.uid, gid)))
-    }
-}
+use crate::group::ProcessGroup;
+use crate::runnable::Runnable;
+use crate::standard_error::StandardError;
 
 /// Runs a script to its end; it is killed should the future be dropped, with
-/// everything that it has started. What it says on its standard error is logged.
+/// everything that it has started. Its standard error is logged.
 ///
 /// # Errors
 /// The program or its user does not exist, or may not be used:
 /// [`io::ErrorKind::PermissionDenied`] if it is not safe.
-pub async fn run(runnable: &Runnable) -> io::Result<ExitStatus> {
+pub async fn run_script(runnable: &Runnable) -> io::Result<ExitStatus> {
     let name = || runnable.script.command.join(" ");
-    run_aloud(runnable, |line| {
-        log::info!("script `{}` says: {line}", name());
+    run_with_log(runnable, |line| {
+        log::info!("script `{}` wrote: {line}", name());
     })
     .await
 }
 
-/// As [`run`], with another place for what the script says.
-async fn run_aloud(runnable: &Runnable, mut say: impl FnMut(&str)) -> io::Result<ExitStatus> {
-    runnable.usable()?;
+/// As [`run_script`], with another place for the lines of its standard error.
+async fn run_with_log(runnable: &Runnable, mut log: impl FnMut(&str)) -> io::Result<ExitStatus> {
+    runnable.check()?;
     let (program, arguments) = runnable.invocation();
-    let (mut words, stderr) = Words::new()?;
+    let (mut standard_error, stderr) = StandardError::new()?;
     let identity = runnable.identity()?;
     let child = spawn(&program, &arguments, stderr.try_clone()?, identity);
     let child = match child {
@@ -117,9 +44,9 @@ async fn run_aloud(runnable: &Runnable, mut say: impl FnMut(&str)) -> io::Result
     let group = ProcessGroup::of(child.map_err(|error| explain(error, identity))?);
     let status = tokio::select! {
         status = group.end() => status?,
-        error = words.pass_on(&mut say) => return Err(error),
+        error = standard_error.forward(&mut log) => return Err(error),
     };
-    words.finish(say);
+    standard_error.finish(log);
     Ok(status)
 }
 
@@ -145,7 +72,7 @@ fn spawn(
     command.spawn()
 }
 
-/// Why a script cannot be run as `identity`.
+/// Adds to an error why a script cannot be run as `identity`.
 fn explain(error: io::Error, identity: Option<(Uid, Gid)>) -> io::Error {
     let refused = error.raw_os_error() == Some(Errno::EPERM as i32);
     match identity.filter(|_| refused) {
@@ -160,13 +87,6 @@ fn explain(error: io::Error, identity: Option<(Uid, Gid)>) -> io::Error {
     }
 }
 
-fn unknown(kind: &str, name: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("there is no {kind} {name}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -174,6 +94,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use lb_model::config::Script;
+    use nix::unistd::geteuid;
     use tokio::time::sleep;
 
     use super::*;
@@ -190,7 +112,7 @@ mod tests {
     async fn no_shell_looks_at_the_arguments() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("a;b $HOME");
-        let status = run(&script(&["touch", file.to_str().expect("UTF-8")])).await;
+        let status = run_script(&script(&["touch", file.to_str().expect("UTF-8")])).await;
         assert!(status.expect("touch exists").success());
         assert!(file.exists());
     }
@@ -202,7 +124,7 @@ mod tests {
         let line = format!("sleep 1000 & echo $! > {}; wait", file.display());
         let script = script(&["/bin/sh", "-c", &line]);
         let pid = tokio::select! {
-            _ = run(&script) => panic!("it does not end by itself"),
+            _ = run_script(&script) => panic!("it does not end by itself"),
             pid = async {
                 loop {
                     let pid = fs::read_to_string(&file).unwrap_or_default();
@@ -220,11 +142,11 @@ mod tests {
         }
     }
 
-    /// What a line of a shell says, as it is passed on.
+    /// The standard error of a line of shell, as it is logged.
     async fn said(line: &str) -> Vec<String> {
         let mut said = Vec::new();
         let script = script(&["/bin/sh", "-c", line]);
-        let status = run_aloud(&script, |line| said.push(line.to_owned()));
+        let status = run_with_log(&script, |line| said.push(line.to_owned()));
         assert!(status.await.expect("there is a shell").success());
         said
     }
@@ -268,7 +190,9 @@ mod tests {
     async fn an_unknown_user_is_named() {
         let mut script = script(&["true"]);
         script.script.user = Some("no-such-user".to_owned());
-        let error = run(&script).await.expect_err("there is no such user");
+        let error = run_script(&script)
+            .await
+            .expect_err("there is no such user");
         assert_eq!(error.to_string(), "there is no user no-such-user");
     }
 
@@ -288,9 +212,9 @@ mod tests {
         allow(&program, 0o757);
         let mut script = script(&[program.to_str().expect("UTF-8")]);
         script.script.user = Some("root".to_owned());
-        assert_eq!(run(&script).await.expect("it runs").code(), Some(3));
+        assert_eq!(run_script(&script).await.expect("it runs").code(), Some(3));
         script.must_be_safe = true;
-        let error = run(&script).await.expect_err("it is not safe");
+        let error = run_script(&script).await.expect_err("it is not safe");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         let expected = format!(
             "others than root may write {} (enable_script_security)",
@@ -298,32 +222,13 @@ mod tests {
         );
         assert_eq!(error.to_string(), expected);
         script.script.user = Some("nobody".to_owned());
-        let status = run(&script).await.expect("not as root");
+        let status = run_script(&script).await.expect("not as root");
         assert_eq!(status.code(), Some(3));
         script.script.group = Some("root".to_owned());
-        assert!(run(&script).await.is_err(), "with root's group");
+        assert!(run_script(&script).await.is_err(), "with root's group");
         script.script.group = None;
         script.script.user = Some("root".to_owned());
         allow(&program, 0o755);
-        assert_eq!(run(&script).await.expect("mended").code(), Some(3));
-    }
-
-    #[test]
-    fn a_script_runs_as_script_user_unless_it_names_another() {
-        let global = GlobalDefs {
-            script_user: Some(vec!["nobody".to_owned(), "nogroup".to_owned()]),
-            enable_script_security: true,
-            ..GlobalDefs::default()
-        };
-        let plain = script(&["true"]).script;
-        let runnable = Runnable::new(plain.clone(), &global);
-        assert_eq!(runnable.script.user.as_deref(), Some("nobody"));
-        assert_eq!(runnable.script.group.as_deref(), Some("nogroup"));
-        assert!(runnable.must_be_safe);
-        let own = Script {
-            user: Some("root".to_owned()),
-            ..plain
-        };
-        assert_eq!(Runnable::new(own.clone(), &global).script, own);
+        assert_eq!(run_script(&script).await.expect("mended").code(), Some(3));
     }
 }

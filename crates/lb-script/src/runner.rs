@@ -8,16 +8,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::{Runnable, run};
+use crate::run::run_script;
+use crate::runnable::Runnable;
 
-/// How long a script may run before it is killed.
+/// Time after which a script is killed.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the scripts that are left may take at the end, all together: less
-/// than systemd waits for a service to stop.
+/// Time for the scripts that are left at the end, all together: less than systemd
+/// waits for a service to stop (`TimeoutStopSec`).
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
-/// A script, and whose it is: a virtual router's, a service's, a server's.
+/// A script with its subject: a virtual router, a service or a server.
 type Asked = (String, Runnable);
 
 /// Runs scripts, each subject's in the order in which they were asked for. A
@@ -25,7 +26,7 @@ type Asked = (String, Runnable);
 #[derive(Debug)]
 pub struct ScriptRunner {
     queue: mpsc::UnboundedSender<Asked>,
-    /// How many have been asked for and are not over.
+    /// Number of scripts that run or wait.
     pending: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
@@ -121,7 +122,7 @@ async fn run_all(mut asked: mpsc::UnboundedReceiver<Asked>, pending: watch::Send
 /// Runs a script to its end; returns its subject.
 async fn run_one(subject: String, script: Runnable) -> String {
     let name = script.script.command.join(" ");
-    match timeout(TIME_LIMIT, run(&script)).await {
+    match timeout(TIME_LIMIT, run_script(&script)).await {
         Ok(Ok(status)) if status.success() => log::debug!("script `{name}`: done"),
         Ok(Ok(status)) => log::warn!("script `{name}`: {status}"),
         Ok(Err(error)) => log::warn!("script `{name}` cannot be run: {error}"),

@@ -1,4 +1,4 @@
-//! Whether a program can be changed by others than root
+//! Finds out if a program can be changed by others than root
 //! (keepalived.conf(5), `enable_script_security`).
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Links that are followed before a path counts as a loop (path_resolution(7)).
-const LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// The sticky bit: in such a directory only its owner may replace a file.
 const STICKY: u32 = 0o1000;
@@ -21,7 +21,7 @@ const OTHERS_MAY_WRITE: u32 = 0o002;
 ///
 /// # Errors
 /// The program cannot be found.
-pub fn writable_part(program: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn writable_part(program: &Path) -> io::Result<Option<PathBuf>> {
     let absolute = std::path::absolute(program)?;
     let mut ahead = components(&absolute);
     let mut here = PathBuf::from("/");
@@ -44,7 +44,7 @@ pub fn writable_part(program: &Path) -> io::Result<Option<PathBuf>> {
             continue;
         }
         links += 1;
-        if links > LINKS {
+        if links > MAX_LINKS {
             return Err(io::ErrorKind::TooManyLinks.into());
         }
         let target = fs::read_link(&next)?;
@@ -68,7 +68,7 @@ fn components(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// Whether another user than root may write something, or in it.
+/// Returns true if another user than root may write a file, or in a directory.
 fn is_writable(metadata: &fs::Metadata) -> bool {
     if metadata.uid() != 0 {
         return true;
@@ -83,7 +83,7 @@ fn is_writable(metadata: &fs::Metadata) -> bool {
 ///
 /// # Errors
 /// There is none.
-pub fn locate(program: &str) -> io::Result<PathBuf> {
+pub(crate) fn locate(program: &str) -> io::Result<PathBuf> {
     if program.contains('/') {
         return Ok(program.into());
     }

@@ -1,4 +1,4 @@
-//! Whether a script can be run, and may be.
+//! Checks that a script can be run, and may be.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -6,18 +6,19 @@ use std::os::unix::fs::MetadataExt as _;
 
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
-use super::{Runnable, safety};
+use crate::runnable::Runnable;
+use crate::safety;
 
-/// What stands before a path that is to be opened instead of run, as in
+/// Prefix of a path that is to be opened instead of run, as in
 /// `"</dev/tcp/127.0.0.1/80"`.
 const REDIRECTION: &str = "</";
 
 /// Paths that bash alone opens, as connections (bash(1), "REDIRECTION").
 const CONNECTIONS: [&str; 2] = ["</dev/tcp/", "</dev/udp/"];
 
-/// Why a script is not run.
+/// The reason why a script is not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum NotRunnable {
     /// It cannot be run: there is no such program or user, or the program is not
     /// executable.
     #[error("{0}")]
@@ -28,35 +29,35 @@ pub enum Unusable {
     Unsafe(String),
 }
 
-impl From<Unusable> for io::Error {
-    fn from(unusable: Unusable) -> Self {
-        let kind = match unusable {
-            Unusable::Impossible(_) => io::ErrorKind::NotFound,
-            Unusable::Unsafe(_) => io::ErrorKind::PermissionDenied,
+impl From<NotRunnable> for io::Error {
+    fn from(reason: NotRunnable) -> Self {
+        let kind = match reason {
+            NotRunnable::Impossible(_) => io::ErrorKind::NotFound,
+            NotRunnable::Unsafe(_) => io::ErrorKind::PermissionDenied,
         };
-        Self::new(kind, unusable)
+        Self::new(kind, reason)
     }
 }
 
 impl Runnable {
-    /// Whether it can be run as the file system is now, and may be.
+    /// Checks that it can be run as the file system is now, and may be.
     ///
     /// # Errors
-    /// Why not, and what helps.
-    pub fn usable(&self) -> Result<(), Unusable> {
+    /// The reason why not, with a remedy.
+    pub fn check(&self) -> Result<(), NotRunnable> {
         let identity = self
             .identity()
-            .map_err(|error| Unusable::Impossible(error.to_string()))?;
+            .map_err(|error| NotRunnable::Impossible(error.to_string()))?;
         let (uid, gid) = identity.unwrap_or_else(|| (geteuid(), getegid()));
         let (program, _) = self.invocation();
         let file = safety::locate(&program).map_err(|_| {
-            Unusable::Impossible(format!(
+            NotRunnable::Impossible(format!(
                 "there is no program {program} in PATH; install it, or name it with its path"
             ))
         })?;
         let shown = file.display();
         let metadata = fs::metadata(&file).map_err(|error| {
-            Unusable::Impossible(match error.kind() {
+            NotRunnable::Impossible(match error.kind() {
                 io::ErrorKind::NotFound => {
                     format!("there is no {shown}; install it, or name the right path")
                 }
@@ -65,18 +66,18 @@ impl Runnable {
         })?;
         if !metadata.is_file() {
             let reason = format!("{shown} is no file that can be run; name a program");
-            return Err(Unusable::Impossible(reason));
+            return Err(NotRunnable::Impossible(reason));
         }
         if !is_executable(&metadata, uid, gid) {
             let reason =
                 format!("{shown} is not executable for the user {uid}; `chmod a+rx {shown}`");
-            return Err(Unusable::Impossible(reason));
+            return Err(NotRunnable::Impossible(reason));
         }
         if self.must_be_safe && (uid.is_root() || gid.as_raw() == 0) {
             let part = safety::writable_part(&file)
-                .map_err(|error| Unusable::Impossible(format!("{shown}: {error}")))?;
+                .map_err(|error| NotRunnable::Impossible(format!("{shown}: {error}")))?;
             if let Some(part) = part {
-                return Err(Unusable::Unsafe(format!(
+                return Err(NotRunnable::Unsafe(format!(
                     "others than root may write {} (enable_script_security)",
                     part.display()
                 )));
@@ -87,7 +88,7 @@ impl Runnable {
 
     /// The program that is executed, and its arguments. A path after `<` is
     /// opened by a shell, as keepalived has it done.
-    pub(super) fn invocation(&self) -> (String, Vec<String>) {
+    pub(crate) fn invocation(&self) -> (String, Vec<String>) {
         let mut words = self.script.command.iter().cloned();
         let program = words.next().unwrap_or_default();
         if !program.starts_with(REDIRECTION) {
@@ -104,14 +105,14 @@ impl Runnable {
         (shell.to_owned(), vec!["-c".to_owned(), line])
     }
 
-    /// Whether it opens a connection, which takes bash.
+    /// Returns true if it opens a connection, for which bash is needed.
     pub fn opens_connection(&self) -> bool {
         let program = self.script.command.first();
         program.is_some_and(|program| CONNECTIONS.iter().any(|path| program.starts_with(path)))
     }
 }
 
-/// Whether a user may execute a file, by its mode (execve(2)).
+/// Returns true if a user may execute a file, by its mode (execve(2)).
 fn is_executable(metadata: &Metadata, uid: Uid, gid: Gid) -> bool {
     let bits = match uid.as_raw() {
         0 => 0o111,
@@ -130,7 +131,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::script::run;
+    use crate::run::run_script;
     use lb_model::config::Script;
 
     fn script(command: &[&str], user: Option<&str>) -> Runnable {
@@ -175,11 +176,11 @@ mod tests {
             ),
         ];
         for (program, expected) in table {
-            let error = script(&[program, "word"], None).usable();
+            let error = script(&[program, "word"], None).check();
             let error = error.expect_err(program);
-            assert_eq!(error, Unusable::Impossible(expected));
+            assert_eq!(error, NotRunnable::Impossible(expected));
         }
-        assert_eq!(script(&["true"], None).usable(), Ok(()));
+        assert_eq!(script(&["true"], None).check(), Ok(()));
     }
 
     #[test]
@@ -208,11 +209,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = write(&directory.path().join("file"), "", 0o644);
         let there = script(&[&format!("<{path}")], None);
-        assert_eq!(there.usable(), Ok(()));
-        assert!(run(&there).await.expect("it can be tried").success());
+        assert_eq!(there.check(), Ok(()));
+        assert!(run_script(&there).await.expect("it can be tried").success());
         let missing = script(&["</no/such/file"], None);
-        assert_eq!(missing.usable(), Ok(()));
-        assert!(!run(&missing).await.expect("it can be tried").success());
+        assert_eq!(missing.check(), Ok(()));
+        assert!(
+            !run_script(&missing)
+                .await
+                .expect("it can be tried")
+                .success()
+        );
     }
 
     #[tokio::test]
@@ -220,9 +226,19 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
         let connection = script(&[&format!("</dev/tcp/127.0.0.1/{port}")], None);
-        assert!(run(&connection).await.expect("there is bash").success());
+        assert!(
+            run_script(&connection)
+                .await
+                .expect("there is bash")
+                .success()
+        );
         drop(listener);
-        assert!(!run(&connection).await.expect("there is bash").success());
+        assert!(
+            !run_script(&connection)
+                .await
+                .expect("there is bash")
+                .success()
+        );
     }
 
     #[tokio::test]
@@ -230,7 +246,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = write(&directory.path().join("script"), "exit $1\n", 0o755);
         for user in [None, Some("root")] {
-            let status = run(&script(&[&path, "7"], user)).await;
+            let status = run_script(&script(&[&path, "7"], user)).await;
             assert_eq!(status.expect("it is run").code(), Some(7), "{user:?}");
         }
     }

@@ -11,7 +11,7 @@ use tokio::process::Child;
 /// A child that leads a process group of its own. Dropped before its end, the
 /// whole group is killed.
 #[derive(Debug)]
-pub struct ProcessGroup {
+pub(crate) struct ProcessGroup {
     child: Child,
     /// Its number, while the child has not been waited for: until then nobody
     /// else can have it.
@@ -20,7 +20,7 @@ pub struct ProcessGroup {
 
 impl ProcessGroup {
     /// Takes charge of a child that was started with `process_group(0)`.
-    pub fn of(child: Child) -> Self {
+    pub(crate) fn of(child: Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self {
             id: id.map(Pid::from_raw),
@@ -32,7 +32,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// The kernel cannot tell of it.
-    pub async fn end(mut self) -> io::Result<ExitStatus> {
+    pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
         self.id = None;
         status

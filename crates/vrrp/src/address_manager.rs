@@ -25,7 +25,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Adds, removes and announces addresses.
 #[derive(Debug)]
-pub struct AddressManager {
+pub(crate) struct AddressManager {
     commands: mpsc::UnboundedSender<Command>,
     task: JoinHandle<()>,
 }
@@ -39,7 +39,7 @@ enum Command {
 
 impl AddressManager {
     /// Starts with nothing to do. `name` is the virtual router's.
-    pub fn start(
+    pub(crate) fn start(
         name: String,
         handle: Handle,
         interfaces: watch::Receiver<Arc<Interfaces>>,
@@ -62,18 +62,18 @@ impl AddressManager {
     /// Adds addresses, and then routes, which may need them; what is there
     /// already stays. A route that cannot be added, or is taken away, is added as
     /// soon as that is possible.
-    pub fn add(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+    pub(crate) fn add(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
         self.send(Command::Add(addresses, routes));
     }
 
-    /// Removes routes and then addresses, whoever added these.
-    pub fn remove(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
+    /// Removes routes and then addresses, also those that an earlier run has added.
+    pub(crate) fn remove(&self, addresses: Vec<VirtualAddress>, routes: Vec<Route>) {
         self.send(Command::Remove(addresses, routes));
     }
 
     /// Announces each address to the network `repeat` times, with these pauses.
     /// [`remove`](Self::remove) ends what is not sent yet.
-    pub fn announce(&self, addresses: Vec<VirtualAddress>, repeat: u32, pauses: Pauses) {
+    pub(crate) fn announce(&self, addresses: Vec<VirtualAddress>, repeat: u32, pauses: Pauses) {
         self.send(Command::Announce(addresses, repeat, pauses));
     }
 
@@ -83,7 +83,7 @@ impl AddressManager {
     }
 
     /// Waits until all commands are carried out.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         drop(self.commands);
         if timeout(FINISH_TIMEOUT, self.task).await.is_err() {
             log::error!("the kernel does not remove addresses; they may still be there");
@@ -279,7 +279,7 @@ mod tests {
 
     const BROKEN: &str = "eth2";
 
-    /// One address on each of these interfaces, told as often as `repeat` says.
+    /// One address on each of these interfaces, announced `repeat` times.
     fn announcements(interfaces: &[&str], repeat: usize, pause: Duration) -> Announcements {
         let all = (0..repeat).flat_map(|_| interfaces);
         let waiting = all.map(|interface| Announcement {

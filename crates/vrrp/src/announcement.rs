@@ -1,4 +1,4 @@
-//! Telling a network segment where an address is now: gratuitous ARP for IPv4,
+//! Announcements of an address to a network segment: gratuitous ARP for IPv4,
 //! unsolicited neighbour advertisements for IPv6.
 
 use net_types::{MacAddress, internet_checksum, pseudo_header};
@@ -7,30 +7,24 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use etherparse::icmpv6::NeighborAdvertisementHeader;
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder};
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto, socket,
 };
 
 const BROADCAST: MacAddress = MacAddress([0xff; 6]);
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const HARDWARE_ETHERNET: u16 = 1;
-const PROTOCOL_IPV4: u16 = 0x0800;
-const OPERATION_REQUEST: u16 = 1;
-
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-const FLAG_OVERRIDE: u8 = 0x20;
-const OPTION_TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// RFC 2464 §7: the MAC address of [`ALL_NODES`].
 const ALL_NODES_MAC: MacAddress = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
-/// RFC 4861 §7.1.2: others are thrown away.
+/// RFC 4861 §7.1.2: advertisements with another hop limit are dropped.
 const HOP_LIMIT: u8 = 255;
+/// RFC 4861 §4.6.1: type of the option, and its length in units of eight bytes.
+const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
 
-/// An Ethernet frame that says: `address` is at `mac`.
-pub fn frame(address: IpAddr, mac: MacAddress) -> Vec<u8> {
+/// An Ethernet frame that announces `address` at `mac`.
+pub(crate) fn frame(address: IpAddr, mac: MacAddress) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => gratuitous_arp(address, mac),
         IpAddr::V6(address) => neighbour_advertisement(address, mac),
@@ -40,18 +34,19 @@ pub fn frame(address: IpAddr, mac: MacAddress) -> Vec<u8> {
 /// An ARP request whose sender and target are both `address` (RFC 5227 §3,
 /// "ARP Announcement"); what keepalived sends, target MAC included.
 fn gratuitous_arp(address: Ipv4Addr, mac: MacAddress) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(42);
-    frame.extend(BROADCAST.0);
-    frame.extend(mac.0);
-    frame.extend(ETHERTYPE_ARP.to_be_bytes());
-    frame.extend(HARDWARE_ETHERNET.to_be_bytes());
-    frame.extend(PROTOCOL_IPV4.to_be_bytes());
-    frame.extend([6, 4]);
-    frame.extend(OPERATION_REQUEST.to_be_bytes());
-    frame.extend(mac.0);
-    frame.extend(address.octets());
-    frame.extend(BROADCAST.0);
-    frame.extend(address.octets());
+    let arp = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation::REQUEST,
+        &mac.0,
+        &address.octets(),
+        &BROADCAST.0,
+        &address.octets(),
+    );
+    let arp = arp.expect("sender and target have addresses of one length");
+    let builder = PacketBuilder::ethernet2(mac.0, BROADCAST.0).arp(arp);
+    let mut frame = Vec::with_capacity(builder.size());
+    builder.write(&mut frame).expect(VEC_TAKES_ALL);
     frame
 }
 
@@ -78,9 +73,11 @@ fn neighbour_advertisement(address: Ipv6Addr, mac: MacAddress) -> Vec<u8> {
     frame
 }
 
+const VEC_TAKES_ALL: &str = "a Vec takes all bytes, and a frame is short";
+
 /// Sends frames as they are (packet(7)).
 #[derive(Debug)]
-pub struct FrameSender {
+pub(crate) struct FrameSender {
     socket: OwnedFd,
 }
 
@@ -89,7 +86,7 @@ impl FrameSender {
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         // No protocol: the kernel then delivers no frame to the socket.
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
@@ -100,14 +97,14 @@ impl FrameSender {
     ///
     /// # Errors
     /// The interface is down or gone, or its queue is full.
-    pub fn send(&self, interface_index: u32, frame: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, interface_index: u32, frame: &[u8]) -> io::Result<()> {
         let address = link_address(interface_index);
         sendto(self.socket.as_raw_fd(), frame, &address, MsgFlags::empty())?;
         Ok(())
     }
 }
 
-/// The packet(7) address that names nothing but an interface.
+/// A packet(7) address with nothing but an interface.
 fn link_address(interface_index: u32) -> LinkAddr {
     let raw = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as libc::sa_family_t,
@@ -120,7 +117,7 @@ fn link_address(interface_index: u32) -> LinkAddr {
     };
     let length = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: `raw` is an initialised sockaddr_ll of `length` bytes that
-    // outlives the call, and its family says so.
+    // outlives the call, and its family is that of a sockaddr_ll.
     unsafe { LinkAddr::from_raw((&raw const raw).cast(), Some(length)) }
         .expect("the family is AF_PACKET")
 }
@@ -128,6 +125,9 @@ fn link_address(interface_index: u32) -> LinkAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use net_types::{internet_checksum, pseudo_header};
+
+    const ICMPV6: u8 = 58;
 
     const MAC: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x08]);
 

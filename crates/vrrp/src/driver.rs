@@ -31,7 +31,7 @@ const ANNOUNCEMENT_DELAY: Duration = Duration::from_millis(50);
 
 /// A command of [`Vrrp`](super::Vrrp).
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     Reload(Settings, oneshot::Sender<()>),
     /// Addresses at which a service has no quorum, and the time after which one
     /// that is regained counts.
@@ -45,7 +45,7 @@ pub enum Command {
 /// The part of its life that the driver is in.
 ///
 /// ```text
-///              startup_delay over         Stop             successors heard, or late
+///              startup_delay over         Stop             successors there, or late
 ///   Delayed ──────────────────▶ Running ────────▶ Stopping ─────────────────────▶ (end)
 ///      │ │                         │                 ▲
 ///      │ └──────── Stop ───────────┼─────────────────┘
@@ -65,7 +65,7 @@ enum Phase {
 /// The state of the task. It evaluates all units again ([`Self::reevaluate`])
 /// whenever something that they depend on has changed: interfaces, scripts, files,
 /// quorums, settings, sockets.
-pub struct Driver {
+pub(crate) struct Driver {
     phase: Phase,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     _watcher: Watcher,
@@ -77,14 +77,14 @@ pub struct Driver {
     received: mpsc::Receiver<Packet>,
     /// Virtual routers that an earlier run has handed over, being master.
     handed_over: Vec<String>,
-    /// What still removes the addresses of virtual routers that are gone.
+    /// The address managers of removed virtual routers, until they are done.
     stopping: Vec<AddressManager>,
     /// Time at which to evaluate again though nothing has changed.
     reevaluate_at: Option<Instant>,
 }
 
 impl Driver {
-    pub fn new(
+    pub(crate) fn new(
         watcher: Watcher,
         netlink: netlink::Connection,
         events: mpsc::UnboundedSender<Event>,
@@ -107,8 +107,12 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to end.
-    pub async fn run(mut self, settings: Settings, mut commands: mpsc::UnboundedReceiver<Command>) {
+    /// Runs until [`Command::Stop`] or [`Command::HandOver`].
+    pub(crate) async fn run(
+        mut self,
+        settings: Settings,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
         self.phase = Phase::Delayed {
             until: now() + settings.startup_delay,
         };
@@ -285,8 +289,8 @@ impl Driver {
         self.finish().await;
     }
 
-    /// Waits until another master is heard in each one's place. There need not
-    /// be any other: a backup is silent.
+    /// Waits until another router has advertised in the place of each master. There may be
+    /// none, which cannot be known: a backup sends nothing.
     async fn wait_for_successors(&mut self, mut awaited: Vec<Successor>) {
         let Some(last) = awaited.iter().map(|successor| successor.due).max() else {
             return;

@@ -10,7 +10,7 @@ use super::machine::{Action, Input, Machine, State};
 
 /// Virtual routers that are in one state. A router on its own is a group of one.
 #[derive(Debug, Clone, Default)]
-pub struct Group {
+pub(crate) struct Group {
     members: Vec<Member>,
 }
 
@@ -23,7 +23,7 @@ struct Member {
 
 /// An action that a member asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberAction {
+pub(crate) struct MemberAction {
     /// Its place in the group.
     pub member: usize,
     /// The action.
@@ -32,9 +32,8 @@ pub struct MemberAction {
 
 impl Group {
     /// A group of these, in whatever state they are; see
-    /// [`reconcile`](Self::reconcile). The machines' policies say `grouped`
-    /// exactly if they are a sync group, of however many members.
-    pub fn new(machines: impl IntoIterator<Item = (Machine, Option<String>)>) -> Self {
+    /// [`reconcile`](Self::reconcile). The machines' policies are `grouped` exactly if they are a sync group, of however many members.
+    pub(crate) fn new(machines: impl IntoIterator<Item = (Machine, Option<String>)>) -> Self {
         Self {
             members: machines
                 .into_iter()
@@ -44,31 +43,31 @@ impl Group {
     }
 
     /// Takes the group apart: each member with its own fault.
-    pub fn into_machines(self) -> impl Iterator<Item = (Machine, Option<String>)> {
+    pub(crate) fn into_machines(self) -> impl Iterator<Item = (Machine, Option<String>)> {
         self.members
             .into_iter()
             .map(|member| (member.machine, member.fault))
     }
 
     /// A member.
-    pub fn machine(&self, member: usize) -> &Machine {
+    pub(crate) fn machine(&self, member: usize) -> &Machine {
         &self.members[member].machine
     }
 
     /// A member, for changes that are no [`Input`].
-    pub fn machine_mut(&mut self, member: usize) -> &mut Machine {
+    pub(crate) fn machine_mut(&mut self, member: usize) -> &mut Machine {
         &mut self.members[member].machine
     }
 
     /// The state that all members are in; `None` while they differ.
-    pub fn state(&self) -> Option<State> {
+    pub(crate) fn state(&self) -> Option<State> {
         let mut states = self.members.iter().map(|member| member.machine.state());
         let first = states.next()?;
         states.all(|state| state == first).then_some(first)
     }
 
     /// Time at which to call [`tick`](Self::tick).
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.members
             .iter()
             .filter_map(|member| member.machine.deadline())
@@ -76,12 +75,12 @@ impl Group {
     }
 
     /// Lets time pass for all members.
-    pub fn tick(&mut self, now: Instant) -> Vec<MemberAction> {
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<MemberAction> {
         self.all(now, |_| Input::Tick)
     }
 
     /// Starts all members; `has_leftovers` as in [`Input::Start`].
-    pub fn start(&mut self, now: Instant, has_leftovers: bool) -> Vec<MemberAction> {
+    pub(crate) fn start(&mut self, now: Instant, has_leftovers: bool) -> Vec<MemberAction> {
         match self.fault() {
             Some(fault) => self.all(now, |member| Input::Fault(fault.reason_for(member))),
             None => self.all(now, |_| Input::Start { has_leftovers }),
@@ -90,31 +89,36 @@ impl Group {
 
     /// Starts all members as the masters that they were a moment ago; see
     /// [`Input::Resume`].
-    pub fn resume(&mut self, now: Instant) -> Vec<MemberAction> {
+    pub(crate) fn resume(&mut self, now: Instant) -> Vec<MemberAction> {
         self.all(now, |_| Input::Resume)
     }
 
     /// Stops all members.
-    pub fn stop(&mut self, now: Instant) -> Vec<MemberAction> {
+    pub(crate) fn stop(&mut self, now: Instant) -> Vec<MemberAction> {
         self.all(now, |_| Input::Stop)
     }
 
     /// Stops one member that the others are to go on without; then
     /// [`remove`](Self::remove) it.
-    pub fn stop_member(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
+    pub(crate) fn stop_member(&mut self, now: Instant, member: usize) -> Vec<MemberAction> {
         let mut actions = Vec::new();
         self.handle_one(now, member, Input::Stop, &mut actions);
         actions
     }
 
     /// Removes a member.
-    pub fn remove(&mut self, member: usize) {
+    pub(crate) fn remove(&mut self, member: usize) {
         self.members.remove(member);
     }
 
     /// Gives an input to one member; not for faults and recoveries, which
     /// [`set_fault`](Self::set_fault) takes.
-    pub fn handle(&mut self, now: Instant, member: usize, input: Input) -> Vec<MemberAction> {
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        member: usize,
+        input: Input,
+    ) -> Vec<MemberAction> {
         let mut actions = Vec::new();
         self.handle_one(now, member, input, &mut actions);
         self.follow(now, &mut actions);
@@ -122,7 +126,7 @@ impl Group {
     }
 
     /// Sets or clears the fault of a member.
-    pub fn set_fault(
+    pub(crate) fn set_fault(
         &mut self,
         now: Instant,
         member: usize,
@@ -133,7 +137,7 @@ impl Group {
     }
 
     /// Brings members to one state after the group, or a fault, has changed.
-    pub fn reconcile(&mut self, now: Instant) -> Vec<MemberAction> {
+    pub(crate) fn reconcile(&mut self, now: Instant) -> Vec<MemberAction> {
         let started = |member: &Member| member.machine.state() != State::Init;
         if !self.members.iter().any(started) {
             return Vec::new();
@@ -153,7 +157,7 @@ impl Group {
 
     /// The reason that keeps a member in `fault`, its own or another member's;
     /// `None` if nothing does.
-    pub fn fault_of(&self, member: usize) -> Option<String> {
+    pub(crate) fn fault_of(&self, member: usize) -> Option<String> {
         Some(self.fault()?.reason_for(member))
     }
 
@@ -195,13 +199,13 @@ impl Group {
 
     /// Makes all members follow the one that has changed.
     fn follow(&mut self, now: Instant, out: &mut Vec<MemberAction>) {
-        let leads = |member: &Member| member.machine.state() == State::Master;
-        let can_lead = |member: &Member| leads(member) || member.machine.is_candidate();
-        if self.members.iter().all(can_lead) {
+        let is_master = |member: &Member| member.machine.state() == State::Master;
+        let can_be_master = |member: &Member| is_master(member) || member.machine.is_candidate();
+        if self.members.iter().all(can_be_master) {
             for member in 0..self.members.len() {
                 self.handle_one(now, member, Input::BecomeMaster, out);
             }
-        } else if self.members.iter().any(leads) {
+        } else if self.members.iter().any(is_master) {
             let reason = self.reason_to_yield(out);
             for member in 0..self.members.len() {
                 self.handle_one(now, member, Input::BecomeBackup(reason.clone()), out);

@@ -21,11 +21,11 @@ use netlink::interfaces::{Interface, Interfaces};
 /// Tells the packets of one virtual router from those of another, and from its
 /// own of earlier sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ChannelId(u64);
+pub(crate) struct ChannelId(u64);
 
 /// A packet that the sockets of a virtual router have received.
 #[derive(Debug)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// The sockets.
     pub channel: ChannelId,
     /// The packet; or the error that ended the receiving.
@@ -37,14 +37,14 @@ const MAX_QUEUED_PACKETS: usize = 64;
 
 /// The queue into which the sockets of all virtual routers deliver.
 #[derive(Debug)]
-pub struct PacketQueue {
+pub(crate) struct PacketQueue {
     packets: mpsc::Sender<Packet>,
     last_id: u64,
 }
 
 impl PacketQueue {
     /// An empty queue, and the end to receive from.
-    pub fn new() -> (Self, mpsc::Receiver<Packet>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Packet>) {
         let (packets, received) = mpsc::channel(MAX_QUEUED_PACKETS);
         (
             Self {
@@ -113,7 +113,7 @@ enum Sockets {
 
 /// A virtual router.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     pub settings: InstanceSettings,
     pub address_manager: AddressManager,
     counters: Counters,
@@ -129,7 +129,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    pub fn new(settings: InstanceSettings, address_manager: AddressManager) -> Self {
+    pub(crate) fn new(settings: InstanceSettings, address_manager: AddressManager) -> Self {
         Self {
             settings,
             address_manager,
@@ -144,7 +144,7 @@ impl Instance {
     }
 
     /// Returns true if `other` is, for the network, the same virtual router.
-    pub fn is_same_router(&self, other: &InstanceSettings) -> bool {
+    pub(crate) fn is_same_router(&self, other: &InstanceSettings) -> bool {
         let key = |settings: &InstanceSettings| {
             let format = &settings.format;
             let id = format.virtual_router_id();
@@ -161,7 +161,7 @@ impl Instance {
 
     /// Carries out an action of its machine. Returns the state that it has entered,
     /// and why.
-    pub fn apply(&mut self, action: Action) -> Option<(State, Cause)> {
+    pub(crate) fn apply(&mut self, action: Action) -> Option<(State, Cause)> {
         let addresses = || self.settings.addresses.clone();
         let routes = || self.settings.routes.clone();
         match action {
@@ -192,7 +192,7 @@ impl Instance {
 
     /// Returns true if the sockets have failed, so that it is to be tried again to
     /// open them.
-    pub fn has_failed_sockets(&self) -> bool {
+    pub(crate) fn has_failed_sockets(&self) -> bool {
         matches!(self.sockets, Sockets::Failed)
     }
 
@@ -203,18 +203,18 @@ impl Instance {
         }
     }
 
-    pub fn has_channel(&self, id: ChannelId) -> bool {
+    pub(crate) fn has_channel(&self, id: ChannelId) -> bool {
         self.channel().is_some_and(|open| open.id == id)
     }
 
     /// The address that adverts are sent from.
-    pub fn local_address(&self) -> Option<IpAddr> {
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
         self.channel().map(|open| open.channel.endpoint().source)
     }
 
     /// Opens the sockets for the interface as it is now, unless they are open for
     /// just that. Returns the reason if they are not open then.
-    pub fn connect(
+    pub(crate) fn connect(
         &mut self,
         interfaces: &Interfaces,
         packets: &mut PacketQueue,
@@ -247,7 +247,7 @@ impl Instance {
     }
 
     /// Gives up sockets that no longer receive.
-    pub fn disconnect(&mut self, error: &io::Error) {
+    pub(crate) fn disconnect(&mut self, error: &io::Error) {
         let InstanceSettings {
             name, interface, ..
         } = &self.settings;
@@ -311,7 +311,7 @@ impl Instance {
     }
 
     /// Sends an advert to its group, or to each of its peers.
-    pub fn advertise(&mut self, priority: u8) {
+    pub(crate) fn advertise(&mut self, priority: u8) {
         let Sockets::Open(open) = &self.sockets else {
             return;
         };
@@ -335,7 +335,7 @@ impl Instance {
     }
 
     /// Checks a packet of its sockets, and counts it.
-    pub fn check(&mut self, received: &Received) -> Option<Advert> {
+    pub(crate) fn check(&mut self, received: &Received) -> Option<Advert> {
         let settings = &self.settings;
         let peers: &[Peer];
         let senders = match &settings.transport {
@@ -381,14 +381,14 @@ impl Instance {
 
     /// In `fault`: what keeps it there now may be something else than what brought
     /// it there.
-    pub fn renew_fault(&mut self, reason: String) {
+    pub(crate) fn renew_fault(&mut self, reason: String) {
         if let Cause::Fault(known) = &mut self.cause {
             *known = reason;
         }
     }
 
     /// Returns true if all virtual addresses are on their interfaces.
-    pub fn has_all_addresses(&self, interfaces: &Interfaces) -> bool {
+    pub(crate) fn has_all_addresses(&self, interfaces: &Interfaces) -> bool {
         self.settings
             .addresses
             .iter()
@@ -396,7 +396,7 @@ impl Instance {
     }
 
     /// Removes the virtual addresses that are on their interfaces, and the routes.
-    pub fn remove_leftovers(&self, interfaces: &Interfaces) {
+    pub(crate) fn remove_leftovers(&self, interfaces: &Interfaces) {
         let mut addresses = self.settings.addresses.clone();
         addresses.retain(|held| is_on(held, interfaces));
         let routes = self.settings.routes.clone();
@@ -405,7 +405,7 @@ impl Instance {
 
     /// Follows a change of interfaces: a master adds addresses again that have been
     /// taken away, and announces those whose interface has another MAC address.
-    pub fn follow_interfaces(&mut self, interfaces: &Interfaces, is_master: bool) {
+    pub(crate) fn follow_interfaces(&mut self, interfaces: &Interfaces, is_master: bool) {
         let name = &self.settings.name;
         let moved = moved_addresses(&self.settings.addresses, &mut self.macs, interfaces);
         if !is_master {
@@ -428,7 +428,7 @@ impl Instance {
     }
 
     /// Takes new settings of the same virtual router.
-    pub fn replace_settings(&mut self, settings: InstanceSettings, is_master: bool) {
+    pub(crate) fn replace_settings(&mut self, settings: InstanceSettings, is_master: bool) {
         let before = std::mem::replace(&mut self.settings, settings);
         if !is_master {
             return;
@@ -450,7 +450,7 @@ impl Instance {
             .announce(addresses, policy.announcing.repeat, *pauses);
     }
 
-    pub fn status(&self, machine: &Machine, group: Option<&str>) -> InstanceStatus {
+    pub(crate) fn status(&self, machine: &Machine, group: Option<&str>) -> InstanceStatus {
         let settings = &self.settings;
         let master = match machine.state() {
             State::Master => self.local_address(),

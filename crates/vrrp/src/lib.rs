@@ -50,6 +50,6 @@ pub use machine::{Cause, Preemption, State};
 pub use notify::notify_scripts;
 pub use packet::Refusal;
 pub use routes::{Routes, resolve_route};
-pub use settings::{InstanceSettings, Settings, SettingsError, VirtualAddress, virtual_address};
+pub use settings::{InstanceSettings, Settings, SettingsError, VirtualAddress};
 pub use status::{Counters, InstanceStatus};
 pub use tracking::{Tracked, TrackedSubject};

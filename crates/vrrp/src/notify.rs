@@ -11,7 +11,7 @@ use super::machine::{Cause, State};
 /// arguments: first the state's own, as it is written; then `notify`, with
 /// `INSTANCE` or `GROUP`, the name, the state and the priority behind its own
 /// arguments. For a virtual router that a reload removes, `config` is the
-/// earlier one: it is told `STOP`.
+/// earlier one; its state is `STOP`.
 pub fn notify_scripts(event: &Event, config: &Config) -> Vec<Script> {
     // Nothing has changed: the earlier program's scripts have said it.
     if event.cause == Cause::HandedOver {

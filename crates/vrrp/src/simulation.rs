@@ -21,10 +21,10 @@ const TROUBLE: Duration = Duration::from_secs(60);
 /// Then for so long nothing happens any more.
 const CALM: Duration = Duration::from_secs(20);
 
-/// How often it is looked at who leads.
+/// Interval at which the masters are counted.
 const STEP: Duration = Duration::from_millis(100);
 
-/// How one simulated network behaves.
+/// The behaviour of one simulated network.
 #[derive(Debug, Clone)]
 struct World {
     version: Version,
@@ -49,7 +49,7 @@ struct Partition {
     time: Range<u64>,
 }
 
-/// What happens to a router.
+/// A mishap of a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mishap {
     /// A cable is pulled out.
@@ -121,9 +121,9 @@ struct Packet {
 struct Simulation {
     world: World,
     groups: Vec<Group>,
-    /// Whether each router's addresses are on its interfaces, by segment.
+    /// True where a router's addresses are on its interfaces, by router and segment.
     held: Vec<Vec<bool>>,
-    /// Whether each router's cable is out.
+    /// True where a router's cable is out.
     unplugged: Vec<bool>,
     under_way: Vec<Packet>,
     begin: Instant,
@@ -164,7 +164,7 @@ impl Simulation {
         (number >> 11) % below
     }
 
-    /// Whether what one router says comes to another, unless it is lost.
+    /// Returns true if packets of `speaker` reach `listener`, unless they are lost.
     fn hears(&self, listener: usize, speaker: usize) -> bool {
         let at = (self.now - self.begin).as_millis() as u64;
         let deaf = |partition: &Partition| {

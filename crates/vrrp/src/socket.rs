@@ -23,41 +23,41 @@ const PRIORITY_CONTROL: u32 = 7;
 /// More than the longest advert: 60 + 8 + 255 × 16 bytes.
 const BUFFER_BYTES: usize = 4352;
 const IPV4_HEADER_BYTES: usize = 20;
-/// Where IPv4's identification stands.
+/// The identification field of an IPv4 header (RFC 791 §3.1).
 const IDENTIFICATION: Range<usize> = 4..6;
 
-/// Where adverts come from and go to.
+/// Source and destination of adverts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Name of the interface.
     pub interface: String,
     /// Its index.
     pub interface_index: u32,
     /// Address that adverts are sent from.
     pub source: IpAddr,
-    /// To whom.
+    /// Addresses that adverts are sent to.
     pub destinations: Destinations,
-    /// Whose adverts are received.
+    /// Number of the virtual router whose adverts are received.
     pub virtual_router_id: u8,
 }
 
-/// To whom adverts go.
+/// Destinations of adverts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destinations {
-    /// To whoever listens on the network segment.
+pub(crate) enum Destinations {
+    /// A multicast group on the network segment.
     Multicast(IpAddr),
     /// To each of these.
     Unicast {
-        /// Who.
+        /// The peers.
         peers: Vec<IpAddr>,
-        /// With this time to live.
+        /// Time to live of the adverts.
         time_to_live: u8,
     },
 }
 
 impl Destinations {
     /// All of them.
-    pub fn addresses(&self) -> &[IpAddr] {
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
         match self {
             Self::Multicast(group) => std::slice::from_ref(group),
             Self::Unicast { peers, .. } => peers,
@@ -74,7 +74,7 @@ impl Destinations {
 
 /// The two sockets.
 #[derive(Debug)]
-pub struct Channel {
+pub(crate) struct Channel {
     endpoint: Endpoint,
     /// IPv4's identification of the last advert sent; keepalived counts, too.
     identification: AtomicU16,
@@ -82,11 +82,12 @@ pub struct Channel {
     receiver: AsyncFd<Socket>,
 }
 
-/// What a socket has received.
+/// A packet that a socket has received.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub(crate) struct Received {
     bytes: Vec<u8>,
-    /// IPv6: what the kernel tells beside the payload. IPv4 brings its header.
+    /// IPv6: ancillary data of the packet (RFC 3542 §4), which comes without its header.
+    /// `None` for IPv4, where raw(7) delivers the header.
     packet_info: Option<PacketInfo>,
 }
 
@@ -98,11 +99,11 @@ struct PacketInfo {
 }
 
 impl Received {
-    /// It, taken apart.
+    /// The packet without its IP header.
     ///
     /// # Errors
     /// Its length is wrong.
-    pub fn datagram(&self) -> Result<Datagram<'_>, Refusal> {
+    pub(crate) fn datagram(&self) -> Result<Datagram<'_>, Refusal> {
         match self.packet_info {
             None => Datagram::from_ipv4(&self.bytes),
             Some(info) => Ok(Datagram {
@@ -121,7 +122,7 @@ impl Channel {
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`; `ENODEV` if the interface has gone;
     /// `EADDRNOTAVAIL` if the source address is not there (IPv6).
-    pub fn open(endpoint: Endpoint) -> io::Result<Self> {
+    pub(crate) fn open(endpoint: Endpoint) -> io::Result<Self> {
         let sender = open_sender(&endpoint)?;
         let receiver = open_receiver(&endpoint)?;
         // SAFETY: the socket owns its descriptor, which stays the same and open
@@ -135,8 +136,8 @@ impl Channel {
         })
     }
 
-    /// What it was opened for.
-    pub fn endpoint(&self) -> &Endpoint {
+    /// The endpoint that it was opened for.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
@@ -145,7 +146,7 @@ impl Channel {
     /// # Errors
     /// The interface is down, there is no route to a unicast peer, or the queue
     /// is full.
-    pub fn send(&self, advert: &[u8], destination: IpAddr) -> io::Result<()> {
+    pub(crate) fn send(&self, advert: &[u8], destination: IpAddr) -> io::Result<()> {
         let to = match destination {
             IpAddr::V4(_) => SocketAddr::new(destination, 0),
             IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, self.scope(v6)).into(),
@@ -173,7 +174,7 @@ impl Channel {
     ///
     /// # Errors
     /// The interface is down or gone.
-    pub async fn receive(&self) -> io::Result<Received> {
+    pub(crate) async fn receive(&self) -> io::Result<Received> {
         let is_ipv6 = self.endpoint.source.is_ipv6();
         loop {
             let mut ready = self.receiver.readable().await?;
@@ -183,7 +184,7 @@ impl Channel {
             });
             match received {
                 Ok(Ok(Some(received))) => return Ok(received),
-                // Without what belongs to it: as good as lost.
+                // Without ancillary data it cannot be checked.
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
@@ -218,7 +219,8 @@ fn open_sender(endpoint: &Endpoint) -> io::Result<Socket> {
     socket.set_priority(PRIORITY_CONTROL)?;
     match endpoint.source {
         IpAddr::V4(_) => {
-            // With a header of our own the source need not be bound to.
+            // With a header of our own the source need not be an address of the
+            // interface (`mcast_src_ip`).
             socket.set_header_included_v4(true)?;
             socket.set_multicast_loop_v4(false)?;
         }
@@ -269,7 +271,7 @@ fn open_receiver(endpoint: &Endpoint) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// RFC 791 §3.1; the kernel fills in the checksum.
+/// RFC 791 §3.1, written by hand: ten constants, and the kernel fills in the checksum.
 fn ipv4_header(
     source: Ipv4Addr,
     destination: Ipv4Addr,
@@ -351,11 +353,11 @@ mod filter {
     const RETURN: u16 = 0x06;
 
     const ACCEPT: SockFilter = SockFilter::new(RETURN, 0, 0, u32::MAX);
-    /// Takes nothing.
-    pub const REFUSE: SockFilter = SockFilter::new(RETURN, 0, 0, 0);
+    /// Refuses all packets.
+    pub(super) const REFUSE: SockFilter = SockFilter::new(RETURN, 0, 0, 0);
 
     /// IPv4: the socket sees the IP header.
-    pub fn ipv4(id: u32) -> [SockFilter; 5] {
+    pub(super) fn ipv4(id: u32) -> [SockFilter; 5] {
         [
             SockFilter::new(LOAD_HEADER_LENGTH, 0, 0, 0),
             SockFilter::new(LOAD_BYTE_BEHIND, 0, 0, ID_OFFSET),
@@ -365,8 +367,8 @@ mod filter {
         ]
     }
 
-    /// IPv6: it does not.
-    pub fn ipv6(id: u32) -> [SockFilter; 4] {
+    /// IPv6: the socket does not see the IP header.
+    pub(super) fn ipv6(id: u32) -> [SockFilter; 4] {
         [
             SockFilter::new(LOAD_BYTE, 0, 0, ID_OFFSET),
             SockFilter::new(JUMP_IF_EQUAL, 0, 1, id),

@@ -1,4 +1,4 @@
-//! What an operator sees of the virtual routers.
+//! Status of the virtual routers, for operators.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,41 +23,41 @@ pub struct InstanceStatus {
     pub virtual_router_id: u8,
     /// Its state.
     pub state: State,
-    /// Since when, in seconds since 1970.
+    /// Time of its last change of state, in seconds since 1970.
     pub since: u64,
-    /// Why.
+    /// The reason for its state.
     pub cause: String,
     /// Its priority now.
     pub priority: u8,
     /// Its priority as configured.
     pub base_priority: u8,
-    /// Who is master, ourselves included; `None` while nobody is heard.
+    /// Address of the master, which may be our own; `None` while none is known.
     pub master: Option<IpAddr>,
     /// The virtual addresses, those first that adverts name.
     pub addresses: Vec<IpAddr>,
-    /// How many of them adverts name.
+    /// Number of those that adverts name.
     #[serde(skip)]
     pub advertised: usize,
-    /// What has been counted.
+    /// Its counters.
     pub counters: Counters,
 }
 
-/// Counted since a virtual router was configured.
+/// Counters since a virtual router was configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Adverts sent, to each peer.
     pub adverts_sent: u64,
     /// Adverts that could not be sent.
     pub adverts_not_sent: u64,
-    /// Adverts received and believed.
+    /// Adverts received and accepted.
     pub adverts_received: u64,
     /// Those of them that said that a master leaves.
     pub leaving_received: u64,
     /// Adverts received and dropped, by reason.
     pub adverts_dropped: BTreeMap<Refusal, u64>,
-    /// How often it became master.
+    /// Number of times that it has become master.
     pub became_master: u64,
-    /// How often it was master no more.
+    /// Number of times that it has ceased to be master.
     pub released_master: u64,
     /// Adverts sent that said that it leaves.
     pub leaving_sent: u64,

@@ -13,7 +13,7 @@ use lb_model::config::Config;
 use lb_model::config::Route;
 use netlink::address::{self, Added};
 use netlink::interfaces::Interfaces;
-use vrrp::{Routes, VirtualAddress, virtual_address};
+use vrrp::{Routes, VirtualAddress};
 
 /// keepalived.conf(5), `default_interface`.
 const DEFAULT_INTERFACE: &str = "eth0";
@@ -38,7 +38,7 @@ impl StaticPlan {
         let addresses = config.static_ipaddress.iter();
         Self {
             addresses: addresses
-                .map(|given| virtual_address(given, interface))
+                .map(|given| VirtualAddress::from_config(given, interface))
                 .collect(),
             routes: config.static_routes.clone(),
         }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use super::packet::{Advert, PRIORITY_LEAVING, PRIORITY_OWNER, Version};
 use timer::{Timer, TimerTable};
 
-pub use types::{Action, AnnouncementPolicy, Cause, Input, Policy, Preemption, State};
+pub(crate) use types::{Action, AnnouncementPolicy, Input, Policy};
+pub use types::{Cause, Preemption, State};
 
 /// One virtual router.
 ///
@@ -28,8 +29,8 @@ pub use types::{Action, AnnouncementPolicy, Cause, Input, Policy, Preemption, St
 ///   early tick does nothing, a late one makes up for it);
 /// - gives only adverts that [`Format::check`](super::packet::Format::check) has
 ///   accepted;
-/// - tells with [`set_local`](Self::set_local) which address adverts are sent
-///   from, and with [`set_policy`](Self::set_policy) of changed settings.
+/// - passes the address that adverts are sent from to [`set_local`](Self::set_local),
+///   and changed settings to [`set_policy`](Self::set_policy).
 ///
 /// Times that are given never go back. An input that means nothing in the present
 /// state is ignored. A member of a sync group ([`Policy::grouped`]) does not become
@@ -49,29 +50,30 @@ pub use types::{Action, AnnouncementPolicy, Cause, Input, Policy, Preemption, St
 ///   Init ──Resume, or Start as the owner of the addresses──▶ Master
 /// ```
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub(crate) struct Machine {
     policy: Policy,
     priority: u8,
     /// The address that our adverts come from: the higher one wins a tie.
     local: Option<IpAddr>,
     phase: Phase,
     timers: TimerTable,
-    /// The interval of the master's adverts; ours, until it tells in version 3.
+    /// The interval of the master's adverts. In version 3 it is in the adverts (RFC 5798
+    /// §6.1, `Master_Adver_Interval`); until one comes, and in version 2, it is ours.
     master_interval: Duration,
-    /// When the last advert that counted came, or listening began.
+    /// Time of the last advert that counted, or of the beginning as backup.
     silent_since: Option<Instant>,
-    /// Why to take over from a master that is not silent.
+    /// The reason to take over from a master that is not silent.
     takeover_cause: Option<Cause>,
     /// The last advert of the router that counts as master.
     master: Option<Advert>,
-    /// When a master of lower priority may be replaced.
+    /// Time from which a master of lower priority may be replaced.
     preempt_at: Option<Instant>,
     /// The addresses of an earlier run are still on the interface: true until we
-    /// become master, or another is heard.
+    /// become master, or another advertises.
     has_leftovers: bool,
 }
 
-/// The state, with the two kinds of backup told apart.
+/// The state, with two kinds of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Init,
@@ -96,7 +98,7 @@ impl From<Phase> for State {
 
 impl Machine {
     /// A virtual router that has not started.
-    pub fn new(policy: Policy, priority: u8) -> Self {
+    pub(crate) fn new(policy: Policy, priority: u8) -> Self {
         Self {
             policy,
             priority,
@@ -113,32 +115,32 @@ impl Machine {
     }
 
     /// Its state.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.phase.into()
     }
 
     /// Its priority at the moment.
-    pub fn priority(&self) -> u8 {
+    pub(crate) fn priority(&self) -> u8 {
         self.priority
     }
 
     /// Returns true for a backup that would be master, but for its sync group.
-    pub fn is_candidate(&self) -> bool {
+    pub(crate) fn is_candidate(&self) -> bool {
         self.phase == Phase::Candidate
     }
 
     /// The last advert of the router that it counts as master.
-    pub fn master(&self) -> Option<Advert> {
+    pub(crate) fn master(&self) -> Option<Advert> {
         self.master
     }
 
     /// Tells which address its adverts come from.
-    pub fn set_local(&mut self, address: Option<IpAddr>) {
+    pub(crate) fn set_local(&mut self, address: Option<IpAddr>) {
         self.local = address;
     }
 
     /// Replaces the policy; the state stays.
-    pub fn set_policy(&mut self, now: Instant, policy: Policy) {
+    pub(crate) fn set_policy(&mut self, now: Instant, policy: Policy) {
         let before = std::mem::replace(&mut self.policy, policy);
         if before == policy {
             return;
@@ -165,12 +167,12 @@ impl Machine {
     }
 
     /// Time at which to call [`handle`](Self::handle) with [`Input::Tick`].
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timers.next_expiry()
     }
 
     /// Takes an input at `now`, and returns what to do.
-    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Action> {
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match (input, self.state()) {
             (Input::Start { has_leftovers }, State::Init) => {
@@ -233,8 +235,7 @@ impl Machine {
             if self.has_leftovers {
                 // Ours alone: the router that held the addresses a moment ago, in
                 // an earlier run, becomes master again before the others miss it.
-                // One whole interval of listening tells whether another has taken
-                // over.
+                // Another router that has taken over advertises within one interval.
                 let expiry = now + self.master_interval + self.skew();
                 self.timers.set(Timer::MasterDown, expiry);
             }
@@ -300,7 +301,7 @@ impl Machine {
     }
 
     /// Ours alone: the network has noticed nothing, so there is nothing to add
-    /// or to announce; the advert tells the others that all is as it was.
+    /// or to announce; the advert restarts the backups' master-down timers.
     fn resume(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.phase = Phase::Master;
         self.timers.stop_all();
@@ -428,8 +429,8 @@ impl Machine {
         actions.push(Action::Entered(State::Backup, cause));
     }
 
-    /// Another router advertises as master: it is told of our priority, and the
-    /// network, which may have learnt its MAC address, of ours.
+    /// Another router advertises as master. An advert makes it backup; announcements
+    /// correct the MAC address that the network may have learnt from it.
     fn answer_lower_priority(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let announcing = self.policy.announcing;
         if self.policy.answer_lower_priority {
@@ -457,8 +458,8 @@ impl Machine {
         }
     }
 
-    /// Enters a phase in which nothing is sent and no timer runs. A master says
-    /// that it leaves, so that its successor does not wait for its silence.
+    /// Enters a phase in which nothing is sent and no timer runs. A master sends an advert
+    /// with priority 0 first, so that its successor need not wait for its silence.
     fn stop_as(&mut self, phase: Phase, cause: Cause, actions: &mut Vec<Action>) {
         let was_master = self.phase == Phase::Master;
         if was_master {

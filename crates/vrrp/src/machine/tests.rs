@@ -86,7 +86,7 @@ impl Run {
         }))
     }
 
-    /// How long until the master counts as gone.
+    /// Time until the master counts as gone.
     fn master_down(&self) -> Duration {
         self.machine.deadline().expect("a backup waits") - self.now
     }

@@ -44,8 +44,8 @@ pub enum Preemption {
     Never,
 }
 
-/// How gratuitous ARPs (for IPv6, unsolicited neighbour advertisements) are
-/// sent: keepalived.conf(5), `garp_*`.
+/// Numbers and times of gratuitous ARPs (for IPv6, unsolicited neighbour
+/// advertisements): keepalived.conf(5), `garp_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnnouncementPolicy {
     /// Number that is sent on becoming master, and again after `delay`.
@@ -114,7 +114,7 @@ pub struct Policy {
 
 /// An event for a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// It begins. `has_leftovers`: its addresses are on the interface already, left
     /// by an earlier run.
     Start {
@@ -144,7 +144,7 @@ pub enum Input {
 
 /// An action that a virtual router asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Send an advert.
     Advertise {
         /// With this priority.
@@ -174,7 +174,7 @@ pub enum Cause {
     HandedOver,
     /// It owns the addresses.
     Owner,
-    /// No master was heard for so long.
+    /// No advert of a master has come for this time.
     Silence(Duration),
     /// The master said that it leaves.
     MasterLeft(IpAddr),
@@ -184,9 +184,9 @@ pub enum Cause {
     HigherPriority(IpAddr, u8),
     /// Another master has the same priority and a higher address.
     HigherAddress(IpAddr),
-    /// All members of the sync group can lead.
+    /// All members of the sync group can be master.
     Group,
-    /// The sync group does not lead, for this reason.
+    /// The sync group has become backup, for this reason.
     GroupYields(String),
     /// Something that it needs is missing.
     Fault(String),

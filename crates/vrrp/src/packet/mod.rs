@@ -29,23 +29,23 @@ use net_types::{internet_checksum, pseudo_header};
 pub use receive::{Advert, Datagram, Peer, Refusal, Senders};
 
 /// IP protocol number of VRRP.
-pub const IP_PROTOCOL: u8 = 112;
+pub(crate) const IP_PROTOCOL: u8 = 112;
 
-/// Where IPv4 adverts go (RFC 3768 §5.2.2).
-pub const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+/// Destination of IPv4 adverts (RFC 3768 §5.2.2).
+pub(crate) const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
-/// Where IPv6 adverts go (RFC 5798 §5.1.2.2).
-pub const MULTICAST_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+/// Destination of IPv6 adverts (RFC 5798 §5.1.2.2).
+pub(crate) const MULTICAST_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 /// Time to live, or hop limit, of every advert; a lower one has crossed a
 /// router (RFC 3768 §5.2.3).
-pub const TIME_TO_LIVE: u8 = 255;
+pub(crate) const TIME_TO_LIVE: u8 = 255;
 
 /// Priority of a router that owns the addresses (RFC 3768 §5.3.4).
-pub const PRIORITY_OWNER: u8 = 255;
+pub(crate) const PRIORITY_OWNER: u8 = 255;
 
 /// Priority of a master that is leaving (RFC 3768 §5.3.4).
-pub const PRIORITY_LEAVING: u8 = 0;
+pub(crate) const PRIORITY_LEAVING: u8 = 0;
 
 const TYPE_ADVERT: u8 = 1;
 const HEADER_BYTES: usize = 8;
@@ -54,10 +54,10 @@ const CHECKSUM_OFFSET: usize = 6;
 const AUTHENTICATION_NONE: u8 = 0;
 const AUTHENTICATION_PASSWORD: u8 = 1;
 const CENTISECOND: Duration = Duration::from_millis(10);
-/// The widest interval of the twelve bits of version 3.
+/// The longest interval of the twelve bits of version 3.
 const MAX_CENTISECONDS: u128 = 0xfff;
 
-/// What the count's byte can say.
+/// The most addresses that the count field can hold.
 const MAX_ADDRESSES: usize = 255;
 
 /// VRRP's version.
@@ -101,7 +101,7 @@ impl fmt::Debug for Password {
 
 /// The virtual addresses that an advert names, all of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addresses {
+pub(crate) enum Addresses {
     /// IPv4
     V4(Vec<Ipv4Addr>),
     /// IPv6
@@ -139,13 +139,13 @@ impl Addresses {
     }
 }
 
-/// Why there can be no adverts of this kind.
+/// The reason why adverts of a format are not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// A virtual router's number is 0.
     #[error("virtual_router_id is 0; expected 1 to 255")]
     VirtualRouterId,
-    /// More addresses than the count's byte can say.
+    /// More addresses than the count field can hold.
     #[error(
         "{0} virtual addresses; expected at most 255 (others go to virtual_ipaddress_excluded)"
     )]
@@ -164,19 +164,19 @@ pub enum FormatError {
     /// Version 3 knows no passwords.
     #[error("VRRP version 3 has no authentication; expected none, or version 2")]
     PasswordInVersion3,
-    /// An interval that the version's field cannot say.
+    /// An interval that the version's field cannot hold.
     #[error(
         "advert_int of {0:?} cannot be told in VRRP version 2; expected whole seconds, 1 to 255"
     )]
     IntervalInVersion2(Duration),
-    /// An interval that the version's field cannot say.
+    /// An interval that the version's field cannot hold.
     #[error(
         "advert_int of {0:?} cannot be told in VRRP version 3; expected 0.01 to 40.95 s, in steps of 0.01 s"
     )]
     IntervalInVersion3(Duration),
 }
 
-/// What all adverts of one virtual router have in common.
+/// The fields that all adverts of one virtual router have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
     version: Version,
@@ -187,7 +187,7 @@ pub struct Format {
 }
 
 impl Format {
-    /// Checks that such adverts can be.
+    /// Checks that such adverts are possible.
     ///
     /// # Errors
     /// One of [`FormatError`].
@@ -230,8 +230,8 @@ impl Format {
         })
     }
 
-    /// Leaves out of the adverts what does not fit a packet of `mtu` bytes; returns
-    /// how many addresses they name then, if not all.
+    /// Leaves addresses out of the adverts that do not fit a packet of `mtu` bytes;
+    /// returns the number of those that are left, if not all.
     ///
     /// As keepalived counts, which takes the Ethernet header for a part of the
     /// packet: adverts with another number of addresses are refused.
@@ -264,17 +264,17 @@ impl Format {
         self.interval
     }
 
-    /// How many addresses adverts name.
+    /// Number of addresses in adverts.
     pub fn address_count(&self) -> usize {
         self.addresses.count()
     }
 
-    /// Whether adverts travel over IPv6.
+    /// Returns true if adverts are sent over IPv6.
     pub fn is_ipv6(&self) -> bool {
         matches!(self.addresses, Addresses::V6(_))
     }
 
-    /// Where adverts go that go to nobody in particular.
+    /// Multicast group of adverts.
     pub fn multicast_group(&self) -> IpAddr {
         match self.addresses {
             Addresses::V4(_) => MULTICAST_V4.into(),
@@ -326,7 +326,8 @@ impl Format {
         HEADER_BYTES + self.addresses.count() * self.addresses.bytes_each() + password
     }
 
-    /// The checksum as this version has it; 0 over bytes that hold a right one.
+    /// The checksum of an advert (RFC 3768 §5.3.8; RFC 5798 §5.2.8 with a
+    /// pseudo-header); 0 over bytes that contain a right one.
     fn checksum(&self, bytes: &[u8], source: IpAddr, destination: IpAddr) -> u16 {
         match self.version {
             Version::V2 => internet_checksum(&[bytes]),

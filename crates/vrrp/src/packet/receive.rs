@@ -1,4 +1,4 @@
-//! What is looked at before an advert is believed.
+//! Checks of received adverts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -14,16 +14,16 @@ use super::{
 
 const IPV4_HEADER_BYTES: usize = 20;
 
-/// What came from the network, IP header taken off.
+/// A received packet without its IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// Who sent it.
+    /// Source address.
     pub source: IpAddr,
-    /// To whom.
+    /// Destination address.
     pub destination: IpAddr,
     /// IPv4's time to live, IPv6's hop limit, as it arrived.
     pub time_to_live: u8,
-    /// What follows the IP header.
+    /// The bytes behind the IP header.
     pub payload: &'a [u8],
 }
 
@@ -31,7 +31,8 @@ impl<'a> Datagram<'a> {
     /// Takes the header off an IPv4 packet, as raw(7) sockets deliver them.
     ///
     /// # Errors
-    /// [`Refusal::Length`], if it is shorter than it says, or than an advert.
+    /// [`Refusal::Length`], if its length is not the one in its header, or less than an
+    /// advert's.
     pub fn from_ipv4(packet: &'a [u8]) -> Result<Self, Refusal> {
         if packet.len() < IPV4_HEADER_BYTES + HEADER_BYTES {
             return Err(Refusal::Length);
@@ -54,7 +55,7 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// From whom adverts are expected.
+/// The senders of whom adverts are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Senders<'a> {
     /// From the same network segment: their time to live must be unused.
@@ -94,18 +95,19 @@ impl Senders<'_> {
     }
 }
 
-/// An advert that is believed.
+/// An advert that has passed all checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advert {
-    /// Who sent it.
+    /// Address of the sender.
     pub source: IpAddr,
-    /// With which priority; 0 says that the sender is leaving.
+    /// Priority of the sender; [`PRIORITY_LEAVING`](super::PRIORITY_LEAVING) if it leaves.
     pub priority: u8,
     /// The interval at which the sender advertises.
     pub interval: Duration,
 }
 
-/// Why an advert is not believed; in the order of looking.
+/// The reason why an advert is dropped; in the order of the checks, which is
+/// keepalived's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
@@ -148,7 +150,7 @@ pub enum Refusal {
 }
 
 impl Format {
-    /// Looks at an advert in keepalived's order.
+    /// Checks an advert.
     ///
     /// # Errors
     /// The first check that it fails.
@@ -227,9 +229,9 @@ impl Format {
         }
     }
 
-    /// Whether the checksum is right. Over IPv4, version 3 is spoken with a
+    /// Returns true if the checksum is right. Over IPv4, version 3 is spoken with a
     /// pseudo-header (keepalived; RFC 5798 §5.2.8 as most read it) and without
-    /// (RFC 9568 §5.2.8): both are taken.
+    /// (RFC 9568 §5.2.8): both are accepted.
     fn is_intact(&self, datagram: &Datagram) -> bool {
         let payload = datagram.payload;
         let plain = self.version == Version::V3 && !self.is_ipv6();

@@ -146,7 +146,7 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         source_must_exist: given.track_src_ip,
         transport,
         addresses: held
-            .map(|address| virtual_address(address, interface))
+            .map(|address| VirtualAddress::from_config(address, interface))
             .collect(),
         routes: given.virtual_routes.clone(),
         pauses: Pauses {
@@ -157,8 +157,8 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
     })
 }
 
-/// What the instance tracks: its own interface unless told otherwise, what it names,
-/// and its quorum.
+/// Everything that an instance tracks: its own interface (unless `dont_track_primary`),
+/// the subjects that it names, and its quorum.
 fn all_tracked(given: &VrrpInstance, config: &Config, interface: &str) -> Vec<Tracked> {
     let own_interface = (!given.dont_track_primary).then(|| Tracked {
         subject: TrackedSubject::Interface(interface.to_owned()),
@@ -264,14 +264,16 @@ fn transport(given: &VrrpInstance, global: &GlobalDefs, is_ipv6: bool) -> Transp
     }
 }
 
-/// An address with its line's defaults; `interface` is the one that it is on if the
-/// line names none.
-pub fn virtual_address(given: &config::VirtualIpAddress, interface: &str) -> VirtualAddress {
-    let host = if given.address.is_ipv4() { 32 } else { 128 };
-    VirtualAddress {
-        address: given.address,
-        prefix_length: given.prefix.unwrap_or(host),
-        interface: given.dev.clone().unwrap_or_else(|| interface.to_owned()),
-        label: given.label.clone(),
+impl VirtualAddress {
+    /// The address of a configuration line; `interface` is the one that it is on if the
+    /// line names none.
+    pub fn from_config(given: &config::VirtualIpAddress, interface: &str) -> Self {
+        let host = if given.address.is_ipv4() { 32 } else { 128 };
+        Self {
+            address: given.address,
+            prefix_length: given.prefix.unwrap_or(host),
+            interface: given.dev.clone().unwrap_or_else(|| interface.to_owned()),
+            label: given.label.clone(),
+        }
     }
 }

@@ -18,8 +18,6 @@ use lb_script::NumberFile;
 use netlink::address::InterfaceAddress;
 use netlink::interfaces::Interfaces;
 
-pub use from_config::virtual_address;
-
 /// All settings of VRRP.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {

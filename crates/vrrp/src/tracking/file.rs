@@ -11,13 +11,13 @@ use tokio_util::task::AbortOnDropHandle;
 pub struct FileSettings {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// The file.
     pub file: NumberFile,
 }
 
-/// What a file says now.
+/// The number that was read from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileNumber {
+pub(crate) struct FileNumber {
     /// The name of the `track_file`.
     pub name: String,
     /// Its number.
@@ -26,14 +26,17 @@ pub struct FileNumber {
 
 /// A file that is read again and again, until this is dropped.
 #[derive(Debug)]
-pub struct RunningFile {
+pub(crate) struct RunningFile {
     _task: AbortOnDropHandle<()>,
 }
 
 impl RunningFile {
     /// Starts to read it; the first number, and each other one, is sent to
     /// `numbers`.
-    pub fn start(settings: FileSettings, numbers: mpsc::UnboundedSender<FileNumber>) -> Self {
+    pub(crate) fn start(
+        settings: FileSettings,
+        numbers: mpsc::UnboundedSender<FileNumber>,
+    ) -> Self {
         Self {
             _task: AbortOnDropHandle::new(tokio::spawn(follow(settings, numbers))),
         }
@@ -44,11 +47,11 @@ async fn follow(settings: FileSettings, numbers: mpsc::UnboundedSender<FileNumbe
     let FileSettings { name, file } = settings;
     let mut due = interval(READ_INTERVAL);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let mut sent = None;
     loop {
         due.tick().await;
         let number = file.read().await;
-        if told.replace(number) == Some(number) {
+        if sent.replace(number) == Some(number) {
             continue;
         }
         let name = name.clone();

@@ -1,10 +1,10 @@
-//! What a virtual router tracks, and its effect on the priority
+//! Subjects that virtual routers track, and their effect on the priority
 //! (keepalived.conf(5), `track_interface`, `track_script`, `track_file`;
 //! `track_quorum` is ours alone).
 
-pub mod file;
-pub mod script;
-pub mod watched;
+pub(crate) mod file;
+pub(crate) mod script;
+pub(crate) mod watched;
 
 use super::packet::PRIORITY_OWNER;
 use lb_script::Factor;
@@ -31,7 +31,7 @@ impl TrackedSubject {
 
 /// Health of something that is tracked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub(crate) enum Health {
     /// It is well.
     Up,
     /// It is not well.
@@ -47,7 +47,7 @@ pub enum Health {
 /// Something that is tracked, with its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracked {
-    /// What is tracked.
+    /// The subject.
     pub subject: TrackedSubject,
     /// Added to the priority while it is up, if positive, or while it is down,
     /// if negative. 0: while it is down, the virtual router is in fault. The
@@ -59,10 +59,10 @@ pub struct Tracked {
 
 /// The effect of everything that is tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// The priority to advertise.
     pub priority: u8,
-    /// What is missing, if anything.
+    /// The fault, if there is one.
     pub fault: Option<String>,
     /// True if something that could be a fault is not known yet.
     pub undecided: bool,
@@ -75,7 +75,7 @@ const MAX_FILE_PRIORITY: i64 = 253;
 
 /// Sums up the weights. The owner's priority stays what it is, and no other becomes
 /// the owner's (RFC 3768 §5.3.4: 255 is reserved).
-pub fn evaluate(
+pub(crate) fn evaluate(
     base: u8,
     tracked: &[Tracked],
     health_of: impl Fn(&TrackedSubject) -> Health,

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub struct ScriptSettings {
     /// Its name.
     pub name: String,
-    /// What is run.
+    /// The script.
     pub script: Runnable,
     /// Interval between runs.
     pub interval: Duration,
@@ -24,25 +24,25 @@ pub struct ScriptSettings {
     pub rise: u32,
     /// Failures in a row that make it fail.
     pub fall: u32,
-    /// Whether it counts as failed at first.
+    /// True if it counts as failed at first (`init_fail`).
     pub starts_failed: bool,
 }
 
-/// Counts successes and failures in a row, as keepalived does.
+/// Counts successes and failures in a row (`rise`, `fall`), as keepalived does.
 #[derive(Debug, Clone)]
-pub struct RunCounter {
+pub(crate) struct RunCounter {
     rise: u32,
     fall: u32,
     health: Health,
-    /// Results in a row that speak against `health`.
+    /// Results in a row that differ from `health`.
     against: u32,
-    /// Whether it has been run.
+    /// True once it has been run.
     has_run: bool,
 }
 
 impl RunCounter {
     /// Before the first result; `health` is what earlier settings left known.
-    pub fn new(settings: &ScriptSettings, health: Option<Health>) -> Self {
+    pub(crate) fn new(settings: &ScriptSettings, health: Option<Health>) -> Self {
         let at_first = if settings.starts_failed {
             Health::Down
         } else {
@@ -57,17 +57,17 @@ impl RunCounter {
         }
     }
 
-    /// How the script is taken to be.
-    pub fn health(&self) -> Health {
+    /// Health of the script.
+    pub(crate) fn health(&self) -> Health {
         self.health
     }
 
-    /// Takes a result; returns whether the script is now taken to be otherwise.
-    /// The very first one decides at once. A script that must not be run, or
+    /// Counts a result; returns true if the health has changed. The first result decides
+    /// at once. A script that must not be run, or
     /// never could be, is not tracked, as in keepalived; here only until it is
     /// run. One that could be run and is gone has failed.
-    pub fn count(&mut self, outcome: &ScriptOutcome) -> bool {
-        let (says, needed) = match outcome {
+    pub(crate) fn count(&mut self, outcome: &ScriptOutcome) -> bool {
+        let (result, needed) = match outcome {
             ScriptOutcome::Success => (Health::Up, self.rise),
             ScriptOutcome::Failure => (Health::Down, self.fall),
             ScriptOutcome::Refused(NotRunnable::Impossible(_)) if self.has_run => {
@@ -76,7 +76,7 @@ impl RunCounter {
             ScriptOutcome::Refused(_) => (Health::Untracked, 1),
         };
         self.has_run |= !matches!(outcome, ScriptOutcome::Refused(_));
-        if says == self.health {
+        if result == self.health {
             self.against = 0;
             return false;
         }
@@ -86,14 +86,14 @@ impl RunCounter {
             return false;
         }
         self.against = 0;
-        self.health = says;
+        self.health = result;
         true
     }
 }
 
-/// How a script has ended.
+/// The outcome of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScriptOutcome {
+pub(crate) enum ScriptOutcome {
     /// Well.
     Success,
     /// Not well, or not in time.
@@ -104,39 +104,39 @@ pub enum ScriptOutcome {
 
 /// The result of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptResult {
+pub(crate) struct ScriptResult {
     /// The script's name.
     pub name: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: ScriptOutcome,
 }
 
 /// A script that is run again and again, until this is dropped.
 #[derive(Debug)]
-pub struct RunningScript {
+pub(crate) struct RunningScript {
     task: AbortOnDropHandle<()>,
 }
 
 impl RunningScript {
     /// Starts to run it; results are sent to `results`.
-    pub fn start(settings: ScriptSettings, results: mpsc::UnboundedSender<ScriptResult>) -> Self {
+    pub(crate) fn start(
+        settings: ScriptSettings,
+        results: mpsc::UnboundedSender<ScriptResult>,
+    ) -> Self {
         Self {
-            task: AbortOnDropHandle::new(tokio::spawn(run_again_and_again(settings, results))),
+            task: AbortOnDropHandle::new(tokio::spawn(run_repeatedly(settings, results))),
         }
     }
 
     /// Runs it no more; returns when nothing of it is left.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.task.abort();
         // It was aborted, or had ended.
         let _ = self.task.await;
     }
 }
 
-async fn run_again_and_again(
-    settings: ScriptSettings,
-    results: mpsc::UnboundedSender<ScriptResult>,
-) {
+async fn run_repeatedly(settings: ScriptSettings, results: mpsc::UnboundedSender<ScriptResult>) {
     let name = settings.name.as_str();
     let mut due = interval(settings.interval);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,7 +14,7 @@ use netlink::interfaces::Interfaces;
 /// The scripts and files that are run and read, and the services without a
 /// quorum.
 #[derive(Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     scripts: BTreeMap<String, WatchedScript>,
     files: BTreeMap<String, WatchedFile>,
     /// Addresses at which a service has lost its quorum. Where it has regained it,
@@ -42,7 +42,7 @@ struct WatchedFile {
 }
 
 impl Watched {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (results, finished) = mpsc::unbounded_channel();
         let (numbers, read) = mpsc::unbounded_channel();
         Self {
@@ -58,7 +58,7 @@ impl Watched {
 
     /// Waits until the health of a script or of a file changes. May be dropped
     /// without losing a change.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         loop {
             let has_changed = tokio::select! {
                 Some(result) = self.finished.recv() => self.on_script_result(&result),
@@ -104,7 +104,7 @@ impl Watched {
 
     /// Replaces the addresses at which a service has no quorum. Where one is
     /// regained, that counts from `settled` on.
-    pub fn set_quorum_lost(&mut self, addresses: BTreeSet<IpAddr>, settled: Instant) {
+    pub(crate) fn set_quorum_lost(&mut self, addresses: BTreeSet<IpAddr>, settled: Instant) {
         for (address, until) in &mut self.quorum_lost {
             if !addresses.contains(address) {
                 until.get_or_insert(settled);
@@ -115,18 +115,18 @@ impl Watched {
     }
 
     /// Lets quorums count whose services have had them for long enough.
-    pub fn settle_quorums(&mut self, now: Instant) {
+    pub(crate) fn settle_quorums(&mut self, now: Instant) {
         self.quorum_lost
             .retain(|_, until| until.is_none_or(|until| until > now));
     }
 
     /// Time at which to call [`settle_quorums`](Self::settle_quorums) next.
-    pub fn next_settled(&self) -> Option<Instant> {
+    pub(crate) fn next_settled(&self) -> Option<Instant> {
         self.quorum_lost.values().copied().flatten().min()
     }
 
     /// The health of a subject, for virtual routers with these addresses.
-    pub fn health_of<'a>(
+    pub(crate) fn health_of<'a>(
         &self,
         subject: &TrackedSubject,
         interfaces: &Interfaces,
@@ -154,7 +154,7 @@ impl Watched {
 
     /// Runs these scripts and reads these files from now on. One whose settings
     /// have changed keeps its health until its first new result.
-    pub fn configure(&mut self, scripts: Vec<ScriptSettings>, files: Vec<FileSettings>) {
+    pub(crate) fn configure(&mut self, scripts: Vec<ScriptSettings>, files: Vec<FileSettings>) {
         let mut before = std::mem::take(&mut self.scripts);
         for settings in scripts {
             let name = settings.name.clone();
@@ -187,7 +187,7 @@ impl Watched {
     }
 
     /// Stops the scripts; returns when nothing of them runs any more.
-    pub async fn stop_scripts(&mut self) {
+    pub(crate) async fn stop_scripts(&mut self) {
         for script in std::mem::take(&mut self.scripts).into_values() {
             script.running.end().await;
         }

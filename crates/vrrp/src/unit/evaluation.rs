@@ -2,30 +2,18 @@
 
 use std::time::Instant;
 
-use super::Unit;
+use super::{StartMode, Unit};
 use crate::instance::{Instance, PacketQueue};
 use crate::machine::{Input, State};
 use crate::tracking::watched::Watched;
 use crate::tracking::{self, Evaluation, Tracked, TrackedSubject};
 use netlink::interfaces::Interfaces;
 
-/// The way in which a unit that has not started begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartMode {
-    /// As the master that an earlier run has handed over.
-    Resume,
-    /// By listening for a master.
-    Fresh {
-        /// All addresses of an earlier run are still on the interfaces.
-        has_leftovers: bool,
-    },
-}
-
 impl Unit {
     /// Gives every member the priority and the fault that follow from what is
     /// tracked and from its sockets, which are opened if they can be. Returns true
     /// if a fault of a member is not decided yet.
-    pub fn evaluate(
+    pub(crate) fn evaluate(
         &mut self,
         now: Instant,
         watched: &Watched,
@@ -48,7 +36,7 @@ impl Unit {
 
     /// The way to start now; `None` if it has started, or must wait. `handed_over`
     /// are the virtual routers that were master in an earlier run.
-    pub fn start_mode(
+    pub(crate) fn start_mode(
         &self,
         handed_over: &[String],
         may_start: bool,

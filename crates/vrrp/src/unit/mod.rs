@@ -17,11 +17,9 @@ use super::socket::Received;
 use super::status::InstanceStatus;
 use netlink::interfaces::Interfaces;
 
-pub use evaluation::StartMode;
-
 /// A [`Group`], which decides, with the [`Instance`]s that carry out its actions.
 #[derive(Debug)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// The sync group, if it is one.
     settings: Option<GroupSettings>,
     group: Group,
@@ -32,9 +30,21 @@ pub struct Unit {
     events: mpsc::UnboundedSender<Event>,
 }
 
+/// The way in which a unit that has not started begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartMode {
+    /// As the master that an earlier run has handed over.
+    Resume,
+    /// By listening for a master.
+    Fresh {
+        /// All addresses of an earlier run are still on the interfaces.
+        has_leftovers: bool,
+    },
+}
+
 /// A virtual router of earlier settings, with its state.
 #[derive(Debug)]
-pub struct KeptRouter {
+pub(crate) struct KeptRouter {
     instance: Instance,
     machine: Machine,
     fault: Option<String>,
@@ -45,7 +55,7 @@ pub struct KeptRouter {
 impl Unit {
     /// Makes a unit of the routers among `kept` that are its members, and of new
     /// ones.
-    pub fn new(
+    pub(crate) fn new(
         now: Instant,
         settings: Option<GroupSettings>,
         members: Vec<InstanceSettings>,
@@ -93,7 +103,7 @@ impl Unit {
     }
 
     /// Its members, to be put into the units of other settings.
-    pub fn into_kept_routers(self) -> Vec<KeptRouter> {
+    pub(crate) fn into_kept_routers(self) -> Vec<KeptRouter> {
         let reported = self.settings.map(|group| (group.name, self.reported));
         let machines = self.group.into_machines();
         let all = self.members.into_iter().zip(machines);
@@ -107,17 +117,17 @@ impl Unit {
     }
 
     /// Its members.
-    pub fn members(&self) -> &[Instance] {
+    pub(crate) fn members(&self) -> &[Instance] {
         &self.members
     }
 
     /// Returns true if it has not started yet.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.group.state() == Some(State::Init)
     }
 
     /// Its members at the moment.
-    pub fn status(&self) -> Vec<InstanceStatus> {
+    pub(crate) fn status(&self) -> Vec<InstanceStatus> {
         let group = self.settings.as_ref().map(|group| group.name.as_str());
         let members = self.members.iter().enumerate();
         members
@@ -126,24 +136,24 @@ impl Unit {
     }
 
     /// Indices of the members that are master.
-    pub fn masters(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn masters(&self) -> impl Iterator<Item = usize> {
         let is_master = move |member: &usize| self.group.machine(*member).state() == State::Master;
         (0..self.members.len()).filter(is_master)
     }
 
     /// Time at which to call [`on_timer`](Self::on_timer).
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.group.deadline()
     }
 
     /// Lets expired timers take effect.
-    pub fn on_timer(&mut self, now: Instant) {
+    pub(crate) fn on_timer(&mut self, now: Instant) {
         let actions = self.group.tick(now);
         self.apply(actions);
     }
 
     /// Handles a packet of a member's socket.
-    pub fn on_packet(&mut self, now: Instant, member: usize, received: &Received) {
+    pub(crate) fn on_packet(&mut self, now: Instant, member: usize, received: &Received) {
         if let Some(advert) = self.check(member, received) {
             let actions = self.group.handle(now, member, Input::Advert(advert));
             self.apply(actions);
@@ -151,17 +161,17 @@ impl Unit {
     }
 
     /// Checks and counts a packet of a member's socket.
-    pub fn check(&mut self, member: usize, received: &Received) -> Option<Advert> {
+    pub(crate) fn check(&mut self, member: usize, received: &Received) -> Option<Advert> {
         self.members[member].check(received)
     }
 
     /// Closes the sockets of a member that can receive no more.
-    pub fn on_receive_error(&mut self, member: usize, error: &std::io::Error) {
+    pub(crate) fn on_receive_error(&mut self, member: usize, error: &std::io::Error) {
         self.members[member].disconnect(error);
     }
 
     /// Starts all members.
-    pub fn start(&mut self, now: Instant, mode: StartMode, interfaces: &Interfaces) {
+    pub(crate) fn start(&mut self, now: Instant, mode: StartMode, interfaces: &Interfaces) {
         let actions = match mode {
             StartMode::Resume => self.group.resume(now),
             StartMode::Fresh { has_leftovers } => {
@@ -177,8 +187,8 @@ impl Unit {
         self.apply(actions);
         if mode == StartMode::Resume {
             for member in &self.members {
-                // Their addresses are followed by the interfaces; nothing tells
-                // when a route is gone.
+                // A lost address is seen at its interface; routes are checked
+                // periodically, for which the manager must know them.
                 let routes = member.settings.routes.clone();
                 member.address_manager.add(Vec::new(), routes);
             }
@@ -186,14 +196,14 @@ impl Unit {
     }
 
     /// Stops all members.
-    pub fn stop(&mut self, now: Instant) {
+    pub(crate) fn stop(&mut self, now: Instant) {
         let actions = self.group.stop(now);
         self.apply(actions);
     }
 
     /// Stops the members that `is_wanted` rejects and takes them out; the others go
     /// on without them. Returns what still removes their addresses.
-    pub fn stop_members(
+    pub(crate) fn stop_members(
         &mut self,
         now: Instant,
         is_wanted: impl Fn(&Instance) -> bool,
@@ -214,7 +224,7 @@ impl Unit {
     /// Ends all members without a change to their addresses. Masters send a last
     /// advert, which gives the next program the longest time to send its own.
     /// Returns the masters' names, and what may still change addresses.
-    pub fn hand_over(mut self) -> (Vec<String>, Vec<AddressManager>) {
+    pub(crate) fn hand_over(mut self) -> (Vec<String>, Vec<AddressManager>) {
         let masters: Vec<usize> = self.masters().collect();
         let names = masters.into_iter().map(|member| {
             let priority = self.group.machine(member).priority();
@@ -226,7 +236,7 @@ impl Unit {
     }
 
     /// Drops all but what still changes addresses.
-    pub fn into_address_managers(self) -> Vec<AddressManager> {
+    pub(crate) fn into_address_managers(self) -> Vec<AddressManager> {
         let members = self.members.into_iter();
         members.map(|member| member.address_manager).collect()
     }
@@ -277,7 +287,7 @@ impl Unit {
 
 /// The members of each group that has any, and each other virtual router by
 /// itself.
-pub fn partition(
+pub(crate) fn partition(
     groups: Vec<GroupSettings>,
     mut instances: Vec<InstanceSettings>,
 ) -> Vec<(Option<GroupSettings>, Vec<InstanceSettings>)> {

@@ -150,8 +150,8 @@ fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
     }
     bed.desired.services[0].servers[0].alive = false;
     let changes = bed.dataplane.apply(&bed.desired).expect("applies");
-    assert_eq!(changes.departed.len(), 1, "{changes:?}");
-    assert_eq!(changes.departed[0].orphans, OrphanPolicy::Reset);
+    assert_eq!(changes.removed_servers.len(), 1, "{changes:?}");
+    assert_eq!(changes.removed_servers[0].orphans, OrphanPolicy::Reset);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     Resets::start(tell).start_job(Job {
         remembered: bed.dataplane.remembered(),

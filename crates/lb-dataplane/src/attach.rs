@@ -7,21 +7,38 @@ use std::os::fd::AsFd as _;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
+use super::error::Error;
+use super::options::AttachMode;
 use super::pins::PinDirectory;
 use super::refusal;
-use super::{AttachMode, Attachment, Error};
 
-/// Driver that delivers what native XDP transmits only under conditions.
+/// Driver that delivers frames of native XDP only under conditions
+/// ([`veth_refusal`]).
 const VETH: &str = "veth";
 
-/// Where and how the program is attached, and what holds it there: dropped, it
-/// detaches the program, unless it is pinned.
-pub type Attached = (Attachment, XdpLink);
+/// The program on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the interface.
+    pub interface: String,
+    /// Its index.
+    pub interface_index: u32,
+    /// Never [`AttachMode::Auto`]: what was chosen.
+    pub mode: AttachMode,
+    /// In generic mode after [`AttachMode::Auto`]: the reason why native was refused.
+    pub native_refused: Option<String>,
+    /// The reason why it is not attached at the moment, if it is not.
+    pub lost: Option<String>,
+}
+
+/// An attachment with its link: dropped, the link detaches the program, unless it is
+/// pinned.
+pub(crate) type Attached = (Attachment, XdpLink);
 
 /// Attaches `program` to `interface` as `mode` asks. With `pins`, a program
 /// that an earlier agent has left there is replaced in one step, and the
 /// attachment outlives us.
-pub fn attach(
+pub(crate) fn attach(
     program: &mut Xdp,
     interface: &str,
     mode: AttachMode,
@@ -105,7 +122,7 @@ fn replace(
     Ok(None)
 }
 
-/// Attaches anew; says in which mode, and why not in native mode.
+/// Attaches anew; returns the mode, and the reason if it is not native.
 fn attach_new(
     program: &mut Xdp,
     interface: &str,
@@ -139,7 +156,7 @@ fn attach_new(
     }
 }
 
-/// Why native mode is not chosen for a veth pair.
+/// The reason why native mode is not chosen for a veth pair.
 fn veth_refusal(interface: &str) -> Option<String> {
     driver_of(interface)
         .is_some_and(|driver| driver == VETH)
@@ -164,7 +181,7 @@ fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<
     };
     let words = || {
         let program = program.fd().ok()?.as_fd();
-        refusal::words(program, interface_index, mode)
+        refusal::kernel_message(program, interface_index, mode)
     };
     Err(match code {
         Some(nix::libc::EBUSY) => "another XDP program is attached; `ip link` shows it, \
@@ -198,7 +215,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// The index of an interface.
-pub fn index_of(interface: &str) -> Result<u32, Error> {
+pub(crate) fn index_of(interface: &str) -> Result<u32, Error> {
     nix::net::if_::if_nametoindex(interface).map_err(|_| Error::UnknownInterface {
         name: interface.to_owned(),
     })

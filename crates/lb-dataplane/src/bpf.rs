@@ -26,15 +26,15 @@ struct LinkAttributes {
     link_fd: u32,
 }
 
-/// Detaches what the link that is pinned at `path` attaches, whoever else
-/// holds it (Linux 5.9).
+/// Detaches the program of the link that is pinned at `path`, also if another process
+/// holds the link (Linux 5.9).
 ///
 /// The kernel would do so too with the last name and descriptor gone, but at a
 /// time of its own choosing.
 ///
 /// # Errors
-/// What the kernel answers.
-pub fn detach(path: &Path) -> io::Result<()> {
+/// The kernel's.
+pub(crate) fn detach(path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut named = ObjectAttributes {
         pathname: path.as_ptr() as u64,
@@ -57,8 +57,8 @@ pub fn detach(path: &Path) -> io::Result<()> {
 /// # Safety
 /// `attributes` are those of `command`, and what they point to is alive and as
 /// large as the command takes it to be.
-pub unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
-    // SAFETY: as the caller says.
+pub(crate) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
+    // SAFETY: the caller guarantees it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

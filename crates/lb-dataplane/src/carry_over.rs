@@ -1,5 +1,5 @@
-//! What the packet path remembers, taken over from maps of another layout or
-//! size while it is being used.
+//! Connections, templates and counters, copied from maps of another layout or size
+//! while these are being used.
 
 use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
@@ -8,27 +8,29 @@ use lb_abi::{
     Template, TemplateKey, maps,
 };
 
-use super::maps::{Memory, read, write};
-use super::memory::now_ns;
+use super::conntrack::now_ns;
+use super::error::Error;
+use super::map_io::{read, write};
+use super::maps::FlowTables;
+use super::options::TableSizes;
 use super::owners::Owners;
 use super::pins::PinnedSet;
 use super::program::{self, Shape};
 use super::table::{Overwrite, Table};
-use super::{Error, TableSizes};
 
-/// How a pinned set fits what is wanted now.
+/// Comparison of a pinned set with the set that would be made now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It is what this version would make: it can go on being used.
     Exact,
-    /// It is to be replaced; what it remembers is understood.
-    Memory {
-        /// What is different.
+    /// It is to be replaced; its connections and templates can be read.
+    FlowTables {
+        /// The difference.
         because: String,
     },
-    /// It is to be replaced, and its memory is lost.
+    /// It is to be replaced, and its connections are lost.
     Nothing {
-        /// What is different.
+        /// The difference.
         because: String,
     },
 }
@@ -37,7 +39,7 @@ pub enum Fit {
 /// nothing else was different.
 const PORTLESS_VERSION: u32 = 2;
 
-/// What [`FlowKey`] was when every service had one port.
+/// The [`FlowKey`] of the time when every service had one port.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct PortlessKey {
@@ -49,8 +51,8 @@ struct PortlessKey {
 // SAFETY: repr(C), Copy, made of integers, without padding.
 unsafe impl Pod for PortlessKey {}
 
-/// What a map that is remembered from looks like in a set of `memory_version`,
-/// given what it looks like in ours; `None` if that is not known.
+/// The shape that a map with connections or templates has in a set of
+/// `memory_version`, given its shape in ours; `None` if that is not known.
 fn former_shape(memory_version: u32, name: &str, ours: Shape) -> Option<Shape> {
     let is_of_flows = [maps::FLOWS, maps::HALF_OPEN].contains(&name);
     match memory_version {
@@ -65,14 +67,14 @@ fn former_shape(memory_version: u32, name: &str, ours: Shape) -> Option<Shape> {
 }
 
 /// Compares a pinned set with what would be made for `sizes`.
-pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
+pub(crate) fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
     let Some(layout) = layout(set) else {
         let because = "its layout is not known".to_owned();
         return Fit::Nothing { because };
     };
     let wanted = program::layout();
     let mut different = None;
-    let mut understood = true;
+    let mut is_readable = true;
     for (name, shape) in program::shapes(sizes) {
         let found = MapData::from_pin(set.map(name))
             .and_then(|data| data.info())
@@ -90,7 +92,7 @@ pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
         }
         if maps::MEMORY.contains(&name) {
             let former = former_shape(layout.memory_version, name, shape);
-            understood &= found
+            is_readable &= found
                 .zip(former)
                 .is_some_and(|(found, former)| found.has_entries_like(&former));
         }
@@ -103,7 +105,7 @@ pub fn fit(set: &PinnedSet, sizes: &TableSizes) -> Fit {
     }
     match different {
         None => Fit::Exact,
-        Some(because) if understood => Fit::Memory { because },
+        Some(because) if is_readable => Fit::FlowTables { because },
         Some(because) => Fit::Nothing { because },
     }
 }
@@ -113,8 +115,8 @@ fn layout(set: &PinnedSet) -> Option<Layout> {
     record.get(&0, 0).ok()
 }
 
-/// Who is who in a pinned set whose memory is understood.
-pub fn owners(set: &PinnedSet) -> Result<Owners, Error> {
+/// The services and servers of a pinned set whose connections can be read.
+pub(crate) fn owners(set: &PinnedSet) -> Result<Owners, Error> {
     let services: Array<MapData, ServiceOwner> = open(set, maps::SERVICE_OWNERS, Map::Array)?;
     let servers: Array<MapData, ServerOwner> = open(set, maps::SERVER_OWNERS, Map::Array)?;
     Ok(Owners {
@@ -124,53 +126,53 @@ pub fn owners(set: &PinnedSet) -> Result<Owners, Error> {
 }
 
 /// The traffic counters of a pinned set, and its round-robin turns, copied.
-pub fn copy_counters(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> {
+pub(crate) fn copy_counters(set: &PinnedSet, flow_tables: &mut FlowTables) -> Result<(), Error> {
     let counters: PerCpuArray<MapData, ServerCounters> =
         open(set, maps::SERVER_COUNTERS, Map::PerCpuArray)?;
-    for slot in 0..counters.len().min(memory.server_counters.len()) {
+    for slot in 0..counters.len().min(flow_tables.server_counters.len()) {
         let values = read(maps::SERVER_COUNTERS, counters.get(&slot, 0))?;
         let zero = ServerCounters::default();
         if values.iter().any(|value| *value != zero) {
             write(
                 maps::SERVER_COUNTERS,
-                memory.server_counters.set(slot, values, 0),
+                flow_tables.server_counters.set(slot, values, 0),
             )?;
         }
     }
     let cursors: Array<MapData, u64> = open(set, maps::CURSORS, Map::Array)?;
-    for service in 0..cursors.len().min(memory.cursors.len()) {
+    for service in 0..cursors.len().min(flow_tables.cursors.len()) {
         let turn = read(maps::CURSORS, cursors.get(&service, 0))?;
-        write(maps::CURSORS, memory.cursors.set(service, turn, 0))?;
+        write(maps::CURSORS, flow_tables.cursors.set(service, turn, 0))?;
     }
     Ok(())
 }
 
-/// Which servers of a pinned set were full, copied; one of an older version did not
-/// say. For when their loads are known: a server that seems idle has room.
-pub fn copy_full(set: &PinnedSet, memory: &mut Memory) -> Result<(), Error> {
+/// Copies the flags of full servers of a pinned set; sets of older versions have none.
+/// To be called when the loads are known: a server that seems idle is never full.
+pub(crate) fn copy_full(set: &PinnedSet, flow_tables: &mut FlowTables) -> Result<(), Error> {
     let Ok(full) = open::<Array<MapData, u32>>(set, maps::FULL, Map::Array) else {
         return Ok(());
     };
-    for slot in 0..full.len().min(memory.full.len()) {
+    for slot in 0..full.len().min(flow_tables.full.len()) {
         if read(maps::FULL, full.get(&slot, 0))? != 0 {
-            write(maps::FULL, memory.full.set(slot, 1, 0))?;
+            write(maps::FULL, flow_tables.full.set(slot, 1, 0))?;
         }
     }
     Ok(())
 }
 
 /// The connections and templates of a pinned set.
-pub struct Former {
+pub(crate) struct Former {
     flows: [FormerFlows; 2],
     templates: [Table<TemplateKey, Template>; 2],
     sizes: TableSizes,
-    /// What was last seen earlier has been copied.
+    /// Entries last seen before this time have been copied.
     copied_until_ns: u64,
 }
 
 impl Former {
     /// Opens the tables of `set`, to be copied into tables of `sizes`.
-    pub fn open(set: &PinnedSet, sizes: TableSizes) -> Result<Self, Error> {
+    pub(crate) fn open(set: &PinnedSet, sizes: TableSizes) -> Result<Self, Error> {
         Ok(Self {
             flows: [
                 FormerFlows::open(set, maps::FLOWS)?,
@@ -187,19 +189,23 @@ impl Former {
 
     /// Copies what has changed since the last copy; all, the first time.
     /// Returns how many connections that were.
-    pub fn copy(&mut self, memory: &mut Memory) -> Result<usize, Error> {
-        self.copy_with(memory, Overwrite::Yes)
+    pub(crate) fn copy(&mut self, flow_tables: &mut FlowTables) -> Result<usize, Error> {
+        self.copy_with(flow_tables, Overwrite::Yes)
     }
 
-    /// Copies what is still missing once packets are judged by the new tables:
+    /// Copies what is still missing once packets are handled with the new tables:
     /// what is there by then is newer.
-    pub fn copy_the_rest(&mut self, memory: &mut Memory) -> Result<usize, Error> {
-        self.copy_with(memory, Overwrite::No)
+    pub(crate) fn copy_the_rest(&mut self, flow_tables: &mut FlowTables) -> Result<usize, Error> {
+        self.copy_with(flow_tables, Overwrite::No)
     }
 
-    fn copy_with(&mut self, memory: &mut Memory, overwrite: Overwrite) -> Result<usize, Error> {
+    fn copy_with(
+        &mut self,
+        flow_tables: &mut FlowTables,
+        overwrite: Overwrite,
+    ) -> Result<usize, Error> {
         let began_ns = now_ns();
-        let tables = [&memory.tables.flows, &memory.tables.half_open];
+        let tables = [&flow_tables.tables.flows, &flow_tables.tables.half_open];
         let mut copied = 0;
         for (from, to) in self.flows.iter().zip(tables) {
             from.for_each(|key, flow| {
@@ -212,7 +218,10 @@ impl Former {
                 Ok(())
             })?;
         }
-        let tables = [&memory.tables.templates, &memory.tables.new_templates];
+        let tables = [
+            &flow_tables.tables.templates,
+            &flow_tables.tables.new_templates,
+        ];
         for (from, to) in self.templates.iter().zip(tables) {
             from.for_each(|key, template| {
                 if template.server < self.sizes.servers && key.service < self.sizes.services {

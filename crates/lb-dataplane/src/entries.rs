@@ -8,20 +8,20 @@ use aya::Pod;
 use lb_abi::{Flow, FlowKey, FlowState, Template, TemplateKey};
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use super::memory::{Owner, Remembered, now_ns, silent_ns};
-use super::registry::ServiceKey;
+use super::changes::ServerId;
+use super::conntrack::{ConntrackSnapshot, now_ns, silent_ns};
+use super::error::Error;
 use super::table::{Bucket, Table};
-use lb_model::Protocol;
+use lb_model::{Protocol, ServiceKey};
 
-/// A connection that the packet path remembers.
+/// An entry of the connection tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// Protocol of the service.
     pub protocol: Protocol,
-    /// How far it is.
+    /// Its state.
     pub state: ConnectionState,
-    /// Seconds until it counts as gone, if it stays silent.
+    /// Seconds until it expires, if it stays silent.
     pub expires_s: u64,
     /// The client's end.
     pub client: SocketAddr,
@@ -31,16 +31,16 @@ pub struct Connection {
     pub server: Option<SocketAddr>,
 }
 
-/// A client, or a network of clients, that sticks to a server.
+/// A persistence template: a client, or a network of clients, with its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersistentClient {
     /// Protocol of the service.
     pub protocol: Protocol,
-    /// Seconds that it is remembered for yet.
+    /// Seconds until the template expires.
     pub expires_s: u64,
     /// The client's address, or the first of its network.
     pub client: IpAddr,
-    /// How many leading bits of it count.
+    /// Prefix length of that network.
     pub prefix_length: u8,
     /// The virtual address and port.
     pub service: SocketAddr,
@@ -50,7 +50,7 @@ pub struct PersistentClient {
 
 macro_rules! states {
     ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal,)+) => {
-        /// How far a connection is, as far as the client's half tells
+        /// State of a connection, as far as the client's packets show it
         /// ([`FlowState`]).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum ConnectionState {
@@ -61,7 +61,7 @@ macro_rules! states {
             /// All names, as ipvsadm(8) has them.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
-            /// As ipvsadm(8) names it.
+            /// Its name in ipvsadm(8).
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
@@ -108,15 +108,15 @@ impl fmt::Display for ConnectionState {
     }
 }
 
-/// Where reading goes on; as text a token for whoever asks for page after page.
+/// The place from which reading goes on; as text, a token for reading page by page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    /// 0: what lasts; 1: what may not.
+pub struct Cursor {
+    /// 0: the lasting table; 1: that of new entries.
     table: u8,
     bucket: Option<Bucket>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.table)?;
         match self.bucket {
@@ -126,7 +126,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Cursor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -142,18 +142,18 @@ impl FromStr for Place {
     }
 }
 
-impl Remembered {
-    /// Reads some connections, about `batch` at most, and says where to go on;
-    /// `None` at the end. Those whose time is over are left out.
+impl ConntrackSnapshot {
+    /// Reads some connections, about `batch` at most, and returns them with the
+    /// place to go on from; `None` at the end. Expired ones are left out.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
     pub fn connections(
         &self,
-        from: Place,
+        from: Cursor,
         batch: usize,
-    ) -> Result<(Vec<Connection>, Option<Place>), Error> {
+    ) -> Result<(Vec<Connection>, Option<Cursor>), Error> {
         let now_ns = now_ns();
         let tables = [&self.tables.flows, &self.tables.half_open];
         read_some(tables, from, batch, |_, key, flow| {
@@ -161,20 +161,20 @@ impl Remembered {
         })
     }
 
-    /// As [`Remembered::connections`], for clients that stick to a server.
+    /// As [`ConntrackSnapshot::connections`], for persistence templates.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
     pub fn persistent_clients(
         &self,
-        from: Place,
+        from: Cursor,
         batch: usize,
-    ) -> Result<(Vec<PersistentClient>, Option<Place>), Error> {
+    ) -> Result<(Vec<PersistentClient>, Option<Cursor>), Error> {
         let now_ns = now_ns();
         let tables = [&self.tables.templates, &self.tables.new_templates];
         read_some(tables, from, batch, |table, key, template| {
-            // A client that has knocked again may have one in both tables.
+            // A client that has sent another SYN may have one in both tables.
             if table == 1 {
                 let lasting = self.tables.templates.get(&key)?;
                 if lasting.is_some_and(|lasting| lasting.expires_ns > now_ns) {
@@ -187,13 +187,13 @@ impl Remembered {
 
     fn connection(&self, key: &FlowKey, flow: &Flow, now_ns: u64) -> Option<Connection> {
         let left_ns = self.timeout_ns(flow).checked_sub(silent_ns(flow, now_ns))?;
-        let (protocol, service) = self.service(key.service)?;
+        let service = self.service(key.service)?;
         Some(Connection {
-            protocol,
+            protocol: service.protocol,
             state: ConnectionState::of(flow)?,
             expires_s: whole_seconds(left_ns),
             client: SocketAddr::new(key.client.into(), u16::from_be(key.port)),
-            service: SocketAddr::new(service.ip(), u16::from_be(key.service_port)),
+            service: SocketAddr::new(service.address.ip(), u16::from_be(key.service_port)),
             server: self.server((flow.server, flow.generation)),
         })
     }
@@ -206,27 +206,27 @@ impl Remembered {
     ) -> Option<PersistentClient> {
         let left_ns = template.expires_ns.checked_sub(now_ns)?;
         let number = u16::try_from(key.service).ok()?;
-        let (protocol, service) = self.service(number)?;
+        let service = self.service(number)?;
         let client: IpAddr = key.client.into();
-        let (_, mask) = self.names.services.get(&number)?.persistence?;
+        let (_, mask) = self.ids.services.get(&number)?.persistence?;
         let masked: u32 = mask.0.iter().map(|word| word.count_zeros()).sum();
         let longest: u32 = if client.is_ipv4() { 32 } else { 128 };
         Some(PersistentClient {
-            protocol,
+            protocol: service.protocol,
             expires_s: whole_seconds(left_ns),
             client,
             prefix_length: longest.saturating_sub(masked) as u8,
-            service,
+            service: service.address,
             server: self.server((template.server, template.generation)),
         })
     }
 
     fn service(&self, number: u16) -> Option<ServiceKey> {
-        Some(self.names.services.get(&number)?.key)
+        Some(self.ids.services.get(&number)?.key)
     }
 
-    fn server(&self, owner: Owner) -> Option<SocketAddr> {
-        self.names.servers.get(&owner).copied()
+    fn server(&self, id: ServerId) -> Option<SocketAddr> {
+        self.ids.servers.get(&id).copied()
     }
 }
 
@@ -238,10 +238,10 @@ fn whole_seconds(ns: u64) -> u64 {
 /// Reads a batch of one of two tables.
 fn read_some<K: Pod, V: Pod, T>(
     tables: [&Table<K, V>; 2],
-    from: Place,
+    from: Cursor,
     batch: usize,
     mut show: impl FnMut(u8, K, V) -> Result<Option<T>, Error>,
-) -> Result<(Vec<T>, Option<Place>), Error> {
+) -> Result<(Vec<T>, Option<Cursor>), Error> {
     let mut walk = tables[usize::from(from.table)].walk(from.bucket, batch);
     let mut shown = Vec::new();
     if let Some(entries) = walk.next_batch()? {
@@ -249,12 +249,12 @@ fn read_some<K: Pod, V: Pod, T>(
             shown.extend(show(from.table, key, value)?);
         }
     }
-    let next = match walk.place() {
-        Some(bucket) => Some(Place {
+    let next = match walk.position() {
+        Some(bucket) => Some(Cursor {
             bucket: Some(bucket),
             ..from
         }),
-        None if from.table == 0 => Some(Place {
+        None if from.table == 0 => Some(Cursor {
             table: 1,
             bucket: None,
         }),
@@ -270,11 +270,11 @@ mod tests {
     #[test]
     fn a_place_survives_being_written_down() {
         for text in ["0", "1", "0.17", "1.4294967295"] {
-            let place: Place = text.parse().expect("a place");
+            let place: Cursor = text.parse().expect("a place");
             assert_eq!(place.to_string(), text);
         }
         for text in ["", "2", "0.", "0.x", "1.4294967296", "0.1.2"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
     }
 

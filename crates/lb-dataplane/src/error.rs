@@ -1,11 +1,11 @@
-//! Why the data plane could not do what it was asked to.
+//! Errors of the data plane.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lb_model::Protocol;
 
-/// What went wrong, and whose fault it is.
+/// An error of the data plane, with its cause and a remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,9 +15,9 @@ pub enum Error {
          (systemd: AmbientCapabilities=, setcap(8))"
     )]
     MissingCapability {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// What would have allowed it, such as `CAP_BPF and CAP_NET_ADMIN`.
+        /// The capabilities that allow it, such as `CAP_BPF and CAP_NET_ADMIN`.
         capabilities: &'static str,
     },
     /// The running kernel cannot do what the data plane needs.
@@ -25,11 +25,11 @@ pub enum Error {
     MissingKernelFeature {
         /// Release of the running kernel.
         release: String,
-        /// What it lacks.
+        /// The feature that it lacks.
         feature: &'static str,
         /// First release that has it.
         since: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The kernel's verifier refused the program: a defect of ours.
@@ -54,7 +54,7 @@ pub enum Error {
         interface: String,
         /// `native` or `generic`.
         mode: &'static str,
-        /// What the kernel answered, and what to do about it.
+        /// The kernel's error, and a remedy.
         reason: String,
     },
     /// More services, servers or ring places than the tables hold.
@@ -63,13 +63,13 @@ pub enum Error {
          leave that out and run `lb-user upgrade`: tables are made as large as the file needs"
     )]
     TableFull {
-        /// What there are too many of.
+        /// Name of the entries of which there are too many.
         what: &'static str,
-        /// How many the desired state needs.
+        /// Number that the desired state needs.
         wanted: usize,
-        /// How many fit.
+        /// Number that fits.
         limit: usize,
-        /// Which field of [`TableSizes`](super::TableSizes) to raise.
+        /// The field of [`TableSizes`](super::TableSizes) to raise.
         option: &'static str,
     },
     /// A service whose scheduler compares servers, or goes from one that is full
@@ -79,9 +79,9 @@ pub enum Error {
          not {wanted}; use wrr or mh, without thresholds"
     )]
     TooManyToCompare {
-        /// How many the service has.
+        /// Number of the service's servers.
         wanted: usize,
-        /// How many it may have.
+        /// Number that is allowed.
         limit: usize,
     },
     /// No seed spreads the services in their directory well enough.
@@ -89,13 +89,13 @@ pub enum Error {
         "the addresses of {services} services are too much alike for the directory; raise services"
     )]
     Directory {
-        /// How many there are.
+        /// Number of services.
         services: usize,
     },
     /// A Maglev table must have a prime number of places.
     #[error("maglev_places is {places}, which is not prime; 4093, 16381 and 65537 are")]
     MaglevNotPrime {
-        /// What was asked for.
+        /// The configured number.
         places: u32,
     },
     /// Two services of the desired state share protocol, address and port.
@@ -113,7 +113,7 @@ pub enum Error {
         operation: &'static str,
         /// Name of the map.
         map: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// Another agent works on what is pinned in the directory.
@@ -122,12 +122,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The kernel refused to pin something, or to tell what is pinned.
+    /// The kernel refused to pin something, or to list the pins.
     #[error("cannot {operation}: {source}")]
     Pins {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// The kernel would not run the program on a frame.

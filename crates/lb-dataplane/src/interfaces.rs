@@ -5,25 +5,26 @@ use aya::maps::{HashMap, MapData, MapError};
 use lb_abi::{Interface, MAX_INTERFACES, Mac, maps};
 use nix::ifaddrs::getifaddrs;
 
-use super::maps::{read, take, write};
-use super::{Attachment, Error};
+use super::attach::Attachment;
+use super::error::Error;
+use super::map_io::{read, take, write};
 
-/// What the program knows of interfaces.
-pub struct Interfaces {
+/// The map of interfaces' addresses.
+pub(crate) struct Interfaces {
     map: HashMap<MapData, u32, Interface>,
 }
 
 impl Interfaces {
     /// Takes the map out of a loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         let map = take(ebpf, maps::INTERFACES)?;
         Ok(Self { map })
     }
 
-    /// Tells the program the addresses of `attached` as they are now, and
-    /// nothing of other interfaces. Where an address is not known, frames of
-    /// that interface are taken for ours.
-    pub fn tell(&mut self, attached: &[Attachment]) -> Result<(), Error> {
+    /// Writes the addresses of `attached` as they are now, and removes those of other
+    /// interfaces. Where an address is not known, the program counts all frames of
+    /// that interface as addressed to us.
+    pub(crate) fn update(&mut self, attached: &[Attachment]) -> Result<(), Error> {
         let attached = attached.iter().filter(|known| known.lost.is_none());
         let now: Vec<(u32, Interface)> = attached
             .filter_map(|known| Some((known.interface_index, interface(&known.interface)?)))
@@ -48,8 +49,8 @@ impl Interfaces {
     }
 }
 
-/// What the kernel says of an Ethernet interface; others have addresses of other
-/// lengths, or none.
+/// The record of an Ethernet interface; `None` for others, which have addresses of
+/// other lengths, or none.
 fn interface(name: &str) -> Option<Interface> {
     let mac = getifaddrs()
         .ok()?

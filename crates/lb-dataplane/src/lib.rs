@@ -11,12 +11,14 @@
 mod attach;
 mod bpf;
 mod carry_over;
+mod changes;
+mod conntrack;
 mod entries;
 mod error;
 mod interfaces;
 mod load;
+mod map_io;
 mod maps;
-mod memory;
 mod options;
 mod orphans;
 mod owners;
@@ -32,6 +34,7 @@ mod sizes;
 mod statistics;
 mod table;
 mod trace;
+mod traffic;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -42,21 +45,24 @@ use aya::Ebpf;
 use aya::programs::xdp::XdpLink;
 use lb_abi::Load;
 
-pub use entries::{Connection, ConnectionState, PersistentClient, Place};
+pub use attach::Attachment;
+pub use changes::{Changes, RemovedServer};
+pub use conntrack::{ConnectionCounts, ConntrackSnapshot, SweepResult};
+pub use entries::{Connection, ConnectionState, Cursor, PersistentClient};
 pub use error::Error;
-pub use memory::{Census, Remembered, Swept};
 pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
-pub use orphans::{Departed, Orphan};
+pub use orphans::Orphan;
 pub use pins::remove_leftovers;
-pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics, Traffic};
+pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics};
+pub use traffic::Traffic;
 
+use conntrack::IdResolver;
 use interfaces::Interfaces;
 use lb_model::{DesiredState, Forwarding, NextHop, Service};
-use maps::{Memory, ServiceTableMaps};
-use memory::Names;
+use maps::{FlowTables, ServiceTableMaps};
 use owners::Owners;
 use pins::{PinDirectory, PinnedSet};
-use registry::{Registry, key_of};
+use registry::Registry;
 use service_table::ServiceTable;
 use trace::Trace;
 
@@ -64,23 +70,23 @@ use trace::Trace;
 /// unless it is pinned.
 pub struct Dataplane {
     attachments: Vec<Attachment>,
-    /// What holds each of them.
+    /// The link of each of them.
     links: Vec<Option<XdpLink>>,
     ebpf: Ebpf,
     maps: ServiceTableMaps,
     interfaces: Interfaces,
-    memory: Memory,
+    flow_tables: FlowTables,
     options: Options,
     registry: Registry,
     desired: DesiredState,
     pins: Option<Pins>,
-    /// What is to be replaced as soon as there is a state to replace it by.
+    /// An earlier agent's data plane, which is replaced by the first state.
     replaced: Option<Replaced>,
     origin: Origin,
     _trace: Option<Trace>,
 }
 
-/// Where the data plane is pinned.
+/// The place where the data plane is pinned.
 struct Pins {
     directory: PinDirectory,
     set: PinnedSet,
@@ -89,18 +95,18 @@ struct Pins {
 /// A pinned set of maps that still serves, and is to be replaced.
 struct Replaced {
     set: PinnedSet,
-    /// Whether what it remembers is understood.
-    remembers: bool,
+    /// True if its connections and templates can be read.
+    is_readable: bool,
 }
 
-/// What [`Dataplane::load`] found.
+/// The data plane that [`Dataplane::load`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Nothing; the data plane is pinned.
     New,
     /// Nothing; the data plane goes with the process.
     Unpinned {
-        /// Why it is not pinned though it should be; `None`: it should not.
+        /// The reason why it is not pinned though it should be; `None`: it should not.
         because: Option<String>,
     },
     /// The data plane of an earlier agent, which goes on as it is.
@@ -108,9 +114,9 @@ pub enum Origin {
     /// The data plane of an earlier agent that another takes the place of at
     /// the first [`Dataplane::apply`].
     Replaced {
-        /// What is different.
+        /// The difference.
         because: String,
-        /// Whether its connections, templates and counters are carried over.
+        /// True if its connections, templates and counters are carried over.
         carried_over: bool,
     },
 }
@@ -123,7 +129,7 @@ pub struct Prepared {
     changes: Changes,
 }
 
-/// What [`Dataplane::test_run`] saw.
+/// The result of [`Dataplane::test_run`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestRun {
     /// The last verdict: one of the kernel's `XDP_…`.
@@ -132,39 +138,6 @@ pub struct TestRun {
     pub frame: Vec<u8>,
     /// Mean time of one run.
     pub duration: Duration,
-}
-
-/// Where and how the program is attached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment {
-    /// Name of the interface.
-    pub interface: String,
-    /// Its index.
-    pub interface_index: u32,
-    /// Never [`AttachMode::Auto`]: what was chosen.
-    pub mode: AttachMode,
-    /// In generic mode after [`AttachMode::Auto`]: why native was refused.
-    pub native_refused: Option<String>,
-    /// Why it is not attached at the moment, if it is not.
-    pub lost: Option<String>,
-}
-
-/// What [`Dataplane::apply`] had to change; all zero when the state was there
-/// already.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Services set up.
-    pub services_added: usize,
-    /// Services taken away.
-    pub services_removed: usize,
-    /// Real servers that joined a service.
-    pub servers_added: usize,
-    /// Real servers that left a service; their connections are void.
-    pub servers_removed: usize,
-    /// Servers that have died or left, and whose connections are void.
-    pub departed: Vec<Departed>,
-    /// Map entries written.
-    pub entries_written: usize,
 }
 
 impl Dataplane {
@@ -185,13 +158,12 @@ impl Dataplane {
         }
     }
 
-    /// What there was before.
+    /// The data plane that there was before.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Where the program is attached, and how; one entry per interface asked
-    /// for, in that order. Empty until the first [`Self::apply`] where that
+    /// One entry per interface asked for, in that order. Empty until the first [`Self::apply`] where that
     /// replaces another data plane.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
@@ -214,7 +186,7 @@ impl Dataplane {
                 changed.push(now);
             }
         }
-        if let Err(error) = self.interfaces.tell(&self.attachments) {
+        if let Err(error) = self.interfaces.update(&self.attachments) {
             log::warn!("the addresses of interfaces are not what they were: {error}");
         }
         changed
@@ -254,7 +226,7 @@ impl Dataplane {
         program::id(&self.ebpf)
     }
 
-    /// Where frames to servers went, and how, when an earlier agent wrote it down.
+    /// Next hops of the servers, as an earlier agent recorded them.
     pub fn known_hops(&self) -> Vec<(IpAddr, NextHop, Forwarding)> {
         let services = self.registry.services().values();
         services
@@ -265,27 +237,27 @@ impl Dataplane {
             .collect()
     }
 
-    /// Makes the data plane do what `desired` says, in one step: a packet is
-    /// judged by the old state or by the new one.
+    /// Replaces the state by `desired`, in one step: each packet is handled with the
+    /// old state or with the new one.
     ///
-    /// What `desired` no longer has is void: connections of a server that has
-    /// left or is not alive are answered with a reset at their next packet.
+    /// Connections of a server that is not in `desired` any more, or is not alive, are void:
+    /// by the service's policy their next packet is answered with a reset.
     ///
     /// # Errors
     ///
-    /// As of [`Self::prepare`] and [`Self::commit`]; packets are still judged by
-    /// the old state.
+    /// As of [`Self::prepare`] and [`Self::commit`]; packets are still handled
+    /// with the old state.
     pub fn apply(&mut self, desired: &DesiredState) -> Result<Changes, Error> {
         let prepared = self.prepare(desired)?;
         self.commit(prepared)
     }
 
-    /// What the data plane does.
+    /// The present state.
     pub fn desired(&self) -> &DesiredState {
         &self.desired
     }
 
-    /// Finds out whether `desired` fits, and changes nothing.
+    /// Checks that `desired` fits, and changes nothing.
     ///
     /// # Errors
     ///
@@ -293,7 +265,7 @@ impl Dataplane {
     /// [`Error::DuplicateService`], [`Error::Map`].
     pub fn prepare(&self, desired: &DesiredState) -> Result<Prepared, Error> {
         let sizes = &self.options.tables;
-        let counters = |slot| self.memory.server_counters(slot);
+        let counters = |slot| self.flow_tables.server_counters(slot);
         let mut registry = self.registry.clone();
         let changes = registry.reconcile(desired, sizes, counters)?;
         let table = ServiceTable::new(desired, &registry, sizes)?;
@@ -305,7 +277,7 @@ impl Dataplane {
         })
     }
 
-    /// Does what was prepared since the last commit.
+    /// Makes a prepared state the present one.
     ///
     /// # Errors
     ///
@@ -320,62 +292,61 @@ impl Dataplane {
         let known: HashSet<_> = self.registry.owners().collect();
         for (slot, generation) in registry.owners() {
             if !known.contains(&(slot, generation)) {
-                self.memory.correct_load(slot, Load::default())?;
-                self.memory.clear_full(slot)?;
+                self.flow_tables.correct_load(slot, Load::default())?;
+                self.flow_tables.clear_full(slot)?;
             }
         }
         let owners = Owners::of(&registry, &self.options.tables);
         changes.entries_written = self.maps.switch_to(&table, &owners)?;
         for slot in raised(&self.desired, &desired, &registry) {
-            self.memory.clear_full(slot)?;
+            self.flow_tables.clear_full(slot)?;
         }
         self.registry = registry;
         self.desired = desired;
         if let Some(replaced) = self.replaced.take() {
-            self.take_the_place_of(&replaced)?;
+            self.replace_pinned(&replaced)?;
         }
         Ok(changes)
     }
 
-    /// What the packet path remembers now, and what it means: for work that
-    /// takes too long to be done here.
-    pub fn remembered(&self) -> Remembered {
-        Remembered {
-            tables: Arc::clone(&self.memory.tables),
-            names: Arc::new(Names::new(&self.desired, &self.registry)),
+    /// The tables of connections and templates, for scans, which take too long to be
+    /// made here.
+    pub fn conntrack_snapshot(&self) -> ConntrackSnapshot {
+        ConntrackSnapshot {
+            tables: Arc::clone(&self.flow_tables.tables),
+            ids: Arc::new(IdResolver::new(&self.desired, &self.registry)),
         }
     }
 
-    /// Reads every counter, and joins them with a census.
+    /// Reads every counter, and joins them with the numbers of connections.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn statistics(&self, census: &Census) -> Result<Statistics, Error> {
-        statistics::collect(&self.desired, &self.registry, &self.memory, census)
+    pub fn statistics(&self, counts: &ConnectionCounts) -> Result<Statistics, Error> {
+        statistics::collect(&self.desired, &self.registry, &self.flow_tables, counts)
     }
 
-    /// Lets schedulers that compare servers know what a
-    /// [sweep](Remembered::sweep) has counted: the packet path sees no
-    /// connection expire.
+    /// Corrects the loads that schedulers compare to what a
+    /// [sweep](ConntrackSnapshot::sweep) has counted: the packet path does not see
+    /// connections expire.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn correct_loads(&mut self, census: &Census) -> Result<(), Error> {
+    pub fn correct_loads(&mut self, counts: &ConnectionCounts) -> Result<(), Error> {
         for owner in self.registry.owners() {
-            let count = census.of(owner);
+            let count = counts.of(owner);
             let live = Load {
                 active: count.established + count.opening,
                 inactive: count.closing,
             };
-            self.memory.correct_load(owner.0, live)?;
+            self.flow_tables.correct_load(owner.0, live)?;
         }
         Ok(())
     }
 
-    /// Lets the program judge `frame` as if it had come in by the loopback
-    /// interface, `repeat` times in a row, without any network. Connections,
+    /// Runs the program on `frame` as if it had come in by the loopback interface, `repeat` times in a row, without any network. Connections,
     /// templates and counters change as they would.
     ///
     /// # Errors
@@ -385,10 +356,10 @@ impl Dataplane {
         program::test_run(&self.ebpf, frame, repeat)
     }
 
-    /// How often [`Remembered::sweep`] wants to be called.
+    /// Interval at which [`ConntrackSnapshot::sweep`] is to be called.
     ///
-    /// A silent connection's template would otherwise end; it has at least
-    /// three quarters of its time when the connection falls silent.
+    /// Otherwise a silent connection's template would expire; three quarters of its
+    /// time at least are left when the connection falls silent.
     pub fn sweep_interval(&self) -> Duration {
         let persistence = self
             .desired
@@ -397,8 +368,8 @@ impl Dataplane {
             .filter_map(|service| service.persistence);
         let shortest = persistence.map(|persistence| persistence.timeout / 2).min();
         shortest
-            .unwrap_or(LONGEST_SWEEP_INTERVAL)
-            .clamp(SHORTEST_SWEEP_INTERVAL, LONGEST_SWEEP_INTERVAL)
+            .unwrap_or(MAX_SWEEP_INTERVAL)
+            .clamp(MIN_SWEEP_INTERVAL, MAX_SWEEP_INTERVAL)
     }
 }
 
@@ -412,8 +383,8 @@ fn raised(before: &DesiredState, now: &DesiredState, registry: &Registry) -> Vec
     };
     let mut slots = Vec::new();
     for service in &now.services {
-        let key = key_of(service);
-        let known = before.services.iter().find(|known| key_of(known) == key);
+        let key = service.key();
+        let known = before.services.iter().find(|known| known.key() == key);
         let (Some(known), Some(record)) = (known, registry.service(&key)) else {
             continue;
         };
@@ -443,5 +414,5 @@ fn unwritable(source: std::io::Error) -> Error {
     }
 }
 
-const SHORTEST_SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-const LONGEST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
-//! How a data plane comes to be: new, adopted from an earlier agent, or in the
-//! place of an earlier agent's.
+//! Loading of a data plane: new, adopted from an earlier agent, or in the place of an
+//! earlier agent's.
 
 use super::carry_over::{self, Fit, Former};
 use super::interfaces::Interfaces;
-use super::maps::{self, Memory, ServiceTableMaps};
+use super::maps::{self, FlowTables, ServiceTableMaps};
 use super::owners::Owners;
 use super::pins::{NoPins, PinDirectory, PinnedSet};
 use super::registry::Registry;
@@ -53,19 +53,20 @@ impl Dataplane {
         };
         match carry_over::fit(&live, &options.tables) {
             Fit::Exact => Self::adopt(options, directory, live),
-            Fit::Memory { because } => Self::load_beside(options, directory, live, because, true),
+            Fit::FlowTables { because } => {
+                Self::load_beside(options, directory, live, because, true)
+            }
             Fit::Nothing { because } => Self::load_beside(options, directory, live, because, false),
         }
     }
 
-    /// Finds out whether [`Self::load`] and [`Self::apply`] of `desired` would
-    /// succeed: whether the kernel takes the program and has memory for what
-    /// would be made, and whether `desired` fits. Attaches nothing, pins nothing
-    /// and leaves the work to whoever does it now.
+    /// Checks that [`Self::load`] and [`Self::apply`] of `desired` would succeed: that the
+    /// kernel accepts the program and has memory for the maps, and that `desired` fits.
+    /// Attaches nothing and pins nothing; an agent that runs goes on undisturbed.
     ///
     /// # Errors
     ///
-    /// As of these two, but for what only attaching tells.
+    /// As of these two, except those of attaching.
     pub fn rehearse(options: &Options, desired: &DesiredState) -> Result<(), Error> {
         for interface in &options.interfaces {
             attach::index_of(interface)?;
@@ -83,7 +84,7 @@ impl Dataplane {
             .as_ref()
             .map(|found| carry_over::fit(&found.set, &options.tables));
         let owners = match (&found, &fit) {
-            (Some(found), Some(Fit::Exact | Fit::Memory { .. })) => {
+            (Some(found), Some(Fit::Exact | Fit::FlowTables { .. })) => {
                 Some(carry_over::owners(&found.set)?)
             }
             _ => None,
@@ -108,7 +109,7 @@ impl Dataplane {
         if new.is_err()
             && let Some(path) = &options.pins
         {
-            // Best effort: the first error is what is told.
+            // Best effort: the first error is reported.
             let _ = remove_leftovers(path);
         }
         new
@@ -131,22 +132,24 @@ impl Dataplane {
         directory: PinDirectory,
         former: PinnedSet,
         because: String,
-        remembers: bool,
+        is_readable: bool,
     ) -> Result<Self, Error> {
-        let owners = remembers.then(|| carry_over::owners(&former)).transpose()?;
+        let owners = is_readable
+            .then(|| carry_over::owners(&former))
+            .transpose()?;
         let pins = Pins::with_new_set(directory)?;
         let origin = Origin::Replaced {
             because,
-            carried_over: remembers,
+            carried_over: is_readable,
         };
         let mut new = Self::with_maps(options, Some(pins), origin, true, owners.as_ref())?;
-        if remembers {
+        if is_readable {
             // What is counted from is known of these.
-            carry_over::copy_counters(&former, &mut new.memory)?;
+            carry_over::copy_counters(&former, &mut new.flow_tables)?;
         }
         new.replaced = Some(Replaced {
             set: former,
-            remembers,
+            is_readable,
         });
         Ok(new)
     }
@@ -173,7 +176,7 @@ impl Dataplane {
             links: Vec::new(),
             maps: ServiceTableMaps::take(&mut ebpf, new_maps)?,
             interfaces: Interfaces::take(&mut ebpf)?,
-            memory: Memory::take(&mut ebpf)?,
+            flow_tables: FlowTables::take(&mut ebpf)?,
             ebpf,
             options: options.clone(),
             registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),
@@ -195,7 +198,7 @@ impl Dataplane {
             self.attachments.push(attachment);
             self.links.push(Some(link));
         }
-        self.interfaces.tell(&self.attachments)?;
+        self.interfaces.update(&self.attachments)?;
         let Some(pins) = &self.pins else {
             return Ok(());
         };
@@ -209,29 +212,29 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Lets packets be judged by our maps in place of an earlier agent's.
-    pub(super) fn take_the_place_of(&mut self, replaced: &Replaced) -> Result<(), Error> {
+    /// Has packets handled with our maps in place of an earlier agent's.
+    pub(super) fn replace_pinned(&mut self, replaced: &Replaced) -> Result<(), Error> {
         let pins = self.pins.as_ref().expect("what is replaced was pinned");
-        // From here on the set is complete, and the attached program tells
-        // whoever comes after a crash which of the two counts.
+        // From here on the set is complete. After a crash the attached program shows an
+        // agent which of the two sets is in use.
         let xdp = program::program(&mut self.ebpf);
         pins.set.name_program(xdp).map_err(unwritable)?;
         let mut former = None;
-        if replaced.remembers {
-            carry_over::copy_counters(&replaced.set, &mut self.memory)?;
+        if replaced.is_readable {
+            carry_over::copy_counters(&replaced.set, &mut self.flow_tables)?;
             let former = former.insert(Former::open(&replaced.set, self.options.tables)?);
-            let carried = former.copy(&mut self.memory)?;
+            let carried = former.copy(&mut self.flow_tables)?;
             // What has changed during the first copy; that takes less time.
-            former.copy(&mut self.memory)?;
+            former.copy(&mut self.flow_tables)?;
             log::info!("{carried} connection(s) carried over");
         }
         self.attach_all()?;
         maps::wait_for_packets_in_flight();
         if let Some(mut former) = former {
-            former.copy_the_rest(&mut self.memory)?;
-            let (_, census) = self.remembered().sweep()?;
-            self.correct_loads(&census)?;
-            carry_over::copy_full(&replaced.set, &mut self.memory)?;
+            former.copy_the_rest(&mut self.flow_tables)?;
+            let (_, counts) = self.conntrack_snapshot().sweep()?;
+            self.correct_loads(&counts)?;
+            carry_over::copy_full(&replaced.set, &mut self.flow_tables)?;
         }
         replaced.set.remove().map_err(unwritable)
     }

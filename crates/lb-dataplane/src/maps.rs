@@ -1,17 +1,17 @@
 //! The kernel's maps.
 
-use std::io;
 use std::sync::Arc;
 
 use aya::Ebpf;
 use aya::Pod;
-use aya::maps::{Array, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use lb_abi::{
     DirectoryEntry, Flow, FlowKey, Layout, Load, REASONS, Reason, Server, ServerCounters,
     ServerOwner, ServiceOwner, TableHeader, Template, TemplateKey, maps,
 };
 
-use super::Error;
+use super::error::Error;
+use super::map_io::{array, read, take, write};
 use super::owners::Owners;
 use super::peers::PeerMap;
 use super::service_table::ServiceTable;
@@ -20,7 +20,7 @@ use lb_model::Thresholds;
 
 /// Both generations of the table of services, the switch between them, and the records of
 /// who is who in it.
-pub struct ServiceTableMaps {
+pub(crate) struct ServiceTableMaps {
     header: Array<MapData, TableHeader>,
     directory: DoubleBuffered<DirectoryEntry>,
     servers: DoubleBuffered<Server>,
@@ -33,7 +33,7 @@ pub struct ServiceTableMaps {
 impl ServiceTableMaps {
     /// Takes the maps out of a loaded object. `new`: the kernel has just made
     /// them, so that all is zero; else they are an earlier agent's.
-    pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
             header: array(ebpf, maps::HEAD)?,
             directory: DoubleBuffered::take(ebpf, maps::DIRECTORY, new)?,
@@ -50,7 +50,11 @@ impl ServiceTableMaps {
     ///
     /// `owners` are recorded before: whoever finds the maps knows all owners
     /// that a connection may name, even if this agent is killed in between.
-    pub fn switch_to(&mut self, table: &ServiceTable, owners: &Owners) -> Result<usize, Error> {
+    pub(crate) fn switch_to(
+        &mut self,
+        table: &ServiceTable,
+        owners: &Owners,
+    ) -> Result<usize, Error> {
         self.service_owners.write(&owners.services)?;
         self.server_owners.write(&owners.servers)?;
         self.peers.add(&table.peers)?;
@@ -86,7 +90,7 @@ impl ServiceTableMaps {
 /// Returns when no packet is being handled by a generation that was active before the
 /// last switch: membarrier(2) waits for an RCU grace period, and XDP programs
 /// run within RCU read sections.
-pub fn wait_for_packets_in_flight() {
+pub(crate) fn wait_for_packets_in_flight() {
     use nix::libc;
     // SAFETY: the system call takes three numbers and touches no memory.
     let result = unsafe {
@@ -194,27 +198,26 @@ impl<V: Pod + Default + PartialEq> KnownValues<V> {
     }
 }
 
-/// What the packet path remembers of connections and clients. May be used by
-/// several threads.
+/// Tables of connections and templates. May be used by several threads.
 #[derive(Debug)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// Connections, handshake complete.
     pub flows: Table<FlowKey, Flow>,
     /// Connections, one packet seen.
     pub half_open: Table<FlowKey, Flow>,
     /// Templates.
     pub templates: Table<TemplateKey, Template>,
-    /// Templates of clients that have only knocked.
+    /// Templates of clients that have only sent a SYN.
     pub new_templates: Table<TemplateKey, Template>,
 }
 
-/// What the packet path remembers.
-pub struct Memory {
-    /// Connections and clients.
+/// The maps that packets change: connections, templates, loads, counters.
+pub(crate) struct FlowTables {
+    /// Connections and templates.
     pub tables: Arc<Tables>,
     loads: Array<MapData, Load>,
     load_corrections: Array<MapData, Load>,
-    /// Whether the server in a slot is full ([`maps::FULL`]).
+    /// 1 if the server in a slot is full ([`maps::FULL`]).
     pub full: Array<MapData, u32>,
     /// Traffic by slot.
     pub server_counters: PerCpuArray<MapData, ServerCounters>,
@@ -223,9 +226,9 @@ pub struct Memory {
     pub cursors: Array<MapData, u64>,
 }
 
-impl Memory {
+impl FlowTables {
     /// Takes the maps out of a loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             tables: Arc::new(Tables {
                 flows: Table::take(ebpf, maps::FLOWS)?,
@@ -242,9 +245,8 @@ impl Memory {
         })
     }
 
-    /// Lets the packet path take `live` for what the server in `slot` has to
-    /// do from now on.
-    pub fn correct_load(&mut self, slot: u32, live: Load) -> Result<(), Error> {
+    /// Sets the load that the packet path assumes for the server in `slot` to `live`.
+    pub(crate) fn correct_load(&mut self, slot: u32, live: Load) -> Result<(), Error> {
         let seen = read(maps::LOADS, self.loads.get(&slot, 0))?;
         let correction = Load {
             active: live.active.wrapping_sub(seen.active),
@@ -256,9 +258,9 @@ impl Memory {
         )
     }
 
-    /// Whether the packet path takes the server in `slot` to be full, as of what
-    /// has become of its connections since it has looked.
-    pub fn is_full(&self, slot: u32, thresholds: Thresholds) -> Result<bool, Error> {
+    /// Returns true if the packet path would find the server in `slot` full now: its
+    /// flag was set, and connections that have ended since do not make room.
+    pub(crate) fn is_full(&self, slot: u32, thresholds: Thresholds) -> Result<bool, Error> {
         if thresholds.upper == 0 {
             return Ok(false);
         }
@@ -269,13 +271,13 @@ impl Memory {
         Ok(was_full && !load.has_room(thresholds.upper, thresholds.lower))
     }
 
-    /// Lets the packet path take the server in `slot` to have room.
-    pub fn clear_full(&mut self, slot: u32) -> Result<(), Error> {
+    /// Clears the flag that the server in `slot` is full.
+    pub(crate) fn clear_full(&mut self, slot: u32) -> Result<(), Error> {
         write(maps::FULL, self.full.set(slot, 0, 0))
     }
 
     /// The counters of a slot, over all CPUs.
-    pub fn server_counters(&self, slot: u32) -> Result<ServerCounters, Error> {
+    pub(crate) fn server_counters(&self, slot: u32) -> Result<ServerCounters, Error> {
         let per_cpu = read(maps::SERVER_COUNTERS, self.server_counters.get(&slot, 0))?;
         Ok(per_cpu
             .iter()
@@ -287,7 +289,7 @@ impl Memory {
     }
 
     /// Packets by reason, over all CPUs.
-    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, Error> {
+    pub(crate) fn reasons(&self) -> Result<Vec<(Reason, u64)>, Error> {
         REASONS
             .iter()
             .map(|reason| {
@@ -298,48 +300,8 @@ impl Memory {
     }
 }
 
-/// Records what a new set of maps looks like.
-pub fn record_layout(ebpf: &mut Ebpf, layout: Layout) -> Result<(), Error> {
+/// Records the layout of a new set of maps.
+pub(crate) fn record_layout(ebpf: &mut Ebpf, layout: Layout) -> Result<(), Error> {
     let mut record = array(ebpf, maps::LAYOUT)?;
     write(maps::LAYOUT, record.set(0, layout, 0))
-}
-
-fn array<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, Error> {
-    take(ebpf, name)
-}
-
-/// Takes a map out of a loaded object.
-pub fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
-where
-    M: TryFrom<aya::maps::Map, Error = MapError>,
-{
-    let map = ebpf
-        .take_map(name)
-        .expect("the embedded object has all maps of lb_abi::maps");
-    read(name, M::try_from(map))
-}
-
-/// Gives a failed read its name.
-pub fn read<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, Error> {
-    result.map_err(|error| Error::Map {
-        operation: "read",
-        map,
-        source: io_error(error),
-    })
-}
-
-/// Gives a failed write its name.
-pub fn write<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, Error> {
-    result.map_err(|error| Error::Map {
-        operation: "write",
-        map,
-        source: io_error(error),
-    })
-}
-
-fn io_error(error: MapError) -> io::Error {
-    match error {
-        MapError::SyscallError(error) => error.io_error,
-        other => io::Error::other(other),
-    }
 }

@@ -1,16 +1,16 @@
-//! How the data plane is set up; fixed from load to unload.
+//! Options of the data plane; fixed from load to unload.
 
 use std::path::PathBuf;
 
-/// Where the data plane is pinned unless told otherwise.
+/// Default directory of the pins.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/millrace";
 
-/// What to load and where to attach it.
+/// Options of the data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Names of the interfaces that viewers' packets arrive on.
     pub interfaces: Vec<String>,
-    /// Where in the receive path the program runs.
+    /// Mode in which the program is attached.
     pub mode: AttachMode,
     /// Capacities of the kernel's tables.
     pub tables: TableSizes,
@@ -18,15 +18,14 @@ pub struct Options {
     /// it outlives the process; `None`: it goes with the
     /// [`Dataplane`](super::Dataplane).
     pub pins: Option<PathBuf>,
-    /// Whether the program tells each of its decisions to our log, at level
-    /// `debug` with the target [`TRACE_TARGET`](lb_abi::TRACE_TARGET).
+    /// True to log each decision of the program, at level `debug` with the target [`TRACE_TARGET`](lb_abi::TRACE_TARGET).
     pub trace: bool,
 }
 
-/// Where in the receive path the program runs.
+/// The place in the receive path where the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttachMode {
-    /// Native where the driver can, else generic.
+    /// Native where the driver supports it, else generic.
     #[default]
     Auto,
     /// In the driver, before the kernel allocates anything.
@@ -37,7 +36,7 @@ pub enum AttachMode {
 
 /// Capacities of the kernel's tables, in entries.
 ///
-/// Memory is taken at load. A connection costs about 110 bytes.
+/// Their memory is allocated at load. A connection costs about 110 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSizes {
     /// Established connections.

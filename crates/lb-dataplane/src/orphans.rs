@@ -5,23 +5,10 @@ use std::net::SocketAddr;
 
 use lb_abi::FlowState;
 
-use super::Error;
-use super::memory::{Owner, Remembered, now_ns};
-use lb_model::{OrphanPolicy, Protocol};
-
-/// A server that has died or left, and whose connections are void since.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departed {
-    /// Protocol of its service.
-    pub protocol: Protocol,
-    /// Address and port of its service.
-    pub service: SocketAddr,
-    /// The server.
-    pub server: SocketAddr,
-    /// What is to become of its connections.
-    pub orphans: OrphanPolicy,
-    pub(super) owner: Owner,
-}
+use super::changes::{RemovedServer, ServerId};
+use super::conntrack::{ConntrackSnapshot, now_ns};
+use super::error::Error;
+use lb_model::Protocol;
 
 /// The client of a connection whose server is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +17,14 @@ pub struct Orphan {
     pub client: SocketAddr,
     /// The end that the client has connected to.
     pub service: SocketAddr,
-    /// What the client last acknowledged.
+    /// The last acknowledgment number of the client: a reset with this sequence
+    /// number is in its window (RFC 5961 §3.2).
     pub awaited_sequence: u32,
 }
 
-impl Remembered {
-    /// Hands every live TCP connection of `departed` to `visit`, with the
-    /// number of its server in `departed`.
+impl ConntrackSnapshot {
+    /// Calls `visit` with every live TCP connection of `removed`, and the index of its
+    /// server in `removed`.
     ///
     /// A connection of which only the SYN has been seen is left out: its client
     /// will repeat that, and be given another server.
@@ -46,15 +34,15 @@ impl Remembered {
     /// [`Error::Map`].
     pub fn for_each_orphan(
         &self,
-        departed: &[Departed],
+        removed: &[RemovedServer],
         mut visit: impl FnMut(usize, Orphan),
     ) -> Result<(), Error> {
         let now_ns = now_ns();
-        let numbers: HashMap<Owner, usize> = departed
+        let numbers: HashMap<ServerId, usize> = removed
             .iter()
             .enumerate()
-            .filter(|(_, departed)| departed.protocol == Protocol::Tcp)
-            .map(|(number, departed)| (departed.owner, number))
+            .filter(|(_, server)| server.protocol == Protocol::Tcp)
+            .map(|(number, server)| (server.id, number))
             .collect();
         self.tables.flows.for_each(|key, flow| {
             let live = [FlowState::Established, FlowState::FinWait];
@@ -68,7 +56,7 @@ impl Remembered {
                     *number,
                     Orphan {
                         client,
-                        service: SocketAddr::new(departed[*number].service.ip(), port),
+                        service: SocketAddr::new(removed[*number].service.ip(), port),
                         awaited_sequence: flow.awaited_sequence,
                     },
                 );

@@ -8,14 +8,15 @@ use lb_abi::{
     ServerCounters, ServerOwner, ServiceOwner, TCP, UDP, VlanTag,
 };
 
-use super::registry::{Registry, ServerRecord, ServiceKey, ServiceRecord};
-use super::{TableSizes, Traffic};
-use lb_model::{Forwarding, NextHop, OrphanPolicy, Protocol, Vlan};
+use super::options::TableSizes;
+use super::registry::{Registry, ServerRecord, ServiceRecord};
+use super::traffic::Traffic;
+use lb_model::{Forwarding, NextHop, OrphanPolicy, Protocol, ServiceKey, Vlan};
 use net_types::MacAddress;
 
 /// One record per service number, and one per server slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owners {
+pub(crate) struct Owners {
     /// By number.
     pub services: Vec<ServiceOwner>,
     /// By slot.
@@ -24,7 +25,7 @@ pub struct Owners {
 
 impl Owners {
     /// The records of everything in `registry`.
-    pub fn of(registry: &Registry, sizes: &TableSizes) -> Self {
+    pub(crate) fn of(registry: &Registry, sizes: &TableSizes) -> Self {
         let mut owners = Self {
             services: vec![ServiceOwner::default(); sizes.services as usize],
             servers: vec![ServerOwner::default(); sizes.servers as usize],
@@ -32,11 +33,11 @@ impl Owners {
         for (slot, next) in registry.next_generations().iter().enumerate() {
             owners.servers[slot].next_generation = *next;
         }
-        for ((protocol, address), service) in registry.services() {
+        for (key, service) in registry.services() {
             owners.services[usize::from(service.number)] = ServiceOwner {
-                address: address.ip().to_canonical().into(),
-                port: address.port().to_be(),
-                protocol: protocol_number(*protocol),
+                address: key.address.ip().to_canonical().into(),
+                port: key.address.port().to_be(),
+                protocol: protocol_number(key.protocol),
                 orphans: orphans_number(service.orphans),
                 reserved: [0; 4],
                 retired: counters(service.retired),
@@ -53,7 +54,7 @@ impl Owners {
 
     /// The registry that these are the records of, for tables of `sizes`. What
     /// does not fit there is left out.
-    pub fn registry(&self, sizes: &TableSizes) -> Registry {
+    pub(crate) fn registry(&self, sizes: &TableSizes) -> Registry {
         let mut registry = Registry::new(sizes);
         for (slot, owner) in self.servers.iter().take(sizes.servers as usize).enumerate() {
             registry.restore_generation(slot as u32, owner.next_generation);
@@ -69,8 +70,8 @@ impl Owners {
                 orphans: orphans_of(owner.orphans, protocol),
                 retired: traffic(owner.retired),
             };
-            let key: ServiceKey = (protocol, socket(owner.address, owner.port));
-            registry.restore(key, record);
+            let address = socket(owner.address, owner.port);
+            registry.restore(ServiceKey { protocol, address }, record);
         }
         registry
     }
@@ -162,7 +163,7 @@ fn next_hop(owner: &ServerOwner) -> NextHop {
 }
 
 /// The tags of frames to a hop, and how many they are.
-pub fn tags(vlan: Vlan) -> (u32, [VlanTag; MAX_TAGS]) {
+pub(crate) fn tags(vlan: Vlan) -> (u32, [VlanTag; MAX_TAGS]) {
     const CUSTOMER: u16 = 0x8100;
     const SERVICE: u16 = 0x88A8;
     let tag = |ethertype: u16, number: u16| VlanTag {
@@ -181,7 +182,7 @@ fn socket(address: Address, port: u16) -> SocketAddr {
 }
 
 /// IP protocol number of a service's protocol.
-pub fn protocol_number(protocol: Protocol) -> u8 {
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
@@ -330,7 +331,7 @@ mod tests {
         // What an agent has not written down is what its protocol has.
         let mut unwritten = owners.clone();
         unwritten.services[0].orphans = 0;
-        let key = (Protocol::Tcp, state.services[0].address);
+        let key = state.services[0].key();
         let service = |registry: &Registry| registry.service(&key).expect("known").orphans;
         assert_eq!(service(&restored), OrphanPolicy::Drop);
         assert_eq!(service(&unwritten.registry(&sizes())), OrphanPolicy::Reset);

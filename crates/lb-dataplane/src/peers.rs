@@ -1,4 +1,5 @@
-//! Whose frames have been balanced already, as the packet path looks it up.
+//! MAC addresses of real servers, as the packet path looks them up: a packet from one
+//! has been balanced already, by a director on that host.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +7,21 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_abi::{Address, Mac, PeerFilter, PeerKey, maps};
 
-use super::Error;
-use super::maps::{read, take, write};
+use super::error::Error;
+use super::map_io::{read, take, write};
 use super::registry::{Registry, ServerRecord};
 use lb_model::Forwarding;
 
 /// The real servers that clients' packets never come from. Such a packet comes from
 /// the director beside the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peers {
+pub(crate) struct Peers {
     keys: BTreeSet<PeerKey>,
 }
 
 impl Peers {
     /// Of all services in `registry`.
-    pub fn of(registry: &Registry) -> Self {
+    pub(crate) fn of(registry: &Registry) -> Self {
         let mut keys = BTreeSet::new();
         for service in registry.services().values() {
             let number = u32::from(service.number);
@@ -36,8 +37,8 @@ impl Peers {
         Self { keys }
     }
 
-    /// What the packet path looks at first.
-    pub fn filter(&self) -> PeerFilter {
+    /// The filter that the packet path asks first.
+    pub(crate) fn filter(&self) -> PeerFilter {
         let mut filter = PeerFilter::EMPTY;
         for key in &self.keys {
             filter.insert(key.mac);
@@ -55,29 +56,29 @@ fn own_mac(server: &ServerRecord) -> Option<Mac> {
         .then(|| hop.destination.0.into())
 }
 
-/// How many keys there may be for `servers`: two each, before and after a change.
-pub const fn max_keys(servers: u32) -> u32 {
+/// Number of keys that there may be for `servers`: two each, before and after a change.
+pub(crate) const fn max_keys(servers: u32) -> u32 {
     servers.saturating_mul(4)
 }
 
-/// The map that they are in.
-pub struct PeerMap {
+/// The map of peers.
+pub(crate) struct PeerMap {
     map: HashMap<MapData, PeerKey, u32>,
-    /// What is there, once that is known.
+    /// The keys in the map, once they have been read.
     present: Option<BTreeSet<PeerKey>>,
 }
 
 impl PeerMap {
     /// Takes the map out of a loaded object. `new`: the kernel has just made it.
-    pub fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
             map: take(ebpf, maps::PEERS)?,
             present: new.then(BTreeSet::new),
         })
     }
 
-    /// Enters whoever is new in `peers`.
-    pub fn add(&mut self, peers: &Peers) -> Result<(), Error> {
+    /// Enters the keys of `peers` that are new.
+    pub(crate) fn add(&mut self, peers: &Peers) -> Result<(), Error> {
         let mut present = match self.present.take() {
             Some(present) => present,
             None => read(maps::PEERS, self.map.keys().collect())?,
@@ -92,8 +93,9 @@ impl PeerMap {
         Ok(())
     }
 
-    /// Removes whoever is not in `peers`, to whom all have been [added](Self::add).
-    pub fn remove_others(&mut self, peers: &Peers) -> Result<(), Error> {
+    /// Removes the keys that are not in `peers`, all of which have been
+    /// [added](Self::add).
+    pub(crate) fn remove_others(&mut self, peers: &Peers) -> Result<(), Error> {
         let Some(present) = &mut self.present else {
             return Ok(());
         };

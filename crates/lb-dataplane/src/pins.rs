@@ -25,54 +25,56 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{AttachMode, Error, bpf};
+use super::bpf;
+use super::error::Error;
+use super::options::AttachMode;
 
-/// Where a BPF file system is by custom, and where we mount one if there is none.
+/// The usual mount point of a BPF file system; one is mounted there if there is none.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
 
 const PROGRAM: &str = "program";
 const SET: &str = "set-";
 const LINK: &str = "link-";
 
-/// The directory, and the right to work in it.
+/// The directory of the pins, with a lock on it.
 #[derive(Debug)]
-pub struct PinDirectory {
+pub(crate) struct PinDirectory {
     path: PathBuf,
-    /// Given back by the kernel with the process, however that ends. `None`:
-    /// only to look.
+    /// Released by the kernel with the process, however that ends. `None`: the
+    /// directory is only read.
     _lock: Option<Flock<File>>,
 }
 
-/// Why nothing can be pinned.
+/// The reason why nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPins {
     /// Another agent works there.
     #[error("{0} is another lb-user's; stop it, or choose another directory with --pins")]
     InUse(PathBuf),
-    /// There is no BPF file system, or it lets us do nothing.
+    /// There is no BPF file system, or it cannot be written.
     #[error("{path}: {reason}")]
     Impossible {
-        /// Where.
+        /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
 /// A set of pinned maps with the program that works on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinnedSet {
+pub(crate) struct PinnedSet {
     path: PathBuf,
 }
 
 impl PinnedSet {
-    /// Where a map is, or would be, pinned.
-    pub fn map(&self, name: &str) -> PathBuf {
+    /// The path at which a map is, or would be, pinned.
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Makes `program` the one that works on the maps of this set.
-    pub fn name_program(&self, program: &mut Xdp) -> io::Result<()> {
+    pub(crate) fn name_program(&self, program: &mut Xdp) -> io::Result<()> {
         let (new, name) = (self.path.join("program-new"), self.path.join(PROGRAM));
         remove_file(&new)?;
         program.pin(&new).map_err(io::Error::other)?;
@@ -91,7 +93,7 @@ impl PinnedSet {
     }
 
     /// Removes it; the kernel frees what nothing else holds.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             remove_file(&entry?.path())?;
         }
@@ -101,8 +103,8 @@ impl PinnedSet {
 
 /// A pinned attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinnedAttachment {
-    /// Where it is pinned.
+pub(crate) struct PinnedAttachment {
+    /// Path of the pin.
     pub path: PathBuf,
     /// Index of the interface.
     pub interface_index: u32,
@@ -114,8 +116,8 @@ impl PinnedAttachment {
     /// The attachment itself.
     ///
     /// # Errors
-    /// What the kernel answers.
-    pub fn open(&self) -> io::Result<XdpLink> {
+    /// The kernel's.
+    pub(crate) fn open(&self) -> io::Result<XdpLink> {
         let pinned = PinnedLink::from_pin(&self.path).map_err(io::Error::other)?;
         XdpLink::try_from(FdLink::from(pinned)).map_err(io::Error::other)
     }
@@ -129,16 +131,16 @@ impl PinnedAttachment {
     /// the interface free for another, when this returns.
     ///
     /// # Errors
-    /// What the kernel answers.
-    pub fn remove(&self) -> io::Result<()> {
+    /// The kernel's.
+    pub(crate) fn remove(&self) -> io::Result<()> {
         bpf::detach(&self.path)?;
         remove_file(&self.path)
     }
 }
 
 impl PinDirectory {
-    /// Makes the directory if it is not there, and takes hold of it.
-    pub fn open(path: &Path) -> Result<Self, NoPins> {
+    /// Makes the directory if it is not there, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, NoPins> {
         let impossible = |reason: String| NoPins::Impossible {
             path: path.to_owned(),
             reason,
@@ -150,7 +152,7 @@ impl PinDirectory {
     }
 
     /// Takes hold of the directory, if it is there.
-    pub fn open_existing(path: &Path) -> Result<Option<Self>, NoPins> {
+    pub(crate) fn open_existing(path: &Path) -> Result<Option<Self>, NoPins> {
         if path.is_dir() && is_bpf(path) {
             Self::lock(path).map(Some)
         } else {
@@ -159,7 +161,7 @@ impl PinDirectory {
     }
 
     /// The directory, if it is there, to be read only: it may be another's.
-    pub fn look_into(path: &Path) -> Option<Self> {
+    pub(crate) fn look_into(path: &Path) -> Option<Self> {
         (path.is_dir() && is_bpf(path)).then(|| Self {
             path: path.to_owned(),
             _lock: None,
@@ -184,7 +186,7 @@ impl PinDirectory {
     }
 
     /// A directory for another set of maps.
-    pub fn new_set(&self) -> io::Result<PinnedSet> {
+    pub(crate) fn new_set(&self) -> io::Result<PinnedSet> {
         let last = self.sets()?.iter().map(PinnedSet::number).max();
         let path = self
             .path
@@ -196,7 +198,7 @@ impl PinDirectory {
     /// The set of maps that packets are judged by. An agent that was killed in
     /// the middle of a replacement leaves two: the one counts whose program is
     /// attached.
-    pub fn live_set(&self) -> io::Result<Option<PinnedSet>> {
+    pub(crate) fn live_set(&self) -> io::Result<Option<PinnedSet>> {
         let attached: Vec<u32> = self
             .attachments()?
             .iter()
@@ -212,7 +214,7 @@ impl PinDirectory {
     }
 
     /// All sets of maps.
-    pub fn sets(&self) -> io::Result<Vec<PinnedSet>> {
+    pub(crate) fn sets(&self) -> io::Result<Vec<PinnedSet>> {
         let mut sets = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -224,7 +226,7 @@ impl PinDirectory {
     }
 
     /// All pinned attachments.
-    pub fn attachments(&self) -> io::Result<Vec<PinnedAttachment>> {
+    pub(crate) fn attachments(&self) -> io::Result<Vec<PinnedAttachment>> {
         let mut attachments = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -248,7 +250,7 @@ impl PinDirectory {
     }
 
     /// Pins an attachment, so that it outlives us.
-    pub fn keep(
+    pub(crate) fn keep(
         &self,
         link: XdpLink,
         interface_index: u32,
@@ -265,7 +267,7 @@ impl PinDirectory {
     }
 
     /// Removes everything, the directory included. Says what was there.
-    pub fn remove(self) -> io::Result<Vec<String>> {
+    pub(crate) fn remove(self) -> io::Result<Vec<String>> {
         let mut removed = Vec::new();
         for attachment in self.attachments()? {
             attachment.remove()?;

@@ -33,7 +33,11 @@ const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 18, 0);
 /// Creates the maps and has the program verified. With `set`, the maps are
 /// those that are pinned there, and are pinned there if they are not. With
 /// `trace`, the program tells its decisions.
-pub fn load(tables: &TableSizes, set: Option<&PinnedSet>, trace: bool) -> Result<Ebpf, Error> {
+pub(crate) fn load(
+    tables: &TableSizes,
+    set: Option<&PinnedSet>,
+    trace: bool,
+) -> Result<Ebpf, Error> {
     if !is_prime(tables.maglev_places) {
         return Err(Error::MaglevNotPrime {
             places: tables.maglev_places,
@@ -70,7 +74,7 @@ fn tick_ns() -> u64 {
 }
 
 /// The loaded program.
-pub fn program(ebpf: &mut Ebpf) -> &mut Xdp {
+pub(crate) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
     let program = ebpf
         .program_mut(PROGRAM)
         .expect("the embedded object has our program");
@@ -85,7 +89,7 @@ fn xdp(ebpf: &Ebpf) -> &Xdp {
 }
 
 /// The kernel's number of the loaded program.
-pub fn id(ebpf: &Ebpf) -> u32 {
+pub(crate) fn id(ebpf: &Ebpf) -> u32 {
     xdp(ebpf)
         .info()
         .expect("the kernel tells of a program that we hold")
@@ -93,7 +97,7 @@ pub fn id(ebpf: &Ebpf) -> u32 {
 }
 
 /// Runs the program on `frame` (BPF_PROG_TEST_RUN).
-pub fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error> {
+pub(crate) fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error> {
     // Room for what a program may put in front.
     let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions {
@@ -114,16 +118,16 @@ pub fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error
 }
 
 /// The layout of the maps that [`load`] makes.
-pub fn layout() -> Layout {
+pub(crate) fn layout() -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         memory_version: MEMORY_VERSION,
     }
 }
 
-/// How large a map's keys and values are, and how many it holds.
+/// Sizes of a map's keys and values, and its capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Size of a key.
     pub key_bytes: u32,
     /// Size of a value.
@@ -141,8 +145,8 @@ impl Shape {
         }
     }
 
-    /// Whether entries of the other map can be written here.
-    pub fn has_entries_like(&self, other: &Self) -> bool {
+    /// Returns true if entries of the other map can be written to this one.
+    pub(crate) fn has_entries_like(&self, other: &Self) -> bool {
         (self.key_bytes, self.value_bytes) == (other.key_bytes, other.value_bytes)
     }
 }
@@ -158,7 +162,7 @@ impl fmt::Display for Shape {
 }
 
 /// Every map that is pinned, with its shape for tables of `sizes`.
-pub fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED.len()] {
+pub(crate) fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED.len()] {
     let geometry = geometry(sizes);
     let places = geometry.directory_places * TABLE_GENERATIONS;
     [
@@ -248,7 +252,8 @@ fn load_error(error: EbpfError) -> Error {
     }
 }
 
-/// What an older kernel says of what it does not know helps nobody.
+/// An older kernel's error for a feature that it does not know, in clear terms: its own
+/// is no help.
 fn unsupported_kernel(error: &EbpfError) -> Option<Error> {
     let EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) = error else {
         return None;

@@ -1,8 +1,8 @@
-//! Why the kernel refuses to attach a program, in its own words.
+//! The kernel's error message for a refused attachment.
 //!
-//! bpf(2) tells a number only. Netlink, the older way to attach, tells the
-//! driver's sentence as well (`NLMSGERR_ATTR_MSG`, "extended ack"): so a request
-//! that has been refused is made once more that way.
+//! bpf(2) returns an error number only. Netlink, the older interface for attaching,
+//! returns the driver's message as well (`NLMSGERR_ATTR_MSG`, "extended ack"). Therefore
+//! a refused request is repeated over netlink.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -28,10 +28,14 @@ const NETLINK_EXT_ACK: libc::c_int = 11;
 /// `struct nlmsghdr` in bytes.
 const HEADER: usize = 16;
 
-/// Asks the kernel to attach `program`, as `mode` says, to an interface that has
-/// refused it; what it answers, if anything. Should it accept this time, that is
-/// taken back.
-pub fn words(program: BorrowedFd<'_>, interface_index: u32, mode: XdpMode) -> Option<String> {
+/// Asks the kernel to attach `program` in `mode` to an interface that has refused it, and
+/// returns its message, if any. Should it accept this time, the program is detached
+/// again.
+pub(crate) fn kernel_message(
+    program: BorrowedFd<'_>,
+    interface_index: u32,
+    mode: XdpMode,
+) -> Option<String> {
     let socket = Socket::open().ok()?;
     let flags = mode_flags(mode);
     let answer = socket
@@ -59,8 +63,8 @@ fn mode_flags(mode: XdpMode) -> u32 {
     }
 }
 
-/// What an operator can do about a refusal, by a word of it.
-pub fn advice(words: &str) -> Option<&'static str> {
+/// A remedy for a refusal, found by a word of its message.
+pub(crate) fn advice(words: &str) -> Option<&'static str> {
     const ADVICE: [(&str, &str); 4] = [
         ("mtu", "lower the MTU: `ip link set IF mtu N`"),
         ("lro", "switch LRO off: `ethtool -K IF lro off`"),

@@ -1,24 +1,24 @@
-//! Who is who: numbers for services, slots and generations for real servers.
+//! Registry: numbers of services, slots and generations of real servers.
 //!
-//! Connections in the kernel name their server by slot and generation. A slot
-//! stays with a server for as long as it is part of the service; its
-//! generation is raised whenever what the kernel remembers of the server must
-//! become void: when it leaves, and when it dies.
+//! Connections in the kernel name their server by slot and generation. A slot stays with
+//! a server for as long as it is part of the service; its generation is raised when the
+//! server's connections and templates must become void: when it is removed, and when it
+//! dies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use lb_abi::{MAX_SERVICES, ServerCounters};
 
-use super::{Changes, Departed, Error, TableSizes, Traffic};
-use lb_model::{DesiredState, Forwarding, NextHop, OrphanPolicy, Protocol, RealServer, Service};
-
-/// What tells services apart.
-pub type ServiceKey = (Protocol, SocketAddr);
+use super::changes::{Changes, RemovedServer};
+use super::error::Error;
+use super::options::TableSizes;
+use super::traffic::Traffic;
+use lb_model::{DesiredState, Forwarding, NextHop, OrphanPolicy, RealServer, Service, ServiceKey};
 
 /// All services and servers that have a place in the maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registry {
+pub(crate) struct Registry {
     services: BTreeMap<ServiceKey, ServiceRecord>,
     free_numbers: BTreeSet<u16>,
     free_slots: BTreeSet<u32>,
@@ -28,12 +28,12 @@ pub struct Registry {
 
 /// A service with a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceRecord {
+pub(crate) struct ServiceRecord {
     /// Its number in the maps.
     pub number: u16,
     /// Its servers, by address.
     pub servers: BTreeMap<SocketAddr, ServerRecord>,
-    /// What becomes of connections whose server is gone.
+    /// Policy for connections whose server is gone.
     pub orphans: OrphanPolicy,
     /// Traffic of servers that have left.
     pub retired: Traffic,
@@ -41,30 +41,30 @@ pub struct ServiceRecord {
 
 /// A real server with a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerRecord {
+pub(crate) struct ServerRecord {
     /// Its slot in the maps.
     pub slot: u32,
     /// The slot's generation.
     pub generation: u32,
-    /// Where its frames go; the last one known, since a neighbour entry that
-    /// has gone stale is no reason to abandon live connections.
+    /// The last next hop known, since a stale neighbour entry is no reason to abandon live
+    /// connections.
     pub next_hop: Option<NextHop>,
-    /// How packets reach it by that hop.
+    /// Its forwarding method by that hop.
     pub forwarding: Forwarding,
-    /// Whether its checks succeed.
+    /// True while its checks succeed.
     pub alive: bool,
-    /// What the slot's counters said when the server got it.
+    /// The slot's counters at the time when the server got it.
     pub baseline: ServerCounters,
 }
 
 impl ServerRecord {
-    /// Whether connections may go there.
-    pub fn is_reachable(&self) -> bool {
+    /// Returns true if packets of connections can be forwarded there.
+    pub(crate) fn is_reachable(&self) -> bool {
         self.alive && self.next_hop.is_some()
     }
 
-    /// Traffic since the server joined, given what the slot's counters say.
-    pub fn traffic(&self, counters: ServerCounters) -> Traffic {
+    /// Traffic since the server joined, given the slot's counters.
+    pub(crate) fn traffic(&self, counters: ServerCounters) -> Traffic {
         Traffic {
             connections: counters
                 .connections
@@ -77,7 +77,7 @@ impl ServerRecord {
 
 impl Registry {
     /// An empty registry for tables of `sizes`.
-    pub fn new(sizes: &TableSizes) -> Self {
+    pub(crate) fn new(sizes: &TableSizes) -> Self {
         Self {
             services: BTreeMap::new(),
             free_numbers: (0..sizes.services.min(MAX_SERVICES))
@@ -89,17 +89,17 @@ impl Registry {
     }
 
     /// All services.
-    pub fn services(&self) -> &BTreeMap<ServiceKey, ServiceRecord> {
+    pub(crate) fn services(&self) -> &BTreeMap<ServiceKey, ServiceRecord> {
         &self.services
     }
 
     /// The generation that each slot's next owner gets.
-    pub fn next_generations(&self) -> &[u32] {
+    pub(crate) fn next_generations(&self) -> &[u32] {
         &self.next_generations
     }
 
     /// Puts a service of an earlier agent, with its servers, where it was.
-    pub fn restore(&mut self, key: ServiceKey, record: ServiceRecord) {
+    pub(crate) fn restore(&mut self, key: ServiceKey, record: ServiceRecord) {
         self.free_numbers.remove(&record.number);
         for server in record.servers.values() {
             self.free_slots.remove(&server.slot);
@@ -108,17 +108,17 @@ impl Registry {
     }
 
     /// Goes on counting the owners of a slot where an earlier agent stopped.
-    pub fn restore_generation(&mut self, slot: u32, next: u32) {
+    pub(crate) fn restore_generation(&mut self, slot: u32, next: u32) {
         self.next_generations[slot as usize] = next.max(1);
     }
 
     /// The record of a service.
-    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
         self.services.get(key)
     }
 
     /// Slot and generation of every server.
-    pub fn owners(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (u32, u32)> {
         let servers = self
             .services
             .values()
@@ -126,14 +126,14 @@ impl Registry {
         servers.map(|server| (server.slot, server.generation))
     }
 
-    /// Gives a place to whatever is new in `desired` and takes it from whatever
-    /// has left. `counters` reads those of a slot.
+    /// Gives places to the services and servers that are new in `desired`, and frees those
+    /// of removed ones. `counters` reads those of a slot.
     ///
     /// # Errors
     ///
     /// [`Error::TableFull`], [`Error::DuplicateService`], and whatever `counters`
     /// reports, which may leave half of the changes behind.
-    pub fn reconcile(
+    pub(crate) fn reconcile(
         &mut self,
         desired: &DesiredState,
         sizes: &TableSizes,
@@ -141,14 +141,14 @@ impl Registry {
     ) -> Result<Changes, Error> {
         check(desired, sizes)?;
         let mut changes = Changes::default();
-        self.remove_departed(desired, &counters, &mut changes)?;
+        self.release_removed(desired, &counters, &mut changes)?;
         for service in &desired.services {
             self.admit(service, &counters, &mut changes)?;
         }
         Ok(changes)
     }
 
-    fn remove_departed(
+    fn release_removed(
         &mut self,
         desired: &DesiredState,
         counters: &impl Fn(u32) -> Result<ServerCounters, Error>,
@@ -157,7 +157,7 @@ impl Registry {
         let wanted: BTreeMap<ServiceKey, &Service> = desired
             .services
             .iter()
-            .map(|service| (key_of(service), service))
+            .map(|service| (service.key(), service))
             .collect();
         let mut released = Vec::new();
         for (key, record) in &mut self.services {
@@ -174,10 +174,10 @@ impl Registry {
                 record.retired += server.traffic(counters(server.slot)?);
                 released.push(server.slot);
                 changes.servers_removed += 1;
-                // One that was dead has departed before.
+                // One that was dead has been reported before.
                 if server.alive {
-                    let departed = departed(*key, record.orphans, address, &server);
-                    changes.departed.push(departed);
+                    let removed = removed_server(*key, record.orphans, address, &server);
+                    changes.removed_servers.push(removed);
                 }
             }
         }
@@ -200,7 +200,7 @@ impl Registry {
         counters: &impl Fn(u32) -> Result<ServerCounters, Error>,
         changes: &mut Changes,
     ) -> Result<(), Error> {
-        let record = self.services.entry(key_of(service)).or_insert_with(|| {
+        let record = self.services.entry(service.key()).or_insert_with(|| {
             changes.services_added += 1;
             ServiceRecord {
                 number: self
@@ -215,9 +215,9 @@ impl Registry {
         for wanted in &service.servers {
             if let Some(known) = record.servers.get_mut(&wanted.address) {
                 if known.alive && !wanted.alive {
-                    let key = key_of(service);
-                    let departed = departed(key, service.orphans, wanted.address, known);
-                    changes.departed.push(departed);
+                    let key = service.key();
+                    let removed = removed_server(key, service.orphans, wanted.address, known);
+                    changes.removed_servers.push(removed);
                     known.generation = take_generation(&mut self.next_generations, known.slot);
                 }
                 known.alive = wanted.alive;
@@ -246,28 +246,23 @@ impl Registry {
     }
 }
 
-/// Whether `server` can be given new connections.
-pub fn is_eligible(server: &RealServer) -> bool {
+/// Returns true if `server` can be given new connections.
+pub(crate) fn is_eligible(server: &RealServer) -> bool {
     server.alive && server.weight > 0 && server.next_hop.is_some()
 }
 
-/// What tells `service` from others.
-pub fn key_of(service: &Service) -> ServiceKey {
-    (service.protocol, service.address)
-}
-
-fn departed(
-    (protocol, service): ServiceKey,
+fn removed_server(
+    service: ServiceKey,
     orphans: OrphanPolicy,
     server: SocketAddr,
     record: &ServerRecord,
-) -> Departed {
-    Departed {
-        protocol,
-        service,
+) -> RemovedServer {
+    RemovedServer {
+        protocol: service.protocol,
+        service: service.address,
         server,
         orphans,
-        owner: (record.slot, record.generation),
+        id: (record.slot, record.generation),
     }
 }
 
@@ -301,9 +296,11 @@ fn check(desired: &DesiredState, sizes: &TableSizes) -> Result<(), Error> {
     full("real servers", servers, sizes.servers, "servers")?;
     let mut seen = BTreeSet::new();
     for service in &desired.services {
-        if !seen.insert(key_of(service)) {
-            let (protocol, address) = key_of(service);
-            return Err(Error::DuplicateService { protocol, address });
+        if !seen.insert(service.key()) {
+            return Err(Error::DuplicateService {
+                protocol: service.protocol,
+                address: service.address,
+            });
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! The order in which servers take connections, laid out in advance.
 //!
 //! A ring holds only servers that can take a connection, named by their slots.
-//! What the packet path does with it depends on the scheduler: take the places
-//! in turn, hash the client to a place, or compare all of them.
+//! The scheduler decides how the packet path uses it: places in turn, a place by the
+//! client's hash, or a comparison of all.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -11,31 +11,31 @@ use lb_abi::mix;
 
 /// A server that can take connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Its slot.
     pub slot: u32,
     /// Its share, at least 1.
     pub weight: u32,
-    /// What identifies it on every director alike.
+    /// A number that identifies it on every director alike.
     pub identity: u64,
 }
 
 /// No weights make a ring longer than this: they are rounded.
 const LONGEST: usize = 1 << 14;
 
-/// Fewest places of a source hash, as IPVS has them (`IP_VS_SH_TAB_SIZE`).
-pub const FEWEST_HASHED: usize = 256;
+/// The least number of places of a source hash, as in IPVS (`IP_VS_SH_TAB_SIZE`).
+pub(crate) const MIN_HASH_PLACES: usize = 256;
 
 /// Every server once, in order.
-pub fn each_once(candidates: &[Candidate]) -> Vec<u32> {
+pub(crate) fn each_once(candidates: &[Candidate]) -> Vec<u32> {
     candidates.iter().map(|candidate| candidate.slot).collect()
 }
 
-/// Every server as often as its weight says, spread evenly: 5, 1, 1 become
+/// Every server as often as its weight, spread evenly: 5, 1, 1 become
 /// a a b a c a a (the smooth weighted round robin of nginx). Weights that would
 /// need more than `longest` places are rounded, so that there are no more than
 /// that and one per server.
-pub fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> {
+pub(crate) fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> {
     let weights = reduced_weights(candidates, longest.min(LONGEST));
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0_i64; weights.len()];
@@ -53,14 +53,14 @@ pub fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Places for a source hash, as often per server as its weight says: no more
-/// than `longest`, one per server and [`FEWEST_HASHED`].
-pub fn source_hash(candidates: &[Candidate], longest: usize) -> Vec<u32> {
+/// Places for a source hash, as often per server as its weight: no more
+/// than `longest`, one per server and [`MIN_HASH_PLACES`].
+pub(crate) fn source_hash(candidates: &[Candidate], longest: usize) -> Vec<u32> {
     let turns = interleaved(candidates, longest);
     if turns.is_empty() {
         return turns;
     }
-    let rounds = FEWEST_HASHED.div_ceil(turns.len());
+    let rounds = MIN_HASH_PLACES.div_ceil(turns.len());
     turns
         .iter()
         .copied()
@@ -73,7 +73,7 @@ pub fn source_hash(candidates: &[Candidate], longest: usize) -> Vec<u32> {
 /// gets its share of places, and the loss of one moves few others.
 ///
 /// `places` must be prime, so that every server's walk visits every place.
-pub fn maglev(candidates: &[Candidate], places: u32) -> Vec<u32> {
+pub(crate) fn maglev(candidates: &[Candidate], places: u32) -> Vec<u32> {
     // In an order that all directors share, whatever their configuration's.
     let mut candidates = candidates.to_vec();
     candidates.sort_by_key(|candidate| candidate.identity);
@@ -108,7 +108,7 @@ pub fn maglev(candidates: &[Candidate], places: u32) -> Vec<u32> {
 struct Walk {
     place: u64,
     skip: u64,
-    /// How many it has taken.
+    /// Number of places that it has taken.
     taken: u64,
 }
 
@@ -133,7 +133,7 @@ impl Walk {
 }
 
 /// Every server once, the heaviest first; of those that weigh the same, the first.
-pub fn heaviest_first(candidates: &[Candidate]) -> Vec<u32> {
+pub(crate) fn heaviest_first(candidates: &[Candidate]) -> Vec<u32> {
     let mut candidates = candidates.to_vec();
     candidates.sort_by_key(|candidate| Reverse(candidate.weight));
     each_once(&candidates)
@@ -142,7 +142,7 @@ pub fn heaviest_first(candidates: &[Candidate]) -> Vec<u32> {
 /// The server that `destination` hashes to; weights make no difference. The servers
 /// are spread over the places in turn, and the hash is that of `ip_vs_dh_hashkey`
 /// (ip_vs_dh.c).
-pub fn destination_hash(candidates: &[Candidate], destination: IpAddr) -> Vec<u32> {
+pub(crate) fn destination_hash(candidates: &[Candidate], destination: IpAddr) -> Vec<u32> {
     const PLACES: u32 = 256;
     let folded = match destination.to_canonical() {
         IpAddr::V4(address) => address.to_bits(),
@@ -159,8 +159,8 @@ pub fn destination_hash(candidates: &[Candidate], destination: IpAddr) -> Vec<u3
     server.map(|candidate| candidate.slot).into_iter().collect()
 }
 
-/// Whether a number is prime.
-pub fn is_prime(number: u32) -> bool {
+/// Returns true if a number is prime.
+pub(crate) fn is_prime(number: u32) -> bool {
     number >= 2
         && (2..)
             .take_while(|d: &u32| u64::from(*d) * u64::from(*d) <= u64::from(number))
@@ -235,7 +235,7 @@ mod tests {
             assert!(ring.len() <= bound, "{longest}: {}", ring.len());
             assert_eq!(shares(&ring)[&2], 1, "the light server keeps a turn");
             let hashed = source_hash(&candidates(&weights), longest);
-            assert!(hashed.len() <= bound + FEWEST_HASHED, "{}", hashed.len());
+            assert!(hashed.len() <= bound + MIN_HASH_PLACES, "{}", hashed.len());
         }
     }
 

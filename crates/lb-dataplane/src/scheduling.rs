@@ -1,10 +1,10 @@
-//! What the packet path schedules each service's connections by, and how long
-//! its ring may be.
+//! The scheduler number and the ring of each service, and the length that rings may
+//! have.
 //!
-//! Room for rings is shared out before anyone knows which servers will live:
+//! Room for rings is shared out before it is known which servers will be alive:
 //! every service is given what it needs at the least with all its servers, and
 //! the services whose weights want more share what is left. A state that fits
-//! once therefore fits whatever its servers do; where room is short, weights
+//! once therefore fits also when servers die or return; where room is short, weights
 //! are rounded.
 
 use std::net::SocketAddr;
@@ -14,14 +14,15 @@ use lb_abi::{
     SCHEDULE_NEVER_QUEUE, SCHEDULE_OVERFLOW, SCHEDULE_ROUND_ROBIN, SCHEDULE_SHORTEST_DELAY, mix,
 };
 
+use super::error::Error;
+use super::options::TableSizes;
 use super::registry::{ServiceRecord, is_eligible};
 use super::rings::{self, Candidate};
-use super::{Error, TableSizes};
 use lb_model::{DesiredState, Scheduler, Service};
 
-/// How much room the services' rings may take.
+/// The room that services' rings may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// Places that a weighted service may have for its weights.
     weighted: usize,
     /// Places of a Maglev table.
@@ -35,7 +36,7 @@ impl Allowance {
     ///
     /// [`Error::TableFull`] where it is too little for all the servers of
     /// `desired`, [`Error::TooManyToCompare`].
-    pub fn new(desired: &DesiredState, sizes: &TableSizes) -> Result<Self, Error> {
+    pub(crate) fn new(desired: &DesiredState, sizes: &TableSizes) -> Result<Self, Error> {
         for service in &desired.services {
             comparable(service)?;
         }
@@ -53,8 +54,8 @@ impl Allowance {
         })
     }
 
-    /// What the packet path does with the ring of `service`, and the ring.
-    pub fn schedule(self, service: &Service, record: &ServiceRecord) -> (u32, Vec<u32>) {
+    /// The scheduler number of `service` for the packet path, and its ring.
+    pub(crate) fn schedule(self, service: &Service, record: &ServiceRecord) -> (u32, Vec<u32>) {
         let eligible = service.servers.iter().filter(|server| is_eligible(server));
         let candidates: Vec<Candidate> = eligible
             .map(|server| Candidate {
@@ -64,7 +65,7 @@ impl Allowance {
             })
             .collect();
         let turns = if is_limited(service) {
-            self.weighted.min(LONGEST_LIMITED)
+            self.weighted.min(MAX_LIMITED_TURNS)
         } else {
             self.weighted
         };
@@ -93,16 +94,16 @@ impl Allowance {
 
 /// Turns of weighted servers of which some have thresholds: where all of them are
 /// full, one packet tries each.
-const LONGEST_LIMITED: usize = 1 << 10;
+const MAX_LIMITED_TURNS: usize = 1 << 10;
 
-/// Whether some server of `service` may be given no connections though it could
-/// take some.
-pub fn is_limited(service: &Service) -> bool {
+/// Returns true if some server of `service` has thresholds: it may be given no connections
+/// though it could take some.
+pub(crate) fn is_limited(service: &Service) -> bool {
     let mut servers = service.servers.iter();
     servers.any(|server| server.thresholds.upper != 0)
 }
 
-/// Whether weights ever lengthen the ring; those of `rr` do while a server's
+/// Returns true if weights can lengthen the ring; those of `rr` do while a server's
 /// share grows.
 const fn is_weighted(scheduler: Scheduler) -> bool {
     matches!(scheduler, Scheduler::Rr | Scheduler::Wrr | Scheduler::Sh)
@@ -110,7 +111,7 @@ const fn is_weighted(scheduler: Scheduler) -> bool {
 
 /// Places that the rings of `desired` need at the least, and how many services
 /// want more for their weights.
-pub fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
+pub(crate) fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
     let services = desired.services.iter();
     let least = services.clone().map(|it| least_places(it, sizes)).sum();
     let weighted = services.filter(|it| is_weighted(it.scheduler)).count();
@@ -121,7 +122,7 @@ pub fn places(desired: &DesiredState, sizes: &TableSizes) -> (usize, usize) {
 fn least_places(service: &Service, sizes: &TableSizes) -> usize {
     let servers = service.servers.len();
     match service.scheduler {
-        Scheduler::Sh => rings::FEWEST_HASHED + servers,
+        Scheduler::Sh => rings::MIN_HASH_PLACES + servers,
         Scheduler::Mh => sizes.maglev_places as usize,
         _ => servers,
     }

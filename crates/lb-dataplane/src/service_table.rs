@@ -8,17 +8,18 @@ use lb_abi::{
     ServerFlags, ServiceFlags, TableGeneration, Timeouts, WITHOUT_PORTS, directory_home,
 };
 
+use super::error::Error;
+use super::options::TableSizes;
 use super::owners::{protocol_number, tags};
 use super::peers::Peers;
-use super::registry::{Registry, ServerRecord, ServiceRecord, key_of};
+use super::registry::{Registry, ServerRecord, ServiceRecord};
 use super::scheduling::{Allowance, is_limited};
-use super::{Error, TableSizes};
 use lb_model::{DesiredState, Forwarding, OrphanPolicy, Protocol, RealServer, Scheduler, Service};
 use net_types::Network;
 
 /// Contents of one generation.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ServiceTable {
+pub(crate) struct ServiceTable {
     /// Settings that hold for all services.
     pub generation: TableGeneration,
     /// Where services are found.
@@ -32,7 +33,7 @@ pub struct ServiceTable {
 }
 
 /// Sizes of a generation for tables of `sizes`.
-pub fn geometry(sizes: &TableSizes) -> Geometry {
+pub(crate) fn geometry(sizes: &TableSizes) -> Geometry {
     Geometry {
         // At most a quarter full, so that a seed without long chains exists; a
         // service may have two places.
@@ -49,7 +50,7 @@ impl ServiceTable {
     ///
     /// [`Error::TableFull`] and [`Error::TooManyToCompare`] when the rings would
     /// not fit with all servers in them, [`Error::Directory`].
-    pub fn new(
+    pub(crate) fn new(
         desired: &DesiredState,
         registry: &Registry,
         sizes: &TableSizes,
@@ -65,9 +66,7 @@ impl ServiceTable {
         };
         let mut entries = Vec::new();
         for service in &desired.services {
-            let record = registry
-                .service(&key_of(service))
-                .expect("reconciled before");
+            let record = registry.service(&service.key()).expect("reconciled before");
             let value = table.add(service, record, allowance, &desired.tunnel_sources);
             entries.push(directory_entry(service, record.number, value));
         }
@@ -122,7 +121,7 @@ impl ServiceTable {
 }
 
 /// The time-outs as the packet path reads them.
-pub fn timeouts(timeouts: &lb_model::Timeouts) -> Timeouts {
+pub(crate) fn timeouts(timeouts: &lb_model::Timeouts) -> Timeouts {
     let by_state = [
         timeouts.syn_received,
         timeouts.established,

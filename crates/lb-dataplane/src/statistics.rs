@@ -1,14 +1,15 @@
-//! What the data plane has seen: traffic per service and server, live
-//! connections, and the reason of every verdict.
+//! Statistics: traffic per service and server, live connections, and the reason of
+//! every verdict.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use super::maps::Memory;
-use super::memory::Census;
-use super::registry::{Registry, key_of};
+use super::conntrack::ConnectionCounts;
+use super::error::Error;
+use super::maps::FlowTables;
+use super::registry::Registry;
+use super::traffic::Traffic;
 use lb_model::{DesiredState, Protocol};
 
 /// A snapshot of every counter, taken by
@@ -17,8 +18,8 @@ use lb_model::{DesiredState, Protocol};
 pub struct Statistics {
     /// One entry per virtual service, in the order of the desired state.
     pub services: Vec<ServiceStatistics>,
-    /// How often each verdict was given, with its reason; every reason that
-    /// the data plane knows is present, also those never met.
+    /// Packets by reason of their verdict; every reason that the data plane knows is
+    /// present, also with 0 packets.
     pub reasons: Vec<ReasonCount>,
 }
 
@@ -48,33 +49,12 @@ pub struct ServerStatistics {
     pub inactive_connections: u64,
     /// Persistence templates that name this server.
     pub templates: u64,
-    /// Whether it has reached its upper threshold, and not yet fallen below the
-    /// lower one since.
+    /// True if it has reached its upper threshold, and has not fallen below the lower
+    /// one since.
     pub is_full: bool,
 }
 
-/// What has been forwarded, in the direction from the viewers.
-///
-/// Direct routing never sees the other direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Connections scheduled.
-    pub connections: u64,
-    /// Packets forwarded.
-    pub packets_in: u64,
-    /// Bytes forwarded, counted from the IP header on as ipvsadm(8) does.
-    pub bytes_in: u64,
-}
-
-impl std::ops::AddAssign for Traffic {
-    fn add_assign(&mut self, other: Self) {
-        self.connections += other.connections;
-        self.packets_in += other.packets_in;
-        self.bytes_in += other.bytes_in;
-    }
-}
-
-/// How often one reason decided over a packet.
+/// Number of packets with one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonCount {
     /// Name of the reason, such as `not-a-service`.
@@ -85,32 +65,32 @@ pub struct ReasonCount {
     pub packets: u64,
 }
 
-/// Reads every counter for the services of `desired`, and joins them with a
-/// census.
+/// Reads every counter for the services of `desired`, and joins them with the numbers
+/// of connections.
 pub(super) fn collect(
     desired: &DesiredState,
     registry: &Registry,
-    memory: &Memory,
-    census: &Census,
+    flow_tables: &FlowTables,
+    counts: &ConnectionCounts,
 ) -> Result<Statistics, Error> {
     let services = desired.services.iter().map(|service| {
         let record = registry
-            .service(&key_of(service))
+            .service(&service.key())
             .expect("reconciled by `apply`");
         let mut traffic = record.retired;
         let mut servers = Vec::with_capacity(service.servers.len());
         for server in &service.servers {
             let known = &record.servers[&server.address];
-            let own = known.traffic(memory.server_counters(known.slot)?);
+            let own = known.traffic(flow_tables.server_counters(known.slot)?);
             traffic += own;
-            let count = census.of((known.slot, known.generation));
+            let count = counts.of((known.slot, known.generation));
             servers.push(ServerStatistics {
                 address: server.address,
                 traffic: own,
                 active_connections: count.established,
                 inactive_connections: count.opening + count.closing,
                 templates: count.templates,
-                is_full: memory.is_full(known.slot, server.thresholds)?,
+                is_full: flow_tables.is_full(known.slot, server.thresholds)?,
             });
         }
         Ok(ServiceStatistics {
@@ -121,7 +101,7 @@ pub(super) fn collect(
         })
     });
     let services = services.collect::<Result<_, Error>>()?;
-    let reasons = memory
+    let reasons = flow_tables
         .reasons()?
         .into_iter()
         .map(|(reason, packets)| ReasonCount {

@@ -12,37 +12,37 @@ use aya::maps::{HashMap, Map, MapData};
 use aya::{Ebpf, Pod};
 use nix::libc;
 
-use super::Error;
-use super::maps::read;
+use super::error::Error;
+use super::map_io::read;
 
 /// A table of `K` and `V`.
 #[derive(Debug)]
-pub struct Table<K, V> {
+pub(crate) struct Table<K, V> {
     name: &'static str,
     fd: OwnedFd,
     entries: PhantomData<fn(K) -> V>,
 }
 
-/// Where a walk through a table goes on: the number of a bucket.
+/// Number of the bucket at which a walk through a table goes on.
 ///
-/// Whatever comes and goes meanwhile, an entry that stays is met once.
-pub type Bucket = u32;
+/// While other entries come and go, an entry that stays is returned exactly once.
+pub(crate) type Bucket = u32;
 
-/// Whether what is there already is replaced.
+/// The treatment of an entry that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overwrite {
-    /// It is.
+pub(crate) enum Overwrite {
+    /// It is replaced.
     Yes,
     /// It stays: it is newer.
     No,
 }
 
 /// Entries that one system call reads at most.
-pub const BATCH: usize = 4096;
+pub(crate) const BATCH: usize = 4096;
 
 impl<K: Pod, V: Pod> Table<K, V> {
     /// Takes the table out of a loaded object.
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, Error> {
         let map = ebpf
             .take_map(name)
             .expect("the embedded object has all maps of lb_abi::maps");
@@ -50,7 +50,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 
     /// The table `map`, which may be closed after that.
-    pub fn of(name: &'static str, map: &Map) -> Result<Self, Error> {
+    pub(crate) fn of(name: &'static str, map: &Map) -> Result<Self, Error> {
         // Checks the sizes of key and value.
         read(name, HashMap::<&MapData, K, V>::try_from(map))?;
         let (Map::LruHashMap(data) | Map::HashMap(data)) = map else {
@@ -69,7 +69,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn get(&self, key: &K) -> Result<Option<V>, Error> {
+    pub(crate) fn get(&self, key: &K) -> Result<Option<V>, Error> {
         let mut value = std::mem::MaybeUninit::<V>::uninit();
         let attributes = self.element(key, value.as_mut_ptr().cast());
         match bpf(BPF_MAP_LOOKUP_ELEM, attributes) {
@@ -85,7 +85,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn insert(&self, key: &K, value: &V, overwrite: Overwrite) -> Result<(), Error> {
+    pub(crate) fn insert(&self, key: &K, value: &V, overwrite: Overwrite) -> Result<(), Error> {
         const BPF_ANY: u64 = 0;
         const BPF_NOEXIST: u64 = 1;
         let attributes = ElementAttributes {
@@ -108,7 +108,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn remove(&self, key: &K) -> Result<(), Error> {
+    pub(crate) fn remove(&self, key: &K) -> Result<(), Error> {
         match bpf(BPF_MAP_DELETE_ELEM, self.element(key, std::ptr::null_mut())) {
             Err(error) if !is_absent(&error) => Err(failed("write", self.name, error)),
             _ => Ok(()),
@@ -117,7 +117,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Reads the table from its beginning or from the bucket `from`, up to
     /// `batch` entries at a time.
-    pub fn walk(&self, from: Option<Bucket>, batch: usize) -> Walk<'_, K, V> {
+    pub(crate) fn walk(&self, from: Option<Bucket>, batch: usize) -> Walk<'_, K, V> {
         Walk {
             table: self,
             next: Some(from),
@@ -132,7 +132,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     ///
     /// [`Error::Map`], and what `visit` returns.
-    pub fn for_each(&self, mut visit: impl FnMut(K, V) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn for_each(
+        &self,
+        mut visit: impl FnMut(K, V) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut walk = self.walk(None, BATCH);
         while let Some(entries) = walk.next_batch()? {
             for (key, value) in entries {
@@ -155,7 +158,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
 /// A walk through a table.
 #[derive(Debug)]
-pub struct Walk<'a, K, V> {
+pub(crate) struct Walk<'a, K, V> {
     table: &'a Table<K, V>,
     /// `None` at the end, `Some(None)` at the beginning.
     next: Option<Option<Bucket>>,
@@ -171,7 +174,9 @@ impl<K: Pod, V: Pod> Walk<'_, K, V> {
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn next_batch(&mut self) -> Result<Option<impl Iterator<Item = (K, V)> + '_>, Error> {
+    pub(crate) fn next_batch(
+        &mut self,
+    ) -> Result<Option<impl Iterator<Item = (K, V)> + '_>, Error> {
         let Some(from) = self.next else {
             return Ok(None);
         };
@@ -192,8 +197,8 @@ impl<K: Pod, V: Pod> Walk<'_, K, V> {
         Ok(Some(self.keys.drain(..).zip(self.values.drain(..))))
     }
 
-    /// Where a later walk goes on behind what has been read; `None` at the end.
-    pub fn place(&self) -> Option<Bucket> {
+    /// The bucket at which a later walk goes on; `None` at the end.
+    pub(crate) fn position(&self) -> Option<Bucket> {
         self.next.flatten()
     }
 

@@ -1,8 +1,8 @@
-//! The XDP program's own lines in our log: one for each decision.
+//! The trace: one log line for each decision of the XDP program.
 //!
 //! The lines come through a ring buffer that belongs to the program. It is not
-//! pinned: who replaces the program brings a ring of its own, and without a
-//! reader it fills up, whereupon lines are lost and nothing else is.
+//! pinned: a program that replaces this one has a ring of its own. Without a reader it
+//! fills up, and lines are lost, nothing else.
 
 use std::io::{PipeWriter, pipe};
 use std::net::Ipv6Addr;
@@ -15,18 +15,18 @@ use lb_abi::maps;
 use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Error;
+use super::error::Error;
 
-/// How the program is told at load whether to trace: by a constant, so that the
-/// verifier removes what would.
+/// The constant that switches tracing at load: where it is off, the verifier removes the
+/// code.
 #[derive(Clone, Copy)]
-pub struct Setting {
+pub(crate) struct Setting {
     level: u8,
     ring_bytes: u32,
 }
 
 impl Setting {
-    pub fn new(trace: bool) -> Self {
+    pub(crate) fn new(trace: bool) -> Self {
         // A page is the least that a ring can have.
         let (level, ring_bytes) = if trace {
             (Level::Debug as u8, RING_BYTES)
@@ -36,7 +36,7 @@ impl Setting {
         Self { level, ring_bytes }
     }
 
-    pub fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+    pub(crate) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader
             .override_global(LEVEL, &self.level, true)
             .map_max_entries(maps::TRACE, self.ring_bytes);
@@ -47,7 +47,7 @@ impl Setting {
 const RING_BYTES: u32 = 1 << 18;
 
 /// A thread that writes the program's lines to our log; dropping this ends it.
-pub struct Trace {
+pub(crate) struct Trace {
     _end: PipeWriter,
 }
 
@@ -56,7 +56,7 @@ impl Trace {
     ///
     /// # Errors
     /// [`Error::Trace`].
-    pub fn follow(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn follow(ebpf: &mut Ebpf) -> Result<Self, Error> {
         let mut lines = EbpfLogger::init_with_logger(ebpf, InTheirOwnForm(log::logger()))
             .map_err(|error| Error::Trace(Box::new(error)))?;
         let (ended, end) = pipe().map_err(|error| Error::Trace(Box::new(error)))?;

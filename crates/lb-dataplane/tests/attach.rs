@@ -237,11 +237,11 @@ fn load_and_apply() {
         ..DesiredState::default()
     };
     dataplane.apply(&desired).expect("the state is applied");
-    let remembered = dataplane.remembered();
-    let (_, census) = remembered.sweep().expect("the tables are swept");
+    let remembered = dataplane.conntrack_snapshot();
+    let (_, counts) = remembered.sweep().expect("the tables are swept");
     dataplane
-        .correct_loads(&census)
+        .correct_loads(&counts)
         .expect("the loads are written");
-    dataplane.statistics(&census).expect("counters are read");
+    dataplane.statistics(&counts).expect("counters are read");
     assert_eq!(dataplane.follow_interfaces(), []);
 }

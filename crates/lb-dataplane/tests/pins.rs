@@ -191,8 +191,8 @@ fn connections_of_a_service_that_is_gone_are_treated_as_it_was_configured() {
 
         let mut next = load(&options);
         let changes = next.apply(&state([])).expect("applied");
-        assert_eq!(changes.departed.len(), 3, "{changes:?}");
-        for departed in changes.departed {
+        assert_eq!(changes.removed_servers.len(), 3, "{changes:?}");
+        for departed in changes.removed_servers {
             assert_eq!(departed.orphans, OrphanPolicy::Drop, "{departed:?}");
         }
     });

@@ -1,11 +1,14 @@
 //! Virtual services and real servers as every part of the director knows them.
 //!
-//! [`config`] is what the operator wrote; [`DesiredState`] is what the data plane is
-//! to do.
+//! [`config`] is the operator's configuration; [`DesiredState`] is what the agent makes
+//! of it for the data plane.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod service;
 
-pub use service::*;
+pub use service::{
+    DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
+    Service, ServiceKey, Thresholds, Timeouts, Vlan,
+};

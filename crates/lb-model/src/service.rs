@@ -1,9 +1,10 @@
-//! What the agent wants the data plane to do, complete and free of history.
+//! The state that the data plane is to have, complete and without history.
 //!
-//! The agent describes every service anew after each change; the data plane
-//! compares the description with what its maps hold and writes the difference.
+//! The agent makes the whole of it anew after each change; the data plane compares it
+//! with its maps and writes the difference.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -11,20 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use net_types::{MacAddress, Network};
 
-/// Everything the data plane should do.
+/// The state that the data plane is to have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredState {
     /// The virtual services; no two share protocol, address and port.
     pub services: Vec<Service>,
-    /// How long connections may be silent.
+    /// Time-outs of connections.
     pub timeouts: Timeouts,
-    /// Networks that the outer packets of tunnels come from, one of a family at
-    /// most: an address for each flow. Else they come from [`Forwarding::Tunnel`]'s
-    /// source.
+    /// Networks of the source addresses of tunnels' outer packets, at most one of each
+    /// family: every flow has an address of its own, so that routers (ECMP) and the
+    /// servers' network cards spread flows. Without one all flows have the source of
+    /// [`Forwarding::Tunnel`].
     pub tunnel_sources: Vec<Network>,
 }
 
-/// How long a connection may be silent before it counts as gone, by its state
+/// Time after its last packet in which a connection expires, by its state
 /// (`ipvsadm --set`, `net.netfilter.nf_conntrack_tcp_timeout_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,7 +71,8 @@ pub enum Protocol {
     Udp,
 }
 
-/// How a new connection's real server is chosen (ipvsadm(8), `--scheduler`).
+/// Scheduler: chooses the real server of a new connection (ipvsadm(8),
+/// `--scheduler`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheduler {
@@ -102,12 +105,12 @@ pub enum Scheduler {
     Ovf,
 }
 
-/// What becomes of a connection whose server has died or left.
+/// Policy for a connection whose server has died or was removed (IPVS:
+/// `expire_nodest_conn`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrphanPolicy {
-    /// Its packets vanish, as with IPVS: the client hangs until its own
-    /// time-out.
+    /// Its packets are dropped, as with IPVS: the client waits for its own time-out.
     Drop,
     /// TCP: the client's next packet is answered by the reset that its stack
     /// accepts. UDP: the packet passes to the host's stack, which answers that
@@ -118,12 +121,36 @@ pub enum OrphanPolicy {
 }
 
 impl OrphanPolicy {
-    /// What fits `protocol`: a reset for TCP, another server for UDP.
+    /// The default of `protocol`: a reset for TCP, another server for UDP.
     pub const fn default_for(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Tcp => Self::Reset,
             Protocol::Udp => Self::Reschedule,
         }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// Key of a virtual service: no two have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its address and port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, self.address)
     }
 }
 
@@ -135,7 +162,7 @@ pub struct Service {
     /// The virtual address and port. Port 0 stands for all ports that no other
     /// service has; such a service must have persistence.
     pub address: SocketAddr,
-    /// How new connections are spread.
+    /// Its scheduler.
     pub scheduler: Scheduler,
     /// For [`Scheduler::Sh`] and [`Scheduler::Mh`]: the client's port is hashed
     /// along with its address (`sh-port`, `mh-port`).
@@ -148,7 +175,7 @@ pub struct Service {
     pub one_packet: bool,
     /// Source-address persistence, if any.
     pub persistence: Option<Persistence>,
-    /// What becomes of connections whose server is gone.
+    /// Policy for connections whose server is gone.
     pub orphans: OrphanPolicy,
     /// A TCP packet in the middle of a connection that the data plane does not
     /// know is scheduled like a SYN (`sloppy_tcp` of IPVS). With
@@ -158,10 +185,20 @@ pub struct Service {
     pub servers: Vec<RealServer>,
 }
 
+impl Service {
+    /// Its key.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey {
+            protocol: self.protocol,
+            address: self.address,
+        }
+    }
+}
+
 /// Source-address persistence (ipvsadm(8), `--persistent`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
-    /// How long a template outlives the client's last connection.
+    /// Time for which a template outlives the client's last connection.
     pub timeout: Duration,
     /// Granularity in leading address bits: 32 keeps every IPv4 client apart.
     pub prefix_length: u8,
@@ -175,34 +212,34 @@ pub struct Persistence {
 pub struct RealServer {
     /// Address of the server; in direct routing its port is the service's.
     pub address: SocketAddr,
-    /// Share of new connections; 0 takes none but keeps established ones.
+    /// Share of new connections; with 0 there are none, and established ones stay.
     pub weight: u32,
-    /// When it is given no new connections though it might take some.
+    /// Numbers of connections from which and to which it is full.
     pub thresholds: Thresholds,
-    /// At weight 0: whether clients that persistence ties to it come back to
-    /// it with new connections; if not, its templates are void.
+    /// At weight 0: true if clients with a persistence template for it come back to it
+    /// with new connections; if not, its templates are void.
     pub keeps_templates: bool,
     /// False while its checks fail: its connections and templates are void.
     pub alive: bool,
-    /// How packets reach it by `next_hop`, and of no meaning without that.
+    /// Forwarding method. Without `next_hop` it has no meaning.
     pub forwarding: Forwarding,
-    /// Where its frames go; `None` while its MAC address is unknown, which
-    /// keeps it out of scheduling.
+    /// Destination of its frames; `None` while its MAC address is unknown: it is then not
+    /// scheduled.
     pub next_hop: Option<NextHop>,
 }
 
-/// How many connections a server may have (ipvsadm(8), `--u-threshold`,
-/// `--l-threshold`). Clients that persistence ties to it come to it all the same.
+/// Limits to the connections of a server (ipvsadm(8), `--u-threshold`,
+/// `--l-threshold`). They do not apply to clients with a persistence template for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Thresholds {
-    /// With so many a scheduler gives it no new ones; 0 for no limit.
+    /// Number of connections from which it is not scheduled; 0 for no limit.
     pub upper: u32,
-    /// Not before it has fewer than so many; 0 for three quarters of the upper
-    /// threshold.
+    /// Number of connections below which it is scheduled again; 0 for three quarters of
+    /// the upper threshold.
     pub lower: u32,
 }
 
-/// How packets reach a real server (`lb_kind`).
+/// Forwarding method (`lb_kind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forwarding {
     /// Direct routing: the packet as it is, in a frame to the server.
@@ -212,7 +249,7 @@ pub enum Forwarding {
     Tunnel {
         /// Source address of the outer packet: ours, of the family of the
         /// server's address.
-        source: std::net::IpAddr,
+        source: IpAddr,
         /// The largest outer packet that the path to the server takes, in
         /// bytes. A client is told when its packet does not fit.
         mtu: u16,
@@ -230,8 +267,7 @@ pub struct NextHop {
     pub destination: MacAddress,
     /// VLAN tags that frames to the server carry.
     pub vlan: Vlan,
-    /// Whether `destination` is a router's, so that clients' packets may come from
-    /// there.
+    /// True if `destination` is a router's: clients' packets may come from there.
     pub is_router: bool,
 }
 

@@ -17,7 +17,7 @@ use lb_abi::{
     Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OwnerFlags, ServerOwner, Template,
     TemplateKey, maps,
 };
-use lb_dataplane::{AttachMode, Dataplane, Error, Options, Statistics, Swept, TableSizes};
+use lb_dataplane::{AttachMode, Dataplane, Error, Options, Statistics, SweepResult, TableSizes};
 use lb_model::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Thresholds, Vlan,
@@ -251,7 +251,7 @@ impl Bed {
 
     /// The statistics as they are now.
     pub fn statistics(&self) -> Statistics {
-        let census = self.dataplane.remembered().census();
+        let census = self.dataplane.conntrack_snapshot().counts();
         self.dataplane
             .statistics(&census.expect("the tables can be read"))
             .expect("the counters can be read")
@@ -310,8 +310,8 @@ impl Bed {
     }
 
     /// Sweeps as the agent does.
-    pub fn sweep(&mut self) -> Swept {
-        let remembered = self.dataplane.remembered();
+    pub fn sweep(&mut self) -> SweepResult {
+        let remembered = self.dataplane.conntrack_snapshot();
         let (swept, census) = remembered.sweep().expect("the tables can be swept");
         self.dataplane
             .correct_loads(&census)

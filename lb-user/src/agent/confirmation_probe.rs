@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::plan::ServiceKey;
 use crate::checker::CheckSpec;
 use crate::checker::machine::ProbeOutcome;
 

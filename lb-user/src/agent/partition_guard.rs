@@ -18,10 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::plan::ServiceKey;
 use crate::checker::CheckSpec;
 use lb_model::DesiredState;
-use lb_model::{RealServer, Service};
+use lb_model::{RealServer, Service, ServiceKey};
 
 /// A service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +98,7 @@ impl PartitionGuard {
         let mut events = Vec::new();
         let mut former = std::mem::take(&mut self.services);
         for service in &mut desired.services {
-            let key = key_of(service);
+            let key = service.key();
             let known = former.remove(&key);
             let was_known = known.as_ref().map(|it| (it.servers.clone(), it.awaited));
             let before = before.services.iter().find(|other| key_of(other) == key);
@@ -145,13 +144,6 @@ impl PartitionGuard {
     /// When [`filter`](Self::filter) is to be called again, if ever.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.services.values().map(|doubt| doubt.until).min()
-    }
-}
-
-fn key_of(service: &Service) -> ServiceKey {
-    ServiceKey {
-        protocol: service.protocol,
-        address: service.address,
     }
 }
 

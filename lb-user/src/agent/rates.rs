@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::plan::ServiceKey;
 use crate::control::protocol::Rates;
 use lb_dataplane::{Statistics, Traffic};
+use lb_model::ServiceKey;
 
 /// Time over which a rate is measured.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::ServiceKey;
 use crate::control::protocol::Order;
 use lb_model::Protocol;
+use lb_model::ServiceKey;
 use lb_model::config::Route;
 use vrrp::Settings;
 

@@ -6,6 +6,7 @@ use super::plan::{ServerPlan, ServiceKey};
 use super::state::State;
 use crate::control::protocol::Order;
 use crate::neighbor::Hop;
+use lb_model::ServiceKey;
 
 /// The number of servers that get connections, the services that lack servers, and the
 /// virtual routers that lead: `1 of 2 servers up; master of VI_1`.

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::protocol::Response;
 use super::selection::Selection;
-use lb_dataplane::{Connection, Error, PersistentClient, Place, Remembered};
+use lb_dataplane::{Connection, ConntrackSnapshot, Cursor, Error, PersistentClient};
 
 /// Entries that are read at a time.
 const BATCH: usize = 512;
@@ -18,10 +18,10 @@ pub(super) trait Entry: Serialize + Sized {
     /// # Errors
     /// [`Error::Map`].
     fn read(
-        remembered: &Remembered,
-        from: Place,
+        remembered: &ConntrackSnapshot,
+        from: Cursor,
         batch: usize,
-    ) -> Result<(Vec<Self>, Option<Place>), Error>;
+    ) -> Result<(Vec<Self>, Option<Cursor>), Error>;
 
     /// True if it is one of those that are asked for.
     fn is_selected(&self, selection: &Selection) -> bool;
@@ -32,10 +32,10 @@ pub(super) trait Entry: Serialize + Sized {
 
 impl Entry for Connection {
     fn read(
-        remembered: &Remembered,
-        from: Place,
+        remembered: &ConntrackSnapshot,
+        from: Cursor,
         batch: usize,
-    ) -> Result<(Vec<Self>, Option<Place>), Error> {
+    ) -> Result<(Vec<Self>, Option<Cursor>), Error> {
         remembered.connections(from, batch)
     }
 
@@ -50,10 +50,10 @@ impl Entry for Connection {
 
 impl Entry for PersistentClient {
     fn read(
-        remembered: &Remembered,
-        from: Place,
+        remembered: &ConntrackSnapshot,
+        from: Cursor,
         batch: usize,
-    ) -> Result<(Vec<Self>, Option<Place>), Error> {
+    ) -> Result<(Vec<Self>, Option<Cursor>), Error> {
         remembered.persistent_clients(from, batch)
     }
 
@@ -73,7 +73,7 @@ pub(super) fn send_all<E: Entry>(
     selection: &Selection,
     answers: &mpsc::Sender<Response>,
 ) {
-    let mut place = Some(Place::default());
+    let mut place = Some(Cursor::default());
     while let Some(from) = place {
         let answer = match E::read(remembered, from, BATCH) {
             Ok((mut entries, next)) => {
@@ -114,7 +114,7 @@ pub(super) struct Page<E> {
 pub(super) fn page<E: Entry>(
     remembered: &Remembered,
     selection: &Selection,
-    from: Place,
+    from: Cursor,
     limit: usize,
 ) -> Result<Page<E>, Error> {
     let mut entries = Vec::new();

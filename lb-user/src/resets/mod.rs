@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use lb_dataplane::{Departed, Orphan, Remembered};
+use lb_dataplane::{ConntrackSnapshot, Orphan, RemovedServer};
 use pace::Pace;
 use socket::Sockets;
 
@@ -48,7 +48,7 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResetReport {
     /// The server.
-    pub departed: Departed,
+    pub departed: RemovedServer,
     /// Viewers that were sent a reset.
     pub viewers: u64,
     /// Number of viewers that could not be, and why the last one could not.

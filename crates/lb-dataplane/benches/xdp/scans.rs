@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use lb_abi::{Flow, FlowKey, FlowState, maps};
-use lb_dataplane::{AttachMode, Dataplane, Options, Place, TableSizes, remove_leftovers};
+use lb_dataplane::{AttachMode, Cursor, Dataplane, Options, TableSizes, remove_leftovers};
 use lb_model::DesiredState;
 use nix::time::{ClockId, clock_gettime};
 
@@ -67,13 +67,13 @@ pub(crate) fn measure(desired: &DesiredState) -> Result<Scans, Box<dyn Error>> {
         dataplane.apply(desired)?;
         fill(&pins.0.join("set-1"), Duration::ZERO)?;
 
-        let remembered = dataplane.remembered();
+        let remembered = dataplane.conntrack_snapshot();
         let start = Instant::now();
-        remembered.census()?;
+        remembered.counts()?;
         note("census", start);
 
         let start = Instant::now();
-        let mut next = Some(Place::default());
+        let mut next = Some(Cursor::default());
         while let Some(place) = next {
             next = remembered.connections(place, PAGE)?.1;
         }
@@ -85,7 +85,7 @@ pub(crate) fn measure(desired: &DesiredState) -> Result<Scans, Box<dyn Error>> {
 
         let mut without_first = desired.clone();
         without_first.services[0].servers.remove(0);
-        let departed = dataplane.apply(&without_first)?.departed;
+        let departed = dataplane.apply(&without_first)?.removed_servers;
         let start = Instant::now();
         let mut orphans = 0;
         remembered.for_each_orphan(&departed, |_, _| orphans += 1)?;
@@ -104,7 +104,7 @@ pub(crate) fn measure(desired: &DesiredState) -> Result<Scans, Box<dyn Error>> {
 
         fill(&pins.0.join("set-2"), LONG_AGO)?;
         let start = Instant::now();
-        let (swept, _) = larger.remembered().sweep()?;
+        let (swept, _) = larger.conntrack_snapshot().sweep()?;
         note("sweep_expired", start);
         if swept.connections_expired < CONNECTIONS as usize / 2 {
             return Err(format!("{swept:?}").into());

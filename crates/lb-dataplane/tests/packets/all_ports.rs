@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_dataplane::Place;
+use lb_dataplane::Cursor;
 use lb_model::DesiredState;
 use lb_model::Protocol;
 
@@ -187,16 +187,16 @@ fn connections_are_listed_and_given_up_with_the_port_that_the_client_chose() {
             bed.send(&to(5000, port, flags));
         }
     }
-    let remembered = bed.dataplane.remembered();
+    let remembered = bed.dataplane.conntrack_snapshot();
     let (mut connections, _) = remembered
-        .connections(Place::default(), 100)
+        .connections(Cursor::default(), 100)
         .expect("readable");
     connections.sort_by_key(|connection| connection.service);
     let services = ports.map(|port| SocketAddr::from((VIP, port)));
     let listed: Vec<_> = connections.iter().map(|it| it.service).collect();
     assert_eq!(listed, services);
     let (clients, _) = remembered
-        .persistent_clients(Place::default(), 100)
+        .persistent_clients(Cursor::default(), 100)
         .expect("readable");
     let of: Vec<_> = clients.iter().map(|client| client.service).collect();
     assert_eq!(
@@ -210,7 +210,9 @@ fn connections_are_listed_and_given_up_with_the_port_that_the_client_chose() {
     let changes = bed.dataplane.apply(&desired).expect("applied");
     let mut orphans = Vec::new();
     remembered
-        .for_each_orphan(&changes.departed, |_, orphan| orphans.push(orphan.service))
+        .for_each_orphan(&changes.removed_servers, |_, orphan| {
+            orphans.push(orphan.service)
+        })
         .expect("readable");
     orphans.sort();
     assert_eq!(orphans, services);

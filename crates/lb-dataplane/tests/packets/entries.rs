@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use lb_dataplane::{Connection, ConnectionState, PersistentClient, Place};
+use lb_dataplane::{Connection, ConnectionState, Cursor, PersistentClient};
 
 use packet_bed::frames::*;
 use packet_bed::{Bed, Step, persistent, seconds, service, state};
 
 /// All connections, read by pages.
 fn connections(bed: &Bed, batch: usize) -> Vec<Connection> {
-    let remembered = bed.dataplane.remembered();
-    let (mut all, mut place) = (Vec::new(), Some(Place::default()));
+    let remembered = bed.dataplane.conntrack_snapshot();
+    let (mut all, mut place) = (Vec::new(), Some(Cursor::default()));
     while let Some(from) = place {
         let (some, next) = remembered
             .connections(from, batch)
@@ -22,8 +22,8 @@ fn connections(bed: &Bed, batch: usize) -> Vec<Connection> {
 }
 
 fn persistent_clients(bed: &Bed) -> Vec<PersistentClient> {
-    let remembered = bed.dataplane.remembered();
-    let (mut all, mut place) = (Vec::new(), Some(Place::default()));
+    let remembered = bed.dataplane.conntrack_snapshot();
+    let (mut all, mut place) = (Vec::new(), Some(Cursor::default()));
     while let Some(from) = place {
         let (some, next) = remembered
             .persistent_clients(from, 100)

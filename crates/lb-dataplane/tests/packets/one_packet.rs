@@ -109,8 +109,8 @@ fn a_client_of_many_datagrams_outlasts_a_flood_of_others() {
     }
     let (clients, _) = bed
         .dataplane
-        .remembered()
-        .persistent_clients(lb_dataplane::Place::default(), 4096)
+        .conntrack_snapshot()
+        .persistent_clients(lb_dataplane::Cursor::default(), 4096)
         .expect("readable");
     assert!(
         clients

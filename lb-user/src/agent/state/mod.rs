@@ -23,6 +23,7 @@ use crate::checker::{CheckResult, CheckSpec};
 use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hop, Hops};
+use lb_model::ServiceKey;
 use lb_model::config::{Script, bounds};
 use outage::Outage;
 

@@ -14,6 +14,7 @@ use super::super::plan::{ServerPlan, ServiceKey};
 use super::outage::Outage;
 use super::{Place, State};
 use crate::neighbor::{Hop, Hops};
+use lb_model::ServiceKey;
 
 /// Time for which a route, an interface or a neighbour that fails may come back
 /// before it counts.

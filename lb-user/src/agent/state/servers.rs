@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::super::change::Change;
-use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
+use super::super::plan::{ServerPlan, ServicePlan};
 use super::super::recovery::Recovery;
 use super::{Place, State};
 use crate::checker::{CheckEvent, CheckSpec};
 use crate::neighbor::Hop;
+use lb_model::ServiceKey;
 
 /// A server's availability for new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Walks over what the packet path remembers.
+//! Scans of the tables of connections and persistence templates.
 //!
-//! With a million connections a walk takes a good part of a second, so that
-//! none is made where somebody waits for more than its result.
+//! With a million connections a scan takes a good part of a second: it is made on a
+//! thread of its own, never in the agent's loop.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,50 +11,50 @@ use std::time::Duration;
 use lb_abi::{Address, Flow, FlowKey, FlowState, Template, TemplateKey, Timeouts};
 use nix::time::{ClockId, clock_gettime};
 
-use super::Error;
+use super::changes::ServerId;
+use super::error::Error;
 use super::maps::Tables;
-use super::registry::{Registry, ServiceKey, key_of};
+use super::registry::Registry;
 use super::service_table::timeouts;
 use super::table::Overwrite;
-use lb_model::DesiredState;
+use lb_model::{DesiredState, ServiceKey};
 
-/// What the packet path remembers, and what its numbers meant when this was
-/// taken ([`Dataplane::remembered`](super::Dataplane::remembered)).
+/// The tables of connections and templates, and the meaning of the numbers in them
+/// when this was taken
+/// ([`Dataplane::conntrack_snapshot`](super::Dataplane::conntrack_snapshot)). The
+/// tables are the live ones, shared with the packet path; only the meaning is a copy.
 ///
-/// Everything here blocks, for as long as walking through large tables takes;
-/// it may be sent to a thread of its own.
+/// All methods block, for as long as a scan of large tables takes; it may be sent to
+/// another thread.
 #[derive(Debug, Clone)]
-pub struct Remembered {
+pub struct ConntrackSnapshot {
     pub(super) tables: Arc<Tables>,
-    pub(super) names: Arc<Names>,
+    pub(super) ids: Arc<IdResolver>,
 }
 
-/// What the numbers in the tables mean.
+/// The services and servers that the numbers in the tables stand for.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct IdResolver {
     /// Services, by number.
-    pub services: HashMap<u16, NamedService>,
+    pub services: HashMap<u16, ResolvedService>,
     /// Servers, by slot and generation.
-    pub servers: HashMap<Owner, SocketAddr>,
-    /// How long connections may be silent.
+    pub servers: HashMap<ServerId, SocketAddr>,
+    /// Time-outs of connections.
     pub timeouts: Timeouts,
 }
 
-/// A service as its connections see it.
+/// The service that a number stands for.
 #[derive(Debug)]
-pub(super) struct NamedService {
-    /// Which one it is.
+pub(super) struct ResolvedService {
+    /// Its protocol, address and port.
     pub key: ServiceKey,
-    /// Time-out in nanoseconds and mask, where clients stick to their server.
+    /// With persistence: time-out in nanoseconds, and mask of the client's address.
     pub persistence: Option<(u64, Address)>,
 }
 
-/// Slot and generation of a server.
-pub type Owner = (u32, u32);
-
-/// What a sweep has done.
+/// The entries that a sweep has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepResult {
     /// Connections removed because they were silent for too long.
     pub connections_expired: usize,
     /// Templates removed because their time was over.
@@ -63,10 +63,10 @@ pub struct Swept {
     pub templates_rearmed: usize,
 }
 
-/// How many connections and templates every server has.
+/// Numbers of connections and templates of every server.
 #[derive(Debug, Clone, Default)]
-pub struct Census {
-    by_owner: HashMap<Owner, Count>,
+pub struct ConnectionCounts {
+    by_server: HashMap<ServerId, Count>,
 }
 
 /// Connections and templates of one server.
@@ -82,10 +82,10 @@ pub(super) struct Count {
     pub templates: u64,
 }
 
-impl Census {
-    /// What the owner of a slot has.
-    pub(super) fn of(&self, owner: Owner) -> Count {
-        self.by_owner.get(&owner).copied().unwrap_or_default()
+impl ConnectionCounts {
+    /// The numbers of one server.
+    pub(super) fn of(&self, id: ServerId) -> Count {
+        self.by_server.get(&id).copied().unwrap_or_default()
     }
 
     fn add_flow(&mut self, flow: &Flow) {
@@ -103,24 +103,24 @@ impl Census {
         self.entry((template.server, template.generation)).templates += 1;
     }
 
-    fn entry(&mut self, owner: Owner) -> &mut Count {
-        self.by_owner.entry(owner).or_default()
+    fn entry(&mut self, id: ServerId) -> &mut Count {
+        self.by_server.entry(id).or_default()
     }
 }
 
-/// What the tables are gone through for.
+/// The purpose of a scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Count,
     Sweep,
 }
 
-impl Names {
-    pub fn new(desired: &DesiredState, registry: &Registry) -> Self {
+impl IdResolver {
+    pub(crate) fn new(desired: &DesiredState, registry: &Registry) -> Self {
         let mut services = HashMap::new();
         let mut servers = HashMap::new();
         for service in &desired.services {
-            let key = key_of(service);
+            let key = service.key();
             let Some(record) = registry.service(&key) else {
                 continue;
             };
@@ -128,7 +128,7 @@ impl Names {
                 let mask = Address::mask(service.address.ip(), persistence.prefix_length);
                 (persistence.timeout.as_nanos() as u64, mask)
             });
-            services.insert(record.number, NamedService { key, persistence });
+            services.insert(record.number, ResolvedService { key, persistence });
             for (address, server) in &record.servers {
                 servers.insert((server.slot, server.generation), *address);
             }
@@ -141,30 +141,30 @@ impl Names {
     }
 }
 
-impl Remembered {
-    /// Counts what lives.
+impl ConntrackSnapshot {
+    /// Counts connections and templates that have not expired.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn census(&self) -> Result<Census, Error> {
-        self.go_through(Purpose::Count).map(|(_, census)| census)
+    pub fn counts(&self) -> Result<ConnectionCounts, Error> {
+        self.scan(Purpose::Count).map(|(_, counts)| counts)
     }
 
-    /// Removes what is over, re-arms what a silent connection still needs, and
-    /// counts what lives.
+    /// Removes what has expired, re-arms the templates of silent connections, and
+    /// counts what is left.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn sweep(&self) -> Result<(Swept, Census), Error> {
-        self.go_through(Purpose::Sweep)
+    pub fn sweep(&self) -> Result<(SweepResult, ConnectionCounts), Error> {
+        self.scan(Purpose::Sweep)
     }
 
-    fn go_through(&self, purpose: Purpose) -> Result<(Swept, Census), Error> {
+    fn scan(&self, purpose: Purpose) -> Result<(SweepResult, ConnectionCounts), Error> {
         let now_ns = now_ns();
         let sweeps = purpose == Purpose::Sweep;
-        let (mut swept, mut census) = (Swept::default(), Census::default());
+        let (mut swept, mut counts) = (SweepResult::default(), ConnectionCounts::default());
         let Tables {
             flows,
             half_open,
@@ -174,9 +174,9 @@ impl Remembered {
         for (table, lasting) in [(flows, true), (half_open, false)] {
             table.for_each(|key, flow| {
                 if !self.is_expired(&flow, now_ns) {
-                    census.add_flow(&flow);
-                    // A flow of one datagram lives as long as one of many; what has
-                    // only knocked keeps nothing.
+                    counts.add_flow(&flow);
+                    // A UDP flow of one datagram keeps its template as one of many
+                    // does; a TCP connection with only a SYN does not.
                     let keeps = FlowState::is_active(flow.state) && (lasting || is_udp(&flow));
                     if sweeps && keeps && self.rearm(&key, &flow, now_ns)? {
                         swept.templates_rearmed += 1;
@@ -188,8 +188,8 @@ impl Remembered {
                 Ok(())
             })?;
         }
-        // A client that has knocked again may have a template in both tables;
-        // this one has room for few.
+        // A client that has sent another SYN may have a template in both tables:
+        // counted once. The table of new templates is small.
         let mut new: HashMap<TemplateKey, Template> = HashMap::new();
         new_templates.for_each(|key, template| {
             if template.expires_ns > now_ns {
@@ -203,7 +203,7 @@ impl Remembered {
         templates.for_each(|key, template| {
             if template.expires_ns > now_ns {
                 new.remove(&key);
-                census.add_template(&template);
+                counts.add_template(&template);
             } else if sweeps {
                 templates.remove(&key)?;
                 swept.templates_expired += 1;
@@ -211,15 +211,15 @@ impl Remembered {
             Ok(())
         })?;
         for template in new.values() {
-            census.add_template(template);
+            counts.add_template(template);
         }
-        Ok((swept, census))
+        Ok((swept, counts))
     }
 
-    /// Extends the template of a live connection, if it is its own and less
-    /// than half of its time is left.
+    /// Extends the template of a live connection, if it names the same server and
+    /// less than half of its time is left.
     fn rearm(&self, key: &FlowKey, flow: &Flow, now_ns: u64) -> Result<bool, Error> {
-        let service = self.names.services.get(&key.service);
+        let service = self.ids.services.get(&key.service);
         let Some((timeout_ns, mask)) = service.and_then(|service| service.persistence) else {
             return Ok(false);
         };
@@ -254,15 +254,16 @@ impl Remembered {
         silent_ns(flow, now_ns) > self.timeout_ns(flow)
     }
 
-    /// How long a connection in the state of `flow` may be silent.
+    /// Time-out of a connection in the state of `flow`, in nanoseconds.
     pub(super) fn timeout_ns(&self, flow: &Flow) -> u64 {
-        let by_state_ns = &self.names.timeouts.by_state_ns;
+        let by_state_ns = &self.ids.timeouts.by_state_ns;
         by_state_ns.get(flow.state as usize).copied().unwrap_or(0)
     }
 }
 
-/// How long a connection has been silent, as the packet path sees it: a time
-/// later than now is now, and the clock is a circle.
+/// Time since a connection's last packet, in nanoseconds. As in the packet path,
+/// clock values are compared with wrapping arithmetic, and one later than `now_ns`
+/// (another processor's) counts as now.
 pub(super) fn silent_ns(flow: &Flow, now_ns: u64) -> u64 {
     let silent_ns = now_ns.wrapping_sub(flow.last_seen_ns).cast_signed();
     silent_ns.max(0).cast_unsigned()

@@ -1,7 +1,7 @@
 //! Announcements of an address to a network segment: gratuitous ARP for IPv4,
 //! unsolicited neighbour advertisements for IPv6.
 
-use net_types::{MacAddress, internet_checksum, pseudo_header};
+use net_types::MacAddress;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -52,24 +52,19 @@ fn gratuitous_arp(address: Ipv4Addr, mac: MacAddress) -> Vec<u8> {
 
 /// RFC 4861 §7.2.6, to all nodes.
 fn neighbour_advertisement(address: Ipv6Addr, mac: MacAddress) -> Vec<u8> {
-    let mut message = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, FLAG_OVERRIDE, 0, 0, 0];
-    message.extend(address.octets());
-    message.extend([OPTION_TARGET_LINK_LAYER_ADDRESS, 1]);
-    message.extend(mac.0);
-    let pseudo_header = pseudo_header(address.into(), ALL_NODES.into(), message.len(), ICMPV6);
-    let checksum = internet_checksum(&[&pseudo_header, &message]);
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
-
-    let mut frame = Vec::with_capacity(54 + message.len());
-    frame.extend(ALL_NODES_MAC.0);
-    frame.extend(mac.0);
-    frame.extend(ETHERTYPE_IPV6.to_be_bytes());
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend((message.len() as u16).to_be_bytes());
-    frame.extend([ICMPV6, HOP_LIMIT]);
-    frame.extend(address.octets());
-    frame.extend(ALL_NODES.octets());
-    frame.extend(message);
+    let header = Icmpv6Type::NeighborAdvertisement(NeighborAdvertisementHeader {
+        router: false,
+        solicited: false,
+        r#override: true,
+    });
+    let mut body = address.octets().to_vec();
+    body.extend(TARGET_LINK_LAYER_ADDRESS);
+    body.extend(mac.0);
+    let builder = PacketBuilder::ethernet2(mac.0, ALL_NODES_MAC.0)
+        .ipv6(address.octets(), ALL_NODES.octets(), HOP_LIMIT)
+        .icmpv6(header);
+    let mut frame = Vec::with_capacity(builder.size(body.len()));
+    builder.write(&mut frame, &body).expect(VEC_TAKES_ALL);
     frame
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::plan::ServiceKey;
 use crate::control::protocol::Order;
 use crate::neighbor::Hop;
 use crate::resets::ResetReport;
+use lb_model::ServiceKey;
 use lb_model::config::Script;
 
 /// Something that an operator wants to know of.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::change::Change;
-use super::plan::{Plan, ServiceKey};
+use super::plan::Plan;
 use super::saved::Saved;
 use super::state::State;
 use crate::checker::driver::RunningCheck;
@@ -18,6 +18,7 @@ use crate::checker::{CheckReport, CheckSpec};
 use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hops, Watcher};
+use lb_model::ServiceKey;
 
 /// Health checks, neighbours, and the [`State`] that follows from both and from
 /// the operator's orders.

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::plan::{Plan, ServiceKey};
+use super::plan::Plan;
 use super::virtual_routers::VirtualRouters;
 use crate::resets::{self, ResetReport, Resets};
-use lb_dataplane::{Dataplane, Departed};
+use lb_dataplane::{Dataplane, RemovedServer};
 use lb_model::OrphanPolicy;
+use lb_model::ServiceKey;
 
 /// Resets of clients whose server is gone.
 pub(super) struct ClientResets {
@@ -27,7 +28,7 @@ pub(super) struct ClientResets {
 /// Removed servers whose clients are not reset before it is known who leads.
 #[derive(Default)]
 struct DeferredResets {
-    servers: Vec<Departed>,
+    servers: Vec<RemovedServer>,
     /// A virtual router that becomes master before then is taken to have been master
     /// all the time. `None` before the virtual routers run, and where an earlier agent
     /// has handed over.
@@ -57,19 +58,19 @@ impl ClientResets {
     /// routers run.
     pub(super) fn reset_clients(
         &mut self,
-        mut removed: Vec<Departed>,
+        mut removed: Vec<RemovedServer>,
         dataplane: &Dataplane,
         plan: &Plan,
         routers: &VirtualRouters,
     ) {
         removed.retain(|server| server.orphans != OrphanPolicy::Drop);
-        let is_ours = |server: &mut Departed| routers.speaks_for(plan, server.service.ip());
-        let ours: Vec<Departed> = removed.extract_if(.., is_ours).collect();
+        let is_ours = |server: &mut RemovedServer| routers.answers_at(plan, server.service.ip());
+        let ours: Vec<RemovedServer> = removed.extract_if(.., is_ours).collect();
         if let Some(rate) = plan.reset_rate
             && !ours.is_empty()
         {
             self.thread.start_job(resets::Job {
-                remembered: dataplane.remembered(),
+                remembered: dataplane.conntrack_snapshot(),
                 departed: ours,
                 rate,
             });

@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::checker::CheckSpec;
 use crate::checker::machine::ProbeOutcome;
+use lb_model::ServiceKey;
 
 /// From the end of a round to the next one.
 const PAUSE: Duration = Duration::from_secs(1);

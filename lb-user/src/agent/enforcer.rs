@@ -13,7 +13,7 @@ use super::change::Change;
 use super::client_resets::ClientResets;
 use super::confirmation_probe::ConfirmationProbes;
 use super::partition_guard::{Awaited, GuardEvent, PartitionGuard, Watched};
-use super::plan::{Plan, ServerPlan, ServiceKey};
+use super::plan::{Plan, ServerPlan};
 use super::rates::{self, Meter};
 use super::server_path::{self, ServerPath};
 use super::state::State;
@@ -23,8 +23,10 @@ use crate::checker::CheckSpec;
 use crate::neighbor::{self, Hop, Hops};
 use crate::resets::ResetReport;
 use lb_dataplane::{
-    Attachment, Census, Dataplane, Departed, Error, Options, Origin, Remembered, Statistics,
+    Attachment, ConnectionCounts, ConntrackSnapshot, Dataplane, Error, Options, Origin,
+    RemovedServer, Statistics,
 };
+use lb_model::ServiceKey;
 use lb_model::{DesiredState, Forwarding};
 
 /// Pause before the data plane is asked again for what it has refused.
@@ -131,15 +133,15 @@ impl Enforcer {
     }
 
     /// The tables of connections, for a reader in another thread.
-    pub(super) fn remembered(&self) -> Remembered {
-        self.dataplane.remembered()
+    pub(super) fn remembered(&self) -> ConntrackSnapshot {
+        self.dataplane.conntrack_snapshot()
     }
 
     /// The counters; `census` brings what only a scan can count.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub(super) fn statistics(&self, census: &Census) -> Result<Statistics, Error> {
+    pub(super) fn statistics(&self, census: &ConnectionCounts) -> Result<Statistics, Error> {
         self.dataplane.statistics(census)
     }
 
@@ -147,7 +149,7 @@ impl Enforcer {
     /// without losing an event.
     pub(super) async fn next(&mut self) -> Event {
         if self.scans.is_due() {
-            self.scans.start(self.dataplane.remembered());
+            self.scans.start(self.dataplane.conntrack_snapshot());
         }
         let retry_at = self.refusal.as_ref().map(|refusal| refusal.retry_at);
         tokio::select! {
@@ -169,7 +171,7 @@ impl Enforcer {
     pub(super) fn commit(&mut self, state: &State, routers: &VirtualRouters) -> Result<(), Error> {
         let (desired, events) = self.desired(state, routers);
         let prepared = self.dataplane.prepare(&desired)?;
-        let removed = self.dataplane.commit(prepared)?.departed;
+        let removed = self.dataplane.commit(prepared)?.removed_servers;
         self.refusal = None;
         // The interval depends on the shortest persistence.
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
@@ -185,7 +187,7 @@ impl Enforcer {
         let (desired, events) = self.desired(state, routers);
         let message = match self.dataplane.apply(&desired) {
             Ok(changes) => {
-                self.reset_clients(changes.departed, state.plan(), routers);
+                self.reset_clients(changes.removed_servers, state.plan(), routers);
                 self.refusal.take().map(|_| {
                     let message = "the data plane is in sync again".to_owned();
                     log::info!("{message}");
@@ -261,7 +263,12 @@ impl Enforcer {
     }
 
     /// See [`ClientResets::reset_clients`].
-    fn reset_clients(&mut self, removed: Vec<Departed>, plan: &Plan, routers: &VirtualRouters) {
+    fn reset_clients(
+        &mut self,
+        removed: Vec<RemovedServer>,
+        plan: &Plan,
+        routers: &VirtualRouters,
+    ) {
         self.resets
             .reset_clients(removed, &self.dataplane, plan, routers);
     }
@@ -294,7 +301,10 @@ impl Enforcer {
     }
 
     /// Takes what a scan has counted; returns it with those who wait for it.
-    pub(super) fn on_scan(&mut self, scan: TableScan) -> (Result<Census, Error>, Vec<Waiter>) {
+    pub(super) fn on_scan(
+        &mut self,
+        scan: TableScan,
+    ) -> (Result<ConnectionCounts, Error>, Vec<Waiter>) {
         match &scan.census {
             Ok(census) if scan.swept => {
                 if let Err(error) = self.dataplane.correct_loads(census) {
@@ -309,7 +319,7 @@ impl Enforcer {
 
     /// Has the rates of traffic follow the counters.
     pub(super) fn read_counters(&mut self) {
-        match self.dataplane.statistics(&Census::default()) {
+        match self.dataplane.statistics(&ConnectionCounts::default()) {
             Ok(statistics) => self.meter.record(&statistics, now()),
             Err(error) => log::debug!("cannot read the counters: {error}"),
         }

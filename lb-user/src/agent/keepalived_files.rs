@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use super::signals::KeepalivedFile;
 use lb_model::config::Config;
 use lb_model::config::{Route, VrrpInstance};
-use vrrp::{
-    InstanceSettings, InstanceStatus, Preemption, Refusal, Settings, State, VirtualAddress,
-};
+use vrrp::Refusal;
+use vrrp::{InstanceSettings, VirtualAddress};
+use vrrp::{InstanceStatus, Settings};
+use vrrp::{Preemption, State};
 
 /// Readable for root alone, as keepalived has it.
 const MODE: u32 = 0o600;

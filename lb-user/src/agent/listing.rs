@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::plan::{Plan, ServiceKey, ServicePlan};
+use super::plan::{Plan, ServicePlan};
 use super::rates::Meter;
 use super::recovery::PARTS;
 use super::state::State;

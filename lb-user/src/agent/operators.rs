@@ -21,7 +21,7 @@ use crate::control::http::HttpServer;
 use crate::control::protocol::{self, Response};
 use crate::control::{self, Call};
 use lb_model::config::{Config, Script};
-use lb_script::script::{Runnable, ScriptRunner};
+use lb_script::{Runnable, ScriptRunner};
 use vrrp::{InstanceStatus, Settings};
 
 /// Operators' requests come in here, and whatever they want to know of goes out.
@@ -144,7 +144,7 @@ impl Operators {
     /// force does not know the virtual router any more.
     pub(super) fn report_vrrp(&self, event: &vrrp::Event, former: Option<&Config>) {
         let config = former.unwrap_or(&self.config);
-        for script in vrrp::notify::scripts(event, config) {
+        for script in vrrp::notify_scripts(event, config) {
             self.run_script(event.subject_name(), script);
         }
         self.publish(event.to_string());

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use crate::checker::CheckSpec;
 use lb_model::DesiredState;
-use lb_model::{RealServer, Service, ServiceKey};
+use lb_model::ServiceKey;
+use lb_model::{RealServer, Service};
 
 /// A service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl PartitionGuard {
             let key = service.key();
             let known = former.remove(&key);
             let was_known = known.as_ref().map(|it| (it.servers.clone(), it.awaited));
-            let before = before.services.iter().find(|other| key_of(other) == key);
+            let before = before.services.iter().find(|other| other.key() == key);
             let doubt = before.zip(watched(key)).and_then(|(before, watched)| {
                 let doubt = doubt(service, before, &watched, known, now)?;
                 leave_in_place(service, before, &doubt);

@@ -3,7 +3,7 @@
 
 use anyhow::bail;
 use lb_config::Loaded;
-use lb_script::track_file::{self, NumberFile};
+use lb_script::{NumberFile, initialise_files};
 
 use super::capacity;
 use super::interfaces::{attach_to, require_interfaces};
@@ -33,7 +33,7 @@ impl Agent {
         let former = self.checks.state().plan().number_files();
         let former: Vec<NumberFile> = former.cloned().collect();
         let new = plan.number_files().filter(|file| !former.contains(file));
-        track_file::initialise(new, true);
+        initialise_files(new, true);
         let settings = plan.vrrp.clone();
         let statics = plan.statics.clone();
         self.commit_plan(plan)?;
@@ -44,7 +44,7 @@ impl Agent {
             self.on_vrrp(&event);
             // A virtual router that is gone has its scripts in the file that had
             // it.
-            let is_gone = event.state == vrrp::machine::State::Init;
+            let is_gone = event.state == vrrp::State::Init;
             self.operators
                 .report_vrrp(&event, is_gone.then_some(&former));
         }

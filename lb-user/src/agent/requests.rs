@@ -1,6 +1,6 @@
 //! Requests on the control socket, and over HTTP.
 
-use lb_dataplane::{Census, Statistics};
+use lb_dataplane::{ConnectionCounts, Statistics};
 use tokio::sync::oneshot;
 
 use super::interfaces::mode_name;
@@ -72,7 +72,7 @@ impl Agent {
         if let Some(reason) = self.enforcer.refusal() {
             return Response::Refused(format!("the data plane keeps a former state: {reason}"));
         }
-        match self.enforcer.statistics(&Census::default()) {
+        match self.enforcer.statistics(&ConnectionCounts::default()) {
             Ok(_) => Response::Done(Vec::new()),
             Err(error) => Response::Refused(error.to_string()),
         }

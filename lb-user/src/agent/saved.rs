@@ -17,7 +17,6 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::plan::ServiceKey;
 use crate::control::protocol::Order;
 use lb_model::Protocol;
 use lb_model::ServiceKey;

@@ -196,7 +196,7 @@ impl Agent {
 
     /// Tells virtual routers, a later agent and the operators of changes.
     pub(super) fn report(&mut self, changes: Vec<Change>) {
-        self.routers.set_lacking(self.checks.state());
+        self.routers.set_quorum_lost(self.checks.state());
         self.save();
         let has_hops = changes
             .iter()

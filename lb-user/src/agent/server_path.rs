@@ -63,7 +63,7 @@ fn servers(plan: &Plan) -> BTreeSet<(SocketAddr, bool)> {
 pub(crate) fn warnings(
     attachments: &[Attachment],
     paths: &BTreeSet<ServerPath>,
-    merging: impl Fn(&str) -> Merging,
+    merging: impl Fn(&str) -> ReceiveOffloads,
 ) -> BTreeSet<String> {
     let attached: Vec<&Attachment> = attachments
         .iter()
@@ -103,7 +103,7 @@ fn redirection_warning(attached: &[&Attachment], path: &ServerPath) -> Option<St
 fn merging_warning(
     from: &Attachment,
     path: &ServerPath,
-    merging: impl Fn(&str) -> Merging,
+    merging: impl Fn(&str) -> ReceiveOffloads,
 ) -> Option<String> {
     let (name, interface) = (&from.interface, &path.interface);
     let what = match (path.is_tunnel, from.interface_index == path.interface_index) {
@@ -131,8 +131,8 @@ fn merging_warning(
 }
 
 /// The packets that an interface merges now; one that is gone merges none.
-pub(crate) fn merging_now(interface: &str) -> Merging {
-    Merging::of(interface).unwrap_or_default()
+pub(crate) fn merging_now(interface: &str) -> ReceiveOffloads {
+    ReceiveOffloads::of(interface).unwrap_or_default()
 }
 
 /// Warnings about `plan` before it is in force, on the machine that it is for: one that
@@ -190,7 +190,12 @@ mod tests {
         }
     }
 
-    fn told(attachments: &[Attachment], index: u32, is_tunnel: bool, merging: Merging) -> String {
+    fn told(
+        attachments: &[Attachment],
+        index: u32,
+        is_tunnel: bool,
+        merging: ReceiveOffloads,
+    ) -> String {
         let path = ServerPath {
             interface_index: index,
             interface: format!("eth{index}"),

@@ -28,7 +28,7 @@ use super::virtual_routers::VirtualRouters;
 use crate::neighbor::{Hop, Hops};
 use lb_dataplane::{Dataplane, Options, Origin};
 use lb_model::config::Config;
-use lb_script::track_file;
+use lb_script::initialise_files;
 use vrrp::Settings;
 
 /// Time limit for finding the servers' MAC addresses before viewers are attracted all
@@ -127,7 +127,7 @@ impl Agent {
         // No change that is to be reported: there is no plan yet.
         self.checks.on_hops(known.clone());
         // What an operator has written to a file outlives an upgrade.
-        track_file::initialise(plan.number_files(), saved.handed_over.is_none());
+        initialise_files(plan.number_files(), saved.handed_over.is_none());
         let stale = Cleanup::unknown_to(&plan, saved);
         self.commit_plan(plan)?;
         self.routers.clean_up(&stale).await;
@@ -139,7 +139,7 @@ impl Agent {
             self.routers.start(settings, Vec::new()).await?;
             self.enforcer.defer_resets_for(longest_start(settings));
         }
-        self.routers.set_lacking(self.checks.state());
+        self.routers.set_quorum_lost(self.checks.state());
         let services = self.checks.state().plan().services.len();
         log::info!("ready: {services} service(s)");
         systemd::ready(&self.status_line());

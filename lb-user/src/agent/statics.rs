@@ -13,7 +13,8 @@ use lb_model::config::Config;
 use lb_model::config::Route;
 use netlink::address::{self, Added};
 use netlink::interfaces::Interfaces;
-use vrrp::{Routes, VirtualAddress};
+use vrrp::Routes;
+use vrrp::VirtualAddress;
 
 /// keepalived.conf(5), `default_interface`.
 const DEFAULT_INTERFACE: &str = "eth0";

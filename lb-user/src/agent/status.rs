@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{ServerPlan, ServiceKey};
+use super::plan::ServerPlan;
 use super::state::State;
 use crate::control::protocol::Order;
 use crate::neighbor::Hop;

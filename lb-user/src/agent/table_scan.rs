@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::control::protocol::Response;
-use lb_dataplane::{Census, Error, Remembered};
+use lb_dataplane::{ConnectionCounts, ConntrackSnapshot, Error};
 
 /// A client that waits for a listing.
 pub(super) type Waiter = oneshot::Sender<Response>;
@@ -23,7 +23,7 @@ pub(super) struct TableScans {
 
 #[derive(Debug)]
 struct Running {
-    task: JoinHandle<Result<Census, Error>>,
+    task: JoinHandle<Result<ConnectionCounts, Error>>,
     sweeps: bool,
     waiting: Vec<Waiter>,
 }
@@ -32,7 +32,7 @@ struct Running {
 #[derive(Debug)]
 pub(super) struct TableScan {
     /// The connections that were counted.
-    pub census: Result<Census, Error>,
+    pub census: Result<ConnectionCounts, Error>,
     /// True if what has expired was removed.
     pub swept: bool,
     /// Those who have waited for it.
@@ -56,13 +56,13 @@ impl TableScans {
     }
 
     /// Starts the scan that is due.
-    pub(super) fn start(&mut self, remembered: Remembered) {
+    pub(super) fn start(&mut self, remembered: ConntrackSnapshot) {
         let sweeps = std::mem::take(&mut self.is_sweep_due);
         let task = spawn_blocking(move || {
             if sweeps {
                 remembered.sweep().map(|(_, census)| census)
             } else {
-                remembered.census()
+                remembered.counts()
             }
         });
         self.running = Some(Running {

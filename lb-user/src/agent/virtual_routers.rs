@@ -17,7 +17,7 @@ use super::statics::{StaticPlan, Statics};
 use super::vrrp_thread::VrrpThread;
 use lb_model::config::Route;
 use netlink::interfaces::{Interfaces, Watcher};
-use vrrp::settings::{InstanceSettings, VirtualAddress};
+use vrrp::{InstanceSettings, VirtualAddress};
 use vrrp::{InstanceStatus, Settings, Vrrp};
 
 /// Virtual routers (VRRP), static addresses and routes, and the interfaces that both
@@ -26,7 +26,7 @@ use vrrp::{InstanceStatus, Settings, Vrrp};
 /// Calling contract: [`start`](Self::start) once the data plane does what is desired,
 /// since it attracts clients; then wait for [`next`](Self::next), and hand
 /// each VRRP event to [`on_vrrp`](Self::on_vrrp) before anybody else gets to know of
-/// it. [`set_lacking`](Self::set_lacking) after every change to the servers.
+/// it. [`set_quorum_lost`](Self::set_quorum_lost) after every change to the servers.
 pub(super) struct VirtualRouters {
     /// For addresses and routes, and for look-ups at a reload.
     netlink: netlink::Connection,
@@ -98,7 +98,7 @@ impl VirtualRouters {
         settings: &Settings,
         masters: Vec<String>,
     ) -> anyhow::Result<()> {
-        let started = self.thread.lead_on(settings.clone(), masters).await;
+        let started = self.thread.resume(settings.clone(), masters).await;
         self.vrrp = Some(started.context("cannot start VRRP")?);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl VirtualRouters {
         if event.subject != vrrp::Subject::Instance {
             return false;
         }
-        let is_master = event.state == vrrp::machine::State::Master;
+        let is_master = event.state == vrrp::State::Master;
         if is_master {
             self.masters.insert(event.name.clone());
         } else {
@@ -150,12 +150,12 @@ impl VirtualRouters {
     }
 
     /// Tells the virtual routers which services lack servers (`track_quorum`).
-    pub(super) fn set_lacking(&self, state: &State) {
+    pub(super) fn set_quorum_lost(&self, state: &State) {
         if let Some(vrrp) = &self.vrrp {
             // By then a director that was cut off has seen every server again
             // that lives: one alone may be its quorum.
             let settling = state.longest_round();
-            vrrp.set_lacking(state.addresses_without_quorum(), settling);
+            vrrp.set_quorum_lost(state.addresses_without_quorum(), settling);
         }
     }
 
@@ -215,14 +215,14 @@ impl VirtualRouters {
 
     /// True if this director answers for `address`: it leads there, or no virtual
     /// router has the address.
-    pub(super) fn speaks_for(&self, plan: &Plan, address: IpAddr) -> bool {
-        plan.vrrp.speaks_for(address, &self.masters)
+    pub(super) fn answers_at(&self, plan: &Plan, address: IpAddr) -> bool {
+        plan.vrrp.answers_at(address, &self.masters)
     }
 
     /// The time within which another director leads in our place at `address` once a
     /// service there has lost its quorum; `None` if none would.
     pub(super) fn succession(&self, plan: &Plan, address: IpAddr) -> Option<Duration> {
-        plan.vrrp.succession(address, &self.masters)
+        plan.vrrp.max_failover_time(address, &self.masters)
     }
 
     /// Ends the virtual routers and keeps what they hold, for the program that takes

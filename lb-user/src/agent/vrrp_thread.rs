@@ -43,13 +43,13 @@ impl VrrpThread {
     /// ([`Vrrp::resume`]).
     ///
     /// # Errors
-    /// As of [`Vrrp::lead_on`].
-    pub(super) async fn lead_on(
+    /// As of [`Vrrp::resume`].
+    pub(super) async fn resume(
         &self,
         settings: Settings,
         masters: Vec<String>,
     ) -> io::Result<Vrrp> {
-        let started = self.runtime.spawn(Vrrp::lead_on(settings, masters));
+        let started = self.runtime.spawn(Vrrp::resume(settings, masters));
         started.await.map_err(io::Error::other)?
     }
 }

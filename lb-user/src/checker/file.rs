@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::health_check::HealthCheck;
 use super::machine::{ProbeOutcome, Share};
-use lb_script::track_file::{Factor, NumberFile};
+use lb_script::{Factor, NumberFile};
 
 /// A check of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::health_check::HealthCheck;
 use super::machine::{ProbeOutcome, Share};
-use lb_script::script::{self, Runnable};
+use lb_script::{Runnable, run_script};
 
 /// A check by a program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ impl fmt::Display for MiscProbe {
 /// Runs the program, and judges its exit status (keepalived.conf(5),
 /// `MISC_CHECK`).
 async fn check(probe: &MiscProbe) -> ProbeOutcome {
-    let status = match timeout(probe.timeout, script::run(&probe.script)).await {
+    let status = match timeout(probe.timeout, run_script(&probe.script)).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => return ProbeOutcome::Local(format!("cannot be run: {error}")),
         Err(_) => {

@@ -14,7 +14,8 @@ use lb_dataplane::TableSizes;
 use lb_model::Thresholds;
 use lb_model::config::{ALL_PORTS, LbKind};
 use netlink::interfaces;
-use vrrp::{Tracked, TrackedSubject, VirtualAddress};
+use vrrp::VirtualAddress;
+use vrrp::{Tracked, TrackedSubject};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{Request, Response};
-use lb_dataplane::Remembered;
+use lb_dataplane::ConntrackSnapshot;
 
 /// A request to the agent's loop, with the sender of its answer.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Call {
     /// One of the protocol's.
     Request(Request, oneshot::Sender<Response>),
     /// The tables of connections, to be read in another thread.
-    Remembered(oneshot::Sender<Remembered>),
+    Remembered(oneshot::Sender<ConntrackSnapshot>),
 }
 
 /// Asks the agent's loop.
@@ -24,7 +24,7 @@ pub(super) async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Respon
 }
 
 /// The tables of connections; `None` if the agent is stopping.
-pub(super) async fn remembered(calls: &mpsc::Sender<Call>) -> Option<Remembered> {
+pub(super) async fn remembered(calls: &mpsc::Sender<Call>) -> Option<ConntrackSnapshot> {
     let (answer, remembered) = oneshot::channel();
     calls.send(Call::Remembered(answer)).await.ok()?;
     remembered.await.ok()

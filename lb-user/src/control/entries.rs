@@ -69,7 +69,7 @@ impl Entry for PersistentClient {
 /// Sends all that are selected to `answers`, and what tells their end; stops
 /// when nobody takes them any more.
 pub(super) fn send_all<E: Entry>(
-    remembered: &Remembered,
+    remembered: &ConntrackSnapshot,
     selection: &Selection,
     answers: &mpsc::Sender<Response>,
 ) {
@@ -112,7 +112,7 @@ pub(super) struct Page<E> {
 /// # Errors
 /// [`Error::Map`].
 pub(super) fn page<E: Entry>(
-    remembered: &Remembered,
+    remembered: &ConntrackSnapshot,
     selection: &Selection,
     from: Cursor,
     limit: usize,

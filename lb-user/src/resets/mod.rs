@@ -37,9 +37,9 @@ const CHALLENGE_OFFSET: u32 = 16 * 1024;
 #[derive(Clone)]
 pub struct Job {
     /// The tables in which their connections are found.
-    pub remembered: Remembered,
+    pub remembered: ConntrackSnapshot,
     /// The servers.
-    pub departed: Vec<Departed>,
+    pub departed: Vec<RemovedServer>,
     /// Viewers reset per second.
     pub rate: NonZeroU32,
 }
@@ -103,7 +103,7 @@ fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetRep
         let departed = job.departed.iter();
         departed.map(|departed| (*given, departed.clone()))
     });
-    let (given, departed): (Vec<Instant>, Vec<Departed>) = each.unzip();
+    let (given, departed): (Vec<Instant>, Vec<RemovedServer>) = each.unzip();
     let mut all: Vec<ResetReport> = departed
         .iter()
         .map(|departed| ResetReport {

@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use net_types::{internet_checksum, pseudo_header};
 
-pub use receive::{Advert, Datagram, Peer, Refusal, Senders};
+pub use receive::Refusal;
+pub(crate) use receive::{Advert, Datagram, Peer, Senders};
 
 /// IP protocol number of VRRP.
 pub(crate) const IP_PROTOCOL: u8 = 112;

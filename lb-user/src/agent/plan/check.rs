@@ -19,7 +19,8 @@ use lb_model::config::{
     Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, Seconds, StatusCodes,
     UrlCheck,
 };
-use lb_script::{Factor, NumberFile, READ_INTERVAL, Runnable};
+use lb_script::Runnable;
+use lb_script::{Factor, NumberFile, READ_INTERVAL};
 
 /// Delay of the first check beyond the random part, in keepalived.
 const FIRST_CHECK: Duration = Duration::from_secs(1);

@@ -12,6 +12,7 @@ use crate::checker::{CheckSpec, Probe};
 use check::seconds;
 use conf_kit::{Diagnostic, Location};
 use lb_config::ConfigError;
+use lb_model::ServiceKey;
 use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServer};
 use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
 use lb_script::NumberFile;
@@ -34,25 +35,6 @@ pub struct Plan {
     pub tunnel_sources: Vec<Network>,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
-}
-
-/// Identifies a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceKey {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its address and port.
-    pub address: SocketAddr,
-}
-
-impl std::fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-        };
-        write!(f, "{protocol} {}", self.address)
-    }
 }
 
 /// A virtual service.

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::change::{self, Change};
-use super::plan::{Plan, ServerPlan, ServiceKey, ServicePlan};
+use super::plan::{Plan, ServerPlan, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use super::saved::SavedCheck;
 use crate::checker::machine::Share;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::change::Change;
-use super::super::plan::{ServerPlan, ServiceKey, ServicePlan};
+use super::super::plan::{ServerPlan, ServicePlan};
 use super::State;
 use crate::control::protocol::Order;
+use lb_model::ServiceKey;
 
 impl State {
     /// True if a service has its quorum.

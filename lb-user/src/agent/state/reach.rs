@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::super::change::Change;
-use super::super::plan::{ServerPlan, ServiceKey};
+use super::super::plan::ServerPlan;
 use super::outage::Outage;
 use super::{Place, State};
 use crate::neighbor::{Hop, Hops};

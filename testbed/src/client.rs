@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 
-use crate::host::Host;
 use crate::media::{self, Viewer};
+use netbed::Host;
 
 /// A host with an address of its own, for any number of viewers.
 #[derive(Debug)]

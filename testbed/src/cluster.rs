@@ -1,34 +1,28 @@
 //! The whole deployment: switch, director, origin, edges, encoder, clients.
 
-use std::env;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use netbed::{Bed, Cable, Host, Process, Segment, wait_for};
 
 use crate::binaries;
 use crate::client::Client;
 use crate::config::{self, HealthChecks, VIP};
 use crate::director::{Director, XdpMode};
-use crate::host::Host;
-use crate::lifeline::Lifeline;
 use crate::media::{self, Source};
 use crate::native;
-use crate::network::{self, Segment};
-use crate::process::Process;
 use crate::server::{self, Role, Server, ServerKind};
-
-/// How many clusters this process has started, to tell their names apart.
-static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Lower than the deployment's 100.
 const STANDBY_PRIORITY: u8 = 90;
+
+/// The router's interface to the other subnet.
+const OUTER_INTERFACE: &str = "eth3";
 
 /// What a cluster is made of. See [`Cluster::builder`].
 #[derive(Clone, Debug)]
@@ -171,21 +165,18 @@ impl Builder {
 /// A running deployment. Dropping it removes everything.
 ///
 /// ```no_run
-/// # use std::time::Duration;
 /// # use testbed::{Cluster, Source};
 /// # fn main() -> anyhow::Result<()> {
 /// let cluster = Cluster::builder().edges(2).clients(4).start()?;
 /// cluster.push(&Source::Generated)?;
 /// let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-/// viewer.wait_for_more(25, Duration::from_secs(20))?.ensure_rising()?;
+/// viewer.wait_for_more(25)?.ensure_rising()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Cluster {
-    name: String,
-    directory: PathBuf,
-    lifeline: Lifeline,
+    bed: Bed,
     switch: Arc<Host>,
     // What native XDP needs at the switch's end, as long as it is open.
     _peer_program: Option<File>,
@@ -219,19 +210,12 @@ impl Cluster {
 
     /// Builds the network of `builder`, without any program.
     fn build(builder: &Builder) -> Result<Self> {
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "network namespaces need root: run with sudo"
-        );
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let name = format!("millrace-{}-{number}", std::process::id());
-        let directory = env::temp_dir().join(&name);
-        fs::create_dir(&directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        let lifeline = Lifeline::start(&directory)?;
-
+        let bed = Bed::new()?;
         let create = |name: &str, address: Ipv4Addr| {
-            Host::create(name, address, &directory, lifeline.pid_namespace()).map(Arc::new)
+            // The deployment's files write to `objs/`, as SRS has it.
+            fs::create_dir_all(bed.directory().join(name).join("objs"))
+                .with_context(|| format!("cannot make a directory for {name}"))?;
+            bed.host(name, address)
         };
         let switch = create("switch", Ipv4Addr::UNSPECIFIED)?;
         let director = create("director", config::DIRECTOR)?;
@@ -270,18 +254,20 @@ impl Cluster {
             .chain(&others)
             .map(Arc::as_ref)
             .collect();
-        network::connect(&switch, &connected, Segment::Inside)?;
+        let inside = Segment::create(&switch, "inside")?;
+        plug_in(&inside, &connected)?;
         let mut router = None;
         if !outer_clients.is_empty() {
             let outside: Vec<&Host> = outer_clients.iter().map(Arc::as_ref).collect();
-            network::connect(&switch, &outside, Segment::Outside)?;
+            let segment = Segment::create(&switch, "outside")?;
+            plug_in(&segment, &outside)?;
             let host = create("router", config::ROUTER)?;
-            network::connect_router(&switch, &host, &connected, &outside)?;
+            connect_router(&host, (&inside, &connected), (&segment, &outside))?;
             router = Some(host);
         }
         let clients: Vec<Arc<Host>> = clients.into_iter().chain(outer_clients).collect();
         for director in [&director].into_iter().chain(&standby) {
-            network::set_sysctl(director, "net/ipv4/ip_forward", "1")?;
+            director.set_sysctl("net/ipv4/ip_forward", "1")?;
         }
         let peer_program = match builder.xdp_mode {
             XdpMode::Generic => None,
@@ -310,7 +296,6 @@ impl Cluster {
             Director::new(host, conf, XdpMode::Generic)
         });
         Ok(Self {
-            name,
             director: Director::new(director, balancer_conf, builder.xdp_mode),
             standby,
             origin: Server::new(origin, Role::Origin, kind, origin_conf),
@@ -323,8 +308,7 @@ impl Cluster {
             others: others.into_iter().chain(router).collect(),
             switch,
             _peer_program: peer_program,
-            directory,
-            lifeline,
+            bed,
         })
     }
 
@@ -338,17 +322,17 @@ impl Cluster {
     /// The name that tells it from other clusters.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.bed.name()
     }
 
     /// Where each host has its directory, with the logs of its programs.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.bed.directory()
     }
 
-    pub(crate) fn lifeline(&self) -> &Lifeline {
-        &self.lifeline
+    pub(crate) fn bed(&self) -> &Bed {
+        &self.bed
     }
 
     /// The balancer.
@@ -463,15 +447,11 @@ impl Cluster {
     /// When ffmpeg cannot be started or does not reach the origin.
     pub fn push(&self, source: &Source) -> Result<Process> {
         let encoder = media::push(&self.encoder, source, &self.publishing_url())?;
-        crate::wait_until(
-            "the encoder to reach the origin",
-            Duration::from_secs(20),
-            || {
-                ensure!(encoder.is_running(), "it has ended");
-                let peers = self.origin.peers()?;
-                Ok(peers.iter().any(|peer| peer.ip() == config::ENCODER))
-            },
-        )
+        wait_for("the encoder to reach the origin", || {
+            ensure!(encoder.is_running(), "it has ended");
+            let peers = self.origin.peers()?;
+            Ok(peers.iter().any(|peer| peer.ip() == config::ENCODER))
+        })
         .with_context(|| encoder.log_tail())?;
         Ok(encoder)
     }
@@ -503,21 +483,41 @@ impl Cluster {
     /// What every program of the cluster said last, for a failed test.
     #[must_use]
     pub fn logs(&self) -> String {
-        let processes = self.hosts().flat_map(Host::processes);
-        processes
-            .map(|process| process.log_tail())
+        let logs = self.bed.processes().into_iter();
+        logs.map(|process| process.log_tail())
             .collect::<Vec<_>>()
             .join("\n")
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.lifeline.cut();
-        // The first process ends when all others have been waited for, and
-        // those that were started from here wait for us.
-        for process in self.hosts().flat_map(Host::processes) {
-            let _ = process.child().wait();
+/// Connects hosts to a segment.
+fn plug_in(segment: &Segment, hosts: &[&Host]) -> Result<()> {
+    let cables: Vec<Cable<'_>> = hosts.iter().map(|host| Cable::to(host)).collect();
+    segment.plug_in(&cables)
+}
+
+/// Connects a router to two segments, and gives the hosts of each a route through it.
+fn connect_router(
+    router: &Host,
+    (inside, inner_hosts): (&Segment, &[&Host]),
+    (outside, outer_hosts): (&Segment, &[&Host]),
+) -> Result<()> {
+    inside.plug_in(&[Cable::to(router)])?;
+    outside.plug_in(&[Cable {
+        port: format!("{}-outer", router.name()),
+        interface: OUTER_INTERFACE,
+        address: config::OUTER_ROUTER,
+        ..Cable::to(router)
+    }])?;
+    router.set_sysctl("net/ipv4/ip_forward", "1")?;
+    let legs = [
+        (inner_hosts, router.address()),
+        (outer_hosts, config::OUTER_ROUTER),
+    ];
+    for (hosts, gateway) in legs {
+        for host in hosts {
+            host.ip_batch(&format!("route add default via {gateway}\n"))?;
         }
     }
+    Ok(())
 }

@@ -116,6 +116,19 @@ pub fn keepalived_conf(checks: HealthChecks, real_servers: &[Ipv4Addr]) -> Strin
     text + "}\n"
 }
 
+/// A `keepalived.conf` for a second director of the deployment, of which only
+/// the virtual router is served: the kernel may have no IPVS.
+///
+/// # Panics
+/// When the deployment's file is no longer what it was.
+#[must_use]
+pub fn virtual_router_conf(state: &str, priority: u8) -> String {
+    let (router, _) = DEPLOYED_KEEPALIVED_CONF
+        .split_once("virtual_server ")
+        .expect("the deployment has a virtual server");
+    with_role(router, state, priority)
+}
+
 /// `conf` for a director of another role.
 ///
 /// # Panics

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::balancer::Balancer;
 use crate::binaries;
-use crate::host::Host;
-use crate::process::Process;
-use crate::program::{PATIENCE, Program};
-use crate::wait::{wait_for, wait_until};
+use crate::program::Program;
+use netbed::Host;
+use netbed::Process;
+use netbed::{wait_for, wait_for_within};
 
 const CONFIG_FILE: &str = "keepalived.conf";
 
@@ -82,7 +82,7 @@ impl Director {
         self.wait_until(Balancer::is_ready)
     }
 
-    /// As [`Director::wait_until_ready`], whether it holds the addresses or not.
+    /// As [`Director::wait_until_ready`], but it need not hold the addresses.
     ///
     /// # Errors
     /// When it does not happen; the message holds what the balancer said.
@@ -93,20 +93,16 @@ impl Director {
     fn wait_until(&self, condition: fn(&Balancer) -> bool) -> Result<Balancer> {
         let process = self.process()?;
         let mut last = anyhow!("it was never asked");
-        let ready = wait_for(
-            "the balancer to have every edge in rotation",
-            PATIENCE,
-            || {
-                ensure!(process.is_running(), "the balancer has ended");
-                match self.list() {
-                    Ok(balancer) if condition(&balancer) => return Ok(Some(balancer)),
-                    Ok(balancer) => last = anyhow!("it says {balancer:#?}"),
-                    // It does not listen yet.
-                    Err(error) => last = error,
-                }
-                Ok(None)
-            },
-        );
+        let ready = wait_for("the balancer to have every edge in rotation", || {
+            ensure!(process.is_running(), "the balancer has ended");
+            match self.list() {
+                Ok(balancer) if condition(&balancer) => return Ok(Some(balancer)),
+                Ok(balancer) => last = anyhow!("it says {balancer:#?}"),
+                // It does not listen yet.
+                Err(error) => last = error,
+            }
+            Ok(None)
+        });
         ready
             .with_context(|| format!("{last:#}"))
             .with_context(|| process.log_tail())
@@ -126,14 +122,14 @@ impl Director {
     /// Waits until the server at `address` is in rotation, or is not.
     ///
     /// # Errors
-    /// When that has not happened after `deadline`.
-    pub fn wait_for_server(&self, address: Ipv4Addr, up: bool, deadline: Duration) -> Result<()> {
+    /// When that has not happened after `limit`.
+    pub fn wait_for_server(&self, address: Ipv4Addr, up: bool, limit: Duration) -> Result<()> {
         let change = if up {
             "come into rotation"
         } else {
             "leave the rotation"
         };
-        wait_until(format_args!("{address} to {change}"), deadline, || {
+        wait_for_within(limit, format_args!("{address} to {change}"), || {
             let balancer = self.list()?;
             let server = balancer.server(address);
             Ok(server

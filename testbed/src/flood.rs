@@ -12,7 +12,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
 
-use crate::host::Host;
+use netbed::Host;
 
 /// IPv4 and TCP, both without options.
 const PACKET_BYTES: usize = 40;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::binaries;
 use crate::cluster::Cluster;
-use crate::host::Host;
+use netbed::Host;
 
 /// How to look around in a kept cluster, and how to end it. Says so when shown.
 #[derive(Debug)]
@@ -29,10 +29,7 @@ impl Cluster {
     pub fn keep(self) -> Result<Kept> {
         // Its standard input is what the cluster's first process waits for the
         // end of: when this one ends, everything does.
-        let pipe = self
-            .lifeline()
-            .pipe()
-            .context("the cluster is being removed")?;
+        let pipe = self.bed().pipe().context("the cluster is being removed")?;
         let pipe = pipe
             .try_clone_to_owned()
             .context("cannot duplicate a file descriptor")?;

@@ -7,18 +7,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::{self, Command, Output};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::binaries;
-use crate::control_group;
-use crate::host::Host;
-use crate::process::Process;
-use crate::wait::{wait_for, wait_until};
-
-/// How long systemd may take to come up, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use netbed::Host;
+use netbed::Process;
+use netbed::wait_for;
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
@@ -101,7 +96,7 @@ impl<'h> Machine<'h> {
         if !filesystems.split_whitespace().any(|word| word == "overlay") {
             return Some("the kernel knows no overlayfs (modprobe overlay)".to_owned());
         }
-        match control_group::of_cluster(Path::new("/")) {
+        match netbed::control_group_of(Path::new("/")) {
             Ok(_) => None,
             Err(error) => Some(format!("{error:#}")),
         }
@@ -115,7 +110,7 @@ impl<'h> Machine<'h> {
     pub fn boot(host: &'h Host) -> Result<Self> {
         let directory = host.directory();
         let cluster = directory.parent().expect("it lies in its cluster's");
-        let group = control_group::of_cluster(cluster)?.join(host.name());
+        let group = netbed::control_group_of(cluster)?.join(host.name());
         fs::create_dir_all(&group).with_context(|| format!("cannot make {}", group.display()))?;
         // The host's namespaces hide what is mounted outside.
         let seen_from_host = format!("/proc/{}/root{}", process::id(), group.display());
@@ -131,7 +126,7 @@ impl<'h> Machine<'h> {
             ])
             .arg(binaries::bin_dir()?);
         let process = host.spawn("systemd", command)?;
-        let init = wait_for("the machine's first process", PATIENCE, || {
+        let init = wait_for("the machine's first process", || {
             ensure!(process.is_running(), "{}", process.log_tail());
             let number = fs::read_to_string(&pid_file).unwrap_or_default();
             Ok(number.trim().parse().ok())
@@ -143,7 +138,7 @@ impl<'h> Machine<'h> {
 
     fn wait_until_up(&self, process: &Process) -> Result<()> {
         let mut state = String::new();
-        wait_until("systemd to have started everything", PATIENCE, || {
+        wait_for("systemd to have started everything", || {
             ensure!(process.is_running(), "{}", process.log_tail());
             let output = self.output("systemctl is-system-running")?;
             state = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -3,13 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::host::Host;
-use crate::process::Process;
-use crate::wait::wait_for;
+use netbed::Host;
+use netbed::Process;
+use netbed::wait_for;
 
 /// What an encoder sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,12 +124,12 @@ impl Viewer {
     /// Waits until it has decoded `count` more frames of video, and some audio.
     ///
     /// # Errors
-    /// When it ends before, or `deadline` passes; the message holds what ffmpeg
-    /// said.
-    pub fn wait_for_more(&self, count: usize, deadline: Duration) -> Result<Frames> {
+    /// When it ends before, or does not in [`netbed::TIME_LIMIT`]; the message holds
+    /// what ffmpeg said.
+    pub fn wait_for_more(&self, count: usize) -> Result<Frames> {
         let before = self.frames()?;
         let what = format!("{count} more frames at {}", self.process);
-        wait_for(what, deadline, || {
+        wait_for(what, || {
             // Looked at first: after its end nothing is added to the list.
             let running = self.process.is_running();
             let now = self.frames()?;

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 
-use crate::host::{Host, INTERFACE};
+use netbed::{Host, INTERFACE};
 
 /// Lets XDP run natively on the host at `port` of the switch. The program at
 /// the switch's end stays as long as the returned file is open.

@@ -2,15 +2,11 @@
 
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::host::Host;
-use crate::process::Process;
-
-/// How long it may take to come up or to end, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use netbed::Host;
+use netbed::Process;
 
 /// A host, and its program.
 #[derive(Debug)]
@@ -57,7 +53,7 @@ impl Program {
     /// Ends it with SIGTERM, as `systemctl stop` does.
     pub(crate) fn stop(&self) -> Result<()> {
         let process = self.process()?;
-        let status = process.stop(PATIENCE)?;
+        let status = process.stop()?;
         ensure!(
             status.success(),
             "{}: {status}\n{}",

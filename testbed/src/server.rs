@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::binaries;
-use crate::host::Host;
-use crate::process::Process;
-use crate::program::{PATIENCE, Program};
-use crate::wait::wait_until;
+use crate::program::Program;
+use netbed::Host;
+use netbed::Process;
+use netbed::wait_for;
 
 /// The port of RTMP, and of the deployment's virtual service.
 pub const RTMP_PORT: u16 = 1935;
@@ -81,7 +81,7 @@ impl Server {
         };
         let process = self.program.start(name, command)?;
         let what = format!("{} to listen on port {RTMP_PORT}", process.name());
-        wait_until(what, PATIENCE, || {
+        wait_for(what, || {
             ensure!(process.is_running(), "it has ended");
             self.host().listens(RTMP_PORT)
         })

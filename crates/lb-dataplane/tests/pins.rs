@@ -12,8 +12,8 @@ use lb_model::{OrphanPolicy, Scheduler, Thresholds};
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 
+use netbed::alone::ip;
 use packet_bed::frames::*;
-use packet_bed::namespace::ip;
 use packet_bed::{Bed, Step, Verdict, persistent, service, small_tables, state};
 
 /// Directory of the tests' pins.
@@ -22,7 +22,7 @@ const PINS: &str = "/sys/fs/bpf/millrace";
 /// Runs `test` where it has a BPF file system of its own, and a pair of
 /// interfaces, `near` and `far`; says so where the kernel does not let us.
 fn alone(test: fn()) {
-    packet_bed::namespace::with_interfaces(CloneFlags::CLONE_NEWNS, move || {
+    netbed::alone::with_interfaces(CloneFlags::CLONE_NEWNS, move || {
         let none: Option<&str> = None;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(none, "/", none, private, none).expect("our mounts are our own");

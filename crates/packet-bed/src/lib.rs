@@ -5,9 +5,7 @@
 
 pub mod answers;
 pub mod frames;
-pub mod namespace;
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -117,8 +115,7 @@ impl Bed {
         let mut dataplane = match Dataplane::load(&options) {
             Ok(dataplane) => dataplane,
             Err(error @ Error::MissingCapability { .. }) => {
-                // Not through eprintln!, which the test harness swallows.
-                let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+                netbed::say_skipped(error);
                 return None;
             }
             Err(error) => panic!("{error}"),

@@ -2,18 +2,17 @@
 
 use std::net::SocketAddrV4;
 
-use testbed::{Cluster, RTMP_PORT, Source, Tap, VIP, XdpMode, wait_for};
+use netbed::wait_for;
+use testbed::{Cluster, RTMP_PORT, Source, Tap, VIP, XdpMode};
 
-use crate::{SOON, on};
+use crate::on;
 
 #[test]
 fn viewers_from_several_addresses_are_spread_over_both_edges() {
     on(Cluster::builder().clients(4), |cluster| {
         cluster.push(&Source::Generated)?;
         for client in cluster.clients() {
-            client
-                .pull(&cluster.viewing_url())?
-                .wait_for_more(1, SOON)?;
+            client.pull(&cluster.viewing_url())?.wait_for_more(1)?;
         }
         let mut viewers = [0, 0];
         for client in cluster.clients() {
@@ -32,12 +31,12 @@ fn the_connections_of_one_address_all_go_to_one_edge() {
         let url = cluster.viewing_url();
         let faithful = cluster.client(0);
         let first = faithful.pull(&url)?;
-        first.wait_for_more(1, SOON)?;
+        first.wait_for_more(1)?;
         let edge = cluster.edge_serving(faithful)?.expect("it is served");
         // Others come between, so that `rr` alone would send it elsewhere.
         for other in &cluster.clients()[1..] {
-            other.pull(&url)?.wait_for_more(1, SOON)?;
-            faithful.pull(&url)?.wait_for_more(1, SOON)?;
+            other.pull(&url)?.wait_for_more(1)?;
+            faithful.pull(&url)?.wait_for_more(1)?;
             assert_eq!(cluster.edge_serving(faithful)?, Some(edge));
         }
         Ok(())
@@ -51,15 +50,15 @@ fn an_address_returns_to_its_edge_after_its_last_connection_has_ended() {
         let url = cluster.viewing_url();
         let faithful = cluster.client(0);
         let first = faithful.pull(&url)?;
-        first.wait_for_more(1, SOON)?;
+        first.wait_for_more(1)?;
         let edge = cluster.edge_serving(faithful)?.expect("it is served");
         first.stop()?;
-        wait_for("the edge to see it go", SOON, || {
+        wait_for("the edge to see it go", || {
             Ok(cluster.edge_serving(faithful)?.is_none().then_some(()))
         })?;
         // One connection of another takes the next turn of `rr`.
-        cluster.client(1).pull(&url)?.wait_for_more(1, SOON)?;
-        faithful.pull(&url)?.wait_for_more(1, SOON)?;
+        cluster.client(1).pull(&url)?.wait_for_more(1)?;
+        faithful.pull(&url)?.wait_for_more(1)?;
         assert_eq!(cluster.edge_serving(faithful)?, Some(edge));
         Ok(())
     });
@@ -85,7 +84,7 @@ fn direct_routing_is_real(cluster: &Cluster) -> anyhow::Result<()> {
     for client in cluster.clients() {
         client
             .pull(&cluster.viewing_url())?
-            .wait_for_more(100, SOON)?
+            .wait_for_more(100)?
             .ensure_rising()?;
     }
     let mut received = 0;
@@ -131,9 +130,7 @@ fn the_balancer_counts_what_it_has_sent_to_each_edge() {
     on(Cluster::builder().clients(2), |cluster| {
         cluster.push(&Source::Generated)?;
         for client in cluster.clients() {
-            client
-                .pull(&cluster.viewing_url())?
-                .wait_for_more(25, SOON)?;
+            client.pull(&cluster.viewing_url())?.wait_for_more(25)?;
         }
         let balancer = cluster.director().list()?;
         let service = &balancer.services[0];
@@ -160,7 +157,7 @@ fn a_narrow_path_to_a_viewer_is_told_to_the_edge_that_serves_it() {
         router.sh("ip link set eth3 mtu 1400")?;
         let (narrow, url) = (cluster.client(0), cluster.viewing_url());
         let viewer = narrow.pull(&url)?;
-        viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(50)?.ensure_rising()?;
 
         // The router's complaint went to the VIP, so to the director; the edge
         // has heard of it, and the other, which serves nobody, has not.

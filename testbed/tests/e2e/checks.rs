@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use testbed::{Cluster, HealthChecks, ORIGIN, Source, VIP, keepalived_conf, wait_until};
+use netbed::wait_for;
+use testbed::{Cluster, HealthChecks, ORIGIN, Source, VIP, keepalived_conf};
 
-use crate::{SOON, on};
+use crate::on;
 
 /// What is asked of the servers of each service; services by their port.
 const ASKED: [(u16, &str); 3] = [
@@ -45,7 +46,7 @@ fn checked(servers: &[Ipv4Addr]) -> String {
 /// each service.
 fn wait_for_services(cluster: &Cluster, expected: &str) -> Result<()> {
     let mut last = String::new();
-    let found = wait_until(format_args!("the services to be {expected}"), SOON, || {
+    let found = wait_for(format_args!("the services to be {expected}"), || {
         let services = cluster.director().list()?.services;
         last = services
             .iter()

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use netbed::Host;
 use testbed::{
-    Cluster, DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, Host, program,
+    Cluster, DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, program,
 };
 
 use crate::on;

@@ -3,11 +3,12 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use netbed::{Process, TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use testbed::{Cluster, Process, Source, program, wait_until};
+use testbed::{Cluster, Source, program};
 
-use crate::{SOON, on};
+use crate::on;
 
 const PLAYERS: usize = 500;
 /// What a player is sent in five seconds, a keyframe in each, at 400 kbit/s.
@@ -60,7 +61,7 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
         let players = client.host().spawn("players", command)?;
         // They share an address, so that persistence keeps them together.
         let serving = |edge: usize| {
-            wait_until(format_args!("edge {edge} to serve all"), SOON, || {
+            wait_for(format_args!("edge {edge} to serve all"), || {
                 ensure!(
                     players.is_running(),
                     "rtmp-load has ended: {}",
@@ -74,14 +75,12 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
         let sends = |edge: usize| {
             let sent = || anyhow::Ok(cluster.edge(edge).host().counters()?.tx_bytes);
             let before = sent()?;
-            wait_until(format_args!("edge {edge} to send them video"), SOON, || {
+            wait_for(format_args!("edge {edge} to send them video"), || {
                 Ok(sent()? - before > PLAYERS as u64 * FIVE_GROUPS)
             })
         };
         let first = || cluster.edge_serving(client);
-        wait_until("an edge to serve the players", SOON, || {
-            Ok(first()?.is_some())
-        })?;
+        wait_for("an edge to serve the players", || Ok(first()?.is_some()))?;
         let doomed = first()?.context("an edge serves them")?;
         serving(doomed)?;
         // Who has no picture yet has none to miss.
@@ -89,14 +88,16 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
         let address = cluster.edge(doomed).address();
 
         cluster.edge(doomed).host().cut_off()?;
-        cluster.director().wait_for_server(address, false, SOON)?;
-        wait_until("the viewers to have been told", SOON, || {
+        cluster
+            .director()
+            .wait_for_server(address, false, TIME_LIMIT)?;
+        wait_for("the viewers to have been told", || {
             Ok(event(&events, &format!("{address}:1935 is gone")).is_some())
         })?;
         serving(1 - doomed)?;
         sends(1 - doomed)?;
         players.signal(Signal::SIGINT)?;
-        players.wait(SOON)?;
+        players.wait()?;
 
         let log = players.log();
         let report = &log[log.find('{').context("a report")?..];

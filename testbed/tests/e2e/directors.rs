@@ -7,9 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testbed::{Builder, Client, Cluster, Host, INTERFACE, Source, VIP, Viewer, wait_until};
+use netbed::{Host, INTERFACE, TIME_LIMIT, wait_for};
+use testbed::{Builder, Client, Cluster, Source, VIP, Viewer};
 
-use crate::{SOON, on};
+use crate::on;
 
 /// Edges, so that a guess at a viewer's edge would mostly be wrong.
 const EDGES: u8 = 4;
@@ -97,7 +98,7 @@ fn audience(cluster: &Cluster) -> Result<Vec<Viewer>> {
         .map(|client| client.pull(&cluster.viewing_url()))
         .collect::<Result<Vec<_>>>()?;
     for viewer in &viewers {
-        viewer.wait_for_more(25, SOON)?;
+        viewer.wait_for_more(25)?;
     }
     Ok(viewers)
 }
@@ -107,19 +108,15 @@ fn wait_for_holder(cluster: &Cluster, host: &Host) -> Result<()> {
     let [a, b, c, d] = host.address().octets();
     // As the testbed gives them out.
     let mac = format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
-    wait_until(
-        format_args!("{VIP} to be found on {}", host.name()),
-        SOON,
-        || {
-            for client in cluster.clients() {
-                let entry = client.host().sh(&format!("ip neigh show {VIP}"))?;
-                if !entry.contains(&mac) {
-                    return Ok(false);
-                }
+    wait_for(format_args!("{VIP} to be found on {}", host.name()), || {
+        for client in cluster.clients() {
+            let entry = client.host().sh(&format!("ip neigh show {VIP}"))?;
+            if !entry.contains(&mac) {
+                return Ok(false);
             }
-            host.has_address(VIP)
-        },
-    )
+        }
+        host.has_address(VIP)
+    })
 }
 
 /// Lets one director take over, and holds the viewers to it that each goes on
@@ -139,7 +136,7 @@ fn nobody_reconnects(
     change()?;
     wait_for_holder(cluster, successor)?;
     for viewer in viewers {
-        viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(50)?.ensure_rising()?;
     }
     assert_eq!(connections(cluster)?, before, "the same connections");
     Ok(())
@@ -186,7 +183,7 @@ fn viewers_keep_their_connections_when_a_director_is_cut_off_from_the_edges_alon
         for edge in cluster.edges() {
             cluster
                 .director()
-                .wait_for_server(edge.address(), false, SOON)?;
+                .wait_for_server(edge.address(), false, TIME_LIMIT)?;
         }
         nobody_reconnects(cluster, &viewers, first, || cut.mend(cluster, first))
     });
@@ -212,12 +209,12 @@ fn with_the_deployments_scheduler_viewers_are_reset_and_served_when_they_return(
         let viewers = audience(cluster)?;
         cluster.director().stop()?;
         for viewer in &viewers {
-            viewer.process().wait(SOON)?;
+            viewer.process().wait()?;
         }
         wait_for_holder(cluster, cluster.standby().host())?;
         for client in cluster.clients() {
             let again = client.pull(&cluster.viewing_url())?;
-            again.wait_for_more(25, SOON)?.ensure_rising()?;
+            again.wait_for_more(25)?.ensure_rising()?;
         }
         Ok(())
     });
@@ -226,7 +223,8 @@ fn with_the_deployments_scheduler_viewers_are_reset_and_served_when_they_return(
 /// keepalived's director; without ip_vs in the kernel it holds the VIP, and
 /// serves nobody.
 mod beside_keepalived {
-    use testbed::{STANDBY, start_keepalived, virtual_router_conf};
+    use netbed::start_keepalived;
+    use testbed::{STANDBY, virtual_router_conf};
 
     use super::*;
 
@@ -252,9 +250,9 @@ mod beside_keepalived {
     /// Waits until a viewer is served: right after a cut our director may not
     /// have seen its servers again yet.
     fn watch(cluster: &Cluster) -> Result<()> {
-        wait_until("a viewer to be served", SOON, || {
+        wait_for("a viewer to be served", || {
             let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-            let frames = viewer.wait_for_more(25, SOON);
+            let frames = viewer.wait_for_more(25);
             viewer.stop()?;
             match frames {
                 Ok(frames) => frames.ensure_rising().map(|()| true),
@@ -299,12 +297,12 @@ mod beside_keepalived {
             let (ours, theirs) = (cluster.director(), cluster.host("director-2"));
             let keepalived_conf = virtual_router_conf("MASTER", 110);
             let keepalived = start_keepalived(theirs, &keepalived_conf)?;
-            wait_until("keepalived to lead", SOON, || theirs.has_address(VIP))?;
+            wait_for("keepalived to lead", || theirs.has_address(VIP))?;
             ours.start()?;
             ours.wait_until_able()?;
             introduce(cluster)?;
 
-            keepalived.stop(SOON)?;
+            keepalived.stop()?;
             wait_for_holder(cluster, ours.host())?;
             watch(cluster)?;
             start_keepalived(theirs, &keepalived_conf)?;

@@ -1,9 +1,10 @@
 //! Servers that die, vanish and come back.
 
 use anyhow::Result;
+use netbed::TIME_LIMIT;
 use testbed::{Cluster, HealthChecks, Server, Source};
 
-use crate::{SOON, on};
+use crate::on;
 
 #[test]
 fn a_killed_edge_leaves_the_rotation_and_comes_back_when_it_serves_again() {
@@ -26,7 +27,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
     let director = cluster.director();
     cluster.push(&Source::Generated)?;
     let witness = cluster.client(0).pull(&cluster.viewing_url())?;
-    witness.wait_for_more(25, SOON)?;
+    witness.wait_for_more(25)?;
     let survivor = cluster
         .edge_serving(cluster.client(0))?
         .expect("it is served");
@@ -35,9 +36,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
     victim.kill()?;
     director.wait_for_server(victim.address(), false, checks.refusal_noticed_within())?;
     for newcomer in &cluster.clients()[1..3] {
-        newcomer
-            .pull(&cluster.viewing_url())?
-            .wait_for_more(25, SOON)?;
+        newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
         assert_eq!(
             cluster.edge_serving(newcomer)?,
             Some(survivor),
@@ -48,9 +47,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
     victim.start()?;
     director.wait_for_server(victim.address(), true, checks.return_noticed_within())?;
     for newcomer in &cluster.clients()[3..] {
-        newcomer
-            .pull(&cluster.viewing_url())?
-            .wait_for_more(25, SOON)?;
+        newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
     }
     assert_ne!(
         victim.peers()?,
@@ -58,7 +55,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
         "two new viewers, one of them at the edge that is back"
     );
     // Who was at the other edge has noticed nothing of all this.
-    witness.wait_for_more(25, SOON)?.ensure_rising()
+    witness.wait_for_more(25)?.ensure_rising()
 }
 
 #[test]
@@ -67,18 +64,18 @@ fn a_viewer_of_a_killed_edge_is_served_by_the_other_when_it_reconnects() {
         cluster.push(&Source::Generated)?;
         let client = cluster.client(0);
         let viewer = client.pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?;
+        viewer.wait_for_more(25)?;
         let edge = cluster.edge_serving(client)?.expect("it is served");
 
         cluster.edge(edge).kill()?;
-        viewer.process().wait(SOON)?;
+        viewer.process().wait()?;
         let limit = HealthChecks::Quick.refusal_noticed_within();
         cluster
             .director()
             .wait_for_server(cluster.edge(edge).address(), false, limit)?;
         // Persistence does not hold it to a server that is gone.
         let again = client.pull(&cluster.viewing_url())?;
-        again.wait_for_more(25, SOON)?.ensure_rising()?;
+        again.wait_for_more(25)?.ensure_rising()?;
         assert_eq!(cluster.edge_serving(client)?, Some(1 - edge));
         Ok(())
     });
@@ -92,19 +89,17 @@ fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
         lost.host().cut_off()?;
         cluster
             .director()
-            .wait_for_server(lost.address(), false, SOON)?;
+            .wait_for_server(lost.address(), false, TIME_LIMIT)?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
         assert_eq!(cluster.edge_serving(cluster.client(0))?, Some(1));
 
         lost.host().reconnect()?;
         cluster
             .director()
-            .wait_for_server(lost.address(), true, SOON)?;
+            .wait_for_server(lost.address(), true, TIME_LIMIT)?;
         for newcomer in &cluster.clients()[1..] {
-            newcomer
-                .pull(&cluster.viewing_url())?
-                .wait_for_more(25, SOON)?;
+            newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
         }
         assert_ne!(
             Server::peers(lost)?,
@@ -128,16 +123,16 @@ fn viewers_stay_at_their_edges_and_go_on_when_the_origin_dies_and_returns() {
             })
             .collect::<Result<Vec<_>, _>>()?;
         for viewer in &viewers {
-            viewer.wait_for_more(50, SOON)?;
+            viewer.wait_for_more(50)?;
         }
         cluster.origin().kill()?;
-        encoder.wait(SOON)?;
+        encoder.wait()?;
         cluster.origin().start()?;
         // The encoder begins anew: the same pictures, with the same times.
         cluster.push(&Source::Generated)?;
         for viewer in &viewers {
             // The same ffmpeg on the same connection, on one rising timeline.
-            viewer.wait_for_more(100, SOON)?.ensure_rising()?;
+            viewer.wait_for_more(100)?.ensure_rising()?;
             assert!(viewer.process().is_running());
         }
         Ok(())

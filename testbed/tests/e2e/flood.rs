@@ -3,11 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Result, ensure};
-use testbed::{
-    Balancer, Cluster, Flood, Frames, GENERATED_FPS, RTMP_PORT, Source, VIP, wait_until,
-};
+use netbed::wait_for;
+use testbed::{Balancer, Cluster, Flood, Frames, GENERATED_FPS, RTMP_PORT, Source, VIP};
 
-use crate::{SOON, on};
+use crate::on;
 
 const ATTACKER: &str = "attacker";
 
@@ -25,7 +24,7 @@ fn a_flood_of_syns_costs_viewers_nothing() {
             let mut viewers = Vec::new();
             for client in &cluster.clients()[..2] {
                 let viewer = client.pull(&url)?;
-                viewer.wait_for_more(1, SOON)?;
+                viewer.wait_for_more(1)?;
                 viewers.push(viewer);
             }
             let edges = |cluster: &Cluster| -> Result<Vec<_>> {
@@ -36,15 +35,15 @@ fn a_flood_of_syns_costs_viewers_nothing() {
 
             let target = SocketAddrV4::new(VIP, RTMP_PORT);
             let flood = Flood::start(cluster.host(ATTACKER), target)?;
-            wait_until("enough SYNs to fill the table twice", SOON, || {
+            wait_for("enough SYNs to fill the table twice", || {
                 Ok(flood.sent() > 2 * HALF_OPEN)
             })?;
             for viewer in &viewers {
-                viewer.wait_for_more(25, SOON)?;
+                viewer.wait_for_more(25)?;
             }
             // In the midst of it.
             let newcomer = cluster.client(2).pull(&url)?;
-            newcomer.wait_for_more(25, SOON)?;
+            newcomer.wait_for_more(25)?;
             let balancer = cluster.director().list()?;
             let sent = flood.stop()?;
 
@@ -65,7 +64,7 @@ fn a_flood_of_syns_costs_viewers_nothing() {
 
             viewers.push(newcomer);
             for viewer in &viewers {
-                let frames = viewer.wait_for_more(25, SOON)?;
+                let frames = viewer.wait_for_more(25)?;
                 frames.ensure_rising()?;
                 ensure_whole(&frames)?;
             }

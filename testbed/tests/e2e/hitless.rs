@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Cluster, INTERFACE, Source, VIP, Viewer, program, wait_for, wait_until};
+use netbed::{INTERFACE, wait_for};
+use testbed::{Cluster, Source, VIP, Viewer, program};
 
-use crate::{SOON, on};
+use crate::on;
 
 /// Three seconds of video, which come however the balancer is.
 const WHILE: usize = 75;
@@ -32,7 +33,7 @@ fn served(cluster: &Cluster) -> Result<Vec<Option<usize>>> {
 
 fn all_go_on(viewers: &[Viewer]) -> Result<()> {
     for viewer in viewers {
-        viewer.wait_for_more(WHILE, SOON)?.ensure_without_gap()?;
+        viewer.wait_for_more(WHILE)?.ensure_without_gap()?;
     }
     Ok(())
 }
@@ -46,7 +47,7 @@ fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
         let mut viewers = Vec::new();
         for client in &cluster.clients()[..2] {
             let viewer = client.pull(&url)?;
-            viewer.wait_for_more(25, SOON)?;
+            viewer.wait_for_more(25)?;
             viewers.push(viewer);
         }
         let edges = served(cluster)?;
@@ -60,7 +61,7 @@ fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
         assert!(director.host().has_address(VIP)?, "and so does the VIP");
         // Who comes now is served, and an address keeps its edge.
         let again = cluster.client(0).pull(&url)?;
-        again.wait_for_more(25, SOON)?;
+        again.wait_for_more(25)?;
         assert_eq!(served(cluster)?, edges);
         viewers.push(again);
 
@@ -88,7 +89,7 @@ fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
         let pid = director.process()?.pid();
         director.order(&["drain", &cluster.edge(0).address().to_string()])?;
         director.order(&["upgrade"])?;
-        wait_for("another program", SOON, || {
+        wait_for("another program", || {
             Ok(attached(cluster)?.filter(|now| *now != second))
         })?;
         assert!(director.process()?.is_running(), "process {pid} goes on");
@@ -99,7 +100,7 @@ fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
         let same = |now: &[Option<usize>]| now[..2] == edges[..2];
         assert!(same(&served(cluster)?), "every viewer is where it was");
         let newcomer = cluster.client(2).pull(&url)?;
-        newcomer.wait_for_more(25, SOON)?;
+        newcomer.wait_for_more(25)?;
         assert_eq!(
             cluster.edge_serving(cluster.client(2))?,
             Some(1),
@@ -138,7 +139,7 @@ fn the_stop_command_removes_what_a_killed_balancer_has_left() {
         director.start()?;
         director.wait_until_ready()?;
         director.order(&["stop"])?;
-        director.process()?.wait(SOON)?;
+        director.process()?.wait()?;
         assert_eq!(attached(cluster)?, None);
         assert!(!director.host().has_address(VIP)?);
         assert_eq!(remains(cluster)?, "");
@@ -161,18 +162,18 @@ fn a_balancer_that_is_cut_off_from_its_rights_to_mount_still_adopts() {
             .arg(program("lb-user")?)
             .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
         let balancer = director.host().spawn("confined", command)?;
-        wait_until("the confined balancer to be ready", SOON, || {
+        wait_for("the confined balancer to be ready", || {
             ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
             Ok(director.list().is_ok_and(|list| list.is_ready()))
         })?;
         let log = balancer.log();
         assert!(log.contains("is adopted"), "{log}");
         director.order(&["upgrade"])?;
-        wait_until("the upgraded balancer to be ready", SOON, || {
+        wait_for("the upgraded balancer to be ready", || {
             ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
             Ok(director.list().is_ok_and(|list| list.is_ready()))
         })?;
-        balancer.stop(SOON)?;
+        balancer.stop()?;
         assert_eq!(remains(cluster)?, "", "it could undo all that it did");
         Ok(())
     });

@@ -3,11 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::ensure;
-use testbed::{
-    Cluster, ServerKind, Source, VIP, start_keepalived, virtual_router_conf, wait_until,
-};
+use netbed::{start_keepalived, wait_for};
+use testbed::{Cluster, ServerKind, Source, VIP, virtual_router_conf};
 
-use crate::{SOON, on};
+use crate::on;
 
 #[test]
 fn nginx_as_origin_and_edge_serves_a_viewer() {
@@ -18,7 +17,7 @@ fn nginx_as_origin_and_edge_serves_a_viewer() {
         cluster.push(&Source::Generated)?;
         let url = format!("rtmp://{}/live/livestream", cluster.edge(0).address());
         let viewer = cluster.client(0).pull(&url)?;
-        viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(50)?.ensure_rising()?;
         assert_eq!(cluster.edge_serving(cluster.client(0))?, Some(0));
         Ok(())
     });
@@ -34,7 +33,7 @@ fn keepalived_on_another_director_takes_the_vip_when_it_is_alone() {
         let standby = cluster.host("director-2");
         let config = virtual_router_conf("BACKUP", 90);
         let keepalived = start_keepalived(standby, &config)?;
-        wait_until("keepalived to take the VIP", SOON, || {
+        wait_for("keepalived to take the VIP", || {
             ensure!(
                 keepalived.is_running(),
                 "keepalived has ended:\n{}",
@@ -42,7 +41,7 @@ fn keepalived_on_another_director_takes_the_vip_when_it_is_alone() {
             );
             standby.has_address(VIP)
         })?;
-        keepalived.stop(SOON)?;
+        keepalived.stop()?;
         assert!(
             !standby.has_address(VIP)?,
             "it gives the VIP back when it is stopped"

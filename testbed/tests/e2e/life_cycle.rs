@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Cluster, Host, INTERFACE, Source, VIP, program, wait_until};
+use netbed::{Host, INTERFACE, wait_for};
+use testbed::{Cluster, Source, VIP, program};
 
-use crate::{SOON, on};
+use crate::on;
 
 fn has_xdp(host: &Host) -> Result<bool> {
     Ok(host
@@ -51,7 +52,7 @@ fn a_balancer_that_is_started_again_serves_again() {
         cluster.director().start()?;
         cluster.director().wait_until_ready()?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()
+        viewer.wait_for_more(25)?.ensure_rising()
     });
 }
 
@@ -99,13 +100,13 @@ fn the_capabilities_that_the_unit_leaves_are_all_that_the_balancer_needs() {
             .arg(program("lb-user")?)
             .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
         let balancer = director.host().spawn("confined", command)?;
-        wait_until("the confined balancer to be ready", SOON, || {
+        wait_for("the confined balancer to be ready", || {
             ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
             Ok(director.list().is_ok_and(|list| list.is_ready()))
         })?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
-        balancer.stop(SOON)?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
+        balancer.stop()?;
         assert!(
             !director.host().has_address(VIP)?,
             "it could undo all that it did"

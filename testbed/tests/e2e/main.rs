@@ -16,36 +16,24 @@ mod streaming;
 mod testbed_itself;
 mod units;
 
-use std::io::{self, Write};
-use std::time::Duration;
-
 use anyhow::{Context, Result};
+use netbed::say_skipped;
 use testbed::{Builder, Cluster, Machine};
 
-/// How long a test waits for what should happen soon. Only a broken cluster
-/// makes anybody wait so long; a slow machine does not.
-const SOON: Duration = Duration::from_secs(40);
-
-/// Whether this process may build clusters. If not, says so, past the test
-/// harness, which would keep it to itself.
+/// True if this process may build clusters. If not, says so.
 fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        // Where standard error is closed, nobody can be told.
-        let _ = writeln!(
-            io::stderr(),
-            "SKIPPED: network namespaces need root; run with sudo"
-        );
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        say_skipped("network namespaces need root; run with sudo");
     }
-    root
+    is_root
 }
 
-/// Whether a host can be a machine here. If not, says why.
+/// True if a host can be a machine here. If not, says why.
 fn has_machines() -> bool {
     let missing = Machine::missing();
     if let Some(why) = &missing {
-        // Where standard error is closed, nobody can be told.
-        let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+        say_skipped(why);
     }
     missing.is_none()
 }

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use testbed::{Cluster, Host, ServerKind, Source, VIP, source_root};
+use netbed::Host;
+use testbed::{Cluster, ServerKind, Source, VIP, source_root};
 
 use crate::on;
 

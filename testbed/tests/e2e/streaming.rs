@@ -1,8 +1,9 @@
 //! Video from the encoder to viewers, through every part of the deployment.
 
-use testbed::{Cluster, Source, wait_until};
+use netbed::wait_for;
+use testbed::{Cluster, Source};
 
-use crate::{SOON, on};
+use crate::on;
 
 #[test]
 fn every_viewer_decodes_video_and_audio_with_rising_timestamps() {
@@ -15,7 +16,7 @@ fn every_viewer_decodes_video_and_audio_with_rising_timestamps() {
             .map(|client| client.pull(&url))
             .collect::<Result<Vec<_>, _>>()?;
         for viewer in viewers {
-            viewer.wait_for_more(75, SOON)?.ensure_rising()?;
+            viewer.wait_for_more(75)?.ensure_rising()?;
         }
         Ok(())
     });
@@ -32,7 +33,7 @@ fn viewers_behind_a_router_are_served_by_both_edges() {
             .map(|client| client.pull(&url))
             .collect::<Result<Vec<_>, _>>()?;
         for viewer in viewers {
-            viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+            viewer.wait_for_more(50)?.ensure_rising()?;
         }
         let mut edges = cluster
             .clients()
@@ -50,7 +51,7 @@ fn the_origin_serves_a_viewer_directly_too() {
     on(Cluster::builder().edges(1).clients(1), |cluster| {
         cluster.push(&Source::Generated)?;
         let viewer = cluster.client(0).pull(&cluster.publishing_url())?;
-        viewer.wait_for_more(50, SOON)?.ensure_rising()
+        viewer.wait_for_more(50)?.ensure_rising()
     });
 }
 
@@ -65,10 +66,10 @@ fn viewers_stay_and_go_on_when_the_publisher_stops_and_returns() {
             .map(|client| client.pull(&url))
             .collect::<Result<Vec<_>, _>>()?;
         for viewer in &viewers {
-            viewer.wait_for_more(25, SOON)?;
+            viewer.wait_for_more(25)?;
         }
-        encoder.stop(SOON)?;
-        wait_until("the origin to see the publisher go", SOON, || {
+        encoder.stop()?;
+        wait_for("the origin to see the publisher go", || {
             let peers = cluster.origin().peers()?;
             Ok(!peers
                 .iter()
@@ -77,7 +78,7 @@ fn viewers_stay_and_go_on_when_the_publisher_stops_and_returns() {
         cluster.push(&Source::Generated)?;
         for viewer in &viewers {
             // The same ffmpeg on the same connection, on one rising timeline.
-            viewer.wait_for_more(50, SOON)?.ensure_rising()?;
+            viewer.wait_for_more(50)?.ensure_rising()?;
         }
         Ok(())
     });
@@ -94,7 +95,7 @@ fn each_edge_pulls_one_copy_from_the_origin_however_many_watch() {
             .flat_map(|client| [client.pull(&url), client.pull(&url)])
             .collect::<Result<Vec<_>, _>>()?;
         for viewer in &viewers {
-            viewer.wait_for_more(25, SOON)?;
+            viewer.wait_for_more(25)?;
         }
         let peers = cluster.origin().peers()?;
         for edge in cluster.edges() {

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
+use netbed::wait_for;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use testbed::{Cluster, bin_dir, wait_until};
+use testbed::{Cluster, bin_dir};
 
-use crate::{SOON, is_root};
+use crate::is_root;
 
 /// A cluster whose owner is a process of its own, the example `cluster`.
 struct Owner {
@@ -62,11 +63,9 @@ impl Owner {
 
     fn ensure_nothing_remains(mut self) -> Result<()> {
         self.process.wait()?;
-        wait_until(
-            "every process and file of the cluster to vanish",
-            SOON,
-            || Ok(self.inhabitants()? == 0 && !self.directory.exists()),
-        )
+        wait_for("every process and file of the cluster to vanish", || {
+            Ok(self.inhabitants()? == 0 && !self.directory.exists())
+        })
     }
 }
 
@@ -132,7 +131,7 @@ fn two_clusters_at_once_do_not_meet() {
         let [one, other] = [Cluster::builder().start()?, Cluster::builder().start()?];
         one.push(&testbed::Source::Generated)?;
         let viewer = one.client(0).pull(&one.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
         // The same addresses, and yet nobody of the other one noticed.
         assert_eq!(other.origin().peers()?, []);
         assert_eq!(other.edge_serving(other.client(0))?, None);

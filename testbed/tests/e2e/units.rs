@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{BUILT, Cluster, Host, INTERFACE, Machine, RTMP_PORT, Source, VIP, wait_until};
+use netbed::{Host, INTERFACE, wait_for};
+use testbed::{BUILT, Cluster, Machine, RTMP_PORT, Source, VIP};
 
-use crate::{SOON, has_machines, on, readme_commands};
+use crate::{has_machines, on, readme_commands};
 
 /// Boots systemd on a host, and installs one of the programs there.
 fn boot<'h>(host: &'h Host, program: &str) -> Result<Machine<'h>> {
@@ -40,10 +41,10 @@ impl<'c> Deployment<'c> {
 
     fn wait_until_in_rotation(&self, edge: Ipv4Addr) -> Result<()> {
         let status = || self.director.property("lb-user", "StatusText");
-        wait_until("the director to hold the VIP", SOON, || {
+        wait_for("the director to hold the VIP", || {
             Ok(status()?.contains("master of VI_1"))
         })?;
-        wait_until(format_args!("{edge} to be in rotation"), SOON, || {
+        wait_for(format_args!("{edge} to be in rotation"), || {
             let list = self.director.run("lb-user list")?;
             let line = list.lines().find(|line| line.contains(&edge.to_string()));
             Ok(line.is_some_and(|line| line.contains(" up ")))
@@ -96,7 +97,7 @@ fn the_readme_s_units_serve_viewers_and_are_locked_down() {
     on_the_deployment(|cluster, deployment| {
         cluster.push(&Source::Generated)?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
 
         let Deployment {
             origin,
@@ -138,7 +139,7 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         let director = &deployment.director;
         cluster.push(&Source::Generated)?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
         let main_pid = || director.property("lb-user", "MainPID");
         let first = main_pid()?;
 
@@ -146,7 +147,7 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         director.run("lb-user upgrade")?;
         assert_eq!(main_pid()?, first, "an upgrade keeps the process");
         assert_eq!(director.property("lb-user", "ActiveState")?, "active");
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
 
         director.run("sed -i 's/lb_algo/lb_algoo/' /etc/keepalived/keepalived.conf")?;
         let refused = director.output("systemctl reload lb-user")?;
@@ -159,14 +160,14 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         director.run("sed -i 's/lb_algoo/lb_algo/' /etc/keepalived/keepalived.conf")?;
 
         director.run(&format!("kill -9 {first}"))?;
-        wait_until("systemd to have started another", SOON, || {
+        wait_for("systemd to have started another", || {
             let started = director.property("lb-user", "ActiveState")? == "active";
             Ok(started && main_pid()? != first)
         })?;
         let journal = director.run("journalctl --no-pager -u lb-user -o cat")?;
         assert!(journal.contains("is adopted"), "{journal}");
         deployment.wait_until_in_rotation(cluster.edge(0).address())?;
-        viewer.wait_for_more(25, SOON)?.ensure_rising()?;
+        viewer.wait_for_more(25)?.ensure_rising()?;
 
         director.run("systemctl stop lb-user")?;
         assert!(!director.host().has_address(VIP)?, "the VIP is gone");
@@ -175,7 +176,7 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         let pinned = director.run("find /sys/fs/bpf -mindepth 1 -not -name '*.debug'")?;
         assert_eq!(pinned, "", "nothing is pinned");
         director.run("systemctl start lb-user && lb-user list && lb-user stop")?;
-        wait_until("systemd to know of the stop", SOON, || {
+        wait_for("systemd to know of the stop", || {
             Ok(director.property("lb-user", "ActiveState")? == "inactive")
         })
     });
@@ -210,7 +211,7 @@ fn systemd_and_the_servers_agree_on_what_they_do() {
             ))?;
 
             machine.run(&format!("kill -9 {first}"))?;
-            wait_until("systemd to have started another", SOON, || {
+            wait_for("systemd to have started another", || {
                 let started = machine.property(&service, "ActiveState")? == "active";
                 Ok(started && main_pid()? != first)
             })?;
@@ -220,11 +221,11 @@ fn systemd_and_the_servers_agree_on_what_they_do() {
             machine.run(&format!(
                 "mv {log} {log}.1 && systemctl kill -s USR1 {service}"
             ))?;
-            wait_until("the log to be opened anew", SOON, || {
+            wait_for("the log to be opened anew", || {
                 Ok(machine.output(&format!("test -s {log}"))?.status.success())
             })?;
             machine.run(&format!("systemctl kill -s QUIT {service}"))?;
-            wait_until("the server to have drained", SOON, || {
+            wait_for("the server to have drained", || {
                 Ok(machine.property(&service, "ActiveState")? == "inactive")
             })?;
         }
@@ -245,7 +246,7 @@ fn scripts_run_as_the_user_that_they_are_to() {
              systemctl restart lb-user",
         )?;
         let told = || director.run("stat --format %U /run/told/by-a-script");
-        wait_until("the script to have run", SOON, || Ok(told().is_ok()))?;
+        wait_for("the script to have run", || Ok(told().is_ok()))?;
         assert_eq!(told()?.trim(), "nobody");
 
         // Another that hangs: its children are killed with it, though they are
@@ -262,7 +263,7 @@ END
                  /etc/keepalived/keepalived.conf
              systemctl reload lb-user",
         )?;
-        wait_until("a second one to have begun", SOON, || {
+        wait_for("a second one to have begun", || {
             let begun = director.output("wc -l </run/told/begun")?.stdout;
             Ok(String::from_utf8_lossy(&begun)
                 .trim()

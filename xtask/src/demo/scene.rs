@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Balancer, Cluster, HealthChecks, Process};
+use netbed::Process;
+use testbed::{Balancer, Cluster, HealthChecks};
 
 use super::seat::Seat;
 

@@ -4,8 +4,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::CloneFlags;
 
 use crate::{case, check, packet};
+use netbed::alone::{ip, with_interfaces};
 use packet_bed::frames::*;
-use packet_bed::namespace::{ip, with_interfaces};
 use packet_bed::{Step, service, state};
 
 #[test]

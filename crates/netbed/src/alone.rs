@@ -1,7 +1,7 @@
 //! Namespaces that live as long as a test's thread.
 
 use std::fs;
-use std::io::Write as _;
+use std::panic;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -13,19 +13,25 @@ use nix::sched::{CloneFlags, unshare};
 /// another forks at that moment, and what it attaches or locks with it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs `test` in namespaces of its own, a network namespace with a pair of
-/// interfaces, `near` and `far`, among them; says so where the kernel does not
-/// let us.
-pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static) {
+/// Runs `test` in a network namespace of its own, where only `lo` is up, and in
+/// `others`; says so where the kernel does not let us.
+pub fn on_a_host_of_its_own(others: CloneFlags, test: impl FnOnce() + Send + 'static) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = thread::spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET | others) {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: cannot make a namespace: {error}"
-            );
-            return;
+            crate::skip!("cannot make a namespace: {error}");
         }
+        ip("link set lo up");
+        test();
+    });
+    thread
+        .join()
+        .unwrap_or_else(|panic| panic::resume_unwind(panic));
+}
+
+/// As [`on_a_host_of_its_own`], with a pair of interfaces, `near` and `far`.
+pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static) {
+    on_a_host_of_its_own(others, || {
         ip("link add near type veth peer name far");
         for interface in ["near", "far"] {
             // The neighbours' IPv6 would find each other, and be counted.
@@ -38,12 +44,9 @@ pub fn with_interfaces(others: CloneFlags, test: impl FnOnce() + Send + 'static)
         ip("link set far up");
         test();
     });
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
-/// Runs ip(8); what it says.
+/// Runs ip(8) in the calling thread's namespaces; returns what it says.
 pub fn ip(arguments: &str) -> String {
     let output = Command::new("ip")
         .args(arguments.split(' '))

@@ -2,7 +2,7 @@
 //!
 //! Working through a resident thread has three merits over entering named
 //! namespaces: nothing has a name that would have to be removed, tests can open
-//! sockets on any host of the cluster from their own process, and the root
+//! sockets on any host of the bed from their own process, and the root
 //! directory of the owner (a chroot, say) stays as it is.
 
 use std::any::Any;
@@ -68,7 +68,7 @@ impl Namespace {
     /// Runs `job` inside the namespaces and returns what it returns.
     ///
     /// Jobs of one host run one after another. They cannot start threads: their
-    /// children belong to the cluster's PID namespace, where threads of this
+    /// children belong to the bed's PID namespace, where threads of this
     /// process cannot be (clone(2), `EINVAL`).
     pub(crate) fn run<T, F>(&self, job: F) -> T
     where
@@ -133,7 +133,7 @@ fn enter(pid_namespace: &File) -> Result<(File, i32)> {
     }
     let net = File::open("/proc/thread-self/ns/net").context("cannot open /proc")?;
     setns(pid_namespace.as_fd(), CloneFlags::CLONE_NEWPID)
-        .context("cannot join the cluster's PID namespace")?;
+        .context("cannot join the bed's PID namespace")?;
     Ok((net, gettid().as_raw()))
 }
 

@@ -1,4 +1,4 @@
-//! Where a cluster's control groups are (cgroups(7)): systemd wants one.
+//! Where a bed's control groups are (cgroups(7)): systemd wants one.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The directory for the groups of a cluster, which lives in `directory`. It is
-/// not there before somebody makes it.
+/// The directory for the groups of the bed whose files are in `directory`. It is not
+/// there before somebody makes it.
 ///
 /// # Errors
 /// When this machine has no hierarchy that takes processes of any kind
 /// (version 2).
-pub(crate) fn of_cluster(directory: &Path) -> Result<PathBuf> {
+pub fn of_bed(directory: &Path) -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc")?;
     let root = writable_root(&mounts)
         .context("no hierarchy of control groups is mounted that could be written to (cgroup2)")?;

@@ -1,9 +1,9 @@
-//! What ends a cluster, however its owner ends.
+//! What ends a bed, however its owner ends.
 //!
-//! All programs of a cluster live in a PID namespace. Its first process waits
+//! All programs of a bed live in a PID namespace. Its first process waits
 //! for the end of a pipe whose other end only the owner holds. When the owner
 //! returns, panics, is interrupted or is killed outright, the pipe ends, the
-//! first process removes what the cluster left on disk and exits, and with it
+//! first process removes what the bed left on disk and exits, and with it
 //! the kernel ends every process of the namespace (pid_namespaces(7)). Network
 //! and mount namespaces have no names, so they vanish with their last process
 //! and thread: there is nothing that could be forgotten.
@@ -22,7 +22,7 @@ use crate::control_group;
 
 /// What the first process does. `kill -1` means all others of its namespace:
 /// they end before the files that they might be writing are removed. Names of
-/// network namespaces exist only if the cluster was kept.
+/// network namespaces exist only if the bed was kept.
 const FIRST_PROCESS: &str = r#"
     read -r _
     kill -s KILL -- -1
@@ -38,7 +38,7 @@ const FIRST_PROCESS: &str = r#"
     done
 "#;
 
-/// The first process of a cluster's PID namespace, and the pipe that keeps it.
+/// The first process of a bed's PID namespace, and the pipe that keeps it.
 #[derive(Debug)]
 pub(crate) struct Lifeline {
     init: Child,
@@ -51,9 +51,9 @@ impl Lifeline {
     pub(crate) fn start(directory: &Path) -> Result<Self> {
         let mut command = Command::new("sh");
         command
-            .args(["-c", FIRST_PROCESS, "millrace-testbed"])
+            .args(["-c", FIRST_PROCESS, "millrace-netbed"])
             .arg(directory)
-            .arg(control_group::of_cluster(directory).unwrap_or_default())
+            .arg(control_group::of_bed(directory).unwrap_or_default())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -77,17 +77,17 @@ impl Lifeline {
         })
     }
 
-    /// The namespace that programs of the cluster are started in.
+    /// The namespace that programs of the bed are started in.
     pub(crate) fn pid_namespace(&self) -> &File {
         &self.pid_namespace
     }
 
-    /// The end that keeps the cluster alive, for a process that is to inherit it.
+    /// The end that keeps the bed alive, for a process that is to inherit it.
     pub(crate) fn pipe(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Lets go: every process of the cluster is killed from now on.
+    /// Lets go: every process of the bed is killed from now on.
     pub(crate) fn cut(&mut self) {
         self.pipe = None;
     }

@@ -1,12 +1,11 @@
-//! A program that runs on a host of the cluster, with its output in a file.
+//! A program that runs on a host.
 
 use std::fmt::{self, Display};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{self, Signal};
@@ -16,17 +15,25 @@ use crate::wait::wait_for;
 
 /// A running or ended program. Clones speak of the same one.
 ///
-/// It ends with its cluster at the latest.
+/// It ends with its bed at the latest.
 #[derive(Clone)]
 pub struct Process {
     name: String,
-    log: PathBuf,
+    log: Option<Log>,
     pid: u32,
     child: Arc<Mutex<Child>>,
 }
 
+/// Where a program writes to.
+#[derive(Clone)]
+pub(crate) struct Log {
+    pub(crate) path: PathBuf,
+    /// The bytes that programs before it had written.
+    pub(crate) begin: usize,
+}
+
 impl Process {
-    pub(crate) fn new(name: String, log: PathBuf, child: Child) -> Self {
+    pub(crate) fn new(name: String, log: Option<Log>, child: Child) -> Self {
         Self {
             name,
             log,
@@ -41,28 +48,43 @@ impl Process {
         &self.name
     }
 
-    /// Its process id as seen from outside the cluster.
+    /// Its process id as seen from outside the bed.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The file that its standard output and error go to.
-    #[must_use]
-    pub fn log_path(&self) -> &Path {
-        &self.log
-    }
-
-    /// What it has written so far. Bytes that are no UTF-8 are replaced.
+    /// What it has written so far, if it was started by [`Host::spawn`]. Bytes that are
+    /// no UTF-8 are replaced.
+    ///
+    /// [`Host::spawn`]: crate::Host::spawn
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(&self.log).map_or_else(
-            |error| format!("({} is not readable: {error})", self.log.display()),
-            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        let Some(log) = &self.log else {
+            return "(it has no log)".to_owned();
+        };
+        fs::read(&log.path).map_or_else(
+            |error| format!("({} is not readable: {error})", log.path.display()),
+            |bytes| String::from_utf8_lossy(&bytes[log.begin..]).into_owned(),
         )
     }
 
-    /// Whether it still runs.
+    /// Its standard input, if that is a pipe and nobody has taken it yet.
+    pub fn take_stdin(&self) -> Option<ChildStdin> {
+        self.child().stdin.take()
+    }
+
+    /// Its standard output, likewise.
+    pub fn take_stdout(&self) -> Option<ChildStdout> {
+        self.child().stdout.take()
+    }
+
+    /// Its standard error, likewise.
+    pub fn take_stderr(&self) -> Option<ChildStderr> {
+        self.child().stderr.take()
+    }
+
+    /// True if it still runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.exit_status().is_none()
@@ -112,25 +134,33 @@ impl Process {
     /// Asks it to end with SIGTERM and waits for that.
     ///
     /// # Errors
-    /// When it still runs after `deadline`.
-    pub fn stop(&self, deadline: Duration) -> Result<ExitStatus> {
+    /// When it still runs after [`TIME_LIMIT`](crate::TIME_LIMIT).
+    pub fn stop(&self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        self.wait(deadline)
+        self.wait()
     }
 
     /// Waits for its end.
     ///
     /// # Errors
-    /// When it still runs after `deadline`; the message holds the end of its log.
-    pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        wait_for(format_args!("the end of {}", self.name), deadline, || {
+    /// When it still runs after [`TIME_LIMIT`](crate::TIME_LIMIT); the message holds the
+    /// end of its log.
+    pub fn wait(&self) -> Result<ExitStatus> {
+        wait_for(format_args!("the end of {}", self.name), || {
             Ok(self.exit_status())
         })
         .with_context(|| self.log_tail())
     }
 
+    /// Waits for the end of a program that is being killed.
+    pub(crate) fn reap(&self) {
+        // The only error is that somebody else has waited for it already.
+        let _ = self.child().wait();
+    }
+
     /// An error context: the last lines of its log, and whether it runs.
-    pub(crate) fn log_tail(&self) -> String {
+    #[must_use]
+    pub fn log_tail(&self) -> String {
         const LINES: usize = 15;
         let state = match self.exit_status() {
             None => "running".to_owned(),
@@ -142,7 +172,7 @@ impl Process {
         format!("{} ({state}) says:\n  {tail}", self.name)
     }
 
-    pub(crate) fn child(&self) -> MutexGuard<'_, Child> {
+    fn child(&self) -> MutexGuard<'_, Child> {
         // A panic elsewhere leaves the child as usable as before.
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }

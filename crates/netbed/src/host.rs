@@ -1,23 +1,26 @@
-//! One machine of the cluster: namespaces, an address, a working directory.
+//! One machine of a bed: namespaces, an address, a working directory.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
 
 use crate::namespace::Namespace;
-use crate::process::Process;
+use crate::process::{Log, Process};
 use crate::sockets;
 
-/// The interface that every host of the deployment has.
+/// The interface that every host with a cable has, called as in the deployment.
 pub const INTERFACE: &str = "eth2";
 
-/// What an interface has carried since the cluster was started.
+/// What an interface has carried since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Bytes received, with Ethernet headers.
@@ -31,7 +34,7 @@ pub struct Counters {
     pub tx_packets: u64,
 }
 
-/// One machine of the cluster.
+/// One machine: a network stack, an address, a directory.
 #[derive(Debug)]
 pub struct Host {
     name: String,
@@ -45,20 +48,37 @@ impl Host {
     pub(crate) fn create(
         name: &str,
         address: Ipv4Addr,
-        cluster_directory: &Path,
+        bed_directory: &Path,
         pid_namespace: &File,
     ) -> Result<Self> {
-        let directory = cluster_directory.join(name);
-        // The deployment's files write to `objs/`, as SRS has it.
-        fs::create_dir_all(directory.join("objs"))
+        let directory = bed_directory.join(name);
+        fs::create_dir_all(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self {
+        let host = Self {
             name: name.to_owned(),
             address,
             directory,
             namespace: Namespace::create(name, pid_namespace)?,
             processes: Mutex::default(),
-        })
+        };
+        host.spare_duplicate_address_detection();
+        host.ip_batch("link set lo up\n")?;
+        Ok(host)
+    }
+
+    /// Lets it use IPv6 addresses of interfaces to come at once.
+    ///
+    /// Until an address is known to be unique, which takes a second or two, it cannot be
+    /// used; and a host cannot ask for a neighbour on behalf of another interface before
+    /// its link-local address can. The kernel looks at both settings; hosts without IPv6
+    /// have neither.
+    fn spare_duplicate_address_detection(&self) {
+        self.within(|| {
+            for interface in ["all", "default"] {
+                let setting = format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad");
+                fs::write(setting, "0").ok();
+            }
+        });
     }
 
     /// Its name: `director`, `origin`, `edge-1`, `client-1` …
@@ -67,7 +87,7 @@ impl Host {
         &self.name
     }
 
-    /// Its own address (not the VIP).
+    /// Its own address; 0.0.0.0 if it has none.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
@@ -98,7 +118,9 @@ impl Host {
             .ino())
     }
 
-    pub(crate) fn net_path(&self) -> PathBuf {
+    /// A path by which `ip` finds its network namespace.
+    #[must_use]
+    pub fn net_path(&self) -> PathBuf {
         self.namespace.net_path()
     }
 
@@ -124,8 +146,21 @@ impl Host {
         self.namespace.run(job)
     }
 
-    /// Starts a program in its directory; the output goes to `NAME.log` there.
-    /// Standard output may have been directed elsewhere already.
+    /// Runs `job` in a thread of its own on its network, but with the file systems and
+    /// process ids of the caller. Such a thread may live long, and start others.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace = File::open(self.net_path());
+        let namespace = namespace.expect("this process has the namespace open");
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may change namespace");
+            job()
+        })
+    }
+
+    /// Starts a program in its directory; what it writes goes to `NAME.log` there.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -156,18 +191,36 @@ impl Host {
                 .try_clone()
                 .context("cannot duplicate a file descriptor")?,
         };
+        let begin = log.metadata().map_or(0, |metadata| metadata.len() as usize);
         command
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(log)
-            .process_group(0);
+            .stderr(log);
+        let log = Log {
+            path: log_path,
+            begin,
+        };
+        self.start(name, command, Some(log))
+    }
+
+    /// Starts a program whose directory and streams are as `command` has them.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_with_streams(&self, command: Command) -> Result<Process> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        self.start(&name, command, None)
+    }
+
+    fn start(&self, name: &str, mut command: Command, log: Option<Log>) -> Result<Process> {
         let program = command.get_program().to_string_lossy().into_owned();
+        command.process_group(0);
         let child = self
             .namespace
             .run(move || command.spawn())
             .with_context(|| format!("cannot start `{program}` on {}", self.name))?;
-        let process = Process::new(format!("{} on {}", name, self.name), log_path, child);
+        let process = Process::new(format!("{name} on {}", self.name), log, child);
         self.processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -226,7 +279,48 @@ impl Host {
         self.run(command)
     }
 
-    /// What its interface has carried so far.
+    /// Runs lines of `ip -batch`: `link set lo up`.
+    ///
+    /// # Errors
+    /// When `ip` fails; the message holds what it wrote, and the lines.
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
+        let mut command = Command::new("ip");
+        command
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .within(move || command.spawn())
+            .context("cannot start `ip` (Debian's package iproute2)")?;
+        child
+            .stdin
+            .take()
+            .expect("piped above")
+            .write_all(lines.as_bytes())
+            .context("cannot write to `ip`")?;
+        let output = child.wait_with_output().context("cannot wait for `ip`")?;
+        ensure!(
+            output.status.success(),
+            "`ip` failed on {}:\n{}commands were:\n{lines}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
+    /// Writes a kernel setting: `net/ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// When there is no such setting, or the kernel refuses the value.
+    pub fn set_sysctl(&self, name: &str, value: &'static str) -> Result<()> {
+        let path = Path::new("/proc/sys").join(name);
+        let shown = path.display().to_string();
+        self.within(move || fs::write(path, value))
+            .with_context(|| format!("cannot set {shown} on {}", self.name))
+    }
+
+    /// What [`INTERFACE`] has carried so far.
     ///
     /// # Errors
     /// When the interface is gone.
@@ -248,7 +342,7 @@ impl Host {
             .collect())
     }
 
-    /// Whether a program listens on a TCP port.
+    /// True if a program listens on a TCP port.
     ///
     /// # Errors
     /// When the kernel's table cannot be read.
@@ -256,7 +350,7 @@ impl Host {
         Ok(self.within(sockets::listening)?.contains(&port))
     }
 
-    /// Takes its interface down: cut off, with every program still running.
+    /// Takes [`INTERFACE`] down: cut off, with every program still running.
     ///
     /// # Errors
     /// When `ip` fails.
@@ -264,7 +358,7 @@ impl Host {
         self.sh(&format!("ip link set {INTERFACE} down")).map(drop)
     }
 
-    /// Brings its interface up again after [`Host::cut_off`].
+    /// Brings [`INTERFACE`] up again after [`Host::cut_off`].
     ///
     /// # Errors
     /// When `ip` fails.
@@ -272,13 +366,13 @@ impl Host {
         self.sh(&format!("ip link set {INTERFACE} up")).map(drop)
     }
 
-    /// Whether `address` is one of its own.
+    /// True if `address` is one of its own.
     ///
     /// # Errors
     /// When `ip` fails.
-    pub fn has_address(&self, address: Ipv4Addr) -> Result<bool> {
-        let needle = format!(" {address}/");
-        Ok(self.sh("ip -4 -oneline address show")?.contains(&needle))
+    pub fn has_address(&self, address: impl Into<IpAddr>) -> Result<bool> {
+        let needle = format!(" {}/", address.into());
+        Ok(self.sh("ip -oneline address show")?.contains(&needle))
     }
 
     /// Every program that was started on it, in order.

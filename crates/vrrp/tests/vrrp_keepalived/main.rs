@@ -7,7 +7,8 @@ mod policies;
 mod routes;
 mod wire;
 
-use netns::{Host, INTERFACE, Keepalived, Network, wait_for};
+use netbed::wait_for;
+use netns::{Host, INTERFACE, Keepalived, Network};
 use ours::{Ours, settings};
 use vrrp::Vrrp;
 use vrrp::{Cause, State};
@@ -39,9 +40,7 @@ fn deployment(priority: u8, more: &str) -> String {
 /// Starts keepalived and lets it lead, so that our side finds a master.
 fn leading_keepalived(network: &Network, configuration: &str, vip: &str) -> Keepalived {
     let keepalived = network.keepalived(Host::Theirs, configuration);
-    wait_for("keepalived to lead", || {
-        network.holds(Host::Theirs, vip).then_some(())
-    });
+    wait_for("keepalived to lead", || network.holds(Host::Theirs, vip));
     keepalived
 }
 
@@ -83,9 +82,9 @@ fn we_take_over_at_once_when_keepalived_stops_and_give_back_when_it_returns() {
     let ours = Ours::start(&network, &deployment(100, ""));
     network.third_host_asks_for(VIP);
     network.wait_for_holder(Host::Theirs, VIP);
-    let theirs = Host::Theirs.address().parse().expect("an address");
+    let theirs = Host::Theirs.address().into();
     wait_for("its address in our status", || {
-        (ours.status().master == Some(theirs)).then_some(())
+        ours.status().master == Some(theirs)
     });
 
     keepalived.stop();
@@ -126,7 +125,7 @@ fn a_master_that_is_cut_off_is_replaced_and_gets_its_role_back() {
     network.wait_for_holder(Host::Ours, VIP);
     network.cut(Host::Ours);
     wait_for("keepalived to take over", || {
-        network.holds(Host::Theirs, VIP).then_some(())
+        network.holds(Host::Theirs, VIP)
     });
     network.mend(Host::Ours);
     network.wait_for_holder(Host::Ours, VIP);
@@ -144,7 +143,7 @@ fn with_nopreempt_we_leave_a_living_master_of_lower_priority_alone() {
     let ours = Ours::start(&network, &deployment(150, "nopreempt"));
     // More adverts than a router that preempts would let pass.
     wait_for("six adverts", || {
-        (ours.status().counters.adverts_received >= 6).then_some(())
+        ours.status().counters.adverts_received >= 6
     });
     assert_eq!(ours.status().state, State::Backup);
     network.wait_for_holder(Host::Theirs, VIP);
@@ -260,9 +259,7 @@ fn an_interface_that_goes_down_is_a_fault_and_one_that_returns_is_none() {
     network.ip_on(Host::Ours, &format!("link set {INTERFACE} down"));
     let cause = ours.wait_for_state(State::Fault);
     assert_eq!(cause, Cause::Fault(format!("{INTERFACE} is down")));
-    wait_for("no address", || {
-        (!network.holds(Host::Ours, VIP)).then_some(())
-    });
+    wait_for("no address", || !network.holds(Host::Ours, VIP));
     network.ip_on(Host::Ours, &format!("link set {INTERFACE} up"));
     ours.wait_for_state(State::Backup);
     ours.wait_for_state(State::Master);
@@ -326,9 +323,7 @@ fn a_reload_keeps_the_state_and_changes_the_addresses() {
     ours.reload(&with(&format!("{VIP}\n{SECOND}"), ""));
     network.third_host_asks_for(SECOND);
     ours.reload(&with(SECOND, ""));
-    wait_for("the first address gone", || {
-        (!network.holds(Host::Ours, VIP)).then_some(())
-    });
+    wait_for("the first address gone", || !network.holds(Host::Ours, VIP));
     assert!(network.holds(Host::Ours, SECOND));
     let status = ours.status();
     assert_eq!(
@@ -337,7 +332,7 @@ fn a_reload_keeps_the_state_and_changes_the_addresses() {
     );
     ours.reload("");
     wait_for("the second address gone", || {
-        (!network.holds(Host::Ours, SECOND)).then_some(())
+        !network.holds(Host::Ours, SECOND)
     });
 }
 
@@ -378,7 +373,7 @@ fn a_sync_group_leads_and_leaves_as_one_and_a_failing_script_takes_it_down() {
         let none = [VIP, "fe80::200"]
             .iter()
             .all(|vip| !network.holds(Host::Ours, vip));
-        none.then_some(())
+        none
     });
     std::fs::write(&flag, "").expect("the flag is written");
     ours.wait_for_state(State::Master);
@@ -402,11 +397,9 @@ fn two_capabilities_are_enough() {
         .arg(program)
         .args(["--exact", "two_capabilities_are_enough"])
         .env(RUN, "1");
-    let child = network.on(Host::Ours, move || command.spawn()).join();
-    let mut child = child.expect("the thread ends").expect("setpriv starts");
+    let process = network.start(Host::Ours, command);
     network.third_host_asks_for(VIP);
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
+    process.kill().expect("it runs");
 }
 
 fn run_until_killed() {

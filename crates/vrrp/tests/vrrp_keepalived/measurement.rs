@@ -1,8 +1,9 @@
 //! What a take-over costs.
 
+use netbed::wait_for;
 use vrrp::State;
 
-use crate::netns::{Host, Network, wait_for};
+use crate::netns::{Host, Network};
 use crate::ours::Ours;
 use crate::{VIP, deployment};
 
@@ -33,7 +34,7 @@ fn how_long_nobody_answers_for_the_address() {
     let (cut, ()) = network.longest_silence(VIP, || {
         network.cut(Host::Ours);
         wait_for("keepalived to take over", || {
-            network.holds(Host::Theirs, VIP).then_some(())
+            network.holds(Host::Theirs, VIP)
         });
         network.third_host_asks_for(VIP);
     });

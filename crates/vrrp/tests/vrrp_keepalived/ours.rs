@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use vrrp::{Cause, State};
 use vrrp::{Event, InstanceStatus, Settings, Vrrp};
 
-use crate::netns::{self, Host, Network};
+use crate::netns::{Host, Network};
 
 /// Our side, running on a host; all calls wait for their answer.
 pub struct Ours {
@@ -92,7 +92,7 @@ impl Ours {
 
     pub fn wait_for_event(&self, what: &str, is_wanted: impl Fn(&Event) -> bool) -> Cause {
         loop {
-            let event = self.events.recv_timeout(netns::PATIENCE);
+            let event = self.events.recv_timeout(netbed::TIME_LIMIT);
             let event = event.unwrap_or_else(|_| panic!("waited in vain for: {what}"));
             println!("{event}");
             if is_wanted(&event) {

@@ -1,9 +1,10 @@
 //! Who leads when, as both files say, with keepalived in either role.
 
+use netbed::wait_for;
 use vrrp::Subject;
 use vrrp::{Cause, State};
 
-use crate::netns::{Host, INTERFACE, Network, wait_for};
+use crate::netns::{Host, INTERFACE, Network};
 use crate::ours::Ours;
 use crate::{VIP, deployment, leading_keepalived, version_3};
 
@@ -20,7 +21,7 @@ fn with_nopreempt_keepalived_leaves_us_alone_though_its_priority_is_higher() {
     let sent = ours.status().counters.adverts_sent;
     // More adverts than a router that preempts would let pass.
     wait_for("six adverts", || {
-        (ours.status().counters.adverts_sent >= sent + 6).then_some(())
+        ours.status().counters.adverts_sent >= sent + 6
     });
     assert_eq!(ours.status().state, State::Master);
     assert!(!keepalived.log().contains("Entering MASTER STATE"));
@@ -248,9 +249,7 @@ fn a_group_of_their_own_keeps_two_pairs_of_one_number_apart() {
     assert_eq!(deaf.status().counters.adverts_received, 0);
     drop(deaf);
     let ours = Ours::start(&network, &deployment(100, "mcast_dst_ip 224.0.0.99"));
-    wait_for("an advert", || {
-        (ours.status().counters.adverts_received > 0).then_some(())
-    });
+    wait_for("an advert", || ours.status().counters.adverts_received > 0);
     assert_eq!(ours.status().state, State::Backup);
     keepalived.stop();
     ours.wait_for_state(State::Master);
@@ -289,7 +288,7 @@ fn announcements_keep_their_pauses_and_end_with_the_lead() {
     ours.wait_for_state(State::Master);
     network.third_host_asks_for(VIP);
     let gratuitous = || {
-        let frames = capture.frames();
+        let frames = capture.kept();
         let is_ours = |frame: &&Vec<u8>| {
             frame[12..14] == [8, 6]
                 && frame[28..32] == [172, 16, 1, 200]
@@ -297,9 +296,7 @@ fn announcements_keep_their_pauses_and_end_with_the_lead() {
         };
         frames.iter().filter(is_ours).count()
     };
-    wait_for("the second announcement", || {
-        (gratuitous() == 2).then_some(())
-    });
+    wait_for("the second announcement", || gratuitous() == 2);
     // A hundred of them would take minutes.
     ours.stop();
     assert!(!network.holds(Host::Ours, VIP));

@@ -1,8 +1,9 @@
 //! Routes that come and go with the state, as keepalived has them.
 
+use netbed::wait_for;
 use vrrp::State;
 
-use crate::netns::{Host, INTERFACE, Network, wait_for};
+use crate::netns::{Host, INTERFACE, Network};
 use crate::ours::Ours;
 use crate::{VIP, deployment, leading_keepalived};
 
@@ -28,17 +29,8 @@ fn configuration() -> String {
 /// What a host has by keepalived's protocol, or ours.
 fn routes(network: &Network, host: Host) -> Vec<String> {
     let shown = ["-4", "-6"].map(|family| {
-        let words = [
-            "ip",
-            family,
-            "route",
-            "show",
-            "table",
-            "all",
-            "proto",
-            "keepalived",
-        ];
-        network.run(host, &words)
+        let line = format!("ip {family} route show table all proto keepalived");
+        network.run(host, &line)
     });
     let mut lines: Vec<String> = shown
         .iter()
@@ -69,14 +61,14 @@ fn a_master_has_the_routes_that_keepalived_has_and_loses_them_with_its_state() {
     let ours = Ours::start(&network, &configuration);
     ours.wait_for_state(State::Master);
     let wait_for_routes = || {
-        wait_for(&format!("the routes {expected:#?}"), || {
-            (routes(&network, Host::Ours) == expected).then_some(())
+        wait_for(format!("the routes {expected:#?}"), || {
+            routes(&network, Host::Ours) == expected
         });
     };
     wait_for_routes();
     // Taken away by somebody, and with the interface's own address.
-    network.run(Host::Ours, &["ip", "route", "del", "10.60.0.0/16"]);
-    network.run(Host::Ours, &["ip", "route", "del", "10.65.0.0/16"]);
+    network.run(Host::Ours, "ip route del 10.60.0.0/16");
+    network.run(Host::Ours, "ip route del 10.65.0.0/16");
     wait_for_routes();
     ours.stop();
     assert_eq!(routes(&network, Host::Ours), Vec::<String>::new());
@@ -91,9 +83,9 @@ fn a_reload_changes_the_routes_of_a_master() {
     let ours = Ours::start(&network, &with("10.60.0.0/16 via 172.16.1.50"));
     ours.wait_for_state(State::Master);
     let wait_for_one = |network: &str, routes: &dyn Fn() -> Vec<String>| {
-        wait_for(&format!("{network} alone"), || {
+        wait_for(format!("{network} alone"), || {
             let routes = routes();
-            (routes.len() == 1 && routes[0].starts_with(network)).then_some(())
+            routes.len() == 1 && routes[0].starts_with(network)
         });
     };
     let present = || routes(&network, Host::Ours);

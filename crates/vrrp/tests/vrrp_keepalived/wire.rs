@@ -1,6 +1,8 @@
 //! What goes over the wire.
 
-use crate::netns::{Host, INTERFACE, Network, wait_for};
+use netbed::wait_for;
+
+use crate::netns::{Host, Network};
 use crate::ours::Ours;
 use crate::{VIP, deployment, version_3};
 
@@ -14,11 +16,11 @@ fn frames_of_a_life(network: &Network, live: impl FnOnce()) -> Vec<String> {
         _ => false,
     };
     wait_for("both last adverts", || {
-        let frames = capture.frames();
-        (frames.iter().filter(|frame| last_words(frame)).count() == 2).then_some(())
+        let frames = capture.kept();
+        frames.iter().filter(|frame| last_words(frame)).count() == 2
     });
     let mut lines: Vec<String> = capture
-        .frames()
+        .kept()
         .into_iter()
         .filter_map(|frame| describe(network, frame))
         .collect();
@@ -30,15 +32,11 @@ fn frames_of_a_life(network: &Network, live: impl FnOnce()) -> Vec<String> {
 /// A frame as text, without what differs from one packet to the next: IPv4's
 /// identification with its checksum, and IPv6's flow label.
 fn describe(network: &Network, mut frame: Vec<u8>) -> Option<String> {
-    let link = network.run(
-        Host::Ours,
-        &["cat", &format!("/sys/class/net/{INTERFACE}/address")],
-    );
     let from: Vec<String> = frame[6..12]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    if from.join(":") != link.trim() {
+    if from.join(":") != network.mac_address(Host::Ours) {
         return None;
     }
     let kind = match frame[12..14] {
@@ -75,7 +73,7 @@ fn on_the_wire_nobody_can_tell_us_from_keepalived() {
             let all = [VIP, "2001:db8::200"]
                 .iter()
                 .all(|vip| network.holds(Host::Ours, vip));
-            all.then_some(())
+            all
         });
     };
     let theirs = frames_of_a_life(&network, || {
@@ -110,16 +108,16 @@ fn of_more_addresses_than_an_advert_takes_both_sides_name_the_same() {
             + &version_3(priority, &format!("fe80::200\n{}", v6.join("\n")))
     };
     let lead = |host: Host, address: &str| {
-        wait_for("it leads", || network.holds(host, address).then_some(()));
+        wait_for("it leads", || network.holds(host, address));
     };
     let last = [&*v4[v4.len() - 1], "2001:db8:9::78"];
 
     let keepalived = network.keepalived(Host::Theirs, &both(150));
     last.iter().for_each(|address| lead(Host::Theirs, address));
     let ours = Ours::start(&network, &both(100));
-    let theirs = Host::Theirs.address().parse().expect("an address");
+    let theirs = Host::Theirs.address().into();
     wait_for("its address in our status", || {
-        (ours.status().master == Some(theirs)).then_some(())
+        ours.status().master == Some(theirs)
     });
     // It takes ours for adverts of its own virtual routers.
     keepalived.stop();

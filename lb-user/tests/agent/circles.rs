@@ -2,7 +2,7 @@
 
 use super::network::Network;
 use super::subnets::decided;
-use super::{Agent, configuration, geteuid, server, wait_for};
+use super::{Agent, configuration, server, wait_for};
 
 /// Makes `host` a director that stands by, whose one real server is at `address`.
 fn stand_by(network: &Network, host: &str, address: &str) -> Agent {

@@ -2,7 +2,7 @@
 
 use super::hitless::{Viewer, two_viewers};
 use super::network::Network;
-use super::{Agent, both_servers, geteuid};
+use super::{Agent, both_servers};
 
 #[test]
 fn a_director_that_is_cut_off_from_the_edges_resets_nobody_before_another_could_lead() {

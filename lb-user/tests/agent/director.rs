@@ -1,34 +1,27 @@
 //! A director whose agents come and go.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 
-use nix::sys::signal::Signal;
+use netbed::local::ChildGuard;
 use serde_json::Value;
 
 use super::*;
 
-/// A director whose agents pin in one directory of the machine's own BPF file
-/// system, removed with this.
-pub(crate) struct Director<'a> {
+/// Where agents pin, on the director.
+const PINS: &str = "/sys/fs/bpf/millrace";
+
+/// A director whose agents pin in its BPF file system.
+pub struct Director<'a> {
     network: &'a Network,
-    /// The directory in which its agents pin.
-    pub pins: PathBuf,
     directory: TempDir,
 }
 
 impl<'a> Director<'a> {
     pub(crate) fn new(network: &'a Network, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let name = directory.path().file_name().expect("it has a name");
-        let name = name.to_string_lossy().replace('.', "");
-        let pins = Path::new("/sys/fs/bpf").join(format!("millrace-test-{name}"));
-        let director = Self {
-            network,
-            pins,
-            directory,
-        };
+        let director = Self { network, directory };
         director.configure(configuration);
         director
     }
@@ -41,21 +34,40 @@ impl<'a> Director<'a> {
         self.directory.path().join(name)
     }
 
-    /// Runs `program` in the director's network, and our own mounts.
+    /// [`PINS`], as this process sees it.
+    pub fn pins(&self) -> PathBuf {
+        let root = self.network.on("director").proc_path().join("root");
+        root.join(PINS.trim_start_matches('/'))
+    }
+
     fn program_with(&self, program: &OsStr, words: &[&str]) -> Command {
-        let mut command = self.network.command_in_our_mounts("director");
-        command.arg(program).args(words);
+        let mut command = Command::new(program);
+        command.args(words);
         command.arg("--socket").arg(self.path("agent.sock"));
         command
     }
 
-    /// Runs a command of lb-user.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, words: &[&str]) -> Command {
         self.program_with(env!("CARGO_BIN_EXE_lb-user").as_ref(), words)
     }
 
-    pub(crate) fn output(&self, words: &[&str]) -> Output {
+    /// Runs a command of lb-user to its end. It reaches the agent by its socket, and
+    /// finds it in this machine's `/proc`: a program on the host would not.
+    pub fn output(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("lb-user exists")
+    }
+
+    /// As [`Self::output`], without waiting for its end.
+    pub fn start_command(&self, words: &[&str]) -> ChildGuard {
+        let mut command = self.command(words);
+        ChildGuard::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()))
+    }
+
+    /// Runs `lb-user stop` on the host, where it removes what no agent holds.
+    pub fn stop(&self) -> Output {
+        let command = self.command(&["stop", "--pins", PINS]);
+        let output = self.network.on("director").output(command);
+        output.expect("lb-user exists")
     }
 
     /// Starts an agent and returns at once. Its log is in `log`.
@@ -69,15 +81,14 @@ impl<'a> Director<'a> {
         command
             .arg("-c")
             .arg(self.path("keepalived.conf"))
-            .arg("--pins")
-            .arg(&self.pins)
+            .args(["--pins", PINS])
             .args(more);
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log"));
         command.stderr(log.expect("a log"));
-        Process::start(command)
+        self.network.start("director", command)
     }
 
     /// Starts an agent and waits until it holds its address and all its servers
@@ -134,7 +145,7 @@ impl<'a> Director<'a> {
     pub(crate) fn check_that_nothing_is_left(&self) {
         assert_eq!(self.program(), None, "{}", self.interface());
         assert!(!self.interface().contains(VIP), "{}", self.interface());
-        assert!(!self.pins.exists(), "{}", self.pins.display());
+        assert!(!self.pins().exists(), "something is pinned");
         let left = fs::read_dir(self.directory.path()).expect("readable");
         let mut left: Vec<_> = left
             .map(|entry| entry.expect("readable").file_name())
@@ -146,15 +157,8 @@ impl<'a> Director<'a> {
 
 impl Drop for Director<'_> {
     fn drop(&mut self) {
-        let pins = self.pins.to_string_lossy().into_owned();
-        self.output(&["stop", "--pins", &pins]);
         if std::thread::panicking() {
             eprintln!("the agents said:\n{}", self.log());
         }
     }
-}
-
-pub(crate) fn signal(agent: &Process, signal: Signal) {
-    let pid = Pid::from_raw(agent.0.id().try_into().expect("a pid"));
-    kill(pid, signal).expect("the agent runs");
 }

@@ -1,18 +1,21 @@
 //! Agents that are killed, upgraded or stopped, and their successors.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::process::{ChildStdin, ChildStdout};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::director::{Director, signal};
+use super::director::Director;
+use super::network::python;
 use super::*;
 
 /// A viewer that stays: it is told its server's name, says something now and
 /// then, and is answered.
-pub(crate) struct Viewer {
-    process: Child,
+pub struct Viewer {
+    process: Process,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
 }
 
 impl Viewer {
@@ -28,22 +31,19 @@ for line in sys.stdin.buffer:
     sys.stdout.buffer.write(answer)
     sys.stdout.flush()
 ";
-        let mut command = network.command("client", &["python3", "-c", PROGRAM, VIP]);
-        let process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 exists");
-        Self { process }
+        let process = network.start_dialogue("client", python(PROGRAM, &[VIP]));
+        Self {
+            stdin: process.take_stdin().expect("piped"),
+            stdout: process.take_stdout().expect("piped"),
+            process,
+        }
     }
 
     /// The name of the server that answers on this connection.
-    pub(crate) fn ask(&mut self) -> String {
-        let stdin = self.process.stdin.as_mut().expect("piped");
-        stdin.write_all(b"?\n").expect("the viewer listens");
+    pub fn ask(&mut self) -> String {
+        self.stdin.write_all(b"?\n").expect("the viewer listens");
         let mut answer = vec![0; "edge1\n".len()];
-        let stdout = self.process.stdout.as_mut().expect("piped");
-        stdout
+        self.stdout
             .read_exact(&mut answer)
             .expect("the connection lives");
         String::from_utf8(answer).expect("a name").trim().to_owned()
@@ -53,7 +53,6 @@ for line in sys.stdin.buffer:
 impl Drop for Viewer {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -77,7 +76,7 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     let (mut viewers, served) = two_viewers(&network);
     let ordered = director.output(&["weight", "172.16.1.207", "7"]);
     assert!(ordered.status.success(), "{ordered:?}");
@@ -85,8 +84,7 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
     let program = director.program();
     assert!(program.is_some());
 
-    agent.0.kill().expect("it runs");
-    agent.0.wait().expect("it ends");
+    agent.kill().expect("it runs");
     assert_eq!(director.program(), program, "XDP goes on");
     assert!(director.interface().contains("172.16.1.200/32"));
     assert_eq!(viewers.each_mut().map(Viewer::ask), served);
@@ -101,7 +99,7 @@ fn a_killed_agent_is_not_missed_and_the_next_one_carries_on() {
     assert_eq!(total(&after), total(&before) + 1, "{after}");
     assert_eq!(after["services"][0]["servers"][1]["weight"], 7, "the order");
     assert!(director.log().contains("is adopted"), "{}", director.log());
-    drop(agent);
+    agent.kill().expect("it runs");
 }
 
 #[test]
@@ -110,10 +108,9 @@ fn viewers_of_a_server_that_a_restart_finds_gone_are_told_at_once() {
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     let (mut viewers, served) = two_viewers(&network);
-    agent.0.kill().expect("it runs");
-    agent.0.wait().expect("it ends");
+    agent.kill().expect("it runs");
 
     director.configure(&configuration(&server("172.16.1.207")));
     let _agent = director.start(&[]);
@@ -140,7 +137,7 @@ fn an_upgrade_in_place_keeps_connections_address_orders_and_the_process() {
     let configuration =
         both_servers().replacen("state MASTER", &format!("state MASTER\n{script}"), 1);
     let director = Director::new(&network, &configuration);
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     let mut viewer = Viewer::connect(&network);
     let served = viewer.ask();
     let drained = director.output(&[
@@ -168,10 +165,7 @@ fn an_upgrade_in_place_keeps_connections_address_orders_and_the_process() {
     wait_for("the new program to lead on", || {
         (director.list()?["virtual_addresses"][0]["held"] == true).then_some(())
     });
-    assert!(
-        agent.0.try_wait().expect("ours").is_none(),
-        "the same process"
-    );
+    assert!(agent.is_running(), "the same process");
     assert_ne!(director.program(), program, "the program is replaced");
     assert_eq!(director.states(), states, "the order holds");
     assert_eq!(viewer.ask(), served, "the viewer is where it was");
@@ -201,7 +195,7 @@ fn an_upgrade_in_place_keeps_connections_address_orders_and_the_process() {
     assert_eq!(director.states(), states, "it goes on");
     director.configure(&configuration);
     let program = director.program();
-    signal(&agent, Signal::SIGUSR2);
+    agent.signal(Signal::SIGUSR2).expect("the agent runs");
     wait_for("another program", || {
         (director.program() != program).then_some(())
     });
@@ -214,23 +208,21 @@ fn stop_takes_everything_away_with_an_agent_and_without() {
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
-    let pins = director.pins.to_string_lossy().into_owned();
     let stop = || {
-        let output = director.output(&["stop", "--pins", &pins]);
+        let output = director.stop();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
 
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     director.output(&["drain", "172.16.1.211"]);
     assert_eq!(stop(), "the agent has stopped\n");
     director.check_that_nothing_is_left();
-    assert!(agent.0.wait().expect("it has ended").success());
+    assert!(agent.wait().expect("it has ended").success());
 
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     director.output(&["drain", "172.16.1.211"]);
-    agent.0.kill().expect("it runs");
-    agent.0.wait().expect("it ends");
+    agent.kill().expect("it runs");
     assert!(director.program().is_some());
     let said = stop();
     assert!(
@@ -248,12 +240,12 @@ fn orders_outlive_a_stop_of_the_service() {
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     director.output(&["drain", "172.16.1.211"]);
-    signal(&agent, Signal::SIGTERM);
-    assert!(agent.0.wait().expect("it ends").success());
+    agent.signal(Signal::SIGTERM).expect("the agent runs");
+    assert!(agent.wait().expect("it ends").success());
     assert_eq!(director.program(), None, "detached");
-    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.pins().exists(), "nothing is pinned");
     assert!(!director.interface().contains(VIP), "the address is gone");
 
     let _agent = director.start(&[]);
@@ -268,12 +260,11 @@ fn a_server_that_was_down_is_down_for_the_next_agent_until_it_is_checked() {
     let network = Network::new();
     let _one = network.converse("edge1");
     let director = Director::new(&network, &both_servers());
-    let mut agent = director.start(&[]);
+    let agent = director.start(&[]);
     wait_for("one server to be down", || {
         (director.states() == ["up", "down"]).then_some(())
     });
-    agent.0.kill().expect("it runs");
-    agent.0.wait().expect("it ends");
+    agent.kill().expect("it runs");
     // Checks that come too late to be what is seen.
     director.configure(
         &both_servers()
@@ -291,7 +282,7 @@ fn a_configuration_that_does_not_fit_the_tables_changes_nothing() {
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
-    let _agent = director.start(&["--table", "servers=2"]);
+    let agent = director.start(&["--table", "servers=2"]);
     director.wait_until_ready();
     let mut viewer = Viewer::connect(&network);
     let served = viewer.ask();
@@ -309,7 +300,7 @@ fn a_configuration_that_does_not_fit_the_tables_changes_nothing() {
     assert_eq!(viewer.ask(), served);
 
     // Another capacity, another agent, the same viewer.
-    drop(_agent);
+    agent.kill().expect("it runs");
     let _agent = director.start(&["--table", "servers=8"]);
     wait_for("three servers", || {
         (director.states().len() == 3).then_some(())

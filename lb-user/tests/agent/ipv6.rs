@@ -1,7 +1,5 @@
 //! A service of IPv6 from end to end: address, checks, neighbours, packets.
 
-use nix::unistd::geteuid;
-
 use super::network::{Network, VIP6};
 use super::{Agent, need_root, wait_for};
 
@@ -32,7 +30,7 @@ fn a_service_of_ipv6_is_held_checked_and_balanced() {
     let agent = Agent::start(&network, &configuration);
     agent.wait_for_states(&["up", "up"]);
     assert_eq!(network.ask_twice_at(VIP6), ["edge1", "edge2"]);
-    drop(two);
+    two.kill().expect("it runs");
     agent.wait_for_states(&["up", "down"]);
     for _ in 0..3 {
         assert_eq!(network.ask_at(VIP6), "edge1");

@@ -3,7 +3,6 @@
 use std::fs;
 
 use nix::libc;
-use nix::unistd::geteuid;
 use serde_json::Value;
 
 use super::network::Network;
@@ -12,7 +11,7 @@ use super::{Agent, VIP, both_servers, wait_for};
 impl Agent {
     /// Sends a signal that may have no name.
     fn send(&self, number: i32) {
-        let id = i32::try_from(self.process.0.id()).expect("a pid");
+        let id = i32::try_from(self.process.pid()).expect("a pid");
         // SAFETY: the call takes two numbers and touches no memory.
         assert_eq!(unsafe { libc::kill(id, number) }, 0, "the agent runs");
     }

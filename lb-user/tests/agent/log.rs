@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::director::Director;
-use super::network::{Network, Process};
-use super::{configuration, geteuid, wait_for};
+use super::network::Network;
+use super::{Process, configuration, wait_for};
 
 /// Starts a server on a host's port 1935 that greets everybody with what should
 /// pass for a line of the agent's.
@@ -16,7 +16,7 @@ server = socket.create_server(('', 1935))
 while True:
     server.accept()[0].sendall(b'554 \\x1b[2Jno\\r[ERROR] forged by a server\\r\\n')
 ";
-    Process::start(network.command(host, &["python3", "-c", PROGRAM]))
+    network.start_python(host, PROGRAM, &[])
 }
 
 #[test]

@@ -12,34 +12,18 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use netbed::{Process, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use network::{Network, Process, VIP};
-
-/// Time limit for a condition to come true, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Waits for a condition.
-fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(start.elapsed() < TIMEOUT, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use network::{Network, VIP};
 
 /// Skips a test aloud where there is no root.
 macro_rules! need_root {
     () => {
-        if !geteuid().is_root() {
-            eprintln!("SKIPPED: network namespaces need root");
-            return;
+        if !nix::unistd::geteuid().is_root() {
+            netbed::skip!("network namespaces need root");
         }
     };
 }
@@ -129,11 +113,12 @@ impl Agent {
         let file = directory.path().join("keepalived.conf");
         fs::write(&file, configuration).expect("the file is written");
         let socket = directory.path().join("agent.sock");
-        let mut command = network.command(host, &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"]);
-        command.arg(&file).arg("--socket").arg(&socket).args(words);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
+        command.args(["run", "--no-pins", "-c"]).arg(&file);
+        command.arg("--socket").arg(&socket).args(words);
         command.env("TMPDIR", directory.path());
         Self {
-            process: Process::start(command),
+            process: network.start(host, command),
             directory,
         }
     }
@@ -180,16 +165,19 @@ impl Agent {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.process.0.id().try_into().expect("a pid"));
-        kill(pid, signal).expect("the agent runs");
+        self.process.signal(signal).expect("the agent runs");
     }
 
     /// Ends the agent as an operator would.
-    fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
-        wait_for("the agent ends", || {
-            self.process.0.try_wait().expect("it can be waited for")
-        })
+    fn stop(self) -> ExitStatus {
+        self.process.stop().expect("the agent ends")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // One that has been stopped is not there any more.
+        let _ = self.process.kill();
     }
 }
 
@@ -258,7 +246,7 @@ fn a_server_that_stops_listening_leaves_rotation_and_comes_back() {
     let two = network.serve("edge2");
     let agent = Agent::start(&network, &both_servers());
     agent.wait_for_states(&["up", "up"]);
-    drop(two);
+    two.kill().expect("it runs");
     agent.wait_for_states(&["up", "down"]);
     let list = agent.list().expect("the agent answers");
     assert_eq!(
@@ -400,15 +388,12 @@ fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
         socket.display()
     );
     // script(1) gives it a terminal.
-    let mut watch = Command::new("script")
+    let mut command = Command::new("script");
+    command
         .args(["--quiet", "--return", "--command", &watch, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Process)
-        .expect("script exists");
-    let mut output = watch.0.stdout.take().expect("piped");
+        .env("TERM", "xterm");
+    let watch = network.start_dialogue("director", command);
+    let mut output = watch.take_stdout().expect("piped");
     let mut drawn = Vec::new();
     let mut read_until = |words: &str| {
         while !String::from_utf8_lossy(&drawn).contains(words) {
@@ -426,13 +411,11 @@ fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
     assert!(agent.command(&["drain", "172.16.1.211"]).status.success());
     // Only what is not blank is written.
     read_until("drained");
-    let input = watch.0.stdin.as_mut().expect("piped");
-    std::io::Write::write_all(input, b"q").expect("written");
+    let mut input = watch.take_stdin().expect("piped");
+    std::io::Write::write_all(&mut input, b"q").expect("written");
     // The other screen is left.
     read_until("\x1b[?1049l");
-    let status = wait_for("watch quits", || {
-        watch.0.try_wait().expect("it can be waited for")
-    });
+    let status = watch.wait().expect("watch quits");
     assert!(status.success(), "{status}");
 
     let nowhere = agent.command(&["watch"]);
@@ -445,29 +428,9 @@ fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
 fn a_host_that_comes_to_hold_the_address_says_so_twice_five_times() {
     need_root!();
     let network = Network::new();
-    let capture = network
-        .command(
-            "client",
-            &[
-                "tcpdump", "-c", "10", "-n", "-l", "-i", "eth2", "arp", "and", "src", "host", VIP,
-            ],
-        )
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("tcpdump exists");
-    let mut capture = Process(capture);
-    // tcpdump says on its standard error that it listens.
-    let mut line = String::new();
-    let stderr = capture.0.stderr.as_mut().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).expect("read");
+    let capture = network.capture("client", &format!("-c 10 arp and src host {VIP}"));
     let _agent = Agent::start(&network, &both_servers());
-    wait_for("ten announcements", || {
-        capture.0.try_wait().expect("it can be waited for")
-    });
-    let mut text = String::new();
-    let stdout = capture.0.stdout.as_mut().expect("piped");
-    std::io::Read::read_to_string(stdout, &mut text).expect("read");
+    let text = capture.all();
     let announcements = text.lines().filter(|line| {
         line.contains("Request who-has 172.16.1.200") && line.contains("tell 172.16.1.200")
     });
@@ -486,13 +449,10 @@ fn mistakes_end_with_status_2_and_a_sentence() {
     )
     .expect("written");
     let socket = directory.path().join("agent.sock");
-    let output = network
-        .command("director", &[env!("CARGO_BIN_EXE_lb-user"), "run", "-c"])
-        .arg(&file)
-        .arg("--socket")
-        .arg(&socket)
-        .output()
-        .expect("it runs");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
+    command.args(["run", "-c"]).arg(&file);
+    command.arg("--socket").arg(&socket);
+    let output = network.on("director").output(command).expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(

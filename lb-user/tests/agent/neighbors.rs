@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::unistd::geteuid;
-
 use super::hitless::{Viewer, two_viewers};
 use super::network::{Network, VIP6};
 use super::{Agent, configuration, need_root, wait_for};

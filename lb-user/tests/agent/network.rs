@@ -1,15 +1,13 @@
-//! A director, two servers and a client on one bridge, in network namespaces
-//! of their own.
+//! A director, two servers and a client on one segment.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{ChildStderr, Command, Output, Stdio};
+use std::sync::Arc;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use super::wait_for;
+use netbed::{Bed, Cable, Host, INTERFACE, Process, Segment, wait_for};
+use nix::sys::signal::Signal;
 
 /// The virtual address of `examples/keepalived.conf`.
 pub(crate) const VIP: &str = "172.16.1.200";
@@ -17,7 +15,7 @@ pub(crate) const VIP: &str = "172.16.1.200";
 /// A virtual address of IPv6.
 pub(crate) const VIP6: &str = "2001:db8::c8";
 
-/// Hosts with their addresses; each has an interface `eth2`.
+/// Hosts with their addresses.
 const HOSTS: [(&str, &str, &str); 4] = [
     ("director", "172.16.1.208", "2001:db8::d0"),
     ("edge1", "172.16.1.211", "2001:db8::d3"),
@@ -25,145 +23,89 @@ const HOSTS: [(&str, &str, &str); 4] = [
     ("client", "172.16.1.50", "2001:db8::32"),
 ];
 
-/// Namespaces that go away with this.
-pub(crate) struct Network {
-    prefix: String,
-    /// Hosts beside those that every network has.
-    others: Vec<&'static str>,
+/// The network, which goes away with this.
+pub struct Network {
+    segment: Segment,
+    hosts: Vec<Arc<Host>>,
+    bed: Bed,
 }
 
 impl Network {
     /// Builds the network; needs root.
-    pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let network = Self {
-            prefix: format!("lbuser-{}-{number}", std::process::id()),
-            others: Vec::new(),
+    pub fn new() -> Self {
+        let bed = Bed::new().expect("root may make namespaces");
+        let switch = bed.host("switch", Ipv4Addr::UNSPECIFIED);
+        let segment = Segment::create(&switch.expect("a switch"), "br0").expect("a bridge");
+        let mut network = Self {
+            segment,
+            hosts: Vec::new(),
+            bed,
         };
-        let switch = network.namespace("switch");
-        ip(&["netns", "add", &switch]);
-        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
-        ip(&["-n", &switch, "link", "set", "br0", "up"]);
-        for (host, _, _) in HOSTS {
-            let namespace = network.namespace(host);
-            ip(&["netns", "add", &namespace]);
-            network.spare_duplicate_address_detection(host);
+        for (host, address, _) in HOSTS {
+            network.add_host(host, address.parse().expect("an address"));
             network.plug_in(host);
-            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         }
         for edge in ["edge1", "edge2"] {
-            network.output(
-                edge,
-                &[
-                    "sysctl",
-                    "-qw",
-                    "net.ipv4.conf.all.arp_ignore=1",
-                    "net.ipv4.conf.all.arp_announce=2",
-                ],
-            );
-            ip(&[
-                "-n",
-                &network.namespace(edge),
-                "addr",
-                "add",
-                &format!("{VIP}/32"),
-                "dev",
-                "lo",
-            ]);
+            network.set(edge, "net.ipv4.conf.all.arp_ignore=1");
+            network.set(edge, "net.ipv4.conf.all.arp_announce=2");
+            network.ip_on(edge, &format!("addr add {VIP}/32 dev lo"));
             // An address on `lo` is not advertised on `eth2`: for IPv6 that is
             // the kernel's way by itself.
-            let vip6 = format!("{VIP6}/128");
-            ip(&[
-                "-n",
-                &network.namespace(edge),
-                "addr",
-                "add",
-                &vip6,
-                "dev",
-                "lo",
-                "nodad",
-            ]);
+            network.ip_on(edge, &format!("addr add {VIP6}/128 dev lo nodad"));
         }
         network
     }
 
-    /// Lets a host use the link-local addresses of interfaces to come at once.
-    ///
-    /// Until such an address is known to be unique, which takes a second or two, a
-    /// host cannot ask for a neighbour on behalf of an address of another
-    /// interface: an edge could not answer a viewer from the VIP on its `lo`. The
-    /// kernel looks at both settings.
-    fn spare_duplicate_address_detection(&self, host: &str) {
-        for interface in ["all", "default"] {
-            self.set(host, &format!("net.ipv6.conf.{interface}.accept_dad=0"));
-        }
+    fn add_host(&mut self, name: &str, address: Ipv4Addr) {
+        let host = self.bed.host(name, address);
+        self.hosts.push(host.expect("root may make namespaces"));
+    }
+
+    /// A host by its name.
+    pub fn on(&self, name: &str) -> &Host {
+        let mut hosts = self.hosts.iter();
+        hosts.find(|host| host.name() == name).expect("a host")
     }
 
     /// Gives a host its interface, `eth2`.
-    pub(crate) fn plug_in(&self, host: &str) {
-        let (switch, namespace) = (self.namespace("switch"), self.namespace(host));
-        let port = format!("p-{host}");
-        let (_, address, address6) = HOSTS
-            .into_iter()
-            .find(|(name, _, _)| *name == host)
-            .expect("a host");
-        ip(&[
-            "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
-            "netns", &namespace,
-        ]);
-        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
-        let address = format!("{address}/24");
-        ip(&["-n", &namespace, "addr", "add", &address, "dev", "eth2"]);
-        let address6 = format!("{address6}/64");
-        ip(&[
-            "-n", &namespace, "addr", "add", &address6, "dev", "eth2", "nodad",
-        ]);
-        ip(&["-n", &namespace, "link", "set", "eth2", "up"]);
+    pub fn plug_in(&self, host: &str) {
+        let cable = Cable::to(self.on(host));
+        self.segment.plug_in(&[cable]).expect("the port is free");
+        let mut hosts = HOSTS.into_iter();
+        if let Some((_, _, address6)) = hosts.find(|(name, ..)| *name == host) {
+            self.ip_on(
+                host,
+                &format!("addr add {address6}/64 dev {INTERFACE} nodad"),
+            );
+        }
     }
 
     /// Deletes a host's interface.
-    pub(crate) fn unplug(&self, host: &str) {
-        ip(&["-n", &self.namespace(host), "link", "del", "eth2"]);
+    pub fn unplug(&self, host: &str) {
+        self.ip_on(host, &format!("link del {INTERFACE}"));
     }
 
     /// Adds a host with two cables: its `eth2` to the switch, and its `eth3` to
     /// `peer`'s.
-    pub(crate) fn plug_in_between(&mut self, host: &'static str, address: &str, peer: &str) {
-        let (namespace, switch) = (self.namespace(host), self.namespace("switch"));
-        self.others.push(host);
-        ip(&["netns", "add", &namespace]);
-        let port = format!("p-{host}");
-        ip(&[
-            "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth2",
-            "netns", &namespace,
-        ]);
-        ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
-        ip(&[
-            "link",
-            "add",
-            "eth3",
-            "netns",
-            &namespace,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth3",
-            "netns",
-            &self.namespace(peer),
-        ]);
-        self.ip_on(host, &format!("addr add {address}/24 dev eth2"));
-        for (host, interface) in [(host, "lo"), (host, "eth2"), (host, "eth3"), (peer, "eth3")] {
-            self.ip_on(host, &format!("link set {interface} up"));
+    pub fn plug_in_between(&mut self, host: &str, address: &str, peer: &str) {
+        self.add_host(host, address.parse().expect("an address"));
+        self.plug_in(host);
+        let end = self.on(peer).net_path();
+        self.ip_on(
+            host,
+            &format!(
+                "link add eth3 type veth peer name eth3 netns {}",
+                end.display()
+            ),
+        );
+        for host in [host, peer] {
+            self.ip_on(host, "link set eth3 up");
         }
     }
 
     /// Adds a host without any cable.
-    pub(crate) fn host(&mut self, host: &'static str) {
-        self.others.push(host);
-        ip(&["netns", "add", &self.namespace(host)]);
-        self.ip_on(host, "link set lo up");
+    pub fn host(&mut self, host: &str) {
+        self.add_host(host, Ipv4Addr::UNSPECIFIED);
     }
 
     /// Lets a host take packets from wherever they say they are, on interfaces
@@ -202,41 +144,40 @@ while True:
     packet = outer.recv(65535)
     os.write(tun, packet[(packet[0] & 15) * 4:])
 ";
-        Process::start(self.command(host, &["python3", "-c", PROGRAM]))
+        self.start_python(host, PROGRAM, &[])
     }
 
     /// Runs `ip` on a host.
-    pub(crate) fn ip_on(&self, host: &str, words: &str) {
-        let namespace = self.namespace(host);
-        let mut all = vec!["-n", &namespace];
-        all.extend(words.split(' '));
-        ip(&all);
+    pub fn ip_on(&self, host: &str, words: &str) {
+        let output = self.on(host).sh(&format!("ip {words}"));
+        output.expect("ip succeeds");
     }
 
-    fn namespace(&self, host: &str) -> String {
-        format!("{}-{host}", self.prefix)
+    /// Starts a program on a host, which reads nothing.
+    pub fn start(&self, host: &str, mut command: Command) -> Process {
+        command.stdin(Stdio::null());
+        let started = self.on(host).spawn_with_streams(command);
+        started.expect("the program exists")
     }
 
-    /// A command that is to run on a host.
-    pub(crate) fn command(&self, host: &str, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &self.namespace(host)])
-            .args(words);
-        command
+    /// Starts a program on a host, to which the test speaks.
+    pub fn start_dialogue(&self, host: &str, mut command: Command) -> Process {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let started = self.on(host).spawn_with_streams(command);
+        started.expect("the program exists")
     }
 
-    /// The prefix of a command that is to run on a host's network, but in
-    /// our own mount namespace: `ip netns exec` gives each its own.
-    pub(crate) fn command_in_our_mounts(&self, host: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace(host)));
-        command
+    /// Starts a Python program on a host.
+    pub fn start_python(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
+        self.start(host, python(program, arguments))
     }
 
     /// Runs a command on a host to its end.
-    pub(crate) fn output(&self, host: &str, words: &[&str]) -> Output {
-        self.command(host, words).output().expect("ip exists")
+    pub fn output(&self, host: &str, words: &[&str]) -> Output {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        let output = self.on(host).output(command);
+        output.expect("the program exists")
     }
 
     /// The output of a command on a host.
@@ -276,7 +217,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('::', 1935), Handler).serve_forever()
 ";
-        self.start_server(host, &["python3", "-c", PROGRAM, host])
+        self.start_python(host, PROGRAM, &[host])
     }
 
     /// As [`Self::serve`], but the server says its name for every line that it is
@@ -293,7 +234,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('0.0.0.0', 1935), Handler).serve_forever()
 ";
-        self.start_server(host, &["python3", "-c", PROGRAM, host])
+        self.start_python(host, PROGRAM, &[host])
     }
 
     /// Starts a TCP server on a host's port 1935 that keeps every connection and
@@ -308,7 +249,7 @@ held = []
 while True:
     held.append(server.accept()[0])
 ";
-        self.start_server(host, &["python3", "-c", PROGRAM])
+        self.start_python(host, PROGRAM, &[])
     }
 
     /// Starts a TCP server on a host's port 1935 that ends every connection at
@@ -323,7 +264,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
         file.write(b'.')
 ";
         let file = file.to_str().expect("UTF-8");
-        self.start_server(host, &["python3", "-c", PROGRAM, file])
+        self.start_python(host, PROGRAM, &[file])
     }
 
     /// Starts to capture packets at a host; they are counted from the moment this
@@ -331,11 +272,14 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
     pub(crate) fn capture(&self, host: &str, filter: &str) -> Capture {
         let mut words = vec!["tcpdump", "-n", "-l", "--immediate-mode", "-i", "eth2"];
         words.extend(filter.split(' '));
-        let mut command = self.command(host, &words);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Process::start(command);
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let process = self.start(host, command);
         // tcpdump says on its standard error that it listens.
-        let mut said = BufReader::new(process.0.stderr.take().expect("piped"));
+        let mut said = BufReader::new(process.take_stderr().expect("piped"));
         let mut line = String::new();
         while !line.contains("listening on") {
             line.clear();
@@ -405,17 +349,6 @@ with socket.create_connection((sys.argv[1], 1935), int(sys.argv[2])) as s:
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        let hosts = HOSTS.iter().map(|(host, ..)| *host).chain(["switch"]);
-        for host in hosts.chain(self.others.iter().copied()) {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.namespace(host)])
-                .status();
-        }
-    }
-}
-
 /// Packets that are being captured.
 pub(crate) struct Capture {
     process: Process,
@@ -425,43 +358,24 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// One line for every packet so far.
-    pub(crate) fn stop(mut self) -> String {
-        let pid = Pid::from_raw(self.process.0.id().try_into().expect("a pid"));
-        kill(pid, Signal::SIGINT).expect("tcpdump runs");
+    pub fn stop(self) -> String {
+        self.process.signal(Signal::SIGINT).expect("tcpdump runs");
+        self.all()
+    }
+
+    /// As [`Self::stop`], but it ends by itself, by a filter `-c`.
+    pub fn all(self) -> String {
+        self.process.wait().expect("tcpdump ends");
         let mut packets = String::new();
-        let mut stdout = self.process.0.stdout.take().expect("piped");
+        let mut stdout = self.process.take_stdout().expect("piped");
         stdout.read_to_string(&mut packets).expect("read");
         packets
     }
 }
 
-/// A process that is killed with this.
-pub(crate) struct Process(pub Child);
-
-impl Process {
-    pub(crate) fn start(mut command: Command) -> Self {
-        Self(
-            command
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("the program exists"),
-        )
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn ip(words: &[&str]) {
-    let output = Command::new("ip").args(words).output().expect("ip exists");
-    assert!(
-        output.status.success(),
-        "ip {}: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// A command of Python's.
+pub fn python(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", program]).args(arguments);
+    command
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use nix::unistd::geteuid;
 use serde_json::Value;
 
-use super::network::{Network, Process, VIP};
-use super::{Agent, both_servers, configuration, server, wait_for};
+use super::network::{Network, VIP, python};
+use super::{Agent, Process, both_servers, configuration, server, wait_for};
 
 /// The address of the agent's HTTP server, on the director.
 const HTTP: &str = "127.0.0.1:9101";
@@ -25,11 +24,9 @@ print('connected', flush=True)
 sys.stdin.read()
 ";
     let count = count.to_string();
-    let mut command = network.command("client", &["python3", "-c", PROGRAM, VIP, &count]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = Process(command.spawn().expect("python3 exists"));
+    let process = network.start_dialogue("client", python(PROGRAM, &[VIP, &count]));
     let mut line = String::new();
-    let stdout = process.0.stdout.as_mut().expect("piped");
+    let stdout = process.take_stdout().expect("piped");
     BufReader::new(stdout).read_line(&mut line).expect("read");
     assert_eq!(line, "connected\n");
     process
@@ -149,14 +146,16 @@ fn drain_with_wait_counts_down_until_the_last_connection_has_gone() {
         .args(["drain", "--wait", "172.16.1.211", "--socket"])
         .arg(agent.directory.path().join("agent.sock"))
         .stderr(Stdio::piped());
-    let mut drain = Process::start(command);
-    let said = BufReader::new(drain.0.stderr.take().expect("piped"));
+    let drain = network.start("director", command);
+    let said = BufReader::new(drain.take_stderr().expect("piped"));
     for (line, left) in said.lines().zip([2, 1, 0]) {
         let line = line.expect("read");
         assert_eq!(line, format!("{left} connection(s) left"));
-        connected.pop();
+        if let Some(connection) = connected.pop() {
+            connection.kill().expect("it runs");
+        }
     }
-    assert!(drain.0.wait().expect("it ends").success());
+    assert!(drain.wait().expect("it ends").success());
     assert_eq!(agent.states(), ["quiesced"]);
 }
 

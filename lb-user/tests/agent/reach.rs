@@ -4,7 +4,7 @@ use std::fs;
 
 use super::director::Director;
 use super::network::{Network, VIP, VIP6};
-use super::{Agent, both_servers, configuration, geteuid, server, wait_for};
+use super::{Agent, both_servers, configuration, server, wait_for};
 
 /// Takes the director's route to all but these hosts.
 fn cut_off_from_all_but(network: &Network, others: &[&str]) {

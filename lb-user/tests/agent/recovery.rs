@@ -6,11 +6,10 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
-use nix::unistd::geteuid;
 use serde_json::Value;
 
-use super::network::{Network, Process};
-use super::{Agent, configuration, wait_for};
+use super::network::Network;
+use super::{Agent, Process, configuration, wait_for};
 
 /// Both servers, of which the second is as well as `file` says: 0 for well.
 fn second_by_file(file: &Path, inside: &str) -> String {
@@ -38,15 +37,15 @@ fn say(file: &Path, number: &str) {
     fs::write(file, number).expect("it is written");
 }
 
-/// The output of `lb-user events` from now on.
-fn follow(agent: &Agent) -> (Process, Lines<BufReader<ChildStdout>>) {
+/// What `lb-user events` tells from now on.
+fn follow(network: &Network, agent: &Agent) -> (Process, Lines<BufReader<ChildStdout>>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
     command
         .args(["events", "--socket"])
         .arg(agent.directory.path().join("agent.sock"))
         .stdout(Stdio::piped());
-    let mut process = Process::start(command);
-    let stdout = process.0.stdout.take().expect("piped");
+    let process = network.start("director", command);
+    let stdout = process.take_stdout().expect("piped");
     (process, BufReader::new(stdout).lines())
 }
 
@@ -92,7 +91,7 @@ fn a_server_that_flaps_is_held_out_and_released_by_itself() {
     let flap = "flap_limit 3\nflap_window 8\nflap_hold_down 1\nflap_hold_down_max 1";
     let agent = Agent::start(&network, &second_by_file(&file, flap));
     agent.wait_for_states(&["up", "up"]);
-    let (_follower, events) = follow(&agent);
+    let (_follower, events) = follow(&network, &agent);
     hold_out(&agent, &file);
     agent.wait_for_states(&["up", "up"]);
     let mut seen = events.map(|line| line.expect("read"));

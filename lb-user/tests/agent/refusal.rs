@@ -13,7 +13,7 @@ use super::*;
 /// `BPF_MAP_FREEZE`).
 fn freeze(director: &Director<'_>, map: &str) {
     const BPF_MAP_FREEZE: libc::c_long = 22;
-    let pinned = director.pins.join("set-1").join(map);
+    let pinned = director.pins().join("set-1").join(map);
     let data = MapData::from_pin(pinned).expect("it is pinned");
     let number = data.fd().as_fd().as_raw_fd();
     // SAFETY: the attributes of this command are the map's descriptor, which is

@@ -3,8 +3,8 @@
 use std::io::BufReader;
 use std::process::Stdio;
 
-use super::network::{Network, Process, VIP};
-use super::{Agent, geteuid, wait_for, with_services};
+use super::network::{Network, VIP, python};
+use super::{Agent, Process, wait_for, with_services};
 
 /// A port beside the one that [`Network::serve`] serves.
 const OTHER_PORT: u16 = 8080;
@@ -62,10 +62,10 @@ fn said(
     expected: &str,
 ) -> (Process, String, BufReader<std::process::ChildStdout>) {
     let port = OTHER_PORT.to_string();
-    let mut command = network.command(host, &["python3", "-c", program, word, &port]);
+    let mut command = python(program, &[word, &port]);
     command.stdout(Stdio::piped());
-    let mut process = Process(command.spawn().expect("python3 exists"));
-    let mut output = BufReader::new(process.0.stdout.take().expect("piped"));
+    let process = network.start(host, command);
+    let mut output = BufReader::new(process.take_stdout().expect("piped"));
     let line = next_line(&mut output);
     assert!(line.starts_with(expected), "{line}");
     (process, line, output)

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use nix::unistd::geteuid;
-
 use super::network::{Network, VIP};
 use super::{Agent, wait_for};
 

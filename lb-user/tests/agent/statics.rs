@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use nix::unistd::geteuid;
-
 use super::director::Director;
 use super::network::{Network, VIP};
 use super::{Agent, both_servers, wait_for};
@@ -96,11 +94,10 @@ fn what_a_killed_agent_has_set_goes_with_the_next_whose_file_has_it_no_more() {
             has(&network, "172.16.1.201/32", "10.7.0.0/16 dev eth2"),
         ]
     };
-    let mut agent = director.start_up();
+    let agent = director.start_up();
     let expected = [[true, true]; 2];
     wait_for("all is set", || (there() == expected).then_some(()));
-    agent.0.kill().expect("it runs");
-    agent.0.wait().expect("it ends");
+    agent.kill().expect("it runs");
     assert_eq!(there(), expected, "a killed agent takes nothing along");
 
     director.configure(&both_servers());

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::director::Director;
-use super::network::{Network, Process, VIP};
-use super::{Agent, configuration, geteuid, wait_for};
+use super::network::{Network, VIP};
+use super::{Agent, Process, configuration, wait_for};
 
 fn reason(list: &Value, name: &str) -> Option<u64> {
     let reasons = list["reasons"].as_array()?;

@@ -2,14 +2,16 @@
 //! becomes of signals and of adverts.
 
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
 use lb_abi::{Flow, FlowKey, FlowState, maps};
+use netbed::local::ChildGuard;
 use nix::sys::signal::Signal;
 
-use super::director::{Director, signal};
+use super::director::Director;
 use super::hitless::Viewer;
 use super::*;
 
@@ -89,10 +91,8 @@ fn path_of(program: &Path) -> &OsStr {
 }
 
 /// Starts `lb-user upgrade` and does not wait for it.
-fn upgrade(director: &Director<'_>) -> Process {
-    let mut command = director.command(&["upgrade"]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    Process::start(command)
+fn upgrade(director: &Director<'_>) -> ChildGuard {
+    director.start_command(&["upgrade"])
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn an_upgrade_takes_the_version_that_the_name_stands_for_by_then() {
     let starter = installation.path("start");
     fs::write(&starter, format!("#!/bin/sh\n{by_name}\n")).expect("written");
     fs::set_permissions(&starter, PermissionsExt::from_mode(0o755)).expect("it may be run");
-    let mut agent = director.start_program(path_of(&starter), &[]);
+    let agent = director.start_program(path_of(&starter), &[]);
     director.wait_until_ready();
 
     installation.install("lb-user-2", "", "");
@@ -120,7 +120,7 @@ fn an_upgrade_takes_the_version_that_the_name_stands_for_by_then() {
         panic!("asked once, run once: {runs:?}");
     };
     assert_eq!(*rehearsal, format!("{run} --rehearse"));
-    assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
+    assert!(agent.is_running(), "one process");
     director.wait_until_ready();
 }
 
@@ -168,23 +168,23 @@ fn an_agent_does_all_its_work_while_the_new_program_is_asked() {
     let _two = network.converse("edge2");
     let director = Director::new(&network, &both_servers());
     let installation = Installation::new();
-    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    let agent = director.start_program(path_of(&installation.program()), &[]);
     director.wait_until_ready();
     installation.install("slow", WAIT, "");
     let _asking = upgrade(&director);
     installation.wait_for_run("slow", true);
 
-    drop(one);
+    one.kill().expect("it runs");
     wait_for("a server's end to be seen", || {
         (director.states() == ["down", "up"]).then_some(())
     });
     let drained = director.output(&["drain", "172.16.1.207"]);
     assert!(drained.status.success(), "{drained:?}");
     assert_eq!(director.states(), ["down", "quiesced"]);
-    signal(&agent, Signal::SIGTERM);
-    assert!(agent.0.wait().expect("it ends").success());
+    agent.signal(Signal::SIGTERM).expect("the agent runs");
+    assert!(agent.wait().expect("it ends").success());
     assert_eq!(director.program(), None, "detached");
-    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.pins().exists(), "nothing is pinned");
     assert!(!director.interface().contains(VIP), "the address is gone");
 }
 
@@ -221,7 +221,7 @@ fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
     assert!(drained.status.success(), "{drained:?}");
     assert_eq!(director.program(), program, "not yet");
     installation.go_on();
-    assert!(upgrade.0.wait().expect("it ends").success());
+    assert!(upgrade.end().success());
     assert_ne!(director.program(), program, "another program");
     assert_eq!(director.states(), ["up", "quiesced"]);
     let over = fs::read_to_string(installation.path("over")).expect("the script has ended");
@@ -236,7 +236,8 @@ fn an_upgrade_leaves_no_script_of_a_check_behind() {
     let script = director.path("hang");
     let pids = director.path("pids");
     let text = format!(
-        "#!/bin/sh\necho $$ >> {}\nexec sleep 1000\n",
+        // Its process id as this test sees it.
+        "#!/bin/sh\nread -r pid rest </proc/self/stat\necho $pid >> {}\nexec sleep 1000\n",
         pids.display()
     );
     fs::write(&script, text).expect("written");
@@ -273,32 +274,29 @@ fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let installation = Installation::new();
     let director = Director::new(&network, &with_slow_script(&installation));
-    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    let agent = director.start_program(path_of(&installation.program()), &[]);
     director.wait_until_ready();
     let mut viewer = Viewer::connect(&network);
     let served = viewer.ask();
-    let mut upgrade = director.command(&["upgrade"]);
-    let upgrade = upgrade
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let upgrade = upgrade.expect("lb-user exists");
+    let mut upgrade = upgrade(&director);
     wait_until_rehearsed(&director);
     fs::remove_file(installation.program()).expect("it was there");
     installation.go_on();
-    let said = upgrade.wait_with_output().expect("it ends");
-    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let status = upgrade.end();
+    let mut errors = String::new();
+    let mut stderr = upgrade.0.stderr.take().expect("piped");
+    stderr.read_to_string(&mut errors).expect("read");
+    assert_eq!(status.code(), Some(1), "{errors}");
     let reason = format!(
         "not upgraded, the former program goes on: {} cannot be run: No such file or directory",
         installation.program().display()
     );
-    let errors = String::from_utf8_lossy(&said.stderr);
     assert!(errors.contains(&reason), "{errors}");
     let list = director.output(&["list"]);
     let list = String::from_utf8_lossy(&list.stdout);
     assert!(list.contains("NOT UPGRADED"), "{list}");
     assert!(director.log().contains("begins anew"), "{}", director.log());
-    assert!(agent.0.try_wait().expect("ours").is_none(), "one process");
+    assert!(agent.is_running(), "one process");
     assert_eq!(viewer.ask(), served, "the viewer is where it was");
 
     installation.link(REAL);
@@ -334,7 +332,7 @@ fn a_program_that_ends_before_it_has_taken_over_is_told_of_with_its_reason() {
     );
     assert_eq!(viewer.ask(), served, "the data plane forwards");
 
-    drop(agent);
+    agent.kill().expect("it runs");
     installation.link(REAL);
     let _agent = director.start_program(path_of(&installation.program()), &[]);
     director.wait_until_ready();
@@ -356,7 +354,7 @@ fn a_signal_to_stop_between_the_two_programs_is_not_lost() {
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
     let installation = Installation::new();
-    let mut agent = director.start_program(path_of(&installation.program()), &[]);
+    let agent = director.start_program(path_of(&installation.program()), &[]);
     director.wait_until_ready();
     // Not a shell: dash takes all signals that were blocked.
     let directory = installation.0.path().display();
@@ -373,20 +371,20 @@ os.execv('{REAL}', ['{REAL}'] + sys.argv[1:])
     installation.install_text("slow", &slow_start);
     let _upgrade = upgrade(&director);
     installation.wait_for_run("slow", false);
-    signal(&agent, Signal::SIGTERM);
-    signal(&agent, Signal::SIGHUP);
+    agent.signal(Signal::SIGTERM).expect("the agent runs");
+    agent.signal(Signal::SIGHUP).expect("the agent runs");
     installation.go_on();
-    assert!(agent.0.wait().expect("it ends").success());
+    assert!(agent.wait().expect("it ends").success());
     let log = director.log();
     assert!(log.contains("stopping: SIGTERM"), "{log}");
     assert_eq!(director.program(), None, "detached");
-    assert!(!director.pins.exists(), "nothing is pinned");
+    assert!(!director.pins().exists(), "nothing is pinned");
     assert!(!director.interface().contains(VIP), "the address is gone");
 }
 
 /// Has the director remember so many connections, from as many clients.
 fn remember(director: &Director<'_>, connections: u32) {
-    let pinned = director.pins.join("set-1").join(maps::FLOWS);
+    let pinned = director.pins().join("set-1").join(maps::FLOWS);
     let data = MapData::from_pin(pinned).expect("it is pinned");
     let mut table: HashMap<_, FlowKey, Flow> =
         Map::LruHashMap(data).try_into().expect("connections");
@@ -425,13 +423,16 @@ impl Backup {
             .replace("state MASTER", "state BACKUP")
             .replace("priority 150", "priority 50");
         fs::write(&file, router).expect("written");
-        let mut command = network.command(host, &[REAL, "run", "--no-pins", "-c"]);
-        command.arg(&file).arg("--socket");
+        let mut command = Command::new(REAL);
+        command
+            .args(["run", "--no-pins", "-c"])
+            .arg(&file)
+            .arg("--socket");
         command.arg(directory.path().join("agent.sock"));
         let log = fs::File::create(directory.path().join("log"));
         command.stderr(log.expect("a log"));
         let backup = Self {
-            _agent: Process::start(command),
+            _agent: network.start(host, command),
             directory,
         };
         wait_for("the backup to be ready", || {
@@ -455,12 +456,8 @@ fn with_adverts(version: u8, interval: &str) -> String {
 }
 
 /// Waits for what takes as long as a million connections take.
-fn wait_for_the_upgrade(director: &Director<'_>, mut upgrade: Process) {
-    assert!(
-        upgrade.0.wait().expect("it ends").success(),
-        "{}",
-        director.log()
-    );
+fn wait_for_the_upgrade(director: &Director<'_>, mut upgrade: ChildGuard) {
+    assert!(upgrade.end().success(), "{}", director.log());
     let list = director.list().expect("it answers");
     let cause = list["virtual_addresses"][0]["cause"].as_str();
     let cause = cause.expect("a cause").to_owned();

@@ -1,7 +1,7 @@
 //! Virtual routers as the network and the operator see them.
 
 use super::network::{Network, VIP, VIP6};
-use super::{Agent, both_servers, geteuid, wait_for};
+use super::{Agent, both_servers, wait_for};
 
 #[test]
 fn a_master_whose_mac_address_changes_tells_the_network() {

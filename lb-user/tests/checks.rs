@@ -1,22 +1,22 @@
 //! Checks against real servers: TLS of openssl's, RTMP of nginx's.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use lb_user::checker::HealthCheck as _;
 use lb_user::checker::http::{HttpProbe, Page};
 use lb_user::checker::machine::ProbeOutcome;
 use lb_user::checker::rtmp::RtmpProbe;
 use lb_user::checker::tcp::Connection;
+use lb_user::checker::{http, rtmp};
+use netbed::local::{ChildGuard, free_address};
+use netbed::{TIME_LIMIT, wait_for};
 
-/// Time limit for a server to listen, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A server that is killed with this.
+/// A server that ends with this.
 struct Server {
-    child: Child,
+    _child: ChildGuard,
     address: SocketAddr,
 }
 
@@ -27,15 +27,12 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = quiet
-            .spawn()
-            .unwrap_or_else(|error| panic!("{quiet:?}: {error}"));
-        let server = Self { child, address };
-        let begin = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begin.elapsed() < TIMEOUT, "{address} does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let server = Self {
+            _child: ChildGuard::spawn(quiet),
+            address,
+        };
+        let what = format!("{quiet:?} to listen at {address}");
+        wait_for(what, || TcpStream::connect(address).is_ok());
         server
     }
 
@@ -46,19 +43,6 @@ impl Server {
             timeout: Duration::from_secs(20),
         }
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An address that nobody listens on.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    listener.local_addr().expect("its address")
 }
 
 /// Makes `cert.pem`, which nobody vouches for, and `key.pem` with openssl.
@@ -250,8 +234,8 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = rtmp_server(directory.path());
     assert_eq!(
-        rtmp_probe(&server, None, TIMEOUT).check().await,
-        ProbeOutcome::Success,
+        rtmp::check(&rtmp_probe(&server, None, TIME_LIMIT)).await,
+        Outcome::Success,
         "handshake and connect"
     );
     let mut silent = rtmp_probe(&server, Some("livestream"), Duration::from_millis(200));
@@ -274,6 +258,6 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
         .args(["-c:v", "flv", "-g", "10", "-f", "flv"])
         .arg(format!("rtmp://{}/live/livestream", server.address));
     let _publisher = Server::start(&mut publisher, server.address);
-    let playing = rtmp_probe(&server, Some("livestream"), TIMEOUT);
-    assert_eq!(playing.check().await, ProbeOutcome::Success);
+    let playing = rtmp_probe(&server, Some("livestream"), TIME_LIMIT);
+    assert_eq!(rtmp::check(&playing).await, Outcome::Success);
 }

@@ -6,41 +6,16 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 use lb_model::OrphanPolicy;
-use lb_user::resets::{Job, ResetReport, Resets};
+use lb_user::resets::{Job, Resets, Told};
+use netbed::alone::{ip, on_a_host_of_its_own};
+use netbed::{TIME_LIMIT, wait_for};
 use nix::libc;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 
 use packet_bed::{Bed, DIRECTOR, ROUTER, server, service, state};
-
-/// Time limit for what should happen soon, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Runs a test in a network namespace of its own.
-fn on_a_host_of_its_own(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: network namespaces need root");
-        return;
-    }
-    let host = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("root may leave a namespace");
-        ip("link set lo up");
-        test();
-    });
-    if let Err(panic) = host.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn ip(words: &str) {
-    let status = Command::new("ip").args(words.split(' ')).status();
-    assert!(status.expect("ip runs").success(), "ip {words}");
-}
 
 /// A viewer, the server at the other end, and the service's address, which
 /// nobody holds any more when this returns.
@@ -67,7 +42,7 @@ fn viewer(service: &str, client: &str) -> (TcpStream, TcpStream) {
     let (served, _) = listener.accept().expect("accepted");
     let viewer = TcpStream::from(socket);
     viewer
-        .set_read_timeout(Some(TIMEOUT))
+        .set_read_timeout(Some(TIME_LIMIT))
         .expect("a time-out can be set");
     // A director need not hold the address that it answers for.
     let length = if family == "-6" { 128 } else { 32 };
@@ -186,7 +161,7 @@ fn a_viewer_takes_the_reset_with_the_number_that_it_last_acknowledged() {
         ("10.9.0.200:1935", "10.9.0.2:5000"),
         ("[2001:db8:9::c8]:1935", "[2001:db8:9::2]:5000"),
     ] {
-        on_a_host_of_its_own(move || {
+        on_a_host_of_its_own(CloneFlags::empty(), move || {
             let (viewer, _server) = viewer(service, client);
             let told = server_dies(&viewer, awaited_sequence(&viewer));
             assert_eq!((told.viewers, &told.failed), (1, &None), "{service}");
@@ -197,17 +172,13 @@ fn a_viewer_takes_the_reset_with_the_number_that_it_last_acknowledged() {
 
 #[test]
 fn a_viewer_whose_last_acknowledgement_was_lost_asks_back() {
-    on_a_host_of_its_own(|| {
+    on_a_host_of_its_own(CloneFlags::empty(), || {
         let (viewer, _server) = viewer("10.9.0.200:1935", "10.9.0.2:5000");
         let late = awaited_sequence(&viewer).wrapping_sub(5000);
         let before = challenges();
         let told = server_dies(&viewer, late);
         assert_eq!((told.viewers, told.failed), (1, None));
         // What it says then is answered by the packet path, with its own number.
-        let begin = Instant::now();
-        while challenges() == before {
-            assert!(begin.elapsed() < TIMEOUT, "no challenge ACK");
-            thread::sleep(Duration::from_millis(10));
-        }
+        wait_for("a challenge ACK", || challenges() != before);
     });
 }

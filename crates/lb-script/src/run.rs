@@ -199,8 +199,7 @@ mod tests {
     #[tokio::test]
     async fn a_script_that_others_may_write_runs_as_root_only_without_script_security() {
         if !geteuid().is_root() {
-            eprintln!("SKIPPED: becoming another user needs root");
-            return;
+            netbed::skip!("becoming another user needs root");
         }
         let directory = tempfile::tempdir().expect("a directory");
         let program = directory.path().join("program");

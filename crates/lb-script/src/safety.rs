@@ -107,7 +107,7 @@ mod tests {
     /// A directory of root's with a program in it.
     fn program() -> Option<(TempDir, PathBuf)> {
         if !geteuid().is_root() {
-            eprintln!("SKIPPED: files of root's need root");
+            netbed::say_skipped("files of root's need root");
             return None;
         }
         let directory = tempfile::tempdir().expect("a directory");

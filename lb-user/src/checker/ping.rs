@@ -143,10 +143,6 @@ mod tests {
 
     #[tokio::test]
     async fn this_host_answers() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: raw sockets need root");
-            return;
-        }
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let to = address.parse().expect("an address");
             let timeout = Duration::from_secs(5);
@@ -156,7 +152,12 @@ mod tests {
                 timeout,
             }))
             .await;
-            assert_eq!(outcome, ProbeOutcome::Success, "{address}");
+            let expected = if nix::unistd::geteuid().is_root() {
+                Outcome::Success
+            } else {
+                Outcome::Failure("Operation not permitted".to_owned())
+            };
+            assert_eq!(outcome, expected, "{address}");
         }
     }
 }

@@ -253,8 +253,8 @@ const SAMPLES: &str = "/usr/share/doc/keepalived/samples";
 #[test]
 fn keepalived_s_own_samples_are_accepted_but_for_what_is_said_to_be_not_served() {
     let Ok(samples) = std::fs::read_dir(SAMPLES) else {
-        eprintln!("SKIPPED: no {SAMPLES}");
-        return;
+        // Debian's small images leave documentation out.
+        netbed::skip!("no {SAMPLES}");
     };
     let mut accepted = 0;
     for sample in samples {

@@ -1,22 +1,17 @@
 //! The edge as a process, between an origin and real ffmpeg.
 
-#[path = "../../../rtmp-origin/tests/daemon/process.rs"]
-mod process;
 #[path = "../../../crates/rtmp-server/tests/common/server.rs"]
 #[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
 mod server;
-#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
-#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
-mod wait;
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use netbed::local::{ChildGuard, ffmpeg, free_address, push};
+use netbed::wait_for;
 use rtmp_server::config::Role;
 
-use process::{Process, ffmpeg, push};
 use server::{Serving, any_port, configuration, serve};
-use wait::{free_address, wait_until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/edge.conf");
@@ -83,8 +78,8 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
         .args(["--log-file", "edge.log"])
         .current_dir(&directory)
         .spawn();
-    let _edge = Process(child.unwrap());
-    wait_until("a listening edge", || TcpStream::connect(address).is_ok());
+    let _edge = ChildGuard(child.unwrap());
+    wait_for("a listening edge", || TcpStream::connect(address).is_ok());
 
     let _publisher = push(&format!("rtmp://{origin_address}/live/livestream"));
     let url = format!("rtmp://{address}/live/livestream");
@@ -100,7 +95,7 @@ fn several_viewers_of_an_edge_decode_what_was_pushed_to_the_origin() {
                 .unwrap()
         })
         .collect();
-    wait_until("a pull", || {
+    wait_for("a pull", || {
         !origin.streams().is_empty() && origin.streams()[0].players() > 0
     });
     for viewer in viewers {

@@ -8,12 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use netbed::local::{ChildGuard, free_address, push};
+use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::process::{Process, push};
-use super::program::installed;
-use super::wait::{TIME_LIMIT, free_address, wait_until};
 use super::{Origin, pull, read};
 
 fn openssl(directory: &Path, arguments: &str) {
@@ -21,14 +20,14 @@ fn openssl(directory: &Path, arguments: &str) {
         .args(arguments.split(' '))
         .current_dir(directory)
         .output()
-        .expect("openssl exists");
+        .expect("openssl runs (scripts/setup.sh installs it)");
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments}: {why}");
 }
 
 /// A web server at `https://localhost` that allows everything.
 struct Site {
-    _nginx: Process,
+    _nginx: ChildGuard,
     directory: TempDir,
     address: SocketAddr,
 }
@@ -69,8 +68,8 @@ impl Site {
             .args(["-c", "nginx.conf"])
             .stderr(Stdio::null())
             .spawn();
-        let nginx = Process(nginx.unwrap());
-        wait_until("a web server", || {
+        let nginx = ChildGuard(nginx.expect("nginx runs (scripts/setup.sh installs it)"));
+        wait_for("a web server", || {
             std::net::TcpStream::connect(address).is_ok()
         });
         Self {
@@ -94,13 +93,10 @@ impl Site {
 
 #[test]
 fn a_hook_at_an_https_url_is_asked_if_its_certificate_is_good() {
-    if !installed("nginx", &["-v"]) || !installed("openssl", &["version"]) {
-        return;
-    }
     let site = Site::start();
     let origin = site.origin("authority", "localhost");
     let _publisher = push(&origin.url());
-    wait_until("a publisher", || {
+    wait_for("a publisher", || {
         read(&origin.path("origin.log")).contains("publish live/livestream")
     });
     assert!(!pull(&origin.url()).is_empty());
@@ -112,7 +108,7 @@ fn a_hook_at_an_https_url_is_asked_if_its_certificate_is_good() {
         let origin = site.origin(authority, host);
         let _publisher = push(&origin.url());
         let log = || read(&origin.path("origin.log"));
-        wait_until("a refusal", || log().contains("does not allow it"));
+        wait_for("a refusal", || log().contains("does not allow it"));
         assert!(log().contains("invalid peer certificate"), "{}", log());
         assert!(log().contains(why), "{}", log());
         assert!(!log().contains("publish live/livestream"), "{}", log());
@@ -157,7 +153,7 @@ fn a_stop_waits_until_hooks_have_heard_of_everyones_end() {
     let arguments = ["--log-file", "origin.log", "--set", &hooks];
     let mut origin = Origin::start(&arguments);
     let _publisher = push(&origin.url());
-    wait_until("a publisher", || {
+    wait_for("a publisher", || {
         read(&origin.path("origin.log")).contains("publish live/livestream")
     });
     origin.process.signal(Signal::SIGTERM);

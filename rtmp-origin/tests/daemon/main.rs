@@ -1,26 +1,18 @@
 //! The origin as a process: configuration, signals, files, real ffmpeg.
 
 mod hooks;
-mod process;
-#[path = "../../../crates/rtmp-server/tests/common/program.rs"]
-#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
-mod program;
-#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
-#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
-mod wait;
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
+use netbed::local::{ChildGuard, ffmpeg, free_address, push};
+use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-
-use process::{Process, ffmpeg, push};
-use wait::{TIME_LIMIT, free_address, wait_until};
 
 /// The deployment's configuration, as it is.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/origin.conf");
@@ -33,25 +25,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl Process {
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
-    }
-
-    fn end(&mut self) -> ExitStatus {
-        let mut status = None;
-        wait_until("the end of the process", || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-}
-
 /// An origin that listens, in a directory of its own.
 struct Origin {
-    process: Process,
+    process: ChildGuard,
     directory: TempDir,
     address: SocketAddr,
 }
@@ -71,8 +47,8 @@ impl Origin {
             .current_dir(&directory)
             .stderr(Stdio::null());
         adjust(&mut command);
-        let process = Process(command.spawn().unwrap());
-        wait_until("a serving origin", || answers(address).is_ok());
+        let process = ChildGuard(command.spawn().unwrap());
+        wait_for("a serving origin", || answers(address).is_ok());
         Self {
             process,
             directory,
@@ -130,7 +106,7 @@ fn the_example_configuration_runs_unchanged_and_serves_real_video() {
     let pid = read(&origin.path("objs/origin.pid"));
     assert_eq!(pid.trim(), origin.process.0.id().to_string());
     let _publisher = push(&origin.url());
-    wait_until("a publisher", || {
+    wait_for("a publisher", || {
         read(&origin.path("objs/origin.log")).contains("publish live/livestream")
     });
     let packets = pull(&origin.url());
@@ -166,7 +142,7 @@ fn the_log_is_opened_anew_by_a_signal() {
     let origin = Origin::start(&["--log-file", "origin.log"]);
     std::fs::rename(origin.path("origin.log"), origin.path("old.log")).unwrap();
     origin.process.signal(Signal::SIGUSR1);
-    wait_until("a new log", || {
+    wait_for("a new log", || {
         read(&origin.path("origin.log")).contains("log reopened")
     });
 }
@@ -179,7 +155,7 @@ fn signals_that_mean_nothing_end_nobody() {
     for number in [12, 14, 26, 27, 29, 30, 34, 36, 63, 64] {
         // SAFETY: the call takes two numbers and touches no memory.
         assert_eq!(unsafe { nix::libc::kill(id, number) }, 0, "{number}");
-        wait_until("a word", || {
+        wait_for("a word", || {
             log().contains(&format!("signal {number} has no meaning here"))
         });
     }
@@ -196,17 +172,17 @@ fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     let log = || read(&origin.path("origin.log"));
     std::fs::write(&conf, "vhost __defaultVhost__ { gop_cach on; }").unwrap();
     origin.process.signal(Signal::SIGHUP);
-    wait_until("a complaint", || {
+    wait_for("a complaint", || {
         log().contains("did you mean `gop_cache`?")
     });
-    wait_until("a word", || log().contains("reload failed"));
+    wait_for("a word", || log().contains("reload failed"));
     std::fs::write(
         &conf,
         "workers 1; vhost __defaultVhost__ { chunk_size 4096; }",
     )
     .unwrap();
     origin.process.signal(Signal::SIGHUP);
-    wait_until("the reload", || log().contains("INFO  reloaded"));
+    wait_for("the reload", || log().contains("INFO  reloaded"));
     let log = log();
     assert!(
         log.contains("`workers` has changed: it takes effect at the next start"),
@@ -224,12 +200,12 @@ fn a_drain_waits_for_viewers_and_takes_nobody_new() {
         .args(["-i", &origin.url(), "-f", "null", "-"])
         .stderr(Stdio::null())
         .spawn();
-    let viewer = Process(viewer.unwrap());
+    let viewer = ChildGuard(viewer.unwrap());
     let log = || read(&origin.path("origin.log"));
-    wait_until("a viewer", || log().contains("play live/livestream"));
+    wait_for("a viewer", || log().contains("play live/livestream"));
     origin.process.signal(Signal::SIGQUIT);
-    wait_until("the drain", || log().contains("draining"));
-    wait_until("a closed port", || {
+    wait_for("the drain", || log().contains("draining"));
+    wait_for("a closed port", || {
         TcpStream::connect(origin.address).is_err()
     });
     assert!(
@@ -257,10 +233,10 @@ fn a_drain_ends_when_its_time_is_over_though_viewers_stay() {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut viewer = Process(viewer.unwrap());
+    let mut viewer = ChildGuard(viewer.unwrap());
     let file = origin.path("origin.log");
     let log = || read(&file);
-    wait_until("a viewer", || log().contains("play live/livestream"));
+    wait_for("a viewer", || log().contains("play live/livestream"));
     assert!(viewer.0.try_wait().unwrap().is_none(), "it has left");
     origin.process.signal(Signal::SIGQUIT);
     assert!(origin.process.end().success());
@@ -284,8 +260,8 @@ fn as_many_descriptors_as_may_be_are_allowed_and_more_at_a_reload() {
         .args(["--listen", &address.to_string()])
         .current_dir(&directory)
         .spawn();
-    let process = Process(child.expect("prlimit (util-linux) is needed for this test"));
-    wait_until("a serving origin", || answers(address).is_ok());
+    let process = ChildGuard(child.expect("prlimit (util-linux) is needed for this test"));
+    wait_for("a serving origin", || answers(address).is_ok());
     let limits = || {
         let limits = read(&PathBuf::from(format!("/proc/{}/limits", process.0.id())));
         let line = limits
@@ -303,7 +279,7 @@ fn as_many_descriptors_as_may_be_are_allowed_and_more_at_a_reload() {
     std::fs::write(&conf, "max_connections 20000;").unwrap();
     process.signal(Signal::SIGHUP);
     let log = || read(&directory.path().join("origin.log"));
-    wait_until("the reload", || log().contains("INFO  reloaded"));
+    wait_for("the reload", || log().contains("INFO  reloaded"));
     // Root may go beyond the hard limit; whoever may not says so.
     let told = log().contains("only 2000 descriptors may be open");
     assert!(told || limits() > 60_000, "{} allowed: {}", limits(), log());
@@ -398,7 +374,7 @@ fn two_servers_do_not_share_a_pid_file_but_a_stale_one_is_taken() {
         .current_dir(&first.directory)
         .stderr(Stdio::piped())
         .spawn();
-    let mut second = Process(second.unwrap());
+    let mut second = ChildGuard(second.unwrap());
     assert_eq!(second.end().code(), Some(1));
     let mut message = String::new();
     let mut errors = second.0.stderr.take().unwrap();
@@ -439,10 +415,10 @@ fn in_the_background_it_writes_its_own_pid_and_stops_by_it() {
         .current_dir(&directory)
         .status();
     assert!(started.unwrap().success());
-    wait_until("a serving origin", || answers(address).is_ok());
+    wait_for("a serving origin", || answers(address).is_ok());
     let pid: i32 = read(&pid_file).trim().parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    wait_until("the end of the origin", || !pid_file.exists());
+    wait_for("the end of the origin", || !pid_file.exists());
 }
 
 /// Text of a web server and of a client that looks like a log line.
@@ -518,16 +494,16 @@ fn probes_of_the_port_are_not_worth_a_line_but_rust_log_shows_them() {
         if let Some(rust_log) = rust_log {
             command.env("RUST_LOG", rust_log);
         }
-        let mut process = Process(command.current_dir(&directory).spawn().unwrap());
-        wait_until("a serving origin", || answers(address).is_ok());
+        let mut process = ChildGuard(command.current_dir(&directory).spawn().unwrap());
+        wait_for("a serving origin", || answers(address).is_ok());
         drop(TcpStream::connect(address).unwrap());
         let log = || read(&directory.path().join("origin.log"));
         let told = || log().contains("closed by the peer");
         if shown {
-            wait_until("a line about the probe", told);
+            wait_for("a line about the probe", told);
         } else {
             // One that came later has been served: the probe had its time.
-            wait_until("another answer", || answers(address).is_ok());
+            wait_for("another answer", || answers(address).is_ok());
         }
         process.signal(Signal::SIGTERM);
         process.end();

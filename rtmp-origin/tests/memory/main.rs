@@ -3,15 +3,6 @@
 
 mod control_group;
 mod peer;
-#[path = "../daemon/process.rs"]
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-mod process;
-#[path = "../../../crates/rtmp-server/tests/common/program.rs"]
-#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
-mod program;
-#[path = "../../../crates/rtmp-server/tests/common/wait.rs"]
-#[allow(dead_code, reason = "the tests of rtmp-server use the rest")]
-mod wait;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -19,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use netbed::local::{ChildGuard, free_address};
+use netbed::wait_for;
+
 use control_group::ControlGroup;
 use peer::{Peer, Refusal};
-use process::Process;
-use program::skip;
-use wait::{free_address, wait_until};
 
 const LIMIT_BYTES: u64 = 512 << 20;
 const FLOODS: usize = 100;
@@ -79,10 +70,7 @@ impl Drop for AtEnd<'_> {
 fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
     let group = match ControlGroup::new(LIMIT_BYTES) {
         Ok(group) => group,
-        Err(why) => {
-            skip(&why);
-            return;
-        }
+        Err(why) => netbed::skip!("{why}"),
     };
     let address = free_address();
     let mut command = Command::new("sh");
@@ -95,8 +83,8 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
     ]);
     command.args(["--set", "publish_normal_timeout 600000"]);
     command.args(["--set", "publish_return_timeout 100"]);
-    let mut origin = Process(command.stderr(Stdio::null()).spawn().unwrap());
-    wait_until("a listening origin", || {
+    let mut origin = ChildGuard(command.stderr(Stdio::null()).spawn().unwrap());
+    wait_for("a listening origin", || {
         std::net::TcpStream::connect(address).is_ok()
     });
 
@@ -120,13 +108,13 @@ fn a_hundred_publishers_whose_clock_stands_do_not_get_the_server_killed() {
             }
             expected / 40
         });
-        wait_until("the end of the flood, or of the origin", || {
+        wait_for("the end of the flood, or of the origin", || {
             let ended = origin.0.try_wait().unwrap();
             assert_eq!(ended, None, "the origin was killed");
             sent.load(Ordering::Relaxed) > FLOODS * FLOOD_PICTURES
         });
         let mut late = 0;
-        wait_until("a publisher that is refused", || {
+        wait_for("a publisher that is refused", || {
             late += 1;
             match Peer::publish(address, &format!("late{late}")) {
                 Ok(_) => false,

@@ -3,10 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::{Limits, Message, MessageType};
-
-use crate::wait::TIME_LIMIT;
 
 /// The server's refusal of a publisher.
 #[derive(Debug)]

@@ -3,4 +3,3 @@
 pub(crate) mod nginx;
 pub(crate) mod program;
 pub(crate) mod server;
-pub(crate) mod wait;

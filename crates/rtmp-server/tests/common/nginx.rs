@@ -4,10 +4,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use netbed::local::free_address;
+use netbed::wait_for;
 use tempfile::TempDir;
 
-use super::program::{Program, installed, skip};
-use super::wait::{free_address, wait_until};
+use super::program::{Program, installed};
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
@@ -22,7 +23,7 @@ pub(crate) struct Nginx {
 /// not installed.
 pub(crate) fn nginx(directives: &str) -> Option<Nginx> {
     if !Path::new(MODULE).exists() {
-        skip("nginx with libnginx-mod-rtmp is not installed");
+        netbed::say_skipped("nginx with libnginx-mod-rtmp is not installed");
         return None;
     }
     if !installed("nginx", &["-v"]) {
@@ -47,7 +48,7 @@ pub(crate) fn nginx(directives: &str) -> Option<Nginx> {
             .arg("-c")
             .arg(&file),
     );
-    wait_until("a listening nginx", || TcpStream::connect(address).is_ok());
+    wait_for("a listening nginx", || TcpStream::connect(address).is_ok());
     Some(Nginx {
         address,
         _program: program,

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::wait::wait_for;
+use netbed::wait_for;
 
 /// A program that is killed when the test ends, however it ends.
 pub(crate) struct Program {
@@ -52,11 +52,6 @@ pub(crate) fn output(command: &mut Command) -> String {
     text
 }
 
-/// Says that a test is skipped; scripts/test.sh counts these lines.
-pub(crate) fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-}
-
 /// Returns true if a program runs with these arguments; says that the test is skipped
 /// if not.
 pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
@@ -68,7 +63,7 @@ pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success());
     if !found {
         let arguments = arguments.join(" ");
-        skip(&format!("`{program} {arguments}` does not work here"));
+        netbed::say_skipped(format_args!("`{program} {arguments}` does not work here"));
     }
     found
 }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use netbed::{TIME_LIMIT, wait_for};
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::message::data;
 use rtmp_proto::wire::{Limits, Message, MessageType};
@@ -12,7 +13,6 @@ use rtmp_server::config::Role;
 
 use crate::common::nginx::{Nginx, nginx};
 use crate::common::server::{any_port, configuration, serve};
-use crate::common::wait::{TIME_LIMIT, wait_for, wait_until};
 use crate::relay::{Relay, Reply};
 
 /// A client session with a socket.
@@ -280,7 +280,7 @@ fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
         // nginx sends nothing of the past, and the edge may come late.
         let is_sound = |message: &Message| message.payload[..2] == [0xaf, 1];
         let soon = Duration::from_millis(50);
-        wait_until("sound of the first publisher", || {
+        wait_for("sound of the first publisher", || {
             stream().iter().for_each(|message| first.publish(message));
             stays.media_within(soon).iter().any(is_sound)
         });
@@ -302,7 +302,7 @@ fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
         second.publish(header);
         let is_second = |message: &Message| message.payload.ends_with(b"of the second");
         let mut time = 0;
-        wait_until("a picture of the second publisher", || {
+        wait_for("a picture of the second publisher", || {
             second.publish(&marked(time));
             time += 40;
             stays.media_within(soon).iter().any(is_second)

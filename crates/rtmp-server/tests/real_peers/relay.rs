@@ -8,11 +8,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession, Status};
 use rtmp_proto::wire::message::{MessageType, data};
 use rtmp_proto::wire::{Limits, Message};
-
-use crate::common::wait::TIME_LIMIT;
 
 /// Reply of the relay to a play or publish.
 #[derive(Clone, Copy, PartialEq, Eq)]

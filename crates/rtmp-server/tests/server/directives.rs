@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use netbed::TIME_LIMIT;
+use netbed::local::free_address;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::chunk::ChunkReader;
@@ -15,7 +17,6 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::common::wait::{TIME_LIMIT, free_address};
 use crate::support::{Client, TestServer, keyframe, picture, sound, until};
 
 /// Long enough to be told from a loaded machine's delays only by what waits

@@ -1,10 +1,10 @@
 //! Edges whose origins lead back to them.
 
+use netbed::local::free_address;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, Purpose};
 use rtmp_server::config::Role;
 
-use crate::common::wait::free_address;
 use crate::support::{Client, TestServer, until};
 
 /// Two edges, each the other's origin.

@@ -1,5 +1,6 @@
 //! The bounds of the memory that streams and connections take together.
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, Purpose};
 use rtmp_proto::wire::chunk::encode_message;
@@ -7,7 +8,6 @@ use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 use tokio::io::AsyncWriteExt;
 
-use crate::common::wait::TIME_LIMIT;
 use crate::support::{Client, TestServer, headers, keyframe, message, picture, until};
 
 /// Length of the chunks that our client session sends, in bytes.

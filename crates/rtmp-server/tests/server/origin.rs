@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, ClientEvent, Purpose};
 use rtmp_proto::wire::amf0::Value;
@@ -12,7 +13,6 @@ use rtmp_server::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::common::wait::TIME_LIMIT;
 use crate::support::{Client, TestServer, headers, keyframe, message, picture, sound, until};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,12 @@
 //! Commands and control messages of players that play.
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Status};
 use rtmp_proto::wire::chunk::encode_message;
 use rtmp_proto::wire::message::Control;
 use tokio::io::AsyncWriteExt;
 
-use crate::common::wait::TIME_LIMIT;
 use crate::support::{Client, TestServer, keyframe, picture, sound, until};
 
 async fn status(client: &mut Client) -> Status {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::BytesMut;
+use netbed::TIME_LIMIT;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose, Status};
 use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::message::Command;
@@ -18,7 +19,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::common::server::{Serving, any_port, configuration, serve};
-use crate::common::wait::TIME_LIMIT;
 
 /// A server at a port of its own.
 pub(crate) struct TestServer {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use netbed::TIME_LIMIT;
 use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::chunk::encode_message;
 use rtmp_proto::wire::message::Command;
@@ -10,7 +11,6 @@ use rtmp_server::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::wait::TIME_LIMIT;
 use crate::support::{TestServer, keyframe, until};
 
 /// Keeps publishers that say nothing.

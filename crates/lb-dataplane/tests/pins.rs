@@ -368,14 +368,14 @@ mod older {
     use nix::libc;
 
     #[repr(C)]
-    pub struct FlowKey {
-        pub client: Address,
-        pub port: u16,
-        pub service: u16,
+    pub(crate) struct FlowKey {
+        pub(crate) client: Address,
+        pub(crate) port: u16,
+        pub(crate) service: u16,
     }
 
     /// An LRU table of connections.
-    pub fn table(capacity: u32) -> OwnedFd {
+    pub(crate) fn table(capacity: u32) -> OwnedFd {
         const BPF_MAP_CREATE: libc::c_long = 0;
         const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
         let (key, value) = (size_of::<FlowKey>() as u32, size_of::<Flow>() as u32);
@@ -385,14 +385,14 @@ mod older {
         unsafe { OwnedFd::from_raw_fd(fd as i32) }
     }
 
-    pub fn insert(table: &OwnedFd, key: &FlowKey, flow: &Flow) {
+    pub(crate) fn insert(table: &OwnedFd, key: &FlowKey, flow: &Flow) {
         const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
         let (key, flow) = (std::ptr::from_ref(key), std::ptr::from_ref(flow));
         let mut attributes = [table.as_raw_fd() as u64, key as u64, flow as u64, 0];
         bpf(BPF_MAP_UPDATE_ELEM, &mut attributes);
     }
 
-    pub fn pin(table: &OwnedFd, path: &Path) {
+    pub(crate) fn pin(table: &OwnedFd, path: &Path) {
         const BPF_OBJ_PIN: libc::c_long = 6;
         let path = CString::new(path.as_os_str().as_bytes()).expect("no zero in it");
         let mut attributes = [path.as_ptr() as u64, table.as_raw_fd() as u64];

@@ -13,7 +13,7 @@ use super::*;
 const PINS: &str = "/sys/fs/bpf/millrace";
 
 /// A director whose agents pin in its BPF file system.
-pub struct Director<'a> {
+pub(crate) struct Director<'a> {
     network: &'a Network,
     directory: TempDir,
 }
@@ -35,7 +35,7 @@ impl<'a> Director<'a> {
     }
 
     /// [`PINS`], as this process sees it.
-    pub fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         let root = self.network.on("director").proc_path().join("root");
         root.join(PINS.trim_start_matches('/'))
     }
@@ -53,18 +53,18 @@ impl<'a> Director<'a> {
 
     /// Runs a command of lb-user to its end. It reaches the agent by its socket, and
     /// finds it in this machine's `/proc`: a program on the host would not.
-    pub fn output(&self, words: &[&str]) -> Output {
+    pub(crate) fn output(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("lb-user exists")
     }
 
     /// As [`Self::output`], without waiting for its end.
-    pub fn start_command(&self, words: &[&str]) -> ChildGuard {
+    pub(crate) fn start_command(&self, words: &[&str]) -> ChildGuard {
         let mut command = self.command(words);
         ChildGuard::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()))
     }
 
     /// Runs `lb-user stop` on the host, where it removes what no agent holds.
-    pub fn stop(&self) -> Output {
+    pub(crate) fn stop(&self) -> Output {
         let command = self.command(&["stop", "--pins", PINS]);
         let output = self.network.on("director").output(command);
         output.expect("lb-user exists")

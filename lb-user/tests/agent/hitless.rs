@@ -12,7 +12,7 @@ use super::*;
 
 /// A viewer that stays: it is told its server's name, says something now and
 /// then, and is answered.
-pub struct Viewer {
+pub(crate) struct Viewer {
     process: Process,
     stdin: ChildStdin,
     stdout: ChildStdout,
@@ -40,7 +40,7 @@ for line in sys.stdin.buffer:
     }
 
     /// The name of the server that answers on this connection.
-    pub fn ask(&mut self) -> String {
+    pub(crate) fn ask(&mut self) -> String {
         self.stdin.write_all(b"?\n").expect("the viewer listens");
         let mut answer = vec![0; "edge1\n".len()];
         self.stdout

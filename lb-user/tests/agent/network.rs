@@ -24,7 +24,7 @@ const HOSTS: [(&str, &str, &str); 4] = [
 ];
 
 /// The network, which goes away with this.
-pub struct Network {
+pub(crate) struct Network {
     segment: Segment,
     hosts: Vec<Arc<Host>>,
     bed: Bed,
@@ -32,7 +32,7 @@ pub struct Network {
 
 impl Network {
     /// Builds the network; needs root.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bed = Bed::new().expect("root may make namespaces");
         let switch = bed.host("switch", Ipv4Addr::UNSPECIFIED);
         let segment = Segment::create(&switch.expect("a switch"), "br0").expect("a bridge");
@@ -62,13 +62,13 @@ impl Network {
     }
 
     /// A host by its name.
-    pub fn on(&self, name: &str) -> &Host {
+    pub(crate) fn on(&self, name: &str) -> &Host {
         let mut hosts = self.hosts.iter();
         hosts.find(|host| host.name() == name).expect("a host")
     }
 
     /// Gives a host its interface, `eth2`.
-    pub fn plug_in(&self, host: &str) {
+    pub(crate) fn plug_in(&self, host: &str) {
         let cable = Cable::to(self.on(host));
         self.segment.plug_in(&[cable]).expect("the port is free");
         let mut hosts = HOSTS.into_iter();
@@ -81,13 +81,13 @@ impl Network {
     }
 
     /// Deletes a host's interface.
-    pub fn unplug(&self, host: &str) {
+    pub(crate) fn unplug(&self, host: &str) {
         self.ip_on(host, &format!("link del {INTERFACE}"));
     }
 
     /// Adds a host with two cables: its `eth2` to the switch, and its `eth3` to
     /// `peer`'s.
-    pub fn plug_in_between(&mut self, host: &str, address: &str, peer: &str) {
+    pub(crate) fn plug_in_between(&mut self, host: &str, address: &str, peer: &str) {
         self.add_host(host, address.parse().expect("an address"));
         self.plug_in(host);
         let end = self.on(peer).net_path();
@@ -104,7 +104,7 @@ impl Network {
     }
 
     /// Adds a host without any cable.
-    pub fn host(&mut self, host: &str) {
+    pub(crate) fn host(&mut self, host: &str) {
         self.add_host(host, Ipv4Addr::UNSPECIFIED);
     }
 
@@ -148,39 +148,39 @@ while True:
     }
 
     /// Runs `ip` on a host.
-    pub fn ip_on(&self, host: &str, words: &str) {
+    pub(crate) fn ip_on(&self, host: &str, words: &str) {
         let output = self.on(host).sh(&format!("ip {words}"));
         output.expect("ip succeeds");
     }
 
     /// Starts a program on a host, which reads nothing.
-    pub fn start(&self, host: &str, mut command: Command) -> Process {
+    pub(crate) fn start(&self, host: &str, mut command: Command) -> Process {
         command.stdin(Stdio::null());
         let started = self.on(host).spawn_with_streams(command);
         started.expect("the program exists")
     }
 
     /// Starts a program on a host, to which the test speaks.
-    pub fn start_dialogue(&self, host: &str, mut command: Command) -> Process {
+    pub(crate) fn start_dialogue(&self, host: &str, mut command: Command) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let started = self.on(host).spawn_with_streams(command);
         started.expect("the program exists")
     }
 
     /// Starts a Python program on a host.
-    pub fn start_python(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn start_python(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
         self.start(host, python(program, arguments))
     }
 
     /// Runs a command on a host to its end.
-    pub fn output(&self, host: &str, words: &[&str]) -> Output {
+    pub(crate) fn output(&self, host: &str, words: &[&str]) -> Output {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         let output = self.on(host).output(command);
         output.expect("the program exists")
     }
 
-    /// The output of a command on a host.
+    /// What a command on a host prints.
     pub(crate) fn stdout(&self, host: &str, words: &[&str]) -> String {
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
     }
@@ -358,13 +358,13 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// One line for every packet so far.
-    pub fn stop(self) -> String {
+    pub(crate) fn stop(self) -> String {
         self.process.signal(Signal::SIGINT).expect("tcpdump runs");
         self.all()
     }
 
     /// As [`Self::stop`], but it ends by itself, by a filter `-c`.
-    pub fn all(self) -> String {
+    pub(crate) fn all(self) -> String {
         self.process.wait().expect("tcpdump ends");
         let mut packets = String::new();
         let mut stdout = self.process.take_stdout().expect("piped");
@@ -374,7 +374,7 @@ impl Capture {
 }
 
 /// A command of Python's.
-pub fn python(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn python(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command.args(["-c", program]).args(arguments);
     command

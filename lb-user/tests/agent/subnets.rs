@@ -14,7 +14,7 @@ fn reason(list: &Value, name: &str) -> Option<u64> {
     counted["packets"].as_u64()
 }
 
-/// Number of packets that the program decided so about.
+/// How often the program decided so.
 pub(crate) fn decided(agent: &Agent, name: &str) -> u64 {
     let list = agent.list().expect("the agent answers");
     reason(&list, name).expect("a reason of ours")

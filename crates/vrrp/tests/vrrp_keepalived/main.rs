@@ -370,10 +370,9 @@ fn a_sync_group_leads_and_leaves_as_one_and_a_failing_script_takes_it_down() {
     let cause = ours.wait_for_state(State::Fault);
     assert_eq!(cause, Cause::Fault("the script chk fails".to_owned()));
     wait_for("no address", || {
-        let none = [VIP, "fe80::200"]
+        [VIP, "fe80::200"]
             .iter()
-            .all(|vip| !network.holds(Host::Ours, vip));
-        none
+            .all(|vip| !network.holds(Host::Ours, vip))
     });
     std::fs::write(&flag, "").expect("the flag is written");
     ours.wait_for_state(State::Master);

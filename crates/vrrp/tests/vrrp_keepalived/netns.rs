@@ -9,11 +9,11 @@ use std::time::Duration;
 use netbed::{Bed, Cable, Capture, Process, Segment, wait_for};
 use nix::sys::signal::Signal;
 
-pub use netbed::INTERFACE;
+pub(crate) use netbed::INTERFACE;
 
 /// One of the hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// Where our side runs: 172.16.1.208.
     Ours,
     /// Where keepalived runs: 172.16.1.209.
@@ -34,7 +34,7 @@ impl Host {
     }
 
     /// Its IPv4 address.
-    pub fn address(self) -> Ipv4Addr {
+    pub(crate) fn address(self) -> Ipv4Addr {
         let last = match self {
             Self::Ours => 208,
             Self::Theirs => 209,
@@ -45,7 +45,7 @@ impl Host {
 }
 
 /// The network.
-pub struct Network {
+pub(crate) struct Network {
     /// In the order of [`Host::ALL`].
     hosts: [Arc<netbed::Host>; 3],
     segment: Segment,
@@ -55,7 +55,7 @@ pub struct Network {
 
 impl Network {
     /// Lays the network out; `None`, said aloud, where that is not possible.
-    pub fn lay_out() -> Option<Self> {
+    pub(crate) fn lay_out() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             netbed::say_skipped("network namespaces need root");
             return None;
@@ -79,7 +79,7 @@ impl Network {
     }
 
     /// Plugs a host in with a new interface, its old one having been deleted.
-    pub fn plug_in_again(&self, host: Host) {
+    pub(crate) fn plug_in_again(&self, host: Host) {
         let cable = Cable::to(self.host(host));
         self.segment.plug_in(&[cable]).expect("the port is free");
         // A new interface has another MAC address, which others have to learn.
@@ -88,41 +88,41 @@ impl Network {
     }
 
     /// Runs `ip` on a host.
-    pub fn ip_on(&self, host: Host, arguments: &str) {
+    pub(crate) fn ip_on(&self, host: Host, arguments: &str) {
         self.run(host, &format!("ip {arguments}"));
     }
 
     /// Cuts a host off: its cable stays plugged in, nothing comes through.
-    pub fn cut(&self, host: Host) {
+    pub(crate) fn cut(&self, host: Host) {
         self.segment.cut(host.name()).expect("it has a port");
     }
 
     /// Ends a [`cut`](Self::cut).
-    pub fn mend(&self, host: Host) {
+    pub(crate) fn mend(&self, host: Host) {
         self.segment.mend(host.name()).expect("it has a port");
     }
 
     /// Runs a command on a host; returns what it prints.
-    pub fn run(&self, host: Host, line: &str) -> String {
+    pub(crate) fn run(&self, host: Host, line: &str) -> String {
         self.host(host).sh(line).expect("the command succeeds")
     }
 
     /// True if a host holds an address.
-    pub fn holds(&self, host: Host, address: &str) -> bool {
+    pub(crate) fn holds(&self, host: Host, address: &str) -> bool {
         let address: IpAddr = address.parse().expect("an address");
         let held = self.host(host).has_address(address);
         held.expect("addresses can be listed")
     }
 
     /// The MAC address of a host's interface.
-    pub fn mac_address(&self, host: Host) -> String {
+    pub(crate) fn mac_address(&self, host: Host) -> String {
         let file = format!("/sys/class/net/{INTERFACE}/address");
         self.run(host, &format!("cat {file}")).trim().to_owned()
     }
 
     /// Waits until exactly this host holds an address, and the third host's
     /// packets to it go there.
-    pub fn wait_for_holder(&self, host: Host, address: &str) {
+    pub(crate) fn wait_for_holder(&self, host: Host, address: &str) {
         wait_for(format_args!("{address} on {host:?} alone"), || {
             [Host::Ours, Host::Theirs]
                 .into_iter()
@@ -138,7 +138,7 @@ impl Network {
 
     /// Makes the third host learn an address, so that announcements change what
     /// it knows.
-    pub fn third_host_asks_for(&self, address: &str) {
+    pub(crate) fn third_host_asks_for(&self, address: &str) {
         wait_for(format_args!("an answer from {address}"), || {
             let mut ping = Command::new("ping");
             ping.args(["-c", "1", "-W", "1", address]);
@@ -150,7 +150,7 @@ impl Network {
     /// Has the third host ask an address every few milliseconds while `events`
     /// happen; returns the longest time without an answer, and what they
     /// bring. Asks for a moment before and after.
-    pub fn longest_silence<T>(&self, address: &str, events: impl FnOnce() -> T) -> (Duration, T) {
+    pub(crate) fn longest_silence<T>(&self, address: &str, events: impl FnOnce() -> T) -> (Duration, T) {
         const MOMENT: Duration = Duration::from_millis(200);
         let mut ping = Command::new("ping");
         ping.args(["-D", "-n", "-i", "0.005", address]);
@@ -176,7 +176,7 @@ impl Network {
     }
 
     /// Runs `work` in a thread that is on a host.
-    pub fn on<T: Send + 'static>(
+    pub(crate) fn on<T: Send + 'static>(
         &self,
         host: Host,
         work: impl FnOnce() -> T + Send + 'static,
@@ -185,19 +185,19 @@ impl Network {
     }
 
     /// Starts a program on a host.
-    pub fn start(&self, host: Host, command: Command) -> Process {
+    pub(crate) fn start(&self, host: Host, command: Command) -> Process {
         let started = self.host(host).spawn_with_streams(command);
         started.expect("the program starts")
     }
 
     /// Starts keepalived on a host.
-    pub fn keepalived(&self, host: Host, configuration: &str) -> Keepalived {
+    pub(crate) fn keepalived(&self, host: Host, configuration: &str) -> Keepalived {
         let started = netbed::start_keepalived(self.host(host), configuration);
         Keepalived(started.expect("keepalived starts"))
     }
 
     /// Starts to write down what the third host sees of VRRP, ARP and ICMPv6.
-    pub fn capture(&self) -> Capture<Vec<u8>> {
+    pub(crate) fn capture(&self) -> Capture<Vec<u8>> {
         let third = self.host(Host::Third);
         let captured = Capture::start(third, INTERFACE, |frame| {
             is_of_interest(frame.bytes).then(|| frame.bytes.to_vec())
@@ -219,23 +219,23 @@ fn is_of_interest(frame: &[u8]) -> bool {
 }
 
 /// A running keepalived.
-pub struct Keepalived(Process);
+pub(crate) struct Keepalived(Process);
 
 impl Keepalived {
     /// What it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.0.log()
     }
 
     /// Waits until it has logged something.
-    pub fn wait_for_log(&self, what: &str) {
+    pub(crate) fn wait_for_log(&self, what: &str) {
         wait_for(format_args!("`{what}` in keepalived's log"), || {
             self.log().contains(what)
         });
     }
 
     /// Stops it as its service manager would.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.0.stop().expect("keepalived ends");
     }
 }

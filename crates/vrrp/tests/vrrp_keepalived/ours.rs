@@ -9,7 +9,7 @@ use vrrp::{Event, InstanceStatus, Settings, Vrrp};
 use crate::netns::{Host, Network};
 
 /// Our side, running on a host; all calls wait for their answer.
-pub struct Ours {
+pub(crate) struct Ours {
     commands: tokio::sync::mpsc::UnboundedSender<Command>,
     events: mpsc::Receiver<Event>,
     thread: Option<JoinHandle<()>>,
@@ -24,7 +24,7 @@ enum Command {
 }
 
 impl Ours {
-    pub fn start(network: &Network, configuration: &str) -> Self {
+    pub(crate) fn start(network: &Network, configuration: &str) -> Self {
         let settings = settings(configuration);
         let (commands, mut incoming) = tokio::sync::mpsc::unbounded_channel();
         let (sender, events) = mpsc::channel();
@@ -65,7 +65,7 @@ impl Ours {
         }
     }
 
-    pub fn status(&self) -> InstanceStatus {
+    pub(crate) fn status(&self) -> InstanceStatus {
         let (sender, answer) = mpsc::channel();
         assert!(
             self.commands.send(Command::Status(sender)).is_ok(),
@@ -74,23 +74,23 @@ impl Ours {
         answer.recv().expect("an answer").remove(0)
     }
 
-    pub fn reload(&self, configuration: &str) {
+    pub(crate) fn reload(&self, configuration: &str) {
         let sent = self.commands.send(Command::Reload(settings(configuration)));
         assert!(sent.is_ok(), "our side runs");
     }
 
     /// Waits until a state is entered; returns why.
-    pub fn wait_for_state(&self, state: State) -> Cause {
+    pub(crate) fn wait_for_state(&self, state: State) -> Cause {
         self.wait_for_event(&state.to_string(), |event| event.state == state)
     }
 
     /// Waits until a state is entered for such a cause. What a busy machine
     /// makes happen besides is passed over.
-    pub fn wait_for_cause(&self, what: &str, is_such: impl Fn(&Cause) -> bool) {
+    pub(crate) fn wait_for_cause(&self, what: &str, is_such: impl Fn(&Cause) -> bool) {
         self.wait_for_event(what, |event| is_such(&event.cause));
     }
 
-    pub fn wait_for_event(&self, what: &str, is_wanted: impl Fn(&Event) -> bool) -> Cause {
+    pub(crate) fn wait_for_event(&self, what: &str, is_wanted: impl Fn(&Event) -> bool) -> Cause {
         loop {
             let event = self.events.recv_timeout(netbed::TIME_LIMIT);
             let event = event.unwrap_or_else(|_| panic!("waited in vain for: {what}"));
@@ -101,11 +101,11 @@ impl Ours {
         }
     }
 
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.end(Command::Stop);
     }
 
-    pub fn abandon(mut self) {
+    pub(crate) fn abandon(mut self) {
         self.end(Command::Abandon);
     }
 
@@ -129,7 +129,7 @@ impl Drop for Ours {
 }
 
 /// What a configuration says.
-pub fn settings(configuration: &str) -> Settings {
+pub(crate) fn settings(configuration: &str) -> Settings {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");
     std::fs::write(&file, configuration).expect("the file is written");

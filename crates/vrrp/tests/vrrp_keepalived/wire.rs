@@ -70,10 +70,9 @@ fn on_the_wire_nobody_can_tell_us_from_keepalived() {
     let both = deployment(100, "") + &version_3(100, "fe80::200\n2001:db8::200/64");
     let has_announced = |network: &Network| {
         wait_for("both addresses", || {
-            let all = [VIP, "2001:db8::200"]
+            [VIP, "2001:db8::200"]
                 .iter()
-                .all(|vip| network.holds(Host::Ours, vip));
-            all
+                .all(|vip| network.holds(Host::Ours, vip))
         });
     };
     let theirs = frames_of_a_life(&network, || {

@@ -9,16 +9,16 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
 /// The origin, where the encoder pushes to.
 pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 228);
 /// The balancer.
-pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
+pub(crate) const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
 /// The second balancer, where there is one.
 pub const STANDBY: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 209);
 /// The encoder's machine.
-pub const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
+pub(crate) const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
 
 /// The way out of the deployment's subnet, where there is one.
-pub const ROUTER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
+pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
 /// The router's other leg.
-pub const OUTER_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(crate) const OUTER_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 /// The files of the deployment, as they were deployed.
 pub const DEPLOYED_KEEPALIVED_CONF: &str = include_str!("../../examples/keepalived.conf");
@@ -29,7 +29,7 @@ pub const DEPLOYED_EDGE_CONF: &str = include_str!("../../examples/edge.conf");
 
 /// The address of an edge, counted from 0: the deployment's two, then others.
 #[must_use]
-pub fn edge_address(index: u8) -> Ipv4Addr {
+pub(crate) fn edge_address(index: u8) -> Ipv4Addr {
     let last = match index {
         0 => 211,
         1 => 207,
@@ -40,14 +40,14 @@ pub fn edge_address(index: u8) -> Ipv4Addr {
 
 /// The address of a client's machine, counted from 0.
 #[must_use]
-pub fn client_address(index: u8) -> Ipv4Addr {
+pub(crate) fn client_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 16, 1, 101 + index)
 }
 
 /// The address of a client's machine behind the router, counted from 0
 /// (TEST-NET-2, RFC 5737).
 #[must_use]
-pub fn outer_client_address(index: u8) -> Ipv4Addr {
+pub(crate) fn outer_client_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, 101 + index)
 }
 

@@ -37,7 +37,7 @@ const INHERITED: [&str; 8] = [
 
 /// Builds the object, copies it to where `lb-user` embeds it from, and leaves
 /// the fingerprint of its sources beside it.
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let workspace = workspace();
     find_linker()?;
     let toolchain = Toolchain::find()?;

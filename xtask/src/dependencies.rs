@@ -48,7 +48,7 @@ struct Package {
 /// # Errors
 /// One has a licence that `deny.toml` does not allow or does not come from the public
 /// registry; all such are named.
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let text = fs::read_to_string("deny.toml").context("cannot read deny.toml")?;
     let deny: Deny = toml::from_str(&text).context("deny.toml")?;
     let mut faults = BTreeSet::new();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// What the object depends on, relative to the workspace.
-pub const SOURCES: [&str; 5] = [
+pub(crate) const SOURCES: [&str; 5] = [
     "crates/lb-abi/Cargo.toml",
     "crates/lb-abi/src",
     "lb-ebpf/Cargo.lock",
@@ -19,13 +19,13 @@ pub const SOURCES: [&str; 5] = [
 ];
 
 /// Where the object goes, relative to the workspace.
-pub const OBJECT: &str = "target/bpf/lb-ebpf";
+pub(crate) const OBJECT: &str = "target/bpf/lb-ebpf";
 
 /// Where the object's fingerprint goes, relative to the workspace.
-pub const FINGERPRINT: &str = "target/bpf/lb-ebpf.sources";
+pub(crate) const FINGERPRINT: &str = "target/bpf/lb-ebpf.sources";
 
 /// Fingerprint of names and contents of all sources.
-pub fn fingerprint(workspace: &Path) -> io::Result<String> {
+pub(crate) fn fingerprint(workspace: &Path) -> io::Result<String> {
     let mut files = Vec::new();
     for source in SOURCES {
         collect(&workspace.join(source), &mut files)?;

@@ -159,7 +159,7 @@ impl Agent {
 
     fn wait_for_states(&self, expected: &[&str]) {
         wait_for(
-            &format!("states {expected:?}, the last being {:?}", self.states()),
+            format!("states {expected:?}, the last being {:?}", self.states()),
             || (self.states() == expected).then_some(()),
         );
     }

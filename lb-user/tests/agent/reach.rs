@@ -111,7 +111,7 @@ fn servers_behind_an_interface_that_is_down_or_gone_are_out_of_reach() {
     let inside = "quorum 2\nreal_server 172.16.1.211 1935 { }\nreal_server 10.8.0.2 1935 { }\n";
     let agent = Agent::start(&network, &configuration(inside));
     let wait_for_quorum = |expected: bool| {
-        wait_for(&format!("quorum: {expected}"), || {
+        wait_for(format!("quorum: {expected}"), || {
             (agent.list()?["services"][0]["quorum"] == expected).then_some(())
         });
     };

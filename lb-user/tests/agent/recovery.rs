@@ -171,7 +171,7 @@ fn the_number_in_a_file_changes_the_weight_and_the_priority() {
     let agent = Agent::start(&network, &(number + &configuration));
     assert_eq!(fs::read_to_string(&file).expect("it is there"), "7\n");
     let weight = |expected: u32| {
-        wait_for(&format!("weight {expected}"), || {
+        wait_for(format!("weight {expected}"), || {
             (second(&agent)["weight"] == expected).then_some(())
         });
     };

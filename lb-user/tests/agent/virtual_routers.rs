@@ -54,7 +54,7 @@ fn a_virtual_router_in_fault_tells_what_keeps_it_there_now() {
     let tracked = "state BACKUP\ntrack_interface {\na0\nb0\n}";
     let agent = Agent::start(&network, &both_servers().replace("state MASTER", tracked));
     let wait_for_cause = |expected: &str| {
-        wait_for(&format!("`{expected}` as the cause"), || {
+        wait_for(format!("`{expected}` as the cause"), || {
             let list = agent.list()?;
             let cause = list["virtual_addresses"][0]["cause"].as_str()?;
             cause.contains(expected).then_some(())

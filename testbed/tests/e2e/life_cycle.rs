@@ -74,7 +74,7 @@ fn the_balancer_holds_the_vip_as_a_host_address() {
 }
 
 /// The capabilities that the example unit leaves, as setpriv(1) writes them.
-pub fn capabilities_of_the_unit() -> Result<String> {
+pub(crate) fn capabilities_of_the_unit() -> Result<String> {
     let unit = include_str!("../../../examples/lb-user.service");
     let names = unit
         .lines()

@@ -8,7 +8,7 @@ use clap::Args;
 
 /// How to measure.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// How many servers.
     #[arg(long, default_value_t = 500)]
     servers: u32,
@@ -21,7 +21,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If that was not possible.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     crate::build_ebpf::run()?;
     let mut command = Command::new("cargo");
     command.args(["bench", "--quiet", "--package", "lb-user"]);

@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// What it costs to check many servers on one core, and whether the checks
     /// come in time.
     Checks(checks::Options),
@@ -28,7 +28,7 @@ pub enum Bench {
 ///
 /// # Errors
 /// If that was not possible.
-pub fn run(bench: &Bench) -> anyhow::Result<()> {
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Checks(options) => checks::run(options),
         Bench::Rtmp(options) => rtmp::run(options),

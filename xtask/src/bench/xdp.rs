@@ -8,7 +8,7 @@ use clap::Args;
 
 /// How to measure.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Print JSON rather than a table.
     #[arg(long)]
     json: bool,
@@ -24,7 +24,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If that was not possible.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     crate::build_ebpf::run()?;
     let mut command = Command::new("cargo");
     command.args([

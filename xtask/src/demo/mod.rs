@@ -39,7 +39,7 @@ const ROOM_FOR_DEPLOYED_CHECKS: u64 = 50;
     scripts/demo.sh --viewers 12 --seconds 90\n  \
     scripts/demo.sh --input film.flv --keep\n  \
     scripts/demo.sh --json | jq .passed")]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How long the demo lasts, in seconds
     #[arg(long, value_name = "N", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(20..=3600))]
@@ -78,7 +78,7 @@ fn readable_file(path: &str) -> Result<PathBuf, String> {
 }
 
 /// Runs the demo.
-pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let checks = if arguments.seconds >= ROOM_FOR_DEPLOYED_CHECKS {
         HealthChecks::Deployed
     } else {

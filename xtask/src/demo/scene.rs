@@ -9,14 +9,14 @@ use testbed::{Balancer, Cluster, HealthChecks};
 use super::seat::Seat;
 
 /// Viewers who come from new addresses once the edge is back.
-pub const NEWCOMERS: u8 = 2;
+pub(crate) const NEWCOMERS: u8 = 2;
 
 /// Something worth telling, and when it happened.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Since the demo began.
-    pub at: Duration,
-    pub text: String,
+    pub(crate) at: Duration,
+    pub(crate) text: String,
 }
 
 /// How far the story has come.
@@ -35,7 +35,7 @@ enum Act {
 }
 
 /// A demo that is being played.
-pub struct Scene<'c> {
+pub(crate) struct Scene<'c> {
     cluster: &'c Cluster,
     encoder: Process,
     seats: Vec<Seat<'c>>,
@@ -59,41 +59,41 @@ struct Rate {
 }
 
 /// A moment of the demo, for drawing.
-pub struct Picture<'s> {
-    pub elapsed: Duration,
-    pub length: Duration,
-    pub xdp: String,
-    pub edges: Vec<EdgeRow>,
-    pub viewers: Vec<ViewerRow>,
-    pub events: &'s [Event],
+pub(crate) struct Picture<'s> {
+    pub(crate) elapsed: Duration,
+    pub(crate) length: Duration,
+    pub(crate) xdp: String,
+    pub(crate) edges: Vec<EdgeRow>,
+    pub(crate) viewers: Vec<ViewerRow>,
+    pub(crate) events: &'s [Event],
 }
 
 /// An edge as the table shows it.
-pub struct EdgeRow {
-    pub name: String,
-    pub address: String,
-    pub in_rotation: bool,
-    pub state: String,
-    pub viewers: usize,
-    pub connections: u64,
-    pub kilobits_per_second: f64,
+pub(crate) struct EdgeRow {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) in_rotation: bool,
+    pub(crate) state: String,
+    pub(crate) viewers: usize,
+    pub(crate) connections: u64,
+    pub(crate) kilobits_per_second: f64,
 }
 
 /// A viewer as the table shows it.
-pub struct ViewerRow {
-    pub name: String,
-    pub address: String,
-    pub edge: Option<String>,
-    pub video: usize,
-    pub audio: usize,
-    pub pictures_per_second: f64,
-    pub watching: bool,
-    pub state: String,
+pub(crate) struct ViewerRow {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) edge: Option<String>,
+    pub(crate) video: usize,
+    pub(crate) audio: usize,
+    pub(crate) pictures_per_second: f64,
+    pub(crate) watching: bool,
+    pub(crate) state: String,
 }
 
 impl<'c> Scene<'c> {
     /// Lets the first viewers in.
-    pub fn open(
+    pub(crate) fn open(
         cluster: &'c Cluster,
         encoder: Process,
         viewers: u8,
@@ -126,12 +126,12 @@ impl<'c> Scene<'c> {
     }
 
     /// Since the first viewers came.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Looks at everything and lets happen what is due.
-    pub fn play(&mut self) -> Result<()> {
+    pub(crate) fn play(&mut self) -> Result<()> {
         ensure!(
             self.encoder.is_running(),
             "the encoder has ended:\n{}",
@@ -260,28 +260,28 @@ impl<'c> Scene<'c> {
 
     /// The longest pause that the loss of an edge explains: until it is out of
     /// rotation, and as much as a reconnection takes.
-    pub fn recovery_limit(&self) -> Duration {
+    pub(crate) fn recovery_limit(&self) -> Duration {
         const RECONNECTION: Duration = Duration::from_secs(6);
         self.checks.refusal_noticed_within() + RECONNECTION
     }
 
     /// Everybody who watches.
-    pub fn seats(&self) -> &[Seat<'c>] {
+    pub(crate) fn seats(&self) -> &[Seat<'c>] {
         &self.seats
     }
 
     /// The deployment.
-    pub fn cluster(&self) -> &'c Cluster {
+    pub(crate) fn cluster(&self) -> &'c Cluster {
         self.cluster
     }
 
     /// What has happened so far.
-    pub fn events(&self) -> &[Event] {
+    pub(crate) fn events(&self) -> &[Event] {
         &self.events
     }
 
     /// The edge that was killed and is in rotation again.
-    pub fn returned_edge(&self) -> Option<usize> {
+    pub(crate) fn returned_edge(&self) -> Option<usize> {
         match self.act {
             Act::Back { edge } => Some(edge),
             _ => None,
@@ -289,7 +289,7 @@ impl<'c> Scene<'c> {
     }
 
     /// This moment, for drawing.
-    pub fn picture(&self) -> Result<Picture<'_>> {
+    pub(crate) fn picture(&self) -> Result<Picture<'_>> {
         let interfaces = self.balancer.interfaces.iter();
         let xdp: Vec<String> = interfaces
             .map(|i| format!("{} on {}", i.xdp_mode, i.name))

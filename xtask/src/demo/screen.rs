@@ -20,13 +20,13 @@ const EVENTS_SHOWN: usize = 6;
 const OTHER_LINES: usize = 14 + EVENTS_SHOWN;
 
 /// Lines above, below the head, and below; none between rows.
-pub const STYLE: TableStyle = TableStyle::new()
+pub(crate) const STYLE: TableStyle = TableStyle::new()
     .top_border(LineStyle::none().fill('─').junction('─'))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
 
 /// Where the demo is shown.
-pub struct Screen {
+pub(crate) struct Screen {
     out: Box<dyn Write>,
     terminal: bool,
     colour: bool,
@@ -39,7 +39,7 @@ pub struct Screen {
 
 impl Screen {
     /// On standard output, or on standard error if that is kept for data.
-    pub fn new(output_is_data: bool) -> Self {
+    pub(crate) fn new(output_is_data: bool) -> Self {
         let (out, terminal): (Box<dyn Write>, bool) = if output_is_data {
             (Box::new(io::stderr()), io::stderr().is_terminal())
         } else {
@@ -57,12 +57,12 @@ impl Screen {
     }
 
     /// Writes a line or several that stay.
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.write(&format!("{text}\n"));
     }
 
     /// Shows a moment.
-    pub fn draw(&mut self, picture: &Picture<'_>) {
+    pub(crate) fn draw(&mut self, picture: &Picture<'_>) {
         if self.terminal {
             self.redraw(picture);
         } else {
@@ -71,7 +71,7 @@ impl Screen {
     }
 
     /// Leaves the last drawing where it is.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.drawn_lines = 0;
     }
 

@@ -9,7 +9,7 @@ use testbed::{Client, Cluster, Frames, Viewer};
 const BEFORE_RETRY: Duration = Duration::from_millis(500);
 
 /// One viewer, through all the connections that they needed.
-pub struct Seat<'c> {
+pub(crate) struct Seat<'c> {
     client: &'c Client,
     connection: Option<Viewer>,
     ended_at: Instant,
@@ -32,14 +32,14 @@ pub struct Seat<'c> {
 
 /// Decoded frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub video: usize,
-    pub audio: usize,
+pub(crate) struct Counts {
+    pub(crate) video: usize,
+    pub(crate) audio: usize,
 }
 
 impl<'c> Seat<'c> {
     /// Sits down and presses *play*.
-    pub fn take(cluster: &Cluster, client: &'c Client) -> Result<Self> {
+    pub(crate) fn take(cluster: &Cluster, client: &'c Client) -> Result<Self> {
         let now = Instant::now();
         Ok(Self {
             client,
@@ -60,7 +60,7 @@ impl<'c> Seat<'c> {
     }
 
     /// Looks at what has been decoded, and presses *play* again where needed.
-    pub fn look(&mut self, cluster: &Cluster) -> Result<()> {
+    pub(crate) fn look(&mut self, cluster: &Cluster) -> Result<()> {
         let Some(viewer) = &self.connection else {
             if self.ended_at.elapsed() >= BEFORE_RETRY {
                 self.retries += 1;
@@ -124,7 +124,7 @@ impl<'c> Seat<'c> {
     }
 
     /// Everything decoded so far.
-    pub fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Counts {
         Counts {
             video: self.earlier.video + self.current.video,
             audio: self.earlier.audio + self.current.audio,
@@ -132,37 +132,37 @@ impl<'c> Seat<'c> {
     }
 
     /// The machine that it is on.
-    pub fn client(&self) -> &'c Client {
+    pub(crate) fn client(&self) -> &'c Client {
         self.client
     }
 
     /// The edge that serves it now.
-    pub fn edge(&self) -> Option<usize> {
+    pub(crate) fn edge(&self) -> Option<usize> {
         self.edge
     }
 
     /// Every edge that has served it, in order.
-    pub fn edges(&self) -> &[usize] {
+    pub(crate) fn edges(&self) -> &[usize] {
         &self.edges
     }
 
     /// Connections that gave video.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions
     }
 
     /// How often it had to press *play* again.
-    pub fn retries(&self) -> usize {
+    pub(crate) fn retries(&self) -> usize {
         self.retries
     }
 
     /// What was wrong with the timestamps, if anything.
-    pub fn disorder(&self) -> Option<&str> {
+    pub(crate) fn disorder(&self) -> Option<&str> {
         self.disorder.as_deref()
     }
 
     /// The longest time between two looks that showed new pictures.
-    pub fn longest_pause(&self) -> Duration {
+    pub(crate) fn longest_pause(&self) -> Duration {
         let now = self
             .newest_picture
             .map_or(Duration::ZERO, |newest| newest.elapsed());
@@ -170,17 +170,17 @@ impl<'c> Seat<'c> {
     }
 
     /// How long ago the last picture was seen to arrive.
-    pub fn since_last_picture(&self) -> Option<Duration> {
+    pub(crate) fn since_last_picture(&self) -> Option<Duration> {
         self.newest_picture.map(|newest| newest.elapsed())
     }
 
     /// Pictures per second since the last look.
-    pub fn pictures_per_second(&self) -> f64 {
+    pub(crate) fn pictures_per_second(&self) -> f64 {
         self.pictures_per_second
     }
 
     /// Whether pictures are arriving on the present connection.
-    pub fn is_watching(&self) -> bool {
+    pub(crate) fn is_watching(&self) -> bool {
         self.connection.is_some() && self.current.video > 0
     }
 }

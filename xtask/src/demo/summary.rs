@@ -13,7 +13,7 @@ use super::screen::STYLE;
 
 /// The outcome of a demo.
 #[derive(Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     passed: bool,
     /// Why it did not pass: one sentence per failing.
     failures: Vec<String>,
@@ -96,7 +96,7 @@ struct EventSummary {
 
 impl Summary {
     /// Judges a demo that has been played to its end.
-    pub fn of(scene: &Scene<'_>) -> Result<Self> {
+    pub(crate) fn of(scene: &Scene<'_>) -> Result<Self> {
         let cluster = scene.cluster();
         let mut failures = Vec::new();
         let mut viewers = Vec::new();
@@ -158,7 +158,7 @@ impl Summary {
     }
 
     /// Whether everything was as it should be.
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.passed
     }
 }

@@ -17,7 +17,7 @@ use super::package::Kernel;
 const TOOLS: [&str; 1] = ["ip"];
 
 /// Says what of this machine's is missing that belongs into every image.
-pub fn missing() -> Option<Missing> {
+pub(crate) fn missing() -> Option<Missing> {
     for (program, package) in [
         ("busybox", "busybox-static"),
         ("ip", "iproute2"),
@@ -34,7 +34,7 @@ pub fn missing() -> Option<Missing> {
 
 /// Builds the image (the kernel's Documentation/driver-api/early-userspace/
 /// buffer-format.rst) in `directory`, and says where it is.
-pub fn build(
+pub(crate) fn build(
     directory: &Path,
     kernel: &Kernel,
     programs: &[(String, PathBuf)],
@@ -167,7 +167,7 @@ fn tool(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A program in the directories of PATH, and in those for administrators.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -20,19 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const QEMU: &str = "qemu-system-x86_64";
 
 /// What a test has come to.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The test's name.
-    pub test: String,
+    pub(crate) test: String,
     /// Everything that it printed.
-    pub output: String,
+    pub(crate) output: String,
     /// Its exit status.
-    pub status: i32,
+    pub(crate) status: i32,
     /// How long it took.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
 }
 
 /// Says what is missing to run a machine.
-pub fn missing() -> Option<Missing> {
+pub(crate) fn missing() -> Option<Missing> {
     if cfg!(not(target_arch = "x86_64")) {
         return Some(Missing(
             "the tests are built for this machine, the kernels for x86-64".to_owned(),
@@ -49,7 +49,7 @@ pub fn missing() -> Option<Missing> {
 ///
 /// # Errors
 /// If the machine ends, or falls silent, before each of `tests` has.
-pub fn run(
+pub(crate) fn run(
     kernel: &Kernel,
     image: &Path,
     mut tests: Vec<&str>,

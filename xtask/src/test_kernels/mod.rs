@@ -21,7 +21,7 @@ use package::Kernel;
 /// target/kernels, not installed. What is missing is said in a line that begins
 /// with SKIPPED.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Only these kernels.
     #[arg(value_enum)]
     kernels: Vec<Series>,
@@ -69,7 +69,7 @@ const TESTS: [&str; 3] = ["packets", "attach", "pins"];
 ///
 /// # Errors
 /// If they could not be built or the machine could not be made.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let series = if arguments.kernels.is_empty() {
         Series::value_variants().to_vec()
     } else {

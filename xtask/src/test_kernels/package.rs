@@ -9,13 +9,13 @@ use anyhow::{Context as _, bail};
 use super::Missing;
 
 /// A kernel as its package brings it.
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// As `uname -r` says it.
-    pub release: String,
+    pub(crate) release: String,
     /// What boots.
-    pub image: PathBuf,
+    pub(crate) image: PathBuf,
     /// Modules, in the order in which they can be loaded.
-    pub modules: Vec<PathBuf>,
+    pub(crate) modules: Vec<PathBuf>,
 }
 
 /// The package that depends on the newest kernel for ordinary machines.
@@ -30,7 +30,7 @@ const MODULES: [&str; 1] = ["drivers/net/veth"];
 
 /// The kernel in `place`, fetched there from `source` if it is not there or
 /// `refresh` is true.
-pub fn kernel(
+pub(crate) fn kernel(
     place: &Path,
     source: &str,
     refresh: bool,

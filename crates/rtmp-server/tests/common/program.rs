@@ -29,7 +29,7 @@ impl Program {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let Program { name, child } = self;
-        wait_for(&format!("the end of {name}"), || child.try_wait().unwrap())
+        wait_for(format!("the end of {name}"), || child.try_wait().unwrap())
     }
 }
 

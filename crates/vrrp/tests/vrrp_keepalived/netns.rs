@@ -150,7 +150,11 @@ impl Network {
     /// Has the third host ask an address every few milliseconds while `events`
     /// happen; returns the longest time without an answer, and what they
     /// bring. Asks for a moment before and after.
-    pub(crate) fn longest_silence<T>(&self, address: &str, events: impl FnOnce() -> T) -> (Duration, T) {
+    pub(crate) fn longest_silence<T>(
+        &self,
+        address: &str,
+        events: impl FnOnce() -> T,
+    ) -> (Duration, T) {
         const MOMENT: Duration = Duration::from_millis(200);
         let mut ping = Command::new("ping");
         ping.args(["-D", "-n", "-i", "0.005", address]);

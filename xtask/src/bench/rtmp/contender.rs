@@ -26,7 +26,7 @@ const STREAM: &str = "live/s";
 
 /// When a server sends what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Batching {
+pub(crate) enum Batching {
     /// Each message at once.
     AtOnce,
     /// All that has come in so many milliseconds.
@@ -44,7 +44,7 @@ impl fmt::Display for Batching {
 
 /// What chunks nginx-rtmp is told to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunks {
+pub(crate) enum Chunks {
     /// It is told nothing.
     Default,
     /// As long as our servers' are by default, so that a picture is one chunk.
@@ -62,7 +62,7 @@ impl Chunks {
 
 /// A server to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// Our origin.
     Origin(Batching),
     /// So many of our edges, one behind the other, behind our origin.
@@ -88,38 +88,38 @@ impl fmt::Display for Contender {
 }
 
 /// Whether nginx-rtmp is there to compare with.
-pub fn nginx_is_installed() -> bool {
+pub(crate) fn nginx_is_installed() -> bool {
     Path::new(NGINX).exists() && Path::new(NGINX_MODULE).exists()
 }
 
 /// Where things are and what they are given.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Folder of the release build.
-    pub binaries: PathBuf,
+    pub(crate) binaries: PathBuf,
     /// A folder for configuration and logs.
-    pub scratch: PathBuf,
+    pub(crate) scratch: PathBuf,
     /// The servers' cores, as taskset(1) takes them.
-    pub cores: String,
+    pub(crate) cores: String,
     /// Whether they go before all else on the machine.
-    pub realtime: bool,
+    pub(crate) realtime: bool,
     /// Fan-out threads of our servers.
-    pub workers: u32,
+    pub(crate) workers: u32,
     /// Bits per second of the stream that the floor sends.
-    pub bits_per_second: u64,
+    pub(crate) bits_per_second: u64,
     /// Pictures per second of that stream.
-    pub frames_per_second: u64,
+    pub(crate) frames_per_second: u64,
 }
 
 /// Servers that run; they are ended when this is dropped.
-pub struct Running {
+pub(crate) struct Running {
     children: Vec<Child>,
     /// The stream as players get it.
-    pub play_url: String,
+    pub(crate) play_url: String,
     /// The stream as it is published, if it is.
-    pub publish_url: Option<String>,
+    pub(crate) publish_url: Option<String>,
     /// The process that serves the players.
-    pub server_pid: u32,
+    pub(crate) server_pid: u32,
 }
 
 impl Running {
@@ -127,7 +127,7 @@ impl Running {
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(contender: Contender, around: &Surroundings) -> anyhow::Result<Self> {
+    pub(crate) fn start(contender: Contender, around: &Surroundings) -> anyhow::Result<Self> {
         let port = free_port()?;
         let url = |port| format!("rtmp://127.0.0.1:{port}/{STREAM}");
         match contender {
@@ -280,7 +280,7 @@ fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
 
 /// A command that will run on these cores only, all its threads from the first
 /// instruction on; if `realtime`, before all else (`SCHED_FIFO`).
-pub fn pinned(cores: &str, realtime: bool) -> Command {
+pub(crate) fn pinned(cores: &str, realtime: bool) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", cores]);
     if realtime {

@@ -31,23 +31,23 @@ const LISTENER: u64 = u64::MAX;
 
 /// What to send, and when.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Port on the loopback address.
     #[arg(long)]
-    pub port: u16,
+    pub(crate) port: u16,
 
     /// Microseconds from one picture to the next.
     #[arg(long)]
-    pub picture_us: u64,
+    pub(crate) picture_us: u64,
 
     /// Bytes of a picture.
     #[arg(long)]
-    pub picture_bytes: u64,
+    pub(crate) picture_bytes: u64,
 
     /// Microseconds from a picture until it is sent, with all that has come
     /// meanwhile; 0: each at once.
     #[arg(long)]
-    pub gather_us: u64,
+    pub(crate) gather_us: u64,
 }
 
 struct Receiver {
@@ -76,7 +76,7 @@ struct Floor {
 ///
 /// # Errors
 /// If the system refuses what it needs.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let address = (Ipv4Addr::LOCALHOST, options.port);
     let listener = TcpListener::bind(address)
         .with_context(|| format!("port {} for the floor", options.port))?;

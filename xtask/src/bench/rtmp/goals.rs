@@ -14,15 +14,15 @@ const NGINX: Contender = Contender::Nginx(Chunks::Default);
 
 /// One figure to reach.
 #[derive(Debug, Clone)]
-pub struct Goal {
+pub(crate) struct Goal {
     /// In words.
-    pub what: String,
+    pub(crate) what: String,
     /// What was measured; a goal whose figure is missing is not reached.
-    pub measured: Option<f64>,
+    pub(crate) measured: Option<f64>,
     /// The bound.
-    pub bound: f64,
+    pub(crate) bound: f64,
     /// Whether the bound is the least or the most.
-    pub at_least: bool,
+    pub(crate) at_least: bool,
 }
 
 impl Goal {
@@ -45,7 +45,7 @@ impl Goal {
     }
 
     /// Whether it was reached.
-    pub fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         self.measured.is_some_and(|measured| match self.at_least {
             true => measured >= self.bound,
             false => measured <= self.bound,
@@ -53,7 +53,7 @@ impl Goal {
     }
 
     /// For the JSON file.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "goal": self.what,
             "measured": self.measured,
@@ -65,7 +65,7 @@ impl Goal {
 }
 
 /// All goals that these rows allow to judge.
-pub fn of(rows: &[Row]) -> Vec<Goal> {
+pub(crate) fn of(rows: &[Row]) -> Vec<Goal> {
     let mut goals = Vec::new();
     cost(rows, &mut goals);
     delivery(rows, &mut goals);

@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use super::contender::{Surroundings, pinned};
 
 /// The program, in the folder of the release build.
-pub const PROGRAM: &str = "examples/ingest";
+pub(crate) const PROGRAM: &str = "examples/ingest";
 
 /// What came of one length of chunks; 10⁶ bytes per second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ingest {
+pub(crate) struct Ingest {
     /// Length of the publisher's chunks, in bytes.
-    pub chunk_size: u32,
+    pub(crate) chunk_size: u32,
     /// Copying the bytes once.
-    pub copying_mb_per_s: f64,
+    pub(crate) copying_mb_per_s: f64,
     /// From bytes to messages.
-    pub chunk_reader_mb_per_s: f64,
+    pub(crate) chunk_reader_mb_per_s: f64,
     /// From bytes to what the server is told.
-    pub session_mb_per_s: f64,
+    pub(crate) session_mb_per_s: f64,
 }
 
 /// Runs the program on the servers' core.
 ///
 /// # Errors
 /// If it fails, or says something unexpected.
-pub fn measure(around: &Surroundings) -> anyhow::Result<Vec<Ingest>> {
+pub(crate) fn measure(around: &Surroundings) -> anyhow::Result<Vec<Ingest>> {
     let output = pinned(&around.cores, around.realtime)
         .arg(around.binaries.join(PROGRAM))
         .output()

@@ -12,26 +12,26 @@ const SENDING_THREADS: &str = "fanout-";
 
 /// The load of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Players.
-    pub players: u32,
+    pub(crate) players: u32,
     /// Streams; the players are spread over them.
-    pub streams: u32,
+    pub(crate) streams: u32,
     /// Players started per second.
-    pub start_rate: u32,
+    pub(crate) start_rate: u32,
     /// Seconds measured.
-    pub seconds: u32,
+    pub(crate) seconds: u32,
     /// Players of which one is looked at to the end, the others only counted.
-    pub inspect_one_in: u32,
+    pub(crate) inspect_one_in: u32,
     /// Seconds from the last player's start to the measured window.
-    pub settle: u32,
+    pub(crate) settle: u32,
     /// How players read from their sockets.
-    pub receiver: Receiver,
+    pub(crate) receiver: Receiver,
 }
 
 /// How players read from their sockets (`rtmp-load --receiver`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiver {
+pub(crate) enum Receiver {
     /// Up to 256 kB a read, from sockets that stay registered with epoll.
     Epoll,
     /// As SRS's sb_rtmp_load: 4 kB a read, each wait registered anew.
@@ -40,7 +40,7 @@ pub enum Receiver {
 
 impl Receiver {
     /// As the load generator takes it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Epoll => "epoll",
             Self::Coroutines => "coroutines",
@@ -50,36 +50,36 @@ impl Receiver {
 
 /// What the load generator is given beside the load.
 #[derive(Debug, Clone)]
-pub struct Generator {
+pub(crate) struct Generator {
     /// Its cores, as taskset(1) takes them.
-    pub cores: String,
+    pub(crate) cores: String,
     /// Whether it goes before all else on the machine.
-    pub realtime: bool,
+    pub(crate) realtime: bool,
     /// Its threads.
-    pub threads: u32,
+    pub(crate) threads: u32,
     /// Bits of video per second.
-    pub video_bits_per_second: u64,
+    pub(crate) video_bits_per_second: u64,
     /// Bits of audio per second.
-    pub audio_bits_per_second: u64,
+    pub(crate) audio_bits_per_second: u64,
 }
 
 /// What one run has shown. Times in milliseconds.
 #[derive(Debug, Clone)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// CPU time of the server per megabyte (10⁶ bytes) received by players.
-    pub cpu_ms_per_mb: f64,
+    pub(crate) cpu_ms_per_mb: f64,
     /// The load generator's own, publisher included.
-    pub load_cpu_ms_per_mb: f64,
+    pub(crate) load_cpu_ms_per_mb: f64,
     /// Share of its core that the load generator used.
-    pub load_busy: f64,
+    pub(crate) load_busy: f64,
     /// Received by all players together.
-    pub mbit_per_s: f64,
+    pub(crate) mbit_per_s: f64,
     /// Share of the frames that arrived, over all players.
-    pub delivered: Option<f64>,
+    pub(crate) delivered: Option<f64>,
     /// The same of the player that got least.
-    pub lowest_delivered: Option<f64>,
+    pub(crate) lowest_delivered: Option<f64>,
     /// Resident memory that each player added to the server, in bytes.
-    pub bytes_per_player: f64,
+    pub(crate) bytes_per_player: f64,
     /// Joining: median and 99 % of *connect* to the first keyframe.
     pub keyframe_p50: Option<f64>,
     /// See `keyframe_p50`.
@@ -90,16 +90,16 @@ pub struct Figures {
     pub latency_p99: Option<f64>,
     /// The busiest sending thread's CPU time over the mean of all that send;
     /// `None` where fewer than two are known to have sent.
-    pub busiest_over_mean: Option<f64>,
+    pub(crate) busiest_over_mean: Option<f64>,
     /// The whole report of the load generator.
-    pub report: Value,
+    pub(crate) report: Value,
 }
 
 /// Runs a load against a contender.
 ///
 /// # Errors
 /// If either does not start or the load generator has nothing to report.
-pub fn measure(
+pub(crate) fn measure(
     contender: Contender,
     load: &Load,
     around: &Surroundings,
@@ -169,7 +169,7 @@ fn busiest_over_mean(threads: &Value) -> Option<f64> {
 
 impl Figures {
     /// The figures of a report; `None` if one is missing that has to be there.
-    pub fn of(report: Value) -> Option<Figures> {
+    pub(crate) fn of(report: Value) -> Option<Figures> {
         let number = |path: &str| report.pointer(path).and_then(Value::as_f64);
         Some(Figures {
             cpu_ms_per_mb: number("/watched/0/cpu_ms_per_mb")?,
@@ -191,14 +191,14 @@ impl Figures {
     }
 
     /// The figures of the middle one of several runs by what it cost.
-    pub fn median(mut runs: Vec<Figures>) -> Option<Figures> {
+    pub(crate) fn median(mut runs: Vec<Figures>) -> Option<Figures> {
         runs.sort_by(|one, other| one.cpu_ms_per_mb.total_cmp(&other.cpu_ms_per_mb));
         let middle = runs.len() / 2;
         (!runs.is_empty()).then(|| runs.swap_remove(middle))
     }
 
     /// For the JSON file.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "cpu_ms_per_mb": self.cpu_ms_per_mb,
             "load_cpu_ms_per_mb": self.load_cpu_ms_per_mb,
@@ -214,11 +214,11 @@ impl Figures {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A report with this cost and nothing remarkable.
-    pub fn report_of(cpu_ms_per_mb: f64) -> Value {
+    pub(crate) fn report_of(cpu_ms_per_mb: f64) -> Value {
         json!({
             "received": { "mbit_per_s": 2000.0 },
             "frames": { "delivered": 1.0, "lowest_delivered": 0.995 },

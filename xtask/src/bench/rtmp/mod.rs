@@ -6,7 +6,7 @@
 //! but for what the table says.
 
 mod contender;
-pub mod floor;
+pub(crate) mod floor;
 mod goals;
 mod ingest;
 mod measurement;
@@ -41,7 +41,7 @@ const MAX_CHAIN: u32 = 2;
 
 /// What to measure, and where.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Sections to run [default: cost, cores, join, latency, ingest; under five
     /// minutes].
     #[arg(value_enum)]
@@ -96,7 +96,7 @@ pub struct Options {
 
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Section {
+pub(crate) enum Section {
     /// CPU per delivered megabyte with 1,000 players, by batching.
     Cost,
     /// The same with fewer and more players.
@@ -130,7 +130,7 @@ struct Run {
 
 /// What came of it.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     section: Section,
     contender: Contender,
     load: Load,
@@ -141,7 +141,7 @@ pub struct Row {
 ///
 /// # Errors
 /// If something did not start; never because a figure is bad.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut options = options.clone();
     if options.quick {
         options.rounds = 1;

@@ -12,7 +12,7 @@ use super::{
 const ENOUGH_PLAYERS: u32 = 1000;
 
 /// All rows.
-pub fn of(rows: &[Row]) -> Table {
+pub(crate) fn of(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header([
@@ -91,7 +91,7 @@ pub fn of(rows: &[Row]) -> Table {
 }
 
 /// What was to be reached.
-pub fn of_goals(goals: &[Goal]) -> Table {
+pub(crate) fn of_goals(goals: &[Goal]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["goal", "measured", "bound", "reached"]);
@@ -111,7 +111,7 @@ pub fn of_goals(goals: &[Goal]) -> Table {
 }
 
 /// How fast a publisher's bytes are read.
-pub fn of_ingest(rows: &[Ingest]) -> Table {
+pub(crate) fn of_ingest(rows: &[Ingest]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header([

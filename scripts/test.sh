@@ -121,7 +121,8 @@ build_tests() {
             --list-type binaries-only --message-format json >"$work/binaries.json"
 }
 
-# Runs the tests that nextest's filter selects, and counts them.
+# Runs the tests that nextest's filter selects, and counts them. Those that are
+# marked as ignored need root, which this script has.
 run_tests() {
     report=$(target_dir)/nextest/default/junit.xml
     rm -f "$report"
@@ -129,7 +130,7 @@ run_tests() {
     env PATH="$cargo_bin:$PATH" cargo-nextest nextest run --hide-progress-bar \
         --cargo-metadata "$work/cargo-metadata.json" \
         --binaries-metadata "$work/binaries.json" \
-        --test-threads "$test_threads" --filterset "$1" </dev/null || status=$?
+        --run-ignored all --test-threads "$test_threads" --filterset "$1" </dev/null || status=$?
     # <testsuites name="…" tests="N" skipped="N" failures="N" errors="N" …>
     totals=$(sed -n 's/^<testsuites .* tests="\([0-9]*\)".* failures="\([0-9]*\)" errors="\([0-9]*\)".*/\1 \2 \3/p' \
         "$report" 2>/dev/null || true)
@@ -138,7 +139,7 @@ run_tests() {
         failed=$((failed + 1))
         return
     fi
-    # What a test says that finds no root, no keepalived, no systemd.
+    # What a test says that finds no systemd, no overlayfs, no group of memory.
     grep -o 'SKIPPED: [^<]*' "$report" >"$work/skips" || true
     sort "$work/skips" | uniq -c | sed 's/^/   /'
     skips=$(wc -l <"$work/skips")

@@ -60,6 +60,7 @@ fn shares(bed: &mut Bed, round: u8) -> (usize, usize) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_comes_back_gets_more_connections_step_by_step() {
     let mut state = agent();
     let Some(mut bed) = Bed::new(state.desired()) else {

@@ -40,6 +40,7 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
     with_interfaces(|| {
         let chosen = load(&["near"], AttachMode::Auto).expect("generic mode works everywhere");
@@ -61,6 +62,7 @@ fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn dropping_the_data_plane_detaches_it() {
     with_interfaces(|| {
         let loaded = load(&["near", "far"], AttachMode::Generic).expect("attaches");
@@ -96,6 +98,7 @@ fn known_interfaces(dataplane: &Dataplane) -> BTreeMap<u32, [u8; 6]> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_program_knows_the_addresses_of_its_interfaces_as_they_change() {
     with_interfaces(|| {
         ip("link set near address 02:00:00:00:00:0a");
@@ -120,6 +123,7 @@ fn the_program_knows_the_addresses_of_its_interfaces_as_they_change() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_is_not_there_is_named() {
     with_interfaces(|| match load(&["near", "eth9"], AttachMode::Auto) {
         Err(Error::UnknownInterface { name }) => {
@@ -134,6 +138,7 @@ fn an_interface_that_is_not_there_is_named() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
     with_interfaces(|| {
         let _first = load(&["near"], AttachMode::Generic).expect("attaches");
@@ -155,6 +160,7 @@ fn refusal(interface: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_cannot_do_native_mode_says_so_in_the_kernels_words() {
     with_interfaces(|| {
         let message = refusal("lo");
@@ -165,6 +171,7 @@ fn what_cannot_do_native_mode_says_so_in_the_kernels_words() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_driver_that_could_if_it_were_set_up_otherwise_says_what_is_wrong() {
     with_interfaces(|| {
         // Two queues would send to one.
@@ -204,6 +211,7 @@ fn keep_capabilities(numbers: &[u32]) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn three_capabilities_are_enough() {
     // linux/capability.h.
     const NET_ADMIN: u32 = 12;

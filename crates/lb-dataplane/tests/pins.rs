@@ -107,6 +107,7 @@ fn check_that_viewers_stay(bed: &mut Bed) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_data_plane_is_adopted_with_all_that_it_remembers() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -141,6 +142,7 @@ fn a_data_plane_is_adopted_with_all_that_it_remembers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_balances_beside_us_is_known_before_the_next_state_and_not_after_it_leaves() {
     alone(|| {
         const EDGE_1: [u8; 6] = [2, 0, 0, 1, 0, 0];
@@ -164,6 +166,7 @@ fn who_balances_beside_us_is_known_before_the_next_state_and_not_after_it_leaves
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_agent_that_finds_other_servers_configured_voids_only_those_that_left() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -182,6 +185,7 @@ fn an_agent_that_finds_other_servers_configured_voids_only_those_that_left() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_of_a_service_that_is_gone_are_treated_as_it_was_configured() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -199,6 +203,7 @@ fn connections_of_a_service_that_is_gone_are_treated_as_it_was_configured() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_rehearsal_tells_what_would_be_refused_and_changes_nothing() {
     alone(|| {
         let options = options(&["near"], small_tables());
@@ -240,6 +245,7 @@ fn a_rehearsal_tells_what_would_be_refused_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn tables_of_another_size_take_over_connections_templates_and_counters() {
     alone(|| {
         with_viewers(&mut agent(&options(&[], small_tables()), &deployment()));
@@ -266,6 +272,7 @@ fn tables_of_another_size_take_over_connections_templates_and_counters() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_is_full_still_is_in_tables_of_another_size() {
     alone(|| {
         let mut desired = state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]);
@@ -303,6 +310,7 @@ fn fabricate(layout: Layout) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn maps_of_another_layout_are_replaced_and_connections_carried_over() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -416,6 +424,7 @@ mod older {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_that_were_known_without_the_services_port_are_carried_over() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -440,6 +449,7 @@ fn connections_that_were_known_without_the_services_port_are_carried_over() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_remembered_in_a_way_that_we_do_not_know_is_forgotten() {
     alone(|| {
         let options = options(&[], small_tables());
@@ -479,6 +489,7 @@ fn program_on(interface: &str) -> Option<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_program_stays_attached_and_is_replaced_in_place() {
     alone(|| {
         let options = options(&["near"], small_tables());
@@ -523,6 +534,7 @@ fn a_program_stays_attached_and_is_replaced_in_place() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_is_no_longer_asked_for_is_let_go() {
     alone(|| {
         drop(agent(
@@ -537,6 +549,7 @@ fn an_interface_that_is_no_longer_asked_for_is_let_go() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_removed_is_gone_altogether() {
     alone(|| {
         let options = options(&["near"], small_tables());
@@ -561,6 +574,7 @@ fn what_is_removed_is_gone_altogether() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_agents_do_not_share_a_directory() {
     alone(|| {
         let options = options(&["near"], small_tables());
@@ -575,6 +589,7 @@ fn two_agents_do_not_share_a_directory() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn where_nothing_can_be_pinned_the_data_plane_runs_unpinned_and_says_why() {
     alone(|| {
         let elsewhere = tempfile::tempdir().expect("a directory");
@@ -599,6 +614,7 @@ fn where_nothing_can_be_pinned_the_data_plane_runs_unpinned_and_says_why() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_set_that_a_killed_agent_did_not_finish_is_swept_away() {
     alone(|| {
         let options = options(&["near"], small_tables());
@@ -621,6 +637,7 @@ fn set_numbered(number: u32) -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_comes_back_is_attached_again() {
     alone(|| {
         let mut bed = agent(&options(&["near"], small_tables()), &deployment());

@@ -1,10 +1,25 @@
 //! The agent as a whole: a director in a network namespace, real servers,
 //! real packets. Needs root.
 
+mod circles;
+mod cut_off;
 mod director;
+mod hitless;
 mod ipv6;
+mod keepalived_tools;
+mod log;
 mod neighbors;
 mod network;
+mod orders;
+mod reach;
+mod recovery;
+mod refusal;
+mod scheduling;
+mod shared_checks;
+mod statics;
+mod subnets;
+mod upgrade;
+mod virtual_routers;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,36 +33,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use network::{Network, VIP};
-
-/// Skips a test aloud where there is no root.
-macro_rules! need_root {
-    () => {
-        if !nix::unistd::geteuid().is_root() {
-            netbed::skip!("network namespaces need root");
-        }
-    };
-}
-use need_root;
-
-// Behind the macro that they use.
-mod circles;
-mod cut_off;
-mod hitless;
-mod keepalived_tools;
-mod log;
-mod orders;
-mod reach;
-mod recovery;
-mod scheduling;
-mod shared_checks;
-mod statics;
-
-mod refusal;
-
-mod subnets;
-
-mod upgrade;
-mod virtual_routers;
 
 /// The deployment with other services.
 fn with_services(services: &str) -> String {
@@ -182,8 +167,8 @@ impl Drop for Agent {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_agent_balances_and_leaves_nothing_behind() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let agent = Agent::start(&network, &both_servers());
@@ -239,8 +224,8 @@ fn an_agent_balances_and_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_stops_listening_leaves_rotation_and_comes_back() {
-    need_root!();
     let network = Network::new();
     let _one = network.serve("edge1");
     let two = network.serve("edge2");
@@ -261,8 +246,8 @@ fn a_server_that_stops_listening_leaves_rotation_and_comes_back() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_drained_server_gets_no_new_connections_until_it_is_undrained() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let agent = Agent::start(&network, &both_servers());
@@ -290,8 +275,8 @@ fn a_drained_server_gets_no_new_connections_until_it_is_undrained() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_without_mac_address_is_not_ready_until_it_answers() {
-    need_root!();
     let network = Network::new();
     network.output("edge2", &["ip", "link", "set", "eth2", "down"]);
     let without_checks =
@@ -313,8 +298,8 @@ fn a_server_without_mac_address_is_not_ready_until_it_answers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reload_changes_what_the_file_changes_and_a_bad_file_changes_nothing() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let agent = Agent::start(&network, &configuration(&server("172.16.1.211")));
@@ -345,8 +330,8 @@ fn a_reload_changes_what_the_file_changes_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_virtual_router_that_a_reload_removes_is_told_to_stop() {
-    need_root!();
     let network = Network::new();
     let directory = tempfile::tempdir().expect("a directory");
     let script = directory.path().join("script");
@@ -375,8 +360,8 @@ fn a_virtual_router_that_a_reload_removes_is_told_to_stop() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let agent = Agent::start(&network, &both_servers());
@@ -425,8 +410,8 @@ fn watch_draws_on_a_terminal_and_leaves_it_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_host_that_comes_to_hold_the_address_says_so_twice_five_times() {
-    need_root!();
     let network = Network::new();
     let capture = network.capture("client", &format!("-c 10 arp and src host {VIP}"));
     let _agent = Agent::start(&network, &both_servers());
@@ -438,8 +423,8 @@ fn a_host_that_comes_to_hold_the_address_says_so_twice_five_times() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn mistakes_end_with_status_2_and_a_sentence() {
-    need_root!();
     let network = Network::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("keepalived.conf");

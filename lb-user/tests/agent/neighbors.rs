@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::hitless::{Viewer, two_viewers};
 use super::network::{Network, VIP6};
-use super::{Agent, configuration, need_root, wait_for};
+use super::{Agent, configuration, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn a_mac_address_that_changes_in_silence_is_followed() {
-    need_root!();
     let network = Network::new();
     // Without checks: nothing else would make the director talk to the edges.
     let without_checks =
@@ -25,8 +25,8 @@ fn a_mac_address_that_changes_in_silence_is_followed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_permanent_entry_of_the_kernels_is_left_alone() {
-    need_root!();
     let network = Network::new();
     let mac = "02:00:00:00:00:99";
     let words = [
@@ -55,8 +55,8 @@ fn a_permanent_entry_of_the_kernels_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_whose_mac_address_is_named_need_not_answer_for_it() {
-    need_root!();
     let network = Network::new();
     let _two = network.serve("edge2");
     // It answers no ARP request at all (ip-sysctl.rst, arp_ignore).
@@ -76,8 +76,8 @@ fn a_server_whose_mac_address_is_named_need_not_answer_for_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let without_checks =
@@ -109,12 +109,11 @@ fn a_known_server_that_no_longer_answers_for_its_mac_address_keeps_its_viewers()
 
 /// Prints how long it takes until a MAC address that changes in silence is
 /// followed, and what is asked meanwhile. Run it by itself, on a quiet machine:
-/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture silence`
+/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture missed`
 #[test]
 #[ignore = "a measurement"]
 fn how_long_a_mac_address_that_changes_in_silence_is_missed() {
     const CHANGES: u8 = 20;
-    need_root!();
     let network = Network::new();
     let without_checks = configuration("real_server 172.16.1.207 1935 { }\n")
         + &format!("\nvirtual_server {VIP6} 1935 {{\nreal_server 2001:db8::cf 1935 {{ }}\n}}\n");

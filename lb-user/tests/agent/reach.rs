@@ -25,8 +25,8 @@ fn restore_route(network: &Network) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_route_to_its_servers_a_service_has_no_quorum_and_the_sorry_server_serves() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let directory = tempfile::tempdir().expect("a directory");
@@ -55,8 +55,8 @@ fn without_a_route_to_its_servers_a_service_has_no_quorum_and_the_sorry_server_s
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_director_that_has_lost_its_way_to_the_servers_leaves_leading_to_another() {
-    need_root!();
     let network = Network::new();
     let watched = both_servers().replace("state MASTER", "priority 150\ntrack_quorum -100");
     let _servers = [network.serve("edge1"), network.serve("edge2")];
@@ -73,8 +73,8 @@ fn a_director_that_has_lost_its_way_to_the_servers_leaves_leading_to_another() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn servers_of_ipv6_and_of_tunnels_are_out_of_reach_without_a_route_too() {
-    need_root!();
     let network = Network::new();
     // Without checks: nothing but the way says how they are.
     let services = format!(
@@ -100,8 +100,8 @@ fn servers_of_ipv6_and_of_tunnels_are_out_of_reach_without_a_route_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn servers_behind_an_interface_that_is_down_or_gone_are_out_of_reach() {
-    need_root!();
     let mut network = Network::new();
     network.plug_in_between("edge3", "172.16.1.213", "director");
     network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
@@ -133,8 +133,8 @@ fn servers_behind_an_interface_that_is_down_or_gone_are_out_of_reach() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_director_that_is_its_own_real_server_counts_it_out_and_says_so() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.serve("director"), network.serve("edge2")];
     let inside = "sorry_server 172.16.1.207 1935\n".to_owned() + &server("172.16.1.208");
@@ -158,8 +158,8 @@ fn a_director_that_is_its_own_real_server_counts_it_out_and_says_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_start_knows_at_once_where_the_servers_are_that_the_kernel_knows() {
-    need_root!();
     let servers = "real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n";
     let master = configuration(servers);
     let backup = master.replace("state MASTER", "state BACKUP\npriority 50");

@@ -78,8 +78,8 @@ fn next_line(output: &mut impl std::io::BufRead) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_service_of_all_ports_gives_a_client_one_server_and_tells_it_when_that_is_gone() {
-    need_root!();
     let network = Network::new();
     let _servers = ["edge1", "edge2"].map(|host| {
         let other = serve_other_port(&network, host);
@@ -114,8 +114,8 @@ fn a_service_of_all_ports_gives_a_client_one_server_and_tells_it_when_that_is_go
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_full_server_is_shown_and_passed_over_until_it_has_room() {
-    need_root!();
     let network = Network::new();
     let _servers = ["edge1", "edge2"].map(|host| serve_other_port(&network, host));
     let _checked = [network.hold("edge1"), network.hold("edge2")];

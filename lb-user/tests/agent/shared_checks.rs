@@ -6,8 +6,8 @@ use super::network::{Network, VIP};
 use super::{Agent, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_of_many_services_is_checked_as_often_as_one_of_one_service() {
-    need_root!();
     let network = Network::new();
     let directory = tempfile::tempdir().expect("a directory");
     let counts = ["edge1", "edge2"].map(|edge| directory.path().join(edge));

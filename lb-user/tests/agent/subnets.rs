@@ -25,8 +25,8 @@ fn accept_the_virtual_address(network: &Network, host: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_on_another_interface_is_reached_by_redirection() {
-    need_root!();
     let mut network = Network::new();
     network.plug_in_between("edge3", "172.16.1.213", "director");
     network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
@@ -45,8 +45,8 @@ fn a_server_on_another_interface_is_reached_by_redirection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_operator_is_told_how_to_have_packets_arrive_that_fit_another_interface() {
-    need_root!();
     let mut network = Network::new();
     network.plug_in_between("edge3", "172.16.1.213", "director");
     network.ip_on("edge3", "addr add 10.8.0.2/24 dev eth3");
@@ -104,8 +104,8 @@ fn tunnel_configuration() -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_behind_a_router_is_reached_through_a_tunnel() {
-    need_root!();
     let (network, _processes) = with_a_server_behind_a_router();
     let agent = Agent::start(&network, &tunnel_configuration());
     agent.wait_for_states(&["up"]);
@@ -121,8 +121,8 @@ fn a_server_behind_a_router_is_reached_through_a_tunnel() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_tunnels_outer_packets_come_from_the_network_that_is_given() {
-    need_root!();
     let (network, _processes) = with_a_server_behind_a_router();
     let configuration = format!(
         "global_defs {{ lb_tunnel_source4 172.20.0.0/16 }}

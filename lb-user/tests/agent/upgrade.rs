@@ -96,8 +96,8 @@ fn upgrade(director: &Director<'_>) -> ChildGuard {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_upgrade_takes_the_version_that_the_name_stands_for_by_then() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
@@ -125,8 +125,8 @@ fn an_upgrade_takes_the_version_that_the_name_stands_for_by_then() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_new_agent_would_refuse_is_refused_before_and_the_old_one_goes_on() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
@@ -161,8 +161,8 @@ fn what_a_new_agent_would_refuse_is_refused_before_and_the_old_one_goes_on() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_agent_does_all_its_work_while_the_new_program_is_asked() {
-    need_root!();
     let network = Network::new();
     let one = network.converse("edge1");
     let _two = network.converse("edge2");
@@ -207,8 +207,8 @@ fn wait_until_rehearsed(director: &Director<'_>) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let installation = Installation::new();
@@ -229,8 +229,8 @@ fn an_upgrade_waits_for_scripts_and_the_agent_works_meanwhile() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_upgrade_leaves_no_script_of_a_check_behind() {
-    need_root!();
     let network = Network::new();
     let director = Director::new(&network, "");
     let script = director.path("hang");
@@ -268,8 +268,8 @@ fn an_upgrade_leaves_no_script_of_a_check_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let installation = Installation::new();
@@ -308,8 +308,8 @@ fn a_program_that_is_gone_by_then_leaves_the_old_one_at_work() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_program_that_ends_before_it_has_taken_over_is_told_of_with_its_reason() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
@@ -348,8 +348,8 @@ fn a_program_that_ends_before_it_has_taken_over_is_told_of_with_its_reason() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_signal_to_stop_between_the_two_programs_is_not_lost() {
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let director = Director::new(&network, &both_servers());
@@ -475,9 +475,9 @@ fn carried_over(director: &Director<'_>) -> Option<u32> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_backup_stays_backup_while_connections_are_carried_over() {
     const CONNECTIONS: u32 = 400_000;
-    need_root!();
     let network = Network::new();
     let _servers = [network.converse("edge1"), network.converse("edge2")];
     let configuration = with_adverts(2, "1");
@@ -499,12 +499,11 @@ fn a_backup_stays_backup_while_connections_are_carried_over() {
 
 /// Prints how long no advert is sent by a director that is upgraded. Run it by
 /// itself, on a quiet machine:
-/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture adverts`
+/// `cargo test --release -p lb-user --test agent -- --ignored --nocapture no_adverts`
 #[test]
 #[ignore = "a measurement"]
 fn how_long_no_adverts_are_sent_during_an_upgrade() {
     const CONNECTIONS: u32 = 1_000_000;
-    need_root!();
     for (version, interval) in [(2, "1"), (3, "0.3"), (3, "0.1")] {
         for (way, more) in [
             ("adopted", ""),

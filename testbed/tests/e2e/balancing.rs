@@ -8,6 +8,7 @@ use testbed::{Cluster, RTMP_PORT, Source, Tap, VIP, XdpMode};
 use crate::on;
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_from_several_addresses_are_spread_over_both_edges() {
     on(Cluster::builder().clients(4), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -25,6 +26,7 @@ fn viewers_from_several_addresses_are_spread_over_both_edges() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_connections_of_one_address_all_go_to_one_edge() {
     on(Cluster::builder().clients(3), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -44,6 +46,7 @@ fn the_connections_of_one_address_all_go_to_one_edge() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_address_returns_to_its_edge_after_its_last_connection_has_ended() {
     on(Cluster::builder().clients(2), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -65,11 +68,13 @@ fn an_address_returns_to_its_edge_after_its_last_connection_has_ended() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_video_crosses_the_director() {
     on(Cluster::builder(), direct_routing_is_real);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_video_crosses_a_director_with_native_xdp() {
     on(Cluster::builder().xdp_mode(XdpMode::Native), |cluster| {
         assert_eq!(cluster.director().list()?.interfaces[0].xdp_mode, "native");
@@ -126,6 +131,7 @@ fn direct_routing_is_real(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_balancer_counts_what_it_has_sent_to_each_edge() {
     on(Cluster::builder().clients(2), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -148,6 +154,7 @@ fn the_balancer_counts_what_it_has_sent_to_each_edge() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_narrow_path_to_a_viewer_is_told_to_the_edge_that_serves_it() {
     let builder = Cluster::builder().clients(0).outer_clients(2);
     on(builder, |cluster| {

@@ -65,6 +65,7 @@ fn wait_for_services(cluster: &Cluster, expected: &str) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_edge_and_an_origin_are_up_only_while_the_named_stream_plays() {
     on(Cluster::builder(), |cluster| {
         let director = cluster.director();

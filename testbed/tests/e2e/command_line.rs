@@ -33,6 +33,7 @@ fn assert_refused(outcome: (i32, String), status: i32, message: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_configuration_file_that_is_missing_is_named() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -48,6 +49,7 @@ fn a_configuration_file_that_is_missing_is_named() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_misspelled_word_is_told_by_file_and_line_with_the_nearest_one() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -84,6 +86,7 @@ fn a_misspelled_word_is_told_by_file_and_line_with_the_nearest_one() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_balancer_without_capabilities_names_those_that_it_lacks() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -102,6 +105,7 @@ fn a_balancer_without_capabilities_names_those_that_it_lacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_does_not_exist_is_told_with_those_that_do() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -117,6 +121,7 @@ fn an_interface_that_does_not_exist_is_told_with_those_that_do() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn services_that_contradict_each_other_are_told_with_both_lines() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -146,6 +151,7 @@ fn services_that_contradict_each_other_are_told_with_both_lines() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_is_named_twice_is_taken_once_with_a_warning_as_keepalived_does() {
     on(Cluster::builder().network_only(), |cluster| {
         let host = cluster.director().host();
@@ -160,6 +166,7 @@ fn a_server_that_is_named_twice_is_taken_once_with_a_warning_as_keepalived_does(
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_port_in_use_is_told_with_the_option_that_changes_it() {
     on(Cluster::builder().clients(1), |cluster| {
         for server in [cluster.origin(), cluster.edge(0)] {

@@ -143,6 +143,7 @@ fn nobody_reconnects(
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_keep_their_connections_when_a_director_is_stopped_and_when_it_returns() {
     on(two_directors(), |cluster| {
         let viewers = audience(cluster)?;
@@ -159,6 +160,7 @@ fn viewers_keep_their_connections_when_a_director_is_stopped_and_when_it_returns
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_keep_their_connections_when_a_director_is_cut_off_and_when_it_is_back() {
     on(two_directors(), |cluster| {
         let viewers = audience(cluster)?;
@@ -174,6 +176,7 @@ fn viewers_keep_their_connections_when_a_director_is_cut_off_and_when_it_is_back
 
 /// All its servers are gone, as it sees them. It must not tell their viewers so.
 #[test]
+#[ignore = "needs root"]
 fn viewers_keep_their_connections_when_a_director_is_cut_off_from_the_edges_alone() {
     on(two_directors(), |cluster| {
         let viewers = audience(cluster)?;
@@ -190,6 +193,7 @@ fn viewers_keep_their_connections_when_a_director_is_cut_off_from_the_edges_alon
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_keep_their_connections_when_a_directors_machine_dies() {
     on(two_directors(), |cluster| {
         let viewers = audience(cluster)?;
@@ -204,6 +208,7 @@ fn viewers_keep_their_connections_when_a_directors_machine_dies() {
 /// With `rr` the second director cannot know who was sent where. A viewer must
 /// learn that at once, rather than wait for its own time-out.
 #[test]
+#[ignore = "needs root"]
 fn with_the_deployments_scheduler_viewers_are_reset_and_served_when_they_return() {
     on(Cluster::builder().clients(2).standby(), |cluster| {
         let viewers = audience(cluster)?;
@@ -262,6 +267,7 @@ mod beside_keepalived {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn our_director_hands_the_vip_to_keepalived_and_takes_it_back() {
         on(one_of_each(), |cluster| {
             cluster.push(&Source::Generated)?;
@@ -291,6 +297,7 @@ mod beside_keepalived {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn keepalived_hands_the_vip_to_our_director_and_takes_it_back() {
         on(one_of_each().without_balancer(), |cluster| {
             cluster.push(&Source::Generated)?;

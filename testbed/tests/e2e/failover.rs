@@ -7,6 +7,7 @@ use testbed::{Cluster, HealthChecks, Server, Source};
 use crate::on;
 
 #[test]
+#[ignore = "needs root"]
 fn a_killed_edge_leaves_the_rotation_and_comes_back_when_it_serves_again() {
     on(Cluster::builder().clients(5), |cluster| {
         out_and_back(cluster, HealthChecks::Quick)
@@ -14,6 +15,7 @@ fn a_killed_edge_leaves_the_rotation_and_comes_back_when_it_serves_again() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_deployments_own_files_take_a_killed_edge_out_and_back() {
     let builder = Cluster::builder()
         .clients(5)
@@ -59,6 +61,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_viewer_of_a_killed_edge_is_served_by_the_other_when_it_reconnects() {
     on(Cluster::builder().clients(1), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -82,6 +85,7 @@ fn a_viewer_of_a_killed_edge_is_served_by_the_other_when_it_reconnects() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
     on(Cluster::builder().clients(3), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -111,6 +115,7 @@ fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_stay_at_their_edges_and_go_on_when_the_origin_dies_and_returns() {
     on(Cluster::builder().without_balancer(), |cluster| {
         let encoder = cluster.push(&Source::Generated)?;

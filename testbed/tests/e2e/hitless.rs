@@ -39,6 +39,7 @@ fn all_go_on(viewers: &[Viewer]) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nobody_notices_a_balancer_that_is_killed_started_again_and_upgraded() {
     on(Cluster::builder().clients(3), |cluster| {
         let director = cluster.director();
@@ -120,6 +121,7 @@ fn remains(cluster: &Cluster) -> Result<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_stop_command_removes_what_a_killed_balancer_has_left() {
     on(Cluster::builder(), |cluster| {
         let director = cluster.director();
@@ -148,6 +150,7 @@ fn the_stop_command_removes_what_a_killed_balancer_has_left() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_balancer_that_is_cut_off_from_its_rights_to_mount_still_adopts() {
     on(Cluster::builder(), |cluster| {
         let director = cluster.director();

@@ -9,6 +9,7 @@ use testbed::{Cluster, ServerKind, Source, VIP, virtual_router_conf};
 use crate::on;
 
 #[test]
+#[ignore = "needs root"]
 fn nginx_as_origin_and_edge_serves_a_viewer() {
     let builder = Cluster::builder()
         .servers(ServerKind::NginxRtmp)
@@ -24,6 +25,7 @@ fn nginx_as_origin_and_edge_serves_a_viewer() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn keepalived_on_another_director_takes_the_vip_when_it_is_alone() {
     const STANDBY: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 209);
     let builder = Cluster::builder()

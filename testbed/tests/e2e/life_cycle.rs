@@ -21,6 +21,7 @@ fn remains(host: &Host, directory: &str) -> Result<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_balancer_that_is_stopped_leaves_nothing_behind() {
     on(Cluster::builder(), |cluster| {
         let director = cluster.director();
@@ -45,6 +46,7 @@ fn a_balancer_that_is_stopped_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_balancer_that_is_started_again_serves_again() {
     on(Cluster::builder(), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -57,6 +59,7 @@ fn a_balancer_that_is_started_again_serves_again() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_balancer_holds_the_vip_as_a_host_address() {
     on(Cluster::builder().edges(1).clients(1), |cluster| {
         let addresses = cluster
@@ -87,6 +90,7 @@ pub(crate) fn capabilities_of_the_unit() -> Result<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_capabilities_that_the_unit_leaves_are_all_that_the_balancer_needs() {
     on(Cluster::builder().clients(1), |cluster| {
         cluster.push(&Source::Generated)?;

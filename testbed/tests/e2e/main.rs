@@ -20,15 +20,6 @@ use anyhow::{Context, Result};
 use netbed::say_skipped;
 use testbed::{Builder, Cluster, Machine};
 
-/// True if this process may build clusters. If not, says so.
-fn is_root() -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        say_skipped("network namespaces need root; run with sudo");
-    }
-    is_root
-}
-
 /// True if a host can be a machine here. If not, says why.
 fn has_machines() -> bool {
     let missing = Machine::missing();
@@ -51,9 +42,6 @@ fn readme_commands(heading: &str) -> Result<&'static str> {
 
 /// Runs a test on a cluster of its own. A failure shows what the programs said.
 fn on(builder: Builder, test: impl FnOnce(&Cluster) -> Result<()>) {
-    if !is_root() {
-        return;
-    }
     let cluster = match builder.start() {
         Ok(cluster) => cluster,
         Err(error) => panic!("the cluster does not start: {error:#}"),

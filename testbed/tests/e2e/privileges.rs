@@ -40,6 +40,7 @@ fn on_a_machine(test: impl FnOnce(&Machine<'_>) -> Result<()>) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_script_goes_on_as_root_through_an_ordinary_user_s_sudo() {
     on_a_machine(|machine| {
         let said = machine.run(
@@ -55,6 +56,7 @@ fn a_script_goes_on_as_root_through_an_ordinary_user_s_sudo() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_readme_s_commands_run_in_a_root_shell_without_sudo() {
     on_a_machine(|machine| {
         machine.run("rm /usr/bin/sudo")?;
@@ -75,6 +77,7 @@ fn the_readme_s_commands_run_in_a_root_shell_without_sudo() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_ordinary_user_without_sudo_is_told_what_to_do() {
     on_a_machine(|machine| {
         machine.run("rm /usr/bin/sudo")?;

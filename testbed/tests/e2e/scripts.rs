@@ -30,6 +30,7 @@ fn arp_settings(host: &Host) -> Result<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_takes_the_vip_without_answering_for_it() {
     on(Cluster::builder().network_only(), |cluster| {
         let (server, client) = (cluster.edge(0).host(), cluster.client(0).host());
@@ -51,6 +52,7 @@ fn realserver_takes_the_vip_without_answering_for_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_started_twice_changes_nothing_the_second_time() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -65,6 +67,7 @@ fn realserver_started_twice_changes_nothing_the_second_time() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_restores_what_it_found_when_it_is_stopped() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -90,6 +93,7 @@ fn realserver_restores_what_it_found_when_it_is_stopped() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_keeps_the_settings_while_another_vip_needs_them() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -105,6 +109,7 @@ fn realserver_keeps_the_settings_while_another_vip_needs_them() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_names_each_file_that_it_writes_and_removes_them_all() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -153,6 +158,7 @@ fn hide_system_directories(host: &Host) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_restores_what_it_found_before_a_reboot() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -179,6 +185,7 @@ fn realserver_restores_what_it_found_before_a_reboot() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_refuses_addresses_that_cannot_be_a_vip() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();
@@ -206,6 +213,7 @@ fn realserver_refuses_addresses_that_cannot_be_a_vip() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn demo_says_what_is_wrong_with_its_arguments_before_it_does_anything() {
     on(Cluster::builder().network_only(), |cluster| {
         let cases: [(&[&str], &str); 5] = [
@@ -241,6 +249,7 @@ fn demo_says_what_is_wrong_with_its_arguments_before_it_does_anything() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn realserver_says_what_is_wrong_with_its_arguments() {
     on(Cluster::builder().network_only(), |cluster| {
         let cases: [(&[&str], &str); 7] = [
@@ -288,6 +297,7 @@ fn with_an_origin(test: impl FnOnce(&Cluster, &Host, &str) -> Result<()>) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn load_test_reports_viewers_that_are_all_served() {
     with_an_origin(|cluster, client, url| {
         cluster.push(&Source::Generated)?;
@@ -312,6 +322,7 @@ fn load_test_reports_viewers_that_are_all_served() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn load_test_fails_when_viewers_receive_nothing() {
     with_an_origin(|_, client, url| {
         let (status, text) = script(client, "load-test.sh", &["-n", "2", "-t", "3", url])?;
@@ -323,6 +334,7 @@ fn load_test_fails_when_viewers_receive_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn load_test_fails_when_nobody_listens_and_says_why() {
     on(Cluster::builder().network_only(), |cluster| {
         let url = cluster.publishing_url();
@@ -336,6 +348,7 @@ fn load_test_fails_when_nobody_listens_and_says_why() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn load_test_says_what_is_wrong_with_its_arguments() {
     on(Cluster::builder().network_only(), |cluster| {
         let cases: [(&[&str], &str); 5] = [

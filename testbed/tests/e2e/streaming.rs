@@ -6,6 +6,7 @@ use testbed::{Cluster, Source};
 use crate::on;
 
 #[test]
+#[ignore = "needs root"]
 fn every_viewer_decodes_video_and_audio_with_rising_timestamps() {
     on(Cluster::builder().clients(4), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -23,6 +24,7 @@ fn every_viewer_decodes_video_and_audio_with_rising_timestamps() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_behind_a_router_are_served_by_both_edges() {
     on(Cluster::builder().clients(0).outer_clients(2), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -47,6 +49,7 @@ fn viewers_behind_a_router_are_served_by_both_edges() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_origin_serves_a_viewer_directly_too() {
     on(Cluster::builder().edges(1).clients(1), |cluster| {
         cluster.push(&Source::Generated)?;
@@ -56,6 +59,7 @@ fn the_origin_serves_a_viewer_directly_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn viewers_stay_and_go_on_when_the_publisher_stops_and_returns() {
     on(Cluster::builder(), |cluster| {
         let encoder = cluster.push(&Source::Generated)?;
@@ -85,6 +89,7 @@ fn viewers_stay_and_go_on_when_the_publisher_stops_and_returns() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_edge_pulls_one_copy_from_the_origin_however_many_watch() {
     on(Cluster::builder().clients(6), |cluster| {
         cluster.push(&Source::Generated)?;

@@ -12,8 +12,6 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use testbed::{Cluster, bin_dir};
 
-use crate::is_root;
-
 /// A cluster whose owner is a process of its own, the example `cluster`.
 struct Owner {
     process: Child,
@@ -70,9 +68,6 @@ impl Owner {
 }
 
 fn nothing_remains_after(ending: impl FnOnce(&mut Child) -> Result<()>) {
-    if !is_root() {
-        return;
-    }
     let check = || -> Result<()> {
         let mut owner = Owner::start()?;
         // Otherwise the check below would prove nothing.
@@ -97,6 +92,7 @@ fn send(process: &Child, signal: Signal) -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_remains_of_a_cluster_whose_owner_returns() {
     nothing_remains_after(|owner| {
         drop(owner.stdin.take());
@@ -105,6 +101,7 @@ fn nothing_remains_of_a_cluster_whose_owner_returns() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_remains_of_a_cluster_whose_owner_panics() {
     nothing_remains_after(|owner| {
         owner.stdin.as_mut().expect("piped").write_all(b"panic\n")?;
@@ -113,20 +110,20 @@ fn nothing_remains_of_a_cluster_whose_owner_panics() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_remains_of_a_cluster_whose_owner_is_interrupted() {
     nothing_remains_after(|owner| send(owner, Signal::SIGINT));
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_remains_of_a_cluster_whose_owner_is_killed_outright() {
     nothing_remains_after(|owner| send(owner, Signal::SIGKILL));
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_clusters_at_once_do_not_meet() {
-    if !is_root() {
-        return;
-    }
     let check = || -> Result<()> {
         let [one, other] = [Cluster::builder().start()?, Cluster::builder().start()?];
         one.push(&testbed::Source::Generated)?;

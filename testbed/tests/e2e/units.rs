@@ -93,6 +93,7 @@ fn capabilities(machine: &Machine<'_>, service: &str) -> Result<u64> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_readme_s_units_serve_viewers_and_are_locked_down() {
     on_the_deployment(|cluster, deployment| {
         cluster.push(&Source::Generated)?;
@@ -134,6 +135,7 @@ fn the_readme_s_units_serve_viewers_and_are_locked_down() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn systemd_and_the_balancer_agree_on_what_it_does() {
     on_the_deployment(|cluster, deployment| {
         let director = &deployment.director;
@@ -183,6 +185,7 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn systemd_and_the_servers_agree_on_what_they_do() {
     on_the_deployment(|cluster, deployment| {
         for (machine, name, host) in [
@@ -234,6 +237,7 @@ fn systemd_and_the_servers_agree_on_what_they_do() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn scripts_run_as_the_user_that_they_are_to() {
     on_the_deployment(|_, deployment| {
         let director = &deployment.director;
@@ -279,6 +283,7 @@ END
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_real_server_is_one_again_after_a_boot() {
     on_the_deployment(|cluster, deployment| {
         let edge = &deployment.edge;

@@ -360,6 +360,7 @@ fn happens(
 const CASES: &str = "AGREEMENT_CASES";
 
 #[test]
+#[ignore = "needs root"]
 fn the_program_decides_as_the_model_does() {
     let services = || [0, 1, 2, 3].map(Service::new);
     let Some(bed) = Bed::new(desired(&services())) else {

@@ -52,6 +52,7 @@ fn udp_to(client: [u8; 4], port: u16, service_port: u16) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_port_is_served_and_a_client_has_one_server_for_all() {
     let bob = || packet(tcp_to(BOB, 5000, VIP, HTTP, S));
     check([
@@ -108,6 +109,7 @@ fn every_port_is_served_and_a_client_has_one_server_for_all() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_service_of_the_port_comes_before_that_of_all_ports() {
     check([
         case("the port with a service", and_rtmp())
@@ -138,6 +140,7 @@ fn a_service_of_the_port_comes_before_that_of_all_ports() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_from_one_port_to_several_are_several() {
     let both = || {
         [HTTP, HTTPS]
@@ -177,6 +180,7 @@ fn connections_from_one_port_to_several_are_several() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_are_listed_and_given_up_with_the_port_that_the_client_chose() {
     let Some(mut bed) = Bed::new(all_ports()) else {
         return;

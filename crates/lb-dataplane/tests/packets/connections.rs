@@ -19,6 +19,7 @@ fn alice_connects() -> [Step; 2] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_connection_begins_with_a_syn() {
     check([
         case("a SYN is scheduled", deployment())
@@ -72,6 +73,7 @@ fn a_connection_begins_with_a_syn() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_connection_stays_where_it_is() {
     check([
         case("a new server takes no connection away", deployment())
@@ -125,6 +127,7 @@ fn a_connection_stays_where_it_is() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_connection_ends() {
     check([
         case("the last ACK after a FIN still arrives", deployment())
@@ -270,6 +273,7 @@ fn a_connection_ends() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_dead_servers_connections_are_void() {
     check([
         case("a dead server's connection is reset", deployment())
@@ -407,6 +411,7 @@ fn a_dead_servers_connections_are_void() {
 
 /// The agent needs it to reset a client whose server has died.
 #[test]
+#[ignore = "needs root"]
 fn what_a_client_has_acknowledged_last_is_remembered() {
     const ACKNOWLEDGED: usize = 42;
     let Some(mut bed) = Bed::new(deployment()) else {
@@ -445,6 +450,7 @@ fn sum<'a>(bytes: impl IntoIterator<Item = &'a [u8]>) -> u32 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_checksum_of_a_reset_is_right_whatever_carries() {
     const ACKNOWLEDGED: usize = 42;
     /// Protocol and length, as the pseudo header has them.
@@ -470,6 +476,7 @@ fn the_checksum_of_a_reset_is_right_whatever_carries() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn frames_leave_by_the_right_interface() {
     let far = || state([service("172.16.1.200:1935", &["far edge"])]);
     check([

@@ -95,6 +95,7 @@ fn long6(client: u16, flags: &str) -> Vec<u8> {
 type Packets = fn(u16, &str) -> Vec<u8>;
 
 #[test]
+#[ignore = "needs root"]
 fn the_short_cut_does_not_show() {
     let families: [(Packets, usize, Packets, usize); 2] = [
         (short4, FLAGS, long4, FLAGS + 4),

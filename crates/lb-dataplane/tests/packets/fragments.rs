@@ -27,6 +27,7 @@ fn established() -> [Step; 2] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_first_fragment_is_a_packet_of_its_connection() {
     check([
         case("it follows its connection", deployment())
@@ -46,6 +47,7 @@ fn a_first_fragment_is_a_packet_of_its_connection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_later_fragment_follows_the_first() {
     let first = |identification| packet(fragment(tcp(ALICE, 5000, "P."), identification, true, 0));
     // Its first bytes are payload: here they resemble the ports of another connection.
@@ -101,6 +103,7 @@ fn a_later_fragment_follows_the_first() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn fragments_that_resemble_those_of_a_packet_are_not_taken_for_them() {
     let beside = |change: fn(&mut Service)| {
         let mut state = deployment();
@@ -179,6 +182,7 @@ fn beside(state: &mut DesiredState, address: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_later_fragment_without_a_first_follows_its_client() {
     let alice_and_bob = || {
         [BOB, ALICE]
@@ -242,6 +246,7 @@ fn a_later_fragment_without_a_first_follows_its_client() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_later_fragment_is_guessed_at_only_where_one_service_can_be_meant() {
     let connected = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
     let with = |address| {
@@ -287,6 +292,7 @@ fn a_later_fragment_is_guessed_at_only_where_one_service_can_be_meant() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn later_fragments_of_what_is_the_stacks_are_the_stacks() {
     let connected = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
     check([

@@ -24,6 +24,7 @@ fn syn() -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn other_traffic_is_left_alone() {
     check([
         case("another address", deployment())
@@ -55,6 +56,7 @@ fn other_traffic_is_left_alone() {
 
 /// In a small directory many addresses and ports have the same home as a service.
 #[test]
+#[ignore = "needs root"]
 fn what_resembles_a_service_is_none() {
     let tables = TableSizes {
         services: 1,
@@ -87,6 +89,7 @@ fn what_resembles_a_service_is_none() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn headers_that_lie_are_the_stacks() {
     let malformed = |says, frame| case(says, deployment()).packet(frame).passes("malformed");
     check([
@@ -130,6 +133,7 @@ fn headers_that_lie_are_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;
@@ -149,6 +153,7 @@ fn a_frame_cut_anywhere_is_the_stacks() {
 
 /// The fast path, too, must compare packets with the frame's end.
 #[test]
+#[ignore = "needs root"]
 fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
     let mut both = deployment();
     both.services
@@ -179,6 +184,7 @@ fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ip_options_are_no_obstacle() {
     for words in 1..=10_u8 {
         let Some(mut bed) = Bed::new(deployment()) else {
@@ -210,6 +216,7 @@ fn ip_options_are_no_obstacle() {
 const JUMBO: usize = 8960;
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_in_several_buffers_is_a_frame_like_others() {
     let established = || [packet(tcp(ALICE, 5000, S)), packet(tcp(ALICE, 5000, A))];
     let dead = |state: &mut DesiredState| state.services[0].servers[0].alive = false;

@@ -26,6 +26,7 @@ fn established() -> [Step; 4] {
 const LEAST: usize = 28;
 
 #[test]
+#[ignore = "needs root"]
 fn an_error_about_a_connection_reaches_its_server() {
     let about = from_service(ALICE, 5000);
     let cases = [
@@ -58,6 +59,7 @@ fn an_error_about_a_connection_reaches_its_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_stands_before_the_quoted_ports_is_no_obstacle() {
     const OPTIONS: u8 = 60;
     let with_options = |words: u8| {
@@ -95,6 +97,7 @@ fn what_stands_before_the_quoted_ports_is_no_obstacle() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn other_messages_are_the_stacks() {
     let about = from_service(ALICE, 5000);
     check([
@@ -152,6 +155,7 @@ fn other_messages_are_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_error_changes_nothing_about_the_connection() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;
@@ -172,6 +176,7 @@ fn an_error_changes_nothing_about_the_connection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_error_cut_anywhere_is_the_stacks() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;

@@ -44,6 +44,7 @@ fn fragment(offset: u16, more: bool, identification: u8) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_are_followed() {
     check([
         case("a SYN is scheduled", deployment())
@@ -91,6 +92,7 @@ fn connections_are_followed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn extension_headers_are_no_obstacle() {
     let goes = |says, extensions: &[(u8, Vec<u8>)]| {
         case(says, deployment())
@@ -144,6 +146,7 @@ fn sticky() -> DesiredState {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn fragments_follow_their_first_or_their_client() {
     let first = tcp6_with(5000, "S", &[(FRAGMENT, fragment(0, true, 7))]);
     let later =
@@ -186,6 +189,7 @@ fn fragments_follow_their_first_or_their_client() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn headers_that_lie_are_the_stacks() {
     check([
         case("IP version 4 under IPv6's type", deployment())
@@ -204,6 +208,7 @@ fn headers_that_lie_are_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;

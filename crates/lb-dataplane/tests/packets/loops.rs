@@ -43,6 +43,7 @@ fn changed(change: impl Fn(&mut lb_model::RealServer)) -> DesiredState {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_comes_from_a_server_of_the_service_is_the_stacks() {
     let first = patched(udp(ALICE, 5000), 20, &[0x20, 0]);
     let later = patched(udp(ALICE, 5000), 20, &[0x00, 1]);
@@ -92,6 +93,7 @@ fn what_comes_from_a_server_of_the_service_is_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_server_sends_as_a_client_or_as_a_router_is_balanced() {
     let own = || from(EDGE_1, tcp(EDGE_1_IP, 5000, S));
     check([
@@ -128,6 +130,7 @@ fn what_a_server_sends_as_a_client_or_as_a_router_is_balanced() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_router_before_servers_behind_tunnels_brings_clients_packets() {
     let tunnelled = changed(|server| {
         server.forwarding = Forwarding::Tunnel {
@@ -161,6 +164,7 @@ fn look_alike(mac: [u8; 6]) -> [u8; 6] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_router_that_resembles_a_server_is_not_taken_for_one() {
     let router = look_alike(EDGE_1);
     check([
@@ -180,6 +184,7 @@ const TIME_TO_LIVE: usize = 22;
 const HOP_LIMIT: usize = 21;
 
 #[test]
+#[ignore = "needs root"]
 fn a_packet_without_hops_left_is_the_stacks() {
     let at = |hops: u8, frame| patched(frame, TIME_TO_LIVE, &[hops]);
     let at6 = |hops: u8, frame| patched(frame, HOP_LIMIT, &[hops]);
@@ -220,6 +225,7 @@ fn a_packet_without_hops_left_is_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_circle_of_strangers_ends() {
     const STRANGER: [u8; 6] = [2, 0, 0, 9, 9, 9];
     let Some(mut bed) = Bed::new(deployment()) else {

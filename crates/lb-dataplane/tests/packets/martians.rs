@@ -23,6 +23,7 @@ fn v6(text: &str) -> [u8; 16] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_source_that_cannot_be_opens_no_connection() {
     let refused = |says: &'static str, frame: Vec<u8>| -> Case {
         case(says, deployment())
@@ -51,6 +52,7 @@ fn a_source_that_cannot_be_opens_no_connection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn sources_next_to_those_are_clients() {
     let served = |says: &'static str, frame: Vec<u8>| -> Case {
         case(says, deployment()).packet(frame).goes_to("edge 1")

@@ -9,6 +9,7 @@ use packet_bed::frames::*;
 use packet_bed::{Step, service, state};
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_is_told_when_its_packet_does_not_fit_the_interface() {
     with_interfaces(CloneFlags::empty(), || {
         ip("link set far mtu 1400");

@@ -22,6 +22,7 @@ fn sticky() -> DesiredState {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_datagram_is_scheduled_by_itself() {
     let datagram = || packet(udp(ALICE, 5000));
     check([
@@ -77,6 +78,7 @@ fn every_datagram_is_scheduled_by_itself() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn datagrams_leave_nothing_behind_but_their_count() {
     let Some(mut bed) = Bed::new(one_by_one()) else {
         return;
@@ -95,6 +97,7 @@ fn datagrams_leave_nothing_behind_but_their_count() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_of_many_datagrams_outlasts_a_flood_of_others() {
     let Some(mut bed) = Bed::new(sticky()) else {
         return;

@@ -22,6 +22,7 @@ fn for_another(frame: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_for_another_host_is_left_alone() {
     let far = || state([service("172.16.1.200:1935", &["far edge"])]);
     let dies = |orphans: fn(&mut DesiredState)| [Step::Change(orphans)];
@@ -79,6 +80,7 @@ fn a_frame_for_another_host_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_for_another_host_changes_nothing() {
     let silent = || [seconds(899), packet(for_another(tcp(ALICE, 5000, A)))];
     check([
@@ -105,6 +107,7 @@ fn a_frame_for_another_host_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_for_the_interface_is_ours_whatever_address_the_way_on_has() {
     // As over a VLAN interface that has been given an address of its own.
     const VLANS: [u8; 6] = [2, 0, 0, 0, 0, 7];

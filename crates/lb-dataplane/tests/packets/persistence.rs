@@ -40,6 +40,7 @@ fn connects(client: [u8; 4], port: u16) -> [Step; 2] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_sticks_to_its_server() {
     check([
         case(
@@ -93,6 +94,7 @@ fn a_client_sticks_to_its_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_template_ends_in_time() {
     check([
         case(
@@ -184,6 +186,7 @@ fn a_template_ends_in_time() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_template_follows_its_servers_fate() {
     check([
         case("a dead server's clients are scheduled anew", deployment())

@@ -7,6 +7,7 @@ use packet_bed::frames::*;
 use packet_bed::{Bed, Verdict, server, service, small_tables, state};
 
 #[test]
+#[ignore = "needs root"]
 fn a_state_that_is_refused_leaves_everything_as_it_was() {
     let two = || state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]);
     let tables = TableSizes {
@@ -54,6 +55,7 @@ fn a_state_that_is_refused_leaves_everything_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_would_not_fit_once_its_servers_live_is_refused_while_they_are_down() {
     let tables = TableSizes {
         ring_places: 260,
@@ -90,6 +92,7 @@ fn what_would_not_fit_once_its_servers_live_is_refused_while_they_are_down() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn weights_that_want_more_room_than_there_is_are_rounded() {
     let tables = TableSizes {
         ring_places: 100,

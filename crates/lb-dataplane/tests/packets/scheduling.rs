@@ -28,6 +28,7 @@ fn three() -> DesiredState {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn round_robin_takes_servers_in_turn() {
     let Some(mut bed) = Bed::new(three()) else {
         return;
@@ -39,6 +40,7 @@ fn round_robin_takes_servers_in_turn() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn round_robin_skips_who_cannot_take_a_connection() {
     type Impediment = (&'static str, fn(&mut DesiredState));
     let impediments: [Impediment; 3] = [
@@ -62,6 +64,7 @@ fn round_robin_skips_who_cannot_take_a_connection() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn round_robin_advances_only_for_new_connections() {
     let Some(mut bed) = Bed::new(three()) else {
         return;
@@ -75,6 +78,7 @@ fn round_robin_advances_only_for_new_connections() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_service_has_turns_of_its_own() {
     let Some(mut bed) = Bed::new(state([
         service("172.16.1.200:1935", &["edge 1", "edge 2"]),
@@ -116,6 +120,7 @@ fn shares(turns: &[&'static str]) -> HashMap<&'static str, usize> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn weighted_round_robin_spreads_the_heavy_servers_turns() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Wrr, [2, 1, 1])) else {
         return;
@@ -126,6 +131,7 @@ fn weighted_round_robin_spreads_the_heavy_servers_turns() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn least_connections_fills_the_emptiest_server() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;
@@ -142,6 +148,7 @@ fn least_connections_fills_the_emptiest_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn least_connections_takes_no_notice_of_weights() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [3, 1, 2])) else {
         return;
@@ -154,6 +161,7 @@ fn least_connections_takes_no_notice_of_weights() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;
@@ -170,6 +178,7 @@ fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn weighted_least_connections_respects_weights() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Wlc, [3, 1, 2])) else {
         return;
@@ -182,6 +191,7 @@ fn weighted_least_connections_respects_weights() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
     for scheduler in [Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq] {
         let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
@@ -202,6 +212,7 @@ fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_shortest_expected_delay_counts_the_connection_to_come() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Sed, [3, 1, 2])) else {
         return;
@@ -219,6 +230,7 @@ fn the_shortest_expected_delay_counts_the_connection_to_come() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn never_queue_prefers_an_idle_server_to_a_fast_one() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Nq, [9, 1, 2])) else {
         return;
@@ -230,6 +242,7 @@ fn never_queue_prefers_an_idle_server_to_a_fast_one() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn failover_gives_all_connections_to_the_heaviest_that_lives() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Fo, [1, 3, 3])) else {
         return;
@@ -246,6 +259,7 @@ fn failover_gives_all_connections_to_the_heaviest_that_lives() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn overflow_fills_the_heaviest_before_the_next() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Ovf, [1, 3, 2])) else {
         return;
@@ -263,6 +277,7 @@ fn overflow_fills_the_heaviest_before_the_next() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn destination_hashing_gives_all_connections_to_one_address_to_one_server() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Dh, [1, 2, 3])) else {
         return;
@@ -289,6 +304,7 @@ fn destination_hashing_gives_all_connections_to_one_address_to_one_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
     for scheduler in [Scheduler::Sh, Scheduler::Mh] {
         let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
@@ -315,6 +331,7 @@ fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn hashing_may_take_the_port_into_account() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].hash_port = true;
@@ -331,6 +348,7 @@ fn hashing_may_take_the_port_into_account() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn maglev_leaves_other_servers_clients_where_they_are() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Mh, [1, 1, 1])) else {
         return;
@@ -355,6 +373,7 @@ fn maglev_leaves_other_servers_clients_where_they_are() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sloppy_service_takes_connections_over_from_another_director() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].sloppy = true;
@@ -377,6 +396,7 @@ fn a_sloppy_service_takes_connections_over_from_another_director() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].sloppy = true;
@@ -398,6 +418,7 @@ fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_end_of_a_handshake_that_fell_silent_is_counted_once() {
     let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;

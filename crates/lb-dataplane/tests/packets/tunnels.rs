@@ -101,6 +101,7 @@ const IPV4: u8 = 4;
 const IPV6: u8 = 41;
 
 #[test]
+#[ignore = "needs root"]
 fn packets_travel_inside_others() {
     check([
         case("IPv4 in IPv4", deployment())
@@ -196,6 +197,7 @@ fn packets_travel_inside_others() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_is_told_when_its_packet_does_not_fit() {
     let long = |bytes: usize| {
         let step = PacketBuilder::ethernet2(ROUTER, DIRECTOR)
@@ -313,6 +315,7 @@ fn outer_of_flows(bed: &Bed) -> HashSet<(IpAddr, u32)> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
     let Some(mut bed) = Bed::new(from_networks(deployment())) else {
         return;
@@ -343,6 +346,7 @@ fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_network_the_outer_source_is_ours_and_ipv6_has_a_label_for_each_flow() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;

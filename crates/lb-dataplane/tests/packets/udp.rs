@@ -17,6 +17,7 @@ fn deployment() -> DesiredState {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn time_outs_are_those_of_the_configuration() {
     let impatient = |protocol| {
         let mut state = deployment();
@@ -59,6 +60,7 @@ fn time_outs_are_those_of_the_configuration() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_flow_stays_where_it_is() {
     check([
         case("a datagram is scheduled", deployment())
@@ -105,6 +107,7 @@ fn a_flow_stays_where_it_is() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_dead_servers_flow_is_treated_as_configured() {
     let dies = |orphans: fn(&mut DesiredState)| {
         [
@@ -139,6 +142,7 @@ fn a_dead_servers_flow_is_treated_as_configured() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_client_of_single_datagrams_sticks_to_its_server() {
     let sticky = || {
         let mut state = deployment();
@@ -183,6 +187,7 @@ fn a_client_of_single_datagrams_sticks_to_its_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;
@@ -199,6 +204,7 @@ fn a_frame_cut_anywhere_is_the_stacks() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn datagrams_over_ipv6_are_balanced_like_others() {
     let deployment = || {
         let mut service = service("[2001:db8::c8]:1935", &["edge 1", "edge 2"]);

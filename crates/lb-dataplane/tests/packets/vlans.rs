@@ -26,6 +26,7 @@ fn syn() -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn tags_are_made_those_of_the_server() {
     let one = |number| tagged(syn(), &[(CUSTOMER, number)]);
     let two = |outer, inner| tagged(syn(), &[(PROVIDER, outer), (CUSTOMER, inner)]);
@@ -89,6 +90,7 @@ fn tags_are_made_those_of_the_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn answers_keep_the_tags() {
     let tags: [&[(u16, u16)]; 3] = [&[], &[(CUSTOMER, 10)], &[(PROVIDER, 5), (CUSTOMER, 10)]];
     check(tags.map(|tags| {
@@ -103,6 +105,7 @@ fn answers_keep_the_tags() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_tagged_frame_cut_anywhere_is_the_stacks() {
     let Some(mut bed) = Bed::new(behind(Vlan::Stacked(5, 10))) else {
         return;

@@ -45,10 +45,9 @@ fn leading_keepalived(network: &Network, configuration: &str, vip: &str) -> Keep
 }
 
 #[test]
+#[ignore = "needs root"]
 fn keepalived_takes_over_at_once_when_we_stop_and_gives_back_when_we_return() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(150, ""));
     let keepalived = network.keepalived(Host::Theirs, &deployment(100, ""));
     ours.wait_for_state(State::Master);
@@ -74,10 +73,9 @@ fn keepalived_takes_over_at_once_when_we_stop_and_gives_back_when_we_return() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn we_take_over_at_once_when_keepalived_stops_and_give_back_when_it_returns() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &deployment(150, ""), VIP);
     let ours = Ours::start(&network, &deployment(100, ""));
     network.third_host_asks_for(VIP);
@@ -99,10 +97,9 @@ fn we_take_over_at_once_when_keepalived_stops_and_give_back_when_it_returns() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_master_that_is_cut_off_is_replaced_and_gets_its_role_back() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &deployment(150, ""), VIP);
     let ours = Ours::start(&network, &deployment(100, ""));
     network.third_host_asks_for(VIP);
@@ -134,10 +131,9 @@ fn a_master_that_is_cut_off_is_replaced_and_gets_its_role_back() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_nopreempt_we_leave_a_living_master_of_lower_priority_alone() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &deployment(100, ""), VIP);
     network.third_host_asks_for(VIP);
     let ours = Ours::start(&network, &deployment(150, "nopreempt"));
@@ -155,10 +151,9 @@ fn with_nopreempt_we_leave_a_living_master_of_lower_priority_alone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn unicast_peers_agree_with_keepalived() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let unicast = |us: Host, peer: Host, priority| {
         let (us, peer) = (us.address(), peer.address());
         deployment(
@@ -198,9 +193,7 @@ fn version_3(priority: u8, addresses: &str) -> String {
 }
 
 fn agree_in_version_3(addresses: &str, vip: &str) {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &version_3(150, addresses), vip);
     let ours = Ours::start(&network, &version_3(100, addresses));
     network.third_host_asks_for(vip);
@@ -219,20 +212,21 @@ fn agree_in_version_3(addresses: &str, vip: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn version_3_over_ipv4_agrees_with_keepalived() {
     agree_in_version_3(VIP, VIP);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn version_3_over_ipv6_agrees_with_keepalived() {
     agree_in_version_3("fe80::200\n2001:db8::200/64", "fe80::200");
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_wrong_password_is_dropped_and_counted() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &deployment(150, ""), VIP);
     let other = deployment(100, "").replace("auth_pass 1111", "auth_pass 2222");
     let ours = Ours::start(&network, &other);
@@ -250,10 +244,9 @@ fn a_wrong_password_is_dropped_and_counted() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_interface_that_goes_down_is_a_fault_and_one_that_returns_is_none() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(100, ""));
     ours.wait_for_state(State::Master);
     network.ip_on(Host::Ours, &format!("link set {INTERFACE} down"));
@@ -274,10 +267,9 @@ fn an_interface_that_goes_down_is_a_fault_and_one_that_returns_is_none() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_address_that_somebody_takes_away_comes_back() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(100, ""));
     ours.wait_for_state(State::Master);
     network.third_host_asks_for(VIP);
@@ -287,12 +279,11 @@ fn an_address_that_somebody_takes_away_comes_back() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restarted_director_goes_on_holding_the_address_of_its_earlier_run() {
     // Time enough for our side to be started again, whatever else runs here.
     const PATIENT: &str = "down_timer_adverts 10";
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(150, PATIENT));
     ours.wait_for_state(State::Master);
     let keepalived = network.keepalived(Host::Theirs, &deployment(100, PATIENT));
@@ -311,10 +302,9 @@ fn a_restarted_director_goes_on_holding_the_address_of_its_earlier_run() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reload_keeps_the_state_and_changes_the_addresses() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     const SECOND: &str = "172.16.1.201";
     let with = |addresses: &str, more: &str| deployment(100, more).replace(VIP, addresses);
     let ours = Ours::start(&network, &with(VIP, ""));
@@ -337,10 +327,9 @@ fn a_reload_keeps_the_state_and_changes_the_addresses() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sync_group_leads_and_leaves_as_one_and_a_failing_script_takes_it_down() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let directory = tempfile::tempdir().expect("a directory");
     let flag = directory.path().join("healthy");
     std::fs::write(&flag, "").expect("the flag is written");
@@ -382,19 +371,18 @@ fn a_sync_group_leads_and_leaves_as_one_and_a_failing_script_takes_it_down() {
 const RUN: &str = "VRRP_TEST_RUN";
 
 #[test]
+#[ignore = "needs root"]
 fn two_capabilities_are_enough() {
     if std::env::var_os(RUN).is_some() {
         return run_until_killed();
     }
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let program = std::env::current_exe().expect("its own path");
     let mut command = std::process::Command::new("setpriv");
     command
         .args(["--bounding-set", "-all,+net_raw,+net_admin"])
         .arg(program)
-        .args(["--exact", "two_capabilities_are_enough"])
+        .args(["--ignored", "--exact", "two_capabilities_are_enough"])
         .env(RUN, "1");
     let process = network.start(Host::Ours, command);
     network.third_host_asks_for(VIP);

@@ -9,13 +9,11 @@ use crate::{VIP, deployment};
 
 /// Prints for how long nobody answers for the address. Run it by itself, on a
 /// quiet machine:
-/// `cargo test -p vrrp --test vrrp_keepalived -- --ignored --nocapture`
+/// `cargo test -p vrrp --test vrrp_keepalived -- --ignored --nocapture nobody`
 #[test]
 #[ignore = "a measurement"]
 fn how_long_nobody_answers_for_the_address() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(150, ""));
     let keepalived = network.keepalived(Host::Theirs, &deployment(100, ""));
     ours.wait_for_state(State::Master);

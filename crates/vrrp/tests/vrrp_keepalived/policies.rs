@@ -9,10 +9,9 @@ use crate::ours::Ours;
 use crate::{VIP, deployment, leading_keepalived, version_3};
 
 #[test]
+#[ignore = "needs root"]
 fn with_nopreempt_keepalived_leaves_us_alone_though_its_priority_is_higher() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(100, ""));
     ours.wait_for_state(State::Master);
     let keepalived = network.keepalived(Host::Theirs, &deployment(150, "nopreempt"));
@@ -32,10 +31,9 @@ fn with_nopreempt_keepalived_leaves_us_alone_though_its_priority_is_higher() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_preempt_delay_we_let_a_lower_priority_lead_for_that_long() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let keepalived = leading_keepalived(&network, &deployment(100, ""), VIP);
     let ours = Ours::start(&network, &deployment(150, "preempt_delay 6"));
     ours.wait_for_state(State::Backup);
@@ -52,10 +50,9 @@ fn with_preempt_delay_we_let_a_lower_priority_lead_for_that_long() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn with_preempt_delay_keepalived_lets_us_lead_for_that_long() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(&network, &deployment(100, ""));
     ours.wait_for_state(State::Master);
     let sent = ours.status().counters.adverts_sent;
@@ -70,10 +67,9 @@ fn with_preempt_delay_keepalived_lets_us_lead_for_that_long() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn scripts_that_cannot_be_run_count_for_nothing_here_as_there() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let directory = tempfile::tempdir().expect("a directory");
     let plain = directory.path().join("plain");
     std::fs::write(&plain, "#!/bin/sh\nexit 0\n").expect("the file is written");
@@ -99,10 +95,9 @@ fn scripts_that_cannot_be_run_count_for_nothing_here_as_there() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_file_that_is_gone_is_a_failure_of_the_script_that_opens_it() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let directory = tempfile::tempdir().expect("a directory");
     let flag = directory.path().join("healthy");
     std::fs::write(&flag, "").expect("the flag is written");
@@ -118,10 +113,9 @@ fn a_file_that_is_gone_is_a_failure_of_the_script_that_opens_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sync_group_of_one_is_told_of_its_states_here_as_there() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let group = "vrrp_sync_group VG_1 {\ngroup {\nVI_1\n}\n}\n";
     let configuration = deployment(100, "") + group;
     let keepalived = leading_keepalived(&network, &configuration, VIP);
@@ -153,10 +147,9 @@ fn that_tracks(flag: &std::path::Path, priority: u8) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_script_that_fails_hands_over_to_keepalived_and_one_that_succeeds_takes_back() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let directory = tempfile::tempdir().expect("a directory");
     let flag = directory.path().join("healthy");
     std::fs::write(&flag, "").expect("the flag is written");
@@ -180,10 +173,9 @@ fn a_script_that_fails_hands_over_to_keepalived_and_one_that_succeeds_takes_back
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_script_of_keepalived_that_fails_hands_over_to_us() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let directory = tempfile::tempdir().expect("a directory");
     let flag = directory.path().join("healthy");
     std::fs::write(&flag, "").expect("the flag is written");
@@ -207,10 +199,9 @@ fn a_script_of_keepalived_that_fails_hands_over_to_us() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn unicast_peers_agree_with_keepalived_over_ipv6() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let [us, them] = [(Host::Ours, "fe80::a"), (Host::Theirs, "fe80::b")].map(|(host, address)| {
         network.ip_on(
             host,
@@ -238,10 +229,9 @@ fn unicast_peers_agree_with_keepalived_over_ipv6() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_group_of_their_own_keeps_two_pairs_of_one_number_apart() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let other_group = deployment(150, "mcast_dst_ip 224.0.0.99");
     let keepalived = leading_keepalived(&network, &other_group, VIP);
     let deaf = Ours::start(&network, &deployment(100, "").replace(VIP, "172.16.1.201"));
@@ -256,10 +246,9 @@ fn a_group_of_their_own_keeps_two_pairs_of_one_number_apart() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_source_that_must_exist_is_waited_for() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let ours = Ours::start(
         &network,
         &deployment(100, "mcast_src_ip 172.16.1.77\ntrack_src_ip"),
@@ -275,10 +264,9 @@ fn a_source_that_must_exist_is_waited_for() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn announcements_keep_their_pauses_and_end_with_the_lead() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let capture = network.capture();
     let slow = "global_defs {\nvrrp_garp_interval 2\n}\n".to_owned();
     let ours = Ours::start(

@@ -42,10 +42,9 @@ fn routes(network: &Network, host: Host) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_master_has_the_routes_that_keepalived_has_and_loses_them_with_its_state() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let configuration = configuration();
     let keepalived = leading_keepalived(&network, &configuration, VIP);
     let expected = wait_for("keepalived's routes", || {
@@ -75,10 +74,9 @@ fn a_master_has_the_routes_that_keepalived_has_and_loses_them_with_its_state() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reload_changes_the_routes_of_a_master() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let with = |route: &str| deployment(100, &format!("virtual_routes {{\n{route}\n}}\n"));
     let ours = Ours::start(&network, &with("10.60.0.0/16 via 172.16.1.50"));
     ours.wait_for_state(State::Master);

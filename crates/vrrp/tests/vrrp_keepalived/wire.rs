@@ -63,10 +63,9 @@ fn describe(network: &Network, mut frame: Vec<u8>) -> Option<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn on_the_wire_nobody_can_tell_us_from_keepalived() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let both = deployment(100, "") + &version_3(100, "fe80::200\n2001:db8::200/64");
     let has_announced = |network: &Network| {
         wait_for("both addresses", || {
@@ -91,10 +90,9 @@ fn on_the_wire_nobody_can_tell_us_from_keepalived() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn of_more_addresses_than_an_advert_takes_both_sides_name_the_same() {
-    let Some(network) = Network::lay_out() else {
-        return;
-    };
+    let network = Network::lay_out();
     let v4: Vec<String> = (0..260)
         .map(|n| format!("10.9.{}.{}", n / 250, n % 250 + 1))
         .collect();

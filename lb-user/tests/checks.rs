@@ -10,7 +10,6 @@ use lb_user::checker::http::{HttpProbe, Page};
 use lb_user::checker::machine::ProbeOutcome;
 use lb_user::checker::rtmp::RtmpProbe;
 use lb_user::checker::tcp::Connection;
-use lb_user::checker::{http, rtmp};
 use netbed::local::{ChildGuard, free_address};
 use netbed::{TIME_LIMIT, wait_for};
 
@@ -234,8 +233,8 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = rtmp_server(directory.path());
     assert_eq!(
-        rtmp::check(&rtmp_probe(&server, None, TIME_LIMIT)).await,
-        Outcome::Success,
+        rtmp_probe(&server, None, TIME_LIMIT).check().await,
+        ProbeOutcome::Success,
         "handshake and connect"
     );
     let mut silent = rtmp_probe(&server, Some("livestream"), Duration::from_millis(200));
@@ -259,5 +258,5 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
         .arg(format!("rtmp://{}/live/livestream", server.address));
     let _publisher = Server::start(&mut publisher, server.address);
     let playing = rtmp_probe(&server, Some("livestream"), TIME_LIMIT);
-    assert_eq!(rtmp::check(&playing).await, Outcome::Success);
+    assert_eq!(playing.check().await, ProbeOutcome::Success);
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd as _;
 
 use etherparse::PacketBuilder;
 use lb_model::OrphanPolicy;
-use lb_user::resets::{Job, Resets, Told};
+use lb_user::resets::{Job, ResetReport, Resets};
 use netbed::alone::{ip, on_a_host_of_its_own};
 use netbed::{TIME_LIMIT, wait_for};
 use nix::libc;

@@ -185,14 +185,11 @@ while True:
         String::from_utf8(self.output(host, words).stdout).expect("UTF-8")
     }
 
-    /// Starts a server on a host, and waits until it listens on port 1935: a check
-    /// that came before would find it down.
-    fn start_server(&self, host: &str, words: &[&str]) -> Process {
-        let server = Process::start(self.command(host, words));
-        wait_for("the server to listen", || {
-            let listening = self.stdout(host, &["ss", "-Hltn", "sport", "=", ":1935"]);
-            (!listening.is_empty()).then_some(())
-        });
+    /// Starts a Python server on a host, and waits until it listens on port 1935: a
+    /// check that came before would find it down.
+    fn start_server(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
+        let server = self.start_python(host, program, arguments);
+        wait_for("the server to listen", || self.on(host).listens(1935)).expect("it listens");
         server
     }
 
@@ -217,7 +214,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('::', 1935), Handler).serve_forever()
 ";
-        self.start_python(host, PROGRAM, &[host])
+        self.start_server(host, PROGRAM, &[host])
     }
 
     /// As [`Self::serve`], but the server says its name for every line that it is
@@ -234,7 +231,7 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 Server(('0.0.0.0', 1935), Handler).serve_forever()
 ";
-        self.start_python(host, PROGRAM, &[host])
+        self.start_server(host, PROGRAM, &[host])
     }
 
     /// Starts a TCP server on a host's port 1935 that keeps every connection and
@@ -249,7 +246,7 @@ held = []
 while True:
     held.append(server.accept()[0])
 ";
-        self.start_python(host, PROGRAM, &[])
+        self.start_server(host, PROGRAM, &[])
     }
 
     /// Starts a TCP server on a host's port 1935 that ends every connection at
@@ -264,7 +261,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
         file.write(b'.')
 ";
         let file = file.to_str().expect("UTF-8");
-        self.start_python(host, PROGRAM, &[file])
+        self.start_server(host, PROGRAM, &[file])
     }
 
     /// Starts to capture packets at a host; they are counted from the moment this

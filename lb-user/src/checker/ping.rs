@@ -153,9 +153,9 @@ mod tests {
             }))
             .await;
             let expected = if nix::unistd::geteuid().is_root() {
-                Outcome::Success
+                ProbeOutcome::Success
             } else {
-                Outcome::Failure("Operation not permitted".to_owned())
+                ProbeOutcome::Failure("Operation not permitted".to_owned())
             };
             assert_eq!(outcome, expected, "{address}");
         }

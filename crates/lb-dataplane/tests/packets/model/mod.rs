@@ -12,26 +12,26 @@ use std::time::Duration;
 use lb_model::DesiredState;
 use lb_model::{OrphanPolicy, Protocol, Scheduler, Thresholds, Timeouts, Vlan};
 
-pub use packet::Packet;
+pub(crate) use packet::Packet;
 use packet::{CLOSED, ESTABLISHED, FIN_WAIT, Key, SYN_RECEIVED, State, TIME_WAIT, UDP};
 
 use packet_bed::{Verdict, persistent, server, service, state};
 
 const NAMES: [&str; 3] = ["edge 1", "edge 2", "edge 3"];
 
-pub const PAUSE: u64 = 64;
+pub(crate) const PAUSE: u64 = 64;
 /// Time-outs of persistence that changes choose among.
-pub const PERSISTENCE: [u64; 2] = [160, 352];
+pub(crate) const PERSISTENCE: [u64; 2] = [160, 352];
 
 /// The services, in this order: TCP over IPv4 by client, TCP over IPv6 by
 /// network, UDP, TCP over IPv4 to all ports.
-pub const SERVICES: usize = 4;
-pub const OVER_IPV6: usize = 1;
-pub const OVER_UDP: usize = 2;
-pub const TO_ALL_PORTS: usize = 3;
+pub(crate) const SERVICES: usize = 4;
+pub(crate) const OVER_IPV6: usize = 1;
+pub(crate) const OVER_UDP: usize = 2;
+pub(crate) const TO_ALL_PORTS: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
-pub enum Change {
+pub(crate) enum Change {
     Alive(usize, bool),
     Weight(usize, u32),
     /// A server is in the configuration, or not.
@@ -52,7 +52,7 @@ pub enum Change {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Persistence {
+pub(crate) struct Persistence {
     pub timeout: u64,
     /// Low bits of a client's number that its network leaves out.
     pub network_bits: u32,
@@ -98,7 +98,7 @@ struct Server {
 type Hashed = (bool, Vec<(usize, u32)>, u8, Option<u16>);
 
 #[derive(Debug, Clone)]
-pub struct Service {
+pub(crate) struct Service {
     index: usize,
     is_udp: bool,
     servers: [Server; 3],
@@ -118,7 +118,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize) -> Self {
         let is_udp = index == OVER_UDP;
         Self {
             index,
@@ -158,7 +158,7 @@ impl Service {
         }
     }
 
-    pub fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         match change {
             Change::Alive(server, alive) => {
                 let server = &mut self.servers[server];
@@ -204,7 +204,7 @@ impl Service {
     }
 
     /// The tags of frames to a server; none of ours to one that is never reached.
-    pub fn vlan(&self, name: &str) -> Option<Vlan> {
+    pub(crate) fn vlan(&self, name: &str) -> Option<Vlan> {
         let server = NAMES.iter().position(|known| *known == name)?;
         self.servers[server].known
     }
@@ -243,7 +243,7 @@ impl Service {
     }
 
     /// `got` is the program's verdict; only the servers of hashes are taken from it.
-    pub fn packet(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
+    pub(crate) fn packet(&mut self, packet: Packet, now: u64, got: &Verdict) -> Verdict {
         let packet = self.to_own_port(packet);
         let is_syn = packet.is_syn() && !self.is_udp;
         let is_reset = packet.has('R') && !self.is_udp;
@@ -358,7 +358,7 @@ impl Service {
     }
 
     /// A fragment of which only the addresses are known.
-    pub fn without_ports(&self, client: u8, now: u64) -> Verdict {
+    pub(crate) fn without_ports(&self, client: u8, now: u64) -> Verdict {
         let template = self.sticky(self.network(client), now);
         template.map_or(Verdict::Stack("fragment"), |owner| {
             Verdict::To(NAMES[owner.0])
@@ -366,7 +366,7 @@ impl Service {
     }
 
     /// An ICMP error about a packet from the service.
-    pub fn error(&self, about: Packet) -> Verdict {
+    pub(crate) fn error(&self, about: Packet) -> Verdict {
         match self.flows.get(&self.to_own_port(about).key()) {
             None => Verdict::Stack("icmp-unrelated"),
             Some(flow) if self.is_valid(flow.owner) => Verdict::To(NAMES[flow.owner.0]),
@@ -383,7 +383,7 @@ impl Service {
             .map(|template| template.owner)
     }
 
-    pub fn sweep(&mut self, now: u64) {
+    pub(crate) fn sweep(&mut self, now: u64) {
         let over = self.flows.iter();
         let over = over.filter(|(_, flow)| now - flow.seen > flow.state.timeout());
         for key in over.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -470,7 +470,7 @@ impl Service {
     }
 }
 
-pub fn desired(services: &[Service]) -> DesiredState {
+pub(crate) fn desired(services: &[Service]) -> DesiredState {
     let mut desired = state(
         services
             .iter()

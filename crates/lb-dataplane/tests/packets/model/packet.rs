@@ -1,19 +1,19 @@
 //! Packets, and the states of connections.
 
 // Seconds.
-pub const SYN_RECEIVED: u64 = 96;
-pub const ESTABLISHED: u64 = 928;
-pub const FIN_WAIT: u64 = 160;
-pub const TIME_WAIT: u64 = 224;
-pub const CLOSED: u64 = 32;
-pub const UDP: u64 = 288;
+pub(super) const SYN_RECEIVED: u64 = 96;
+pub(super) const ESTABLISHED: u64 = 928;
+pub(super) const FIN_WAIT: u64 = 160;
+pub(super) const TIME_WAIT: u64 = 224;
+pub(super) const CLOSED: u64 = 32;
+pub(super) const UDP: u64 = 288;
 
 /// Key of a service's connection: client, client's port, service's port.
-pub type Key = (u8, u16, u16);
+pub(super) type Key = (u8, u16, u16);
 
 /// A packet of a client, and its frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Packet {
+pub(crate) struct Packet {
     pub client: u8,
     pub port: u16,
     /// Port, if the service has all ports.
@@ -24,25 +24,25 @@ pub struct Packet {
 }
 
 impl Packet {
-    pub fn has(&self, flag: char) -> bool {
+    pub(crate) fn has(&self, flag: char) -> bool {
         self.flags.contains(flag)
     }
 
-    pub fn is_syn(&self) -> bool {
+    pub(crate) fn is_syn(&self) -> bool {
         self.has('S') && !['.', 'F', 'R'].iter().any(|flag| self.has(*flag))
     }
 
-    pub fn ends(&self) -> bool {
+    pub(crate) fn ends(&self) -> bool {
         self.has('F') || self.has('R')
     }
 
-    pub fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         (self.client, self.port, self.to)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(super) enum State {
     SynReceived,
     Established,
     FinWait,
@@ -52,7 +52,7 @@ pub enum State {
 }
 
 impl State {
-    pub fn timeout(self) -> u64 {
+    pub(super) fn timeout(self) -> u64 {
         match self {
             Self::SynReceived => SYN_RECEIVED,
             Self::Established => ESTABLISHED,
@@ -63,11 +63,11 @@ impl State {
         }
     }
 
-    pub fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
     }
 
-    pub fn after(self, packet: &Packet) -> Self {
+    pub(super) fn after(self, packet: &Packet) -> Self {
         match self {
             Self::Udp => self,
             _ if packet.has('R') => Self::Closed,
@@ -80,11 +80,11 @@ impl State {
     }
 
     /// True in the states of the table of established connections.
-    pub fn is_established(self) -> bool {
+    pub(super) fn is_established(self) -> bool {
         matches!(self, Self::Established | Self::Udp)
     }
 
-    pub fn is_active(self) -> bool {
+    pub(super) fn is_active(self) -> bool {
         matches!(self, Self::SynReceived | Self::Established | Self::Udp)
     }
 }

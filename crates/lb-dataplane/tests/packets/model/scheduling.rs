@@ -143,7 +143,7 @@ impl Service {
     }
 
     /// The loads of all servers that there are.
-    pub fn loads(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (u64, u64)> {
         let present = (0..3).filter(|server| self.servers[*server].present);
         present.map(|server| self.load(server))
     }

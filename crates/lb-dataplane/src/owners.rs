@@ -123,10 +123,7 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
             owner.flags |= OwnerFlags::ROUTER;
         }
         owner.interface_index = hop.interface_index;
-        owner.macs = Macs {
-            destination: hop.destination.0.into(),
-            source: hop.source.0.into(),
-        };
+        owner.macs = macs(hop);
         (owner.tag_count, owner.tags) = tags(hop.vlan);
     }
     if let Forwarding::Tunnel { source, mtu } = server.forwarding {
@@ -159,6 +156,14 @@ fn next_hop(owner: &ServerOwner) -> NextHop {
             _ => Vlan::Stacked(number(owner.tags[0]), number(owner.tags[1])),
         },
         is_router: owner.flags.contains(OwnerFlags::ROUTER),
+    }
+}
+
+/// The MAC addresses of frames to a hop.
+pub(crate) fn macs(hop: NextHop) -> Macs {
+    Macs {
+        destination: hop.destination.0.into(),
+        source: hop.source.0.into(),
     }
 }
 

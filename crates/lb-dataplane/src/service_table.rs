@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_abi::{
-    ALL_PORTS, Address, DirectoryEntry, Geometry, MAX_PROBES, MAX_SERVICES, Macs, Server,
-    ServerFlags, ServiceFlags, TableGeneration, Timeouts, WITHOUT_PORTS, directory_home,
+    ALL_PORTS, Address, DirectoryEntry, Geometry, MAX_PROBES, MAX_SERVICES, Server, ServerFlags,
+    ServiceFlags, TableGeneration, Timeouts, WITHOUT_PORTS, directory_home,
 };
 
 use super::error::Error;
 use super::options::TableSizes;
-use super::owners::{protocol_number, tags};
+use super::owners::{macs, protocol_number, tags};
 use super::peers::Peers;
 use super::registry::{Registry, ServerRecord, ServiceRecord};
 use super::scheduling::{Allowance, is_limited};
@@ -160,10 +160,7 @@ fn server_value(
     }
     if let Some(hop) = known.next_hop {
         value.interface_index = hop.interface_index;
-        value.macs = Macs {
-            destination: hop.destination.0.into(),
-            source: hop.source.0.into(),
-        };
+        value.macs = macs(hop);
         (value.tag_count, value.tags) = tags(hop.vlan);
     }
     if let Forwarding::Tunnel { source, mtu } = known.forwarding {

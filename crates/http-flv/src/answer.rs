@@ -1,0 +1,119 @@
+//! The heads of a server's answers. None has a chunked body: a stream ends with its
+//! connection (RFC 9112 §6.3).
+
+/// The methods of [`crate::request::Method`].
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The answers of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// True if pages of any site may read them (CORS, Fetch §3.2).
+    pub crossdomain: bool,
+}
+
+impl Answers {
+    /// The head of a stream.
+    #[must_use]
+    pub fn stream(self) -> String {
+        self.head(
+            "200 OK",
+            "Content-Type: video/x-flv\r\nCache-Control: no-cache\r\nConnection: close\r\n",
+        )
+    }
+
+    /// The head of a stream in a WebSocket, where `accept` answers the request's key
+    /// (RFC 6455 §4.2.2).
+    #[must_use]
+    pub fn websocket(self, accept: &str) -> String {
+        let fields = format!(
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"
+        );
+        self.head("101 Switching Protocols", &fields)
+    }
+
+    /// The answer to `OPTIONS`.
+    #[must_use]
+    pub fn options(self) -> String {
+        let fields = format!("Allow: {METHODS}\r\nConnection: close\r\n");
+        self.head("204 No Content", &fields)
+    }
+
+    /// A refusal, with the reason as its body; without the body where `head_only`.
+    #[must_use]
+    pub fn refusal(self, status: u16, reason: &str, head_only: bool) -> String {
+        let special = match status {
+            405 => format!("Allow: {METHODS}\r\n"),
+            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned(),
+            _ => String::new(),
+        };
+        let fields = format!(
+            "{special}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             Cache-Control: no-cache\r\nConnection: close\r\n",
+            reason.len() + 1
+        );
+        let head = self.head(&format!("{status} {}", phrase(status)), &fields);
+        if head_only {
+            head
+        } else {
+            format!("{head}{reason}\n")
+        }
+    }
+
+    fn head(self, status: &str, fields: &str) -> String {
+        let cors = if self.crossdomain {
+            format!(
+                "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: {METHODS}\r\n\
+                 Access-Control-Allow-Headers: *\r\n"
+            )
+        } else {
+            String::new()
+        };
+        format!("HTTP/1.1 {status}\r\nServer: Millrace\r\n{fields}{cors}\r\n")
+    }
+}
+
+/// The reason phrase of a status (RFC 9110 §15, RFC 6585).
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        _ => "Service Unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_let_in_where_they_may() {
+        let allowed = "Access-Control-Allow-Origin: *\r\n";
+        for crossdomain in [true, false] {
+            let answers = Answers { crossdomain };
+            for answer in [
+                answers.stream(),
+                answers.websocket("x"),
+                answers.options(),
+                answers.refusal(404, "none", false),
+            ] {
+                assert_eq!(answer.contains(allowed), crossdomain, "{answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_a_body_of_its_length_unless_the_head_alone_was_asked_for() {
+        let answers = Answers { crossdomain: false };
+        let answer = answers.refusal(404, "nobody", false);
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+        assert!(answer.contains("Content-Length: 7\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nnobody\n"), "{answer}");
+        assert!(answers.refusal(404, "nobody", true).ends_with("\r\n\r\n"));
+    }
+}

@@ -1,0 +1,348 @@
+//! The head of a player's request (RFC 9112), with what a server of streams needs of
+//! it.
+
+use crate::websocket;
+
+/// The longest head, in bytes.
+pub const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// The longest request target, in bytes.
+pub const MAX_TARGET_BYTES: usize = 2 * 1024;
+/// The most header fields.
+const MAX_FIELDS: usize = 64;
+
+/// The methods that are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Plays.
+    Get,
+    /// Asks for the head of the answer alone.
+    Head,
+    /// Asks what is allowed, as browsers do before a request to another site.
+    Options,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// The path, with `%xx` decoded; it begins with `/`. `*` with [`Method::Options`].
+    pub path: String,
+    /// What follows the `?`, as it came.
+    pub query: String,
+    /// The host that was asked for, without its port, in lower case; empty if none was.
+    pub host: String,
+    /// The page that embeds the player; empty if it does not say.
+    pub referer: String,
+    /// The value of `Sec-WebSocket-Accept` if it asks for a WebSocket.
+    pub websocket: Option<String>,
+}
+
+/// The reason for which a request's head is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// The bytes are no request, or one that RFC 9112 forbids.
+    #[error("bad request: {0}")]
+    Malformed(&'static str),
+    /// Another method than [`Method`] knows.
+    #[error("the method is none of GET, HEAD, OPTIONS")]
+    Method,
+    /// The target is longer than [`MAX_TARGET_BYTES`].
+    #[error("the request target is longer than {MAX_TARGET_BYTES} bytes")]
+    TargetTooLong,
+    /// The head is longer than [`MAX_HEAD_BYTES`], or has too many fields.
+    #[error(
+        "the request head is longer than {MAX_HEAD_BYTES} bytes or has over {MAX_FIELDS} fields"
+    )]
+    TooLarge,
+    /// A version of the WebSocket protocol other than 13.
+    #[error("the WebSocket protocol has version 13 here")]
+    WebSocketVersion,
+}
+
+impl HeadError {
+    /// The status code of the answer (RFC 9110 §15.5, RFC 6585).
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::Method => 405,
+            Self::TargetTooLong => 414,
+            Self::WebSocketVersion => 426,
+            Self::TooLarge => 431,
+        }
+    }
+}
+
+/// Reads the head at the front of `input`, all that has come so far; `None` if it is
+/// not complete. What follows the head is ignored: the connection has one answer.
+///
+/// # Errors
+/// The bytes begin with no request that is answered.
+pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut fields);
+    let status = head.parse(&input[..input.len().min(MAX_HEAD_BYTES)]);
+    match status {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) if input.len() < MAX_HEAD_BYTES => {
+            return match head.path {
+                Some(target) if target.len() > MAX_TARGET_BYTES => Err(HeadError::TargetTooLong),
+                _ => Ok(None),
+            };
+        }
+        Ok(httparse::Status::Partial) if has_long_target(input) => {
+            return Err(HeadError::TargetTooLong);
+        }
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(HeadError::TooLarge);
+        }
+        Err(_) => return Err(HeadError::Malformed("it is no HTTP/1 request")),
+    }
+    let method = match head.method {
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        Some("OPTIONS") => Method::Options,
+        _ => return Err(HeadError::Method),
+    };
+    let target = head.path.unwrap_or_default();
+    if target.len() > MAX_TARGET_BYTES {
+        return Err(HeadError::TargetTooLong);
+    }
+    let fields = Fields(head.headers);
+    let host = fields.only("host", "more than one Host")?;
+    if host.is_none() && head.version == Some(1) {
+        // RFC 9112 §3.2.
+        return Err(HeadError::Malformed("it has no Host"));
+    }
+    let (authority, target) = split_target(method, target)?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    // The host of an absolute target counts before the field (RFC 9112 §3.2.2).
+    let host = authority.unwrap_or(host.unwrap_or_default());
+    Ok(Some(Request {
+        method,
+        path: decode(path)?,
+        query: query.to_owned(),
+        host: without_port(host).to_ascii_lowercase(),
+        referer: fields.get("referer").unwrap_or_default().to_owned(),
+        websocket: websocket_accept(method, &fields)?,
+    }))
+}
+
+/// True if the first line of an incomplete head is not over after so many bytes as a
+/// target may have.
+fn has_long_target(input: &[u8]) -> bool {
+    !input[..MAX_TARGET_BYTES].contains(&b'\n')
+}
+
+/// The header fields of a request.
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        let named = self
+            .0
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name));
+        // Bytes beyond ASCII say nothing in the fields that are read here.
+        named.map(|field| str::from_utf8(field.value).unwrap_or_default().trim())
+    }
+
+    fn get(&self, name: &'static str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// The only field of this name.
+    fn only(
+        &self,
+        name: &'static str,
+        mistake: &'static str,
+    ) -> Result<Option<&'a str>, HeadError> {
+        let mut all = self.all(name);
+        match (all.next(), all.next()) {
+            (_, Some(_)) => Err(HeadError::Malformed(mistake)),
+            (first, None) => Ok(first),
+        }
+    }
+
+    /// True if a comma-separated field has this word.
+    fn has(&self, name: &'static str, word: &str) -> bool {
+        let mut words = self.all(name).flat_map(|value| value.split(','));
+        words.any(|listed| listed.trim().eq_ignore_ascii_case(word))
+    }
+}
+
+/// The host of an absolute target, and the target without it.
+fn split_target(method: Method, target: &str) -> Result<(Option<&str>, &str), HeadError> {
+    if target.starts_with('/') || (target == "*" && method == Method::Options) {
+        return Ok((None, target));
+    }
+    let after = ["http://", "https://", "ws://", "wss://"]
+        .iter()
+        .find_map(|scheme| target.strip_prefix(scheme));
+    let after = after.ok_or(HeadError::Malformed("its target is no path"))?;
+    let slash = after.find('/').unwrap_or(after.len());
+    let path = &after[slash..];
+    Ok((
+        Some(&after[..slash]),
+        if path.is_empty() { "/" } else { path },
+    ))
+}
+
+/// A host without the port behind it.
+fn without_port(host: &str) -> &str {
+    if let Some(address) = host.strip_prefix('[') {
+        // An IPv6 address in brackets.
+        return address.split(']').next().unwrap_or_default();
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+/// `path` with `%xx` decoded (RFC 3986 §2.1).
+fn decode(path: &str) -> Result<String, HeadError> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let decoded = match *after {
+            [high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        let (high, low) = decoded.ok_or(HeadError::Malformed("a % without two digits"))?;
+        bytes.push(u8::try_from(16 * high + low).expect("two hexadecimal digits"));
+        rest = &after[2..];
+    }
+    let path = String::from_utf8(bytes);
+    let path = path.map_err(|_| HeadError::Malformed("its path is not in UTF-8"))?;
+    if path.chars().any(char::is_control) {
+        return Err(HeadError::Malformed("its path has control characters"));
+    }
+    Ok(path)
+}
+
+/// The value of `Sec-WebSocket-Accept` for a request that asks for a WebSocket (RFC
+/// 6455 §4.2.1).
+fn websocket_accept(method: Method, fields: &Fields<'_>) -> Result<Option<String>, HeadError> {
+    if method != Method::Get || !fields.has("upgrade", "websocket") {
+        return Ok(None);
+    }
+    if !fields.has("connection", "upgrade") {
+        return Err(HeadError::Malformed(
+            "Upgrade without `Connection: Upgrade`",
+        ));
+    }
+    if fields.get("sec-websocket-version") != Some("13") {
+        return Err(HeadError::WebSocketVersion);
+    }
+    let key = fields.only("sec-websocket-key", "more than one Sec-WebSocket-Key")?;
+    let accept = key.and_then(websocket::accept);
+    accept
+        .map(Some)
+        .ok_or(HeadError::Malformed("no Sec-WebSocket-Key of 16 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<Request>, HeadError> {
+        parse(text.as_bytes())
+    }
+
+    fn path(target: &str) -> Result<String, HeadError> {
+        let request = read(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))?;
+        Ok(request.expect("it is complete").path)
+    }
+
+    #[test]
+    fn a_request_says_what_is_wanted_of_whom() {
+        let request = read(
+            "GET /live/a%20b.flv?token=x&vhost=v HTTP/1.1\r\nHOST: Example.com:8080\r\n\
+             Referer: http://page/\r\n\r\nand more",
+        );
+        let expected = Request {
+            method: Method::Get,
+            path: "/live/a b.flv".to_owned(),
+            query: "token=x&vhost=v".to_owned(),
+            host: "example.com".to_owned(),
+            referer: "http://page/".to_owned(),
+            websocket: None,
+        };
+        assert_eq!(request, Ok(Some(expected)));
+    }
+
+    #[test]
+    fn a_head_is_read_however_it_is_cut() {
+        let text = "HEAD / HTTP/1.0\r\nAccept: */*\r\n\r\n";
+        for end in 0..text.len() {
+            assert_eq!(read(&text[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(read(text).unwrap().unwrap().method, Method::Head);
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_host() {
+        let text = "GET http://[::1]:8080/a.flv HTTP/1.1\r\nHost: b\r\n\r\n";
+        let request = read(text).unwrap().unwrap();
+        assert_eq!((&*request.host, &*request.path), ("::1", "/a.flv"));
+    }
+
+    #[test]
+    fn what_is_no_request_has_a_status() {
+        let long = "a".repeat(MAX_TARGET_BYTES);
+        let long_field = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD_BYTES));
+        let fields = "X: y\r\n".repeat(MAX_FIELDS + 1);
+        let cases = [
+            ("\x16\x03\x01\x02 TLS".to_owned(), 400),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
+                400,
+            ),
+            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
+            (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+            (format!("GET /{}", "a".repeat(MAX_HEAD_BYTES)), 414),
+            (long_field, 431),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), 431),
+        ];
+        for (text, status) in cases {
+            let refused = read(&text).expect_err("a refusal");
+            assert_eq!(refused.status(), status, "{refused}: {text:.40}");
+        }
+        for target in ["/%", "/%4", "/%zz", "/%ff", "/%0a"] {
+            assert_eq!(
+                path(target).map_err(HeadError::status),
+                Err(400),
+                "{target}"
+            );
+        }
+        assert_eq!(path("/%e6%97%a5.flv").unwrap(), "/日.flv");
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_in_full() {
+        let ask = |fields: &str| {
+            let text = format!("GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\n{fields}\r\n");
+            read(&text).map(|request| request.expect("it is complete").websocket)
+        };
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let upgrade = "Connection: keep-alive, Upgrade\r\n";
+        let version = "Sec-WebSocket-Version: 13\r\n";
+        // RFC 6455 §1.3.
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        assert_eq!(ask(&format!("{upgrade}{version}{key}")), Ok(Some(accept)));
+        let status = |fields: &str| ask(fields).map_err(HeadError::status);
+        assert_eq!(status(&format!("{version}{key}")), Err(400));
+        assert_eq!(status(&format!("{upgrade}{version}")), Err(400));
+        assert_eq!(status(&format!("{upgrade}{key}")), Err(426));
+        let short = "Sec-WebSocket-Key: aaaa\r\n";
+        assert_eq!(status(&format!("{upgrade}{version}{short}")), Err(400));
+    }
+}

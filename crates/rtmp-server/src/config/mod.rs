@@ -3,6 +3,7 @@
 
 pub mod conf;
 mod file;
+mod http_flv;
 pub mod json;
 mod model;
 mod schema;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use file::read_file;
+use http_flv::HttpServerBlock;
+pub use http_flv::{HttpRemux, HttpServer, Mount};
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
@@ -69,8 +72,10 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         mut config,
         vhost: template,
         http_api,
+        http_server,
     } = globals;
     config.http_api = http_api.enabled.then_some(http_api.listen);
+    config.http_server = http_server.enabled.then_some(http_server.server);
 
     let mut vhosts: Vec<Vhost> = Vec::new();
     // Last place of each, for mistakes of all of it.
@@ -190,6 +195,7 @@ fn defaults() -> Globals {
                 file: None,
             },
             http_api: None,
+            http_server: None,
             workers: None,
             stream_memory: None,
             handshake_timeout: Duration::from_secs(5),
@@ -222,11 +228,19 @@ fn defaults() -> Globals {
             security: Security::default(),
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),
+            http_remux: HttpRemux::default(),
             upstream: None,
         },
         http_api: HttpApi {
             enabled: false,
             listen: any(1985),
+        },
+        http_server: HttpServerBlock {
+            enabled: false,
+            server: HttpServer {
+                listen: vec![any(8080)],
+                crossdomain: true,
+            },
         },
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::Uri;
 use serde::Serialize;
 
+use super::http_flv::{HttpRemux, HttpServer};
 use super::security::{Action, Security};
 
 /// The vhost that takes whatever no other vhost claims.
@@ -34,6 +35,8 @@ pub struct Config {
     pub log: Log,
     /// Address that the HTTP API answers at; `None` where it is off.
     pub http_api: Option<SocketAddr>,
+    /// HTTP-FLV and WebSocket-FLV; `None` where it is off.
+    pub http_server: Option<HttpServer>,
     /// Fan-out threads; `None` for one per core that we may use.
     pub workers: Option<usize>,
     /// Bytes that the logs of all streams and the unfinished messages of all
@@ -144,6 +147,8 @@ pub struct Vhost {
     pub referers: Referers,
     /// Who is asked and told over HTTP.
     pub http_hooks: HttpHooks,
+    /// Its streams over HTTP.
+    pub http_remux: HttpRemux,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use conf_kit::{Diagnostic, Directive};
 
+use super::http_flv::{HttpServerBlock, http_server};
 use super::model::{Config, Log, LogTank, Vhost};
 use super::setting::{NO_OTHER_PROTOCOL, Setting, apply};
 use super::value::{socket_addresses, switch};
@@ -16,6 +17,7 @@ pub(super) struct Globals {
     pub(super) config: Config,
     pub(super) vhost: Vhost,
     pub(super) http_api: HttpApi,
+    pub(super) http_server: HttpServerBlock,
 }
 
 /// `http_api { enabled on; listen 1985; }`.
@@ -132,8 +134,9 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("in_docker", "a container is nothing special"),
     Setting::ignored("rtmps", "put a proxy that ends TLS before the server"),
     Setting::ignored("rtsp_server", NO_OTHER_PROTOCOL),
-    Setting::ignored("http_server", NO_OTHER_PROTOCOL),
-    Setting::ignored("http_stream", NO_OTHER_PROTOCOL),
+    Setting::block("http_server", http_server),
+    // Its name in SRS 2.
+    Setting::block("http_stream", http_server),
     Setting::ignored("rtc_server", NO_OTHER_PROTOCOL),
     Setting::ignored("srt_server", NO_OTHER_PROTOCOL),
     Setting::ignored("stream_caster", NO_OTHER_PROTOCOL),

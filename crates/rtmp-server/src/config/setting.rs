@@ -11,7 +11,7 @@ use super::value::body;
 
 // Reasons why directives of SRS have no effect.
 pub(super) const NO_SEGMENTS: &str = "Millrace relays RTMP and writes no segments or files";
-pub(super) const NO_OTHER_PROTOCOL: &str = "Millrace speaks RTMP only";
+pub(super) const NO_OTHER_PROTOCOL: &str = "Millrace speaks RTMP and HTTP-FLV only";
 
 /// One directive that may stand in a block that configures a `T`.
 pub(super) struct Setting<T> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use conf_kit::{Diagnostic, Directive};
 
+use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
@@ -154,7 +155,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("hds", NO_SEGMENTS),
     Setting::ignored("http", NO_OTHER_PROTOCOL),
     Setting::ignored("http_static", NO_OTHER_PROTOCOL),
-    Setting::ignored("http_remux", NO_OTHER_PROTOCOL),
+    Setting::block("http_remux", http_remux),
     Setting::ignored("rtc", NO_OTHER_PROTOCOL),
     Setting::ignored("srt", NO_OTHER_PROTOCOL),
     Setting::ignored("send_min_interval", "messages are sent as they come"),

@@ -1,0 +1,299 @@
+//! `http_server` and `http_remux`: HTTP-FLV and WebSocket-FLV.
+
+use std::net::SocketAddr;
+
+use conf_kit::{Diagnostic, Diagnostics, Directive};
+use serde::{Serialize, Serializer};
+
+use super::model::{Config, Vhost};
+use super::schema::Globals;
+use super::setting::{Setting, apply};
+use super::value::{socket_addresses, switch};
+
+/// `http_server { enabled on; listen 8080; }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpServer {
+    /// Addresses at which streams are served over HTTP.
+    pub listen: Vec<SocketAddr>,
+    /// True if pages of any site may play them (CORS).
+    pub crossdomain: bool,
+}
+
+impl Config {
+    /// Addresses at which streams are served over HTTP; none where they are not.
+    #[must_use]
+    pub fn http_listen(&self) -> &[SocketAddr] {
+        let server = self.http_server.as_ref();
+        server.map_or(&[], |server| &server.listen)
+    }
+
+    /// Keeps the addresses of `old`, at which this process listens, and takes over what
+    /// else is set.
+    pub(crate) fn keep_http_listen(&mut self, old: &Self) {
+        match (&mut self.http_server, &old.http_server) {
+            (Some(server), Some(old)) => server.listen.clone_from(&old.listen),
+            (server, old) => server.clone_from(old),
+        }
+    }
+}
+
+/// The same while it is read.
+#[derive(Debug, Clone)]
+pub(super) struct HttpServerBlock {
+    pub(super) enabled: bool,
+    pub(super) server: HttpServer,
+}
+
+/// `http_remux { … }` of a vhost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpRemux {
+    /// True if the vhost's streams are served over HTTP.
+    pub enabled: bool,
+    /// The paths of the streams.
+    pub mount: Mount,
+    /// True if the kinds of media that `has_audio` and `has_video` deny are left out.
+    pub drop_if_not_match: bool,
+    /// True if streams have sound, as far as the file header says.
+    pub has_audio: bool,
+    /// True if streams have pictures, as far as the file header says.
+    pub has_video: bool,
+    /// True if the file header announces only what the stream has.
+    pub guess_has_av: bool,
+}
+
+impl Default for HttpRemux {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            mount: Mount::default(),
+            drop_if_not_match: true,
+            has_audio: true,
+            has_video: true,
+            guess_has_av: true,
+        }
+    }
+}
+
+/// `mount`: `[vhost]/[app]/[stream].flv`, with directories before `[app]` if need be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// The directories, with a slash before each.
+    directories: String,
+}
+
+const STREAMS: &str = "/[app]/[stream].flv";
+
+impl Mount {
+    /// Reads a mount; `None` if it is of another form.
+    fn parse(text: &str) -> Option<Self> {
+        let path = text.strip_prefix("[vhost]").unwrap_or(text);
+        let directories = path.strip_suffix(STREAMS)?;
+        let plain = directories.is_empty() || directories.starts_with('/');
+        (plain && !directories.contains('[')).then(|| Self {
+            directories: directories.to_owned(),
+        })
+    }
+
+    /// The application and the stream at `path`; `None` if no stream can be there.
+    #[must_use]
+    pub fn stream<'a>(&self, path: &'a str) -> Option<(&'a str, &'a str)> {
+        let path = path.strip_prefix(self.directories.as_str())?;
+        let (app, stream) = path
+            .strip_prefix('/')?
+            .strip_suffix(".flv")?
+            .rsplit_once('/')?;
+        (!app.is_empty() && !stream.is_empty()).then_some((app, stream))
+    }
+}
+
+impl Serialize for Mount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("[vhost]{}{STREAMS}", self.directories))
+    }
+}
+
+/// Reads `http_server { … }`.
+pub(super) fn http_server(
+    globals: &mut Globals,
+    children: &[Directive],
+    diagnostics: &mut Diagnostics,
+) {
+    let block = &mut globals.http_server;
+    block.enabled = false;
+    apply(
+        block,
+        children,
+        HTTP_SERVER,
+        "in `http_server`",
+        &[],
+        diagnostics,
+    );
+}
+
+/// Reads `http_remux { … }`.
+pub(super) fn http_remux(vhost: &mut Vhost, children: &[Directive], diagnostics: &mut Diagnostics) {
+    let mut block = Remux::default();
+    apply(
+        &mut block,
+        children,
+        HTTP_REMUX,
+        "in `http_remux`",
+        &[],
+        diagnostics,
+    );
+    if let Some(warning) = block.other_format {
+        block.settings.enabled = false;
+        diagnostics.push(warning);
+    }
+    vhost.http_remux = block.settings;
+}
+
+const HTTP_SERVER: &[Setting<HttpServerBlock>] = &[
+    Setting::new("enabled", |block, directive| {
+        block.enabled = switch(directive)?;
+        Ok(())
+    }),
+    Setting::list("listen", |block, directive| {
+        block.server.listen = socket_addresses(directive)?;
+        Ok(())
+    }),
+    Setting::new("crossdomain", |block, directive| {
+        block.server.crossdomain = switch(directive)?;
+        Ok(())
+    }),
+    Setting::ignored("dir", "streams are served, no files"),
+    Setting::ignored(
+        "https",
+        "TLS is not served yet: put a proxy before the server",
+    ),
+];
+
+/// `http_remux { … }` while it is read.
+#[derive(Default)]
+struct Remux {
+    settings: HttpRemux,
+    /// The mount is for a format that is not served.
+    other_format: Option<Diagnostic>,
+}
+
+const HTTP_REMUX: &[Setting<Remux>] = &[
+    Setting::new("enabled", |block, directive| {
+        block.settings.enabled = switch(directive)?;
+        Ok(())
+    }),
+    Setting::new("mount", mount),
+    Setting::new("drop_if_not_match", |block, directive| {
+        block.settings.drop_if_not_match = switch(directive)?;
+        Ok(())
+    }),
+    Setting::new("has_audio", |block, directive| {
+        block.settings.has_audio = switch(directive)?;
+        Ok(())
+    }),
+    Setting::new("has_video", |block, directive| {
+        block.settings.has_video = switch(directive)?;
+        Ok(())
+    }),
+    Setting::new("guess_has_av", |block, directive| {
+        block.settings.guess_has_av = switch(directive)?;
+        Ok(())
+    }),
+    Setting::ignored(
+        "fast_cache",
+        "players begin at the newest keyframe: see `gop_cache`",
+    ),
+    Setting::ignored(
+        "hstrs",
+        "an edge pulls a stream whenever a player asks for it",
+    ),
+];
+
+fn mount(block: &mut Remux, directive: &Directive) -> Result<(), Diagnostic> {
+    let text = directive.argument("a path such as `[vhost]/[app]/[stream].flv`")?;
+    if [".ts", ".mp3", ".aac"]
+        .iter()
+        .any(|format| text.ends_with(format))
+    {
+        let message = format!("`mount {text}` has no effect: streams are served as .flv only");
+        block.other_format = Some(Diagnostic::warning(&directive.location, message));
+        return Ok(());
+    }
+    block.other_format = None;
+    block.settings.mount = Mount::parse(text).ok_or_else(|| {
+        let message = format!(
+            "`mount` takes `[vhost]/[app]/[stream].flv`, where directories may stand before \
+             `[app]`, not `{text}`"
+        );
+        directive.error(message)
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigError, Loaded, Role, build, conf};
+
+    fn load(text: &str) -> Result<Loaded, ConfigError> {
+        build(&conf::parse("x.conf", text).unwrap(), Role::Origin)
+    }
+
+    #[test]
+    fn streams_are_served_over_http_where_both_blocks_say_so() {
+        let config = load("").unwrap().config;
+        assert_eq!(config.http_server, None);
+        let text = "http_server { enabled on; listen 8081 127.0.0.1:80; crossdomain off; } \
+                    vhost v { http_remux { enabled on; mount [vhost]/x/[app]/[stream].flv; \
+                    has_audio off; guess_has_av off; } }";
+        let Loaded { config, warnings } = load(text).unwrap();
+        assert_eq!(warnings, []);
+        let server = config.http_server.unwrap();
+        assert_eq!((server.listen.len(), server.crossdomain), (2, false));
+        let remux = &config.vhosts["v"].http_remux;
+        assert!(remux.enabled && !remux.has_audio && !remux.guess_has_av);
+        assert_eq!(remux.mount.stream("/x/live/a.flv"), Some(("live", "a")));
+        assert_eq!(remux.mount.stream("/live/a.flv"), None);
+    }
+
+    #[test]
+    fn a_path_names_application_and_stream() {
+        let mount = Mount::default();
+        for (path, stream) in [
+            ("/live/a.flv", Some(("live", "a"))),
+            ("/a/b/c.d.flv", Some(("a/b", "c.d"))),
+            ("/live/.flv", None),
+            ("/a.flv", None),
+            ("//a.flv", None),
+            ("/live/a.ts", None),
+            ("/live/a", None),
+            ("*", None),
+        ] {
+            assert_eq!(mount.stream(path), stream, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_a_warning_and_what_cannot_be_a_mistake() {
+        let remux = |text: &str| {
+            load(&format!(
+                "vhost v {{ http_remux {{ enabled on; {text} }} }}"
+            ))
+        };
+        for format in ["ts", "mp3", "aac"] {
+            let loaded = remux(&format!("mount [vhost]/[app]/[stream].{format};")).unwrap();
+            assert_eq!(loaded.warnings.len(), 1);
+            assert!(!loaded.config.vhosts["v"].http_remux.enabled);
+        }
+        for mount in [
+            "[app].flv",
+            "x/[app]/[stream].flv",
+            "[vhost]/[vhost]/[app]/[stream].flv",
+        ] {
+            assert!(remux(&format!("mount {mount};")).is_err(), "{mount}");
+        }
+        let warnings = remux("fast_cache 30; hstrs on;").unwrap().warnings;
+        assert_eq!(warnings.len(), 2);
+        let server = load("http_server { enabled on; dir ./x; https { enabled on; } }").unwrap();
+        assert_eq!(server.warnings.len(), 2);
+    }
+}

@@ -19,5 +19,5 @@ mod stream;
 
 pub use daemon::{Options, run};
 pub use http::serve as serve_http_api;
-pub use server::{Client, Clients, Server, listen};
+pub use server::{Client, Clients, Protocol, Server, listen};
 pub use stream::StreamState;

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, Loaded, Role};
 use crate::http;
-use crate::server::{Activity, Server, listen};
+use crate::server::{Activity, Protocol, Server, listen};
 use logging::LogOutput;
 pub use options::Options;
 use pid_file::PidFile;
@@ -68,6 +68,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
 struct Listeners {
     rtmp: Vec<std::net::TcpListener>,
     http: Option<std::net::TcpListener>,
+    http_flv: Vec<std::net::TcpListener>,
 }
 
 fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
@@ -123,6 +124,11 @@ fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
             .as_ref()
             .map(|address| bind(address, "`http_api { listen …; }` or --http-api"))
             .transpose()?,
+        http_flv: config
+            .http_listen()
+            .iter()
+            .map(|address| bind(address, "`http_server { listen …; }`"))
+            .collect::<anyhow::Result<_>>()?,
     })
 }
 
@@ -149,7 +155,13 @@ async fn serve_until_signal(
             env!("CARGO_PKG_VERSION"),
             listener.local_addr()?
         );
-        let task = tokio::spawn(server.clone().accept(listener));
+        let task = tokio::spawn(server.clone().accept(listener, Protocol::Rtmp));
+        accepting.push(AbortOnDropHandle::new(task));
+    }
+    for listener in listeners.http_flv {
+        let listener = TcpListener::from_std(listener)?;
+        log::info!("{name} serves HTTP-FLV at {}", listener.local_addr()?);
+        let task = tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
         accepting.push(AbortOnDropHandle::new(task));
     }
     let mut _http = None;
@@ -237,6 +249,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     for (name, changed) in [
         ("listen", old.listen != config.listen),
         ("http_api", old.http_api != config.http_api),
+        ("http_server", old.http_listen() != config.http_listen()),
         ("pid", old.pid != config.pid),
         ("server_id", old.server_id != config.server_id),
         ("workers", old.workers != config.workers),
@@ -247,6 +260,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     }
     config.listen.clone_from(&old.listen);
     config.http_api = old.http_api;
+    config.keep_http_listen(&old);
     config.pid.clone_from(&old.pid);
     config.server_id.clone_from(&old.server_id);
     config.workers = old.workers;

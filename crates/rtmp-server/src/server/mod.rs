@@ -8,6 +8,7 @@
 mod clients;
 mod connection;
 mod hooks;
+mod http_flv;
 mod loop_guard;
 mod memory;
 mod peer;
@@ -15,6 +16,7 @@ mod player;
 mod socket;
 mod trim;
 mod upstream;
+mod viewer;
 
 use std::collections::HashMap;
 use std::io;
@@ -39,9 +41,9 @@ use hooks::Hooks;
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 use loop_guard::LoopGuard;
 use memory::StreamMemory;
-use player::PlayerDialogue;
 pub use socket::listen;
 use trim::Trim;
+use viewer::Viewer;
 
 /// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
 /// index entry of a message takes less.
@@ -51,6 +53,15 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after an accept has failed, most likely for want of descriptors: without
 /// it, the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The protocol of a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// RTMP.
+    Rtmp,
+    /// HTTP-FLV and WebSocket-FLV.
+    HttpFlv,
+}
 
 /// An origin or an edge.
 #[derive(Debug)]
@@ -63,7 +74,7 @@ pub struct Server {
     registry: Registry,
     /// Memory of incomplete messages, shared by all connections.
     messages: Arc<MemoryPool>,
-    fanout: Fanout<PlayerDialogue>,
+    fanout: Fanout<Viewer>,
     clients: Clients,
     started: Instant,
     draining: AtomicBool,
@@ -111,8 +122,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Accepts connections from `listener` until the task is dropped.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    /// Accepts connections of `protocol` from `listener` until the task is dropped.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
         loop {
             let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -125,12 +136,25 @@ impl Server {
             let max = self.config().max_connections as usize;
             let Some(client) = self.clients.add(peer, max, Instant::now()) else {
                 log::warn!("{peer}: refused: max_connections ({max}) is reached");
+                if protocol == Protocol::HttpFlv {
+                    // A socket that was just accepted takes so little.
+                    let _ = socket.try_write(http_flv::too_many(&self).as_bytes());
+                }
                 continue;
             };
             match socket::prepare(&socket) {
                 Ok(()) => {
-                    let connection = Connection::new(self.clone(), client, socket);
-                    tokio::spawn(Box::new(connection).run());
+                    let server = self.clone();
+                    match protocol {
+                        Protocol::Rtmp => {
+                            let connection = Connection::new(server, client, socket);
+                            tokio::spawn(Box::new(connection).run());
+                        }
+                        Protocol::HttpFlv => {
+                            let connection = http_flv::Connection::new(server, client, socket);
+                            tokio::spawn(Box::new(connection).run());
+                        }
+                    }
                     // Connections that have begun go first. If a thousand arrive
                     // together, few are in their handshake at a time, where each
                     // takes several times the memory of a player.
@@ -285,11 +309,32 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
 /// Takes players back that have left their fan-out workers.
 async fn receive_departed(
     server: Arc<Server>,
-    mut departed: mpsc::UnboundedReceiver<Departed<PlayerDialogue>>,
+    mut departed: mpsc::UnboundedReceiver<Departed<Viewer>>,
 ) {
     while let Some(player) = departed.recv().await {
-        if let Some(connection) = Connection::from_worker(server.clone(), player) {
-            tokio::spawn(Box::new(connection).run());
+        let Departed {
+            id,
+            socket,
+            dialogue,
+            unsent,
+            reason,
+        } = player;
+        match dialogue {
+            Viewer::Rtmp(dialogue) => {
+                let player = Departed {
+                    id,
+                    socket,
+                    dialogue,
+                    unsent,
+                    reason,
+                };
+                if let Some(connection) = Connection::from_worker(server.clone(), player) {
+                    tokio::spawn(Box::new(connection).run());
+                }
+            }
+            Viewer::Flv(player) => {
+                tokio::spawn(player.end(server.clone(), socket, unsent, reason));
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) use settings::StreamSettings;
 pub use state::StreamState;
 pub(crate) use subscription::{ExpectedPublisher, Subscription};
 pub(crate) use sync::lock;
+pub(crate) use track::PerTrack;
 pub(crate) use writer::Source;
 use writer::Writer;
 
@@ -56,6 +57,10 @@ pub struct Totals {
     pub publishers: AtomicU64,
 }
 
+/// A stream's log of FLV tags, which is written as long as somebody holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct FlvLog(Arc<Log>);
+
 /// A stream: its log, its publisher, its players' view of it.
 ///
 /// Locks are taken in this order: `writer`, the lock within `state`, the index
@@ -64,6 +69,8 @@ pub struct Totals {
 pub struct Stream {
     id: u64,
     log: Arc<Log>,
+    /// Length of the chunks in `log`, in bytes.
+    chunk_size: u32,
     logs: Arc<Logs>,
     mw_latency_us: AtomicU64,
     gop_cache: AtomicBool,
@@ -114,6 +121,7 @@ impl Stream {
         let stream = Self {
             id,
             log,
+            chunk_size: settings.chunk_size,
             mw_latency_us: AtomicU64::new(0),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
@@ -144,6 +152,9 @@ impl Stream {
         let nodelay = settings.nodelay || settings.mw_latency.is_zero();
         self.nodelay.store(nodelay, Ordering::Relaxed);
         self.log.index().set_retention(settings.retention);
+        if let Some(flv) = lock(&self.writer).flv() {
+            flv.index().set_retention(settings.retention);
+        }
     }
 
     /// Unique among the streams of this process.
@@ -170,12 +181,36 @@ impl Stream {
         self.log.readers().players()
     }
 
-    /// The bytes of memory that the log holds.
+    /// The bytes of memory that the logs hold.
     ///
     /// # Errors
     /// The kernel's refusal to say.
     pub fn memory(&self) -> io::Result<u64> {
-        self.log.memory()
+        let flv = lock(&self.writer).flv().cloned();
+        let flv = flv.map_or(Ok(0), |flv| flv.memory());
+        Ok(self.log.memory()? + flv?)
+    }
+
+    /// The log of FLV tags, for as long as it is held. It is made for the first
+    /// who asks, and begins with a copy of the newest group of pictures.
+    ///
+    /// # Errors
+    /// No descriptor or no memory left.
+    pub(crate) fn flv_log(&self) -> io::Result<FlvLog> {
+        let log = lock(&self.writer).obtain_flv(&self.log, &self.logs)?;
+        Ok(FlvLog(log))
+    }
+
+    /// Gives the log of FLV tags back that nobody has held for a while.
+    fn sweep_flv_log(&self, now: Instant) {
+        lock(&self.writer).sweep_flv(now);
+    }
+
+    /// The media that a player will get, as far as the newest group and the
+    /// headers in force tell.
+    #[must_use]
+    pub(crate) fn media(&self) -> PerTrack<bool> {
+        self.log.index().media()
     }
 
     /// True if somebody has published something here, ever.
@@ -242,7 +277,7 @@ impl Stream {
     /// Length of the chunks in the log, in bytes.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        self.log.chunk_size()
+        self.chunk_size
     }
 
     /// True if a publisher is there.

@@ -58,6 +58,12 @@ impl Registry {
         &self.logs
     }
 
+    /// The stream called `key`, if there is one.
+    #[must_use]
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<Arc<Stream>> {
+        lock(&self.streams).get(key).cloned()
+    }
+
     /// All streams, in the order of their names.
     #[must_use]
     pub(crate) fn list(&self) -> Vec<Arc<Stream>> {
@@ -68,9 +74,11 @@ impl Registry {
 
     /// Ends the streams whose publisher has been away for longer than
     /// `return_timeout` says of them, and forgets those that nobody holds. Where
-    /// nobody has published anything yet, nobody's return is waited for.
+    /// nobody has published anything yet, nobody's return is waited for. Logs of
+    /// FLV tags that nobody needs any more are given back.
     pub(crate) fn sweep(&self, now: Instant, return_timeout: impl Fn(&Stream) -> Duration) {
         lock(&self.streams).retain(|_, stream| {
+            stream.sweep_flv_log(now);
             let Some(absence) = stream.unpublished_for(now) else {
                 return true;
             };

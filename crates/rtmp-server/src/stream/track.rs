@@ -29,9 +29,9 @@ impl Track {
 
 /// A value for each track.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PerTrack<T> {
-    pub(super) audio: T,
-    pub(super) video: T,
+pub(crate) struct PerTrack<T> {
+    pub(crate) audio: T,
+    pub(crate) video: T,
 }
 
 impl<T> PerTrack<T> {

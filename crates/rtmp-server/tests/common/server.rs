@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rtmp_server::config::{self, Config, Role, conf};
-use rtmp_server::{Server, listen};
+use rtmp_server::{Protocol, Server, listen};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -18,6 +18,8 @@ pub(crate) fn configuration(role: Role, text: &str) -> Config {
 pub(crate) struct Serving {
     pub(crate) server: Arc<Server>,
     pub(crate) address: SocketAddr,
+    /// Where it serves HTTP-FLV, if the configuration has an `http_server`.
+    pub(crate) http: Option<SocketAddr>,
     /// The task that accepts; dropped, it goes on.
     pub(crate) accepting: JoinHandle<()>,
 }
@@ -26,11 +28,19 @@ pub(crate) struct Serving {
 pub(crate) fn serve(address: SocketAddr, role: Role, config: Config) -> Serving {
     let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
+    let http_listener = (!config.http_listen().is_empty())
+        .then(|| TcpListener::from_std(listen(any_port()).unwrap()).unwrap());
     let server = Server::start(role, config).unwrap();
-    let accepting = tokio::spawn(server.clone().accept(listener));
+    let accepting = tokio::spawn(server.clone().accept(listener, Protocol::Rtmp));
+    let http = http_listener.map(|listener| {
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
+        address
+    });
     Serving {
         server,
         address,
+        http,
         accepting,
     }
 }

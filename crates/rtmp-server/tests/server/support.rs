@@ -24,6 +24,8 @@ use crate::common::server::{Serving, any_port, configuration, serve};
 pub(crate) struct TestServer {
     pub server: Arc<Server>,
     pub address: SocketAddr,
+    /// Where it serves HTTP-FLV.
+    pub http: Option<SocketAddr>,
     accepting: JoinHandle<()>,
 }
 
@@ -70,11 +72,13 @@ impl TestServer {
         let Serving {
             server,
             address,
+            http,
             accepting,
         } = serve(address, role, config);
         Self {
             server,
             address,
+            http,
             accepting,
         }
     }

@@ -18,7 +18,7 @@ use crate::server::upstream::OriginError;
 use crate::stream::AppendError;
 
 /// Time for a peer to take the last status and to close.
-pub(super) const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(in crate::server) const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of a client's whole handshake: C0, C1 and C2 (RTMP 1.0 §5.2).
 const HANDSHAKE_BYTES: u64 = 1 + 2 * 1536;
@@ -30,7 +30,7 @@ pub(super) const DISMISSED: &str = "the server ends the connection";
 
 /// Reason why a connection ends.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CloseReason {
+pub(in crate::server) enum CloseReason {
     #[error("closed by the peer")]
     Closed,
     #[error("connection lost: {0}")]
@@ -39,6 +39,10 @@ pub(super) enum CloseReason {
     Session(#[from] rtmp_proto::session::SessionError),
     #[error("refused: {0}")]
     Refused(Status),
+    #[error("refused: {1} ({0})")]
+    RefusedOverHttp(u16, String),
+    #[error("answered")]
+    Answered,
     #[error("timed out: {0}")]
     TimedOut(&'static str),
     #[error("{0}")]
@@ -78,7 +82,7 @@ impl CloseReason {
 }
 
 /// Logs the end of a play that began at `begun`.
-pub(super) fn log_play(
+pub(in crate::server) fn log_play(
     client: &Client,
     key: &StreamKey,
     begun: &StatsSnapshot,
@@ -95,6 +99,17 @@ pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &StatsSnapsho
     log::info!("{client}: published {key}: {published}");
 }
 
+/// Logs the end of a connection with its totals.
+pub(in crate::server) fn log_totals(client: &Client, reason: &CloseReason, level: Level) {
+    let duration = client.age(Instant::now()).as_secs_f64();
+    let received = client.received.load(Ordering::Relaxed);
+    let sent = client.meter.bytes.load(Ordering::Relaxed);
+    log::log!(
+        level,
+        "{client}: {reason} ({duration:.1} s, {received} bytes in, {sent} out)"
+    );
+}
+
 /// Logs the end of a connection, notifies `on_close`, and forgets the client.
 pub(super) fn log_close(
     server: &Server,
@@ -103,17 +118,13 @@ pub(super) fn log_close(
     connect_info: &ConnectInfo,
     reason: &CloseReason,
 ) {
-    let duration = client.age(Instant::now()).as_secs_f64();
     let received = client.received.load(Ordering::Relaxed);
     let sent = client.meter.bytes.load(Ordering::Relaxed);
     // Health checks connect and close every few seconds: not at `info`.
     let probe =
         received < HANDSHAKE_BYTES && matches!(reason, CloseReason::Closed | CloseReason::Lost(_));
     let level = if probe { Level::Debug } else { Level::Info };
-    log::log!(
-        level,
-        "{client}: {reason} ({duration:.1} s, {received} bytes in, {sent} out)"
-    );
+    log_totals(client, reason, level);
     if let Some(vhost) = vhost {
         let event = ClientEvent {
             action: "on_close",

@@ -16,7 +16,8 @@ use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;
-use crate::stream::fanout::{Departed, Dialogue, Joining, Reason};
+use crate::server::viewer::Viewer;
+use crate::stream::fanout::{Delivery, Departed, Dialogue, Joining, Reason};
 
 impl Connection {
     /// The connection of a player that has left its fan-out worker; `None` if
@@ -149,8 +150,9 @@ impl Connection {
         self.server.fanout.join(Joining {
             id: self.client.id,
             socket,
-            dialogue,
+            dialogue: Viewer::Rtmp(dialogue),
             stream,
+            delivery: Delivery::Chunks,
             stream_id: request.stream_id,
             unsent,
             requests,

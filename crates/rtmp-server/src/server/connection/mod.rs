@@ -1,7 +1,7 @@
 //! One connection, from its handshake to its end: commands, publishing, and
 //! waiting for a stream. Players are handed to the fan-out workers.
 
-mod close;
+pub(super) mod close;
 mod handover;
 mod play;
 mod publishing;
@@ -9,7 +9,7 @@ mod requests;
 mod role;
 mod socket_io;
 mod timeouts;
-mod waiting;
+pub(super) mod waiting;
 
 use std::io;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ use crate::stream::StreamState;
 /// In each state, a stream that becomes live is played, and one that has ended
 /// refuses the player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PlayWait {
+pub(in crate::server) enum PlayWait {
     /// Nobody publishes: the player is refused at this time.
     Until(Instant),
     /// The stream has a publisher that has sent nothing yet. The publisher's
@@ -37,7 +37,7 @@ pub(super) enum PlayWait {
 impl PlayWait {
     /// The wait of a player that asks at `now`, or whose publisher has just
     /// gone.
-    fn new(state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
+    pub(in crate::server) fn new(state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
         if state.has_publisher() {
             Self::ForPublisher
         } else if vhost.upstream.is_some() {
@@ -48,7 +48,7 @@ impl PlayWait {
     }
 
     /// The wait after a change of the stream's state.
-    fn after(self, state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
+    pub(in crate::server) fn after(self, state: &StreamState, vhost: &Vhost, now: Instant) -> Self {
         match self {
             _ if state.has_publisher() => Self::ForPublisher,
             Self::ForPublisher => Self::new(state, vhost, now),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::stream::Stream;
+use crate::stream::{FlvLog, Stream};
 
 /// The player's side of the conversation, which the workers know nothing of:
 /// what the player sends is handed here.
@@ -37,6 +37,17 @@ pub(crate) enum Request {
     Leave,
 }
 
+/// The form in which a player gets its stream.
+#[derive(Debug, Clone)]
+pub(crate) enum Delivery {
+    /// RTMP chunks.
+    Chunks,
+    /// FLV tags.
+    Flv(FlvLog),
+    /// FLV tags in WebSocket frames.
+    WebSocket(FlvLog),
+}
+
 /// The totals of what has been delivered to a player.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -59,6 +70,8 @@ pub(crate) struct Joining<D> {
     pub dialogue: D,
     /// The stream that it plays.
     pub stream: Arc<Stream>,
+    /// The form in which it gets the stream.
+    pub delivery: Delivery,
     /// The message stream that it plays on.
     pub stream_id: u32,
     /// Bytes to be sent before the stream.

@@ -1,9 +1,10 @@
 //! Messages as they stand in a stream's log.
 
-use rtmp_proto::wire::Message;
+use http_flv::tag::{self, TagKind};
 use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::media::MediaClass;
 use rtmp_proto::wire::message::data;
+use rtmp_proto::wire::{Message, MessageType};
 
 /// The message stream that every publisher's messages are encoded for: the one
 /// that nearly every player plays on.
@@ -29,10 +30,34 @@ pub(in crate::stream) fn for_log(
     message
 }
 
-/// Appends `message` in chunks.
-pub(in crate::stream) fn encode(message: &Message, chunk_size: u32, encoded: &mut Vec<u8>) {
-    let chunk_stream = csid::for_message(message.message_type, MESSAGE_STREAM);
-    encode_message(message, chunk_size, chunk_stream, encoded);
+/// The form in which a log has its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::stream) enum Framing {
+    /// RTMP chunks of this length, in bytes.
+    Chunks(u32),
+    /// FLV tags. Messages that FLV has no tag for are left out.
+    Flv,
+}
+
+impl Framing {
+    /// Appends `message`, of the message stream that it names.
+    pub(in crate::stream) fn encode(self, message: &Message, encoded: &mut Vec<u8>) {
+        match (self, message.message_type) {
+            (Self::Chunks(size), message_type) => {
+                let chunk_stream = csid::for_message(message_type, message.stream_id);
+                encode_message(message, size, chunk_stream, encoded);
+            }
+            (Self::Flv, message_type) => {
+                let kind = match message_type {
+                    MessageType::AUDIO => TagKind::Audio,
+                    MessageType::VIDEO => TagKind::Video,
+                    MessageType::DATA_AMF0 => TagKind::Script,
+                    _ => return,
+                };
+                tag::write_tag(kind, message.timestamp, &message.payload, encoded);
+            }
+        }
+    }
 }
 
 /// The timestamp on the wire of a message of the stream's time `timestamp`.

@@ -192,6 +192,25 @@ impl Headers {
         })
     }
 
+    /// The same headers for another log, where each has the place that `place`
+    /// says.
+    pub(crate) fn placed(&self, place: impl Fn(&Header) -> u64) -> Self {
+        let mut placed = self.clone();
+        for header in &mut placed.headers {
+            header.offset = place(header);
+        }
+        placed
+    }
+
+    /// Offset of the header of `class`; 0 if there is none.
+    #[must_use]
+    pub(crate) fn offset_of(&self, class: MediaClass) -> u64 {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|header| header.class == class)
+            .map_or(0, |header| header.offset)
+    }
+
     /// The headers that a player lacks that has seen the log up to `seen`.
     pub(crate) fn since(&self, seen: u64) -> impl Iterator<Item = &Header> {
         self.headers

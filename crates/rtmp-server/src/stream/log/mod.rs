@@ -3,6 +3,7 @@
 
 mod encoding;
 pub(super) mod file;
+mod flv;
 pub(super) mod headers;
 pub(super) mod index;
 mod readdressed;
@@ -18,7 +19,7 @@ use rtmp_proto::wire::media::MediaClass;
 
 use super::memory::{Holding, MemoryPool};
 use super::sync::lock;
-pub(super) use encoding::{MESSAGE_STREAM, encode, for_log, for_players, wire_timestamp};
+pub(super) use encoding::{Framing, MESSAGE_STREAM, for_log, for_players, wire_timestamp};
 use file::LogFile;
 use index::{Index, Retention, View};
 pub(super) use readers::Readers;
@@ -32,12 +33,12 @@ use waker::Wakers;
 #[derive(Debug)]
 pub(super) struct Log {
     key: Arc<StreamKey>,
-    chunk_size: u32,
+    framing: Framing,
     file: LogFile,
     index: Mutex<Index>,
     /// The log's part of the memory that all logs share.
     held: Holding,
-    readers: Readers,
+    readers: Arc<Readers>,
 }
 
 impl Log {
@@ -51,13 +52,13 @@ impl Log {
         wakers: Wakers,
         pool: Arc<MemoryPool>,
     ) -> Self {
-        let readers = Readers::new(id, wakers);
+        let readers = Arc::new(Readers::new(id, wakers));
         Self {
             file: LogFile::new(&format!("rtmp:{key}")),
             index: Mutex::new(Index::new(retention, readers.count())),
             held: Holding::new(pool),
             readers,
-            chunk_size,
+            framing: Framing::Chunks(chunk_size),
             key,
         }
     }
@@ -67,9 +68,9 @@ impl Log {
         &self.key
     }
 
-    /// Length of the log's chunks, in bytes.
-    pub(super) fn chunk_size(&self) -> u32 {
-        self.chunk_size
+    /// The form of the log's messages.
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
     }
 
     pub(super) fn file(&self) -> &LogFile {
@@ -113,7 +114,7 @@ impl Log {
     ) -> bool {
         let frame = for_log(frame.clone(), class, time);
         let mut encoded = Vec::new();
-        encode(&frame, self.chunk_size, &mut encoded);
+        self.framing.encode(&frame, &mut encoded);
         // Collected, since the index is not to be locked while the file is read.
         let mut places: Vec<_> = self.index().frames_at(time).collect();
         places.retain(|place| place.start >= from);

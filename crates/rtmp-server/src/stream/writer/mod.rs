@@ -1,6 +1,7 @@
 //! Decides what goes into a stream's log of what its publishers send, and in
 //! which form.
 
+mod flv;
 mod pending;
 mod staging;
 mod tracks;
@@ -14,7 +15,7 @@ use rtmp_proto::wire::{Message, MessageType};
 
 use super::log::headers::{Header, Headers};
 use super::log::index::EntryKind;
-use super::log::{Log, MESSAGE_STREAM, for_log, for_players};
+use super::log::{Framing, Log, MESSAGE_STREAM, for_log, for_players};
 use super::media::MediaMessage;
 use super::pictures::{Picture, Pictures, Verdict};
 use super::timeline::{Placement, Timeline};
@@ -102,7 +103,7 @@ impl Writer {
             pending: Pending::default(),
             tracks: Tracks::default(),
             pictures: Pictures::new(),
-            staging: Staging::new(chunk_size),
+            staging: Staging::new(Framing::Chunks(chunk_size)),
             warned_of_long_group: false,
         }
     }

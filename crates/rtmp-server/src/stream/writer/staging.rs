@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rtmp_proto::wire::Message;
 
+use super::flv::FlvStaging;
 use crate::stream::log::headers::{Header, Headers};
-use crate::stream::log::index::EntryKind;
-use crate::stream::log::{Log, encode};
+use crate::stream::log::index::{EntryKind, Index};
+use crate::stream::log::{Framing, Log};
 
 /// Bytes of the encoding buffer that are kept between two batches.
 const MAX_ENCODED_KEPT: usize = 64 * 1024;
@@ -25,32 +26,39 @@ enum Staged {
         kind: EntryKind,
         timestamp: u64,
         length: u64,
+        /// Its length in the log of FLV tags; 0 if it has none there.
+        flv_length: u64,
     },
 }
 
-/// A batch that is written to the end of a log in one piece.
+/// A batch that is written to the end of a log in one piece, and of the log of FLV
+/// tags if there is one.
 ///
 /// The index learns of it only after its bytes are in the file, in the order in
 /// which it was staged; where they cannot be written, all of it is dropped.
 #[derive(Debug)]
 pub(super) struct Staging {
-    chunk_size: u32,
+    /// The form of the messages in the log.
+    framing: Framing,
     /// Offset at which the log ends, without the batch.
     end: u64,
     encoded: Vec<u8>,
     staged: Vec<Staged>,
     /// The headers in force at the end of the batch.
     headers: Headers,
+    /// The log of FLV tags, while somebody needs it.
+    pub(super) flv: Option<FlvStaging>,
 }
 
 impl Staging {
-    pub(super) fn new(chunk_size: u32) -> Self {
+    pub(super) fn new(framing: Framing) -> Self {
         Self {
-            chunk_size,
+            framing,
             end: 0,
             encoded: Vec::new(),
             staged: Vec::new(),
             headers: Headers::default(),
+            flv: None,
         }
     }
 
@@ -110,11 +118,13 @@ impl Staging {
     /// Appends a message of the stream's time `timestamp`.
     pub(super) fn append(&mut self, message: &Message, kind: EntryKind, timestamp: u64) {
         let before = self.encoded.len();
-        encode(message, self.chunk_size, &mut self.encoded);
+        self.framing.encode(message, &mut self.encoded);
+        let flv = self.flv.as_mut();
         self.staged.push(Staged::Message {
             kind,
             timestamp,
             length: (self.encoded.len() - before) as u64,
+            flv_length: flv.map_or(0, |flv| flv.append(message)),
         });
     }
 
@@ -125,13 +135,16 @@ impl Staging {
     /// # Errors
     /// The log cannot be written; the batch is dropped.
     pub(super) fn commit(&mut self, log: &Log, now_ms: u64) -> io::Result<bool> {
-        if !self.encoded.is_empty()
-            && let Err(error) = log.file().write(self.end, &self.encoded)
-        {
+        if let Err(error) = self.write(log) {
             self.staged.clear();
             self.clear_encoded();
             self.headers = Headers::clone(&log.index().headers());
             return Err(error);
+        }
+        if let Some(flv) = &self.flv {
+            let mut index = flv.log().index();
+            self.enter_flv(&mut index, now_ms);
+            flv.log().give_back(index);
         }
         let mut index = log.index();
         index.set_now(now_ms);
@@ -145,6 +158,7 @@ impl Staging {
                     kind,
                     timestamp,
                     length,
+                    flv_length: _,
                 } => index.push(kind, timestamp, length),
             }
         }
@@ -155,8 +169,57 @@ impl Staging {
         Ok(gave_up_long_group)
     }
 
+    /// Writes the bytes of the batch. Where one of two logs cannot be written, what is
+    /// in the other is not entered, and the next batch takes its place.
+    fn write(&self, log: &Log) -> io::Result<()> {
+        if self.encoded.is_empty() {
+            return Ok(());
+        }
+        if let Some(flv) = &self.flv {
+            flv.write()?;
+        }
+        log.file().write(self.end, &self.encoded)
+    }
+
+    /// Enters the batch into the index of the log of FLV tags.
+    fn enter_flv(&self, index: &mut Index, now_ms: u64) {
+        index.set_now(now_ms);
+        // Where in the log of chunks the next message lies.
+        let mut position = self.end;
+        for staged in &self.staged {
+            match staged {
+                Staged::Publication => index.begin_publication(),
+                Staged::Headers(headers) => {
+                    let (known, end) = (index.headers(), index.end());
+                    let placed = headers.placed(|header| match header.offset == position {
+                        // It is the next message.
+                        true => end,
+                        false => known.offset_of(header.class),
+                    });
+                    index.set_headers(Arc::new(placed));
+                }
+                Staged::VideoAnnounced(timestamp) => index.announce_video(*timestamp),
+                Staged::PictureWithheld => index.withhold_picture(),
+                Staged::Message {
+                    kind,
+                    timestamp,
+                    length,
+                    flv_length,
+                } => {
+                    if *flv_length > 0 {
+                        index.push(*kind, *timestamp, *flv_length);
+                    }
+                    position += length;
+                }
+            }
+        }
+    }
+
     fn clear_encoded(&mut self) {
-        self.encoded.clear();
-        self.encoded.shrink_to(MAX_ENCODED_KEPT);
+        let flv = self.flv.as_mut().map(|flv| &mut flv.encoded);
+        for encoded in [Some(&mut self.encoded), flv].into_iter().flatten() {
+            encoded.clear();
+            encoded.shrink_to(MAX_ENCODED_KEPT);
+        }
     }
 }

@@ -1,27 +1,28 @@
 //! One player: what it still has to get before the log, and its offset there.
 
+mod frame;
 mod requests;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::message::{Control, UserControl};
 
+use frame::Frame;
 pub(super) use requests::Scratch;
 
-use super::handoff::{Departed, Joining, Meter, Reason};
+use super::handoff::{Delivery, Departed, Joining, Meter, Reason};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
 use crate::stream::Stream;
 use crate::stream::log::file::Sent;
 use crate::stream::log::headers::Header;
 use crate::stream::log::index::{EntryKind, Filter, Index, JoinPoint, VideoFilter, View};
-use crate::stream::log::{MESSAGE_STREAM, wire_timestamp};
+use crate::stream::log::{Log, MESSAGE_STREAM, wire_timestamp};
 
 /// The state of a player's delivery.
 ///
@@ -68,6 +69,8 @@ pub(super) struct Player<D> {
     private_sent: usize,
     /// Number of bytes of `private` that are replies.
     replies: usize,
+    /// The frame that is under way; none for players without WebSocket.
+    frame: Option<Frame>,
     state: PlayState,
     /// Offset in the log of what comes next.
     offset: u64,
@@ -98,7 +101,7 @@ impl<D> Player<D> {
     /// there is one, and otherwise waits for the next.
     pub(super) fn new(
         joining: Joining<D>,
-        stream: &Stream,
+        log: &Log,
         view: &View,
         gop_cache: bool,
         (group, member): (usize, usize),
@@ -113,6 +116,10 @@ impl<D> Player<D> {
             private: joining.unsent,
             private_sent: 0,
             replies: 0,
+            frame: match joining.delivery {
+                Delivery::WebSocket(_) => Some(Frame::default()),
+                Delivery::Chunks | Delivery::Flv(_) => None,
+            },
             state: PlayState::Waiting,
             offset: 0,
             filter: Filter::EVERYTHING,
@@ -128,10 +135,10 @@ impl<D> Player<D> {
             meter: joining.meter,
         };
         match &view.join {
-            Some(join) if gop_cache => player.begin(join, 0, stream),
+            Some(join) if gop_cache => player.begin(join, 0, log),
             _ => {
                 for header in view.headers.since(0) {
-                    player.write_header(header, view.timestamp, stream);
+                    player.write_header(header, view.timestamp, log);
                 }
                 player.offset = view.end;
             }
@@ -180,20 +187,23 @@ impl<D> Player<D> {
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
+        log: &Log,
         view: &View,
         now: Instant,
     ) -> Result<(), Reason> {
         match self.state {
             PlayState::Following if self.offset < view.keep_from => {
-                self.skip_to_keyframe(stream, view)?
+                self.skip_to_keyframe(log, view)?
             }
-            PlayState::Waiting => self.begin_next(stream, view),
+            PlayState::Waiting => self.begin_next(log, view),
             PlayState::Following | PlayState::Paused | PlayState::PausedWaiting => {}
         }
         while !self.blocked {
             if self.private_sent < self.private.len() {
                 self.send_private(now)?;
-            } else if self.state != PlayState::Following || !self.send_log(stream, view, now)? {
+            } else if self.state != PlayState::Following
+                || !self.send_log(stream, log, view, now)?
+            {
                 return Ok(());
             }
         }
@@ -202,7 +212,7 @@ impl<D> Player<D> {
 
     /// Sends of the private bytes what the socket takes.
     fn send_private(&mut self, now: Instant) -> Result<(), Reason> {
-        let sent = self.socket.write(&self.private[self.private_sent..]);
+        let sent = self.write(&self.private[self.private_sent..]);
         self.private_sent += self.progress(sent, now)?.unwrap_or(0);
         if self.private_sent == self.private.len() {
             // Freed, not cleared: thousands of players have nothing here.
@@ -214,24 +224,35 @@ impl<D> Player<D> {
     }
 
     /// Sends of the log what the socket takes; false if there is nothing more.
-    fn send_log(&mut self, stream: &Stream, view: &View, now: Instant) -> Result<bool, Reason> {
-        let end = self.run(stream, view)?;
+    fn send_log(
+        &mut self,
+        stream: &Stream,
+        log: &Log,
+        view: &View,
+        now: Instant,
+    ) -> Result<bool, Reason> {
+        let end = self.run(log, view)?;
         if self.offset >= end {
             self.set_nodelay(self.at_once || stream.nodelay());
             return Ok(false);
         }
         if self.stream_id != MESSAGE_STREAM {
-            let copied = stream.log.readdressed(self.offset, end, self.stream_id);
+            let copied = log.readdressed(self.offset, end, self.stream_id);
             (self.private, self.offset) = copied.map_err(|error| Reason::Broken(error.kind()))?;
             return Ok(true);
         }
-        let file = stream.log.file();
+        let Some(end) = self.frame_end(end) else {
+            return Ok(true);
+        };
+        let file = log.file();
         let sent = match file.send(self.socket.as_fd(), self.offset, end) {
             Ok(Sent::Bytes(sent)) => Ok(sent),
             Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error),
         };
-        self.offset += self.progress(sent, now)?.unwrap_or(0) as u64;
+        let sent = self.progress(sent, now)?.unwrap_or(0) as u64;
+        self.offset += sent;
+        self.leave_frame(sent);
         Ok(true)
     }
 
@@ -256,12 +277,12 @@ impl<D> Player<D> {
 
     /// The end of what may be sent now from the offset on; with a filter, the
     /// offset moves over what is left out.
-    fn run(&mut self, stream: &Stream, view: &View) -> Result<u64, Reason> {
+    fn run(&mut self, log: &Log, view: &View) -> Result<u64, Reason> {
         let mut end = view.end;
         if let Some(until) = self.until
             && until <= view.timestamp
         {
-            end = stream.log.index().first_at(until);
+            end = log.index().first_at(until);
             if self.offset >= end {
                 return Err(Reason::Complete);
             }
@@ -271,7 +292,7 @@ impl<D> Player<D> {
                 // Sound alone has come, as it does all day in a radio's stream.
                 self.run_end = end;
             } else {
-                let index = stream.log.index();
+                let index = log.index();
                 let kept = index.kept(self.offset, end, &mut self.filter);
                 self.move_to(&index, kept.start);
                 self.run_end = kept.end;
@@ -294,9 +315,9 @@ impl<D> Player<D> {
 
     /// Begins at `join`, with the headers that have come in the log since
     /// `seen`, stamped with the time of the join point.
-    fn begin(&mut self, join: &JoinPoint, seen: u64, stream: &Stream) {
+    fn begin(&mut self, join: &JoinPoint, seen: u64, log: &Log) {
         for header in join.headers.since(seen) {
-            self.write_header(header, join.timestamp, stream);
+            self.write_header(header, join.timestamp, log);
         }
         self.state = PlayState::Following;
         self.offset = join.offset;
@@ -304,7 +325,7 @@ impl<D> Player<D> {
         if join.kind == EntryKind::Audio && self.filter.video == VideoFilter::All {
             self.filter.video = VideoFilter::FromKeyframe;
         }
-        self.pictures_counted = stream.log.index().pictures_before(join.offset);
+        self.pictures_counted = log.index().pictures_before(join.offset);
         if let Some(duration) = self.duration.take() {
             let duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             self.until = Some(join.timestamp.saturating_add(duration));
@@ -313,7 +334,7 @@ impl<D> Player<D> {
 
     /// Begins at the first place that comes after what it has had, if there is
     /// one.
-    fn begin_next(&mut self, stream: &Stream, view: &View) {
+    fn begin_next(&mut self, log: &Log, view: &View) {
         let seen = self.offset;
         let Some(join) = view.join_from(seen) else {
             return;
@@ -321,55 +342,49 @@ impl<D> Player<D> {
         if view.publication > 0 && view.publication >= seen {
             // It has not come by the log's own word.
             let begin = Control::UserControl(UserControl::StreamBegin(self.stream_id));
-            let chunk_size = stream.chunk_size();
-            encode_message(
-                &begin.to_message(),
-                chunk_size,
-                csid::CONTROL,
-                &mut self.private,
-            );
+            log.framing().encode(&begin.to_message(), &mut self.private);
         }
-        self.begin(join, seen, stream);
+        self.begin(join, seen, log);
     }
 
     /// It is too far behind: goes on at the newest keyframe, or waits for the
     /// next.
-    fn skip_to_keyframe(&mut self, stream: &Stream, view: &View) -> Result<(), Reason> {
-        self.finish_message(stream)?;
+    fn skip_to_keyframe(&mut self, log: &Log, view: &View) -> Result<(), Reason> {
+        self.finish_message(log)?;
         self.meter.skips.fetch_add(1, Ordering::Relaxed);
         let seen = self.offset;
-        self.move_to(&stream.log.index(), seen);
+        self.move_to(&log.index(), seen);
         self.state = PlayState::Waiting;
-        self.begin_next(stream, view);
+        self.begin_next(log, view);
         Ok(())
     }
 
-    /// Takes the rest of a half-sent message to the private bytes, so that
-    /// other bytes may follow.
-    fn finish_message(&mut self, stream: &Stream) -> Result<(), Reason> {
+    /// Takes the rest of a half-sent message, and of a half-sent frame, to the
+    /// private bytes, so that other bytes may follow.
+    fn finish_message(&mut self, log: &Log) -> Result<(), Reason> {
         if self.state != PlayState::Following {
             return Ok(());
         }
-        let boundary = stream.log.index().boundary(self.offset);
+        let boundary = log.index().boundary(self.offset + self.frame_left());
         if boundary > self.offset {
-            let rest = stream.log.file().copy(self.offset, boundary);
-            self.private
-                .extend(rest.map_err(|error| Reason::Broken(error.kind()))?);
+            let rest = log.file().copy(self.offset, boundary);
+            let rest = rest.map_err(|error| Reason::Broken(error.kind()))?;
+            self.finish_frame(&rest);
             self.offset = boundary;
         }
         Ok(())
     }
 
-    fn write_header(&mut self, header: &Header, timestamp: u64, stream: &Stream) {
+    fn write_header(&mut self, header: &Header, timestamp: u64, log: &Log) {
         let mut message = header.message(self.stream_id);
         message.timestamp = wire_timestamp(header.class, timestamp);
-        let chunk_stream = csid::for_message(header.message_type, self.stream_id);
-        encode_message(
-            &message,
-            stream.chunk_size(),
-            chunk_stream,
-            &mut self.private,
-        );
+        if self.frame.is_none() {
+            log.framing().encode(&message, &mut self.private);
+        } else {
+            let mut tag = Vec::new();
+            log.framing().encode(&message, &mut tag);
+            self.finish_frame(&tag);
+        }
     }
 
     fn set_nodelay(&mut self, nodelay: bool) {
@@ -382,14 +397,14 @@ impl<D> Player<D> {
     }
 
     /// Ends the player's stay here.
-    pub(super) fn depart(mut self, stream: &Stream, reason: Reason) -> Departed<D> {
+    pub(super) fn depart(mut self, log: &Log, reason: Reason) -> Departed<D> {
         if self.state == PlayState::Following {
-            let index = stream.log.index();
+            let index = log.index();
             let offset = self.offset;
             self.move_to(&index, offset);
         }
         let connected = !matches!(reason, Reason::Closed | Reason::Broken(_));
-        if connected && self.finish_message(stream).is_err() {
+        if connected && self.finish_message(log).is_err() {
             // The rest of the message cannot be had: nothing may follow it.
             self.private.clear();
             self.private_sent = 0;

@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use super::{PlayState, Player};
-use crate::stream::Stream;
 use crate::stream::fanout::handoff::{Dialogue, Reason, Request};
+use crate::stream::log::Log;
 use crate::stream::log::index::{Filter, VideoFilter, View};
 
 /// The most bytes of replies that a player may leave unread: then it only asks,
@@ -35,7 +35,7 @@ impl<D> Player<D> {
     /// may be more to read.
     pub(in crate::stream::fanout) fn receive(
         &mut self,
-        stream: &Stream,
+        log: &Log,
         view: &View,
         scratch: &mut Scratch,
     ) -> Result<bool, Reason>
@@ -56,7 +56,7 @@ impl<D> Player<D> {
             .dialogue
             .receive(input, &mut scratch.replies, &mut scratch.requests);
         if !scratch.replies.is_empty() {
-            self.finish_message(stream)?;
+            self.finish_message(log)?;
             self.private.extend_from_slice(&scratch.replies);
             self.replies += scratch.replies.len();
         }
@@ -67,7 +67,7 @@ impl<D> Player<D> {
             ));
         }
         for request in scratch.requests.drain(..) {
-            self.fulfil(request, stream, view)?;
+            self.fulfil(request, log, view)?;
         }
         Ok(true)
     }
@@ -76,46 +76,46 @@ impl<D> Player<D> {
     pub(in crate::stream::fanout) fn fulfil_all(
         &mut self,
         requests: Vec<Request>,
-        stream: &Stream,
+        log: &Log,
         view: &View,
     ) -> Result<(), Reason> {
         requests
             .into_iter()
-            .try_for_each(|request| self.fulfil(request, stream, view))
+            .try_for_each(|request| self.fulfil(request, log, view))
     }
 
-    fn fulfil(&mut self, request: Request, stream: &Stream, view: &View) -> Result<(), Reason> {
+    fn fulfil(&mut self, request: Request, log: &Log, view: &View) -> Result<(), Reason> {
         let filter = self.filter;
         match request {
             Request::Leave => {
-                self.finish_message(stream)?;
+                self.finish_message(log)?;
                 return Err(Reason::Asked);
             }
-            Request::Pause(true) => self.pause(stream)?,
+            Request::Pause(true) => self.pause(log)?,
             Request::Pause(false) => self.resume(view),
             Request::Audio(audio) => {
-                self.set_filter(Filter { audio, ..filter }, stream)?;
+                self.set_filter(Filter { audio, ..filter }, log)?;
             }
             Request::Video(false) => {
                 let video = VideoFilter::None;
-                self.set_filter(Filter { video, ..filter }, stream)?;
+                self.set_filter(Filter { video, ..filter }, log)?;
             }
             Request::Video(true) => {
                 if self.filter.video == VideoFilter::None {
                     let video = VideoFilter::FromKeyframe;
-                    self.set_filter(Filter { video, ..filter }, stream)?;
+                    self.set_filter(Filter { video, ..filter }, log)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn pause(&mut self, stream: &Stream) -> Result<(), Reason> {
+    fn pause(&mut self, log: &Log) -> Result<(), Reason> {
         match self.state {
             PlayState::Following => {
-                self.finish_message(stream)?;
+                self.finish_message(log)?;
                 let offset = self.offset;
-                self.move_to(&stream.log.index(), offset);
+                self.move_to(&log.index(), offset);
                 self.state = PlayState::Paused;
             }
             PlayState::Waiting => self.state = PlayState::PausedWaiting,
@@ -134,8 +134,8 @@ impl<D> Player<D> {
         self.run_end = self.offset;
     }
 
-    fn set_filter(&mut self, filter: Filter, stream: &Stream) -> Result<(), Reason> {
-        self.finish_message(stream)?;
+    fn set_filter(&mut self, filter: Filter, log: &Log) -> Result<(), Reason> {
+        self.finish_message(log)?;
         self.filter = filter;
         self.run_end = self.offset;
         Ok(())

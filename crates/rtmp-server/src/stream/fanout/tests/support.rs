@@ -11,7 +11,7 @@ use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use crate::stream::fanout::{Departed, Dialogue, Fanout, Joining, Meter, Request};
+use crate::stream::fanout::{Delivery, Departed, Dialogue, Fanout, Joining, Meter, Request};
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
     AppendError, MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Wakers,
@@ -89,6 +89,7 @@ pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joini
         socket,
         dialogue: Speller,
         stream: stream.clone(),
+        delivery: Delivery::Chunks,
         stream_id: MESSAGE_STREAM,
         unsent: Vec::new(),
         requests: Vec::new(),

@@ -4,15 +4,43 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::stream::Stream;
+use crate::stream::fanout::handoff::{Delivery, Joining};
 use crate::stream::fanout::player::Player;
+use crate::stream::log::Log;
 use crate::stream::log::index::View;
+
+/// The groups that a worker may have of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GroupKind {
+    /// RTMP viewers: messages are gathered.
+    Gathered,
+    /// Other servers: they get each message at once.
+    AtOnce,
+    /// Those that read FLV tags: messages are gathered.
+    Flv,
+}
+
+impl GroupKind {
+    /// Number of kinds.
+    pub(super) const COUNT: usize = 3;
+
+    /// The kind of the group that `joining` belongs to.
+    pub(super) fn of<D>(joining: &Joining<D>) -> Self {
+        match (&joining.delivery, joining.at_once) {
+            (Delivery::Chunks, false) => Self::Gathered,
+            (Delivery::Chunks, true) => Self::AtOnce,
+            (Delivery::Flv(_) | Delivery::WebSocket(_), _) => Self::Flv,
+        }
+    }
+}
 
 /// The players of one stream at this worker that are flushed to together.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) stream: Arc<Stream>,
-    /// True if they get each message at once; else messages are gathered.
-    pub(super) at_once: bool,
+    /// The one of its logs that they read.
+    pub(super) log: Arc<Log>,
+    pub(super) kind: GroupKind,
     pub(super) members: Vec<usize>,
     /// The log as of the last flush: nobody is sent anything beyond it.
     pub(super) view: View,
@@ -45,6 +73,11 @@ pub(super) struct Flush {
 }
 
 impl Group {
+    /// True if they get each message at once; else messages are gathered.
+    pub(super) fn at_once(&self) -> bool {
+        self.kind == GroupKind::AtOnce
+    }
+
     /// A member may have begun to follow the log, at or after the view's
     /// `keep_from`, since the last flush: the next look must not let go of
     /// what it reads.
@@ -61,7 +94,7 @@ impl Group {
     /// True if there is a new place for those who wait to begin at.
     fn can_begin(&mut self, worker: usize) -> bool {
         let known = self.view.newest_join();
-        self.view = self.stream.log.view(worker, self.at_once, self.low_water);
+        self.view = self.log.view(worker, self.at_once(), self.low_water);
         self.view.newest_join() != known
     }
 
@@ -69,7 +102,7 @@ impl Group {
     pub(super) fn note_news(&mut self, worker: usize, now: Instant) {
         // Whoever waits for its first picture is not kept waiting longer.
         let at_once =
-            self.at_once || self.stream.has_ended() || self.waiting && self.can_begin(worker);
+            self.at_once() || self.stream.has_ended() || self.waiting && self.can_begin(worker);
         let mw_deadline = if at_once {
             now
         } else {

@@ -6,18 +6,17 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
 
-use super::handoff::{Departed, Dialogue, Joining, Reason};
+use super::handoff::{Delivery, Departed, Dialogue, Joining, Reason};
 use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
-use crate::stream::Stream;
-use group::{Flush, Group};
+use crate::stream::FlvLog;
+use group::{Flush, Group, GroupKind};
 
 /// The number that epoll reports for the waker; for a player it is its slot.
 const WAKER: u64 = u64::MAX;
@@ -40,9 +39,8 @@ pub(super) struct Worker<D, F> {
     departed: F,
     players: Slab<Player<D>>,
     groups: Slab<Group>,
-    /// Keys in `groups` of the stream with this id: those of its players whose
-    /// messages are gathered, and those that get each at once.
-    groups_of: HashMap<u64, [Option<usize>; 2]>,
+    /// Keys in `groups` of the stream with this id, by their [`GroupKind`].
+    groups_of: HashMap<u64, [Option<usize>; GroupKind::COUNT]>,
     /// Slots of players whose sockets may have more to read.
     unread: Vec<usize>,
     scratch: Scratch,
@@ -137,16 +135,23 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         }
     }
 
-    /// Key of the group of `stream`'s players that get each message at once, or
-    /// of the others.
-    fn group(&mut self, stream: &Arc<Stream>, at_once: bool) -> usize {
-        let place = &mut self.groups_of.entry(stream.id()).or_default()[usize::from(at_once)];
+    /// Key of the group that `joining` belongs to.
+    fn group(&mut self, joining: &Joining<D>) -> usize {
+        let kind = GroupKind::of(joining);
+        let stream = &joining.stream;
+        let place = &mut self.groups_of.entry(stream.id()).or_default()[kind as usize];
         *place.get_or_insert_with(|| {
+            let log = match &joining.delivery {
+                Delivery::Chunks => &stream.log,
+                Delivery::Flv(FlvLog(log)) | Delivery::WebSocket(FlvLog(log)) => log,
+            };
+            let at_once = kind == GroupKind::AtOnce;
             self.groups.insert(Group {
                 stream: stream.clone(),
-                at_once,
+                log: log.clone(),
+                kind,
                 members: Vec::new(),
-                view: stream.log.view(self.number, at_once, u64::MAX),
+                view: log.view(self.number, at_once, u64::MAX),
                 low_water: u64::MAX,
                 waiting: false,
                 mw_deadline: None,
@@ -158,9 +163,9 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     /// Forgets a group whose last player has left.
     fn remove_group(&mut self, key: usize) {
         let group = self.groups.remove(key);
-        group.stream.log.remove_reader(self.number, group.at_once);
+        group.log.remove_reader(self.number, group.at_once());
         if let Entry::Occupied(mut groups) = self.groups_of.entry(group.stream.id()) {
-            groups.get_mut()[usize::from(group.at_once)] = None;
+            groups.get_mut()[group.kind as usize] = None;
             if groups.get().iter().all(Option::is_none) {
                 groups.remove();
             }
@@ -189,14 +194,15 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let requests = std::mem::take(&mut joining.requests);
         let stream = joining.stream.clone();
         stream.log.readers().add_player(self.number);
-        let at_once = joining.at_once;
-        let group = self.group(&stream, at_once);
+        let group = self.group(&joining);
         let slot = self.players.vacant_key();
         let entry = &mut self.groups[group];
-        entry.view = stream.log.view(self.number, at_once, entry.low_water);
+        entry.view = entry
+            .log
+            .view(self.number, entry.at_once(), entry.low_water);
         let place = (group, entry.members.len());
         let gop_cache = joining.gop_cache.unwrap_or_else(|| stream.gop_cache());
-        let mut player = Player::new(joining, &stream, &entry.view, gop_cache, place);
+        let mut player = Player::new(joining, &entry.log, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.note_position(&player);
         if stream.has_ended() {
@@ -209,7 +215,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP
             | EpollFlags::EPOLLET;
-        let asked = player.fulfil_all(requests, &stream, &entry.view);
+        let asked = player.fulfil_all(requests, &entry.log, &entry.view);
         let registered = self
             .epoll
             .add(player.socket(), EpollEvent::new(interest, slot as u64));
@@ -229,7 +235,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         if events.contains(EpollFlags::EPOLLOUT) {
             player.unblock();
             let group = &mut self.groups[player.group];
-            let served = player.serve(&group.stream, &group.view, now);
+            let served = player.serve(&group.stream, &group.log, &group.view, now);
             group.note_position(player);
             if let Err(reason) = served {
                 self.leave(slot, reason);
@@ -253,8 +259,11 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let group = &mut self.groups[player.group];
         for _ in 0..MAX_READS {
             let more = player
-                .receive(&group.stream, &group.view, &mut self.scratch)
-                .and_then(|more| player.serve(&group.stream, &group.view, now).map(|()| more));
+                .receive(&group.log, &group.view, &mut self.scratch)
+                .and_then(|more| {
+                    let served = player.serve(&group.stream, &group.log, &group.view, now);
+                    served.map(|()| more)
+                });
             group.note_position(player);
             match more {
                 Ok(true) => {}
@@ -292,9 +301,8 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             // Asked before the look: what it ended with must be in the view.
             let ended = group.stream.has_ended();
             group.view = group
-                .stream
                 .log
-                .view(self.number, group.at_once, group.low_water);
+                .view(self.number, group.at_once(), group.low_water);
             // An end between the two wakes nobody: until the look, the worker
             // counts as told already.
             if !ended && group.stream.has_ended() {
@@ -312,7 +320,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let mut leaving = Vec::new();
         for &slot in group.members[flush.left..end].iter().rev() {
             let player = &mut self.players[slot];
-            match player.serve(&group.stream, &group.view, now) {
+            match player.serve(&group.stream, &group.log, &group.view, now) {
                 Ok(()) if flush.ended => leaving.push((slot, Reason::StreamEnded)),
                 Ok(()) => {
                     flush.low_water = flush.low_water.min(player.low_water());
@@ -364,7 +372,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         if let Some(&moved) = group.members.get(member) {
             self.players[moved].member = member;
         }
-        let departed = player.depart(&group.stream, reason);
+        let departed = player.depart(&group.log, reason);
         let stream = group.stream.clone();
         if group.members.is_empty() {
             self.remove_group(key);

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::StreamKey;
@@ -11,7 +12,7 @@ use super::*;
 use crate::stream::fanout::tests::support::{
     PATIENCE, Speller, joining, picture, publish, reader, settings, sound,
 };
-use crate::stream::{Registry, StreamSettings, Wakers};
+use crate::stream::{Registry, Stream, StreamSettings, Wakers};
 
 /// Bytes that a socket here holds at most, or about.
 const BUFFER: usize = 8_192;

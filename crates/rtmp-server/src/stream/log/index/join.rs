@@ -88,6 +88,21 @@ impl JoinPoints {
         self.later.as_ref()
     }
 
+    /// The same join points of another log, where `place` says at which offset
+    /// there what lies at an offset here.
+    pub(super) fn placed(&self, place: impl Fn(u64) -> u64) -> Self {
+        let placed = |join: &JoinPoint| JoinPoint {
+            offset: place(join.offset),
+            headers: Arc::new(join.headers.placed(|header| place(header.offset))),
+            ..*join
+        };
+        Self {
+            newest: self.newest.as_ref().map(placed),
+            later: self.later.as_ref().map(placed),
+            ..*self
+        }
+    }
+
     /// True if a player can join at a message of `kind` that comes next, at
     /// this time of the log.
     pub(super) fn can_join_at(&self, kind: EntryKind, timestamp: u64) -> bool {

@@ -1,5 +1,6 @@
 //! The places of the messages in a stream's log. No bytes, no I/O, no clock.
 
+mod copy;
 mod entry;
 mod filter;
 mod join;

@@ -1,0 +1,122 @@
+//! A player of HTTP-FLV or WebSocket-FLV while a fan-out worker serves it, and its end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http_flv::websocket::{self, Event, FrameReader};
+use rtmp_proto::session::Parameters;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::close::{close_gracefully, log_end};
+use crate::config::Vhost;
+use crate::server::Server;
+use crate::server::clients::{Client, StatsSnapshot};
+use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
+use crate::server::hooks::StreamEvent;
+use crate::server::player::ConnectInfo;
+use crate::stream::Subscription;
+use crate::stream::fanout::{Dialogue, Reason, Request};
+
+/// A playing connection, without its socket.
+#[derive(Debug)]
+pub(in crate::server) struct FlvPlayer {
+    pub(super) client: Arc<Client>,
+    pub(super) vhost: Arc<Vhost>,
+    /// Parameters of the request.
+    pub(super) parameters: Parameters,
+    /// What the request says of the client, as `connect` does in RTMP.
+    pub(super) connect_info: ConnectInfo,
+    pub(super) subscription: Subscription,
+    /// Counters of the connection when this play began.
+    pub(super) begun: StatsSnapshot,
+    /// Reader of its frames; `None` for HTTP-FLV.
+    pub(super) websocket: Option<FrameReader>,
+    /// True if its close has been answered.
+    pub(super) closed: bool,
+}
+
+impl Dialogue for FlvPlayer {
+    fn receive(
+        &mut self,
+        mut input: &[u8],
+        replies: &mut Vec<u8>,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), String> {
+        self.client
+            .received
+            .fetch_add(input.len() as u64, Ordering::Relaxed);
+        // What follows an HTTP request is ignored: the answer never ends.
+        let Some(reader) = self.websocket.as_mut().filter(|_| !self.closed) else {
+            return Ok(());
+        };
+        while let Some(event) = reader.read(&mut input).map_err(|error| error.to_string())? {
+            match event {
+                Event::Ping(payload) => websocket::write_pong(&payload, replies),
+                Event::Close => {
+                    websocket::write_close(websocket::NORMAL_CLOSURE, replies);
+                    self.closed = true;
+                    requests.push(Request::Leave);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FlvPlayer {
+    /// Notifies `on_stop` that the client plays no more.
+    pub(super) fn notify_stop(&self, server: &Server) {
+        // The hooks may have been reconfigured meanwhile.
+        let vhost = server.current_vhost(self.vhost.clone());
+        let event = StreamEvent {
+            action: "on_stop",
+            client: &self.client,
+            connect_info: &self.connect_info,
+            parameters: &self.parameters,
+            stream: self.subscription.stream(),
+            ends_publication: false,
+        };
+        server.hooks.notify(&vhost.http_hooks.on_stop, &event);
+    }
+
+    /// Ends the connection of a player that has left its worker.
+    pub(in crate::server) async fn end(
+        self,
+        server: Arc<Server>,
+        socket: std::net::TcpStream,
+        unsent: Vec<u8>,
+        reason: Reason,
+    ) {
+        let (code, gone) = match reason {
+            Reason::Closed | Reason::Broken(_) | Reason::Stalled => (None, true),
+            Reason::Misbehaved(_) => (Some(websocket::PROTOCOL_ERROR), false),
+            Reason::Dismissed => (Some(websocket::GOING_AWAY), false),
+            Reason::Asked | Reason::StreamEnded | Reason::Complete => {
+                (Some(websocket::NORMAL_CLOSURE), false)
+            }
+        };
+        let reason = match reason {
+            Reason::Asked | Reason::Closed => CloseReason::Closed,
+            Reason::Broken(kind) => CloseReason::Lost(kind.into()),
+            Reason::Misbehaved(why) => CloseReason::Misbehaved(why),
+            Reason::Stalled => CloseReason::Stalled,
+            Reason::StreamEnded | Reason::Complete => CloseReason::StreamEnded,
+            Reason::Dismissed => CloseReason::Dismissed,
+        };
+        let key = self.subscription.stream().key();
+        log_play(&self.client, key, &self.begun, Some(&reason));
+        self.notify_stop(&server);
+        let mut out = unsent;
+        if let Some(code) = code.filter(|_| self.websocket.is_some() && !self.closed) {
+            websocket::write_close(code, &mut out);
+        }
+        if !gone && let Ok(mut socket) = TcpStream::from_std(socket) {
+            let closing = close_gracefully(&mut socket, &out);
+            let _: Result<io::Result<()>, _> = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+        }
+        log_end(&server, &self.client, &reason);
+    }
+}

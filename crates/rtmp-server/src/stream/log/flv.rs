@@ -1,0 +1,70 @@
+//! A stream's log of FLV tags: the same messages as in its log of chunks, in another
+//! form.
+
+use std::io;
+use std::sync::Mutex;
+
+use http_flv::tag;
+use rtmp_proto::wire::Limits;
+use rtmp_proto::wire::chunk::{ChunkReader, DEFAULT_CHUNK_SIZE, csid, encode_message};
+use rtmp_proto::wire::message::Control;
+
+use super::file::LogFile;
+use super::{Framing, Holding, Log};
+use crate::stream::memory::MemoryPool;
+use std::sync::Arc;
+
+impl Log {
+    /// A log of FLV tags that goes on where this one, which has chunks, goes on. It
+    /// begins with a copy of the newest group of pictures. Nobody may write meanwhile.
+    ///
+    /// # Errors
+    /// No descriptor or no memory left.
+    pub(in crate::stream) fn flv_copy(&self, pool: Arc<MemoryPool>) -> io::Result<Self> {
+        // Locked to the end: what is read must not be given back meanwhile.
+        let index = self.index();
+        let end = index.end();
+        let from = index.join_offset().unwrap_or(end);
+        // With the file header, so that nothing has the offset 0: whoever has had
+        // nothing of the log stands there.
+        let mut tags = tag::file_header(true, true).to_vec();
+        let mut offsets = Vec::new();
+        if from < end {
+            let chunks = self.file.copy(from, end)?;
+            let mut chunks = chunks.as_slice();
+            let mut reader = self.reader()?;
+            while let Some(message) = reader.read(&mut chunks).map_err(io::Error::other)? {
+                offsets.push(tags.len() as u64);
+                Framing::Flv.encode(&message, &mut tags);
+            }
+        }
+        let file = LogFile::new(&format!("flv:{}", self.key));
+        file.write(0, &tags)?;
+        let copy = index.copy_from(from, &offsets, tags.len() as u64);
+        drop(index);
+        let log = Self {
+            key: self.key.clone(),
+            framing: Framing::Flv,
+            file,
+            index: Mutex::new(copy),
+            held: Holding::new(pool),
+            readers: self.readers.clone(),
+        };
+        log.give_back(log.index());
+        Ok(log)
+    }
+
+    /// A reader of the log's chunks.
+    fn reader(&self) -> io::Result<ChunkReader> {
+        let mut reader = ChunkReader::new(&Limits::default());
+        let Framing::Chunks(size) = self.framing else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let mut bytes = Vec::new();
+        let set_size = Control::SetChunkSize(size).to_message();
+        encode_message(&set_size, DEFAULT_CHUNK_SIZE, csid::CONTROL, &mut bytes);
+        let read = reader.read(&mut bytes.as_slice());
+        read.map_err(io::Error::other)?;
+        Ok(reader)
+    }
+}

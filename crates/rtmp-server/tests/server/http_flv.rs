@@ -1,0 +1,402 @@
+//! HTTP-FLV and WebSocket-FLV at origins and edges.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::post;
+use rtmp_proto::wire::{Message, MessageType};
+use rtmp_server::config::Role;
+use serde_json::Value;
+
+use crate::flv_client::{FlvClient, Tag};
+use crate::support::{TestServer, headers, keyframe, message, picture, sound, until, web_server};
+
+/// An origin that serves HTTP-FLV, with these directives in its vhost and outside of it.
+fn origin(vhost: &str, globals: &str) -> (TestServer, SocketAddr) {
+    serve(Role::Origin, vhost, globals)
+}
+
+fn edge(origin: &TestServer, vhost: &str) -> (TestServer, SocketAddr) {
+    let remote = format!("mode remote; origin {};", origin.address);
+    serve(Role::Edge, &format!("{remote} {vhost}"), "")
+}
+
+fn serve(role: Role, vhost: &str, globals: &str) -> (TestServer, SocketAddr) {
+    let remux = match vhost.contains("http_remux") {
+        true => "",
+        false => "http_remux { enabled on; }",
+    };
+    let text = format!(
+        "http_server {{ enabled on; }} {globals} \
+         vhost __defaultVhost__ {{ min_latency on; publish_normal_timeout 600000; {remux} {vhost} }}"
+    );
+    let server = TestServer::start(role, &text);
+    let http = server.http.unwrap();
+    (server, http)
+}
+
+/// The tag that a message becomes, as of `timestamp`.
+fn tag(message: &Message, timestamp: u32) -> Tag {
+    Tag {
+        kind: message.message_type.0,
+        timestamp,
+        payload: message.payload.to_vec(),
+    }
+}
+
+/// The status of the answer to a request.
+async fn status(http: SocketAddr, line: &str, fields: &str) -> String {
+    let mut client = FlvClient::asking(http, line, fields).await;
+    let answer = client.answer().await;
+    assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_gets_metadata_headers_the_newest_group_and_what_follows() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    let group = [keyframe(80), picture(120), sound(125)];
+    publisher.publish(&[keyframe(40), sound(45)]).await;
+    publisher.publish(&group).await;
+    origin.arrived("s", 8).await;
+    let (mut player, flags) = FlvClient::playing(http, "/live/s.flv").await;
+    assert_eq!(flags, 5);
+    let [_, video, audio] = &headers()[..] else {
+        unreachable!()
+    };
+    let metadata = message(MessageType::DATA_AMF0, 0, b"\x02\0\x0aonMetaData\x05");
+    let expected = [(&metadata, 0), (video, 80), (audio, 80)];
+    for (message, timestamp) in expected {
+        assert_eq!(player.tag().await, tag(message, timestamp));
+    }
+    for message in &group {
+        assert_eq!(player.tag().await, tag(message, message.timestamp));
+    }
+    let news = [picture(160), sound(165), keyframe(0x0100_0000)];
+    publisher.publish(&news[..2]).await;
+    for message in &news[..2] {
+        assert_eq!(player.tag().await, tag(message, message.timestamp));
+    }
+    // Who comes later reads the same log.
+    let (mut second, _) = FlvClient::playing(http, "/live/s.flv").await;
+    let kinds = second.tags(8).await;
+    assert_eq!(
+        kinds[3..],
+        [
+            (9, 80, 0x17),
+            (9, 120, 0x27),
+            (8, 125, 0xaf),
+            (9, 160, 0x27),
+            (8, 165, 0xaf)
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enhanced_flv_and_long_payloads_pass_through_as_they_are() {
+    let (origin, http) = origin("chunk_size 128;", "");
+    let mut publisher = origin.publisher("s").await;
+    let mut hevc = vec![0x91, b'h', b'v', b'c', b'1'];
+    hevc.extend((0..=255).cycle().take(300_000));
+    let frame = message(MessageType::VIDEO, 0, &hevc);
+    publisher.publish(std::slice::from_ref(&frame)).await;
+    let (mut player, flags) = FlvClient::playing(http, "/live/s.flv").await;
+    assert_eq!(flags, 1);
+    assert_eq!(player.tag().await, tag(&frame, 0));
+    let (mut socket, _) = FlvClient::playing_websocket(http, "/live/s.flv").await;
+    assert_eq!(socket.tag().await, tag(&frame, 0));
+    hevc[0] = 0xa1;
+    let next = message(MessageType::VIDEO, 40, &hevc);
+    publisher.publish(std::slice::from_ref(&next)).await;
+    assert_eq!(player.tag().await, tag(&next, 40));
+    assert_eq!(socket.tag().await, tag(&next, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_header_announces_what_the_stream_has() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("sound").await;
+    publisher.publish(&[sound(0)]).await;
+    let (mut player, flags) = FlvClient::playing(http, "/live/sound.flv").await;
+    assert_eq!(flags, 4);
+    assert_eq!(player.tag().await, tag(&sound(0), 0));
+    let (origin, http) = self::origin("http_remux { enabled on; has_audio off; }", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher
+        .publish(&[keyframe(0), sound(10), picture(40)])
+        .await;
+    origin.arrived("s", 3).await;
+    let (mut player, flags) = FlvClient::playing(http, "/live/s.flv").await;
+    assert_eq!(flags, 1);
+    assert_eq!(player.tags(2).await, [(9, 0, 0x17), (9, 40, 0x27)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_is_there_when_its_publisher_returns_on_one_timeline() {
+    let (origin, http) = origin("publish_return_timeout 60000;", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(1_000)]).await;
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    assert_eq!(player.tags(1).await, [(9, 1_000, 0x17)]);
+    drop(publisher);
+    let mut publisher = origin.replacing_publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    let tags = player.tags(5).await;
+    let kinds: Vec<_> = tags.iter().map(|tag| tag.0).collect();
+    assert_eq!(kinds, [18, 9, 8, 9, 9]);
+    assert!(tags[3].1 >= 1_040, "{tags:?}");
+    assert_eq!(tags[4].1, tags[3].1 + 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_waits_for_its_stream() {
+    let (origin, http) = origin("play_wait_timeout 60000;", "");
+    let mut player = FlvClient::asking(http, "GET /live/s.flv?x=y", "").await;
+    until(|| origin.server.streams().len() == 1).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let head = player.head().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_connection() {
+    let (origin, http) = origin("publish_return_timeout 0;", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    let (mut socket, _) = FlvClient::playing_websocket(http, "/live/s.flv").await;
+    drop(publisher);
+    player.closed().await;
+    socket.closed().await;
+    assert_eq!(socket.close_code, Some(1_000));
+    until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_served_has_a_status() {
+    let (_origin, http) = origin(
+        "play_wait_timeout 100;",
+        "vhost other { http_remux { enabled off; } }",
+    );
+    for (line, expected) in [
+        ("GET /live/s.flv", "404"),
+        ("GET /live/s.ts", "404"),
+        ("GET /s.flv", "404"),
+        ("GET /live/a%3Fb.flv", "404"),
+        ("GET /live/s.flv?vhost=other", "404"),
+        ("HEAD /live/s.flv", "404"),
+        ("POST /live/s.flv", "405"),
+        ("GET /live/%ff.flv", "400"),
+        ("GET live", "400"),
+    ] {
+        assert_eq!(status(http, line, "").await, expected, "{line}");
+    }
+    let long = "a".repeat(3_000);
+    assert_eq!(status(http, &format!("GET /{long}"), "").await, "414");
+    let fields = format!("X: {}\r\n", "a".repeat(9_000));
+    assert_eq!(status(http, "GET /live/s.flv", &fields).await, "431");
+    let old = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n";
+    assert_eq!(status(http, "GET /live/s.flv", old).await, "426");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_stands_in_the_answer() {
+    let (_origin, http) = origin("play_wait_timeout 100;", "");
+    let mut client = FlvClient::asking(http, "GET /live/s.flv", "").await;
+    let answer = client.answer().await;
+    assert!(
+        answer.ends_with("\r\n\r\nnobody publishes live/s\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_may_ask_first_and_players_for_the_head() {
+    for (crossdomain, globals) in [
+        (true, ""),
+        (false, "http_server { enabled on; crossdomain off; }"),
+    ] {
+        let (origin, http) = origin("", globals);
+        let mut publisher = origin.publisher("s").await;
+        publisher.publish(&[keyframe(0)]).await;
+        origin.arrived("s", 1).await;
+        let mut asking =
+            FlvClient::asking(http, "OPTIONS /live/s.flv", "Origin: http://a\r\n").await;
+        let answer = asking.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+        let allowed = "Access-Control-Allow-Origin: *\r\n";
+        assert_eq!(answer.contains(allowed), crossdomain, "{answer}");
+        let mut asking = FlvClient::asking(http, "HEAD /live/s.flv", "").await;
+        let answer = asking.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("Content-Type: video/x-flv\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_no_whole_request_is_closed() {
+    let (origin, http) = origin("", "handshake_timeout 100;");
+    let mut silent = FlvClient::connect(http).await;
+    assert_eq!(silent.answer().await, "");
+    let mut slow = FlvClient::connect(http).await;
+    slow.send(b"GET /live/s.flv HTTP/1.1\r\n").await;
+    assert!(slow.answer().await.starts_with("HTTP/1.1 408 "));
+    until(|| origin.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_request_is_ignored() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    player
+        .send(b"GET /live/other.flv HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.tags(2).await, [(9, 0, 0x17), (9, 40, 0x27)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_pages_and_limits_are_refused() {
+    let (_first, http) = origin("security { enabled on; deny play all; }", "");
+    assert_eq!(status(http, "GET /live/s.flv", "").await, "403");
+    let (_second, http) = origin("refer_play example.com;", "");
+    assert_eq!(
+        status(http, "GET /live/s.flv", "Referer: http://evil.net/\r\n").await,
+        "403"
+    );
+    assert_eq!(
+        status(http, "GET /live/s.ts", "Referer: http://example.com/\r\n").await,
+        "404"
+    );
+    let (third, http) = origin("", "max_connections 2;");
+    let mut publisher = third.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (_player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    let mut refused = FlvClient::connect(http).await;
+    assert!(refused.answer().await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_decide_about_players_and_hear_of_their_end() {
+    let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let record = told.clone();
+    let hook = post(move |body: String| async move {
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let forbidden = body["stream"] == "forbidden";
+        record.lock().unwrap().push(body);
+        if forbidden { "1" } else { "0" }
+    });
+    let web = web_server(Router::new().route("/", hook)).await;
+    let hooks =
+        format!("http_hooks {{ enabled on; on_play http://{web}/; on_stop http://{web}/; }}");
+    let (origin, http) = origin(&hooks, "");
+    assert_eq!(
+        status(http, "GET /live/forbidden.flv?token=x", "").await,
+        "403"
+    );
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (player, _) = FlvClient::playing(http, "/live/s.flv?token=y").await;
+    drop(player);
+    until(|| told.lock().unwrap().len() == 3).await;
+    let told = told.lock().unwrap();
+    let field = |name: &str| {
+        told.iter()
+            .map(|body| body[name].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(field("action"), ["on_play", "on_play", "on_stop"]);
+    assert_eq!(field("stream"), ["forbidden", "s", "s"]);
+    assert_eq!(field("param"), ["?token=x", "?token=y", "?token=y"]);
+    assert_eq!(field("app"), ["live", "live", "live"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_pulls_at_the_request() {
+    let (origin, _) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(40), picture(80)]).await;
+    origin.arrived("s", 5).await;
+    let (edge, http) = edge(&origin, "");
+    let (mut player, flags) = FlvClient::playing(http, "/live/s.flv").await;
+    assert_eq!(flags, 5);
+    let tags = player.tags(5).await;
+    assert_eq!(tags[3..], [(9, 40, 0x17), (9, 80, 0x27)]);
+    publisher.publish(&[picture(120)]).await;
+    assert_eq!(player.tags(1).await, [(9, 120, 0x27)]);
+    // RTMP viewers share the pull.
+    let mut viewer = edge.player("s").await;
+    assert_eq!(viewer.frame().await, keyframe(40));
+    assert_eq!(origin.server.clients().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_players_and_ends_them() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    let (mut socket, _) = FlvClient::playing_websocket(http, "/live/s.flv").await;
+    player.tag().await;
+    socket.tag().await;
+    let clients = origin.server.clients().list();
+    let playing: Vec<_> = clients
+        .iter()
+        .filter(|client| client.activity().name() == "play")
+        .collect();
+    assert_eq!(playing.len(), 2);
+    assert_eq!(origin.server.streams()[0].players(), 2);
+    for client in playing {
+        assert!(origin.server.dismiss(client.id));
+    }
+    player.closed().await;
+    socket.closed().await;
+    assert_eq!(socket.close_code, Some(1_001));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_is_told_pongs_and_closes_in_order() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 4).await;
+    let (mut player, _) = FlvClient::playing_websocket(http, "/live/s.flv").await;
+    assert_eq!(player.tags(4).await[3], (9, 0, 0x17));
+    player.send_frame(0x81, b"text is ignored").await;
+    player.send_frame(0x89, b"a ping").await;
+    while player.pongs.is_empty() {
+        assert!(player.fill().await);
+    }
+    assert_eq!(player.pongs, [b"a ping"]);
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.tags(1).await, [(9, 40, 0x27)]);
+    player.send_frame(0x88, &1_000_u16.to_be_bytes()).await;
+    player.closed().await;
+    assert_eq!(player.close_code, Some(1_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_client_that_lies_is_closed() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let unmasked: &[u8] = &[0x81, 1, 7];
+    let oversized: &[u8] = &[0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4];
+    for lie in [unmasked, oversized] {
+        let (mut player, _) = FlvClient::playing_websocket(http, "/live/s.flv").await;
+        player.tag().await;
+        player.send(lie).await;
+        player.closed().await;
+        assert_eq!(player.close_code, Some(1_002));
+    }
+}

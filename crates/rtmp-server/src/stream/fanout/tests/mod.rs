@@ -3,6 +3,7 @@
 mod codecs;
 mod delivery;
 mod departures;
+mod flv;
 mod joining;
 mod publications;
 mod publishers;

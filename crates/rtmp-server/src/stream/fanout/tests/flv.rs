@@ -1,0 +1,270 @@
+//! Players of the log of FLV tags, with WebSocket frames and without.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::support::{
+    Client, Server, headers, message, patient, picture, publish, settings, sound,
+};
+use crate::stream::fanout::{Delivery, Joining};
+use crate::stream::{Publication, Stream};
+use rtmp_proto::wire::{Message, MessageType};
+
+/// A reader of FLV tags, in WebSocket frames or not.
+struct Tags {
+    socket: TcpStream,
+    websocket: bool,
+    /// Bytes of the present frame that are still to come.
+    frame_left: usize,
+    /// Replies that stood between two frames.
+    replies: usize,
+    messages_read: u32,
+}
+
+impl Tags {
+    fn byte_count(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut done = 0;
+        while done < count {
+            if self.websocket && self.frame_left == 0 {
+                self.frame_left = self.frame_header();
+            }
+            let end = match self.websocket {
+                true => count.min(done + self.frame_left),
+                false => count,
+            };
+            self.socket.read_exact(&mut bytes[done..end]).unwrap();
+            self.frame_left -= if self.websocket { end - done } else { 0 };
+            done = end;
+        }
+        bytes
+    }
+
+    /// The length of the next binary frame.
+    fn frame_header(&mut self) -> usize {
+        let read = |socket: &mut TcpStream, count: usize| {
+            let mut bytes = vec![0; count];
+            socket.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        loop {
+            match read(&mut self.socket, 2)[..] {
+                [0x82, length @ 0..126] => return length.into(),
+                [0x82, 126] => {
+                    let length = read(&mut self.socket, 2);
+                    return u16::from_be_bytes([length[0], length[1]]).into();
+                }
+                // The dialogue of these tests replies in RTMP: one chunk of 17 bytes.
+                [3, 0] => {
+                    read(&mut self.socket, 15);
+                    self.replies += 1;
+                }
+                ref other => panic!("no frame begins with {other:x?}"),
+            }
+        }
+    }
+
+    fn message(&mut self) -> Message {
+        let header = self.byte_count(11);
+        let length = u32::from_be_bytes([0, header[1], header[2], header[3]]);
+        let timestamp = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
+        let payload = self.byte_count(length as usize);
+        let previous = self.byte_count(4);
+        assert_eq!(previous, (11 + length).to_be_bytes());
+        self.messages_read += 1;
+        message(MessageType(header[0]), timestamp, payload)
+    }
+
+    fn messages(&mut self, count: usize) -> Vec<Message> {
+        (0..count).map(|_| self.message()).collect()
+    }
+}
+
+fn adjust(joining: &mut Joining<super::support::Speller>, websocket: bool) {
+    let log = joining.stream.flv_log().unwrap();
+    joining.delivery = match websocket {
+        true => Delivery::WebSocket(log),
+        false => Delivery::Flv(log),
+    };
+}
+
+fn join(server: &mut Server, stream: &Arc<Stream>, websocket: bool) -> (Tags, Client) {
+    let client = server.join_with(stream, |joining| {
+        adjust(joining, websocket);
+        patient(joining);
+    });
+    let tags = Tags {
+        socket: client.socket.try_clone().unwrap(),
+        websocket,
+        frame_left: 0,
+        replies: 0,
+        messages_read: 0,
+    };
+    (tags, client)
+}
+
+/// The message as it stands in the log.
+fn logged(message: &Message) -> Message {
+    Message {
+        stream_id: 7,
+        ..message.clone()
+    }
+}
+
+fn published(server: &Server) -> (Arc<Stream>, Publication) {
+    let stream = server.stream(&settings());
+    let publication = stream.publish(Instant::now()).unwrap();
+    (stream, publication)
+}
+
+#[test]
+fn the_log_begins_with_the_newest_group_and_goes_on_with_the_stream() {
+    for websocket in [false, true] {
+        let mut server = Server::start(1);
+        let (stream, mut publication) = published(&server);
+        publish(&mut publication, &headers());
+        publish(&mut publication, &[picture(0, true), picture(40, false)]);
+        let group = [picture(80, true), sound(90), picture(120, false)];
+        publish(&mut publication, &group);
+        let (mut first, _client) = join(&mut server, &stream, websocket);
+        let begun = first.messages(6);
+        let kinds: Vec<_> = begun.iter().map(super::support::kind).collect();
+        let expected = [
+            "data",
+            "video header",
+            "audio header",
+            "keyframe",
+            "sound",
+            "picture",
+        ];
+        assert_eq!(kinds, expected);
+        let times: Vec<_> = begun.iter().map(|message| message.timestamp).collect();
+        assert_eq!(times, [0, 80, 80, 80, 90, 120]);
+        assert_eq!(begun[3..], group.each_ref().map(logged));
+        // New headers, a new group: what joins there gets the new ones once.
+        let header = message(MessageType::VIDEO, 0, vec![0x17, 0, 0, 0, 0, 9]);
+        let news = [header.clone(), picture(160, true), picture(200, false)];
+        publish(&mut publication, &news);
+        assert_eq!(first.messages(3)[1..], news[1..]);
+        let (mut second, _client) = join(&mut server, &stream, websocket);
+        let begun = second.messages(5);
+        let headers: Vec<_> = begun
+            .iter()
+            .filter(|it| it.payload[..2] == [0x17, 0])
+            .collect();
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers[0].payload, header.payload);
+        assert_eq!(begun[3..], news[1..]);
+    }
+}
+
+#[test]
+fn who_waits_for_the_first_keyframe_gets_each_header_once() {
+    let mut server = Server::start(1);
+    let (stream, mut publication) = published(&server);
+    publish(&mut publication, &headers());
+    publish(&mut publication, &[picture(0, false)]);
+    let (mut player, _client) = join(&mut server, &stream, false);
+    publish(&mut publication, &[picture(40, true)]);
+    let kinds: Vec<_> = player
+        .messages(4)
+        .iter()
+        .map(super::support::kind)
+        .collect();
+    assert_eq!(kinds, ["data", "video header", "audio header", "keyframe"]);
+}
+
+#[test]
+fn a_slow_player_is_moved_to_a_keyframe_between_two_tags_and_frames_stay_whole() {
+    for websocket in [false, true] {
+        let mut server = Server::start(1);
+        let (stream, mut publication) = published(&server);
+        publish(&mut publication, &headers());
+        publish(&mut publication, &[picture(0, true)]);
+        let (mut player, client) = join(&mut server, &stream, websocket);
+        let (mut attentive, _client) = join(&mut server, &stream, false);
+        let mut most_memory = 0;
+        for number in 1..3_000 {
+            let sent = picture(number * 40, number % 25 == 0);
+            publish(&mut publication, std::slice::from_ref(&sent));
+            while attentive.message().timestamp != sent.timestamp {}
+            most_memory = most_memory.max(stream.memory().unwrap());
+        }
+        assert!(most_memory < 8 << 20, "{most_memory} bytes of logs");
+        assert!(
+            client.meter.skips.load(Ordering::Relaxed) > 0,
+            "it was never moved on"
+        );
+        let (mut leaps, mut last) = (0, None);
+        while last != Some(2_999 * 40) {
+            let message = player.message();
+            let keyframe = super::support::kind(&message) == "keyframe";
+            if !keyframe && super::support::kind(&message) != "picture" {
+                continue;
+            }
+            assert!(
+                message.payload == picture(message.timestamp, keyframe).payload,
+                "a picture has come to harm"
+            );
+            if last.is_some_and(|last| message.timestamp != last + 40) {
+                leaps += 1;
+                assert!(keyframe, "a leap to a picture that needs others");
+            }
+            last = Some(message.timestamp);
+        }
+        assert!(leaps > 0);
+    }
+}
+
+#[test]
+fn a_reply_stands_between_two_frames() {
+    let mut server = Server::start(1);
+    let (stream, mut publication) = published(&server);
+    // More than a socket takes at once: the reply comes while a frame is under way.
+    let group: Vec<_> = (0..400)
+        .map(|number| picture(number * 4, number == 0))
+        .collect();
+    publish(&mut publication, &group);
+    let (mut player, mut client) = join(&mut server, &stream, true);
+    client.say(b"r");
+    for sent in &group {
+        assert_eq!(player.message(), *sent);
+    }
+    while player.replies == 0 {
+        publish(&mut publication, &[picture(2_000, false)]);
+        player.message();
+    }
+}
+
+#[test]
+fn the_log_is_given_back_some_time_after_its_last_reader() {
+    let mut server = Server::start(1);
+    let (stream, mut publication) = published(&server);
+    publish(&mut publication, &[picture(0, true)]);
+    let chunks_alone = stream.memory().unwrap();
+    let (mut player, client) = join(&mut server, &stream, false);
+    player.message();
+    let both = stream.memory().unwrap();
+    assert!(both > chunks_alone);
+    let now = Instant::now();
+    let keep = |_: &Stream| Duration::from_secs(3_600);
+    let sweep = |server: &Server, seconds| {
+        server
+            .registry
+            .sweep(now + Duration::from_secs(seconds), keep);
+    };
+    sweep(&server, 100);
+    drop((player, client));
+    server.departure();
+    sweep(&server, 200);
+    assert_eq!(stream.memory().unwrap(), both, "a player may come back");
+    sweep(&server, 300);
+    assert_eq!(stream.memory().unwrap(), chunks_alone);
+    // The next one begins with a copy again.
+    publish(&mut publication, &[picture(40, false)]);
+    let (mut player, _client) = join(&mut server, &stream, false);
+    assert_eq!(player.messages(2), [picture(0, true), picture(40, false)]);
+}

@@ -1,3 +1,4 @@
-//! The fuzz targets of `rtmp-proto`.
+//! The fuzz targets of `rtmp-proto` and `http-flv`.
 
+pub mod http_flv;
 pub mod targets;

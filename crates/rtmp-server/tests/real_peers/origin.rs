@@ -10,19 +10,29 @@ use crate::common::server::{any_port, configuration, serve};
 /// A running origin; it ends with this.
 pub(crate) struct Origin {
     address: SocketAddr,
+    http: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Origin {
     pub(crate) fn start() -> Origin {
+        Self::with("")
+    }
+
+    /// An origin with these directives in its vhost.
+    pub(crate) fn with(vhost: &str) -> Origin {
         let runtime = Runtime::new().unwrap();
-        let text = "vhost __defaultVhost__ { publish_normal_timeout 600000; }";
-        let config = configuration(Role::Origin, text);
+        let text = format!(
+            "http_server {{ enabled on; }} vhost __defaultVhost__ {{ \
+             publish_normal_timeout 600000; http_remux {{ enabled on; }} {vhost} }}"
+        );
+        let config = configuration(Role::Origin, &text);
         let within = runtime.enter();
-        let address = serve(any_port(), Role::Origin, config).address;
+        let serving = serve(any_port(), Role::Origin, config);
         drop(within);
         Origin {
-            address,
+            address: serving.address,
+            http: serving.http.unwrap(),
             _runtime: runtime,
         }
     }
@@ -30,5 +40,11 @@ impl Origin {
     /// The URL of what is called `path` there.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
+    }
+
+    /// The address of the stream called `path` for HTTP-FLV and WebSocket-FLV, behind
+    /// the scheme.
+    pub(crate) fn flv(&self, path: &str) -> String {
+        format!("{}/{path}.flv", self.http)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use conf_kit::{Diagnostic, Diagnostics, Directive};
+use conf_kit::{Diagnostic, Diagnostics, Directive, Location};
 use serde::{Serialize, Serializer};
 
 use super::model::{Config, Vhost};
@@ -25,6 +25,24 @@ impl Config {
     pub fn http_listen(&self) -> &[SocketAddr] {
         let server = self.http_server.as_ref();
         server.map_or(&[], |server| &server.listen)
+    }
+
+    /// Leaves an address that `http_api` and `http_server` share to the former. SRS serves
+    /// both there.
+    pub(super) fn separate_http(&mut self, diagnostics: &mut Diagnostics) {
+        let (Some(api), Some(server)) = (self.http_api, &mut self.http_server) else {
+            return;
+        };
+        let before = server.listen.len();
+        server.listen.retain(|&address| address != api);
+        if server.listen.len() < before {
+            let message = format!(
+                "`http_server` has the address of `http_api`, {api}, where no streams are \
+                 served: give one of them another port"
+            );
+            diagnostics.warn(&Location::whole("configuration"), message);
+        }
+        self.http_server = self.http_server.take().filter(|it| !it.listen.is_empty());
     }
 
     /// Keeps the addresses of `old`, at which this process listens, and takes over what
@@ -253,6 +271,18 @@ mod tests {
         assert!(remux.enabled && !remux.has_audio && !remux.guess_has_av);
         assert_eq!(remux.mount.stream("/x/live/a.flv"), Some(("live", "a")));
         assert_eq!(remux.mount.stream("/live/a.flv"), None);
+    }
+
+    #[test]
+    fn an_address_that_the_http_api_has_serves_no_streams() {
+        let api = "http_api { enabled on; listen 8080; }";
+        let loaded = load(&format!("{api} http_server {{ enabled on; listen 8080; }}")).unwrap();
+        assert_eq!(loaded.config.http_server, None);
+        assert_eq!(loaded.warnings.len(), 1);
+        let loaded = load(&format!(
+            "{api} http_server {{ enabled on; listen 8080 81; }}"
+        ));
+        assert_eq!(loaded.unwrap().config.http_listen().len(), 1);
     }
 
     #[test]

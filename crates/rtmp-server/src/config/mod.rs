@@ -76,6 +76,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
     } = globals;
     config.http_api = http_api.enabled.then_some(http_api.listen);
     config.http_server = http_server.enabled.then_some(http_server.server);
+    config.separate_http(&mut diagnostics);
 
     let mut vhosts: Vec<Vhost> = Vec::new();
     // Last place of each, for mistakes of all of it.

@@ -217,6 +217,40 @@ fn a_drain_waits_for_viewers_and_takes_nobody_new() {
 }
 
 #[test]
+fn http_flv_is_served_and_drained_like_rtmp() {
+    let http = free_address();
+    let http_server = format!("http_server {{ enabled on; listen {http}; }}");
+    let arguments = ["--log-file", "origin.log", "--min-latency", "on"];
+    let served = ["--set", &http_server, "--set", "http_remux { enabled on; }"];
+    let mut origin = Origin::start(&[&arguments[..], &served].concat());
+    let _publisher = push(&origin.url());
+    let url = format!("http://{http}/live/livestream.flv");
+    let packets = pull(&url);
+    assert_eq!(packets.len(), 100, "{packets:?}");
+    assert!(packets.iter().all(|packet| packet.0 != "subtitle"));
+    let viewer = ffmpeg()
+        .args(["-i", &url, "-f", "null", "-"])
+        .stderr(Stdio::null())
+        .spawn();
+    let viewer = ChildGuard(viewer.unwrap());
+    let log = || read(&origin.path("origin.log"));
+    wait_for("both players", || {
+        log().matches("play live/livestream by HTTP-FLV").count() == 2
+    });
+    wait_for("the end of the first", || {
+        log().contains("played live/livestream: ")
+    });
+    origin.process.signal(Signal::SIGQUIT);
+    wait_for("a closed port", || TcpStream::connect(http).is_err());
+    assert!(
+        origin.process.0.try_wait().unwrap().is_none(),
+        "it did not wait for its viewer"
+    );
+    drop(viewer);
+    assert!(origin.process.end().success());
+}
+
+#[test]
 fn a_drain_ends_when_its_time_is_over_though_viewers_stay() {
     let mut origin = Origin::start(&[
         "--log-file",

@@ -340,6 +340,36 @@ async fn an_edge_pulls_at_the_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_passes_tokens_lets_the_origin_decide() {
+    let hook = post(|body: String| async move {
+        let body: Value = serde_json::from_str(&body).unwrap();
+        if body["param"] == "?token=good" {
+            "0"
+        } else {
+            "1"
+        }
+    });
+    let web = web_server(Router::new().route("/", hook)).await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{web}/; }}");
+    let (origin, _) = origin(&hooks, "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (_edge, http) = edge(&origin, "token_traverse on;");
+    let refused = status(http, "GET /live/s.flv?token=bad", "").await;
+    assert_eq!(refused, "403");
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv?token=good").await;
+    assert_eq!(player.tags(1).await, [(9, 0, 0x17)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_origin_has_no_such_stream_says_so() {
+    let (origin, _) = origin("play_wait_timeout 100;", "");
+    let (edge, http) = edge(&origin, "play_wait_timeout 100;");
+    assert_eq!(status(http, "GET /live/none.flv", "").await, "404");
+    until(|| edge.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_players_and_ends_them() {
     let (origin, http) = origin("", "");
     let mut publisher = origin.publisher("s").await;

@@ -32,6 +32,7 @@ use super::Server;
 use super::clients::Client;
 use super::memory::exceeds_memory_share;
 use super::player::ConnectInfo;
+use super::socket::close_gracefully;
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
 
@@ -123,7 +124,11 @@ impl Connection {
         // need not wait for a slow peer.
         self.end_role();
         if !matches!(reason, CloseReason::Closed | CloseReason::Lost(_)) {
-            let _ = tokio::time::timeout(GRACEFUL_CLOSE_TIMEOUT, self.close_gracefully()).await;
+            let _ = tokio::time::timeout(
+                GRACEFUL_CLOSE_TIMEOUT,
+                close_gracefully(&mut self.socket, &self.out),
+            )
+            .await;
         }
         log_close(
             &self.server,

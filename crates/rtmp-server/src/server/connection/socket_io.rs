@@ -71,25 +71,6 @@ impl Connection {
         sleep(latency).await;
         true
     }
-
-    /// Closes the connection gracefully: sends the last status, then reads what
-    /// the peer still sends. Closing with unread input would send an RST, which
-    /// discards what the peer has not read yet (RFC 1122 §4.2.2.13).
-    pub(super) async fn close_gracefully(&mut self) -> io::Result<()> {
-        self.socket.write_all(&self.out).await?;
-        self.socket.shutdown().await?;
-        loop {
-            self.socket.readable().await?;
-            // A buffer that lived across the await would make every connection's
-            // task larger by its size, from the first moment on.
-            let mut ignored = [0; COMMAND_READ_SIZE];
-            match self.socket.try_read(&mut ignored) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-        }
-    }
 }
 
 /// Reads at most `max_bytes` into `input`. The buffer grows only once there is

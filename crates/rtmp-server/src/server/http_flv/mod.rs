@@ -22,8 +22,9 @@ use tokio::time::{Instant, timeout};
 use super::Server;
 use super::clients::{Activity, Client};
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
+use super::socket::close_gracefully;
 use crate::stream::FlvLog;
-use close::{close_gracefully, log_end};
+use close::log_end;
 use play::Play;
 pub(super) use player::FlvPlayer;
 
@@ -108,7 +109,7 @@ impl Connection {
 
     /// Reads the request, and returns the play that it asks for once there is something
     /// to play, with the log to play.
-    async fn answer(&mut self, head_only: &mut bool) -> Result<(Play, FlvLog), NoStream> {
+    async fn answer(&mut self, head_only: &mut bool) -> Result<(Box<Play>, FlvLog), NoStream> {
         let request = self.read_head().await?;
         *head_only = request.method == Method::Head;
         if request.method == Method::Options {
@@ -171,5 +172,22 @@ impl Connection {
                 Err(error) => return Err(lost(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Size in bytes of the task that runs `future`.
+    fn size_of_task<F>(_: fn(Box<Connection>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// As for RTMP: thousands join within a second.
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = size_of_task(Connection::run);
+        assert!(size <= 1_024, "{size} bytes");
     }
 }

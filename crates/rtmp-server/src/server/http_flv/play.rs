@@ -44,7 +44,7 @@ struct Wanted {
 
 impl Connection {
     /// Makes all checks, and asks hooks and origins.
-    pub(super) async fn request_play(&self, request: Request) -> Result<Play, NoStream> {
+    pub(super) async fn request_play(&self, request: Request) -> Result<Box<Play>, NoStream> {
         let wanted = self.find_wanted(&request)?;
         let Wanted {
             vhost,
@@ -98,13 +98,13 @@ impl Connection {
         if let Some(settings) = &vhost.upstream {
             upstream::ensure_pull(server, &stream, settings, &parameters);
         }
-        Ok(Play {
+        Ok(Box::new(Play {
             vhost,
             parameters,
             connect_info,
             subscription,
             websocket: request.websocket,
-        })
+        }))
     }
 
     /// The stream that `request` names, if the client may ask for it.

@@ -1,6 +1,5 @@
 //! A player of HTTP-FLV or WebSocket-FLV while a fan-out worker serves it, and its end.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,13 +8,14 @@ use rtmp_proto::session::Parameters;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::close::{close_gracefully, log_end};
+use super::close::log_end;
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::{Client, StatsSnapshot};
 use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::ConnectInfo;
+use crate::server::socket::close_gracefully;
 use crate::stream::Subscription;
 use crate::stream::fanout::{Dialogue, Reason, Request};
 
@@ -115,7 +115,7 @@ impl FlvPlayer {
         }
         if !gone && let Ok(mut socket) = TcpStream::from_std(socket) {
             let closing = close_gracefully(&mut socket, &out);
-            let _: Result<io::Result<()>, _> = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+            let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
         }
         log_end(&server, &self.client, &reason);
     }

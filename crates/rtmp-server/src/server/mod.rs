@@ -3,7 +3,7 @@
 //! A connection begins in [`Server::accept`] and is served by `connection`
 //! (handshake and commands, on tokio). A publisher stays there. A player is handed to
 //! a fan-out worker with its `PlayerDialogue`, and comes back when its play ends and
-//! the connection does not.
+//! the connection does not. `http_flv` does the same for HTTP: one request, one play.
 
 mod clients;
 mod connection;

@@ -4,7 +4,8 @@
 //! (`writer`) and appended to a file in memory (`log`); `log::index` knows which
 //! message lies where, `timeline` when it is to be shown, `pictures` whether it
 //! can be, `log::headers` what a joining player needs before it. [`fanout`]
-//! sends the file to the players; [`Registry`] finds streams, [`Logs`] bounds
+//! sends the file to the players; those that take FLV read a second log, which is
+//! written beside the first while somebody needs it ([`FlvLog`]); [`Registry`] finds streams, [`Logs`] bounds
 //! the memory that their logs take together.
 
 pub(crate) mod fanout;

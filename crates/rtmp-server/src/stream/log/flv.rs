@@ -2,7 +2,7 @@
 //! form.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use http_flv::tag;
 use rtmp_proto::wire::Limits;
@@ -10,9 +10,8 @@ use rtmp_proto::wire::chunk::{ChunkReader, DEFAULT_CHUNK_SIZE, csid, encode_mess
 use rtmp_proto::wire::message::Control;
 
 use super::file::LogFile;
-use super::{Framing, Holding, Log};
-use crate::stream::memory::MemoryPool;
-use std::sync::Arc;
+use super::{Framing, Log};
+use crate::stream::memory::{Holding, MemoryPool};
 
 impl Log {
     /// A log of FLV tags that goes on where this one, which has chunks, goes on. It

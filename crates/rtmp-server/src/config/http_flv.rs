@@ -286,6 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_keeps_the_addresses_and_takes_over_the_rest() {
+        let config = |text: &str| load(text).unwrap().config;
+        let old = config("http_server { enabled on; listen 81; }");
+        let mut new = config("http_server { enabled on; listen 82; crossdomain off; }");
+        new.keep_http_listen(&old);
+        assert_eq!(new.http_listen(), old.http_listen());
+        assert!(!new.http_server.is_some_and(|server| server.crossdomain));
+        let mut off = config("");
+        off.keep_http_listen(&old);
+        assert_eq!(off.http_server, old.http_server);
+    }
+
+    #[test]
     fn a_path_names_application_and_stream() {
         let mount = Mount::default();
         for (path, stream) in [

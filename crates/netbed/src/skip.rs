@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
-/// Ends a test that lacks something which only the machine can give: root, a kernel's
-/// feature, systemd. The arguments say what is missing, as those of [`format!`] do.
+/// Ends a test that lacks something which only the machine can give: a kernel's feature,
+/// systemd, a control group. The arguments say what is missing, as those of [`format!`] do.
 ///
+/// A test that needs root is `#[ignore = "needs root"]` instead.
 /// A program that `scripts/setup.sh` installs is not such a thing: without it the test
 /// fails.
 #[macro_export]
@@ -19,6 +20,6 @@ macro_rules! skip {
 /// Writes the line by which `scripts/test.sh` counts a test as skipped.
 pub fn say_skipped(why: impl Display) {
     // Not through eprintln!, which the test harness keeps to itself. Where standard
-    // error is closed, nobody can be told.
+    // error is closed, nobody reads it.
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }

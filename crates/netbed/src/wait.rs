@@ -27,7 +27,7 @@ pub trait Condition: Sized {
 
     /// Fails in the condition's own way: a plain condition panics, one that is a
     /// [`Result`] becomes an error.
-    fn in_vain(message: String) -> Self::Value;
+    fn timed_out(message: String) -> Self::Value;
 }
 
 impl Condition for bool {
@@ -38,7 +38,7 @@ impl Condition for bool {
     }
 
     #[track_caller]
-    fn in_vain(message: String) {
+    fn timed_out(message: String) {
         panic!("{message}");
     }
 }
@@ -51,7 +51,7 @@ impl<T> Condition for Option<T> {
     }
 
     #[track_caller]
-    fn in_vain(message: String) -> T {
+    fn timed_out(message: String) -> T {
         panic!("{message}");
     }
 }
@@ -63,7 +63,7 @@ impl Condition for Result<bool> {
         self.map(|is_true| is_true.then_some(())).settled(what)
     }
 
-    fn in_vain(message: String) -> Result<()> {
+    fn timed_out(message: String) -> Result<()> {
         Err(anyhow!(message))
     }
 }
@@ -76,7 +76,7 @@ impl<T> Condition for Result<Option<T>> {
             .transpose()
     }
 
-    fn in_vain(message: String) -> Result<T> {
+    fn timed_out(message: String) -> Result<T> {
         Err(anyhow!(message))
     }
 }
@@ -112,7 +112,7 @@ pub fn wait_for_within<C: Condition>(
             return value;
         }
         if is_last_look {
-            return C::in_vain(format!("waited {limit:.1?} in vain: {what}"));
+            return C::timed_out(format!("timed out after {limit:.1?}, waiting for: {what}"));
         }
         thread::sleep(INTERVAL);
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic = "in vain: the moon is blue"]
+    #[should_panic = "waiting for: the moon is blue"]
     fn a_condition_that_never_comes_true_is_named_in_the_panic() {
         wait_for_within(Duration::ZERO, "the moon is blue", || false);
     }
@@ -147,7 +147,7 @@ mod tests {
     fn a_condition_that_never_comes_true_is_named_in_the_error() {
         let error = wait_for_within(Duration::ZERO, "the moon is blue", || Ok(false)).unwrap_err();
         assert!(
-            error.to_string().ends_with("in vain: the moon is blue"),
+            error.to_string().ends_with("waiting for: the moon is blue"),
             "{error}"
         );
     }

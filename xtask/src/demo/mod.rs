@@ -2,8 +2,8 @@
 
 mod scene;
 mod screen;
-mod seat;
 mod summary;
+mod viewer;
 
 use std::fs::File;
 use std::path::PathBuf;

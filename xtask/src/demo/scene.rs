@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use netbed::Process;
 use testbed::{Balancer, Cluster, HealthChecks};
 
-use super::seat::Seat;
+use super::viewer::ReconnectingViewer;
 
 /// Viewers who come from new addresses once the edge is back.
 pub(crate) const NEWCOMERS: u8 = 2;
@@ -38,7 +38,7 @@ enum Act {
 pub(crate) struct Scene<'c> {
     cluster: &'c Cluster,
     encoder: Process,
-    seats: Vec<Seat<'c>>,
+    viewers: Vec<ReconnectingViewer<'c>>,
     began: Instant,
     length: Duration,
     checks: HealthChecks,
@@ -101,9 +101,9 @@ impl<'c> Scene<'c> {
         checks: HealthChecks,
     ) -> Result<Self> {
         let clients = &cluster.clients()[..usize::from(viewers)];
-        let seats = clients
+        let viewers = clients
             .iter()
-            .map(|client| Seat::take(cluster, client))
+            .map(|client| ReconnectingViewer::start(cluster, client))
             .collect::<Result<_>>()?;
         let idle = Rate {
             bytes: 0,
@@ -113,7 +113,7 @@ impl<'c> Scene<'c> {
         Ok(Self {
             cluster,
             encoder,
-            seats,
+            viewers,
             began: Instant::now(),
             length,
             checks,
@@ -137,8 +137,8 @@ impl<'c> Scene<'c> {
             "the encoder has ended:\n{}",
             self.encoder.log()
         );
-        for seat in &mut self.seats {
-            seat.look(self.cluster)?;
+        for viewer in &mut self.viewers {
+            viewer.look(self.cluster)?;
         }
         self.balancer = self.cluster.director().list()?;
         self.measure()?;
@@ -151,8 +151,8 @@ impl<'c> Scene<'c> {
             Act::Peace if self.is_due(25) => {
                 let edge = self.busiest_edge();
                 let name = self.edge_name(edge);
-                self.recovering = (0..self.seats.len())
-                    .filter(|&seat| self.seats[seat].edge() == Some(edge))
+                self.recovering = (0..self.viewers.len())
+                    .filter(|&viewer| self.viewers[viewer].edge() == Some(edge))
                     .collect();
                 self.cluster.edge(edge).kill()?;
                 self.tell(format!(
@@ -175,9 +175,10 @@ impl<'c> Scene<'c> {
                     "{} is in rotation again; {NEWCOMERS} new viewers come",
                     self.edge_name(edge)
                 ));
-                let newcomers = &self.cluster.clients()[self.seats.len()..];
+                let newcomers = &self.cluster.clients()[self.viewers.len()..];
                 for client in newcomers {
-                    self.seats.push(Seat::take(self.cluster, client)?);
+                    self.viewers
+                        .push(ReconnectingViewer::start(self.cluster, client)?);
                 }
                 self.act = Act::Back { edge };
             }
@@ -201,9 +202,9 @@ impl<'c> Scene<'c> {
 
     fn busiest_edge(&self) -> usize {
         let viewers = |edge| {
-            self.seats
+            self.viewers
                 .iter()
-                .filter(|seat| seat.edge() == Some(edge))
+                .filter(|viewer| viewer.edge() == Some(edge))
                 .count()
         };
         let edges = 0..self.cluster.edges().len();
@@ -227,10 +228,10 @@ impl<'c> Scene<'c> {
             | Act::Restarted { edge }
             | Act::Back { edge } => Some(edge),
         };
-        let seats = &self.seats;
-        self.recovering.retain(|&seat| {
-            let seat = &seats[seat];
-            !seat.is_watching() || seat.edge().is_none() || seat.edge() == killed
+        let viewers = &self.viewers;
+        self.recovering.retain(|&viewer| {
+            let viewer = &viewers[viewer];
+            !viewer.is_watching() || viewer.edge().is_none() || viewer.edge() == killed
         });
         if self.recovering.is_empty() {
             self.tell("every viewer that lost its edge is served by another".to_owned());
@@ -266,8 +267,8 @@ impl<'c> Scene<'c> {
     }
 
     /// Everybody who watches.
-    pub(crate) fn seats(&self) -> &[Seat<'c>] {
-        &self.seats
+    pub(crate) fn viewers(&self) -> &[ReconnectingViewer<'c>] {
+        &self.viewers
     }
 
     /// The deployment.
@@ -303,9 +304,9 @@ impl<'c> Scene<'c> {
                 .map(|(index, _)| self.edge_row(index))
                 .collect::<Result<_>>()?,
             viewers: self
-                .seats
+                .viewers
                 .iter()
-                .map(|seat| self.viewer_row(seat))
+                .map(|viewer| self.viewer_row(viewer))
                 .collect(),
             events: &self.events,
         })
@@ -329,34 +330,34 @@ impl<'c> Scene<'c> {
             in_rotation: server.is_up() && edge.process()?.is_running(),
             state,
             viewers: self
-                .seats
+                .viewers
                 .iter()
-                .filter(|seat| seat.edge() == Some(index))
+                .filter(|viewer| viewer.edge() == Some(index))
                 .count(),
             connections: server.counters.connections,
             kilobits_per_second: self.traffic[index].kilobits_per_second,
         })
     }
 
-    fn viewer_row(&self, seat: &Seat<'_>) -> ViewerRow {
+    fn viewer_row(&self, viewer: &ReconnectingViewer<'_>) -> ViewerRow {
         const NOTICEABLE: Duration = Duration::from_secs(3);
-        let counts = seat.total();
-        let paused = seat
+        let counts = viewer.total();
+        let paused = viewer
             .since_last_picture()
             .filter(|pause| *pause >= NOTICEABLE);
-        let state = match (seat.is_watching(), paused) {
+        let state = match (viewer.is_watching(), paused) {
             (_, Some(pause)) => format!("no picture for {} s", pause.as_secs()),
             (true, None) => "watching".to_owned(),
             (false, None) => "connecting".to_owned(),
         };
         ViewerRow {
-            name: seat.client().host().name().to_owned(),
-            address: seat.client().address().to_string(),
-            edge: seat.edge().map(|edge| self.edge_name(edge)),
+            name: viewer.client().host().name().to_owned(),
+            address: viewer.client().address().to_string(),
+            edge: viewer.edge().map(|edge| self.edge_name(edge)),
             video: counts.video,
             audio: counts.audio,
-            pictures_per_second: seat.pictures_per_second(),
-            watching: seat.is_watching() && paused.is_none(),
+            pictures_per_second: viewer.pictures_per_second(),
+            watching: viewer.is_watching() && paused.is_none(),
             state,
         }
     }

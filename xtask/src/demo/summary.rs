@@ -101,43 +101,48 @@ impl Summary {
         let mut failures = Vec::new();
         let mut viewers = Vec::new();
         let mut viewers_rx_bytes = 0;
-        for seat in scene.seats() {
-            let name = seat.client().host().name().to_owned();
-            let total = seat.total();
+        for viewer in scene.viewers() {
+            let name = viewer.client().host().name().to_owned();
+            let total = viewer.total();
             let fare = Fare {
                 video: total.video,
                 audio: total.audio,
-                at_end: seat.since_last_picture(),
-                longest_pause: seat.longest_pause(),
-                longest_allowed: if seat.edges().len() > 1 {
+                at_end: viewer.since_last_picture(),
+                longest_pause: viewer.longest_pause(),
+                longest_allowed: if viewer.edges().len() > 1 {
                     scene.recovery_limit()
                 } else {
                     STALL
                 },
-                disorder: seat.disorder(),
+                disorder: viewer.disorder(),
             };
             failures.extend(
                 fare.failures()
                     .into_iter()
                     .map(|failure| format!("{name} {failure}")),
             );
-            viewers_rx_bytes += seat.client().host().counters()?.rx_bytes;
+            viewers_rx_bytes += viewer.client().host().counters()?.rx_bytes;
             let edge_name = |edge: &usize| cluster.edge(*edge).host().name().to_owned();
             viewers.push(ViewerSummary {
                 name,
-                address: seat.client().address().to_string(),
-                edges: seat.edges().iter().map(edge_name).collect(),
+                address: viewer.client().address().to_string(),
+                edges: viewer.edges().iter().map(edge_name).collect(),
                 video_frames: total.video,
                 audio_frames: total.audio,
-                connections_with_video: seat.sessions(),
-                retries: seat.retries(),
-                longest_pause_s: tenths(seat.longest_pause().as_secs_f64()),
-                timestamps_rise: seat.disorder().is_none(),
+                connections_with_video: viewer.sessions(),
+                retries: viewer.retries(),
+                longest_pause_s: tenths(viewer.longest_pause().as_secs_f64()),
+                timestamps_rise: viewer.disorder().is_none(),
             });
         }
         match scene.returned_edge() {
             None => failures.push("the killed edge did not return in time".to_owned()),
-            Some(edge) if !scene.seats().iter().any(|seat| seat.edge() == Some(edge)) => {
+            Some(edge)
+                if !scene
+                    .viewers()
+                    .iter()
+                    .any(|viewer| viewer.edge() == Some(edge)) =>
+            {
                 failures.push("nobody is served by the edge that returned".to_owned());
             }
             Some(_) => {}

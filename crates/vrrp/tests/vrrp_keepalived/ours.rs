@@ -93,7 +93,7 @@ impl Ours {
     pub(crate) fn wait_for_event(&self, what: &str, is_wanted: impl Fn(&Event) -> bool) -> Cause {
         loop {
             let event = self.events.recv_timeout(netbed::TIME_LIMIT);
-            let event = event.unwrap_or_else(|_| panic!("waited in vain for: {what}"));
+            let event = event.unwrap_or_else(|_| panic!("timed out, waiting for: {what}"));
             println!("{event}");
             if is_wanted(&event) {
                 return event.cause;

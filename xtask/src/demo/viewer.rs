@@ -9,7 +9,7 @@ use testbed::{Client, Cluster, Frames, Viewer};
 const BEFORE_RETRY: Duration = Duration::from_millis(500);
 
 /// One viewer, through all the connections that they needed.
-pub(crate) struct Seat<'c> {
+pub(crate) struct ReconnectingViewer<'c> {
     client: &'c Client,
     connection: Option<Viewer>,
     ended_at: Instant,
@@ -37,9 +37,9 @@ pub(crate) struct Counts {
     pub(crate) audio: usize,
 }
 
-impl<'c> Seat<'c> {
-    /// Sits down and presses *play*.
-    pub(crate) fn take(cluster: &Cluster, client: &'c Client) -> Result<Self> {
+impl<'c> ReconnectingViewer<'c> {
+    /// Connects and plays.
+    pub(crate) fn start(cluster: &Cluster, client: &'c Client) -> Result<Self> {
         let now = Instant::now();
         Ok(Self {
             client,

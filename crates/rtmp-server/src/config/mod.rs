@@ -28,7 +28,7 @@ pub use model::{
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Rule, Security};
 use setting::apply;
-use vhost_schema::VHOST;
+use vhost_schema::{MR_LATENCY, VHOST};
 
 /// Which of the two servers a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +225,7 @@ fn defaults() -> Globals {
             publish_return_timeout: Duration::from_secs(30),
             keyframe_timeout: Duration::from_secs(8),
             play_wait_timeout: Duration::from_secs(10),
+            mr_latency: MR_LATENCY,
             send_timeout: Duration::from_secs(60),
             security: Security::default(),
             referers: Referers::default(),

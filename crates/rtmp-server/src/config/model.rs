@@ -127,6 +127,9 @@ pub struct Vhost {
     pub mw_latency: Duration,
     /// Time for which a publisher's input is gathered before it is read.
     pub mr: Option<Duration>,
+    /// The same time while `mr` is off: the two directives may come in any order.
+    #[serde(skip)]
+    pub(super) mr_latency: Duration,
     /// True if players' sockets keep `TCP_NODELAY` while they play.
     pub tcp_nodelay: bool,
     /// Time that a publisher may take to its first message.

@@ -285,6 +285,22 @@ fn an_unknown_vhost_falls_to_the_default_one_or_to_none() {
 }
 
 #[test]
+fn the_order_of_mr_and_its_latency_does_not_matter() {
+    for (publish, latency) in [
+        ("mr on; mr_latency 100;", Some(100)),
+        ("mr_latency 100; mr on;", Some(100)),
+        ("mr on;", Some(350)),
+        ("mr_latency 100;", None),
+        ("mr_latency 100; mr off;", None),
+    ] {
+        let vhost = origin(&format!(
+            "vhost __defaultVhost__ {{ publish {{ {publish} }} }}"
+        ));
+        assert_eq!(vhost.mr, latency.map(Duration::from_millis), "{publish}");
+    }
+}
+
+#[test]
 fn the_blocks_of_newer_srs_are_read_too() {
     let vhost = origin(
         "vhost __defaultVhost__ { play { gop_cache off; gop_cache_max_frames 100; mw_latency 100; queue_length 7; }

@@ -73,6 +73,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
         let mut mr = MergedRead::default();
         apply(&mut mr, children, MERGED_READ, "in `mr`", &[], diagnostics);
         vhost.mr = mr.enabled.then_some(mr.latency);
+        vhost.mr_latency = mr.latency;
     }),
     Setting::new("mode", mode),
     Setting::list("origin", origin),
@@ -191,12 +192,12 @@ const PLAY: &[Setting<Vhost>] = &[
 
 const PUBLISH: &[Setting<Vhost>] = &[
     Setting::new("mr", |vhost, directive| {
-        vhost.mr = switch(directive)?.then(|| vhost.mr.unwrap_or(MergedRead::default().latency));
+        vhost.mr = switch(directive)?.then_some(vhost.mr_latency);
         Ok(())
     }),
     Setting::new("mr_latency", |vhost, directive| {
-        let latency = directive.milliseconds(0..=10_000)?;
-        vhost.mr = vhost.mr.map(|_| latency);
+        vhost.mr_latency = directive.milliseconds(0..=10_000)?;
+        vhost.mr = vhost.mr.map(|_| vhost.mr_latency);
         Ok(())
     }),
     PUBLISH_1STPKT_TIMEOUT.called("firstpkt_timeout"),
@@ -222,6 +223,9 @@ const CLUSTER: &[Setting<Vhost>] = &[
     Setting::ignored("follow_client", NO_OTHER_PROTOCOL),
 ];
 
+/// Default of `mr_latency`.
+pub(super) const MR_LATENCY: Duration = Duration::from_millis(350);
+
 /// `mr { enabled on; latency 350; }`.
 #[derive(Debug)]
 struct MergedRead {
@@ -233,7 +237,7 @@ impl Default for MergedRead {
     fn default() -> Self {
         Self {
             enabled: false,
-            latency: Duration::from_millis(350),
+            latency: MR_LATENCY,
         }
     }
 }

@@ -142,8 +142,14 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
 
 /// True if directives of this name stand outside of vhosts.
 #[must_use]
-pub fn is_global(name: &str) -> bool {
+pub(crate) fn is_global(name: &str) -> bool {
     name == "vhost" || GLOBAL.iter().any(|setting| setting.is_called(name))
+}
+
+/// True if directives of this name stand in vhosts.
+#[must_use]
+pub(crate) fn is_of_vhosts(name: &str) -> bool {
+    VHOST.iter().any(|setting| setting.is_called(name))
 }
 
 /// Leaves to the other server the vhosts that are its own: a file may have those

@@ -93,11 +93,16 @@ impl Options {
             Some(path) => config::read_file(path).map_err(ConfigError::from)?,
             None => Vec::new(),
         };
-        directives.extend(self.directives()?);
+        let names_default =
+            |it: &Directive| it.keyword == "vhost" && it.arguments == [DEFAULT_VHOST];
+        let has_default_vhost = directives.iter().any(names_default);
+        directives.extend(self.directives(has_default_vhost)?);
         config::build(&directives, role)
     }
 
-    fn directives(&self) -> Result<Vec<Directive>, ConfigError> {
+    /// The options as directives. `has_default_vhost`: the file has a block of the
+    /// default vhost, whose directives override those outside of vhosts.
+    fn directives(&self, has_default_vhost: bool) -> Result<Vec<Directive>, ConfigError> {
         let option = |name: &str| Location::whole(&format!("--{name}"));
         let mut globals = Vec::new();
         let mut vhost = Vec::new();
@@ -145,12 +150,15 @@ impl Options {
             let read = conf::parse("--set", &text).map_err(ConfigError::from)?;
             for mut directive in read {
                 directive.location = option("set");
-                let target = if config::is_global(&directive.keyword) {
-                    &mut globals
-                } else {
-                    &mut vhost
-                };
-                target.push(directive);
+                let name = &directive.keyword;
+                if !config::is_global(name) {
+                    vhost.push(directive);
+                    continue;
+                }
+                if has_default_vhost && config::is_of_vhosts(name) {
+                    vhost.push(directive.clone());
+                }
+                globals.push(directive);
             }
         }
         if !vhost.is_empty() {
@@ -208,6 +216,41 @@ mod tests {
             Duration::from_secs(5)
         );
         assert!(!config.vhosts["other"].gop_cache);
+    }
+
+    /// `chunk_size` and others stand outside of vhosts and in them.
+    #[test]
+    fn what_is_set_overrides_the_file_outside_of_vhosts_and_in_the_default_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let conf = directory.path().join("x.conf");
+        let set = [
+            "chunk_size 4096",
+            "in_ack_size 1",
+            "out_ack_size 2",
+            "tcp_nodelay on",
+        ];
+        let load = |text: &str| {
+            std::fs::write(&conf, text).unwrap();
+            let options = Options {
+                conf: Some(conf.clone()),
+                set: set.map(String::from).into(),
+                ..Options::default()
+            };
+            options.load(Role::Origin).unwrap().config
+        };
+        let others = "chunk_size 128; in_ack_size 7; out_ack_size 7; tcp_nodelay off;";
+        for text in [
+            format!("{others} vhost {DEFAULT_VHOST} {{ {others} }}"),
+            others.to_owned(),
+            format!("{others} vhost other {{ }}"),
+        ] {
+            let config = load(&text);
+            assert_eq!(config.vhosts.len(), 1, "no vhost is added: {text}");
+            let vhost = config.vhosts.values().next().unwrap();
+            assert_eq!(vhost.chunk_size, 4096, "{text}");
+            assert_eq!((vhost.in_ack_size, vhost.out_ack_size), (1, 2), "{text}");
+            assert!(vhost.tcp_nodelay, "{text}");
+        }
     }
 
     #[test]

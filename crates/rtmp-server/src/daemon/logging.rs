@@ -64,10 +64,8 @@ impl LogOutput {
         let destination = Arc::new(Mutex::new(Destination::open(log)?));
         let output = Self { destination };
         let (console, journal) = (output.clone(), systemd::logs_to_journal());
-        let mut builder = env_logger::Builder::new();
+        let mut builder = default_filter();
         builder
-            .filter_level(LevelFilter::Warn)
-            .filter_module("rtmp_server", LevelFilter::Trace)
             .parse_default_env()
             .target(Target::Pipe(Box::new(output.clone())))
             .format(move |line, record| {
@@ -108,6 +106,17 @@ impl LogOutput {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A logger that lets through all lines of the project's crates, as far as
+/// `srs_log_level` allows, and the warnings of others.
+fn default_filter() -> env_logger::Builder {
+    let mut builder = env_logger::Builder::new();
+    builder
+        .filter_level(LevelFilter::Warn)
+        .filter_module("rtmp_server", LevelFilter::Trace)
+        .filter_module("service_kit", LevelFilter::Trace);
+    builder
 }
 
 /// Applies `srs_log_level`, unless `RUST_LOG` chooses levels more precisely.
@@ -151,7 +160,25 @@ impl std::fmt::Display for LogOutput {
 
 #[cfg(test)]
 mod tests {
+    use log::{Level, Log as _, Metadata};
+
     use super::*;
+
+    #[test]
+    fn debug_lines_of_the_projects_crates_pass_the_filter() {
+        let logger = default_filter().build();
+        let passes = |target: &str| {
+            let metadata = Metadata::builder()
+                .level(Level::Debug)
+                .target(target)
+                .build();
+            logger.enabled(&metadata)
+        };
+        for target in ["rtmp_server::server", "service_kit::http"] {
+            assert!(passes(target), "{target}");
+        }
+        assert!(!passes("hyper::client"));
+    }
 
     #[test]
     fn a_rotated_file_is_opened_anew_in_a_directory_that_is_made() {

@@ -1,7 +1,7 @@
 //! Peers that say nothing.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netbed::TIME_LIMIT;
 use rtmp_proto::wire::amf0::Value;
@@ -124,4 +124,22 @@ async fn input_that_gathers_for_longer_than_the_patience_is_no_silence() {
         until(|| received() > before).await;
     }
     origin.arrived("s", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_input_gathers_is_dismissed_at_once() {
+    let origin = TestServer::origin("mr { enabled on; latency 5000; }");
+    let mut publisher = origin.publisher("s").await;
+    let client = origin.server.clients().list().remove(0);
+    let before = client.received.load(Ordering::Relaxed);
+    publisher.publish(&[keyframe(0)]).await;
+    // It gathers from now on.
+    until(|| client.received.load(Ordering::Relaxed) > before).await;
+    let dismissed = Instant::now();
+    origin.server.dismiss_all();
+    assert_eq!(publisher.refusal().await.code, "NetStream.Failed");
+    assert!(
+        dismissed.elapsed() < Duration::from_secs(4),
+        "it gathered on"
+    );
 }

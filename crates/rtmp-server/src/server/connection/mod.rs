@@ -189,7 +189,7 @@ impl Connection {
                 }
             }
             self.on_stream_state_changed()?;
-            if self.wait_for_merged_read().await {
+            if self.wait_for_merged_read().await? {
                 // The publisher's time-out counts from when it is read again.
                 last_input = Instant::now();
             }

@@ -53,23 +53,26 @@ impl Connection {
     /// Merged read (`mr`): lets a publisher's input accumulate in the socket
     /// before it is read. Returns true if it has waited. Another server's
     /// publish is not delayed again: it has been merged there.
-    pub(super) async fn wait_for_merged_read(&mut self) -> bool {
+    pub(super) async fn wait_for_merged_read(&mut self) -> Result<bool, CloseReason> {
         let ConnectionRole::Publishing(publishing) = &self.role else {
-            return false;
+            return Ok(false);
         };
         if self.connect_info.peer.is_server() {
-            return false;
+            return Ok(false);
         }
         let latency = self.vhost.as_ref().and_then(|vhost| vhost.mr);
         // A full read shows that enough has accumulated already.
         let Some(latency) = latency.filter(|_| self.input.len() < MEDIA_READ_SIZE) else {
-            return false;
+            return Ok(false);
         };
         if let PublishTarget::Log { publication, .. } = &publishing.target {
             publication.expect_silence_until(Instant::now() + latency);
         }
-        sleep(latency).await;
-        true
+        tokio::select! {
+            biased;
+            () = self.client.dismissal() => Err(CloseReason::Dismissed),
+            () = sleep(latency) => Ok(true),
+        }
     }
 }
 

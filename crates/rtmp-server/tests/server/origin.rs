@@ -1,5 +1,6 @@
 //! An origin, its publishers and its players.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use netbed::TIME_LIMIT;
@@ -13,7 +14,9 @@ use rtmp_server::config::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, TestServer, headers, keyframe, message, picture, sound, until};
+use crate::support::{
+    Client, TestServer, headers, keep_log, keyframe, log_lines, message, picture, sound, until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_gets_metadata_headers_and_the_newest_group() {
@@ -456,10 +459,34 @@ async fn a_player_that_waits_can_ask_for_another_stream_on_another_message_strea
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_no_answers_is_let_go() {
-    let origin = TestServer::origin("send_timeout 1000;");
+    keep_log();
+    for (directive, text) in [
+        (
+            "send_timeout",
+            "vhost __defaultVhost__ { send_timeout 1000; }",
+        ),
+        (
+            "idle_timeout",
+            "idle_timeout 1000; vhost __defaultVhost__ { send_timeout 60000; }",
+        ),
+    ] {
+        let peer = reads_no_answers(&TestServer::start(Role::Origin, text)).await;
+        let expected = format!("no data accepted within the {directive}");
+        let lines = log_lines(&format!("{peer}: "));
+        assert!(
+            lines.iter().any(|line| line.contains(&expected)),
+            "{lines:?}"
+        );
+    }
+}
+
+/// Sends requests to `origin` and reads no answers until the connection is closed.
+/// Returns the address of the client.
+async fn reads_no_answers(origin: &TestServer) -> SocketAddr {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let socket = socket.connect(origin.address).await.unwrap();
+    let address = socket.local_addr().unwrap();
     let tc_url = format!("rtmp://{}/live", origin.address);
     let config = ClientConfig::new(Purpose::Play, &tc_url, "live", "s");
     let mut client = Client::over(socket, config);
@@ -476,4 +503,5 @@ async fn a_client_that_reads_no_answers_is_let_go() {
     let asked = tokio::time::timeout(TIME_LIMIT, asking).await;
     assert!(asked.is_ok(), "the server waits for ever");
     until(|| origin.server.clients().count() == 0).await;
+    address
 }

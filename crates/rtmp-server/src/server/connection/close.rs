@@ -53,8 +53,8 @@ pub(in crate::server) enum CloseReason {
     Misbehaved(String),
     #[error("no memory is left for its unfinished messages (`stream_memory`)")]
     NoMemory,
-    #[error("no data accepted within the send_timeout")]
-    Stalled,
+    #[error("no data accepted within the {0}")]
+    Stalled(&'static str),
     #[error("the stream has ended")]
     StreamEnded,
     #[error("dismissed")]

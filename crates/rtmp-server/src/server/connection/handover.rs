@@ -49,7 +49,7 @@ impl Connection {
             Reason::Closed => (Some(CloseReason::Closed), true),
             Reason::Broken(kind) => (Some(CloseReason::Lost(kind.into())), true),
             Reason::Misbehaved(why) => (Some(CloseReason::Misbehaved(why)), false),
-            Reason::Stalled => (Some(CloseReason::Stalled), true),
+            Reason::Stalled => (Some(CloseReason::Stalled("send_timeout")), true),
             Reason::StreamEnded => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
                 (Some(CloseReason::StreamEnded), false)

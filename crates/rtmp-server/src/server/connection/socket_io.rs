@@ -30,11 +30,14 @@ impl Connection {
         }
         let idle = self.server.config().idle_timeout;
         let vhost = self.vhost.as_ref();
-        let limit = vhost.map_or(idle, |vhost| vhost.send_timeout.min(idle));
+        let (limit, directive) = match vhost.map(|vhost| vhost.send_timeout) {
+            Some(send) if send <= idle => (send, "send_timeout"),
+            _ => (idle, "idle_timeout"),
+        };
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
             let sent = timeout(limit, self.socket.write_all(&out)).await;
-            sent.map_err(|_| CloseReason::Stalled)??;
+            sent.map_err(|_| CloseReason::Stalled(directive))??;
             let bytes = &self.client.meter.bytes;
             bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         }

@@ -102,7 +102,7 @@ impl FlvPlayer {
             Reason::Asked | Reason::Closed => CloseReason::Closed,
             Reason::Broken(kind) => CloseReason::Lost(kind.into()),
             Reason::Misbehaved(why) => CloseReason::Misbehaved(why),
-            Reason::Stalled => CloseReason::Stalled,
+            Reason::Stalled => CloseReason::Stalled("send_timeout"),
             Reason::StreamEnded | Reason::Complete => CloseReason::StreamEnded,
             Reason::Dismissed => CloseReason::Dismissed,
         };

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use netbed::TIME_LIMIT;
+use rtmp_proto::session::status::code;
 use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::chunk::encode_message;
 use rtmp_proto::wire::message::Command;
@@ -141,5 +142,22 @@ async fn a_publisher_whose_input_gathers_is_dismissed_at_once() {
     assert!(
         dismissed.elapsed() < Duration::from_secs(4),
         "it gathered on"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_whose_origins_do_not_answer_is_told_so() {
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = format!(
+        "idle_timeout 1000; vhost __defaultVhost__ {{
+           mode remote; origin {}; origin_connect_timeout 60000; }}",
+        mute.local_addr().unwrap()
+    );
+    let edge = TestServer::start(Role::Edge, &text);
+    let refusal = edge.player("s").await.refusal().await;
+    assert_eq!(refusal.code, code::PLAY_STREAM_NOT_FOUND);
+    assert_eq!(
+        refusal.description,
+        "the origins of live/s have not answered"
     );
 }

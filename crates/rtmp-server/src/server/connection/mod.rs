@@ -168,8 +168,7 @@ impl Connection {
                 other => self.role = other,
             }
             let deadline = self.deadline(last_input);
-            let until = deadline.map(|(until, _)| until);
-            match self.next_event(until, &mut configuration).await? {
+            match self.next_event(deadline, &mut configuration).await? {
                 ConnectionEvent::Bytes(0) => return Err(CloseReason::Closed),
                 ConnectionEvent::Bytes(count) => {
                     last_input = Instant::now();
@@ -183,10 +182,7 @@ impl Connection {
                 ConnectionEvent::Stream(_) => {}
                 ConnectionEvent::Dismissed => return Err(CloseReason::Dismissed),
                 ConnectionEvent::ConfigChanged => self.refresh_vhost(),
-                ConnectionEvent::Timeout => {
-                    let directive = deadline.map_or("", |(_, directive)| directive);
-                    return Err(self.on_timeout(directive));
-                }
+                ConnectionEvent::Timeout => return Err(self.on_timeout(last_input)),
             }
             self.on_stream_state_changed()?;
             if self.wait_for_merged_read().await? {

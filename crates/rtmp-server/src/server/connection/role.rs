@@ -102,7 +102,7 @@ impl Connection {
                     self.accept_play(waiting.play);
                 }
             }
-            WaitUpdate::Refuse => return Err(self.on_timeout("")),
+            WaitUpdate::Refuse => return self.refuse_waiting().map_or(Ok(()), Err),
             WaitUpdate::Wait => {}
             WaitUpdate::Publisher(has_publisher) => {
                 let stream_id = waiting.play.request.stream_id;

@@ -96,6 +96,16 @@ impl Waiting {
         }
     }
 
+    /// Reason to refuse the player, for its status.
+    pub(super) fn refusal(&self) -> String {
+        let key = self.play.subscription.stream().key();
+        match self.wait {
+            _ if self.stream_state.borrow().ended => format!("{key} has ended"),
+            PlayWait::ForOrigins(_) => format!("the origins of {key} have not answered"),
+            PlayWait::Until(_) | PlayWait::ForPublisher => format!("nobody publishes {key}"),
+        }
+    }
+
     /// Takes the stream's newest state.
     pub(super) fn update(&mut self, vhost: Option<&Vhost>, now: Instant) -> WaitUpdate {
         let state = *self.stream_state.borrow_and_update();

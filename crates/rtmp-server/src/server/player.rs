@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 
 use super::clients::{Client, StatsSnapshot};
+use super::connection::close::CloseReason;
 use super::loop_guard::LoopGuard;
 use super::memory::exceeds_memory_share;
 use super::peer::PeerKind;
@@ -126,7 +127,7 @@ impl Dialogue for PlayerDialogue {
         }
         self.held.set(self.session.unfinished_bytes() as u64);
         if exceeds_memory_share(&self.held) {
-            return Err("no memory is left for its unfinished messages".to_owned());
+            return Err(CloseReason::NoMemory.to_string());
         }
         Ok(())
     }

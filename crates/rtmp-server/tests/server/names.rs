@@ -94,7 +94,7 @@ async fn what_is_refused_beside_a_publish_is_in_the_log_and_cannot_fill_it() {
     origin.arrived("s", 1).await;
     let lines = refusals(&peer);
     assert!(
-        lines[0].ends_with("(this connection is engaged already)"),
+        lines[0].ends_with("(this connection publishes a stream already)"),
         "{lines:?}"
     );
     assert!(lines.len() < ASKED / 2, "{} lines", lines.len());

@@ -147,7 +147,7 @@ impl Connection {
             self.end_role();
         }
         if !matches!(self.role, ConnectionRole::Idle) {
-            return Err("this connection is engaged already");
+            return Err("this connection publishes a stream already");
         }
         if !self.client.may_request_stream(std::time::Instant::now()) {
             return Err("this connection asks for too many streams at once");

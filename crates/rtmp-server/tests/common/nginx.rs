@@ -8,7 +8,7 @@ use netbed::local::free_address;
 use netbed::wait_for;
 use tempfile::TempDir;
 
-use super::program::{Program, installed};
+use super::program::{Program, require};
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
@@ -19,16 +19,14 @@ pub(crate) struct Nginx {
     _directory: TempDir,
 }
 
-/// Starts nginx with these directives in its application. Returns `None` if it is
-/// not installed.
-pub(crate) fn nginx(directives: &str) -> Option<Nginx> {
-    if !Path::new(MODULE).exists() {
-        netbed::say_skipped("nginx with libnginx-mod-rtmp is not installed");
-        return None;
-    }
-    if !installed("nginx", &["-v"]) {
-        return None;
-    }
+/// Starts nginx with these directives in its application.
+#[track_caller]
+pub(crate) fn nginx(directives: &str) -> Nginx {
+    require("nginx", &["-v"]);
+    assert!(
+        Path::new(MODULE).exists(),
+        "there is no {MODULE}: scripts/setup.sh installs it"
+    );
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
     let configuration = format!(
@@ -49,9 +47,9 @@ pub(crate) fn nginx(directives: &str) -> Option<Nginx> {
             .arg(&file),
     );
     wait_for("a listening nginx", || TcpStream::connect(address).is_ok());
-    Some(Nginx {
+    Nginx {
         address,
         _program: program,
         _directory: directory,
-    })
+    }
 }

@@ -52,30 +52,36 @@ pub(crate) fn output(command: &mut Command) -> String {
     text
 }
 
-/// Returns true if a program runs with these arguments; says that the test is skipped
-/// if not.
-pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
-    let found = Command::new(program)
+/// Asserts that a program which `scripts/setup.sh` installs runs with these arguments.
+#[track_caller]
+pub(crate) fn require(program: &str, arguments: &[&str]) {
+    let shown = arguments.join(" ");
+    assert!(
+        runs(program, arguments),
+        "`{program} {shown}` does not work here: scripts/setup.sh installs it"
+    );
+}
+
+/// Returns true if a program ends with success for these arguments.
+pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        let arguments = arguments.join(" ");
-        netbed::say_skipped(format_args!("`{program} {arguments}` does not work here"));
+        .is_ok_and(|status| status.success())
+}
+
+/// [`require`] for ffmpeg.
+#[track_caller]
+pub(crate) fn require_ffmpeg() {
+    require("ffmpeg", &["-version"]);
+}
+
+/// [`require`] for GStreamer with these elements.
+#[track_caller]
+pub(crate) fn require_gstreamer(elements: &[&str]) {
+    for element in elements {
+        require("gst-inspect-1.0", &["--exists", element]);
     }
-    found
-}
-
-/// [`installed`] for ffmpeg.
-pub(crate) fn has_ffmpeg() -> bool {
-    installed("ffmpeg", &["-version"])
-}
-
-/// [`installed`] for GStreamer with these elements.
-pub(crate) fn has_gstreamer(elements: &[&str]) -> bool {
-    elements
-        .iter()
-        .all(|element| installed("gst-inspect-1.0", &["--exists", element]))
 }

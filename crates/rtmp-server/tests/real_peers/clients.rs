@@ -6,7 +6,7 @@ use std::process::Command;
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
-use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed};
+use crate::common::program::{Program, require, require_ffmpeg, require_gstreamer};
 use crate::relay::{Relay, Reply};
 
 /// Nothing here takes a second; this is for machines that are busy.
@@ -74,9 +74,7 @@ fn test_stream() -> Vec<Message> {
 
 #[test]
 fn ffmpeg_publishes() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let relay = Relay::start(Reply::Complete);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(ffmpeg.wait().success());
@@ -95,9 +93,7 @@ fn ffmpeg_publishes() {
 
 #[test]
 fn ffmpeg_hears_why_it_may_not_publish() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let relay = Relay::start(Reply::Busy);
     let mut ffmpeg = ffmpeg_publishing(&relay.url());
     assert!(
@@ -112,9 +108,7 @@ fn ffmpeg_hears_why_it_may_not_publish() {
 
 #[test]
 fn ffmpeg_plays_to_the_end() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let relay = Relay::with_stream(Reply::Complete, test_stream());
     let directory = tempfile::tempdir().unwrap();
     let list = directory.path().join("frames.txt");
@@ -138,9 +132,7 @@ fn ffmpeg_plays_to_the_end() {
 
 #[test]
 fn ffmpeg_hears_that_there_is_no_stream() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let relay = Relay::start(Reply::NotFound);
     let mut ffmpeg = Program::start(
         Command::new("ffmpeg")
@@ -196,9 +188,8 @@ fn flv_tags(path: &Path) -> Vec<(MessageType, usize)> {
 
 #[test]
 fn rtmpdump_plays_every_picture_to_the_end() {
-    if !has_ffmpeg() || !installed("rtmpdump", &["--help"]) {
-        return;
-    }
+    require_ffmpeg();
+    require("rtmpdump", &["--help"]);
     let stream = test_stream();
     let relay = Relay::with_stream(Reply::Complete, stream.clone());
     let directory = tempfile::tempdir().unwrap();
@@ -216,9 +207,7 @@ fn rtmpdump_plays_every_picture_to_the_end() {
 
 #[test]
 fn rtmpdump_hears_that_there_is_no_stream() {
-    if !installed("rtmpdump", &["--help"]) {
-        return;
-    }
+    require("rtmpdump", &["--help"]);
     let relay = Relay::start(Reply::NotFound);
     let mut rtmpdump = Program::start(Command::new("rtmpdump").args([
         "--quiet",
@@ -244,9 +233,7 @@ fn gstreamer_publishing(sink: &str, location: &str) -> Program {
 
 #[test]
 fn gstreamers_own_sink_publishes() {
-    if !has_gstreamer(&["rtmp2sink", "x264enc", "flvmux"]) {
-        return;
-    }
+    require_gstreamer(&["rtmp2sink", "x264enc", "flvmux"]);
     let relay = Relay::start(Reply::Complete);
     let location = format!("location={}", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmp2sink", &location);
@@ -260,9 +247,7 @@ fn gstreamers_own_sink_publishes() {
 
 #[test]
 fn librtmp_publishes() {
-    if !has_gstreamer(&["rtmpsink", "x264enc", "flvmux"]) {
-        return;
-    }
+    require_gstreamer(&["rtmpsink", "x264enc", "flvmux"]);
     let relay = Relay::start(Reply::Complete);
     let location = format!("location={} live=1", relay.url());
     let mut gstreamer = gstreamer_publishing("rtmpsink", &location);
@@ -276,9 +261,8 @@ fn librtmp_publishes() {
 
 #[test]
 fn gstreamers_own_source_plays_to_the_end() {
-    if !has_ffmpeg() || !has_gstreamer(&["rtmp2src"]) {
-        return;
-    }
+    require_ffmpeg();
+    require_gstreamer(&["rtmp2src"]);
     let stream = test_stream();
     let relay = Relay::with_stream(Reply::Complete, stream.clone());
     let directory = tempfile::tempdir().unwrap();

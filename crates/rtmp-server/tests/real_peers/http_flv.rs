@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::program::{Program, has_ffmpeg, installed, output};
+use crate::common::program::{Program, output, require, require_ffmpeg, runs};
 use crate::origin::Origin;
 
 /// Two seconds of pictures and sound, published in real time to a player that is there
@@ -63,9 +63,7 @@ fn assert_is_the_stream(file: &Path) {
 
 #[test]
 fn ffmpeg_plays_over_http() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let origin = origin();
     let _publisher = publish(&origin);
     // It may come after the first picture: never after the first group.
@@ -75,9 +73,8 @@ fn ffmpeg_plays_over_http() {
 
 #[test]
 fn curl_records_over_http() {
-    if !has_ffmpeg() || !installed("curl", &["--version"]) {
-        return;
-    }
+    require_ffmpeg();
+    require("curl", &["--version"]);
     let origin = origin();
     let file = tempfile::NamedTempFile::new().unwrap();
     let url = format!("http://{}", origin.flv("live/s"));
@@ -100,8 +97,9 @@ fn curl_records_over_http() {
 #[test]
 fn node_records_over_a_websocket() {
     let has_websocket = "process.exit(typeof WebSocket === 'function' ? 0 : 1)";
-    if !has_ffmpeg() || !installed("node", &["-e", has_websocket]) {
-        return;
+    require_ffmpeg();
+    if !runs("node", &["-e", has_websocket]) {
+        netbed::skip!("there is no Node.js with WebSocket");
     }
     let origin = origin();
     let file = tempfile::NamedTempFile::new().unwrap();

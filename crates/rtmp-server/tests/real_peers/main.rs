@@ -1,6 +1,6 @@
 //! The sessions against the programs that people use: ffmpeg, librtmp,
-//! GStreamer, mpv as clients, nginx-rtmp as a server. Whatever is not installed is
-//! skipped, with a line that says so.
+//! GStreamer, mpv as clients, nginx-rtmp as a server. `scripts/setup.sh` installs them:
+//! without one, its tests fail. Only a missing Node.js is skipped.
 //!
 //! `MILLRACE_RECORD=directory cargo test --test real_peers` writes down what
 //! the clients said, for `tests/captures`.

@@ -3,10 +3,9 @@
 
 use std::process::Command;
 
-use crate::common::program::{Program, has_ffmpeg, installed};
+use crate::common::program::{Program, require, require_ffmpeg};
 use crate::origin::Origin;
 
-/// For machines that are busy.
 /// ffmpeg, publishing for as long as it is let.
 fn publish(url: &str, options: &[&str]) -> Program {
     let mut ffmpeg = Command::new("ffmpeg");
@@ -17,7 +16,7 @@ fn publish(url: &str, options: &[&str]) -> Program {
     Program::start(ffmpeg.arg(url))
 }
 
-/// Asserts that each installed program plays `url`.
+/// Asserts that each of the programs plays `url`.
 fn assert_is_played(url: &str) {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-loglevel", "error", "-i", url]);
@@ -34,18 +33,15 @@ fn assert_is_played(url: &str) {
         (&mut gstreamer, "--version"),
     ] {
         let name = player.get_program().to_string_lossy().into_owned();
-        if installed(&name, &[version]) {
-            let ended = Program::start(player).wait();
-            assert!(ended.success(), "{name} of {url}: {ended}");
-        }
+        require(&name, &[version]);
+        let ended = Program::start(player).wait();
+        assert!(ended.success(), "{name} of {url}: {ended}");
     }
 }
 
 #[test]
 fn every_player_finds_a_stream_with_a_long_path_at_the_url_of_its_publisher() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let origin = Origin::start();
     let url = origin.url("a/b/c/d");
     // ffmpeg takes `a/b` for the application; OBS, whose fields these options
@@ -59,9 +55,7 @@ fn every_player_finds_a_stream_with_a_long_path_at_the_url_of_its_publisher() {
 
 #[test]
 fn the_whole_url_may_stand_in_the_field_of_the_server() {
-    if !has_ffmpeg() {
-        return;
-    }
+    require_ffmpeg();
     let origin = Origin::start();
     let url = origin.url("live/livestream");
     let key_empty = ["-rtmp_app", "live/livestream", "-rtmp_playpath", ""];

@@ -158,9 +158,7 @@ fn pictures(stream: &[Message]) -> Vec<Message> {
 
 #[test]
 fn we_publish_to_nginx_and_play_from_it() {
-    let Some(nginx) = nginx("meta copy;") else {
-        return;
-    };
+    let nginx = nginx("meta copy;");
     let mut player = Client::connect(Purpose::Play, nginx.address);
     player.wait_for(&ClientEvent::Playing);
     let mut publisher = Client::connect(Purpose::Publish, nginx.address);
@@ -178,9 +176,7 @@ fn we_publish_to_nginx_and_play_from_it() {
 
 #[test]
 fn nginx_refuses_a_second_publisher_and_we_hear_it() {
-    let Some(nginx) = nginx("meta copy;") else {
-        return;
-    };
+    let nginx = nginx("meta copy;");
     let mut first = Client::connect(Purpose::Publish, nginx.address);
     first.wait_for(&ClientEvent::Publishing);
     let mut second = Client::connect(Purpose::Publish, nginx.address);
@@ -195,9 +191,7 @@ fn nginx_refuses_a_second_publisher_and_we_hear_it() {
 #[test]
 fn nginx_pulls_from_us() {
     let relay = Relay::with_stream(Reply::Complete, stream());
-    let Some(nginx) = nginx(&format!("meta copy; pull {} live=1;", relay.url())) else {
-        return;
-    };
+    let nginx = nginx(&format!("meta copy; pull {} live=1;", relay.url()));
     let mut player = Client::connect(Purpose::Play, nginx.address);
     let expected = pictures(&stream());
     let mut received = Vec::new();
@@ -217,9 +211,7 @@ fn nginx_pulls_from_us() {
 #[test]
 fn nginx_pushes_to_us() {
     let relay = Relay::start(Reply::Complete);
-    let Some(nginx) = nginx(&format!("meta copy; push {};", relay.url())) else {
-        return;
-    };
+    let nginx = nginx(&format!("meta copy; push {};", relay.url()));
     let mut publisher = Client::connect(Purpose::Publish, nginx.address);
     publisher.wait_for(&ClientEvent::Publishing);
     // nginx connects to us while it takes what is published: what comes before
@@ -270,9 +262,7 @@ fn publisher(nginx: &Nginx) -> Client {
 fn an_edge_of_nginx_gives_nobody_the_headers_of_a_former_publisher() {
     // What it says of a publisher's coming and going, beside stream EOF and begin.
     for notices in ["", "publish_notify on; play_restart on;"] {
-        let Some(nginx) = nginx(&format!("meta copy; {notices}")) else {
-            return;
-        };
+        let nginx = nginx(&format!("meta copy; {notices}"));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let edge = edge(&runtime, nginx.address);
         let mut stays = Client::connect(Purpose::Play, edge);

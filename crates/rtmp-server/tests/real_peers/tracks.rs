@@ -6,7 +6,7 @@ use std::process::Command;
 use rtmp_proto::wire::Message;
 use serde_json::Value;
 
-use crate::common::program::{Program, has_ffmpeg, has_gstreamer, installed, output};
+use crate::common::program::{Program, output, require, require_ffmpeg, require_gstreamer};
 use crate::origin::Origin;
 use crate::relay::{Relay, Reply};
 
@@ -67,15 +67,15 @@ fn tracks_of(file: &Path) -> Vec<String> {
     tracks(&file.display().to_string())
 }
 
-fn has_ffprobe() -> bool {
-    has_ffmpeg() && installed("ffprobe", &["-version"])
+#[track_caller]
+fn require_ffprobe() {
+    require_ffmpeg();
+    require("ffprobe", &["-version"]);
 }
 
 #[test]
 fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
-    if !has_ffprobe() {
-        return;
-    }
+    require_ffprobe();
     let directory = tempfile::tempdir().unwrap();
     for (inputs, expected) in STREAMS {
         let relay = Relay::with_stream(Reply::Complete, published(inputs));
@@ -93,9 +93,8 @@ fn ffprobe_and_ffmpeg_find_the_tracks_that_are_published() {
 
 #[test]
 fn rtmpdump_keeps_the_tracks_that_are_published() {
-    if !has_ffprobe() || !installed("rtmpdump", &["--help"]) {
-        return;
-    }
+    require_ffprobe();
+    require("rtmpdump", &["--help"]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dump.flv");
     for (inputs, expected) in STREAMS {
@@ -110,9 +109,8 @@ fn rtmpdump_keeps_the_tracks_that_are_published() {
 
 #[test]
 fn gstreamer_finds_the_tracks_that_are_published() {
-    if !has_ffprobe() || !has_gstreamer(&["rtmp2src", "flvdemux"]) {
-        return;
-    }
+    require_ffprobe();
+    require_gstreamer(&["rtmp2src", "flvdemux"]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("gstreamer.flv");
     for (inputs, expected) in STREAMS {
@@ -144,9 +142,8 @@ fn gstreamer_finds_the_tracks_that_are_published() {
 
 #[test]
 fn mpv_finds_the_tracks_that_are_published() {
-    if !has_ffprobe() || !installed("mpv", &["--version"]) {
-        return;
-    }
+    require_ffprobe();
+    require("mpv", &["--version"]);
     for (inputs, expected) in STREAMS {
         let relay = Relay::with_stream(Reply::Complete, published(inputs));
         let mut mpv = Command::new("mpv");
@@ -166,9 +163,7 @@ fn mpv_finds_the_tracks_that_are_published() {
 
 #[test]
 fn ffmpeg_copies_a_part_of_a_stream_that_goes_on() {
-    if !has_ffprobe() {
-        return;
-    }
+    require_ffprobe();
     let directory = tempfile::tempdir().unwrap();
     for (inputs, expected) in STREAMS {
         let origin = Origin::start();

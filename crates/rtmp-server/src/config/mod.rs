@@ -30,12 +30,12 @@ pub use security::{Action, Rule, Security};
 use setting::apply;
 use vhost_schema::{MR_LATENCY, VHOST};
 
-/// Which of the two servers a configuration is for.
+/// The server that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Takes publishers and serves players: every vhost is local.
+    /// Takes publishers and serves players: it serves the vhosts without an origin.
     Origin,
-    /// Pulls from origins: every vhost is remote.
+    /// Pulls from origins: it serves the vhosts with an origin.
     Edge,
 }
 
@@ -44,7 +44,7 @@ pub enum Role {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Directives that have no effect here.
+    /// What the operator should know.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -225,13 +225,13 @@ fn defaults() -> Globals {
             min_latency: false,
             mw_latency: Duration::from_millis(350),
             mr: None,
+            mr_latency: MR_LATENCY,
             tcp_nodelay: false,
             publish_1stpkt_timeout: Duration::from_secs(20),
             publish_normal_timeout: Duration::from_secs(5),
             publish_return_timeout: Duration::from_secs(30),
             keyframe_timeout: Duration::from_secs(8),
             play_wait_timeout: Duration::from_secs(10),
-            mr_latency: MR_LATENCY,
             send_timeout: Duration::from_secs(60),
             security: Security::default(),
             referers: Referers::default(),

@@ -148,7 +148,7 @@ pub struct Vhost {
     pub security: Security,
     /// From which pages a browser's player may come.
     pub referers: Referers,
-    /// Who is asked and told over HTTP.
+    /// Web servers that get requests and notifications.
     pub http_hooks: HttpHooks,
     /// Its streams over HTTP.
     pub http_remux: HttpRemux,
@@ -237,20 +237,20 @@ fn is_within(host: &str, domain: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// `http_hooks { … }`: the URLs to ask or to tell, by event.
+/// `http_hooks { … }`: the URLs of requests and notifications, by event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HttpHooks {
-    /// Asked when a client connects.
+    /// Requests when a client connects.
     pub on_connect: Vec<HookUrl>,
-    /// Told when a connection has ended.
+    /// Notifications when a connection has ended.
     pub on_close: Vec<HookUrl>,
-    /// Asked before a stream is published.
+    /// Requests before a stream is published.
     pub on_publish: Vec<HookUrl>,
-    /// Told when a stream is published no more.
+    /// Notifications when a stream is no longer published.
     pub on_unpublish: Vec<HookUrl>,
-    /// Asked before a stream is played.
+    /// Requests before a stream is played.
     pub on_play: Vec<HookUrl>,
-    /// Told when a client has stopped playing.
+    /// Notifications when a client has stopped playing.
     pub on_stop: Vec<HookUrl>,
 }
 

@@ -166,7 +166,7 @@ impl ClientSession {
         true
     }
 
-    /// Takes leave: `FCUnpublish` of a publisher, `deleteStream` of either.
+    /// Ends the publish or play: `FCUnpublish` of a publisher, `deleteStream` of either.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let (Stage::Requested(stream_id)

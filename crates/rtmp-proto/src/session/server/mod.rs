@@ -328,7 +328,7 @@ impl ServerSession {
 
     /// Keeps a play request waiting without an answer, and reads on meanwhile;
     /// it ends with `accept_play` or `refuse_play`, or with
-    /// [`ServerEvent::PlayEnded`] if the player loses patience.
+    /// [`ServerEvent::PlayEnded`] if the client ends the play.
     pub fn defer_play(&mut self, stream_id: u32) {
         if self.streams.activity(stream_id) == Activity::PlayRequested {
             self.streams.set(stream_id, Activity::PlayDeferred);

@@ -1,4 +1,4 @@
-//! The server's set phrases.
+//! The fixed replies of the server.
 
 use super::ConnectSettings;
 use crate::session::properties::MARKS_PUBLICATIONS;

@@ -149,7 +149,7 @@ impl Connection {
             while processed.is_ok()
                 && let Some(request) = self.pending_request.take()
             {
-                // Boxed: questions to web servers and origins make a large
+                // Boxed: requests to web servers and origins make a large
                 // future, and few connections wait for one at a time.
                 let answered = Box::pin(self.handle_request(*request)).await;
                 processed = answered.and_then(|()| self.process_input());

@@ -190,7 +190,7 @@ impl Connection {
         }
         let target = self.publish_target(&vhost, &stream, &parameters).await;
         let target = target.inspect_err(|refusal| {
-            // If the stream has another publisher, it goes on: no end is told.
+            // If the stream has another publisher, it goes on: no notification of an end.
             if refusal.code != code::PUBLISH_BAD_NAME {
                 let event = StreamEvent {
                     action: "on_unpublish",
@@ -218,7 +218,7 @@ impl Connection {
     }
 
     /// Returns the refusal if a publication of `stream` cannot begin here. Hooks
-    /// are not asked about such a one.
+    /// get no request for such a one.
     fn check_can_publish(&self, stream: &Arc<Stream>) -> Result<(), Status> {
         let now = std::time::Instant::now();
         if stream.is_busy(now) {
@@ -289,8 +289,8 @@ impl Connection {
                 self.server.hooks.notify(&vhost.http_hooks.on_stop, &event);
             })?;
         }
-        // Looked up again: nothing kept the stream from ending while hooks and
-        // origins were asked.
+        // Looked up again: nothing kept the stream from ending during the
+        // requests to hooks and origins.
         let stream = self.server.stream(&key, &vhost);
         let play = Play {
             request,

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_to_be_told_is_bounded_and_asking_has_turns_of_its_own() {
+    async fn queued_notifications_are_bounded_and_requests_have_their_own_limit() {
         let server = Arc::new(HookServer::default());
         let enqueue = |client| server.enqueue(&[OrderingKey::Client(client)]);
         let places: Vec<_> = (0..).map_while(enqueue).collect();
@@ -175,7 +175,7 @@ mod tests {
         let other = server.enqueue(&[OrderingKey::Client(2)]).unwrap();
         let first = first.unwrap().turn().await;
         let second = tokio::spawn(second.turn());
-        let asked = {
+        let request = {
             let server = server.clone();
             tokio::spawn(async move {
                 server
@@ -185,9 +185,9 @@ mod tests {
         };
         other.turn().await;
         tokio::task::yield_now().await;
-        assert!(!second.is_finished() && !asked.is_finished());
+        assert!(!second.is_finished() && !request.is_finished());
         drop(first);
         second.await.unwrap();
-        asked.await.unwrap();
+        request.await.unwrap();
     }
 }

@@ -56,7 +56,7 @@ impl Hooks {
         servers.entry(url.authority.clone()).or_default().clone()
     }
 
-    /// Asks all of `urls` in turn. Returns true if each of them allows it.
+    /// Sends a request to each of `urls` in turn. Returns true if each of them allows it.
     ///
     /// For each of them it waits [`TIMEOUT`] at most: for earlier notifications of the
     /// same client and stream, for a free place, and for the answer.
@@ -67,12 +67,12 @@ impl Hooks {
         let body = event.body(&self.identity);
         for url in urls {
             let server = self.server(url);
-            let asked = async {
+            let request = async {
                 server.wait_for_earlier(&event.ordering_keys()).await;
                 let _turn = server.requests.acquire().await;
                 self.client.post(url, &body).await
             };
-            let answer = timeout(TIMEOUT, asked)
+            let answer = timeout(TIMEOUT, request)
                 .await
                 .unwrap_or(Err(HookError::Slow));
             if let Err(error) = answer {

@@ -115,7 +115,7 @@ impl Connection {
         if request.method == Method::Options {
             return Err(NoStream::Answered(answers(&self.server).options()));
         }
-        // Boxed: questions to web servers and origins make a large future, and few
+        // Boxed: requests to web servers and origins make a large future, and few
         // connections wait for one at a time.
         let mut play = Box::pin(self.request_play(request)).await?;
         let waited = self.wait(&mut play).await;

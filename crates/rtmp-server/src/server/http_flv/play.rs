@@ -43,7 +43,7 @@ struct Wanted {
 }
 
 impl Connection {
-    /// Makes all checks, and asks hooks and origins.
+    /// Makes all checks, with the requests to hooks and origins.
     pub(super) async fn request_play(&self, request: Request) -> Result<Box<Play>, NoStream> {
         let wanted = self.find_wanted(&request)?;
         let Wanted {
@@ -54,7 +54,7 @@ impl Connection {
         } = wanted;
         let server = &self.server;
         if request.method == Method::Head {
-            // Who asks for the head does not play: hooks are not asked, and no pull begins.
+            // Who asks for the head does not play: hooks get no request, and no pull begins.
             let stream = server.registry.find(&key);
             let live = stream.is_some_and(|stream| stream.state().borrow().live);
             if live || vhost.upstream.is_some() {
@@ -91,8 +91,8 @@ impl Connection {
                 }
             })?;
         }
-        // Looked up again: nothing kept the stream from ending while hooks and origins
-        // were asked.
+        // Looked up again: nothing kept the stream from ending during the requests to
+        // hooks and origins.
         let stream = server.stream(&key, &vhost);
         let subscription = stream.add_subscription();
         if let Some(settings) = &vhost.upstream {

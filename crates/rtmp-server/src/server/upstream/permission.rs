@@ -1,5 +1,5 @@
-//! `token_traverse`: asks the origins if a viewer of an edge may play, with the
-//! viewer's own parameters.
+//! `token_traverse`: the permission requests of an edge to its origins, one for each
+//! viewer, with the viewer's own parameters.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::server::loop_guard::LoopGuard;
 /// Time for closing a connection to an origin.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks the origins in turn to play `key`, and closes the connections again. The
+/// Sends a permission request for `key` to the origins in turn: a play whose
+/// connection is closed again. The
 /// first that has the stream, or forbids it, decides. One that lets the viewer wait
 /// does not delay the next, and may decide later.
 ///

@@ -85,7 +85,7 @@ wanted_packages() {
     fi
     [ "$purpose" = build ] || printf '%s\n' ffmpeg iproute2
     [ "$purpose" != tests ] || printf '%s\n' \
-        ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+        curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
         libnginx-mod-rtmp mpv nginx procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }

@@ -111,7 +111,10 @@ impl PartitionGuard {
                 });
                 if !is_known {
                     let checks = match doubt.awaited {
-                        Awaited::Witness => watched.witnesses.into_values().flatten().collect(),
+                        Awaited::Witness => {
+                            let checks = watched.witnesses.into_values().flatten();
+                            checks.filter(reaches_server).collect()
+                        }
                         Awaited::Succession | Awaited::Recheck => Vec::new(),
                     };
                     let servers = doubt.servers.clone();
@@ -163,8 +166,9 @@ fn doubt(
         .filter(|server| in_service(before, server.address).is_some_and(|former| former.alive))
         .map(|server| server.address)
         .collect();
-    // One that is never checked would never be found to be gone.
-    let has_unchecked = watched.witnesses.values().any(Vec::is_empty);
+    // One that no check reaches would never be found to be gone.
+    let mut witnesses = watched.witnesses.values();
+    let has_unchecked = witnesses.any(|checks| !checks.iter().any(reaches_server));
     if lost.is_empty() || has_unchecked {
         return None;
     }
@@ -184,6 +188,11 @@ fn doubt(
         until,
         awaited,
     })
+}
+
+/// True if the check's success shows that we are not cut off.
+fn reaches_server(check: &CheckSpec) -> bool {
+    check.probe.reaches_server()
 }
 
 /// Leaves the servers in doubt in `service` as they were `before`: without new

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::checker::Probe;
+use crate::checker::file::FileProbe;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::{Connection, TcpProbe};
+use lb_model::config::TrackFile;
 use lb_model::{Forwarding, OrphanPolicy, Protocol, Scheduler, Thresholds};
+use lb_script::{Factor, NumberFile};
 
 const DETECTION: Duration = Duration::from_secs(20);
 const SUCCESSION: Duration = Duration::from_secs(6);
@@ -65,6 +68,16 @@ fn check(of: SocketAddr) -> CheckSpec {
             warmup: delay,
             alpha: false,
         },
+    }
+}
+
+fn file_check() -> CheckSpec {
+    CheckSpec {
+        probe: Probe::File(FileProbe {
+            file: NumberFile::from(&TrackFile::default()),
+            factor: Factor::from(&TrackFile::default()),
+        }),
+        timing: check(address(1)).timing,
     }
 }
 
@@ -283,4 +296,29 @@ fn a_service_with_a_server_that_is_never_checked_is_not_in_doubt() {
         succession: SUCCESSION,
     };
     assert_eq!(director.first_events(&mut next, &watched), []);
+}
+
+#[test]
+fn a_file_of_this_machine_is_no_witness() {
+    let director = Director::new(&[(2, true), (3, true)]);
+    let watched = |checks: Vec<CheckSpec>| Watched {
+        failed: [address(2)].into(),
+        witnesses: [(address(3), checks)].into(),
+        detection: DETECTION,
+        succession: SUCCESSION,
+    };
+    let mut next = desired(&[(2, false), (3, true)]);
+    let both = watched(vec![file_check(), check(address(3))]);
+    assert_eq!(
+        director.first_events(&mut next, &both),
+        begun(&[2], Awaited::Witness, &[3]),
+        "only the check of the server decides"
+    );
+    let mut next = desired(&[(2, false), (3, true)]);
+    let alone = watched(vec![file_check()]);
+    assert_eq!(
+        director.first_events(&mut next, &alone),
+        [],
+        "as if it were never checked"
+    );
 }

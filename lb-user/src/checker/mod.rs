@@ -103,6 +103,12 @@ impl Probe {
         }
     }
 
+    /// True if a success shows that something is in reach: a `FILE_CHECK` reads a file of
+    /// this machine. A `MISC_CHECK` counts, since its program may ask the server.
+    pub fn reaches_server(&self) -> bool {
+        !matches!(self, Self::File(_))
+    }
+
     fn kind(&self) -> &(dyn HealthCheck + Sync) {
         match self {
             Self::Tcp(probe) => probe,

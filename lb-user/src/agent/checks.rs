@@ -1,6 +1,6 @@
 //! The owner of health checks and neighbours: what is known of the servers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter;
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::saved::Saved;
 use super::state::State;
 use crate::checker::driver::RunningCheck;
-use crate::checker::{CheckReport, CheckSpec};
+use crate::checker::{CheckReport, CheckSpec, Probe};
 use crate::control::protocol::Order;
 use crate::control::selection::Endpoint;
 use crate::neighbor::{Hops, Watcher};
@@ -89,13 +89,15 @@ impl Checks {
         self.state = state;
         let wanted: Vec<CheckSpec> = self.state.plan().checks().cloned().collect();
         let mut before = std::mem::take(&mut self.running);
+        // All of them, before those that go on are taken out: `state` has given their
+        // results to every check of the same thing.
+        let known_probes: HashSet<Probe> = before.keys().map(|old| old.probe.clone()).collect();
         for spec in wanted {
             if self.running.contains_key(&spec) {
                 continue;
             }
             let running = before.remove(&spec).unwrap_or_else(|| {
-                let is_known = self.state.is_inherited(&spec)
-                    || before.keys().any(|old| old.probe == spec.probe);
+                let is_known = self.state.is_inherited(&spec) || known_probes.contains(&spec.probe);
                 let known = self.state.check_result(&spec).filter(|_| is_known);
                 RunningCheck::start(spec.clone(), known, self.results_sender.clone())
             });
@@ -183,4 +185,64 @@ impl Checks {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checker::CheckResult;
+
+    /// A service at each of `vips`, all of the one server at `port`, each with its own
+    /// `delay_loop`.
+    fn plan(port: u16, vips: &[(&str, u32)]) -> Plan {
+        let services = vips.iter().map(|(vip, delay_loop)| {
+            format!(
+                "virtual_server {vip} {port} {{\nlb_algo rr\ndelay_loop {delay_loop}\nwarmup 0\n\
+                 real_server 127.0.0.1 {port} {{\nTCP_CHECK {{\n}}\n}}\n}}\n"
+            )
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        std::fs::write(&file, services.collect::<String>()).expect("the file is written");
+        let loaded = lb_config::load(&file).expect("the file is accepted");
+        Plan::new(&loaded.config).expect("a plan")
+    }
+
+    /// Waits until the check of the last service has this result.
+    async fn wait_for(checks: &mut Checks, is_up: bool) {
+        let wait = async {
+            loop {
+                let last = checks.state().plan().services.last().expect("a service");
+                let result = checks.state().check_result(&last.servers[0].checks[0]);
+                if matches!(result, Some(CheckResult::Up(_))) == is_up {
+                    return;
+                }
+                let event = checks.next().await.expect("an event");
+                checks.on_event(event);
+            }
+        };
+        let result = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(result.is_ok(), "the server is not found as is_up {is_up}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_down_comes_up_by_a_new_check_beside_one_that_goes_on() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        drop(listener);
+        let mut checks = Checks::new(&Saved::default()).expect("a netlink socket");
+        let first = ("10.0.0.1", 600);
+        let (state, _) = checks.state_with(plan(address.port(), &[first]));
+        checks.commit(state);
+        wait_for(&mut checks, false).await;
+
+        let (state, _) = checks.state_with(plan(address.port(), &[first, ("10.0.0.9", 500)]));
+        checks.commit(state);
+        let _listener = TcpListener::bind(address).expect("a listener");
+        wait_for(&mut checks, true).await;
+        checks.end().await;
+    }
 }

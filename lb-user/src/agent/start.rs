@@ -202,12 +202,14 @@ async fn prepare(
 }
 
 /// The longest time that a virtual router of a director that was killed takes to lead
-/// again: it listens for an interval, or waits as long as for any master
+/// again: it waits as long as for any master
 /// (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
 fn longest_start(settings: &Settings) -> Duration {
-    let intervals = settings.instances.iter();
-    let longest = intervals.map(|instance| instance.policy.interval).max();
-    settings.startup_delay + longest.unwrap_or_default() * 4
+    let master_down_intervals = settings.instances.iter().map(|instance| {
+        let policy = &instance.policy;
+        policy.interval * policy.down_timer_adverts + instance.max_skew()
+    });
+    settings.startup_delay + master_down_intervals.max().unwrap_or_default()
 }
 
 /// Raises the limit of open descriptors as far as it goes: a check that gets none
@@ -217,5 +219,33 @@ fn raise_descriptor_limit() {
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         log::warn!("the limit of open descriptors stays as it is: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_takes_as_long_as_the_most_patient_virtual_router_waits_for_a_master() {
+        let longest_start = |down_timer_adverts: u32| {
+            let directory = tempfile::tempdir().expect("a directory");
+            let file = directory.path().join("keepalived.conf");
+            let router = |id: u8, adverts: u32| {
+                format!(
+                    "vrrp_instance VI_{id} {{\ninterface eth0\nvirtual_router_id {id}\n\
+                     advert_int 2\ndown_timer_adverts {adverts}\n\
+                     virtual_ipaddress {{\n10.0.0.{id}\n}}\n}}\n"
+                )
+            };
+            let text = router(1, down_timer_adverts) + &router(2, 1);
+            std::fs::write(&file, text).expect("written");
+            let loaded = lb_config::load(&file).expect("it is right");
+            let settings = Settings::from_config(&loaded.config).expect("settings");
+            longest_start(&settings)
+        };
+        // The skew of VRRP version 2 is at most a second.
+        assert_eq!(longest_start(3), Duration::from_secs(7));
+        assert_eq!(longest_start(10), Duration::from_secs(21));
     }
 }

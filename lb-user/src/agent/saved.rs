@@ -21,11 +21,12 @@ use crate::control::protocol::Order;
 use lb_model::Protocol;
 use lb_model::ServiceKey;
 use lb_model::config::Route;
-use vrrp::Settings;
+use vrrp::{InstanceSettings, Settings};
 
-/// Number of a master's adverts that others miss at least before one of them takes
-/// its place (RFC 3768 §6.1, RFC 5798 §6.1, `Master_Down_Interval`).
-const ADVERTS_AWAITED: u32 = 3;
+/// Maximum number of a master's adverts that a hand-over may take, however many the
+/// others may miss: they may be set to take its place after the three of RFC 3768 §6.1
+/// and RFC 5798 §6.1, `Master_Down_Interval`.
+const MAX_ADVERTS_MISSED: u32 = 3;
 
 /// All of it. What a later version adds has a default; what it no longer knows
 /// is ignored.
@@ -155,11 +156,12 @@ impl HandOver {
         }
     }
 
-    /// True if nobody can have taken the place of a master yet that adverts at
-    /// `interval`.
-    fn is_valid(&self, interval: Duration) -> bool {
+    /// True if nobody can have taken the place of a master yet with the settings of `router`,
+    /// as the others have them.
+    fn is_valid(&self, router: &InstanceSettings) -> bool {
+        let adverts = router.policy.down_timer_adverts.min(MAX_ADVERTS_MISSED);
         let age = monotonic_ms().checked_sub(self.at_ms);
-        age.is_some_and(|age_ms| Duration::from_millis(age_ms) < interval * ADVERTS_AWAITED)
+        age.is_some_and(|age_ms| Duration::from_millis(age_ms) < router.policy.interval * adverts)
     }
 }
 
@@ -178,7 +180,7 @@ impl Saved {
         let led = |name: &&String| {
             let mut instances = settings.instances.iter();
             let instance = instances.find(|instance| instance.name == **name);
-            instance.is_some_and(|instance| given.is_valid(instance.policy.interval))
+            instance.is_some_and(|instance| given.is_valid(instance))
         };
         given.masters.iter().filter(led).cloned().collect()
     }
@@ -336,28 +338,36 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_over_holds_until_others_may_have_missed_three_adverts() {
-        let router = |name: &str, id: u8, version: u8, interval: &str| {
+    fn a_hand_over_holds_until_others_may_have_missed_their_adverts() {
+        let router = |name: &str, id: u8, version: u8, interval: &str, adverts: u32| {
             format!(
                 "vrrp_instance {name} {{ interface eth0\nvirtual_router_id {id}\nversion {version}\n\
-                 advert_int {interval}\nvirtual_ipaddress {{ 10.0.0.1 }} }}\n"
+                 advert_int {interval}\ndown_timer_adverts {adverts}\nvirtual_ipaddress {{ 10.0.0.1 }} }}\n"
             )
         };
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keepalived.conf");
-        let text = router("VI_1", 1, 2, "1") + &router("VI_2", 2, 3, "0.5");
+        let text = [
+            router("VI_1", 1, 2, "1", 100),
+            router("VI_2", 2, 3, "0.5", 3),
+            router("VI_3", 3, 2, "1", 1),
+        ];
+        let text = text.concat();
         fs::write(&file, text).expect("written");
         let loaded = lb_config::load(&file).expect("it is right");
         let settings = Settings::from_config(&loaded.config).expect("settings");
         let mut saved = saved();
         let mut masters_after = |age_ms: u64| {
-            let masters = ["VI_1", "VI_2", "VI_gone"].map(str::to_owned).into();
+            let masters = ["VI_1", "VI_2", "VI_3", "VI_gone"]
+                .map(str::to_owned)
+                .into();
             let mut given = HandOver::now(masters);
             given.at_ms = given.at_ms.saturating_sub(age_ms);
             saved.handed_over = Some(given);
             saved.masters_handed_over(&settings)
         };
-        assert_eq!(masters_after(0), ["VI_1", "VI_2"]);
+        assert_eq!(masters_after(0), ["VI_1", "VI_2", "VI_3"]);
+        assert_eq!(masters_after(1_000), ["VI_1", "VI_2"]);
         assert_eq!(masters_after(1_500), ["VI_1"]);
         assert_eq!(masters_after(3_000), Vec::<String>::new());
     }

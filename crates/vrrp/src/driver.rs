@@ -292,12 +292,15 @@ impl Driver {
     /// Waits until another router has advertised in the place of each master. There may be
     /// none, which cannot be known: a backup sends nothing.
     async fn wait_for_successors(&mut self, mut awaited: Vec<Successor>) {
-        let Some(last) = awaited.iter().map(|successor| successor.due).max() else {
+        if awaited.is_empty() {
             return;
-        };
-        while !awaited.is_empty() {
-            let Ok(Some(packet)) = timeout_at(last.into(), self.received.recv()).await else {
-                return;
+        }
+        while let Some(deadline) = drop_overdue(&mut awaited, now()) {
+            let packet = match timeout_at(deadline.into(), self.received.recv()).await {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return,
+                // Others may be waited for longer.
+                Err(_) => continue,
             };
             let Ok(received) = packet.received else {
                 continue;
@@ -333,7 +336,36 @@ struct Successor {
     due: Instant,
 }
 
+/// Drops those that are not waited for any more; returns when the next one is not.
+fn drop_overdue(awaited: &mut Vec<Successor>, now: Instant) -> Option<Instant> {
+    awaited.retain(|successor| successor.due > now);
+    awaited.iter().map(|successor| successor.due).min()
+}
+
 /// tokio's clock, which tests can stop.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_successor_is_waited_for_until_its_own_time_is_over() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut awaited: Vec<Successor> = [(0, 2), (1, 1)]
+            .map(|(unit, seconds)| Successor {
+                unit,
+                member: 0,
+                due: at(seconds),
+            })
+            .into();
+        assert_eq!(drop_overdue(&mut awaited, start), Some(at(1)));
+        assert_eq!(awaited.len(), 2);
+        assert_eq!(drop_overdue(&mut awaited, at(1)), Some(at(2)));
+        assert_eq!(awaited[0].unit, 0, "the other is late");
+        assert_eq!(drop_overdue(&mut awaited, at(2)), None);
+    }
 }

@@ -24,7 +24,7 @@ const ECHO_REPLY_V6: u8 = 129;
 /// Length of what tells our reply from those to other programs, in bytes.
 const COOKIE_BYTES: usize = 16;
 
-/// A check by an echo request; ports do not matter.
+/// A check by an echo request; ports do not matter, and are 0 in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PingProbe(pub Connection);
 

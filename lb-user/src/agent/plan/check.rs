@@ -74,7 +74,7 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
     let mut alpha = timing.alpha.unwrap_or_default();
     let probe = match &check.kind {
         CheckKind::Tcp => Probe::Tcp(TcpProbe(connection)),
-        CheckKind::Ping => Probe::Ping(PingProbe(connection)),
+        CheckKind::Ping => Probe::Ping(PingProbe(without_ports(connection))),
         CheckKind::Http { url } | CheckKind::Https { url, .. } => {
             delay_before_retry = DEFAULT_DELAY_BEFORE_HTTP_RETRY;
             Probe::Http(HttpProbe {
@@ -215,6 +215,15 @@ fn connection(options: &ConnectionOptions, server: SocketAddr, timing: &CheckTim
         from: is_bound.then_some(from),
         timeout: seconds(timing.connect_timeout, DEFAULT_CONNECT_TIMEOUT),
     }
+}
+
+/// For a check without ports: services of one host on several ports have the same one.
+fn without_ports(mut connection: Connection) -> Connection {
+    connection.to.set_port(0);
+    if let Some(from) = &mut connection.from {
+        from.set_port(0);
+    }
+    connection
 }
 
 /// The host's name, for those whom a check talks to.

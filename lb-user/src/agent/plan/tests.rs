@@ -351,3 +351,18 @@ fn servers_without_shares_have_none_that_could_grow() {
         assert_eq!(planned, Duration::from_secs(slow_start), "{scheduler}");
     }
 }
+
+#[test]
+fn a_host_is_pinged_once_for_all_its_ports() {
+    let service = |port: u16| {
+        format!(
+            "virtual_server 10.0.0.1 {port} {{\nlb_algo rr\n\
+             real_server 10.0.0.2 {port} {{\nPING_CHECK {{\nbind_port {port}\n}}\n}}\n}}\n"
+        )
+    };
+    let plan = plan(&(service(80) + &service(1935)));
+    let [first, second] = &plan.services[..] else {
+        panic!("two services");
+    };
+    assert_eq!(first.servers[0].checks, second.servers[0].checks);
+}

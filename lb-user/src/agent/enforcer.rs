@@ -163,41 +163,39 @@ impl Enforcer {
         }
     }
 
-    /// Has the data plane do what follows from `state`. If it refuses, nothing has
-    /// changed.
+    /// Has the data plane do what follows from `state`. If it refuses, packets are
+    /// judged as before. Returns what operators are to know.
     ///
     /// # Errors
-    /// As of [`Dataplane::prepare`] and [`Dataplane::commit`].
-    pub(super) fn commit(&mut self, state: &State, routers: &VirtualRouters) -> Result<(), Error> {
+    /// As of [`Dataplane::apply`].
+    pub(super) fn commit(
+        &mut self,
+        state: &State,
+        routers: &VirtualRouters,
+    ) -> Result<Option<String>, Error> {
         let (desired, events) = self.desired(state, routers);
-        let prepared = self.dataplane.prepare(&desired)?;
-        let removed = self.dataplane.commit(prepared)?.removed_servers;
-        self.refusal = None;
+        let result = self.dataplane.apply(&desired);
+        // Also after a refusal: the guard has changed, and reports each event once.
+        self.on_guard_events(events);
+        let removed = result?.removed_servers;
         // The interval depends on the shortest persistence.
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
-        self.on_guard_events(events);
-        Ok(())
+        Ok(self.refusal.take().map(|_| {
+            let message = "the data plane is in sync again".to_owned();
+            log::info!("{message}");
+            message
+        }))
     }
 
     /// Has the data plane do what follows from `state` now. What it refuses it is
     /// asked again after [`RETRY_INTERVAL`]. Returns what operators are to know.
     pub(super) fn apply(&mut self, state: &State, routers: &VirtualRouters) -> Option<String> {
-        let (desired, events) = self.desired(state, routers);
-        let message = match self.dataplane.apply(&desired) {
-            Ok(changes) => {
-                self.reset_clients(changes.removed_servers, state.plan(), routers);
-                self.refusal.take().map(|_| {
-                    let message = "the data plane is in sync again".to_owned();
-                    log::info!("{message}");
-                    message
-                })
-            }
+        match self.commit(state, routers) {
+            Ok(message) => message,
             Err(error) => self.refused(error.to_string()),
-        };
-        self.on_guard_events(events);
-        message
+        }
     }
 
     /// Takes note of a refusal; what operators are to know if it is a new one.

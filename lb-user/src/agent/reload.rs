@@ -71,13 +71,17 @@ impl Agent {
     }
 
     /// Puts `plan` in force: first the data plane, which alone may refuse it, then
-    /// checks and neighbours. If the data plane refuses it, nothing has changed.
+    /// checks and neighbours. If the data plane refuses it, nothing has changed, apart
+    /// from what the partition guard awaits.
     ///
     /// # Errors
     /// As of [`Enforcer::commit`](super::enforcer::Enforcer::commit).
     pub(super) fn commit_plan(&mut self, plan: Plan) -> anyhow::Result<()> {
         let (state, changes) = self.checks.state_with(plan);
-        self.enforcer.commit(&state, &self.routers)?;
+        let message = self.enforcer.commit(&state, &self.routers)?;
+        if let Some(message) = message {
+            self.operators.publish(message);
+        }
         self.checks.commit(state);
         self.report(changes);
         Ok(())

@@ -30,13 +30,9 @@ impl Agent {
         let plan = Plan::new(&config)?;
         self.admit(&plan).await?;
         log_diagnostics(&warnings);
-        let former = self.checks.state().plan().number_files();
-        let former: Vec<NumberFile> = former.cloned().collect();
-        let new = plan.number_files().filter(|file| !former.contains(file));
-        initialise_files(new, true);
         let settings = plan.vrrp.clone();
         let statics = plan.statics.clone();
-        self.commit_plan(plan)?;
+        self.commit_plan(plan, true)?;
         // From here on nothing is refused any more.
         self.routers.follow_statics(statics).await;
         let former = self.operators.replace_config(config);
@@ -72,13 +68,18 @@ impl Agent {
 
     /// Puts `plan` in force: first the data plane, which alone may refuse it, then
     /// checks and neighbours. If the data plane refuses it, nothing has changed, apart
-    /// from what the partition guard awaits.
+    /// from what the partition guard awaits. Files that the former plan does not have get
+    /// their initial numbers; `overwrites`: also where they have one.
     ///
     /// # Errors
     /// As of [`Enforcer::commit`](super::enforcer::Enforcer::commit).
-    pub(super) fn commit_plan(&mut self, plan: Plan) -> anyhow::Result<()> {
+    pub(super) fn commit_plan(&mut self, plan: Plan, overwrites: bool) -> anyhow::Result<()> {
         let (state, changes) = self.checks.state_with(plan);
         let message = self.enforcer.commit(&state, &self.routers)?;
+        // Before the checks that read them.
+        let former: Vec<&NumberFile> = self.checks.state().plan().number_files().collect();
+        let files = state.plan().number_files();
+        initialise_files(files.filter(|file| !former.contains(file)), overwrites);
         if let Some(message) = message {
             self.operators.publish(message);
         }

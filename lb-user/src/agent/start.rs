@@ -28,7 +28,6 @@ use super::virtual_routers::VirtualRouters;
 use crate::neighbor::{Hop, Hops};
 use lb_dataplane::{Dataplane, Options, Origin};
 use lb_model::config::Config;
-use lb_script::initialise_files;
 use vrrp::Settings;
 
 /// Time limit for finding the servers' MAC addresses before viewers are attracted all
@@ -126,10 +125,9 @@ impl Agent {
         let known = self.enforcer.known_hops(&saved.cut_off);
         // No change that is to be reported: there is no plan yet.
         self.checks.on_hops(known.clone());
-        // What an operator has written to a file outlives an upgrade.
-        initialise_files(plan.number_files(), saved.handed_over.is_none());
         let stale = Cleanup::unknown_to(&plan, saved);
-        self.commit_plan(plan)?;
+        // What an operator has written to a file outlives an upgrade.
+        self.commit_plan(plan, saved.handed_over.is_none())?;
         self.routers.clean_up(&stale).await;
         log_attachments(self.enforcer.attachments());
         self.wait_for_neighbors(&known).await?;

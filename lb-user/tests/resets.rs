@@ -129,8 +129,8 @@ fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
     assert_eq!(changes.removed_servers[0].orphans, OrphanPolicy::Reset);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     Resets::start(tell).start_job(Job {
-        remembered: bed.dataplane.conntrack_snapshot(),
-        departed: changes.removed_servers,
+        snapshot: bed.dataplane.conntrack_snapshot(),
+        removed: changes.removed_servers,
         rate: NonZeroU32::new(1000).expect("not zero"),
     });
     told.blocking_recv().expect("a report")

@@ -1,8 +1,7 @@
 //! Scripts that are run when the state of a virtual router changes
 //! (keepalived.conf(5), `notify*`).
 
-use lb_model::config::Config;
-use lb_model::config::Script;
+use lb_model::config::{Config, Script};
 
 use super::event::{Event, Subject};
 use super::machine::{Cause, State};

@@ -234,16 +234,16 @@ impl fmt::Display for Change {
                 )
             }
             Self::Reset(ResetReport {
-                departed,
+                removed,
                 viewers,
                 failed,
                 took,
             }) => {
                 let service = ServiceKey {
-                    protocol: departed.protocol,
-                    address: departed.service,
+                    protocol: removed.protocol,
+                    address: removed.service,
                 };
-                let (server, took) = (departed.server, took.as_millis());
+                let (server, took) = (removed.server, took.as_millis());
                 write!(
                     f,
                     "{service}: server {server} is gone: {viewers} connection(s) reset within \

@@ -12,8 +12,7 @@ use super::plan::Plan;
 use super::virtual_routers::VirtualRouters;
 use crate::resets::{self, ResetReport, Resets};
 use lb_dataplane::{Dataplane, RemovedServer};
-use lb_model::OrphanPolicy;
-use lb_model::ServiceKey;
+use lb_model::{OrphanPolicy, ServiceKey};
 
 /// Resets of clients whose server is gone.
 pub(super) struct ClientResets {
@@ -70,8 +69,8 @@ impl ClientResets {
             && !ours.is_empty()
         {
             self.thread.start_job(resets::Job {
-                remembered: dataplane.conntrack_snapshot(),
-                departed: ours,
+                snapshot: dataplane.conntrack_snapshot(),
+                removed: ours,
                 rate,
             });
         }
@@ -118,13 +117,13 @@ impl ClientResets {
     /// told of, if there were any.
     pub(super) fn on_report(&mut self, report: ResetReport) -> Option<Change> {
         let ResetReport {
-            departed, viewers, ..
+            removed, viewers, ..
         } = &report;
         let service = ServiceKey {
-            protocol: departed.protocol,
-            address: departed.service,
+            protocol: removed.protocol,
+            address: removed.service,
         };
-        *self.counts.entry((service, departed.server)).or_default() += viewers;
+        *self.counts.entry((service, removed.server)).or_default() += viewers;
         (*viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
     }
 }

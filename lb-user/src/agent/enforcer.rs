@@ -26,8 +26,7 @@ use lb_dataplane::{
     Attachment, ConnectionCounts, ConntrackSnapshot, Dataplane, Error, Options, Origin,
     RemovedServer, Statistics,
 };
-use lb_model::ServiceKey;
-use lb_model::{DesiredState, Forwarding};
+use lb_model::{DesiredState, Forwarding, ServiceKey};
 
 /// Pause before the data plane is asked again for what it has refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -133,16 +132,16 @@ impl Enforcer {
     }
 
     /// The tables of connections, for a reader in another thread.
-    pub(super) fn remembered(&self) -> ConntrackSnapshot {
+    pub(super) fn conntrack_snapshot(&self) -> ConntrackSnapshot {
         self.dataplane.conntrack_snapshot()
     }
 
-    /// The counters; `census` brings what only a scan can count.
+    /// The counters; `counts` brings what only a scan can count.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub(super) fn statistics(&self, census: &ConnectionCounts) -> Result<Statistics, Error> {
-        self.dataplane.statistics(census)
+    pub(super) fn statistics(&self, counts: &ConnectionCounts) -> Result<Statistics, Error> {
+        self.dataplane.statistics(counts)
     }
 
     /// Waits for the next event, and starts the scan that is due. May be dropped
@@ -303,16 +302,16 @@ impl Enforcer {
         &mut self,
         scan: TableScan,
     ) -> (Result<ConnectionCounts, Error>, Vec<Waiter>) {
-        match &scan.census {
-            Ok(census) if scan.swept => {
-                if let Err(error) = self.dataplane.correct_loads(census) {
+        match &scan.counts {
+            Ok(counts) if scan.swept => {
+                if let Err(error) = self.dataplane.correct_loads(counts) {
                     log::error!("cannot correct the connection counts of the schedulers: {error}");
                 }
             }
             Ok(_) => {}
             Err(error) => log::error!("cannot read the tables of connections: {error}"),
         }
-        (scan.census, scan.waiting)
+        (scan.counts, scan.waiting)
     }
 
     /// Has the rates of traffic follow the counters.

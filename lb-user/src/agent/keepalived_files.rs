@@ -12,12 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::signals::KeepalivedFile;
-use lb_model::config::Config;
-use lb_model::config::{Route, VrrpInstance};
-use vrrp::Refusal;
-use vrrp::{InstanceSettings, VirtualAddress};
-use vrrp::{InstanceStatus, Settings};
-use vrrp::{Preemption, State};
+use lb_model::config::{Config, Route, VrrpInstance};
+use vrrp::{
+    InstanceSettings, InstanceStatus, Preemption, Refusal, Settings, State, VirtualAddress,
+};
 
 /// Readable for root alone, as keepalived has it.
 const MODE: u32 = 0o600;
@@ -365,7 +363,6 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
-    use lb_config;
     use vrrp::Counters;
 
     #[test]

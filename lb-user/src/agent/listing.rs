@@ -11,8 +11,7 @@ use crate::control::protocol::{
     Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, Order, ServerState,
 };
 use lb_dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
-use lb_model::ServiceKey;
-use lb_model::Thresholds;
+use lb_model::{ServiceKey, Thresholds};
 
 use crate::neighbor::Hop;
 use vrrp::{self, InstanceStatus};

@@ -19,9 +19,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::checker::CheckSpec;
-use lb_model::DesiredState;
-use lb_model::ServiceKey;
-use lb_model::{RealServer, Service};
+use lb_model::{DesiredState, RealServer, Service, ServiceKey};
 
 /// A service whose quorum is watched, and which we lead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ impl Agent {
     /// orders, if one.
     pub(super) async fn on_call(&mut self, call: Call) -> Option<Exit> {
         match call {
-            Call::Remembered(answer) => send(answer, self.enforcer.remembered()),
+            Call::ConntrackSnapshot(answer) => send(answer, self.enforcer.conntrack_snapshot()),
             Call::Request(Request::List, answer) => self.enforcer.scan_for(answer),
             Call::Request(Request::Upgrade, answer) => self.begin_upgrade(Some(answer)),
             Call::Request(Request::Stop, answer) => {
@@ -80,10 +80,10 @@ impl Agent {
 
     /// Answers those who have waited for a scan of the tables.
     pub(super) async fn on_scan(&mut self, scan: TableScan) {
-        let (census, waiters) = self.enforcer.on_scan(scan);
+        let (counts, waiters) = self.enforcer.on_scan(scan);
         for waiter in waiters {
-            let statistics = match &census {
-                Ok(census) => self.enforcer.statistics(census).map_err(|e| e.to_string()),
+            let statistics = match &counts {
+                Ok(counts) => self.enforcer.statistics(counts).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let response = match statistics {

@@ -18,9 +18,8 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::control::protocol::Order;
-use lb_model::Protocol;
-use lb_model::ServiceKey;
 use lb_model::config::Route;
+use lb_model::{Protocol, ServiceKey};
 use vrrp::{InstanceSettings, Settings};
 
 /// Maximum number of a master's adverts that a hand-over may take, however many the
@@ -48,6 +47,7 @@ pub struct Saved {
     /// The virtual routers to lead on with.
     pub handed_over: Option<HandOver>,
     /// Why the program that was to take over has ended before it had.
+    // The name of the field is kept for older agents.
     #[serde(rename = "last_words")]
     pub exit_report: Option<String>,
 }

@@ -7,7 +7,6 @@ use super::plan::Plan;
 use crate::neighbor::{self, Hop};
 use lb_dataplane::{AttachMode, Attachment};
 use lb_model::config::LbKind;
-use netlink;
 use netlink::link::{self, Link};
 use netlink::offload::ReceiveOffloads;
 

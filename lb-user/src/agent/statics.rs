@@ -9,12 +9,10 @@ use rtnetlink::Handle;
 use service_kit::sleep_until;
 use tokio::time::Instant;
 
-use lb_model::config::Config;
-use lb_model::config::Route;
+use lb_model::config::{Config, Route};
 use netlink::address::{self, Added};
 use netlink::interfaces::Interfaces;
-use vrrp::Routes;
-use vrrp::VirtualAddress;
+use vrrp::{Routes, VirtualAddress};
 
 /// keepalived.conf(5), `default_interface`.
 const DEFAULT_INTERFACE: &str = "eth0";

@@ -32,7 +32,7 @@ struct Running {
 #[derive(Debug)]
 pub(super) struct TableScan {
     /// The connections that were counted.
-    pub census: Result<ConnectionCounts, Error>,
+    pub counts: Result<ConnectionCounts, Error>,
     /// True if what has expired was removed.
     pub swept: bool,
     /// Those who have waited for it.
@@ -56,13 +56,13 @@ impl TableScans {
     }
 
     /// Starts the scan that is due.
-    pub(super) fn start(&mut self, remembered: ConntrackSnapshot) {
+    pub(super) fn start(&mut self, snapshot: ConntrackSnapshot) {
         let sweeps = std::mem::take(&mut self.is_sweep_due);
         let task = spawn_blocking(move || {
             if sweeps {
-                remembered.sweep().map(|(_, census)| census)
+                snapshot.sweep().map(|(_, counts)| counts)
             } else {
-                remembered.counts()
+                snapshot.counts()
             }
         });
         self.running = Some(Running {
@@ -78,10 +78,10 @@ impl TableScans {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
-        let census = (&mut running.task).await.expect("a scan does not panic");
+        let counts = (&mut running.task).await.expect("a scan does not panic");
         let running = self.running.take().expect("it was there");
         TableScan {
-            census,
+            counts,
             swept: running.sweeps,
             waiting: running.waiting,
         }

@@ -11,7 +11,7 @@ pub enum Call {
     /// One of the protocol's.
     Request(Request, oneshot::Sender<Response>),
     /// The tables of connections, to be read in another thread.
-    Remembered(oneshot::Sender<ConntrackSnapshot>),
+    ConntrackSnapshot(oneshot::Sender<ConntrackSnapshot>),
 }
 
 /// Asks the agent's loop.
@@ -24,10 +24,10 @@ pub(super) async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Respon
 }
 
 /// The tables of connections; `None` if the agent is stopping.
-pub(super) async fn remembered(calls: &mpsc::Sender<Call>) -> Option<ConntrackSnapshot> {
-    let (answer, remembered) = oneshot::channel();
-    calls.send(Call::Remembered(answer)).await.ok()?;
-    remembered.await.ok()
+pub(super) async fn conntrack_snapshot(calls: &mpsc::Sender<Call>) -> Option<ConntrackSnapshot> {
+    let (answer, snapshot) = oneshot::channel();
+    calls.send(Call::ConntrackSnapshot(answer)).await.ok()?;
+    snapshot.await.ok()
 }
 
 /// The answer of an agent whose loop has ended.

@@ -18,7 +18,7 @@ pub(super) trait Entry: Serialize + Sized {
     /// # Errors
     /// [`Error::Map`].
     fn read(
-        remembered: &ConntrackSnapshot,
+        snapshot: &ConntrackSnapshot,
         from: Cursor,
         batch: usize,
     ) -> Result<(Vec<Self>, Option<Cursor>), Error>;
@@ -32,11 +32,11 @@ pub(super) trait Entry: Serialize + Sized {
 
 impl Entry for Connection {
     fn read(
-        remembered: &ConntrackSnapshot,
+        snapshot: &ConntrackSnapshot,
         from: Cursor,
         batch: usize,
     ) -> Result<(Vec<Self>, Option<Cursor>), Error> {
-        remembered.connections(from, batch)
+        snapshot.connections(from, batch)
     }
 
     fn is_selected(&self, selection: &Selection) -> bool {
@@ -50,11 +50,11 @@ impl Entry for Connection {
 
 impl Entry for PersistentClient {
     fn read(
-        remembered: &ConntrackSnapshot,
+        snapshot: &ConntrackSnapshot,
         from: Cursor,
         batch: usize,
     ) -> Result<(Vec<Self>, Option<Cursor>), Error> {
-        remembered.persistent_clients(from, batch)
+        snapshot.persistent_clients(from, batch)
     }
 
     fn is_selected(&self, selection: &Selection) -> bool {
@@ -69,13 +69,13 @@ impl Entry for PersistentClient {
 /// Sends all that are selected to `answers`, and what tells their end; stops
 /// when nobody takes them any more.
 pub(super) fn send_all<E: Entry>(
-    remembered: &ConntrackSnapshot,
+    snapshot: &ConntrackSnapshot,
     selection: &Selection,
     answers: &mpsc::Sender<Response>,
 ) {
     let mut place = Some(Cursor::default());
     while let Some(from) = place {
-        let answer = match E::read(remembered, from, BATCH) {
+        let answer = match E::read(snapshot, from, BATCH) {
             Ok((mut entries, next)) => {
                 place = next;
                 entries.retain(|entry| entry.is_selected(selection));
@@ -112,7 +112,7 @@ pub(super) struct Page<E> {
 /// # Errors
 /// [`Error::Map`].
 pub(super) fn page<E: Entry>(
-    remembered: &ConntrackSnapshot,
+    snapshot: &ConntrackSnapshot,
     selection: &Selection,
     from: Cursor,
     limit: usize,
@@ -123,7 +123,7 @@ pub(super) fn page<E: Entry>(
         && entries.len() < limit
     {
         let batch = BATCH.min(limit - entries.len());
-        let (some, next) = E::read(remembered, from, batch)?;
+        let (some, next) = E::read(snapshot, from, batch)?;
         entries.extend(
             some.into_iter()
                 .filter(|entry| entry.is_selected(selection)),

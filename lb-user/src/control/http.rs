@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::calls::{Call, call, remembered};
+use super::calls::{Call, call, conntrack_snapshot};
 use super::entries::{Entry, page};
 use super::protocol::{Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
@@ -113,11 +113,11 @@ async fn entries<E: Entry + Send + 'static>(
         state: query.state,
     };
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let Some(remembered) = remembered(&calls).await else {
+    let Some(snapshot) = conntrack_snapshot(&calls).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let _walk = WALKS.acquire().await.expect("it is never closed");
-    let reading = move || page::<E>(&remembered, &selection, from, limit);
+    let reading = move || page::<E>(&snapshot, &selection, from, limit);
     match spawn_blocking(reading)
         .await
         .expect("reading does not panic")

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::calls::{Call, call, remembered, stopping};
+use super::calls::{Call, call, conntrack_snapshot, stopping};
 use super::entries::{self, Entry};
 use super::error::Error;
 use super::event_log::EventLog;
@@ -180,11 +180,11 @@ async fn send_entries<E: Entry>(
 ) -> io::Result<()> {
     /// Lines that may wait for a slow reader.
     const WAITING: usize = 2;
-    let Some(remembered) = remembered(calls).await else {
+    let Some(snapshot) = conntrack_snapshot(calls).await else {
         return write_line(writer, &stopping()).await;
     };
     let (sender, mut answers) = mpsc::channel(WAITING);
-    spawn_blocking(move || entries::send_all::<E>(&remembered, &selection, &sender));
+    spawn_blocking(move || entries::send_all::<E>(&snapshot, &selection, &sender));
     while let Some(answer) = answers.recv().await {
         write_line(writer, &answer).await?;
     }

@@ -37,9 +37,9 @@ const CHALLENGE_OFFSET: u32 = 16 * 1024;
 #[derive(Clone)]
 pub struct Job {
     /// The tables in which their connections are found.
-    pub remembered: ConntrackSnapshot,
+    pub snapshot: ConntrackSnapshot,
     /// The servers.
-    pub departed: Vec<RemovedServer>,
+    pub removed: Vec<RemovedServer>,
     /// Viewers reset per second.
     pub rate: NonZeroU32,
 }
@@ -48,7 +48,7 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResetReport {
     /// The server.
-    pub departed: RemovedServer,
+    pub removed: RemovedServer,
     /// Viewers that were sent a reset.
     pub viewers: u64,
     /// Number of viewers that could not be, and why the last one could not.
@@ -100,36 +100,34 @@ fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetRep
     };
     let mut pace = Pace::new(last.rate, Instant::now());
     let each = jobs.iter().flat_map(|(given, job)| {
-        let departed = job.departed.iter();
-        departed.map(|departed| (*given, departed.clone()))
+        let removed = job.removed.iter();
+        removed.map(|removed| (*given, removed.clone()))
     });
-    let (given, departed): (Vec<Instant>, Vec<RemovedServer>) = each.unzip();
-    let mut all: Vec<ResetReport> = departed
+    let (given, removed): (Vec<Instant>, Vec<RemovedServer>) = each.unzip();
+    let mut all: Vec<ResetReport> = removed
         .iter()
-        .map(|departed| ResetReport {
-            departed: departed.clone(),
+        .map(|removed| ResetReport {
+            removed: removed.clone(),
             viewers: 0,
             failed: None,
             took: Duration::ZERO,
         })
         .collect();
-    let scanned = last
-        .remembered
-        .for_each_orphan(&departed, |number, orphan| {
-            let wait = pace.next(Instant::now());
-            if !wait.is_zero() {
-                thread::sleep(wait);
+    let scanned = last.snapshot.for_each_orphan(&removed, |number, orphan| {
+        let wait = pace.next(Instant::now());
+        if !wait.is_zero() {
+            thread::sleep(wait);
+        }
+        let report = &mut all[number];
+        match send_resets(sockets, &orphan) {
+            Ok(()) => report.viewers += 1,
+            Err(error) => {
+                let before = report.failed.as_ref().map_or(0, |(count, _)| *count);
+                report.failed = Some((before + 1, error.to_string()));
             }
-            let report = &mut all[number];
-            match send_resets(sockets, &orphan) {
-                Ok(()) => report.viewers += 1,
-                Err(error) => {
-                    let before = report.failed.as_ref().map_or(0, |(count, _)| *count);
-                    report.failed = Some((before + 1, error.to_string()));
-                }
-            }
-            report.took = given[number].elapsed();
-        });
+        }
+        report.took = given[number].elapsed();
+    });
     if let Err(error) = scanned {
         log::error!("cannot find the viewers of a server that is gone: {error}");
     }

@@ -14,13 +14,11 @@ use crate::checker::smtp::SmtpProbe;
 use crate::checker::tcp::{Connection, TcpProbe};
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe};
-use lb_model::config::hex;
 use lb_model::config::{
     Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, Seconds, StatusCodes,
-    UrlCheck,
+    UrlCheck, hex,
 };
-use lb_script::Runnable;
-use lb_script::{Factor, NumberFile, READ_INTERVAL};
+use lb_script::{Factor, NumberFile, READ_INTERVAL, Runnable};
 
 /// Delay of the first check beyond the random part, in keepalived.
 const FIRST_CHECK: Duration = Duration::from_secs(1);

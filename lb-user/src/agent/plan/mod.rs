@@ -12,13 +12,10 @@ use crate::checker::{CheckSpec, Probe};
 use check::seconds;
 use conf_kit::{Diagnostic, Location};
 use lb_config::ConfigError;
-use lb_model::ServiceKey;
 use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServer};
-use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, Thresholds, Timeouts};
+use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, ServiceKey, Thresholds, Timeouts};
 use lb_script::NumberFile;
-use net_types::MacAddress;
-use net_types::Network;
-use vrrp;
+use net_types::{MacAddress, Network};
 
 /// Everything that the agent is to do.
 #[derive(Debug, Clone, Default, PartialEq)]

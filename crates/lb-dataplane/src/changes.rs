@@ -7,8 +7,8 @@ use lb_model::{OrphanPolicy, Protocol};
 /// Slot and generation of a server.
 pub(crate) type ServerId = (u32, u32);
 
-/// The changes that [`Dataplane::apply`](super::Dataplane::apply) had to make; all zero when the state was
-/// there already.
+/// The changes that [`Dataplane::apply`](super::Dataplane::apply) had to make; all zero
+/// when the state was there already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Services set up.

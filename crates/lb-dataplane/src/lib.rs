@@ -163,8 +163,8 @@ impl Dataplane {
         &self.origin
     }
 
-    /// One entry per interface asked for, in that order. Empty until the first [`Self::apply`] where that
-    /// replaces another data plane.
+    /// One entry per interface asked for, in that order. Empty until the first
+    /// [`Self::apply`] where that replaces another data plane.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
     }
@@ -346,8 +346,9 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Runs the program on `frame` as if it had come in by the loopback interface, `repeat` times in a row, without any network. Connections,
-    /// templates and counters change as they would.
+    /// Runs the program on `frame` as if it had come in by the loopback interface, `repeat`
+    /// times in a row, without any network. Connections, templates and counters change as
+    /// they would.
     ///
     /// # Errors
     ///

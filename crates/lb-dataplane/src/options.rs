@@ -18,7 +18,8 @@ pub struct Options {
     /// it outlives the process; `None`: it goes with the
     /// [`Dataplane`](super::Dataplane).
     pub pins: Option<PathBuf>,
-    /// True to log each decision of the program, at level `debug` with the target [`TRACE_TARGET`](lb_abi::TRACE_TARGET).
+    /// True to log each decision of the program, at level `debug` with the target
+    /// [`TRACE_TARGET`](lb_abi::TRACE_TARGET).
     pub trace: bool,
 }
 

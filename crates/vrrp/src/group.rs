@@ -32,7 +32,8 @@ pub(crate) struct MemberAction {
 
 impl Group {
     /// A group of these, in whatever state they are; see
-    /// [`reconcile`](Self::reconcile). The machines' policies are `grouped` exactly if they are a sync group, of however many members.
+    /// [`reconcile`](Self::reconcile). The machines' policies are `grouped` exactly if they
+    /// are a sync group, of however many members.
     pub(crate) fn new(machines: impl IntoIterator<Item = (Machine, Option<String>)>) -> Self {
         Self {
             members: machines

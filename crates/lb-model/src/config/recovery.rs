@@ -18,7 +18,8 @@ pub struct Recovery {
     pub flap_limit: Option<u32>,
     /// Time for which changes count; default 60.
     pub flap_window: Option<Seconds>,
-    /// Time for which it is held out first, twice as long each time after, until it has kept quiet for a `flap_window`; default 30.
+    /// Time for which it is held out first, twice as long each time after, until it has
+    /// kept quiet for a `flap_window`; default 30.
     pub flap_hold_down: Option<Seconds>,
     /// The longest that it is held out at a time; default 600.
     pub flap_hold_down_max: Option<Seconds>,

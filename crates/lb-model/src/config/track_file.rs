@@ -44,7 +44,8 @@ pub struct InitFile {
 pub struct TrackedFile {
     /// Name of the `track_file`.
     pub name: String,
-    /// Factor of the number before it is added to the priority, -254 to 254; default the file's own weight. 0: any number but 0 is a fault.
+    /// Factor of the number before it is added to the priority, -254 to 254; default the
+    /// file's own weight. 0: any number but 0 is a fault.
     #[schemars(range(min = *bounds::TRACKED_FILE_WEIGHT.start(), max = *bounds::TRACKED_FILE_WEIGHT.end()))]
     pub weight: Option<i16>,
     /// Changes the sign of the number; with weight 0, 0 is the fault.

@@ -130,7 +130,8 @@ pub struct VrrpInstance {
     pub nopreempt: bool,
     /// Delay before a master of lower priority is displaced.
     pub preempt_delay: Option<Seconds>,
-    /// Accepts packets to the addresses though the priority is not 255. Millrace always accepts, as keepalived does by default.
+    /// Accepts packets to the addresses though the priority is not 255. Millrace always
+    /// accepts, as keepalived does by default.
     pub accept: Option<bool>,
     /// Delay of the second volley of gratuitous ARPs after becoming master.
     pub garp_master_delay: Option<Seconds>,

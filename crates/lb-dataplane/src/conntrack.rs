@@ -216,15 +216,16 @@ impl ConntrackSnapshot {
         Ok((swept, counts))
     }
 
-    /// Extends the template of a live connection, if it names the same server and
-    /// less than half of its time is left.
+    /// Extends the template of a live connection, if it names the same server and at most
+    /// five eighths of its time are left. A packet leaves three quarters at least, and a
+    /// connection that has been silent for less than an eighth is passed over: a template
+    /// that its packets keep alive is not written here.
     fn rearm(&self, key: &FlowKey, flow: &Flow, now_ns: u64) -> Result<bool, Error> {
         let service = self.ids.services.get(&key.service);
         let Some((timeout_ns, mask)) = service.and_then(|service| service.persistence) else {
             return Ok(false);
         };
-        // A packet leaves it three quarters of its time at least: most need no
-        // look at all.
+        // Most need no look-up at all.
         if silent_ns(flow, now_ns) < timeout_ns / 8 {
             return Ok(false);
         }

@@ -1,8 +1,8 @@
 //! The data plane as the agent sees it: desired state in, counters out.
 //!
-//! This is the only crate that uses aya. [`Dataplane::load`] attaches the
-//! XDP program, [`Dataplane::apply`] makes it do what a [`DesiredState`]
-//! describes. Where a directory for pins is given, everything outlives the
+//! The only crate of the product that loads programs and opens maps (`lb-abi` implements
+//! `aya::Pod`). [`Dataplane::load`] attaches the XDP program, [`Dataplane::apply`] makes it
+//! do what a [`DesiredState`] describes. Where a directory for pins is given, everything outlives the
 //! process: the next [`Dataplane::load`] adopts it, and [`Dataplane::remove`]
 //! takes it away. Without one, dropping the [`Dataplane`] detaches the program.
 //! Everything here blocks, for milliseconds at most but for loading, which takes

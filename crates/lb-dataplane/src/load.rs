@@ -25,7 +25,7 @@ impl Dataplane {
     ///
     /// # Minimum kernel version
     ///
-    /// 5.18; tested on 6.18.
+    /// 5.18; the README says what is tested.
     ///
     /// # Errors
     ///

@@ -203,7 +203,8 @@ impl<V: Pod + Default + PartialEq> KnownValues<V> {
 pub(crate) struct Tables {
     /// Connections, handshake complete.
     pub flows: Table<FlowKey, Flow>,
-    /// Connections, one packet seen.
+    /// TCP connections whose handshake is not complete, and UDP flows of one packet; the
+    /// client's ACK, or a second datagram, moves an entry to `FLOWS`.
     pub half_open: Table<FlowKey, Flow>,
     /// Templates.
     pub templates: Table<TemplateKey, Template>,

@@ -1,5 +1,5 @@
 //! The registry as records in maps of the agent's own, so that a later agent
-//! knows what connections and templates speak of.
+//! knows what connections and templates name.
 
 use std::net::{IpAddr, SocketAddr};
 

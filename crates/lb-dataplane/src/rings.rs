@@ -20,8 +20,8 @@ pub(crate) struct Candidate {
     pub identity: u64,
 }
 
-/// No weights make a ring longer than this: they are rounded.
-const LONGEST: usize = 1 << 14;
+/// Maximum number of places of a ring: weights that need more are rounded.
+const MAX_RING_PLACES: usize = 1 << 14;
 
 /// The least number of places of a source hash, as in IPVS (`IP_VS_SH_TAB_SIZE`).
 pub(crate) const MIN_HASH_PLACES: usize = 256;
@@ -33,10 +33,10 @@ pub(crate) fn each_once(candidates: &[Candidate]) -> Vec<u32> {
 
 /// Every server as often as its weight, spread evenly: 5, 1, 1 become
 /// a a b a c a a (the smooth weighted round robin of nginx). Weights that would
-/// need more than `longest` places are rounded, so that there are no more than
+/// need more than `max_places` places are rounded, so that there are no more than
 /// that and one per server.
-pub(crate) fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> {
-    let weights = reduced_weights(candidates, longest.min(LONGEST));
+pub(crate) fn interleaved(candidates: &[Candidate], max_places: usize) -> Vec<u32> {
+    let weights = reduced_weights(candidates, max_places.min(MAX_RING_PLACES));
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0_i64; weights.len()];
     (0..total)
@@ -54,9 +54,9 @@ pub(crate) fn interleaved(candidates: &[Candidate], longest: usize) -> Vec<u32> 
 }
 
 /// Places for a source hash, as often per server as its weight: no more
-/// than `longest`, one per server and [`MIN_HASH_PLACES`].
-pub(crate) fn source_hash(candidates: &[Candidate], longest: usize) -> Vec<u32> {
-    let turns = interleaved(candidates, longest);
+/// than `max_places`, one per server and [`MIN_HASH_PLACES`].
+pub(crate) fn source_hash(candidates: &[Candidate], max_places: usize) -> Vec<u32> {
+    let turns = interleaved(candidates, max_places);
     if turns.is_empty() {
         return turns;
     }
@@ -168,17 +168,17 @@ pub(crate) fn is_prime(number: u32) -> bool {
 }
 
 /// The weights without their common divisor; where their sum is more than
-/// `longest`, rounded until it is no more than that and one per server.
-fn reduced_weights(candidates: &[Candidate], longest: usize) -> Vec<i64> {
+/// `max_places`, rounded until it is no more than that and one per server.
+fn reduced_weights(candidates: &[Candidate], max_places: usize) -> Vec<i64> {
     let weights = candidates.iter().map(|candidate| candidate.weight);
     let total: u64 = weights.clone().map(u64::from).sum();
     let divisor = u64::from(weights.clone().fold(0, gcd).max(1));
-    let longest = longest as u64;
+    let max_places = max_places as u64;
     let reduce = |weight: u64| {
-        if total / divisor <= longest {
+        if total / divisor <= max_places {
             weight / divisor
         } else {
-            (weight * longest / total).max(1)
+            (weight * max_places / total).max(1)
         }
     };
     weights.map(|weight| reduce(weight.into()) as i64).collect()
@@ -215,26 +215,26 @@ mod tests {
     #[test]
     fn heavy_servers_turns_are_spread_among_the_others() {
         assert_eq!(
-            interleaved(&candidates(&[5, 1, 1]), LONGEST),
+            interleaved(&candidates(&[5, 1, 1]), MAX_RING_PLACES),
             [0, 0, 1, 0, 2, 0, 0]
         );
         assert_eq!(
-            interleaved(&candidates(&[2, 2]), LONGEST),
+            interleaved(&candidates(&[2, 2]), MAX_RING_PLACES),
             [0, 1],
             "a common divisor is taken out"
         );
-        assert_eq!(interleaved(&[], LONGEST), Vec::<u32>::new());
+        assert_eq!(interleaved(&[], MAX_RING_PLACES), Vec::<u32>::new());
     }
 
     #[test]
     fn weights_are_rounded_where_room_is_short() {
-        for longest in [0, 10, 1000, LONGEST, usize::MAX] {
+        for max_places in [0, 10, 1000, MAX_RING_PLACES, usize::MAX] {
             let weights = [65_535, 65_534, 1];
-            let ring = interleaved(&candidates(&weights), longest);
-            let bound = longest.min(LONGEST) + weights.len();
-            assert!(ring.len() <= bound, "{longest}: {}", ring.len());
+            let ring = interleaved(&candidates(&weights), max_places);
+            let bound = max_places.min(MAX_RING_PLACES) + weights.len();
+            assert!(ring.len() <= bound, "{max_places}: {}", ring.len());
             assert_eq!(shares(&ring)[&2], 1, "the light server keeps a turn");
-            let hashed = source_hash(&candidates(&weights), longest);
+            let hashed = source_hash(&candidates(&weights), max_places);
             assert!(hashed.len() <= bound + MIN_HASH_PLACES, "{}", hashed.len());
         }
     }
@@ -324,7 +324,7 @@ mod tests {
             weights in prop::collection::vec(1_u32..=20, 1..12),
         ) {
             let candidates = candidates(&weights);
-            for ring in [interleaved(&candidates, LONGEST), source_hash(&candidates, LONGEST)] {
+            for ring in [interleaved(&candidates, MAX_RING_PLACES), source_hash(&candidates, MAX_RING_PLACES)] {
                 let (shares, total) = (shares(&ring), weights.iter().sum::<u32>() as usize);
                 for (slot, weight) in weights.iter().enumerate() {
                     let share = shares[&(slot as u32)];

@@ -1,4 +1,5 @@
-//! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
+//! The agent of the Millrace balancer: health checks, VRRP and configuration of keepalived
+//! on an XDP data plane.
 //!
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
 //! that owns desired and actual state) → [`checker`], [`neighbor`], [`resets`],

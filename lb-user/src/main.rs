@@ -1,4 +1,5 @@
-//! The agent of the Millrace balancer: keepalived's promises on an XDP data plane.
+//! The agent of the Millrace balancer: health checks, VRRP and configuration of keepalived
+//! on an XDP data plane.
 
 use std::process::ExitCode;
 

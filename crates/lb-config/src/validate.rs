@@ -109,8 +109,8 @@ fn sync_groups(config: &Config, diagnostics: &mut Diagnostics) {
             [only] => diagnostics.warn(
                 &group.location,
                 format!(
-                    "vrrp_sync_group {name} has only one member, {only}, which leads alone: name \
-                     those that are to lead with it, or move what the group runs and tracks to \
+                    "vrrp_sync_group {name} has only one member, {only}, which is master alone: name \
+                     those that are to be master with it, or move what the group runs and tracks to \
                      the vrrp_instance"
                 ),
             ),

@@ -223,7 +223,7 @@ impl Group {
                 Action::Entered(State::Backup, cause) => Some(cause.to_string()),
                 _ => None,
             });
-        cause.unwrap_or_else(|| "another member cannot lead".to_owned())
+        cause.unwrap_or_else(|| "another member cannot be master".to_owned())
     }
 }
 

@@ -46,7 +46,6 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use lb_config;
 
     /// A plan of `services`, each with `servers` and these directives.
     fn plan(services: u16, servers: u16, directives: &str) -> Plan {

@@ -235,7 +235,9 @@ impl Enforcer {
                     self.probes.start(service, checks);
                     let decision = match awaited {
                         Awaited::Witness => "another server answers",
-                        Awaited::Succession => "the virtual routers have decided who leads",
+                        Awaited::Succession => {
+                            "the virtual routers have decided which director is master"
+                        }
                         Awaited::Recheck => "it has been checked again",
                     };
                     log::info!("{service}: {servers} stays in place until {decision}");

@@ -170,7 +170,7 @@ impl Recovery {
         self.hold = Some(Hold {
             until: now + duration,
             reason: format!(
-                "held out for {} s: its checks changed their mind more than {} times in {} s",
+                "held out for {} s: its checks went up and down more than {} times in {} s",
                 duration.as_secs_f64(),
                 control.limit,
                 control.window.as_secs_f64()
@@ -268,7 +268,7 @@ mod tests {
         recovery.changed(&PLAN, start + seconds(85));
         assert_eq!(
             recovery.hold_reason().map(String::as_str),
-            Some("held out for 20 s: its checks changed their mind more than 3 times in 60 s")
+            Some("held out for 20 s: its checks went up and down more than 3 times in 60 s")
         );
         assert_eq!(
             run(&mut recovery, start),

@@ -44,7 +44,7 @@ pub struct Saved {
     pub addresses: Vec<SavedAddress>,
     /// The routes that were set.
     pub routes: Vec<Route>,
-    /// The virtual routers to lead on with.
+    /// The virtual routers to stay master of.
     pub handed_over: Option<HandOver>,
     /// Why the program that was to take over has ended before it had.
     // The name of the field is kept for older agents.

@@ -17,8 +17,7 @@ use super::statics::{StaticPlan, Statics};
 use super::vrrp_thread::VrrpThread;
 use lb_model::config::Route;
 use netlink::interfaces::{Interfaces, Watcher};
-use vrrp::{InstanceSettings, VirtualAddress};
-use vrrp::{InstanceStatus, Settings, Vrrp};
+use vrrp::{InstanceSettings, InstanceStatus, Settings, VirtualAddress, Vrrp};
 
 /// Virtual routers (VRRP), static addresses and routes, and the interfaces that both
 /// need.
@@ -89,7 +88,7 @@ impl VirtualRouters {
         Ok(routers)
     }
 
-    /// Starts the virtual routers; those in `masters` lead on.
+    /// Starts the virtual routers; those in `masters` stay master.
     ///
     /// # Errors
     /// The kernel refuses a socket.

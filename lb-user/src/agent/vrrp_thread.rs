@@ -39,7 +39,7 @@ impl VrrpThread {
         })
     }
 
-    /// Starts virtual routers there; those in `masters` lead on
+    /// Starts virtual routers there; those in `masters` stay master
     /// ([`Vrrp::resume`]).
     ///
     /// # Errors

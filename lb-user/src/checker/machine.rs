@@ -151,8 +151,7 @@ impl Checker {
             ProbeOutcome::Failure(reason) if !self.is_up => {
                 (self.timing.delay_loop, Some(Action::Failed(reason)))
             }
-            // The first check decides at once: nothing has vouched for the
-            // server yet.
+            // The first check decides at once: no check has succeeded yet.
             ProbeOutcome::Failure(reason) if first || self.failures >= self.timing.retry => {
                 self.failures = 0;
                 self.is_up = false;

@@ -14,8 +14,7 @@ use lb_dataplane::TableSizes;
 use lb_model::Thresholds;
 use lb_model::config::{ALL_PORTS, LbKind};
 use netlink::interfaces;
-use vrrp::VirtualAddress;
-use vrrp::{Tracked, TrackedSubject};
+use vrrp::{Tracked, TrackedSubject, VirtualAddress};
 
 /// Validates `file`; explains it, or prints it as JSON.
 ///
@@ -71,8 +70,8 @@ fn explain(file: &Path, plan: &Plan) -> String {
         let name = &group.name;
         line(match group.members.as_slice() {
             [] => continue,
-            [only] => format!("{name}: {only} leads alone."),
-            members => format!("{name}: {} lead together.", members.join(" and ")),
+            [only] => format!("{name}: {only} is master alone."),
+            members => format!("{name}: {} are master together.", members.join(" and ")),
         });
         tracked(&group.tracked).into_iter().for_each(&mut line);
     }
@@ -267,7 +266,7 @@ mod tests {
                 virtual_ipaddress { 10.0.0.1 }
             }",
         );
-        assert!(text.contains("\nONE: V leads alone.\n"), "{text}");
+        assert!(text.contains("\nONE: V is master alone.\n"), "{text}");
         assert!(!text.contains("NONE"), "{text}");
     }
 
@@ -399,7 +398,7 @@ mod tests {
              the script S is a fault while it is down\n\
              B, as VRRP master with priority 100, holds 10.0.0.2/32 on eth0.\n    \
              the quorum of its services adds -60 to its priority while it is down\n\
-             G: A and B lead together.\n    \
+             G: A and B are master together.\n    \
              the number in the file F is a fault if it is 0\n\
              TCP 10.0.0.1:80: direct routing, scheduler wlc; no persistence; quorum 2 ± 1.\n    \
              10.0.0.3:80 weight 3: FILE_CHECK /run/f every 0.25 s, down after 1 failure(s) in a \

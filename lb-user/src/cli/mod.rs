@@ -54,8 +54,8 @@ Exit status: 0 done; 1 the system refused; 2 an error in the configuration or th
 RUST_LOG=debug shows every check and new connection, RUST_LOG=info,lb_ebpf=debug only
 connections (\"Tracing packets\" in the operator's guide); RUST_LOG=warn only trouble.";
 
-/// Spreads connections over real servers: keepalived's promises on an XDP data
-/// plane.
+/// Spreads connections over real servers: health checks, VRRP and configuration of
+/// keepalived on an XDP data plane.
 #[derive(Debug, Parser)]
 #[command(name = "lb-user", version, after_help = EXAMPLES)]
 struct Cli {

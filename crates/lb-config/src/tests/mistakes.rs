@@ -388,8 +388,8 @@ fn a_sync_group_of_one_is_told_of() {
     assert_eq!(
         warnings[..2],
         [
-            "t.conf:1: warning: vrrp_sync_group G has only one member, V, which leads alone: \
-             name those that are to lead with it, or move what the group runs and tracks to \
+            "t.conf:1: warning: vrrp_sync_group G has only one member, V, which is master alone: \
+             name those that are to be master with it, or move what the group runs and tracks to \
              the vrrp_instance",
             "t.conf:6: warning: vrrp_sync_group E has no members, and is ignored",
         ]

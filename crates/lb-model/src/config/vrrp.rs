@@ -17,8 +17,8 @@ pub struct GlobalDefs {
     pub default_interface: Option<String>,
     /// Times after which silent connections are forgotten.
     pub lvs_timeouts: Option<LvsTimeouts>,
-    /// Viewers per second that are told that their server is gone; 0 leaves
-    /// them to their next packet. Default 50000.
+    /// Connections per second, to removed servers, whose clients are sent TCP resets; 0
+    /// sends none, and their next packet is answered. Default 50000.
     pub lb_reset_rate: Option<u32>,
     /// Network that the outer IPv4 packets of tunnels (`lb_kind TUN`) come from, each
     /// connection's from an address of its own; default: an address of this host.

@@ -219,7 +219,7 @@ impl fmt::Display for Cause {
                     "{address} is master with the same priority and a higher address"
                 )
             }
-            Self::Group => write!(f, "all of its sync group can lead"),
+            Self::Group => write!(f, "all of its sync group can be master"),
             Self::GroupYields(reason) => write!(f, "its sync group gave way: {reason}"),
             Self::Fault(reason) => write!(f, "{reason}"),
             Self::Recovered => write!(f, "nothing is missing any more"),

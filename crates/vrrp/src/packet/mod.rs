@@ -167,12 +167,12 @@ pub enum FormatError {
     PasswordInVersion3,
     /// An interval that the version's field cannot hold.
     #[error(
-        "advert_int of {0:?} cannot be told in VRRP version 2; expected whole seconds, 1 to 255"
+        "advert_int of {0:?} cannot be encoded in VRRP version 2; expected whole seconds, 1 to 255"
     )]
     IntervalInVersion2(Duration),
     /// An interval that the version's field cannot hold.
     #[error(
-        "advert_int of {0:?} cannot be told in VRRP version 3; expected 0.01 to 40.95 s, in steps of 0.01 s"
+        "advert_int of {0:?} cannot be encoded in VRRP version 3; expected 0.01 to 40.95 s, in steps of 0.01 s"
     )]
     IntervalInVersion3(Duration),
 }

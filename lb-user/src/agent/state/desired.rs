@@ -65,7 +65,7 @@ impl State {
         let real = service.servers.iter();
         let real = real.filter(|server| Some(server.address) != sorry);
         let real = real.map(|server| {
-            let (forwarding, next_hop) = self.way(server.lb_kind, server.address);
+            let (forwarding, next_hop) = self.forwarding_towards(server.lb_kind, server.address);
             let order = self.order(service.key, server.address);
             RealServer {
                 address: server.address,
@@ -100,7 +100,7 @@ impl State {
         let mut real = service.servers.iter();
         let real = real.find(|server| server.address == address);
         let lb_kind = real.map_or(service.lb_kind, |server| server.lb_kind);
-        let (forwarding, next_hop) = self.way(lb_kind, address);
+        let (forwarding, next_hop) = self.forwarding_towards(lb_kind, address);
         RealServer {
             address,
             weight: 1,
@@ -113,7 +113,11 @@ impl State {
     }
 
     /// The forwarding of packets to a server, and their hop, as far as that is known.
-    fn way(&self, lb_kind: LbKind, server: SocketAddr) -> (Forwarding, Option<NextHop>) {
+    fn forwarding_towards(
+        &self,
+        lb_kind: LbKind,
+        server: SocketAddr,
+    ) -> (Forwarding, Option<NextHop>) {
         match (lb_kind, self.hop(server)) {
             (LbKind::DirectRouting, Some(Hop::Ready { next_hop, .. })) => {
                 (Forwarding::Direct, Some(*next_hop))

@@ -109,8 +109,8 @@ fn a_server_that_flaps_stays_out_and_comes_back_by_itself() {
     assert_eq!(
         check(&mut state, 0, None, at(3)),
         [
-            "TCP 10.0.0.1:80: server 10.0.0.2:80 stays out: held out for 30 s: its checks changed \
-          their mind more than 2 times in 60 s"
+            "TCP 10.0.0.1:80: server 10.0.0.2:80 stays out: held out for 30 s: its checks went up \
+          and down more than 2 times in 60 s"
         ]
     );
     assert_eq!(

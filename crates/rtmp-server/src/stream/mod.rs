@@ -78,6 +78,8 @@ pub struct Stream {
     nodelay: AtomicBool,
     keyframe_timeout_us: AtomicU64,
     writer: Mutex<Writer>,
+    /// The writer may have a log of FLV tags. Written only while `writer` is locked.
+    has_flv_log: AtomicBool,
     state: watch::Sender<StreamState>,
     /// Time when the last message came, or the last publisher came or went, ms
     /// on the clock of `logs`. Written only while `state` is locked, so that
@@ -128,6 +130,7 @@ impl Stream {
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
             writer: Mutex::new(Writer::new(settings.chunk_size)),
+            has_flv_log: AtomicBool::new(false),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
             logs,
@@ -153,7 +156,7 @@ impl Stream {
         let nodelay = settings.nodelay || settings.mw_latency.is_zero();
         self.nodelay.store(nodelay, Ordering::Relaxed);
         self.log.index().set_retention(settings.retention);
-        if let Some(flv) = lock(&self.writer).flv() {
+        if let Some(flv) = self.present_flv_log() {
             flv.index().set_retention(settings.retention);
         }
     }
@@ -187,7 +190,7 @@ impl Stream {
     /// # Errors
     /// The kernel's refusal to say.
     pub fn memory(&self) -> io::Result<u64> {
-        let flv = lock(&self.writer).flv().cloned();
+        let flv = self.present_flv_log();
         let flv = flv.map_or(Ok(0), |flv| flv.memory());
         Ok(self.log.memory()? + flv?)
     }
@@ -198,13 +201,34 @@ impl Stream {
     /// # Errors
     /// No descriptor or no memory left.
     pub(crate) fn flv_log(&self) -> io::Result<FlvLog> {
-        let log = lock(&self.writer).obtain_flv(&self.log, &self.logs)?;
+        let mut writer = lock(&self.writer);
+        let log = writer.obtain_flv(&self.log, &self.logs)?;
+        self.has_flv_log.store(true, Ordering::Relaxed);
         Ok(FlvLog(log))
+    }
+
+    /// True if [`Stream::flv_log`] most likely has nothing to copy.
+    #[must_use]
+    pub(crate) fn has_flv_log(&self) -> bool {
+        self.has_flv_log.load(Ordering::Relaxed)
+    }
+
+    /// The log of FLV tags, if there is one. Most streams have none, and their writers
+    /// are not locked.
+    fn present_flv_log(&self) -> Option<Arc<Log>> {
+        let has_log = self.has_flv_log();
+        has_log.then(|| lock(&self.writer).flv().cloned()).flatten()
     }
 
     /// Gives the log of FLV tags back that nobody has held for a while.
     fn sweep_flv_log(&self, now: Instant) {
-        lock(&self.writer).sweep_flv(now);
+        let mut writer = lock(&self.writer);
+        let unneeded = writer.sweep_flv(now);
+        let has_log = writer.flv().is_some();
+        self.has_flv_log.store(has_log, Ordering::Relaxed);
+        drop(writer);
+        // Last: to free much memory takes time, and the publisher waits for the writer.
+        drop(unneeded);
     }
 
     /// The media that a player will get, as far as the newest group and the

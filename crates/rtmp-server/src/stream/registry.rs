@@ -72,13 +72,26 @@ impl Registry {
         streams
     }
 
+    /// Gives back the logs of FLV tags that nobody needs any more. The registry is not
+    /// locked meanwhile: a publisher may hold its stream's writer.
+    fn sweep_flv_logs(&self, now: Instant) {
+        let streams: Vec<_> = {
+            let streams = lock(&self.streams);
+            let with_log = streams.values().filter(|stream| stream.has_flv_log());
+            with_log.cloned().collect()
+        };
+        for stream in streams {
+            stream.sweep_flv_log(now);
+        }
+    }
+
     /// Ends the streams whose publisher has been away for longer than
     /// `return_timeout` says of them, and forgets those that nobody holds. Where
     /// nobody has published anything yet, nobody's return is waited for. Logs of
     /// FLV tags that nobody needs any more are given back.
     pub(crate) fn sweep(&self, now: Instant, return_timeout: impl Fn(&Stream) -> Duration) {
+        self.sweep_flv_logs(now);
         lock(&self.streams).retain(|_, stream| {
-            stream.sweep_flv_log(now);
             let Some(absence) = stream.unpublished_for(now) else {
                 return true;
             };

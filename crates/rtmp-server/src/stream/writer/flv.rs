@@ -16,7 +16,7 @@ const KEPT_UNUSED: Duration = Duration::from_secs(30);
 
 /// The log of FLV tags, and the batch for it.
 #[derive(Debug)]
-pub(super) struct FlvStaging {
+pub(in crate::stream) struct FlvStaging {
     log: Arc<Log>,
     pub(super) encoded: Vec<u8>,
     /// Time from which on nobody has held it.
@@ -71,19 +71,16 @@ impl Writer {
         Ok(log)
     }
 
-    /// Gives the log of FLV tags back if nobody has held it for a while.
-    pub(in crate::stream) fn sweep_flv(&mut self, now: Instant) {
-        let Some(flv) = &mut self.staging.flv else {
-            return;
-        };
+    /// Takes the log of FLV tags out if nobody has held it for a while.
+    pub(in crate::stream) fn sweep_flv(&mut self, now: Instant) -> Option<FlvStaging> {
+        let flv = self.staging.flv.as_mut()?;
         // Nobody can get hold of it while the writer is locked.
         if Arc::strong_count(&flv.log) > 1 {
             flv.unused_since = None;
-            return;
+            return None;
         }
         let since = *flv.unused_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= KEPT_UNUSED {
-            self.staging.flv = None;
-        }
+        let unneeded = now.saturating_duration_since(since) >= KEPT_UNUSED;
+        self.staging.flv.take_if(|_| unneeded)
     }
 }

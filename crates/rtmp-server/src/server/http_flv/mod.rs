@@ -119,7 +119,11 @@ impl Connection {
         // connections wait for one at a time.
         let mut play = Box::pin(self.request_play(request)).await?;
         let waited = self.wait(&mut play).await;
-        match waited.and_then(|()| play.flv_log()) {
+        let log = match waited {
+            Ok(()) => play.flv_log().await,
+            Err(no_stream) => Err(no_stream),
+        };
+        match log {
             Ok(log) => Ok((play, log)),
             Err(no_stream) => {
                 play.notify_stop(self);

@@ -1,6 +1,7 @@
 //! A play that was asked for over HTTP: checks, hooks, the wait for the stream, and the
 //! way to the fan-out worker.
 
+use std::io;
 use std::sync::Arc;
 
 use http_flv::request::{Method, Request};
@@ -217,9 +218,18 @@ impl Play {
     }
 
     /// The log to play.
-    pub(super) fn flv_log(&self) -> Result<FlvLog, NoStream> {
-        let stream = self.subscription.stream();
-        stream.flv_log().map_err(|error| {
+    pub(super) async fn flv_log(&self) -> Result<FlvLog, NoStream> {
+        let stream = self.subscription.stream().clone();
+        let obtained = if stream.has_flv_log() {
+            stream.flv_log()
+        } else {
+            // The first player has the newest group of pictures copied, which takes
+            // milliseconds.
+            let stream = stream.clone();
+            let made = tokio::task::spawn_blocking(move || stream.flv_log()).await;
+            made.unwrap_or_else(|error| Err(io::Error::other(error)))
+        };
+        obtained.map_err(|error| {
             log::warn!("{}: no log of FLV tags: {error}", stream.key());
             (503, "no memory is left for this stream").into()
         })

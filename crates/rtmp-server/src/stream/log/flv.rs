@@ -10,8 +10,12 @@ use rtmp_proto::wire::chunk::{ChunkReader, DEFAULT_CHUNK_SIZE, csid, encode_mess
 use rtmp_proto::wire::message::Control;
 
 use super::file::LogFile;
+use super::index::Index;
 use super::{Framing, Log};
 use crate::stream::memory::{Holding, MemoryPool};
+
+/// The log is written in pieces of this size, in bytes, and a tag more.
+const PIECE_BYTES: usize = 1 << 20;
 
 impl Log {
     /// A log of FLV tags that goes on where this one, which has chunks, goes on. It
@@ -20,27 +24,26 @@ impl Log {
     /// # Errors
     /// No descriptor or no memory left.
     pub(in crate::stream) fn flv_copy(&self, pool: Arc<MemoryPool>) -> io::Result<Self> {
-        // Locked to the end: what is read must not be given back meanwhile.
-        let index = self.index();
-        let end = index.end();
-        let from = index.join_offset().unwrap_or(end);
+        let (from, chunks, index) = self.newest_group()?;
+        let file = LogFile::new(&format!("flv:{}", self.key));
         // With the file header, so that nothing has the offset 0: whoever has had
         // nothing of the log stands there.
         let mut tags = tag::file_header(true, true).to_vec();
         let mut offsets = Vec::new();
-        if from < end {
-            let chunks = self.file.copy(from, end)?;
-            let mut chunks = chunks.as_slice();
-            let mut reader = self.reader()?;
-            while let Some(message) = reader.read(&mut chunks).map_err(io::Error::other)? {
-                offsets.push(tags.len() as u64);
-                Framing::Flv.encode(&message, &mut tags);
+        let mut written = 0;
+        let mut chunks = chunks.as_slice();
+        let mut reader = self.reader()?;
+        while let Some(message) = reader.read(&mut chunks).map_err(io::Error::other)? {
+            offsets.push(written + tags.len() as u64);
+            Framing::Flv.encode(&message, &mut tags);
+            if tags.len() >= PIECE_BYTES {
+                file.write(written, &tags)?;
+                written += tags.len() as u64;
+                tags.clear();
             }
         }
-        let file = LogFile::new(&format!("flv:{}", self.key));
-        file.write(0, &tags)?;
-        let copy = index.copy_from(from, &offsets, tags.len() as u64);
-        drop(index);
+        file.write(written, &tags)?;
+        let copy = index.copy_from(from, &offsets, written + tags.len() as u64);
         let log = Self {
             key: self.key.clone(),
             framing: Framing::Flv,
@@ -51,6 +54,20 @@ impl Log {
         };
         log.give_back(log.index());
         Ok(log)
+    }
+
+    /// The newest group of pictures: its offset, its chunks, and the index of it.
+    fn newest_group(&self) -> io::Result<(u64, Vec<u8>, Index)> {
+        // Locked while the file is read: what is read must not be given back meanwhile.
+        // Workers wait for this lock, so that no more is done under it.
+        let index = self.index();
+        let end = index.end();
+        let from = index.join_offset().unwrap_or(end);
+        let chunks = match from < end {
+            true => self.file.copy(from, end)?,
+            false => Vec::new(),
+        };
+        Ok((from, chunks, index.copy_since(from)))
     }
 
     /// A reader of the log's chunks.

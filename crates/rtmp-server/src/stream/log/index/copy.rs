@@ -7,6 +7,14 @@ use crate::stream::log::headers::Header;
 use crate::stream::track::{PerTrack, Track};
 
 impl Index {
+    /// A copy that has the messages from `from` on alone, which lie where they lie.
+    #[must_use]
+    pub(crate) fn copy_since(&self, from: u64) -> Self {
+        let entries = self.entries.range(self.position(from)..);
+        let offsets: Vec<_> = entries.map(|entry| entry.offset).collect();
+        self.copy_from(from, &offsets, self.end)
+    }
+
     /// The index of another log, which has copies of the messages from `from` on at
     /// `offsets` and ends at `end`. `from` must be the beginning of a message, or the
     /// end. Headers and whatever else lies before have the offset 0 there.

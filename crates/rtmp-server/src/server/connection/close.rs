@@ -57,6 +57,8 @@ pub(in crate::server) enum CloseReason {
     Stalled(&'static str),
     #[error("the stream has ended")]
     StreamEnded,
+    #[error("no memory is left for the stream's log of FLV tags")]
+    LogLost,
     #[error("dismissed")]
     Dismissed,
 }

@@ -50,6 +50,7 @@ impl Connection {
             Reason::Broken(kind) => (Some(CloseReason::Lost(kind.into())), true),
             Reason::Misbehaved(why) => (Some(CloseReason::Misbehaved(why)), false),
             Reason::Stalled => (Some(CloseReason::Stalled("send_timeout")), true),
+            Reason::LogLost => (Some(CloseReason::LogLost), false),
             Reason::StreamEnded => {
                 dialogue.session.end_play(dialogue.stream_id, &mut out);
                 (Some(CloseReason::StreamEnded), false)

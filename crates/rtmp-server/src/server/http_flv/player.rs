@@ -93,7 +93,7 @@ impl FlvPlayer {
         let (code, gone) = match reason {
             Reason::Closed | Reason::Broken(_) | Reason::Stalled => (None, true),
             Reason::Misbehaved(_) => (Some(websocket::PROTOCOL_ERROR), false),
-            Reason::Dismissed => (Some(websocket::GOING_AWAY), false),
+            Reason::Dismissed | Reason::LogLost => (Some(websocket::GOING_AWAY), false),
             Reason::Asked | Reason::StreamEnded | Reason::Complete => {
                 (Some(websocket::NORMAL_CLOSURE), false)
             }
@@ -104,6 +104,7 @@ impl FlvPlayer {
             Reason::Misbehaved(why) => CloseReason::Misbehaved(why),
             Reason::Stalled => CloseReason::Stalled("send_timeout"),
             Reason::StreamEnded | Reason::Complete => CloseReason::StreamEnded,
+            Reason::LogLost => CloseReason::LogLost,
             Reason::Dismissed => CloseReason::Dismissed,
         };
         let key = self.subscription.stream().key();

@@ -111,6 +111,8 @@ pub(crate) enum Reason {
     StreamEnded,
     /// It has had as much as it wanted.
     Complete,
+    /// Its log can no longer be written, for want of memory.
+    LogLost,
     /// It was dismissed: by an operator, or because the server stops.
     Dismissed,
 }

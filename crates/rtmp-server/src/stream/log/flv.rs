@@ -2,6 +2,7 @@
 //! form.
 
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use http_flv::tag;
@@ -51,6 +52,7 @@ impl Log {
             index: Mutex::new(copy),
             held: Holding::new(pool),
             readers: self.readers.clone(),
+            abandoned: AtomicBool::new(false),
         };
         log.give_back(log.index());
         Ok(log)

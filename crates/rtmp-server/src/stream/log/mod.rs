@@ -11,6 +11,7 @@ mod readers;
 pub(super) mod waker;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rtmp_proto::session::StreamKey;
@@ -39,6 +40,8 @@ pub(super) struct Log {
     /// The log's part of the memory that all logs share.
     held: Holding,
     readers: Arc<Readers>,
+    /// Nothing is written any more, though the stream goes on.
+    abandoned: AtomicBool,
 }
 
 impl Log {
@@ -58,6 +61,7 @@ impl Log {
             index: Mutex::new(Index::new(retention, readers.count())),
             held: Holding::new(pool),
             readers,
+            abandoned: AtomicBool::new(false),
             framing: Framing::Chunks(chunk_size),
             key,
         }
@@ -83,6 +87,16 @@ impl Log {
 
     pub(super) fn readers(&self) -> &Readers {
         &self.readers
+    }
+
+    /// Nothing will be written any more: its readers are to leave when they are notified.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    /// True if nothing will be written any more, though the stream goes on.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// The log's part of the memory that all logs share.

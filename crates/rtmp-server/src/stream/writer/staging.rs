@@ -35,7 +35,8 @@ enum Staged {
 /// tags if there is one.
 ///
 /// The index learns of it only after its bytes are in the file, in the order in
-/// which it was staged; where they cannot be written, all of it is dropped.
+/// which it was staged; where they cannot be written to the log of chunks, all of it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Staging {
     /// The form of the messages in the log.
@@ -169,14 +170,23 @@ impl Staging {
         Ok(gave_up_long_group)
     }
 
-    /// Writes the bytes of the batch. Where one of two logs cannot be written, what is
-    /// in the other is not entered, and the next batch takes its place.
-    fn write(&self, log: &Log) -> io::Result<()> {
+    /// Writes the bytes of the batch. A log of FLV tags that cannot be written is
+    /// abandoned: its players leave, the stream goes on without them. Where the log of
+    /// chunks cannot be written, what is in the other is not entered, and the next batch
+    /// takes its place.
+    fn write(&mut self, log: &Log) -> io::Result<()> {
         if self.encoded.is_empty() {
             return Ok(());
         }
-        if let Some(flv) = &self.flv {
-            flv.write()?;
+        if let Some(flv) = &self.flv
+            && let Err(error) = flv.write()
+        {
+            log::warn!(
+                "{}: the log of FLV tags cannot be written, its players are let go: {error}",
+                log.key()
+            );
+            flv.log().abandon();
+            self.flv = None;
         }
         log.file().write(self.end, &self.encoded)
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::support::{
     Client, Server, headers, message, patient, picture, publish, settings, sound,
 };
-use crate::stream::fanout::{Delivery, Joining};
+use crate::stream::fanout::{Delivery, Joining, Reason};
+use crate::stream::log::index::EntryKind;
 use crate::stream::{Publication, Stream};
 use rtmp_proto::wire::{Message, MessageType};
 
@@ -254,6 +255,25 @@ fn the_log_is_given_back_some_time_after_its_last_reader() {
     assert_eq!(stream.memory().unwrap(), chunks_alone);
     // The next one begins with a copy again.
     publish(&mut publication, &[picture(40, false)]);
+    let (mut player, _client) = join(&mut server, &stream, false);
+    assert_eq!(player.messages(2), [picture(0, true), picture(40, false)]);
+}
+
+#[test]
+fn a_log_of_tags_that_cannot_be_written_ends_its_players_alone() {
+    let mut server = Server::start(1);
+    let (stream, mut publication, mut viewer) = server.playing();
+    let (mut player, _client) = join(&mut server, &stream, false);
+    player.message();
+    // The kernel refuses to write behind the greatest offset that a file can have.
+    let log = stream.present_flv_log().unwrap();
+    log.index()
+        .push(EntryKind::Always, 0, i64::MAX.unsigned_abs());
+    drop(log);
+    publish(&mut publication, &[picture(40, false)]);
+    assert_eq!(viewer.told(1), [("picture", 40)]);
+    assert_eq!(server.departure().reason, Reason::LogLost);
+    // Whoever comes next has a new one.
     let (mut player, _client) = join(&mut server, &stream, false);
     assert_eq!(player.messages(2), [picture(0, true), picture(40, false)]);
 }

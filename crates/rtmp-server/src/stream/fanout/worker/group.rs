@@ -70,6 +70,8 @@ pub(super) struct Flush {
     pub(super) waiting: bool,
     /// True if the stream had ended when the flush began.
     pub(super) ended: bool,
+    /// True if the log was abandoned when the flush began.
+    pub(super) abandoned: bool,
 }
 
 impl Group {

@@ -205,7 +205,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         let mut player = Player::new(joining, &entry.log, &entry.view, gop_cache, place);
         entry.members.push(slot);
         entry.note_position(&player);
-        if stream.has_ended() {
+        if stream.has_ended() || entry.log.is_abandoned() {
             // Its last news were told before this player counted.
             entry.mw_deadline = Some(now);
         }
@@ -300,6 +300,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             group.mw_deadline = None;
             // Asked before the look: what it ended with must be in the view.
             let ended = group.stream.has_ended();
+            let abandoned = group.log.is_abandoned();
             group.view = group
                 .log
                 .view(self.number, group.at_once(), group.low_water);
@@ -313,12 +314,17 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 low_water: u64::MAX,
                 waiting: false,
                 ended,
+                abandoned,
             }
         });
         let end = flush.left.min(group.members.len());
         flush.left = end.saturating_sub(MAX_SERVED);
         let mut leaving = Vec::new();
         for &slot in group.members[flush.left..end].iter().rev() {
+            if flush.abandoned {
+                leaving.push((slot, Reason::LogLost));
+                continue;
+            }
             let player = &mut self.players[slot];
             match player.serve(&group.stream, &group.log, &group.view, now) {
                 Ok(()) if flush.ended => leaving.push((slot, Reason::StreamEnded)),

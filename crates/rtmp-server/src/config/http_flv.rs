@@ -159,7 +159,7 @@ pub(super) fn http_remux(vhost: &mut Vhost, children: &[Directive], diagnostics:
         &[],
         diagnostics,
     );
-    if let Some(warning) = block.other_format {
+    if let Some(warning) = block.not_served {
         block.settings.enabled = false;
         diagnostics.push(warning);
     }
@@ -190,8 +190,8 @@ const HTTP_SERVER: &[Setting<HttpServerBlock>] = &[
 #[derive(Default)]
 struct Remux {
     settings: HttpRemux,
-    /// The mount is for a format that is not served.
-    other_format: Option<Diagnostic>,
+    /// The mount is one that is not served.
+    not_served: Option<Diagnostic>,
 }
 
 const HTTP_REMUX: &[Setting<Remux>] = &[
@@ -228,22 +228,21 @@ const HTTP_REMUX: &[Setting<Remux>] = &[
 
 fn mount(block: &mut Remux, directive: &Directive) -> Result<(), Diagnostic> {
     let text = directive.argument("a path such as `[vhost]/[app]/[stream].flv`")?;
-    if [".ts", ".mp3", ".aac"]
-        .iter()
-        .any(|format| text.ends_with(format))
-    {
-        let message = format!("`mount {text}` has no effect: streams are served as .flv only");
-        block.other_format = Some(Diagnostic::warning(&directive.location, message));
+    block.not_served = None;
+    if let Some(mount) = Mount::parse(text) {
+        block.settings.mount = mount;
         return Ok(());
     }
-    block.other_format = None;
-    block.settings.mount = Mount::parse(text).ok_or_else(|| {
-        let message = format!(
-            "`mount` takes `[vhost]/[app]/[stream].flv`, where directories may stand before \
-             `[app]`, not `{text}`"
-        );
-        directive.error(message)
-    })?;
+    let other_format = [".ts", ".mp3", ".aac"];
+    let why = if other_format.iter().any(|format| text.ends_with(format)) {
+        "streams are served as .flv only"
+    } else {
+        "it is not `[vhost]/[app]/[stream].flv`, where directories may stand before `[app]`"
+    };
+    // No error: SRS's files must load as they are.
+    let message =
+        format!("`mount {text}` has no effect, this vhost is not served over HTTP: {why}");
+    block.not_served = Some(Diagnostic::warning(&directive.location, message));
     Ok(())
 }
 
@@ -316,24 +315,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_a_warning_and_what_cannot_be_a_mistake() {
+    fn what_is_not_served_is_a_warning() {
         let remux = |text: &str| {
             load(&format!(
                 "vhost v {{ http_remux {{ enabled on; {text} }} }}"
             ))
         };
-        for format in ["ts", "mp3", "aac"] {
-            let loaded = remux(&format!("mount [vhost]/[app]/[stream].{format};")).unwrap();
-            assert_eq!(loaded.warnings.len(), 1);
-            assert!(!loaded.config.vhosts["v"].http_remux.enabled);
-        }
         for mount in [
+            "[vhost]/[app]/[stream].ts",
+            "[vhost]/[app]/[stream].mp3",
+            "[vhost]/[app]/[stream].aac",
+            "[vhost]/[stream].flv",
             "[app].flv",
-            "x/[app]/[stream].flv",
+            "ossrs.net/[app]/[stream].flv",
             "[vhost]/[vhost]/[app]/[stream].flv",
         ] {
-            assert!(remux(&format!("mount {mount};")).is_err(), "{mount}");
+            let loaded = remux(&format!("mount {mount};")).unwrap();
+            assert_eq!(loaded.warnings.len(), 1, "{mount}");
+            assert!(!loaded.config.vhosts["v"].http_remux.enabled, "{mount}");
         }
+        let loaded = load("vhost v { http_remux { enabled off; mount ossrs.net/a.flv; } }");
+        assert_eq!(loaded.unwrap().warnings.len(), 1);
         let warnings = remux("fast_cache 30; hstrs on;").unwrap().warnings;
         assert_eq!(warnings.len(), 2);
         let server = load("http_server { enabled on; dir ./x; https { enabled on; } }").unwrap();

@@ -28,10 +28,18 @@ impl Track {
 }
 
 /// A value for each track.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PerTrack<T> {
     pub(crate) audio: T,
     pub(crate) video: T,
+}
+
+impl PerTrack<bool> {
+    /// Both tracks.
+    pub(crate) const BOTH: Self = Self {
+        audio: true,
+        video: true,
+    };
 }
 
 impl<T> PerTrack<T> {

@@ -135,6 +135,37 @@ async fn the_file_header_announces_what_the_stream_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_track_that_is_denied_no_header_is_sent() {
+    for (denied, flags, kinds) in [
+        ("has_audio", 1, [18, 9, 9, 9, 9, 9]),
+        ("has_video", 4, [18, 8, 8, 8, 8, 8]),
+    ] {
+        let (origin, http) = origin(&format!("http_remux {{ enabled on; {denied} off; }}"), "");
+        let mut publisher = origin.publisher("s").await;
+        publisher.publish(&headers()).await;
+        publisher.publish(&[keyframe(0), sound(10)]).await;
+        origin.arrived("s", 5).await;
+        let (mut player, announced) = FlvClient::playing(http, "/live/s.flv").await;
+        assert_eq!(announced, flags);
+        let mut tags = player.tags(3).await;
+        // Headers that come later, too: with other bytes, which are not left out.
+        let mut changed = headers().split_off(1);
+        for header in &mut changed {
+            let mut payload = header.payload.to_vec();
+            payload.push(9);
+            header.payload = payload.into();
+        }
+        publisher.publish(&changed).await;
+        publisher
+            .publish(&[keyframe(40), sound(50), picture(80), sound(90)])
+            .await;
+        tags.extend(player.tags(3).await);
+        let received: Vec<_> = tags.iter().map(|tag| tag.0).collect();
+        assert_eq!(received, kinds, "{denied} off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_player_is_there_when_its_publisher_returns_on_one_timeline() {
     let (origin, http) = origin("publish_return_timeout 60000;", "");
     let mut publisher = origin.publisher("s").await;

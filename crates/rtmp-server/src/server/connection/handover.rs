@@ -17,6 +17,7 @@ use crate::server::hooks::StreamEvent;
 use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;
 use crate::server::viewer::Viewer;
+use crate::stream::PerTrack;
 use crate::stream::fanout::{Delivery, Departed, Dialogue, Joining, Reason};
 
 impl Connection {
@@ -154,6 +155,7 @@ impl Connection {
             dialogue: Viewer::Rtmp(dialogue),
             stream,
             delivery: Delivery::Chunks,
+            tracks: PerTrack::BOTH,
             stream_id: request.stream_id,
             unsent,
             requests,

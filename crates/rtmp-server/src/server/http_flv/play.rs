@@ -22,7 +22,7 @@ use crate::server::player::ConnectInfo;
 use crate::server::socket::prepare_playing;
 use crate::server::upstream::{self, permission};
 use crate::server::viewer::Viewer;
-use crate::stream::fanout::{Delivery, Joining, Request as PlayerRequest};
+use crate::stream::fanout::{Delivery, Joining};
 use crate::stream::{FlvLog, PerTrack, Stream, Subscription};
 
 /// A play that `on_play` has let in.
@@ -259,14 +259,10 @@ impl Play {
             }
         };
         unsent.extend_from_slice(&header);
-        let dropped = [
-            (!remux.has_audio, PlayerRequest::Audio(false)),
-            (!remux.has_video, PlayerRequest::Video(false)),
-        ];
-        let dropped = dropped
-            .into_iter()
-            .filter(|(denied, _)| *denied && remux.drop_if_not_match);
-        let requests = dropped.map(|(_, request)| request).collect();
+        let tracks = PerTrack {
+            audio: remux.has_audio || !remux.drop_if_not_match,
+            video: remux.has_video || !remux.drop_if_not_match,
+        };
         let send_timeout = self.vhost.send_timeout;
         let player = FlvPlayer {
             client: client.clone(),
@@ -294,10 +290,11 @@ impl Play {
             socket,
             dialogue: Viewer::Flv(player),
             delivery,
+            tracks,
             stream_id: FLV_STREAM,
             stream,
             unsent,
-            requests,
+            requests: Vec::new(),
             meter: client.meter.clone(),
             gop_cache: None,
             at_once: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::stream::{FlvLog, Stream};
+use crate::stream::{FlvLog, PerTrack, Stream};
 
 /// The player's side of the conversation, which the workers know nothing of:
 /// what the player sends is handed here.
@@ -72,6 +72,8 @@ pub(crate) struct Joining<D> {
     pub stream: Arc<Stream>,
     /// The form in which it gets the stream.
     pub delivery: Delivery,
+    /// The tracks that it may have at all.
+    pub tracks: PerTrack<bool>,
     /// The message stream that it plays on.
     pub stream_id: u32,
     /// Bytes to be sent before the stream.

@@ -363,10 +363,11 @@ impl Writer {
     }
 
     /// Stages a message, and puts it in force if it is a header.
-    fn encode(&mut self, message: Message, head: MediaHead, kind: EntryKind, timestamp: u64) {
+    fn encode(&mut self, message: Message, head: MediaHead, mut kind: EntryKind, timestamp: u64) {
         if Headers::keeps_class(head.class) {
             let header = Header::new(head, &message);
             if let Some(track) = header.track() {
+                kind = EntryKind::Header(track);
                 self.tracks.note(track, self.timeline.newest());
             }
             if let MediaClass::VideoSequenceHeader { .. } = head.class {

@@ -18,11 +18,11 @@ pub(super) use requests::Scratch;
 use super::handoff::{Delivery, Departed, Joining, Meter, Reason};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
-use crate::stream::Stream;
 use crate::stream::log::file::Sent;
 use crate::stream::log::headers::Header;
 use crate::stream::log::index::{EntryKind, Filter, Index, JoinPoint, VideoFilter, View};
 use crate::stream::log::{Log, MESSAGE_STREAM, wire_timestamp};
+use crate::stream::{PerTrack, Stream};
 
 /// The state of a player's delivery.
 ///
@@ -122,7 +122,7 @@ impl<D> Player<D> {
             },
             state: PlayState::Waiting,
             offset: 0,
-            filter: Filter::EVERYTHING,
+            filter: Filter::of_tracks(joining.tracks),
             run_end: 0,
             pictures_counted: 0,
             blocked: false,
@@ -288,7 +288,8 @@ impl<D> Player<D> {
             }
         }
         if self.offset == self.run_end && self.filter != Filter::EVERYTHING {
-            if self.filter.audio && view.pictures == self.pictures_counted {
+            let all_headers = self.filter.headers == PerTrack::BOTH;
+            if self.filter.audio && all_headers && view.pictures == self.pictures_counted {
                 // Sound alone has come, as it does all day in a radio's stream.
                 self.run_end = end;
             } else {
@@ -376,6 +377,9 @@ impl<D> Player<D> {
     }
 
     fn write_header(&mut self, header: &Header, timestamp: u64, log: &Log) {
+        if !self.filter.keeps_header(header.track()) {
+            return;
+        }
         let mut message = header.message(self.stream_id);
         message.timestamp = wire_timestamp(header.class, timestamp);
         if self.frame.is_none() {

@@ -14,7 +14,8 @@ use rtmp_proto::wire::{Limits, Message, MessageType};
 use crate::stream::fanout::{Delivery, Departed, Dialogue, Fanout, Joining, Meter, Request};
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
-    AppendError, MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Wakers,
+    AppendError, MediaMessage, PerTrack, Publication, Registry, Retention, Stream, StreamSettings,
+    Wakers,
 };
 
 /// Longer than anything here takes on the most loaded machine.
@@ -90,6 +91,7 @@ pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joini
         dialogue: Speller,
         stream: stream.clone(),
         delivery: Delivery::Chunks,
+        tracks: PerTrack::BOTH,
         stream_id: MESSAGE_STREAM,
         unsent: Vec::new(),
         requests: Vec::new(),

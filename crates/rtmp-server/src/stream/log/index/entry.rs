@@ -1,5 +1,7 @@
 //! One message of a log, as the index knows it.
 
+use crate::stream::track::Track;
+
 /// The kind of a message, for players that leave some messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryKind {
@@ -12,8 +14,11 @@ pub(crate) enum EntryKind {
     /// A picture of a stream that flags no keyframes: a player can join here
     /// for want of one.
     Unflagged,
-    /// Sequence headers, metadata, stream begins: every player gets them.
+    /// Metadata and stream begins: every player gets them.
     Always,
+    /// A sequence header and the like of this track: every player gets it that has the
+    /// track at all.
+    Header(Track),
     /// A cue point, a caption and the like: every player gets it. Its time may
     /// be still to come.
     Data,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{EntryKind, Index};
+use crate::stream::track::{PerTrack, Track};
 
 /// The messages that a player wants of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,9 @@ pub(crate) struct Filter {
     pub audio: bool,
     /// The pictures that it wants.
     pub video: VideoFilter,
+    /// The tracks whose headers it gets, too; a player that has turned a track off may
+    /// turn it on again, and needs them.
+    pub headers: PerTrack<bool>,
 }
 
 /// The pictures that a player wants.
@@ -29,11 +33,32 @@ impl Filter {
     pub(crate) const EVERYTHING: Self = Self {
         audio: true,
         video: VideoFilter::All,
+        headers: PerTrack::BOTH,
     };
+
+    /// The filter that lets nothing through of the tracks that are not in `tracks`.
+    #[must_use]
+    pub(crate) fn of_tracks(tracks: PerTrack<bool>) -> Self {
+        Self {
+            audio: tracks.audio,
+            video: match tracks.video {
+                true => VideoFilter::All,
+                false => VideoFilter::None,
+            },
+            headers: tracks,
+        }
+    }
+
+    /// True if it lets the headers of `track` through; of `None`: of the whole stream.
+    #[must_use]
+    pub(crate) fn keeps_header(&self, track: Option<Track>) -> bool {
+        track.is_none_or(|track| *self.headers.of(track))
+    }
 
     fn keeps(&mut self, kind: EntryKind) -> bool {
         match (kind, self.video) {
             (EntryKind::Always | EntryKind::Data, _) => true,
+            (EntryKind::Header(track), _) => self.keeps_header(Some(track)),
             (EntryKind::Audio, _) => self.audio,
             (EntryKind::Keyframe | EntryKind::Unflagged, VideoFilter::FromKeyframe) => {
                 self.video = VideoFilter::All;

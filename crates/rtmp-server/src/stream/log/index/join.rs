@@ -109,7 +109,7 @@ impl JoinPoints {
         match kind {
             EntryKind::Keyframe | EntryKind::Unflagged => true,
             EntryKind::Audio => self.video.allows_sound_at(timestamp),
-            EntryKind::Video | EntryKind::Always | EntryKind::Data => false,
+            EntryKind::Video | EntryKind::Always | EntryKind::Header(_) | EntryKind::Data => false,
         }
     }
 

@@ -219,6 +219,7 @@ fn a_filter_keeps_runs_of_messages() {
     let mut sound = Filter {
         audio: true,
         video: VideoFilter::None,
+        ..Filter::EVERYTHING
     };
     assert_eq!(index.kept(0, end, &mut sound), 100..300);
     assert_eq!(index.kept(300, end, &mut sound), 400..500);
@@ -241,6 +242,7 @@ fn pictures_wanted_again_begin_with_a_keyframe() {
     let mut filter = Filter {
         audio: true,
         video: VideoFilter::FromKeyframe,
+        ..Filter::EVERYTHING
     };
     assert_eq!(index.kept(0, 400, &mut filter), 100..400);
     assert_eq!(filter, Filter::EVERYTHING);

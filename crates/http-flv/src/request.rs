@@ -34,6 +34,9 @@ pub struct Request {
     pub host: String,
     /// The page that embeds the player; empty if it does not say.
     pub referer: String,
+    /// The site of that page, such as `https://host:8080`; empty if it does not say.
+    /// Browsers say it of WebSockets, and no referer (RFC 6455 §4.1).
+    pub origin: String,
     /// The value of `Sec-WebSocket-Accept` if it asks for a WebSocket.
     pub websocket: Option<String>,
 }
@@ -125,6 +128,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
         query: query.to_owned(),
         host: without_port(host).to_ascii_lowercase(),
         referer: fields.get("referer").unwrap_or_default().to_owned(),
+        origin: fields.get("origin").unwrap_or_default().to_owned(),
         websocket: websocket_accept(method, &fields)?,
     }))
 }
@@ -169,6 +173,25 @@ impl<'a> Fields<'a> {
     fn has(&self, name: &'static str, word: &str) -> bool {
         let mut words = self.all(name).flat_map(|value| value.split(','));
         words.any(|listed| listed.trim().eq_ignore_ascii_case(word))
+    }
+}
+
+impl Request {
+    /// The page that embeds the player, or else its site; empty if neither is known.
+    #[must_use]
+    pub fn page(&self) -> &str {
+        match &*self.referer {
+            "" => &self.origin,
+            referer => referer,
+        }
+    }
+
+    /// True if a page of another host asks. A site that keeps its name to itself, as
+    /// `null` does, is another one.
+    #[must_use]
+    pub fn is_of_another_site(&self) -> bool {
+        let (_, site) = self.origin.split_once("://").unwrap_or(("", ""));
+        !self.origin.is_empty() && !without_port(site).eq_ignore_ascii_case(&self.host)
     }
 }
 
@@ -263,7 +286,7 @@ mod tests {
     fn a_request_says_what_is_wanted_of_whom() {
         let request = read(
             "GET /live/a%20b.flv?token=x&vhost=v HTTP/1.1\r\nHOST: Example.com:8080\r\n\
-             Referer: http://page/\r\n\r\nand more",
+             Referer: http://page/\r\nOrigin: http://page:81\r\n\r\nand more",
         );
         let expected = Request {
             method: Method::Get,
@@ -271,6 +294,7 @@ mod tests {
             query: "token=x&vhost=v".to_owned(),
             host: "example.com".to_owned(),
             referer: "http://page/".to_owned(),
+            origin: "http://page:81".to_owned(),
             websocket: None,
         };
         assert_eq!(request, Ok(Some(expected)));
@@ -283,6 +307,22 @@ mod tests {
             assert_eq!(read(&text[..end]), Ok(None), "{end}");
         }
         assert_eq!(read(text).unwrap().unwrap().method, Method::Head);
+    }
+
+    #[test]
+    fn a_page_is_of_the_servers_site_or_of_another() {
+        for (origin, other) in [
+            ("", false),
+            ("Origin: http://A.example:80\r\n", false),
+            ("Origin: https://a.example\r\n", false),
+            ("Origin: http://evil.net\r\n", true),
+            ("Origin: http://b.a.example\r\n", true),
+            ("Origin: null\r\n", true),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nHost: a.example:8080\r\n{origin}\r\n");
+            let request = read(&text).unwrap().unwrap();
+            assert_eq!(request.is_of_another_site(), other, "{origin}");
+        }
     }
 
     #[test]

@@ -64,12 +64,17 @@ impl FlvClient {
         (client, flags)
     }
 
-    /// The same over a WebSocket.
-    pub(crate) async fn playing_websocket(address: SocketAddr, path: &str) -> (Self, u8) {
-        let fields = format!(
+    /// The header fields that ask for a WebSocket.
+    pub(crate) fn websocket_fields() -> String {
+        format!(
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {KEY}\r\n"
-        );
+        )
+    }
+
+    /// The same over a WebSocket.
+    pub(crate) async fn playing_websocket(address: SocketAddr, path: &str) -> (Self, u8) {
+        let fields = Self::websocket_fields();
         let mut client = Self::asking(address, &format!("GET {path}"), &fields).await;
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");

@@ -311,8 +311,29 @@ async fn addresses_pages_and_limits_are_refused() {
     let mut publisher = third.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let (_player, _) = FlvClient::playing(http, "/live/s.flv").await;
-    let mut refused = FlvClient::connect(http).await;
+    let mut refused = FlvClient::asking(http, "GET /live/s.flv", "").await;
     assert!(refused.answer().await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_names_the_site_of_its_page() {
+    let crossdomain_off = "http_server { enabled on; crossdomain off; }";
+    let websocket = FlvClient::websocket_fields();
+    for (vhost, globals, site, expected) in [
+        ("refer_play example.com;", "", "http://example.com", " 101 "),
+        ("refer_play example.com;", "", "http://evil.net", " 403 "),
+        ("", "", "http://evil.net", " 101 "),
+        ("", crossdomain_off, "http://evil.net", " 403 "),
+        ("", crossdomain_off, "http://127.0.0.1", " 101 "),
+    ] {
+        let (origin, http) = origin(vhost, globals);
+        let mut publisher = origin.publisher("s").await;
+        publisher.publish(&[keyframe(0)]).await;
+        let fields = format!("Origin: {site}\r\n{websocket}");
+        let mut client = FlvClient::asking(http, "GET /live/s.flv", &fields).await;
+        let head = client.head().await;
+        assert!(head.contains(expected), "{vhost} {globals} {site}: {head}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -135,15 +135,20 @@ impl Connection {
         if !vhost.security.permits(Action::Play, self.client.peer.ip()) {
             return Err((403, "not allowed from this address").into());
         }
-        if !vhost.referers.permit(Action::Play, &request.referer) {
+        if !vhost.referers.permit(Action::Play, request.page()) {
             return Err((403, "not allowed from this page").into());
+        }
+        // CORS does not apply to WebSockets: a browser lets every page read them.
+        let foreign = request.websocket.is_some() && request.is_of_another_site();
+        if foreign && !answers(server).crossdomain {
+            return Err((403, "not allowed from pages of other sites").into());
         }
         if server.is_draining() {
             return Err((503, "the server is about to stop").into());
         }
         let connect_info = ConnectInfo {
             app: key.app.clone(),
-            page_url: request.referer.clone(),
+            page_url: request.page().to_owned(),
             tc_url: format!("http://{}/{}", request.host, key.app),
             ..ConnectInfo::default()
         };

@@ -62,6 +62,8 @@ impl MemoryPool {
 pub(crate) struct Holding {
     pool: Arc<MemoryPool>,
     bytes: AtomicU64,
+    /// True if its holder has another part, by which it is counted.
+    is_additional: bool,
 }
 
 impl Holding {
@@ -71,7 +73,17 @@ impl Holding {
         Self {
             pool,
             bytes: AtomicU64::new(0),
+            is_additional: false,
         }
+    }
+
+    /// The same for a holder that has another part already: the share of each stays as it
+    /// is.
+    #[must_use]
+    pub(crate) fn additional(pool: Arc<MemoryPool>) -> Self {
+        let mut holding = Self::new(pool);
+        holding.is_additional = true;
+        holding
     }
 
     /// It holds so many bytes from here on.
@@ -84,6 +96,7 @@ impl Holding {
             pool.used.fetch_sub(before - bytes, Ordering::Relaxed);
         }
         match (before, bytes) {
+            _ if self.is_additional => return,
             (0, 1..) => pool.holders.fetch_add(1, Ordering::Relaxed),
             (1.., 0) => pool.holders.fetch_sub(1, Ordering::Relaxed),
             _ => return,
@@ -130,5 +143,11 @@ mod tests {
         assert_eq!((pool.used(), pool.share()), (10, 100));
         first.set(0);
         assert_eq!((pool.used(), pool.share()), (0, 100));
+        first.set(10);
+        let additional = Holding::additional(pool.clone());
+        additional.set(60);
+        assert_eq!((pool.used(), pool.share()), (70, 100));
+        drop(additional);
+        assert_eq!((pool.used(), pool.share()), (10, 100));
     }
 }

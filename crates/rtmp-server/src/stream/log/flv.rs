@@ -50,7 +50,7 @@ impl Log {
             framing: Framing::Flv,
             file,
             index: Mutex::new(copy),
-            held: Holding::new(pool),
+            held: Holding::additional(pool),
             readers: self.readers.clone(),
             abandoned: AtomicBool::new(false),
         };

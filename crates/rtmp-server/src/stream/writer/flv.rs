@@ -52,7 +52,7 @@ impl Writer {
     /// The log of FLV tags beside `chunks`; a new one among `logs` if there is none.
     ///
     /// # Errors
-    /// No descriptor or no memory left.
+    /// No descriptor or no memory left; a log that is there is given all the same.
     pub(in crate::stream) fn obtain_flv(
         &mut self,
         chunks: &Log,
@@ -60,6 +60,10 @@ impl Writer {
     ) -> io::Result<Arc<Log>> {
         if let Some(log) = self.flv() {
             return Ok(log.clone());
+        }
+        if logs.pool().is_exhausted() {
+            let message = "all logs together are beyond their limit: see `stream_memory`";
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
         }
         let log = Arc::new(chunks.flv_copy(logs.pool().clone())?);
         logs.add(&log);

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::support::{
-    Client, Server, headers, message, patient, picture, publish, settings, sound,
+    Client, PATIENCE, Server, headers, message, patient, picture, publish, settings, sound,
 };
+use crate::stream::fanout::send_queue::unacknowledged;
 use crate::stream::fanout::{Delivery, Joining, Reason};
 use crate::stream::log::index::EntryKind;
 use crate::stream::{Publication, Stream};
@@ -95,13 +96,30 @@ fn join(server: &mut Server, stream: &Arc<Stream>, websocket: bool) -> (Tags, Cl
         adjust(joining, websocket);
         patient(joining);
     });
-    let tags = Tags {
+    (tags(&client, websocket), client)
+}
+
+fn tags(client: &Client, websocket: bool) -> Tags {
+    Tags {
         socket: client.socket.try_clone().unwrap(),
         websocket,
         frame_left: 0,
         replies: 0,
-    };
-    (tags, client)
+    }
+}
+
+/// Waits until the server can send `client`, which reads nothing, no more through `sender`.
+fn wait_until_full(sender: &TcpStream, client: &Client) {
+    let sent = || client.meter.bytes.load(Ordering::Relaxed);
+    let begun = Instant::now();
+    loop {
+        let (before, queued) = (sent(), unacknowledged(sender).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        if queued > 0 && sent() == before && unacknowledged(sender).unwrap() == queued {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the socket takes more and more");
+    }
 }
 
 fn published(server: &Server) -> (Arc<Stream>, Publication) {
@@ -218,15 +236,31 @@ fn a_reply_stands_between_two_frames() {
         .map(|number| picture(number * 4, number == 0))
         .collect();
     publish(&mut publication, &group);
-    let (mut player, mut client) = join(&mut server, &stream, true);
+    let mut sender = None;
+    let client = server.join_with(&stream, |joining| {
+        adjust(joining, true);
+        patient(joining);
+        let socket = joining.socket.try_clone().unwrap();
+        socket2::SockRef::from(&socket)
+            .set_send_buffer_size(32 * 1024)
+            .unwrap();
+        sender = Some(socket);
+    });
+    let mut player = tags(&client, true);
+    wait_until_full(&sender.unwrap(), &client);
+    let mut client = client;
     client.say(b"r");
-    for sent in &group {
+    let mut replied_after = None;
+    for (number, sent) in group.iter().enumerate() {
         assert_eq!(player.message(), *sent);
+        if player.replies > 0 {
+            replied_after.get_or_insert(number);
+        }
     }
-    while player.replies == 0 {
-        publish(&mut publication, &[picture(2_000, false)]);
-        player.message();
-    }
+    assert!(
+        replied_after.is_some_and(|number| number + 1 < group.len()),
+        "the reply came when all had been sent"
+    );
 }
 
 #[test]
@@ -257,6 +291,26 @@ fn the_log_is_given_back_some_time_after_its_last_reader() {
     publish(&mut publication, &[picture(40, false)]);
     let (mut player, _client) = join(&mut server, &stream, false);
     assert_eq!(player.messages(2), [picture(0, true), picture(40, false)]);
+}
+
+#[test]
+fn no_log_of_tags_is_made_while_memory_is_short() {
+    let server = Server::start(1);
+    let (stream, mut publication) = published(&server);
+    publish(&mut publication, &[picture(0, true)]);
+    let pool = server.registry.logs().pool();
+    let share = |limit| {
+        pool.set_limit(limit);
+        pool.share()
+    };
+    assert_eq!(share(1), 1);
+    let refused = stream.flv_log().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::OutOfMemory);
+    assert_eq!(share(1 << 30), 1 << 30);
+    let _log = stream.flv_log().unwrap();
+    assert_eq!(pool.share(), 1 << 30, "the stream counts once");
+    assert_eq!(share(1), 1);
+    stream.flv_log().expect("it is there already");
 }
 
 #[test]

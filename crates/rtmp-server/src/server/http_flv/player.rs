@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::close::log_end;
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::{Client, StatsSnapshot};
+use crate::server::clients::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::ConnectInfo;
@@ -110,14 +110,24 @@ impl FlvPlayer {
         let key = self.subscription.stream().key();
         log_play(&self.client, key, &self.begun, Some(&reason));
         self.notify_stop(&server);
+        let Self {
+            client,
+            subscription,
+            websocket,
+            closed,
+            ..
+        } = self;
+        // The close takes up to a second, in which nobody plays.
+        drop(subscription);
+        client.set_activity(Activity::Idle);
         let mut out = unsent;
-        if let Some(code) = code.filter(|_| self.websocket.is_some() && !self.closed) {
+        if let Some(code) = code.filter(|_| websocket.is_some() && !closed) {
             websocket::write_close(code, &mut out);
         }
         if !gone && let Ok(mut socket) = TcpStream::from_std(socket) {
             let closing = close_gracefully(&mut socket, &out);
             let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
         }
-        log_end(&server, &self.client, &reason);
+        log_end(&server, &client, &reason);
     }
 }

@@ -171,7 +171,7 @@ impl Connection {
         let mut ignored = Vec::new();
         loop {
             if state.live {
-                return Ok(());
+                return self.check_wanted().await;
             }
             if state.ended {
                 return Err(nobody_publishes(key));
@@ -199,6 +199,21 @@ impl Connection {
                 }
                 () = service_kit::sleep_until(deadline) => return Err(nobody_publishes(key)),
             }
+        }
+    }
+}
+
+impl Connection {
+    /// Refuses a client that an operator, or the server's stop, has ended while it waited
+    /// or hooks were asked: at a worker nobody would find that out.
+    async fn check_wanted(&self) -> Result<(), NoStream> {
+        tokio::select! {
+            biased;
+            () = self.client.dismissal() => Err((503, "the server ends the connection").into()),
+            () = std::future::ready(()) => match self.server.is_draining() {
+                true => Err((503, "the server is about to stop").into()),
+                false => Ok(()),
+            },
         }
     }
 }

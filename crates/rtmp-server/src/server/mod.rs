@@ -137,8 +137,7 @@ impl Server {
             let Some(client) = self.clients.add(peer, max, Instant::now()) else {
                 log::warn!("{peer}: refused: max_connections ({max}) is reached");
                 if protocol == Protocol::HttpFlv {
-                    // A socket that was just accepted takes so little.
-                    let _ = socket.try_write(http_flv::too_many(&self).as_bytes());
+                    http_flv::refuse(&self, socket);
                 }
                 continue;
             };

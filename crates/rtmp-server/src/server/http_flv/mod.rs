@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http_flv::answer::Answers;
-use http_flv::request::{self, Method, Request};
+use http_flv::request::{self, MAX_HEAD_BYTES, Method, Request};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Server;
@@ -48,9 +49,21 @@ impl From<(u16, &str)> for NoStream {
     }
 }
 
-/// The whole answer for a client that finds `max_connections` reached.
-pub(super) fn too_many(server: &Server) -> String {
-    answers(server).refusal(503, "too many connections", false)
+/// The most clients at a time that are told that `max_connections` is reached. Others are
+/// closed without an answer: these connections are beyond the limit.
+static REFUSALS: Semaphore = Semaphore::const_new(64);
+
+/// Tells a client that `max_connections` is reached, and closes the connection.
+pub(super) fn refuse(server: &Server, mut socket: TcpStream) {
+    let Ok(permit) = REFUSALS.try_acquire() else {
+        return;
+    };
+    let answer = answers(server).refusal(503, "too many connections", false);
+    tokio::spawn(async move {
+        let closing = close_gracefully(&mut socket, answer.as_bytes());
+        let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+        drop(permit);
+    });
 }
 
 fn answers(server: &Server) -> Answers {
@@ -136,12 +149,19 @@ impl Connection {
     async fn read_head(&mut self) -> Result<Request, NoStream> {
         let deadline = Instant::now() + self.server.config().handshake_timeout;
         let mut head = Vec::new();
+        let mut parsed = 0;
         loop {
-            match request::parse(&head) {
-                Ok(Some(request)) => return Ok(request),
-                Ok(None) => {}
-                Err(error) => return Err(NoStream::Refused(error.status(), error.to_string())),
+            // A head ends with a line: one that comes byte by byte is not parsed for each.
+            // The first bytes tell what is no HTTP.
+            let may_end = parsed == 0 || head[parsed..].contains(&b'\n');
+            if may_end || head.len() >= MAX_HEAD_BYTES {
+                match request::parse(&head) {
+                    Ok(Some(request)) => return Ok(request),
+                    Ok(None) => {}
+                    Err(error) => return Err(NoStream::Refused(error.status(), error.to_string())),
+                }
             }
+            parsed = head.len();
             tokio::select! {
                 biased;
                 () = self.client.dismissal() => {

@@ -8,6 +8,7 @@ use axum::routing::post;
 use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::flv_client::{FlvClient, Tag};
 use crate::support::{TestServer, headers, keyframe, message, picture, sound, until, web_server};
@@ -443,6 +444,52 @@ async fn an_operator_sees_players_and_ends_them() {
     player.closed().await;
     socket.closed().await;
     assert_eq!(socket.close_code, Some(1_001));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_being_closed_wants_no_stream_any_more() {
+    let (origin, http) = origin("", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(http, "/live/s.flv").await;
+    player.tag().await;
+    let clients = origin.server.clients().list();
+    let client = clients
+        .into_iter()
+        .find(|it| it.activity().name() == "play");
+    let client = client.unwrap();
+    let subscriptions = origin.server.streams()[0].subscriptions();
+    assert_eq!(*subscriptions.borrow(), 1);
+    assert!(origin.server.dismiss(client.id));
+    // The client does not close its side.
+    until(|| client.activity().name() == "idle").await;
+    assert_eq!(*subscriptions.borrow(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_dismissed_while_a_hook_is_asked_does_not_play() {
+    let asked = Arc::new(Notify::new());
+    let answer = Arc::new(Notify::new());
+    let (asking, answering) = (asked.clone(), answer.clone());
+    let hook = post(move || async move {
+        asking.notify_one();
+        answering.notified().await;
+        "0"
+    });
+    let web = web_server(Router::new().route("/", hook)).await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{web}/; }}");
+    let (origin, http) = origin(&hooks, "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    let mut player = FlvClient::asking(http, "GET /live/s.flv", "").await;
+    asked.notified().await;
+    let clients = origin.server.clients().list();
+    let client = clients.last().unwrap();
+    assert!(origin.server.dismiss(client.id));
+    answer.notify_one();
+    let head = player.head().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -153,9 +153,9 @@ impl OriginConnection {
     /// publication, or one that does not.
     pub(super) fn source(&self) -> Source {
         if self.session.marks_publications() {
-            Source::MarkingOrigin
+            Source::OriginWithPublicationMarks
         } else {
-            Source::SilentOrigin
+            Source::OriginWithoutPublicationMarks
         }
     }
 

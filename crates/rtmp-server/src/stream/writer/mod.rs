@@ -31,9 +31,9 @@ pub enum Source {
     Encoder,
     /// An origin that says where a publication begins, and has waited for the
     /// first keyframe itself: a server of ours.
-    MarkingOrigin,
+    OriginWithPublicationMarks,
     /// An origin that may go over to another publication without a word.
-    SilentOrigin,
+    OriginWithoutPublicationMarks,
 }
 
 /// The phase of the present publication.
@@ -281,8 +281,8 @@ impl Writer {
             _ => return Some(EntryKind::Audio),
         };
         let timeout = match self.source {
-            Source::Encoder | Source::SilentOrigin => batch.keyframe_timeout,
-            Source::MarkingOrigin => Duration::ZERO,
+            Source::Encoder | Source::OriginWithoutPublicationMarks => batch.keyframe_timeout,
+            Source::OriginWithPublicationMarks => Duration::ZERO,
         };
         match self.pictures.take(picture, track, batch.now, timeout) {
             Verdict::Logged(kind) => Some(kind),
@@ -324,7 +324,7 @@ impl Writer {
         let message = for_players(message, head.class);
         if head.class == MediaClass::Metadata
             && self.phase == Phase::Flowing
-            && self.source == Source::SilentOrigin
+            && self.source == Source::OriginWithoutPublicationMarks
         {
             self.phase = Phase::Preamble;
         }

@@ -341,7 +341,7 @@ impl<D> Player<D> {
             return;
         };
         if view.publication > 0 && view.publication >= seen {
-            // It has not come by the log's own word.
+            // The StreamBegin in the log lies before the join point.
             let begin = Control::UserControl(UserControl::StreamBegin(self.stream_id));
             log.framing().encode(&begin.to_message(), &mut self.private);
         }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::support::{
-    Client, PATIENCE, Server, headers, message, patient, picture, publish, settings, sound,
+    Client, Server, TIME_LIMIT, headers, message, picture, publish, settings, sound,
+    without_send_timeout,
 };
 use crate::stream::fanout::send_queue::unacknowledged;
 use crate::stream::fanout::{Delivery, Joining, Reason};
@@ -83,7 +84,7 @@ impl Tags {
     }
 }
 
-fn adjust(joining: &mut Joining<super::support::Speller>, websocket: bool) {
+fn adjust(joining: &mut Joining<super::support::TestDialogue>, websocket: bool) {
     let log = joining.stream.flv_log().unwrap();
     joining.delivery = match websocket {
         true => Delivery::WebSocket(log),
@@ -94,7 +95,7 @@ fn adjust(joining: &mut Joining<super::support::Speller>, websocket: bool) {
 fn join(server: &mut Server, stream: &Arc<Stream>, websocket: bool) -> (Tags, Client) {
     let client = server.join_with(stream, |joining| {
         adjust(joining, websocket);
-        patient(joining);
+        without_send_timeout(joining);
     });
     (tags(&client, websocket), client)
 }
@@ -118,7 +119,10 @@ fn wait_until_full(sender: &TcpStream, client: &Client) {
         if queued > 0 && sent() == before && unacknowledged(sender).unwrap() == queued {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "the socket takes more and more");
+        assert!(
+            begun.elapsed() < TIME_LIMIT,
+            "the socket takes more and more"
+        );
     }
 }
 
@@ -239,7 +243,7 @@ fn a_reply_stands_between_two_frames() {
     let mut sender = None;
     let client = server.join_with(&stream, |joining| {
         adjust(joining, true);
-        patient(joining);
+        without_send_timeout(joining);
         let socket = joining.socket.try_clone().unwrap();
         socket2::SockRef::from(&socket)
             .set_send_buffer_size(32 * 1024)

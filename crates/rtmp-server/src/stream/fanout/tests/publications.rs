@@ -99,7 +99,7 @@ fn relayed(server: &mut Server, source: Source) -> (Publication, Client) {
 #[test]
 fn an_origins_word_that_another_publication_begins_is_enough() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::MarkingOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithPublicationMarks);
     publication.start_new_publication();
     // The same encoder, without sound.
     publish(&mut publication, &video_headers());
@@ -117,7 +117,7 @@ fn an_origins_word_that_another_publication_begins_is_enough() {
 #[test]
 fn an_origin_that_has_waited_for_a_keyframe_is_believed() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::MarkingOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithPublicationMarks);
     publication.start_new_publication();
     publish(&mut publication, &[picture(80, false), picture(120, false)]);
     assert_eq!(stayed.told(2), [("picture", 80), ("picture", 120)]);
@@ -133,7 +133,7 @@ fn other_video_header() -> Message {
 #[test]
 fn an_origin_that_says_nothing_is_known_by_what_its_publishers_begin_with() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithoutPublicationMarks);
     let metadata = headers().swap_remove(0);
     let beginning = [metadata, other_video_header(), picture(60, false)];
     publish(&mut publication, &beginning);
@@ -148,7 +148,7 @@ fn an_origin_that_says_nothing_is_known_by_what_its_publishers_begin_with() {
 #[test]
 fn so_it_is_where_the_next_one_has_the_same_sound_and_no_pictures() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithoutPublicationMarks);
     let metadata = message(
         MessageType::DATA_AMF0,
         0,
@@ -170,7 +170,7 @@ fn so_it_is_where_the_next_one_has_the_same_sound_and_no_pictures() {
 #[test]
 fn its_new_metadata_alone_changes_nothing_else() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithoutPublicationMarks);
     let title = message(
         MessageType::DATA_AMF0,
         0,
@@ -190,7 +190,7 @@ fn its_new_metadata_alone_changes_nothing_else() {
 #[test]
 fn a_picture_of_another_size_from_such_an_origin_does_not_cost_the_sound() {
     let mut server = Server::start(1);
-    let (mut publication, mut stayed) = relayed(&mut server, Source::SilentOrigin);
+    let (mut publication, mut stayed) = relayed(&mut server, Source::OriginWithoutPublicationMarks);
     let metadata = headers().swap_remove(0);
     let beginning = [metadata, other_video_header(), picture(80, true), sound(85)];
     publish(&mut publication, &beginning);

@@ -24,14 +24,18 @@ fn an_origin_that_is_pulled_from_again_brings_only_what_is_new() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(7_000, 8_520), now).unwrap();
     let mut player = server.join(&stream);
     let seen = player.told(3 + 26).last().copied();
     assert_eq!(seen, Some(("sound", 8_487)));
     drop(publication);
     let later = now + Duration::from_secs(1);
-    let mut publication = stream.relay(Source::SilentOrigin, later).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, later)
+        .unwrap();
     // Its newest group, and what it has got meanwhile.
     for message in from_origin(8_000, 9_520) {
         append(&mut publication, &[message], later).unwrap();
@@ -50,11 +54,15 @@ fn a_pull_that_brings_only_what_the_log_has_makes_the_stream_live_again() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(0, 80), now).unwrap();
     drop(publication);
     assert!(!stream.state().borrow().live);
-    let mut publication = stream.relay(Source::MarkingOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &headers(), now).unwrap();
     assert!(!stream.state().borrow().live, "headers are nothing yet");
     append(&mut publication, &from_origin(0, 80), now).unwrap();
@@ -70,12 +78,16 @@ fn new_headers_after_a_repeated_group_are_not_lost() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(0, 80), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     let mut messages = from_origin(0, 80);
     let cue = message(MessageType::DATA_AMF0, 0, b"\x02\0\x01a".to_vec());
     messages.insert(6, cue.clone());
@@ -93,13 +105,17 @@ fn another_stream_from_an_origin_is_not_taken_for_the_one_before() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let now = Instant::now();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(0, 1_080), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 4);
     drop(publication);
     // Its time lies within what is known, its pictures are others.
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     let mut other = picture(1_000, true);
     other.payload = [other.payload.as_ref(), &[1]].concat().into();
     append(&mut publication, &[other.clone()], now).unwrap();
@@ -114,13 +130,17 @@ fn a_file_that_is_played_again_is_not_taken_for_the_stream_that_goes_on() {
     settings.retention.queue_length = Duration::from_secs(30);
     let stream = server.stream(&settings);
     let now = Instant::now();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(0, 9_000), now).unwrap();
     let mut player = server.join(&stream);
     player.told(3 + 50);
     drop(publication);
     // The log has its first pictures, but not where an origin would begin.
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &from_origin(0, 80), now).unwrap();
     let time = 8_967 + 40;
     let expected = [
@@ -151,13 +171,17 @@ fn another_stream_that_begins_alike_is_not_left_out_for_long() {
     let stream = server.stream(&settings);
     let now = Instant::now();
     let pictures = |end: u32| (0..end).step_by(40).map(|time| picture(time, time == 0));
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     let first: Vec<_> = pictures(9_000).collect();
     append(&mut publication, &first, now).unwrap();
     let mut player = server.join(&stream);
     player.told(first.len());
     drop(publication);
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     let mut other: Vec<_> = pictures(3_000).collect();
     other.push(picture(3_000, true));
     append_in_real_time(&mut publication, now, &other);
@@ -170,12 +194,16 @@ fn nor_is_sound_alone_whose_clock_falls_back() {
     let stream = server.stream(&settings());
     let now = Instant::now();
     let sounds = |end: u32| (0..end).step_by(20).map(sound).collect::<Vec<_>>();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &sounds(9_000), now).unwrap();
     let mut player = server.join(&stream);
     assert_eq!(player.told(1), [("sound", 8_980)]);
     drop(publication);
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &[sound(8_980)], now).unwrap();
     append_in_real_time(&mut publication, now, &sounds(4_000));
     let first = player.told(1)[0];
@@ -200,13 +228,17 @@ fn tracks_of_one_time_are_whole_where_the_connection_broke_between_them() {
     let now = Instant::now();
     let tracks = |time: u32| [picture(time, time == 0), second_track(time)];
     let group: Vec<_> = [0, 40, 80].into_iter().flat_map(tracks).collect();
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     // All but the second track's last picture.
     append(&mut publication, &group[..5], now).unwrap();
     let mut player = server.join(&stream);
     player.told(5);
     drop(publication);
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &group, now).unwrap();
     append(&mut publication, &tracks(120), now).unwrap();
     for expected in [&group[5], &tracks(120)[0], &tracks(120)[1]] {
@@ -229,12 +261,16 @@ fn nor_are_pictures_alone_of_which_none_is_flagged() {
         let times = (0..end).step_by(40);
         times.map(|time| picture(time, false)).collect()
     };
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     append(&mut publication, &pictures(9_000), now).unwrap();
     let mut player = server.join(&stream);
     assert_eq!(player.told(1), [("picture", 8_960)]);
     drop(publication);
-    let mut publication = stream.relay(Source::SilentOrigin, now).unwrap();
+    let mut publication = stream
+        .relay(Source::OriginWithoutPublicationMarks, now)
+        .unwrap();
     let last = picture(8_960, false);
     append(&mut publication, &[last], now).unwrap();
     append_in_real_time(&mut publication, now, &pictures(4_000));

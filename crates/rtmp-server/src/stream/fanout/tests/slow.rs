@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::wire::MessageType;
 
 use super::support::{
-    PATIENCE, Server, headers, kind, message, patient, picture, publish, settings,
+    Server, TIME_LIMIT, headers, kind, message, picture, publish, settings, without_send_timeout,
 };
 use crate::stream::fanout::Reason;
 use crate::stream::log::MESSAGE_STREAM;
@@ -28,7 +28,7 @@ fn a_slow_player_on(stream_id: u32) {
     let mut publication = stream.publish(Instant::now()).unwrap();
     publish(&mut publication, &headers());
     let mut player = server.join_with(&stream, |joining| {
-        patient(joining);
+        without_send_timeout(joining);
         joining.stream_id = stream_id;
     });
     let mut attentive = server.join(&stream);
@@ -85,7 +85,7 @@ fn a_slow_reader_gets_whole_groups_for_minutes_and_holds_nobody_up() {
     let stream = server.stream(&settings());
     let mut publication = stream.publish(Instant::now()).unwrap();
     let mut slow = server.join_with(&stream, |joining| {
-        patient(joining);
+        without_send_timeout(joining);
         // What the kernel holds for it shall not be what is tested.
         let socket = socket2::SockRef::from(&joining.socket);
         socket.set_send_buffer_size(16_384).unwrap();
@@ -140,7 +140,7 @@ fn new_headers_within_what_a_slow_player_has_missed_are_given_to_it() {
     let stream = server.stream(&settings());
     let mut publication = stream.publish(Instant::now()).unwrap();
     publish(&mut publication, &headers());
-    let mut player = server.join_with(&stream, patient);
+    let mut player = server.join_with(&stream, without_send_timeout);
     let mut number = 0;
     // Until it is stuck and has been moved on at least once.
     while player.meter.skips.load(Ordering::Relaxed) == 0 {
@@ -173,7 +173,7 @@ fn replies_come_between_messages_even_when_one_is_half_sent() {
     let mut server = Server::start(1);
     let stream = server.stream(&settings());
     let mut publication = stream.publish(Instant::now()).unwrap();
-    let mut player = server.join_with(&stream, patient);
+    let mut player = server.join_with(&stream, without_send_timeout);
     let mut number = 0;
     while player.meter.skips.load(Ordering::Relaxed) == 0 {
         publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
@@ -213,7 +213,7 @@ fn a_player_that_takes_nothing_is_dropped_in_the_end() {
             break departed;
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIME_LIMIT,
             "the stuck player is still there"
         );
     };

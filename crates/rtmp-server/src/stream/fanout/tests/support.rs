@@ -19,14 +19,14 @@ use crate::stream::{
 };
 
 /// Longer than anything here takes on the most loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
 const CHUNK_SIZE: u32 = 4_096;
 
 /// A player that speaks in single bytes.
 #[derive(Debug)]
-pub(crate) struct Speller;
+pub(crate) struct TestDialogue;
 
-impl Dialogue for Speller {
+impl Dialogue for TestDialogue {
     fn receive(
         &mut self,
         input: &[u8],
@@ -61,8 +61,8 @@ const REPLY: MessageType = MessageType::COMMAND_AMF0;
 
 pub(crate) struct Server {
     pub registry: Registry,
-    pub fanout: Fanout<Speller>,
-    pub departures: mpsc::Receiver<Departed<Speller>>,
+    pub fanout: Fanout<TestDialogue>,
+    pub departures: mpsc::Receiver<Departed<TestDialogue>>,
     listener: TcpListener,
     next_id: u64,
 }
@@ -84,11 +84,11 @@ pub(crate) fn settings() -> StreamSettings {
 }
 
 /// A player that wants all of `stream`.
-pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<Speller> {
+pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<TestDialogue> {
     Joining {
         id,
         socket,
-        dialogue: Speller,
+        dialogue: TestDialogue,
         stream: stream.clone(),
         delivery: Delivery::Chunks,
         tracks: PerTrack::BOTH,
@@ -98,7 +98,7 @@ pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joini
         meter: Arc::new(Meter::default()),
         gop_cache: None,
         at_once: false,
-        send_timeout: PATIENCE,
+        send_timeout: TIME_LIMIT,
         duration: None,
     }
 }
@@ -145,10 +145,10 @@ impl Server {
     pub(crate) fn join_with(
         &mut self,
         stream: &Arc<Stream>,
-        adjust: impl FnOnce(&mut Joining<Speller>),
+        adjust: impl FnOnce(&mut Joining<TestDialogue>),
     ) -> Client {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
         let (socket, _) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -169,13 +169,13 @@ impl Server {
         }
     }
 
-    pub(crate) fn departure(&self) -> Departed<Speller> {
-        self.departures.recv_timeout(PATIENCE).unwrap()
+    pub(crate) fn departure(&self) -> Departed<TestDialogue> {
+        self.departures.recv_timeout(TIME_LIMIT).unwrap()
     }
 }
 
 /// However long the test takes, the player is not dropped.
-pub(crate) fn patient(joining: &mut Joining<Speller>) {
+pub(crate) fn without_send_timeout(joining: &mut Joining<TestDialogue>) {
     joining.send_timeout = Duration::from_secs(86_400);
 }
 

@@ -101,7 +101,7 @@ impl Group {
     }
 
     /// The stream has news at `now`: they are sent when they have been gathered.
-    pub(super) fn note_news(&mut self, worker: usize, now: Instant) {
+    pub(super) fn schedule_flush(&mut self, worker: usize, now: Instant) {
         // Whoever waits for its first picture is not kept waiting longer.
         let at_once =
             self.at_once() || self.stream.has_ended() || self.waiting && self.can_begin(worker);

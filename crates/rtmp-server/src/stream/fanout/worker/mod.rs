@@ -94,7 +94,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
                 let waker = self.mailboxes.wakers().waker(self.number);
                 waker.take(&mut news);
                 for stream in news.drain(..) {
-                    self.note_news(stream, now);
+                    self.schedule_flush(stream, now);
                 }
                 if self.run_commands(now) {
                     self.dismiss_all();
@@ -126,12 +126,12 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
     }
 
     /// A publisher has appended to the stream, or it has ended.
-    fn note_news(&mut self, stream: u64, now: Instant) {
+    fn schedule_flush(&mut self, stream: u64, now: Instant) {
         let Some(groups) = self.groups_of.get(&stream) else {
             return;
         };
         for &group in groups.iter().flatten() {
-            self.groups[group].note_news(self.number, now);
+            self.groups[group].schedule_flush(self.number, now);
         }
     }
 

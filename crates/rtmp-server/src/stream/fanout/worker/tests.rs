@@ -10,7 +10,7 @@ use rtmp_proto::session::StreamKey;
 
 use super::*;
 use crate::stream::fanout::tests::support::{
-    PATIENCE, Speller, joining, picture, publish, reader, settings, sound,
+    TIME_LIMIT, TestDialogue, joining, picture, publish, reader, settings, sound,
 };
 use crate::stream::{Registry, Stream, StreamSettings, Wakers};
 
@@ -34,14 +34,14 @@ fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
 }
 
 /// A worker that forgets who leaves it.
-type Forgetful = Worker<Speller, fn(Departed<Speller>)>;
+type Forgetful = Worker<TestDialogue, fn(Departed<TestDialogue>)>;
 
 /// A worker that may have `players`, and a stream for it.
 fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
     let wakers = Wakers::new(1).unwrap();
     let mailboxes = Mailboxes::new(wakers.clone());
     (0..players).for_each(|_| mailboxes.add_player(0));
-    let departed: fn(Departed<Speller>) = |_| {};
+    let departed: fn(Departed<TestDialogue>) = |_| {};
     let worker = Worker::new(0, mailboxes, departed).unwrap();
     let key = StreamKey {
         vhost: "v".into(),
@@ -91,7 +91,7 @@ fn an_edge_is_sent_at_once_what_is_gathered_for_viewers() {
             &mut publication,
             &[sound(20 * u32::try_from(number).unwrap())],
         );
-        worker.note_news(stream.id(), now);
+        worker.schedule_flush(stream.id(), now);
         worker.flush_due(now);
         assert_eq!(edges_bytes(), (number + 1) * begun, "message {number}");
         assert_eq!(viewers_bytes(), begun, "message {number}");
@@ -123,7 +123,7 @@ fn a_stream_is_forgotten_only_with_its_last_viewer_and_edge() {
         );
     }
     worker.leave(0, Reason::Dismissed);
-    worker.note_news(stream.id(), now);
+    worker.schedule_flush(stream.id(), now);
     assert_eq!((worker.groups.len(), worker.groups_of.len()), (1, 1));
     worker.leave(1, Reason::Dismissed);
     assert_eq!((worker.groups.len(), worker.groups_of.len()), (0, 0));
@@ -186,7 +186,10 @@ fn a_player_goes_on_between_two_flushes(other_at_once: bool) {
     let (mut reader, mut read) = (reader(), Vec::new());
     let begun = Instant::now();
     loop {
-        assert!(begun.elapsed() < PATIENCE, "the newest picture never came");
+        assert!(
+            begun.elapsed() < TIME_LIMIT,
+            "the newest picture never came"
+        );
         worker.player_event(0, EpollFlags::EPOLLOUT, now);
         worker.flush(0, now);
         let mut bytes = [0; BUFFER];

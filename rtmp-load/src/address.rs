@@ -1,4 +1,7 @@
 //! Stream addresses: what stands in `rtmp://host:port/app/stream?query`.
+//!
+//! Read by hand: application and stream are cut as RTMP clients cut them, which no library
+//! for URLs knows.
 
 use std::{
     fmt,

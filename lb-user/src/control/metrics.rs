@@ -1,4 +1,7 @@
 //! The agent's state as Prometheus reads it.
+//!
+//! Written by hand: each answer describes one snapshot, while the registries of client
+//! libraries hold living counters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use service_kit::http::DEFAULT_LIMITS;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Call, call, conntrack_snapshot};
 use super::entries::{Entry, page};
@@ -26,7 +27,7 @@ use net_types::Network;
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HttpServer {
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl HttpServer {
@@ -47,13 +48,9 @@ impl HttpServer {
             .route("/api/v1/persistence", get(entries::<PersistentClient>))
             .with_state(calls);
         let task = tokio::spawn(service_kit::http::serve(listener, router, DEFAULT_LIMITS));
-        Ok(Self { task })
-    }
-}
-
-impl Drop for HttpServer {
-    fn drop(&mut self) {
-        self.task.abort();
+        Ok(Self {
+            _task: AbortOnDropHandle::new(task),
+        })
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Call, call, conntrack_snapshot, stopping};
 use super::entries::{self, Entry};
@@ -29,7 +30,7 @@ const MAX_REQUEST_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Server {
@@ -62,14 +63,13 @@ impl Server {
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
-            task: tokio::spawn(accept(listener, calls, events)),
+            _task: AbortOnDropHandle::new(tokio::spawn(accept(listener, calls, events))),
         })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.task.abort();
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }

@@ -16,6 +16,7 @@ use crate::server::hooks::ClientEvent;
 use crate::server::player::ConnectInfo;
 use crate::server::upstream::OriginError;
 use crate::stream::AppendError;
+use crate::stream::fanout::Reason;
 
 /// Time for a peer to take the last status and to close.
 pub(in crate::server) const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,6 +62,21 @@ pub(in crate::server) enum CloseReason {
     LogLost,
     #[error("dismissed")]
     Dismissed,
+}
+
+impl From<Reason> for CloseReason {
+    /// The end of a connection whose player has left its worker for good.
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Asked | Reason::Closed => Self::Closed,
+            Reason::Broken(kind) => Self::Lost(kind.into()),
+            Reason::Misbehaved(why) => Self::Misbehaved(why),
+            Reason::Stalled => Self::Stalled("send_timeout"),
+            Reason::StreamEnded | Reason::Complete => Self::StreamEnded,
+            Reason::LogLost => Self::LogLost,
+            Reason::Dismissed => Self::Dismissed,
+        }
+    }
 }
 
 impl CloseReason {

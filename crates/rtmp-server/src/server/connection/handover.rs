@@ -40,30 +40,18 @@ impl Connection {
         // The hooks may have been reconfigured meanwhile.
         dialogue.vhost = server.current_vhost(dialogue.vhost);
         let mut out = unsent;
-        let (close_reason, gone) = match reason {
-            Reason::Asked => {
-                // It may have asked for something else on another message stream:
-                // a connection plays or publishes one stream at a time.
-                dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (None, false)
-            }
-            Reason::Closed => (Some(CloseReason::Closed), true),
-            Reason::Broken(kind) => (Some(CloseReason::Lost(kind.into())), true),
-            Reason::Misbehaved(why) => (Some(CloseReason::Misbehaved(why)), false),
-            Reason::Stalled => (Some(CloseReason::Stalled("send_timeout")), true),
-            Reason::LogLost => (Some(CloseReason::LogLost), false),
-            Reason::StreamEnded => {
-                dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (Some(CloseReason::StreamEnded), false)
-            }
-            Reason::Complete => {
-                dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (None, false)
-            }
-            Reason::Dismissed => {
-                dialogue.session.end_play(dialogue.stream_id, &mut out);
-                (Some(CloseReason::Dismissed), false)
-            }
+        if matches!(
+            reason,
+            Reason::Asked | Reason::StreamEnded | Reason::Complete | Reason::Dismissed
+        ) {
+            dialogue.session.end_play(dialogue.stream_id, &mut out);
+        }
+        let gone = reason.is_lost();
+        let close_reason = match reason {
+            // It may have asked for something else on another message stream: a
+            // connection plays or publishes one stream at a time.
+            Reason::Asked | Reason::Complete => None,
+            reason => Some(CloseReason::from(reason)),
         };
         log_play(&client, &key, &dialogue.begun, close_reason.as_ref());
         dialogue.notify_stop(&server);

@@ -90,23 +90,16 @@ impl FlvPlayer {
         unsent: Vec<u8>,
         reason: Reason,
     ) {
-        let (code, gone) = match reason {
-            Reason::Closed | Reason::Broken(_) | Reason::Stalled => (None, true),
-            Reason::Misbehaved(_) => (Some(websocket::PROTOCOL_ERROR), false),
-            Reason::Dismissed | Reason::LogLost => (Some(websocket::GOING_AWAY), false),
+        let gone = reason.is_lost();
+        let code = match reason {
+            Reason::Closed | Reason::Broken(_) | Reason::Stalled => None,
+            Reason::Misbehaved(_) => Some(websocket::PROTOCOL_ERROR),
+            Reason::Dismissed | Reason::LogLost => Some(websocket::GOING_AWAY),
             Reason::Asked | Reason::StreamEnded | Reason::Complete => {
-                (Some(websocket::NORMAL_CLOSURE), false)
+                Some(websocket::NORMAL_CLOSURE)
             }
         };
-        let reason = match reason {
-            Reason::Asked | Reason::Closed => CloseReason::Closed,
-            Reason::Broken(kind) => CloseReason::Lost(kind.into()),
-            Reason::Misbehaved(why) => CloseReason::Misbehaved(why),
-            Reason::Stalled => CloseReason::Stalled("send_timeout"),
-            Reason::StreamEnded | Reason::Complete => CloseReason::StreamEnded,
-            Reason::LogLost => CloseReason::LogLost,
-            Reason::Dismissed => CloseReason::Dismissed,
-        };
+        let reason = CloseReason::from(reason);
         let key = self.subscription.stream().key();
         log_play(&self.client, key, &self.begun, Some(&reason));
         self.notify_stop(&server);

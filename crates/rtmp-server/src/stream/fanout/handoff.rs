@@ -119,6 +119,13 @@ pub(crate) enum Reason {
     Dismissed,
 }
 
+impl Reason {
+    /// True if the connection is of no more use.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Closed | Self::Broken(_) | Self::Stalled)
+    }
+}
+
 /// A player that is no longer a worker's.
 #[derive(Debug)]
 pub(crate) struct Departed<D> {

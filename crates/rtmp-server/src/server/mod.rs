@@ -31,7 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Role, Upstream, Vhost};
-use crate::stream::fanout::{Departed, Fanout};
+use crate::stream::fanout::{Fanout, ReturnedPlayer};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
 pub(crate) use clients::Activity;
@@ -96,10 +96,10 @@ impl Server {
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;
         let hooks = Hooks::new(config.server_id.as_deref());
-        let (departing, departed) = mpsc::unbounded_channel();
+        let (returning, returned) = mpsc::unbounded_channel();
         let fanout = Fanout::start(wakers.clone(), move |player| {
             // An error means that the process ends.
-            let _ = departing.send(player);
+            let _ = returning.send(player);
         })?;
         let memory = StreamMemory::new(config.stream_memory);
         let server = Arc::new(Self {
@@ -117,7 +117,7 @@ impl Server {
             hooks,
             pull_runtime: upstream::threads::start(role, workers)?,
         });
-        tokio::spawn(receive_departed(server.clone(), departed));
+        tokio::spawn(receive_returned(server.clone(), returned));
         tokio::spawn(sweep(server.clone()));
         Ok(server)
     }
@@ -306,12 +306,12 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
 }
 
 /// Takes players back that have left their fan-out workers.
-async fn receive_departed(
+async fn receive_returned(
     server: Arc<Server>,
-    mut departed: mpsc::UnboundedReceiver<Departed<Viewer>>,
+    mut returned: mpsc::UnboundedReceiver<ReturnedPlayer<Viewer>>,
 ) {
-    while let Some(player) = departed.recv().await {
-        let Departed {
+    while let Some(player) = returned.recv().await {
+        let ReturnedPlayer {
             id,
             socket,
             dialogue,
@@ -320,7 +320,7 @@ async fn receive_departed(
         } = player;
         match dialogue {
             Viewer::Rtmp(dialogue) => {
-                let player = Departed {
+                let player = ReturnedPlayer {
                     id,
                     socket,
                     dialogue,

@@ -18,22 +18,22 @@ use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;
 use crate::server::viewer::Viewer;
 use crate::stream::PerTrack;
-use crate::stream::fanout::{Delivery, Departed, Dialogue, Joining, Reason};
+use crate::stream::fanout::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
 
 impl Connection {
     /// The connection of a player that has left its fan-out worker; `None` if
     /// nothing more is to be sent to it.
     pub(in crate::server) fn from_worker(
         server: Arc<Server>,
-        departed: Departed<PlayerDialogue>,
+        returned: ReturnedPlayer<PlayerDialogue>,
     ) -> Option<Self> {
-        let Departed {
+        let ReturnedPlayer {
             id,
             socket,
             mut dialogue,
             unsent,
             reason,
-        } = departed;
+        } = returned;
         let client = dialogue.client.clone();
         debug_assert_eq!(id, client.id, "the worker returned another player");
         let key = dialogue.subscription.stream().key().clone();

@@ -128,7 +128,7 @@ impl Reason {
 
 /// A player that is no longer a worker's.
 #[derive(Debug)]
-pub(crate) struct Departed<D> {
+pub(crate) struct ReturnedPlayer<D> {
     /// As it came.
     pub id: u64,
     /// The connection.

@@ -9,7 +9,7 @@ mod send_queue;
 mod stall;
 mod worker;
 
-pub(crate) use handoff::{Delivery, Departed, Dialogue, Joining, Meter, Reason, Request};
+pub(crate) use handoff::{Delivery, Dialogue, Joining, Meter, Reason, Request, ReturnedPlayer};
 pub(crate) use pool::Fanout;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
 
-use super::handoff::{Departed, Dialogue, Joining};
+use super::handoff::{Dialogue, Joining, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
 use super::worker::Worker;
 use crate::stream::{Wakers, lock};
@@ -18,19 +18,19 @@ pub(crate) struct Fanout<D> {
 
 impl<D: Dialogue> Fanout<D> {
     /// Starts one worker for each of `wakers`. Players that leave are handed to
-    /// `departed`, on the worker's thread.
+    /// `returned`, on the worker's thread.
     ///
     /// # Errors
     /// No thread or descriptor left.
     pub(crate) fn start(
         wakers: Wakers,
-        departed: impl Fn(Departed<D>) + Clone + Send + 'static,
+        returned: impl Fn(ReturnedPlayer<D>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let workers = wakers.workers();
         let mailboxes = Mailboxes::new(wakers);
         let mut threads = Vec::new();
         for number in 0..workers {
-            let worker = Worker::new(number, mailboxes.clone(), departed.clone())?;
+            let worker = Worker::new(number, mailboxes.clone(), returned.clone())?;
             let name = format!("fanout-{number}");
             threads.push(std::thread::Builder::new().name(name).spawn(move || {
                 let _guard = AbortOnPanic;

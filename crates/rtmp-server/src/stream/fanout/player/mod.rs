@@ -15,7 +15,7 @@ use rtmp_proto::wire::message::{Control, UserControl};
 use frame::Frame;
 pub(super) use requests::Scratch;
 
-use super::handoff::{Delivery, Departed, Joining, Meter, Reason};
+use super::handoff::{Delivery, Joining, Meter, Reason, ReturnedPlayer};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
 use crate::stream::log::file::Sent;
@@ -401,7 +401,7 @@ impl<D> Player<D> {
     }
 
     /// Ends the player's stay here.
-    pub(super) fn depart(mut self, log: &Log, reason: Reason) -> Departed<D> {
+    pub(super) fn hand_back(mut self, log: &Log, reason: Reason) -> ReturnedPlayer<D> {
         if self.state == PlayState::Following {
             let index = log.index();
             let offset = self.offset;
@@ -414,7 +414,7 @@ impl<D> Player<D> {
             self.private_sent = 0;
         }
         self.private.drain(..self.private_sent);
-        Departed {
+        ReturnedPlayer {
             id: self.id,
             socket: self.socket,
             dialogue: self.dialogue,

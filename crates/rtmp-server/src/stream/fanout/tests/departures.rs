@@ -12,12 +12,12 @@ fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
     let mut server = Server::start(1);
     let (stream, _publication, mut player) = server.playing();
     player.say(b"l");
-    let mut departed = server.departure();
-    assert_eq!((departed.id, &departed.reason), (player.id, &Reason::Asked));
+    let mut returned = server.departure();
+    assert_eq!((returned.id, &returned.reason), (player.id, &Reason::Asked));
     assert_eq!(stream.players(), 0);
-    departed.socket.write_all(&departed.unsent).unwrap();
-    departed.socket.write_all(b"").unwrap();
-    drop(departed);
+    returned.socket.write_all(&returned.unsent).unwrap();
+    returned.socket.write_all(b"").unwrap();
+    drop(returned);
     assert_eq!(player.message(), None);
 }
 
@@ -28,8 +28,8 @@ fn a_closed_connection_is_noticed_without_a_message_of_the_stream() {
     let player = server.join(&stream);
     let id = player.id;
     drop(player);
-    let departed = server.departure();
-    assert_eq!((departed.id, departed.reason), (id, Reason::Closed));
+    let returned = server.departure();
+    assert_eq!((returned.id, returned.reason), (id, Reason::Closed));
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn one_player_can_be_dismissed() {
     let _others = [server.join(&stream), server.join(&stream)];
     let player = server.join(&stream);
     server.fanout.dismiss(player.id);
-    let departed = server.departure();
+    let returned = server.departure();
     assert_eq!(
-        (departed.id, departed.reason),
+        (returned.id, returned.reason),
         (player.id, Reason::Dismissed)
     );
 }

@@ -206,16 +206,16 @@ fn a_player_that_takes_nothing_is_dropped_in_the_end() {
     });
     let begun = Instant::now();
     let mut number = 0;
-    let departed = loop {
+    let returned = loop {
         publish(&mut publication, &[picture(number * 40, number % 25 == 0)]);
         number += 1;
-        if let Ok(departed) = server.departures.try_recv() {
-            break departed;
+        if let Ok(returned) = server.departures.try_recv() {
+            break returned;
         }
         assert!(
             begun.elapsed() < TIME_LIMIT,
             "the stuck player is still there"
         );
     };
-    assert_eq!(departed.reason, Reason::Stalled);
+    assert_eq!(returned.reason, Reason::Stalled);
 }

@@ -11,7 +11,7 @@ use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
-use crate::stream::fanout::{Delivery, Departed, Dialogue, Fanout, Joining, Meter, Request};
+use crate::stream::fanout::{Delivery, Dialogue, Fanout, Joining, Meter, Request, ReturnedPlayer};
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
     AppendError, MediaMessage, PerTrack, Publication, Registry, Retention, Stream, StreamSettings,
@@ -62,7 +62,7 @@ const REPLY: MessageType = MessageType::COMMAND_AMF0;
 pub(crate) struct Server {
     pub registry: Registry,
     pub fanout: Fanout<TestDialogue>,
-    pub departures: mpsc::Receiver<Departed<TestDialogue>>,
+    pub departures: mpsc::Receiver<ReturnedPlayer<TestDialogue>>,
     listener: TcpListener,
     next_id: u64,
 }
@@ -107,8 +107,8 @@ impl Server {
     pub(crate) fn start(workers: usize) -> Self {
         let wakers = Wakers::new(workers).unwrap();
         let (sender, departures) = mpsc::channel();
-        let fanout = Fanout::start(wakers.clone(), move |departed| {
-            sender.send(departed).unwrap();
+        let fanout = Fanout::start(wakers.clone(), move |returned| {
+            sender.send(returned).unwrap();
         });
         Self {
             registry: Registry::new(wakers, u64::MAX),
@@ -169,7 +169,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn departure(&self) -> Departed<TestDialogue> {
+    pub(crate) fn departure(&self) -> ReturnedPlayer<TestDialogue> {
         self.departures.recv_timeout(TIME_LIMIT).unwrap()
     }
 }

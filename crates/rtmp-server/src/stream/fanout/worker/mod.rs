@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
 
-use super::handoff::{Delivery, Departed, Dialogue, Joining, Reason};
+use super::handoff::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
 use crate::stream::FlvLog;
@@ -36,7 +36,7 @@ pub(super) struct Worker<D, F> {
     number: usize,
     epoll: Epoll,
     mailboxes: Mailboxes<D>,
-    departed: F,
+    returned: F,
     players: Slab<Player<D>>,
     groups: Slab<Group>,
     /// Keys in `groups` of the stream with this id, by their [`GroupKind`].
@@ -46,8 +46,8 @@ pub(super) struct Worker<D, F> {
     scratch: Scratch,
 }
 
-impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
-    pub(super) fn new(number: usize, mailboxes: Mailboxes<D>, departed: F) -> io::Result<Self> {
+impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
+    pub(super) fn new(number: usize, mailboxes: Mailboxes<D>, returned: F) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let waker = EpollEvent::new(EpollFlags::EPOLLIN, WAKER);
         epoll.add(mailboxes.wakers().waker(number).descriptor(), waker)?;
@@ -55,7 +55,7 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
             number,
             epoll,
             mailboxes,
-            departed,
+            returned,
             players: Slab::new(),
             groups: Slab::new(),
             groups_of: HashMap::new(),
@@ -378,14 +378,14 @@ impl<D: Dialogue, F: Fn(Departed<D>)> Worker<D, F> {
         if let Some(&moved) = group.members.get(member) {
             self.players[moved].member = member;
         }
-        let departed = player.depart(&group.log, reason);
+        let returned = player.hand_back(&group.log, reason);
         let stream = group.stream.clone();
         if group.members.is_empty() {
             self.remove_group(key);
         }
         stream.log.readers().remove_player(self.number);
         self.mailboxes.remove_player(self.number);
-        (self.departed)(departed);
+        (self.returned)(returned);
     }
 }
 

@@ -34,15 +34,15 @@ fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
 }
 
 /// A worker that forgets who leaves it.
-type Forgetful = Worker<TestDialogue, fn(Departed<TestDialogue>)>;
+type Forgetful = Worker<TestDialogue, fn(ReturnedPlayer<TestDialogue>)>;
 
 /// A worker that may have `players`, and a stream for it.
 fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>) {
     let wakers = Wakers::new(1).unwrap();
     let mailboxes = Mailboxes::new(wakers.clone());
     (0..players).for_each(|_| mailboxes.add_player(0));
-    let departed: fn(Departed<TestDialogue>) = |_| {};
-    let worker = Worker::new(0, mailboxes, departed).unwrap();
+    let returned: fn(ReturnedPlayer<TestDialogue>) = |_| {};
+    let worker = Worker::new(0, mailboxes, returned).unwrap();
     let key = StreamKey {
         vhost: "v".into(),
         app: "live".into(),

@@ -81,6 +81,18 @@ fn on_the_deployment(test: impl FnOnce(&Cluster, &Deployment<'_>) -> Result<()>)
     );
 }
 
+/// Waits until systemd has started another process for a service whose process
+/// `killed` was killed, and this process has said that it is ready.
+fn wait_until_restarted(machine: &Machine<'_>, service: &str, killed: &str) -> Result<()> {
+    wait_for("systemd to have started another", || {
+        // The process first: a unit is "active" until systemd has reaped the
+        // killed process, and has no process (0) until it starts the next.
+        let pid = machine.property(service, "MainPID")?;
+        let is_another = pid != "0" && pid != killed;
+        Ok(is_another && machine.property(service, "ActiveState")? == "active")
+    })
+}
+
 /// The effective capabilities of a service's process, as the kernel writes them.
 fn capabilities(machine: &Machine<'_>, service: &str) -> Result<u64> {
     let pid = machine.property(service, "MainPID")?;
@@ -162,10 +174,7 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         director.run("sed -i 's/lb_algoo/lb_algo/' /etc/keepalived/keepalived.conf")?;
 
         director.run(&format!("kill -9 {first}"))?;
-        wait_for("systemd to have started another", || {
-            let started = director.property("lb-user", "ActiveState")? == "active";
-            Ok(started && main_pid()? != first)
-        })?;
+        wait_until_restarted(director, "lb-user", &first)?;
         let journal = director.run("journalctl --no-pager -u lb-user -o cat")?;
         assert!(journal.contains("is adopted"), "{journal}");
         deployment.wait_until_in_rotation(cluster.edge(0).address())?;
@@ -214,10 +223,7 @@ fn systemd_and_the_servers_agree_on_what_they_do() {
             ))?;
 
             machine.run(&format!("kill -9 {first}"))?;
-            wait_for("systemd to have started another", || {
-                let started = machine.property(&service, "ActiveState")? == "active";
-                Ok(started && main_pid()? != first)
-            })?;
+            wait_until_restarted(machine, &service, &first)?;
             assert!(host.listens(RTMP_PORT)?, "started means that it listens");
 
             let log = format!("/var/lib/{service}/objs/{name}.log");

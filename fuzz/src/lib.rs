@@ -1,4 +1,5 @@
-//! The fuzz targets of `rtmp-proto` and `http-flv`.
+//! The fuzz targets of `rtmp-proto`, `http-flv` and `signed-url`.
 
 pub mod http_flv;
+pub mod signed_url;
 pub mod targets;

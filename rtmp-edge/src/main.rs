@@ -14,6 +14,7 @@ use rtmp_server::{Options, run};
   rtmp-edge --origin 172.16.1.228      pull from there, serve on port 1935
   rtmp-edge -c edge.conf               as an SRS configuration says
   rtmp-edge -t -c edge.conf            only check it
+  rtmp-edge sign -c edge.conf rtmp://HOST/live/livestream
   rtmp-edge --listen 19350 --origin a:1935 --origin b:1935
 
 Signals:
@@ -32,12 +33,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { origin, options } = Arguments::parse();
-    run(
-        Role::Edge,
-        &Options {
-            origins: origin,
-            ..options
-        },
-    )
+    let Arguments {
+        origin,
+        mut options,
+    } = Arguments::parse();
+    options.origins = origin;
+    run(Role::Edge, &options)
 }

@@ -14,6 +14,7 @@ use rtmp_server::{Options, run};
   rtmp-origin                          take RTMP on port 1935
   rtmp-origin -c origin.conf           as an SRS configuration says
   rtmp-origin -t -c origin.conf        only check it
+  rtmp-origin sign -c origin.conf rtmp://HOST/live/livestream
   rtmp-origin --listen 19350 --min-latency on --http-api 127.0.0.1:1985
 
 Signals:

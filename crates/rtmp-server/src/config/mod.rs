@@ -9,6 +9,7 @@ mod model;
 mod schema;
 mod security;
 mod setting;
+mod signed_urls;
 mod value;
 mod vhost_schema;
 
@@ -28,6 +29,7 @@ pub use model::{
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Rule, Security};
 use setting::apply;
+pub use signed_urls::SignedUrls;
 use vhost_schema::{MR_LATENCY, VHOST};
 
 /// The server that a configuration is for.
@@ -234,6 +236,7 @@ fn defaults() -> Globals {
             play_wait_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),
             security: Security::default(),
+            signed_urls: SignedUrls::default(),
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),
             http_remux: HttpRemux::default(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::http_flv::{HttpRemux, HttpServer};
 use super::security::{Action, Security};
+use super::signed_urls::SignedUrls;
 
 /// The vhost that takes whatever no other vhost claims.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -146,6 +147,8 @@ pub struct Vhost {
     pub send_timeout: Duration,
     /// Who may publish and play.
     pub security: Security,
+    /// The signatures that URLs need.
+    pub signed_urls: SignedUrls,
     /// From which pages a browser's player may come.
     pub referers: Referers,
     /// Web servers that get requests and notifications.

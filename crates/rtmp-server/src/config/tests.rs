@@ -14,11 +14,11 @@ fn load(text: &str, role: Role) -> Result<Loaded, ConfigError> {
     build(&directives, role)
 }
 
-fn origin(text: &str) -> Arc<Vhost> {
+pub(super) fn origin(text: &str) -> Arc<Vhost> {
     load(text, Role::Origin).unwrap().config.vhosts[DEFAULT_VHOST].clone()
 }
 
-fn mistakes(text: &str, role: Role) -> String {
+pub(super) fn mistakes(text: &str, role: Role) -> String {
     load(text, role).unwrap_err().to_string()
 }
 

@@ -8,6 +8,7 @@ use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
+use super::signed_urls::signed_urls;
 use super::value::{hosts, switch};
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
@@ -104,6 +105,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
             diagnostics,
         );
     }),
+    Setting::block("signed_urls", signed_urls),
     Setting::block("http_hooks", |vhost, children, diagnostics| {
         let mut hooks = Hooks::default();
         apply(

@@ -5,6 +5,7 @@ mod descriptors;
 mod logging;
 mod options;
 mod pid_file;
+mod sign;
 mod signals;
 
 use std::io::Write;
@@ -23,8 +24,10 @@ use crate::config::{Config, Loaded, Role};
 use crate::http;
 use crate::server::{Activity, Protocol, Server, listen};
 use logging::LogOutput;
+use options::Command;
 pub use options::Options;
 use pid_file::PidFile;
+use sign::SignOptions;
 use signals::{SignalAction, Signals, ignore_other_signals};
 
 /// Exit status for a wrong configuration.
@@ -34,11 +37,14 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Interval at which a stop or a drain checks if it is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the server until a signal ends it, or checks the configuration (`-t`).
-/// Returns the exit status: 0 after a stop or for a good configuration, 1 if it could
-/// not run, 2 for a wrong configuration.
+/// Runs the server until a signal ends it, checks the configuration (`-t`), or signs a
+/// URL (`sign`). Returns the exit status: 0 after a stop, for a good configuration and a
+/// signed URL, 1 if it could not run or sign, 2 for a wrong configuration.
 #[must_use]
 pub fn run(role: Role, options: &Options) -> ExitCode {
+    if let Some(Command::Sign(sign)) = &options.command {
+        return print_signed(role, sign);
+    }
     let loaded = match options.load(role) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
@@ -55,6 +61,31 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match serve(role, options, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            systemd::print_error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a signed URL.
+fn print_signed(role: Role, sign: &SignOptions) -> ExitCode {
+    let options = Options {
+        conf: Some(sign.conf.clone()),
+        ..Options::default()
+    };
+    let config = match options.load(role) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            systemd::print_error(&mistakes.to_string());
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    let printed = sign
+        .sign(&config)
+        .and_then(|url| writeln!(std::io::stdout(), "{url}").context("cannot print the URL"));
+    match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&format!("{error:#}"));

@@ -3,13 +3,24 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use super::sign::SignOptions;
 use crate::config::{self, ConfigError, DEFAULT_VHOST, Directive, Loaded, Location, Role, conf};
+
+/// What may be done instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum Command {
+    Sign(SignOptions),
+}
 
 /// Options that both servers have.
 #[derive(Debug, Clone, Default, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+
     /// Configuration in SRS's format, or JSON if it ends in .json
     #[arg(short = 'c', long = "conf", value_name = "FILE")]
     pub conf: Option<PathBuf>,

@@ -5,6 +5,7 @@
 //! a fan-out worker with its `PlayerDialogue`, and comes back when its play ends and
 //! the connection does not. `http_flv` does the same for HTTP: one request, one play.
 
+mod admission;
 mod clients;
 mod connection;
 mod hooks;
@@ -34,6 +35,8 @@ use crate::config::{Config, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, ReturnedPlayer};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
+#[cfg(test)]
+pub(crate) use admission::Asked;
 pub(crate) use clients::Activity;
 pub use clients::{Client, Clients};
 use connection::Connection;

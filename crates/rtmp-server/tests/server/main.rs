@@ -20,6 +20,7 @@ mod permission;
 mod players;
 mod publications;
 mod redirects;
+mod signed_urls;
 mod support;
 mod timeouts;
 mod waiting;

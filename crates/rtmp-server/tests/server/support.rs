@@ -129,6 +129,11 @@ impl TestServer {
         }
     }
 
+    /// The refusal of a publish or play.
+    pub(crate) async fn refused(&self, purpose: Purpose, stream: &str) -> Status {
+        self.client(purpose, stream).await.refusal().await
+    }
+
     /// A player that has asked for `stream`.
     pub(crate) fn player(&self, stream: &str) -> impl Future<Output = Client> + use<> {
         self.client(Purpose::Play, stream)

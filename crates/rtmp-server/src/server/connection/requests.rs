@@ -1,5 +1,6 @@
 //! The requests of a client: connect, publish and play, and their answers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rtmp_proto::session::status::code;
@@ -15,6 +16,7 @@ use super::publishing::{PublishState, PublishTarget, Publishing};
 use super::role::ConnectionRole;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
+use crate::server::admission::Asked;
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
@@ -125,18 +127,22 @@ impl Connection {
     async fn check_request(
         &mut self,
         key: StreamKey,
+        parameters: &Parameters,
         action: Action,
-    ) -> Result<(Arc<Vhost>, StreamKey), &'static str> {
+    ) -> Result<(Arc<Vhost>, StreamKey), Cow<'static, str>> {
         let vhost = self.server.config().vhost(&key.vhost).cloned();
         let vhost = vhost.ok_or("there is no such vhost here")?;
-        if !vhost.security.permits(action, self.client.peer.ip()) {
-            return Err("not allowed from this address");
-        }
-        if !vhost.referers.permit(action, &self.connect_info.page_url) {
-            return Err("not allowed from this page");
-        }
+        let asked = Asked {
+            action,
+            key: &key,
+            path: None,
+            parameters: self.connect_info.parameters(parameters),
+            page_url: &self.connect_info.page_url,
+            peer: self.client.peer.ip(),
+        };
+        asked.check(&vhost)?;
         if self.server.is_draining() {
-            return Err("the server is about to stop");
+            return Err("the server is about to stop".into());
         }
         if let ConnectionRole::Waiting(Waiting { play, .. }) = &self.role {
             // It waits on another message stream: a connection plays or publishes
@@ -147,14 +153,14 @@ impl Connection {
             self.end_role();
         }
         if !matches!(self.role, ConnectionRole::Idle) {
-            return Err("this connection publishes a stream already");
+            return Err("this connection publishes a stream already".into());
         }
         if !self.client.may_request_stream(std::time::Instant::now()) {
-            return Err("this connection asks for too many streams at once");
+            return Err("this connection asks for too many streams at once".into());
         }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
         if connected != Some(&vhost.name) && !self.may_connect(&vhost).await {
-            return Err("not allowed");
+            return Err("not allowed".into());
         }
         let key = StreamKey {
             vhost: vhost.name.clone(),
@@ -171,7 +177,7 @@ impl Connection {
             ..
         } = request;
         let (vhost, key) = self
-            .check_request(key, Action::Publish)
+            .check_request(key, &parameters, Action::Publish)
             .await
             .map_err(Status::publish_denied)?;
         let stream = self.server.stream(&key, &vhost);
@@ -259,7 +265,7 @@ impl Connection {
 
     async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
         let (vhost, key) = self
-            .check_request(request.key.clone(), Action::Play)
+            .check_request(request.key.clone(), &request.parameters, Action::Play)
             .await
             .map_err(Status::play_failed)?;
         let stream = self.server.stream(&key, &vhost);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::player::FlvPlayer;
 use super::{Connection, NoStream, answers};
 use crate::config::{Action, HttpRemux, Vhost};
+use crate::server::admission::Asked;
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::connection::waiting::PlayWait;
@@ -132,12 +133,16 @@ impl Connection {
             vhost: vhost.name.clone(),
             ..name.key
         };
-        if !vhost.security.permits(Action::Play, self.client.peer.ip()) {
-            return Err((403, "not allowed from this address").into());
-        }
-        if !vhost.referers.permit(Action::Play, request.page()) {
-            return Err((403, "not allowed from this page").into());
-        }
+        let asked = Asked {
+            action: Action::Play,
+            key: &key,
+            path: Some(&request.path),
+            parameters: &name.parameters,
+            page_url: request.page(),
+            peer: self.client.peer.ip(),
+        };
+        let permitted = asked.check(&vhost);
+        permitted.map_err(|reason| NoStream::Refused(403, reason.into_owned()))?;
         // CORS does not apply to WebSockets: a browser lets every page read them.
         let foreign = request.websocket.is_some() && request.is_of_another_site();
         if foreign && !answers(server).crossdomain {

@@ -1,0 +1,56 @@
+//! Checks of publishes and plays that need no answer of anybody else.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rtmp_proto::session::{Parameters, StreamKey};
+use signed_url::Request;
+
+use crate::config::{Action, Vhost};
+
+/// A publish or play that is asked for.
+pub(crate) struct Asked<'a> {
+    pub(crate) action: Action,
+    pub(crate) key: &'a StreamKey,
+    /// Path of the URL over HTTP; RTMP has `/app/stream`.
+    pub(crate) path: Option<&'a str>,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) page_url: &'a str,
+    pub(crate) peer: IpAddr,
+}
+
+impl Asked<'_> {
+    /// Checks the client's address, its page and the signature of its URL by the
+    /// directives `security`, `refer` and `signed_urls` of `vhost`.
+    ///
+    /// # Errors
+    /// The reason for the refusal.
+    pub(crate) fn check(&self, vhost: &Vhost) -> Result<(), Cow<'static, str>> {
+        if !vhost.security.permits(self.action, self.peer) {
+            return Err("not allowed from this address".into());
+        }
+        if !vhost.referers.permit(self.action, self.page_url) {
+            return Err("not allowed from this page".into());
+        }
+        let Some(policy) = vhost.signed_urls.policy(self.action) else {
+            return Ok(());
+        };
+        let StreamKey { app, stream, .. } = self.key;
+        let uri = format!("/{app}/{stream}");
+        let request = Request {
+            uri: self.path.unwrap_or(&uri),
+            app,
+            stream,
+            query: &self.parameters.0,
+            remote_addr: self.peer,
+        };
+        // A clock before 1970 lets every signature pass that a key has made.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |time| time.as_secs());
+        let verdict = policy.verify(&request, now);
+        verdict
+            .map(drop)
+            .map_err(|refusal| refusal.to_string().into())
+    }
+}

@@ -6,6 +6,7 @@ mod file;
 mod http_flv;
 pub mod json;
 mod model;
+mod quota;
 mod schema;
 mod security;
 mod setting;
@@ -26,6 +27,7 @@ pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
 };
+pub use quota::{Quota, Quotas};
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Rule, Security};
 use setting::apply;
@@ -197,6 +199,7 @@ fn defaults() -> Globals {
         config: Config {
             listen: vec![any(DEFAULT_PORT)],
             max_connections: 1_000,
+            max_connections_per_address: 0,
             pid: None,
             log: Log {
                 tank: None,
@@ -237,6 +240,7 @@ fn defaults() -> Globals {
             send_timeout: Duration::from_secs(60),
             security: Security::default(),
             signed_urls: SignedUrls::default(),
+            quotas: Quotas::default(),
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),
             http_remux: HttpRemux::default(),

@@ -11,6 +11,7 @@ use hyper::Uri;
 use serde::Serialize;
 
 use super::http_flv::{HttpRemux, HttpServer};
+use super::quota::Quotas;
 use super::security::{Action, Security};
 use super::signed_urls::SignedUrls;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Connections beyond this number are accepted and closed.
     pub max_connections: u32,
+    /// Connections of one IPv4 address or IPv6 /64 beyond this number are closed; 0: none.
+    pub max_connections_per_address: u32,
     /// Name of this server for hooks; `None` for a name that is drawn at each
     /// start.
     pub server_id: Option<String>,
@@ -149,6 +152,8 @@ pub struct Vhost {
     pub security: Security,
     /// The signatures that URLs need.
     pub signed_urls: SignedUrls,
+    /// How many may publish and play, and how much.
+    pub quotas: Quotas,
     /// From which pages a browser's player may come.
     pub referers: Referers,
     /// Web servers that get requests and notifications.

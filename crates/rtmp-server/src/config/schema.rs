@@ -34,6 +34,10 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.max_connections = directive.number(1..=1_000_000)?;
         Ok(())
     }),
+    Setting::new("max_connections_per_address", |globals, directive| {
+        globals.config.max_connections_per_address = directive.number(0..=1_000_000)?;
+        Ok(())
+    }),
     Setting::new("pid", |globals, directive| {
         globals.config.pid = Some(directive.argument("a file name")?.into());
         Ok(())

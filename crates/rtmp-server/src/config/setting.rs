@@ -24,6 +24,8 @@ enum Reading<T> {
     /// Any number of arguments.
     List(fn(&mut T, &Directive) -> Result<(), Diagnostic>),
     Block(fn(&mut T, &[Directive], &mut Diagnostics)),
+    /// A name and a block.
+    NamedBlock(fn(&mut T, &str, &[Directive], &mut Diagnostics)),
     /// Either of the two.
     ValueOrBlock(
         fn(&mut T, &Directive) -> Result<(), Diagnostic>,
@@ -66,6 +68,17 @@ impl<T> Setting<T> {
         Self {
             name,
             read: Reading::Block(read),
+        }
+    }
+
+    /// A directive of one argument, which is a name, whose block is read by `read`.
+    pub(super) const fn named_block(
+        name: &'static str,
+        read: fn(&mut T, &str, &[Directive], &mut Diagnostics),
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::NamedBlock(read),
         }
     }
 
@@ -167,6 +180,15 @@ pub(super) fn apply<T>(
             (Reading::Block(read) | Reading::ValueOrBlock(_, read), _) => {
                 if let Some(children) = diagnostics.take(body(directive)) {
                     read(target, children, diagnostics);
+                }
+            }
+            (Reading::NamedBlock(read), children) => {
+                if let ([name], Some(children)) = (directive.arguments.as_slice(), children) {
+                    read(target, name, children, diagnostics);
+                } else {
+                    let form = format!("`{keyword} NAME {{ … }}`");
+                    let message = format!("`{keyword}` takes a name and a block: {form}");
+                    diagnostics.error(&directive.location, message);
                 }
             }
             (Reading::Ignored(why), _) => {

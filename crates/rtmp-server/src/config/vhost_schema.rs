@@ -6,6 +6,7 @@ use conf_kit::{Diagnostic, Directive};
 
 use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
+use super::quota::quota;
 use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
 use super::signed_urls::signed_urls;
@@ -106,6 +107,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
         );
     }),
     Setting::block("signed_urls", signed_urls),
+    Setting::block("quota", quota),
     Setting::block("http_hooks", |vhost, children, diagnostics| {
         let mut hooks = Hooks::default();
         apply(

@@ -1,7 +1,8 @@
 //! The table of connections: for `max_connections`, the log and the HTTP API.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::{Status, StreamKey};
 use tokio::sync::Notify;
 
+use super::quotas::{Permit, counted_address};
 use crate::stream::fanout::Meter;
 use crate::stream::lock;
 
@@ -72,6 +74,8 @@ pub struct Client {
     /// Pictures among them.
     pub(super) pictures_received: AtomicU64,
     activity: Mutex<Activity>,
+    /// Its part of the counts of quotas while it publishes or plays.
+    permit: Mutex<Option<Permit>>,
     /// Time by which its stream requests so far will have been earned back (a token
     /// bucket).
     requests_until: Mutex<Instant>,
@@ -87,7 +91,15 @@ impl Client {
 
     /// Sets its present use.
     pub(super) fn set_activity(&self, activity: Activity) {
+        if activity == Activity::Idle {
+            lock(&self.permit).take();
+        }
         *lock(&self.activity) = activity;
+    }
+
+    /// Counts it for quotas until it is idle again.
+    pub(super) fn hold(&self, permit: Permit) {
+        *lock(&self.permit) = Some(permit);
     }
 
     /// Returns true if it may ask for one more stream, and counts the request.
@@ -183,20 +195,63 @@ impl std::fmt::Display for Client {
     }
 }
 
+/// The most connections that a server takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    /// `max_connections`.
+    pub(super) all: u32,
+    /// `max_connections_per_address`; 0: any number.
+    pub(super) per_address: u32,
+}
+
+/// The limit for which a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LimitReached {
+    /// Of all connections.
+    #[error("max_connections ({0}) is reached")]
+    All(u32),
+    /// Of those from one address.
+    #[error("max_connections_per_address ({0}) is reached")]
+    PerAddress(u32),
+}
+
 /// The connections of a server.
 #[derive(Debug, Default)]
 pub struct Clients {
     last_id: AtomicU64,
-    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    clients: BTreeMap<u64, Arc<Client>>,
+    /// Number of connections by [`counted_address`].
+    addresses: HashMap<IpAddr, u32>,
 }
 
 impl Clients {
-    /// Adds a new connection, unless there are `max` already.
-    pub(super) fn add(&self, peer: SocketAddr, max: usize, now: Instant) -> Option<Arc<Client>> {
-        let mut clients = lock(&self.clients);
-        if clients.len() >= max {
-            return None;
+    /// Adds a new connection.
+    ///
+    /// # Errors
+    /// There are as many as may be already.
+    pub(super) fn add(
+        &self,
+        peer: SocketAddr,
+        limits: ConnectionLimits,
+        now: Instant,
+    ) -> Result<Arc<Client>, LimitReached> {
+        let mut table = lock(&self.table);
+        if table.clients.len() >= limits.all as usize {
+            return Err(LimitReached::All(limits.all));
         }
+        let of_address = table
+            .addresses
+            .entry(counted_address(peer.ip()))
+            .or_default();
+        if limits.per_address > 0 && *of_address >= limits.per_address {
+            return Err(LimitReached::PerAddress(limits.per_address));
+        }
+        *of_address += 1;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let client = Arc::new(Client {
             id,
@@ -207,22 +262,35 @@ impl Clients {
             messages_received: AtomicU64::new(0),
             pictures_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
+            permit: Mutex::default(),
             requests_until: Mutex::new(now),
             dismissed: Notify::new(),
         });
-        clients.insert(id, client.clone());
-        Some(client)
+        table.clients.insert(id, client.clone());
+        Ok(client)
     }
 
     /// Removes a connection that has ended.
     pub(super) fn remove(&self, id: u64) {
-        lock(&self.clients).remove(&id);
+        let mut table = lock(&self.table);
+        let Some(client) = table.clients.remove(&id) else {
+            return;
+        };
+        let address = counted_address(client.peer.ip());
+        if let Entry::Occupied(mut count) = table.addresses.entry(address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        drop(table);
+        client.set_activity(Activity::Idle);
     }
 
     /// Number of connections that have come, plus those that have gone, so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        let present = lock(&self.clients).len() as u64;
+        let present = lock(&self.table).clients.len() as u64;
         // As many have come as ids were given; all but the present have gone.
         2 * self.last_id.load(Ordering::Relaxed) - present
     }
@@ -230,19 +298,19 @@ impl Clients {
     /// Number of connections.
     #[must_use]
     pub fn count(&self) -> usize {
-        lock(&self.clients).len()
+        lock(&self.table).clients.len()
     }
 
     /// All of them, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Client>> {
-        lock(&self.clients).values().cloned().collect()
+        lock(&self.table).clients.values().cloned().collect()
     }
 
     /// Dismisses a connection that no fan-out worker has. Returns false if there is
     /// none with this id.
     pub(super) fn dismiss(&self, id: u64) -> bool {
-        let client = lock(&self.clients).get(&id).cloned();
+        let client = lock(&self.table).clients.get(&id).cloned();
         if let Some(client) = &client {
             client.dismissed.notify_one();
         }
@@ -254,11 +322,40 @@ impl Clients {
 mod tests {
     use super::*;
 
+    const ANY: ConnectionLimits = ConnectionLimits {
+        all: 100,
+        per_address: 0,
+    };
+
+    #[test]
+    fn an_address_has_as_many_connections_as_it_may() {
+        let clients = Clients::default();
+        let add = |peer: &str, per_address| {
+            let limits = ConnectionLimits {
+                all: 5,
+                per_address,
+            };
+            let added = clients.add(peer.parse().unwrap(), limits, Instant::now());
+            added.map(|client| client.id)
+        };
+        let first = add("192.0.2.1:5", 2).unwrap();
+        add("[::ffff:192.0.2.1]:6", 2).unwrap();
+        assert_eq!(add("192.0.2.1:7", 2), Err(LimitReached::PerAddress(2)));
+        add("[2001:db8::1]:5", 1).unwrap();
+        assert_eq!(add("[2001:db8::2]:5", 1), Err(LimitReached::PerAddress(1)));
+        clients.remove(first);
+        add("192.0.2.1:8", 2).unwrap();
+        for port in 0..2 {
+            add(&format!("192.0.2.1:{port}"), 0).unwrap();
+        }
+        assert_eq!(add("192.0.2.9:5", 0), Err(LimitReached::All(5)));
+    }
+
     #[test]
     fn a_connection_may_ask_for_some_streams_at_once_and_for_more_with_time() {
         let now = Instant::now();
         let peer = "192.0.2.1:5".parse().unwrap();
-        let client = Clients::default().add(peer, 1, now).unwrap();
+        let client = Clients::default().add(peer, ANY, now).unwrap();
         for _ in 0..MAX_STREAM_REQUESTS {
             assert!(client.may_request_stream(now));
         }

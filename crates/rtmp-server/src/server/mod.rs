@@ -14,6 +14,7 @@ mod loop_guard;
 mod memory;
 mod peer;
 mod player;
+mod quotas;
 mod socket;
 mod trim;
 mod upstream;
@@ -38,12 +39,14 @@ use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
 #[cfg(test)]
 pub(crate) use admission::Asked;
 pub(crate) use clients::Activity;
+use clients::ConnectionLimits;
 pub use clients::{Client, Clients};
 use connection::Connection;
 use hooks::Hooks;
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 use loop_guard::LoopGuard;
 use memory::StreamMemory;
+use quotas::Quotas;
 pub use socket::listen;
 use trim::Trim;
 use viewer::Viewer;
@@ -79,6 +82,7 @@ pub struct Server {
     messages: Arc<MemoryPool>,
     fanout: Fanout<Viewer>,
     clients: Clients,
+    quotas: Arc<Quotas>,
     started: Instant,
     draining: AtomicBool,
     /// By vhost, the origin that last had a stream.
@@ -114,6 +118,7 @@ impl Server {
             messages: MemoryPool::new(memory.messages),
             fanout,
             clients: Clients::default(),
+            quotas: Arc::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
             last_good_origins: Mutex::default(),
@@ -136,13 +141,20 @@ impl Server {
                     continue;
                 }
             };
-            let max = self.config().max_connections as usize;
-            let Some(client) = self.clients.add(peer, max, Instant::now()) else {
-                log::warn!("{peer}: refused: max_connections ({max}) is reached");
-                if protocol == Protocol::HttpFlv {
-                    http_flv::refuse(&self, socket);
+            let config = self.config();
+            let limits = ConnectionLimits {
+                all: config.max_connections,
+                per_address: config.max_connections_per_address,
+            };
+            let client = match self.clients.add(peer, limits, Instant::now()) {
+                Ok(client) => client,
+                Err(limit) => {
+                    log::warn!("{peer}: refused: {limit}");
+                    if protocol == Protocol::HttpFlv {
+                        http_flv::refuse(&self, socket);
+                    }
+                    continue;
                 }
-                continue;
             };
             match socket::prepare(&socket) {
                 Ok(()) => {
@@ -341,8 +353,8 @@ async fn receive_returned(
     }
 }
 
-/// Removes streams whose publisher does not return, and returns freed memory to
-/// the system.
+/// Removes streams whose publisher does not return, returns freed memory to the system,
+/// and measures rates for quotas.
 async fn sweep(server: Arc<Server>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     let mut trim = Trim::default();
@@ -352,6 +364,11 @@ async fn sweep(server: Arc<Server>) {
             tokio::task::spawn_blocking(trim::trim);
         }
         let config = server.config();
+        if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
+            server
+                .quotas
+                .measure(&server.clients.list(), Instant::now());
+        }
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);
             vhost.map_or(Duration::ZERO, |vhost| match &vhost.upstream {

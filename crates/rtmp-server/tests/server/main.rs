@@ -19,6 +19,7 @@ mod origin;
 mod permission;
 mod players;
 mod publications;
+mod quotas;
 mod redirects;
 mod signed_urls;
 mod support;

@@ -22,6 +22,7 @@ use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
+use crate::server::quotas::Permit;
 use crate::server::upstream::{self, forward, permission};
 use crate::stream::{Busy, Stream};
 
@@ -169,6 +170,16 @@ impl Connection {
         Ok((vhost, key))
     }
 
+    /// Counts the client for the quotas of `vhost`.
+    ///
+    /// # Errors
+    /// The quota that is exhausted.
+    fn permit(&self, vhost: &Vhost, stream: &Stream, action: Action) -> Result<Permit, String> {
+        let quotas = &self.server.quotas;
+        let permit = quotas.acquire(vhost, stream.key(), action, self.client.peer.ip());
+        permit.map_err(|exceeded| exceeded.to_string())
+    }
+
     async fn publish(&mut self, request: PublishRequest) -> Result<(), Status> {
         let PublishRequest {
             stream_id,
@@ -181,6 +192,8 @@ impl Connection {
             .await
             .map_err(Status::publish_denied)?;
         let stream = self.server.stream(&key, &vhost);
+        let permit = self.permit(&vhost, &stream, Action::Publish);
+        let permit = permit.map_err(Status::publish_denied)?;
         // Players that wait for the stream wait for the decision, too.
         let expectation = stream.expect_publisher();
         if vhost.upstream.is_none() {
@@ -211,6 +224,7 @@ impl Connection {
         self.session.accept_publish(stream_id, &mut self.out);
         let activity = Activity::Publishing(stream.key().clone());
         self.client.set_activity(activity);
+        self.client.hold(permit);
         self.vhost = Some(vhost);
         self.role = ConnectionRole::Publishing(Publishing {
             stream_id,
@@ -269,6 +283,8 @@ impl Connection {
             .await
             .map_err(Status::play_failed)?;
         let stream = self.server.stream(&key, &vhost);
+        let permit = self.permit(&vhost, &stream, Action::Play);
+        let permit = permit.map_err(Status::play_failed)?;
         let event = StreamEvent {
             action: "on_play",
             ..self.stream_event(&stream, &request.parameters)
@@ -307,6 +323,7 @@ impl Connection {
             upstream::ensure_pull(&self.server, &stream, settings, &parameters);
         }
         self.vhost = Some(vhost.clone());
+        self.client.hold(permit);
         self.play_or_wait(play, &vhost);
         Ok(())
     }

@@ -65,6 +65,11 @@ impl Connection {
             return Err(nobody_publishes(&key));
         }
         let stream = server.stream(&key, &vhost);
+        let permit =
+            server
+                .quotas
+                .acquire(&vhost, stream.key(), Action::Play, self.client.peer.ip());
+        let permit = permit.map_err(|it| NoStream::Refused(it.status(), it.to_string()))?;
         let event = StreamEvent {
             action: "on_play",
             client: &self.client,
@@ -97,6 +102,7 @@ impl Connection {
         // hooks and origins.
         let stream = server.stream(&key, &vhost);
         let subscription = stream.add_subscription();
+        self.client.hold(permit);
         if let Some(settings) = &vhost.upstream {
             upstream::ensure_pull(server, &stream, settings, &parameters);
         }

@@ -18,7 +18,7 @@ fn origin(quota: &str, globals: &str) -> TestServer {
     TestServer::start(Role::Origin, &text)
 }
 
-/// Waits until the server has no more connections than these.
+/// Waits until the server has this number of connections.
 async fn has_clients(server: &TestServer, count: usize) {
     until(|| server.server.clients().count() == count).await;
 }
@@ -43,9 +43,9 @@ async fn players_of_both_protocols_share_a_quota_and_give_it_back() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     // The quota of players is not that of publishers.
     let _other = server.publisher("t").await;
-    drop(flv);
+    drop((flv, refused));
     has_clients(&server, 3).await;
-    FlvClient::playing(http, "/live/s.flv").await;
+    let _flv = FlvClient::playing(http, "/live/s.flv").await;
     drop(rtmp);
     has_clients(&server, 3).await;
     let mut rtmp = server.player("s").await;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 
+use crate::browser::Browser;
 use crate::media::{self, Viewer};
 use netbed::Host;
 
@@ -43,5 +44,13 @@ impl Client {
     pub fn pull(&self, url: &str) -> Result<Viewer> {
         let number = self.viewers.fetch_add(1, Ordering::Relaxed) + 1;
         media::pull(&self.host, &format!("viewer-{number}"), url)
+    }
+
+    /// Starts a browser.
+    ///
+    /// # Errors
+    /// When Chromium is not installed or does not start.
+    pub fn browser(&self) -> Result<Browser> {
+        Browser::start(&self.host)
     }
 }

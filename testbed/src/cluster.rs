@@ -16,7 +16,8 @@ use crate::config::{self, HealthChecks, VIP};
 use crate::director::{Director, XdpMode};
 use crate::media::{self, Source};
 use crate::native;
-use crate::server::{self, Role, Server, ServerKind};
+use crate::server::{self, HTTP_PORT, RTMP_PORT, Role, Server, ServerKind};
+use crate::website;
 
 /// Lower than the deployment's 100.
 const STANDBY_PRIORITY: u8 = 90;
@@ -37,6 +38,7 @@ pub struct Builder {
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
+    browsers: bool,
     others: Vec<(String, Ipv4Addr)>,
 }
 
@@ -89,6 +91,14 @@ impl Builder {
     #[must_use]
     pub fn director_conf(mut self, edit: fn(String) -> String) -> Self {
         self.edit_director_conf = edit;
+        self
+    }
+
+    /// Lets browsers watch: the edges serve HTTP at [`HTTP_PORT`], which the VIP has, too,
+    /// and a machine of its own serves the page to copy.
+    #[must_use]
+    pub fn browsers(mut self) -> Self {
+        self.browsers = true;
         self
     }
 
@@ -158,6 +168,9 @@ impl Builder {
         if let Some(standby) = &cluster.standby {
             standby.wait_until_able()?;
         }
+        if let Some(host) = &cluster.website {
+            website::start(host)?;
+        }
         Ok(cluster)
     }
 }
@@ -186,6 +199,7 @@ pub struct Cluster {
     edges: Vec<Server>,
     encoder: Arc<Host>,
     clients: Vec<Client>,
+    website: Option<Arc<Host>>,
     others: Vec<Arc<Host>>,
 }
 
@@ -204,6 +218,7 @@ impl Cluster {
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
+            browsers: false,
             others: Vec::new(),
         }
     }
@@ -240,6 +255,10 @@ impl Cluster {
                 )
             })
             .collect::<Result<Vec<_>>>()?;
+        let website = builder
+            .browsers
+            .then(|| create("website", config::WEBSITE))
+            .transpose()?;
         let others = builder
             .others
             .iter()
@@ -251,6 +270,7 @@ impl Cluster {
             .chain(&edges)
             .chain(&clients)
             .chain(&standby)
+            .chain(&website)
             .chain(&others)
             .map(Arc::as_ref)
             .collect();
@@ -278,7 +298,7 @@ impl Cluster {
         };
 
         let kind = builder.servers;
-        let (origin_conf, edge_conf) = match kind {
+        let (origin_conf, mut edge_conf) = match kind {
             ServerKind::Millrace => (
                 config::DEPLOYED_ORIGIN_CONF.to_owned(),
                 config::DEPLOYED_EDGE_CONF.to_owned(),
@@ -289,7 +309,12 @@ impl Cluster {
             ),
         };
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
-        let balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
+        let mut balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
+        if builder.browsers {
+            edge_conf = config::with_http(&edge_conf);
+            balancer_conf +=
+                &config::virtual_server(HTTP_PORT, builder.health_checks, &real_servers);
+        }
         let balancer_conf = (builder.edit_director_conf)(balancer_conf);
         let standby = standby.map(|host| {
             let conf = config::with_role(&balancer_conf, "BACKUP", STANDBY_PRIORITY);
@@ -305,6 +330,7 @@ impl Cluster {
                 .collect(),
             encoder,
             clients: clients.into_iter().map(Client::new).collect(),
+            website,
             others: others.into_iter().chain(router).collect(),
             switch,
             _peer_program: peer_program,
@@ -425,6 +451,7 @@ impl Cluster {
             .chain(balancers)
             .chain(self.servers().map(Server::host))
             .chain(self.clients.iter().map(Client::host))
+            .chain(self.website.iter().map(Arc::as_ref))
             .chain(self.others.iter().map(Arc::as_ref))
     }
 
@@ -440,35 +467,60 @@ impl Cluster {
         format!("rtmp://{VIP}/live/livestream")
     }
 
+    /// The page to copy, which plays the stream `live/NAME` from the VIP by `flv`,
+    /// `ws-flv` or `hls`. It needs [`Builder::browsers`].
+    #[must_use]
+    pub fn page_url(&self, name: &str, by: &str) -> String {
+        website::page_url(name, by)
+    }
+
     /// Starts an encoder that pushes to the origin, and waits until the origin
     /// has accepted its connection.
     ///
     /// # Errors
     /// When ffmpeg cannot be started or does not reach the origin.
     pub fn push(&self, source: &Source) -> Result<Process> {
-        let encoder = media::push(&self.encoder, source, &self.publishing_url())?;
+        self.push_as("livestream", source)
+    }
+
+    /// As [`Cluster::push`], as the stream `live/NAME`.
+    ///
+    /// # Errors
+    /// As [`Cluster::push`].
+    pub fn push_as(&self, name: &str, source: &Source) -> Result<Process> {
+        let url = format!("rtmp://{}/live/{name}", self.origin.address());
+        let pushing = || -> Result<usize> {
+            let peers = self.origin.peers()?.into_iter();
+            Ok(peers.filter(|peer| peer.ip() == config::ENCODER).count())
+        };
+        let before = pushing()?;
+        let encoder = media::push(&self.encoder, source, &url)?;
         wait_for("the encoder to reach the origin", || {
             ensure!(encoder.is_running(), "it has ended");
-            let peers = self.origin.peers()?;
-            Ok(peers.iter().any(|peer| peer.ip() == config::ENCODER))
+            Ok(pushing()? > before)
         })
         .with_context(|| encoder.log_tail())?;
         Ok(encoder)
     }
 
-    /// The edge that serves `client` just now: the one that has established
+    /// The edge that serves `client` by RTMP just now: the one that has established
     /// connections from its address.
     ///
     /// # Errors
     /// When the kernel's tables cannot be read, or several edges serve it.
     pub fn edge_serving(&self, client: &Client) -> Result<Option<usize>> {
+        self.edge_serving_at(RTMP_PORT, client)
+    }
+
+    /// As [`Cluster::edge_serving`], by connections with a port of the edges.
+    ///
+    /// # Errors
+    /// As [`Cluster::edge_serving`].
+    pub fn edge_serving_at(&self, port: u16, client: &Client) -> Result<Option<usize>> {
         let mut serving = Vec::new();
         for (index, edge) in self.edges.iter().enumerate() {
-            if edge
-                .peers()?
-                .iter()
-                .any(|peer| peer.ip() == client.address())
-            {
+            let mut peers = edge.host().connections(port)?.into_iter();
+            if peers.any(|peer| peer.ip() == client.address()) {
                 serving.push(index);
             }
         }

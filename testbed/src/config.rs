@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
+use crate::server::{HTTP_PORT, RTMP_PORT};
+
 /// The virtual address of the deployment.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
 /// The origin, where the encoder pushes to.
@@ -14,6 +16,9 @@ pub(crate) const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
 pub const STANDBY: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 209);
 /// The encoder's machine.
 pub(crate) const ENCODER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 10);
+
+/// The web server that has the page to copy, where browsers watch.
+pub(crate) const WEBSITE: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 20);
 
 /// The way out of the deployment's subnet, where there is one.
 pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
@@ -99,21 +104,40 @@ pub fn keepalived_conf(checks: HealthChecks, real_servers: &[Ipv4Addr]) -> Strin
     let (head, _) = DEPLOYED_KEEPALIVED_CONF
         .split_once("virtual_server ")
         .expect("the deployment has a virtual server");
+    head.to_owned() + &virtual_server(RTMP_PORT, checks, real_servers)
+}
+
+/// The virtual server of a port of the VIP.
+pub(crate) fn virtual_server(port: u16, checks: HealthChecks, real_servers: &[Ipv4Addr]) -> String {
     let [delay_loop, connect_timeout, delay_before_retry, retries] = checks.timing();
     let mut text = format!(
-        "{head}virtual_server {VIP} 1935 {{\n    delay_loop {delay_loop}\n    lb_algo rr\n    \
+        "virtual_server {VIP} {port} {{\n    delay_loop {delay_loop}\n    lb_algo rr\n    \
          lb_kind DR\n    persistence_timeout 50\n    protocol TCP\n"
     );
     for address in real_servers {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n    real_server {address} 1935 {{\n        weight 1\n        TCP_CHECK {{\n            \
+            "\n    real_server {address} {port} {{\n        weight 1\n        TCP_CHECK {{\n            \
              connect_timeout {connect_timeout}\n            nb_get_retry {retries}\n            \
              delay_before_retry {delay_before_retry}\n        }}\n    }}\n"
         );
     }
     text + "}\n"
+}
+
+/// The configuration of an edge that serves browsers, too.
+///
+/// # Panics
+/// When the deployment's file is no longer what it was.
+pub(crate) fn with_http(edge_conf: &str) -> String {
+    let vhost = "vhost __defaultVhost__ {\n";
+    assert!(edge_conf.contains(vhost), "no `{vhost}` in:\n{edge_conf}");
+    let http = format!("http_server {{\n    enabled on;\n    listen {HTTP_PORT};\n}}\n");
+    http + &edge_conf.replace(
+        vhost,
+        &format!("{vhost}    http_remux {{\n        enabled on;\n    }}\n"),
+    )
 }
 
 /// A `keepalived.conf` for a second director of the deployment, of which only

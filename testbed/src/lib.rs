@@ -10,6 +10,7 @@
 
 mod balancer;
 mod binaries;
+mod browser;
 mod client;
 mod cluster;
 mod config;
@@ -22,9 +23,11 @@ mod native;
 mod program;
 mod server;
 mod tap;
+mod website;
 
 pub use balancer::{Balancer, Interface, RealServer, Service, Traffic, VirtualAddress};
 pub use binaries::{BIN_DIR_VARIABLE, bin_dir, program, source_root};
+pub use browser::{Browser, Page, Playback};
 pub use client::Client;
 pub use cluster::{Builder, Cluster};
 pub use config::{
@@ -36,5 +39,5 @@ pub use flood::Flood;
 pub use keep::Kept;
 pub use machine::{BUILT, Machine, SOURCE};
 pub use media::{Frames, GENERATED_FPS, Source, Viewer};
-pub use server::{RTMP_PORT, Server, ServerKind};
+pub use server::{HTTP_PORT, RTMP_PORT, Server, ServerKind};
 pub use tap::{Passage, Tap};

@@ -17,6 +17,13 @@ pub enum Source {
     /// a keyframe each second, and a tone. About 400 kbit/s.
     #[default]
     Generated,
+    /// As [`Source::Generated`], without the tone.
+    Silent,
+    /// The tone of [`Source::Generated`] alone.
+    SoundOnly,
+    /// As [`Source::Generated`], and the upper ninth of each picture holds the time at
+    /// which it was taken, see [`STAMP_FILTER`].
+    Stamped,
     /// A file, repeated for ever, as it is.
     File(PathBuf),
 }
@@ -24,36 +31,24 @@ pub enum Source {
 /// Frames per second of [`Source::Generated`].
 pub const GENERATED_FPS: u32 = 25;
 
+/// Puts a stamp into each picture of a generated source: the milliseconds of the wall
+/// clock modulo 2³², as 32 fields of black and white, the lowest bit on the left, and
+/// their inverse in a second row.
+const STAMP_FILTER: &str = "settb=1/1000,setpts=RTCTIME/1000,split[picture][copy];\
+    [copy]crop=32:2:0:0,format=gray,\
+    geq=lum='255*mod(floor(floor(T*1000+0.5)/pow(2,X))+Y,2)',\
+    scale=320:20:flags=neighbor,format=yuv420p[stamp];\
+    [picture][stamp]overlay=0:0,setpts=N*1000/25";
+
 /// Starts an encoder that pushes `source` to `url` in real time.
 pub(crate) fn push(host: &Host, source: &Source, url: &str) -> Result<Process> {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-loglevel", "warning"]);
     match source {
-        Source::Generated => {
-            let picture = format!("testsrc2=size=320x180:rate={GENERATED_FPS}");
-            let group = GENERATED_FPS.to_string();
-            command
-                .args(["-re", "-f", "lavfi", "-i", &picture])
-                .args([
-                    "-re",
-                    "-f",
-                    "lavfi",
-                    "-i",
-                    "sine=frequency=440:sample_rate=44100",
-                ])
-                .args([
-                    "-c:v",
-                    "libx264",
-                    "-preset",
-                    "ultrafast",
-                    "-tune",
-                    "zerolatency",
-                ])
-                .args([
-                    "-pix_fmt", "yuv420p", "-g", &group, "-b:v", "300k", "-threads", "1",
-                ])
-                .args(["-c:a", "aac", "-b:a", "64k", "-ac", "2"]);
-        }
+        Source::Generated => generate(&mut command, Some("null"), true),
+        Source::Silent => generate(&mut command, Some("null"), false),
+        Source::SoundOnly => generate(&mut command, None, true),
+        Source::Stamped => generate(&mut command, Some(STAMP_FILTER), true),
         Source::File(path) => {
             let path = fs::canonicalize(path)
                 .with_context(|| format!("cannot open the input {}", path.display()))?;
@@ -66,6 +61,29 @@ pub(crate) fn push(host: &Host, source: &Source, url: &str) -> Result<Process> {
     command.args(["-f", "flv", url]);
     host.spawn("encoder", command)
         .context("ffmpeg comes with Debian's package ffmpeg")
+}
+
+/// Generates pictures that pass `picture_filter`, and a tone.
+fn generate(command: &mut Command, picture_filter: Option<&str>, sound: bool) {
+    if picture_filter.is_some() {
+        let picture = format!("testsrc2=size=320x180:rate={GENERATED_FPS}");
+        command.args(["-re", "-f", "lavfi", "-i", &picture]);
+    }
+    if sound {
+        let tone = "sine=frequency=440:sample_rate=44100";
+        command.args(["-re", "-f", "lavfi", "-i", tone]);
+    }
+    if let Some(filter) = picture_filter {
+        let group = GENERATED_FPS.to_string();
+        command
+            .args(["-vf", filter, "-fps_mode", "passthrough"])
+            .args(["-c:v", "libx264", "-preset", "ultrafast"])
+            .args(["-tune", "zerolatency", "-pix_fmt", "yuv420p"])
+            .args(["-g", &group, "-b:v", "300k", "-threads", "1"]);
+    }
+    if sound {
+        command.args(["-c:a", "aac", "-b:a", "64k", "-ac", "2"]);
+    }
 }
 
 /// Starts a viewer that decodes `url` and notes each decoded frame.

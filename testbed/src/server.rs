@@ -15,6 +15,9 @@ use netbed::wait_for;
 /// The port of RTMP, and of the deployment's virtual service.
 pub const RTMP_PORT: u16 = 1935;
 
+/// The port at which edges serve browsers, where they do.
+pub const HTTP_PORT: u16 = 8080;
+
 /// Which programs serve as origin and as edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerKind {

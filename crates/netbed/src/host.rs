@@ -175,8 +175,26 @@ impl Host {
     pub fn spawn_with_output(
         &self,
         name: &str,
-        mut command: Command,
+        command: Command,
         output: Option<File>,
+    ) -> Result<Process> {
+        self.spawn_logged(name, command, Stdio::null(), output.map(Stdio::from))
+    }
+
+    /// As [`Host::spawn`], with pipes as standard input and output.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_with_pipes(&self, name: &str, command: Command) -> Result<Process> {
+        self.spawn_logged(name, command, Stdio::piped(), Some(Stdio::piped()))
+    }
+
+    fn spawn_logged(
+        &self,
+        name: &str,
+        mut command: Command,
+        input: Stdio,
+        output: Option<Stdio>,
     ) -> Result<Process> {
         let log_path = self.directory.join(format!("{name}.log"));
         // Appended to, so that a restarted program's log holds its whole life.
@@ -186,15 +204,16 @@ impl Host {
             .open(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
         let output = match output {
-            Some(file) => file,
+            Some(output) => output,
             None => log
                 .try_clone()
-                .context("cannot duplicate a file descriptor")?,
+                .context("cannot duplicate a file descriptor")?
+                .into(),
         };
         let begin = log.metadata().map_or(0, |metadata| metadata.len() as usize);
         command
             .current_dir(&self.directory)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(output)
             .stderr(log);
         let log = Log {

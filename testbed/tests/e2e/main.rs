@@ -1,6 +1,7 @@
 //! The deployment end to end: real ffmpeg, real packets, in namespaces.
 
 mod balancing;
+mod browser;
 mod checks;
 mod command_line;
 mod dead_server;

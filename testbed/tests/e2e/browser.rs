@@ -1,0 +1,68 @@
+//! Chromium with the page to copy (`examples/player/player.html`), through every part of the
+//! deployment. The page comes from another machine than the streams.
+
+use anyhow::Result;
+use netbed::wait_for;
+use testbed::{Cluster, HTTP_PORT, Page, Source};
+
+use crate::on;
+
+#[test]
+#[ignore = "needs root"]
+fn a_browser_plays_pictures_and_sound_or_either_by_flv_and_websocket_flv() {
+    on(Cluster::builder().clients(1).browsers(), |cluster| {
+        cluster.push(&Source::Stamped)?;
+        cluster.push_as("silent", &Source::Silent)?;
+        cluster.push_as("sound", &Source::SoundOnly)?;
+        let browser = cluster.client(0).browser()?;
+        let pages = [
+            ("livestream", "flv", 50),
+            ("livestream", "ws-flv", 50),
+            ("silent", "flv", 50),
+            ("sound", "flv", 0),
+        ];
+        let pages = pages
+            .into_iter()
+            .map(|(name, by, frames)| Ok((browser.open(&cluster.page_url(name, by))?, frames)))
+            .collect::<Result<Vec<_>>>()?;
+        for (page, frames) in &pages {
+            page.wait_for_more(*frames)?;
+        }
+        for (page, _) in &pages {
+            assert_eq!(page.complaints(), [""; 0]);
+        }
+        let stamped = pages[0].0.playback()?;
+        assert_eq!(stamped.unreadable, 0, "every picture has its stamp");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_page_whose_edge_dies_plays_on_from_the_other() {
+    on(Cluster::builder().clients(1).browsers(), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let client = cluster.client(0);
+        let browser = client.browser()?;
+        let pages = ["flv", "ws-flv"]
+            .into_iter()
+            .map(|by| browser.open(&cluster.page_url("livestream", by)))
+            .collect::<Result<Vec<Page<'_>>>>()?;
+        for page in &pages {
+            page.wait_for_more(25)?;
+        }
+        let serving = || cluster.edge_serving_at(HTTP_PORT, client);
+        let killed = wait_for("an edge to serve both pages", serving)?;
+        cluster.edge(killed).kill()?;
+        for page in &pages {
+            wait_for("the page to see it", || {
+                Ok(page.playback()?.state != "playing")
+            })?;
+        }
+        for page in &pages {
+            page.wait_for_more(25)?;
+        }
+        assert_eq!(serving()?, Some(1 - killed), "served by the other edge");
+        Ok(())
+    });
+}

@@ -22,6 +22,8 @@ Options:
   --viewers N   how many viewers watch from the beginning (6)
   --edges N     how many edges serve them (2)
   --input FILE  push this file (H.264/AAC), over and over, not a generated picture
+  --browser     show Chromium, too: a page that plays the stream from the VIP and
+                connects again by itself
   --keep        leave the cluster running at the end and say how to look around
   --json        the summary as JSON on standard output, all else on standard error
   -h, --help    show this
@@ -48,8 +50,9 @@ examine() {
                 usage
                 exit 0
                 ;;
-            --keep | --json)
+            --keep | --json | --browser)
                 [ "$option" = "$1" ] || misuse "$option takes no value"
+                [ "$option" != --browser ] || browser=--browser
                 ;;
             --seconds | --viewers | --edges | --input)
                 if [ "$option" = "$1" ]; then
@@ -115,12 +118,14 @@ programs="lb-user rtmp-origin rtmp-edge xtask"
 # On two cores.
 first_build_minutes=5
 
+browser=
 examine "$@"
 become_root "$@"
 
 # Standard output is the demo's own.
 {
-    "$source_root/scripts/setup.sh" --demo-only
+    # shellcheck disable=SC2086 # a word or none
+    "$source_root/scripts/setup.sh" --demo-only $browser
     find_cargo
     cd "$source_root"
     build

@@ -11,23 +11,27 @@ rustup's stable toolchain. What is there already is left alone, so that this
 may be run again at any time; with nothing missing it takes a second. Where it
 has to install and is not run by root, it runs itself again through sudo.
 
-Usage: scripts/setup.sh [--build-only | --demo-only] [--dry-run]
+Usage: scripts/setup.sh [--build-only | --demo-only] [--browser] [--dry-run]
 
 Options:
   --build-only  only what building the programs needs
   --demo-only   only what building them and the demo need
+  --browser     with --demo-only: what the demo needs to show a browser, too
   --dry-run     say what is missing and change nothing; exit status 1 if
                 anything is
   -h, --help    show this
 
 What it may install:
   with apt        a C compiler and linker; ffmpeg, iproute2 and the servers that
-                  the tests compare with; where no Rust toolchain carries the
-                  source of `core`, Debian's rustc-web, for the XDP program;
+                  the tests compare with; chromium, python3 and npm, for tests and
+                  demo with a browser; where no Rust toolchain carries the source of
+                  `core`, Debian's rustc-web, for the XDP program;
                   for the tests on Debian's own kernels qemu and busybox (17 MB
                   to download), left out where that would remove something
   with rustup     rustfmt and clippy
   with pip        typos, into a virtual environment within the build's folder
+  with npm        mpegts.js and hls.js, which examples/player/player.html loads, into
+                  the build's folder
   with cargo      bpf-linker and cargo-nextest, into the cargo of the user behind
                   sudo
 No service is started or enabled by it.
@@ -35,6 +39,7 @@ EOF
 }
 
 purpose=tests
+browser=false
 dry_run=false
 for argument in "$@"; do
     case $argument in
@@ -44,10 +49,13 @@ for argument in "$@"; do
             ;;
         --build-only) purpose=build ;;
         --demo-only) purpose=demo ;;
+        --browser) browser=true ;;
         --dry-run) dry_run=true ;;
         *) misuse "unknown argument $argument" ;;
     esac
 done
+
+[ "$purpose" != tests ] || browser=true
 
 is_installed() {
     [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -84,6 +92,11 @@ wanted_packages() {
         say "llvm-$llvm-dev"
     fi
     [ "$purpose" = build ] || printf '%s\n' ffmpeg iproute2
+    if $browser; then
+        printf '%s\n' chromium python3
+        # Debian's brings hundreds of packages; a Node.js from elsewhere has its own.
+        command -v npm >/dev/null || say npm
+    fi
     [ "$purpose" != tests ] || printf '%s\n' \
         curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
@@ -228,6 +241,22 @@ if [ "$purpose" = tests ] && [ ! -x "$typos" ]; then
         as_builder python3 -m venv "$tools" || fail "python3 could not make $tools"
         as_builder "$tools/bin/pip" install --quiet --disable-pip-version-check 'typos==1.52.*' ||
             fail "pip could not install typos"
+    fi
+    done_something=true
+fi
+
+# Versions and checksums are those of examples/player/package-lock.json. npm writes its own
+# list at the end.
+player=$(target_dir)/tools/player
+lock=$source_root/examples/player/package-lock.json
+if $browser && ! { cmp -s "$lock" "$player/package-lock.json" &&
+    [ -e "$player/node_modules/.package-lock.json" ]; }; then
+    say "missing: mpegts.js and hls.js, by which browsers play"
+    if ! $dry_run; then
+        as_builder mkdir -p "$player"
+        as_builder cp "$source_root/examples/player/package.json" "$lock" "$player"
+        as_builder npm ci --prefix "$player" --ignore-scripts --no-audit --no-fund \
+            --loglevel=error --no-progress >/dev/null || fail "npm could not install mpegts.js and hls.js"
     fi
     done_something=true
 fi

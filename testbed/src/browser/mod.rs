@@ -147,6 +147,8 @@ pub struct Playback {
     pub latencies_ms: Vec<u64>,
     /// Pictures without a stamp.
     pub unreadable: u64,
+    /// Connections that gave media.
+    pub connections: u64,
 }
 
 impl Page<'_> {

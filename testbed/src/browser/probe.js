@@ -9,6 +9,7 @@
   let counted = { frames: 0, dropped: 0 };
   let latencies = [];
   let unreadable = 0;
+  let connections = 0;
   let video;
 
   const canvas = new OffscreenCanvas(BITS, 2);
@@ -51,6 +52,7 @@
       earlier.dropped += counted.dropped;
       counted = { frames: 0, dropped: 0 };
     });
+    video.addEventListener("loadeddata", () => connections++);
     video.requestVideoFrameCallback(look);
   });
 
@@ -63,5 +65,6 @@
     dropped: earlier.dropped + counted.dropped,
     latencies_ms: latencies.splice(0),
     unreadable,
+    connections,
   });
 }

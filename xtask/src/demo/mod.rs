@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the deployment at work, with an edge that dies half-way.
 
+mod browser;
 mod scene;
 mod screen;
 mod summary;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use testbed::{Cluster, HealthChecks, Source};
+use testbed::{Browser, Cluster, HealthChecks, Source};
 
 use scene::Scene;
 use screen::Screen;
@@ -32,12 +33,13 @@ const ROOM_FOR_DEPLOYED_CHECKS: u64 = 50;
 /// through the VIP, kills an edge, shows how its viewers recover, and brings it
 /// back. Needs root. Exit status 0 only if every viewer really decoded video
 /// and audio with rising timestamps throughout, and the edge left the rotation
-/// and returned.
+/// and returned. With a browser, its pages must have played on, too.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     scripts/demo.sh\n  \
     scripts/demo.sh --viewers 12 --seconds 90\n  \
     scripts/demo.sh --input film.flv --keep\n  \
+    scripts/demo.sh --browser\n  \
     scripts/demo.sh --json | jq .passed")]
 pub(crate) struct Arguments {
     /// How long the demo lasts, in seconds
@@ -59,6 +61,11 @@ pub(crate) struct Arguments {
     /// generated picture
     #[arg(long, value_name = "FILE", value_parser = readable_file)]
     input: Option<PathBuf>,
+
+    /// Show Chromium without a window, too: the page of examples/player plays the
+    /// stream from the VIP, and connects again by itself when its edge is killed
+    #[arg(long)]
+    browser: bool,
 
     /// Leave the cluster running at the end and say how to look around
     #[arg(long)]
@@ -84,18 +91,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         HealthChecks::Quick
     };
+    if arguments.browser {
+        Browser::ensure_installed()?;
+    }
+    let clients = arguments.viewers + scene::NEWCOMERS + u8::from(arguments.browser);
     let mut screen = Screen::new(arguments.json);
     screen.say(&format!(
-        "starting a director, an origin, {} edges and {} clients in network namespaces ...",
+        "starting a director, an origin, {} edges and {clients} clients in network namespaces ...",
         arguments.edges,
-        arguments.viewers + scene::NEWCOMERS,
     ));
     let started = Instant::now();
-    let cluster = Cluster::builder()
+    let mut builder = Cluster::builder()
         .edges(arguments.edges)
-        .clients(arguments.viewers + scene::NEWCOMERS)
-        .health_checks(checks)
-        .start()?;
+        .clients(clients)
+        .health_checks(checks);
+    if arguments.browser {
+        builder = builder.browsers();
+    }
+    let cluster = builder.start()?;
     screen.say(&format!(
         "they are up after {:.1} s",
         started.elapsed().as_secs_f32()
@@ -106,16 +119,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
              not each 6 s as deployed"
         ));
     }
-    let source = arguments
-        .input
-        .clone()
-        .map_or(Source::Generated, Source::File);
+    let source = match (&arguments.input, arguments.browser) {
+        (Some(file), _) => Source::File(file.clone()),
+        (None, true) => Source::Stamped,
+        (None, false) => Source::Generated,
+    };
     let encoder = cluster.push(&source)?;
     screen.say(&format!("pushing to   {}", cluster.publishing_url()));
     screen.say(&format!("pulling from {}", cluster.viewing_url()));
 
     let length = Duration::from_secs(arguments.seconds);
     let mut scene = Scene::open(&cluster, encoder, arguments.viewers, length, checks)?;
+    let browser = match cluster.clients().last() {
+        Some(client) if arguments.browser => Some((client, client.browser()?)),
+        _ => None,
+    };
+    if let Some((client, browser)) = &browser {
+        scene.show_browser(client, browser)?;
+    }
     while scene.elapsed() < length {
         let drawn = Instant::now();
         scene.play()?;

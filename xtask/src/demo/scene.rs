@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use netbed::Process;
-use testbed::{Balancer, Cluster, HealthChecks};
+use testbed::{Balancer, Browser, Client, Cluster, HealthChecks};
 
+use super::browser::{BrowserViewer, PageViewer};
 use super::viewer::ReconnectingViewer;
 
 /// Viewers who come from new addresses once the edge is back.
@@ -39,12 +40,15 @@ pub(crate) struct Scene<'c> {
     cluster: &'c Cluster,
     encoder: Process,
     viewers: Vec<ReconnectingViewer<'c>>,
+    browser: Option<BrowserViewer<'c>>,
     began: Instant,
     length: Duration,
     checks: HealthChecks,
     act: Act,
-    /// Whose viewers were lost, until all of them are served again.
+    /// Which viewers lost their edge, until all of them are served again.
     recovering: Vec<usize>,
+    /// Whether the browser did.
+    browser_recovering: bool,
     events: Vec<Event>,
     balancer: Balancer,
     traffic: Vec<Rate>,
@@ -65,6 +69,7 @@ pub(crate) struct Picture<'s> {
     pub(crate) xdp: String,
     pub(crate) edges: Vec<EdgeRow>,
     pub(crate) viewers: Vec<ViewerRow>,
+    pub(crate) pages: Vec<PageRow>,
     pub(crate) events: &'s [Event],
 }
 
@@ -91,6 +96,18 @@ pub(crate) struct ViewerRow {
     pub(crate) state: String,
 }
 
+/// A page of the browser as the table shows it.
+pub(crate) struct PageRow {
+    pub(crate) what: &'static str,
+    pub(crate) current_time_s: f64,
+    pub(crate) frames: u64,
+    pub(crate) dropped: u64,
+    pub(crate) latency_ms: Option<u64>,
+    pub(crate) watching: bool,
+    /// What the page says to its viewer.
+    pub(crate) status: String,
+}
+
 impl<'c> Scene<'c> {
     /// Lets the first viewers in.
     pub(crate) fn open(
@@ -114,15 +131,23 @@ impl<'c> Scene<'c> {
             cluster,
             encoder,
             viewers,
+            browser: None,
             began: Instant::now(),
             length,
             checks,
             act: Act::Peace,
             recovering: Vec::new(),
+            browser_recovering: false,
             events: Vec::new(),
             balancer: cluster.director().list()?,
             traffic: vec![idle; cluster.edges().len()],
         })
+    }
+
+    /// Lets somebody with a browser in.
+    pub(crate) fn show_browser(&mut self, client: &'c Client, browser: &'c Browser) -> Result<()> {
+        self.browser = Some(BrowserViewer::start(self.cluster, client, browser)?);
+        Ok(())
     }
 
     /// Since the first viewers came.
@@ -140,6 +165,9 @@ impl<'c> Scene<'c> {
         for viewer in &mut self.viewers {
             viewer.look(self.cluster)?;
         }
+        if let Some(browser) = &mut self.browser {
+            browser.look(self.cluster)?;
+        }
         self.balancer = self.cluster.director().list()?;
         self.measure()?;
         self.tell_recovery();
@@ -149,14 +177,22 @@ impl<'c> Scene<'c> {
     fn advance(&mut self) -> Result<()> {
         match self.act {
             Act::Peace if self.is_due(25) => {
-                let edge = self.busiest_edge();
+                // The browser's, if there is one.
+                let browsers = self.browser.as_ref().and_then(BrowserViewer::edge);
+                let edge = browsers.unwrap_or_else(|| self.busiest_edge());
                 let name = self.edge_name(edge);
+                self.browser_recovering = browsers.is_some();
                 self.recovering = (0..self.viewers.len())
                     .filter(|&viewer| self.viewers[viewer].edge() == Some(edge))
                     .collect();
                 self.cluster.edge(edge).kill()?;
+                let also = if self.browser_recovering {
+                    " and the browser"
+                } else {
+                    ""
+                };
                 self.tell(format!(
-                    "{name} is killed; it served {}",
+                    "{name} is killed; it served {}{also}",
                     self.recovering.len()
                 ));
                 self.act = Act::Killed { edge };
@@ -165,7 +201,7 @@ impl<'c> Scene<'c> {
                 self.tell(format!("{} is out of rotation", self.edge_name(edge)));
                 self.act = Act::Out { edge };
             }
-            Act::Out { edge } if self.is_due(60) && self.recovering.is_empty() => {
+            Act::Out { edge } if self.is_due(60) && self.is_recovered() => {
                 self.cluster.edge(edge).start()?;
                 self.tell(format!("{} is started again", self.edge_name(edge)));
                 self.act = Act::Restarted { edge };
@@ -175,8 +211,8 @@ impl<'c> Scene<'c> {
                     "{} is in rotation again; {NEWCOMERS} new viewers come",
                     self.edge_name(edge)
                 ));
-                let newcomers = &self.cluster.clients()[self.viewers.len()..];
-                for client in newcomers {
+                let newcomers = self.cluster.clients().iter().skip(self.viewers.len());
+                for client in newcomers.take(NEWCOMERS.into()) {
                     self.viewers
                         .push(ReconnectingViewer::start(self.cluster, client)?);
                 }
@@ -217,8 +253,13 @@ impl<'c> Scene<'c> {
         self.cluster.edge(edge).host().name().to_owned()
     }
 
+    /// Whether all who lost their edge are served again.
+    fn is_recovered(&self) -> bool {
+        self.recovering.is_empty() && !self.browser_recovering
+    }
+
     fn tell_recovery(&mut self) {
-        if self.recovering.is_empty() {
+        if self.is_recovered() {
             return;
         }
         let killed = match self.act {
@@ -228,13 +269,23 @@ impl<'c> Scene<'c> {
             | Act::Restarted { edge }
             | Act::Back { edge } => Some(edge),
         };
+        let is_served = |edge: Option<usize>| edge.is_some() && edge != killed;
         let viewers = &self.viewers;
+        let waiting = self.recovering.len();
         self.recovering.retain(|&viewer| {
             let viewer = &viewers[viewer];
-            !viewer.is_watching() || viewer.edge().is_none() || viewer.edge() == killed
+            !(viewer.is_watching() && is_served(viewer.edge()))
         });
-        if self.recovering.is_empty() {
+        if waiting > 0 && self.recovering.is_empty() {
             self.tell("every viewer that lost its edge is served by another".to_owned());
+        }
+        if self.browser_recovering
+            && let Some(browser) = &self.browser
+            && browser.is_watching()
+            && is_served(browser.edge())
+        {
+            self.browser_recovering = false;
+            self.tell("the browser's pages have connected to another edge".to_owned());
         }
     }
 
@@ -269,6 +320,11 @@ impl<'c> Scene<'c> {
     /// Everybody who watches.
     pub(crate) fn viewers(&self) -> &[ReconnectingViewer<'c>] {
         &self.viewers
+    }
+
+    /// The browser, if one is shown.
+    pub(crate) fn browser(&self) -> Option<&BrowserViewer<'c>> {
+        self.browser.as_ref()
     }
 
     /// The deployment.
@@ -307,6 +363,12 @@ impl<'c> Scene<'c> {
                 .viewers
                 .iter()
                 .map(|viewer| self.viewer_row(viewer))
+                .collect(),
+            pages: self
+                .browser
+                .iter()
+                .flat_map(BrowserViewer::pages)
+                .map(page_row)
                 .collect(),
             events: &self.events,
         })
@@ -360,5 +422,18 @@ impl<'c> Scene<'c> {
             watching: viewer.is_watching() && paused.is_none(),
             state,
         }
+    }
+}
+
+fn page_row(page: &PageViewer<'_>) -> PageRow {
+    let playback = page.playback();
+    PageRow {
+        what: page.what(),
+        current_time_s: playback.current_time,
+        frames: playback.frames,
+        dropped: playback.dropped,
+        latency_ms: page.latency_ms(),
+        watching: page.is_watching(),
+        status: playback.status.clone(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 
-use super::scene::{EdgeRow, Event, Picture, ViewerRow};
+use super::scene::{EdgeRow, Event, PageRow, Picture, ViewerRow};
 
 /// How often a line is written where nothing can be rewritten.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -18,6 +18,9 @@ const EVENTS_SHOWN: usize = 6;
 /// Lines that the picture needs beside the rows of viewers and edges: the head,
 /// both tables' own lines, the events and their title.
 const OTHER_LINES: usize = 14 + EVENTS_SHOWN;
+
+/// Lines that the table of a browser's pages needs beside its rows.
+const PAGES_LINES: usize = 5;
 
 /// Lines above, below the head, and below; none between rows.
 pub(crate) const STYLE: TableStyle = TableStyle::new()
@@ -78,8 +81,12 @@ impl Screen {
     fn redraw(&mut self, picture: &Picture<'_>) {
         let size = terminal_size::terminal_size();
         let (width, height) = size.map_or((100, 40), |(width, height)| (width.0, height.0));
+        let pages_lines = match picture.pages.len() {
+            0 => 0,
+            pages => PAGES_LINES + pages,
+        };
         let rows = usize::from(height)
-            .saturating_sub(OTHER_LINES + picture.edges.len())
+            .saturating_sub(OTHER_LINES + picture.edges.len() + pages_lines)
             .max(3);
         let text = self.render(picture, width, rows);
         // Up to where the last drawing began, and clear from there.
@@ -133,12 +140,38 @@ impl Screen {
         if let Some(more) = picture.viewers.len().checked_sub(viewer_rows + 1) {
             text += &format!("   ... and {} more\n", more + 1);
         }
+        if !picture.pages.is_empty() {
+            text += &format!("\n{}\n", self.pages(&picture.pages, width));
+        }
         text.push('\n');
         let first = picture.events.len().saturating_sub(EVENTS_SHOWN);
         for event in &picture.events[first..] {
             text += &format!(" {}\n", describe(event));
         }
         text
+    }
+
+    fn pages(&self, rows: &[PageRow], width: u16) -> Table {
+        let titles = [
+            "browser",
+            "currentTime",
+            "pictures",
+            "dropped",
+            "behind publisher",
+            "page says",
+        ];
+        let mut pages = table(titles, &[1, 2, 3, 4], width);
+        for row in rows {
+            pages.add_row(vec![
+                Cell::new(row.what),
+                Cell::new(format!("{:.1} s", row.current_time_s)),
+                Cell::new(row.frames),
+                Cell::new(row.dropped),
+                Cell::new(latency(row.latency_ms)),
+                self.state(&row.status, row.watching),
+            ]);
+        }
+        pages
     }
 
     fn edge_cells(&self, row: &EdgeRow) -> Vec<Cell> {
@@ -205,6 +238,17 @@ impl Screen {
             picture.viewers.len(),
             edges.join("; "),
         ));
+        for page in &picture.pages {
+            self.say(&format!(
+                "        {}: at {:.1} s, {} behind the publisher, {} of {} pictures dropped; {}",
+                page.what,
+                page.current_time_s,
+                latency(page.latency_ms),
+                page.dropped,
+                page.frames,
+                page.status,
+            ));
+        }
     }
 
     fn write(&mut self, text: &str) {
@@ -215,6 +259,14 @@ impl Screen {
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush());
     }
+}
+
+/// A time behind the publisher. A file that is pushed has no stamps to tell it by.
+pub(crate) fn latency(milliseconds: Option<u64>) -> String {
+    milliseconds.map_or_else(
+        || "-".to_owned(),
+        |milliseconds| format!("{:.2} s", milliseconds as f64 / 1000.0),
+    )
 }
 
 fn describe(event: &Event) -> String {

@@ -8,8 +8,9 @@ use comfy_table::{CellAlignment, Table};
 
 use serde::Serialize;
 
+use super::browser::PageViewer;
 use super::scene::Scene;
-use super::screen::STYLE;
+use super::screen::{STYLE, latency};
 
 /// The outcome of a demo.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,8 @@ pub(crate) struct Summary {
     failures: Vec<String>,
     seconds: u64,
     viewers: Vec<ViewerSummary>,
+    /// The browser's pages, if one was shown.
+    pages: Vec<PageSummary>,
     events: Vec<EventSummary>,
     /// Bytes that the director's interface received, and the viewers' ones.
     director_rx_bytes: u64,
@@ -28,6 +31,9 @@ pub(crate) struct Summary {
 /// A viewer without a new picture for so long is not watching any more. Far
 /// above what a busy machine does to a viewer who is served.
 const STALL: Duration = Duration::from_secs(6);
+
+/// The longest that the page to copy waits before it connects again.
+const PAGE_RETRY: Duration = Duration::from_secs(12);
 
 /// What a viewer is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +93,56 @@ struct ViewerSummary {
     timestamps_rise: bool,
 }
 
+/// How one page of the browser fared.
+#[derive(Debug, Serialize)]
+struct PageSummary {
+    /// Protocol and library.
+    name: &'static str,
+    /// Of its last connection.
+    current_time_s: f64,
+    frames: u64,
+    dropped_frames: u64,
+    /// From the publisher's stamp in the picture to the display, if it had stamps.
+    latency_p50_ms: Option<u64>,
+    latency_p95_ms: Option<u64>,
+    connections: u64,
+    longest_pause_s: f64,
+}
+
+impl PageSummary {
+    fn of(page: &PageViewer<'_>) -> Self {
+        let playback = page.playback();
+        Self {
+            name: page.what(),
+            current_time_s: tenths(playback.current_time),
+            frames: playback.frames,
+            dropped_frames: playback.dropped,
+            latency_p50_ms: page.latency_percentile_ms(50),
+            latency_p95_ms: page.latency_percentile_ms(95),
+            connections: playback.connections,
+            longest_pause_s: tenths(page.longest_pause().as_secs_f64()),
+        }
+    }
+}
+
+/// What was not as it should be with a page.
+fn page_failures(page: &PageViewer<'_>, longest_allowed: Duration) -> Vec<String> {
+    let pictures = page.playback().frames.try_into().unwrap_or(usize::MAX);
+    let fare = Fare {
+        video: pictures,
+        // What it plays has sound, which the browser does not count.
+        audio: pictures,
+        at_end: Some(page.since_last_picture()),
+        longest_pause: page.longest_pause(),
+        longest_allowed,
+        disorder: None,
+    };
+    fare.failures()
+        .into_iter()
+        .map(|failure| format!("the browser's page ({}) {failure}", page.what()))
+        .collect()
+}
+
 /// Something that happened.
 #[derive(Debug, Serialize)]
 struct EventSummary {
@@ -135,6 +191,10 @@ impl Summary {
                 timestamps_rise: viewer.disorder().is_none(),
             });
         }
+        let pages: Vec<_> = scene.browser().iter().flat_map(|b| b.pages()).collect();
+        for page in &pages {
+            failures.extend(page_failures(page, scene.recovery_limit() + PAGE_RETRY));
+        }
         match scene.returned_edge() {
             None => failures.push("the killed edge did not return in time".to_owned()),
             Some(edge)
@@ -156,6 +216,7 @@ impl Summary {
             failures,
             seconds: scene.elapsed().as_secs(),
             viewers,
+            pages: pages.into_iter().map(PageSummary::of).collect(),
             events: events.collect(),
             director_rx_bytes: cluster.director().host().counters()?.rx_bytes,
             viewers_rx_bytes,
@@ -203,6 +264,9 @@ impl Display for Summary {
             column.set_cell_alignment(CellAlignment::Right);
         }
         writeln!(f, "\n{table}\n")?;
+        if !self.pages.is_empty() {
+            writeln!(f, "{}\n", pages_table(&self.pages))?;
+        }
         writeln!(
             f,
             "{} kB reached the viewers, {} kB came by the director.",
@@ -218,6 +282,39 @@ impl Display for Summary {
             "The demo FAILED."
         })
     }
+}
+
+fn pages_table(pages: &[PageSummary]) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_header([
+        "browser",
+        "currentTime",
+        "pictures",
+        "dropped",
+        "behind publisher: half, 95 %",
+        "connections",
+        "longest pause",
+    ]);
+    for page in pages {
+        table.add_row([
+            page.name.to_owned(),
+            format!("{:.1} s", page.current_time_s),
+            page.frames.to_string(),
+            page.dropped_frames.to_string(),
+            format!(
+                "{}, {}",
+                latency(page.latency_p50_ms),
+                latency(page.latency_p95_ms)
+            ),
+            page.connections.to_string(),
+            format!("{:.0} s", page.longest_pause_s),
+        ]);
+    }
+    for column in 1..7 {
+        let column = table.column_mut(column).expect("one of the columns above");
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod build_ebpf;
 mod demo;
 mod dependencies;
 mod ebpf_sources;
+mod latency;
 mod test_kernels;
 
 use std::process::ExitCode;

@@ -184,6 +184,14 @@ impl Page<'_> {
         .with_context(|| format!("last: {last:?}\ncomplaints: {:?}", self.complaints()))
     }
 
+    /// Closes it.
+    ///
+    /// # Errors
+    /// When the browser has ended.
+    pub fn close(self) -> Result<()> {
+        self.call("Page.close", json!({})).map(drop)
+    }
+
     /// What the page's console holds of errors, and exceptions that nobody caught.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {

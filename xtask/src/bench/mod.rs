@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, not tests. They print what they saw and
 //! what was to be reached, and fail only if they could not measure.
 
+mod browser;
 mod checks;
 mod rtmp;
 mod xdp;
@@ -10,6 +11,8 @@ use clap::Subcommand;
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// How far a browser is behind the publisher.
+    Browser(browser::Options),
     /// What it costs to check many servers on one core, and whether the checks
     /// come in time.
     Checks(checks::Options),
@@ -30,6 +33,7 @@ pub(crate) enum Bench {
 /// If that was not possible.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
+        Bench::Browser(options) => browser::run(options),
         Bench::Checks(options) => checks::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Xdp(options) => xdp::run(options),

@@ -20,8 +20,8 @@ pub(crate) struct PageViewer<'c> {
     what: &'static str,
     page: Page<'c>,
     playback: Playback,
-    /// Of every picture so far, in milliseconds.
-    latencies: Vec<u64>,
+    /// Of every picture so far.
+    latencies_ms: Vec<u64>,
     newest_picture: Instant,
     longest_pause: Duration,
 }
@@ -75,7 +75,7 @@ impl<'c> PageViewer<'c> {
             what,
             playback: page.playback()?,
             page,
-            latencies: Vec::new(),
+            latencies_ms: Vec::new(),
             newest_picture: Instant::now(),
             longest_pause: Duration::ZERO,
         })
@@ -83,7 +83,7 @@ impl<'c> PageViewer<'c> {
 
     fn look(&mut self) -> Result<()> {
         let playback = self.page.playback()?;
-        self.latencies.extend(&playback.latencies_ms);
+        self.latencies_ms.extend(&playback.latencies_ms);
         if playback.frames > self.playback.frames {
             self.longest_pause = self.longest_pause();
             self.newest_picture = Instant::now();
@@ -107,17 +107,10 @@ impl<'c> PageViewer<'c> {
         self.playback.state == "playing"
     }
 
-    /// How far the newest picture was behind the publisher, if that sends stamps.
-    pub(crate) fn latency_ms(&self) -> Option<u64> {
-        self.latencies.last().copied()
-    }
-
-    /// How far so many per cent of all pictures were behind at most.
-    pub(crate) fn latency_percentile_ms(&self, per_cent: usize) -> Option<u64> {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_unstable();
-        let index = (sorted.len() * per_cent).div_ceil(100).checked_sub(1)?;
-        sorted.get(index).copied()
+    /// How far each picture was behind the publisher, the newest last; none where that
+    /// sends no stamps.
+    pub(crate) fn latencies_ms(&self) -> &[u64] {
+        &self.latencies_ms
     }
 
     /// The longest time between two looks that showed new pictures.

@@ -432,7 +432,7 @@ fn page_row(page: &PageViewer<'_>) -> PageRow {
         current_time_s: playback.current_time,
         frames: playback.frames,
         dropped: playback.dropped,
-        latency_ms: page.latency_ms(),
+        latency_ms: page.latencies_ms().last().copied(),
         watching: page.is_watching(),
         status: playback.status.clone(),
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 
+use crate::latency::in_seconds;
+
 use super::scene::{EdgeRow, Event, PageRow, Picture, ViewerRow};
 
 /// How often a line is written where nothing can be rewritten.
@@ -167,7 +169,7 @@ impl Screen {
                 Cell::new(format!("{:.1} s", row.current_time_s)),
                 Cell::new(row.frames),
                 Cell::new(row.dropped),
-                Cell::new(latency(row.latency_ms)),
+                Cell::new(in_seconds(row.latency_ms)),
                 self.state(&row.status, row.watching),
             ]);
         }
@@ -243,7 +245,7 @@ impl Screen {
                 "        {}: at {:.1} s, {} behind the publisher, {} of {} pictures dropped; {}",
                 page.what,
                 page.current_time_s,
-                latency(page.latency_ms),
+                in_seconds(page.latency_ms),
                 page.dropped,
                 page.frames,
                 page.status,
@@ -259,14 +261,6 @@ impl Screen {
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush());
     }
-}
-
-/// A time behind the publisher. A file that is pushed has no stamps to tell it by.
-pub(crate) fn latency(milliseconds: Option<u64>) -> String {
-    milliseconds.map_or_else(
-        || "-".to_owned(),
-        |milliseconds| format!("{:.2} s", milliseconds as f64 / 1000.0),
-    )
 }
 
 fn describe(event: &Event) -> String {

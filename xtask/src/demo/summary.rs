@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::browser::PageViewer;
 use super::scene::Scene;
-use super::screen::{STYLE, latency};
+use super::screen::STYLE;
+use crate::latency::{in_seconds, percentile};
 
 /// The outcome of a demo.
 #[derive(Debug, Serialize)]
@@ -117,8 +118,8 @@ impl PageSummary {
             current_time_s: tenths(playback.current_time),
             frames: playback.frames,
             dropped_frames: playback.dropped,
-            latency_p50_ms: page.latency_percentile_ms(50),
-            latency_p95_ms: page.latency_percentile_ms(95),
+            latency_p50_ms: percentile(page.latencies_ms(), 50),
+            latency_p95_ms: percentile(page.latencies_ms(), 95),
             connections: playback.connections,
             longest_pause_s: tenths(page.longest_pause().as_secs_f64()),
         }
@@ -303,8 +304,8 @@ fn pages_table(pages: &[PageSummary]) -> Table {
             page.dropped_frames.to_string(),
             format!(
                 "{}, {}",
-                latency(page.latency_p50_ms),
-                latency(page.latency_p95_ms)
+                in_seconds(page.latency_p50_ms),
+                in_seconds(page.latency_p95_ms)
             ),
             page.connections.to_string(),
             format!("{:.0} s", page.longest_pause_s),

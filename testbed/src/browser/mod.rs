@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use devtools::Devtools;
+use devtools::{Devtools, Event};
 
 const PROGRAM: &str = "chromium";
 
@@ -197,15 +197,7 @@ impl Page<'_> {
     pub fn complaints(&self) -> Vec<String> {
         let mut devtools = self.browser.devtools();
         let events = devtools.events(&self.session);
-        events
-            .filter(|event| match event.method.as_str() {
-                "Runtime.exceptionThrown" => true,
-                "Runtime.consoleAPICalled" => event.parameters["type"] == "error",
-                "Log.entryAdded" => event.parameters["entry"]["level"] == "error",
-                _ => false,
-            })
-            .map(|event| format!("{}: {}", event.method, event.parameters))
-            .collect()
+        events.filter_map(complaint).collect()
     }
 
     fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Result<T> {
@@ -222,5 +214,22 @@ impl Page<'_> {
 
     fn call(&self, method: &str, parameters: Value) -> Result<Value> {
         self.browser.call(Some(&self.session), method, parameters)
+    }
+}
+
+/// What an event says, if it is an error.
+fn complaint(event: &Event) -> Option<String> {
+    let Event {
+        method, parameters, ..
+    } = event;
+    match method.as_str() {
+        "Runtime.exceptionThrown" => Some(parameters["exceptionDetails"].to_string()),
+        "Runtime.consoleAPICalled" if parameters["type"] == "error" => {
+            Some(parameters["args"].to_string())
+        }
+        "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
+            Some(parameters["entry"]["text"].to_string())
+        }
+        _ => None,
     }
 }

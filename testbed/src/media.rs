@@ -28,6 +28,20 @@ pub enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// Whether it has pictures.
+    #[must_use]
+    pub fn has_pictures(&self) -> bool {
+        *self != Self::SoundOnly
+    }
+
+    /// Whether it has sound.
+    #[must_use]
+    pub fn has_sound(&self) -> bool {
+        *self != Self::Silent
+    }
+}
+
 /// Frames per second of [`Source::Generated`].
 pub const GENERATED_FPS: u32 = 25;
 

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use devtools::{Devtools, Event};
 
+use crate::media::Source;
+
 const PROGRAM: &str = "chromium";
 
 /// What measures in each page.
@@ -142,6 +144,8 @@ pub struct Playback {
     pub frames: u64,
     /// Those of them that came too late to be shown.
     pub dropped: u64,
+    /// Bytes of sound that were decoded, on all connections.
+    pub sound_bytes: u64,
     /// From the stamp of [`Source::Stamped`](crate::Source::Stamped) to the display, in
     /// milliseconds: of each picture since the last look.
     pub latencies_ms: Vec<u64>,
@@ -160,19 +164,22 @@ impl Page<'_> {
         self.evaluate("playback()")
     }
 
-    /// Waits until the video plays on: `currentTime` has risen, and unless `frames` is 0,
-    /// so many pictures were decoded one after another of which at most a tenth was dropped.
+    /// Waits until the page plays on what `source` sends: `currentTime` has risen, there was
+    /// sound, and of so many `frames` one after another at most a tenth was dropped.
     ///
     /// # Errors
     /// When it does not happen within [`netbed::TIME_LIMIT`].
-    pub fn wait_for_more(&self, frames: u64) -> Result<Playback> {
+    pub fn wait_for_more(&self, source: &Source, frames: u64) -> Result<Playback> {
         let mut before = self.playback()?;
         let mut last = before.clone();
         wait_for("the page to play on", || {
             let now = self.playback()?;
             last = now.clone();
             let more = now.frames - before.frames;
-            if more < frames || now.state != "playing" || now.current_time <= before.current_time {
+            let plays = now.state == "playing" && now.current_time > before.current_time;
+            let pictures = !source.has_pictures() || more >= frames;
+            let sound = !source.has_sound() || now.sound_bytes > before.sound_bytes;
+            if !plays || !pictures || !sound {
                 return Ok(None);
             }
             if (now.dropped - before.dropped) * 10 <= more {

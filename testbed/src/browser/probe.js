@@ -4,9 +4,9 @@
   // Beyond so many, the oldest latencies are forgotten.
   const MAX_LATENCIES = 10000;
   const BITS = 32;
-  // Of media that the page has left; of the present ones; of the newest picture.
-  const earlier = { frames: 0, dropped: 0 };
-  let counted = { frames: 0, dropped: 0 };
+  // What was decoded of media that the page has left, and of the present ones.
+  const earlier = { frames: 0, dropped: 0, soundBytes: 0 };
+  const present = { frames: 0, dropped: 0, soundBytes: 0 };
   let latencies = [];
   let unreadable = 0;
   let connections = 0;
@@ -30,10 +30,24 @@
     return value;
   };
 
+  const count = () => {
+    const quality = video.getVideoPlaybackQuality();
+    // The browser begins at 0 a moment before it says that the media were left.
+    const raise = (key, value) => { present[key] = Math.max(present[key], value); };
+    raise("frames", quality.totalVideoFrames);
+    raise("dropped", quality.droppedVideoFrames);
+    raise("soundBytes", video.webkitAudioDecodedByteCount);
+  };
+
+  const leave = () => {
+    for (const key in present) {
+      earlier[key] += present[key];
+      present[key] = 0;
+    }
+  };
+
   const look = (now, frame) => {
     video.requestVideoFrameCallback(look);
-    const quality = video.getVideoPlaybackQuality();
-    counted = { frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames };
     const takenAt = stamp();
     if (takenAt === null) {
       unreadable++;
@@ -47,11 +61,8 @@
 
   addEventListener("DOMContentLoaded", () => {
     video = document.querySelector("video");
-    video.addEventListener("emptied", () => {
-      earlier.frames += counted.frames;
-      earlier.dropped += counted.dropped;
-      counted = { frames: 0, dropped: 0 };
-    });
+    video.addEventListener("timeupdate", count);
+    video.addEventListener("emptied", leave);
     video.addEventListener("loadeddata", () => connections++);
     video.requestVideoFrameCallback(look);
   });
@@ -61,8 +72,9 @@
     state: document.body.dataset.state,
     status: document.getElementById("status").textContent,
     current_time: video.currentTime,
-    frames: earlier.frames + counted.frames,
-    dropped: earlier.dropped + counted.dropped,
+    frames: earlier.frames + present.frames,
+    dropped: earlier.dropped + present.dropped,
+    sound_bytes: earlier.soundBytes + present.soundBytes,
     latencies_ms: latencies.splice(0),
     unreadable,
     connections,

@@ -11,22 +11,27 @@ use crate::on;
 #[ignore = "needs root"]
 fn a_browser_plays_pictures_and_sound_or_either_by_flv_and_websocket_flv() {
     on(Cluster::builder().clients(1).browsers(), |cluster| {
-        cluster.push(&Source::Stamped)?;
-        cluster.push_as("silent", &Source::Silent)?;
-        cluster.push_as("sound", &Source::SoundOnly)?;
+        let sources = [
+            ("both", Source::Stamped),
+            ("pictures", Source::Silent),
+            ("sound", Source::SoundOnly),
+        ];
+        for (name, source) in &sources {
+            cluster.push_as(name, source)?;
+        }
+        let [both, pictures, sound] = &sources;
         let browser = cluster.client(0).browser()?;
         let pages = [
-            ("livestream", "flv", 50),
-            ("livestream", "ws-flv", 50),
-            ("silent", "flv", 50),
-            ("sound", "flv", 0),
-        ];
-        let pages = pages
-            .into_iter()
-            .map(|(name, by, frames)| Ok((browser.open(&cluster.page_url(name, by))?, frames)))
-            .collect::<Result<Vec<_>>>()?;
-        for (page, frames) in &pages {
-            page.wait_for_more(*frames)?;
+            (both, "flv"),
+            (both, "ws-flv"),
+            (pictures, "flv"),
+            (sound, "flv"),
+        ]
+        .into_iter()
+        .map(|((name, source), by)| Ok((browser.open(&cluster.page_url(name, by))?, source)))
+        .collect::<Result<Vec<_>>>()?;
+        for (page, source) in &pages {
+            page.wait_for_more(source, 50)?;
         }
         for (page, _) in &pages {
             assert_eq!(page.complaints(), [""; 0]);
@@ -49,7 +54,7 @@ fn a_page_whose_edge_dies_plays_on_from_the_other() {
             .map(|by| browser.open(&cluster.page_url("livestream", by)))
             .collect::<Result<Vec<Page<'_>>>>()?;
         for page in &pages {
-            page.wait_for_more(25)?;
+            page.wait_for_more(&Source::Generated, 25)?;
         }
         let serving = || cluster.edge_serving_at(HTTP_PORT, client);
         let killed = wait_for("an edge to serve both pages", serving)?;
@@ -60,7 +65,7 @@ fn a_page_whose_edge_dies_plays_on_from_the_other() {
             })?;
         }
         for page in &pages {
-            page.wait_for_more(25)?;
+            page.wait_for_more(&Source::Generated, 25)?;
         }
         assert_eq!(serving()?, Some(1 - killed), "served by the other edge");
         Ok(())

@@ -79,7 +79,7 @@ struct Played {
 }
 
 fn play(page: &Page<'_>, time: Duration) -> Result<Played> {
-    page.wait_for_more(1)?;
+    page.wait_for_more(&Source::Stamped, 1)?;
     thread::sleep(SETTLE);
     let before = page.playback()?;
     let mut latencies_ms = Vec::new();

@@ -128,11 +128,10 @@ impl PageSummary {
 
 /// What was not as it should be with a page.
 fn page_failures(page: &PageViewer<'_>, longest_allowed: Duration) -> Vec<String> {
-    let pictures = page.playback().frames.try_into().unwrap_or(usize::MAX);
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let fare = Fare {
-        video: pictures,
-        // What it plays has sound, which the browser does not count.
-        audio: pictures,
+        video: count(page.playback().frames),
+        audio: count(page.playback().sound_bytes),
         at_end: Some(page.since_last_picture()),
         longest_pause: page.longest_pause(),
         longest_allowed,

@@ -1,4 +1,4 @@
-//! Checks against real servers: TLS of openssl's, RTMP of nginx's.
+//! Checks against real servers: TLS of openssl's, RTMP of nginx's. FLV is ffmpeg's.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lb_user::checker::HealthCheck as _;
+use lb_user::checker::flv::FlvProbe;
 use lb_user::checker::http::{HttpProbe, Page};
 use lb_user::checker::machine::ProbeOutcome;
 use lb_user::checker::rtmp::RtmpProbe;
@@ -63,7 +64,7 @@ fn tls_server(directory: &Path, more: &[&str]) -> Server {
     let address = free_address();
     let mut command = Command::new("openssl");
     command
-        .args(["s_server", "-www", "-key", "key.pem", "-cert", "cert.pem"])
+        .args(["s_server", "-key", "key.pem", "-cert", "cert.pem"])
         .args(["-accept", &address.to_string()])
         .args(more)
         .current_dir(directory);
@@ -86,7 +87,7 @@ async fn ssl_get_reads_a_page_and_names_the_host_only_where_it_is_to() {
     let directory = tempfile::tempdir().expect("a directory");
     make_certificate(directory.path(), &COMMON_KIND);
     // Asked for another name than its own, it ends the handshake.
-    let named = "-key2 key.pem -cert2 cert.pem -servername edge.example -servername_fatal";
+    let named = "-www -key2 key.pem -cert2 cert.pem -servername edge.example -servername_fatal";
     let named: Vec<&str> = named.split(' ').collect();
     let server = tls_server(directory.path(), &named);
     let check = async |host: Option<&str>, server_name: bool, regex: &str| {
@@ -160,7 +161,7 @@ async fn ssl_get_takes_certificates_of_every_kind() {
         }
         for version in versions {
             // openssl itself refuses short keys at its usual level.
-            let more = ["-cipher", "DEFAULT@SECLEVEL=0", version];
+            let more = ["-www", "-cipher", "DEFAULT@SECLEVEL=0", version];
             let server = tls_server(directory.path(), &more);
             let probe = HttpProbe {
                 connection: server.connection(),
@@ -259,4 +260,53 @@ async fn rtmp_check_tells_a_stream_that_plays_from_one_that_does_not() {
     let _publisher = Server::start(&mut publisher, server.address);
     let playing = rtmp_probe(&server, Some("livestream"), TIME_LIMIT);
     assert_eq!(playing.check().await, ProbeOutcome::Success);
+}
+
+#[tokio::test]
+async fn flv_check_finds_media_in_a_stream_over_tls_and_names_the_host() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = directory.path().join("live");
+    std::fs::create_dir(&files).expect("made");
+    // A second of pictures, or none.
+    for (name, length) in [("livestream", "1"), ("silent", "0")] {
+        let made = Command::new("ffmpeg")
+            .args([
+                "-nostdin",
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc=size=160x120:rate=10",
+            ])
+            .args(["-t", length, "-c:v", "flv"])
+            .arg(files.join(format!("{name}.flv")))
+            .output()
+            .expect("ffmpeg exists");
+        assert!(made.status.success(), "{made:?}");
+    }
+    make_certificate(directory.path(), &COMMON_KIND);
+    let named = "-WWW -key2 key.pem -cert2 cert.pem -servername edge.example -servername_fatal";
+    let server = tls_server(directory.path(), &named.split(' ').collect::<Vec<_>>());
+    let check = async |host: &str, stream: &str| {
+        let probe = FlvProbe {
+            connection: server.connection(),
+            tls: true,
+            virtual_host: Some(host.to_owned()),
+            app: "live".to_owned(),
+            stream: stream.to_owned(),
+            play_timeout: TIME_LIMIT,
+        };
+        probe.check().await
+    };
+    for host in ["edge.example", "edge.example:8443"] {
+        assert_eq!(check(host, "livestream").await, ProbeOutcome::Success);
+    }
+    assert_eq!(
+        check("edge.example", "silent").await,
+        ProbeOutcome::Failure("the server closed the connection".to_owned())
+    );
+    let refused = check("other.example", "livestream").await;
+    assert!(
+        matches!(&refused, ProbeOutcome::Failure(reason) if reason.contains("no TLS connection")),
+        "{refused:?}"
+    );
 }

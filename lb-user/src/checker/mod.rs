@@ -7,9 +7,12 @@
 pub mod dns;
 pub mod driver;
 pub mod file;
+pub mod flv;
 mod health_check;
 pub mod http;
+mod http_message;
 pub mod machine;
+mod media;
 pub mod misc;
 pub mod ping;
 pub mod rtmp;
@@ -56,6 +59,8 @@ pub enum Probe {
     Ping(ping::PingProbe),
     /// The server speaks RTMP.
     Rtmp(rtmp::RtmpProbe),
+    /// A stream plays over HTTP-FLV.
+    Flv(flv::FlvProbe),
 }
 
 /// A message of a running check.
@@ -120,6 +125,7 @@ impl Probe {
             Self::Smtp(probe) => probe,
             Self::Ping(probe) => probe,
             Self::Rtmp(probe) => probe,
+            Self::Flv(probe) => probe,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
+use super::media;
 use super::tcp::{self, Connection};
 
 /// A check by an RTMP client.
@@ -100,13 +101,16 @@ async fn converse(stream: &mut TcpStream, probe: &RtmpProbe) -> Result<(), Strin
         {
             match event {
                 ClientEvent::Connected if probe.play.is_none() => return Ok(()),
-                ClientEvent::Media(_) => return Ok(()),
+                ClientEvent::Media(message) if media::is_picture_or_sound(&message) => {
+                    return Ok(());
+                }
                 ClientEvent::Rejected(status) => return Err(status.to_string()),
                 ClientEvent::Ended => return Err("the stream has ended".to_owned()),
                 ClientEvent::Connected
                 | ClientEvent::Playing
                 | ClientEvent::Publishing
                 | ClientEvent::StreamBegin
+                | ClientEvent::Media(_)
                 | ClientEvent::Status(_) => {}
             }
         }

@@ -37,6 +37,7 @@ impl Reader<'_> {
             }
             CheckKind::Misc { .. } if !has(block, "misc_path") => Some("`misc_path`"),
             CheckKind::File { .. } if !has(block, "track_file") => Some("`track_file`"),
+            CheckKind::Flv { .. } if !has(block, "stream") => Some("`stream`"),
             CheckKind::Misc { misc_path, .. } => {
                 if let Some((user, group)) = user {
                     (misc_path.user, misc_path.group) = (Some(user), group);

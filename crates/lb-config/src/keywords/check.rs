@@ -50,6 +50,7 @@ pub(crate) fn block_of(kind: &CheckKind) -> (&'static str, &'static Block<Check>
         CheckKind::Ping => ("PING_CHECK", &PING_CHECK),
         CheckKind::File { .. } => ("FILE_CHECK", &FILE_CHECK),
         CheckKind::Rtmp { .. } => ("RTMP_CHECK", &RTMP_CHECK),
+        CheckKind::Flv { .. } => ("FLV_CHECK", &FLV_CHECK),
     }
 }
 
@@ -89,6 +90,13 @@ pub(crate) fn empty_kind(keyword: &str) -> Option<CheckKind> {
             stream: None,
             play_timeout: None,
             virtualhost: None,
+        },
+        "FLV_CHECK" => CheckKind::Flv {
+            app: None,
+            stream: String::new(),
+            play_timeout: None,
+            virtualhost: None,
+            tls: false,
         },
         _ => return None,
     })
@@ -306,6 +314,22 @@ pub(crate) static RTMP_CHECK: Block<Check> = Block {
             stream: Text,
             play_timeout: Time::MoreThan0,
             virtualhost: Text,
+        }),
+        COMMON[0],
+        COMMON[1],
+    ],
+    not_served: &[ALIKE],
+};
+
+pub(crate) static FLV_CHECK: Block<Check> = Block {
+    place: "in `FLV_CHECK`",
+    rows: &[
+        rows_of_kind!(Flv {
+            app: Text,
+            stream: WORD,
+            play_timeout: Time::MoreThan0,
+            virtualhost: Text,
+            tls: Flag,
         }),
         COMMON[0],
         COMMON[1],

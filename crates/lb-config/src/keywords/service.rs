@@ -129,6 +129,7 @@ pub(crate) static REAL_SERVER: Block<RealServer> = Block {
             "PING_CHECK",
             "FILE_CHECK",
             "RTMP_CHECK",
+            "FLV_CHECK",
         ])],
     ],
     not_served: &[

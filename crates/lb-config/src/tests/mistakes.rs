@@ -55,6 +55,11 @@ fn mistakes_are_told_in_words_that_help() {
             "t.conf:4: `FILE_CHECK` expects a `track_file`",
         ),
         (
+            "a check of a stream that names none",
+            service("", "FLV_CHECK {\n app live\n}"),
+            "t.conf:4: `FLV_CHECK` expects a `stream`",
+        ),
+        (
             "a file without a path",
             "track_file F {\nweight 3\n}\n".to_owned(),
             "t.conf:1: track_file F has no `file`",

@@ -32,6 +32,7 @@ impl Check {
             CheckKind::Dns { .. } => Some("DNS_CHECK"),
             CheckKind::Smtp { .. } => Some("SMTP_CHECK"),
             CheckKind::Rtmp { .. } => Some("RTMP_CHECK"),
+            CheckKind::Flv { .. } => Some("FLV_CHECK"),
             CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping => None,
         }
     }
@@ -126,6 +127,23 @@ pub enum CheckKind {
         /// Host of the URL that the server is told; default `virtualhost` of
         /// the server or service, or else the address.
         virtualhost: Option<String>,
+    },
+    /// The server plays a stream over HTTP-FLV, at `/APP/STREAM.flv`. keepalived does
+    /// not know this check.
+    #[serde(rename = "FLV_CHECK")]
+    Flv {
+        /// The application; default `live`.
+        app: Option<String>,
+        /// The stream whose media must come; a query may follow it (`livestream?key=…`).
+        stream: String,
+        /// Time that the first media may take; default 10.
+        play_timeout: Option<Seconds>,
+        /// Host to ask for; default `virtualhost` of the server or service, or else the
+        /// address.
+        virtualhost: Option<String>,
+        /// Speaks TLS, and names `virtualhost` in the handshake (RFC 6066 §3).
+        #[serde(default)]
+        tls: bool,
     },
 }
 

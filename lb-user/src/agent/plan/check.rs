@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::checker::dns::DnsProbe;
 use crate::checker::file::FileProbe;
+use crate::checker::flv::FlvProbe;
 use crate::checker::http::{HttpProbe, Page};
 use crate::checker::machine::Timing;
 use crate::checker::misc::MiscProbe;
@@ -34,7 +35,9 @@ const DEFAULT_DELAY_BEFORE_HTTP_RETRY: Duration = Duration::from_secs(3);
 const DEFAULT_STATUS_CODES: (u16, u16) = (200, 299);
 /// keepalived.conf(5), `max_reply_length`.
 const DEFAULT_MAX_REPLY_LENGTH: u16 = 255;
-/// Time limit of the first media of an `RTMP_CHECK`.
+/// The application of an `RTMP_CHECK` or `FLV_CHECK`.
+const DEFAULT_APP: &str = "live";
+/// Time limit of the first media of an `RTMP_CHECK` or `FLV_CHECK`.
 const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
 const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
@@ -148,10 +151,24 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
         } => Probe::Rtmp(RtmpProbe {
             connection,
             virtual_host: virtualhost.as_ref().or(virtual_host).cloned(),
-            app: app.clone().unwrap_or_else(|| "live".to_owned()),
+            app: app.clone().unwrap_or_else(|| DEFAULT_APP.to_owned()),
             play: stream
                 .clone()
                 .map(|stream| (stream, seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT))),
+        }),
+        CheckKind::Flv {
+            app,
+            stream,
+            play_timeout,
+            virtualhost,
+            tls,
+        } => Probe::Flv(FlvProbe {
+            connection,
+            tls: *tls,
+            virtual_host: virtualhost.as_ref().or(virtual_host).cloned(),
+            app: app.clone().unwrap_or_else(|| DEFAULT_APP.to_owned()),
+            stream: stream.clone(),
+            play_timeout: seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT),
         }),
     };
     CheckSpec {

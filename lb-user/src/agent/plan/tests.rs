@@ -122,11 +122,12 @@ fn each_kind_of_check_has_its_own_defaults() {
                 MISC_CHECK { misc_path \"/bin/true -x\" }
                 UDP_CHECK { payload ab12 }
                 RTMP_CHECK { stream s }
+                FLV_CHECK { stream s }
             }
         }",
     );
-    let [http, misc, udp, rtmp] = plan.services[0].servers[0].checks.as_slice() else {
-        panic!("four checks")
+    let [http, misc, udp, rtmp, flv] = plan.services[0].servers[0].checks.as_slice() else {
+        panic!("five checks")
     };
     assert_eq!(
         (http.timing.retry, http.timing.delay_before_retry.as_secs()),
@@ -148,6 +149,13 @@ fn each_kind_of_check_has_its_own_defaults() {
         "{udp:?}"
     );
     assert_eq!(rtmp.probe.to_string(), "RTMP_CHECK 10.0.0.2:80 /live/s");
+    assert_eq!(flv.probe.to_string(), "FLV_CHECK 10.0.0.2:80 /live/s");
+    assert!(
+        matches!(&flv.probe, Probe::Flv(probe) if !probe.tls
+            && probe.virtual_host.as_deref() == Some("www.example")
+            && probe.play_timeout.as_secs() == 10),
+        "{flv:?}"
+    );
 }
 
 #[test]

@@ -84,6 +84,42 @@ fn the_advanced_example_is_accepted_without_a_word() {
 }
 
 #[test]
+fn the_example_for_browsers_is_accepted_without_a_word() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keepalived-browsers.conf");
+    let loaded = load_for(&file, "main").expect("the example is accepted");
+    assert_eq!(messages(&loaded.warnings), Vec::<String>::new());
+    let services = loaded.config.virtual_server.iter();
+    let checked: Vec<_> = services
+        .flat_map(|service| {
+            let (address, servers) = (service.address.to_string(), &service.real_server);
+            servers.iter().map(move |server| {
+                assert_eq!(server.address.port(), 0, "any port");
+                let check = &server.checks[0];
+                let to = (
+                    server.address.ip().to_string(),
+                    check.connection.connect_port,
+                );
+                let is_tls = matches!(check.kind, CheckKind::Flv { tls: true, .. });
+                (address.clone(), to.0, to.1, check.connecting_word(), is_tls)
+            })
+        })
+        .collect();
+    let expected = |port: u16, check, is_tls| {
+        ["172.16.1.211", "172.16.1.207"].map(|server| {
+            let service = format!("172.16.1.200 {port}");
+            (service, server.to_owned(), Some(port), Some(check), is_tls)
+        })
+    };
+    let expected = [
+        expected(1935, "RTMP_CHECK", false),
+        expected(8080, "FLV_CHECK", false),
+        expected(443, "FLV_CHECK", true),
+    ];
+    assert_eq!(checked, expected.concat());
+}
+
+#[test]
 fn virtual_routers_are_read_with_all_that_they_track_and_tell() {
     let loaded = load_text(
         "vrrp_script chk { script \"/bin/chk -q\" nobody\n interval 2\n weight -20 reverse\n fall 3\n init_fail }

@@ -38,7 +38,8 @@ fn viewer(service: &str, client: &str) -> (TcpStream, TcpStream) {
     .expect("a socket");
     let end = |end: &str| end.parse::<SocketAddr>().expect("an end").into();
     socket.bind(&end(client)).expect("the address is there");
-    socket.connect(&end(service)).expect("connected");
+    // An address of IPv6 is there before the kernel has a route to it.
+    wait_for("a connection", || socket.connect(&end(service)).is_ok());
     let (served, _) = listener.accept().expect("accepted");
     let viewer = TcpStream::from(socket);
     viewer

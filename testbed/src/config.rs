@@ -84,14 +84,6 @@ impl HealthChecks {
         let [delay_loop, _, delay_before_retry, retries] = self.timing();
         std::time::Duration::from_secs(2 * u64::from(delay_loop + retries * delay_before_retry))
     }
-
-    /// The longest that a server which is back stays out of rotation: a
-    /// `delay_loop`, and the same again for a busy machine.
-    #[must_use]
-    pub fn return_noticed_within(self) -> std::time::Duration {
-        let [delay_loop, ..] = self.timing();
-        std::time::Duration::from_secs(2 * u64::from(delay_loop) + 2)
-    }
 }
 
 /// A `keepalived.conf` for the deployment's service and these real servers.

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -12,7 +11,7 @@ use crate::binaries;
 use crate::program::Program;
 use netbed::Host;
 use netbed::Process;
-use netbed::{wait_for, wait_for_within};
+use netbed::wait_for;
 
 const CONFIG_FILE: &str = "keepalived.conf";
 
@@ -122,14 +121,14 @@ impl Director {
     /// Waits until the server at `address` is in rotation, or is not.
     ///
     /// # Errors
-    /// When that has not happened after `limit`.
-    pub fn wait_for_server(&self, address: Ipv4Addr, up: bool, limit: Duration) -> Result<()> {
+    /// When that does not happen in [`netbed::TIME_LIMIT`].
+    pub fn wait_for_server(&self, address: Ipv4Addr, up: bool) -> Result<()> {
         let change = if up {
             "come into rotation"
         } else {
             "leave the rotation"
         };
-        wait_for_within(limit, format_args!("{address} to {change}"), || {
+        wait_for(format_args!("{address} to {change}"), || {
             let balancer = self.list()?;
             let server = balancer.server(address);
             Ok(server

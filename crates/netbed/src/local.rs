@@ -1,21 +1,50 @@
 //! Programs on the machine itself, at addresses of its loopback interface.
 
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ops::Range;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net;
+use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::wait::wait_for;
 
-/// An address at which nobody listens.
+/// Ports below those that the kernel gives to connections (`ip_local_port_range`): the
+/// thousands of a load test take none of them.
+const PORTS: Range<u32> = 10_000..32_000;
+
+/// An address at which nobody listens, for a program that is yet to be started: no other
+/// call returns it while this process lives, whatever process makes it.
 ///
 /// # Panics
 /// When no port is free.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("it is bound")
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time begin at different ports.
+    let first = process::id().wrapping_mul(31);
+    (0..PORTS.len())
+        .find_map(|_| {
+            let call = CALLS.fetch_add(1, Ordering::Relaxed);
+            let port = PORTS.start + first.wrapping_add(call) % (PORTS.end - PORTS.start);
+            let address = (Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?).into();
+            reserve(address)
+        })
+        .expect("a port is free")
+}
+
+/// Takes a name of the address's, which the kernel holds until this process ends; `None`
+/// if another process has it, or if somebody listens at the address.
+fn reserve(address: SocketAddr) -> Option<SocketAddr> {
+    let name = net::SocketAddr::from_abstract_name(format!("netbed {address}"));
+    let held = net::UnixListener::bind_addr(&name.expect("it is short")).ok()?;
+    drop(TcpListener::bind(address).ok()?);
+    mem::forget(held);
+    Some(address)
 }
 
 /// A child that is killed when this is dropped.
@@ -85,4 +114,19 @@ pub fn push(url: &str) -> ChildGuard {
             .args(["-f", "flv", url])
             .stderr(Stdio::null()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_out_twice_or_while_somebody_listens_there() {
+        let addresses = [(); 3].map(|()| free_address());
+        assert!(addresses[0] != addresses[1] && addresses[1] != addresses[2]);
+        assert_eq!(reserve(addresses[0]), None, "reserved");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let taken = listener.local_addr().expect("it is bound");
+        assert_eq!(reserve(taken), None, "somebody listens");
+    }
 }

@@ -22,7 +22,7 @@ impl Viewer {
     pub(crate) fn connect(network: &Network) -> Self {
         const PROGRAM: &str = "
 import socket, sys
-s = socket.create_connection((sys.argv[1], 1935), 5)
+s = socket.create_connection((sys.argv[1], 1935), 60)
 for line in sys.stdin.buffer:
     s.sendall(line)
     answer = s.recv(64)

@@ -33,7 +33,7 @@ fn a_service_of_ipv6_is_held_checked_and_balanced() {
     two.kill().expect("it runs");
     agent.wait_for_states(&["up", "down"]);
     for _ in 0..3 {
-        assert_eq!(network.ask_at(VIP6), "edge1");
+        assert_eq!(network.answer_at(VIP6), "edge1");
     }
     // The neighbour is found by neighbour discovery, and followed.
     let mac = "02:00:00:00:00:66";

@@ -8,7 +8,7 @@ use super::network::Network;
 use super::{Process, configuration, wait_for};
 
 /// Starts a server on a host's port 1935 that greets everybody with what should
-/// pass for a line of the agent's.
+/// pass for a line of the agent's, and waits until it listens.
 fn greet(network: &Network, host: &str) -> Process {
     const PROGRAM: &str = "
 import socket
@@ -16,7 +16,7 @@ server = socket.create_server(('', 1935))
 while True:
     server.accept()[0].sendall(b'554 \\x1b[2Jno\\r[ERROR] forged by a server\\r\\n')
 ";
-    network.start_python(host, PROGRAM, &[])
+    network.start_server(host, PROGRAM, &[])
 }
 
 #[test]
@@ -48,8 +48,9 @@ fn neither_a_server_nor_a_script_can_forge_a_line_or_steer_a_terminal() {
     }
     for words in ["[ERROR] forged by a script\n", "\\u{1b}cwell\n"] {
         let line = format!("INFO ] script `{}` wrote: {words}", script.display());
-        assert!(log.contains(&line), "{log}");
+        wait_for(&line, || director.log().contains(&line).then_some(()));
     }
+    let log = director.log();
     let forged = log.lines().filter(|line| line.starts_with("[ERROR]"));
     assert_eq!(forged.count(), 0, "{log}");
 }

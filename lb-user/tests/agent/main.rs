@@ -239,7 +239,7 @@ fn a_server_that_stops_listening_leaves_rotation_and_comes_back() {
         "Connection refused"
     );
     for _ in 0..3 {
-        assert_eq!(network.ask(), "edge1");
+        assert_eq!(network.answer_at(VIP), "edge1");
     }
     let _two = network.serve("edge2");
     agent.wait_for_states(&["up", "up"]);
@@ -256,7 +256,7 @@ fn a_drained_server_gets_no_new_connections_until_it_is_undrained() {
     assert!(drained.status.success(), "{drained:?}");
     assert_eq!(agent.states(), ["quiesced", "up"]);
     for _ in 0..3 {
-        assert_eq!(network.ask(), "edge2");
+        assert_eq!(network.answer_at(VIP), "edge2");
     }
     assert!(
         agent
@@ -304,7 +304,7 @@ fn a_reload_changes_what_the_file_changes_and_a_bad_file_changes_nothing() {
     let _servers = [network.serve("edge1"), network.serve("edge2")];
     let agent = Agent::start(&network, &configuration(&server("172.16.1.211")));
     agent.wait_for_states(&["up"]);
-    assert_eq!(network.ask(), "edge1");
+    assert_eq!(network.answer_at(VIP), "edge1");
     let connections =
         |list: &Value| list["services"][0]["servers"][0]["counters"]["connections"].clone();
     let before = connections(&agent.list().expect("the agent answers"));

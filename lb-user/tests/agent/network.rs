@@ -1,5 +1,6 @@
 //! A director, two servers and a client on one segment.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -187,7 +188,7 @@ while True:
 
     /// Starts a Python server on a host, and waits until it listens on port 1935: a
     /// check that came before would find it down.
-    fn start_server(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn start_server(&self, host: &str, program: &str, arguments: &[&str]) -> Process {
         let server = self.start_python(host, program, arguments);
         wait_for("the server to listen", || self.on(host).listens(1935)).expect("it listens");
         server
@@ -212,6 +213,7 @@ class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6  # and IPv4 with it
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 1024  # of checks, should this program stand still
 Server(('::', 1935), Handler).serve_forever()
 ";
         self.start_server(host, PROGRAM, &[host])
@@ -229,6 +231,7 @@ class Handler(socketserver.StreamRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 1024  # of checks, should this program stand still
 Server(('0.0.0.0', 1935), Handler).serve_forever()
 ";
         self.start_server(host, PROGRAM, &[host])
@@ -294,8 +297,7 @@ with open(sys.argv[1], 'ab', buffering=0) as file:
     pub(crate) fn tell(&self, bytes: usize) -> String {
         const PROGRAM: &str = "
 import socket, sys
-with socket.create_connection((sys.argv[1], 1935), 1) as s:
-    s.settimeout(10)
+with socket.create_connection((sys.argv[1], 1935), 60) as s:
     s.sendall(b'?' * int(sys.argv[2]))
     s.shutdown(socket.SHUT_WR)
     answer = b''
@@ -307,14 +309,10 @@ with socket.create_connection((sys.argv[1], 1935), 1) as s:
         self.stdout("client", &["python3", "-c", PROGRAM, VIP, &bytes])
     }
 
-    /// The name of the host that answers on the virtual address, if one does.
+    /// The name of the host that answers on the virtual address, if one does within a
+    /// second: for one question of several.
     pub(crate) fn ask(&self) -> String {
-        self.ask_at(VIP)
-    }
-
-    /// The name of the host that answers on `address`, if one does.
-    pub(crate) fn ask_at(&self, address: &str) -> String {
-        self.ask_within(address, 1)
+        self.ask_within(VIP, 1)
     }
 
     /// The names of the hosts that answer the next two connections to `address`,
@@ -356,6 +354,13 @@ pub(crate) struct Capture {
 impl Capture {
     /// One line for every packet so far.
     pub(crate) fn stop(self) -> String {
+        // The signal ends it, whatever it has not read yet; it sleeps when it has read
+        // all (proc_pid_stat(5), field 3).
+        wait_for("tcpdump to have read every packet", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).ok()?;
+            let (_, state) = stat.rsplit_once(") ")?;
+            state.starts_with('S').then_some(())
+        });
         self.process.signal(Signal::SIGINT).expect("tcpdump runs");
         self.all()
     }

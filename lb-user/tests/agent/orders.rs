@@ -229,7 +229,7 @@ fn weight_and_disable_do_what_they_say_until_undrain() {
         (first()["connections_reset"] == 1).then_some(())
     });
     for _ in 0..3 {
-        assert_eq!(network.ask(), "edge2");
+        assert_eq!(network.answer_at(VIP), "edge2");
     }
     let text = String::from_utf8(agent.command(&["list"]).stdout).expect("UTF-8");
     assert!(text.contains("disabled by the operator"), "{text}");

@@ -2,9 +2,8 @@
 //! they are.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -37,16 +36,21 @@ fn say(file: &Path, number: &str) {
     fs::write(file, number).expect("it is written");
 }
 
-/// What `lb-user events` tells from now on.
-fn follow(network: &Network, agent: &Agent) -> (Process, Lines<BufReader<ChildStdout>>) {
+/// `lb-user events`, in whose log is what happens from now on.
+fn follow(network: &Network, agent: &Agent) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb-user"));
     command
         .args(["events", "--socket"])
-        .arg(agent.directory.path().join("agent.sock"))
-        .stdout(Stdio::piped());
-    let process = network.start("director", command);
-    let stdout = process.take_stdout().expect("piped");
-    (process, BufReader::new(stdout).lines())
+        .arg(agent.directory.path().join("agent.sock"));
+    let follower = network.on("director").spawn("events", command);
+    let follower = follower.expect("the program exists");
+    wait_for("the first event that it hears", || {
+        for order in ["drain", "undrain"] {
+            agent.command(&[order, "172.16.1.211"]);
+        }
+        (!follower.log().is_empty()).then_some(())
+    });
+    follower
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn the_share_of_a_server_that_returns_rises_step_by_step_to_the_whole() {
     let network = Network::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("health");
-    let agent = Agent::start(&network, &second_by_file(&file, "slow_start 4.5"));
+    let agent = Agent::start(&network, &second_by_file(&file, "slow_start 9"));
     agent.wait_for_states(&["up", "up"]);
     assert_eq!(second(&agent)["reason"], Value::Null, "it was never down");
     say(&file, "1");
@@ -91,18 +95,14 @@ fn a_server_that_flaps_is_held_out_and_released_by_itself() {
     let flap = "flap_limit 3\nflap_window 8\nflap_hold_down 1\nflap_hold_down_max 1";
     let agent = Agent::start(&network, &second_by_file(&file, flap));
     agent.wait_for_states(&["up", "up"]);
-    let (_follower, events) = follow(&network, &agent);
+    let follower = follow(&network, &agent);
     hold_out(&agent, &file);
     agent.wait_for_states(&["up", "up"]);
-    let mut seen = events.map(|line| line.expect("read"));
-    assert!(
-        seen.any(|line| line.contains("172.16.1.207:1935 stays out: held out for 1 s")),
-        "the log says why"
-    );
-    assert!(
-        seen.any(|line| line.contains("172.16.1.207:1935 is up")),
-        "and that it is back"
-    );
+    wait_for("the events to say why, and that it is back", || {
+        let events = follower.log();
+        let (_, then) = events.split_once("172.16.1.207:1935 stays out: held out for 1 s")?;
+        then.contains("172.16.1.207:1935 is up").then_some(())
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use netbed::wait_for;
-use testbed::{Cluster, RTMP_PORT, Source, Tap, VIP, XdpMode};
+use testbed::{Cluster, RTMP_PORT, Source, Tap, VIP, Viewer, XdpMode};
 
 use crate::on;
 
@@ -86,17 +86,24 @@ fn direct_routing_is_real(cluster: &Cluster) -> anyhow::Result<()> {
     let tap = Tap::start(cluster.switch(), cluster.director().host().name())?;
     cluster.push(&Source::Generated)?;
     let before = cluster.director().host().counters()?;
+    let mut viewers = Vec::new();
     for client in cluster.clients() {
-        client
-            .pull(&cluster.viewing_url())?
-            .wait_for_more(100)?
-            .ensure_rising()?;
+        let viewer = client.pull(&cluster.viewing_url())?;
+        viewer.wait_for_more(100)?.ensure_rising()?;
+        viewers.push(viewer);
     }
     let mut received = 0;
     for client in cluster.clients() {
         received += client.host().counters()?.rx_bytes;
     }
     let after = cluster.director().host().counters()?;
+    // The tap must not stop between a packet that comes and the same that goes on.
+    viewers.iter().try_for_each(Viewer::stop)?;
+    wait_for("the edges to see the viewers go", || {
+        let serving = cluster.clients().iter();
+        let mut serving = serving.map(|client| cluster.edge_serving(client));
+        serving.try_fold(true, |all, edge| Ok(all && edge?.is_none()))
+    })?;
     let passages = tap.stop()?;
 
     let service = SocketAddrV4::new(VIP, RTMP_PORT);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use netbed::{Process, TIME_LIMIT, wait_for};
+use netbed::{Process, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use testbed::{Cluster, Source, program};
@@ -89,9 +89,7 @@ fn viewers_of_an_edge_that_is_cut_off_see_video_again_from_the_other() {
         let address = cluster.edge(doomed).address();
 
         cluster.edge(doomed).host().cut_off()?;
-        cluster
-            .director()
-            .wait_for_server(address, false, TIME_LIMIT)?;
+        cluster.director().wait_for_server(address, false)?;
         wait_for("the viewers to have been told", || {
             Ok(event(&events, &format!("{address}:1935 is gone")).is_some())
         })?;

@@ -1,7 +1,6 @@
 //! Servers that die, vanish and come back.
 
 use anyhow::Result;
-use netbed::TIME_LIMIT;
 use testbed::{Cluster, HealthChecks, Server, Source};
 
 use crate::on;
@@ -9,9 +8,7 @@ use crate::on;
 #[test]
 #[ignore = "needs root"]
 fn a_killed_edge_leaves_the_rotation_and_comes_back_when_it_serves_again() {
-    on(Cluster::builder().clients(5), |cluster| {
-        out_and_back(cluster, HealthChecks::Quick)
-    });
+    on(Cluster::builder().clients(5), out_and_back);
 }
 
 #[test]
@@ -20,12 +17,10 @@ fn the_deployments_own_files_take_a_killed_edge_out_and_back() {
     let builder = Cluster::builder()
         .clients(5)
         .health_checks(HealthChecks::Deployed);
-    on(builder, |cluster| {
-        out_and_back(cluster, HealthChecks::Deployed)
-    });
+    on(builder, out_and_back);
 }
 
-fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
+fn out_and_back(cluster: &Cluster) -> Result<()> {
     let director = cluster.director();
     cluster.push(&Source::Generated)?;
     let witness = cluster.client(0).pull(&cluster.viewing_url())?;
@@ -36,7 +31,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
     let victim = cluster.edge(1 - survivor);
 
     victim.kill()?;
-    director.wait_for_server(victim.address(), false, checks.refusal_noticed_within())?;
+    director.wait_for_server(victim.address(), false)?;
     for newcomer in &cluster.clients()[1..3] {
         newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
         assert_eq!(
@@ -47,7 +42,7 @@ fn out_and_back(cluster: &Cluster, checks: HealthChecks) -> Result<()> {
     }
 
     victim.start()?;
-    director.wait_for_server(victim.address(), true, checks.return_noticed_within())?;
+    director.wait_for_server(victim.address(), true)?;
     for newcomer in &cluster.clients()[3..] {
         newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
     }
@@ -72,10 +67,9 @@ fn a_viewer_of_a_killed_edge_is_served_by_the_other_when_it_reconnects() {
 
         cluster.edge(edge).kill()?;
         viewer.process().wait()?;
-        let limit = HealthChecks::Quick.refusal_noticed_within();
         cluster
             .director()
-            .wait_for_server(cluster.edge(edge).address(), false, limit)?;
+            .wait_for_server(cluster.edge(edge).address(), false)?;
         // Persistence does not hold it to a server that is gone.
         let again = client.pull(&cluster.viewing_url())?;
         again.wait_for_more(25)?.ensure_rising()?;
@@ -91,17 +85,13 @@ fn an_edge_cut_off_from_the_network_leaves_the_rotation_and_comes_back() {
         cluster.push(&Source::Generated)?;
         let lost = cluster.edge(0);
         lost.host().cut_off()?;
-        cluster
-            .director()
-            .wait_for_server(lost.address(), false, TIME_LIMIT)?;
+        cluster.director().wait_for_server(lost.address(), false)?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
         viewer.wait_for_more(25)?.ensure_rising()?;
         assert_eq!(cluster.edge_serving(cluster.client(0))?, Some(1));
 
         lost.host().reconnect()?;
-        cluster
-            .director()
-            .wait_for_server(lost.address(), true, TIME_LIMIT)?;
+        cluster.director().wait_for_server(lost.address(), true)?;
         for newcomer in &cluster.clients()[1..] {
             newcomer.pull(&cluster.viewing_url())?.wait_for_more(25)?;
         }

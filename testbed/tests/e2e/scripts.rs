@@ -301,7 +301,7 @@ fn with_an_origin(test: impl FnOnce(&Cluster, &Host, &str) -> Result<()>) {
 fn load_test_reports_viewers_that_are_all_served() {
     with_an_origin(|cluster, client, url| {
         cluster.push(&Source::Generated)?;
-        let (status, text) = script(client, "load-test.sh", &["-n", "4", "-t", "6", url])?;
+        let (status, text) = script(client, "load-test.sh", &["-n", "4", "-t", "15", url])?;
         assert_eq!(status, 0, "{text}");
         let (_, table) = text.split_once("errors\n").context("no table")?;
         let row: Vec<u64> = table

@@ -67,6 +67,12 @@ const FORMAT_EX_HEADER: u8 = 9;
 impl AudioHead {
     /// Looks at an audio message's payload; `None` if it is too short to tell.
     pub fn parse(payload: &[u8]) -> Option<AudioHead> {
+        Self::parse_with_body(payload).map(|(head, _)| head)
+    }
+
+    /// The same, with what follows the head: a frame, a decoder's configuration. Of a
+    /// message with several tracks it is the first one's.
+    pub fn parse_with_body(payload: &[u8]) -> Option<(AudioHead, &[u8])> {
         let (&first, rest) = payload.split_first()?;
         let format = first >> 4;
         if format == FORMAT_EX_HEADER {
@@ -78,22 +84,26 @@ impl AudioHead {
                 _ => AudioContent::Other,
             };
             let codec = head.four_cc.map(AudioCodec::FourCc);
-            return Some(AudioHead {
+            let track = head.track;
+            let enhanced = AudioHead {
                 codec,
                 content,
-                track: head.track,
-            });
+                track,
+            };
+            return Some((enhanced, head.body));
         }
         let codec = AudioCodec::Legacy(format);
-        let content = if codec == AudioCodec::AAC && *rest.first()? == 0 {
-            AudioContent::SequenceHeader
-        } else {
-            AudioContent::Frame
+        let (content, body) = match (codec, rest.split_first()) {
+            (AudioCodec::AAC, None) => return None,
+            (AudioCodec::AAC, Some((0, body))) => (AudioContent::SequenceHeader, body),
+            (AudioCodec::AAC, Some((_, body))) => (AudioContent::Frame, body),
+            _ => (AudioContent::Frame, rest),
         };
-        Some(AudioHead {
+        let head = AudioHead {
             codec: Some(codec),
             content,
             track: 0,
-        })
+        };
+        Some((head, body))
     }
 }

@@ -28,23 +28,26 @@ impl Multitrack {
 }
 
 /// The common part of the enhanced headers of audio and video.
-pub(super) struct ExHead {
+pub(super) struct ExHead<'a> {
     pub(super) packet_type: u8,
     pub(super) four_cc: Option<FourCc>,
     pub(super) track: u8,
+    /// What follows it for that track; empty if it is cut off.
+    pub(super) body: &'a [u8],
 }
 
 const PACKET_MOD_EX: u8 = 7;
+const ONE_TRACK: u8 = 0;
 const MANY_TRACKS_MANY_CODECS: u8 = 2;
 
-impl ExHead {
+impl<'a> ExHead<'a> {
     /// Reads on after the first byte, whose packet type is given: modifiers,
     /// which are passed over, then the tracks' head, then the codec.
     pub(super) fn parse(
         mut packet_type: u8,
-        mut rest: &[u8],
+        mut rest: &'a [u8],
         multitrack: Multitrack,
-    ) -> Option<ExHead> {
+    ) -> Option<ExHead<'a>> {
         while packet_type == PACKET_MOD_EX {
             let (&short, tail) = rest.split_first()?;
             rest = tail;
@@ -64,6 +67,7 @@ impl ExHead {
                 packet_type,
                 four_cc,
                 track: 0,
+                body: rest.get(4..).unwrap_or_default(),
             });
         }
         let (&tracks, tail) = rest.split_first()?;
@@ -76,10 +80,22 @@ impl ExHead {
         } else {
             rest = rest.get(4..)?;
         }
+        let (&track, tail) = rest.split_first()?;
+        let body = match tracks >> 4 {
+            ONE_TRACK => tail,
+            _ => sized(tail).unwrap_or_default(),
+        };
         Some(ExHead {
             packet_type: tracks & 0x0f,
             four_cc,
-            track: *rest.first()?,
+            track,
+            body,
         })
     }
+}
+
+/// What follows a length of 24 bits.
+fn sized(bytes: &[u8]) -> Option<&[u8]> {
+    let (&[a, b, c], rest) = bytes.split_first_chunk()?;
+    rest.get(..u32::from_be_bytes([0, a, b, c]) as usize)
 }

@@ -66,38 +66,78 @@ pub struct VideoHead {
     pub track: u8,
 }
 
+/// What follows a video message's head.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct VideoBody<'a> {
+    /// How much later than it is decoded the picture is shown, in ms.
+    pub composition_ms: i32,
+    /// A picture, or a decoder's configuration.
+    pub data: &'a [u8],
+}
+
+impl<'a> VideoBody<'a> {
+    /// A body that begins with a composition time of 24 bits; `None` if it is cut off.
+    fn composed(bytes: &'a [u8]) -> Option<Self> {
+        let (&[a, b, c], data) = bytes.split_first_chunk()?;
+        Some(VideoBody {
+            composition_ms: i32::from_be_bytes([a, b, c, 0]) >> 8,
+            data,
+        })
+    }
+
+    fn plain(data: &'a [u8]) -> Self {
+        VideoBody {
+            composition_ms: 0,
+            data,
+        }
+    }
+}
+
 const FRAME_KEY: u8 = 1;
 const FRAME_GENERATED_KEY: u8 = 4;
 const FRAME_COMMAND: u8 = 5;
+const CODED_FRAMES: u8 = 1;
+/// The codecs whose coded frames begin with a composition time (Enhanced RTMP v2).
+const COMPOSED: [&[u8; 4]; 3] = [b"avc1", b"hvc1", b"vvc1"];
 
 impl VideoHead {
     /// Looks at a video message's payload; `None` if it is too short to tell.
     pub fn parse(payload: &[u8]) -> Option<VideoHead> {
+        Self::parse_with_body(payload).map(|(head, _)| head)
+    }
+
+    /// The same, with what follows the head: a picture, a decoder's configuration. It
+    /// is empty if it is cut off. Of a message with several tracks it is the first one's.
+    pub fn parse_with_body(payload: &[u8]) -> Option<(VideoHead, VideoBody<'_>)> {
         let (&first, rest) = payload.split_first()?;
         if first & 0x80 != 0 {
             return Self::enhanced(first, rest);
         }
         let frame_type = first >> 4;
         let codec = VideoCodec::Legacy(first & 0x0f);
-        let content = if frame_type == FRAME_COMMAND {
-            VideoContent::Other
+        let (content, body) = if frame_type == FRAME_COMMAND {
+            (VideoContent::Other, VideoBody::plain(rest))
         } else if matches!(codec, VideoCodec::AVC | VideoCodec::HEVC) {
-            match rest.first()? {
+            let (packet_type, rest) = rest.split_first()?;
+            let content = match packet_type {
                 0 => VideoContent::SequenceHeader,
                 1 => picture(frame_type),
                 _ => VideoContent::Other,
-            }
+            };
+            let body = VideoBody::composed(rest).unwrap_or(VideoBody::plain(&[]));
+            (content, body)
         } else {
-            picture(frame_type)
+            (picture(frame_type), VideoBody::plain(rest))
         };
-        Some(VideoHead {
+        let head = VideoHead {
             codec: Some(codec),
             content,
             track: 0,
-        })
+        };
+        Some((head, body))
     }
 
-    fn enhanced(first: u8, rest: &[u8]) -> Option<VideoHead> {
+    fn enhanced(first: u8, rest: &[u8]) -> Option<(VideoHead, VideoBody<'_>)> {
         let frame_type = (first >> 4) & 0x07;
         let head = ExHead::parse(first & 0x0f, rest, Multitrack::VIDEO)?;
         let content = match head.packet_type {
@@ -111,11 +151,19 @@ impl VideoHead {
             VideoContent::Other if frame_type == FRAME_COMMAND => None,
             _ => head.four_cc.map(VideoCodec::FourCc),
         };
-        Some(VideoHead {
+        // Only coded frames (1) of these three codecs say when they are shown.
+        let composed = head.packet_type == CODED_FRAMES
+            && matches!(&head.four_cc, Some(FourCc(code)) if COMPOSED.contains(&code));
+        let body = match composed {
+            true => VideoBody::composed(head.body).unwrap_or(VideoBody::plain(&[])),
+            false => VideoBody::plain(head.body),
+        };
+        let enhanced = VideoHead {
             codec,
             content,
             track: head.track,
-        })
+        };
+        Some((enhanced, body))
     }
 }
 

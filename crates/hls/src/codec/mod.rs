@@ -1,0 +1,28 @@
+//! What decoders' configurations say: RTMP's sequence headers, and the heads of frames
+//! where a codec has none.
+
+mod audio;
+mod bits;
+mod size;
+mod video;
+
+pub(crate) use audio::{Aac, AudioConfig, AudioFormat};
+pub(crate) use video::{VideoConfig, VideoFormat};
+
+use std::fmt;
+
+/// The size of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// Pixels in a row.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+/// As `RESOLUTION` wants it.
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}

@@ -1,0 +1,134 @@
+//! How long segments and parts are.
+
+use std::time::Duration;
+
+use super::track::{TICKS_PER_MS, Ticks, VIDEO_TIMESCALE};
+
+/// How segments are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The segments' container.
+    pub container: Container,
+    /// No part is longer (`PART-TARGET`); others than a segment's last have at least 85 %
+    /// of it (RFC 8216bis §4.4.4.9).
+    pub part_target: Duration,
+    /// A segment is at least so long (SRS: `hls_fragment`).
+    pub fragment: Duration,
+    /// A segment without a keyframe ends after so many times `fragment` (SRS:
+    /// `hls_aof_ratio`).
+    pub max_fragments: f64,
+    /// Segments begin with a keyframe (SRS: `hls_wait_keyframe`).
+    pub wait_keyframe: bool,
+}
+
+/// SRS's defaults, with the part target that RFC 8216bis's authors use.
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            container: Container::Fmp4,
+            part_target: Duration::from_millis(333),
+            fragment: Duration::from_secs(10),
+            max_fragments: 2.1,
+            wait_keyframe: true,
+        }
+    }
+}
+
+/// The container of segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// Fragmented MP4 (ISO/IEC 14496-12).
+    Fmp4,
+    /// MPEG-TS (ISO/IEC 13818-1).
+    MpegTs,
+}
+
+const SECOND: Ticks = VIDEO_TIMESCALE as Ticks;
+/// `EXTINF` is rounded to whole seconds before it is compared with the target duration.
+const ROUNDED_AWAY: Ticks = 490 * TICKS_PER_MS;
+/// Keyframes that are early by so much, as milliseconds are rounded, are in time.
+const TOLERANCE: Ticks = 50 * TICKS_PER_MS;
+const MIN_PART: Ticks = 20 * TICKS_PER_MS;
+const MAX_FRAGMENT: Ticks = 3600 * SECOND;
+
+/// The settings in ticks, and the target duration.
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub(super) part: Ticks,
+    pub(super) fragment: Ticks,
+    pub(super) wait_keyframe: bool,
+    /// Times that are so far ahead of the newest have jumped.
+    pub(super) jump: Ticks,
+    /// The target duration, in seconds, once it is fixed.
+    target: Option<u64>,
+    max_target: u64,
+}
+
+impl Limits {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let ticks = |duration: Duration| {
+            let ticks = duration.as_nanos() * u128::from(VIDEO_TIMESCALE) / 1_000_000_000;
+            u64::try_from(ticks).unwrap_or(u64::MAX).min(MAX_FRAGMENT)
+        };
+        let part = ticks(settings.part_target).max(MIN_PART);
+        let fragment = ticks(settings.fragment).max(part);
+        // A ratio that is no number counts as 1.
+        let longest = fragment as f64 * settings.max_fragments.clamp(1.0, 100.0).max(1.0);
+        Limits {
+            part,
+            fragment,
+            wait_keyframe: settings.wait_keyframe,
+            jump: fragment.max(SECOND),
+            target: None,
+            max_target: whole_seconds(longest as Ticks).max(whole_seconds(fragment)),
+        }
+    }
+
+    /// The shortest part, but for the last of a segment.
+    pub(super) fn shortest_part(&self) -> Ticks {
+        (self.part * 85).div_ceil(100)
+    }
+
+    /// True if a segment of this length may end at a keyframe.
+    pub(super) fn is_enough(&self, length: Ticks) -> bool {
+        length + TOLERANCE.min(self.fragment / 10) >= self.fragment
+    }
+
+    /// The longest segment that fits the target duration.
+    pub(super) fn longest(&self) -> Ticks {
+        self.target.unwrap_or(self.max_target) * SECOND + ROUNDED_AWAY
+    }
+
+    /// The longest first segment, and how long a keyframe is waited for.
+    pub(super) fn longest_first_segment(&self) -> Ticks {
+        self.max_target * SECOND
+    }
+
+    /// The length of segments where keyframes come at this interval.
+    pub(super) fn natural_segment(&self, group: Ticks) -> Ticks {
+        match self.wait_keyframe {
+            true => {
+                let tolerance = TOLERANCE.min(self.fragment / 10);
+                (self.fragment - tolerance).div_ceil(group).max(1) * group
+            }
+            false => self.fragment,
+        }
+    }
+
+    /// Fixes the target duration by the expected length of a segment, if it is not fixed.
+    pub(super) fn fix_target(&mut self, expected: Ticks) -> Option<Duration> {
+        if self.target.is_some() {
+            return None;
+        }
+        let margin = 100 * TICKS_PER_MS;
+        let shortest = whole_seconds(self.fragment);
+        let target = whole_seconds(expected + margin).clamp(shortest, self.max_target);
+        self.target = Some(target);
+        Some(Duration::from_secs(target))
+    }
+}
+
+/// Rounded, and 1 at least.
+fn whole_seconds(ticks: Ticks) -> u64 {
+    ((ticks + SECOND / 2) / SECOND).max(1)
+}

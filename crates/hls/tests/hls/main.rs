@@ -1,0 +1,6 @@
+//! HLS segments and playlists, judged by readers that share nothing with the writer.
+
+mod boxes;
+mod encoder;
+mod real_peers;
+mod stream;

@@ -1,0 +1,95 @@
+//! What a segmenter made of a stream.
+
+use std::time::Duration;
+
+use hls::segmenter::{Initialization, Output, Part, SegmentEnd, Segmenter, Settings};
+use rtmp_proto::wire::Message;
+
+/// A segment as it came out.
+#[derive(Debug, Default)]
+pub(crate) struct MadeSegment {
+    pub(crate) discontinuity: bool,
+    pub(crate) initialization: Option<Initialization>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) end: Option<SegmentEnd>,
+}
+
+impl MadeSegment {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.parts
+            .iter()
+            .flat_map(|part| part.bytes.to_vec())
+            .collect()
+    }
+
+    pub(crate) fn duration(&self) -> Duration {
+        self.end.as_ref().expect("it has ended").duration
+    }
+}
+
+/// What a segmenter makes of these messages at their own times, up to their end.
+pub(crate) fn segment(settings: &Settings, messages: &[Message]) -> Vec<Output> {
+    let mut segmenter = Segmenter::new(settings);
+    let mut out = Vec::new();
+    for message in messages {
+        segmenter.push(message, message.timestamp.into(), &mut out);
+    }
+    segmenter.finish(&mut out);
+    out
+}
+
+/// The segments of a segmenter's outputs.
+pub(crate) fn segments(outputs: &[Output]) -> Vec<MadeSegment> {
+    let mut segments = vec![MadeSegment::default()];
+    for output in outputs {
+        let segment = segments.last_mut().unwrap();
+        match output {
+            Output::Discontinuity => segment.discontinuity = true,
+            Output::Initialization(it) => segment.initialization = Some(it.clone()),
+            Output::Part(part) => segment.parts.push(part.clone()),
+            Output::SegmentEnd(end) => {
+                segment.end = Some(end.clone());
+                segments.push(MadeSegment::default());
+            }
+            Output::TargetDuration(_) | Output::LeftOut(_) => {}
+        }
+    }
+    if segments.last().is_some_and(|it| it.parts.is_empty()) {
+        segments.pop();
+    }
+    segments
+}
+
+/// Checks the rules for parts and segments (RFC 8216bis §4.4.4.9, §4.4.3.1).
+pub(crate) fn check_rules(settings: &Settings, outputs: &[Output]) {
+    let target = outputs.iter().find_map(|output| match output {
+        Output::TargetDuration(target) => Some(*target),
+        _ => None,
+    });
+    let shortest = settings.part_target.mul_f64(0.85) - Duration::from_micros(50);
+    for (number, segment) in segments(outputs).iter().enumerate() {
+        let last = segment.parts.len() - 1;
+        for (index, part) in segment.parts.iter().enumerate() {
+            let duration = part.duration;
+            assert!(!part.bytes.is_empty());
+            assert!(
+                duration <= settings.part_target,
+                "{number}.{index}: {duration:?}"
+            );
+            if index < last {
+                assert!(duration >= shortest, "{number}.{index}: {duration:?}");
+            }
+        }
+        if let Some(end) = &segment.end {
+            let rounded = end.duration.as_secs_f64().round();
+            let target = target.expect("a target duration").as_secs_f64();
+            assert!(rounded <= target, "{number}: {:?}", end.duration);
+            let sum: Duration = segment.parts.iter().map(|part| part.duration).sum();
+            let difference = sum.abs_diff(end.duration);
+            assert!(
+                difference < Duration::from_millis(1),
+                "{number}: {sum:?} of {end:?}"
+            );
+        }
+    }
+}

@@ -14,9 +14,9 @@ use crate::segmenter::writer::Tracks;
 const OFFSET: Ticks = 1000 * TICKS_PER_MS;
 /// The program clock is behind decoding by this, as decoders want data before its time.
 const CLOCK_DELAY: Ticks = 100 * TICKS_PER_MS;
-/// Frames of sound that share a PES packet: their duration is below the 100 ms in which
-/// the program clock is to be repeated (ISO/IEC 13818-1 §2.7.2).
-const MAX_FRAMES_IN_PES: usize = 4;
+/// Frames of sound share a PES packet of this duration: the program clock is to be
+/// repeated within 100 ms (ISO/IEC 13818-1 §2.7.2).
+const MAX_SOUND_MS: u32 = 90;
 
 /// True if there is a stream type for the codec.
 pub(crate) fn carries_video(config: &VideoConfig) -> bool {
@@ -74,7 +74,7 @@ impl Multiplexer {
             self.write_tables(tracks, &mut out);
         }
         let mut sound = tracks.audio.into_iter().flat_map(|config| {
-            let chunks = audio.chunks(MAX_FRAMES_IN_PES);
+            let chunks = audio.chunks(frames_in_pes(config, audio));
             chunks.map(move |frames| (config, frames))
         });
         let mut sound = std::iter::from_fn(|| sound.next()).peekable();
@@ -151,6 +151,13 @@ impl Multiplexer {
         };
         packet::write_pes(AUDIO_PID, &mut self.counters.audio, &start, &pes, out);
     }
+}
+
+/// How many frames share a PES packet.
+fn frames_in_pes(config: &AudioConfig, frames: &[Sample]) -> usize {
+    let duration = frames.first().and_then(|frame| frame.duration).unwrap_or(0);
+    let longest = u64::from(config.sample_rate) * u64::from(MAX_SOUND_MS) / 1000;
+    usize::try_from(longest / u64::from(duration.max(1))).map_or(1, |frames| frames.clamp(1, 16))
 }
 
 /// When frames of sound begin.

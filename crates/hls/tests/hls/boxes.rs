@@ -62,6 +62,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl<'a> Reader<'a> {
+    /// The boxes, which are these, each once.
+    fn boxes_in_any_order<const N: usize>(mut self, kinds: [&[u8; 4]; N]) -> [Reader<'a>; N] {
+        let mut found = BTreeMap::new();
+        while let Some((kind, content)) = self.next_box() {
+            assert!(kinds.contains(&&kind), "{}", kind.escape_ascii());
+            assert!(found.insert(kind, content).is_none(), "twice");
+        }
+        kinds.map(|kind| found.remove(kind).expect("a box"))
+    }
+}
+
 /// A track of an initialization section.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TrackHeader {
@@ -145,7 +157,7 @@ fn read_matrix(reader: &mut Reader<'_>) {
 }
 
 fn read_trak(trak: Reader<'_>) -> TrackHeader {
-    let [mut tkhd, mdia] = trak.boxes([b"tkhd", b"mdia"]);
+    let [mut tkhd, mdia] = trak.boxes_in_any_order([b"tkhd", b"mdia"]);
     let (version, flags) = tkhd.full();
     assert_eq!(flags & 3, 3, "enabled, in the movie");
     let wide = if version == 1 { 8 } else { 4 };
@@ -160,7 +172,7 @@ fn read_trak(trak: Reader<'_>) -> TrackHeader {
     read_matrix(&mut tkhd);
     let size = (tkhd.number(4) >> 16, tkhd.number(4) >> 16);
     tkhd.end();
-    let [mut mdhd, mut hdlr, minf] = mdia.boxes([b"mdhd", b"hdlr", b"minf"]);
+    let [mut mdhd, mut hdlr, minf] = mdia.boxes_in_any_order([b"mdhd", b"hdlr", b"minf"]);
     let (version, _) = mdhd.full();
     let wide = if version == 1 { 8 } else { 4 };
     mdhd.bytes(2 * wide);
@@ -180,7 +192,7 @@ fn read_trak(trak: Reader<'_>) -> TrackHeader {
         b"smhd"
     };
     assert_eq!(volume, if &handler == b"vide" { 0 } else { 0x0100 });
-    let [mut media, dinf, stbl] = minf.boxes([header, b"dinf", b"stbl"]);
+    let [mut media, dinf, stbl] = minf.boxes_in_any_order([header, b"dinf", b"stbl"]);
     let flags = media.full().1;
     assert_eq!(flags, u64::from(&handler == b"vide"));
     let [mut dref] = dinf.boxes([b"dref"]);
@@ -203,7 +215,7 @@ fn read_trak(trak: Reader<'_>) -> TrackHeader {
 
 fn read_sample_table(stbl: Reader<'_>, handler: &[u8; 4], size: (u64, u64)) -> ([u8; 4], Vec<u8>) {
     let kinds = [b"stsd", b"stts", b"stsc", b"stsz", b"stco"];
-    let [mut stsd, stts, stsc, mut stsz, stco] = stbl.boxes(kinds);
+    let [mut stsd, stts, stsc, mut stsz, stco] = stbl.boxes_in_any_order(kinds);
     for mut table in [stts, stsc, stco] {
         assert_eq!(table.full(), (0, 0));
         assert_eq!(table.number(4), 0, "no samples");

@@ -2,5 +2,6 @@
 
 mod boxes;
 mod encoder;
+mod packets;
 mod real_peers;
 mod stream;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use hls::segmenter::{Initialization, Output, Part, SegmentEnd, Segmenter, Settings};
 use rtmp_proto::wire::Message;
 
+use crate::boxes::{self, ReadSample, TrackHeader};
+
 /// A segment as it came out.
 #[derive(Debug, Default)]
 pub(crate) struct MadeSegment {
@@ -92,4 +94,27 @@ pub(crate) fn check_rules(settings: &Settings, outputs: &[Output]) {
             );
         }
     }
+}
+
+/// The samples of all parts with their tracks. Fragments are numbered in order.
+pub(crate) fn read_samples(outputs: &[Output]) -> Vec<(TrackHeader, ReadSample)> {
+    let mut tracks = Vec::new();
+    let mut sequence = 0;
+    let mut samples = Vec::new();
+    for output in outputs {
+        match output {
+            Output::Initialization(it) => tracks = boxes::read_header(&it.bytes),
+            Output::Part(part) => {
+                let fragment = boxes::read_part(&tracks, &part.bytes);
+                sequence += 1;
+                assert_eq!(fragment.sequence, sequence);
+                samples.extend(fragment.samples.into_iter().map(|sample| {
+                    let track = tracks.iter().find(|track| track.id == sample.track);
+                    (track.unwrap().clone(), sample)
+                }));
+            }
+            _ => {}
+        }
+    }
+    samples
 }

@@ -220,3 +220,49 @@ fn messages_are_classified_for_those_who_keep_the_stream() {
         assert_eq!(class, expected, "type {type_id}, {bytes}");
     }
 }
+
+#[test]
+fn what_follows_a_videos_head() {
+    for (bytes, composition_ms, data) in [
+        ("17 00 000000 0164", 0, "0164"),
+        ("27 01 000050 aabb", 80, "aabb"),
+        ("27 01 fffff0 aabb", -16, "aabb"),
+        ("27 01 0000", 0, ""),
+        ("12 aabb", 0, "aabb"),
+        ("90 68766331 0102", 0, "0102"),
+        ("91 68766331 000021 aa", 33, "aa"),
+        ("91 61766331 fffffe aa", -2, "aa"),
+        ("93 68766331 aa", 0, "aa"),
+        ("91 61763031 0a0b", 0, "0a0b"),
+        ("91 68766331 00", 0, ""),
+        // Modifiers before the packet type: a nanosecond offset of three bytes.
+        ("a7 02 000001 01 61763031 0a", 0, "0a"),
+        // One track; then two tracks of one codec, of which the first is taken.
+        ("96 01 61763031 05 0a", 0, "0a"),
+        ("96 11 61763031 00 000002 0a0b 01 000001 0c", 0, "0a0b"),
+        ("96 11 61763031 00 000009 0a0b", 0, ""),
+        ("96 21 61763031 00 000001 0a 76703039 01 000001 0c", 0, "0a"),
+    ] {
+        let payload = hex(bytes);
+        let (_, body) = VideoHead::parse_with_body(&payload).expect(bytes);
+        assert_eq!(body.composition_ms, composition_ms, "{bytes}");
+        assert_eq!(body.data, hex(data), "{bytes}");
+    }
+}
+
+#[test]
+fn what_follows_an_audios_head() {
+    for (bytes, data) in [
+        ("af 00 1210", "1210"),
+        ("af 01 2100", "2100"),
+        ("2f fffb", "fffb"),
+        ("90 4f707573 4f70", "4f70"),
+        ("91 4f707573 fc", "fc"),
+        ("91 4f707573", ""),
+        ("95 11 4f707573 00 000001 fc 01 000001 fd", "fc"),
+    ] {
+        let payload = hex(bytes);
+        let (_, body) = AudioHead::parse_with_body(&payload).expect(bytes);
+        assert_eq!(body, hex(data), "{bytes}");
+    }
+}

@@ -297,16 +297,19 @@ pub(crate) fn read_part(tracks: &[TrackHeader], bytes: &[u8]) -> Fragment {
         let mut dts = tfdt.number(8);
         tfdt.end();
         let (version, flags) = trun.full();
-        assert_eq!(flags & !0xf00, 1, "a data offset");
+        assert_eq!(flags & !0xf04, 1, "a data offset");
+        assert_ne!(flags & 0x404, 0x404, "flags of one kind");
         assert_eq!(flags & 0x300, 0x300, "durations and sizes");
         let count = trun.number(4);
         assert!(count > 0);
         assert_eq!(trun.number(4) as usize, position, "runs follow each other");
-        for _ in 0..count {
+        let first_flags = (flags & 4 != 0).then(|| trun.number(4));
+        for index in 0..count {
             let duration = trun.number(4);
             let size = trun.number(4) as usize;
-            let sample_flags = match flags & 0x400 {
-                0 => track.default_flags,
+            let sample_flags = match (flags & 0x400, first_flags) {
+                (0, Some(flags)) if index == 0 => flags,
+                (0, _) => track.default_flags,
                 _ => trun.number(4),
             };
             let composition = match flags & 0x800 {

@@ -51,6 +51,7 @@ pub(crate) fn encode(file: &Path, seconds: u32, options: &str) {
     let audio = format!("sine=frequency=440:sample_rate=44100:duration={seconds}");
     let mut arguments = vec!["-v", "error", "-y"];
     arguments.extend(["-f", "lavfi", "-i", &video, "-f", "lavfi", "-i", &audio]);
+    arguments.extend(["-pix_fmt", "yuv420p"]);
     arguments.extend(options.split_whitespace());
     arguments.push(file.to_str().unwrap());
     run("ffmpeg", &arguments);

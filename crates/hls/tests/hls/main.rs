@@ -2,6 +2,9 @@
 
 mod boxes;
 mod encoder;
+mod enhanced;
 mod packets;
+mod playlists;
+mod properties;
 mod real_peers;
 mod stream;

@@ -8,6 +8,7 @@ use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::encoder::{Scratch, encode, read_flv, run};
+use crate::enhanced::{FRAGMENTED, read_mp4};
 use crate::packets::check_transport;
 use crate::stream::{check_rules, read_samples, segment, segments};
 
@@ -210,4 +211,53 @@ fn pictures_alone() {
 fn sound_alone() {
     round_trip("audio-only", "-vn -c:a aac", &BOTH);
     round_trip("mp3-only", "-vn -c:a libmp3lame", &BOTH);
+}
+
+/// The same with codecs of Enhanced RTMP, out of ffmpeg's fragmented MP4.
+fn enhanced_round_trip(name: &str, options: &str, codecs: &str, containers: &[Container]) {
+    for &container in containers {
+        let scratch = Scratch::new(&format!("{name}-{container:?}"));
+        let mp4 = scratch.path("in.mp4");
+        encode(&mp4, 7, &format!("{options} {FRAGMENTED}"));
+        let messages = read_mp4(&mp4);
+        let outputs = segment(&settings(container), &messages);
+        let initialization = outputs.iter().find_map(|output| match output {
+            Output::Initialization(it) => Some(it.clone()),
+            _ => None,
+        });
+        let initialization = initialization.expect("an initialization");
+        assert_eq!(initialization.codecs, codecs);
+        assert_eq!(initialization.resolution.unwrap().to_string(), "320x180");
+        let remuxed = remux(&scratch, container, &messages);
+        let (found, expected) = (decode(&remuxed), decode(&mp4));
+        assert_eq!(found.0, expected.0);
+        // Edit lists, which ffmpeg's file has, cut what is heard before the start.
+        assert!(found.1.abs_diff(expected.1) <= 2, "{found:?} {expected:?}");
+    }
+}
+
+#[test]
+fn h265_and_opus() {
+    let options = "-c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params \
+        log-level=none:keyint=60:min-keyint=60:scenecut=0:bframes=2 -c:a libopus -strict -2";
+    enhanced_round_trip("hevc", options, "hvc1.1.6.L60.90,opus", &[Container::Fmp4]);
+}
+
+#[test]
+fn h265_and_ac3() {
+    let options = "-c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params \
+        log-level=none:keyint=60:min-keyint=60:scenecut=0:bframes=2 -c:a ac3";
+    enhanced_round_trip("hevc-ac3", options, "hvc1.1.6.L60.90,ac-3", &BOTH);
+}
+
+#[test]
+fn av1_and_opus() {
+    let options = "-c:v libsvtav1 -preset 12 -g 60 -c:a libopus -strict -2";
+    enhanced_round_trip("av1", options, "av01.0.00M.08,opus", &[Container::Fmp4]);
+}
+
+#[test]
+fn vp9_and_opus() {
+    let options = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 60 -c:a libopus -strict -2";
+    enhanced_round_trip("vp9", options, "vp09.00.11.08,opus", &[Container::Fmp4]);
 }

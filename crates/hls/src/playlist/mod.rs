@@ -163,15 +163,15 @@ impl Playlist {
         self.ended = true;
     }
 
-    /// True if playlists can be given out: there is something to play, and the target
-    /// duration is fixed.
+    /// True if a playlist of this form can be given out: there is something to play, and
+    /// the target duration is fixed.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub fn is_ready(&self, low_latency: bool) -> bool {
+        let parts_count = low_latency && self.has_parts();
         self.target.is_some()
-            && self.listed().any(|(_, segment)| match self.has_parts() {
-                true => !segment.parts.is_empty(),
-                false => segment.duration.is_some(),
-            })
+            && self
+                .listed()
+                .any(|(_, segment)| parts_count || segment.duration.is_some())
     }
 
     /// The first offset of the log that is still needed.
@@ -210,6 +210,17 @@ impl Playlist {
             },
         }
         .filter(|found| *found != Found::Later || !self.ended)
+    }
+
+    /// The newest part; `None` before the first.
+    #[must_use]
+    pub fn newest(&self) -> Option<Resource> {
+        let (number, segment) = self.listed().next_back()?;
+        let part = segment.parts.len().checked_sub(1)? as u64;
+        Some(Resource::Part {
+            segment: number,
+            part,
+        })
     }
 
     /// The media sequence number of the next segment to begin.

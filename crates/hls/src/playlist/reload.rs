@@ -22,7 +22,9 @@ pub enum BadReload {
 
 impl Playlist {
     /// True if the playlist has what is asked for; if not, the request waits for the next
-    /// part, and is judged again.
+    /// part, and is judged again. Whether there is a playlist at all, [`is_ready`] says.
+    ///
+    /// [`is_ready`]: Playlist::is_ready
     ///
     /// # Errors
     /// The request is answered with 400.
@@ -30,14 +32,11 @@ impl Playlist {
         let Some(number) = reload.segment else {
             return match reload.part {
                 Some(_) => Err(BadReload::PartWithoutSegment),
-                None => Ok(self.is_ready()),
+                None => Ok(true),
             };
         };
         if self.ended {
-            return Ok(self.is_ready());
-        }
-        if !self.is_ready() {
-            return Ok(false);
+            return Ok(true);
         }
         const SEGMENTS_AHEAD: u64 = 2;
         let newest = self.next_segment().saturating_sub(1);

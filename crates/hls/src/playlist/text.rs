@@ -55,7 +55,7 @@ impl Playlist {
     /// is to have. `None` while the playlist is not ready.
     #[must_use]
     pub fn media(&self, form: MediaPlaylist, uri: &dyn Fn(Resource) -> String) -> Option<String> {
-        let target = self.target.filter(|_| self.is_ready())?;
+        let target = self.target.filter(|_| self.is_ready(form.low_latency))?;
         let low_latency = form.low_latency && self.has_parts();
         let skipped = match form.skip && low_latency {
             true => self.skippable(target),

@@ -57,8 +57,8 @@ pub struct Segmenter {
     /// The tracks of a multitrack message that are taken: the first that come.
     video_track: Option<u8>,
     audio_track: Option<u8>,
-    /// The newest time of any sample.
-    newest: Option<Ticks>,
+    /// The newest time of each kind of samples.
+    newest: [Option<Ticks>; 2],
     /// Added to the stream's times, after they went back.
     shift: Ticks,
     /// The newest keyframe, and the time from the one before it.
@@ -73,6 +73,13 @@ pub struct Segmenter {
     /// What the newest initialization is made of.
     initialized: Option<(Option<VideoConfig>, Option<AudioConfig>)>,
     left_out: Vec<Codec>,
+}
+
+/// The kinds of samples.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Video,
+    Audio,
 }
 
 #[derive(Debug)]
@@ -118,7 +125,7 @@ impl Segmenter {
             audio: Track::default(),
             video_track: None,
             audio_track: None,
-            newest: None,
+            newest: [None; 2],
             shift: 0,
             keyframe: None,
             group: None,
@@ -148,7 +155,6 @@ impl Segmenter {
         self.audio.reset();
         self.video_track = None;
         self.audio_track = None;
-        self.newest = None;
     }
 
     /// The stream pauses or ends: what is queued becomes the last part of its segment.
@@ -157,6 +163,7 @@ impl Segmenter {
             let end = self.video.finish().max(self.audio.finish());
             if let Some(end) = end {
                 self.advance(end, out);
+                self.end_overlong(end, out);
                 self.end_segment(end, out);
             }
         }
@@ -264,22 +271,22 @@ impl Segmenter {
         }
     }
 
-    /// The place of a sample that has come with `time`. Times that jump end the segment.
-    fn arrive(&mut self, time: Ticks, out: &mut Vec<Output>) -> Ticks {
+    /// The place of a sample that has come with `time`. Times that jump end the segment:
+    /// those that go back within their track, and those that are far ahead of all.
+    fn arrive(&mut self, kind: Kind, time: Ticks, out: &mut Vec<Output>) -> Ticks {
         let shifted = time.saturating_add(self.shift);
-        let Some(newest) = self.newest else {
-            self.newest = Some(shifted);
-            return shifted;
-        };
-        let back = newest > shifted.saturating_add(MAX_STEP_BACK);
+        let own = self.newest[kind as usize];
+        let newest = self.newest.into_iter().flatten().max().unwrap_or(shifted);
+        let back = own > Some(shifted.saturating_add(MAX_STEP_BACK));
         if back || shifted > newest + self.limits.jump {
             self.finish(out);
         }
         if back {
-            self.shift = newest - time;
+            self.shift = newest.saturating_sub(time);
+            self.newest = [Some(newest); 2];
             return newest;
         }
-        self.newest = Some(newest.max(shifted));
+        self.newest[kind as usize] = own.max(Some(shifted));
         shifted
     }
 
@@ -291,7 +298,7 @@ impl Segmenter {
         keyframe: bool,
         out: &mut Vec<Output>,
     ) {
-        let time = self.arrive(time, out);
+        let time = self.arrive(Kind::Video, time, out);
         let waiting = matches!(self.state, State::Waiting { .. });
         let joining = waiting || self.video.next.is_some();
         if joining && !keyframe {
@@ -307,10 +314,12 @@ impl Segmenter {
         if waiting {
             self.video.promote();
             self.audio.promote();
-            self.run(time);
         }
         let dts = self.video.begin_picture(time);
-        self.place_picture(dts, keyframe, out);
+        match waiting {
+            true => self.run(dts),
+            false => self.place_picture(dts, keyframe, out),
+        }
         if let State::Running(segment) = &mut self.state {
             segment.pictures += 1;
         }
@@ -319,35 +328,21 @@ impl Segmenter {
 
     /// Ends parts and segments as a picture that begins at `dts` makes it due.
     fn place_picture(&mut self, dts: Ticks, keyframe: bool, out: &mut Vec<Output>) {
-        let joins = self.video.next.is_some();
-        let Some(segment) = self.segment() else {
-            return;
-        };
-        if joins && self.video.current.is_none() && segment.parts == 0 {
-            // Nothing has been given out without pictures yet.
-            self.video.promote();
-            return;
+        let joins = self.segment().is_some_and(|segment| segment.parts == 0);
+        if !(joins && self.video.current.is_none()) {
+            self.advance(dts, out);
+            if self.video.next.is_some() || self.segment_is_due(dts, keyframe) {
+                self.end_segment(dts, out);
+            }
         }
-        if self.overlong(dts)
-            && let Some(last) = self.video.newest_time()
-        {
-            self.advance(last, out);
-            self.end_segment(last, out);
-        }
-        self.advance(dts, out);
-        if joins || self.segment_is_due(dts, keyframe) {
-            self.end_segment(dts, out);
-        }
-        if joins {
-            self.video.promote();
-        }
+        self.video.promote();
     }
 
     fn sound(&mut self, data: Bytes, time: Ticks, out: &mut Vec<Output>) {
         if self.audio.newest().is_none() {
             return;
         }
-        let time = self.arrive(time, out);
+        let time = self.arrive(Kind::Audio, time, out);
         match &mut self.state {
             State::Waiting { since } => {
                 let since = *since.get_or_insert(time);
@@ -356,18 +351,14 @@ impl Segmenter {
                     return;
                 }
                 self.audio.promote();
-                self.run(time);
             }
-            State::Running(segment) if self.audio.next.is_some() => {
-                if segment.parts == 0 && self.audio.current.is_none() {
-                    self.audio.promote();
-                } else if self.video.current.is_none() {
+            State::Running(_) if self.audio.next.is_some() => {
+                if self.video.current.is_none() && self.audio.current.is_some() {
                     self.audio.finish();
                     self.advance(time, out);
                     self.end_segment(time, out);
-                    self.audio.promote();
-                } else {
-                    self.segment_wanted = true;
+                }
+                if !self.join_sound() {
                     return;
                 }
             }
@@ -376,7 +367,9 @@ impl Segmenter {
         let Some((dts, begins)) = self.audio.begin_frame(time, &data) else {
             return;
         };
-        if self.video.current.is_some() {
+        if matches!(self.state, State::Waiting { .. }) {
+            self.run(begins);
+        } else if self.video.current.is_some() {
             self.advance_without_pictures(begins, out);
         } else {
             self.fix_target(self.limits.fragment, out);
@@ -385,7 +378,19 @@ impl Segmenter {
                 self.end_segment(begins, out);
             }
         }
-        self.audio.push(data, dts);
+        if self.audio.current.is_some() || self.join_sound() {
+            self.audio.push(data, dts);
+        }
+    }
+
+    /// Makes sound part of the segment; false if that has to wait for the next one.
+    fn join_sound(&mut self) -> bool {
+        let joins = self.segment().is_some_and(|segment| segment.parts == 0);
+        match joins {
+            true => self.audio.promote(),
+            false => self.segment_wanted = true,
+        }
+        joins
     }
 
     fn run(&mut self, start: Ticks) {
@@ -417,12 +422,6 @@ impl Segmenter {
         }
     }
 
-    /// True if a sample at `time` is too late for the segment.
-    fn overlong(&self, time: Ticks) -> bool {
-        self.segment()
-            .is_some_and(|segment| time.saturating_sub(segment.start) > self.limits.longest())
-    }
-
     /// True if the segment ends where the sample at `time` begins. Any frame of sound is a
     /// keyframe.
     fn segment_is_due(&self, time: Ticks, keyframe: bool) -> bool {
@@ -448,18 +447,16 @@ impl Segmenter {
         while let Some(segment) = self.segment() {
             let start = segment.part_start;
             let elapsed = time.saturating_sub(start);
-            if elapsed <= self.limits.part {
-                if elapsed >= self.limits.shortest_part() || self.is_full() {
-                    self.cut(time, out);
-                }
+            let fits = elapsed <= self.limits.part;
+            if fits && elapsed < self.limits.shortest_part() && !self.is_full() {
                 return;
             }
-            match self.boundary_after(start) {
-                Some(boundary) if self.cut(boundary, out) => {}
-                _ => {
-                    self.cut(time, out);
-                    return;
-                }
+            let boundary = match fits {
+                true => time,
+                false => self.boundary_after(start, time),
+            };
+            if !self.end_overlong(boundary, out) && !self.cut(boundary, out) {
+                return;
             }
         }
     }
@@ -468,35 +465,51 @@ impl Segmenter {
     fn advance_without_pictures(&mut self, time: Ticks, out: &mut Vec<Output>) {
         while let Some(segment) = self.segment() {
             let start = segment.part_start;
-            let part_end = start + self.limits.part;
-            if time <= part_end + MAX_AUDIO_LEAD && !self.is_full() {
+            if time <= start + self.limits.part + MAX_AUDIO_LEAD && !self.is_full() {
                 return;
             }
-            if part_end - segment.start > self.limits.longest() {
-                self.end_segment(start, out);
-                continue;
-            }
-            let boundary = self.boundary_after(start).unwrap_or(time);
-            if !self.cut(boundary, out) {
+            let boundary = self.boundary_after(start, time);
+            if !self.end_overlong(boundary, out) && !self.cut(boundary, out) {
                 return;
             }
         }
+    }
+
+    /// Ends the segment where its next part begins, if it would be too long with that part,
+    /// which ends at `end`.
+    fn end_overlong(&mut self, end: Ticks, out: &mut Vec<Output>) -> bool {
+        let Some(segment) = self.segment() else {
+            return false;
+        };
+        let part_start = segment.part_start;
+        let is_overlong = end.saturating_sub(segment.start) > self.limits.longest();
+        if is_overlong && part_start > segment.start {
+            self.end_segment(part_start, out);
+            return true;
+        }
+        false
     }
 
     fn is_full(&self) -> bool {
         self.video.queued_bytes() + self.audio.queued_bytes() > MAX_QUEUED_BYTES
     }
 
-    /// The best end of a part that begins at `start`: a picture's begin, else the latest.
-    fn boundary_after(&self, start: Ticks) -> Option<Ticks> {
-        let end = start + self.limits.part;
-        let fits = |time: &Ticks| *time > start && *time <= end;
-        let picture = self.video.times().filter(fits).max();
+    /// The end of a part that begins at `start` and cannot last until `time`: where a
+    /// picture begins, else sound, else where the part target is reached.
+    fn boundary_after(&self, start: Ticks, time: Ticks) -> Ticks {
         let shortest = start + self.limits.shortest_part();
-        if picture.is_some_and(|time| time >= shortest) {
-            return picture;
+        let longest = start + self.limits.part;
+        let fits = |time: &Ticks| (shortest..=longest).contains(time);
+        let picture = self.video.times().filter(fits).max();
+        let sound = || self.audio.times().filter(fits).max();
+        let boundary = picture.or_else(sound).unwrap_or(longest);
+        let times = || self.video.times().chain(self.audio.times());
+        if times().any(|time| time < boundary) {
+            return boundary;
         }
-        picture.max(self.audio.times().filter(fits).max())
+        // A picture lasts longer than a part: the next part has one sample.
+        let first = times().min().unwrap_or(start);
+        times().filter(|&time| time > first).min().unwrap_or(time)
     }
 
     /// Makes a part of the samples before `end`; false if there are none.
@@ -566,14 +579,15 @@ impl Segmenter {
         };
         let end = end.max(segment.part_start);
         let ended = std::mem::replace(segment, Segment::new(end));
-        if ended.parts > 0 {
-            let length = end - ended.start;
-            out.push(Output::SegmentEnd(SegmentEnd {
-                duration: duration(length),
-                pictures: ended.pictures,
-            }));
-            self.fix_target(length, out);
+        if ended.parts == 0 {
+            return;
         }
+        let length = end - ended.start;
+        out.push(Output::SegmentEnd(SegmentEnd {
+            duration: duration(length),
+            pictures: ended.pictures,
+        }));
+        self.fix_target(length, out);
         if audio_changes {
             self.audio.promote();
         } else if !self.audio.seen {

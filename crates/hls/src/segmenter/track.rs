@@ -116,9 +116,10 @@ impl<C: TrackConfig> Track<C> {
         }
     }
 
-    /// When each of the queued samples begins.
+    /// When each of the queued samples begins whose duration is known.
     pub(super) fn times(&self) -> impl Iterator<Item = Ticks> + '_ {
-        self.queue.iter().map(|sample| self.ticks(sample.dts))
+        let ready = self.queue.iter().filter(|sample| sample.duration.is_some());
+        ready.map(|sample| self.ticks(sample.dts))
     }
 
     /// When the newest queued sample begins.

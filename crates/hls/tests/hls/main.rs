@@ -8,3 +8,4 @@ mod playlists;
 mod properties;
 mod real_peers;
 mod stream;
+mod synthetic;

@@ -23,10 +23,6 @@ impl MadeSegment {
             .flat_map(|part| part.bytes.to_vec())
             .collect()
     }
-
-    pub(crate) fn duration(&self) -> Duration {
-        self.end.as_ref().expect("it has ended").duration
-    }
 }
 
 /// What a segmenter makes of these messages at their own times, up to their end.
@@ -87,11 +83,10 @@ pub(crate) fn check_rules(settings: &Settings, outputs: &[Output]) {
             let target = target.expect("a target duration").as_secs_f64();
             assert!(rounded <= target, "{number}: {:?}", end.duration);
             let sum: Duration = segment.parts.iter().map(|part| part.duration).sum();
-            let difference = sum.abs_diff(end.duration);
-            assert!(
-                difference < Duration::from_millis(1),
-                "{number}: {sum:?} of {end:?}"
-            );
+            // Nothing may be left for a last part, where sound comes later than pictures.
+            let rest = (end.duration + Duration::from_micros(50)).checked_sub(sum);
+            let rest = rest.expect("parts are within their segment");
+            assert!(rest < settings.part_target, "{number}: {sum:?} of {end:?}");
         }
     }
 }

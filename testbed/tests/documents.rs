@@ -94,6 +94,52 @@ fn documents() -> Vec<Document> {
     documents
 }
 
+/// The documents that are translated, by name without ending.
+const TRANSLATED: [&str; 1] = ["README"];
+
+#[test]
+fn a_translation_has_the_headings_commands_and_links_of_its_original() {
+    let documents = documents();
+    let find = |name: String| {
+        let found = documents.iter().find(|document| document.name() == name);
+        found.unwrap_or_else(|| panic!("there is no {name}"))
+    };
+    let link = Regex::new(r"\]\(([^)\s#]+)").expect("it is a pattern");
+    let comment = Regex::new(r"\s+#.*").expect("it is a pattern");
+    for name in TRANSLATED {
+        let original = find(format!("{name}.md"));
+        let translation = find(format!("{name}.zh-CN.md"));
+        let levels = |document: &Document| {
+            let prose = document.prose();
+            let headings = prose.lines().filter(|line| line.starts_with('#'));
+            headings.map(|line| line.find(' ')).collect::<Vec<_>>()
+        };
+        assert_eq!(levels(translation), levels(original), "headings of {name}");
+        // Comments are in the language of the document.
+        let commands = |document: &Document| {
+            let shell = document.shell();
+            let lines = shell
+                .lines()
+                .map(|line| comment.replace(line, "").into_owned());
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            commands(translation),
+            commands(original),
+            "commands of {name}"
+        );
+        let links = |document: &Document| {
+            let prose = document.prose();
+            let links = link.captures_iter(&prose).map(|found| found[1].to_owned());
+            // Each leads to the other.
+            links
+                .filter(|target| !target.starts_with(name))
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(links(translation), links(original), "links of {name}");
+    }
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let documents = documents();

@@ -435,7 +435,12 @@ impl Segmenter {
         let longest = self.limits.longest();
         if keyframe || !self.limits.wait_keyframe {
             let next_is_late = keyframe && self.group.is_some_and(|group| length + group > longest);
-            if self.segment_wanted || self.limits.is_enough(length) || next_is_late {
+            let tolerance = match keyframe && self.video.current.is_some() {
+                true => self.limits.tolerance(),
+                false => 0,
+            };
+            let is_enough = length + tolerance >= self.limits.fragment;
+            if self.segment_wanted || is_enough || next_is_late {
                 return true;
             }
         }

@@ -89,9 +89,9 @@ impl Limits {
         (self.part * 85).div_ceil(100)
     }
 
-    /// True if a segment of this length may end at a keyframe.
-    pub(super) fn is_enough(&self, length: Ticks) -> bool {
-        length + TOLERANCE.min(self.fragment / 10) >= self.fragment
+    /// How early a keyframe may end a segment.
+    pub(super) fn tolerance(&self) -> Ticks {
+        TOLERANCE.min(self.fragment / 10)
     }
 
     /// The longest segment that fits the target duration.
@@ -107,10 +107,7 @@ impl Limits {
     /// The length of segments where keyframes come at this interval.
     pub(super) fn natural_segment(&self, group: Ticks) -> Ticks {
         match self.wait_keyframe {
-            true => {
-                let tolerance = TOLERANCE.min(self.fragment / 10);
-                (self.fragment - tolerance).div_ceil(group).max(1) * group
-            }
+            true => (self.fragment - self.tolerance()).div_ceil(group).max(1) * group,
             false => self.fragment,
         }
     }

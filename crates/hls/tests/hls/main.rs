@@ -7,5 +7,6 @@ mod packets;
 mod playlists;
 mod properties;
 mod real_peers;
+mod segmenting;
 mod stream;
 mod synthetic;

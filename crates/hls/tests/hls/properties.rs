@@ -161,7 +161,7 @@ fn check_playlist(settings: &Settings, outputs: &[Output]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_messages_make_whole_segments(

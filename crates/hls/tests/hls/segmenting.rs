@@ -1,0 +1,432 @@
+//! Where segments and parts begin, what they begin with, and where their samples lie.
+
+use std::time::Duration;
+
+use hls::segmenter::{Container, LeftOutReason, Output, Segmenter, Settings};
+use rtmp_proto::wire::{Message, MessageType};
+
+use crate::encoder::message;
+use crate::packets::TransportReader;
+use crate::stream::{check_rules, read_samples, segment, segments};
+use crate::synthetic::{Stream, audio_header, picture, sound, video_header};
+
+fn settings(fragment: u64) -> Settings {
+    Settings {
+        part_target: Duration::from_millis(400),
+        fragment: Duration::from_secs(fragment),
+        ..Settings::default()
+    }
+}
+
+/// Pictures at 25 per second in these milliseconds, a keyframe at each whole `group`.
+fn pictures(from: u64, to: u64, group: u64) -> Vec<Message> {
+    let times = (from..to).step_by(40);
+    times
+        .map(|time| picture(time % group == 0, 0, 100, time))
+        .collect()
+}
+
+/// Sound of AAC at 48 kHz in these milliseconds.
+fn sounds(from: u64, to: u64) -> Vec<Message> {
+    let frames = (0..).map(|index| from + index * 64 / 3);
+    frames
+        .take_while(|time| *time < to)
+        .map(|time| sound(50, time))
+        .collect()
+}
+
+/// All messages, in the order of their times.
+fn interleave(groups: &[&[Message]]) -> Vec<Message> {
+    let mut all: Vec<Message> = groups.concat();
+    all.sort_by_key(|message| message.timestamp);
+    all
+}
+
+fn codecs(outputs: &[Output]) -> Vec<String> {
+    let found = outputs.iter().filter_map(|output| match output {
+        Output::Initialization(it) => Some(it.codecs.clone()),
+        _ => None,
+    });
+    found.collect()
+}
+
+fn target(outputs: &[Output]) -> u64 {
+    let found = outputs.iter().find_map(|output| match output {
+        Output::TargetDuration(target) => Some(target.as_secs()),
+        _ => None,
+    });
+    found.expect("a target duration")
+}
+
+fn lengths(outputs: &[Output]) -> Vec<f64> {
+    let ends = segments(outputs).into_iter().filter_map(|it| it.end);
+    ends.map(|end| end.duration.as_secs_f64()).collect()
+}
+
+const H264: &str = "avc1.f4000d";
+const BOTH: &str = "avc1.f4000d,mp4a.40.2";
+
+#[test]
+fn segments_begin_at_keyframes_and_last_as_long_as_asked() {
+    let stream = [&[video_header(0, 0)], &pictures(0, 20_000, 800)[..]].concat();
+    let outputs = segment(&settings(2), &stream);
+    check_rules(&settings(2), &outputs);
+    assert_eq!(target(&outputs), 3, "2.4 s, with a margin");
+    assert!(
+        lengths(&outputs)
+            .iter()
+            .take(8)
+            .all(|length| *length == 2.4)
+    );
+    for segment in segments(&outputs) {
+        assert!(segment.parts[0].independent);
+    }
+}
+
+#[test]
+fn a_group_that_would_pass_the_target_ends_the_segment_before() {
+    // Groups of 1.5 s: segments of 3 s, until one keyframe is late.
+    let mut stream = vec![video_header(0, 0)];
+    stream.extend(pictures(0, 12_000, 1520));
+    let outputs = segment(&settings(2), &stream);
+    check_rules(&settings(2), &outputs);
+    assert_eq!(target(&outputs), 3);
+    assert_eq!(lengths(&outputs)[..3], [3.04, 3.04, 3.04]);
+}
+
+#[test]
+fn rare_keyframes_make_segments_that_begin_without_one() {
+    let stream = [&[video_header(0, 0)], &pictures(0, 60_000, 20_000)[..]].concat();
+    let outputs = segment(&settings(2), &stream);
+    check_rules(&settings(2), &outputs);
+    // 2.1 times 2 s, rounded.
+    assert_eq!(target(&outputs), 4);
+    let segments = segments(&outputs);
+    assert!(segments.len() >= 14, "{}", segments.len());
+    let independent = segments.iter().filter(|it| it.parts[0].independent);
+    assert_eq!(independent.count(), 3);
+}
+
+#[test]
+fn without_wait_keyframe_segments_are_as_long_as_asked() {
+    let settings = Settings {
+        wait_keyframe: false,
+        ..settings(2)
+    };
+    let stream = [&[video_header(0, 0)], &pictures(0, 20_000, 20_000)[..]].concat();
+    let outputs = segment(&settings, &stream);
+    check_rules(&settings, &outputs);
+    assert!(lengths(&outputs).iter().all(|length| *length == 2.0));
+}
+
+#[test]
+fn sound_that_comes_later_joins_at_the_next_keyframe() {
+    let video = pictures(0, 10_000, 2000);
+    let audio = [&[audio_header(48_000, 2900)], &sounds(2900, 10_000)[..]].concat();
+    let outputs = segment(
+        &settings(4),
+        &interleave(&[&[video_header(0, 0)], &video, &audio]),
+    );
+    check_rules(&settings(4), &outputs);
+    assert_eq!(codecs(&outputs), [H264, BOTH]);
+    let segments = segments(&outputs);
+    assert_eq!(
+        segments[0].end.as_ref().unwrap().duration,
+        Duration::from_secs(4)
+    );
+    assert!(segments[1].discontinuity && segments[1].parts[0].independent);
+    assert!(!segments[2].discontinuity);
+}
+
+#[test]
+fn pictures_that_come_later_begin_a_segment() {
+    let audio = [&[audio_header(48_000, 0)], &sounds(0, 8000)[..]].concat();
+    let video = [&[video_header(0, 3000)], &pictures(3000, 8000, 1000)[..]].concat();
+    let outputs = segment(&settings(2), &interleave(&[&audio, &video]));
+    assert_eq!(codecs(&outputs), ["mp4a.40.2", BOTH]);
+    assert_eq!(lengths(&outputs)[..2], [2.005333333, 0.994666666]);
+}
+
+#[test]
+fn sound_that_ends_leaves_the_tracks_and_returns() {
+    let video = pictures(0, 20_000, 2000);
+    let audio = interleave(&[
+        &[audio_header(48_000, 0)],
+        &sounds(0, 5000),
+        &sounds(13_000, 20_000),
+    ]);
+    let outputs = segment(
+        &settings(2),
+        &interleave(&[&[video_header(0, 0)], &audio, &video]),
+    );
+    check_rules(&settings(2), &outputs);
+    assert_eq!(codecs(&outputs), [BOTH, H264, BOTH]);
+}
+
+#[test]
+fn a_changed_sequence_header_is_a_discontinuity_and_the_same_is_not() {
+    let video = pictures(0, 9000, 1000);
+    let headers = [
+        video_header(0, 0),
+        audio_header(48_000, 0),
+        video_header(0, 2500),
+        audio_header(48_000, 2500),
+        video_header(1, 4999),
+        audio_header(44_100, 6500),
+    ];
+    let audio = sounds(0, 9000);
+    let outputs = segment(&settings(2), &interleave(&[&headers, &video, &audio]));
+    let discontinuities: Vec<usize> = segments(&outputs)
+        .iter()
+        .enumerate()
+        .filter(|(_, segment)| segment.discontinuity)
+        .map(|(number, _)| number)
+        .collect();
+    // At 5 s, where the segment that began at 4 s ends early; at 7 s.
+    assert_eq!(discontinuities, [3, 4]);
+    assert_eq!(codecs(&outputs).len(), 3);
+}
+
+#[test]
+fn another_publication_is_a_discontinuity_on_the_same_timeline() {
+    let mut segmenter = Segmenter::new(&settings(2));
+    let mut out = Vec::new();
+    for start in [0, 10_000] {
+        segmenter.begin_publication(&mut out);
+        let video = pictures(start, start + 5000, 1000);
+        for message in [&[video_header(0, start)], &video[..]].concat() {
+            segmenter.push(&message, message.timestamp.into(), &mut out);
+        }
+    }
+    segmenter.finish(&mut out);
+    check_rules(&settings(2), &out);
+    let segments = segments(&out);
+    let discontinuities: Vec<bool> = segments.iter().map(|it| it.discontinuity).collect();
+    assert_eq!(discontinuities, [false, false, false, true, false, false]);
+    assert_eq!(codecs(&out), [H264], "the tracks are the same");
+}
+
+#[test]
+fn times_that_jump_are_a_discontinuity() {
+    for jump in [60_000, -60_000i64] {
+        let start = 100_000;
+        let mut messages = vec![video_header(0, start)];
+        messages.extend(pictures(start, start + 5000, 1000));
+        let after = (start + 5000).saturating_add_signed(jump);
+        messages.extend(pictures(after, after + 5000, 1000));
+        let outputs = segment(&settings(2), &messages);
+        check_rules(&settings(2), &outputs);
+        let segments = segments(&outputs);
+        let discontinuities = segments.iter().filter(|it| it.discontinuity);
+        assert_eq!(discontinuities.count(), 1);
+        let times: Vec<u64> = read_samples(&outputs).iter().map(|it| it.1.dts).collect();
+        assert_eq!(times.len(), 250);
+        assert!(times.is_sorted_by(|one, next| one < next));
+    }
+}
+
+#[test]
+fn a_stream_without_keyframes_is_shown_at_last() {
+    let inter = (0..20_000)
+        .step_by(40)
+        .map(|time| picture(false, 0, 100, time));
+    let messages: Vec<Message> = [video_header(0, 0)].into_iter().chain(inter).collect();
+    let outputs = segment(&settings(2), &messages);
+    assert_eq!(read_samples(&outputs).len(), 400, "after 4 s");
+}
+
+#[test]
+fn a_gap_of_sound_stays_a_gap() {
+    let video = pictures(0, 6000, 1000);
+    let audio = interleave(&[
+        &[audio_header(48_000, 0)],
+        &sounds(0, 2500),
+        &sounds(3500, 6000),
+    ]);
+    let outputs = segment(
+        &settings(2),
+        &interleave(&[&[video_header(0, 0)], &video, &audio]),
+    );
+    check_rules(&settings(2), &outputs);
+    let samples = read_samples(&outputs);
+    let audio = samples
+        .iter()
+        .filter(|(track, _)| &track.handler == b"soun");
+    let times: Vec<u64> = audio.map(|(_, sample)| sample.dts).collect();
+    let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let long: Vec<&u64> = gaps.iter().filter(|gap| **gap > 1100).collect();
+    assert_eq!(long.len(), 1);
+    assert!((48_000..=49_100).contains(long[0]), "{long:?}");
+}
+
+/// How far frames of sound lie from their messages' times, in ms.
+fn distances(rate: u32, times: &[u64]) -> Vec<f64> {
+    let mut messages = vec![audio_header(rate, 0)];
+    messages.extend(times.iter().map(|&time| sound(4, time)));
+    let outputs = segment(&settings(2), &messages);
+    let samples = read_samples(&outputs);
+    assert_eq!(samples.len(), times.len());
+    for pair in samples.windows(2) {
+        let (one, next) = (&pair[0].1, &pair[1].1);
+        assert_eq!(one.dts + one.duration, next.dts, "no gap, no overlap");
+    }
+    let ms = |dts: u64| dts as f64 * 1000.0 / f64::from(rate);
+    let pairs = samples.iter().zip(times);
+    pairs
+        .map(|((_, sample), &time)| (ms(sample.dts) - time as f64).abs())
+        .collect()
+}
+
+#[test]
+fn sound_does_not_drift_in_hours() {
+    // Milliseconds that are cut off.
+    for (rate, hours) in [(44_100, 3), (48_000, 1), (22_050, 1)] {
+        let frames = hours * 3600 * u64::from(rate) / 1024;
+        let time = |index: u64| index * 1_024_000 / u64::from(rate);
+        let times: Vec<u64> = (0..frames).map(time).collect();
+        let worst = distances(rate, &times).into_iter().fold(0.0, f64::max);
+        assert!(worst < 2.0, "{rate}: {worst} ms");
+    }
+    // A clock that is half a per mille fast.
+    let times: Vec<u64> = (0..300_000)
+        .map(|index| index * 1_024_000 / 48_024)
+        .collect();
+    let worst = distances(48_000, &times).into_iter().fold(0.0, f64::max);
+    assert!(worst < 3.0, "{worst} ms");
+}
+
+#[test]
+fn frames_of_sound_that_come_together_are_spread() {
+    let times: Vec<u64> = (0..3000).map(|index| index / 4 * 4 * 64 / 3).collect();
+    let worst = distances(48_000, &times).into_iter().fold(0.0, f64::max);
+    assert!(worst < 90.0, "{worst} ms");
+}
+
+#[test]
+fn times_beyond_what_32_bits_hold_go_on() {
+    let stream = Stream {
+        seconds: 10,
+        milli_fps: 25_000,
+        group: 25,
+        rate: 48_000,
+        sound_delay_ms: 0,
+    };
+    for start in [u64::from(u32::MAX) - 5000, 1 << 40] {
+        let mut segmenter = Segmenter::new(&settings(2));
+        let mut out = Vec::new();
+        for message in stream.messages() {
+            segmenter.push(&message, start + u64::from(message.timestamp), &mut out);
+        }
+        segmenter.finish(&mut out);
+        check_rules(&settings(2), &out);
+        let samples = read_samples(&out);
+        assert_eq!(samples[0].1.dts, start * 90);
+        assert!(!out.contains(&Output::Discontinuity));
+    }
+}
+
+#[test]
+fn times_of_mpegts_wrap_at_33_bits() {
+    let settings = Settings {
+        container: Container::MpegTs,
+        ..settings(2)
+    };
+    let wrap_ms = (1u64 << 33) / 90;
+    let start = wrap_ms - 5000 - 1000;
+    let mut segmenter = Segmenter::new(&settings);
+    let mut out = Vec::new();
+    segmenter.push(&video_header(0, 0), start, &mut out);
+    for (index, message) in pictures(0, 10_000, 1000).into_iter().enumerate() {
+        segmenter.push(&message, start + index as u64 * 40, &mut out);
+    }
+    segmenter.finish(&mut out);
+    let mut reader = TransportReader::default();
+    let mut times = Vec::new();
+    for segment in segments(&out) {
+        times.extend(reader.read(&segment.bytes()).pes.iter().map(|pes| pes.dts));
+    }
+    assert_eq!(times.len(), 250);
+    let step = |pair: &[u64]| pair[1].wrapping_sub(pair[0]) % (1 << 33);
+    assert!(times.windows(2).all(|pair| step(pair) == 3600));
+    assert!(times.first() > times.last(), "they wrapped");
+}
+
+#[test]
+fn what_has_no_place_is_said_once() {
+    let left_out = |container: Container, payloads: &[(u8, &[u8])]| {
+        let settings = Settings {
+            container,
+            ..settings(2)
+        };
+        let messages: Vec<Message> = (0..3)
+            .flat_map(|round| payloads.iter().map(move |it| (round, it)))
+            .map(|(round, (kind, payload))| message(MessageType(*kind), round * 40, payload))
+            .collect();
+        let outputs = segment(&settings, &messages);
+        let found = outputs.into_iter().map(|output| match output {
+            Output::LeftOut(it) => (it.reason, it.to_string()),
+            other => panic!("{other:?}"),
+        });
+        found.collect::<Vec<_>>()
+    };
+    let opus = b"\x90OpusOpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00";
+    let speex: &[u8] = &[0xb2, 1, 2, 3];
+    let h263: &[u8] = &[0x12, 0, 0];
+    assert_eq!(left_out(Container::Fmp4, &[(8, opus)]), []);
+    let found = left_out(Container::MpegTs, &[(8, opus), (8, speex), (9, h263)]);
+    let reasons: Vec<LeftOutReason> = found.iter().map(|it| it.0).collect();
+    let expected = [
+        LeftOutReason::Container,
+        LeftOutReason::Codec,
+        LeftOutReason::Codec,
+    ];
+    assert_eq!(reasons, expected);
+    assert_eq!(found[1].1, "Speex has no place in HLS segments");
+    // A second track, and a sequence header that is cut off.
+    let second: &[u8] = b"\x96\x01avc1\x01\x01\xf4\x00\x0d\xff";
+    let broken: &[u8] = &[0x17, 0, 0, 0, 0, 1, 0xf4, 0, 0x0d];
+    let found = left_out(Container::Fmp4, &[(9, broken), (9, second)]);
+    let reasons: Vec<LeftOutReason> = found.iter().map(|it| it.0).collect();
+    let expected = [LeftOutReason::SequenceHeader, LeftOutReason::AnotherTrack];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn odd_pictures_do_no_harm() {
+    let mut messages = vec![video_header(0, 0)];
+    for (index, composition) in [0, -500, 8_388_607, -8_388_608, 80].into_iter().enumerate() {
+        messages.push(picture(index == 0, composition, 10, index as u64 * 40));
+        // Without a body; cut off within the composition time.
+        messages.push(message(MessageType::VIDEO, 50, &[0x27, 1, 0, 0, 0]));
+        messages.push(message(MessageType::VIDEO, 50, &[0x27, 1, 0]));
+        messages.push(message(MessageType::AUDIO, 50, &[0xaf, 1]));
+    }
+    let outputs = segment(&settings(2), &messages);
+    let compositions: Vec<i64> = read_samples(&outputs)
+        .iter()
+        .map(|it| it.1.composition)
+        .collect();
+    assert_eq!(compositions, [0, -45_000, 900_000, -900_000, 7200]);
+}
+
+#[test]
+fn a_flood_of_samples_of_one_time_is_given_out() {
+    let mut segmenter = Segmenter::new(&settings(2));
+    let mut out = Vec::new();
+    segmenter.push(&video_header(0, 0), 0, &mut out);
+    segmenter.push(&audio_header(48_000, 0), 0, &mut out);
+    let mut pushed = 0;
+    let mut given = 0;
+    for index in 0..40 {
+        for message in [picture(index == 0, 0, 1 << 20, 0), sound(1 << 20, 0)] {
+            pushed += message.payload.len();
+            segmenter.push(&message, 0, &mut out);
+        }
+        let parts = out.drain(..).filter_map(|output| match output {
+            Output::Part(part) => Some(part.bytes.len()),
+            _ => None,
+        });
+        given += parts.sum::<usize>();
+        assert!(pushed < given + (12 << 20), "{pushed} {given}");
+    }
+}

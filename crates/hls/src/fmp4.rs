@@ -23,7 +23,13 @@ const OBJECT_AAC: u8 = 0x40;
 const OBJECT_MP3: u8 = 0x6b;
 
 /// The header of a segment's tracks: `ftyp` and `moov`.
-pub(crate) fn header(video: Option<&VideoConfig>, audio: Option<&AudioConfig>) -> Vec<u8> {
+///
+/// # Errors
+/// A track's configuration has values that no box can hold.
+pub(crate) fn header(
+    video: Option<&VideoConfig>,
+    audio: Option<&AudioConfig>,
+) -> mp4_atom::Result<Vec<u8>> {
     let ftyp = Ftyp {
         major_brand: FourCC::new(b"iso6"),
         minor_version: 0,
@@ -53,10 +59,9 @@ pub(crate) fn header(video: Option<&VideoConfig>, audio: Option<&AudioConfig>) -
         ..Moov::default()
     };
     let mut out = Vec::new();
-    ftyp.encode(&mut out).expect("a constant fits");
-    moov.encode(&mut out)
-        .expect("its records were read from such boxes, or are of bounded size");
-    out
+    ftyp.encode(&mut out)?;
+    moov.encode(&mut out)?;
+    Ok(out)
 }
 
 fn defaults(track_id: u32) -> Trex {

@@ -31,7 +31,9 @@ pub(crate) enum VideoFormat {
 
 /// The kinds of NAL units that are asked for (ITU-T H.264 table 7-1, H.265 table 7-1).
 const H264_SPS: u8 = 7;
+const H265_VPS: u8 = 32;
 const H265_SPS: u8 = 33;
+const H265_PPS: u8 = 34;
 
 impl VideoConfig {
     /// True if sequence headers of this codec can be read.
@@ -114,7 +116,13 @@ impl VideoConfig {
                 sets.map(Vec::as_slice).collect()
             }
             VideoFormat::Hevc(hvcc) => {
-                let units = hvcc.arrays.iter().flat_map(|array| &array.nalus);
+                let of_kind = |kind| {
+                    hvcc.arrays
+                        .iter()
+                        .filter(move |it| it.nal_unit_type == kind)
+                };
+                let arrays = [H265_VPS, H265_SPS, H265_PPS].into_iter().flat_map(of_kind);
+                let units = arrays.flat_map(|array| &array.nalus);
                 units.map(Vec::as_slice).collect()
             }
             VideoFormat::Av1(_) | VideoFormat::Vp9(_) => Vec::new(),

@@ -13,22 +13,22 @@ struct Kinds {
     delimiter: u8,
     /// An access unit delimiter that allows for any slices.
     delimiter_unit: &'static [u8],
-    /// Parameter sets.
-    sets: &'static [u8],
+    /// A sequence parameter set.
+    sequence: u8,
     kind: fn(u8) -> u8,
 }
 
 const H264: Kinds = Kinds {
     delimiter: 9,
     delimiter_unit: &[0x09, 0xf0],
-    sets: &[7, 8],
+    sequence: 7,
     kind: |header| header & 0x1f,
 };
 
 const H265: Kinds = Kinds {
     delimiter: 35,
     delimiter_unit: &[0x46, 0x01, 0x50],
-    sets: &[32, 33, 34],
+    sequence: 33,
     kind: |header| header >> 1 & 0x3f,
 };
 
@@ -46,7 +46,7 @@ pub(super) fn append_annex_b(config: &VideoConfig, picture: &Sample, out: &mut V
         length_bytes,
     };
     append_unit(kinds.delimiter_unit, out);
-    if picture.keyframe && !units().any(|unit| kinds.sets.contains(&kind(unit))) {
+    if picture.keyframe && !units().any(|unit| kind(unit) == kinds.sequence) {
         for set in config.parameter_sets() {
             append_unit(set, out);
         }

@@ -21,6 +21,11 @@ const MIN_TARGET_DURATIONS: u32 = 3;
 /// Parts are listed in the newest so many target durations (RFC 8216bis §6.2.2).
 const PART_TARGET_DURATIONS: u32 = 3;
 
+/// A publisher that makes segments of milliseconds makes no endless playlist.
+const MAX_LISTED: usize = 500;
+/// Nor are so many kept.
+const MAX_KEPT: usize = 1000;
+
 /// How a playlist is made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlaylistSettings {
@@ -300,8 +305,10 @@ impl Playlist {
             return;
         };
         segment.duration = Some(end.duration);
+        // RFC 8216 §4.3.4.2: shorter ones do not count for the peak.
+        let shortest = self.target.unwrap_or_default() / 2;
         let seconds = end.duration.as_secs_f64();
-        if seconds > 0.0 {
+        if end.duration >= shortest && seconds > 0.0 {
             let bytes = segment.range().map_or(0, |range| range.end - range.start);
             let bandwidth = (bytes as f64 * 8.0 / seconds).ceil() as u64;
             self.peak_bandwidth = self.peak_bandwidth.max(bandwidth);
@@ -317,10 +324,11 @@ impl Playlist {
         let shortest = self.target.unwrap_or_default() * MIN_TARGET_DURATIONS;
         let window = self.settings.window.max(shortest);
         let mut listed: Duration = self.listed().map(|(_, segment)| segment.length()).sum();
+        let count = self.segments.len();
         while let Some(oldest) = self.segments.get_mut(self.removed) {
             let length = oldest.length();
             let left = listed.saturating_sub(length);
-            if left < window {
+            if left < window && count - self.removed <= MAX_LISTED {
                 break;
             }
             // RFC 8216 §6.2.2: it stays for its duration and that of the playlist.
@@ -331,7 +339,7 @@ impl Playlist {
         }
         while self.removed > 0
             && let Some(oldest) = self.segments.front()
-            && oldest.kept_until <= self.elapsed
+            && (oldest.kept_until <= self.elapsed || self.segments.len() > MAX_KEPT)
         {
             self.segments.pop_front();
             self.removed -= 1;

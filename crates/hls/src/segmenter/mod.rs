@@ -5,6 +5,8 @@
 
 pub(crate) mod track;
 
+mod cutting;
+mod intake;
 mod output;
 mod settings;
 pub(crate) mod writer;
@@ -12,32 +14,21 @@ pub(crate) mod writer;
 pub use output::{Initialization, LeftOut, LeftOutReason, Output, Part, SegmentEnd};
 pub use settings::{Container, Settings};
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rtmp_proto::wire::media::Codec;
-use rtmp_proto::wire::message::audio::{AudioCodec, AudioContent, AudioHead};
-use rtmp_proto::wire::message::video::{VideoCodec, VideoContent, VideoHead};
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::codec::{AudioConfig, VideoConfig};
 use settings::Limits;
-use track::{TICKS_PER_MS, Ticks, Track, VIDEO_TIMESCALE};
-use writer::{Tracks, Writer};
+use track::{TICKS_PER_MS, Ticks, Track};
+use writer::Writer;
 
 pub use crate::codec::Resolution;
 
 /// Times are clamped to this, some thousand years, so that no count overflows.
 const MAX_TIME_MS: u64 = 1 << 45;
-/// Queued samples take no more than this, in bytes, before they become a part.
-const MAX_QUEUED_BYTES: usize = 8 << 20;
 /// Time that goes back by more than this has jumped.
 const MAX_STEP_BACK: Ticks = 1000 * TICKS_PER_MS;
-/// Sound that is ahead of the pictures by so much waits for them no longer.
-const MAX_AUDIO_LEAD: Ticks = 500 * TICKS_PER_MS;
-/// So many codecs are reported as left out.
-const MAX_LEFT_OUT: usize = 16;
-
 /// Makes segments out of a stream's messages.
 ///
 /// ```text
@@ -172,103 +163,6 @@ impl Segmenter {
         self.keyframe = None;
         self.blocked_since = None;
         self.segment_wanted = false;
-    }
-
-    fn push_video(&mut self, payload: &Bytes, time: Ticks, out: &mut Vec<Output>) {
-        let Some((head, body)) = VideoHead::parse_with_body(payload) else {
-            return;
-        };
-        let Some(codec) = head.codec else {
-            return;
-        };
-        if *self.video_track.get_or_insert(head.track) != head.track {
-            self.leave_out(Codec::Video(codec), LeftOutReason::AnotherTrack, out);
-            return;
-        }
-        match head.content {
-            VideoContent::SequenceHeader => self.configure_video(codec, body.data, out),
-            VideoContent::Keyframe | VideoContent::InterFrame => {
-                if !VideoConfig::knows(codec) {
-                    self.leave_out(Codec::Video(codec), LeftOutReason::Codec, out);
-                } else if !body.data.is_empty() && self.video.newest().is_some() {
-                    let keyframe = head.content == VideoContent::Keyframe;
-                    let data = payload.slice_ref(body.data);
-                    self.picture(data, time, body.composition_ms, keyframe, out);
-                }
-            }
-            VideoContent::Metadata | VideoContent::Other => {}
-        }
-    }
-
-    fn push_audio(&mut self, payload: &Bytes, time: Ticks, out: &mut Vec<Output>) {
-        let Some((head, body)) = AudioHead::parse_with_body(payload) else {
-            return;
-        };
-        let Some(codec) = head.codec else {
-            return;
-        };
-        if *self.audio_track.get_or_insert(head.track) != head.track {
-            self.leave_out(Codec::Audio(codec), LeftOutReason::AnotherTrack, out);
-            return;
-        }
-        let data = payload.slice_ref(body);
-        match head.content {
-            AudioContent::SequenceHeader => self.configure_audio(codec, &data, out),
-            AudioContent::Frame => {
-                if !AudioConfig::knows(codec) {
-                    self.leave_out(Codec::Audio(codec), LeftOutReason::Codec, out);
-                } else if !data.is_empty() {
-                    if let Some(config) = AudioConfig::of_frame(codec, &data) {
-                        self.take_audio_config(codec, config, out);
-                    }
-                    self.sound(data, time, out);
-                }
-            }
-            AudioContent::ChannelConfiguration | AudioContent::Other => {}
-        }
-    }
-
-    fn configure_video(&mut self, codec: VideoCodec, body: &[u8], out: &mut Vec<Output>) {
-        let reason = match VideoConfig::parse(codec, body) {
-            Some(config) if self.writer.carries_video(&config) => {
-                if self.video.newest().map(|it| &it.format) != Some(&config.format) {
-                    self.video.next = Some(config);
-                }
-                return;
-            }
-            Some(_) => LeftOutReason::Container,
-            None if VideoConfig::knows(codec) => LeftOutReason::SequenceHeader,
-            None => LeftOutReason::Codec,
-        };
-        self.leave_out(Codec::Video(codec), reason, out);
-    }
-
-    fn configure_audio(&mut self, codec: AudioCodec, body: &Bytes, out: &mut Vec<Output>) {
-        match AudioConfig::parse(codec, body) {
-            Some(config) => self.take_audio_config(codec, config, out),
-            None if !AudioConfig::knows(codec) => {
-                self.leave_out(Codec::Audio(codec), LeftOutReason::Codec, out);
-            }
-            None if AudioConfig::needs_sequence_header(codec) => {
-                self.leave_out(Codec::Audio(codec), LeftOutReason::SequenceHeader, out);
-            }
-            None => {}
-        }
-    }
-
-    fn take_audio_config(&mut self, codec: AudioCodec, config: AudioConfig, out: &mut Vec<Output>) {
-        if !self.writer.carries_audio(&config) {
-            self.leave_out(Codec::Audio(codec), LeftOutReason::Container, out);
-        } else if self.audio.newest() != Some(&config) {
-            self.audio.next = Some(config);
-        }
-    }
-
-    fn leave_out(&mut self, codec: Codec, reason: LeftOutReason, out: &mut Vec<Output>) {
-        if !self.left_out.contains(&codec) && self.left_out.len() < MAX_LEFT_OUT {
-            self.left_out.push(codec);
-            out.push(Output::LeftOut(LeftOut { codec, reason }));
-        }
     }
 
     /// The place of a sample that has come with `time`. Times that jump end the segment:
@@ -421,194 +315,4 @@ impl Segmenter {
             out.push(Output::TargetDuration(target));
         }
     }
-
-    /// True if the segment ends where the sample at `time` begins. Any frame of sound is a
-    /// keyframe.
-    fn segment_is_due(&self, time: Ticks, keyframe: bool) -> bool {
-        let Some(segment) = self.segment() else {
-            return false;
-        };
-        let length = time.saturating_sub(segment.start);
-        if length == 0 {
-            return false;
-        }
-        let longest = self.limits.longest();
-        if keyframe || !self.limits.wait_keyframe {
-            let next_is_late = keyframe && self.group.is_some_and(|group| length + group > longest);
-            let tolerance = match keyframe && self.video.current.is_some() {
-                true => self.limits.tolerance(),
-                false => 0,
-            };
-            let is_enough = length + tolerance >= self.limits.fragment;
-            if self.segment_wanted || is_enough || next_is_late {
-                return true;
-            }
-        }
-        length + self.video.interval() > longest
-    }
-
-    /// Ends parts, as the stream has come to `time`, which is a boundary of samples.
-    fn advance(&mut self, time: Ticks, out: &mut Vec<Output>) {
-        while let Some(segment) = self.segment() {
-            let start = segment.part_start;
-            let elapsed = time.saturating_sub(start);
-            let fits = elapsed <= self.limits.part;
-            if fits && elapsed < self.limits.shortest_part() && !self.is_full() {
-                return;
-            }
-            let boundary = match fits {
-                true => time,
-                false => self.boundary_after(start, time),
-            };
-            if !self.end_overlong(boundary, out) && !self.cut(boundary, out) {
-                return;
-            }
-        }
-    }
-
-    /// Ends parts where only sound comes, and pictures do not.
-    fn advance_without_pictures(&mut self, time: Ticks, out: &mut Vec<Output>) {
-        while let Some(segment) = self.segment() {
-            let start = segment.part_start;
-            if time <= start + self.limits.part + MAX_AUDIO_LEAD && !self.is_full() {
-                return;
-            }
-            let boundary = self.boundary_after(start, time);
-            if !self.end_overlong(boundary, out) && !self.cut(boundary, out) {
-                return;
-            }
-        }
-    }
-
-    /// Ends the segment where its next part begins, if it would be too long with that part,
-    /// which ends at `end`.
-    fn end_overlong(&mut self, end: Ticks, out: &mut Vec<Output>) -> bool {
-        let Some(segment) = self.segment() else {
-            return false;
-        };
-        let part_start = segment.part_start;
-        let is_overlong = end.saturating_sub(segment.start) > self.limits.longest();
-        if is_overlong && part_start > segment.start {
-            self.end_segment(part_start, out);
-            return true;
-        }
-        false
-    }
-
-    fn is_full(&self) -> bool {
-        self.video.queued_bytes() + self.audio.queued_bytes() > MAX_QUEUED_BYTES
-    }
-
-    /// The end of a part that begins at `start` and cannot last until `time`: where a
-    /// picture begins, else sound, else where the part target is reached.
-    fn boundary_after(&self, start: Ticks, time: Ticks) -> Ticks {
-        let shortest = start + self.limits.shortest_part();
-        let longest = start + self.limits.part;
-        let fits = |time: &Ticks| (shortest..=longest).contains(time);
-        let picture = self.video.times().filter(fits).max();
-        let sound = || self.audio.times().filter(fits).max();
-        let boundary = picture.or_else(sound).unwrap_or(longest);
-        let times = || self.video.times().chain(self.audio.times());
-        if times().any(|time| time < boundary) {
-            return boundary;
-        }
-        // A picture lasts longer than a part: the next part has one sample.
-        let first = times().min().unwrap_or(start);
-        times().filter(|&time| time > first).min().unwrap_or(time)
-    }
-
-    /// Makes a part of the samples before `end`; false if there are none.
-    fn cut(&mut self, end: Ticks, out: &mut Vec<Output>) -> bool {
-        let State::Running(segment) = &mut self.state else {
-            return false;
-        };
-        let video = self.video.take_before(end);
-        let audio = self.audio.take_before(end);
-        if video.is_empty() && audio.is_empty() {
-            return false;
-        }
-        let first = segment.parts == 0;
-        let elapsed = end.saturating_sub(segment.part_start);
-        segment.parts += 1;
-        segment.part_start = end.max(segment.part_start);
-        let independent = match video.first() {
-            Some(picture) => picture.keyframe,
-            None => self.video.current.is_none(),
-        };
-        if first {
-            self.open_segment(out);
-        }
-        let tracks = Tracks {
-            video: self.video.current.as_ref(),
-            audio: self.audio.current.as_ref(),
-        };
-        let bytes = self.writer.write(&tracks, &video, &audio, first);
-        out.push(Output::Part(Part {
-            bytes: bytes.into(),
-            duration: duration(elapsed.min(self.limits.part)),
-            independent,
-        }));
-        true
-    }
-
-    /// What stands before the first part of a segment.
-    fn open_segment(&mut self, out: &mut Vec<Output>) {
-        let tracks = (self.video.current.clone(), self.audio.current.clone());
-        let changed = self.initialized.as_ref() != Some(&tracks);
-        if self.discontinuity || (changed && self.initialized.is_some()) {
-            out.push(Output::Discontinuity);
-        }
-        self.discontinuity = false;
-        if changed {
-            let initialization = self.writer.initialization(&Tracks {
-                video: tracks.0.as_ref(),
-                audio: tracks.1.as_ref(),
-            });
-            out.push(Output::Initialization(initialization));
-            self.initialized = Some(tracks);
-        }
-    }
-
-    /// Ends the segment at `end`, and begins the next one there.
-    fn end_segment(&mut self, end: Ticks, out: &mut Vec<Output>) {
-        let audio_changes = self.segment_wanted && self.audio.next.is_some();
-        if audio_changes || !self.audio.seen {
-            self.audio.finish();
-        }
-        if !self.video.seen {
-            self.video.finish();
-        }
-        self.cut(end, out);
-        let State::Running(segment) = &mut self.state else {
-            return;
-        };
-        let end = end.max(segment.part_start);
-        let ended = std::mem::replace(segment, Segment::new(end));
-        if ended.parts == 0 {
-            return;
-        }
-        let length = end - ended.start;
-        out.push(Output::SegmentEnd(SegmentEnd {
-            duration: duration(length),
-            pictures: ended.pictures,
-        }));
-        self.fix_target(length, out);
-        if audio_changes {
-            self.audio.promote();
-        } else if !self.audio.seen {
-            self.audio.retire();
-        }
-        if !self.video.seen {
-            self.video.retire();
-        }
-        self.audio.seen = false;
-        self.video.seen = false;
-        self.segment_wanted = false;
-    }
-}
-
-/// A duration in ticks.
-fn duration(ticks: Ticks) -> Duration {
-    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(VIDEO_TIMESCALE);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -132,9 +132,12 @@ impl<C: TrackConfig> Track<C> {
         bytes.sum::<usize>() + self.queue.len() * size_of::<Sample>()
     }
 
-    /// Ends the newest sample after its expected duration, and says when that is.
+    /// Ends the newest sample after its expected duration, and says when that is. After a
+    /// pause, the next one is not expected after another.
     pub(super) fn finish(&mut self) -> Option<Ticks> {
-        let nominal = self.nominal;
+        const MAX_EXPECTED_MS: u32 = 500;
+        let timescale = self.current.as_ref()?.timescale();
+        let nominal = self.nominal.min(timescale / 1000 * MAX_EXPECTED_MS);
         let last = self.queue.back_mut()?;
         let duration = *last.duration.get_or_insert(nominal.max(1));
         let end = last.dts + u64::from(duration);
@@ -195,9 +198,9 @@ impl Track<VideoConfig> {
         });
     }
 
-    /// The time from one picture to the next, as far as it is known.
+    /// The time from one picture to the next, as far as it is known; 0 without pictures.
     pub(super) fn interval(&self) -> Ticks {
-        self.nominal.into()
+        self.current.as_ref().map_or(0, |_| self.nominal.into())
     }
 }
 

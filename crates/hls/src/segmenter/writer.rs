@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::output::Initialization;
+use super::output::{Initialization, LeftOutReason};
 use super::settings::Container;
 use super::track::Sample;
 use crate::codec::{AudioConfig, AudioFormat, VideoConfig};
@@ -33,17 +33,21 @@ impl Writer {
         }
     }
 
-    pub(super) fn carries_video(&self, config: &VideoConfig) -> bool {
+    /// Checks that the container has a place for the track.
+    pub(super) fn check_video(&self, config: &VideoConfig) -> Result<(), LeftOutReason> {
         match self {
-            Writer::Fmp4 { .. } => true,
-            Writer::MpegTs(_) => mpegts::carries_video(config),
+            Writer::Fmp4 { .. } => encodes(Some(config), None),
+            Writer::MpegTs(_) if mpegts::carries_video(config) => Ok(()),
+            Writer::MpegTs(_) => Err(LeftOutReason::Container),
         }
     }
 
-    pub(super) fn carries_audio(&self, config: &AudioConfig) -> bool {
+    /// Checks that the container has a place for the track.
+    pub(super) fn check_audio(&self, config: &AudioConfig) -> Result<(), LeftOutReason> {
         match self {
-            Writer::Fmp4 { .. } => true,
-            Writer::MpegTs(_) => mpegts::carries_audio(config),
+            Writer::Fmp4 { .. } => encodes(None, Some(config)),
+            Writer::MpegTs(_) if mpegts::carries_audio(config) => Ok(()),
+            Writer::MpegTs(_) => Err(LeftOutReason::Container),
         }
     }
 
@@ -51,7 +55,7 @@ impl Writer {
         let video = tracks.video.map(VideoConfig::codecs);
         let (bytes, audio) = match self {
             Writer::Fmp4 { .. } => (
-                fmp4::header(tracks.video, tracks.audio),
+                fmp4::header(tracks.video, tracks.audio).expect("both were encoded when they came"),
                 tracks.audio.map(AudioConfig::codecs),
             ),
             Writer::MpegTs(_) => (Vec::new(), tracks.audio.map(codecs_in_mpegts)),
@@ -81,6 +85,12 @@ impl Writer {
             Writer::MpegTs(multiplexer) => multiplexer.write(tracks, video, audio, first),
         }
     }
+}
+
+/// Whoever has read a configuration can still find that a box does not hold it.
+fn encodes(video: Option<&VideoConfig>, audio: Option<&AudioConfig>) -> Result<(), LeftOutReason> {
+    let header = fmp4::header(video, audio);
+    header.map(drop).map_err(|_| LeftOutReason::SequenceHeader)
 }
 
 /// MP3 has another name than in MP4, as there its object type is told.

@@ -256,6 +256,29 @@ fn old_segments_leave_the_window_and_are_kept_for_a_while() {
 }
 
 #[test]
+fn segments_of_milliseconds_make_no_endless_playlist() {
+    let mut teller = Teller::new(Container::Fmp4, 60);
+    teller.segments(1);
+    for _ in 0..3000 {
+        teller.push(Output::Part(Part {
+            bytes: Bytes::from_static(b"x"),
+            duration: Duration::from_millis(1),
+            independent: true,
+        }));
+        teller.push(Output::SegmentEnd(SegmentEnd {
+            duration: Duration::from_millis(1),
+            pictures: 1,
+        }));
+    }
+    assert_eq!(teller.text(false, false).matches("#EXTINF").count(), 500);
+    assert_eq!(teller.playlist.find(Resource::Segment(2000)), None);
+    // Nor do they say how fast the stream is.
+    let text = teller.playlist.multivariant("live.m3u8").unwrap();
+    assert!(text.contains("BANDWIDTH=16000,"), "{text}");
+    assert!(text.contains("FRAME-RATE=30.000"), "{text}");
+}
+
+#[test]
 fn a_resource_is_there_or_later_or_never() {
     let mut teller = Teller::new(Container::Fmp4, 60);
     teller.segments(1);

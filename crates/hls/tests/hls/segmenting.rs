@@ -392,6 +392,39 @@ fn what_has_no_place_is_said_once() {
 }
 
 #[test]
+fn sequence_headers_that_no_box_holds_are_broken() {
+    // Channels that Opus's streams do not have, and a header without an end.
+    let mapping =
+        b"\x90OpusOpusHead\x01\x03\x38\x01\x80\xbb\x00\x00\x00\x00\x01\x01\x00\x07\x08\x09";
+    let long = [&[0xaf, 0, 0x11, 0x90][..], &[0; 70_000]].concat();
+    for payload in [&mapping[..], &long] {
+        let header = message(MessageType::AUDIO, 0, payload);
+        let outputs = segment(&settings(2), &[header, sound(8, 10), sound(8, 30)]);
+        let [Output::LeftOut(left_out)] = &outputs[..] else {
+            panic!("{outputs:?}");
+        };
+        assert_eq!(left_out.reason, LeftOutReason::SequenceHeader);
+    }
+}
+
+#[test]
+fn pictures_that_freeze_do_not_shorten_segments() {
+    // Four seconds without a picture, then regular ones; then sound alone.
+    let video = interleave(&[&pictures(0, 8000, 2000), &pictures(12_000, 20_000, 2000)]);
+    let audio = sounds(0, 30_000);
+    let headers = [video_header(0, 0), audio_header(48_000, 0)];
+    let outputs = segment(&settings(5), &interleave(&[&headers, &video, &audio]));
+    check_rules(&settings(5), &outputs);
+    let lengths = lengths(&outputs);
+    assert!(
+        lengths[..lengths.len() - 1]
+            .iter()
+            .all(|length| *length > 1.9),
+        "{lengths:?}"
+    );
+}
+
+#[test]
 fn odd_pictures_do_no_harm() {
     let mut messages = vec![video_header(0, 0)];
     for (index, composition) in [0, -500, 8_388_607, -8_388_608, 80].into_iter().enumerate() {

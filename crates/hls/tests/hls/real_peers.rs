@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hls::segmenter::{Container, Output, Settings};
+use hls::playlist::{Found, MediaPlaylist, Playlist, PlaylistSettings, Resource};
+use hls::segmenter::{Container, Output, Segmenter, Settings};
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
@@ -260,4 +261,81 @@ fn av1_and_opus() {
 fn vp9_and_opus() {
     let options = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 60 -c:a libopus -strict -2";
     enhanced_round_trip("vp9", options, "vp09.00.11.08,opus", &[Container::Fmp4]);
+}
+
+/// Writes what a server would serve: the playlist and all that it refers to.
+fn write_playlist(scratch: &Scratch, settings: &Settings, outputs: &[Output]) -> PathBuf {
+    let container = settings.container;
+    let mut playlist = Playlist::new(PlaylistSettings {
+        segments: settings.clone(),
+        window: Duration::from_secs(60),
+        first_segment: 5,
+    });
+    let mut log = Vec::new();
+    for output in outputs {
+        if let Output::Part(part) = output {
+            log.extend_from_slice(&part.bytes);
+        }
+        playlist.push(output, None);
+    }
+    playlist.end();
+    let form = MediaPlaylist::default();
+    let text = playlist.media(form, &|resource| resource.name(container));
+    let text = text.expect("it is ready");
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let names = text.lines().filter_map(|line| match line.starts_with('#') {
+        true => quoted(line),
+        false => Some(line.to_owned()),
+    });
+    for name in names {
+        let resource = Resource::parse(&name, container).expect("a name");
+        let bytes = match playlist.find(resource) {
+            Some(Found::Bytes(bytes)) => bytes.to_vec(),
+            Some(Found::Log(range)) => log[range.start as usize..range.end as usize].to_vec(),
+            other => panic!("{name}: {other:?}"),
+        };
+        scratch.write(&name, &bytes);
+    }
+    scratch.write("live.m3u8", text.as_bytes())
+}
+
+#[test]
+fn ffmpeg_plays_the_playlist() {
+    for container in BOTH {
+        let scratch = Scratch::new(&format!("playlist-{container:?}"));
+        let flv = scratch.path("in.flv");
+        encode(&flv, 9, &format!("{H264} -c:a aac"));
+        let settings = settings(container);
+        let outputs = segment(&settings, &read_flv(&flv));
+        let playlist = write_playlist(&scratch, &settings, &outputs);
+        assert_same_packets(&flv, &playlist, 0.0021, container == Container::Fmp4);
+        assert_eq!(decode(&playlist), decode(&flv));
+    }
+}
+
+#[test]
+fn ffmpeg_plays_on_behind_a_discontinuity() {
+    // ffmpeg 5.1 reads another initialization section, but does not tell its decoder.
+    let second = [(Container::Fmp4, "320:180"), (Container::MpegTs, "160:90")];
+    for (container, second) in second {
+        let scratch = Scratch::new(&format!("discontinuity-{container:?}"));
+        let settings = settings(container);
+        let mut segmenter = Segmenter::new(&settings);
+        let mut outputs = Vec::new();
+        let mut start = 0;
+        for size in ["320:180", second] {
+            let flv = scratch.path("in.flv");
+            encode(&flv, 5, &format!("{H264} -vf scale={} -c:a aac", size));
+            segmenter.begin_publication(&mut outputs);
+            for message in read_flv(&flv) {
+                let time = start + u64::from(message.timestamp);
+                segmenter.push(&message, time, &mut outputs);
+            }
+            start += 8000;
+        }
+        segmenter.finish(&mut outputs);
+        check_rules(&settings, &outputs);
+        let playlist = write_playlist(&scratch, &settings, &outputs);
+        assert_eq!(decode(&playlist).0, 300);
+    }
 }

@@ -71,7 +71,7 @@ impl Segmenter {
 
     /// Ends the segment where its next part begins, if it would be too long with that part,
     /// which ends at `end`.
-    pub(super) fn end_overlong(&mut self, end: Ticks, out: &mut Vec<Output>) -> bool {
+    fn end_overlong(&mut self, end: Ticks, out: &mut Vec<Output>) -> bool {
         let Some(segment) = self.segment() else {
             return false;
         };
@@ -158,8 +158,14 @@ impl Segmenter {
         }
     }
 
+    /// Ends the segment at `end`; before that, too, if it would be too long.
+    pub(super) fn end_segment_within(&mut self, end: Ticks, out: &mut Vec<Output>) {
+        self.end_overlong(end, out);
+        self.end_segment(end, out);
+    }
+
     /// Ends the segment at `end`, and begins the next one there.
-    pub(super) fn end_segment(&mut self, end: Ticks, out: &mut Vec<Output>) {
+    fn end_segment(&mut self, end: Ticks, out: &mut Vec<Output>) {
         let audio_changes = self.segment_wanted && self.audio.next.is_some();
         if audio_changes || !self.audio.seen {
             self.audio.finish();

@@ -154,8 +154,7 @@ impl Segmenter {
             let end = self.video.finish().max(self.audio.finish());
             if let Some(end) = end {
                 self.advance(end, out);
-                self.end_overlong(end, out);
-                self.end_segment(end, out);
+                self.end_segment_within(end, out);
             }
         }
         self.state = State::Waiting { since: None };
@@ -226,7 +225,7 @@ impl Segmenter {
         if !(joins && self.video.current.is_none()) {
             self.advance(dts, out);
             if self.video.next.is_some() || self.segment_is_due(dts, keyframe) {
-                self.end_segment(dts, out);
+                self.end_segment_within(dts, out);
             }
         }
         self.video.promote();
@@ -250,7 +249,7 @@ impl Segmenter {
                 if self.video.current.is_none() && self.audio.current.is_some() {
                     self.audio.finish();
                     self.advance(time, out);
-                    self.end_segment(time, out);
+                    self.end_segment_within(time, out);
                 }
                 if !self.join_sound() {
                     return;
@@ -269,7 +268,7 @@ impl Segmenter {
             self.fix_target(self.limits.fragment, out);
             self.advance(begins, out);
             if self.segment_is_due(begins, true) {
-                self.end_segment(begins, out);
+                self.end_segment_within(begins, out);
             }
         }
         if self.audio.current.is_some() || self.join_sound() {

@@ -237,3 +237,15 @@ fn check_stream(stream: &Stream, fragment: u64, part: u64) {
     // Sound that is sent before the first keyframe.
     assert!(lost <= 1, "{lost} frames are missing");
 }
+
+#[test]
+fn sound_ends_segments_where_pictures_and_keyframes_are_rare() {
+    let stream = Stream {
+        seconds: 25,
+        milli_fps: 802,
+        group: 9,
+        rate: 44_100,
+        sound_delay_ms: 104,
+    };
+    check_stream(&stream, 4000, 366);
+}

@@ -5,6 +5,7 @@
 //! - `server`: listeners, connections, time-outs, hooks, upstreams.
 //! - `stream`: registry, log, fan-out. A stream is a file in memory, a player an
 //!   offset into it.
+//! - `transport`: a connection's bytes, plain or by TLS.
 //! - [`config`], which all of them use: SRS's configuration.
 //!
 //! The protocol is `rtmp-proto`'s, which performs no I/O and reads no clock.
@@ -16,6 +17,7 @@ mod daemon;
 mod http;
 mod server;
 mod stream;
+mod transport;
 
 pub use daemon::{Options, run};
 pub use http::serve as serve_http_api;

@@ -1,6 +1,8 @@
 //! An HTTP server with limits: a client that sends no request, or does not read the
 //! answer, is disconnected, and the number of connections is bounded.
 
+use std::future::ready;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -36,6 +39,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Serves `router` at `listener` until the future is dropped. Connections that are
 /// open then are served to their end.
 pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits) {
+    serve_over(listener, router, limits, |stream| ready(Ok(stream))).await;
+}
+
+/// [`serve`] over what `accept` makes of each connection, within `header_timeout`: TLS.
+pub async fn serve_over<A, F, S>(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    accept: A,
+) where
+    A: Fn(TcpStream) -> F,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let permit = permits.clone().acquire_owned().await;
@@ -43,8 +60,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
         match listener.accept().await {
             Ok((stream, _)) => {
                 let router = router.clone();
+                let accepted = accept(stream);
                 tokio::spawn(async move {
-                    answer(stream, router, limits).await;
+                    match timeout(limits.header_timeout, accepted).await {
+                        Ok(Ok(stream)) => answer(stream, router, limits).await,
+                        Ok(Err(error)) => log::debug!("HTTP: {error}"),
+                        Err(_) => log::debug!("HTTP: a handshake took too long"),
+                    }
                     drop(permit);
                 });
             }
@@ -56,7 +78,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, limits: ConnectionLimits) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: ConnectionLimits,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::model::{Config, Vhost};
 use super::schema::Globals;
 use super::setting::{Setting, apply};
+use super::tls::{TlsBlock, TlsListener};
 use super::value::{socket_addresses, switch};
 
 /// `http_server { enabled on; listen 8080; }`.
@@ -17,6 +18,8 @@ pub struct HttpServer {
     pub listen: Vec<SocketAddr>,
     /// True if pages of any site may play them (CORS).
     pub crossdomain: bool,
+    /// The same over TLS; `None` where it is off.
+    pub https: Option<TlsListener>,
 }
 
 impl Config {
@@ -42,7 +45,8 @@ impl Config {
             );
             diagnostics.warn(&Location::whole("configuration"), message);
         }
-        self.http_server = self.http_server.take().filter(|it| !it.listen.is_empty());
+        let serves = |it: &HttpServer| !it.listen.is_empty() || it.https.is_some();
+        self.http_server = self.http_server.take().filter(serves);
     }
 
     /// Keeps the addresses of `old`, at which this process listens, and takes over what
@@ -60,6 +64,7 @@ impl Config {
 pub(super) struct HttpServerBlock {
     pub(super) enabled: bool,
     pub(super) server: HttpServer,
+    pub(super) https: TlsBlock,
 }
 
 /// `http_remux { … }` of a vhost.
@@ -180,10 +185,9 @@ const HTTP_SERVER: &[Setting<HttpServerBlock>] = &[
         Ok(())
     }),
     Setting::ignored("dir", "streams are served, no files"),
-    Setting::ignored(
-        "https",
-        "TLS is not served yet: put a proxy before the server",
-    ),
+    Setting::block("https", |block, children, diagnostics| {
+        block.https.read(children, "in `https`", diagnostics);
+    }),
 ];
 
 /// `http_remux { … }` while it is read.
@@ -338,7 +342,7 @@ mod tests {
         assert_eq!(loaded.unwrap().warnings.len(), 1);
         let warnings = remux("fast_cache 30; hstrs on;").unwrap().warnings;
         assert_eq!(warnings.len(), 2);
-        let server = load("http_server { enabled on; dir ./x; https { enabled on; } }").unwrap();
-        assert_eq!(server.warnings.len(), 2);
+        let server = load("http_server { enabled on; dir ./x; }").unwrap();
+        assert_eq!(server.warnings.len(), 1);
     }
 }

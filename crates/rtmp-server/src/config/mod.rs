@@ -6,11 +6,13 @@ mod file;
 mod http_flv;
 pub mod json;
 mod model;
+mod origin;
 mod quota;
 mod schema;
 mod security;
 mod setting;
 mod signed_urls;
+mod tls;
 mod value;
 mod vhost_schema;
 
@@ -27,11 +29,14 @@ pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
 };
+pub use origin::Origin;
 pub use quota::{Quota, Quotas};
 use schema::{GLOBAL, Globals, HttpApi};
 pub use security::{Action, Rule, Security};
 use setting::apply;
 pub use signed_urls::SignedUrls;
+use tls::TlsBlock;
+pub use tls::{CertificateFiles, TlsListener};
 use vhost_schema::{MR_LATENCY, VHOST};
 
 /// The server that a configuration is for.
@@ -77,9 +82,15 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         vhost: template,
         http_api,
         http_server,
+        rtmps,
     } = globals;
     config.http_api = http_api.enabled.then_some(http_api.listen);
-    config.http_server = http_server.enabled.then_some(http_server.server);
+    config.http_api_https = http_api.https.listener().filter(|_| http_api.enabled);
+    config.rtmps = rtmps.listener();
+    config.http_server = http_server.enabled.then_some(HttpServer {
+        https: http_server.https.listener(),
+        ..http_server.server
+    });
     config.separate_http(&mut diagnostics);
 
     let mut vhosts: Vec<Vhost> = Vec::new();
@@ -207,7 +218,9 @@ fn defaults() -> Globals {
                 file: None,
             },
             http_api: None,
+            http_api_https: None,
             http_server: None,
+            rtmps: None,
             workers: None,
             stream_memory: None,
             handshake_timeout: Duration::from_secs(5),
@@ -244,19 +257,24 @@ fn defaults() -> Globals {
             referers: Referers::default(),
             http_hooks: HttpHooks::default(),
             http_remux: HttpRemux::default(),
+            certificate: None,
             upstream: None,
         },
         http_api: HttpApi {
             enabled: false,
             listen: any(1985),
+            https: TlsBlock::new(1990),
         },
         http_server: HttpServerBlock {
             enabled: false,
             server: HttpServer {
                 listen: vec![any(8080)],
                 crossdomain: true,
+                https: None,
             },
+            https: TlsBlock::new(8088),
         },
+        rtmps: TlsBlock::new(1443),
     }
 }
 

@@ -11,9 +11,11 @@ use hyper::Uri;
 use serde::Serialize;
 
 use super::http_flv::{HttpRemux, HttpServer};
+use super::origin::Origin;
 use super::quota::Quotas;
 use super::security::{Action, Security};
 use super::signed_urls::SignedUrls;
+use super::tls::{CertificateFiles, TlsListener};
 
 /// The vhost that takes whatever no other vhost claims.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -39,8 +41,12 @@ pub struct Config {
     pub log: Log,
     /// Address that the HTTP API answers at; `None` where it is off.
     pub http_api: Option<SocketAddr>,
+    /// Addresses that it answers at by HTTPS.
+    pub http_api_https: Option<TlsListener>,
     /// HTTP-FLV and WebSocket-FLV; `None` where it is off.
     pub http_server: Option<HttpServer>,
+    /// Addresses that RTMPS connections are taken at; `None` where it is off.
+    pub rtmps: Option<TlsListener>,
     /// Fan-out threads; `None` for one per core that we may use.
     pub workers: Option<usize>,
     /// Bytes that the logs of all streams and the unfinished messages of all
@@ -160,6 +166,8 @@ pub struct Vhost {
     pub http_hooks: HttpHooks,
     /// Its streams over HTTP.
     pub http_remux: HttpRemux,
+    /// The certificate for TLS clients that name this vhost (SNI).
+    pub certificate: Option<CertificateFiles>,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }
@@ -179,8 +187,11 @@ impl Vhost {
 /// An edge's upstream side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Upstream {
-    /// The origins as `host:port`, tried in turn.
-    pub origins: Vec<String>,
+    /// The origins, tried in turn.
+    pub origins: Vec<Origin>,
+    /// The certificates of authorities that an origin's must come from; `None` for those
+    /// that the system trusts.
+    pub ca: Option<PathBuf>,
     /// `mode`, if it is given.
     pub remote: Option<bool>,
     /// The vhost to ask for upstream, where it is not the viewer's.

@@ -8,6 +8,7 @@ use conf_kit::{Diagnostic, Directive};
 use super::http_flv::{HttpServerBlock, http_server};
 use super::model::{Config, Log, LogTank, Vhost};
 use super::setting::{NO_OTHER_PROTOCOL, Setting, apply};
+use super::tls::TlsBlock;
 use super::value::{socket_addresses, switch};
 use super::vhost_schema::{chunk_size, in_ack_size, out_ack_size, tcp_nodelay};
 
@@ -18,6 +19,7 @@ pub(super) struct Globals {
     pub(super) vhost: Vhost,
     pub(super) http_api: HttpApi,
     pub(super) http_server: HttpServerBlock,
+    pub(super) rtmps: TlsBlock,
 }
 
 /// `http_api { enabled on; listen 1985; }`.
@@ -25,6 +27,7 @@ pub(super) struct Globals {
 pub(super) struct HttpApi {
     pub(super) enabled: bool,
     pub(super) listen: SocketAddr,
+    pub(super) https: TlsBlock,
 }
 
 /// The directives outside every block.
@@ -136,7 +139,9 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("empty_ip_ok", "clients without an address are taken"),
     Setting::ignored("is_full", "any file is read"),
     Setting::ignored("in_docker", "a container is nothing special"),
-    Setting::ignored("rtmps", "put a proxy that ends TLS before the server"),
+    Setting::block("rtmps", |globals, children, diagnostics| {
+        globals.rtmps.read(children, "in `rtmps`", diagnostics);
+    }),
     Setting::ignored("rtsp_server", NO_OTHER_PROTOCOL),
     Setting::block("http_server", http_server),
     // Its name in SRS 2.
@@ -174,7 +179,9 @@ const HTTP_API: &[Setting<HttpApi>] = &[
     }),
     Setting::ignored("crossdomain", "answers carry no CORS headers"),
     Setting::ignored("raw_api", "reload with SIGHUP"),
-    Setting::ignored("https", "put a proxy before the API"),
+    Setting::block("https", |api, children, diagnostics| {
+        api.https.read(children, "in `https`", diagnostics);
+    }),
     Setting::ignored("auth", "listen on an address that only operators reach"),
 ];
 

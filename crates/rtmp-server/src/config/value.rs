@@ -4,8 +4,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use conf_kit::{Diagnostic, Directive};
 
-use super::model::DEFAULT_PORT;
-
 /// `port` or `address:port`, each with a port that is not 0.
 pub(super) fn socket_addresses(directive: &Directive) -> Result<Vec<SocketAddr>, Diagnostic> {
     let expected = "`port` or `address:port`, the port between 1 and 65535";
@@ -17,34 +15,6 @@ pub(super) fn socket_addresses(directive: &Directive) -> Result<Vec<SocketAddr>,
         port.or_else(|_| word.parse())
             .ok()
             .filter(|address| address.port() != 0)
-    };
-    words
-        .iter()
-        .map(read)
-        .collect::<Option<_>>()
-        .ok_or_else(|| directive.expects(expected))
-}
-
-/// One or more `host` or `host:port`, as `host:port`.
-pub(super) fn hosts(directive: &Directive) -> Result<Vec<String>, Diagnostic> {
-    let expected = "one or several `host` or `host:port`";
-    let words = directive.words(expected)?;
-    let read = |word: &String| {
-        if let Ok(address) = word.parse::<IpAddr>() {
-            return Some(SocketAddr::new(address, DEFAULT_PORT).to_string());
-        }
-        let (host, port) = match word.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok().filter(|&port: &u16| port != 0)?),
-            None => (word.as_str(), DEFAULT_PORT),
-        };
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let plausible = match bare {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && !host.contains([':', '/', '[', ']']),
-        };
-        plausible.then(|| format!("{host}:{port}"))
     };
     words
         .iter()

@@ -6,11 +6,13 @@ use conf_kit::{Diagnostic, Directive};
 
 use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
+use super::origin::origins;
 use super::quota::quota;
 use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
 use super::signed_urls::signed_urls;
-use super::value::{hosts, switch};
+use super::tls::vhost_certificate;
+use super::value::switch;
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
 
@@ -44,6 +46,8 @@ settings! { Vhost {
         |vhost, it| upstream(vhost).read_timeout = it.milliseconds(100..=3_600_000)?;
     ORIGIN_RETURN_TIMEOUT: "origin_return_timeout",
         |vhost, it| upstream(vhost).return_timeout = it.milliseconds(0..=86_400_000)?;
+    ORIGIN_CA: "origin_ca",
+        |vhost, it| upstream(vhost).ca = Some(it.argument("a file name")?.into());
     ORIGIN_LINGER: "origin_linger",
         |vhost, it| upstream(vhost).linger = it.milliseconds(0..=3_600_000)?;
 }}
@@ -85,6 +89,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     ORIGIN_READ_TIMEOUT,
     ORIGIN_RETURN_TIMEOUT,
     ORIGIN_LINGER,
+    ORIGIN_CA,
     Setting::block("play", |vhost, children, diagnostics| {
         apply(vhost, children, PLAY, "in `play`", &[], diagnostics);
     }),
@@ -161,6 +166,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("http", NO_OTHER_PROTOCOL),
     Setting::ignored("http_static", NO_OTHER_PROTOCOL),
     Setting::block("http_remux", http_remux),
+    Setting::block("https", vhost_certificate),
     Setting::ignored("rtc", NO_OTHER_PROTOCOL),
     Setting::ignored("srt", NO_OTHER_PROTOCOL),
     Setting::ignored("send_min_interval", "messages are sent as they come"),
@@ -220,6 +226,7 @@ const CLUSTER: &[Setting<Vhost>] = &[
     Setting::list("origin", origin),
     TOKEN_TRAVERSE,
     UPSTREAM_VHOST,
+    ORIGIN_CA,
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
     Setting::ignored("origin_cluster", "list the origins at the edges"),
     Setting::ignored("coworkers", "list the origins at the edges"),
@@ -389,6 +396,7 @@ pub(super) fn tcp_nodelay(vhost: &mut Vhost, directive: &Directive) -> Result<()
 fn upstream(vhost: &mut Vhost) -> &mut Upstream {
     vhost.upstream.get_or_insert_with(|| Upstream {
         origins: Vec::new(),
+        ca: None,
         remote: None,
         vhost: None,
         token_traverse: false,
@@ -406,6 +414,6 @@ fn mode(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
 }
 
 fn origin(vhost: &mut Vhost, directive: &Directive) -> Result<(), Diagnostic> {
-    upstream(vhost).origins = hosts(directive)?;
+    upstream(vhost).origins = origins(directive)?;
     Ok(())
 }

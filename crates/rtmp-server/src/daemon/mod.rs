@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, Loaded, Role};
+use crate::config::{Config, Loaded, Role, TlsListener};
 use crate::http;
-use crate::server::{Activity, Protocol, Server, listen};
+use crate::server::{Activity, Protocol, Server, check_certificates, listen};
 use logging::LogOutput;
 use options::Command;
 pub use options::Options;
@@ -55,6 +55,10 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     if options.check {
         for warning in &loaded.warnings {
             eprintln!("{}", warning.sentence());
+        }
+        if let Err(error) = check_certificates(&loaded.config) {
+            systemd::print_error(&error.to_string());
+            return ExitCode::from(EXIT_CONFIGURATION);
         }
         // An error does not matter: the exit status says the same.
         let _ = writeln!(std::io::stdout(), "the configuration is good");
@@ -100,6 +104,9 @@ struct Listeners {
     rtmp: Vec<std::net::TcpListener>,
     http: Option<std::net::TcpListener>,
     http_flv: Vec<std::net::TcpListener>,
+    https: Vec<std::net::TcpListener>,
+    rtmps: Vec<std::net::TcpListener>,
+    http_api_https: Vec<std::net::TcpListener>,
 }
 
 fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
@@ -144,6 +151,13 @@ fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
             format!("cannot listen at {address}: choose another address or port by {option}")
         })
     };
+    let tls = |listener: Option<&TlsListener>, option| {
+        let addresses = listener.map_or(&[][..], |listener| &listener.listen);
+        addresses
+            .iter()
+            .map(|address| bind(address, option))
+            .collect::<anyhow::Result<Vec<_>>>()
+    };
     let rtmp = config
         .listen
         .iter()
@@ -160,6 +174,12 @@ fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
             .iter()
             .map(|address| bind(address, "`http_server { listen …; }`"))
             .collect::<anyhow::Result<_>>()?,
+        https: tls(config.https(), "`http_server { https { listen …; } }`")?,
+        rtmps: tls(config.rtmps.as_ref(), "`rtmps { listen …; }`")?,
+        http_api_https: tls(
+            config.http_api_https.as_ref(),
+            "`http_api { https { listen …; } }`",
+        )?,
     })
 }
 
@@ -177,7 +197,7 @@ async fn serve_until_signal(
         Role::Origin => "rtmp-origin",
         Role::Edge => "rtmp-edge",
     };
-    let server = Server::start(role, config).context("cannot start the fan-out")?;
+    let server = Server::start(role, config).context("cannot start")?;
     let mut accepting = Vec::new();
     for listener in listeners.rtmp {
         let listener = TcpListener::from_std(listener)?;
@@ -195,12 +215,37 @@ async fn serve_until_signal(
         let task = tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
         accepting.push(AbortOnDropHandle::new(task));
     }
+    for listener in listeners.rtmps {
+        let listener = TcpListener::from_std(listener)?;
+        log::info!("{name} takes RTMPS at {}", listener.local_addr()?);
+        let task = tokio::spawn(server.clone().accept(listener, Protocol::Rtmps));
+        accepting.push(AbortOnDropHandle::new(task));
+    }
+    for listener in listeners.https {
+        let listener = TcpListener::from_std(listener)?;
+        log::info!(
+            "{name} serves HTTP-FLV by HTTPS at {}",
+            listener.local_addr()?
+        );
+        let task = tokio::spawn(server.clone().accept(listener, Protocol::Https));
+        accepting.push(AbortOnDropHandle::new(task));
+    }
     let mut _http = None;
     if let Some(listener) = listeners.http {
         let listener = TcpListener::from_std(listener)?;
         log::info!("the HTTP API answers at {}", listener.local_addr()?);
         let task = tokio::spawn(http::serve(listener, server.clone()));
         _http = Some(AbortOnDropHandle::new(task));
+    }
+    let mut _https = Vec::new();
+    for listener in listeners.http_api_https {
+        let listener = TcpListener::from_std(listener)?;
+        log::info!(
+            "the HTTP API answers by HTTPS at {}",
+            listener.local_addr()?
+        );
+        let task = tokio::spawn(http::serve_https(listener, server.clone()));
+        _https.push(AbortOnDropHandle::new(task));
     }
     let notify_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
     notify_ready();
@@ -277,10 +322,20 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         log::warn!("{}", warning.sentence());
     }
     let old = server.config();
+    let addresses = |listener: Option<&TlsListener>| listener.map(|it| it.listen.clone());
+    let https = |config: &Config| {
+        let api = config.http_api_https.as_ref();
+        [addresses(config.https()), addresses(api)]
+    };
     for (name, changed) in [
         ("listen", old.listen != config.listen),
         ("http_api", old.http_api != config.http_api),
         ("http_server", old.http_listen() != config.http_listen()),
+        (
+            "rtmps",
+            addresses(old.rtmps.as_ref()) != addresses(config.rtmps.as_ref()),
+        ),
+        ("https", https(&old) != https(&config)),
         ("pid", old.pid != config.pid),
         ("server_id", old.server_id != config.server_id),
         ("workers", old.workers != config.workers),
@@ -292,6 +347,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     config.listen.clone_from(&old.listen);
     config.http_api = old.http_api;
     config.keep_http_listen(&old);
+    config.keep_tls_listen(&old);
     config.pid.clone_from(&old.pid);
     config.server_id.clone_from(&old.server_id);
     config.workers = old.workers;

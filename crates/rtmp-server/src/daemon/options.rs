@@ -205,7 +205,9 @@ mod tests {
         );
         assert_eq!(config.http_api, Some("127.0.0.1:1985".parse().unwrap()));
         let vhost = &config.vhosts[DEFAULT_VHOST];
-        assert_eq!(vhost.upstream.as_ref().unwrap().origins, ["a:1", "b:1935"]);
+        let origins = &vhost.upstream.as_ref().unwrap().origins;
+        let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+        assert_eq!(origins, ["a:1", "b:1935"]);
         assert_eq!(vhost.effective_mw_latency(), Duration::ZERO);
     }
 

@@ -25,6 +25,14 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>) {
     service_kit::http::serve(listener, router(server), service_kit::http::DEFAULT_LIMITS).await;
 }
 
+/// The same over TLS.
+pub(crate) async fn serve_https(listener: TcpListener, server: Arc<Server>) {
+    let limits = service_kit::http::DEFAULT_LIMITS;
+    let tls = server.http_api_tls();
+    let accept = move |stream| tls.accept(stream);
+    service_kit::http::serve_over(listener, router(server), limits, accept).await;
+}
+
 /// The routes of the HTTP API.
 fn router(server: Arc<Server>) -> Router {
     Router::new()

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::Vhost;
 use crate::server::Client;
 use crate::stream::Stream;
+use crate::transport::TlsPlace;
 
 /// A vhost.
 #[derive(Debug, Serialize)]
@@ -90,6 +91,8 @@ pub(super) struct ClientReport {
     id: u64,
     ip: String,
     port: u16,
+    /// Where the connection is encrypted: `kernel` or `user` space; none if it is plain.
+    tls: Option<&'static str>,
     /// `idle`, `publish`, `wait` or `play`.
     r#type: &'static str,
     vhost: Option<String>,
@@ -112,6 +115,7 @@ impl ClientReport {
             id: client.id,
             ip: client.peer.ip().to_string(),
             port: client.peer.port(),
+            tls: client.tls().map(TlsPlace::name),
             r#type: activity.name(),
             vhost: key.map(|key| key.vhost.clone()),
             app: key.map(|key| key.app.clone()),

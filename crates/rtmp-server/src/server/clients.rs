@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Status, StreamKey};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::quotas::{Permit, counted_address};
 use crate::stream::fanout::Meter;
 use crate::stream::lock;
+use crate::transport::TlsPlace;
 
 /// Maximum number of streams that a connection may ask for in a row. A request
 /// for a stream that nobody publishes makes the server keep it for a moment, and an
@@ -80,6 +81,7 @@ pub struct Client {
     /// bucket).
     requests_until: Mutex<Instant>,
     dismissed: Notify,
+    tls: OnceLock<TlsPlace>,
 }
 
 impl Client {
@@ -87,6 +89,17 @@ impl Client {
     #[must_use]
     pub fn activity(&self) -> Activity {
         lock(&self.activity).clone()
+    }
+
+    /// The place where its connection is encrypted; `None` if it is plain.
+    pub(crate) fn tls(&self) -> Option<TlsPlace> {
+        self.tls.get().copied()
+    }
+
+    /// Its TLS handshake is done.
+    pub(super) fn set_tls(&self, place: TlsPlace) {
+        // It has one handshake.
+        let _ = self.tls.set(place);
     }
 
     /// Sets its present use.
@@ -265,6 +278,7 @@ impl Clients {
             permit: Mutex::default(),
             requests_until: Mutex::new(now),
             dismissed: Notify::new(),
+            tls: OnceLock::new(),
         });
         table.clients.insert(id, client.clone());
         Ok(client)

@@ -16,6 +16,7 @@ mod peer;
 mod player;
 mod quotas;
 mod socket;
+mod tls;
 mod trim;
 mod upstream;
 mod viewer;
@@ -28,14 +29,15 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::Limits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Role, Upstream, Vhost};
+use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, ReturnedPlayer};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
+use crate::transport::Transport;
 #[cfg(test)]
 pub(crate) use admission::Asked;
 pub(crate) use clients::Activity;
@@ -48,6 +50,8 @@ use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use quotas::Quotas;
 pub use socket::listen;
+use tls::TlsClient;
+pub(crate) use tls::check_certificates;
 use trim::Trim;
 use viewer::Viewer;
 
@@ -65,8 +69,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Protocol {
     /// RTMP.
     Rtmp,
+    /// RTMP over TLS.
+    Rtmps,
     /// HTTP-FLV and WebSocket-FLV.
     HttpFlv,
+    /// The same over TLS.
+    Https,
 }
 
 /// An origin or an edge.
@@ -86,8 +94,11 @@ pub struct Server {
     started: Instant,
     draining: AtomicBool,
     /// By vhost, the origin that last had a stream.
-    last_good_origins: Mutex<HashMap<String, String>>,
+    last_good_origins: Mutex<HashMap<String, Origin>>,
     hooks: Hooks,
+    tls: tls::Acceptor,
+    /// TLS towards origins and hooks.
+    tls_client: Arc<TlsClient>,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
 }
@@ -97,12 +108,14 @@ impl Server {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// No thread or descriptor left.
+    /// No thread or descriptor left, or a certificate cannot be used.
     pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;
-        let hooks = Hooks::new(config.server_id.as_deref());
+        let tls = tls::Acceptor::new(&config)?;
+        let tls_client = Arc::new(TlsClient::default());
+        let hooks = Hooks::new(config.server_id.as_deref(), tls_client.clone());
         let (returning, returned) = mpsc::unbounded_channel();
         let fanout = Fanout::start(wakers.clone(), move |player| {
             // An error means that the process ends.
@@ -123,10 +136,13 @@ impl Server {
             draining: AtomicBool::new(false),
             last_good_origins: Mutex::default(),
             hooks,
+            tls,
+            tls_client,
             pull_runtime: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
         tokio::spawn(sweep(server.clone()));
+        tokio::spawn(tls::watch(server.clone()));
         Ok(server)
     }
 
@@ -151,7 +167,7 @@ impl Server {
                 Err(limit) => {
                     log::warn!("{peer}: refused: {limit}");
                     if protocol == Protocol::HttpFlv {
-                        http_flv::refuse(&self, socket);
+                        http_flv::refuse(&self, socket.into());
                     }
                     continue;
                 }
@@ -160,13 +176,13 @@ impl Server {
                 Ok(()) => {
                     let server = self.clone();
                     match protocol {
-                        Protocol::Rtmp => {
-                            let connection = Connection::new(server, client, socket);
-                            tokio::spawn(Box::new(connection).run());
+                        Protocol::Rtmp => serve_rtmp(server, client, socket.into()),
+                        Protocol::HttpFlv => serve_http(server, client, socket.into()),
+                        Protocol::Rtmps => {
+                            tokio::spawn(accept_tls(server, client, socket, tls::Port::Rtmps));
                         }
-                        Protocol::HttpFlv => {
-                            let connection = http_flv::Connection::new(server, client, socket);
-                            tokio::spawn(Box::new(connection).run());
+                        Protocol::Https => {
+                            tokio::spawn(accept_tls(server, client, socket, tls::Port::Https));
                         }
                     }
                     // Connections that have begun go first. If a thousand arrive
@@ -201,6 +217,7 @@ impl Server {
         let memory = StreamMemory::new(config.stream_memory);
         self.registry.logs().pool().set_limit(memory.logs);
         self.messages.set_limit(memory.messages);
+        self.tls.reload(&config);
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
         for stream in self.registry.list() {
@@ -208,6 +225,12 @@ impl Server {
                 stream.apply(&stream_settings(vhost));
             }
         }
+    }
+
+    /// TLS for the HTTP API.
+    #[must_use]
+    pub fn http_api_tls(&self) -> tokio_rustls::TlsAcceptor {
+        self.tls.http_api()
     }
 
     /// The kind of server: origin or edge.
@@ -291,15 +314,36 @@ impl Server {
         good.get(vhost).and_then(number).unwrap_or(0)
     }
 
-    /// Makes the next pull of a stream of `vhost` begin with the origin `address`.
-    fn set_first_origin(&self, vhost: &str, address: &str) {
-        lock(&self.last_good_origins).insert(vhost.to_owned(), address.to_owned());
+    /// Makes the next pull of a stream of `vhost` begin with `origin`.
+    fn set_first_origin(&self, vhost: &str, origin: &Origin) {
+        lock(&self.last_good_origins).insert(vhost.to_owned(), origin.clone());
     }
 
     /// The stream called `key` at `vhost`; a new one if there is none.
     fn stream(&self, key: &StreamKey, vhost: &Vhost) -> Arc<Stream> {
         self.registry
             .obtain(key, &stream_settings(vhost), Instant::now())
+    }
+}
+
+/// Serves a connection that was just made.
+fn serve_rtmp(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
+    tokio::spawn(Box::new(Connection::new(server, client, transport)).run());
+}
+
+/// Serves a connection that was just made.
+fn serve_http(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
+    tokio::spawn(Box::new(http_flv::Connection::new(server, client, transport)).run());
+}
+
+/// Performs the TLS handshake, then serves the connection.
+async fn accept_tls(server: Arc<Server>, client: Arc<Client>, socket: TcpStream, port: tls::Port) {
+    let Some(transport) = tls::accept(&server, &client, socket, port).await else {
+        return;
+    };
+    match port {
+        tls::Port::Rtmps => serve_rtmp(server, client, transport),
+        tls::Port::Https => serve_http(server, client, transport),
     }
 }
 

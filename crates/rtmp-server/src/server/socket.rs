@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt;
+
+use crate::transport::Transport;
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
-/// Bytes read at once of what nobody wants to know.
-const IGNORED_SIZE: usize = 4 * 1024;
 /// `TCP_USER_TIMEOUT`: a peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// `TCP_KEEPIDLE`: silence after which a peer is probed.
@@ -86,23 +85,10 @@ pub(super) fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// The connection is lost.
-pub(super) async fn close_gracefully(
-    socket: &mut tokio::net::TcpStream,
-    out: &[u8],
-) -> io::Result<()> {
+pub(super) async fn close_gracefully(socket: &mut Transport, out: &[u8]) -> io::Result<()> {
     socket.write_all(out).await?;
     socket.shutdown().await?;
-    loop {
-        socket.readable().await?;
-        // A buffer that lived across the await would make every connection's
-        // task larger by its size, from the first moment on.
-        let mut ignored = [0; IGNORED_SIZE];
-        match socket.try_read(&mut ignored) {
-            Ok(0) => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            _ => {}
-        }
-    }
+    socket.ignore_rest().await
 }
 
 #[cfg(test)]

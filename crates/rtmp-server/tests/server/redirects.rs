@@ -135,7 +135,7 @@ async fn an_edge_that_is_sent_nowhere_asks_the_next_origin() {
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let itself = |address| format!("rtmp://{address}/live");
-    let other = |_| "rtmps://other.example.com/live".to_owned();
+    let other = |_| "http://other.example.com/live".to_owned();
     for (redirecting, why) in [
         (
             RedirectingServer::start(At::Connect, itself).await,
@@ -143,7 +143,7 @@ async fn an_edge_that_is_sent_nowhere_asks_the_next_origin() {
         ),
         (
             RedirectingServer::start(At::Connect, other).await,
-            "no rtmp:// URL",
+            "no rtmp:// or rtmps:// URL",
         ),
     ] {
         let edge = TestServer::edge(&[redirecting.address, origin.address], "");

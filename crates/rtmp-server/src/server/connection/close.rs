@@ -17,6 +17,7 @@ use crate::server::player::ConnectInfo;
 use crate::server::upstream::OriginError;
 use crate::stream::AppendError;
 use crate::stream::fanout::Reason;
+use crate::transport::handshake::HandshakeError;
 
 /// Time for a peer to take the last status and to close.
 pub(in crate::server) const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ pub(in crate::server) enum CloseReason {
     RefusedOverHttp(u16, String),
     #[error("answered")]
     Answered,
+    #[error("{0}")]
+    Tls(#[from] HandshakeError),
     #[error("timed out: {0}")]
     TimedOut(&'static str),
     #[error("{0}")]
@@ -60,6 +63,8 @@ pub(in crate::server) enum CloseReason {
     StreamEnded,
     #[error("no memory is left for the stream's log of FLV tags")]
     LogLost,
+    #[error("its TLS key is used up: it may connect again")]
+    KeyExhausted,
     #[error("dismissed")]
     Dismissed,
 }
@@ -74,6 +79,7 @@ impl From<Reason> for CloseReason {
             Reason::Stalled => Self::Stalled("send_timeout"),
             Reason::StreamEnded | Reason::Complete => Self::StreamEnded,
             Reason::LogLost => Self::LogLost,
+            Reason::KeyExhausted => Self::KeyExhausted,
             Reason::Dismissed => Self::Dismissed,
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Connection;
@@ -19,6 +18,7 @@ use crate::server::socket::prepare_playing;
 use crate::server::viewer::Viewer;
 use crate::stream::PerTrack;
 use crate::stream::fanout::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
+use crate::transport::Transport;
 
 impl Connection {
     /// The connection of a player that has left its fan-out worker; `None` if
@@ -57,9 +57,8 @@ impl Connection {
         dialogue.notify_stop(&server);
         client.set_activity(Activity::Idle);
         // Commands are exchanged again, and must not wait for full packets.
-        let socket = socket
-            .set_nodelay(true)
-            .and_then(|()| TcpStream::from_std(socket));
+        let nodelay = socket.tcp().set_nodelay(true);
+        let socket = nodelay.and_then(|()| Transport::from_std(socket));
         let socket = match socket {
             Ok(socket) if !gone => socket,
             _ => {
@@ -123,7 +122,7 @@ impl Connection {
         };
         let mut requests = options.requests();
         let socket = self.socket.into_std();
-        let socket = socket.and_then(|socket| prepare_playing(&socket).map(|()| socket));
+        let socket = socket.and_then(|socket| prepare_playing(socket.tcp()).map(|()| socket));
         let received = dialogue.receive(&self.input, &mut unsent, &mut requests);
         let socket = match (socket, received) {
             (Ok(socket), Ok(())) => socket,

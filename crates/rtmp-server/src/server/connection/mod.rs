@@ -18,7 +18,6 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, BytesMut};
 use rtmp_proto::session::{ServerEvent, ServerSession};
 use service_kit::sleep_until;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,7 +25,7 @@ use close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_close};
 use play::Play;
 use publishing::StreamChange;
 use role::ConnectionRole;
-use socket_io::{COMMAND_READ_SIZE, MEDIA_READ_SIZE, read_available};
+use socket_io::{COMMAND_READ_SIZE, MEDIA_READ_SIZE};
 
 use super::Server;
 use super::clients::Client;
@@ -35,6 +34,7 @@ use super::player::ConnectInfo;
 use super::socket::close_gracefully;
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
+use crate::transport::Transport;
 
 /// The event that ends a connection's wait.
 enum ConnectionEvent {
@@ -64,7 +64,7 @@ enum ConnectionEvent {
 pub(super) struct Connection {
     server: Arc<Server>,
     client: Arc<Client>,
-    socket: TcpStream,
+    socket: Transport,
     session: ServerSession,
     /// Memory that its incomplete messages take, of what all connections share.
     held: Holding,
@@ -86,7 +86,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: TcpStream) -> Self {
+    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: Transport) -> Self {
         let session = ServerSession::new(&server.limits);
         let held = Holding::new(server.messages.clone());
         Self {
@@ -211,7 +211,7 @@ impl Connection {
             change = role.next_event() => Ok(ConnectionEvent::Stream(change)),
             // An error cannot be: the sender is the server's, which we hold.
             _ = configuration.changed() => Ok(ConnectionEvent::ConfigChanged),
-            read = read_available(max_bytes, &self.socket, &mut self.input) => {
+            read = self.socket.read(max_bytes, &mut self.input) => {
                 read.map(ConnectionEvent::Bytes)
             }
             () = sleep_until(deadline) => Ok(ConnectionEvent::Timeout),

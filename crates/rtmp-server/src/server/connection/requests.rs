@@ -262,9 +262,9 @@ impl Connection {
         let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
             let parameters = self.connect_info.parameters(parameters);
-            let limits = &self.server.limits;
+            let server = &self.server;
             let connection =
-                forward::begin(upstream, key, parameters, &self.loop_guard(), limits).await?;
+                forward::begin(server, upstream, key, parameters, &self.loop_guard()).await?;
             return Ok(PublishTarget::Origin(Box::new(connection)));
         }
         let stream_state = stream.state();

@@ -1,12 +1,8 @@
 //! Reads and writes of a connection's socket.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::Connection;
@@ -75,23 +71,6 @@ impl Connection {
             biased;
             () = self.client.dismissal() => Err(CloseReason::Dismissed),
             () = sleep(latency) => Ok(true),
-        }
-    }
-}
-
-/// Reads at most `max_bytes` into `input`. The buffer grows only once there is
-/// something to read.
-pub(super) async fn read_available(
-    max_bytes: usize,
-    socket: &TcpStream,
-    input: &mut BytesMut,
-) -> io::Result<usize> {
-    loop {
-        socket.readable().await?;
-        input.reserve(max_bytes);
-        match socket.try_read_buf(input) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
         }
     }
 }

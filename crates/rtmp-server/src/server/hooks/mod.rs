@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::timeout;
 
+use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
 pub(super) use event::{ClientEvent, StreamEvent};
@@ -38,7 +39,7 @@ pub(super) struct Hooks {
 impl Hooks {
     /// The hooks of the server called `server_id`; without a name, a random one is
     /// used until its end.
-    pub(super) fn new(server_id: Option<&str>) -> Self {
+    pub(super) fn new(server_id: Option<&str>, tls: Arc<TlsClient>) -> Self {
         let random = RandomState::new().hash_one("service_id");
         let service = format!("{random:016x}");
         Self {
@@ -47,7 +48,7 @@ impl Hooks {
                 service,
             },
             servers: Mutex::default(),
-            client: Arc::default(),
+            client: Arc::new(HookClient::new(tls)),
         }
     }
 
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_web_server_that_does_not_answer_takes_nothing_from_another() {
-        let hooks = Hooks::new(None);
+        let hooks = Hooks::new(None, Arc::default());
         let server = |url| hooks.server(&HookUrl::parse(url).unwrap());
         let client = [OrderingKey::Client(1)];
         let mut queued = Vec::new();

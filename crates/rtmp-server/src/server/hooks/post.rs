@@ -1,6 +1,6 @@
 //! One POST to a hook, and the meaning of its answer.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -9,15 +9,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::config::HookUrl;
+use crate::server::tls::TlsClient;
 
 /// Time limit of a hook, from the request for a place to the answer. No answer is a
 /// refusal.
@@ -46,19 +44,16 @@ pub(super) enum HookError {
 }
 
 /// The HTTP client that posts events.
-#[derive(Default)]
+#[derive(Debug)]
 pub(super) struct HookClient {
-    /// Made for the first `https://` URL, since it reads the system's certificates.
-    tls: OnceLock<Result<TlsConnector, String>>,
-}
-
-impl std::fmt::Debug for HookClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HookClient").finish_non_exhaustive()
-    }
+    tls: Arc<TlsClient>,
 }
 
 impl HookClient {
+    pub(super) fn new(tls: Arc<TlsClient>) -> Self {
+        Self { tls }
+    }
+
     /// Posts `event` to `url`. It is allowed by status 200 or 201 and the body
     /// `0`, or JSON whose `code` is 0.
     pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), HookError> {
@@ -66,37 +61,12 @@ impl HookClient {
         if !url.tls {
             return exchange(socket, url, event).await;
         }
-        let connector = self.tls.get_or_init(connector);
-        let connector = connector
-            .as_ref()
-            .map_err(|why| HookError::NoTls(why.clone()))?;
+        let connector = self.tls.connector(None).map_err(HookError::NoTls)?;
         let name = ServerName::try_from(url.host().to_owned());
         let name = name.map_err(|error| HookError::NoTls(error.to_string()))?;
         let stream = connector.connect(name, socket).await;
         exchange(stream.map_err(HookError::Tls)?, url, event).await
     }
-}
-
-/// A TLS client that trusts the certificates of this machine's `ca-certificates`, or
-/// those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-fn connector() -> Result<TlsConnector, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(format!(
-            "there are no certificates of authorities on this machine (Debian: \
-             ca-certificates; or SSL_CERT_FILE) {}",
-            why.join("; ")
-        ));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
 }
 
 async fn exchange(

@@ -14,9 +14,9 @@ mod player;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::BytesMut;
 use http_flv::answer::Answers;
 use http_flv::request::{self, MAX_HEAD_BYTES, Method, Request};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +25,7 @@ use super::clients::{Activity, Client};
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::socket::close_gracefully;
 use crate::stream::FlvLog;
+use crate::transport::Transport;
 use close::log_end;
 use play::Play;
 pub(super) use player::FlvPlayer;
@@ -54,7 +55,7 @@ impl From<(u16, &str)> for NoStream {
 static REFUSALS: Semaphore = Semaphore::const_new(64);
 
 /// Tells a client that `max_connections` is reached, and closes the connection.
-pub(super) fn refuse(server: &Server, mut socket: TcpStream) {
+pub(super) fn refuse(server: &Server, mut socket: Transport) {
     let Ok(permit) = REFUSALS.try_acquire() else {
         return;
     };
@@ -78,12 +79,12 @@ fn answers(server: &Server) -> Answers {
 pub(super) struct Connection {
     server: Arc<Server>,
     client: Arc<Client>,
-    socket: TcpStream,
+    socket: Transport,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: TcpStream) -> Self {
+    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: Transport) -> Self {
         Self {
             server,
             client,
@@ -148,7 +149,7 @@ impl Connection {
     /// Reads the request's head, within `handshake_timeout`.
     async fn read_head(&mut self) -> Result<Request, NoStream> {
         let deadline = Instant::now() + self.server.config().handshake_timeout;
-        let mut head = Vec::new();
+        let mut head = BytesMut::new();
         let mut parsed = 0;
         loop {
             // A head ends with a line: one that comes byte by byte is not parsed for each.
@@ -167,7 +168,7 @@ impl Connection {
                 () = self.client.dismissal() => {
                     return Err(NoStream::Ended(CloseReason::Dismissed));
                 }
-                read = self.read(&mut head) => read?,
+                read = read(&mut self.socket, &self.client, &mut head) => read?,
                 () = tokio::time::sleep_until(deadline) => {
                     if head.is_empty() {
                         let reason = CloseReason::TimedOut("handshake_timeout");
@@ -178,24 +179,21 @@ impl Connection {
             }
         }
     }
+}
 
-    /// Reads what comes to the end of `input`.
-    async fn read(&self, input: &mut Vec<u8>) -> Result<(), NoStream> {
-        let lost = |error| NoStream::Ended(CloseReason::Lost(error));
-        loop {
-            self.socket.readable().await.map_err(lost)?;
-            input.reserve(READ_SIZE);
-            match self.socket.try_read_buf(input) {
-                Ok(0) => return Err(NoStream::Ended(CloseReason::Closed)),
-                Ok(count) => {
-                    let received = &self.client.received;
-                    received.fetch_add(count as u64, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(lost(error)),
-            }
+/// Reads what comes from `client` to the end of `input`.
+async fn read(
+    socket: &mut Transport,
+    client: &Client,
+    input: &mut BytesMut,
+) -> Result<(), NoStream> {
+    match socket.read(READ_SIZE, input).await {
+        Ok(0) => Err(NoStream::Ended(CloseReason::Closed)),
+        Ok(count) => {
+            client.received.fetch_add(count as u64, Ordering::Relaxed);
+            Ok(())
         }
+        Err(error) => Err(NoStream::Ended(CloseReason::Lost(error))),
     }
 }
 

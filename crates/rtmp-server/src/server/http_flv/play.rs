@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http_flv::request::{Method, Request};
 use http_flv::{tag, websocket};
 use rtmp_proto::session::status::code;
@@ -11,7 +12,7 @@ use rtmp_proto::session::{AppName, Parameters, StreamKey};
 use tokio::time::Instant;
 
 use super::player::FlvPlayer;
-use super::{Connection, NoStream, answers};
+use super::{Connection, NoStream, answers, read};
 use crate::config::{Action, HttpRemux, Vhost};
 use crate::server::admission::Asked;
 use crate::server::clients::{Activity, StatsSnapshot};
@@ -157,10 +158,14 @@ impl Connection {
         if server.is_draining() {
             return Err((503, "the server is about to stop").into());
         }
+        let scheme = match self.socket.tls_place() {
+            Some(_) => "https",
+            None => "http",
+        };
         let connect_info = ConnectInfo {
             app: key.app.clone(),
             page_url: request.page().to_owned(),
-            tc_url: format!("http://{}/{}", request.host, key.app),
+            tc_url: format!("{scheme}://{}/{}", request.host, key.app),
             ..ConnectInfo::default()
         };
         Ok(Wanted {
@@ -172,14 +177,14 @@ impl Connection {
     }
 
     /// Waits until there is something to play.
-    pub(super) async fn wait(&self, play: &mut Play) -> Result<(), NoStream> {
+    pub(super) async fn wait(&mut self, play: &mut Play) -> Result<(), NoStream> {
         let stream = play.subscription.stream().clone();
         let key = stream.key();
         let mut states = stream.state();
         let mut state = *states.borrow_and_update();
         let begun = Instant::now();
         let mut wait = PlayWait::new(&state, &play.vhost, begun);
-        let mut ignored = Vec::new();
+        let mut ignored = BytesMut::new();
         loop {
             if state.live {
                 return self.check_wanted().await;
@@ -204,7 +209,7 @@ impl Connection {
                     play.vhost = self.server.current_vhost(play.vhost.clone());
                     wait = wait.after(&state, &play.vhost, Instant::now());
                 }
-                read = self.read(&mut ignored) => {
+                read = read(&mut self.socket, &self.client, &mut ignored) => {
                     read?;
                     ignored.clear();
                 }
@@ -306,7 +311,7 @@ impl Play {
             closed: false,
         };
         let socket = socket.into_std();
-        let socket = match socket.and_then(|it| prepare_playing(&it).map(|()| it)) {
+        let socket = match socket.and_then(|it| prepare_playing(it.tcp()).map(|()| it)) {
             Ok(socket) => socket,
             Err(error) => {
                 player.notify_stop(&server);

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use http_flv::websocket::{self, Event, FrameReader};
 use rtmp_proto::session::Parameters;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::close::log_end;
@@ -18,6 +17,7 @@ use crate::server::player::ConnectInfo;
 use crate::server::socket::close_gracefully;
 use crate::stream::Subscription;
 use crate::stream::fanout::{Dialogue, Reason, Request};
+use crate::transport::{StdTransport, Transport};
 
 /// A playing connection, without its socket.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl FlvPlayer {
     pub(in crate::server) async fn end(
         self,
         server: Arc<Server>,
-        socket: std::net::TcpStream,
+        socket: StdTransport,
         unsent: Vec<u8>,
         reason: Reason,
     ) {
@@ -94,7 +94,9 @@ impl FlvPlayer {
         let code = match reason {
             Reason::Closed | Reason::Broken(_) | Reason::Stalled => None,
             Reason::Misbehaved(_) => Some(websocket::PROTOCOL_ERROR),
-            Reason::Dismissed | Reason::LogLost => Some(websocket::GOING_AWAY),
+            Reason::Dismissed | Reason::LogLost | Reason::KeyExhausted => {
+                Some(websocket::GOING_AWAY)
+            }
             Reason::Asked | Reason::StreamEnded | Reason::Complete => {
                 Some(websocket::NORMAL_CLOSURE)
             }
@@ -117,7 +119,7 @@ impl FlvPlayer {
         if let Some(code) = code.filter(|_| websocket.is_some() && !closed) {
             websocket::write_close(code, &mut out);
         }
-        if !gone && let Ok(mut socket) = TcpStream::from_std(socket) {
+        if !gone && let Ok(mut socket) = Transport::from_std(socket) {
             let closing = close_gracefully(&mut socket, &out);
             let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
         }

@@ -2,11 +2,11 @@
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
-use rtmp_proto::wire::Limits;
 
-use super::origin_connection::{OriginConnection, OriginError, request};
+use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::redirect::RedirectChain;
-use crate::config::Upstream;
+use crate::config::{Origin, Upstream};
+use crate::server::Server;
 use crate::server::loop_guard::LoopGuard;
 
 /// Connects to the first origin that answers, and asks to publish there.
@@ -15,17 +15,17 @@ use crate::server::loop_guard::LoopGuard;
 /// The status for the publisher: the origin's own refusal, or that no origin
 /// can be reached.
 pub(crate) async fn begin(
+    server: &Server,
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
     loop_guard: &LoopGuard,
-    limits: &Limits,
 ) -> Result<OriginConnection, Status> {
-    for address in &settings.origins {
-        match publish_at(address, settings, key, parameters, loop_guard, limits).await {
+    for origin in &settings.origins {
+        match publish_at(origin, server, settings, key, parameters, loop_guard).await {
             Ok(connection) => return Ok(connection),
             Err(OriginError::Rejected(status)) => return Err(refusal(status)),
-            Err(error) => log::warn!("{key} cannot be published at {address}: {error}"),
+            Err(error) => log::warn!("{key} cannot be published at {origin}: {error}"),
         }
     }
     Err(Status::error(
@@ -45,18 +45,18 @@ fn refusal(status: Status) -> Status {
 }
 
 async fn publish_at(
-    address: &str,
+    origin: &Origin,
+    server: &Server,
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
     loop_guard: &LoopGuard,
-    limits: &Limits,
 ) -> Result<OriginConnection, OriginError> {
-    let mut config = request(Purpose::Publish, address, settings, key, parameters);
+    let mut config = request(Purpose::Publish, origin, settings, key, parameters);
     config.connect_properties.push(loop_guard.property());
-    let mut redirects = RedirectChain::new(address, config);
+    let mut redirects = RedirectChain::new(origin, config);
     loop {
-        match publish_via(&redirects, settings, limits).await {
+        match publish_via(&redirects, server, settings).await {
             Ok(connection) => return Ok(connection),
             Err(error) => redirects.follow(error, key)?,
         }
@@ -66,13 +66,19 @@ async fn publish_at(
 /// Publishes at the end of the redirects so far.
 async fn publish_via(
     redirects: &RedirectChain,
+    server: &Server,
     settings: &Upstream,
-    limits: &Limits,
 ) -> Result<OriginConnection, OriginError> {
     let connect_timeout = settings.connect_timeout;
     let config = redirects.request.clone();
-    let mut connection =
-        OriginConnection::open(&redirects.address, config, limits, connect_timeout).await?;
+    let mut connection = OriginConnection::open(
+        &redirects.address,
+        &Connector::new(server, settings),
+        config,
+        &server.limits,
+        connect_timeout,
+    )
+    .await?;
     let mut events = Vec::new();
     let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
     connection

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Server;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Origin, Upstream};
 use crate::stream::Stream;
 pub(super) use origin_connection::{OriginConnection, OriginError};
 use origin_pull::{OriginPull, PullEvent};
@@ -145,7 +145,7 @@ impl PullTask {
                     let config = config.borrow_and_update().clone();
                     if self.take_settings(&config) {
                         let key = self.stream.key();
-                        log::info!("{key}: now pulled from {}", self.settings.origins.join(", "));
+                        log::info!("{key}: now pulled from {}", join(&self.settings.origins));
                         return PullEnd::Reconfigured;
                     }
                     Input::Audience(*audience.borrow_and_update())
@@ -165,6 +165,7 @@ impl PullTask {
             return false;
         };
         let changed = settings.origins != self.settings.origins
+            || settings.ca != self.settings.ca
             || settings.vhost != self.settings.vhost
             || settings.token_traverse != self.settings.token_traverse;
         self.settings = settings;
@@ -180,4 +181,10 @@ impl PullTask {
             parameters: self.stream.parameters(),
         }
     }
+}
+
+/// The origins as one text.
+fn join(origins: &[Origin]) -> String {
+    let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+    origins.join(", ")
 }

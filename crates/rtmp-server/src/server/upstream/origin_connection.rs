@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,12 +11,16 @@ use rtmp_proto::session::{
     ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
 };
 use rtmp_proto::wire::{Limits, Message};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use crate::config::{DEFAULT_VHOST, Upstream};
-use crate::server::socket;
+use crate::config::{DEFAULT_VHOST, Origin, Upstream};
+use crate::server::tls::TlsClient;
+use crate::server::{Server, socket};
 use crate::stream::{AppendError, Busy, Source};
 
 /// Bytes read at once.
@@ -25,6 +31,10 @@ const READ_SIZE: usize = 64 * 1024;
 pub(crate) enum OriginError {
     #[error("cannot connect: {0}")]
     Unreachable(io::Error),
+    #[error("no TLS connection: {0}")]
+    Tls(io::Error),
+    #[error("cannot use TLS: {0}")]
+    NoTls(String),
     #[error("no answer within {0:?}")]
     Slow(Duration),
     #[error("nothing came for {0:?}: the stream has ended there, or has no publisher")]
@@ -50,7 +60,7 @@ pub(crate) enum OriginError {
 /// The request of an edge to one of its origins.
 pub(super) fn request(
     purpose: Purpose,
-    address: &str,
+    origin: &Origin,
     settings: &Upstream,
     key: &StreamKey,
     parameters: &Parameters,
@@ -62,7 +72,7 @@ pub(super) fn request(
         format!("?vhost={vhost}")
     };
     let app = format!("{}{vhost}", key.app);
-    let tc_url = format!("rtmp://{address}/{app}");
+    let tc_url = format!("{}/{app}", origin.url());
     let stream = if settings.token_traverse {
         // The vhost is chosen here, not by the viewer.
         format!("{}{}", key.stream, parameters.without_vhost())
@@ -72,10 +82,13 @@ pub(super) fn request(
     ClientConfig::new(purpose, &tc_url, &app, &stream)
 }
 
+/// A connection, plain or by TLS.
+type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection to an origin.
 #[derive(Debug)]
 pub(crate) struct OriginConnection {
-    socket: TcpStream,
+    socket: Socket,
     session: ClientSession,
     input: BytesMut,
     out: Vec<u8>,
@@ -84,19 +97,28 @@ pub(crate) struct OriginConnection {
 }
 
 impl OriginConnection {
-    /// Connects to `address` and begins the session.
+    /// Connects to `origin` and begins the session.
     pub(super) async fn open(
-        address: &str,
+        origin: &Origin,
+        connector: &Connector,
         config: ClientConfig,
         limits: &Limits,
         limit: Duration,
     ) -> Result<Self, OriginError> {
-        let addresses = timeout(limit, lookup_host(address)).await;
+        let addresses = timeout(limit, lookup_host(&origin.authority)).await;
         let addresses = addresses
             .map_err(|_| OriginError::Slow(limit))?
             .map_err(OriginError::Unreachable)?;
         let socket = connect(addresses, limit).await?;
         socket::prepare(&socket)?;
+        let socket = match origin.tls {
+            false => Either::Left(socket),
+            true => {
+                let secured = timeout(limit, connector.secure(socket, origin)).await;
+                let secured = secured.unwrap_or(Err(OriginError::Slow(limit)))?;
+                Either::Right(Box::new(secured))
+            }
+        };
         let mut out = Vec::new();
         let session = ClientSession::new(config, limits, &mut out)?;
         let mut connection = Self {
@@ -174,6 +196,8 @@ impl OriginConnection {
                 count => self.sent += count,
             }
         }
+        // TLS keeps what the socket does not take.
+        self.socket.flush().await?;
         self.out.clear();
         self.out.shrink_to(READ_SIZE);
         self.sent = 0;
@@ -191,6 +215,37 @@ impl OriginConnection {
         // Errors do not matter: the connection ends anyway.
         let _ = self.flush().await;
         let _ = self.socket.shutdown().await;
+    }
+}
+
+/// Makes TLS connections to a vhost's origins.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    tls: Arc<TlsClient>,
+    /// The certificates of authorities that an origin's must come from.
+    authorities: Option<PathBuf>,
+}
+
+impl Connector {
+    pub(super) fn new(server: &Server, settings: &Upstream) -> Self {
+        Self {
+            tls: server.tls_client.clone(),
+            authorities: settings.ca.clone(),
+        }
+    }
+
+    /// Performs the TLS handshake with `origin`, whose name its certificate must have.
+    async fn secure(
+        &self,
+        socket: TcpStream,
+        origin: &Origin,
+    ) -> Result<TlsStream<TcpStream>, OriginError> {
+        let connector = self.tls.connector(self.authorities.as_deref());
+        let connector = connector.map_err(OriginError::NoTls)?;
+        let name = ServerName::try_from(origin.host().to_owned());
+        let name = name.map_err(|error| OriginError::NoTls(error.to_string()))?;
+        let secured = connector.connect(name, socket).await;
+        secured.map_err(OriginError::Tls)
     }
 }
 
@@ -218,6 +273,7 @@ mod tests {
     fn settings() -> Upstream {
         Upstream {
             origins: Vec::new(),
+            ca: None,
             remote: None,
             vhost: None,
             token_traverse: false,
@@ -236,7 +292,8 @@ mod tests {
             stream: "s".to_owned(),
         };
         let parameters = Parameters("token=x&vhost=b&domain=c&z".to_owned());
-        let config = request(Purpose::Play, "origin:1935", settings, &key, &parameters);
+        let origin = Origin::parse("origin").unwrap();
+        let config = request(Purpose::Play, &origin, settings, &key, &parameters);
         [config.tc_url, config.app, config.stream]
     }
 
@@ -296,7 +353,7 @@ mod tests {
         let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
         sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
         let mut connection = OriginConnection {
-            socket: TcpStream::connect(address).await.unwrap(),
+            socket: Either::Left(TcpStream::connect(address).await.unwrap()),
             session,
             input: BytesMut::new(),
             out: sent.clone(),

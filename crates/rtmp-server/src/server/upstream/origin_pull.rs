@@ -9,9 +9,9 @@ use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::origin_connection::{OriginConnection, OriginError, request};
+use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::redirect::RedirectChain;
-use crate::config::Upstream;
+use crate::config::{Origin, Upstream};
 use crate::server::Server;
 use crate::stream::{ExpectedPublisher, MediaMessage, Publication, Source, Stream};
 
@@ -30,7 +30,7 @@ pub(super) enum PullEvent {
 
 /// The pull of a stream from one origin.
 pub(super) struct OriginPull {
-    pub(super) address: String,
+    pub(super) address: Origin,
     pub(super) server: Arc<Server>,
     pub(super) stream: Arc<Stream>,
     pub(super) settings: Upstream,
@@ -91,8 +91,15 @@ impl OriginPull {
             address, request, ..
         } = redirects;
         let limits = &self.server.limits;
-        let mut connection =
-            OriginConnection::open(address, request.clone(), limits, connect_timeout).await?;
+        let connector = Connector::new(&self.server, &self.settings);
+        let mut connection = OriginConnection::open(
+            address,
+            &connector,
+            request.clone(),
+            limits,
+            connect_timeout,
+        )
+        .await?;
         let mut events = Vec::new();
         let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
         connection
@@ -167,7 +174,7 @@ enum RelayState {
 /// Takes what an origin sends into the stream.
 struct Relay<'a> {
     origin: &'a OriginPull,
-    address: &'a str,
+    address: &'a Origin,
     source: Source,
     state: RelayState,
     batch: Vec<MediaMessage>,

@@ -9,11 +9,11 @@ use rtmp_proto::wire::Limits;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::origin_connection::{OriginConnection, OriginError, request};
+use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::origin_pull::announces_publisher;
 use super::pull::ANSWER_TIMEOUT;
 use super::redirect::RedirectChain;
-use crate::config::Upstream;
+use crate::config::{Origin, Upstream};
 use crate::server::Server;
 use crate::server::loop_guard::LoopGuard;
 
@@ -68,6 +68,7 @@ pub(crate) async fn request_play(
 struct PermissionRequest {
     key: StreamKey,
     redirects: RedirectChain,
+    connector: Connector,
     limits: Limits,
     connect_timeout: Duration,
     read_timeout: Duration,
@@ -75,20 +76,21 @@ struct PermissionRequest {
 
 impl PermissionRequest {
     fn new(
-        address: &str,
+        origin: &Origin,
         server: &Server,
         settings: &Upstream,
         key: &StreamKey,
         parameters: &Parameters,
         loop_guard: &LoopGuard,
     ) -> Self {
-        let mut config = request(Purpose::Play, address, settings, key, parameters);
+        let mut config = request(Purpose::Play, origin, settings, key, parameters);
         // Only the answer matters: no media is wanted.
         config.gop_cache = Some(false);
         config.connect_properties.push(loop_guard.property());
         Self {
             key: key.clone(),
-            redirects: RedirectChain::new(address, config),
+            redirects: RedirectChain::new(origin, config),
+            connector: Connector::new(server, settings),
             limits: server.limits,
             connect_timeout: settings.connect_timeout,
             read_timeout: settings.read_timeout,
@@ -130,8 +132,14 @@ impl PermissionRequest {
         let RedirectChain {
             address, request, ..
         } = &self.redirects;
-        let mut connection =
-            OriginConnection::open(address, request.clone(), &self.limits, connect_timeout).await?;
+        let mut connection = OriginConnection::open(
+            address,
+            &self.connector,
+            request.clone(),
+            &self.limits,
+            connect_timeout,
+        )
+        .await?;
         let mut events = Vec::new();
         let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
         connection

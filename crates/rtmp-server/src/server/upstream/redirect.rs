@@ -4,7 +4,7 @@
 use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
 
 use super::OriginError;
-use crate::config::DEFAULT_PORT;
+use crate::config::Origin;
 
 /// Maximum number of redirects in a row.
 const MAX_REDIRECTS: usize = 4;
@@ -12,17 +12,16 @@ const MAX_REDIRECTS: usize = 4;
 /// A request's destination, and its former ones.
 #[derive(Debug)]
 pub(super) struct RedirectChain {
-    /// `host:port`.
-    pub(super) address: String,
+    pub(super) address: Origin,
     pub(super) request: ClientConfig,
     /// Former tcUrls and streams.
     visited: Vec<(String, String)>,
 }
 
 impl RedirectChain {
-    pub(super) fn new(address: &str, request: ClientConfig) -> Self {
+    pub(super) fn new(address: &Origin, request: ClientConfig) -> Self {
         Self {
-            address: address.to_owned(),
+            address: address.clone(),
             request,
             visited: Vec::new(),
         }
@@ -49,8 +48,8 @@ impl RedirectChain {
             url: redirect.url.clone(),
             why,
         };
-        let (address, request) =
-            redirected(&self.request, &redirect).ok_or_else(|| not_followed("no rtmp:// URL"))?;
+        let (address, request) = redirected(&self.request, &redirect)
+            .ok_or_else(|| not_followed("no rtmp:// or rtmps:// URL"))?;
         let former = std::mem::replace(&mut self.request, request);
         self.visited.push((former.tc_url, former.stream));
         let next = (self.request.tc_url.clone(), self.request.stream.clone());
@@ -66,22 +65,15 @@ impl RedirectChain {
     }
 }
 
-/// Applies `redirect` to `request`: returns `host:port` and the new request. The
+/// Applies `redirect` to `request`: returns the other server and the new request. The
 /// application and the stream are those of the URL if it has any; our parameters
 /// are kept.
-fn redirected(request: &ClientConfig, redirect: &Redirect) -> Option<(String, ClientConfig)> {
-    let rest = redirect.url.strip_prefix("rtmp://")?;
+fn redirected(request: &ClientConfig, redirect: &Redirect) -> Option<(Origin, ClientConfig)> {
+    let (scheme, rest) = redirect.url.split_once("://")?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
-    if host.is_empty() {
-        return None;
-    }
-    let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    let address = match port {
-        Some(Ok(_)) => host.to_owned(),
-        _ => format!("{host}:{DEFAULT_PORT}"),
-    };
+    let address = Origin::parse(&format!("{scheme}://{host}"))?;
     let split = |name: &str| {
         let (name, query) = name.split_once('?').unwrap_or((name, ""));
         (name.to_owned(), query.to_owned())
@@ -106,7 +98,7 @@ fn redirected(request: &ClientConfig, redirect: &Redirect) -> Option<(String, Cl
     };
     let app = format!("{app}{}", Parameters(query));
     let request = ClientConfig {
-        tc_url: format!("rtmp://{address}/{app}"),
+        tc_url: format!("{}/{app}", address.url()),
         app,
         stream: format!("{stream}{}", Parameters(own_parameters)),
         ..request.clone()
@@ -124,6 +116,10 @@ mod tests {
         ClientConfig::new(Purpose::Play, &tc_url, app, stream)
     }
 
+    fn first() -> Origin {
+        Origin::parse("first").unwrap()
+    }
+
     fn redirect(url: &str, names_stream: bool) -> Redirect {
         Redirect {
             url: url.to_owned(),
@@ -137,6 +133,7 @@ mod tests {
             // As servers of Adobe's kind send it: a tcUrl.
             ("live", "rtmp://b:7/live", false, ["b:7", "live", "s?t"]),
             ("live", "rtmp://b", false, ["b:1935", "live", "s?t"]),
+            ("live", "rtmps://b", false, ["rtmps://b:443", "live", "s?t"]),
             (
                 "live",
                 "rtmp://u@[::1]/x/y",
@@ -187,19 +184,13 @@ mod tests {
             let (address, request) =
                 redirected(&request(app, "s?t"), &redirect(url, names_stream)).expect(url);
             assert_eq!(
-                [&*address, &request.app, &request.stream],
+                [&*address.to_string(), &request.app, &request.stream],
                 expected,
                 "{url}"
             );
-            assert_eq!(request.tc_url, format!("rtmp://{address}/{}", request.app));
+            assert_eq!(request.tc_url, format!("{}/{}", address.url(), request.app));
         }
-        for url in [
-            "rtmps://b/live",
-            "http://b/live",
-            "b/live",
-            "rtmp:///live",
-            "",
-        ] {
+        for url in ["http://b/live", "b/live", "rtmp:///live", ""] {
             let request = redirected(&request("live", "s"), &redirect(url, false));
             assert_eq!(request, None, "{url}");
         }
@@ -220,18 +211,18 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_in_a_circle_or_for_ever() {
-        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
+        let mut redirects = RedirectChain::new(&first(), request("live", "s"));
         assert_eq!(redirect_to(&mut redirects, "rtmp://second/live"), Ok(()));
-        assert_eq!(redirects.address, "second:1935");
+        assert_eq!(redirects.address.to_string(), "second:1935");
         let back = redirect_to(&mut redirects, "rtmp://first/live").unwrap_err();
         assert!(
             back.contains("rtmp://first/live, which is not followed: it was tried before"),
             "{back}"
         );
-        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
+        let mut redirects = RedirectChain::new(&first(), request("live", "s"));
         let same = redirect_to(&mut redirects, "rtmp://first/live").unwrap_err();
         assert!(same.contains("it was tried before"), "{same}");
-        let mut redirects = RedirectChain::new("first:1935", request("live", "s"));
+        let mut redirects = RedirectChain::new(&first(), request("live", "s"));
         for number in 0..MAX_REDIRECTS {
             assert_eq!(
                 redirect_to(&mut redirects, &format!("rtmp://{number}/live")),

@@ -1,12 +1,12 @@
 //! A player on its way to a worker, and on its way back.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::stream::{FlvLog, PerTrack, Stream};
+use crate::transport::StdTransport;
 
 /// The player's side of the conversation, which the workers know nothing of:
 /// what the player sends is handed here.
@@ -65,7 +65,7 @@ pub(crate) struct Joining<D> {
     /// Unique among the connections of this process.
     pub id: u64,
     /// The connection, in non-blocking mode, with `TCP_NODELAY`.
-    pub socket: TcpStream,
+    pub socket: StdTransport,
     /// Who understands what the player sends.
     pub dialogue: D,
     /// The stream that it plays.
@@ -115,6 +115,8 @@ pub(crate) enum Reason {
     Complete,
     /// Its log can no longer be written, for want of memory.
     LogLost,
+    /// Its TLS key may encrypt no more.
+    KeyExhausted,
     /// It was dismissed: by an operator, or because the server stops.
     Dismissed,
 }
@@ -132,7 +134,7 @@ pub(crate) struct ReturnedPlayer<D> {
     /// As it came.
     pub id: u64,
     /// The connection.
-    pub socket: TcpStream,
+    pub socket: StdTransport,
     /// The dialogue, where it stands.
     pub dialogue: D,
     /// Bytes that must be sent before anything else: the rest of a message.

@@ -54,15 +54,6 @@ pub(crate) struct LogFile {
     released: AtomicU64,
 }
 
-/// The result of an attempt to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sent {
-    /// This many bytes went out; at least one.
-    Bytes(usize),
-    /// The socket takes nothing at present.
-    Blocked,
-}
-
 impl LogFile {
     /// An empty file; `name` is what `/proc/PID/fd` shows.
     #[must_use]
@@ -140,15 +131,24 @@ impl LogFile {
     pub(crate) fn copy(&self, offset: u64, end: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(end - offset).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
-        self.file()?.read_exact_at(&mut bytes, offset)?;
+        self.read(offset, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Sends from `offset` up to `end` to `socket`, as much as it takes now.
+    /// Reads the bytes from `offset` on that `bytes` has room for.
     ///
     /// # Errors
-    /// The socket's error.
-    pub(crate) fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<Sent> {
+    /// The range is not in the file.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file()?.read_exact_at(bytes, offset)
+    }
+
+    /// Sends from `offset` up to `end` to `socket`, as much as it takes now: at least one
+    /// byte.
+    ///
+    /// # Errors
+    /// The socket's error; `WouldBlock` if it takes nothing at present.
+    pub(crate) fn send(&self, socket: BorrowedFd<'_>, offset: u64, end: u64) -> io::Result<usize> {
         // The most that one call transfers (sendfile(2)).
         const MAX_COUNT: u64 = 0x7fff_f000;
         let mut position = offset.cast_signed();
@@ -159,8 +159,7 @@ impl LogFile {
                 // A file that ends before `end` cannot be: the log's end is
                 // published after its bytes.
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(sent) => Ok(Sent::Bytes(sent)),
-                Err(Errno::EAGAIN) => Ok(Sent::Blocked),
+                Ok(sent) => Ok(sent),
                 Err(Errno::EINTR) => continue,
                 Err(error) => Err(error.into()),
             };

@@ -1,11 +1,9 @@
 //! WebSocket frames around what a player is sent (RFC 6455 §5.2): the payload is the log,
 //! from wherever the player stands.
 
-use std::io::{self, Write};
+use std::io;
 
 use http_flv::websocket;
-use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
-use socket2::SockRef;
 
 use super::Player;
 
@@ -68,10 +66,8 @@ impl<D> Player<D> {
 
     /// Writes private bytes to the socket. The header of a frame waits in the socket for the
     /// payload, which follows at once.
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if self.frame_left() == 0 {
-            return (&self.socket).write(bytes);
-        }
-        SockRef::from(&self.socket).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)
+    pub(super) fn write_private(&mut self) -> io::Result<usize> {
+        let more = self.frame_left() > 0;
+        self.socket.write(&self.private[self.private_sent..], more)
     }
 }

@@ -5,7 +5,6 @@ mod requests;
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,11 +17,11 @@ pub(super) use requests::Scratch;
 use super::handoff::{Delivery, Joining, Meter, Reason, ReturnedPlayer};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
-use crate::stream::log::file::Sent;
 use crate::stream::log::headers::Header;
 use crate::stream::log::index::{EntryKind, Filter, Index, JoinPoint, VideoFilter, View};
 use crate::stream::log::{Log, MESSAGE_STREAM, wire_timestamp};
 use crate::stream::{PerTrack, Stream};
+use crate::transport::StdTransport;
 
 /// The state of a player's delivery.
 ///
@@ -55,7 +54,7 @@ enum PlayState {
 #[derive(Debug)]
 pub(super) struct Player<D> {
     id: u64,
-    socket: TcpStream,
+    socket: StdTransport,
     pub(super) dialogue: D,
     /// Position of its stream among the worker's groups.
     pub(super) group: usize,
@@ -151,7 +150,7 @@ impl<D> Player<D> {
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+        self.socket.tcp()
     }
 
     /// The lowest offset of the log that it may still read; none while it
@@ -174,7 +173,7 @@ impl<D> Player<D> {
             return false;
         }
         // A socket that cannot tell has ended: epoll says so.
-        unacknowledged(&self.socket)
+        unacknowledged(self.socket.tcp())
             .is_ok_and(|queued| self.stall.has_expired(now, queued, self.send_timeout))
     }
 
@@ -204,15 +203,24 @@ impl<D> Player<D> {
             } else if self.state != PlayState::Following
                 || !self.send_log(stream, log, view, now)?
             {
-                return Ok(());
+                return self.flush(now);
             }
+        }
+        Ok(())
+    }
+
+    /// Sends what TLS keeps back, which nothing follows at present.
+    fn flush(&mut self, now: Instant) -> Result<(), Reason> {
+        if self.socket.has_unsent() {
+            let flushed = self.socket.flush().map(|()| 0);
+            self.progress(flushed, now)?;
         }
         Ok(())
     }
 
     /// Sends of the private bytes what the socket takes.
     fn send_private(&mut self, now: Instant) -> Result<(), Reason> {
-        let sent = self.write(&self.private[self.private_sent..]);
+        let sent = self.write_private();
         self.private_sent += self.progress(sent, now)?.unwrap_or(0);
         if self.private_sent == self.private.len() {
             // Freed, not cleared: thousands of players have nothing here.
@@ -245,11 +253,11 @@ impl<D> Player<D> {
             return Ok(true);
         };
         let file = log.file();
-        let sent = match file.send(self.socket.as_fd(), self.offset, end) {
-            Ok(Sent::Bytes(sent)) => Ok(sent),
-            Ok(Sent::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(error) => Err(error),
-        };
+        let sent = self.socket.send_file(
+            end - self.offset,
+            |socket| file.send(socket, self.offset, end),
+            |bytes| file.read(self.offset, bytes),
+        );
         let sent = self.progress(sent, now)?.unwrap_or(0) as u64;
         self.offset += sent;
         self.leave_frame(sent);
@@ -271,6 +279,7 @@ impl<D> Player<D> {
                 self.stall.start(now);
                 Ok(None)
             }
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Err(Reason::KeyExhausted),
             Err(error) => Err(Reason::Broken(error.kind())),
         }
     }
@@ -396,7 +405,7 @@ impl<D> Player<D> {
             self.nodelay = nodelay;
             // Whether small packets may wait is a matter of taste: a socket
             // that cannot be told does as well.
-            let _ = self.socket.set_nodelay(nodelay);
+            let _ = self.socket.tcp().set_nodelay(nodelay);
         }
     }
 

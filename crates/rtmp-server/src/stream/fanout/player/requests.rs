@@ -1,6 +1,6 @@
 //! Input of a player: commands for its dialogue, requests for its delivery.
 
-use std::io::{self, Read};
+use std::io;
 
 use super::{PlayState, Player};
 use crate::stream::fanout::handoff::{Dialogue, Reason, Request};

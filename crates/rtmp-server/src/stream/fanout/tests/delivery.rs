@@ -73,7 +73,7 @@ fn small_packets_wait_only_where_messages_are_gathered_and_nobody_asked_otherwis
         let mut player = server.join(&stream);
         player.message().unwrap();
         player.say(b"l");
-        let nodelay = server.departure().socket.nodelay().unwrap();
+        let nodelay = server.departure().socket.tcp().nodelay().unwrap();
         assert_eq!(
             nodelay, expected,
             "gathering for {mw_latency:?}, tcp_nodelay {asked}"
@@ -99,7 +99,7 @@ fn players_that_are_there_follow_a_change_of_how_small_packets_are_sent() {
         publish(&mut publication, &[picture(40, false)]);
         player.message().unwrap();
         player.say(b"l");
-        let nodelay = server.departure().socket.nodelay().unwrap();
+        let nodelay = server.departure().socket.tcp().nodelay().unwrap();
         assert_eq!(nodelay, after.mw_latency.is_zero(), "then {after:?}");
     }
 }

@@ -12,11 +12,11 @@ fn a_player_that_leaves_takes_its_socket_and_dialogue_along() {
     let mut server = Server::start(1);
     let (stream, _publication, mut player) = server.playing();
     player.say(b"l");
-    let mut returned = server.departure();
+    let returned = server.departure();
     assert_eq!((returned.id, &returned.reason), (player.id, &Reason::Asked));
     assert_eq!(stream.players(), 0);
-    returned.socket.write_all(&returned.unsent).unwrap();
-    returned.socket.write_all(b"").unwrap();
+    returned.socket.tcp().write_all(&returned.unsent).unwrap();
+    returned.socket.tcp().write_all(b"").unwrap();
     drop(returned);
     assert_eq!(player.message(), None);
 }

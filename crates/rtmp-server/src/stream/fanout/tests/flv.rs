@@ -244,7 +244,7 @@ fn a_reply_stands_between_two_frames() {
     let client = server.join_with(&stream, |joining| {
         adjust(joining, true);
         without_send_timeout(joining);
-        let socket = joining.socket.try_clone().unwrap();
+        let socket = joining.socket.tcp().try_clone().unwrap();
         socket2::SockRef::from(&socket)
             .set_send_buffer_size(32 * 1024)
             .unwrap();

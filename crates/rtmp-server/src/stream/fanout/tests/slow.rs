@@ -88,7 +88,7 @@ fn a_slow_reader_gets_whole_groups_for_minutes_and_holds_nobody_up() {
     // given size grows to megabytes.
     let mut slow = server.join_with(&stream, |joining| {
         without_send_timeout(joining);
-        let socket = socket2::SockRef::from(&joining.socket);
+        let socket = socket2::SockRef::from(joining.socket.tcp());
         socket.set_send_buffer_size(16_384).unwrap();
     });
     let socket = socket2::SockRef::from(&slow.socket);

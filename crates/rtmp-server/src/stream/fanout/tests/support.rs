@@ -87,7 +87,7 @@ pub(crate) fn settings() -> StreamSettings {
 pub(crate) fn joining(id: u64, socket: TcpStream, stream: &Arc<Stream>) -> Joining<TestDialogue> {
     Joining {
         id,
-        socket,
+        socket: socket.into(),
         dialogue: TestDialogue,
         stream: stream.clone(),
         delivery: Delivery::Chunks,

@@ -1,0 +1,195 @@
+//! TLS in front of the protocols: who is listened to, with which certificate, and what a
+//! client must speak.
+//!
+//! TLS 1.2 and 1.3 only, with the ciphers of rustls: forward secrecy and AEAD.
+
+mod certificates;
+mod client;
+
+use std::io;
+use std::sync::Arc;
+
+use http_flv::answer::Answers;
+use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, version};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::Server;
+use super::clients::Client;
+use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
+use super::socket::close_gracefully;
+use crate::config::Config;
+use crate::transport::Transport;
+use crate::transport::handshake::{self, HandshakeError};
+use crate::transport::kernel::KernelSupport;
+pub(super) use certificates::watch;
+use certificates::{Certificates, Owner, Resolver};
+pub(super) use client::TlsClient;
+
+/// The most handshakes at a time. Each costs a core about a millisecond: who comes later
+/// waits, within its `handshake_timeout`.
+const MAX_HANDSHAKES: usize = 256;
+/// What speaks TLS at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// `https` of `http_server`.
+    Https,
+    /// `rtmps`.
+    Rtmps,
+}
+
+/// The TLS side of the server's ports.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    certificates: Arc<Certificates>,
+    https: Arc<ServerConfig>,
+    rtmps: Arc<ServerConfig>,
+    http_api: Arc<ServerConfig>,
+    handshakes: Semaphore,
+    /// What the kernel encrypts.
+    kernel: Option<KernelSupport>,
+}
+
+impl Acceptor {
+    /// Reads the certificates of `config`.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub(super) fn new(config: &Config) -> io::Result<Self> {
+        let certificates = Arc::new(Certificates::load(config)?);
+        let speaks_tls = config.https().is_some() || config.rtmps.is_some();
+        let kernel = speaks_tls.then(KernelSupport::probe).flatten();
+        if speaks_tls {
+            match kernel {
+                Some(_) => log::info!("TLS: the kernel encrypts (kTLS), `sendfile` serves players"),
+                None => log::info!(
+                    "TLS: this process encrypts, which costs more than kTLS: the kernel has no \
+                     module `tls` loaded (modprobe tls)"
+                ),
+            }
+        }
+        let make = |owner, protocols: &[&[u8]], extract| {
+            server_config(certificates.clone(), owner, protocols, extract)
+        };
+        Ok(Self {
+            https: make(Owner::Https, &[b"http/1.1"], kernel.is_some())?,
+            rtmps: make(Owner::Rtmps, &[], kernel.is_some())?,
+            http_api: make(Owner::HttpApi, &[b"http/1.1"], false)?,
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            certificates,
+            kernel,
+        })
+    }
+
+    /// Reads the certificates of `config`, and keeps those in force that cannot be read.
+    pub(super) fn reload(&self, config: &Config) {
+        self.certificates.reload(config);
+    }
+
+    /// TLS for the HTTP API.
+    pub(super) fn http_api(&self) -> tokio_rustls::TlsAcceptor {
+        self.http_api.clone().into()
+    }
+}
+
+/// Checks that the certificates of `config` can be used.
+///
+/// # Errors
+/// The first that cannot.
+pub(crate) fn check_certificates(config: &Config) -> io::Result<()> {
+    Certificates::load(config).map(drop)
+}
+
+/// What a port says and wants in the handshake.
+fn server_config(
+    certificates: Arc<Certificates>,
+    owner: Owner,
+    protocols: &[&[u8]],
+    extract: bool,
+) -> io::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Resolver {
+            certificates,
+            owner,
+        }));
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    // A session lives in the client's ticket: nothing is kept here for clients that have
+    // gone.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
+    config.enable_secret_extraction = extract;
+    Ok(Arc::new(config))
+}
+
+/// Performs the handshake with `client`; `None` if there is no TLS connection, which has
+/// been logged then.
+pub(super) async fn accept(
+    server: &Server,
+    client: &Client,
+    socket: TcpStream,
+    port: Port,
+) -> Option<Transport> {
+    let tls = &server.tls;
+    let config = match port {
+        Port::Https => tls.https.clone(),
+        Port::Rtmps => tls.rtmps.clone(),
+    };
+    let limit = server.config().handshake_timeout;
+    let handshake = handshake::accept(socket, config, &tls.handshakes, tls.kernel.as_ref());
+    let accepted = tokio::select! {
+        biased;
+        () = client.dismissal() => Err(CloseReason::Dismissed),
+        accepted = timeout(limit, handshake) => match accepted {
+            Ok(Ok(transport)) => Ok(transport),
+            Ok(Err((socket, error))) => {
+                refuse(socket, &error, port).await;
+                Err(CloseReason::Tls(error))
+            }
+            Err(_) => Err(CloseReason::TimedOut("handshake_timeout")),
+        },
+    };
+    match accepted {
+        Ok(transport) => {
+            if let Some(place) = transport.tls_place() {
+                client.set_tls(place);
+            }
+            Some(transport)
+        }
+        Err(reason) => {
+            log_refused(server, client, &reason);
+            None
+        }
+    }
+}
+
+/// Closes a connection whose handshake has failed.
+async fn refuse(socket: TcpStream, error: &HandshakeError, port: Port) {
+    let last_words = match (error, port) {
+        (HandshakeError::PlainHttp, Port::Https) => {
+            let answers = Answers { crossdomain: true };
+            answers.refusal(400, "this port speaks HTTPS: use https://", false)
+        }
+        (HandshakeError::Unused | HandshakeError::Lost(_), _) => return,
+        _ => String::new(),
+    };
+    let mut transport = Transport::from(socket);
+    let closing = close_gracefully(&mut transport, last_words.as_bytes());
+    // An error does not matter: the connection ends anyway.
+    let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+}
+
+fn log_refused(server: &Server, client: &Client, reason: &CloseReason) {
+    // Health checks connect and close every few seconds: not at `info`.
+    let level = match reason {
+        CloseReason::Tls(HandshakeError::Unused | HandshakeError::Lost(_)) => log::Level::Debug,
+        _ => log::Level::Info,
+    };
+    log::log!(level, "{client}: no TLS connection: {reason}");
+    server.clients.remove(client.id);
+}

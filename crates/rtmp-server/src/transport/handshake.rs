@@ -1,0 +1,196 @@
+//! The handshake of a TLS server.
+//!
+//! Records are read one by one, to the byte: what follows the handshake stays in the socket,
+//! where the kernel can decrypt it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use ::tokio::io::{AsyncReadExt, AsyncWriteExt};
+use ::tokio::net::TcpStream;
+use ::tokio::sync::Semaphore;
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+
+use super::kernel::KernelSupport;
+use super::session::{Session, encode};
+use super::{MAX_RECORD, Tls, Transport};
+
+/// Bytes of a record's header.
+const HEADER_BYTES: usize = 5;
+/// The content type of a handshake's records (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// The most bytes that a client may send in its handshake.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Reason why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// The peer has closed before it sent anything, as health checks do.
+    #[error("closed by the peer")]
+    Unused,
+    /// The peer has closed within the handshake.
+    #[error("closed by the peer within the handshake")]
+    Closed,
+    /// The peer does not speak TLS, but HTTP.
+    #[error("it speaks HTTP without TLS")]
+    PlainHttp,
+    /// The peer does not speak TLS.
+    #[error("it does not speak TLS")]
+    NoTls,
+    /// The peer's handshake never ends.
+    #[error("more than {MAX_BYTES} bytes of handshake")]
+    TooLong,
+    /// What was sent is wrong, or no version, cipher or certificate is agreed upon.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// The connection is lost.
+    #[error("{0}")]
+    Lost(#[from] io::Error),
+}
+
+/// What is to be done next.
+enum Step {
+    Process,
+    Send,
+    Read,
+    Done,
+    Fail(HandshakeError),
+}
+
+/// Performs the handshake on `tcp`. The first record is read before a place is taken in
+/// `places`: those who send nothing take none. With `kernel`, the kernel encrypts from here on.
+///
+/// # Errors
+/// The reason why there is no connection; the peer has had its alert.
+pub(crate) async fn accept(
+    mut tcp: TcpStream,
+    config: Arc<ServerConfig>,
+    places: &Semaphore,
+    kernel: Option<&KernelSupport>,
+) -> Result<Transport, (TcpStream, HandshakeError)> {
+    match negotiate(&mut tcp, config, places).await {
+        Ok(connection) => match establish(&tcp, connection, kernel) {
+            Ok(tls) => Ok(Transport {
+                tcp,
+                tls: Some(Box::new(tls)),
+            }),
+            Err(error) => Err((tcp, error)),
+        },
+        Err(error) => Err((tcp, error)),
+    }
+}
+
+/// The TLS of a connection after its handshake.
+fn establish(
+    tcp: &TcpStream,
+    connection: UnbufferedServerConnection,
+    kernel: Option<&KernelSupport>,
+) -> Result<Tls, HandshakeError> {
+    let suite = connection.negotiated_cipher_suite();
+    match kernel.zip(suite).filter(|(it, suite)| it.has(*suite)) {
+        Some(_) => {
+            let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
+            let suite = connection.negotiated_cipher_suite();
+            let version = connection.protocol_version();
+            let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
+            Ok(Tls::Kernel(kernel))
+        }
+        None => Ok(Tls::User(Session::new(connection))),
+    }
+}
+
+async fn negotiate(
+    tcp: &mut TcpStream,
+    config: Arc<ServerConfig>,
+    places: &Semaphore,
+) -> Result<UnbufferedServerConnection, HandshakeError> {
+    let mut incoming = Vec::new();
+    let mut outgoing = Vec::new();
+    let mut received = read_record(tcp, &mut incoming, true).await?;
+    let _place = places.acquire().await;
+    let mut connection = UnbufferedServerConnection::new(config)?;
+    loop {
+        match step(&mut connection, &mut incoming, &mut outgoing) {
+            Step::Process => {}
+            Step::Send => {
+                tcp.write_all(&outgoing).await?;
+                outgoing.clear();
+            }
+            Step::Read => {
+                received += read_record(tcp, &mut incoming, false).await?;
+                if received > MAX_BYTES {
+                    return Err(HandshakeError::TooLong);
+                }
+            }
+            Step::Done => return Ok(connection),
+            Step::Fail(error) => {
+                while let Step::Process = step(&mut connection, &mut Vec::new(), &mut outgoing) {}
+                tcp.write_all(&outgoing).await?;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Processes what has come so far.
+fn step(
+    connection: &mut UnbufferedServerConnection,
+    incoming: &mut Vec<u8>,
+    outgoing: &mut Vec<u8>,
+) -> Step {
+    let UnbufferedStatus { discard, state } = connection.process_tls_records(incoming);
+    let step = match state {
+        Ok(ConnectionState::EncodeTlsData(mut data)) => match encode(&mut data, outgoing) {
+            Ok(()) => Step::Process,
+            Err(error) => Step::Fail(error.into()),
+        },
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Step::Send
+        }
+        Ok(ConnectionState::BlockedHandshake) => Step::Read,
+        Ok(ConnectionState::WriteTraffic(_)) => Step::Done,
+        Ok(_) => Step::Fail(HandshakeError::Closed),
+        Err(error) => Step::Fail(error.into()),
+    };
+    incoming.drain(..discard);
+    step
+}
+
+/// Reads one record to the end of `incoming`; returns its length.
+async fn read_record(
+    tcp: &mut TcpStream,
+    incoming: &mut Vec<u8>,
+    first: bool,
+) -> Result<usize, HandshakeError> {
+    let start = incoming.len();
+    let mut header = [0; HEADER_BYTES];
+    if first && tcp.read(&mut header[..1]).await? == 0 {
+        return Err(HandshakeError::Unused);
+    }
+    if first && header[0] != HANDSHAKE {
+        return Err(match header[0].is_ascii_uppercase() {
+            true => HandshakeError::PlainHttp,
+            false => HandshakeError::NoTls,
+        });
+    }
+    read_exact(tcp, &mut header[usize::from(first)..]).await?;
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if HEADER_BYTES + length > MAX_RECORD {
+        return Err(HandshakeError::NoTls);
+    }
+    incoming.extend_from_slice(&header);
+    incoming.resize(start + HEADER_BYTES + length, 0);
+    read_exact(tcp, &mut incoming[start + HEADER_BYTES..]).await?;
+    Ok(HEADER_BYTES + length)
+}
+
+async fn read_exact(tcp: &mut TcpStream, bytes: &mut [u8]) -> Result<(), HandshakeError> {
+    match tcp.read_exact(bytes).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HandshakeError::Closed),
+        read => read.map(drop).map_err(HandshakeError::Lost),
+    }
+}

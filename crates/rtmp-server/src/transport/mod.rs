@@ -1,0 +1,89 @@
+//! A connection's bytes, plain or by TLS (RFC 8446, RFC 5246).
+//!
+//! ```text
+//!                        ┌─ plain: the socket as it is
+//! Transport (tokio) ─────┼─ kernel TLS: the socket as it is, after the handshake
+//!        ▲ │             └─ TLS in user space: `Session`, one per connection
+//!        │ ▼
+//! StdTransport (fan-out worker)
+//! ```
+//!
+//! Kernel TLS lets `sendfile` go on as it does for plain connections: the kernel encrypts.
+//! Where the kernel has none, what is to be sent is read and encrypted here.
+
+pub(crate) mod handshake;
+pub(crate) mod kernel;
+mod scratch;
+mod session;
+mod standard;
+mod tokio;
+
+use std::io;
+
+pub(crate) use self::tokio::Transport;
+use kernel::KernelTls;
+use session::Session;
+pub(crate) use standard::StdTransport;
+
+/// The most bytes of payload in a record (RFC 8446 §5.1).
+const MAX_FRAGMENT: usize = 1 << 14;
+/// The most bytes of a record: header, payload, what the cipher adds (RFC 5246 §6.2.3).
+const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2_048;
+
+/// The place where a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsPlace {
+    /// In the kernel.
+    Kernel,
+    /// In this process.
+    UserSpace,
+}
+
+impl TlsPlace {
+    /// Its name in the HTTP API.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::UserSpace => "user",
+        }
+    }
+}
+
+/// TLS of a connection after its handshake.
+#[derive(Debug)]
+enum Tls {
+    Kernel(KernelTls),
+    User(Session),
+}
+
+impl Tls {
+    fn place(&self) -> TlsPlace {
+        match self {
+            Self::Kernel(_) => TlsPlace::Kernel,
+            Self::User(_) => TlsPlace::UserSpace,
+        }
+    }
+}
+
+/// A socket in non-blocking mode.
+trait RawSocket {
+    /// Reads into `buffer`.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the connection's end.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes of `bytes` what the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the connection's end.
+    fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// The error of a connection whose key may encrypt no more records.
+fn key_exhausted() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::QuotaExceeded,
+        "the key has encrypted as many TLS records as it may: connect again",
+    )
+}

@@ -1,0 +1,116 @@
+//! A connection at a fan-out worker.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
+use socket2::SockRef;
+
+use super::{RawSocket, Tls};
+
+/// A connection in non-blocking mode, outside of tokio.
+#[derive(Debug)]
+pub(crate) struct StdTransport {
+    pub(super) tcp: TcpStream,
+    pub(super) tls: Option<Box<Tls>>,
+}
+
+impl From<TcpStream> for StdTransport {
+    fn from(tcp: TcpStream) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
+impl StdTransport {
+    /// The socket, for its options and for epoll.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Reads once into `buffer`, which has room for a record's payload (16 KiB).
+    ///
+    /// # Errors
+    /// `WouldBlock`; `Interrupted` if there may be more; the connection's end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.tcp.read(buffer);
+        };
+        match &mut **tls {
+            Tls::Kernel(kernel) => kernel.after_read(self.tcp.read(buffer), &self.tcp),
+            Tls::User(session) => {
+                let mut filled = 0;
+                session.read(&self.tcp, |payload| {
+                    buffer[filled..filled + payload.len()].copy_from_slice(payload);
+                    filled += payload.len();
+                })
+            }
+        }
+    }
+
+    /// Writes of `bytes` what the socket takes. With `more`, it may wait for what follows
+    /// at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`; the connection's end.
+    pub(crate) fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        match self.tls.as_deref_mut() {
+            Some(Tls::User(session)) => return session.write(&self.tcp, bytes, more),
+            Some(Tls::Kernel(kernel)) => kernel.count(bytes.len())?,
+            None => {}
+        }
+        if more {
+            return SockRef::from(&self.tcp).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL);
+        }
+        self.tcp.write(bytes)
+    }
+
+    /// Sends of a file's next `length` bytes what the socket takes: by `send_file`, or,
+    /// where we encrypt ourselves, what `fill` reads.
+    ///
+    /// # Errors
+    /// `WouldBlock`; the connection's end; that of `send_file` or `fill`.
+    pub(crate) fn send_file(
+        &mut self,
+        length: u64,
+        send_file: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        match self.tls.as_deref_mut() {
+            None => send_file(self.tcp.as_fd()),
+            Some(Tls::User(session)) => session.write_from(&self.tcp, length, fill),
+            Some(Tls::Kernel(kernel)) => {
+                kernel.count(0)?;
+                let sent = send_file(self.tcp.as_fd())?;
+                kernel.count(sent)?;
+                Ok(sent)
+            }
+        }
+    }
+
+    /// True if something that counts as written waits for the socket.
+    pub(crate) fn has_unsent(&self) -> bool {
+        matches!(self.tls.as_deref(), Some(Tls::User(session)) if session.has_unsent())
+    }
+
+    /// Sends what waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` if some still waits; the connection's end.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self.tls.as_deref_mut() {
+            Some(Tls::User(session)) => session.flush(&self.tcp),
+            Some(Tls::Kernel(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl RawSocket for TcpStream {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(buffer)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&mut &*self).write(bytes)
+    }
+}

@@ -1,0 +1,185 @@
+//! A connection on tokio.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+
+use ::tokio::io::AsyncWriteExt;
+use ::tokio::net::TcpStream;
+use bytes::BytesMut;
+
+use super::{RawSocket, StdTransport, Tls, TlsPlace};
+
+/// A connection on tokio.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(super) tcp: TcpStream,
+    pub(super) tls: Option<Box<Tls>>,
+}
+
+impl From<TcpStream> for Transport {
+    fn from(tcp: TcpStream) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
+impl Transport {
+    /// The place where it is encrypted; `None` if it is plain.
+    pub(crate) fn tls_place(&self) -> Option<TlsPlace> {
+        self.tls.as_ref().map(|tls| tls.place())
+    }
+
+    /// Reads once, and appends what came to `input`, at most `max_bytes` of a plain
+    /// connection. The buffer grows only once there is something to read. Returns 0 at the
+    /// end. It may be dropped unfinished.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn read(
+        &mut self,
+        max_bytes: usize,
+        input: &mut BytesMut,
+    ) -> io::Result<usize> {
+        poll_fn(|context| self.poll_read(context, max_bytes, input)).await
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        max_bytes: usize,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            // It is not ready for ever: a peer that sends nothing but what is TLS's own
+            // does not keep the thread.
+            ready!(self.tcp.poll_read_ready(context))?;
+            match self.try_read(max_bytes, input) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    fn try_read(&mut self, max_bytes: usize, input: &mut BytesMut) -> io::Result<usize> {
+        if let Some(Tls::User(session)) = self.tls.as_deref_mut() {
+            return session.read(&self.tcp, |payload| input.extend_from_slice(payload));
+        }
+        input.reserve(max_bytes);
+        let read = self.tcp.try_read_buf(input);
+        match self.tls.as_deref() {
+            Some(Tls::Kernel(kernel)) => kernel.after_read(read, &self.tcp),
+            _ => read,
+        }
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        match self.tls.as_deref_mut() {
+            None => return self.tcp.write_all(bytes).await,
+            Some(Tls::Kernel(kernel)) => {
+                kernel.count(bytes.len())?;
+                return self.tcp.write_all(bytes).await;
+            }
+            Some(Tls::User(session)) => {
+                while !bytes.is_empty() {
+                    match session.write(&self.tcp, bytes, false) {
+                        Ok(count) => bytes = &bytes[count..],
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.tcp.writable().await?;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        self.flush().await
+    }
+
+    /// Sends what waits.
+    async fn flush(&mut self) -> io::Result<()> {
+        let Some(Tls::User(session)) = self.tls.as_deref_mut() else {
+            return Ok(());
+        };
+        loop {
+            match session.flush(&self.tcp) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.tcp.writable().await?;
+                }
+                flushed => return flushed,
+            }
+        }
+    }
+
+    /// Says that nothing more is sent.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        match self.tls.as_deref_mut() {
+            Some(Tls::User(session)) => {
+                session.queue_close_notify()?;
+                self.flush().await?;
+            }
+            Some(Tls::Kernel(kernel)) => kernel.send_close_notify(self.tcp.as_fd())?,
+            None => {}
+        }
+        self.tcp.shutdown().await
+    }
+
+    /// Reads and ignores what comes, encrypted or not, until the end.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn ignore_rest(&mut self) -> io::Result<()> {
+        /// Bytes read at once.
+        const IGNORED_SIZE: usize = 4 * 1024;
+        loop {
+            self.tcp.readable().await?;
+            // A buffer that lived across the await would make every connection's
+            // task larger by its size, from the first moment on.
+            let mut ignored = [0; IGNORED_SIZE];
+            match self.tcp.try_read(&mut ignored) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the connection from tokio.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) fn into_std(self) -> io::Result<StdTransport> {
+        Ok(StdTransport {
+            tcp: self.tcp.into_std()?,
+            tls: self.tls,
+        })
+    }
+
+    /// Gives the connection to tokio.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) fn from_std(transport: StdTransport) -> io::Result<Self> {
+        Ok(Self {
+            tcp: TcpStream::from_std(transport.tcp)?,
+            tls: transport.tls,
+        })
+    }
+}
+
+impl RawSocket for TcpStream {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buffer)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+}

@@ -16,7 +16,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::kernel::KernelSupport;
 use super::session::{Session, encode};
-use super::{MAX_RECORD, Tls, Transport};
+use super::{Encryption, MAX_RECORD, Transport};
 
 /// Bytes of a record's header.
 const HEADER_BYTES: usize = 5;
@@ -73,22 +73,19 @@ pub(crate) async fn accept(
 ) -> Result<Transport, (TcpStream, HandshakeError)> {
     match negotiate(&mut tcp, config, places).await {
         Ok(connection) => match establish(&tcp, connection, kernel) {
-            Ok(tls) => Ok(Transport {
-                tcp,
-                tls: Some(Box::new(tls)),
-            }),
+            Ok(encryption) => Ok(Transport { tcp, encryption }),
             Err(error) => Err((tcp, error)),
         },
         Err(error) => Err((tcp, error)),
     }
 }
 
-/// The TLS of a connection after its handshake.
+/// Who encrypts a connection after its handshake.
 fn establish(
     tcp: &TcpStream,
     connection: UnbufferedServerConnection,
     kernel: Option<&KernelSupport>,
-) -> Result<Tls, HandshakeError> {
+) -> Result<Encryption, HandshakeError> {
     let suite = connection.negotiated_cipher_suite();
     match kernel.zip(suite).filter(|(it, suite)| it.has(*suite)) {
         Some(_) => {
@@ -96,9 +93,9 @@ fn establish(
             let suite = connection.negotiated_cipher_suite();
             let version = connection.protocol_version();
             let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
-            Ok(Tls::Kernel(kernel))
+            Ok(Encryption::Kernel(kernel))
         }
-        None => Ok(Tls::User(Session::new(connection))),
+        None => Ok(Encryption::User(Box::new(Session::new(connection)))),
     }
 }
 
@@ -127,7 +124,7 @@ async fn negotiate(
             }
             Step::Done => return Ok(connection),
             Step::Fail(error) => {
-                while let Step::Process = step(&mut connection, &mut Vec::new(), &mut outgoing) {}
+                while let Step::Process = step(&mut connection, &mut incoming, &mut outgoing) {}
                 tcp.write_all(&outgoing).await?;
                 return Err(error);
             }

@@ -49,20 +49,13 @@ impl TlsPlace {
     }
 }
 
-/// TLS of a connection after its handshake.
+/// Who encrypts a connection. A plain connection, and one that the kernel encrypts, are no
+/// larger for those that we encrypt.
 #[derive(Debug)]
-enum Tls {
+enum Encryption {
+    None,
     Kernel(KernelTls),
-    User(Session),
-}
-
-impl Tls {
-    fn place(&self) -> TlsPlace {
-        match self {
-            Self::Kernel(_) => TlsPlace::Kernel,
-            Self::User(_) => TlsPlace::UserSpace,
-        }
-    }
+    User(Box<Session>),
 }
 
 /// A socket in non-blocking mode.

@@ -26,6 +26,8 @@ pub(super) struct Session {
     corked: bool,
     /// The peer has said that nothing more comes from it.
     peer_closed: bool,
+    /// What came cannot be: nothing more is read or encrypted.
+    failed: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -44,6 +46,7 @@ impl Session {
             sent: 0,
             corked: false,
             peer_closed: false,
+            failed: false,
         }
     }
 
@@ -62,7 +65,7 @@ impl Session {
         socket: &impl RawSocket,
         mut sink: impl FnMut(&[u8]),
     ) -> io::Result<usize> {
-        if self.peer_closed {
+        if self.peer_closed || self.failed {
             return Ok(0);
         }
         scratch::with(|Scratch { incoming, .. }| {
@@ -109,8 +112,7 @@ impl Session {
                 Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
                 Ok(_) => waits = true,
                 Err(error) => {
-                    self.incoming = Vec::new();
-                    self.queue_alert();
+                    self.queue_alert(&mut bytes[start + discard..]);
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             }
@@ -122,16 +124,13 @@ impl Session {
         }
     }
 
-    /// Queues the alert that tells the peer of an error.
-    fn queue_alert(&mut self) {
-        while let UnbufferedStatus {
-            state: Ok(ConnectionState::EncodeTlsData(mut data)),
-            ..
-        } = self.connection.process_tls_records(&mut [])
-        {
-            if encode(&mut data, &mut self.outgoing).is_err() {
-                return;
-            }
+    /// Queues the alert that tells the peer of an error, before the records in `bytes`.
+    fn queue_alert(&mut self, bytes: &mut [u8]) {
+        self.failed = true;
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(bytes);
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = state {
+            // Without the alert, the peer sees a connection that was closed.
+            let _ = encode(&mut data, &mut self.outgoing);
         }
     }
 
@@ -213,6 +212,9 @@ impl Session {
         records: &mut [u8],
         write: impl Fn(&mut WriteTraffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<usize> {
+        if self.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         loop {
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.incoming);

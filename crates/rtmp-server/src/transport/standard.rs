@@ -7,18 +7,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use socket2::SockRef;
 
-use super::{RawSocket, Tls};
+use super::{Encryption, RawSocket};
 
 /// A connection in non-blocking mode, outside of tokio.
 #[derive(Debug)]
 pub(crate) struct StdTransport {
     pub(super) tcp: TcpStream,
-    pub(super) tls: Option<Box<Tls>>,
+    pub(super) encryption: Encryption,
 }
 
 impl From<TcpStream> for StdTransport {
     fn from(tcp: TcpStream) -> Self {
-        Self { tcp, tls: None }
+        Self {
+            tcp,
+            encryption: Encryption::None,
+        }
     }
 }
 
@@ -33,12 +36,10 @@ impl StdTransport {
     /// # Errors
     /// `WouldBlock`; `Interrupted` if there may be more; the connection's end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else {
-            return self.tcp.read(buffer);
-        };
-        match &mut **tls {
-            Tls::Kernel(kernel) => kernel.after_read(self.tcp.read(buffer), &self.tcp),
-            Tls::User(session) => {
+        match &mut self.encryption {
+            Encryption::None => self.tcp.read(buffer),
+            Encryption::Kernel(kernel) => kernel.after_read(self.tcp.read(buffer), &self.tcp),
+            Encryption::User(session) => {
                 let mut filled = 0;
                 session.read(&self.tcp, |payload| {
                     buffer[filled..filled + payload.len()].copy_from_slice(payload);
@@ -54,10 +55,10 @@ impl StdTransport {
     /// # Errors
     /// `WouldBlock`; the connection's end.
     pub(crate) fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
-        match self.tls.as_deref_mut() {
-            Some(Tls::User(session)) => return session.write(&self.tcp, bytes, more),
-            Some(Tls::Kernel(kernel)) => kernel.count(bytes.len())?,
-            None => {}
+        match &mut self.encryption {
+            Encryption::User(session) => return session.write(&self.tcp, bytes, more),
+            Encryption::Kernel(kernel) => kernel.count(bytes.len())?,
+            Encryption::None => {}
         }
         if more {
             return SockRef::from(&self.tcp).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL);
@@ -76,10 +77,10 @@ impl StdTransport {
         send_file: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<usize> {
-        match self.tls.as_deref_mut() {
-            None => send_file(self.tcp.as_fd()),
-            Some(Tls::User(session)) => session.write_from(&self.tcp, length, fill),
-            Some(Tls::Kernel(kernel)) => {
+        match &mut self.encryption {
+            Encryption::None => send_file(self.tcp.as_fd()),
+            Encryption::User(session) => session.write_from(&self.tcp, length, fill),
+            Encryption::Kernel(kernel) => {
                 kernel.count(0)?;
                 let sent = send_file(self.tcp.as_fd())?;
                 kernel.count(sent)?;
@@ -90,7 +91,7 @@ impl StdTransport {
 
     /// True if something that counts as written waits for the socket.
     pub(crate) fn has_unsent(&self) -> bool {
-        matches!(self.tls.as_deref(), Some(Tls::User(session)) if session.has_unsent())
+        matches!(&self.encryption, Encryption::User(session) if session.has_unsent())
     }
 
     /// Sends what waits.
@@ -98,9 +99,9 @@ impl StdTransport {
     /// # Errors
     /// `WouldBlock` if some still waits; the connection's end.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        match self.tls.as_deref_mut() {
-            Some(Tls::User(session)) => session.flush(&self.tcp),
-            Some(Tls::Kernel(_)) | None => Ok(()),
+        match &mut self.encryption {
+            Encryption::User(session) => session.flush(&self.tcp),
+            Encryption::Kernel(_) | Encryption::None => Ok(()),
         }
     }
 }

@@ -9,25 +9,32 @@ use ::tokio::io::AsyncWriteExt;
 use ::tokio::net::TcpStream;
 use bytes::BytesMut;
 
-use super::{RawSocket, StdTransport, Tls, TlsPlace};
+use super::{Encryption, RawSocket, StdTransport, TlsPlace};
 
 /// A connection on tokio.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(super) tcp: TcpStream,
-    pub(super) tls: Option<Box<Tls>>,
+    pub(super) encryption: Encryption,
 }
 
 impl From<TcpStream> for Transport {
     fn from(tcp: TcpStream) -> Self {
-        Self { tcp, tls: None }
+        Self {
+            tcp,
+            encryption: Encryption::None,
+        }
     }
 }
 
 impl Transport {
     /// The place where it is encrypted; `None` if it is plain.
     pub(crate) fn tls_place(&self) -> Option<TlsPlace> {
-        self.tls.as_ref().map(|tls| tls.place())
+        match self.encryption {
+            Encryption::None => None,
+            Encryption::Kernel(_) => Some(TlsPlace::Kernel),
+            Encryption::User(_) => Some(TlsPlace::UserSpace),
+        }
     }
 
     /// Reads once, and appends what came to `input`, at most `max_bytes` of a plain
@@ -63,13 +70,13 @@ impl Transport {
     }
 
     fn try_read(&mut self, max_bytes: usize, input: &mut BytesMut) -> io::Result<usize> {
-        if let Some(Tls::User(session)) = self.tls.as_deref_mut() {
+        if let Encryption::User(session) = &mut self.encryption {
             return session.read(&self.tcp, |payload| input.extend_from_slice(payload));
         }
         input.reserve(max_bytes);
         let read = self.tcp.try_read_buf(input);
-        match self.tls.as_deref() {
-            Some(Tls::Kernel(kernel)) => kernel.after_read(read, &self.tcp),
+        match &self.encryption {
+            Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
             _ => read,
         }
     }
@@ -79,13 +86,13 @@ impl Transport {
     /// # Errors
     /// The connection is lost.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        match self.tls.as_deref_mut() {
-            None => return self.tcp.write_all(bytes).await,
-            Some(Tls::Kernel(kernel)) => {
+        match &mut self.encryption {
+            Encryption::None => return self.tcp.write_all(bytes).await,
+            Encryption::Kernel(kernel) => {
                 kernel.count(bytes.len())?;
                 return self.tcp.write_all(bytes).await;
             }
-            Some(Tls::User(session)) => {
+            Encryption::User(session) => {
                 while !bytes.is_empty() {
                     match session.write(&self.tcp, bytes, false) {
                         Ok(count) => bytes = &bytes[count..],
@@ -102,7 +109,7 @@ impl Transport {
 
     /// Sends what waits.
     async fn flush(&mut self) -> io::Result<()> {
-        let Some(Tls::User(session)) = self.tls.as_deref_mut() else {
+        let Encryption::User(session) = &mut self.encryption else {
             return Ok(());
         };
         loop {
@@ -120,13 +127,13 @@ impl Transport {
     /// # Errors
     /// The connection is lost.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
-        match self.tls.as_deref_mut() {
-            Some(Tls::User(session)) => {
+        match &mut self.encryption {
+            Encryption::User(session) => {
                 session.queue_close_notify()?;
                 self.flush().await?;
             }
-            Some(Tls::Kernel(kernel)) => kernel.send_close_notify(self.tcp.as_fd())?,
-            None => {}
+            Encryption::Kernel(kernel) => kernel.send_close_notify(self.tcp.as_fd())?,
+            Encryption::None => {}
         }
         self.tcp.shutdown().await
     }
@@ -158,7 +165,7 @@ impl Transport {
     pub(crate) fn into_std(self) -> io::Result<StdTransport> {
         Ok(StdTransport {
             tcp: self.tcp.into_std()?,
-            tls: self.tls,
+            encryption: self.encryption,
         })
     }
 
@@ -169,7 +176,7 @@ impl Transport {
     pub(crate) fn from_std(transport: StdTransport) -> io::Result<Self> {
         Ok(Self {
             tcp: TcpStream::from_std(transport.tcp)?,
-            tls: transport.tls,
+            encryption: transport.encryption,
         })
     }
 }

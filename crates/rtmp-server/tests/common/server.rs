@@ -20,6 +20,10 @@ pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     /// Where it serves HTTP-FLV, if the configuration has an `http_server`.
     pub(crate) http: Option<SocketAddr>,
+    /// The same by HTTPS.
+    pub(crate) https: Option<SocketAddr>,
+    /// Where it takes RTMPS.
+    pub(crate) rtmps: Option<SocketAddr>,
     /// The task that accepts; dropped, it goes on.
     pub(crate) accepting: JoinHandle<()>,
 }
@@ -28,19 +32,28 @@ pub(crate) struct Serving {
 pub(crate) fn serve(address: SocketAddr, role: Role, config: Config) -> Serving {
     let listener = TcpListener::from_std(listen(address).unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let http_listener = (!config.http_listen().is_empty())
-        .then(|| TcpListener::from_std(listen(any_port()).unwrap()).unwrap());
+    let (http, https, rtmps) = (
+        !config.http_listen().is_empty(),
+        config.https().is_some(),
+        config.rtmps.is_some(),
+    );
     let server = Server::start(role, config).unwrap();
     let accepting = tokio::spawn(server.clone().accept(listener, Protocol::Rtmp));
-    let http = http_listener.map(|listener| {
+    let accept = |protocol| {
+        let listener = TcpListener::from_std(listen(any_port()).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
+        tokio::spawn(server.clone().accept(listener, protocol));
         address
-    });
+    };
+    let http = http.then(|| accept(Protocol::HttpFlv));
+    let https = https.then(|| accept(Protocol::Https));
+    let rtmps = rtmps.then(|| accept(Protocol::Rtmps));
     Serving {
         server,
         address,
         http,
+        https,
+        rtmps,
         accepting,
     }
 }

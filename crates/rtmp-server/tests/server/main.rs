@@ -24,4 +24,6 @@ mod redirects;
 mod signed_urls;
 mod support;
 mod timeouts;
+mod tls;
+mod tls_upstream;
 mod waiting;

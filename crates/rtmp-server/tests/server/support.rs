@@ -26,6 +26,10 @@ pub(crate) struct TestServer {
     pub address: SocketAddr,
     /// Where it serves HTTP-FLV.
     pub http: Option<SocketAddr>,
+    /// The same by HTTPS.
+    pub https: Option<SocketAddr>,
+    /// Where it takes RTMPS.
+    pub rtmps: Option<SocketAddr>,
     accepting: JoinHandle<()>,
 }
 
@@ -73,12 +77,16 @@ impl TestServer {
             server,
             address,
             http,
+            https,
+            rtmps,
             accepting,
         } = serve(address, role, config);
         Self {
             server,
             address,
             http,
+            https,
+            rtmps,
             accepting,
         }
     }

@@ -1,0 +1,527 @@
+//! HTTPS, WSS and RTMPS at origins and edges. The clients are those of the other tests,
+//! behind a tunnel that speaks TLS for them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use netbed::TIME_LIMIT;
+use rtmp_proto::session::{ClientConfig as SessionConfig, Purpose};
+use rtmp_server::config::Role;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::common::certificates::{Authority, Certificate, first};
+use crate::common::server::any_port;
+use crate::flv_client::FlvClient;
+use crate::support::{
+    Client, TestServer, headers, keep_log, keyframe, log_lines, message, picture, publishing,
+    sound, until,
+};
+
+/// A server with certificates for `localhost`, and these directives outside of vhosts and
+/// in its default vhost.
+pub(crate) struct TlsServer {
+    pub(crate) authority: Authority,
+    pub(crate) certificate: Certificate,
+    pub(crate) server: TestServer,
+    text: String,
+}
+
+impl TlsServer {
+    pub(crate) fn origin(globals: &str, vhost: &str) -> Self {
+        let authority = Authority::new();
+        let certificate = authority.issue("default", "localhost");
+        Self::with(authority, certificate, globals, vhost)
+    }
+
+    pub(crate) fn with(
+        authority: Authority,
+        certificate: Certificate,
+        globals: &str,
+        vhost: &str,
+    ) -> Self {
+        let files = certificate.directives();
+        let text = format!(
+            "rtmps {{ enabled on; {files} }} \
+             http_server {{ enabled on; https {{ enabled on; {files} }} }} {globals} \
+             vhost __defaultVhost__ {{ min_latency on; publish_normal_timeout 600000; \
+             http_remux {{ enabled on; }} {vhost} }}"
+        );
+        Self {
+            authority,
+            certificate,
+            server: TestServer::start(Role::Origin, &text),
+            text,
+        }
+    }
+
+    fn https(&self) -> SocketAddr {
+        self.server.https.unwrap()
+    }
+
+    fn rtmps(&self) -> SocketAddr {
+        self.server.rtmps.unwrap()
+    }
+
+    /// A plain address that leads to `address` by TLS.
+    async fn tunnel(&self, address: SocketAddr) -> SocketAddr {
+        tunnel(address, self.authority.client()).await
+    }
+
+    /// The certificate that a client is shown which asks for `name`.
+    async fn certificate_for(&self, address: SocketAddr, name: &str) -> CertificateDer<'static> {
+        let stream = connect(address, name, self.authority.client())
+            .await
+            .unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0]
+            .clone()
+            .into_owned()
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    name: &str,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await
+}
+
+async fn tunnel(address: SocketAddr, config: ClientConfig) -> SocketAddr {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let entrance = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut plain, _)) = listener.accept().await {
+            let config = config.clone();
+            tokio::spawn(async move {
+                let mut secured = connect(address, "localhost", config).await.unwrap();
+                let _ = copy_bidirectional(&mut plain, &mut secured).await;
+            });
+        }
+    });
+    entrance
+}
+
+/// A client by RTMP at `address`.
+async fn rtmp(address: SocketAddr, purpose: Purpose, stream: &str) -> Client {
+    let tc_url = format!("rtmp://{address}/live");
+    let config = SessionConfig::new(purpose, &tc_url, "live", stream);
+    Client::connect(address, config).await
+}
+
+async fn publisher(address: SocketAddr, stream: &str) -> Client {
+    let mut client = Client::connect(address, publishing(address, stream)).await;
+    client.may_publish().await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_protocols_are_spoken_over_tls() {
+    let origin = TlsServer::origin("", "");
+    let rtmps = origin.tunnel(origin.rtmps()).await;
+    let https = origin.tunnel(origin.https()).await;
+    let mut publisher = publisher(rtmps, "s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(40)]).await;
+    origin.server.arrived("s", 4).await;
+    let mut player = rtmp(rtmps, Purpose::Play, "s").await;
+    let (mut flv, _) = FlvClient::playing(https, "/live/s.flv").await;
+    let (mut websocket, _) = FlvClient::playing_websocket(https, "/live/s.flv").await;
+    let news = [picture(80), sound(85), keyframe(120)];
+    let expected = [(9, 40, 0x17), (9, 80, 0x27), (8, 85, 0xaf), (9, 120, 0x17)];
+    assert_eq!(player.frame().await, keyframe(40));
+    for client in [&mut flv, &mut websocket] {
+        client.tags(3).await;
+    }
+    publisher.publish(&news).await;
+    for message in &news {
+        assert_eq!(player.frame().await, *message);
+    }
+    for client in [&mut flv, &mut websocket] {
+        assert_eq!(client.tags(4).await, expected);
+    }
+    websocket.send_frame(0x89, b"ping").await;
+    while websocket.pongs.is_empty() {
+        assert!(websocket.fill().await);
+    }
+    drop((player, flv, websocket));
+    until(|| origin.server.server.clients().count() == 1).await;
+}
+
+/// Pictures of several records, with the bytes of `seed`.
+fn large_pictures(seed: u8, count: u32) -> Vec<rtmp_proto::wire::Message> {
+    let payload = |number: u32| {
+        let mut payload = vec![0x27, 1, 0, 0, 0];
+        payload.extend((0..100_000_u32).map(|it| (it * 7 + number) as u8 ^ seed));
+        payload
+    };
+    (1..=count)
+        .map(|number| {
+            message(
+                rtmp_proto::wire::MessageType::VIDEO,
+                40 * number,
+                &payload(number),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_arrive_whole_in_both_directions() {
+    let origin = TlsServer::origin("", "");
+    let rtmps = origin.tunnel(origin.rtmps()).await;
+    let https = origin.tunnel(origin.https()).await;
+    let mut publisher = publisher(rtmps, "s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.server.arrived("s", 1).await;
+    let mut player = rtmp(rtmps, Purpose::Play, "s").await;
+    player.frame().await;
+    let (mut flv, _) = FlvClient::playing(https, "/live/s.flv").await;
+    let (mut websocket, _) = FlvClient::playing_websocket(https, "/live/s.flv").await;
+    let pictures = large_pictures(3, 30);
+    publisher.publish(&pictures).await;
+    for expected in &pictures {
+        assert!(player.frame().await == *expected, "another picture");
+    }
+    for client in [&mut flv, &mut websocket] {
+        assert_eq!(client.tags(1).await, [(9, 0, 0x17)]);
+        for expected in &pictures {
+            assert!(client.tag().await.payload == expected.payload.to_vec());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_use_the_smallest_records() {
+    let origin = TlsServer::origin("", "");
+    let mut config = origin.authority.client();
+    config.max_fragment_size = Some(32);
+    let rtmps = tunnel(origin.rtmps(), config).await;
+    let mut publisher = publisher(rtmps, "s").await;
+    let pictures = large_pictures(5, 3);
+    publisher.publish(&[keyframe(0)]).await;
+    publisher.publish(&pictures).await;
+    origin.server.arrived("s", 4).await;
+    let mut player = rtmp(rtmps, Purpose::Play, "s").await;
+    player.frame().await;
+    for expected in &pictures {
+        assert!(player.frame().await == *expected, "another picture");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_player_skips_to_a_keyframe() {
+    let origin = TlsServer::origin("", "queue_length 1;");
+    let https = origin.tunnel(origin.https()).await;
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(https, "/live/s.flv").await;
+    assert_eq!(player.tags(1).await, [(9, 0, 0x17)]);
+    let meters = || origin.server.server.clients().list();
+    let skips = || -> u64 {
+        let skips = meters()
+            .into_iter()
+            .map(|it| it.meter.skips.load(Ordering::Relaxed));
+        skips.sum()
+    };
+    let mut timestamp = 0;
+    while skips() == 0 {
+        for mut picture in large_pictures(1, 25) {
+            timestamp += 40;
+            picture.timestamp = timestamp;
+            publisher.publish(&[picture]).await;
+        }
+        timestamp += 40;
+        publisher.publish(&[keyframe(timestamp)]).await;
+    }
+    let last = timestamp + 40;
+    publisher.publish(&[keyframe(last)]).await;
+    let mut before = 0;
+    loop {
+        let tag = player.tag().await;
+        if tag.timestamp > before + 40 {
+            assert_eq!(tag.payload[0], 0x17, "it goes on at a keyframe");
+        }
+        before = tag.timestamp;
+        if before == last {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_name_a_vhost_get_its_certificate() {
+    let authority = Authority::new();
+    let default = authority.issue("default", "localhost");
+    let [a, b] = ["a.example", "b.example"].map(|name| authority.issue(name, name));
+    let globals = format!(
+        "vhost a.example {{ https {{ {} }} }} vhost b.example {{ https {{ {} }} }}",
+        a.directives(),
+        b.directives()
+    );
+    let origin = TlsServer::with(authority, default.clone(), &globals, "");
+    for (name, certificate) in [
+        ("a.example", &a),
+        ("b.example", &b),
+        ("localhost", &default),
+    ] {
+        for address in [origin.https(), origin.rtmps()] {
+            let shown = origin.certificate_for(address, name).await;
+            assert_eq!(shown, first(&certificate.cert), "{name}");
+        }
+    }
+    // An address is no name (RFC 6066 §3).
+    let shown = origin.certificate_for(origin.https(), "127.0.0.1").await;
+    assert_eq!(shown, first(&default.cert));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_shown_while_players_go_on() {
+    keep_log();
+    let origin = TlsServer::origin("", "");
+    let old = origin.certificate_for(origin.https(), "localhost").await;
+    let https = origin.tunnel(origin.https()).await;
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let (mut player, _) = FlvClient::playing(https, "/live/s.flv").await;
+    assert_eq!(player.tags(1).await, [(9, 0, 0x17)]);
+    // As it changes: nobody reloads.
+    let renewed = origin.authority.issue("renewed", "localhost");
+    origin.certificate.replace(&renewed);
+    let file = origin.certificate.cert.display().to_string();
+    until(|| {
+        log_lines(&file)
+            .iter()
+            .any(|line| line.contains("new certificate"))
+    })
+    .await;
+    let shown = origin.certificate_for(origin.https(), "localhost").await;
+    assert!(shown != old && shown == first(&renewed.cert));
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.tags(1).await, [(9, 40, 0x27)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reads_certificates_and_keeps_those_that_it_cannot_read() {
+    keep_log();
+    let origin = TlsServer::origin("", "");
+    let renewed = origin.authority.issue("renewed", "localhost");
+    origin.certificate.replace(&renewed);
+    origin.server.reload(&origin.text);
+    let shown = origin.certificate_for(origin.rtmps(), "localhost").await;
+    assert_eq!(shown, first(&renewed.cert));
+    std::fs::write(&origin.certificate.cert, "no certificate").unwrap();
+    origin.server.reload(&origin.text);
+    let shown = origin.certificate_for(origin.rtmps(), "localhost").await;
+    assert_eq!(shown, first(&renewed.cert));
+    let file = origin.certificate.cert.display().to_string();
+    let lines = log_lines(&file);
+    // One for each of `https` and `rtmps`.
+    let errors: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("ERROR"))
+        .collect();
+    assert_eq!(errors.len(), 2, "{lines:?}");
+    assert!(
+        errors[0].contains("the former one stays in force"),
+        "{lines:?}"
+    );
+    // A key of another certificate.
+    let other = origin.authority.issue("other", "localhost");
+    std::fs::copy(&other.cert, &origin.certificate.cert).unwrap();
+    origin.server.reload(&origin.text);
+    let shown = origin.certificate_for(origin.rtmps(), "localhost").await;
+    assert_eq!(shown, first(&renewed.cert));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_resumed() {
+    let origin = TlsServer::origin("", "");
+    let config = origin.authority.client();
+    let kind = async || {
+        let mut stream = connect(origin.https(), "localhost", config.clone())
+            .await
+            .unwrap();
+        stream
+            .write_all(b"GET /live/s.flv HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        // The tickets come with the answer.
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        stream.get_ref().1.handshake_kind().unwrap()
+    };
+    origin.server.reload(
+        &origin
+            .text
+            .replace("min_latency", "play_wait_timeout 0; min_latency"),
+    );
+    assert_eq!(kind().await, HandshakeKind::Full);
+    assert_eq!(kind().await, HandshakeKind::Resumed);
+}
+
+/// What a server answers to `bytes` before it closes.
+async fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(TIME_LIMIT, socket.read_to_end(&mut answer)).await;
+    let _ = read.expect("the connection is still open");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_tls_is_told_so() {
+    let origin = TlsServer::origin("", "");
+    let request = b"GET /live/s.flv HTTP/1.1\r\nHost: a\r\n\r\n";
+    let answer = answer_to(origin.https(), request).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("this port speaks HTTPS"), "{answer}");
+    assert_eq!(answer_to(origin.rtmps(), request).await, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_handshake_is_closed() {
+    let origin = TlsServer::origin("handshake_timeout 300;", "");
+    let record = |length: u16, body: &[u8]| {
+        let mut record = vec![22, 3, 1];
+        record.extend(length.to_be_bytes());
+        record.extend(body);
+        record
+    };
+    // An alert: type, version, length, level, description.
+    let is_alert = |answer: &[u8]| matches!(answer, [21, 3, _, 0, 2, 2, _]);
+    for (bytes, alert) in [
+        (vec![3; 1_537], false),
+        (vec![0x80, 46, 1, 3, 1], false),
+        (record(60_000, &[]), false),
+        // Cut off, and silent.
+        (record(512, &[1, 0, 1]), false),
+        (vec![], false),
+        (record(4, &[1, 0, 0, 0]), true),
+        // It announces more than a handshake may have.
+        (record(64, &[9; 64]), false),
+        (record(4, &[9, 0, 0, 0]), true),
+        (record(5, &[1, 0xff, 0xff, 0xff, 0]), false),
+    ] {
+        let answer = answer_to(origin.rtmps(), &bytes).await;
+        assert_eq!(is_alert(&answer), alert, "{bytes:?}: {answer:?}");
+    }
+    until(|| origin.server.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_never_ends_is_closed() {
+    let origin = TlsServer::origin("handshake_timeout 600000;", "");
+    let mut socket = TcpStream::connect(origin.https()).await.unwrap();
+    // A client hello of 65,535 bytes, in records of one byte.
+    let mut bytes = vec![1, 0, 0xff, 0xff];
+    bytes.resize(70_000, 0);
+    let records: Vec<u8> = bytes
+        .iter()
+        .flat_map(|&byte| [22, 3, 1, 0, 1, byte])
+        .collect();
+    // An error means that it is closed already.
+    let _ = socket.write_all(&records).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(TIME_LIMIT, socket.read_to_end(&mut answer)).await;
+    let _ = read.expect("the connection is still open");
+    until(|| origin.server.server.clients().count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_closes_half_way_is_gone() {
+    let origin = TlsServer::origin("", "");
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let clients = || origin.server.server.clients().count();
+    let request = b"GET /live/s.flv HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for with_close_notify in [true, false] {
+        let mut stream = connect(origin.https(), "localhost", origin.authority.client())
+            .await
+            .unwrap();
+        stream.write_all(request).await.unwrap();
+        assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+        until(|| clients() == 2).await;
+        if with_close_notify {
+            // It goes on reading.
+            stream.get_mut().1.send_close_notify();
+            stream.flush().await.unwrap();
+        } else {
+            stream.get_mut().0.shutdown().await.unwrap();
+        }
+        until(|| clients() == 1).await;
+    }
+    // In the middle of a record.
+    let mut stream = connect(origin.https(), "localhost", origin.authority.client())
+        .await
+        .unwrap();
+    stream.write_all(request).await.unwrap();
+    assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+    let (socket, _) = stream.get_mut();
+    socket.write_all(&[23, 3, 3, 0, 100, 1, 2]).await.unwrap();
+    socket.shutdown().await.unwrap();
+    until(|| clients() == 1).await;
+    publisher.publish(&[picture(40)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decrypted_ends_a_play() {
+    let origin = TlsServer::origin("", "");
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut stream = connect(origin.https(), "localhost", origin.authority.client())
+        .await
+        .unwrap();
+    stream
+        .write_all(b"GET /live/s.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+    let clients = || origin.server.server.clients().count();
+    until(|| clients() == 2).await;
+    let (socket, _) = stream.get_mut();
+    let mut forged = vec![23, 3, 3, 0, 100];
+    forged.resize(105, 7);
+    socket.write_all(&forged).await.unwrap();
+    until(|| clients() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_change_its_key_and_ask_for_another() {
+    let origin = TlsServer::origin("", "");
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut stream = connect(origin.https(), "localhost", origin.authority.client())
+        .await
+        .unwrap();
+    let fields = FlvClient::websocket_fields();
+    let request = format!("GET /live/s.flv HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+    stream.get_mut().1.refresh_traffic_keys().unwrap();
+    stream.flush().await.unwrap();
+    // A ping with no mask to speak of: its answer comes by the new keys.
+    stream
+        .write_all(&[0x89, 0x84, 0, 0, 0, 0, b'p', b'i', b'n', b'g'])
+        .await
+        .unwrap();
+    let mut came = Vec::new();
+    while !came.windows(4).any(|bytes| bytes == b"ping") {
+        let mut bytes = [0; 1_024];
+        let read = tokio::time::timeout(TIME_LIMIT, stream.read(&mut bytes)).await;
+        let count = read.expect("no answer").unwrap();
+        assert!(count > 0, "closed");
+        came.extend_from_slice(&bytes[..count]);
+    }
+}

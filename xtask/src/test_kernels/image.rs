@@ -14,7 +14,7 @@ use super::Missing;
 use super::package::Kernel;
 
 /// What the tests call.
-const TOOLS: [&str; 1] = ["ip"];
+const TOOLS: [&str; 2] = ["ip", "openssl"];
 
 /// Says what of this machine's is missing that belongs into every image.
 pub(crate) fn missing() -> Option<Missing> {
@@ -22,6 +22,7 @@ pub(crate) fn missing() -> Option<Missing> {
         ("busybox", "busybox-static"),
         ("ip", "iproute2"),
         ("ldd", "libc-bin"),
+        ("openssl", "openssl"),
     ] {
         if find(program).is_none() {
             return Some(Missing(format!(

@@ -1,4 +1,4 @@
-//! `cargo xtask test-kernels`: the packet tests on the kernels that Debian 12
+//! `cargo xtask test-kernels`: the packet tests, and those of TLS in the kernel, on the kernels that Debian 12
 //! ships, in a virtual machine. Needs no root.
 
 mod image;
@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use machine::Outcome;
 use package::Kernel;
 
-/// Run the packet tests on Debian 12's kernels, in qemu.
+/// Run the packet tests, and those of TLS in the kernel, on Debian 12's kernels, in qemu.
 ///
 /// A kernel's package is fetched once with apt-get and unpacked to
 /// target/kernels, not installed. What is missing is said in a line that begins
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Fetch the newest packages, even where there are some.
     #[arg(long)]
     refresh: bool,
+    /// Only this test program.
+    #[arg(long, value_name = "NAME")]
+    test: Option<String>,
 }
 
 /// A kernel that Debian 12 offers.
@@ -62,8 +65,13 @@ impl Series {
 #[derive(Debug)]
 struct Missing(String);
 
-/// The tests of `lb-user` that are run.
-const TESTS: [&str; 3] = ["packets", "attach", "pins"];
+/// The test programs that are run, each with its package.
+const TESTS: [(&str, &str); 4] = [
+    ("lb-dataplane", "packets"),
+    ("lb-dataplane", "attach"),
+    ("lb-dataplane", "pins"),
+    ("rtmp-server", "kernel_tls"),
+];
 
 /// Runs the tests on every kernel that was asked for.
 ///
@@ -96,7 +104,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if kernels.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let programs = build_tests()?;
+    let only = arguments.test.as_deref();
+    let programs = build_tests(|test| only.is_none_or(|only| only == test))?;
+    if programs.is_empty() {
+        bail!("there is no such test program: see `TESTS` in xtask");
+    }
     // A machine keeps one CPU busy: all at once.
     let outcomes = thread::scope(|scope| {
         let machines: Vec<_> = kernels
@@ -153,21 +165,21 @@ fn print(release: &str, outcome: &Outcome) {
 }
 
 /// Names and paths of the tests' programs.
-fn build_tests() -> anyhow::Result<Vec<(String, PathBuf)>> {
+fn build_tests(is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let tests = || TESTS.into_iter().filter(|(_, test)| is_wanted(test));
     let mut command = Command::new("cargo");
-    command.args(["test", "--quiet", "--package", "lb-dataplane", "--no-run"]);
+    command.args(["test", "--quiet", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
-    for test in TESTS {
-        command.args(["--test", test]);
+    for (package, test) in tests() {
+        command.args(["--package", package, "--test", test]);
     }
     command.stderr(std::process::Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("the tests do not build");
     }
-    TESTS
-        .iter()
-        .map(|test| Ok(((*test).to_owned(), executable(&output.stdout, test)?)))
+    tests()
+        .map(|(_, test)| Ok((test.to_owned(), executable(&output.stdout, test)?)))
         .collect()
 }
 

@@ -24,9 +24,24 @@ const PREFIX: &str = "linux-image-";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// What the tests need that is no part of the image, in the order in which it
-/// can be loaded.
-const MODULES: [&str; 1] = ["drivers/net/veth"];
+/// What the tests need that is no part of the image.
+const REQUIRED: [&str; 2] = ["veth", "tls"];
+
+/// The modules in the order in which they can be loaded. Of the ciphers, what is a module of
+/// one kernel is part of another, or has another name there.
+const MODULES: [&str; 11] = [
+    "veth",
+    "gf128mul",
+    "crypto_null",
+    "ghash-generic",
+    "ctr",
+    "gcm",
+    "libchacha",
+    "libpoly1305",
+    "chacha_generic",
+    "poly1305_generic",
+    "chacha20poly1305",
+];
 
 /// The kernel in `place`, fetched there from `source` if it is not there or
 /// `refresh` is true.
@@ -35,7 +50,7 @@ pub(crate) fn kernel(
     source: &str,
     refresh: bool,
 ) -> anyhow::Result<Result<Kernel, Missing>> {
-    if refresh || !place.is_dir() {
+    if refresh || !is_complete(place) {
         let mut scratch = place.as_os_str().to_owned();
         scratch.push(".new");
         let scratch = PathBuf::from(scratch);
@@ -138,7 +153,7 @@ fn unpack(package: &Path, target: &Path) -> anyhow::Result<PathBuf> {
         .args(["--extract", "--wildcards", "--directory"])
         .arg(target)
         .arg("*/vmlinuz-*")
-        .args(MODULES.map(|module| format!("*/kernel/{module}.ko*")))
+        .args(wanted().map(|module| format!("*/kernel/*/{module}.ko*")))
         .stdin(contents)
         .status()
         .context("cannot start tar")?;
@@ -183,18 +198,40 @@ fn modules(release: &str, place: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .into_iter()
         .find(|root| root.is_dir())
         .with_context(|| format!("no modules in {}; try --refresh", place.display()))?;
-    MODULES
-        .iter()
-        .map(|module| {
-            ["ko", "ko.xz"]
-                .map(|end| root.join(format!("{module}.{end}")))
-                .into_iter()
-                .find(|path| path.is_file())
-                .with_context(|| {
-                    format!("no module {module} in {}; try --refresh", place.display())
-                })
-        })
-        .collect()
+    let mut files = Vec::new();
+    find_files(&root, &mut files)?;
+    let find = |module: &str| {
+        let names = ["ko", "ko.xz"].map(|end| format!("{module}.{end}"));
+        let is_it = |file: &&PathBuf| names.iter().any(|name| file.ends_with(name));
+        files.iter().find(is_it).cloned()
+    };
+    if let Some(module) = REQUIRED.into_iter().find(|module| find(module).is_none()) {
+        bail!("no module {module} in {}; try --refresh", place.display());
+    }
+    Ok(wanted().filter_map(find).collect())
+}
+
+/// The names of all modules, in the order in which they can be loaded.
+fn wanted() -> impl Iterator<Item = &'static str> {
+    // Last: it looks for the ciphers.
+    MODULES.into_iter().chain(["tls"])
+}
+
+/// True if a kernel with all that is required was unpacked to `place`.
+fn is_complete(place: &Path) -> bool {
+    place.is_dir() && find(place).is_ok()
+}
+
+/// All files below `directory`.
+fn find_files(directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for path in entries(directory)? {
+        if path.is_dir() {
+            find_files(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::config::Vhost;
 use crate::server::Client;
 use crate::stream::Stream;
-use crate::transport::TlsPlace;
 
 /// A vhost.
 #[derive(Debug, Serialize)]
@@ -115,7 +114,7 @@ impl ClientReport {
             id: client.id,
             ip: client.peer.ip().to_string(),
             port: client.peer.port(),
-            tls: client.tls().map(TlsPlace::name),
+            tls: client.tls(),
             r#type: activity.name(),
             vhost: key.map(|key| key.vhost.clone()),
             app: key.map(|key| key.app.clone()),

@@ -91,9 +91,11 @@ impl Client {
         lock(&self.activity).clone()
     }
 
-    /// The place where its connection is encrypted; `None` if it is plain.
-    pub(crate) fn tls(&self) -> Option<TlsPlace> {
-        self.tls.get().copied()
+    /// The place where its connection is encrypted, `kernel` or `user` space; `None` if it
+    /// is plain.
+    #[must_use]
+    pub fn tls(&self) -> Option<&'static str> {
+        self.tls.get().map(|place| place.name())
     }
 
     /// Its TLS handshake is done.

@@ -52,21 +52,24 @@ impl Authority {
         require("openssl", &["version"]);
         let directory = tempfile::tempdir().unwrap();
         let authority = Self { directory };
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "req",
-            "-x509",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=authority of a test",
-        ]);
-        openssl
-            .args(NEW_KEY)
-            .arg("-keyout")
-            .arg(authority.path("ca.key"));
+        // The machine's own configuration may have extensions, or be missing.
+        let configuration = "[req]\ndistinguished_name = dn\n[dn]\n";
+        std::fs::write(authority.path("openssl.conf"), configuration).unwrap();
+        let mut openssl = authority.request("authority of a test");
+        openssl.args(["-addext", "basicConstraints=critical,CA:TRUE"]);
+        openssl.arg("-keyout").arg(authority.path("ca.key"));
         output(openssl.arg("-out").arg(authority.file()));
         authority
+    }
+
+    /// A command that makes a certificate for `name`.
+    fn request(&self, name: &str) -> Command {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-days", "2", "-config"]);
+        openssl.arg(self.path("openssl.conf"));
+        openssl.args(["-subj", &format!("/CN={name}")]);
+        openssl.args(NEW_KEY);
+        openssl
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -84,11 +87,7 @@ impl Authority {
             key: self.path(&format!("{file}.key")),
             cert: self.path(&format!("{file}.crt")),
         };
-        let mut openssl = Command::new("openssl");
-        openssl
-            .args(["req", "-x509", "-days", "2", "-subj"])
-            .arg(format!("/CN={name}"));
-        openssl.args(NEW_KEY);
+        let mut openssl = self.request(name);
         openssl
             .arg("-CA")
             .arg(self.file())

@@ -25,5 +25,6 @@ mod signed_urls;
 mod support;
 mod timeouts;
 mod tls;
+mod tls_support;
 mod tls_upstream;
 mod waiting;

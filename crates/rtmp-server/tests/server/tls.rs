@@ -1,128 +1,18 @@
-//! HTTPS, WSS and RTMPS at origins and edges. The clients are those of the other tests,
-//! behind a tunnel that speaks TLS for them.
+//! HTTPS, WSS and RTMPS at origins.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use netbed::TIME_LIMIT;
-use rtmp_proto::session::{ClientConfig as SessionConfig, Purpose};
-use rtmp_server::config::Role;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use rtmp_proto::session::Purpose;
+use rustls::HandshakeKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::common::certificates::{Authority, Certificate, first};
-use crate::common::server::any_port;
+use crate::common::certificates::{Authority, first};
 use crate::flv_client::FlvClient;
-use crate::support::{
-    Client, TestServer, headers, keep_log, keyframe, log_lines, message, picture, publishing,
-    sound, until,
-};
-
-/// A server with certificates for `localhost`, and these directives outside of vhosts and
-/// in its default vhost.
-pub(crate) struct TlsServer {
-    pub(crate) authority: Authority,
-    pub(crate) certificate: Certificate,
-    pub(crate) server: TestServer,
-    text: String,
-}
-
-impl TlsServer {
-    pub(crate) fn origin(globals: &str, vhost: &str) -> Self {
-        let authority = Authority::new();
-        let certificate = authority.issue("default", "localhost");
-        Self::with(authority, certificate, globals, vhost)
-    }
-
-    pub(crate) fn with(
-        authority: Authority,
-        certificate: Certificate,
-        globals: &str,
-        vhost: &str,
-    ) -> Self {
-        let files = certificate.directives();
-        let text = format!(
-            "rtmps {{ enabled on; {files} }} \
-             http_server {{ enabled on; https {{ enabled on; {files} }} }} {globals} \
-             vhost __defaultVhost__ {{ min_latency on; publish_normal_timeout 600000; \
-             http_remux {{ enabled on; }} {vhost} }}"
-        );
-        Self {
-            authority,
-            certificate,
-            server: TestServer::start(Role::Origin, &text),
-            text,
-        }
-    }
-
-    fn https(&self) -> SocketAddr {
-        self.server.https.unwrap()
-    }
-
-    fn rtmps(&self) -> SocketAddr {
-        self.server.rtmps.unwrap()
-    }
-
-    /// A plain address that leads to `address` by TLS.
-    async fn tunnel(&self, address: SocketAddr) -> SocketAddr {
-        tunnel(address, self.authority.client()).await
-    }
-
-    /// The certificate that a client is shown which asks for `name`.
-    async fn certificate_for(&self, address: SocketAddr, name: &str) -> CertificateDer<'static> {
-        let stream = connect(address, name, self.authority.client())
-            .await
-            .unwrap();
-        stream.get_ref().1.peer_certificates().unwrap()[0]
-            .clone()
-            .into_owned()
-    }
-}
-
-async fn connect(
-    address: SocketAddr,
-    name: &str,
-    config: ClientConfig,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let socket = TcpStream::connect(address).await?;
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, socket)
-        .await
-}
-
-async fn tunnel(address: SocketAddr, config: ClientConfig) -> SocketAddr {
-    let listener = TcpListener::bind(any_port()).await.unwrap();
-    let entrance = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut plain, _)) = listener.accept().await {
-            let config = config.clone();
-            tokio::spawn(async move {
-                let mut secured = connect(address, "localhost", config).await.unwrap();
-                let _ = copy_bidirectional(&mut plain, &mut secured).await;
-            });
-        }
-    });
-    entrance
-}
-
-/// A client by RTMP at `address`.
-async fn rtmp(address: SocketAddr, purpose: Purpose, stream: &str) -> Client {
-    let tc_url = format!("rtmp://{address}/live");
-    let config = SessionConfig::new(purpose, &tc_url, "live", stream);
-    Client::connect(address, config).await
-}
-
-async fn publisher(address: SocketAddr, stream: &str) -> Client {
-    let mut client = Client::connect(address, publishing(address, stream)).await;
-    client.may_publish().await;
-    client
-}
+use crate::support::{headers, keep_log, keyframe, log_lines, picture, sound, until};
+use crate::tls_support::{TlsServer, connect, large_pictures, publisher, rtmp, tunnel};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_protocols_are_spoken_over_tls() {
@@ -155,24 +45,6 @@ async fn all_protocols_are_spoken_over_tls() {
     }
     drop((player, flv, websocket));
     until(|| origin.server.server.clients().count() == 1).await;
-}
-
-/// Pictures of several records, with the bytes of `seed`.
-fn large_pictures(seed: u8, count: u32) -> Vec<rtmp_proto::wire::Message> {
-    let payload = |number: u32| {
-        let mut payload = vec![0x27, 1, 0, 0, 0];
-        payload.extend((0..100_000_u32).map(|it| (it * 7 + number) as u8 ^ seed));
-        payload
-    };
-    (1..=count)
-        .map(|number| {
-            message(
-                rtmp_proto::wire::MessageType::VIDEO,
-                40 * number,
-                &payload(number),
-            )
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use rtmp_server::config::Role;
 
 use crate::common::certificates::Authority;
 use crate::support::{TestServer, keep_log, keyframe, log_lines, picture, until};
-use crate::tls::TlsServer;
+use crate::tls_support::TlsServer;
 
 /// An edge of `origin`, with these directives in its vhost.
 fn edge(origin: &TlsServer, vhost: &str) -> TestServer {

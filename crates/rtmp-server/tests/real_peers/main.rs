@@ -14,4 +14,5 @@ mod names;
 mod nginx;
 mod origin;
 mod relay;
+mod tls;
 mod tracks;

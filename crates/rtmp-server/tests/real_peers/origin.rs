@@ -11,6 +11,8 @@ use crate::common::server::{any_port, configuration, serve};
 pub(crate) struct Origin {
     address: SocketAddr,
     http: SocketAddr,
+    https: Option<SocketAddr>,
+    rtmps: Option<SocketAddr>,
     _runtime: Runtime,
 }
 
@@ -21,9 +23,15 @@ impl Origin {
 
     /// An origin with these directives in its vhost.
     pub(crate) fn with(vhost: &str) -> Origin {
+        Self::configured("http_server { enabled on; }", vhost)
+    }
+
+    /// An origin with these directives outside of vhosts, `http_server` among them, and
+    /// these in its vhost.
+    pub(crate) fn configured(globals: &str, vhost: &str) -> Origin {
         let runtime = Runtime::new().unwrap();
         let text = format!(
-            "http_server {{ enabled on; }} vhost __defaultVhost__ {{ \
+            "{globals} vhost __defaultVhost__ {{ \
              publish_normal_timeout 600000; http_remux {{ enabled on; }} {vhost} }}"
         );
         let config = configuration(Role::Origin, &text);
@@ -33,6 +41,8 @@ impl Origin {
         Origin {
             address: serving.address,
             http: serving.http.unwrap(),
+            https: serving.https,
+            rtmps: serving.rtmps,
             _runtime: runtime,
         }
     }
@@ -40,6 +50,16 @@ impl Origin {
     /// The URL of what is called `path` there.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
+    }
+
+    /// Where it serves HTTPS.
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.https.unwrap()
+    }
+
+    /// Where it takes RTMPS.
+    pub(crate) fn rtmps(&self) -> SocketAddr {
+        self.rtmps.unwrap()
     }
 
     /// The address of the stream called `path` for HTTP-FLV and WebSocket-FLV, behind

@@ -112,7 +112,7 @@ impl Machine {
             .arg(&kernel.image)
             .arg("-initrd")
             .arg(image)
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .args(["-serial", "stdio"])

@@ -98,6 +98,11 @@ impl Client {
         self.tls.get().map(|place| place.name())
     }
 
+    /// The same as [`Client::tls`].
+    pub(super) fn tls_place(&self) -> Option<TlsPlace> {
+        self.tls.get().copied()
+    }
+
     /// Its TLS handshake is done.
     pub(super) fn set_tls(&self, place: TlsPlace) {
         // It has one handshake.

@@ -9,6 +9,7 @@ mod admission;
 mod clients;
 mod connection;
 mod hooks;
+mod http2;
 mod http_flv;
 mod loop_guard;
 mod memory;
@@ -23,6 +24,7 @@ mod viewer;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,8 +43,8 @@ use crate::transport::Transport;
 #[cfg(test)]
 pub(crate) use admission::Asked;
 pub(crate) use clients::Activity;
-use clients::ConnectionLimits;
 pub use clients::{Client, Clients};
+use clients::{ConnectionLimits, LimitReached};
 use connection::Connection;
 use hooks::Hooks;
 pub(crate) use hooks::max_sockets as max_hook_sockets;
@@ -157,12 +159,7 @@ impl Server {
                     continue;
                 }
             };
-            let config = self.config();
-            let limits = ConnectionLimits {
-                all: config.max_connections,
-                per_address: config.max_connections_per_address,
-            };
-            let client = match self.clients.add(peer, limits, Instant::now()) {
+            let client = match self.add_client(peer) {
                 Ok(client) => client,
                 Err(limit) => {
                     log::warn!("{peer}: refused: {limit}");
@@ -196,6 +193,19 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Adds a connection of `peer` to the table.
+    ///
+    /// # Errors
+    /// There are as many as may be already.
+    fn add_client(&self, peer: SocketAddr) -> Result<Arc<Client>, LimitReached> {
+        let config = self.config();
+        let limits = ConnectionLimits {
+            all: config.max_connections,
+            per_address: config.max_connections_per_address,
+        };
+        self.clients.add(peer, limits, Instant::now())
     }
 
     /// The configuration in force.
@@ -338,11 +348,15 @@ fn serve_http(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
 
 /// Performs the TLS handshake, then serves the connection.
 async fn accept_tls(server: Arc<Server>, client: Arc<Client>, socket: TcpStream, port: tls::Port) {
-    let Some(transport) = tls::accept(&server, &client, socket, port).await else {
+    let Some(accepted) = tls::accept(&server, &client, socket, port).await else {
         return;
     };
+    let transport = accepted.transport;
     match port {
         tls::Port::Rtmps => serve_rtmp(server, client, transport),
+        tls::Port::Https if accepted.protocol.as_deref() == Some(tls::HTTP_2) => {
+            tokio::spawn(http2::serve(server, client, transport));
+        }
         tls::Port::Https => serve_http(server, client, transport),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use nix::libc::EOPNOTSUPP;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::transport::Transport;
@@ -76,7 +77,11 @@ pub(super) fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
 /// # Errors
 /// The connection has ended already.
 pub(super) fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
-    SockRef::from(socket).set_tcp_user_timeout(None)
+    match SockRef::from(socket).set_tcp_user_timeout(None) {
+        // The other end is in this process: a request of HTTP/2.
+        Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(()),
+        set => set,
+    }
 }
 
 /// Closes a connection gracefully: sends `out`, its last words, then reads what the peer

@@ -51,6 +51,13 @@ pub(crate) enum HandshakeError {
     Lost(#[from] io::Error),
 }
 
+/// A connection after its handshake.
+pub(crate) struct Accepted {
+    pub(crate) transport: Transport,
+    /// The protocol that was agreed upon (ALPN, RFC 7301).
+    pub(crate) protocol: Option<Vec<u8>>,
+}
+
 /// What is to be done next.
 enum Step {
     Process,
@@ -70,12 +77,17 @@ pub(crate) async fn accept(
     config: Arc<ServerConfig>,
     places: &Semaphore,
     kernel: Option<&KernelSupport>,
-) -> Result<Transport, (TcpStream, HandshakeError)> {
-    match negotiate(&mut tcp, config, places).await {
-        Ok(connection) => match establish(&tcp, connection, kernel) {
-            Ok(encryption) => Ok(Transport { tcp, encryption }),
-            Err(error) => Err((tcp, error)),
-        },
+) -> Result<Accepted, (TcpStream, HandshakeError)> {
+    let connection = match negotiate(&mut tcp, config, places).await {
+        Ok(connection) => connection,
+        Err(error) => return Err((tcp, error)),
+    };
+    let protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
+    match establish(&tcp, connection, kernel) {
+        Ok(encryption) => Ok(Accepted {
+            transport: Transport { tcp, encryption },
+            protocol,
+        }),
         Err(error) => Err((tcp, error)),
     }
 }

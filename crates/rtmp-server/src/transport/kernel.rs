@@ -162,6 +162,7 @@ pub(super) fn install(
     setsockopt(&socket, TcpTlsRx, &info)?;
     Ok(KernelTls {
         records_left: confidentiality_limit(suite).saturating_sub(tx_number),
+        closed: false,
     })
 }
 
@@ -189,6 +190,8 @@ fn confidentiality_limit(suite: SupportedCipherSuite) -> u64 {
 pub(super) struct KernelTls {
     /// Records that may still be sent, a lower bound.
     records_left: u64,
+    /// The peer has been told that nothing more is sent.
+    closed: bool,
 }
 
 impl KernelTls {
@@ -226,15 +229,15 @@ impl KernelTls {
         }
     }
 
-    /// Says that nothing more is sent. It costs no record of the limit, as none follows.
+    /// Says that nothing more is sent.
     ///
     /// # Errors
     /// The connection is lost, or the socket takes nothing.
-    #[expect(
-        clippy::unused_self,
-        reason = "only such a connection has such records"
-    )]
-    pub(super) fn send_close_notify(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn send_close_notify(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
         send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Session {
     corked: bool,
     /// The peer has said that nothing more comes from it.
     peer_closed: bool,
+    /// The peer is told, or about to be, that nothing more is sent.
+    closed: bool,
     /// What came cannot be: nothing more is read or encrypted.
     failed: bool,
 }
@@ -46,6 +48,7 @@ impl Session {
             sent: 0,
             corked: false,
             peer_closed: false,
+            closed: false,
             failed: false,
         }
     }
@@ -259,6 +262,10 @@ impl Session {
     /// # Errors
     /// The connection has ended.
     pub(super) fn queue_close_notify(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
         scratch::with(|Scratch { records, .. }| {
             let filled = self.seal(records, |traffic, room| traffic.queue_close_notify(room))?;
             self.outgoing.extend_from_slice(&records[..filled]);

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::tokio::io::AsyncWriteExt;
+use ::tokio::io::{AsyncWrite, AsyncWriteExt};
 use ::tokio::net::TcpStream;
 use bytes::BytesMut;
 
@@ -51,7 +52,8 @@ impl Transport {
         poll_fn(|context| self.poll_read(context, max_bytes, input)).await
     }
 
-    fn poll_read(
+    /// [`Transport::read`] as a poll.
+    pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         max_bytes: usize,
@@ -109,17 +111,7 @@ impl Transport {
 
     /// Sends what waits.
     async fn flush(&mut self) -> io::Result<()> {
-        let Encryption::User(session) = &mut self.encryption else {
-            return Ok(());
-        };
-        loop {
-            match session.flush(&self.tcp) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.tcp.writable().await?;
-                }
-                flushed => return flushed,
-            }
-        }
+        poll_fn(|context| self.poll_flush(context)).await
     }
 
     /// Says that nothing more is sent.
@@ -127,15 +119,58 @@ impl Transport {
     /// # Errors
     /// The connection is lost.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_shutdown(context)).await
+    }
+
+    /// Writes of `bytes` what the connection takes.
+    pub(crate) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.encryption {
-            Encryption::User(session) => {
-                session.queue_close_notify()?;
-                self.flush().await?;
+            Encryption::User(session) => loop {
+                match session.write(&self.tcp, bytes, false) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(self.tcp.poll_write_ready(context))?;
+                    }
+                    written => return Poll::Ready(written),
+                }
+            },
+            encryption => {
+                let written = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
+                if let Encryption::Kernel(kernel) = encryption {
+                    kernel.count(written)?;
+                }
+                Poll::Ready(Ok(written))
             }
+        }
+    }
+
+    /// Sends what waits.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Encryption::User(session) = &mut self.encryption else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            match session.flush(&self.tcp) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.tcp.poll_write_ready(context))?;
+                }
+                flushed => return Poll::Ready(flushed),
+            }
+        }
+    }
+
+    /// Says that nothing more is sent.
+    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.encryption {
+            Encryption::User(session) => session.queue_close_notify()?,
             Encryption::Kernel(kernel) => kernel.send_close_notify(self.tcp.as_fd())?,
             Encryption::None => {}
         }
-        self.tcp.shutdown().await
+        ready!(self.poll_flush(context))?;
+        Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 
     /// Reads and ignores what comes, encrypted or not, until the end.

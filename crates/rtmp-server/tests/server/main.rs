@@ -11,6 +11,7 @@ mod edge;
 mod flv_client;
 mod hook_order;
 mod hooks;
+mod http2;
 mod http_flv;
 mod loops;
 mod memory;

@@ -9,7 +9,7 @@ use crate::server::clients::Client;
 use crate::server::connection::close::{CloseReason, log_totals};
 
 /// Logs the end of a connection, and forgets the client.
-pub(super) fn log_end(server: &Server, client: &Client, reason: &CloseReason) {
+pub(in crate::server) fn log_end(server: &Server, client: &Client, reason: &CloseReason) {
     // Health checks connect and close every few seconds: not at `info`.
     let probe = client.received.load(Ordering::Relaxed) == 0;
     let level = if probe { Level::Debug } else { Level::Info };

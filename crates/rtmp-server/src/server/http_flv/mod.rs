@@ -26,7 +26,7 @@ use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::socket::close_gracefully;
 use crate::stream::FlvLog;
 use crate::transport::Transport;
-use close::log_end;
+pub(super) use close::log_end;
 use play::Play;
 pub(super) use player::FlvPlayer;
 

@@ -158,7 +158,7 @@ impl Connection {
         if server.is_draining() {
             return Err((503, "the server is about to stop").into());
         }
-        let scheme = match self.socket.tls_place() {
+        let scheme = match self.client.tls() {
             Some(_) => "https",
             None => "http",
         };

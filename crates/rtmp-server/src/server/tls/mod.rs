@@ -23,7 +23,7 @@ use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::socket::close_gracefully;
 use crate::config::Config;
 use crate::transport::Transport;
-use crate::transport::handshake::{self, HandshakeError};
+use crate::transport::handshake::{self, Accepted, HandshakeError};
 use crate::transport::kernel::KernelSupport;
 pub(super) use certificates::watch;
 use certificates::{Certificates, Owner, Resolver};
@@ -32,6 +32,9 @@ pub(super) use client::TlsClient;
 /// The most handshakes at a time. Each costs a core about a millisecond: who comes later
 /// waits, within its `handshake_timeout`.
 const MAX_HANDSHAKES: usize = 256;
+/// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
+pub(super) const HTTP_2: &[u8] = b"h2";
+
 /// What speaks TLS at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
@@ -75,7 +78,7 @@ impl Acceptor {
             server_config(certificates.clone(), owner, protocols, extract)
         };
         Ok(Self {
-            https: make(Owner::Https, &[b"http/1.1"], kernel.is_some())?,
+            https: make(Owner::Https, &[HTTP_2, b"http/1.1"], kernel.is_some())?,
             rtmps: make(Owner::Rtmps, &[], kernel.is_some())?,
             http_api: make(Owner::HttpApi, &[b"http/1.1"], false)?,
             handshakes: Semaphore::new(MAX_HANDSHAKES),
@@ -134,7 +137,7 @@ pub(super) async fn accept(
     client: &Client,
     socket: TcpStream,
     port: Port,
-) -> Option<Transport> {
+) -> Option<Accepted> {
     let tls = &server.tls;
     let config = match port {
         Port::Https => tls.https.clone(),
@@ -146,7 +149,7 @@ pub(super) async fn accept(
         biased;
         () = client.dismissal() => Err(CloseReason::Dismissed),
         accepted = timeout(limit, handshake) => match accepted {
-            Ok(Ok(transport)) => Ok(transport),
+            Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err((socket, error))) => {
                 refuse(socket, &error, port).await;
                 Err(CloseReason::Tls(error))
@@ -155,11 +158,11 @@ pub(super) async fn accept(
         },
     };
     match accepted {
-        Ok(transport) => {
-            if let Some(place) = transport.tls_place() {
+        Ok(accepted) => {
+            if let Some(place) = accepted.transport.tls_place() {
                 client.set_tls(place);
             }
-            Some(transport)
+            Some(accepted)
         }
         Err(reason) => {
             log_refused(server, client, &reason);

@@ -51,6 +51,7 @@ pub fn request_head(data: &[u8]) {
             let options = request.method == Method::Options && request.path == "*";
             assert!(request.path.starts_with('/') || options, "{request:?}");
             assert!(!request.path.chars().any(char::is_control));
+            assert!(data[..request.head_bytes].ends_with(b"\n"));
             let mut longer = data.to_vec();
             longer.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
             assert_eq!(request::parse(&longer), read);

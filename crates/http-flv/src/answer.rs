@@ -1,8 +1,18 @@
 //! The heads of a server's answers. None has a chunked body: a stream ends with its
 //! connection (RFC 9112 §6.3).
 
+/// The value of `Server`.
+pub const SERVER: &str = "Millrace";
+
 /// The methods of [`crate::request::Method`].
-const METHODS: &str = "GET, HEAD, OPTIONS";
+pub const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The fields that let pages of any site read an answer (CORS, Fetch §3.2).
+pub const CORS_FIELDS: [(&str, &str); 3] = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", METHODS),
+    ("Access-Control-Allow-Headers", "*"),
+];
 
 /// The answers of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,27 +70,29 @@ impl Answers {
     }
 
     fn head(self, status: &str, fields: &str) -> String {
-        let cors = if self.crossdomain {
-            format!(
-                "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: {METHODS}\r\n\
-                 Access-Control-Allow-Headers: *\r\n"
-            )
-        } else {
-            String::new()
-        };
-        format!("HTTP/1.1 {status}\r\nServer: Millrace\r\n{fields}{cors}\r\n")
+        let mut head = format!("HTTP/1.1 {status}\r\nServer: {SERVER}\r\n{fields}");
+        for (name, value) in CORS_FIELDS.iter().filter(|_| self.crossdomain) {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head + "\r\n"
     }
 }
 
 /// The reason phrase of a status (RFC 9110 §15, RFC 6585).
-fn phrase(status: u16) -> &'static str {
+#[must_use]
+pub fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
+        206 => "Partial Content",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        410 => "Gone",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

@@ -39,6 +39,53 @@ pub struct Request {
     pub origin: String,
     /// The value of `Sec-WebSocket-Accept` if it asks for a WebSocket.
     pub websocket: Option<String>,
+    /// The part of the body that is asked for.
+    pub range: Option<ByteRange>,
+    /// True if the connection may have further requests. None may follow a body, which
+    /// nobody reads.
+    pub keep_alive: bool,
+    /// Length of the head, in bytes.
+    pub head_bytes: usize,
+}
+
+/// One range of bytes (RFC 9110 §14.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteRange {
+    /// From the first on, to the last or to the end.
+    From(u64, Option<u64>),
+    /// So many from the end.
+    Last(u64),
+}
+
+impl ByteRange {
+    /// Reads `bytes=…`; `None` for several ranges and other units, which a server may
+    /// ignore.
+    fn parse(value: &str) -> Option<Self> {
+        let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        match (first.trim(), last.trim()) {
+            ("", last) => number(last).map(Self::Last),
+            (first, "") => number(first).map(|first| Self::From(first, None)),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(Self::From(first, Some(last)))
+            }
+        }
+    }
+
+    /// The first byte, and the one behind the last, in a body of `length` bytes; `None` if
+    /// the body has none of them.
+    #[must_use]
+    pub fn within(self, length: u64) -> Option<(u64, u64)> {
+        let (first, end) = match self {
+            Self::From(first, last) => {
+                let end = last.map_or(length, |last| last.saturating_add(1));
+                (first, end.min(length))
+            }
+            Self::Last(count) => (length.saturating_sub(count), length),
+        };
+        (first < end).then_some((first, end))
+    }
 }
 
 /// The reason for which a request's head is not accepted.
@@ -78,7 +125,7 @@ impl HeadError {
 }
 
 /// Reads the head at the front of `input`, all that has come so far; `None` if it is
-/// not complete. What follows the head is ignored: the connection has one answer.
+/// not complete. What follows the head is not looked at.
 ///
 /// # Errors
 /// The bytes begin with no request that is answered.
@@ -86,8 +133,8 @@ pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let status = head.parse(&input[..input.len().min(MAX_HEAD_BYTES)]);
-    match status {
-        Ok(httparse::Status::Complete(_)) => {}
+    let head_bytes = match status {
+        Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if input.len() < MAX_HEAD_BYTES => {
             return match head.path {
                 Some(target) if target.len() > MAX_TARGET_BYTES => Err(HeadError::TargetTooLong),
@@ -101,7 +148,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
             return Err(HeadError::TooLarge);
         }
         Err(_) => return Err(HeadError::Malformed("it is no HTTP/1 request")),
-    }
+    };
     let method = match head.method {
         Some("GET") => Method::Get,
         Some("HEAD") => Method::Head,
@@ -130,6 +177,9 @@ pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
         referer: fields.get("referer").unwrap_or_default().to_owned(),
         origin: fields.get("origin").unwrap_or_default().to_owned(),
         websocket: websocket_accept(method, &fields)?,
+        range: fields.get("range").and_then(ByteRange::parse),
+        keep_alive: fields.keep_alive(head.version == Some(1)),
+        head_bytes,
     }))
 }
 
@@ -167,6 +217,17 @@ impl<'a> Fields<'a> {
             (_, Some(_)) => Err(HeadError::Malformed(mistake)),
             (first, None) => Ok(first),
         }
+    }
+
+    /// True if the connection stays after the answer (RFC 9112 §9.3).
+    fn keep_alive(&self, is_version_1_1: bool) -> bool {
+        let has_body = self.get("transfer-encoding").is_some()
+            || self.all("content-length").any(|length| length != "0");
+        let stays = match is_version_1_1 {
+            true => !self.has("connection", "close"),
+            false => self.has("connection", "keep-alive"),
+        };
+        stays && !has_body
     }
 
     /// True if a comma-separated field has this word.
@@ -296,6 +357,9 @@ mod tests {
             referer: "http://page/".to_owned(),
             origin: "http://page:81".to_owned(),
             websocket: None,
+            range: None,
+            keep_alive: true,
+            head_bytes: 119,
         };
         assert_eq!(request, Ok(Some(expected)));
     }
@@ -307,6 +371,51 @@ mod tests {
             assert_eq!(read(&text[..end]), Ok(None), "{end}");
         }
         assert_eq!(read(text).unwrap().unwrap().method, Method::Head);
+    }
+
+    #[test]
+    fn a_connection_stays_unless_the_client_says_otherwise_or_sends_a_body() {
+        for (version, fields, stays) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: Close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: keep-alive\r\n", true),
+            ("1.1", "Content-Length: 0\r\n", true),
+            ("1.1", "Content-Length: 3\r\n", false),
+            ("1.1", "Transfer-Encoding: chunked\r\n", false),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            let request = read(&text).unwrap().unwrap();
+            assert_eq!(request.keep_alive, stays, "{version} {fields}");
+            assert_eq!(request.head_bytes, text.len());
+        }
+    }
+
+    #[test]
+    fn a_range_is_of_the_body_that_there_is() {
+        for (value, of_ten) in [
+            ("bytes=0-", Some((0, 10))),
+            ("bytes=2-3", Some((2, 4))),
+            ("bytes=2-99", Some((2, 10))),
+            ("bytes=-3", Some((7, 10))),
+            ("bytes=-30", Some((0, 10))),
+            ("bytes=10-", None),
+            ("bytes=-0", None),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\nRange: {value}\r\n\r\n");
+            let range = read(&text).unwrap().unwrap().range;
+            let range = range.expect("it is a range");
+            assert_eq!(range.within(10), of_ten, "{value}");
+        }
+        for ignored in [
+            "bytes=3-2",
+            "bytes=0-1,4-5",
+            "lines=0-1",
+            "bytes=",
+            "bytes=x-",
+        ] {
+            assert_eq!(ByteRange::parse(ignored), None, "{ignored}");
+        }
     }
 
     #[test]

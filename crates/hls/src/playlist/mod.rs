@@ -179,10 +179,24 @@ impl Playlist {
                 .any(|(_, segment)| parts_count || segment.duration.is_some())
     }
 
+    /// `EXT-X-TARGETDURATION`, once it is fixed.
+    #[must_use]
+    pub fn target_duration(&self) -> Option<Duration> {
+        self.target
+    }
+
     /// The first offset of the log that is still needed.
     #[must_use]
     pub fn log_start(&self) -> u64 {
         let first = self.segments.iter().find_map(Segment::range);
+        first.map_or(self.end, |range| range.start)
+    }
+
+    /// The first offset of the log that a listed segment has: what is before may be given up
+    /// where memory is short.
+    #[must_use]
+    pub fn listed_start(&self) -> u64 {
+        let first = self.listed().find_map(|(_, segment)| segment.range());
         first.map_or(self.end, |range| range.start)
     }
 

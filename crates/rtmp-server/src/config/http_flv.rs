@@ -63,6 +63,8 @@ impl Config {
 #[derive(Debug, Clone)]
 pub(super) struct HttpServerBlock {
     pub(super) enabled: bool,
+    /// `dir`, below which SRS serves the files of `hls_path`.
+    pub(super) directory: String,
     pub(super) server: HttpServer,
     pub(super) https: TlsBlock,
 }
@@ -184,9 +186,14 @@ const HTTP_SERVER: &[Setting<HttpServerBlock>] = &[
         block.server.crossdomain = switch(directive)?;
         Ok(())
     }),
-    Setting::ignored("dir", "streams are served, no files"),
     Setting::block("https", |block, children, diagnostics| {
         block.https.read(children, "in `https`", diagnostics);
+    }),
+    Setting::new("dir", |block, directive| {
+        directive
+            .argument("a directory")?
+            .clone_into(&mut block.directory);
+        Ok(())
     }),
 ];
 
@@ -343,6 +350,6 @@ mod tests {
         let warnings = remux("fast_cache 30; hstrs on;").unwrap().warnings;
         assert_eq!(warnings.len(), 2);
         let server = load("http_server { enabled on; dir ./x; }").unwrap();
-        assert_eq!(server.warnings.len(), 1);
+        assert_eq!(server.warnings.len(), 0);
     }
 }

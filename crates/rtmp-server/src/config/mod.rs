@@ -3,6 +3,7 @@
 
 pub mod conf;
 mod file;
+mod hls;
 mod http_flv;
 pub mod json;
 mod model;
@@ -23,6 +24,8 @@ use std::time::Duration;
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use file::read_file;
+use hls::DEFAULT_DIRECTORY;
+pub use hls::{Hls, HlsFiles, PlaylistPath};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
 pub use model::{
@@ -85,6 +88,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         rtmps,
     } = globals;
     config.http_api = http_api.enabled.then_some(http_api.listen);
+    let http_directory = http_server.directory;
     config.http_api_https = http_api.https.listener().filter(|_| http_api.enabled);
     config.rtmps = rtmps.listener();
     config.http_server = http_server.enabled.then_some(HttpServer {
@@ -136,6 +140,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         locations.push(Location::default());
     }
     for vhost in &mut vhosts {
+        vhost.hls.locate_below(&http_directory);
         vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
@@ -258,6 +263,7 @@ fn defaults() -> Globals {
             http_hooks: HttpHooks::default(),
             http_remux: HttpRemux::default(),
             certificate: None,
+            hls: Hls::default(),
             upstream: None,
         },
         http_api: HttpApi {
@@ -267,6 +273,7 @@ fn defaults() -> Globals {
         },
         http_server: HttpServerBlock {
             enabled: false,
+            directory: DEFAULT_DIRECTORY.to_owned(),
             server: HttpServer {
                 listen: vec![any(8080)],
                 crossdomain: true,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::Uri;
 use serde::Serialize;
 
+use super::hls::Hls;
 use super::http_flv::{HttpRemux, HttpServer};
 use super::origin::Origin;
 use super::quota::Quotas;
@@ -168,6 +169,8 @@ pub struct Vhost {
     pub http_remux: HttpRemux,
     /// The certificate for TLS clients that name this vhost (SNI).
     pub certificate: Option<CertificateFiles>,
+    /// Its streams as HLS.
+    pub hls: Hls,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }
@@ -271,6 +274,8 @@ pub struct HttpHooks {
     pub on_play: Vec<HookUrl>,
     /// Notifications when a client has stopped playing.
     pub on_stop: Vec<HookUrl>,
+    /// Notifications when a segment of HLS has been written to a file.
+    pub on_hls: Vec<HookUrl>,
 }
 
 impl HttpHooks {
@@ -283,6 +288,7 @@ impl HttpHooks {
             &self.on_unpublish,
             &self.on_play,
             &self.on_stop,
+            &self.on_hls,
         ]
         .into_iter()
         .flatten()

@@ -150,13 +150,13 @@ fn all_mistakes_are_told_at_once() {
 #[test]
 fn what_srs_has_and_we_do_not_is_a_warning() {
     let loaded = load(
-        "vhost __defaultVhost__ {\n hls { enabled on; }\n}",
+        "vhost __defaultVhost__ {\n dash { enabled on; }\n}",
         Role::Origin,
     )
     .unwrap();
     let warning = loaded.warnings[0].sentence();
     assert!(
-        warning.starts_with("x.conf:2: `hls` has no effect: "),
+        warning.starts_with("x.conf:2: `dash` has no effect: "),
         "{warning}"
     );
 }

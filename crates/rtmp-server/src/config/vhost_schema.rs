@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use conf_kit::{Diagnostic, Directive};
 
+use super::hls::hls;
 use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::origin::origins;
 use super::quota::quota;
 use super::security::{Action, Rule, Security};
-use super::setting::{NO_OTHER_PROTOCOL, NO_SEGMENTS, Setting, apply, settings};
+use super::setting::{NO_OTHER_PROTOCOL, NO_RECORDINGS, Setting, apply, settings};
 use super::signed_urls::signed_urls;
 use super::tls::vhost_certificate;
 use super::value::switch;
@@ -159,10 +160,10 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("transcode", "nothing is transcoded"),
     Setting::ignored("ingest", "run ffmpeg beside the server"),
     Setting::ignored("exec", "nothing is run"),
-    Setting::ignored("dvr", NO_SEGMENTS),
-    Setting::ignored("hls", NO_SEGMENTS),
-    Setting::ignored("dash", NO_SEGMENTS),
-    Setting::ignored("hds", NO_SEGMENTS),
+    Setting::ignored("dvr", NO_RECORDINGS),
+    Setting::block("hls", hls),
+    Setting::ignored("dash", NO_RECORDINGS),
+    Setting::ignored("hds", NO_RECORDINGS),
     Setting::ignored("http", NO_OTHER_PROTOCOL),
     Setting::ignored("http_static", NO_OTHER_PROTOCOL),
     Setting::block("http_remux", http_remux),
@@ -322,9 +323,11 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::list("on_stop", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_stop, directive)
     }),
-    Setting::ignored("on_dvr", NO_SEGMENTS),
-    Setting::ignored("on_hls", NO_SEGMENTS),
-    Setting::ignored("on_hls_notify", NO_SEGMENTS),
+    Setting::ignored("on_dvr", NO_RECORDINGS),
+    Setting::list("on_hls", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_hls, directive)
+    }),
+    Setting::ignored("on_hls_notify", "use `on_hls`"),
     Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
 ];
 

@@ -211,7 +211,10 @@ async fn serve_until_signal(
     }
     for listener in listeners.http_flv {
         let listener = TcpListener::from_std(listener)?;
-        log::info!("{name} serves HTTP-FLV at {}", listener.local_addr()?);
+        log::info!(
+            "{name} serves HTTP-FLV and HLS at {}",
+            listener.local_addr()?
+        );
         let task = tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
         accepting.push(AbortOnDropHandle::new(task));
     }
@@ -286,6 +289,7 @@ async fn serve_until_signal(
     while server.clients().count() > 0 && Instant::now() < until {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+    server.remove_files().await;
     server.flush_hooks().await;
     log::info!("stopped");
     Ok(())

@@ -113,9 +113,10 @@ async fn vhosts(State(server): State<Arc<Server>>) -> Json<Value> {
 
 async fn streams(State(server): State<Arc<Server>>) -> Json<Value> {
     let streams = server.streams();
+    let viewers = server.clients().hls_viewers();
     let reports: Vec<_> = streams
         .iter()
-        .map(|stream| StreamReport::new(stream))
+        .map(|stream| StreamReport::new(stream, viewers.get(stream.key()).copied()))
         .collect();
     success("streams", json!(reports))
 }

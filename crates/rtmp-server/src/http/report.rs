@@ -55,24 +55,33 @@ pub(super) struct StreamReport<'a> {
     name: &'a str,
     vhost: &'a str,
     app: &'a str,
-    /// Players.
+    /// Players, those by HLS among them.
     clients: usize,
+    /// Those by HLS.
+    hls_clients: usize,
     publish: PublishReport,
     recv_bytes: u64,
     recv_messages: u64,
-    /// Memory that its log takes.
+    /// Memory that its logs take.
     log_bytes: Option<u64>,
+    /// Memory that the log of HLS segments takes of it.
+    hls_log_bytes: Option<u64>,
+    /// Messages that HLS lacks: its packager was too slow.
+    hls_lost: u64,
 }
 
 impl<'a> StreamReport<'a> {
-    pub(super) fn new(stream: &'a Stream) -> Self {
+    pub(super) fn new(stream: &'a Stream, hls_clients: Option<usize>) -> Self {
         let (key, totals) = (stream.key(), stream.totals());
+        let hls_clients = hls_clients.unwrap_or(0);
+        let hls = stream.hls();
         Self {
             id: stream.id(),
             name: &key.stream,
             vhost: &key.vhost,
             app: &key.app,
-            clients: stream.players(),
+            clients: stream.players() + hls_clients,
+            hls_clients,
             publish: PublishReport {
                 active: stream.is_published(),
                 count: totals.publishers.load(Ordering::Relaxed),
@@ -80,6 +89,8 @@ impl<'a> StreamReport<'a> {
             recv_bytes: totals.bytes_in.load(Ordering::Relaxed),
             recv_messages: totals.messages_in.load(Ordering::Relaxed),
             log_bytes: stream.memory().ok(),
+            hls_log_bytes: hls.as_ref().map(|hls| hls.log().memory().unwrap_or(0)),
+            hls_lost: hls.map_or(0, |hls| hls.lost()),
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct Client {
     requests_until: Mutex<Instant>,
     dismissed: Notify,
     tls: OnceLock<TlsPlace>,
+    /// True if it is a viewer by HLS, whose requests come over any connections.
+    pub(crate) is_session: bool,
 }
 
 impl Client {
@@ -195,6 +197,12 @@ impl StatsSnapshot {
         )
     }
 
+    /// `3.5 s, 1028736 bytes`: what a viewer by HLS has been sent since `begun`.
+    pub(super) fn delivered_since(&self, begun: &Self) -> String {
+        let passed = self.at.saturating_duration_since(begun.at).as_secs_f64();
+        format!("{passed:.1} s, {} bytes", self.sent - begun.sent)
+    }
+
     /// `3.5 s, 1028736 bytes, 103 frames, 290 messages`: what a publisher has
     /// sent since `begun`.
     pub(super) fn published_since(&self, begun: &Self) -> String {
@@ -244,9 +252,24 @@ pub struct Clients {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Connections, and viewers by HLS.
     clients: BTreeMap<u64, Arc<Client>>,
+    /// Number of viewers by HLS among them.
+    sessions: usize,
     /// Number of connections by [`counted_address`].
     addresses: HashMap<IpAddr, u32>,
+}
+
+impl Table {
+    /// A connection of this address has ended.
+    fn remove_address(&mut self, address: IpAddr) {
+        if let Entry::Occupied(mut count) = self.addresses.entry(counted_address(address)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Clients {
@@ -261,7 +284,7 @@ impl Clients {
         now: Instant,
     ) -> Result<Arc<Client>, LimitReached> {
         let mut table = lock(&self.table);
-        if table.clients.len() >= limits.all as usize {
+        if table.clients.len() - table.sessions >= limits.all as usize {
             return Err(LimitReached::All(limits.all));
         }
         let of_address = table
@@ -272,6 +295,16 @@ impl Clients {
             return Err(LimitReached::PerAddress(limits.per_address));
         }
         *of_address += 1;
+        Ok(self.insert(peer, false, &mut table, now))
+    }
+
+    fn insert(
+        &self,
+        peer: SocketAddr,
+        is_session: bool,
+        table: &mut Table,
+        now: Instant,
+    ) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let client = Arc::new(Client {
             id,
@@ -286,23 +319,38 @@ impl Clients {
             requests_until: Mutex::new(now),
             dismissed: Notify::new(),
             tls: OnceLock::new(),
+            is_session,
         });
         table.clients.insert(id, client.clone());
-        Ok(client)
+        client
     }
 
-    /// Removes a connection that has ended.
+    /// Adds a viewer that asks over connections of others, by HLS, unless there are `max`
+    /// such already.
+    pub(super) fn add_session(
+        &self,
+        peer: SocketAddr,
+        max: usize,
+        now: Instant,
+    ) -> Option<Arc<Client>> {
+        let mut table = lock(&self.table);
+        if table.sessions >= max {
+            return None;
+        }
+        table.sessions += 1;
+        Some(self.insert(peer, true, &mut table, now))
+    }
+
+    /// Removes a connection or session that has ended.
     pub(super) fn remove(&self, id: u64) {
         let mut table = lock(&self.table);
         let Some(client) = table.clients.remove(&id) else {
             return;
         };
-        let address = counted_address(client.peer.ip());
-        if let Entry::Occupied(mut count) = table.addresses.entry(address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if client.is_session {
+            table.sessions -= 1;
+        } else {
+            table.remove_address(client.peer.ip());
         }
         drop(table);
         client.set_activity(Activity::Idle);
@@ -326,6 +374,32 @@ impl Clients {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Client>> {
         lock(&self.table).clients.values().cloned().collect()
+    }
+
+    /// Number of viewers by HLS of each stream that has any.
+    #[must_use]
+    pub(crate) fn hls_viewers(&self) -> HashMap<Arc<StreamKey>, usize> {
+        let mut viewers = HashMap::new();
+        for client in lock(&self.table)
+            .clients
+            .values()
+            .filter(|it| it.is_session)
+        {
+            if let Activity::Playing(key) = &*lock(&client.activity) {
+                *viewers.entry(key.clone()).or_default() += 1;
+            }
+        }
+        viewers
+    }
+
+    /// The connection that publishes a stream.
+    pub(super) fn publisher(&self, key: &StreamKey) -> Option<Arc<Client>> {
+        let table = lock(&self.table);
+        let publishes = |client: &&Arc<Client>| match &*lock(&client.activity) {
+            Activity::Publishing(published) => **published == *key,
+            _ => false,
+        };
+        table.clients.values().find(publishes).cloned()
     }
 
     /// Dismisses a connection that no fan-out worker has. Returns false if there is

@@ -3,12 +3,15 @@
 //! A connection begins in [`Server::accept`] and is served by `connection`
 //! (handshake and commands, on tokio). A publisher stays there. A player is handed to
 //! a fan-out worker with its `PlayerDialogue`, and comes back when its play ends and
-//! the connection does not. `http_flv` does the same for HTTP: one request, one play.
+//! the connection does not. `http` reads requests over HTTP: `http_flv` makes a player of
+//! the connection, `hls` answers one request after another.
 
 mod admission;
 mod clients;
 mod connection;
+mod hls;
 mod hooks;
+mod http;
 mod http2;
 mod http_flv;
 mod loop_guard;
@@ -35,6 +38,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, ReturnedPlayer};
 use crate::stream::memory::MemoryPool;
@@ -101,6 +105,7 @@ pub struct Server {
     tls: tls::Acceptor,
     /// TLS towards origins and hooks.
     tls_client: Arc<TlsClient>,
+    hls: Hls,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
 }
@@ -140,6 +145,7 @@ impl Server {
             hooks,
             tls,
             tls_client,
+            hls: Hls::default(),
             pull_runtime: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
@@ -164,7 +170,7 @@ impl Server {
                 Err(limit) => {
                     log::warn!("{peer}: refused: {limit}");
                     if protocol == Protocol::HttpFlv {
-                        http_flv::refuse(&self, socket.into());
+                        http::refuse(&self, socket.into());
                     }
                     continue;
                 }
@@ -290,12 +296,14 @@ impl Server {
         // `clients`, and would not be found there.
         let known = self.clients.dismiss(id);
         self.fanout.dismiss(id);
+        self.hls.dismiss(self, id);
         known
     }
 
     /// Ends all connections gracefully.
     pub fn dismiss_all(&self) {
         self.fanout.dismiss_all();
+        self.hls.dismiss_all(self);
         for client in self.clients.list() {
             self.clients.dismiss(client.id);
         }
@@ -305,6 +313,11 @@ impl Server {
     /// finish.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes the files of HLS that are not to stay.
+    pub(crate) async fn remove_files(&self) {
+        self.hls.remove_files().await;
     }
 
     /// Waits until the notifications of hooks are delivered, for a bounded time.
@@ -343,7 +356,7 @@ fn serve_rtmp(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
 
 /// Serves a connection that was just made.
 fn serve_http(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
-    tokio::spawn(Box::new(http_flv::Connection::new(server, client, transport)).run());
+    tokio::spawn(Box::new(http::Connection::new(server, client, transport)).run());
 }
 
 /// Performs the TLS handshake, then serves the connection.
@@ -421,6 +434,7 @@ async fn sweep(server: Arc<Server>) {
         if trim.is_due(Instant::now(), server.clients.changes()) {
             tokio::task::spawn_blocking(trim::trim);
         }
+        server.hls.sweep(&server, &server.registry.list());
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             server

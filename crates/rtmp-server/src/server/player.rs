@@ -16,7 +16,7 @@ use crate::stream::fanout::{Dialogue, Request};
 use crate::stream::memory::Holding;
 
 /// A client's description of itself in `connect`, for its later requests.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,

@@ -112,7 +112,10 @@ impl Logs {
         };
         let logs = self.alive();
         let limit = self.pool.limit();
-        let target = limit - limit / FREED_DIVISOR;
+        // Segments of HLS go with their windows, and are not among these logs.
+        let held: u64 = logs.iter().map(|log| log.held().bytes()).sum();
+        let others = self.pool.used().saturating_sub(held);
+        let target = (limit - limit / FREED_DIVISOR).saturating_sub(others);
         let share = self.pool.share();
         let mut kept: u64 = 0;
         let mut candidates = BinaryHeap::new();

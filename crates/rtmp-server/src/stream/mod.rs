@@ -9,6 +9,7 @@
 //! the memory that their logs take together.
 
 pub(crate) mod fanout;
+mod hls;
 mod log;
 mod logs;
 mod media;
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
+pub(crate) use self::hls::{
+    FeedReader, Finished, HlsLog, HlsOutput, HlsSettings, Packager, StartedPackager, encoded,
+};
 use self::log::Log;
 pub(crate) use self::log::index::Retention;
 pub(crate) use self::log::waker::Wakers;
@@ -80,6 +84,8 @@ pub struct Stream {
     writer: Mutex<Writer>,
     /// The writer may have a log of FLV tags. Written only while `writer` is locked.
     has_flv_log: AtomicBool,
+    /// What the packager of HLS has made, while there is one.
+    hls: Mutex<Option<Arc<HlsOutput>>>,
     state: watch::Sender<StreamState>,
     /// Time when the last message came, or the last publisher came or went, ms
     /// on the clock of `logs`. Written only while `state` is locked, so that
@@ -131,6 +137,7 @@ impl Stream {
             keyframe_timeout_us: AtomicU64::new(0),
             writer: Mutex::new(Writer::new(settings.chunk_size)),
             has_flv_log: AtomicBool::new(false),
+            hls: Mutex::default(),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
             logs,
@@ -192,7 +199,8 @@ impl Stream {
     pub fn memory(&self) -> io::Result<u64> {
         let flv = self.present_flv_log();
         let flv = flv.map_or(Ok(0), |flv| flv.memory());
-        Ok(self.log.memory()? + flv?)
+        let hls = self.hls().map_or(Ok(0), |hls| hls.log().memory());
+        Ok(self.log.memory()? + flv? + hls?)
     }
 
     /// The log of FLV tags, for as long as it is held. It is made for the first

@@ -98,7 +98,7 @@ impl Registry {
             if stream.has_begun() && absence < return_timeout(stream) {
                 return true;
             }
-            if stream.players() > 0 && !stream.has_ended() {
+            if (stream.players() > 0 || stream.hls().is_some()) && !stream.has_ended() {
                 stream.end();
             }
             // Whoever waits for it, or plays it, holds it; nobody can get hold

@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::tokio::io::{AsyncWrite, AsyncWriteExt};
+use ::tokio::io::{AsyncWrite, AsyncWriteExt, Interest};
 use ::tokio::net::TcpStream;
 use bytes::BytesMut;
+use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
+use socket2::SockRef;
 
 use super::{Encryption, RawSocket, StdTransport, TlsPlace};
 
@@ -109,8 +111,62 @@ impl Transport {
         self.flush().await
     }
 
+    /// Writes of `bytes` what the connection takes now. It may wait for what follows at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`; the connection is lost.
+    pub(crate) fn write_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.encryption {
+            Encryption::User(session) => return session.write(&self.tcp, bytes, true),
+            Encryption::Kernel(kernel) => kernel.count(bytes.len())?,
+            Encryption::None => {}
+        }
+        let socket = SockRef::from(&self.tcp);
+        self.tcp.try_io(Interest::WRITABLE, || {
+            socket.send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)
+        })
+    }
+
+    /// Sends of a file's next `length` bytes what the connection takes, at least one: by
+    /// `send_file`, or, where we encrypt ourselves, what `fill` reads.
+    ///
+    /// # Errors
+    /// The connection is lost; that of `send_file` or `fill`.
+    pub(crate) async fn send_file(
+        &mut self,
+        length: u64,
+        send_file: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
+        fill: impl Fn(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        loop {
+            let tcp = &self.tcp;
+            let send = || tcp.try_io(Interest::WRITABLE, || send_file(tcp.as_fd()));
+            let sent = match &mut self.encryption {
+                Encryption::None => send(),
+                Encryption::User(session) => session.write_from(tcp, length, &fill),
+                Encryption::Kernel(kernel) => {
+                    kernel.count(0)?;
+                    let sent = send();
+                    if let Ok(sent) = sent {
+                        kernel.count(sent)?;
+                    }
+                    sent
+                }
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.tcp.writable().await?;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
     /// Sends what waits.
-    async fn flush(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_flush(context)).await
     }
 

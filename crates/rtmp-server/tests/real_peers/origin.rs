@@ -62,6 +62,11 @@ impl Origin {
         self.rtmps.unwrap()
     }
 
+    /// The URL of the stream called `path` as HLS.
+    pub(crate) fn hls(&self, path: &str) -> String {
+        format!("http://{}/{path}.m3u8", self.http)
+    }
+
     /// The address of the stream called `path` for HTTP-FLV and WebSocket-FLV, behind
     /// the scheme.
     pub(crate) fn flv(&self, path: &str) -> String {

@@ -9,6 +9,7 @@ mod common;
 mod directives;
 mod edge;
 mod flv_client;
+mod hls;
 mod hook_order;
 mod hooks;
 mod http2;

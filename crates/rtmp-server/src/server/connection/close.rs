@@ -47,6 +47,8 @@ pub(in crate::server) enum CloseReason {
     Answered,
     #[error("{0}")]
     Tls(#[from] HandshakeError),
+    #[error("requests for HLS answered")]
+    AnsweredHls,
     #[error("timed out: {0}")]
     TimedOut(&'static str),
     #[error("{0}")]
@@ -65,6 +67,8 @@ pub(in crate::server) enum CloseReason {
     LogLost,
     #[error("its TLS key is used up: it may connect again")]
     KeyExhausted,
+    #[error("no request any more")]
+    NoRequest,
     #[error("dismissed")]
     Dismissed,
 }

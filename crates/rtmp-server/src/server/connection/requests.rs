@@ -270,6 +270,7 @@ impl Connection {
         let stream_state = stream.state();
         let publication = stream.publish(std::time::Instant::now());
         let publication = publication.map_err(|_| busy(key))?;
+        stream.set_parameters(self.connect_info.parameters(parameters));
         Ok(PublishTarget::Log {
             publication,
             stream_state,

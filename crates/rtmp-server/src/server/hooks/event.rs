@@ -2,6 +2,7 @@
 //! Ids are strings, as in SRS 4 and later.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rtmp_proto::session::{DEFAULT_VHOST, Parameters, StreamKey};
 use serde_json::{Value, json};
@@ -127,6 +128,65 @@ impl Event for StreamEvent<'_> {
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
         let ends = self.ends_publication.then(|| self.stream.clone());
         move || ends.is_none_or(|stream| !stream.is_published())
+    }
+}
+
+/// `on_hls`: a segment of HLS has been written to a file.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct SegmentEvent<'a> {
+    /// The publisher's connection, if it is to this server.
+    pub(in crate::server) publisher: Option<&'a Client>,
+    /// The parameters that the stream was published with.
+    pub(in crate::server) parameters: &'a Parameters,
+    pub(in crate::server) stream: &'a Arc<Stream>,
+    pub(in crate::server) duration: Duration,
+    /// The media sequence number.
+    pub(in crate::server) number: u64,
+    pub(in crate::server) file: &'a str,
+    pub(in crate::server) url: &'a str,
+    pub(in crate::server) m3u8: &'a str,
+    pub(in crate::server) m3u8_url: &'a str,
+}
+
+impl Event for SegmentEvent<'_> {
+    fn name(&self) -> String {
+        format!("{}: on_hls", self.stream.key())
+    }
+
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        vec![OrderingKey::Publishers((**self.stream.key()).clone())]
+    }
+
+    fn body(&self, from: &ServerIdentity) -> Value {
+        let key = self.stream.key();
+        let id = self.publisher.map(|client| client.id.to_string());
+        let ip = self.publisher.map(|client| client.peer.ip().to_string());
+        let directory = std::env::current_dir().unwrap_or_default();
+        json!({
+            "server_id": from.server,
+            "service_id": from.service,
+            "action": "on_hls",
+            "client_id": id.unwrap_or_default(),
+            "ip": ip.unwrap_or_default(),
+            "vhost": key.vhost,
+            "app": key.app,
+            "tcUrl": "",
+            "stream": key.stream,
+            "param": self.parameters.to_string(),
+            "duration": self.duration.as_secs_f64(),
+            "cwd": directory.display().to_string(),
+            "file": self.file,
+            "url": self.url,
+            "m3u8": self.m3u8,
+            "m3u8_url": self.m3u8_url,
+            "seq_no": self.number,
+            "stream_url": stream_url(key),
+            "stream_id": self.stream.id().to_string(),
+        })
+    }
+
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        || true
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
-pub(super) use event::{ClientEvent, StreamEvent};
+pub(super) use event::{ClientEvent, SegmentEvent, StreamEvent};
 use event::{Event, ServerIdentity};
 use hook_server::HookServer;
 use post::{HookClient, HookError, TIMEOUT};

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::Server;
 use super::clients::Client;
 use super::connection::close::CloseReason;
-use super::http_flv::log_end;
+use super::http::close::log_end;
 use crate::transport::Transport;
 use exchange::answer;
 use io::BufferedTransport;

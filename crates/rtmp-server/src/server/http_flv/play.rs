@@ -4,31 +4,26 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use http_flv::request::{Method, Request};
 use http_flv::{tag, websocket};
-use rtmp_proto::session::status::code;
-use rtmp_proto::session::{AppName, Parameters, StreamKey};
-use tokio::time::Instant;
+use rtmp_proto::session::Parameters;
 
 use super::player::FlvPlayer;
-use super::{Connection, NoStream, answers, read};
-use crate::config::{Action, HttpRemux, Vhost};
-use crate::server::admission::Asked;
+use crate::config::{HttpRemux, Vhost};
 use crate::server::clients::{Activity, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
-use crate::server::connection::waiting::PlayWait;
 use crate::server::hooks::StreamEvent;
-use crate::server::loop_guard::LoopGuard;
+use crate::server::http::close::log_end;
+use crate::server::http::wanted::{Refusal, Wanted, find_vhost, wait_until_live};
+use crate::server::http::{Connection, NoStream, answers};
 use crate::server::player::ConnectInfo;
 use crate::server::socket::prepare_playing;
-use crate::server::upstream::{self, permission};
 use crate::server::viewer::Viewer;
 use crate::stream::fanout::{Delivery, Joining};
 use crate::stream::{FlvLog, PerTrack, Stream, Subscription};
 
 /// A play that `on_play` has let in.
-pub(super) struct Play {
+pub(in crate::server) struct Play {
     vhost: Arc<Vhost>,
     parameters: Parameters,
     connect_info: ConnectInfo,
@@ -37,210 +32,100 @@ pub(super) struct Play {
     websocket: Option<String>,
 }
 
-/// A stream that was asked for.
-struct Wanted {
-    vhost: Arc<Vhost>,
-    key: StreamKey,
-    parameters: Parameters,
-    connect_info: ConnectInfo,
-}
-
 impl Connection {
     /// Makes all checks, with the requests to hooks and origins.
-    pub(super) async fn request_play(&self, request: Request) -> Result<Box<Play>, NoStream> {
-        let wanted = self.find_wanted(&request)?;
-        let Wanted {
-            vhost,
-            key,
-            parameters,
-            connect_info,
-        } = wanted;
+    pub(in crate::server) async fn request_play(
+        &self,
+        request: Box<Request>,
+    ) -> Result<Box<Play>, NoStream> {
         let server = &self.server;
+        let wanted = self.find_wanted(&request)?;
         if request.method == Method::Head {
             // Who asks for the head does not play: hooks get no request, and no pull begins.
-            let stream = server.registry.find(&key);
+            let stream = server.registry.find(&wanted.key);
             let live = stream.is_some_and(|stream| stream.state().borrow().live);
-            if live || vhost.upstream.is_some() {
+            if live || wanted.vhost.upstream.is_some() {
                 return Err(NoStream::Answered(answers(server).stream()));
             }
-            return Err(nobody_publishes(&key));
+            return Err(Refusal::nobody_publishes(&wanted.key).into());
         }
-        let stream = server.stream(&key, &vhost);
-        let permit =
-            server
-                .quotas
-                .acquire(&vhost, stream.key(), Action::Play, self.client.peer.ip());
-        let permit = permit.map_err(|it| NoStream::Refused(it.status(), it.to_string()))?;
-        let event = StreamEvent {
-            action: "on_play",
-            client: &self.client,
-            connect_info: &connect_info,
-            parameters: &parameters,
-            stream: &stream,
-            ends_publication: false,
-        };
-        let hooks = &vhost.http_hooks;
-        if !server.hooks.authorize(&hooks.on_play, &event).await {
-            return Err((403, "not allowed").into());
-        }
-        if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
-            let loop_guard = LoopGuard::default().with(&server.id);
-            let asked =
-                permission::request_play(server, settings, &key, &parameters, &loop_guard).await;
-            asked.map_err(|refusal| {
-                let event = StreamEvent {
-                    action: "on_stop",
-                    ..event
-                };
-                server.hooks.notify(&hooks.on_stop, &event);
-                match refusal.code == code::PLAY_STREAM_NOT_FOUND {
-                    true => nobody_publishes(&key),
-                    false => NoStream::Refused(403, refusal.to_string()),
-                }
-            })?;
-        }
-        // Looked up again: nothing kept the stream from ending during the requests to
-        // hooks and origins.
-        let stream = server.stream(&key, &vhost);
-        let subscription = stream.add_subscription();
-        self.client.hold(permit);
-        if let Some(settings) = &vhost.upstream {
-            upstream::ensure_pull(server, &stream, settings, &parameters);
-        }
+        let subscription = wanted.admit(server, &self.client).await?;
         Ok(Box::new(Play {
-            vhost,
-            parameters,
-            connect_info,
+            vhost: wanted.vhost,
+            parameters: wanted.parameters,
+            connect_info: wanted.connect_info,
             subscription,
             websocket: request.websocket,
         }))
     }
 
     /// The stream that `request` names, if the client may ask for it.
-    fn find_wanted(&self, request: &Request) -> Result<Wanted, NoStream> {
+    fn find_wanted(&self, request: &Request) -> Result<Wanted, Refusal> {
         let server = &self.server;
-        let query = Parameters(request.query.clone());
-        let named = query.get("vhost").or_else(|| query.get("domain"));
-        let requested = named.unwrap_or(&request.host);
-        let vhost = server.config().vhost(requested).cloned();
-        let vhost = vhost.ok_or((404, "there is no such vhost here"))?;
+        let found = find_vhost(server, request);
+        let (vhost, requested) =
+            found.ok_or_else(|| Refusal::new(404, "there is no such vhost here"))?;
         let remux = &vhost.http_remux;
         let place = remux.mount.stream(&request.path);
         // A `?` that was encoded would cut the name elsewhere.
         let place = place.filter(|_| remux.enabled && !request.path.contains('?'));
-        let (app, name) = place.ok_or((404, "no stream is served at this path"))?;
-        let app_name = AppName {
-            vhost: requested.to_owned(),
-            app: app.to_owned(),
-            parameters: Parameters::default(),
-        };
-        let name = app_name.stream(&format!("{name}?{}", request.query), &server.limits);
-        let name = name.map_err(|error| NoStream::Refused(404, error.to_string()))?;
-        let key = StreamKey {
-            vhost: vhost.name.clone(),
-            ..name.key
-        };
-        let asked = Asked {
-            action: Action::Play,
-            key: &key,
-            path: Some(&request.path),
-            parameters: &name.parameters,
-            page_url: request.page(),
-            peer: self.client.peer.ip(),
-        };
-        let permitted = asked.check(&vhost);
-        permitted.map_err(|reason| NoStream::Refused(403, reason.into_owned()))?;
+        let place = place.ok_or_else(|| Refusal::new(404, "no stream is served at this path"))?;
+        let wanted = Wanted::new(
+            server,
+            &self.client,
+            (vhost.clone(), requested),
+            place,
+            request,
+        )?;
+        wanted.check(server, self.client.peer.ip())?;
         // CORS does not apply to WebSockets: a browser lets every page read them.
         let foreign = request.websocket.is_some() && request.is_of_another_site();
         if foreign && !answers(server).crossdomain {
-            return Err((403, "not allowed from pages of other sites").into());
+            return Err(Refusal::new(403, "not allowed from pages of other sites"));
         }
-        if server.is_draining() {
-            return Err((503, "the server is about to stop").into());
-        }
-        let scheme = match self.client.tls() {
-            Some(_) => "https",
-            None => "http",
-        };
-        let connect_info = ConnectInfo {
-            app: key.app.clone(),
-            page_url: request.page().to_owned(),
-            tc_url: format!("{scheme}://{}/{}", request.host, key.app),
-            ..ConnectInfo::default()
-        };
-        Ok(Wanted {
-            vhost,
-            key,
-            parameters: name.parameters,
-            connect_info,
-        })
+        Ok(wanted)
     }
 
     /// Waits until there is something to play.
-    pub(super) async fn wait(&mut self, play: &mut Play) -> Result<(), NoStream> {
+    pub(in crate::server) async fn wait(&mut self, play: &mut Play) -> Result<(), NoStream> {
         let stream = play.subscription.stream().clone();
-        let key = stream.key();
-        let mut states = stream.state();
-        let mut state = *states.borrow_and_update();
-        let begun = Instant::now();
-        let mut wait = PlayWait::new(&state, &play.vhost, begun);
-        let mut ignored = BytesMut::new();
-        loop {
-            if state.live {
-                return self.check_wanted().await;
-            }
-            if state.ended {
-                return Err(nobody_publishes(key));
-            }
-            self.client.set_activity(Activity::Waiting(key.clone()));
-            let deadline = match wait {
-                PlayWait::Until(until) => Some(until),
-                PlayWait::ForPublisher => None,
-                PlayWait::ForOrigins(_) => Some(begun + self.server.config().idle_timeout),
-            };
+        if !stream.state().borrow().live {
+            self.client
+                .set_activity(Activity::Waiting(stream.key().clone()));
+            let (server, client) = (self.server.clone(), self.client.clone());
+            let live = wait_until_live(&server, &stream, &play.vhost);
             tokio::select! {
                 biased;
-                () = self.client.dismissal() => {
-                    return Err((503, "the server ends the connection").into());
-                }
-                // An error cannot be: the sender lives as long as the stream.
-                _ = states.changed() => {
-                    state = *states.borrow_and_update();
-                    play.vhost = self.server.current_vhost(play.vhost.clone());
-                    wait = wait.after(&state, &play.vhost, Instant::now());
-                }
-                read = read(&mut self.socket, &self.client, &mut ignored) => {
-                    read?;
-                    ignored.clear();
-                }
-                () = service_kit::sleep_until(deadline) => return Err(nobody_publishes(key)),
+                () = client.dismissal() => return Err(Self::dismissed().into()),
+                reason = self.read_to_end() => return Err(reason.into()),
+                live = live => live?,
             }
+            play.vhost = server.current_vhost(play.vhost.clone());
         }
+        self.check_wanted().await
     }
-}
 
-impl Connection {
+    fn dismissed() -> Refusal {
+        Refusal::new(503, "the server ends the connection")
+    }
+
     /// Refuses a client that an operator, or the server's stop, has ended while it waited
     /// or hooks were asked: at a worker nobody would find that out.
     async fn check_wanted(&self) -> Result<(), NoStream> {
         tokio::select! {
             biased;
-            () = self.client.dismissal() => Err((503, "the server ends the connection").into()),
+            () = self.client.dismissal() => Err(Self::dismissed().into()),
             () = std::future::ready(()) => match self.server.is_draining() {
-                true => Err((503, "the server is about to stop").into()),
+                true => Err(Refusal::new(503, "the server is about to stop").into()),
                 false => Ok(()),
             },
         }
     }
 }
 
-fn nobody_publishes(key: &StreamKey) -> NoStream {
-    NoStream::Refused(404, format!("nobody publishes {key}"))
-}
-
 impl Play {
     /// Notifies `on_stop`: the client does not get to play.
-    pub(super) fn notify_stop(&self, connection: &Connection) {
+    pub(in crate::server) fn notify_stop(&self, connection: &Connection) {
         let event = StreamEvent {
             action: "on_stop",
             client: &connection.client,
@@ -254,7 +139,7 @@ impl Play {
     }
 
     /// The log to play.
-    pub(super) async fn flv_log(&self) -> Result<FlvLog, NoStream> {
+    pub(in crate::server) async fn flv_log(&self) -> Result<FlvLog, NoStream> {
         let stream = self.subscription.stream().clone();
         let obtained = if stream.has_flv_log() {
             stream.flv_log()
@@ -267,17 +152,18 @@ impl Play {
         };
         obtained.map_err(|error| {
             log::warn!("{}: no log of FLV tags: {error}", stream.key());
-            (503, "no memory is left for this stream").into()
+            Refusal::new(503, "no memory is left for this stream").into()
         })
     }
 
     /// Hands the connection to a fan-out worker, with the answer's head as its first bytes.
-    pub(super) fn hand_to_worker(self, log: FlvLog, connection: Connection) {
+    pub(in crate::server) fn hand_to_worker(self, log: FlvLog, connection: Connection) {
         let stream = self.subscription.stream().clone();
         let Connection {
             server,
             client,
             socket,
+            ..
         } = connection;
         let remux = &self.vhost.http_remux;
         let header = file_header(remux, &stream);
@@ -315,7 +201,7 @@ impl Play {
             Ok(socket) => socket,
             Err(error) => {
                 player.notify_stop(&server);
-                super::log_end(&server, &client, &CloseReason::Lost(error));
+                log_end(&server, &client, &CloseReason::Lost(error));
                 return;
             }
         };

@@ -7,12 +7,12 @@ use http_flv::websocket::{self, Event, FrameReader};
 use rtmp_proto::session::Parameters;
 use tokio::time::timeout;
 
-use super::close::log_end;
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
 use crate::server::hooks::StreamEvent;
+use crate::server::http::close::log_end;
 use crate::server::player::ConnectInfo;
 use crate::server::socket::close_gracefully;
 use crate::stream::Subscription;

@@ -73,7 +73,7 @@ impl Log {
     }
 
     /// A reader of the log's chunks.
-    fn reader(&self) -> io::Result<ChunkReader> {
+    pub(super) fn reader(&self) -> io::Result<ChunkReader> {
         let mut reader = ChunkReader::new(&Limits::default());
         let Framing::Chunks(size) = self.framing else {
             return Err(io::ErrorKind::Unsupported.into());

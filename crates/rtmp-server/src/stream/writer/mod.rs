@@ -2,6 +2,7 @@
 //! which form.
 
 mod flv;
+mod hls;
 mod pending;
 mod staging;
 mod tracks;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rtmp_proto::wire::Message;
 
 use super::flv::FlvStaging;
+use crate::stream::hls::Feed;
 use crate::stream::log::headers::{Header, Headers};
 use crate::stream::log::index::{EntryKind, Index};
 use crate::stream::log::{Framing, Log};
@@ -49,6 +50,8 @@ pub(super) struct Staging {
     headers: Headers,
     /// The log of FLV tags, while somebody needs it.
     pub(super) flv: Option<FlvStaging>,
+    /// The queue to the packager of HLS, while there is one.
+    pub(super) hls: Option<Feed>,
 }
 
 impl Staging {
@@ -60,6 +63,7 @@ impl Staging {
             staged: Vec::new(),
             headers: Headers::default(),
             flv: None,
+            hls: None,
         }
     }
 
@@ -82,6 +86,9 @@ impl Staging {
     /// of the one before.
     pub(super) fn begin_publication(&mut self) -> Headers {
         self.staged.push(Staged::Publication);
+        if let Some(hls) = &mut self.hls {
+            hls.begin_publication();
+        }
         std::mem::take(&mut self.headers)
     }
 
@@ -120,6 +127,9 @@ impl Staging {
     pub(super) fn append(&mut self, message: &Message, kind: EntryKind, timestamp: u64) {
         let before = self.encoded.len();
         self.framing.encode(message, &mut self.encoded);
+        if let Some(hls) = &mut self.hls {
+            hls.append(message, timestamp);
+        }
         let flv = self.flv.as_mut();
         self.staged.push(Staged::Message {
             kind,
@@ -139,6 +149,9 @@ impl Staging {
         if let Err(error) = self.write(log) {
             self.staged.clear();
             self.clear_encoded();
+            if let Some(hls) = &mut self.hls {
+                hls.discard();
+            }
             self.headers = Headers::clone(&log.index().headers());
             return Err(error);
         }
@@ -167,6 +180,7 @@ impl Staging {
         self.clear_encoded();
         let gave_up_long_group = index.take_long_group();
         log.give_back(index);
+        self.hls.take_if(|hls| !hls.commit());
         Ok(gave_up_long_group)
     }
 

@@ -3,6 +3,7 @@
 mod copy;
 mod entry;
 mod filter;
+mod history;
 mod join;
 mod lookup;
 mod retention;
@@ -15,6 +16,7 @@ use super::headers::Headers;
 use entry::Entry;
 pub(crate) use entry::EntryKind;
 pub(crate) use filter::{Filter, VideoFilter};
+pub(in crate::stream) use history::History;
 pub(crate) use join::JoinPoint;
 use join::JoinPoints;
 pub(in crate::stream) use retention::OldestGroup;

@@ -1,5 +1,6 @@
 //! The index: what it knows, keeps and gives back.
 
+mod history;
 mod joining;
 mod retention;
 

@@ -1,0 +1,159 @@
+//! HLS and low-latency HLS: requests for playlists, parts and segments, and the sessions
+//! that make one viewer of them.
+//!
+//! A request's way: [`Asked::parse`] → [`answer`] → `sessions` (who asks, and may they?) →
+//! `packagers` (the stream's segments, made from the first request on) → the playlist, once
+//! it has what is asked for, or a range of the log of segments.
+
+mod asked;
+mod file_names;
+mod files;
+mod packagers;
+mod playlists;
+mod sessions;
+
+use std::sync::Arc;
+
+use hls::playlist::{Found, Resource};
+use hls::segmenter::Container;
+use http_flv::request::Method;
+
+use super::Server;
+use super::clients::Client;
+use super::http::response::{Body, Response};
+use super::http::wanted::Refusal;
+use crate::stream::{HlsOutput, Stream};
+pub(super) use asked::Asked;
+use asked::What;
+use files::FileWriter;
+use packagers::Packagers;
+pub(super) use sessions::SessionUse;
+use sessions::Sessions;
+
+/// What a server knows of HLS.
+#[derive(Debug, Default)]
+pub(super) struct Hls {
+    sessions: Sessions,
+    packagers: Packagers,
+    files: FileWriter,
+}
+
+/// Answers `asked`, which came over `connection`, once there is an answer.
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    connection: &Client,
+    asked: Box<Asked>,
+) -> Response {
+    if asked.request.method == Method::Options {
+        return Response::options();
+    }
+    let answered = match asked.what {
+        What::Playlist => playlists::answer(server, connection, &asked).await,
+        What::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
+    };
+    answered.unwrap_or_else(|Refusal { status, reason }| Response::refusal(status, &reason))
+}
+
+/// A segment, a part or an initialization section.
+async fn answer_resource(
+    server: &Arc<Server>,
+    connection: &Client,
+    asked: &Asked,
+    resource: Resource,
+) -> Result<Response, Refusal> {
+    let wanted = asked.wanted(server, connection)?;
+    let peer = connection.peer;
+    let settings = &wanted.vhost.hls;
+    let session = match (&asked.token, settings.ctx && settings.ts_ctx) {
+        (Some(token), _) if settings.ctx => Some(
+            server
+                .hls
+                .sessions
+                .resume(server, peer, token, &wanted)
+                .await?,
+        ),
+        (_, false) if settings.ctx => {
+            wanted.check_address(peer.ip())?;
+            None
+        }
+        (_, false) => {
+            wanted.check_viewer(peer.ip())?;
+            None
+        }
+        (_, true) => {
+            let reason = "the session is missing: segments are asked for as playlists name them";
+            return Err(Refusal::new(403, reason));
+        }
+    };
+    let output = match &session {
+        Some(session) => packagers::obtain(server, session.stream(), &wanted.vhost).await?,
+        None => {
+            let known = server.hls.packagers.find(server, &wanted.key);
+            known.ok_or_else(|| Refusal::nobody_publishes(&wanted.key))?
+        }
+    };
+    output.touch();
+    let found = wait_for(&output, resource, session.as_ref()).await;
+    let body = match found.ok_or_else(|| Refusal::new(404, "there is no such segment"))? {
+        Found::Bytes(bytes) => Body::Text(bytes),
+        Found::Log(range) => Body::Log(output.log().clone(), range),
+        Found::Later => return Err(Refusal::new(503, "the segment is not there yet")),
+    };
+    let kind = match output.container() {
+        Container::Fmp4 => "video/mp4",
+        Container::MpegTs => "video/mp2t",
+    };
+    // Six target durations, as Apple recommends.
+    let max_age_s = 6 * output.target_duration().as_secs();
+    let mut response = Response::media(kind, max_age_s, body, asked.request.range);
+    response.session = session;
+    Ok(response)
+}
+
+/// Waits for a part that the playlist announces, three target durations at most.
+async fn wait_for(
+    output: &HlsOutput,
+    resource: Resource,
+    session: Option<&SessionUse>,
+) -> Option<Found> {
+    let mut changes = output.changes();
+    let deadline = tokio::time::Instant::now() + playlists::max_wait(output);
+    loop {
+        changes.borrow_and_update();
+        let found = output.find(resource);
+        if found != Some(Found::Later) || output.is_abandoned() {
+            return found;
+        }
+        tokio::select! {
+            biased;
+            changed = changes.changed() => changed.ok()?,
+            () = SessionUse::ended(session) => return None,
+            () = tokio::time::sleep_until(deadline) => return found,
+        }
+    }
+}
+
+impl Hls {
+    /// Ends sessions and packagers that nobody uses any more, and starts the packagers
+    /// whose segments are written to files.
+    pub(super) fn sweep(&self, server: &Arc<Server>, streams: &[Arc<Stream>]) {
+        self.sessions.sweep(server);
+        self.packagers.sweep(server, streams);
+    }
+
+    /// Ends the session of the client with this id, if it is one's.
+    pub(super) fn dismiss(&self, server: &Server, id: u64) {
+        self.sessions.dismiss(server, |client| client == id);
+    }
+
+    /// Removes the files of streams, unless they are to stay, as SRS does at its end.
+    pub(super) async fn remove_files(&self) {
+        self.files.remove_all();
+        self.files.flush().await;
+    }
+
+    /// Ends all sessions.
+    pub(super) fn dismiss_all(&self, server: &Server) {
+        self.sessions.dismiss(server, |_| true);
+    }
+}

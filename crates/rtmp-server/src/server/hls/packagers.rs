@@ -1,0 +1,325 @@
+//! The packagers of a server's streams: when they run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rtmp_proto::session::StreamKey;
+
+use super::asked::container;
+use super::files::{StreamFiles, Written};
+use crate::config::{self, Vhost};
+use crate::server::Server;
+use crate::server::hooks::SegmentEvent;
+use crate::server::http::wanted::{Refusal, Wanted};
+use crate::server::upstream;
+use crate::stream::{
+    FeedReader, Finished, HlsOutput, HlsSettings, Packager, StartedPackager, Stream, Subscription,
+    lock,
+};
+
+/// The segments of a stream for which nobody has asked for so long are given back. They are
+/// made again for the next who asks.
+const MIN_KEPT_UNUSED: Duration = Duration::from_secs(30);
+/// The same in target durations.
+const KEPT_UNUSED_TARGETS: u32 = 4;
+
+/// What is known of packagers beyond their streams.
+#[derive(Debug, Default)]
+pub(super) struct Packagers {
+    /// Those that run, by the ids of their streams.
+    running: Mutex<HashMap<u64, Running>>,
+    /// Streams that viewers without a session play: they want the stream, and get what is
+    /// left of it when it has ended.
+    without_session: Mutex<HashMap<StreamKey, Subscription>>,
+}
+
+/// The settings of a packager by those of the vhost.
+fn settings(hls: &config::Hls) -> HlsSettings {
+    HlsSettings {
+        segments: hls::segmenter::Settings {
+            container: container(hls),
+            part_target: hls.part,
+            fragment: hls.fragment.mul_f64(hls.td_ratio),
+            max_fragments: hls.aof_ratio,
+            wait_keyframe: hls.wait_keyframe,
+        },
+        window: hls.window,
+        low_latency: hls.low_latency,
+    }
+}
+
+/// The segments of `stream`, which has something to play or has ended. A packager is started
+/// if there is none.
+///
+/// # Errors
+/// No memory or no descriptor left.
+pub(super) async fn obtain(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    vhost: &Arc<Vhost>,
+) -> Result<Arc<HlsOutput>, Refusal> {
+    if let Some(output) = stream.hls() {
+        return Ok(output);
+    }
+    if stream.has_ended() {
+        return Err(Refusal::nobody_publishes(stream.key()));
+    }
+    let task = {
+        let (server, stream) = (server.clone(), stream.clone());
+        let vhost = vhost.clone();
+        // A part of the past is read and packaged, which takes milliseconds.
+        tokio::task::spawn_blocking(move || start(&server, &stream, &vhost))
+    };
+    let started = task
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    started.map_err(|error| {
+        log::warn!("{}: no HLS: {error}", stream.key());
+        Refusal::new(503, "no memory is left for this stream")
+    })
+}
+
+/// Starts the packager of `stream`, unless there is one.
+fn start(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    vhost: &Vhost,
+) -> std::io::Result<Arc<HlsOutput>> {
+    let hls = &vhost.hls;
+    let Some(started) = stream.start_hls(settings(hls))? else {
+        let gone = || std::io::Error::other("the packager has just ended");
+        return stream.hls().ok_or_else(gone);
+    };
+    let StartedPackager {
+        packager,
+        reader,
+        finished,
+    } = started;
+    let output = packager.output().clone();
+    let files = hls.files.clone().map(|config| {
+        let files = StreamFiles::new(
+            stream.key().clone(),
+            config,
+            output.clone(),
+            !hls.dispose.is_zero(),
+        );
+        Arc::new(files)
+    });
+    if let Some(files) = &files {
+        server.hls.files.register(files);
+    }
+    let running = Running {
+        hls: hls.clone(),
+        output: output.clone(),
+    };
+    lock(&server.hls.packagers.running).insert(stream.id(), running);
+    log::info!("{}: HLS begins", stream.key());
+    let task = PackagerTask {
+        server: server.clone(),
+        stream: stream.clone(),
+        packager,
+        files,
+        dispose: hls.dispose,
+    };
+    task.report(&finished);
+    tokio::spawn(task.run(reader));
+    Ok(output)
+}
+
+/// A packager that runs, as those see it that start and end packagers.
+#[derive(Debug)]
+struct Running {
+    hls: config::Hls,
+    output: Arc<HlsOutput>,
+}
+
+/// A packager that runs.
+struct PackagerTask {
+    server: Arc<Server>,
+    stream: Arc<Stream>,
+    packager: Packager,
+    files: Option<Arc<StreamFiles>>,
+    dispose: Duration,
+}
+
+impl PackagerTask {
+    async fn run(mut self, reader: FeedReader) {
+        let output = self.packager.output().clone();
+        let ended = self.package(reader).await;
+        if ended {
+            self.finish();
+        } else {
+            self.stream.end_hls(&output);
+        }
+        log::info!("{}: HLS ends", self.stream.key());
+        {
+            let mut running = lock(&self.server.hls.packagers.running);
+            let id = self.stream.id();
+            if running
+                .get(&id)
+                .is_some_and(|it| Arc::ptr_eq(&it.output, &output))
+            {
+                running.remove(&id);
+            }
+        }
+        let Some(files) = &self.files else { return };
+        let writer = &self.server.hls.files;
+        if ended {
+            writer.write_playlist(files);
+            if self.dispose.is_zero() {
+                return;
+            }
+            tokio::time::sleep(self.dispose).await;
+        }
+        writer.remove(files);
+    }
+
+    /// Packages until the stream has ended (`true`), or nobody wants it any more, or it
+    /// cannot be done.
+    async fn package(&mut self, mut reader: FeedReader) -> bool {
+        let output = self.packager.output().clone();
+        let mut states = self.stream.state();
+        let mut changes = output.changes();
+        loop {
+            tokio::select! {
+                biased;
+                batch = reader.next() => {
+                    let Some(batch) = batch else { return false };
+                    match self.packager.take(&batch) {
+                        Ok(finished) => self.report(&finished),
+                        Err(error) => {
+                            log::warn!("{}: HLS cannot go on: {error}", self.stream.key());
+                            return false;
+                        }
+                    }
+                }
+                // An error cannot be: the sender is the stream's, which we hold.
+                _ = states.changed() => {
+                    if states.borrow_and_update().ended {
+                        return true;
+                    }
+                }
+                _ = changes.changed() => {
+                    if output.is_abandoned() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stream has ended: viewers get what is left.
+    fn finish(&mut self) {
+        match self.packager.end() {
+            Ok(finished) => self.report(&finished),
+            Err(error) => log::warn!("{}: the end is missing: {error}", self.stream.key()),
+        }
+    }
+
+    /// Has segments written, and tells hooks of them.
+    fn report(&self, finished: &[Finished]) {
+        let Some(files) = &self.files else { return };
+        for segment in finished {
+            let (server, stream) = (self.server.clone(), self.stream.clone());
+            let told = move |written: Written| notify(&server, &stream, &written);
+            self.server.hls.files.write(files, segment.clone(), told);
+        }
+    }
+}
+
+/// Notifies `on_hls` of a segment that has been written.
+fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
+    let config = server.config();
+    let Some(vhost) = config.vhost(&stream.key().vhost) else {
+        return;
+    };
+    if vhost.http_hooks.on_hls.is_empty() {
+        return;
+    }
+    let publisher = server.clients.publisher(stream.key());
+    let event = SegmentEvent {
+        publisher: publisher.as_deref(),
+        parameters: &stream.parameters(),
+        stream,
+        duration: written.segment.duration,
+        number: written.segment.number,
+        file: &written.file,
+        url: &written.url,
+        m3u8: &written.m3u8,
+        m3u8_url: &written.m3u8_url,
+    };
+    server.hooks.notify(&vhost.http_hooks.on_hls, &event);
+}
+
+impl Packagers {
+    /// The stream that a viewer without a session asks for.
+    pub(super) fn subscribe(&self, server: &Arc<Server>, wanted: &Wanted) -> Subscription {
+        let stream = server.stream(&wanted.key, &wanted.vhost);
+        let known = lock(&self.without_session);
+        let present = known.get(&wanted.key).map(Subscription::stream);
+        // A stream that has ended is played to its end while nobody publishes it anew.
+        if let Some(present) = present.filter(|it| it.has_ended() && !stream.is_published()) {
+            return present.add_subscription();
+        }
+        drop(known);
+        let subscription = stream.add_subscription();
+        if let Some(settings) = &wanted.vhost.upstream {
+            upstream::ensure_pull(server, &stream, settings, &wanted.parameters);
+        }
+        subscription
+    }
+
+    /// A stream that a viewer without a session plays is wanted until nobody asks for it any
+    /// more.
+    pub(super) fn keep(&self, subscription: Subscription) {
+        let key = (**subscription.stream().key()).clone();
+        lock(&self.without_session).insert(key, subscription);
+    }
+
+    /// The segments of the stream `key`, if there are any.
+    pub(super) fn find(&self, server: &Server, key: &StreamKey) -> Option<Arc<HlsOutput>> {
+        let known = lock(&self.without_session);
+        let output = known.get(key).and_then(|it| it.stream().hls());
+        output.or_else(|| server.registry.find(key)?.hls())
+    }
+
+    /// Ends packagers that nobody has asked for lately, or whose settings have changed, and
+    /// starts those that write files, for which nobody needs to ask.
+    pub(super) fn sweep(&self, server: &Arc<Server>, streams: &[Arc<Stream>]) {
+        let now = Instant::now();
+        let config = server.config();
+        for stream in streams {
+            let vhost = config.vhost(&stream.key().vhost);
+            let hls = vhost.map(|vhost| &vhost.hls).filter(|hls| hls.enabled);
+            let writes_files = hls.is_some_and(|hls| hls.files.is_some());
+            match (stream.hls(), vhost) {
+                (Some(output), _) => {
+                    let changed = match lock(&self.running).get(&stream.id()) {
+                        Some(running) => Some(&running.hls) != hls,
+                        None => false,
+                    };
+                    if changed || (!writes_files && is_unused(&output, now)) {
+                        stream.end_hls(&output);
+                    }
+                }
+                (None, Some(vhost)) if writes_files && stream.state().borrow().live => {
+                    let (server, stream) = (server.clone(), stream.clone());
+                    let vhost = vhost.clone();
+                    tokio::spawn(async move { obtain(&server, &stream, &vhost).await });
+                }
+                (None, _) => {}
+            }
+        }
+        lock(&self.without_session).retain(|_, subscription| {
+            let output = subscription.stream().hls();
+            output.is_some_and(|output| !is_unused(&output, now))
+        });
+    }
+}
+
+/// True if nobody has asked for segments lately.
+fn is_unused(output: &HlsOutput, now: Instant) -> bool {
+    let kept = (output.target_duration() * KEPT_UNUSED_TARGETS).max(MIN_KEPT_UNUSED);
+    output.unused_for(now) >= kept
+}

@@ -1,0 +1,359 @@
+//! Sessions: the requests of one viewer.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::Server;
+use crate::server::clients::{Activity, Client, StatsSnapshot};
+use crate::server::connection::close::CloseReason;
+use crate::server::hooks::StreamEvent;
+use crate::server::http::wanted::{Refusal, Wanted};
+use crate::stream::{Stream, Subscription, lock};
+
+/// A viewer without a request for so many target durations is gone.
+const IDLE_TARGETS: u32 = 2;
+/// The least time without a request after which a viewer is gone.
+const MIN_IDLE: Duration = Duration::from_secs(10);
+/// The longest token that a client may bring, in bytes.
+const MAX_TOKEN_BYTES: usize = 64;
+
+/// A token that nobody can guess.
+pub(super) fn new_token() -> String {
+    static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let keys = KEYS.get_or_init(|| [RandomState::new(), RandomState::new()]);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = keys.each_ref().map(|key| key.hash_one(count));
+    format!("{high:016x}{low:016x}")
+}
+
+/// The sessions of a server, by token.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+}
+
+/// The requests of one viewer.
+///
+/// ```text
+/// begin, resume ──▶ admission ──▶ playing ── no request for a while ──▶ removed
+///                       │            │                                    ▲
+///                       │ refused    └─ dismissed ──▶ refuses requests ───┤
+///                       └─────────────────────────────────────────────────┘
+/// ```
+#[derive(Debug)]
+struct Session {
+    client: Arc<Client>,
+    wanted: Wanted,
+    admission: OnceCell<Subscription>,
+    begun: StatsSnapshot,
+    /// Requests that are being answered.
+    requests: AtomicUsize,
+    last_request: Mutex<Instant>,
+    /// Set when it has been dismissed.
+    ended: CancellationToken,
+}
+
+/// A request of a session that is being answered. The session does not end meanwhile for
+/// want of requests.
+#[derive(Debug)]
+pub(in crate::server) struct SessionUse {
+    session: RequestOf,
+    stream: Arc<Stream>,
+    /// The session has begun with this request.
+    is_first: bool,
+}
+
+/// The same before the session is admitted.
+#[derive(Debug)]
+struct RequestOf(Arc<Session>);
+
+impl RequestOf {
+    fn new(session: &Arc<Session>) -> Self {
+        session.requests.fetch_add(1, Ordering::Relaxed);
+        Self(session.clone())
+    }
+}
+
+impl std::ops::Deref for RequestOf {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl Drop for RequestOf {
+    fn drop(&mut self) {
+        *lock(&self.0.last_request) = Instant::now();
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl SessionUse {
+    /// The stream that it plays.
+    pub(super) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// True if the session has begun with this request.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// The viewer, for whom bytes are counted.
+    pub(in crate::server) fn client(&self) -> &Client {
+        &self.session.client
+    }
+
+    /// Waits until the session is dismissed; for ever without one.
+    pub(super) async fn ended(this: Option<&Self>) {
+        match this {
+            Some(this) => this.session.ended.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The answer to requests of a session that has been dismissed.
+    pub(super) fn dismissed() -> Refusal {
+        Refusal::new(403, "the server has ended the session")
+    }
+
+    /// There is something to play.
+    pub(super) fn playing(&self) {
+        let client = &self.session.client;
+        if let Activity::Playing(_) = client.activity() {
+            return;
+        }
+        let key = self.stream.key();
+        log::info!("{client}: play {key} by HLS");
+        client.set_activity(Activity::Playing(key.clone()));
+    }
+}
+
+impl Session {
+    /// The target duration of the playlist, as long as there is one.
+    fn target_duration(&self) -> Duration {
+        let subscription = self.admission.get();
+        let output = subscription.and_then(|it| it.stream().hls());
+        output.map_or(Duration::ZERO, |output| output.target_duration())
+    }
+
+    /// True if the viewer is gone.
+    fn is_idle(&self, now: Instant) -> bool {
+        let limit = match self.client.activity() {
+            Activity::Playing(_) => (self.target_duration() * IDLE_TARGETS).max(MIN_IDLE),
+            // Who goes before there is something to play has no place to come back to.
+            _ if !self.ended.is_cancelled() => Duration::ZERO,
+            _ => MIN_IDLE,
+        };
+        let silence = now.saturating_duration_since(*lock(&self.last_request));
+        self.requests.load(Ordering::Relaxed) == 0 && silence >= limit
+    }
+
+    /// Ends the session: hooks are told, and the log.
+    fn end(&self, server: &Server, reason: &CloseReason) {
+        let client = &self.client;
+        if let Some(subscription) = self.admission.get() {
+            let stream = subscription.stream();
+            let vhost = server.current_vhost(self.wanted.vhost.clone());
+            let event = StreamEvent {
+                action: "on_stop",
+                client,
+                connect_info: &self.wanted.connect_info,
+                parameters: &self.wanted.parameters,
+                stream,
+                ends_publication: false,
+            };
+            server.hooks.notify(&vhost.http_hooks.on_stop, &event);
+            let played = StatsSnapshot::of(client, Instant::now()).delivered_since(&self.begun);
+            log::info!(
+                "{client}: played {} by HLS: {played}; {reason}",
+                stream.key()
+            );
+        }
+        client.set_activity(Activity::Idle);
+        server.clients.remove(client.id);
+    }
+}
+
+impl Sessions {
+    /// A new session by this token.
+    ///
+    /// # Errors
+    /// The viewer may not play.
+    pub(super) async fn begin(
+        &self,
+        server: &Arc<Server>,
+        peer: SocketAddr,
+        token: &str,
+        wanted: &Wanted,
+    ) -> Result<SessionUse, Refusal> {
+        let known = self.find(token, wanted)?;
+        let is_first = known.is_none();
+        let session = match known {
+            Some(session) => session,
+            None => {
+                wanted.check(server, peer.ip())?;
+                self.insert(server, peer, token, wanted)?
+            }
+        };
+        // Several requests of a viewer that comes from another server may be the first here:
+        // one asks hooks, the others wait.
+        let admitted = session
+            .admission
+            .get_or_try_init(|| wanted.admit(server, &session.client));
+        let subscription = match admitted.await {
+            Ok(subscription) => subscription,
+            Err(refusal) => {
+                self.remove_refused(server, token, &session, &refusal);
+                return Err(refusal);
+            }
+        };
+        let stream = subscription.stream().clone();
+        Ok(SessionUse {
+            session,
+            stream,
+            is_first,
+        })
+    }
+
+    /// The session by the token that a client has brought; a new one, by the same checks, if
+    /// it is not known here: it may be another server's, or have ended.
+    ///
+    /// # Errors
+    /// The viewer may not play, or has been dismissed.
+    pub(super) async fn resume(
+        &self,
+        server: &Arc<Server>,
+        peer: SocketAddr,
+        token: &str,
+        wanted: &Wanted,
+    ) -> Result<SessionUse, Refusal> {
+        let is_token = token.len() <= MAX_TOKEN_BYTES
+            && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_token {
+            return Err(Refusal::new(400, "hls_ctx is no session of this server"));
+        }
+        wanted.check_address(peer.ip())?;
+        self.begin(server, peer, token, wanted).await
+    }
+
+    /// The session by this token, with one more request.
+    fn find(&self, token: &str, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
+        let sessions = lock(&self.sessions);
+        let Some(session) = sessions.get(token) else {
+            return Ok(None);
+        };
+        if session.wanted.key != wanted.key {
+            return Err(Refusal::new(403, "hls_ctx is a session of another stream"));
+        }
+        if session.ended.is_cancelled() {
+            return Err(SessionUse::dismissed());
+        }
+        Ok(Some(RequestOf::new(session)))
+    }
+
+    fn insert(
+        &self,
+        server: &Server,
+        peer: SocketAddr,
+        token: &str,
+        wanted: &Wanted,
+    ) -> Result<RequestOf, Refusal> {
+        let mut sessions = lock(&self.sessions);
+        if let Some(session) = sessions.get(token) {
+            // Another request of the same viewer was faster.
+            return Ok(RequestOf::new(session));
+        }
+        let now = Instant::now();
+        let max = server.config().max_connections as usize;
+        let client = server.clients.add_session(peer, max, now);
+        let client = client.ok_or_else(|| {
+            log::warn!("{peer}: refused: max_connections ({max}) is reached by sessions of HLS");
+            Refusal::new(503, "too many viewers")
+        })?;
+        client.set_activity(Activity::Waiting(Arc::new(wanted.key.clone())));
+        let session = Arc::new(Session {
+            begun: StatsSnapshot::of(&client, now),
+            client,
+            wanted: wanted.clone(),
+            admission: OnceCell::new(),
+            requests: AtomicUsize::new(0),
+            last_request: Mutex::new(now),
+            ended: CancellationToken::new(),
+        });
+        let request = RequestOf::new(&session);
+        sessions.insert(token.to_owned(), session);
+        Ok(request)
+    }
+
+    /// Removes a session that may not play.
+    fn remove_refused(&self, server: &Server, token: &str, session: &Session, refusal: &Refusal) {
+        let removed = lock(&self.sessions).remove(token);
+        if removed.is_some() {
+            let client = &session.client;
+            let (status, reason) = (refusal.status, &refusal.reason);
+            log::info!("{client}: refused: {reason} ({status})");
+            server.clients.remove(client.id);
+        }
+    }
+
+    /// Ends sessions without requests.
+    pub(super) fn sweep(&self, server: &Server) {
+        let now = Instant::now();
+        let gone: Vec<_> = {
+            let mut sessions = lock(&self.sessions);
+            sessions
+                .extract_if(|_, session| session.is_idle(now))
+                .map(|(_, session)| session)
+                .collect()
+        };
+        for session in gone {
+            if session.ended.is_cancelled() {
+                continue;
+            }
+            let subscription = session.admission.get();
+            let ended = subscription.is_some_and(|it| it.stream().has_ended());
+            let reason = match ended {
+                true => CloseReason::StreamEnded,
+                false => CloseReason::NoRequest,
+            };
+            session.end(server, &reason);
+        }
+    }
+
+    /// Ends the sessions of those clients. They are kept as long as if their viewers had
+    /// gone, so that these are refused.
+    pub(super) fn dismiss(&self, server: &Server, is_meant: impl Fn(u64) -> bool) {
+        let meant: Vec<_> = {
+            let sessions = lock(&self.sessions);
+            let meant = sessions.values().filter(|it| is_meant(it.client.id));
+            let meant = meant.filter(|session| !session.ended.is_cancelled());
+            meant.cloned().collect()
+        };
+        for session in meant {
+            session.ended.cancel();
+            session.end(server, &CloseReason::Dismissed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_differ() {
+        let (one, other) = (new_token(), new_token());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 32);
+    }
+}

@@ -1,0 +1,312 @@
+//! HTTP/1.1 connections: requests for HLS are answered one after another, a request for
+//! HTTP-FLV or WebSocket-FLV makes the connection a player.
+//!
+//! ```text
+//! accept ──▶ request head ──────────▶ HTTP-FLV: checks, wait ──▶ fan-out worker
+//!               │   ▲   │                        │                      │
+//!               │   │   └▶ HLS: answer ──┐       │ refusal              │
+//!               │   └────────────────────┤       ▼                      ▼
+//!               └────────────────────────┴──▶ graceful close ◀──────────┘
+//! ```
+
+pub(super) mod close;
+pub(super) mod response;
+mod send;
+pub(super) mod wanted;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf, BytesMut};
+use http_flv::answer::Answers;
+use http_flv::request::{self, MAX_HEAD_BYTES, Method, Request};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::Server;
+use super::clients::{Activity, Client};
+use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
+use super::hls;
+use super::http_flv::Play;
+use super::socket::close_gracefully;
+use crate::stream::FlvLog;
+use crate::transport::Transport;
+use close::log_end;
+use response::Response;
+use send::Delivery;
+use wanted::Refusal;
+
+/// Bytes read at once.
+const READ_SIZE: usize = 4 * 1024;
+
+/// Reason why a connection ends before it plays.
+#[derive(Debug)]
+pub(super) enum NoStream {
+    /// The answer to `HEAD` or `OPTIONS`.
+    Answered(String),
+    /// A refusal.
+    Refused(Refusal),
+    /// The connection ends without an answer.
+    Ended(CloseReason),
+}
+
+impl From<Refusal> for NoStream {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<CloseReason> for NoStream {
+    fn from(reason: CloseReason) -> Self {
+        Self::Ended(reason)
+    }
+}
+
+/// The most clients at a time that are told that `max_connections` is reached. Others are
+/// closed without an answer: these connections are beyond the limit.
+static REFUSALS: Semaphore = Semaphore::const_new(64);
+
+/// Tells a client that `max_connections` is reached, and closes the connection.
+pub(super) fn refuse(server: &Server, mut socket: Transport) {
+    let Ok(permit) = REFUSALS.try_acquire() else {
+        return;
+    };
+    let answer = answers(server).refusal(503, "too many connections", false);
+    tokio::spawn(async move {
+        let closing = close_gracefully(&mut socket, answer.as_bytes());
+        let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+        drop(permit);
+    });
+}
+
+pub(super) fn answers(server: &Server) -> Answers {
+    let config = server.config();
+    let http_server = config.http_server.as_ref();
+    Answers {
+        crossdomain: http_server.is_some_and(|it| it.crossdomain),
+    }
+}
+
+/// A connection until it plays or ends.
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
+    pub(super) client: Arc<Client>,
+    pub(super) socket: Transport,
+    /// Bytes that came and have not been parsed: further requests.
+    input: BytesMut,
+    /// A request for HLS has been answered.
+    has_answered: bool,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(super) fn new(server: Arc<Server>, client: Arc<Client>, socket: Transport) -> Self {
+        Self {
+            server,
+            client,
+            socket,
+            input: BytesMut::new(),
+            has_answered: false,
+        }
+    }
+
+    /// Serves the connection until it plays or ends.
+    pub(super) async fn run(mut self: Box<Self>) {
+        let mut head_only = false;
+        let ended = match self.answer(&mut head_only).await {
+            Ok((play, log)) => {
+                play.hand_to_worker(log, *self);
+                return;
+            }
+            Err(no_stream) => no_stream,
+        };
+        self.client.set_activity(Activity::Idle);
+        let answers = answers(&self.server);
+        let (out, reason) = match ended {
+            NoStream::Answered(answer) => (answer, CloseReason::Answered),
+            NoStream::Refused(Refusal { status, reason }) => {
+                let answer = answers.refusal(status, &reason, head_only);
+                (answer, CloseReason::RefusedOverHttp(status, reason))
+            }
+            // The viewer's session has the line in the log.
+            NoStream::Ended(CloseReason::Closed | CloseReason::Lost(_)) if self.has_answered => {
+                (String::new(), CloseReason::AnsweredHls)
+            }
+            NoStream::Ended(reason) => (String::new(), reason),
+        };
+        let sent = &self.client.meter.bytes;
+        sent.fetch_add(out.len() as u64, Ordering::Relaxed);
+        if !out.is_empty() || matches!(reason, CloseReason::AnsweredHls) {
+            let closing = close_gracefully(&mut self.socket, out.as_bytes());
+            let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
+        }
+        log_end(&self.server, &self.client, &reason);
+    }
+
+    /// Answers requests for HLS until another comes. Returns the play that it asks for once
+    /// there is something to play, with the log to play.
+    async fn answer(&mut self, head_only: &mut bool) -> Result<(Box<Play>, FlvLog), NoStream> {
+        let mut first = true;
+        let request = loop {
+            let request = self.read_head(first).await?;
+            first = false;
+            let keep_alive = request.keep_alive;
+            match hls::Asked::parse(&self.server, request) {
+                // Boxed: what waits makes a large future, and few connections wait at a
+                // time for anything but a request.
+                Ok(asked) => Box::pin(self.answer_hls(asked)).await?,
+                Err(other) => break other,
+            }
+            if !keep_alive {
+                return Err(NoStream::Ended(CloseReason::AnsweredHls));
+            }
+        };
+        *head_only = request.method == Method::Head;
+        if request.method == Method::Options {
+            return Err(NoStream::Answered(answers(&self.server).options()));
+        }
+        let mut play = Box::pin(self.request_play(request)).await?;
+        let waited = self.wait(&mut play).await;
+        let log = match waited {
+            Ok(()) => play.flv_log().await,
+            Err(no_stream) => Err(no_stream),
+        };
+        match log {
+            Ok(log) => Ok((play, log)),
+            Err(no_stream) => {
+                play.notify_stop(self);
+                Err(no_stream)
+            }
+        }
+    }
+
+    /// Answers a request for HLS, once there is an answer.
+    async fn answer_hls(&mut self, asked: Box<hls::Asked>) -> Result<(), CloseReason> {
+        let config = self.server.config();
+        let delivery = Delivery {
+            head_only: asked.request.method == Method::Head,
+            keep_alive: asked.request.keep_alive,
+            crossdomain: answers(&self.server).crossdomain,
+            send_timeout: config.idle_timeout,
+        };
+        let (server, client) = (self.server.clone(), self.client.clone());
+        let answer = hls::answer(&server, &client, asked);
+        let response = self.while_connected(answer).await?;
+        self.has_answered = true;
+        send::send(&mut self.socket, &self.client, response, delivery).await
+    }
+
+    /// Waits for an answer while the client is there. What it sends meanwhile is kept, as
+    /// much as a head may have.
+    async fn while_connected(
+        &mut self,
+        answer: impl Future<Output = Response>,
+    ) -> Result<Response, CloseReason> {
+        tokio::pin!(answer);
+        let client = self.client.clone();
+        loop {
+            let room = self.input.len() < MAX_HEAD_BYTES;
+            tokio::select! {
+                biased;
+                response = &mut answer => return Ok(response),
+                () = client.dismissal() => return Err(CloseReason::Dismissed),
+                read = self.read(), if room => read?,
+            }
+        }
+    }
+
+    /// Reads a request's head: the first one within `handshake_timeout`, others within that
+    /// time after their first byte, which may take `idle_timeout`.
+    async fn read_head(&mut self, first: bool) -> Result<Box<Request>, NoStream> {
+        let config = self.server.config();
+        let mut directive = "handshake_timeout";
+        let mut deadline = Instant::now() + config.handshake_timeout;
+        let mut idle = !first && self.input.is_empty();
+        if idle {
+            directive = "idle_timeout";
+            deadline = Instant::now() + config.idle_timeout;
+        }
+        let mut parsed = 0;
+        loop {
+            if idle && !self.input.is_empty() {
+                idle = false;
+                directive = "handshake_timeout";
+                deadline = Instant::now() + config.handshake_timeout;
+            }
+            // A head ends with a line: one that comes byte by byte is not parsed for each.
+            // The first bytes tell what is no HTTP.
+            let may_end = parsed == 0 || self.input[parsed..].contains(&b'\n');
+            if may_end || self.input.len() >= MAX_HEAD_BYTES {
+                match request::parse(&self.input) {
+                    Ok(Some(request)) => {
+                        self.input.advance(request.head_bytes);
+                        if self.input.is_empty() {
+                            // Most connections wait most of the time.
+                            self.input = BytesMut::new();
+                        }
+                        return Ok(Box::new(request));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        return Err(Refusal::new(error.status(), error.to_string()).into());
+                    }
+                }
+            }
+            parsed = self.input.len();
+            let client = self.client.clone();
+            tokio::select! {
+                biased;
+                () = client.dismissal() => {
+                    return Err(NoStream::Ended(CloseReason::Dismissed));
+                }
+                read = self.read() => read?,
+                () = tokio::time::sleep_until(deadline) => {
+                    if self.input.is_empty() {
+                        return Err(NoStream::Ended(CloseReason::TimedOut(directive)));
+                    }
+                    let reason = "no whole request within the handshake_timeout";
+                    return Err(Refusal::new(408, reason).into());
+                }
+            }
+        }
+    }
+
+    /// Reads what comes to the end of the input.
+    pub(super) async fn read(&mut self) -> Result<(), CloseReason> {
+        match self.socket.read(READ_SIZE, &mut self.input).await? {
+            0 => Err(CloseReason::Closed),
+            count => {
+                let received = &self.client.received;
+                received.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads and ignores what comes, until the connection ends.
+    pub(super) async fn read_to_end(&mut self) -> CloseReason {
+        loop {
+            match self.read().await {
+                Ok(()) => self.input.clear(),
+                Err(reason) => return reason,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Size in bytes of the task that runs `future`.
+    fn size_of_task<F>(_: fn(Box<Connection>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// As for RTMP: thousands join within a second.
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = size_of_task(Connection::run);
+        assert!(size <= 1_024, "{size} bytes");
+    }
+}

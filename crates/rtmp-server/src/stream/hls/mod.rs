@@ -1,0 +1,75 @@
+//! HLS: a stream's messages as segments, in a third log.
+//!
+//! The writer queues messages (`feed`) for a packager, which makes segments of them,
+//! appends them to a log of their own and publishes its playlist (`output`). Whoever
+//! answers requests reads both.
+
+mod feed;
+mod log;
+mod output;
+mod packager;
+mod template;
+
+use std::io;
+use std::sync::Arc;
+
+pub(crate) use feed::FeedReader;
+pub(super) use feed::{Feed, queue};
+pub(crate) use log::HlsLog;
+pub(crate) use output::{Finished, HlsOutput, HlsSettings, encoded};
+pub(crate) use packager::Packager;
+
+use super::{Stream, lock};
+
+/// A packager that begins.
+#[derive(Debug)]
+pub(crate) struct StartedPackager {
+    pub(crate) packager: Packager,
+    /// The queue to feed it with.
+    pub(crate) reader: FeedReader,
+    /// The segments that it has made of the past.
+    pub(crate) finished: Vec<Finished>,
+}
+
+impl Stream {
+    /// What the packager of HLS has made, if there is one.
+    #[must_use]
+    pub(crate) fn hls(&self) -> Option<Arc<HlsOutput>> {
+        lock(&self.hls).clone()
+    }
+
+    /// A new packager, which begins with as much of the past as a playlist lists, as far as
+    /// the stream's log has it; `None` if there is one.
+    ///
+    /// # Errors
+    /// No memory or no descriptor left.
+    pub(crate) fn start_hls(&self, settings: HlsSettings) -> io::Result<Option<StartedPackager>> {
+        // Whoever asks meanwhile waits for it.
+        let mut present = lock(&self.hls);
+        if present.is_some() {
+            return Ok(None);
+        }
+        if self.logs.pool().is_exhausted() {
+            let message = "all logs together are beyond their limit: see `stream_memory`";
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+        }
+        let length_ms = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
+        let output = HlsOutput::new(self.key(), settings, self.logs.pool().clone());
+        let output = Arc::new(output);
+        let (past, reader) = lock(&self.writer).feed_hls(&self.log, length_ms)?;
+        let mut packager = Packager::new(self.key().clone(), output.clone());
+        let finished = packager.take_past(&self.log.messages(past)?)?;
+        *present = Some(output);
+        Ok(Some(StartedPackager {
+            packager,
+            reader,
+            finished,
+        }))
+    }
+
+    /// The packager that makes `output` goes.
+    pub(crate) fn end_hls(&self, output: &Arc<HlsOutput>) {
+        output.abandon();
+        lock(&self.hls).take_if(|present| Arc::ptr_eq(present, output));
+    }
+}

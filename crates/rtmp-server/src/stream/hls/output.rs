@@ -1,0 +1,297 @@
+//! What a packager has made of a stream: the log of segments, and its playlist.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hls::playlist::{
+    BadReload, Found, MediaPlaylist, Playlist, PlaylistSettings, Reload, Resource,
+};
+use hls::segmenter::{Container, Output};
+use rtmp_proto::session::StreamKey;
+use tokio::sync::watch;
+
+use super::log::HlsLog;
+use super::template::{QUERY, Template};
+use crate::stream::lock;
+use crate::stream::memory::MemoryPool;
+
+/// How a stream becomes segments.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HlsSettings {
+    /// How segments are made.
+    pub(crate) segments: hls::segmenter::Settings,
+    /// Length of the stream that a playlist lists.
+    pub(crate) window: Duration,
+    /// True if playlists list parts.
+    pub(crate) low_latency: bool,
+}
+
+/// The segments of a stream, and its playlist.
+#[derive(Debug)]
+pub(crate) struct HlsOutput {
+    settings: HlsSettings,
+    log: Arc<HlsLog>,
+    /// What stands before the name of a resource in its URI.
+    prefix: String,
+    published: Mutex<Published>,
+    /// Counts changes of the playlist.
+    changes: watch::Sender<u64>,
+    /// Messages that were lost on their way to the packager.
+    lost: AtomicU64,
+    begun: Instant,
+    /// When it was last asked for, ms since `begun`.
+    last_request_ms: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Published {
+    playlist: Playlist,
+    /// The newest text of each form that has been asked for.
+    texts: Vec<(MediaPlaylist, Arc<Template>)>,
+    /// The packager has gone without an end of the stream.
+    abandoned: bool,
+}
+
+/// A segment that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Its media sequence number.
+    pub(crate) number: u64,
+    /// Its length on the stream's timeline.
+    pub(crate) duration: Duration,
+}
+
+/// `name` as a part of a URI (RFC 3986 §2.3).
+pub(crate) fn encoded(name: &str) -> String {
+    use std::fmt::Write;
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a text cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The wall clock, ms since 1970.
+pub(super) fn wall_clock_ms() -> i64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH);
+    passed.map_or(0, |passed| i64::try_from(passed.as_millis()).unwrap_or(0))
+}
+
+impl HlsOutput {
+    /// No segments of the stream `key` yet, whose memory will be a part of `pool`.
+    pub(super) fn new(key: &StreamKey, settings: HlsSettings, pool: Arc<MemoryPool>) -> Self {
+        // A segment takes `fragment` at least. So numbers rise over restarts of the packager
+        // and of the server, and no cache has another segment of the same name.
+        let fragment_ms = settings.segments.fragment.as_millis().max(1);
+        let now_ms = u128::from(wall_clock_ms().unsigned_abs());
+        let first_segment = u64::try_from(now_ms / fragment_ms).unwrap_or(0);
+        let playlist = Playlist::new(PlaylistSettings {
+            segments: settings.segments.clone(),
+            window: settings.window,
+            first_segment,
+        });
+        Self {
+            log: Arc::new(HlsLog::new(key, pool)),
+            prefix: format!("{}-", encoded(&key.stream)),
+            published: Mutex::new(Published {
+                playlist,
+                texts: Vec::new(),
+                abandoned: false,
+            }),
+            changes: watch::Sender::new(0),
+            lost: AtomicU64::new(0),
+            begun: Instant::now(),
+            last_request_ms: AtomicU64::new(0),
+            settings,
+        }
+    }
+
+    /// How its segments are made.
+    pub(crate) fn settings(&self) -> &HlsSettings {
+        &self.settings
+    }
+
+    /// The container of its segments.
+    pub(crate) fn container(&self) -> Container {
+        self.settings.segments.container
+    }
+
+    /// The bytes of its segments.
+    pub(crate) fn log(&self) -> &Arc<HlsLog> {
+        &self.log
+    }
+
+    /// Follows the playlist: a change of the number is one of the playlist.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Messages that were lost on their way here: the packager was too slow.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has asked for it.
+    pub(crate) fn touch(&self) {
+        let passed = self.milliseconds(Instant::now());
+        self.last_request_ms.store(passed, Ordering::Relaxed);
+    }
+
+    /// Time since somebody has last asked for it.
+    pub(crate) fn unused_for(&self, now: Instant) -> Duration {
+        let last = self.last_request_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.milliseconds(now).saturating_sub(last))
+    }
+
+    /// `now` in ms since its beginning.
+    fn milliseconds(&self, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.begun).as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn count_lost(&self, messages: u64) {
+        self.lost.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Publishes `outputs` of the segmenter, and takes them out. They are of what arrived at
+    /// `wall_clock_ms`. Returns the segments that are whole now.
+    ///
+    /// # Errors
+    /// The log cannot be written: nothing more can be published.
+    pub(super) fn publish(
+        &self,
+        outputs: &mut Vec<Output>,
+        wall_clock_ms: i64,
+    ) -> io::Result<Vec<Finished>> {
+        let mut finished = Vec::new();
+        for output in outputs.drain(..) {
+            // First the bytes: who finds a part in the playlist asks for it.
+            if let Output::Part(part) = &output {
+                self.log.append(&part.bytes)?;
+            }
+            let mut published = lock(&self.published);
+            if let Output::SegmentEnd(end) = &output {
+                finished.push(Finished {
+                    number: published.playlist.next_segment() - 1,
+                    duration: end.duration,
+                });
+            }
+            published.playlist.push(&output, Some(wall_clock_ms));
+        }
+        self.changed();
+        let short = self.log.is_memory_exhausted();
+        let published = lock(&self.published);
+        let start = match short {
+            true => published.playlist.listed_start(),
+            false => published.playlist.log_start(),
+        };
+        drop(published);
+        self.log.give_back(start)?;
+        Ok(finished)
+    }
+
+    /// The stream has ended for good.
+    pub(super) fn end(&self) {
+        lock(&self.published).playlist.end();
+        self.changed();
+    }
+
+    /// The packager goes: nothing is published any more.
+    pub(crate) fn abandon(&self) {
+        lock(&self.published).abandoned = true;
+        self.changed();
+    }
+
+    /// True if nothing is published any more, though the stream goes on.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        lock(&self.published).abandoned
+    }
+
+    fn changed(&self) {
+        lock(&self.published).texts.clear();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// True if there is something to play.
+    pub(crate) fn is_ready(&self) -> bool {
+        let published = lock(&self.published);
+        published.playlist.is_ready(self.settings.low_latency)
+    }
+
+    /// True if the playlist has what is asked for.
+    ///
+    /// # Errors
+    /// It never will.
+    pub(crate) fn answers(&self, reload: Reload) -> Result<bool, BadReload> {
+        let published = lock(&self.published);
+        match published.playlist.is_ready(self.settings.low_latency) {
+            true => published.playlist.answers(reload),
+            false => Ok(false),
+        }
+    }
+
+    /// A resource of the playlist; `None` if there is none of this name, or no more.
+    pub(crate) fn find(&self, resource: Resource) -> Option<Found> {
+        let found = lock(&self.published).playlist.find(resource);
+        found.filter(|found| match found {
+            Found::Log(range) => self.log.has(range.start),
+            Found::Bytes(_) | Found::Later => true,
+        })
+    }
+
+    /// The multivariant playlist that names the media playlist at `uri`; `None` while there
+    /// is nothing to play.
+    pub(crate) fn multivariant(&self, uri: &str) -> Option<String> {
+        let published = lock(&self.published);
+        let ready = published.playlist.is_ready(self.settings.low_latency);
+        ready
+            .then(|| published.playlist.multivariant(uri))
+            .flatten()
+    }
+
+    /// The media playlist, `skip` as an update; `None` while there is nothing to play. It is
+    /// written once for all who ask for it until it changes.
+    pub(crate) fn media(&self, skip: bool) -> Option<Arc<Template>> {
+        let form = MediaPlaylist {
+            low_latency: self.settings.low_latency,
+            skip,
+        };
+        let mut published = lock(&self.published);
+        let mut known = published.texts.iter();
+        if let Some((_, text)) = known.find(|(known, _)| *known == form) {
+            return Some(text.clone());
+        }
+        let container = self.container();
+        let uri = |resource: Resource| {
+            let name = resource.name(container);
+            format!("{}{name}{QUERY}", self.prefix)
+        };
+        let text = published.playlist.media(form, &uri)?;
+        let text = Arc::new(Template::new(&text));
+        published.texts.push((form, text.clone()));
+        Some(text)
+    }
+
+    /// The media playlist without parts, for files whose names `uri` gives.
+    pub(crate) fn media_of_files(&self, uri: &dyn Fn(Resource) -> String) -> Option<String> {
+        let form = MediaPlaylist::default();
+        lock(&self.published).playlist.media(form, uri)
+    }
+
+    /// The length that players take a segment to have at most (`EXT-X-TARGETDURATION`); as
+    /// the settings tell, while it is not fixed.
+    pub(crate) fn target_duration(&self) -> Duration {
+        if let Some(target) = lock(&self.published).playlist.target_duration() {
+            return target;
+        }
+        let fragment = self.settings.segments.fragment.as_secs_f64().ceil();
+        Duration::from_secs_f64(fragment.max(1.0))
+    }
+}

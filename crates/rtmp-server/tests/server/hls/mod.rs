@@ -1,0 +1,71 @@
+//! HLS and low-latency HLS at origins and edges.
+
+mod client;
+mod files;
+mod life;
+mod low_latency;
+mod requests;
+mod sessions;
+
+use std::net::SocketAddr;
+
+use rtmp_server::config::Role;
+
+use crate::support::{Client, TestServer};
+use client::{HlsClient, beside, seconds, sequence_headers};
+
+/// A server with these directives in `hls` and in its vhost.
+pub(crate) fn serve(role: Role, hls: &str, vhost: &str) -> (TestServer, SocketAddr) {
+    let text = format!(
+        "http_server {{ enabled on; }} vhost __defaultVhost__ {{ min_latency on; \
+         publish_normal_timeout 600000; hls {{ enabled on; hls_fragment 2; hls_window 10; {hls} }} \
+         {vhost} }}"
+    );
+    let server = TestServer::start(role, &text);
+    let http = server.http.unwrap();
+    (server, http)
+}
+
+pub(crate) fn origin(hls: &str) -> (TestServer, SocketAddr) {
+    serve(Role::Origin, hls, "")
+}
+
+/// A publisher that has sent this many seconds.
+pub(crate) async fn publisher(origin: &TestServer, length: u32) -> Client {
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&sequence_headers(0)).await;
+    publisher.publish(&seconds(0, length)).await;
+    publisher
+}
+
+pub(crate) const PLAYLIST: &str = "/live/s.m3u8";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_gets_segments_of_mpeg_ts() {
+    let (origin, http) = origin("");
+    let mut publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    let playlist = player.fetch(&media).await;
+    let kind = playlist.field("Content-Type").unwrap();
+    assert_eq!(kind, "application/vnd.apple.mpegurl");
+    assert_eq!(playlist.field("Cache-Control"), Some("no-cache"));
+    let uris = playlist.uris();
+    assert!(uris.len() >= 3, "{playlist:?}");
+    assert!(!playlist.text().contains("EXT-X-PART"), "{playlist:?}");
+    for uri in &uris {
+        let segment = player.fetch(&beside(PLAYLIST, uri)).await;
+        assert_eq!(segment.field("Content-Type"), Some("video/mp2t"));
+        assert!(segment.body.len() > 188 && segment.body.len() % 188 == 0);
+        assert!(segment.body.chunks(188).all(|packet| packet[0] == 0x47));
+    }
+    // The window moves on.
+    let first = playlist.number("#EXT-X-MEDIA-SEQUENCE").unwrap();
+    publisher.publish(&seconds(9, 40)).await;
+    origin.arrived("s", 2 + 2 * 25 * 40).await;
+    let later = player.fetch(&media).await;
+    assert!(
+        later.number("#EXT-X-MEDIA-SEQUENCE").unwrap() > first,
+        "{later:?}"
+    );
+}

@@ -1,0 +1,173 @@
+//! Sessions: hooks, limits and operators see a viewer, not its requests.
+
+use std::sync::Arc;
+
+use super::client::{HlsClient, beside};
+use super::{PLAYLIST, origin, publisher, serve};
+use crate::hooks::Site;
+use crate::support::{TestServer, keep_log, log_lines, until};
+use rtmp_server::Client;
+use rtmp_server::config::Role;
+
+/// The sessions of a server.
+fn sessions(server: &TestServer) -> Vec<Arc<Client>> {
+    let clients = server.server.clients().list();
+    let playing = |client: &Arc<Client>| client.activity().name() == "play";
+    clients.into_iter().filter(playing).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_is_one_client_with_its_own_parameters_in_each_uri() {
+    keep_log();
+    let (origin, http) = origin("");
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin("/live/s.m3u8?sign=a%20b&x").await;
+    assert!(media.contains("?hls_ctx="), "{media}");
+    assert!(media.ends_with("&sign=a%20b&x"), "{media}");
+    let (_, query) = media.split_once('?').unwrap();
+    let playlist = player.fetch(&media).await;
+    for uri in playlist.uris() {
+        assert!(uri.ends_with(query), "{uri}");
+        // Another connection may ask, too.
+        let mut other = HlsClient::connect(http).await;
+        other.fetch(&beside(PLAYLIST, &uri)).await;
+    }
+    let [session] = &sessions(&origin)[..] else {
+        panic!("one session");
+    };
+    let sent = session
+        .meter
+        .bytes
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert!(sent > 10_000, "{sent}");
+    let id = session.id;
+    assert!(origin.server.dismiss(id));
+    assert_eq!(player.get(&media).await.status, 403);
+    assert!(sessions(&origin).is_empty());
+    let line = format!("c{id} 127.0.0.1");
+    until(|| {
+        log_lines(&line)
+            .iter()
+            .any(|it| it.ends_with("bytes; dismissed"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_asked_once_and_told_of_the_end() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!(
+        "http_hooks {{ enabled on; on_play http://{hooks}/zero; on_stop http://{hooks}/zero; }}"
+    );
+    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin("/live/s.m3u8?token=x").await;
+    for uri in player.fetch(&media).await.uris() {
+        player.fetch(&beside(PLAYLIST, &uri)).await;
+    }
+    assert_eq!(site.actions(), ["on_play"]);
+    let id = sessions(&origin)[0].id;
+    {
+        let asked = site.asked.lock().unwrap();
+        assert_eq!(asked[0]["param"], "?token=x");
+        assert_eq!(asked[0]["client_id"], id.to_string());
+    }
+    origin.server.dismiss(id);
+    until(|| site.actions() == ["on_play", "on_stop"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_another_server_goes_on_here_by_the_same_checks() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/zero; }}");
+    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let playlist = player
+        .fetch("/live/s.m3u8?hls_ctx=0123456789abcdef&token=x")
+        .await;
+    let uris = playlist.uris();
+    assert!(
+        uris[0].ends_with("?hls_ctx=0123456789abcdef&token=x"),
+        "{uris:?}"
+    );
+    player.fetch(&beside(PLAYLIST, &uris[0])).await;
+    assert_eq!(site.actions(), ["on_play"]);
+    assert_eq!(sessions(&origin).len(), 1);
+    // It is a session of that stream alone.
+    let other = player
+        .get("/live/other.m3u8?hls_ctx=0123456789abcdef")
+        .await;
+    assert_eq!(other.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_play_gets_no_session() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/one; }}");
+    for (vhost, fields, reason) in [
+        (hooks.as_str(), "", "not allowed"),
+        ("security { enabled on; deny play all; }", "", "address"),
+        (
+            "refer_play example.com;",
+            "Referer: http://evil.net/\r\n",
+            "page",
+        ),
+    ] {
+        let vhost = vhost.replace("deny play", "allow publish all; deny play");
+        let (origin, http) = serve(Role::Origin, "", &vhost);
+        let _publisher = publisher(&origin, 9).await;
+        let mut player = HlsClient::connect(http).await;
+        for target in [
+            PLAYLIST,
+            "/live/s.m3u8?hls_ctx=abc",
+            "/live/s-1.ts?hls_ctx=abc",
+        ] {
+            player.ask(&format!("GET {target}"), fields).await;
+            let refused = player.answer().await;
+            assert_eq!(refused.status, 403, "{target} {vhost}: {refused:?}");
+            assert!(refused.text().contains(reason), "{refused:?}");
+        }
+        assert!(sessions(&origin).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_sessions_the_media_playlist_is_there_at_once() {
+    let (origin, http) = origin("hls_ctx off;");
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let playlist = player.fetch("/live/s.m3u8?a=b").await;
+    let uris = playlist.uris();
+    assert!(uris[0].ends_with(".ts?a=b"), "{playlist:?}");
+    player.fetch(&beside(PLAYLIST, &uris[0])).await;
+    assert!(sessions(&origin).is_empty());
+    // Those that caches keep for all viewers.
+    let (origin, http) = super::origin("hls_ts_ctx off;");
+    let _publisher = super::publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    let uris = player.fetch(&media).await.uris();
+    assert!(uris[0].ends_with(".ts"), "{uris:?}");
+    player.fetch(&beside(PLAYLIST, &uris[0])).await;
+    assert_eq!(sessions(&origin).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_have_the_limit_of_connections_for_themselves() {
+    let text = "http_server { enabled on; } max_connections 2; \
+                vhost __defaultVhost__ { hls { enabled on; hls_fragment 2; } }";
+    let origin = TestServer::start(Role::Origin, text);
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(origin.http.unwrap()).await;
+    let first = player.begin(PLAYLIST).await;
+    player.begin(PLAYLIST).await;
+    let refused = player.get(PLAYLIST).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    player.fetch(&first).await;
+}

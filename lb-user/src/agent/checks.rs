@@ -190,7 +190,6 @@ fn now() -> std::time::Instant {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::time::Duration;
 
     use super::*;
     use crate::checker::CheckResult;
@@ -224,7 +223,7 @@ mod tests {
                 checks.on_event(event);
             }
         };
-        let result = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let result = tokio::time::timeout(netbed::TIME_LIMIT, wait).await;
         assert!(result.is_ok(), "the server is not found as is_up {is_up}");
     }
 

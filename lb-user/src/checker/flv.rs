@@ -362,19 +362,23 @@ mod tests {
 
     /// The outcome of a check of a server that answers so, and leaves the connection
     /// open; and the request.
-    async fn checked(answer: Vec<u8>, stream: &str) -> (ProbeOutcome, String) {
+    async fn checked(
+        answer: Vec<u8>,
+        stream: &str,
+        play_timeout: Duration,
+    ) -> (ProbeOutcome, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let probe = FlvProbe {
             connection: Connection {
                 to: listener.local_addr().expect("its address"),
                 from: None,
-                timeout: Duration::from_millis(100),
+                timeout: Duration::from_secs(1),
             },
             tls: false,
             virtual_host: Some("www.example".to_owned()),
             app: "live".to_owned(),
             stream: stream.to_owned(),
-            play_timeout: Duration::from_millis(100),
+            play_timeout,
         };
         let (asked, request) = tokio::sync::oneshot::channel();
         let server = tokio::spawn(async move {
@@ -395,16 +399,17 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_asked_for_by_its_names_and_must_play() {
         let playing = joined(&[OK, FILE_HEADER, &metadata(), &tag(9, &[0x17, 1], 30)]);
-        let (outcome, request) = checked(playing, "livestream?secret=x").await;
+        let (outcome, request) =
+            checked(playing, "livestream?secret=x", Duration::from_secs(60)).await;
         assert_eq!(outcome, ProbeOutcome::Success);
         let expected = "GET /live/livestream.flv?secret=x HTTP/1.0\r\n";
         assert!(request.starts_with(expected), "{request}");
         assert!(request.contains("\r\nHost: www.example\r\n"), "{request}");
         let waiting = joined(&[OK, FILE_HEADER, &metadata(), &tag(9, &[0x17, 0], 30)]);
-        let (outcome, _) = checked(waiting, "livestream").await;
+        let (outcome, _) = checked(waiting, "livestream", Duration::from_millis(500)).await;
         assert_eq!(
             outcome,
-            ProbeOutcome::Failure("no media within 0.2 s".to_owned())
+            ProbeOutcome::Failure("no media within 1.5 s".to_owned())
         );
     }
 }

@@ -73,7 +73,7 @@ fn realserver_restores_what_it_found_when_it_is_stopped() {
         let server = cluster.edge(0).host();
         server.sh("sysctl -w net.ipv4.conf.all.arp_ignore=2 net.ipv4.conf.lo.arp_announce=1")?;
         let settings = arp_settings(server)?;
-        let routes = server.sh("ip route show table all")?;
+        let routes = server.sh("ip -4 route show table all")?;
         let vip = VIP.to_string();
         realserver(server, &["start", &vip])?;
         assert_ne!(arp_settings(server)?, settings);
@@ -81,7 +81,7 @@ fn realserver_restores_what_it_found_when_it_is_stopped() {
         let (status, text) = realserver(server, &["stop", &vip])?;
         assert_eq!(status, 0, "{text}");
         assert_eq!(arp_settings(server)?, settings);
-        assert_eq!(server.sh("ip route show table all")?, routes);
+        assert_eq!(server.sh("ip -4 route show table all")?, routes);
         assert!(!server.has_address(VIP)?);
         assert_eq!(
             realserver(server, &["status", &vip])?.0,

@@ -1,7 +1,10 @@
 //! A whole origin for the programs that people use.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use netbed::wait_for;
+use rtmp_server::Server;
 use rtmp_server::config::Role;
 use tokio::runtime::Runtime;
 
@@ -13,6 +16,7 @@ pub(crate) struct Origin {
     http: SocketAddr,
     https: Option<SocketAddr>,
     rtmps: Option<SocketAddr>,
+    server: Arc<Server>,
     _runtime: Runtime,
 }
 
@@ -43,8 +47,14 @@ impl Origin {
             http: serving.http.unwrap(),
             https: serving.https,
             rtmps: serving.rtmps,
+            server: serving.server,
             _runtime: runtime,
         }
+    }
+
+    /// Waits until a stream is asked for.
+    pub(crate) fn wait_for_player(&self) {
+        wait_for("a player", || !self.server.streams().is_empty());
     }
 
     /// The URL of what is called `path` there.

@@ -94,7 +94,7 @@ async fn an_edge_says_that_a_stream_has_ended_and_warns_of_nothing() {
     let origin = TestServer::origin("publish_return_timeout 600000;");
     let edge = TestServer::edge(
         &[origin.address],
-        "origin_read_timeout 300; origin_connect_timeout 60000;",
+        "origin_read_timeout 3000; origin_connect_timeout 60000;",
     );
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;

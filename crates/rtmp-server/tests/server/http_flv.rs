@@ -274,7 +274,7 @@ async fn pages_may_ask_first_and_players_for_the_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_no_whole_request_is_closed() {
-    let (origin, http) = origin("", "handshake_timeout 100;");
+    let (origin, http) = origin("", "handshake_timeout 2000;");
     let mut silent = FlvClient::connect(http).await;
     assert_eq!(silent.answer().await, "");
     let mut slow = FlvClient::connect(http).await;

@@ -67,10 +67,17 @@ async fn nobody_new_may_publish_where_streams_lose_their_newest_groups() {
         flood.publish(&[timeless(number == 0)]).await;
     }
     origin.arrived("flood", 150).await;
+    // It goes on: some seconds after the last loss everybody is welcome again.
+    let flooding = tokio::spawn(async move {
+        loop {
+            flood.publish(&[timeless(false)]).await;
+        }
+    });
     let tc_url = format!("rtmp://{}/live", origin.address);
     let config = ClientConfig::new(Purpose::Publish, &tc_url, "live", "new");
     let mut new = Client::connect(origin.address, config).await;
     let refusal = new.refusal().await;
+    flooding.abort();
     assert_eq!(refusal.code, code::PUBLISH_DENIED);
     assert!(refusal.description.contains("stream_memory"), "{refusal}");
 }

@@ -26,6 +26,7 @@ async fn a_player_gets_metadata_headers_and_the_newest_group() {
     publisher
         .publish(&[keyframe(40), sound(45), keyframe(80), picture(120)])
         .await;
+    origin.arrived("s", 7).await;
     let mut player = origin.player("s").await;
     let mut got = Vec::new();
     for _ in 0..5 {
@@ -138,11 +139,13 @@ async fn what_is_refused_beside_a_publish_leaves_the_publish_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_publisher_is_given_up_and_its_players_stay() {
-    let origin = TestServer::origin("publish_normal_timeout 100;");
+    let origin = TestServer::origin("");
     let mut publisher = origin.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let mut player = origin.player("s").await;
     player.frame().await;
+    // Now that the player is there, which may have taken its time.
+    origin.reload("vhost __defaultVhost__ { min_latency on; publish_normal_timeout 100; }");
     assert_eq!(publisher.refusal().await.code, code::PUBLISH_IDLE);
     publisher.closed().await;
     let stream = origin.server.streams()[0].clone();

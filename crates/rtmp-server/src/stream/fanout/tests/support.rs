@@ -18,8 +18,8 @@ use crate::stream::{
     Wakers,
 };
 
-/// Longer than anything here takes on the most loaded machine.
-pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) use netbed::TIME_LIMIT;
+
 const CHUNK_SIZE: u32 = 4_096;
 
 /// A player that speaks in single bytes.

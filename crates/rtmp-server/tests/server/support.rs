@@ -34,18 +34,11 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// An origin with these directives in its default vhost. Its publishers may be
-    /// silent, unless a directive says for how long: a busy machine may take longer
-    /// over a test than the default allows.
+    /// An origin with these directives in its default vhost.
     pub(crate) fn origin(vhost: &str) -> Self {
-        let timeout = if vhost.contains("publish_normal_timeout") {
-            ""
-        } else {
-            "publish_normal_timeout 600000;"
-        };
         Self::start(
             Role::Origin,
-            &format!("vhost __defaultVhost__ {{ min_latency on; {timeout} {vhost} }}"),
+            &format!("vhost __defaultVhost__ {{ min_latency on; {vhost} }}"),
         )
     }
 
@@ -61,14 +54,14 @@ impl TestServer {
         )
     }
 
-    /// A server with this configuration.
+    /// A server with this configuration, [`patient`].
     pub(crate) fn start(role: Role, text: &str) -> Self {
         Self::start_at(any_port(), role, text)
     }
 
-    /// A server at `address`.
+    /// As [`Self::start`], at `address`.
     pub(crate) fn start_at(address: SocketAddr, role: Role, text: &str) -> Self {
-        Self::with(address, role, configuration(role, text))
+        Self::with(address, role, configuration(role, &patient(text)))
     }
 
     /// A server at `address` with this configuration.
@@ -91,9 +84,9 @@ impl TestServer {
         }
     }
 
-    /// Puts the configuration `text` in force.
+    /// Puts the configuration `text` in force, [`patient`].
     pub(crate) fn reload(&self, text: &str) {
-        let directives = conf::parse("new.conf", text).unwrap();
+        let directives = conf::parse("new.conf", &patient(text)).unwrap();
         let loaded = config::build(&directives, self.server.role()).unwrap();
         self.server.reconfigure(loaded.config);
     }
@@ -152,6 +145,24 @@ impl TestServer {
         let config = ClientConfig::new(purpose, &tc_url, "live", stream);
         Client::connect(self.address, config)
     }
+}
+
+/// The configuration `text`, by which publishers may be silent unless it says for how
+/// long: a busy machine may take longer over a test than the default allows.
+fn patient(text: &str) -> String {
+    const DIRECTIVE: &str = "publish_normal_timeout";
+    if text.contains(DIRECTIVE) {
+        return text.to_owned();
+    }
+    let mut blocks = text.split("vhost ");
+    let before = blocks.next().unwrap_or_default().to_owned();
+    blocks.fold(before, |patient, block| match block.split_once('{') {
+        Some((name, rest)) if !name.contains(';') => {
+            format!("{patient}vhost {name}{{ {DIRECTIVE} 600000; {rest}")
+        }
+        // The directive `vhost` of an edge.
+        _ => format!("{patient}vhost {block}"),
+    })
 }
 
 /// A client that publishes `stream` at `address`.

@@ -1,14 +1,11 @@
 //! `RTMP_CHECK` and `FLV_CHECK` of our own servers: does the stream play?
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
+use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, ensure};
-use netbed::{Process, wait_for};
-use testbed::{
-    Client, Cluster, HealthChecks, ORIGIN, RTMP_PORT, Server, Source, VIP, keepalived_conf, program,
-};
+use anyhow::{Context, Result};
+use netbed::wait_for;
+use testbed::{Cluster, HTTP_PORT, HealthChecks, ORIGIN, Source, VIP, keepalived_conf};
 
 use crate::on;
 
@@ -93,9 +90,6 @@ fn an_edge_and_an_origin_are_up_only_while_the_named_stream_plays() {
     });
 }
 
-/// The port of HTTP-FLV.
-const HTTP_PORT: u16 = 8080;
-
 /// The example for browsers without the service that needs a certificate.
 fn for_browsers() -> &'static str {
     let example = include_str!("../../../examples/keepalived-browsers.conf");
@@ -105,53 +99,12 @@ fn for_browsers() -> &'static str {
     plain
 }
 
-/// Starts an edge again that serves HTTP-FLV, too.
-fn serve_browsers(edge: &Server) -> Result<Process> {
-    let plain = testbed::DEPLOYED_EDGE_CONF;
-    let vhost = "vhost __defaultVhost__ {\n";
-    ensure!(plain.contains(vhost), "the deployment's file has a vhost");
-    let remux = format!("{vhost}    http_remux {{ enabled on; }}\n");
-    let server = format!("http_server {{ enabled on; listen {HTTP_PORT}; }}\n");
-    edge.stop()?;
-    let host = edge.host();
-    host.write_file("browsers.conf", server + &plain.replace(vhost, &remux))?;
-    let mut command = Command::new(program("rtmp-edge")?);
-    command.args(["-c", "browsers.conf"]);
-    let process = host.spawn("browsers", command)?;
-    for port in [RTMP_PORT, HTTP_PORT] {
-        wait_for(format_args!("the edge to listen on port {port}"), || {
-            ensure!(process.is_running(), "it has ended: {}", process.log_tail());
-            host.listens(port)
-        })?;
-    }
-    Ok(process)
-}
-
-/// The only edge that has a connection of `client` at `port`.
-fn edge_serving(cluster: &Cluster, client: &Client, port: u16) -> Result<usize> {
-    let mut serving = Vec::new();
-    for (index, edge) in cluster.edges().iter().enumerate() {
-        let peers = edge.host().connections(port)?;
-        if peers
-            .iter()
-            .map(SocketAddr::ip)
-            .any(|ip| ip == client.address())
-        {
-            serving.push(index);
-        }
-    }
-    ensure!(serving.len() == 1, "served by edges {serving:?} at {port}");
-    Ok(serving[0])
-}
-
 #[test]
 #[ignore = "needs root"]
 fn viewers_over_http_flv_leave_a_killed_edge_that_the_example_for_browsers_checks() {
-    on(Cluster::builder(), |cluster| {
+    on(Cluster::builder().browsers(), |cluster| {
         let director = cluster.director();
         cluster.push(&Source::Generated)?;
-        let edges = cluster.edges().iter();
-        let edges = edges.map(serve_browsers).collect::<Result<Vec<_>>>()?;
         director
             .host()
             .write_file("keepalived.conf", for_browsers())?;
@@ -159,21 +112,20 @@ fn viewers_over_http_flv_leave_a_killed_edge_that_the_example_for_browsers_check
         wait_for_services(cluster, "++")?;
 
         let flv = format!("http://{VIP}:{HTTP_PORT}/live/livestream.flv");
+        let serving = |client| cluster.edge_serving_at(HTTP_PORT, client);
         for client in cluster.clients() {
             let viewer = client.pull(&flv)?;
             viewer.wait_for_more(25)?.ensure_rising()?;
             client.pull(&cluster.viewing_url())?.wait_for_more(25)?;
-            assert_eq!(
-                edge_serving(cluster, client, HTTP_PORT)?,
-                edge_serving(cluster, client, RTMP_PORT)?,
-                "the same edge at both ports"
-            );
+            let edge = serving(client)?;
+            assert!(edge.is_some(), "it is served");
+            assert_eq!(edge, cluster.edge_serving(client)?, "at both ports");
         }
         let client = cluster.client(0);
         let viewer = client.pull(&flv)?;
         viewer.wait_for_more(25)?;
-        let killed = edge_serving(cluster, client, HTTP_PORT)?;
-        edges[killed].kill()?;
+        let killed = serving(client)?.context("it is served")?;
+        cluster.edge(killed).kill()?;
         viewer.process().wait()?;
         wait_for_services(cluster, "??")?;
         let list = director.list()?;
@@ -182,7 +134,7 @@ fn viewers_over_http_flv_leave_a_killed_edge_that_the_example_for_browsers_check
 
         let again = client.pull(&flv)?;
         again.wait_for_more(25)?.ensure_rising()?;
-        assert_eq!(edge_serving(cluster, client, HTTP_PORT)?, 1 - killed);
+        assert_eq!(serving(client)?, Some(1 - killed));
         Ok(())
     });
 }

@@ -1,4 +1,5 @@
-//! Stream addresses: what stands in `rtmp://host:port/app/stream?query`.
+//! Stream addresses: what stands in `rtmp://host:port/app/stream?query` and in the URLs of
+//! HTTP-FLV, WebSocket-FLV and HLS.
 //!
 //! Read by hand: application and stream are cut as RTMP clients cut them, which no library
 //! for URLs knows.
@@ -10,6 +11,8 @@ use std::{
 
 /// The port on which RTMP servers listen unless told otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 1935;
+/// The port of HTTP and WebSocket servers.
+const HTTP_PORT: u16 = 80;
 /// Stands in an address for the number of the stream.
 pub(crate) const STREAM_NUMBER: &str = "{}";
 
@@ -20,12 +23,50 @@ pub enum Protocol {
     Rtmp,
     /// Nothing but bytes: they are counted from the first on.
     Raw,
+    /// FLV as the body of an HTTP answer.
+    HttpFlv,
+    /// FLV in the binary messages of a WebSocket.
+    WebSocketFlv,
+    /// HTTP Live Streaming (RFC 8216bis), with low latency where the server offers it.
+    Hls,
+}
+
+impl Protocol {
+    fn of(scheme: &str, path: &str) -> Option<Self> {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        match scheme {
+            "rtmp" => Some(Self::Rtmp),
+            "tcp" => Some(Self::Raw),
+            "http" if path.ends_with(".flv") => Some(Self::HttpFlv),
+            "http" if path.ends_with(".m3u8") => Some(Self::Hls),
+            "ws" => Some(Self::WebSocketFlv),
+            _ => None,
+        }
+    }
+
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Raw => "tcp",
+            Self::HttpFlv | Self::Hls => "http",
+            Self::WebSocketFlv => "ws",
+        }
+    }
+
+    /// The port where an address names none, if there is one.
+    fn port(self) -> Option<u16> {
+        match self {
+            Self::Rtmp => Some(DEFAULT_PORT),
+            Self::Raw => None,
+            Self::HttpFlv | Self::WebSocketFlv | Self::Hls => Some(HTTP_PORT),
+        }
+    }
 }
 
 /// A parsed stream address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamAddress {
-    /// `rtmp` or `tcp`.
+    /// By which it is played.
     pub protocol: Protocol,
     /// Name or number of the host, without brackets.
     pub host: String,
@@ -41,7 +82,10 @@ pub struct StreamAddress {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("{0}: expected rtmp://HOST[:PORT]/APP/STREAM (or tcp://HOST:PORT to count bare bytes)")]
+    #[error(
+        "{0}: expected rtmp://HOST[:PORT]/APP/STREAM, http://HOST[:PORT]/APP/STREAM.flv or .m3u8, \
+         ws://HOST[:PORT]/APP/STREAM.flv (or tcp://HOST:PORT to count bare bytes)"
+    )]
     Scheme(String),
     /// No host between the slashes.
     #[error("{0}: has no host; expected rtmp://HOST[:PORT]/APP/STREAM")]
@@ -89,29 +133,25 @@ impl StreamAddress {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
-        let protocol = match scheme {
-            "rtmp" => Protocol::Rtmp,
-            "tcp" => Protocol::Raw,
-            _ => return Err(AddressError::Scheme(text.to_owned())),
-        };
+        let protocol =
+            Protocol::of(scheme, rest).ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = split_authority(authority);
         if host.is_empty() {
             return Err(AddressError::NoHost(text.to_owned()));
         }
-        let port = match port {
-            Some(port) => {
-                port.parse()
-                    .ok()
-                    .filter(|port| *port != 0)
-                    .ok_or_else(|| AddressError::Port {
+        let port =
+            match port {
+                Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                    AddressError::Port {
                         address: text.to_owned(),
                         port: port.to_owned(),
-                    })?
-            }
-            None if protocol == Protocol::Raw => return Err(AddressError::NoPort(text.to_owned())),
-            None => DEFAULT_PORT,
-        };
+                    }
+                })?,
+                None => protocol
+                    .port()
+                    .ok_or_else(|| AddressError::NoPort(text.to_owned()))?,
+            };
         let (app, stream) = split_path(path);
         if protocol == Protocol::Rtmp && (app.is_empty() || stream.is_empty()) {
             return Err(AddressError::NoStream(text.to_owned()));
@@ -145,6 +185,19 @@ impl StreamAddress {
         format!("rtmp://{}/{}", self.authority(), self.app)
     }
 
+    /// The request target of HTTP (RFC 9112 §3.2.1).
+    pub fn target(&self) -> String {
+        match self.app.as_str() {
+            "" => format!("/{}", self.stream),
+            app => format!("/{app}/{}", self.stream),
+        }
+    }
+
+    /// The host as it stands in HTTP's field `Host`.
+    pub fn host_field(&self) -> String {
+        self.authority()
+    }
+
     /// Asks the resolver for the host's first address.
     ///
     /// # Errors
@@ -166,24 +219,19 @@ impl StreamAddress {
             true => format!("[{}]", self.host),
             false => self.host.clone(),
         };
-        match (self.protocol, self.port) {
-            (Protocol::Rtmp, DEFAULT_PORT) => host,
-            (_, port) => format!("{host}:{port}"),
+        match self.port {
+            port if self.protocol.port() == Some(port) => host,
+            port => format!("{host}:{port}"),
         }
     }
 }
 
 impl fmt::Display for StreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.protocol.scheme(), self.authority())?;
         match self.protocol {
-            Protocol::Rtmp => write!(
-                f,
-                "rtmp://{}/{}/{}",
-                self.authority(),
-                self.app,
-                self.stream
-            ),
-            Protocol::Raw => write!(f, "tcp://{}", self.authority()),
+            Protocol::Raw => Ok(()),
+            _ => f.write_str(&self.target()),
         }
     }
 }
@@ -272,8 +320,23 @@ mod tests {
             "rtmp://a/live/s",
             "rtmp://a:19/live/s?vhost=x",
             "tcp://127.0.0.1:9",
+            "http://a/live/s.flv?token=b/c",
+            "ws://a:8080/s.flv",
+            "http://[::1]:8080/live/room/s.m3u8?hls_ctx=1",
         ] {
             assert_eq!(parsed(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_path_says_what_comes_by_http() {
+        for (text, protocol) in [
+            ("http://a/live/s.flv?x=.m3u8", Protocol::HttpFlv),
+            ("http://a/live/s.m3u8", Protocol::Hls),
+            ("ws://a/live/s.flv", Protocol::WebSocketFlv),
+        ] {
+            let address = parsed(text);
+            assert_eq!((address.protocol, address.port), (protocol, 80), "{text}");
         }
     }
 
@@ -288,6 +351,7 @@ mod tests {
     fn a_wrong_address_is_told_what_is_wrong_with_it() {
         let table = [
             ("http://a/live/s", "expected rtmp://"),
+            ("http:///s.flv", "no host"),
             ("a/live/s", "expected rtmp://"),
             ("rtmp:///live/s", "no host"),
             ("rtmp://a:0/live/s", "`0` is not a port"),

@@ -21,7 +21,7 @@ impl Instant {
     }
 
     /// A point so many nanoseconds after the clock's start.
-    pub fn from_nanos(nanos: u64) -> Self {
+    pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 

@@ -3,11 +3,13 @@
 //!
 //! The path of a run, in the order of reading: `options` → `plan` → `run` →
 //! `worker` (one event loop per thread) → `player` and `publisher` (what a
-//! connection is there for) → `client` (the RTMP dialogue) → `chunks` (what
-//! arrives) → `report`. From `player` on nothing performs I/O.
+//! connection is there for) → `dialogue` (its protocol) → `client`, `flv_player`
+//! or `hls` → `chunks`, `flv_tags` or the demuxers of `hls` (what arrives) →
+//! `report`. From `player` on nothing performs I/O.
 //!
 //! What arrives is read and judged by rules of its own, not by the code of the
-//! servers under test: `chunks`, `media`, `timeline`, `stamp`.
+//! servers under test: `chunks`, `flv_tags`, `http`, `hls`, `media`, `timeline`,
+//! `stamp`.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -17,6 +19,11 @@ mod chunks;
 mod client;
 mod clock;
 mod control;
+mod dialogue;
+mod flv_player;
+mod flv_tags;
+mod hls;
+mod http;
 mod limits;
 mod link;
 mod media;
@@ -27,6 +34,7 @@ mod progress;
 mod publisher;
 mod report;
 mod run;
+mod slot;
 mod source;
 mod stamp;
 mod stats;

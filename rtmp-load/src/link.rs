@@ -23,8 +23,6 @@ pub(crate) struct Link {
     pub socket: Socket,
     /// True while the connection is being made.
     pub connecting: bool,
-    /// Bytes that the socket has not taken yet.
-    pub outbox: Vec<u8>,
     /// The events that the event queue reports of it.
     pub interest: EpollFlags,
 }
@@ -39,18 +37,18 @@ impl Link {
         self.socket.read(buffer)
     }
 
-    /// Sends as much of the outbox as the socket takes.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
+    /// Sends as much of `outbox` as the socket takes.
+    pub(crate) fn write(&mut self, outbox: &mut Vec<u8>) -> io::Result<()> {
         let mut sent = 0;
-        while sent < self.outbox.len() {
-            match self.socket.write(&self.outbox[sent..]) {
+        while sent < outbox.len() {
+            match self.socket.write(&outbox[sent..]) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.outbox.drain(..sent);
+        outbox.drain(..sent);
         Ok(())
     }
 }

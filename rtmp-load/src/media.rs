@@ -4,6 +4,8 @@
 //! Sources: Adobe's *Video File Format Specification* 10.1 §E.4.3.1 and E.4.2.1,
 //! and Veovera's *Enhanced RTMP* v1/v2 for FourCC video.
 
+use crate::clock::Instant;
+
 /// RTMP message types that carry media or data.
 pub(crate) mod message_type {
     /// Audio data.
@@ -12,6 +14,56 @@ pub(crate) mod message_type {
     pub(crate) const VIDEO: u8 = 9;
     /// Data in AMF0, such as `onMetaData`.
     pub(crate) const DATA_AMF0: u8 = 18;
+}
+
+/// Audio, video or data that has arrived completely, whatever carried it.
+#[derive(Debug)]
+pub(crate) struct Unit<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// The time at which it is decoded, in milliseconds, wrapping at 2³².
+    pub timestamp: u32,
+    /// Its first bytes, in which a stamp is looked for.
+    pub head: &'a [u8],
+    /// Checksum of the bytes behind `head`, where checksums were asked for.
+    pub tail: Option<crc32fast::Hasher>,
+    /// When a player shows it that keeps a buffer; `None` for one that shows
+    /// what comes.
+    pub shown_at: Option<Instant>,
+}
+
+/// What a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sound.
+    Audio,
+    /// A video message.
+    Video(VideoKind),
+    /// Anything else: data, an audio decoder's configuration.
+    Other,
+}
+
+impl<'a> Unit<'a> {
+    /// The body of an RTMP message or FLV tag.
+    pub(crate) fn of_flv(
+        type_id: u8,
+        timestamp: u32,
+        head: &'a [u8],
+        tail: Option<crc32fast::Hasher>,
+    ) -> Self {
+        let kind = match type_id {
+            message_type::AUDIO if !is_audio_sequence_header(head) => Kind::Audio,
+            message_type::VIDEO => Kind::Video(video_kind(head)),
+            _ => Kind::Other,
+        };
+        Self {
+            kind,
+            timestamp,
+            head,
+            tail,
+            shown_at: None,
+        }
+    }
 }
 
 const AAC: u8 = 10;
@@ -68,7 +120,7 @@ pub(crate) fn video_kind(head: &[u8]) -> VideoKind {
 
 /// True if an audio message is a decoder's configuration: AAC's, or the start
 /// of a sequence in enhanced RTMP.
-pub(crate) fn is_audio_sequence_header(head: &[u8]) -> bool {
+fn is_audio_sequence_header(head: &[u8]) -> bool {
     match head {
         [first, 0, ..] => first >> 4 == AAC,
         [first, ..] => *first == ENHANCED_AUDIO << 4,

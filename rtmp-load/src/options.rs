@@ -20,6 +20,11 @@ Examples:
   200 streams with 5 players each, published from a file:
     rtmp-load -n 1000 --streams 200 --publish film.flv 'rtmp://origin/live/s{}'
 
+  500 players of HLS, with low latency where the server offers it, on a stream
+  that has been published for ten seconds:
+    rtmp-load -n 500 --publish generated --publish-url rtmp://origin/live/s --lead 10 \
+      http://origin:8080/live/s.m3u8
+
   Only publish a file, until interrupted:
     rtmp-load -n 0 -t 0 --publish film.flv rtmp://origin/live/s
 
@@ -32,12 +37,13 @@ Examples:
 Exit status: 0 if every player was served well, 1 if some failed or starved, 2 if
 the command line or the machine's limits do not allow the run.";
 
-/// Loads an RTMP server with thousands of players from one process, and says
+/// Loads a server of live streams with thousands of players from one process, and says
 /// how it served them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "rtmp-load", version, after_help = EXAMPLES, args_override_self = true)]
 pub struct Options {
-    /// What to play: `rtmp://HOST[:PORT]/APP/STREAM`; `{}` stands for the number
+    /// What to play: `rtmp://HOST[:PORT]/APP/STREAM`, `http://…/STREAM.flv`,
+    /// `ws://…/STREAM.flv` or `http://…/STREAM.m3u8`; `{}` stands for the number
     /// of the stream, from 1. `tcp://HOST:PORT` counts bare bytes.
     pub url: String,
 
@@ -61,6 +67,16 @@ pub struct Options {
     /// Seconds between the last player's start and the measurement.
     #[arg(long, default_value_t = 2)]
     pub settle: u32,
+
+    /// Seconds for which our own publishers send before the first player starts:
+    /// a playlist of HLS has to fill first.
+    #[arg(long, default_value_t = 0, requires = "publish")]
+    pub lead: u32,
+
+    /// Play HLS by whole segments, as players without low latency do, even
+    /// where the server offers parts.
+    #[arg(long)]
+    pub no_low_latency: bool,
 
     /// Client addresses to spread the connections over: one, or the first and
     /// last of a range; may be given several times.

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     address::{AddressError, Protocol, ResolveError, StreamAddress},
+    dialogue::MAX_CONNECTIONS,
     limits::{self, LimitError},
     options::{Options, PublishSource},
     source::{Source, SourceError, flv::FlvFile, generated::Generated, shape::Shape},
@@ -32,9 +33,9 @@ pub enum PlanError {
     /// Several streams under one name.
     #[error("{0}: --streams {1} needs a place for the stream's number; write {{}} into the name")]
     NotNumbered(String, u32),
-    /// Bare bytes cannot be published.
+    /// Only RTMP can be published.
     #[error("--publish needs an rtmp:// address; give one with --publish-url")]
-    PublishRaw,
+    NoRtmp,
     /// No keyframes.
     #[error("--gop-seconds {0}: expected a number of seconds of at least one picture and up to 60")]
     Gop(f64),
@@ -104,12 +105,12 @@ impl Plan {
             Some(text) => StreamAddress::parse(text)?,
             None => url.clone(),
         };
-        if options.publish.is_some() && publish_url.protocol == Protocol::Raw {
-            return Err(PlanError::PublishRaw);
+        if options.publish.is_some() && publish_url.protocol != Protocol::Rtmp {
+            return Err(PlanError::NoRtmp);
         }
         for address in [&url, &publish_url] {
-            let rtmp = address.protocol == Protocol::Rtmp;
-            if options.streams > 1 && rtmp && !address.is_numbered() {
+            let is_named = address.protocol != Protocol::Raw;
+            if options.streams > 1 && is_named && !address.is_numbered() {
                 return Err(PlanError::NotNumbered(address.to_string(), options.streams));
             }
         }
@@ -133,9 +134,14 @@ impl Plan {
                 }
             }
         }
-        limits::check_ports(options.players.div_ceil(binds.len().max(1) as u32))?;
+        let each = match url.protocol {
+            Protocol::Hls => MAX_CONNECTIONS as u32,
+            _ => 1,
+        };
+        let connections = options.players.saturating_mul(each);
+        limits::check_ports(connections.div_ceil(binds.len().max(1) as u32))?;
         let publishers = plan_publishers(options, &publish_url)?;
-        limits::allow_connections(u64::from(options.players) + publishers.len() as u64)?;
+        limits::allow_connections(u64::from(connections) + publishers.len() as u64)?;
         Ok(Self {
             server,
             publish_server,
@@ -275,6 +281,10 @@ mod tests {
             ("--streams 2 rtmp://127.0.0.1/live/s", "{}"),
             ("-n 80000 rtmp://127.0.0.1/live/s", "--bind"),
             ("--publish generated tcp://127.0.0.1:1", "--publish-url"),
+            (
+                "--publish generated http://127.0.0.1/live/s.flv",
+                "--publish-url",
+            ),
             (
                 "--publish generated --gop-seconds 0 rtmp://127.0.0.1/live/s",
                 "--gop-seconds",

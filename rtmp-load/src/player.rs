@@ -1,17 +1,22 @@
 //! One player: what it has seen, and what that is worth. No I/O.
 
+mod cause;
+mod verdict;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    address::{Protocol, StreamAddress},
-    chunks,
-    client::{Client, ClientError, Event, Role},
+    address::StreamAddress,
     clock::Instant,
-    media::{VideoKind, is_audio_sequence_header, message_type, video_kind},
+    dialogue::{Closed, Dialogue, DialogueError, Event, Outboxes},
+    media::{Kind, Unit, VideoKind},
     stamp::Stamp,
     stats::Tally,
     timeline::{FrameCount, Timeline},
 };
+
+pub(crate) use cause::{EndCause, Progress};
+pub(crate) use verdict::{FinalState, Finished, Health};
 
 /// The rules by which every player is judged.
 #[derive(Debug, Clone)]
@@ -28,74 +33,8 @@ pub struct Rules {
     pub verify: bool,
     /// True if a player whose connection ends connects again.
     pub reconnect: bool,
-}
-
-/// The reason for which a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EndCause {
-    /// The TCP connection could not be made.
-    #[error("connect: {0}")]
-    Connect(String),
-    /// The peer closed in order.
-    #[error("closed by the server {0}")]
-    Closed(Progress),
-    /// The connection broke.
-    #[error("{error} {progress}")]
-    Broken {
-        /// The system's error.
-        error: String,
-        /// The state of the connection.
-        progress: Progress,
-    },
-    /// Nothing came.
-    #[error("nothing came for {seconds} s {progress}")]
-    TimedOut {
-        /// The limit.
-        seconds: u64,
-        /// The state of the connection.
-        progress: Progress,
-    },
-    /// The server refused or talked nonsense.
-    #[error("{0}")]
-    Client(String),
-    /// The source of what is published failed.
-    #[error("{0}")]
-    Source(String),
-}
-
-impl From<ClientError> for EndCause {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error.to_string())
-    }
-}
-
-/// State of a connection. It only moves forward; raw streams skip the
-/// negotiation.
-///
-/// ```text
-/// Connecting ─ TCP ─▶ Negotiating ─ play accepted ─▶ Waiting ─ media ─▶ Streaming
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Progress {
-    /// TCP is not established.
-    Connecting,
-    /// Handshake and commands.
-    Negotiating,
-    /// Waiting for the first media.
-    Waiting,
-    /// Media flows.
-    Streaming,
-}
-
-impl std::fmt::Display for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Connecting => "while connecting",
-            Self::Negotiating => "during handshake and commands",
-            Self::Waiting => "before any media",
-            Self::Streaming => "while streaming",
-        })
-    }
+    /// True if players of HLS play parts where there are any.
+    pub low_latency: bool,
 }
 
 /// A span without video between two connections of a player.
@@ -116,7 +55,7 @@ pub struct Record {
     pub joins: u64,
     /// Bytes received, all included.
     pub bytes: u64,
-    /// Messages of audio, video and data.
+    /// Units of audio, video and data.
     pub messages: u64,
     /// Audio timestamps.
     pub audio: Timeline,
@@ -134,6 +73,11 @@ pub struct Record {
     pub outages: Vec<Outage>,
     /// Number of times that each cause ended a connection.
     pub ends: BTreeMap<String, u64>,
+    /// True if it played parts of HLS segments.
+    pub low_latency: bool,
+    /// What a server did against the rules of HLS, though it could be played;
+    /// with the number of times.
+    pub oddities: BTreeMap<&'static str, u64>,
 }
 
 /// See the module's description.
@@ -147,11 +91,10 @@ pub(crate) struct Player {
     record: Record,
 }
 
-/// One connection of a player.
+/// One dialogue of a player with its server.
 struct Session {
     began: Instant,
-    /// `None` if the bytes are raw.
-    client: Option<Client>,
+    dialogue: Dialogue,
     progress: Progress,
     media_at: Option<Instant>,
     keyframe_at: Option<Instant>,
@@ -160,9 +103,9 @@ struct Session {
 
 impl Session {
     fn is_playing(&self) -> bool {
-        match self.client {
-            Some(_) => self.keyframe_at.is_some(),
-            None => self.media_at.is_some(),
+        match self.dialogue {
+            Dialogue::Raw => self.media_at.is_some(),
+            _ => self.keyframe_at.is_some(),
         }
     }
 
@@ -176,6 +119,14 @@ impl Session {
         let is_first = self.media_at.is_none();
         self.media_at.get_or_insert(now);
         is_first
+    }
+
+    /// The time for which nothing has been there to show.
+    fn quiet_for(&self, now: Instant) -> Duration {
+        match self.dialogue.standstill(now) {
+            Some(standstill) => standstill,
+            None => now.since(self.last_byte),
+        }
     }
 }
 
@@ -191,22 +142,15 @@ impl Player {
         }
     }
 
-    /// Begins a connection. `out` takes what is to be sent once it stands.
+    /// Begins a dialogue. `out` takes what is to be sent on its connections.
     ///
     /// # Errors
     /// If no handshake can be made.
-    pub(crate) fn begin(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), EndCause> {
+    pub(crate) fn begin(&mut self, now: Instant, out: &mut Outboxes) -> Result<(), EndCause> {
         self.record.attempts += 1;
-        let client = match self.address.protocol {
-            Protocol::Raw => None,
-            Protocol::Rtmp => {
-                let address = Arc::clone(&self.address);
-                Some(Client::new(Role::Player, address, self.rules.verify, out)?)
-            }
-        };
         self.session = Some(Session {
             began: now,
-            client,
+            dialogue: Dialogue::new(&self.address, &self.rules, self.inspects, now, out)?,
             progress: Progress::Connecting,
             media_at: None,
             keyframe_at: None,
@@ -215,22 +159,29 @@ impl Player {
         Ok(())
     }
 
-    /// The TCP connection stands.
+    /// A TCP connection stands.
     pub(crate) fn connected(&mut self, now: Instant, tally: &mut Tally) {
         if let Some(session) = &mut self.session {
-            session.advance(match session.client {
-                Some(_) => Progress::Negotiating,
-                None => Progress::Waiting,
+            if session.progress == Progress::Connecting {
+                tally.connect.record(now.since(session.began));
+            }
+            session.advance(match session.dialogue {
+                Dialogue::Raw => Progress::Waiting,
+                _ => Progress::Negotiating,
             });
             session.last_byte = now;
-            tally.connect.record(now.since(session.began));
         }
     }
 
-    /// True if bytes may be thrown away unread, as [`Player::discard`] takes
-    /// them.
-    pub(crate) fn wants_discard(&self) -> bool {
-        !self.inspects && self.is_playing()
+    /// The number of bytes to come on a connection that may be thrown away
+    /// unread, as [`Player::discard`] takes them; 0: none.
+    pub(crate) fn discardable(&self, connection: usize) -> usize {
+        match &self.session {
+            Some(session) if !self.inspects && session.is_playing() => {
+                session.dialogue.discardable(connection)
+            }
+            _ => 0,
+        }
     }
 
     /// True if it has something to show: from the first keyframe on.
@@ -239,56 +190,86 @@ impl Player {
     }
 
     /// Takes note of bytes that were thrown away unread.
+    ///
+    /// # Errors
+    /// See [`Player::receive`].
     pub(crate) fn discard(
         &mut self,
         now: Instant,
+        connection: usize,
         bytes: usize,
-        out: &mut Vec<u8>,
+        out: &mut Outboxes,
         tally: &mut Tally,
-    ) {
+    ) -> Result<(), EndCause> {
         self.bytes_came(now, bytes, tally);
-        if let Some(client) = self
-            .session
-            .as_mut()
-            .and_then(|session| session.client.as_mut())
-        {
-            client.discard(bytes, out);
-        }
+        self.converse(now, tally, |dialogue, sink| {
+            dialogue.discard(connection, now, bytes, out, sink)
+        })
     }
 
-    /// Takes bytes as they came; appends answers to `out`.
+    /// Takes bytes as they came on a connection; appends answers to `out`.
     ///
     /// # Errors
-    /// The connection is of no more use and has to be closed.
+    /// The connections are of no more use and have to be closed.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
+        connection: usize,
         bytes: &[u8],
-        out: &mut Vec<u8>,
+        out: &mut Outboxes,
         tally: &mut Tally,
     ) -> Result<(), EndCause> {
         self.bytes_came(now, bytes.len(), tally);
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        let Some(mut client) = session.client.take() else {
+        if let Some(session) = &mut self.session
+            && matches!(session.dialogue, Dialogue::Raw)
+        {
             if session.note_media(now) {
                 tally.first_byte.record(now.since(session.began));
                 self.record.joins += 1;
             }
             return Ok(());
-        };
-        let result = client.receive(bytes, out, |event| match event {
-            Event::Agreed => session.advance(Progress::Waiting),
-            Event::Media(message) => {
-                media_came(session, &mut self.record, &self.rules, now, message, tally);
-            }
-        });
-        session.client = Some(client);
-        Ok(result?)
+        }
+        self.converse(now, tally, |dialogue, sink| {
+            dialogue.receive(connection, now, bytes, out, sink)
+        })
     }
 
-    /// The connection is over.
+    /// The server has closed a connection in order.
+    ///
+    /// # Errors
+    /// If that ends the dialogue.
+    pub(crate) fn closed(
+        &mut self,
+        now: Instant,
+        connection: usize,
+        out: &mut Outboxes,
+        tally: &mut Tally,
+    ) -> Result<(), EndCause> {
+        let progress = self.progress().unwrap_or(Progress::Connecting);
+        let mut closed = Closed::Ends;
+        self.converse(now, tally, |dialogue, sink| {
+            closed = dialogue.closed(connection, now, out, sink)?;
+            Ok(())
+        })?;
+        match closed {
+            Closed::Ends => Err(EndCause::Closed(progress)),
+            Closed::GoesOn => Ok(()),
+        }
+    }
+
+    /// The time at which [`Player::wake`] is to be called, if it is.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        self.session.as_ref()?.dialogue.wakes_at()
+    }
+
+    /// Does what is due.
+    pub(crate) fn wake(&mut self, now: Instant, out: &mut Outboxes) {
+        if let Some(session) = &mut self.session {
+            session.dialogue.wake(now, out);
+        }
+    }
+
+    /// The dialogue is over.
     pub(crate) fn ended(&mut self, now: Instant, cause: &EndCause, tally: &mut Tally) {
         let Some(session) = self.session.take() else {
             return;
@@ -306,17 +287,18 @@ impl Player {
         self.record.frames.restart();
     }
 
-    /// The cause to give the connection up for, if nothing has come for too
+    /// The cause to give the dialogue up for, if nothing has come for too
     /// long. A player that is told to wait waits as long as it gets anything.
     pub(crate) fn overdue(&self, now: Instant) -> Option<EndCause> {
         let session = self.session.as_ref()?;
-        (now.since(session.last_byte) > self.rules.timeout).then(|| EndCause::TimedOut {
+        let since = session.dialogue.waits_since(session.last_byte)?;
+        (now.since(since) > self.rules.timeout).then(|| EndCause::TimedOut {
             seconds: self.rules.timeout.as_secs(),
             progress: session.progress,
         })
     }
 
-    /// The state of the connection, if there is one.
+    /// The state of the dialogue, if there is one.
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.session.as_ref().map(|session| session.progress)
     }
@@ -335,10 +317,11 @@ impl Player {
         };
         if let Some(session) = self.session.take() {
             self.end_session(&session, now, tally);
-            final_state.quiet_for = Some(now.since(session.last_byte));
+            final_state.quiet_for = Some(session.quiet_for(now));
             if let Some(publisher) = self.record.frames.publisher()
                 && let Some(due) = due(publisher)
                 && self.inspects
+                && session.dialogue.brings_at_once()
             {
                 self.record.frames.expect_up_to(publisher, due);
             }
@@ -349,6 +332,25 @@ impl Player {
             record: self.record,
             final_state,
         }
+    }
+
+    /// Has the dialogue do something, and takes what comes of it.
+    fn converse(
+        &mut self,
+        now: Instant,
+        tally: &mut Tally,
+        act: impl FnOnce(&mut Dialogue, &mut dyn FnMut(Event<'_>)) -> Result<(), DialogueError>,
+    ) -> Result<(), EndCause> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        // Out of the session, which the events change.
+        let mut dialogue = std::mem::replace(&mut session.dialogue, Dialogue::Raw);
+        let result = act(&mut dialogue, &mut |event| {
+            event_came(session, &mut self.record, &self.rules, now, event, tally);
+        });
+        session.dialogue = dialogue;
+        Ok(result?)
     }
 
     /// All bytes received so far.
@@ -363,65 +365,89 @@ impl Player {
         };
         let silence = now.since(session.last_byte);
         session.last_byte = now;
-        if session.is_playing() {
-            self.note_silence(silence, tally);
+        if session.is_playing() && session.dialogue.brings_at_once() {
+            note_stall(&mut self.record, &self.rules, silence, tally);
         }
     }
 
     fn end_session(&mut self, session: &Session, now: Instant, tally: &mut Tally) {
         if session.is_playing() {
-            self.note_silence(now.since(session.last_byte), tally);
-        }
-    }
-
-    fn note_silence(&mut self, silence: Duration, tally: &mut Tally) {
-        if silence > self.rules.stall {
-            self.record.stalls += 1;
-            self.record.stalled += silence;
-            self.record.longest_stall = self.record.longest_stall.max(silence);
-            tally.stalls.record(silence);
+            note_stall(&mut self.record, &self.rules, session.quiet_for(now), tally);
         }
     }
 }
 
-fn media_came(
+/// Counts a time without anything to show, if it is longer than the limit.
+fn note_stall(record: &mut Record, rules: &Rules, stall: Duration, tally: &mut Tally) {
+    if stall > rules.stall {
+        record.stalls += 1;
+        record.stalled += stall;
+        record.longest_stall = record.longest_stall.max(stall);
+        tally.stalls.record(stall);
+    }
+}
+
+fn event_came(
     session: &mut Session,
     record: &mut Record,
     rules: &Rules,
     now: Instant,
-    message: chunks::Message<'_>,
+    event: Event<'_>,
+    tally: &mut Tally,
+) {
+    match event {
+        Event::Agreed => session.advance(Progress::Waiting),
+        Event::Media(unit) => unit_came(session, record, rules, now, unit, tally),
+        Event::LowLatency => record.low_latency = true,
+        Event::Answered => tally.answers += 1,
+        Event::Discontinuity => {
+            record.audio.restart();
+            record.video.restart();
+        }
+        Event::Stalled(stall) => note_stall(record, rules, stall, tally),
+        Event::Oddity(what) => {
+            *record.oddities.entry(what).or_default() += 1;
+        }
+    }
+}
+
+fn unit_came(
+    session: &mut Session,
+    record: &mut Record,
+    rules: &Rules,
+    now: Instant,
+    unit: Unit<'_>,
     tally: &mut Tally,
 ) {
     record.messages += 1;
     if session.note_media(now) {
         tally.first_byte.record(now.since(session.began));
     }
+    let kind = match unit.kind {
+        Kind::Audio => {
+            record.audio.advance(unit.timestamp, rules.timestamp_gap);
+            return;
+        }
+        Kind::Other => return,
+        Kind::Video(kind) => kind,
+    };
     // A sequence header is shown at no time: servers send theirs with any.
-    match message.type_id {
-        message_type::AUDIO if !is_audio_sequence_header(message.head) => {
-            record.audio.advance(message.timestamp, rules.timestamp_gap);
+    if kind != VideoKind::SequenceHeader {
+        record.video.advance(unit.timestamp, rules.timestamp_gap);
+    }
+    if session.keyframe_at.is_none() && kind == VideoKind::Keyframe {
+        session.keyframe_at = Some(now);
+        record.joins += 1;
+        tally.first_keyframe.record(now.since(session.began));
+        if let Some(outage) = record.outages.last_mut()
+            && outage.resumed_at.is_none()
+        {
+            outage.resumed_at = Some(now);
+            tally.outages.record(now.since(outage.lost_at));
         }
-        message_type::VIDEO => {
-            let kind = video_kind(message.head);
-            if kind != VideoKind::SequenceHeader {
-                record.video.advance(message.timestamp, rules.timestamp_gap);
-            }
-            if session.keyframe_at.is_none() && kind == VideoKind::Keyframe {
-                session.keyframe_at = Some(now);
-                record.joins += 1;
-                tally.first_keyframe.record(now.since(session.began));
-                if let Some(outage) = record.outages.last_mut()
-                    && outage.resumed_at.is_none()
-                {
-                    outage.resumed_at = Some(now);
-                    tally.outages.record(now.since(outage.lost_at));
-                }
-            }
-            if let Some((stamp, end)) = Stamp::find(message.head) {
-                stamped_frame_came(session, record, rules, now, (stamp, end), message, tally);
-            }
-        }
-        _ => {}
+    }
+    if let Some((stamp, end)) = Stamp::find(unit.head) {
+        stamped_frame_came(session, record, rules, now, (stamp, end), unit, tally);
     }
 }
 
@@ -431,78 +457,26 @@ fn stamped_frame_came(
     rules: &Rules,
     now: Instant,
     (stamp, end): (Stamp, usize),
-    message: chunks::Message<'_>,
+    unit: Unit<'_>,
     tally: &mut Tally,
 ) {
     record.frames.advance(&stamp);
-    // What a server had in store when the player came is not late.
-    if stamp.boot == rules.boot && stamp.sent_at >= session.began {
-        tally.latency.record(now.since(stamp.sent_at));
+    if stamp.boot == rules.boot {
+        // What a server had in store when the player came is not late.
+        if stamp.sent_at >= session.began {
+            tally.latency.record(now.since(stamp.sent_at));
+        }
+        if let Some(shown_at) = unit.shown_at {
+            tally.behind.record(shown_at.since(stamp.sent_at));
+        }
     }
-    if let Some(tail) = message.tail {
+    if let Some(tail) = unit.tail {
         let mut whole = crc32fast::Hasher::new();
-        whole.update(&message.head[end..]);
+        whole.update(&unit.head[end..]);
         whole.combine(&tail);
         if whole.finalize() != stamp.checksum {
             record.frames.corrupt += 1;
         }
-    }
-}
-
-/// The state of a player when the run ended.
-#[derive(Debug, Clone, Copy)]
-pub struct FinalState {
-    /// True if it was playing.
-    pub playing: bool,
-    /// Time for which nothing had come on its connection.
-    pub quiet_for: Option<Duration>,
-}
-
-/// A player after the run.
-#[derive(Debug, Clone)]
-pub struct Finished {
-    /// The stream that it played.
-    pub address: Arc<StreamAddress>,
-    /// True if its messages were looked at to the end.
-    pub inspected: bool,
-    /// Its record.
-    pub record: Record,
-    /// Its final state.
-    pub final_state: FinalState,
-}
-
-/// A verdict on a player.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It got what it should.
-    Healthy,
-    /// It was connected and got too little.
-    Starved,
-    /// It was not connected when it should have been.
-    Failed,
-}
-
-impl Finished {
-    /// The verdict: *failed* if it was not connected at the end, or had to
-    /// begin again without being told to; *starved* if it never got a keyframe,
-    /// had gone quiet, or got less than `min_share` of its frames.
-    pub fn health(&self, rules: &Rules, min_share: f64) -> Health {
-        let lost_connections: u64 = self.record.ends.values().sum();
-        let Some(quiet_for) = self.final_state.quiet_for else {
-            return Health::Failed;
-        };
-        if lost_connections > 0 && !rules.reconnect {
-            return Health::Failed;
-        }
-        let short = self
-            .record
-            .frames
-            .delivered()
-            .is_some_and(|share| share < min_share);
-        if !self.final_state.playing || quiet_for > rules.stall || short {
-            return Health::Starved;
-        }
-        Health::Healthy
     }
 }
 

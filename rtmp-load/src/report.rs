@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    address::Protocol,
     clock::Calendar,
     options::Options,
     player::{self, Health, Rules},
@@ -66,7 +67,9 @@ pub struct Report {
     pub latency_ms: Option<Percentiles>,
     /// The relation of the clocks of `latency_ms`.
     pub latency_clock: &'static str,
-    /// Silences.
+    /// What is known of players of HLS; `None` if there were none.
+    pub hls: Option<Hls>,
+    /// Silences, and times at which a player of HLS had nothing in its buffer.
     pub stalls: Stalls,
     /// Timestamps.
     pub timestamps: Timestamps,
@@ -115,6 +118,23 @@ pub struct Received {
     pub median_mbit_per_s: f64,
     /// By the player that got most.
     pub highest_mbit_per_s: f64,
+}
+
+/// Players of HLS.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hls {
+    /// Those that played parts.
+    pub low_latency: u64,
+    /// HTTP requests that were answered in the measured window.
+    pub answers: u64,
+    /// The same per second.
+    pub answers_per_s: f64,
+    /// From the publisher's send to the moment at which a player that keeps the
+    /// hold-back shows the picture; measured window only.
+    pub behind_ms: Option<Percentiles>,
+    /// What servers did against the rules though it could be played, and how
+    /// often players saw it.
+    pub oddities: BTreeMap<&'static str, u64>,
 }
 
 /// Silences longer than the limit.
@@ -257,6 +277,7 @@ impl Report {
             latency_ms: measured.tally.latency.summary(),
             latency_clock: "CLOCK_MONOTONIC of one machine: compared only with stamps of the same \
                             boot",
+            hls: hls(&measured),
             stalls: Stalls {
                 longer_than_ms: options.stall_ms,
                 count: players.iter().map(|(player, _)| player.record.stalls).sum(),
@@ -351,6 +372,29 @@ fn received(measured: &Measured) -> Received {
         median_mbit_per_s: rate(bytes.get(bytes.len() / 2)),
         highest_mbit_per_s: rate(bytes.last()),
     }
+}
+
+fn hls(measured: &Measured) -> Option<Hls> {
+    let (players, tally) = (&measured.players, &measured.tally);
+    let mut hls = Hls {
+        low_latency: 0,
+        answers: tally.answers,
+        answers_per_s: match measured.span.is_zero() {
+            true => 0.0,
+            false => tally.answers as f64 / measured.span.as_secs_f64(),
+        },
+        behind_ms: tally.behind.summary(),
+        oddities: BTreeMap::new(),
+    };
+    let mut count = 0;
+    for (player, _) in players {
+        count += u64::from(player.address.protocol == Protocol::Hls);
+        hls.low_latency += u64::from(player.record.low_latency);
+        for (oddity, times) in &player.record.oddities {
+            *hls.oddities.entry(oddity).or_default() += times;
+        }
+    }
+    (count > 0).then_some(hls)
 }
 
 fn timestamps(players: &[(player::Finished, u64)]) -> Timestamps {

@@ -117,6 +117,7 @@ impl<'a> Coordinator<'a> {
             timeout: Duration::from_secs(options.timeout.into()),
             verify: options.verify,
             reconnect: options.reconnect,
+            low_latency: !options.no_low_latency,
         });
         let mut coordinator = Self {
             options,
@@ -143,9 +144,13 @@ impl<'a> Coordinator<'a> {
 
     fn conduct(&self) -> Result<Window, RunError> {
         self.await_publishers()?;
+        let lead = Duration::from_secs(self.options.lead.into());
+        let progress = Progress::new(self.options.quiet, self.players);
+        if self.publishers > 0 && self.pass(Some(lead), "publishing", &progress)? {
+            return Err(RunError::Publishing("interrupted".to_owned()));
+        }
         self.control.enter(Phase::Playing);
         let settle = Duration::from_secs(self.options.settle.into());
-        let progress = Progress::new(self.options.quiet, self.players);
         let interrupted = self.pass(Some(self.ramp + settle), "starting", &progress)?;
 
         let start = Instant::now();

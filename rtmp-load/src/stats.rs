@@ -88,6 +88,11 @@ pub struct Tally {
     /// From the publisher's send to the last byte at the player, in the
     /// measured window.
     pub latency: Durations,
+    /// From the publisher's send to the moment at which a player that keeps a
+    /// buffer shows the picture, in the measured window.
+    pub behind: Durations,
+    /// Answers to HTTP requests of HLS, in the measured window.
+    pub answers: u64,
     /// Silences longer than the limit.
     pub stalls: Durations,
     /// From a connection's last media to the first keyframe of the next.
@@ -95,12 +100,21 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The measured window begins.
+    pub fn begin_window(&mut self) {
+        self.latency.clear();
+        self.behind.clear();
+        self.answers = 0;
+    }
+
     /// Takes all of another worker's.
     pub fn merge(&mut self, other: &Tally) {
         self.connect.merge(&other.connect);
         self.first_byte.merge(&other.first_byte);
         self.first_keyframe.merge(&other.first_keyframe);
         self.latency.merge(&other.latency);
+        self.behind.merge(&other.behind);
+        self.answers += other.answers;
         self.stalls.merge(&other.stalls);
         self.outages.merge(&other.outages);
     }

@@ -21,11 +21,13 @@ use nix::{
 use crate::{
     clock::Instant,
     control::{Control, Phase},
+    dialogue::{MAX_CONNECTIONS, Outboxes},
     link::{Link, open, plain},
     options::Receiver,
     plan::PlayerPlan,
-    player::{EndCause, Player, Progress},
+    player::{EndCause, Player},
     publisher::Publisher,
+    slot::{Peer, Slot, key, numbers},
     stats::Tally,
     usage::CpuTime,
 };
@@ -94,8 +96,9 @@ struct Worker {
     epoll: Epoll,
     buffer: Vec<u8>,
     slots: Vec<Slot>,
-    /// The slots that are to connect, by time; the slot's number breaks ties.
-    starts: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// The slots that are to begin or to be woken, by time; the slot's number
+    /// breaks ties.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Slots of publishers are the first ones.
     publishers: usize,
     receiver: Receiver,
@@ -107,21 +110,6 @@ struct Worker {
     bytes: u64,
     cpu_before_window: CpuTime,
     longest_turn: Duration,
-}
-
-/// A place for one publisher or player, connected or not.
-struct Slot {
-    peer: Peer,
-    server: SocketAddr,
-    bind: Option<IpAddr>,
-    link: Option<Link>,
-    /// Bytes received before the measured window.
-    bytes_before_window: u64,
-}
-
-enum Peer {
-    Player(Player),
-    Publisher(Publisher),
 }
 
 /// Runs until the control says stop.
@@ -137,7 +125,7 @@ pub(crate) fn run(
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         buffer: vec![0; READ_BYTES],
         slots: Vec::with_capacity(job.publishers.len() + job.players.len()),
-        starts: BinaryHeap::new(),
+        timers: BinaryHeap::new(),
         publishers: job.publishers.len(),
         receiver: job.receiver,
         reconnect: job.reconnect,
@@ -151,7 +139,7 @@ pub(crate) fn run(
     };
     let now = Instant::now();
     for publisher in job.publishers {
-        worker.starts.push(Reverse((now, worker.slots.len())));
+        worker.timers.push(Reverse((now, worker.slots.len())));
         let peer = Peer::Publisher(publisher);
         worker
             .slots
@@ -166,18 +154,6 @@ pub(crate) fn run(
     }
     worker.run(starts)?;
     Ok(worker.result())
-}
-
-impl Slot {
-    fn new(peer: Peer, server: SocketAddr, bind: Option<IpAddr>) -> Self {
-        Self {
-            peer,
-            server,
-            bind,
-            link: None,
-            bytes_before_window: 0,
-        }
-    }
 }
 
 impl Worker {
@@ -195,10 +171,11 @@ impl Worker {
             };
             let turn_began = Instant::now();
             for event in &events[..count] {
-                self.ready(event.data() as usize, event.events());
+                let (index, connection) = numbers(event.data());
+                self.ready(index, connection, event.events());
             }
             self.send_due();
-            self.start_due();
+            self.fire_timers();
             self.gauges.bytes.store(self.bytes, Ordering::Relaxed);
 
             let now = Instant::now();
@@ -210,7 +187,7 @@ impl Worker {
             if phase_now >= Phase::Playing
                 && let Some(starts) = player_starts.take()
             {
-                self.starts.extend(
+                self.timers.extend(
                     starts
                         .into_iter()
                         .map(|(at, slot)| Reverse((now + at, slot))),
@@ -253,17 +230,17 @@ impl Worker {
     /// Until something is to be done even if no socket is ready. Rounded up:
     /// waking before the time would only mean waiting again.
     fn timeout(&self, now: Instant, next_sweep: Instant) -> EpollTimeout {
-        let start = self.starts.peek().map(|Reverse((at, _))| *at);
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let publishers = self.slots[..self.publishers]
             .iter()
             .filter_map(Slot::sends_at);
-        let next = publishers.chain(start).fold(next_sweep, Instant::min);
+        let next = publishers.chain(timer).fold(next_sweep, Instant::min);
         let milliseconds = next.since(now).as_micros().div_ceil(1000);
         EpollTimeout::try_from(milliseconds as i32).unwrap_or(EpollTimeout::ZERO)
     }
 
     fn begin_measuring(&mut self) {
-        self.tally.latency.clear();
+        self.tally.begin_window();
         self.longest_turn = Duration::ZERO;
         self.cpu_before_window = CpuTime::of_thread();
         for slot in &mut self.slots {
@@ -273,67 +250,88 @@ impl Worker {
         }
     }
 
-    fn start_due(&mut self) {
+    fn fire_timers(&mut self) {
         let now = Instant::now();
-        while let Some(&Reverse((at, index))) = self.starts.peek()
+        while let Some(&Reverse((at, index))) = self.timers.peek()
             && at <= now
         {
-            self.starts.pop();
-            self.start(index);
+            self.timers.pop();
+            if self.slots[index].begun {
+                self.wake(index, now);
+            } else {
+                self.start(index);
+            }
         }
     }
 
     fn start(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let now = Instant::now();
-        let mut outbox = Vec::new();
+        slot.begun = true;
         let begun = match &mut slot.peer {
             Peer::Player(player) => {
                 self.gauges.started.fetch_add(1, Ordering::Relaxed);
-                player.begin(now, &mut outbox)
+                player.begin(now, &mut slot.outboxes)
             }
-            Peer::Publisher(publisher) => publisher.begin(now, &mut outbox),
+            Peer::Publisher(publisher) => publisher.begin(now, &mut slot.outboxes[0]),
         };
-        let opened = begun.and_then(|()| open(slot.server, slot.bind));
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
-        let registered = opened.and_then(|socket| {
-            let event = EpollEvent::new(interest, index as u64);
-            match self.epoll.add(&socket, event) {
-                Ok(()) => Ok(socket),
-                Err(error) => Err(EndCause::Connect(error.to_string())),
-            }
-        });
-        match registered {
-            Ok(socket) => {
-                slot.link = Some(Link {
-                    socket,
-                    connecting: true,
-                    outbox,
-                    interest,
-                })
-            }
-            Err(cause) => self.end(index, &cause),
+        let opened = begun.and_then(|()| self.open(index, 0));
+        if let Err(cause) = opened.and_then(|()| self.serve(index)) {
+            self.end(index, &cause);
         }
     }
 
-    fn ready(&mut self, index: usize, flags: EpollFlags) {
-        let result = match self.slots[index].link.as_ref().map(|link| link.connecting) {
+    fn wake(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        // Timers of earlier dialogues, and those that another has replaced.
+        if slot.wakes_at.is_none_or(|at| at > now) {
+            return;
+        }
+        slot.wakes_at = None;
+        if let Peer::Player(player) = &mut slot.peer {
+            player.wake(now, &mut slot.outboxes);
+        }
+        if let Err(cause) = self.serve(index) {
+            self.end(index, &cause);
+        }
+    }
+
+    fn open(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
+        let slot = &mut self.slots[index];
+        let socket = open(slot.server, slot.bind)?;
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+        self.epoll
+            .add(&socket, EpollEvent::new(interest, key(index, connection)))
+            .map_err(|error| EndCause::Connect(error.to_string()))?;
+        slot.links[connection] = Some(Link {
+            socket,
+            connecting: true,
+            interest,
+        });
+        Ok(())
+    }
+
+    fn ready(&mut self, index: usize, connection: usize, flags: EpollFlags) {
+        let link = self.slots[index].links[connection].as_ref();
+        let result = match link.map(|link| link.connecting) {
             None => return,
-            Some(true) => self.finish_connecting(index),
-            Some(false) if flags.contains(EpollFlags::EPOLLOUT) => {
-                self.flush(index).and_then(|()| self.receive(index))
+            Some(true) => self.finish_connecting(index, connection),
+            Some(false) if flags.contains(EpollFlags::EPOLLOUT) => self
+                .flush(index, connection)
+                .and_then(|()| self.receive(index, connection)),
+            Some(false) if self.reads_as_coroutine(index) => {
+                self.receive_as_coroutine(index, connection)
             }
-            Some(false) if self.reads_as_coroutine(index) => self.receive_as_coroutine(index),
-            Some(false) => self.receive(index),
+            Some(false) => self.receive(index, connection),
         };
         if let Err(cause) = result {
             self.end(index, &cause);
         }
     }
 
-    fn finish_connecting(&mut self, index: usize) -> Result<(), EndCause> {
+    fn finish_connecting(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
         let slot = &mut self.slots[index];
-        let Some(link) = &mut slot.link else {
+        let Some(link) = &mut slot.links[connection] else {
             return Ok(());
         };
         match link.socket.take_error() {
@@ -344,7 +342,31 @@ impl Worker {
         if let Peer::Player(player) = &mut slot.peer {
             player.connected(Instant::now(), &mut self.tally);
         }
-        self.flush(index)
+        self.flush(index, connection)
+    }
+
+    /// Sends what a dialogue has to send, opens the connections that it needs
+    /// for that, and sets its timer.
+    fn serve(&mut self, index: usize) -> Result<(), EndCause> {
+        for connection in 0..MAX_CONNECTIONS {
+            let slot = &self.slots[index];
+            if slot.outboxes[connection].is_empty() {
+                continue;
+            }
+            match slot.links[connection] {
+                Some(_) => self.flush(index, connection)?,
+                None => self.open(index, connection)?,
+            }
+        }
+        let slot = &mut self.slots[index];
+        if let Peer::Player(player) = &slot.peer
+            && let Some(at) = player.wakes_at()
+            && slot.wakes_at != Some(at)
+        {
+            slot.wakes_at = Some(at);
+            self.timers.push(Reverse((at, index)));
+        }
+        Ok(())
     }
 
     fn reads_as_coroutine(&self, index: usize) -> bool {
@@ -354,46 +376,52 @@ impl Worker {
 
     /// Takes the socket out of the event queue, reads until it is empty, and
     /// waits for it again.
-    fn receive_as_coroutine(&mut self, index: usize) -> Result<(), EndCause> {
+    fn receive_as_coroutine(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
         let refused = |error: Errno| EndCause::Connect(error.to_string());
-        if let Some(link) = &self.slots[index].link {
+        if let Some(link) = &self.slots[index].links[connection] {
             self.epoll.delete(&link.socket).map_err(refused)?;
         }
         self.read(
             index,
+            connection,
             COROUTINE_READ_BYTES,
             READ_BYTES / COROUTINE_READ_BYTES,
         )?;
-        if let Some(link) = &self.slots[index].link {
-            let event = EpollEvent::new(link.interest, index as u64);
+        if let Some(link) = &self.slots[index].links[connection] {
+            let event = EpollEvent::new(link.interest, key(index, connection));
             self.epoll.add(&link.socket, event).map_err(refused)?;
         }
-        self.flush(index)
+        self.serve(index)
     }
 
-    fn receive(&mut self, index: usize) -> Result<(), EndCause> {
-        let link = |worker: &Self| {
-            let link = worker.slots[index].link.as_ref();
-            link.map_or(0, |link| link.outbox.len())
-        };
-        let before = link(self);
-        self.read(index, READ_BYTES, READS_PER_TURN)?;
-        if link(self) > before {
-            return self.flush(index);
-        }
-        Ok(())
+    fn receive(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
+        self.read(index, connection, READ_BYTES, READS_PER_TURN)?;
+        self.serve(index)
     }
 
     /// Reads from a socket so many times, or until it is empty.
-    fn read(&mut self, index: usize, max_bytes: usize, times: usize) -> Result<(), EndCause> {
+    fn read(
+        &mut self,
+        index: usize,
+        connection: usize,
+        max_bytes: usize,
+        times: usize,
+    ) -> Result<(), EndCause> {
         let slot = &mut self.slots[index];
-        let Some(link) = &mut slot.link else {
+        let Some(link) = &mut slot.links[connection] else {
             return Ok(());
         };
         for _ in 0..times {
-            let discards = matches!(&slot.peer, Peer::Player(player) if player.wants_discard());
-            let count = match link.read(&mut self.buffer[..max_bytes], discards) {
-                Ok(0) => return Err(EndCause::Closed(slot.peer.progress())),
+            let discardable = match &slot.peer {
+                Peer::Player(player) => player.discardable(connection),
+                Peer::Publisher(_) => 0,
+            };
+            let most = match discardable {
+                0 => max_bytes,
+                discardable => discardable.min(max_bytes),
+            };
+            let count = match link.read(&mut self.buffer[..most], discardable > 0) {
+                Ok(0) => return self.closed(index, connection),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -407,69 +435,88 @@ impl Worker {
             };
             let now = Instant::now();
             let bytes = &self.buffer[..count];
+            let (outboxes, tally) = (&mut slot.outboxes, &mut self.tally);
             match &mut slot.peer {
                 Peer::Player(player) => {
                     self.bytes += count as u64;
-                    if discards {
-                        player.discard(now, count, &mut link.outbox, &mut self.tally);
+                    if discardable > 0 {
+                        player.discard(now, connection, count, outboxes, tally)?;
                     } else {
-                        player.receive(now, bytes, &mut link.outbox, &mut self.tally)?;
+                        player.receive(now, connection, bytes, outboxes, tally)?;
                     }
                 }
                 Peer::Publisher(publisher) => {
-                    if publisher.receive(now, bytes, &mut link.outbox)? {
+                    if publisher.receive(now, bytes, &mut outboxes[0])? {
                         self.control.publisher_ready();
                     }
                 }
             }
             // A coroutine finds a socket empty by reading from it.
-            if count < max_bytes && max_bytes == READ_BYTES {
+            if count < most && max_bytes == READ_BYTES {
                 break;
             }
         }
         Ok(())
     }
 
+    /// The server has closed a connection.
+    fn closed(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
+        let slot = &mut self.slots[index];
+        match &mut slot.peer {
+            Peer::Player(player) => {
+                let now = Instant::now();
+                player.closed(now, connection, &mut slot.outboxes, &mut self.tally)?;
+                slot.links[connection] = None;
+                Ok(())
+            }
+            Peer::Publisher(_) => Err(EndCause::Closed(slot.peer.progress())),
+        }
+    }
+
     fn send_due(&mut self) {
         for index in 0..self.publishers {
             let now = Instant::now();
             let slot = &mut self.slots[index];
-            let (Peer::Publisher(publisher), Some(link)) = (&mut slot.peer, &mut slot.link) else {
+            let Peer::Publisher(publisher) = &mut slot.peer else {
                 continue;
             };
+            if slot.links[0].is_none() {
+                continue;
+            }
             if publisher.due_at().is_none_or(|at| at > now) {
                 continue;
             }
-            let sent = publisher.send_due(now, &mut link.outbox);
-            if let Err(cause) = sent.and_then(|()| self.flush(index)) {
+            let sent = publisher.send_due(now, &mut slot.outboxes[0]);
+            if let Err(cause) = sent.and_then(|()| self.flush(index, 0)) {
                 self.end(index, &cause);
             }
         }
     }
 
     /// Sends what the socket takes, and asks to be told when it takes more.
-    fn flush(&mut self, index: usize) -> Result<(), EndCause> {
+    fn flush(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
         let slot = &mut self.slots[index];
-        let Some(link) = &mut slot.link else {
+        let Some(link) = &mut slot.links[connection] else {
             return Ok(());
         };
+        let outbox = &mut slot.outboxes[connection];
         if link.connecting {
             return Ok(());
         }
-        link.write().map_err(|error| {
+        link.write(outbox).map_err(|error| {
             let progress = slot.peer.progress();
             EndCause::Broken {
                 error: plain(&error),
                 progress,
             }
         })?;
-        let interest = match link.outbox.is_empty() {
+        let interest = match outbox.is_empty() {
             true => EpollFlags::EPOLLIN,
             false => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
         };
         if interest != link.interest {
             link.interest = interest;
-            let mut event = EpollEvent::new(interest, index as u64);
+            let mut event = EpollEvent::new(interest, key(index, connection));
             self.epoll
                 .modify(&link.socket, &mut event)
                 .map_err(|error| EndCause::Connect(error.to_string()))?;
@@ -480,7 +527,10 @@ impl Worker {
     fn end(&mut self, index: usize, cause: &EndCause) {
         let slot = &mut self.slots[index];
         let now = Instant::now();
-        slot.link = None;
+        slot.links = Default::default();
+        slot.outboxes = Outboxes::default();
+        slot.begun = false;
+        slot.wakes_at = None;
         let wait = match &mut slot.peer {
             Peer::Player(player) => {
                 let was_playing = player.is_playing();
@@ -499,7 +549,7 @@ impl Worker {
             }
         };
         if self.reconnect {
-            self.starts.push(Reverse((now + wait, index)));
+            self.timers.push(Reverse((now + wait, index)));
         }
     }
 
@@ -518,28 +568,5 @@ impl Worker {
             }
         }
         self.gauges.playing.store(playing, Ordering::Relaxed);
-    }
-}
-
-impl Slot {
-    /// The time at which its publisher has something to send that the socket
-    /// would take.
-    fn sends_at(&self) -> Option<Instant> {
-        match &self.peer {
-            Peer::Publisher(publisher) if self.link.as_ref()?.outbox.is_empty() => {
-                publisher.due_at()
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Peer {
-    fn progress(&self) -> Progress {
-        match self {
-            Self::Player(player) => player.progress().unwrap_or(Progress::Connecting),
-            Self::Publisher(publisher) if publisher.is_publishing() => Progress::Streaming,
-            Self::Publisher(_) => Progress::Negotiating,
-        }
     }
 }

@@ -57,6 +57,16 @@ impl Report {
             one.reordered, one.gaps, one.gaps_s, one.players
         );
         line(f, "timestamps", text)?;
+        if let Some(one) = &self.hls {
+            let text = format_args!(
+                "{:.1} requests a second; {} players with low latency",
+                one.answers_per_s, one.low_latency
+            );
+            line(f, "hls", text)?;
+            for (oddity, count) in &one.oddities {
+                line(f, "against rules", format_args!("{count} × {oddity}"))?;
+            }
+        }
         let one = &self.stalls;
         let text = format_args!(
             "{} longer than {} ms at {} players, {:.1} s together",
@@ -66,11 +76,13 @@ impl Report {
     }
 
     fn write_durations(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let behind = self.hls.as_ref().map_or(&None, |hls| &hls.behind_ms);
         let rows = [
             ("connect", &self.connect_ms),
             ("first byte", &self.first_byte_ms),
             ("first keyframe", &self.first_keyframe_ms),
             ("latency", &self.latency_ms),
+            ("shown after", behind),
             ("stall", &self.stalls.ms),
             ("outage", &self.connections.outage_ms),
         ];

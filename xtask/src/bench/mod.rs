@@ -3,7 +3,10 @@
 
 mod browser;
 mod checks;
+mod goal;
+mod process;
 mod rtmp;
+mod viewers;
 mod xdp;
 
 use clap::Subcommand;
@@ -19,6 +22,9 @@ pub(crate) enum Bench {
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
+    /// What viewers by HTTP-FLV, WebSocket-FLV and HLS cost beside players of
+    /// RTMP, and beside nginx that serves the same files.
+    Viewers(viewers::Options),
     /// What a packet costs in XDP, against programs that do the least that any
     /// must.
     Xdp(xdp::Options),
@@ -36,6 +42,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::Browser(options) => browser::run(options),
         Bench::Checks(options) => checks::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
+        Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),
     }

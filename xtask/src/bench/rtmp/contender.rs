@@ -2,21 +2,14 @@
 
 use std::{
     fmt, fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Child, Command},
 };
 
-use anyhow::{Context, bail};
+use crate::bench::process::{
+    MAX_CONNECTIONS, NGINX, NGINX_RTMP, end, free_port, only_child, pinned, spawn,
+};
 
-/// Debian's nginx-rtmp, package `libnginx-mod-rtmp`.
-const NGINX: &str = "/usr/sbin/nginx";
-const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
-/// How long a server may take until it listens.
-const START: Duration = Duration::from_secs(10);
-const MAX_CONNECTIONS: u32 = 20_000;
 /// Length of nginx-rtmp's chunks if its configuration does not say, in bytes.
 /// It sends each chunk with a system call of its own.
 const NGINX_CHUNK_SIZE: u32 = 4096;
@@ -89,7 +82,7 @@ impl fmt::Display for Contender {
 
 /// Whether nginx-rtmp is there to compare with.
 pub(crate) fn nginx_is_installed() -> bool {
-    Path::new(NGINX).exists() && Path::new(NGINX_MODULE).exists()
+    Path::new(NGINX).exists() && Path::new(NGINX_RTMP).exists()
 }
 
 /// Where things are and what they are given.
@@ -133,12 +126,12 @@ impl Running {
         match contender {
             Contender::Origin(batching) => {
                 let origin = our_server("rtmp-origin", port, batching, around);
-                let origin = spawn(origin, port, around)?;
+                let origin = spawn(origin, port, &around.scratch)?;
                 Ok(Self::of(vec![origin], url(port), Some(url(port))))
             }
             Contender::Edges(batching, edges) => {
                 let origin = our_server("rtmp-origin", port, batching, around);
-                let origin = spawn(origin, port, around)?;
+                let origin = spawn(origin, port, &around.scratch)?;
                 // The others are ended by drop if an edge does not start.
                 let mut running = Self::of(vec![origin], url(port), Some(url(port)));
                 let mut upstream = port;
@@ -146,7 +139,7 @@ impl Running {
                     let edge_port = free_port()?;
                     let mut edge = our_server("rtmp-edge", edge_port, batching, around);
                     edge.args(["--origin", &format!("127.0.0.1:{upstream}")]);
-                    let edge = spawn(edge, edge_port, around)?;
+                    let edge = spawn(edge, edge_port, &around.scratch)?;
                     running.server_pid = edge.id();
                     running.children.push(edge);
                     running.play_url = url(edge_port);
@@ -155,13 +148,13 @@ impl Running {
                 Ok(running)
             }
             Contender::Nginx(chunks) => {
-                let master = spawn(nginx(port, chunks, around)?, port, around)?;
+                let master = spawn(nginx(port, chunks, around)?, port, &around.scratch)?;
                 let mut running = Self::of(vec![master], url(port), Some(url(port)));
                 running.server_pid = only_child(running.server_pid)?;
                 Ok(running)
             }
             Contender::Floor(batching) => {
-                let floor = spawn(floor(port, batching, around), port, around)?;
+                let floor = spawn(floor(port, batching, around), port, &around.scratch)?;
                 Ok(Self::of(
                     vec![floor],
                     format!("tcp://127.0.0.1:{port}"),
@@ -190,24 +183,13 @@ impl Drop for Running {
     }
 }
 
-/// nginx's master ends its worker when it is asked to, and leaves it behind
-/// when it is killed.
-fn end(child: &mut Child) {
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    // It may have ended by itself.
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-    let deadline = Instant::now() + START;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn our_server(name: &str, port: u16, batching: Batching, around: &Surroundings) -> Command {
+/// One of our servers, on its cores.
+pub(crate) fn our_server(
+    name: &str,
+    port: u16,
+    batching: Batching,
+    around: &Surroundings,
+) -> Command {
     let mut command = pinned(&around.cores, around.realtime);
     command.arg(around.binaries.join(name));
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
@@ -235,7 +217,7 @@ fn nginx(port: u16, chunks: Chunks, around: &Surroundings) -> anyhow::Result<Com
     fs::create_dir_all(folder.join("logs"))?;
     let file = folder.join("nginx.conf");
     let configuration = format!(
-        "load_module {NGINX_MODULE};\n\
+        "load_module {NGINX_RTMP};\n\
          worker_processes 1;\n\
          worker_rlimit_nofile {files};\n\
          daemon off;\n\
@@ -276,65 +258,4 @@ fn floor(port: u16, batching: Batching, around: &Surroundings) -> Command {
     command.args(["--picture-bytes", &picture_bytes.to_string()]);
     command.args(["--gather-us", &gather_us.to_string()]);
     command
-}
-
-/// A command that will run on these cores only, all its threads from the first
-/// instruction on; if `realtime`, before all else (`SCHED_FIFO`).
-pub(crate) fn pinned(cores: &str, realtime: bool) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", cores]);
-    if realtime {
-        command.args(["chrt", "--fifo", "1"]);
-    }
-    command
-}
-
-fn spawn(mut command: Command, port: u16, around: &Surroundings) -> anyhow::Result<Child> {
-    let log = around.scratch.join(format!("server-{port}.log"));
-    let output = fs::File::create(&log)?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("starting a server through taskset (Debian: util-linux)")?;
-    let deadline = Instant::now() + START;
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        if let Some(status) = child.try_wait()? {
-            bail!(
-                "{command:?} ended: {status}\n{}",
-                fs::read_to_string(&log).unwrap_or_default()
-            );
-        }
-        if Instant::now() > deadline {
-            end(&mut child);
-            bail!(
-                "{command:?} does not listen on port {port} after {} s",
-                START.as_secs()
-            );
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(child)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
-}
-
-fn only_child(pid: u32) -> anyhow::Result<u32> {
-    let deadline = Instant::now() + START;
-    loop {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        if let Some(child) = children.split_whitespace().next() {
-            return Ok(child.parse()?);
-        }
-        if Instant::now() > deadline {
-            bail!("process {pid} has no worker process");
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -1,8 +1,7 @@
 //! What was to be reached, and whether it was. Goals whose runs were not made
 //! are left out.
 
-use serde_json::{Value, json};
-
+use super::super::goal::Goal;
 use super::{
     BURST_SETTLE_SECONDS, Row, Section,
     contender::{Batching, Chunks, Contender},
@@ -11,58 +10,6 @@ use super::{
 const AT_350_MS: Batching = Batching::Milliseconds(350);
 const AT_100_MS: Batching = Batching::Milliseconds(100);
 const NGINX: Contender = Contender::Nginx(Chunks::Default);
-
-/// One figure to reach.
-#[derive(Debug, Clone)]
-pub(crate) struct Goal {
-    /// In words.
-    pub(crate) what: String,
-    /// What was measured; a goal whose figure is missing is not reached.
-    pub(crate) measured: Option<f64>,
-    /// The bound.
-    pub(crate) bound: f64,
-    /// Whether the bound is the least or the most.
-    pub(crate) at_least: bool,
-}
-
-impl Goal {
-    fn at_most(what: impl Into<String>, measured: impl Into<Option<f64>>, bound: f64) -> Self {
-        Self {
-            what: what.into(),
-            measured: measured.into(),
-            bound,
-            at_least: false,
-        }
-    }
-
-    fn at_least(what: impl Into<String>, measured: impl Into<Option<f64>>, bound: f64) -> Self {
-        Self {
-            what: what.into(),
-            measured: measured.into(),
-            bound,
-            at_least: true,
-        }
-    }
-
-    /// Whether it was reached.
-    pub(crate) fn is_reached(&self) -> bool {
-        self.measured.is_some_and(|measured| match self.at_least {
-            true => measured >= self.bound,
-            false => measured <= self.bound,
-        })
-    }
-
-    /// For the JSON file.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "goal": self.what,
-            "measured": self.measured,
-            "bound": self.bound,
-            "at_least": self.at_least,
-            "reached": self.is_reached(),
-        })
-    }
-}
 
 /// All goals that these rows allow to judge.
 pub(crate) fn of(rows: &[Row]) -> Vec<Goal> {
@@ -206,6 +153,8 @@ fn cores(rows: &[Row], goals: &mut Vec<Goal>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::bench::rtmp::{
         Load,

@@ -4,7 +4,8 @@
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::contender::{Surroundings, pinned};
+use super::contender::Surroundings;
+use crate::bench::process::pinned;
 
 /// The program, in the folder of the release build.
 pub(crate) const PROGRAM: &str = "examples/ingest";

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::contender::{Contender, Running, Surroundings, pinned};
+use super::contender::{Contender, Running, Surroundings};
+use crate::bench::process::pinned;
 
 /// How our servers name the threads that send to players.
 const SENDING_THREADS: &str = "fanout-";

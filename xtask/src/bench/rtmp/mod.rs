@@ -5,24 +5,27 @@
 //! in the middle counts. Nothing is tuned for it: the servers run with their defaults
 //! but for what the table says.
 
-mod contender;
+pub(crate) mod contender;
 pub(crate) mod floor;
 mod goals;
 mod ingest;
-mod measurement;
+pub(crate) mod measurement;
 mod table;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
+use super::goal::{self, Goal};
+use super::process::{allow_open_files, build, cargo_build};
 use contender::{Batching, Chunks, Contender, Surroundings};
 use ingest::Ingest;
 use measurement::{Figures, Generator, Load, Receiver, measure};
 
+/// What is measured, and what measures.
+const PACKAGES: [&str; 4] = ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"];
 const FRAMES_PER_SECOND: u64 = 30;
 /// Above so many players the load generator looks at one in ten to the end.
 const INSPECT_ALL_UP_TO: u32 = 1000;
@@ -159,7 +162,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.server_core == options.load_core {
         bail!("--server-core and --load-core are the same: the load would be measured as well");
     }
-    let binaries = build(options.no_build)?;
+    let binaries = build(options.no_build, &PACKAGES)?;
+    if !options.no_build {
+        cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
+    } else if !binaries.join(ingest::PROGRAM).exists() {
+        bail!("{} is not there", binaries.join(ingest::PROGRAM).display());
+    }
     allow_open_files()?;
     let scratch = tempfile::tempdir()?;
     let around = Surroundings {
@@ -206,7 +214,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let goals = goals::of(&rows);
     if !rows.is_empty() {
         println!("{}", table::of(&rows));
-        println!("{}", table::of_goals(&goals));
+        println!("{}", goal::table(&goals));
     }
     if !ingest.is_empty() {
         println!("{}", table::of_ingest(&ingest));
@@ -399,66 +407,10 @@ fn measure_all(
     Ok(runs.iter().zip(figures).filter_map(row).collect())
 }
 
-/// Builds what is measured and says where it is.
-fn build(skip: bool) -> anyhow::Result<PathBuf> {
-    let binaries = target_folder()?.join("release");
-    if skip {
-        let wanted = [
-            "rtmp-origin",
-            "rtmp-edge",
-            "rtmp-load",
-            "xtask",
-            ingest::PROGRAM,
-        ];
-        for program in wanted.map(|name| binaries.join(name)) {
-            if !program.exists() {
-                bail!(
-                    "{} is not there; leave --no-build out to have it built",
-                    program.display()
-                );
-            }
-        }
-        return Ok(binaries);
-    }
-    let servers_and_load = ["rtmp-origin", "rtmp-edge", "rtmp-load", "xtask"];
-    cargo_build(
-        &servers_and_load
-            .map(|package| ["--package", package])
-            .concat(),
-    )?;
-    cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
-    Ok(binaries)
-}
-
-fn cargo_build(arguments: &[&str]) -> anyhow::Result<()> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release"]).args(arguments);
-    if !command.status().context("starting cargo")?.success() {
-        bail!("the release build failed");
-    }
-    Ok(())
-}
-
-/// This program lies in `target/PROFILE/`.
-fn target_folder() -> anyhow::Result<PathBuf> {
-    let exe = std::env::current_exe()?;
-    let folder = exe.parent().and_then(|profile| profile.parent());
-    folder
-        .map(PathBuf::from)
-        .context("this program lies in no target folder")
-}
-
-/// The servers and the load generator inherit what is allowed here.
-fn allow_open_files() -> anyhow::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
-}
-
 fn write_json(
     options: &Options,
     rows: &[Row],
-    goals: &[goals::Goal],
+    goals: &[Goal],
     ingest: &[Ingest],
 ) -> anyhow::Result<()> {
     let rows: Vec<_> = rows
@@ -485,7 +437,7 @@ fn write_json(
         "rounds": options.rounds,
         "seconds": options.seconds,
         "runs": rows,
-        "goals": goals.iter().map(goals::Goal::to_json).collect::<Vec<_>>(),
+        "goals": goals.iter().map(Goal::to_json).collect::<Vec<_>>(),
         "ingest": ingest,
     });
     if let Some(folder) = options.json.parent() {

@@ -1,11 +1,11 @@
 //! The figures for people.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 
+use super::super::goal::{align, show};
 use super::{
     Row, Section,
     contender::{Chunks, Contender},
-    goals::Goal,
     ingest::Ingest,
 };
 
@@ -90,26 +90,6 @@ pub(crate) fn of(rows: &[Row]) -> Table {
     table
 }
 
-/// What was to be reached.
-pub(crate) fn of_goals(goals: &[Goal]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["goal", "measured", "bound", "reached"]);
-    for goal in goals {
-        table.add_row([
-            goal.what.clone(),
-            match goal.measured {
-                Some(measured) => format!("{measured:.4}"),
-                None => "not measured".to_owned(),
-            },
-            format!("{} {}", if goal.at_least { "≥" } else { "≤" }, goal.bound),
-            if goal.is_reached() { "yes" } else { "no" }.to_owned(),
-        ]);
-    }
-    align(&mut table, 1);
-    table
-}
-
 /// How fast a publisher's bytes are read.
 pub(crate) fn of_ingest(rows: &[Ingest]) -> Table {
     let mut table = Table::new();
@@ -135,15 +115,4 @@ pub(crate) fn of_ingest(rows: &[Ingest]) -> Table {
     }
     align(&mut table, 0);
     table
-}
-
-/// Numbers to the right, from this column on.
-fn align(table: &mut Table, first: usize) {
-    for column in table.column_iter_mut().skip(first) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-fn show(value: Option<f64>, digits: usize) -> String {
-    value.map_or(String::new(), |value| format!("{value:.digits$}"))
 }

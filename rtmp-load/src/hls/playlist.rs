@@ -10,6 +10,11 @@ use attributes::Attributes;
 /// The longest playlist that is believed, in bytes.
 pub(crate) const MAX_PLAYLIST_BYTES: usize = 1024 * 1024;
 
+/// No live stream has longer segments, in seconds.
+const MAX_SECONDS: f64 = 86_400.0;
+/// Numbers of segments and bytes are whole numbers in any language up to here.
+const MAX_NUMBER: u64 = 1 << 53;
+
 /// A playlist of either kind.
 #[derive(Debug)]
 pub(crate) enum Playlist {
@@ -252,10 +257,10 @@ impl Reader {
             }
             "-X-STREAM-INF" => self.variant_follows = true,
             "-X-TARGETDURATION" => {
-                list.target = Duration::from_secs(value.parse().ok()?);
+                list.target = seconds(value)?;
                 self.has_target = true;
             }
-            "-X-MEDIA-SEQUENCE" => list.media_sequence = value.parse().ok()?,
+            "-X-MEDIA-SEQUENCE" => list.media_sequence = number(value)?,
             "-X-PART-INF" => {
                 list.part_target = Some(attributes().seconds("PART-TARGET")??);
             }
@@ -269,7 +274,7 @@ impl Reader {
                 };
             }
             "-X-SKIP" => {
-                list.skipped = attributes().get("SKIPPED-SEGMENTS")?.parse().ok()?;
+                list.skipped = number(attributes().get("SKIPPED-SEGMENTS")?)?;
             }
             "-X-ENDLIST" => list.ended = true,
             "-X-DISCONTINUITY" => self.next.discontinuity = true,
@@ -290,10 +295,9 @@ impl Reader {
             }
             "-X-PRELOAD-HINT" if attributes().get("TYPE") == Some("PART") => {
                 let attributes = attributes();
-                let number = |name| attributes.get(name).map(|text| text.parse::<u64>().ok());
-                let start = number("BYTERANGE-START").unwrap_or(Some(0))?;
-                let length = match number("BYTERANGE-LENGTH") {
-                    Some(length) => Some(length?),
+                let start = number(attributes.get("BYTERANGE-START").unwrap_or("0"))?;
+                let length = match attributes.get("BYTERANGE-LENGTH") {
+                    Some(length) => Some(number(length)?),
                     None => None,
                 };
                 list.hint = Some(Resource {
@@ -360,14 +364,20 @@ impl Reader {
 }
 
 fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+    let seconds = text.trim().parse().ok();
+    let seconds = seconds.filter(|seconds| (0.0..=MAX_SECONDS).contains(seconds))?;
+    Some(Duration::from_secs_f64(seconds))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number <= MAX_NUMBER)
 }
 
 /// `length[@start]`.
 fn byte_range(text: &str) -> Option<(u64, Option<u64>)> {
     match text.split_once('@') {
-        Some((length, start)) => Some((length.parse().ok()?, Some(start.parse().ok()?))),
-        None => Some((text.parse().ok()?, None)),
+        Some((length, start)) => Some((number(length)?, Some(number(start)?))),
+        None => Some((number(text)?, None)),
     }
 }
 

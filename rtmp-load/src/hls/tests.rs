@@ -4,6 +4,8 @@ mod mp4_writer;
 
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     player::{EndCause, Finished, Health, Player},
@@ -473,4 +475,38 @@ fn a_multivariant_playlist_leads_to_its_first_variant() {
     let text = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\ns.m3u8?hls_ctx=2\n";
     scene.answer(PLAYLISTS, text.as_bytes()).unwrap();
     assert_eq!(scene.requests(PLAYLISTS), ["/live/s.m3u8?hls_ctx=2"]);
+}
+
+proptest! {
+    #[test]
+    fn a_segment_with_changed_bytes_ends_the_player_at_worst(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        step in 1_usize..400,
+    ) {
+        let scene = Scene::new(rules(), true);
+        let mut bytes = [mp4_writer::initialization(), scene.part(0)].concat();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let mut demuxer = Demuxer::new(true);
+        let read = bytes.chunks(step).try_for_each(|bytes| demuxer.read(bytes, &mut |_| {}));
+        let _ = read.and_then(|()| demuxer.end(&mut |_| {}));
+    }
+
+    #[test]
+    fn a_playlist_with_changed_words_is_read_or_refused(
+        at in any::<prop::sample::Index>(),
+        word in "[0-9]{1,20}|-1|x|\"|,|",
+    ) {
+        let mut scene = Scene::new(rules(), true);
+        let text = scene.text();
+        let numbers: Vec<_> = text
+            .match_indices(|character: char| character.is_ascii_digit())
+            .map(|(at, _)| at)
+            .collect();
+        let at = numbers[at.index(numbers.len())];
+        let text = format!("{}{word}{}", &text[..at], &text[at + 1..]);
+        let _ = scene.answer(PLAYLISTS, text.as_bytes());
+    }
 }

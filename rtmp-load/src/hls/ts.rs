@@ -297,7 +297,58 @@ fn pes(bytes: &[u8]) -> Option<(Times, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A packet of the PAT, the PMT or a stream of video.
+    fn packet(kind: u8, counter: u8, payload: &[u8]) -> Vec<u8> {
+        let (pid, payload) = match kind % 3 {
+            0 => (0, &b"\0\0\xb0\x0d\0\x01\xc1\0\0\0\x01\xe0\x10crc4"[..]),
+            1 => (
+                0x10,
+                &b"\0\x02\xb0\x12\0\x01\xc1\0\0\xe0\x11\xf0\0\x1b\xe0\x11\xf0\0crc4"[..],
+            ),
+            _ => (0x11, payload),
+        };
+        let mut packet = vec![SYNC, 0x40, pid, 0x10 | counter & 0x0f];
+        packet.extend_from_slice(payload);
+        packet.resize(PACKET_BYTES, 0xff);
+        packet
+    }
+
+    proptest! {
+        #[test]
+        fn packets_with_changed_bytes_are_read_or_refused(
+            packets in proptest::collection::vec((any::<u8>(), any::<u8>()), 1..20),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let picture = b"\0\0\x01\xe0\0\0\x80\x80\x05\x21\0\x01\0\x01\0\0\0\x01\x65";
+            let mut bytes: Vec<u8> = packets
+                .iter()
+                .flat_map(|(kind, counter)| packet(*kind, *counter, picture))
+                .collect();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let mut reader = TsReader::new(true);
+            let read = reader.read(&bytes, &mut |_| {});
+            let _ = read.and_then(|()| reader.end(&mut |_| {}));
+        }
+    }
+
+    #[test]
+    fn a_picture_is_found_by_way_of_the_tables() {
+        let picture = b"\0\0\x01\xe0\0\0\x80\x80\x05\x21\0\x01\0\x01\0\0\0\x01\x65";
+        let bytes = [packet(0, 0, b""), packet(1, 0, b""), packet(2, 0, picture)].concat();
+        let mut reader = TsReader::new(false);
+        let mut found = Vec::new();
+        let mut sink = |sample: Sample<'_>| found.push((sample.kind, sample.present_ms));
+        reader.read(&bytes, &mut sink).unwrap();
+        reader.end(&mut sink).unwrap();
+        assert_eq!(found, [(SampleKind::Video { is_keyframe: true }, 0)]);
+    }
 
     #[test]
     fn times_go_on_where_their_33_bits_end() {

@@ -20,6 +20,11 @@ struct Defaults {
     flags: u32,
 }
 
+/// A fragment has fewer samples than this, and its times are less far off, in
+/// milliseconds.
+const MAX_SAMPLES: usize = 100_000;
+const MAX_TIME_MS: i64 = 1 << 53;
+
 const TFHD_BASE_OFFSET: u32 = 0x1;
 const TFHD_DESCRIPTION: u32 = 0x2;
 const TFHD_DURATION: u32 = 0x8;
@@ -158,6 +163,9 @@ fn track_fragment(contents: &[u8], tracks: &[Track], samples: &mut Vec<Planned>)
             0 => None,
             _ => Some(fields.u32()?),
         };
+        if samples.len() + count as usize > MAX_SAMPLES {
+            return None;
+        }
         for _ in 0..count {
             let mut field = |flag, default| match flags & flag {
                 0 => Some(default),
@@ -169,8 +177,10 @@ fn track_fragment(contents: &[u8], tracks: &[Track], samples: &mut Vec<Planned>)
             // Signed in version 1; in version 0 no live stream's is that large.
             let composition = field(TRUN_COMPOSITION, 0)?.cast_signed();
             let sample_flags = first_flags.take().unwrap_or(own_flags);
-            let milliseconds =
-                |time: i128| i64::try_from(time * 1000 / i128::from(track.timescale)).ok();
+            let milliseconds = |time: i128| {
+                let time = i64::try_from(time * 1000 / i128::from(track.timescale)).ok();
+                time.filter(|time| time.abs() <= MAX_TIME_MS)
+            };
             let decode = i128::from(decode_time);
             samples.push(Planned {
                 offset,

@@ -26,6 +26,9 @@ const GATHERED: Batching = Batching::Milliseconds(350);
 /// Seconds that a stream is published before the first viewer of HLS: its
 /// playlists are full by then.
 const HLS_LEAD_SECONDS: u32 = 12;
+/// Viewers of HLS get all of a segment at once: whole seconds of several
+/// segments are measured.
+const MIN_HLS_SECONDS: u32 = 10;
 /// Less than this share of the pictures is no service: the run is no figure.
 const MIN_DELIVERED: f64 = 0.999;
 
@@ -40,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// Seconds measured in each run.
+    /// Seconds measured in each run; at least 10 in those of HLS.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
 
@@ -184,9 +187,9 @@ fn measure(
     around: &Surroundings,
 ) -> anyhow::Result<Figures> {
     let running = Running::start(contender, around)?;
-    let players = match contender.is_hls() {
-        true => options.hls_players,
-        false => options.players,
+    let (players, seconds) = match contender.is_hls() {
+        true => (options.hls_players, options.seconds.max(MIN_HLS_SECONDS)),
+        false => (options.players, options.seconds),
     };
     let mut command = pinned(&around.load_core.to_string(), around.realtime);
     command.arg(around.binaries.join("rtmp-load"));
@@ -195,7 +198,7 @@ fn measure(
     command.args(["--bitrate", &options.bitrate.to_string()]);
     command.args(["--players", &players.to_string()]);
     command.args(["--start-rate", &(players / 2).max(1).to_string()]);
-    command.args(["--seconds", &options.seconds.to_string()]);
+    command.args(["--seconds", &seconds.to_string()]);
     command.args(["--watch-pid", &running.server_pid.to_string()]);
     command.args(["--publish-url", &running.publish_url]);
     if contender.is_hls() {

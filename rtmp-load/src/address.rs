@@ -13,6 +13,8 @@ use std::{
 pub(crate) const DEFAULT_PORT: u16 = 1935;
 /// The port of HTTP and WebSocket servers.
 const HTTP_PORT: u16 = 80;
+/// The port of all of them with TLS.
+const TLS_PORT: u16 = 443;
 /// Stands in an address for the number of the stream.
 pub(crate) const STREAM_NUMBER: &str = "{}";
 
@@ -44,20 +46,24 @@ impl Protocol {
         }
     }
 
-    fn scheme(self) -> &'static str {
-        match self {
-            Self::Rtmp => "rtmp",
-            Self::Raw => "tcp",
-            Self::HttpFlv | Self::Hls => "http",
-            Self::WebSocketFlv => "ws",
+    fn scheme(self, secure: bool) -> &'static str {
+        match (self, secure) {
+            (Self::Rtmp, false) => "rtmp",
+            (Self::Rtmp, true) => "rtmps",
+            (Self::Raw, _) => "tcp",
+            (Self::HttpFlv | Self::Hls, false) => "http",
+            (Self::HttpFlv | Self::Hls, true) => "https",
+            (Self::WebSocketFlv, false) => "ws",
+            (Self::WebSocketFlv, true) => "wss",
         }
     }
 
     /// The port where an address names none, if there is one.
-    fn port(self) -> Option<u16> {
+    fn port(self, secure: bool) -> Option<u16> {
         match self {
-            Self::Rtmp => Some(DEFAULT_PORT),
             Self::Raw => None,
+            _ if secure => Some(TLS_PORT),
+            Self::Rtmp => Some(DEFAULT_PORT),
             Self::HttpFlv | Self::WebSocketFlv | Self::Hls => Some(HTTP_PORT),
         }
     }
@@ -68,6 +74,8 @@ impl Protocol {
 pub struct StreamAddress {
     /// By which it is played.
     pub protocol: Protocol,
+    /// True if its connections have TLS.
+    pub secure: bool,
     /// Name or number of the host, without brackets.
     pub host: String,
     /// TCP port.
@@ -84,7 +92,7 @@ pub enum AddressError {
     /// Another scheme, or none.
     #[error(
         "{0}: expected rtmp://HOST[:PORT]/APP/STREAM, http://HOST[:PORT]/APP/STREAM.flv or .m3u8, \
-         ws://HOST[:PORT]/APP/STREAM.flv (or tcp://HOST:PORT to count bare bytes)"
+         ws://HOST[:PORT]/APP/STREAM.flv, the same as rtmps, https or wss (or tcp://HOST:PORT to count bare bytes)"
     )]
     Scheme(String),
     /// No host between the slashes.
@@ -133,8 +141,14 @@ impl StreamAddress {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
+        let (plain, secure) = match scheme {
+            "rtmps" => ("rtmp", true),
+            "https" => ("http", true),
+            "wss" => ("ws", true),
+            plain => (plain, false),
+        };
         let protocol =
-            Protocol::of(scheme, rest).ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
+            Protocol::of(plain, rest).ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = split_authority(authority);
         if host.is_empty() {
@@ -149,7 +163,7 @@ impl StreamAddress {
                     }
                 })?,
                 None => protocol
-                    .port()
+                    .port(secure)
                     .ok_or_else(|| AddressError::NoPort(text.to_owned()))?,
             };
         let (app, stream) = split_path(path);
@@ -158,6 +172,7 @@ impl StreamAddress {
         }
         Ok(Self {
             protocol,
+            secure,
             host: host.to_owned(),
             port,
             app: app.to_owned(),
@@ -182,7 +197,7 @@ impl StreamAddress {
 
     /// The `tcUrl` of the *connect* command.
     pub fn tc_url(&self) -> String {
-        format!("rtmp://{}/{}", self.authority(), self.app)
+        format!("{}/{}", self.origin(), self.app)
     }
 
     /// The request target of HTTP (RFC 9112 §3.2.1).
@@ -191,6 +206,12 @@ impl StreamAddress {
             "" => format!("/{}", self.stream),
             app => format!("/{app}/{}", self.stream),
         }
+    }
+
+    /// Scheme, host and port.
+    pub fn origin(&self) -> String {
+        let scheme = self.protocol.scheme(self.secure);
+        format!("{scheme}://{}", self.authority())
     }
 
     /// The host as it stands in HTTP's field `Host`.
@@ -220,7 +241,7 @@ impl StreamAddress {
             false => self.host.clone(),
         };
         match self.port {
-            port if self.protocol.port() == Some(port) => host,
+            port if self.protocol.port(self.secure) == Some(port) => host,
             port => format!("{host}:{port}"),
         }
     }
@@ -228,7 +249,7 @@ impl StreamAddress {
 
 impl fmt::Display for StreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.protocol.scheme(), self.authority())?;
+        f.write_str(&self.origin())?;
         match self.protocol {
             Protocol::Raw => Ok(()),
             _ => f.write_str(&self.target()),
@@ -322,6 +343,9 @@ mod tests {
             "tcp://127.0.0.1:9",
             "http://a/live/s.flv?token=b/c",
             "ws://a:8080/s.flv",
+            "https://a/live/s.flv",
+            "rtmps://a/live/s",
+            "wss://a:80/s.flv",
             "http://[::1]:8080/live/room/s.m3u8?hls_ctx=1",
         ] {
             assert_eq!(parsed(text).to_string(), text);

@@ -39,6 +39,7 @@ mod source;
 mod stamp;
 mod stats;
 mod timeline;
+mod tls;
 mod usage;
 mod worker;
 

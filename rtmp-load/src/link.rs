@@ -15,12 +15,14 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::player::EndCause;
+use crate::{player::EndCause, tls::Tls};
 
 /// See the module's description.
 pub(crate) struct Link {
     /// The socket.
     pub socket: Socket,
+    /// Its TLS, if it has any.
+    pub tls: Option<Tls>,
     /// True while the connection is being made.
     pub connecting: bool,
     /// The events that the event queue reports of it.
@@ -31,6 +33,9 @@ impl Link {
     /// Reads into `buffer`, or takes as many bytes off the socket without
     /// copying them (`MSG_TRUNC`, tcp(7)).
     pub(crate) fn read(&mut self, buffer: &mut [u8], discard: bool) -> io::Result<usize> {
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&mut self.socket, buffer);
+        }
         if discard {
             return Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
         }
@@ -39,6 +44,9 @@ impl Link {
 
     /// Sends as much of `outbox` as the socket takes.
     pub(crate) fn write(&mut self, outbox: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            return tls.write(&mut self.socket, outbox);
+        }
         let mut sent = 0;
         while sent < outbox.len() {
             match self.socket.write(&outbox[sent..]) {
@@ -50,6 +58,11 @@ impl Link {
         }
         outbox.drain(..sent);
         Ok(())
+    }
+
+    /// True if something waits for the socket that the outbox does not show.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::wants_write)
     }
 }
 

@@ -12,7 +12,9 @@ use crate::{
     dialogue::MAX_CONNECTIONS,
     limits::{self, LimitError},
     options::{Options, PublishSource},
+    slot::Server,
     source::{Source, SourceError, flv::FlvFile, generated::Generated, shape::Shape},
+    tls::TlsServer,
 };
 
 /// A run that cannot be made as it was asked for.
@@ -30,6 +32,9 @@ pub enum PlanError {
     /// There is nothing to publish.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A host that TLS has no name for.
+    #[error("{0}: TLS needs a host name or an IP address")]
+    Name(String),
     /// Several streams under one name.
     #[error("{0}: --streams {1} needs a place for the stream's number; write {{}} into the name")]
     NotNumbered(String, u32),
@@ -79,9 +84,9 @@ pub(crate) struct PlayerPlan {
 /// See the module's description.
 pub(crate) struct Plan {
     /// The server of the players.
-    pub server: SocketAddr,
+    pub server: Server,
     /// The server of the publishers.
-    pub publish_server: SocketAddr,
+    pub publish_server: Server,
     /// Their client address.
     pub publish_bind: Option<IpAddr>,
     /// One for each stream, or none.
@@ -142,9 +147,17 @@ impl Plan {
         limits::check_ports(connections.div_ceil(binds.len().max(1) as u32))?;
         let publishers = plan_publishers(options, &publish_url)?;
         limits::allow_connections(u64::from(connections) + publishers.len() as u64)?;
+        let with_tls = |address, url: &StreamAddress| {
+            let name = || TlsServer::new(&url.host).ok_or_else(|| PlanError::Name(url.to_string()));
+            let tls = match url.secure {
+                true => Some(Arc::new(name()?)),
+                false => None,
+            };
+            Ok::<_, PlanError>(Server { address, tls })
+        };
         Ok(Self {
-            server,
-            publish_server,
+            server: with_tls(server, &url)?,
+            publish_server: with_tls(publish_server, &publish_url)?,
             publish_bind: binds.first().copied(),
             publishers,
             players: plan_players(options, &url, &binds),

@@ -282,8 +282,8 @@ impl<'a> Coordinator<'a> {
 fn jobs(options: &Options, rules: &Arc<Rules>, plan: Plan) -> Vec<Job> {
     let mut jobs: Vec<Job> = (0..options.threads)
         .map(|_| Job {
-            server: plan.server,
-            publish_server: plan.publish_server,
+            server: plan.server.clone(),
+            publish_server: plan.publish_server.clone(),
             publish_bind: plan.publish_bind,
             players: Vec::new(),
             publishers: Vec::new(),

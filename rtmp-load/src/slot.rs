@@ -1,6 +1,9 @@
 //! A place for one publisher or player in a thread, with its connections.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     clock::Instant,
@@ -8,12 +11,21 @@ use crate::{
     link::Link,
     player::{Player, Progress},
     publisher::Publisher,
+    tls::TlsServer,
 };
+
+/// Where to connect, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// `None` for connections without TLS.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+}
 
 /// A place for one publisher or player, connected or not.
 pub(crate) struct Slot {
     pub(crate) peer: Peer,
-    pub(crate) server: SocketAddr,
+    pub(crate) server: Server,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) links: [Option<Link>; MAX_CONNECTIONS],
     /// Bytes that the sockets have not taken yet, or that wait for a connection.
@@ -32,7 +44,7 @@ pub(crate) enum Peer {
 }
 
 impl Slot {
-    pub(crate) fn new(peer: Peer, server: SocketAddr, bind: Option<IpAddr>) -> Self {
+    pub(crate) fn new(peer: Peer, server: Server, bind: Option<IpAddr>) -> Self {
         Self {
             peer,
             server,

@@ -5,7 +5,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +27,7 @@ use crate::{
     plan::PlayerPlan,
     player::{EndCause, Player},
     publisher::Publisher,
-    slot::{Peer, Slot, key, numbers},
+    slot::{Peer, Server, Slot, key, numbers},
     stats::Tally,
     usage::CpuTime,
 };
@@ -47,9 +47,9 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// The task of a thread.
 pub(crate) struct Job {
     /// The server of the players.
-    pub server: SocketAddr,
+    pub server: Server,
     /// The server of the publishers.
-    pub publish_server: SocketAddr,
+    pub publish_server: Server,
     /// The publishers' client address.
     pub publish_bind: Option<IpAddr>,
     /// Players and their plans.
@@ -141,16 +141,20 @@ pub(crate) fn run(
     for publisher in job.publishers {
         worker.timers.push(Reverse((now, worker.slots.len())));
         let peer = Peer::Publisher(publisher);
-        worker
-            .slots
-            .push(Slot::new(peer, job.publish_server, job.publish_bind));
+        worker.slots.push(Slot::new(
+            peer,
+            job.publish_server.clone(),
+            job.publish_bind,
+        ));
     }
     let mut starts = Vec::with_capacity(job.players.len());
     for (plan, player) in job.players {
         starts.push((plan.starts, worker.slots.len()));
-        worker
-            .slots
-            .push(Slot::new(Peer::Player(player), job.server, plan.bind));
+        worker.slots.push(Slot::new(
+            Peer::Player(player),
+            job.server.clone(),
+            plan.bind,
+        ));
     }
     worker.run(starts)?;
     Ok(worker.result())
@@ -298,13 +302,18 @@ impl Worker {
 
     fn open(&mut self, index: usize, connection: usize) -> Result<(), EndCause> {
         let slot = &mut self.slots[index];
-        let socket = open(slot.server, slot.bind)?;
+        let tls = slot.server.tls.as_ref().map(|server| server.connect());
+        let tls = tls
+            .transpose()
+            .map_err(|error| EndCause::Connect(error.to_string()))?;
+        let socket = open(slot.server.address, slot.bind)?;
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
         self.epoll
             .add(&socket, EpollEvent::new(interest, key(index, connection)))
             .map_err(|error| EndCause::Connect(error.to_string()))?;
         slot.links[connection] = Some(Link {
             socket,
+            tls,
             connecting: true,
             interest,
         });
@@ -350,10 +359,12 @@ impl Worker {
     fn serve(&mut self, index: usize) -> Result<(), EndCause> {
         for connection in 0..MAX_CONNECTIONS {
             let slot = &self.slots[index];
-            if slot.outboxes[connection].is_empty() {
+            let link = &slot.links[connection];
+            let wants_write = link.as_ref().is_some_and(Link::wants_write);
+            if slot.outboxes[connection].is_empty() && !wants_write {
                 continue;
             }
-            match slot.links[connection] {
+            match link {
                 Some(_) => self.flush(index, connection)?,
                 None => self.open(index, connection)?,
             }
@@ -413,8 +424,9 @@ impl Worker {
         };
         for _ in 0..times {
             let discardable = match &slot.peer {
-                Peer::Player(player) => player.discardable(connection),
-                Peer::Publisher(_) => 0,
+                // What is enciphered has to be read.
+                Peer::Player(player) if link.tls.is_none() => player.discardable(connection),
+                _ => 0,
             };
             let most = match discardable {
                 0 => max_bytes,
@@ -510,7 +522,7 @@ impl Worker {
                 progress,
             }
         })?;
-        let interest = match outbox.is_empty() {
+        let interest = match outbox.is_empty() && !link.wants_write() {
             true => EpollFlags::EPOLLIN,
             false => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
         };

@@ -43,7 +43,7 @@ pub(crate) enum HlsError {
     #[error("a blocking reload was answered without the part that was asked for")]
     Unblocked,
     /// A URI on another host, or of another scheme.
-    #[error("the playlist names a URI that is not on its own host by http")]
+    #[error("the playlist names a URI that is not on its own host, port and scheme")]
     Elsewhere,
     /// A segment or part that is none.
     #[error("{what} {error}")]

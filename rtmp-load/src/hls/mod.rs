@@ -58,7 +58,8 @@ enum Reads {
 
 /// See the module's description.
 pub(crate) struct HlsPlayer {
-    host: String,
+    /// Scheme, host and port.
+    origin: String,
     /// True if it plays parts where there are any.
     wants_low_latency: bool,
     reads: Reads,
@@ -109,8 +110,8 @@ impl HlsPlayer {
             began: now,
             timeout: rules.timeout,
             playlists: Requester::new(PLAYLISTS, host.clone()),
-            media: Requester::new(MEDIA, host.clone()),
-            host,
+            media: Requester::new(MEDIA, host),
+            origin: address.origin(),
             text: Vec::new(),
             target: address.target(),
             list: None,
@@ -527,7 +528,7 @@ impl HlsPlayer {
     }
 
     fn resolve(&self, uri: &str) -> Result<String, HlsError> {
-        url::resolve(&self.target, &self.host, uri).ok_or(HlsError::Elsewhere)
+        url::resolve(&self.target, &self.origin, uri).ok_or(HlsError::Elsewhere)
     }
 }
 

@@ -1,12 +1,11 @@
 //! URIs of playlists, resolved to request targets (RFC 3986 §5).
 
 /// The target of `uri` as it stands in the playlist at `base`; `None` if it is
-/// on another host or no HTTP.
-pub(crate) fn resolve(base: &str, host: &str, uri: &str) -> Option<String> {
+/// elsewhere than at `origin`, which is a scheme, a host and a port.
+pub(crate) fn resolve(base: &str, origin: &str, uri: &str) -> Option<String> {
     let base = base.split(['?', '#']).next().unwrap_or_default();
     let uri = uri.split('#').next().unwrap_or_default();
-    if let Some(rest) = uri.strip_prefix("http://") {
-        let rest = rest.strip_prefix(host)?;
+    if let Some(rest) = uri.strip_prefix(origin) {
         return rest.starts_with('/').then(|| rest.to_owned());
     }
     // A colon before any slash ends a scheme.
@@ -61,7 +60,11 @@ mod tests {
             ("https://a:80/1.ts", None),
             ("//a/1.ts", None),
         ] {
-            assert_eq!(resolve(base, "a:80", uri).as_deref(), expected, "{uri}");
+            assert_eq!(
+                resolve(base, "http://a:80", uri).as_deref(),
+                expected,
+                "{uri}"
+            );
         }
     }
 }

@@ -25,7 +25,7 @@ impl Packager {
     /// Starts one with these further options for `-f hls`.
     pub(crate) fn start(options: &str) -> Self {
         let origin = Origin::start("min_latency on;");
-        let rtmp = origin.rtmp("s");
+        let rtmp = origin.publish_url("s");
         let folder = TempDir::new().unwrap();
         let playlist = folder.path().join("s.m3u8");
         let mut command = ffmpeg();

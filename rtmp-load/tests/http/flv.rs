@@ -7,7 +7,10 @@ use crate::{origin::Origin, run::report, scripted::Scripted};
 fn at_origin(vhost: &str, scheme: &str, more: &str) -> rtmp_load::Report {
     let origin = Origin::start(vhost);
     let url = format!("{scheme}://{}/live/s.flv", origin.http);
-    let publish = format!("--publish generated --publish-url {}", origin.rtmp("s"));
+    let publish = format!(
+        "--publish generated --publish-url {}",
+        origin.publish_url("s")
+    );
     report(&url, &format!("{publish} {more}"))
 }
 

@@ -8,3 +8,4 @@ mod hls;
 mod origin;
 mod run;
 mod scripted;
+mod tls;

@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 /// An origin within the test's process.
 pub(crate) struct Origin {
     /// Where it speaks RTMP.
-    rtmp: SocketAddr,
+    pub(crate) rtmp: SocketAddr,
     /// Where it speaks HTTP.
     pub(crate) http: SocketAddr,
     _runtime: Runtime,
@@ -47,7 +47,7 @@ impl Origin {
     }
 
     /// The address under which a stream is published.
-    pub(crate) fn rtmp(&self, stream: &str) -> String {
+    pub(crate) fn publish_url(&self, stream: &str) -> String {
         format!("rtmp://{}/live/{stream}", self.rtmp)
     }
 }

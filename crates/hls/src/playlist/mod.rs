@@ -301,16 +301,17 @@ impl Playlist {
     }
 
     /// The wall-clock time at which the next segment begins, whose first part is this long
-    /// and has ended now. It goes on from the segment before as long as the clocks agree,
-    /// so that it does not jitter.
+    /// and has ended now. It goes on from the segment before: it does not jitter, and segments
+    /// that come all at once, as a GOP cache does, follow one another. hls.js loses its place
+    /// where two have one time. Only a publisher that was silent puts it forward.
     fn wall_clock(&self, now_ms: Option<i64>, first_part: Duration) -> Option<i64> {
-        const MAX_DIFFERENCE_MS: u64 = 500;
+        const MAX_SILENCE_MS: i64 = 500;
         let begun = now_ms? - millis(first_part);
         let going_on = self.segments.back().and_then(|last| {
             let time = last.wall_clock_ms? + millis(last.duration?);
             (!self.discontinuity).then_some(time)
         });
-        let agreed = going_on.filter(|time| time.abs_diff(begun) <= MAX_DIFFERENCE_MS);
+        let agreed = going_on.filter(|time| begun - time <= MAX_SILENCE_MS);
         Some(agreed.unwrap_or(begun))
     }
 

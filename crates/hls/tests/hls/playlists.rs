@@ -365,6 +365,19 @@ fn wall_clock_times_go_on_from_segment_to_segment() {
 }
 
 #[test]
+fn segments_that_come_all_at_once_have_times_one_after_another() {
+    let mut teller = Teller::new(Container::Fmp4, 60);
+    for _ in 0..3 {
+        teller.now_ms = Some(START_MS);
+        teller.segments(1);
+    }
+    let text = teller.text(false, false);
+    for time in ["22:13:20.000Z", "22:13:22.000Z", "22:13:24.000Z"] {
+        assert!(text.contains(time), "no {time} in:\n{text}");
+    }
+}
+
+#[test]
 fn names_of_resources_are_read_as_they_are_written() {
     for container in [Container::Fmp4, Container::MpegTs] {
         for resource in [

@@ -118,18 +118,35 @@ pub(crate) fn virtual_server(port: u16, checks: HealthChecks, real_servers: &[Ip
     text + "}\n"
 }
 
+/// The virtual host of edges that serve browsers, of which HLS has segments of MPEG-TS. The
+/// default one has LL-HLS.
+pub const HLS_TS_VHOST: &str = "hls-ts";
+/// Likewise with segments of fMP4.
+pub const HLS_FMP4_VHOST: &str = "hls-fmp4";
+
 /// The configuration of an edge that serves browsers, too.
 ///
 /// # Panics
 /// When the deployment's file is no longer what it was.
 pub(crate) fn with_http(edge_conf: &str) -> String {
-    let vhost = "vhost __defaultVhost__ {\n";
-    assert!(edge_conf.contains(vhost), "no `{vhost}` in:\n{edge_conf}");
+    let begin = "vhost __defaultVhost__ {\n";
+    let (head, vhost) = edge_conf
+        .split_once(begin)
+        .unwrap_or_else(|| panic!("no `{begin}` in:\n{edge_conf}"));
+    let hls = "        enabled on;\n        hls_fragment 1;\n        hls_window 10;\n";
+    let vhosts = [
+        ("__defaultVhost__", "        hls_low_latency on;\n"),
+        (HLS_TS_VHOST, ""),
+        (HLS_FMP4_VHOST, "        hls_use_fmp4 on;\n"),
+    ];
+    let vhosts = vhosts.map(|(name, kind)| {
+        format!(
+            "vhost {name} {{\n    http_remux {{\n        enabled on;\n    }}\n    \
+             hls {{\n{hls}{kind}    }}\n{vhost}"
+        )
+    });
     let http = format!("http_server {{\n    enabled on;\n    listen {HTTP_PORT};\n}}\n");
-    http + &edge_conf.replace(
-        vhost,
-        &format!("{vhost}    http_remux {{\n        enabled on;\n    }}\n"),
-    )
+    head.to_owned() + &http + &vhosts.concat()
 }
 
 /// A `keepalived.conf` for a second director of the deployment, of which only

@@ -31,8 +31,8 @@ pub use browser::{Browser, Page, Playback};
 pub use client::Client;
 pub use cluster::{Builder, Cluster};
 pub use config::{
-    DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, HealthChecks, ORIGIN,
-    STANDBY, VIP, keepalived_conf, virtual_router_conf,
+    DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, HLS_FMP4_VHOST,
+    HLS_TS_VHOST, HealthChecks, ORIGIN, STANDBY, VIP, keepalived_conf, virtual_router_conf,
 };
 pub use director::{Director, XdpMode};
 pub use flood::Flood;

@@ -16,9 +16,10 @@ use testbed::{Browser, Cluster, Page, Source};
 use crate::latency::{in_seconds, percentile};
 
 /// What a page plays by, and the greatest latency that is wanted of 95 % of its pictures.
-const PROTOCOLS: [(&str, Duration); 2] = [
+const PROTOCOLS: [(&str, Duration); 3] = [
     ("flv", Duration::from_secs(1)),
     ("ws-flv", Duration::from_secs(1)),
+    ("hls", Duration::from_millis(2500)),
 ];
 
 /// A player has caught up with the newest pictures after so long.

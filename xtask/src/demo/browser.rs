@@ -6,7 +6,10 @@ use anyhow::Result;
 use testbed::{Browser, Client, Cluster, HTTP_PORT, Page, Playback};
 
 /// What the page is told to play by, and the library that it does it with.
-const PROTOCOLS: [(&str, &str); 1] = [("flv", "HTTP-FLV by mpegts.js")];
+const PROTOCOLS: [(&str, &str); 2] = [
+    ("flv", "HTTP-FLV by mpegts.js"),
+    ("hls", "LL-HLS by hls.js"),
+];
 
 /// A browser whose pages connect again by themselves.
 pub(crate) struct BrowserViewer<'c> {

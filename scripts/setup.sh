@@ -100,7 +100,7 @@ wanted_packages() {
     [ "$purpose" != tests ] || printf '%s\n' \
         curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp mpv nginx procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
+        libnginx-mod-rtmp mpv nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }
 
 # What the tests on Debian's own kernels need, which are skipped without.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::config::{self, HealthChecks, VIP};
 use crate::director::{Director, XdpMode};
 use crate::media::{self, Source};
 use crate::native;
-use crate::server::{self, HTTP_PORT, RTMP_PORT, Role, Server, ServerKind};
+use crate::server::{self, HTTP_PORT, HTTPS_PORT, RTMP_PORT, Role, Server, ServerKind};
 use crate::website;
 
 /// Lower than the deployment's 100.
@@ -39,6 +39,7 @@ pub struct Builder {
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
     browsers: bool,
+    tls: bool,
     others: Vec<(String, Ipv4Addr)>,
 }
 
@@ -100,6 +101,14 @@ impl Builder {
     pub fn browsers(mut self) -> Self {
         self.browsers = true;
         self
+    }
+
+    /// As [`Builder::browsers`]; the edges serve HTTPS, too, with a certificate that browsers
+    /// are told to take.
+    #[must_use]
+    pub fn browsers_by_tls(mut self) -> Self {
+        self.tls = true;
+        self.browsers()
     }
 
     /// Adds a machine for a purpose of the test's own, called `name` (at most 15
@@ -219,6 +228,7 @@ impl Cluster {
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
             browsers: false,
+            tls: false,
             others: Vec::new(),
         }
     }
@@ -311,9 +321,19 @@ impl Cluster {
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
         let mut balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
         if builder.browsers {
-            edge_conf = config::with_http(&edge_conf);
-            balancer_conf +=
-                &config::virtual_server(HTTP_PORT, builder.health_checks, &real_servers);
+            let certificate = builder
+                .tls
+                .then(|| certificate(bed.directory()))
+                .transpose()?;
+            let files = certificate.as_ref();
+            edge_conf = config::with_http(&edge_conf, files.map(|(key, cert)| (&**key, &**cert)));
+            let ports = [HTTP_PORT]
+                .into_iter()
+                .chain(builder.tls.then_some(HTTPS_PORT));
+            for port in ports {
+                balancer_conf +=
+                    &config::virtual_server(port, builder.health_checks, &real_servers);
+            }
         }
         let balancer_conf = (builder.edit_director_conf)(balancer_conf);
         let standby = standby.map(|host| {
@@ -471,7 +491,13 @@ impl Cluster {
     /// `ws-flv` or `hls`. It needs [`Builder::browsers`].
     #[must_use]
     pub fn page_url(&self, name: &str, by: &str) -> String {
-        website::page_url(name, by)
+        website::page_url("player", name, by)
+    }
+
+    /// As [`Cluster::page_url`], with TLS. It needs [`Builder::browsers_by_tls`].
+    #[must_use]
+    pub fn tls_page_url(&self, name: &str, by: &str) -> String {
+        website::page_url("player-tls", name, by)
     }
 
     /// Starts an encoder that pushes to the origin, and waits until the origin
@@ -540,6 +566,27 @@ impl Cluster {
             .collect::<Vec<_>>()
             .join("\n")
     }
+}
+
+/// Makes a key and its certificate, which nobody has signed, in files of a directory.
+fn certificate(directory: &Path) -> Result<(PathBuf, PathBuf)> {
+    let files = (directory.join("edge.key"), directory.join("edge.crt"));
+    let mut command = Command::new("openssl");
+    command
+        .args([
+            "req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=edge",
+        ])
+        .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
+        .arg("-keyout")
+        .arg(&files.0)
+        .arg("-out")
+        .arg(&files.1);
+    let output = command
+        .output()
+        .context("Debian's package openssl has `openssl`")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "openssl: {said}");
+    Ok(files)
 }
 
 /// Connects hosts to a segment.

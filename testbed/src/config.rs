@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
-use crate::server::{HTTP_PORT, RTMP_PORT};
+use crate::server::{HTTP_PORT, HTTPS_PORT, RTMP_PORT};
 
 /// The virtual address of the deployment.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
@@ -124,11 +125,12 @@ pub const HLS_TS_VHOST: &str = "hls-ts";
 /// Likewise with segments of fMP4.
 pub const HLS_FMP4_VHOST: &str = "hls-fmp4";
 
-/// The configuration of an edge that serves browsers, too.
+/// The configuration of an edge that serves browsers, too; by TLS with a key and its
+/// certificate.
 ///
 /// # Panics
 /// When the deployment's file is no longer what it was.
-pub(crate) fn with_http(edge_conf: &str) -> String {
+pub(crate) fn with_http(edge_conf: &str, tls: Option<(&Path, &Path)>) -> String {
     let begin = "vhost __defaultVhost__ {\n";
     let (head, vhost) = edge_conf
         .split_once(begin)
@@ -145,7 +147,15 @@ pub(crate) fn with_http(edge_conf: &str) -> String {
              hls {{\n{hls}{kind}    }}\n{vhost}"
         )
     });
-    let http = format!("http_server {{\n    enabled on;\n    listen {HTTP_PORT};\n}}\n");
+    let https = tls.map_or(String::new(), |(key, cert)| {
+        format!(
+            "    https {{\n        enabled on;\n        listen {HTTPS_PORT};\n        \
+             key {};\n        cert {};\n    }}\n",
+            key.display(),
+            cert.display()
+        )
+    });
+    let http = format!("http_server {{\n    enabled on;\n    listen {HTTP_PORT};\n{https}}}\n");
     head.to_owned() + &http + &vhosts.concat()
 }
 

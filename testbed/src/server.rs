@@ -18,6 +18,9 @@ pub const RTMP_PORT: u16 = 1935;
 /// The port at which edges serve browsers, where they do.
 pub const HTTP_PORT: u16 = 8080;
 
+/// The port at which they serve HTTPS, where they do.
+pub(crate) const HTTPS_PORT: u16 = 8443;
+
 /// Which programs serve as origin and as edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerKind {

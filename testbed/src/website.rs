@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use netbed::{Host, wait_for};
 
 use crate::config::{VIP, WEBSITE};
-use crate::server::HTTP_PORT;
+use crate::server::{HTTP_PORT, HTTPS_PORT};
 
 const PORT: u16 = 80;
 const DIRECTORY: &str = "site";
@@ -30,11 +30,16 @@ pub(crate) fn start(host: &Host) -> Result<()> {
     // The line that whoever copies it changes.
     let server = "const SERVER = \"\"";
     ensure!(PAGE.contains(server), "the page has no line `{server}`");
-    let page = PAGE.replace(
-        server,
-        &format!("const SERVER = \"http://{VIP}:{HTTP_PORT}\""),
-    );
-    host.write_file(&format!("{DIRECTORY}/player.html"), page)?;
+    for (name, scheme, port) in [
+        ("player", "http", HTTP_PORT),
+        ("player-tls", "https", HTTPS_PORT),
+    ] {
+        let page = PAGE.replace(
+            server,
+            &format!("const SERVER = \"{scheme}://{VIP}:{port}\""),
+        );
+        host.write_file(&format!("{DIRECTORY}/{name}.html"), page)?;
+    }
     for library in LIBRARIES {
         let library = packages()?.join(library);
         let name = library.file_name().context("a library is a file")?;
@@ -55,9 +60,9 @@ pub(crate) fn start(host: &Host) -> Result<()> {
     .with_context(|| server.log_tail())
 }
 
-/// The page, for a stream `live/NAME` by a protocol.
-pub(crate) fn page_url(name: &str, by: &str) -> String {
-    format!("http://{WEBSITE}/player.html?stream=live/{name}&by={by}")
+/// A page, for a stream `live/NAME` by a protocol.
+pub(crate) fn page_url(page: &str, name: &str, by: &str) -> String {
+    format!("http://{WEBSITE}/{page}.html?stream=live/{name}&by={by}")
 }
 
 /// Where the libraries' packages are.

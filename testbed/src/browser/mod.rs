@@ -57,6 +57,8 @@ impl Browser {
             .args(["--disable-background-networking", "--disable-quic"])
             .args(["--disable-component-update", "--disable-sync"])
             .arg("--disable-gpu")
+            // The edges' certificate is of their own making.
+            .arg("--ignore-certificate-errors")
             .arg("--user-data-dir=chromium.profile");
         let process = host.spawn_with_pipes(PROGRAM, command)?;
         let pipes = process.take_stdin().zip(process.take_stdout());

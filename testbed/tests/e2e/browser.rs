@@ -65,6 +65,26 @@ fn a_browser_plays_hls_of_both_containers_and_by_parts() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_browser_plays_by_https_and_wss() {
+    on(Cluster::builder().clients(1).browsers_by_tls(), |cluster| {
+        cluster.push(&Source::Generated)?;
+        let browser = cluster.client(0).browser()?;
+        let pages = ["flv", "ws-flv", "hls"]
+            .into_iter()
+            .map(|by| browser.open(&cluster.tls_page_url("livestream", by)))
+            .collect::<Result<Vec<_>>>()?;
+        for page in &pages {
+            page.wait_for_more(&Source::Generated, 50)?;
+        }
+        for page in &pages {
+            assert_eq!(page.complaints(), [""; 0]);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_page_whose_edge_dies_plays_on_from_the_other() {
     on(Cluster::builder().clients(1).browsers(), |cluster| {
         cluster.push(&Source::Generated)?;

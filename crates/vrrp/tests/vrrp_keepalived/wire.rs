@@ -119,7 +119,10 @@ fn of_more_addresses_than_an_advert_takes_both_sides_name_the_same() {
     // It takes ours for adverts of its own virtual routers.
     keepalived.stop();
     last.iter().for_each(|address| lead(Host::Ours, address));
-    let keepalived = network.keepalived(Host::Theirs, &both(50));
+    // It may be busy with the addresses of one virtual router for seconds, and must not take
+    // the other's master for silent before it reads the last advert.
+    let patient = both(50).replace("advert_int", "down_timer_adverts 100\nadvert_int");
+    let keepalived = network.keepalived(Host::Theirs, &patient);
     keepalived.wait_for_log("(VI_1) Entering BACKUP STATE");
     ours.stop();
     for name in ["VI_1", "VI_3"] {

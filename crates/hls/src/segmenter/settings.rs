@@ -19,6 +19,9 @@ pub struct Settings {
     pub max_fragments: f64,
     /// Segments begin with a keyframe (SRS: `hls_wait_keyframe`).
     pub wait_keyframe: bool,
+    /// The first so many segments may be as short as a second, so that there is soon a
+    /// playlist.
+    pub early_segments: u32,
 }
 
 /// SRS's defaults, with the part target that RFC 8216bis's authors use.
@@ -30,6 +33,7 @@ impl Default for Settings {
             fragment: Duration::from_secs(10),
             max_fragments: 2.1,
             wait_keyframe: true,
+            early_segments: 0,
         }
     }
 }
@@ -87,6 +91,14 @@ impl Limits {
     /// The shortest part, but for the last of a segment.
     pub(super) fn shortest_part(&self) -> Ticks {
         (self.part * 85).div_ceil(100)
+    }
+
+    /// The shortest segment that ends at a keyframe, among the first ones or later.
+    pub(super) fn shortest_segment(&self, is_early: bool) -> Ticks {
+        match is_early {
+            true => self.fragment.min(SECOND),
+            false => self.fragment,
+        }
     }
 
     /// How early a keyframe may end a segment.

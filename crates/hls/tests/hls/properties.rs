@@ -249,3 +249,32 @@ fn sound_ends_segments_where_pictures_and_keyframes_are_rare() {
     };
     check_stream(&stream, 4000, 366);
 }
+
+#[test]
+fn the_first_segments_may_be_short() {
+    for (milli_fps, first) in [(25_000, 2.0), (0, 1.0)] {
+        let stream = Stream {
+            seconds: 60,
+            milli_fps,
+            group: 50,
+            rate: 48_000,
+            sound_delay_ms: 0,
+        };
+        let settings = Settings {
+            fragment: Duration::from_secs(10),
+            early_segments: 3,
+            ..Settings::default()
+        };
+        let outputs = segment(&settings, &stream.messages());
+        check_rules(&settings, &outputs);
+        let segments = segments(&outputs);
+        let lengths = segments
+            .iter()
+            .map(|it| it.end.as_ref().unwrap().duration.as_secs_f64());
+        let lengths: Vec<_> = lengths.take(5).collect();
+        for (number, length) in lengths.iter().enumerate() {
+            let expected = if number < 3 { first } else { 10.0 };
+            assert!((length - expected).abs() < 0.1, "{number}: {lengths:?}");
+        }
+    }
+}

@@ -66,6 +66,8 @@ pub(super) struct StreamFiles {
     /// The playlist's name below `hls_path`.
     playlist: String,
     names: Mutex<Names>,
+    /// The last segment that has been written, or could not be.
+    last: AtomicU64,
     /// Segments that could not be written.
     missed: AtomicU64,
     /// Another packager writes the playlist now.
@@ -220,6 +222,7 @@ impl StreamFiles {
             config,
             output,
             names: Mutex::default(),
+            last: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             is_former: AtomicBool::new(false),
             is_removed_at_end,
@@ -261,14 +264,12 @@ impl StreamFiles {
     }
 
     fn write_segment(&self, segment: &Finished) -> io::Result<Written> {
-        let template = match self.output.container() {
-            Container::MpegTs => &self.config.ts_file,
-            Container::Fmp4 => &self.config.fmp4_file,
-        };
-        let (number, duration) = (segment.number, segment.duration);
-        let name = file_names::of_segment(template, &self.key, number, duration, Timestamp::now());
+        let number = segment.number;
+        self.last.store(number, Ordering::Relaxed);
         // Whether or not it can be written, the playlist names it.
-        lock(&self.names).segments.insert(number, name.clone());
+        let mut names = lock(&self.names);
+        let name = self.name(&mut names.segments, number, segment.duration);
+        drop(names);
         let path = self.path(&name)?;
         let Some(Found::Log(range)) = self.output.find(Resource::Segment(number)) else {
             return Err(io::Error::other("the disk is too slow"));
@@ -295,9 +296,11 @@ impl StreamFiles {
     fn write_playlist(&self) -> io::Result<()> {
         let (names, target) = (&self.names, self.output.target_duration());
         let new = Mutex::new(Vec::new());
+        let listed = AtomicU64::new(0);
         let text = self.output.media_of_files(&|resource| {
             let name = match resource {
                 Resource::Segment(number) => {
+                    listed.fetch_max(number, Ordering::Relaxed);
                     let segments = &mut lock(names).segments;
                     self.name(segments, number, target)
                 }
@@ -325,6 +328,10 @@ impl StreamFiles {
             }
         }
         written?;
+        if listed.into_inner() > self.last.load(Ordering::Relaxed) {
+            // That one is written next, and then the playlist.
+            return Ok(());
+        }
         match text {
             Some(text) => write_file(&self.path(&self.playlist)?, text.as_bytes(), "temp"),
             None => Ok(()),

@@ -34,6 +34,9 @@ pub(super) struct Packagers {
     without_session: Mutex<HashMap<StreamKey, Subscription>>,
 }
 
+/// Players ask for three segments before they begin.
+const EARLY_SEGMENTS: u32 = 3;
+
 /// The settings of a packager by those of the vhost.
 fn settings(hls: &config::Hls) -> HlsSettings {
     HlsSettings {
@@ -43,6 +46,7 @@ fn settings(hls: &config::Hls) -> HlsSettings {
             fragment: hls.fragment.mul_f64(hls.td_ratio),
             max_fragments: hls.aof_ratio,
             wait_keyframe: hls.wait_keyframe,
+            early_segments: EARLY_SEGMENTS,
         },
         window: hls.window,
         low_latency: hls.low_latency,

@@ -87,11 +87,12 @@ pub(super) fn wall_clock_ms() -> i64 {
 impl HlsOutput {
     /// No segments of the stream `key` yet, whose memory will be a part of `pool`.
     pub(super) fn new(key: &StreamKey, settings: HlsSettings, pool: Arc<MemoryPool>) -> Self {
-        // A segment takes `fragment` at least. So numbers rise over restarts of the packager
-        // and of the server, and no cache has another segment of the same name.
-        let fragment_ms = settings.segments.fragment.as_millis().max(1);
+        // A segment takes a second at least, or `fragment` where that is less. So numbers rise
+        // over restarts of the packager and of the server, and from one edge to another; no
+        // cache has another segment of the same name.
+        let shortest_ms = settings.segments.fragment.as_millis().clamp(1, 1_000);
         let now_ms = u128::from(wall_clock_ms().unsigned_abs());
-        let first_segment = u64::try_from(now_ms / fragment_ms).unwrap_or(0);
+        let first_segment = u64::try_from(now_ms / shortest_ms).unwrap_or(0);
         let playlist = Playlist::new(PlaylistSettings {
             segments: settings.segments.clone(),
             window: settings.window,

@@ -37,10 +37,9 @@ impl Log {
     /// The log has something else than chunks.
     pub(in crate::stream) fn messages(&self, past: Past) -> io::Result<Vec<(Message, u64)>> {
         let Past { history, chunks } = past;
-        let first_time = history.times.first().copied();
         let headers = history.headers.iter();
         let headers = headers.map(|header| header.message(MESSAGE_STREAM));
-        let mut messages: Vec<_> = headers.zip(first_time.into_iter().cycle()).collect();
+        let mut messages: Vec<_> = headers.map(|header| (header, history.begin_ms)).collect();
         let mut chunks = chunks.as_slice();
         let mut times = history.times.into_iter();
         let mut reader = self.reader()?;

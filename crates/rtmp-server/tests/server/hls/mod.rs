@@ -6,6 +6,7 @@ mod life;
 mod low_latency;
 mod requests;
 mod sessions;
+mod tls;
 
 use std::net::SocketAddr;
 

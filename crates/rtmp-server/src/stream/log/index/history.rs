@@ -10,6 +10,8 @@ pub(in crate::stream) struct History {
     pub(in crate::stream) from: u64,
     /// Offset at which it ends.
     pub(in crate::stream) end: u64,
+    /// The time at which it begins, ms; without messages the newest one of the log.
+    pub(in crate::stream) begin_ms: u64,
     /// The time of each of its messages, ms.
     pub(in crate::stream) times: Vec<u64>,
     /// The headers in force at its first message.
@@ -38,10 +40,12 @@ impl Index {
         // Whatever is asked for, the newest group is there.
         let from = first.into_iter().chain(newest).min().unwrap_or(self.end);
         let entries = self.entries.range(self.position(from)..);
+        let times: Vec<_> = entries.map(|entry| entry.timestamp).collect();
         History {
             from,
             end: self.end,
-            times: entries.map(|entry| entry.timestamp).collect(),
+            begin_ms: times.first().copied().unwrap_or(self.timestamp),
+            times,
             headers,
         }
     }

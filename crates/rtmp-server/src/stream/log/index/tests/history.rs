@@ -45,8 +45,11 @@ fn it_has_no_messages_of_before_a_change_of_headers_or_publication() {
     assert_eq!(history.from, 50 * LENGTH);
     assert_eq!(history.headers.len(), 1);
     index.begin_publication();
+    index.set_headers(headers(90 * LENGTH));
     let empty = index.history(60_000);
     assert_eq!((empty.from, empty.times.len()), (index.end(), 0));
+    // Headers that have come before the first frame are not lost.
+    assert_eq!((empty.headers.len(), empty.begin_ms), (1, 89 * 40));
     pictures(&mut index, 100..130, 25);
     assert_eq!(index.history(60_000).from, 90 * LENGTH);
 }

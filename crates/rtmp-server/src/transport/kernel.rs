@@ -314,3 +314,57 @@ fn send_record(socket: BorrowedFd<'_>, content_type: u8, bytes: &[u8]) -> io::Re
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::transport::{Encryption, StdTransport};
+
+    /// A connection whose key may encrypt `records_left` more, without the kernel's part.
+    fn connection(records_left: u64) -> (StdTransport, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        let kernel = KernelTls {
+            records_left,
+            closed: false,
+        };
+        let encryption = Encryption::Kernel(kernel);
+        (StdTransport { tcp, encryption }, peer)
+    }
+
+    #[test]
+    fn a_key_is_given_up_before_its_limit_however_it_is_used() {
+        let ends = |error: io::Error| error.kind() == io::ErrorKind::QuotaExceeded;
+        // Each write may be a record, full or not.
+        let (mut transport, _peer) = connection(100);
+        let written = (0..200).map_while(|_| transport.write(b"x", false).ok());
+        assert_eq!(written.count(), 99);
+        assert!(transport.write(b"x", false).is_err_and(ends));
+        // What `sendfile` sends is cut into full records, and a rest.
+        let (mut transport, _peer) = connection(100);
+        let mut sent = 0;
+        let error = loop {
+            let bytes = [7; 4 * MAX_FRAGMENT];
+            let send = |_: BorrowedFd<'_>| Ok(bytes.len());
+            match transport.send_file(bytes.len() as u64, send, |_| unreachable!()) {
+                Ok(count) => sent += count.div_ceil(MAX_FRAGMENT),
+                Err(error) => break error,
+            }
+        };
+        assert!(ends(error));
+        assert!((50..100).contains(&sent), "{sent} records");
+    }
+
+    #[test]
+    fn what_is_no_error_of_tls_stays_what_it_is() {
+        let (mut transport, mut peer) = connection(100);
+        peer.write_all(b"data").unwrap();
+        let mut buffer = [0; MAX_FRAGMENT];
+        assert_eq!(transport.read(&mut buffer).unwrap(), 4);
+        drop(peer);
+        assert_eq!(transport.read(&mut buffer).unwrap(), 0);
+    }
+}

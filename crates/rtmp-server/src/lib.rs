@@ -20,6 +20,6 @@ mod stream;
 mod transport;
 
 pub use daemon::{Options, run};
-pub use http::serve as serve_http_api;
+pub use http::{serve as serve_http_api, serve_https as serve_https_api};
 pub use server::{Client, Clients, Protocol, Server, listen};
 pub use stream::StreamState;

@@ -26,7 +26,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>) {
 }
 
 /// The same over TLS.
-pub(crate) async fn serve_https(listener: TcpListener, server: Arc<Server>) {
+pub async fn serve_https(listener: TcpListener, server: Arc<Server>) {
     let limits = service_kit::http::DEFAULT_LIMITS;
     let tls = server.http_api_tls();
     let accept = move |stream| tls.accept(stream);

@@ -27,8 +27,8 @@ fn address(address: SocketAddr) -> String {
     format!("localhost:{}", address.port())
 }
 
-#[test]
-fn ffmpeg_publishes_by_rtmps_and_curl_records_by_https() {
+/// ffmpeg publishes by RTMPS, and curl records by HTTPS with this option.
+fn record(version: &str) {
     require_ffmpeg();
     require("curl", &["--version"]);
     let authority = Authority::new();
@@ -36,7 +36,7 @@ fn ffmpeg_publishes_by_rtmps_and_curl_records_by_https() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut curl = Program::start(
         Command::new("curl")
-            .args(["--silent", "--show-error", "--fail", "--cacert"])
+            .args(["--silent", "--show-error", "--fail", version, "--cacert"])
             .arg(authority.file())
             .arg("--output")
             .arg(file.path())
@@ -46,6 +46,28 @@ fn ffmpeg_publishes_by_rtmps_and_curl_records_by_https() {
     assert!(publisher.wait().success());
     assert!(curl.wait().success());
     assert_is_the_stream(file.path());
+}
+
+#[test]
+fn ffmpeg_publishes_by_rtmps_and_curl_records_by_http_1_1() {
+    record("--http1.1");
+}
+
+#[test]
+fn ffmpeg_publishes_by_rtmps_and_curl_records_by_http_2() {
+    record("--http2");
+}
+
+#[test]
+fn curl_agrees_on_http_2() {
+    require("curl", &["--version"]);
+    let authority = Authority::new();
+    let origin = origin(&authority);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--write-out", "%{http_version} %{http_code}"]);
+    curl.args(["--head", "--output", "/dev/null", "--cacert"]);
+    let url = format!("https://{}/live/s.flv", address(origin.https()));
+    assert_eq!(output(curl.arg(authority.file()).arg(url)), "2 404");
 }
 
 #[test]

@@ -5,11 +5,14 @@ use std::sync::atomic::Ordering;
 
 use netbed::TIME_LIMIT;
 use rtmp_proto::session::Purpose;
+use rtmp_server::serve_https_api;
 use rustls::HandshakeKind;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::certificates::{Authority, first};
+use crate::common::server::any_port;
 use crate::flv_client::FlvClient;
 use crate::support::{headers, keep_log, keyframe, log_lines, picture, sound, until};
 use crate::tls_support::{TlsServer, connect, large_pictures, publisher, rtmp, tunnel};
@@ -239,6 +242,46 @@ async fn a_session_is_resumed() {
     );
     assert_eq!(kind().await, HandshakeKind::Full);
     assert_eq!(kind().await, HandshakeKind::Resumed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_http_api_answers_by_https_and_says_who_encrypts() {
+    let authority = Authority::new();
+    let certificate = authority.issue("default", "localhost");
+    let api = authority.issue("api", "api.example");
+    let globals = format!(
+        "http_api {{ enabled on; https {{ enabled on; {} }} }}",
+        api.directives()
+    );
+    let origin = TlsServer::with(authority, certificate, &globals, "");
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_https_api(listener, origin.server.server.clone()));
+    let _plain = origin.server.publisher("plain").await;
+    let rtmps = origin.tunnel(origin.rtmps()).await;
+    let _secured = publisher(rtmps, "secured").await;
+    let mut stream = connect(address, "api.example", origin.authority.client())
+        .await
+        .unwrap();
+    let request = b"GET /api/v1/clients HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let clients = body["clients"].as_array().unwrap();
+    let tls = |name: &str| {
+        clients
+            .iter()
+            .find(|client| client["name"] == name)
+            .unwrap()["tls"]
+            .clone()
+    };
+    assert_eq!(tls("plain"), Value::Null);
+    assert!(
+        ["user", "kernel"]
+            .map(Value::from)
+            .contains(&tls("secured"))
+    );
 }
 
 /// What a server answers to `bytes` before it closes.

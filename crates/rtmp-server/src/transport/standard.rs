@@ -81,7 +81,6 @@ impl StdTransport {
             Encryption::None => send_file(self.tcp.as_fd()),
             Encryption::User(session) => session.write_from(&self.tcp, length, fill),
             Encryption::Kernel(kernel) => {
-                kernel.count(0)?;
                 let sent = send_file(self.tcp.as_fd())?;
                 kernel.count(sent)?;
                 Ok(sent)

@@ -145,7 +145,6 @@ impl Transport {
                 Encryption::None => send(),
                 Encryption::User(session) => session.write_from(tcp, length, &fill),
                 Encryption::Kernel(kernel) => {
-                    kernel.count(0)?;
                     let sent = send();
                     if let Ok(sent) = sent {
                         kernel.count(sent)?;

@@ -27,7 +27,8 @@ What it may install:
                   demo with a browser; where no Rust toolchain carries the source of
                   `core`, Debian's rustc-web, for the XDP program;
                   for the tests on Debian's own kernels qemu and busybox (17 MB
-                  to download), left out where that would remove something
+                  to download), for those of metrics prometheus (23 MB), each
+                  left out where that would remove something
   with rustup     rustfmt and clippy
   with pip        typos, into a virtual environment within the build's folder
   with npm        mpegts.js and hls.js, which examples/player/player.html loads, into
@@ -103,12 +104,13 @@ wanted_packages() {
         libnginx-mod-rtmp mpv nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }
 
-# What the tests on Debian's own kernels need, which are skipped without.
+# What the tests on Debian's own kernels and those of metrics need, which are
+# skipped without.
 optional_packages() {
     [ "$purpose" = tests ] || return 0
     # Either busybox will do, and the two cannot stand beside each other.
     command -v busybox >/dev/null || say busybox-static
-    say qemu-system-x86
+    printf '%s\n' prometheus qemu-system-x86
 }
 
 # Of the packages whose names come in, those that are not there.
@@ -141,7 +143,7 @@ install_packages() {
         trap 'rm -f "$policy" "$apt_log"' EXIT
     fi
     services=
-    for service in nginx keepalived; do
+    for service in nginx keepalived prometheus; do
         case " $* " in
             *" $service "*) services="$services $service" ;;
         esac
@@ -193,18 +195,19 @@ fi
 
 missing=$(optional_packages | missing_of)
 if [ -n "$missing" ]; then
-    say "missing packages, without which the tests on Debian's kernels are skipped: $missing"
+    say "missing packages, without which some tests are skipped: $missing"
     if ! $dry_run; then
         become_root "$@"
         update_lists
         say "installing them with apt-get ..."
-        # shellcheck disable=SC2086 # one word per package
-        if install_packages $missing; then
-            done_something=true
-        else
-            sed 's/^/   /' "$apt_log"
-            say "left out, since apt-get could not install them beside what is there"
-        fi
+        for package in $missing; do
+            if install_packages "$package"; then
+                done_something=true
+            else
+                sed 's/^/   /' "$apt_log"
+                say "$package is left out: apt-get could not install it beside what is there"
+            fi
+        done
     fi
 fi
 

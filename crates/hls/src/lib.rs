@@ -3,6 +3,7 @@
 //!
 //! - [`segmenter`]: RTMP's media messages go in; parts and segments come out, in
 //!   fragmented MP4 (ISO/IEC 14496-12, CMAF) or MPEG-TS (ISO/IEC 13818-1).
+//! - [`codec`]: what a sequence header says of its stream.
 //! - [`playlist`]: the window of segments, the text of playlists, blocking reload.
 //!
 //! The outputs of a [`segmenter::Segmenter`] are given to a [`playlist::Playlist`] in
@@ -11,7 +12,7 @@
 
 #![forbid(unsafe_code)]
 
-mod codec;
+pub mod codec;
 mod fmp4;
 mod mpegts;
 pub mod playlist;

@@ -2,6 +2,7 @@
 //!
 //! - [`systemd`]: readiness, status, watchdog, levels of log lines.
 //! - [`http`]: an HTTP server with limits.
+//! - [`metrics`]: Prometheus' text format, and histograms.
 //! - [`sleep_until`]: an optional deadline.
 //! - [`OneLine`]: escaping of foreign text in log lines.
 
@@ -10,6 +11,7 @@
 mod deadline;
 pub mod http;
 mod log_text;
+pub mod metrics;
 pub mod systemd;
 
 pub use deadline::sleep_until;

@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use service_kit::http::DEFAULT_LIMITS;
+use service_kit::metrics::CONTENT_TYPE;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
@@ -136,10 +137,9 @@ async fn healthz(State(calls): Calls) -> HttpResponse {
 }
 
 async fn metrics(State(calls): Calls) -> HttpResponse {
-    const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     match listing(&calls).await {
         Ok(listing) => (
-            [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
+            [(header::CONTENT_TYPE, CONTENT_TYPE)],
             super::metrics::render(&listing),
         )
             .into_response(),

@@ -1,10 +1,9 @@
 //! The agent's state as Prometheus reads it.
-//!
-//! Written by hand: each answer describes one snapshot, while the registries of client
-//! libraries hold living counters.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::Display;
+
+use service_kit::metrics::{Exposition, Kind, Labels};
 
 use super::protocol::{
     Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState,
@@ -12,24 +11,24 @@ use super::protocol::{
 use lb_model::Protocol;
 
 /// A family of metrics about things of one kind: name, type, help, and the value.
-type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
 const COUNTER_FAMILIES: [Family<Counters>; 3] = [
     (
         "connections_total",
-        "counter",
+        Kind::Counter,
         "Connections scheduled",
         |counters| counters.connections,
     ),
     (
         "packets_total",
-        "counter",
+        Kind::Counter,
         "Packets forwarded",
         |counters| counters.packets,
     ),
     (
         "bytes_total",
-        "counter",
+        Kind::Counter,
         "Bytes forwarded, from the IP header on",
         |counters| counters.bytes,
     ),
@@ -38,34 +37,37 @@ const COUNTER_FAMILIES: [Family<Counters>; 3] = [
 const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
     (
         "up",
-        "gauge",
+        Kind::Gauge,
         "1 if the server takes connections",
         |server| u64::from(server.state == ServerState::Up),
     ),
-    ("weight", "gauge", "Share of new connections", |server| {
-        server.weight.into()
-    }),
+    (
+        "weight",
+        Kind::Gauge,
+        "Share of new connections",
+        |server| server.weight.into(),
+    ),
     (
         "active_connections",
-        "gauge",
+        Kind::Gauge,
         "Connections in the ESTABLISHED state",
         |server| server.active_connections,
     ),
     (
         "inactive_connections",
-        "gauge",
+        Kind::Gauge,
         "Connections in any other state",
         |server| server.inactive_connections,
     ),
     (
         "persistent_clients",
-        "gauge",
+        Kind::Gauge,
         "Clients that persistence ties to the server",
         |server| server.persistent_clients,
     ),
     (
         "connections_reset_total",
-        "counter",
+        Kind::Counter,
         "Connections that were reset, unasked, when the server was gone",
         |server| server.connections_reset,
     ),
@@ -73,87 +75,77 @@ const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
 
 const SERVICE_FAMILIES: [Family<ListedService>; 1] = [(
     "quorum",
-    "gauge",
+    Kind::Gauge,
     "Whether enough servers are up",
     |service| u64::from(service.quorum),
 )];
 
 const STATE_FAMILIES: [Family<ListedServer>; 1] = [(
     "state",
-    "gauge",
+    Kind::Gauge,
     "The state of the server, as `lb-user list` shows it",
     |_| 1,
 )];
 
 const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
     "attached",
-    "gauge",
+    Kind::Gauge,
     "Whether the XDP program is attached to the interface",
     |interface| u64::from(interface.lost.is_none()),
 )];
 
 /// The state in the text format of Prometheus.
 pub(super) fn render(listing: &Listing) -> String {
-    let mut text = String::new();
-    let services: Vec<(String, &ListedService)> = listing
+    let mut metrics = Exposition::default();
+    let services: Vec<(Labels, &ListedService)> = listing
         .services
         .iter()
         .map(|service| (labels(service), service))
         .collect();
-    families(&mut text, "service", &SERVICE_FAMILIES, &services);
+    families(&mut metrics, "service", &SERVICE_FAMILIES, &services);
     let counters: Vec<_> = services
         .iter()
         .map(|(labels, service)| (labels.clone(), &service.counters))
         .collect();
-    families(&mut text, "service", &COUNTER_FAMILIES, &counters);
-    let servers: Vec<(String, &ListedServer)> = services
+    families(&mut metrics, "service", &COUNTER_FAMILIES, &counters);
+    let servers: Vec<(Labels, &ListedServer)> = services
         .iter()
         .flat_map(|(labels, service)| {
             let servers = service.servers.iter();
             let servers = servers.filter(|server| is_at_work(server, service));
-            servers.map(move |server| (format!("{labels},server=\"{}\"", server.address), server))
+            servers.map(move |server| (labels.with("server", server.address), server))
         })
         .collect();
-    families(&mut text, "server", &SERVER_FAMILIES, &servers);
+    families(&mut metrics, "server", &SERVER_FAMILIES, &servers);
     let counters: Vec<_> = servers
         .iter()
         .map(|(labels, server)| (labels.clone(), &server.counters))
         .collect();
-    families(&mut text, "server", &COUNTER_FAMILIES, &counters);
+    families(&mut metrics, "server", &COUNTER_FAMILIES, &counters);
     let states: Vec<_> = servers
         .iter()
-        .map(|(labels, server)| (format!("{labels},state=\"{}\"", server.state), *server))
+        .map(|(labels, server)| (labels.with("state", server.state), *server))
         .collect();
-    families(&mut text, "server", &STATE_FAMILIES, &states);
+    families(&mut metrics, "server", &STATE_FAMILIES, &states);
     let interfaces: Vec<_> = listing
         .interfaces
         .iter()
         .map(|interface| {
-            let (name, mode) = (escape(&interface.name), escape(&interface.xdp_mode));
-            (format!("interface=\"{name}\",mode=\"{mode}\""), interface)
+            let labels = [
+                ("interface", &interface.name as &dyn Display),
+                ("mode", &interface.xdp_mode),
+            ];
+            (Labels::new(&labels), interface)
         })
         .collect();
-    families(&mut text, "interface", &INTERFACE_FAMILIES, &interfaces);
-    let mut line = |line: String| {
-        writeln!(text, "{line}").expect("a string can always grow");
-    };
-    let name = "millrace_packets_total";
-    line(format!(
-        "# HELP {name} Packets by the reason of their verdict"
-    ));
-    line(format!("# TYPE {name} counter"));
+    families(&mut metrics, "interface", &INTERFACE_FAMILIES, &interfaces);
+    let help = "Packets by the reason of their verdict";
+    let mut packets = metrics.family("millrace_packets_total", Kind::Counter, help);
     for reason in &listing.reasons {
-        line(format!(
-            "{name}{{reason=\"{}\"}} {}",
-            escape(&reason.name),
-            reason.packets
-        ));
+        packets.sample(&Labels::new(&[("reason", &reason.name)]), reason.packets);
     }
-    let name = "millrace_virtual_address_held";
-    line(format!(
-        "# HELP {name} Whether this machine holds a virtual address"
-    ));
-    line(format!("# TYPE {name} gauge"));
+    let help = "Whether this machine holds a virtual address";
+    let mut addresses = metrics.family("millrace_virtual_address_held", Kind::Gauge, help);
     // A file may name an address twice, on two interfaces for one.
     let held: BTreeMap<_, _> = listing
         .virtual_addresses
@@ -161,12 +153,10 @@ pub(super) fn render(listing: &Listing) -> String {
         .map(|listed| ((&listed.address, &listed.instance), listed.held))
         .collect();
     for ((address, instance), held) in held {
-        let (instance, value) = (escape(instance), u8::from(held));
-        line(format!(
-            "{name}{{address=\"{address}\",instance=\"{instance}\"}} {value}"
-        ));
+        let labels = Labels::new(&[("address", address), ("instance", instance)]);
+        addresses.sample(&labels, u8::from(held));
     }
-    text
+    metrics.into_text()
 }
 
 /// True if this is what a server does now: a sorry server may be one of the real
@@ -183,33 +173,26 @@ fn is_at_work(server: &ListedServer, service: &ListedService) -> bool {
 }
 
 /// Families of metrics about `things`, each with its labels.
-fn families<T>(text: &mut String, of: &str, families: &[Family<T>], things: &[(String, &T)]) {
+fn families<T>(
+    metrics: &mut Exposition,
+    of: &str,
+    families: &[Family<T>],
+    things: &[(Labels, &T)],
+) {
     for (name, kind, help, value) in families {
-        let name = format!("millrace_{of}_{name}");
-        let mut line = |line: String| {
-            writeln!(text, "{line}").expect("a string can always grow");
-        };
-        line(format!("# HELP {name} {help}"));
-        line(format!("# TYPE {name} {kind}"));
+        let mut family = metrics.family(&format!("millrace_{of}_{name}"), *kind, help);
         for (labels, thing) in things {
-            line(format!("{name}{{{labels}}} {}", value(thing)));
+            family.sample(labels, value(thing));
         }
     }
 }
 
-fn labels(service: &ListedService) -> String {
+fn labels(service: &ListedService) -> Labels {
     let protocol = match service.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    format!("protocol=\"{protocol}\",service=\"{}\"", service.address)
-}
-
-/// A label's value, as Prometheus wants it.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    Labels::new(&[("protocol", &protocol), ("service", &service.address)])
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 
 mod audio;
 mod bits;
+mod describe;
 mod size;
 mod video;
+
+pub use describe::{AudioDescription, VideoDescription};
 
 pub(crate) use audio::{Aac, AudioConfig, AudioFormat};
 pub(crate) use video::{VideoConfig, VideoFormat};

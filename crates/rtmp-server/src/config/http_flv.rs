@@ -33,9 +33,10 @@ impl Config {
     /// Leaves an address that `http_api` and `http_server` share to the former. SRS serves
     /// both there.
     pub(super) fn separate_http(&mut self, diagnostics: &mut Diagnostics) {
-        let (Some(api), Some(server)) = (self.http_api, &mut self.http_server) else {
+        let (Some(api), Some(server)) = (&self.http_api, &mut self.http_server) else {
             return;
         };
+        let api = api.listen;
         let before = server.listen.len();
         server.listen.retain(|&address| address != api);
         if server.listen.len() < before {
@@ -285,7 +286,8 @@ mod tests {
 
     #[test]
     fn an_address_that_the_http_api_has_serves_no_streams() {
-        let api = "http_api { enabled on; listen 8080; }";
+        let api = "http_api { enabled on; listen 8080; \
+                   auth { enabled on; username a; password b; } }";
         let loaded = load(&format!("{api} http_server {{ enabled on; listen 8080; }}")).unwrap();
         assert_eq!(loaded.config.http_server, None);
         assert_eq!(loaded.warnings.len(), 1);

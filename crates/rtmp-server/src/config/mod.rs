@@ -4,6 +4,7 @@
 pub mod conf;
 mod file;
 mod hls;
+mod http_api;
 mod http_flv;
 pub mod json;
 mod model;
@@ -14,6 +15,7 @@ mod security;
 mod setting;
 mod signed_urls;
 mod tls;
+mod units;
 mod value;
 mod vhost_schema;
 
@@ -26,6 +28,8 @@ pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use file::read_file;
 use hls::DEFAULT_DIRECTORY;
 pub use hls::{Hls, HlsFiles, PlaylistPath};
+use http_api::HttpApiBlock;
+pub use http_api::{Auth, HttpApi, RawApi};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
 pub use model::{
@@ -34,7 +38,7 @@ pub use model::{
 };
 pub use origin::Origin;
 pub use quota::{Quota, Quotas};
-use schema::{GLOBAL, Globals, HttpApi};
+use schema::{GLOBAL, Globals};
 pub use security::{Action, Rule, Security};
 use setting::apply;
 pub use signed_urls::SignedUrls;
@@ -87,9 +91,10 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         http_server,
         rtmps,
     } = globals;
-    config.http_api = http_api.enabled.then_some(http_api.listen);
     let http_directory = http_server.directory;
-    config.http_api_https = http_api.https.listener().filter(|_| http_api.enabled);
+    let https = http_api.https.clone().listener();
+    config.http_api = http_api.finish(&mut diagnostics);
+    config.http_api_https = https.filter(|_| config.http_api.is_some());
     config.rtmps = rtmps.listener();
     config.http_server = http_server.enabled.then_some(HttpServer {
         https: http_server.https.listener(),
@@ -266,11 +271,7 @@ fn defaults() -> Globals {
             hls: Hls::default(),
             upstream: None,
         },
-        http_api: HttpApi {
-            enabled: false,
-            listen: any(1985),
-            https: TlsBlock::new(1990),
-        },
+        http_api: HttpApiBlock::new(any(1985)),
         http_server: HttpServerBlock {
             enabled: false,
             directory: DEFAULT_DIRECTORY.to_owned(),

@@ -11,12 +11,14 @@ use hyper::Uri;
 use serde::Serialize;
 
 use super::hls::Hls;
+use super::http_api::HttpApi;
 use super::http_flv::{HttpRemux, HttpServer};
 use super::origin::Origin;
 use super::quota::Quotas;
 use super::security::{Action, Security};
 use super::signed_urls::SignedUrls;
 use super::tls::{CertificateFiles, TlsListener};
+use super::units::{milliseconds, optional_milliseconds, seconds};
 
 /// The vhost that takes whatever no other vhost claims.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -40,8 +42,8 @@ pub struct Config {
     pub pid: Option<PathBuf>,
     /// Destination and level of the log.
     pub log: Log,
-    /// Address that the HTTP API answers at; `None` where it is off.
-    pub http_api: Option<SocketAddr>,
+    /// The HTTP API; `None` where it is off.
+    pub http_api: Option<HttpApi>,
     /// Addresses that it answers at by HTTPS.
     pub http_api_https: Option<TlsListener>,
     /// HTTP-FLV and WebSocket-FLV; `None` where it is off.
@@ -55,12 +57,16 @@ pub struct Config {
     /// machine or the control group has.
     pub stream_memory: Option<u64>,
     /// Time that a handshake may take.
+    #[serde(serialize_with = "milliseconds")]
     pub handshake_timeout: Duration,
     /// Time that a client may take from its coming to a `connect`.
+    #[serde(serialize_with = "milliseconds")]
     pub connect_timeout: Duration,
     /// Time for which a client may be silent that neither publishes nor plays.
+    #[serde(serialize_with = "milliseconds")]
     pub idle_timeout: Duration,
     /// Time that a drain (SIGQUIT) leaves viewers to finish.
+    #[serde(serialize_with = "seconds")]
     pub drain_timeout: Duration,
     /// The vhosts by name.
     pub vhosts: BTreeMap<String, Arc<Vhost>>,
@@ -129,14 +135,17 @@ pub struct Vhost {
     /// any group.
     pub gop_cache_max_frames: u32,
     /// A player further behind than this is moved on to a keyframe.
+    #[serde(serialize_with = "seconds")]
     pub queue_length: Duration,
     /// The most bytes that are kept of one stream, whatever its timestamps say.
     pub queue_bytes: u32,
     /// True if messages are sent as soon as they are in the log.
     pub min_latency: bool,
     /// Time for which messages are gathered otherwise.
+    #[serde(serialize_with = "milliseconds")]
     pub mw_latency: Duration,
     /// Time for which a publisher's input is gathered before it is read.
+    #[serde(serialize_with = "optional_milliseconds")]
     pub mr: Option<Duration>,
     /// The same time while `mr` is off: the two directives may come in any order.
     #[serde(skip)]
@@ -144,16 +153,22 @@ pub struct Vhost {
     /// True if players' sockets keep `TCP_NODELAY` while they play.
     pub tcp_nodelay: bool,
     /// Time that a publisher may take to its first message.
+    #[serde(serialize_with = "milliseconds")]
     pub publish_1stpkt_timeout: Duration,
     /// Time for which a publisher may be silent later.
+    #[serde(serialize_with = "milliseconds")]
     pub publish_normal_timeout: Duration,
     /// Time for which a stream without publisher is kept for the publisher's return.
+    #[serde(serialize_with = "milliseconds")]
     pub publish_return_timeout: Duration,
     /// Time for which a publication's pictures are held back for want of a keyframe.
+    #[serde(serialize_with = "milliseconds")]
     pub keyframe_timeout: Duration,
     /// Time for which a player waits for a stream that is not there.
+    #[serde(serialize_with = "milliseconds")]
     pub play_wait_timeout: Duration,
     /// Time that a player may take nothing of what we send.
+    #[serde(serialize_with = "milliseconds")]
     pub send_timeout: Duration,
     /// Who may publish and play.
     pub security: Security,
@@ -202,12 +217,16 @@ pub struct Upstream {
     /// True if the viewer's parameters travel upstream.
     pub token_traverse: bool,
     /// Time that one connection attempt, with handshake and commands, may take.
+    #[serde(serialize_with = "milliseconds")]
     pub connect_timeout: Duration,
     /// Time for which a connected origin may be silent.
+    #[serde(serialize_with = "milliseconds")]
     pub read_timeout: Duration,
     /// Time for which players are kept while no origin can be reached.
+    #[serde(serialize_with = "milliseconds")]
     pub return_timeout: Duration,
     /// Time for which an upstream connection is kept after the last player.
+    #[serde(serialize_with = "milliseconds")]
     pub linger: Duration,
 }
 

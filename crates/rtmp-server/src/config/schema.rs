@@ -1,10 +1,9 @@
 //! The directives of SRS that we know, and our own, as tables: those outside
 //! of vhosts.
 
-use std::net::SocketAddr;
-
 use conf_kit::{Diagnostic, Directive};
 
+use super::http_api::{HttpApiBlock, http_api};
 use super::http_flv::{HttpServerBlock, http_server};
 use super::model::{Config, Log, LogTank, Vhost};
 use super::setting::{NO_OTHER_PROTOCOL, Setting, apply};
@@ -17,17 +16,9 @@ use super::vhost_schema::{chunk_size, in_ack_size, out_ack_size, tcp_nodelay};
 pub(super) struct Globals {
     pub(super) config: Config,
     pub(super) vhost: Vhost,
-    pub(super) http_api: HttpApi,
+    pub(super) http_api: HttpApiBlock,
     pub(super) http_server: HttpServerBlock,
     pub(super) rtmps: TlsBlock,
-}
-
-/// `http_api { enabled on; listen 1985; }`.
-#[derive(Debug, Clone)]
-pub(super) struct HttpApi {
-    pub(super) enabled: bool,
-    pub(super) listen: SocketAddr,
-    pub(super) https: TlsBlock,
 }
 
 /// The directives outside every block.
@@ -107,17 +98,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::block("rtmp", |globals, children, diagnostics| {
         apply(globals, children, RTMP, "in `rtmp`", &[], diagnostics);
     }),
-    Setting::block("http_api", |globals, children, diagnostics| {
-        globals.http_api.enabled = false;
-        apply(
-            &mut globals.http_api,
-            children,
-            HTTP_API,
-            "in `http_api`",
-            &[],
-            diagnostics,
-        );
-    }),
+    Setting::block("http_api", http_api),
     Setting::ignored("ff_log_dir", "no transcoder is run"),
     Setting::ignored("ff_log_level", "no transcoder is run"),
     Setting::ignored("utc_time", "log lines are in UTC"),
@@ -151,7 +132,7 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("stream_caster", NO_OTHER_PROTOCOL),
     Setting::ignored("heartbeat", "ask the HTTP API instead"),
     Setting::ignored("stats", "ask the HTTP API instead"),
-    Setting::ignored("exporter", "ask the HTTP API instead"),
+    Setting::ignored("exporter", "scrape `/metrics` at the address of `http_api`"),
     Setting::ignored("tencentcloud_cls", "logs go to a file or to the console"),
     Setting::ignored("tencentcloud_apm", "there is no tracing"),
     Setting::ignored("circuit_breaker", "there is none"),
@@ -162,27 +143,6 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
 const RTMP: &[Setting<Globals>] = &[
     Setting::list("listen", listen),
     Setting::new("chunk_size", global_chunk_size),
-];
-
-/// The directives of `http_api { … }`.
-const HTTP_API: &[Setting<HttpApi>] = &[
-    Setting::new("enabled", |api, directive| {
-        api.enabled = switch(directive)?;
-        Ok(())
-    }),
-    Setting::list("listen", |api, directive| {
-        if let [address] = socket_addresses(directive)?[..] {
-            api.listen = address;
-            return Ok(());
-        }
-        Err(directive.error("`http_api` listens at one address only"))
-    }),
-    Setting::ignored("crossdomain", "answers carry no CORS headers"),
-    Setting::ignored("raw_api", "reload with SIGHUP"),
-    Setting::block("https", |api, children, diagnostics| {
-        api.https.read(children, "in `https`", diagnostics);
-    }),
-    Setting::ignored("auth", "listen on an address that only operators reach"),
 ];
 
 fn listen(globals: &mut Globals, directive: &Directive) -> Result<(), Diagnostic> {

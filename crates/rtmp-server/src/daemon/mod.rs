@@ -167,7 +167,7 @@ fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
         http: config
             .http_api
             .as_ref()
-            .map(|address| bind(address, "`http_api { listen …; }` or --http-api"))
+            .map(|api| bind(&api.listen, "`http_api { listen …; }` or --http-api"))
             .transpose()?,
         http_flv: config
             .http_listen()
@@ -326,6 +326,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         log::warn!("{}", warning.sentence());
     }
     let old = server.config();
+    let listens_at = |config: &Config| config.http_api.as_ref().map(|api| api.listen);
     let addresses = |listener: Option<&TlsListener>| listener.map(|it| it.listen.clone());
     let https = |config: &Config| {
         let api = config.http_api_https.as_ref();
@@ -333,7 +334,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     };
     for (name, changed) in [
         ("listen", old.listen != config.listen),
-        ("http_api", old.http_api != config.http_api),
+        ("http_api", listens_at(&old) != listens_at(&config)),
         ("http_server", old.http_listen() != config.http_listen()),
         (
             "rtmps",
@@ -349,7 +350,7 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
         }
     }
     config.listen.clone_from(&old.listen);
-    config.http_api = old.http_api;
+    config.keep_http_api_listen(&old);
     config.keep_http_listen(&old);
     config.keep_tls_listen(&old);
     config.pid.clone_from(&old.pid);

@@ -203,7 +203,8 @@ mod tests {
                 "127.0.0.1:7".parse().unwrap()
             ]
         );
-        assert_eq!(config.http_api, Some("127.0.0.1:1985".parse().unwrap()));
+        let api = config.http_api.unwrap();
+        assert_eq!(api.listen, "127.0.0.1:1985".parse().unwrap());
         let vhost = &config.vhosts[DEFAULT_VHOST];
         let origins = &vhost.upstream.as_ref().unwrap().origins;
         let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();

@@ -1,28 +1,63 @@
-//! The HTTP API, under the paths that SRS's has:
-//! `/api/v1/versions|summaries|vhosts|streams|clients`, `DELETE clients/{id}`.
+//! The HTTP API, under the paths and in the shape of SRS 6's, and `/metrics`.
+//!
+//! A request's way: `access` (CORS, user and password) → the handler of its path →
+//! [`Call`], which answers in JSON or JSONP. `docs/http-api.md` compares each field with
+//! SRS's.
 
-mod report;
+mod access;
+mod call;
+mod clients;
+mod codecs;
+mod metrics;
+mod raw;
+mod samples;
+mod slowest;
+mod snapshot;
+mod streams;
+mod summaries;
+mod system;
+mod vhosts;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::server::Server;
-use report::{ClientReport, StreamReport, VhostReport};
+use call::{Call, Code};
+use clients::ClientReport;
+use samples::Samples;
+use snapshot::Snapshot;
+use streams::StreamReport;
+use vhosts::VhostReport;
 
-/// SRS's code for success.
-const SUCCESS: u32 = 0;
-/// SRS's code for an unknown id (`ERROR_RTMP_CLIENT_NOT_FOUND`).
-const CLIENT_NOT_FOUND: u32 = 2_049;
+/// What all requests share.
+struct Api {
+    server: Arc<Server>,
+    samples: Samples,
+}
+
+impl Api {
+    fn new(server: Arc<Server>) -> Arc<Self> {
+        Arc::new(Self {
+            samples: Samples::new(&server),
+            server,
+        })
+    }
+}
 
 /// Serves the HTTP API at `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, server: Arc<Server>) {
-    service_kit::http::serve(listener, router(server), service_kit::http::DEFAULT_LIMITS).await;
+    let api = Api::new(server);
+    let _sampling = AbortOnDropHandle::new(tokio::spawn(samples::run(api.clone())));
+    service_kit::http::serve(listener, router(api), service_kit::http::DEFAULT_LIMITS).await;
 }
 
 /// The same over TLS.
@@ -30,128 +65,144 @@ pub async fn serve_https(listener: TcpListener, server: Arc<Server>) {
     let limits = service_kit::http::DEFAULT_LIMITS;
     let tls = server.http_api_tls();
     let accept = move |stream| tls.accept(stream);
-    service_kit::http::serve_over(listener, router(server), limits, accept).await;
+    let api = Api::new(server);
+    let _sampling = AbortOnDropHandle::new(tokio::spawn(samples::run(api.clone())));
+    service_kit::http::serve_over(listener, router(api), limits, accept).await;
 }
 
-/// The routes of the HTTP API.
-fn router(server: Arc<Server>) -> Router {
+/// The routes of the HTTP API. SRS takes each of them with a slash behind it, too.
+fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/api/v1/versions", get(versions))
-        .route("/api/v1/summaries", get(summaries))
-        .route("/api/v1/vhosts", get(vhosts))
-        .route("/api/v1/streams", get(streams))
-        .route("/api/v1/clients", get(clients))
-        .route("/api/v1/clients/{id}", get(client).delete(dismiss))
-        .with_state(server)
+        .route("/api/v1/versions", any(versions))
+        .route("/api/v1/summaries", any(summaries))
+        .route("/api/v1/vhosts", any(vhosts))
+        .route("/api/v1/vhosts/", any(vhosts))
+        .route("/api/v1/vhosts/{id}", any(vhost))
+        .route("/api/v1/streams", any(streams))
+        .route("/api/v1/streams/", any(streams))
+        .route("/api/v1/streams/{id}", any(stream))
+        .route("/api/v1/clients", any(clients))
+        .route("/api/v1/clients/", any(clients))
+        .route("/api/v1/clients/{id}", any(client))
+        .route("/api/v1/raw", any(raw::answer))
+        .route("/metrics", any(metrics))
+        .layer(axum::middleware::from_fn_with_state(
+            api.clone(),
+            access::guard,
+        ))
+        .with_state(api)
 }
 
-fn success(name: &str, value: Value) -> Json<Value> {
-    Json(json!({ "code": SUCCESS, "pid": std::process::id(), name: value }))
+/// Answers in a thread that may take its time: with thousands of connections, an answer
+/// takes milliseconds, in which no publisher is to wait.
+async fn answer(make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let made = spawn_blocking(make).await;
+    made.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-fn not_found() -> (StatusCode, Json<Value>) {
-    (
-        StatusCode::NOT_FOUND,
-        Json(json!({ "code": CLIENT_NOT_FOUND })),
-    )
-}
-
-async fn versions() -> Json<Value> {
+async fn versions(State(api): State<Arc<Api>>, call: Call) -> Response {
     let part = |number: &str| number.parse::<u32>().unwrap_or_default();
-    success(
-        "data",
-        json!({
-            "major": part(env!("CARGO_PKG_VERSION_MAJOR")),
-            "minor": part(env!("CARGO_PKG_VERSION_MINOR")),
-            "revision": part(env!("CARGO_PKG_VERSION_PATCH")),
-            "version": env!("CARGO_PKG_VERSION"),
-            "server": "Millrace",
-        }),
-    )
+    let version = json!({
+        "major": part(env!("CARGO_PKG_VERSION_MAJOR")),
+        "minor": part(env!("CARGO_PKG_VERSION_MINOR")),
+        "revision": part(env!("CARGO_PKG_VERSION_PATCH")),
+        "version": env!("CARGO_PKG_VERSION"),
+        "server": "Millrace",
+    });
+    call.get(&api, "data", &version)
 }
 
-async fn summaries(State(server): State<Arc<Server>>) -> Json<Value> {
-    let streams = server.streams();
-    let published = streams
-        .iter()
-        .filter(|stream| stream.is_published())
-        .count();
-    let players: usize = streams.iter().map(|stream| stream.players()).sum();
-    let log_bytes: u64 = streams
-        .iter()
-        .filter_map(|stream| stream.memory().ok())
-        .sum();
-    success(
-        "data",
-        json!({
-            "role": match server.role() {
-                crate::config::Role::Origin => "origin",
-                crate::config::Role::Edge => "edge",
-            },
-            "uptime_s": server.uptime().as_secs(),
-            "connections": server.clients().count(),
-            "streams": streams.len(),
-            "published": published,
-            "players": players,
-            "log_bytes": log_bytes,
-            "log_limit": server.log_memory().limit(),
-            "players_per_worker": server.players_per_worker(),
-        }),
-    )
+async fn summaries(State(api): State<Arc<Api>>, call: Call) -> Response {
+    answer(move || call.get(&api, "data", &summaries::report(&api))).await
 }
 
-async fn vhosts(State(server): State<Arc<Server>>) -> Json<Value> {
-    let streams = server.streams();
-    let config = server.config();
-    let reports: Vec<_> = config
-        .vhosts
-        .values()
-        .map(|vhost| VhostReport::new(vhost, &streams))
-        .collect();
-    success("vhosts", json!(reports))
+async fn vhosts(State(api): State<Arc<Api>>, call: Call) -> Response {
+    answer(move || {
+        let snapshot = Snapshot::take(&api);
+        let config = api.server.config();
+        let vhosts = config.vhosts.values();
+        let reports: Vec<_> = vhosts
+            .map(|vhost| VhostReport::new(vhost, &snapshot))
+            .collect();
+        call.get(&api, "vhosts", &reports)
+    })
+    .await
 }
 
-async fn streams(State(server): State<Arc<Server>>) -> Json<Value> {
-    let streams = server.streams();
-    let viewers = server.clients().hls_viewers();
-    let reports: Vec<_> = streams
-        .iter()
-        .map(|stream| StreamReport::new(stream, viewers.get(stream.key()).copied()))
-        .collect();
-    success("streams", json!(reports))
+async fn vhost(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
+    answer(move || {
+        let config = api.server.config();
+        let Some(vhost) = config.vhosts.get(&id) else {
+            return call.refuse(Code::VhostNotFound);
+        };
+        let snapshot = Snapshot::take(&api);
+        call.get(&api, "vhost", &VhostReport::new(vhost, &snapshot))
+    })
+    .await
 }
 
-async fn clients(State(server): State<Arc<Server>>) -> Json<Value> {
-    let now = std::time::Instant::now();
-    let clients = server.clients().list();
-    let reports: Vec<_> = clients
-        .iter()
-        .map(|client| ClientReport::new(client, now))
-        .collect();
-    success("clients", json!(reports))
+async fn streams(State(api): State<Arc<Api>>, call: Call) -> Response {
+    answer(move || {
+        let snapshot = Snapshot::take(&api);
+        let streams = call.page(snapshot.streams.iter());
+        let reports: Vec<_> = streams
+            .map(|stream| StreamReport::new(stream, &snapshot))
+            .collect();
+        call.get(&api, "streams", &reports)
+    })
+    .await
 }
 
-async fn client(
-    State(server): State<Arc<Server>>,
-    Path(id): Path<u64>,
-) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
-    let clients = server.clients().list();
-    let client = clients
-        .iter()
-        .find(|client| client.id == id)
-        .ok_or_else(not_found)?;
-    let report = ClientReport::new(client, std::time::Instant::now());
-    Ok(success("client", json!(report)))
+async fn stream(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
+    answer(move || {
+        let snapshot = Snapshot::take(&api);
+        let id = id.parse().ok();
+        let stream = snapshot.streams.iter().find(|it| Some(it.id()) == id);
+        let Some(stream) = stream else {
+            return call.refuse(Code::StreamNotFound);
+        };
+        call.get(&api, "stream", &StreamReport::new(stream, &snapshot))
+    })
+    .await
 }
 
-async fn dismiss(
-    State(server): State<Arc<Server>>,
-    Path(id): Path<u64>,
-) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
-    if server.dismiss(id) {
-        log::info!("c{id} is dismissed through the HTTP API");
-        Ok(Json(json!({ "code": SUCCESS })))
-    } else {
-        Err(not_found())
+async fn clients(State(api): State<Arc<Api>>, call: Call) -> Response {
+    if call.query("slowest").is_some() {
+        return slowest::answer(&api, call).await;
     }
+    answer(move || {
+        let snapshot = Snapshot::take(&api);
+        let clients = call.page(snapshot.clients.iter());
+        let reports: Vec<_> = clients
+            .map(|client| ClientReport::new(client, &snapshot))
+            .collect();
+        call.get(&api, "clients", &reports)
+    })
+    .await
+}
+
+async fn client(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
+    let client = id.parse().ok();
+    let Some(client) = client.and_then(|id| api.server.clients().find(id)) else {
+        return call.refuse(Code::ClientNotFound);
+    };
+    if call.method == Method::DELETE {
+        if !api.server.dismiss(client.id) {
+            return call.refuse(Code::ClientNotFound);
+        }
+        log::info!("c{} is dismissed through the HTTP API", client.id);
+        return call.done(&api);
+    }
+    answer(move || {
+        let snapshot = Snapshot::take(&api);
+        call.get(&api, "client", &ClientReport::new(&client, &snapshot))
+    })
+    .await
+}
+
+async fn metrics(State(api): State<Arc<Api>>, call: Call) -> Response {
+    if call.method != Method::GET {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    answer(move || metrics::answer(&api)).await
 }

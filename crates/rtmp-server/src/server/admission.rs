@@ -9,6 +9,18 @@ use signed_url::Request;
 
 use crate::config::{Action, Vhost};
 
+/// Text of a refusal by `security`.
+pub(super) const WRONG_ADDRESS: &str = "not allowed from this address";
+/// Text of a refusal by `refer`.
+pub(super) const WRONG_PAGE: &str = "not allowed from this page";
+
+/// True if `text` is that of a refusal by `signed_urls`.
+pub(super) fn is_of_signature(text: &str) -> bool {
+    use signed_url::Refusal::{Expired, Malformed, Mismatch, Unsigned};
+    let refusals = [Unsigned, Malformed, Mismatch, Expired];
+    refusals.iter().any(|refusal| refusal.to_string() == text)
+}
+
 /// A publish or play that is asked for.
 pub(crate) struct Asked<'a> {
     pub(crate) action: Action,
@@ -28,10 +40,10 @@ impl Asked<'_> {
     /// The reason for the refusal.
     pub(crate) fn check(&self, vhost: &Vhost) -> Result<(), Cow<'static, str>> {
         if !vhost.security.permits(self.action, self.peer) {
-            return Err("not allowed from this address".into());
+            return Err(WRONG_ADDRESS.into());
         }
         if !vhost.referers.permit(self.action, self.page_url) {
-            return Err("not allowed from this page".into());
+            return Err(WRONG_PAGE.into());
         }
         let Some(policy) = vhost.signed_urls.policy(self.action) else {
             return Ok(());

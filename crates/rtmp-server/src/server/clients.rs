@@ -57,6 +57,45 @@ impl Activity {
     }
 }
 
+/// The protocol that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientProtocol {
+    /// RTMP.
+    Rtmp,
+    /// HTTP, before it has asked for a stream.
+    Http,
+    /// HTTP-FLV.
+    HttpFlv,
+    /// FLV in WebSocket frames.
+    WebSocketFlv,
+    /// HLS: a viewer, not a connection.
+    Hls,
+}
+
+impl ClientProtocol {
+    /// Its name in the HTTP API and in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Http => "http",
+            Self::HttpFlv => "http-flv",
+            Self::WebSocketFlv => "ws-flv",
+            Self::Hls => "hls",
+        }
+    }
+}
+
+/// The URLs that a client names with its first request.
+#[derive(Debug, Default)]
+pub(crate) struct ClientUrls {
+    /// The URL that it has connected to.
+    pub(crate) tc_url: Arc<str>,
+    /// The page that embeds the player.
+    pub(crate) page_url: Arc<str>,
+    /// The Flash player's own.
+    pub(crate) swf_url: Arc<str>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
@@ -77,6 +116,8 @@ pub struct Client {
     activity: Mutex<Activity>,
     /// Its part of the counts of quotas while it publishes or plays.
     permit: Mutex<Option<Permit>>,
+    protocol: Mutex<ClientProtocol>,
+    urls: OnceLock<ClientUrls>,
     /// Time by which its stream requests so far will have been earned back (a token
     /// bucket).
     requests_until: Mutex<Instant>,
@@ -122,6 +163,26 @@ impl Client {
     /// Counts it for quotas until it is idle again.
     pub(super) fn hold(&self, permit: Permit) {
         *lock(&self.permit) = Some(permit);
+    }
+
+    /// The protocol that it speaks.
+    pub(crate) fn protocol(&self) -> ClientProtocol {
+        *lock(&self.protocol)
+    }
+
+    /// Sets the protocol that it speaks.
+    pub(super) fn set_protocol(&self, protocol: ClientProtocol) {
+        *lock(&self.protocol) = protocol;
+    }
+
+    /// The URLs that it has named; `None` before.
+    pub(crate) fn urls(&self) -> Option<&ClientUrls> {
+        self.urls.get()
+    }
+
+    /// Sets the URLs that it names. The first ones stay.
+    pub(super) fn set_urls(&self, urls: ClientUrls) {
+        let _ = self.urls.set(urls);
     }
 
     /// Returns true if it may ask for one more stream, and counts the request.
@@ -243,6 +304,19 @@ pub(super) enum LimitReached {
     PerAddress(u32),
 }
 
+/// Totals of all connections since the start, those that have gone included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ClientTotals {
+    /// Connections that have come.
+    pub(crate) came: u64,
+    /// Connections that have failed: neither side ended them in an orderly way.
+    pub(crate) failed: u64,
+    /// Bytes received.
+    pub(crate) received: u64,
+    /// Bytes sent.
+    pub(crate) sent: u64,
+}
+
 /// The connections of a server.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -250,6 +324,7 @@ pub struct Clients {
     table: Mutex<Table>,
 }
 
+/// The present connections, and what those that have gone leave behind.
 #[derive(Debug, Default)]
 struct Table {
     /// Connections, and viewers by HLS.
@@ -258,6 +333,8 @@ struct Table {
     sessions: usize,
     /// Number of connections by [`counted_address`].
     addresses: HashMap<IpAddr, u32>,
+    /// Totals of those that have gone.
+    gone: ClientTotals,
 }
 
 impl Table {
@@ -316,6 +393,8 @@ impl Clients {
             pictures_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
             permit: Mutex::default(),
+            protocol: Mutex::new(ClientProtocol::Rtmp),
+            urls: OnceLock::new(),
             requests_until: Mutex::new(now),
             dismissed: Notify::new(),
             tls: OnceLock::new(),
@@ -338,11 +417,14 @@ impl Clients {
             return None;
         }
         table.sessions += 1;
-        Some(self.insert(peer, true, &mut table, now))
+        let client = self.insert(peer, true, &mut table, now);
+        client.set_protocol(ClientProtocol::Hls);
+        Some(client)
     }
 
-    /// Removes a connection or session that has ended.
-    pub(super) fn remove(&self, id: u64) {
+    /// Removes a connection or session that has ended; `failed`: neither side ended it in an orderly
+    /// way.
+    pub(super) fn remove(&self, id: u64, failed: bool) {
         let mut table = lock(&self.table);
         let Some(client) = table.clients.remove(&id) else {
             return;
@@ -352,8 +434,29 @@ impl Clients {
         } else {
             table.remove_address(client.peer.ip());
         }
+        let gone = &mut table.gone;
+        gone.failed += u64::from(failed);
+        gone.received += client.received.load(Ordering::Relaxed);
+        gone.sent += client.meter.bytes.load(Ordering::Relaxed);
         drop(table);
         client.set_activity(Activity::Idle);
+    }
+
+    /// Totals of all connections since the start.
+    pub(crate) fn totals(&self) -> ClientTotals {
+        let table = lock(&self.table);
+        let mut totals = table.gone;
+        totals.came = self.last_id.load(Ordering::Relaxed);
+        for client in table.clients.values() {
+            totals.received += client.received.load(Ordering::Relaxed);
+            totals.sent += client.meter.bytes.load(Ordering::Relaxed);
+        }
+        totals
+    }
+
+    /// The connection with this id.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Client>> {
+        lock(&self.table).clients.get(&id).cloned()
     }
 
     /// Number of connections that have come, plus those that have gone, so far.
@@ -405,7 +508,7 @@ impl Clients {
     /// Dismisses a connection that no fan-out worker has. Returns false if there is
     /// none with this id.
     pub(super) fn dismiss(&self, id: u64) -> bool {
-        let client = lock(&self.table).clients.get(&id).cloned();
+        let client = self.find(id);
         if let Some(client) = &client {
             client.dismissed.notify_one();
         }
@@ -438,7 +541,7 @@ mod tests {
         assert_eq!(add("192.0.2.1:7", 2), Err(LimitReached::PerAddress(2)));
         add("[2001:db8::1]:5", 1).unwrap();
         assert_eq!(add("[2001:db8::2]:5", 1), Err(LimitReached::PerAddress(1)));
-        clients.remove(first);
+        clients.remove(first, false);
         add("192.0.2.1:8", 2).unwrap();
         for port in 0..2 {
             add(&format!("192.0.2.1:{port}"), 0).unwrap();

@@ -9,6 +9,7 @@
 mod admission;
 mod clients;
 mod connection;
+mod counters;
 mod hls;
 mod hooks;
 mod http;
@@ -40,18 +41,21 @@ use tokio::sync::{mpsc, watch};
 
 use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
-use crate::stream::fanout::{Fanout, ReturnedPlayer};
+use crate::stream::fanout::{Fanout, GroupReport, ReturnedPlayer, SocketReport};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
 use crate::transport::Transport;
 #[cfg(test)]
 pub(crate) use admission::Asked;
 pub(crate) use clients::Activity;
+pub(crate) use clients::ClientProtocol;
 pub use clients::{Client, Clients};
 use clients::{ConnectionLimits, LimitReached};
 use connection::Connection;
-use hooks::Hooks;
+use connection::close::CloseReason;
+pub(crate) use counters::{Pulls, Refusal, Refusals};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
+pub(crate) use hooks::{Hooks, stream_url};
 use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use quotas::Quotas;
@@ -64,6 +68,8 @@ use viewer::Viewer;
 /// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
 /// index entry of a message takes less.
 const MIN_MESSAGE_BYTES: u64 = 1_024;
+/// Time for the fan-out workers to say where their players stand.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after an accept has failed, most likely for want of descriptors: without
@@ -102,6 +108,8 @@ pub struct Server {
     /// By vhost, the origin that last had a stream.
     last_good_origins: Mutex<HashMap<String, Origin>>,
     hooks: Hooks,
+    refusals: Refusals,
+    pulls: Pulls,
     tls: tls::Acceptor,
     /// TLS towards origins and hooks.
     tls_client: Arc<TlsClient>,
@@ -143,6 +151,8 @@ impl Server {
             draining: AtomicBool::new(false),
             last_good_origins: Mutex::default(),
             hooks,
+            refusals: Refusals::default(),
+            pulls: Pulls::default(),
             tls,
             tls_client,
             hls: Hls::default(),
@@ -168,6 +178,7 @@ impl Server {
             let client = match self.add_client(peer) {
                 Ok(client) => client,
                 Err(limit) => {
+                    self.refusals.count(Refusal::MaxConnections);
                     log::warn!("{peer}: refused: {limit}");
                     if protocol == Protocol::HttpFlv {
                         http::refuse(&self, socket.into());
@@ -195,7 +206,7 @@ impl Server {
                 }
                 Err(error) => {
                     log::debug!("{client}: gone before it was accepted: {error}");
-                    self.clients.remove(client.id);
+                    self.clients.remove(client.id, true);
                 }
             }
         }
@@ -285,6 +296,38 @@ impl Server {
         self.fanout.players()
     }
 
+    /// Number of clients that were refused, by reason.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The pulls from origins.
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.pulls
+    }
+
+    /// The hooks.
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// Counts the end of a connection that was refused.
+    fn count_end(&self, reason: &CloseReason) {
+        if let Some(refusal) = reason.refusal() {
+            self.refusals.count(refusal);
+        }
+    }
+
+    /// Asks the fan-out workers where all players stand.
+    pub(crate) async fn report_players(&self) -> Vec<GroupReport> {
+        collect(self.fanout.report()).await
+    }
+
+    /// Asks the fan-out workers how the connections of the players with these ids do.
+    pub(crate) async fn inspect_players(&self, ids: Arc<[u64]>) -> Vec<SocketReport> {
+        collect(self.fanout.inspect(ids)).await
+    }
+
     /// Time since the start.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
@@ -349,6 +392,18 @@ impl Server {
     }
 }
 
+/// All that the workers answer. One that has stopped does not answer at all.
+async fn collect<T>(mut answers: mpsc::UnboundedReceiver<Vec<T>>) -> Vec<T> {
+    let mut all = Vec::new();
+    let collected = async {
+        while let Some(answer) = answers.recv().await {
+            all.extend(answer);
+        }
+    };
+    let _ = tokio::time::timeout(REPORT_TIMEOUT, collected).await;
+    all
+}
+
 /// Serves a connection that was just made.
 fn serve_rtmp(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
     tokio::spawn(Box::new(Connection::new(server, client, transport)).run());
@@ -356,6 +411,7 @@ fn serve_rtmp(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
 
 /// Serves a connection that was just made.
 fn serve_http(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
+    client.set_protocol(ClientProtocol::Http);
     tokio::spawn(Box::new(http::Connection::new(server, client, transport)).run());
 }
 

@@ -21,9 +21,9 @@ pub(super) struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,
     /// The page that embeds the player.
-    pub(super) page_url: String,
+    pub(super) page_url: Arc<str>,
     /// The URL that it has connected to.
-    pub(super) tc_url: String,
+    pub(super) tc_url: Arc<str>,
     /// The application's parameters, for streams without their own.
     pub(super) parameters: Parameters,
     /// The property `gopCache`: true to begin at the newest keyframe, false at the

@@ -37,6 +37,7 @@ pub(crate) use self::hls::{
     FeedReader, Finished, HlsLog, HlsOutput, HlsSettings, Packager, StartedPackager, encoded,
 };
 use self::log::Log;
+pub(crate) use self::log::headers::{Header, Headers};
 pub(crate) use self::log::index::Retention;
 pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
@@ -60,6 +61,12 @@ pub struct Totals {
     pub messages_in: AtomicU64,
     /// Publishers so far.
     pub publishers: AtomicU64,
+    /// Number of times that players were too slow and skipped to a keyframe.
+    pub skips: AtomicU64,
+    /// Bytes sent to players that have gone.
+    sent: AtomicU64,
+    /// The most bytes sent to players that have been reported.
+    reported_sent: AtomicU64,
 }
 
 /// A stream's log of FLV tags, which is written as long as somebody holds it.
@@ -184,6 +191,33 @@ impl Stream {
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Counts bytes that a player was sent, which has gone.
+    fn count_sent(&self, bytes: u64) {
+        self.totals.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes sent to players that have gone.
+    pub(crate) fn sent_to_former_players(&self) -> u64 {
+        self.totals.sent.load(Ordering::Relaxed)
+    }
+
+    /// The bytes sent to players, of which `counted` were counted one player after the
+    /// other: one that went meanwhile may be missing. A counter must never fall.
+    pub(crate) fn report_sent(&self, counted: u64) -> u64 {
+        let reported = &self.totals.reported_sent;
+        reported.fetch_max(counted, Ordering::Relaxed).max(counted)
+    }
+
+    /// Number of pictures that have come.
+    pub(crate) fn pictures(&self) -> u64 {
+        self.log.index().pictures()
+    }
+
+    /// Metadata and decoders' configurations in force.
+    pub(crate) fn headers(&self) -> Arc<Headers> {
+        self.log.index().headers()
     }
 
     /// Number of its players.

@@ -1,6 +1,7 @@
 //! Whole servers on loopback sockets, with our own client session as the peer.
 
 mod api;
+mod api_client;
 mod chain;
 mod closing_lines;
 #[path = "../common/mod.rs"]
@@ -20,6 +21,7 @@ mod names;
 mod origin;
 mod permission;
 mod players;
+mod prometheus;
 mod publications;
 mod quotas;
 mod redirects;

@@ -12,6 +12,7 @@ use rtmp_proto::session::{Status, StreamKey};
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::clients::{Client, StatsSnapshot};
+use crate::server::counters::Refusal;
 use crate::server::hooks::ClientEvent;
 use crate::server::player::ConnectInfo;
 use crate::server::upstream::OriginError;
@@ -90,6 +91,29 @@ impl From<Reason> for CloseReason {
 }
 
 impl CloseReason {
+    /// True if neither side has ended the connection in an orderly way.
+    pub(in crate::server) fn is_failure(&self) -> bool {
+        !matches!(
+            self,
+            Self::Closed | Self::Answered | Self::StreamEnded | Self::Dismissed
+        )
+    }
+
+    /// The reason why the client was refused, if it was.
+    pub(in crate::server) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(status) => Some(Refusal::of(&status.code, &status.description)),
+            Self::RefusedOverHttp(404, _) => Some(Refusal::NoStream),
+            Self::RefusedOverHttp(400..=499, reason) => Some(Refusal::of("", reason)),
+            Self::RefusedOverHttp(_, reason) => Some(match Refusal::of("", reason) {
+                Refusal::Other => Refusal::Memory,
+                known => known,
+            }),
+            Self::NoMemory | Self::Publishing(AppendError::NoMemory) => Some(Refusal::Memory),
+            _ => None,
+        }
+    }
+
     /// The status for a publisher. `None` if it is gone, or has its status
     /// already.
     pub(super) fn publisher_status(&self) -> Option<Status> {
@@ -164,5 +188,6 @@ pub(super) fn log_close(
         server.hooks.notify(&vhost.http_hooks.on_close, &event);
     }
     // Last: a stop waits until no client is left, then for the queued hooks.
-    server.clients.remove(client.id);
+    server.count_end(reason);
+    server.clients.remove(client.id, reason.is_failure());
 }

@@ -8,6 +8,7 @@ use rtmp_proto::session::{
     ConnectRequest, ConnectSettings, Parameters, PlayRequest, PublishRequest, ServerEvent, Status,
     StreamKey,
 };
+use rtmp_proto::wire::amf0::Value;
 
 use super::Connection;
 use super::close::CloseReason;
@@ -17,7 +18,8 @@ use super::role::ConnectionRole;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::admission::Asked;
-use crate::server::clients::{Activity, StatsSnapshot};
+use crate::server::clients::{Activity, ClientUrls, StatsSnapshot};
+use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
@@ -70,18 +72,24 @@ impl Connection {
             (_, Some(vhost)) => {
                 self.connect_info = ConnectInfo {
                     app: request.app.clone(),
-                    page_url: request.page_url.clone(),
-                    tc_url: request.tc_url.clone(),
+                    page_url: request.page_url.as_str().into(),
+                    tc_url: request.tc_url.as_str().into(),
                     parameters: request.parameters.clone(),
                     gop_cache: request.gop_cache,
                     peer: PeerKind::of(&request, &loop_guard),
                     loop_guard,
                 };
+                let swf_url = request.object.get("swfUrl").and_then(Value::as_str);
+                self.client.set_urls(ClientUrls {
+                    tc_url: self.connect_info.tc_url.clone(),
+                    page_url: self.connect_info.page_url.clone(),
+                    swf_url: swf_url.unwrap_or_default().into(),
+                });
                 if self.may_connect(&vhost).await {
                     self.accept_connect(&request, vhost);
                     return Ok(());
                 }
-                "not allowed".to_owned()
+                BY_HOOK.to_owned()
             }
         };
         let status = Status::connect_rejected(refusal);
@@ -143,7 +151,7 @@ impl Connection {
         };
         asked.check(&vhost)?;
         if self.server.is_draining() {
-            return Err("the server is about to stop".into());
+            return Err(DRAINING.into());
         }
         if let ConnectionRole::Waiting(Waiting { play, .. }) = &self.role {
             // It waits on another message stream: a connection plays or publishes
@@ -161,7 +169,7 @@ impl Connection {
         }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
         if connected != Some(&vhost.name) && !self.may_connect(&vhost).await {
-            return Err("not allowed".into());
+            return Err(BY_HOOK.into());
         }
         let key = StreamKey {
             vhost: vhost.name.clone(),
@@ -205,7 +213,7 @@ impl Connection {
         };
         let urls = &vhost.http_hooks.on_publish;
         if !self.server.hooks.authorize(urls, &event).await {
-            return Err(Status::publish_denied("not allowed"));
+            return Err(Status::publish_denied(BY_HOOK));
         }
         let target = self.publish_target(&vhost, &stream, &parameters).await;
         let target = target.inspect_err(|refusal| {
@@ -292,7 +300,7 @@ impl Connection {
         };
         let urls = &vhost.http_hooks.on_play;
         if !self.server.hooks.authorize(urls, &event).await {
-            return Err(Status::play_failed("not allowed"));
+            return Err(Status::play_failed(BY_HOOK));
         }
         let parameters = self.connect_info.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {

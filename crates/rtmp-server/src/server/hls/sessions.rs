@@ -180,7 +180,7 @@ impl Session {
             );
         }
         client.set_activity(Activity::Idle);
-        server.clients.remove(client.id);
+        server.clients.remove(client.id, false);
     }
 }
 
@@ -302,7 +302,7 @@ impl Sessions {
             let client = &session.client;
             let (status, reason) = (refusal.status, &refusal.reason);
             log::info!("{client}: refused: {reason} ({status})");
-            server.clients.remove(client.id);
+            server.clients.remove(client.id, false);
         }
     }
 

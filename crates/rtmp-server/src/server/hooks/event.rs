@@ -15,17 +15,20 @@ use crate::stream::Stream;
 
 /// The sender of the events.
 #[derive(Debug)]
-pub(in crate::server) struct ServerIdentity {
+pub(crate) struct ServerIdentity {
     /// `server_id`: the same from one run to the next if it is configured.
-    pub(super) server: String,
+    pub(crate) server: String,
     /// `service_id`: of this run.
-    pub(super) service: String,
+    pub(crate) service: String,
 }
 
 /// An event that is posted.
 pub(in crate::server) trait Event {
     /// Begin of its log lines: `c7 192.0.2.1: on_play`.
     fn name(&self) -> String;
+
+    /// Name of the event: `on_play`.
+    fn action(&self) -> &'static str;
 
     /// Keys of the events that it must not overtake.
     fn ordering_keys(&self) -> Vec<OrderingKey>;
@@ -54,6 +57,10 @@ impl Event for ClientEvent<'_> {
         name(self.client, self.action)
     }
 
+    fn action(&self) -> &'static str {
+        self.action
+    }
+
     fn ordering_keys(&self) -> Vec<OrderingKey> {
         vec![OrderingKey::Client(self.client.id)]
     }
@@ -68,8 +75,8 @@ impl Event for ClientEvent<'_> {
         } else {
             body["stream"] = "".into();
             body["param"] = connect_info.parameters.to_string().into();
-            body["tcUrl"] = connect_info.tc_url.as_str().into();
-            body["pageUrl"] = connect_info.page_url.as_str().into();
+            body["tcUrl"] = (*connect_info.tc_url).into();
+            body["pageUrl"] = (*connect_info.page_url).into();
         }
         body
     }
@@ -97,6 +104,10 @@ impl Event for StreamEvent<'_> {
         name(self.client, self.action)
     }
 
+    fn action(&self) -> &'static str {
+        self.action
+    }
+
     fn ordering_keys(&self) -> Vec<OrderingKey> {
         let client = OrderingKey::Client(self.client.id);
         match self.action {
@@ -112,13 +123,13 @@ impl Event for StreamEvent<'_> {
         let key = self.stream.key();
         let parameters = self.connect_info.parameters(self.parameters);
         let mut body = common(from, self.action, self.client, &key.vhost, &key.app);
-        body["tcUrl"] = self.connect_info.tc_url.as_str().into();
+        body["tcUrl"] = (*self.connect_info.tc_url).into();
         body["stream"] = key.stream.as_str().into();
         body["param"] = parameters.to_string().into();
         body["stream_url"] = stream_url(key).into();
         body["stream_id"] = self.stream.id().to_string().into();
         if self.action == "on_play" {
-            body["pageUrl"] = self.connect_info.page_url.as_str().into();
+            body["pageUrl"] = (*self.connect_info.page_url).into();
         }
         body
     }
@@ -151,6 +162,10 @@ pub(in crate::server) struct SegmentEvent<'a> {
 impl Event for SegmentEvent<'_> {
     fn name(&self) -> String {
         format!("{}: on_hls", self.stream.key())
+    }
+
+    fn action(&self) -> &'static str {
+        "on_hls"
     }
 
     fn ordering_keys(&self) -> Vec<OrderingKey> {
@@ -208,7 +223,7 @@ fn name(client: &Client, action: &str) -> String {
 }
 
 /// `[vhost]/app/stream`; the default virtual host is left out.
-fn stream_url(key: &StreamKey) -> String {
+pub(crate) fn stream_url(key: &StreamKey) -> String {
     let vhost = match &*key.vhost {
         DEFAULT_VHOST => "",
         vhost => vhost,

@@ -12,28 +12,34 @@
 mod event;
 mod hook_server;
 mod post;
+mod stats;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::time::timeout;
 
 use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
+use event::Event;
 pub(super) use event::{ClientEvent, SegmentEvent, StreamEvent};
-use event::{Event, ServerIdentity};
+pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
 use post::{HookClient, HookError, TIMEOUT};
+use stats::AllHookStats;
+pub(crate) use stats::HookStats;
 
 /// The hooks of a server.
 #[derive(Debug)]
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
     identity: ServerIdentity,
     /// By `host:port`.
     servers: Mutex<HashMap<String, Arc<HookServer>>>,
     client: Arc<HookClient>,
+    stats: Arc<AllHookStats>,
 }
 
 impl Hooks {
@@ -49,7 +55,18 @@ impl Hooks {
             },
             servers: Mutex::default(),
             client: Arc::new(HookClient::new(tls)),
+            stats: Arc::default(),
         }
+    }
+
+    /// The names by which this server is known.
+    pub(crate) fn identity(&self) -> &ServerIdentity {
+        &self.identity
+    }
+
+    /// Latencies and failures, by event.
+    pub(crate) fn stats(&self) -> impl Iterator<Item = (&'static str, &HookStats)> {
+        self.stats.iter()
     }
 
     fn server(&self, url: &HookUrl) -> Arc<HookServer> {
@@ -68,6 +85,7 @@ impl Hooks {
         let body = event.body(&self.identity);
         for url in urls {
             let server = self.server(url);
+            let begun = Instant::now();
             let request = async {
                 server.wait_for_earlier(&event.ordering_keys()).await;
                 let _turn = server.requests.acquire().await;
@@ -76,6 +94,7 @@ impl Hooks {
             let answer = timeout(TIMEOUT, request)
                 .await
                 .unwrap_or(Err(HookError::Slow));
+            self.stats.count(event.action(), begun, &answer);
             if let Err(error) = answer {
                 log::warn!(
                     "{}: the hook {url} does not allow it: {error}",
@@ -101,13 +120,17 @@ impl Hooks {
             let (client, url) = (self.client.clone(), url.clone());
             let (name, body) = (event.name(), event.body(&self.identity));
             let still_true = event.condition();
+            let (stats, action) = (self.stats.clone(), event.action());
             tokio::spawn(async move {
                 let turn = queued.turn().await;
                 if !still_true() {
                     return;
                 }
+                let begun = Instant::now();
                 let posted = timeout(TIMEOUT, client.post(&url, &body)).await;
-                if let Err(error) = posted.unwrap_or(Err(HookError::Slow)) {
+                let answer = posted.unwrap_or(Err(HookError::Slow));
+                stats.count(action, begun, &answer);
+                if let Err(error) = answer {
                     log::warn!("{name}: the hook {url}: {error}");
                 }
                 // Now the next event of the same client or stream may go.

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::config::{Action, Vhost};
 use crate::server::Server;
-use crate::server::admission::Asked;
+use crate::server::admission::{Asked, WRONG_ADDRESS};
 use crate::server::clients::Client;
 use crate::server::connection::waiting::PlayWait;
+use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::StreamEvent;
 use crate::server::loop_guard::LoopGuard;
 use crate::server::player::ConnectInfo;
@@ -92,8 +93,8 @@ impl Wanted {
         };
         let connect_info = ConnectInfo {
             app: key.app.clone(),
-            page_url: request.page().to_owned(),
-            tc_url: format!("{scheme}://{}/{}", request.host, key.app),
+            page_url: request.page().into(),
+            tc_url: format!("{scheme}://{}/{}", request.host, key.app).into(),
             ..ConnectInfo::default()
         };
         Ok(Self {
@@ -109,7 +110,7 @@ impl Wanted {
     pub(in crate::server) fn check(&self, server: &Server, peer: IpAddr) -> Result<(), Refusal> {
         self.check_viewer(peer)?;
         if server.is_draining() {
-            return Err(Refusal::new(503, "the server is about to stop"));
+            return Err(Refusal::new(503, DRAINING));
         }
         Ok(())
     }
@@ -132,7 +133,7 @@ impl Wanted {
     pub(in crate::server) fn check_address(&self, peer: IpAddr) -> Result<(), Refusal> {
         match self.vhost.security.permits(Action::Play, peer) {
             true => Ok(()),
-            false => Err(Refusal::new(403, "not allowed from this address")),
+            false => Err(Refusal::new(403, WRONG_ADDRESS)),
         }
     }
 
@@ -165,7 +166,7 @@ impl Wanted {
         };
         let hooks = &vhost.http_hooks;
         if !server.hooks.authorize(&hooks.on_play, &event).await {
-            return Err(Refusal::new(403, "not allowed"));
+            return Err(Refusal::new(403, BY_HOOK));
         }
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
             let loop_guard = LoopGuard::default().with(&server.id);

@@ -61,7 +61,7 @@ async fn exchange(
     let (mut ours, theirs) = match pair() {
         Ok(pair) => pair,
         Err(error) => {
-            server.clients.remove(client.id);
+            server.clients.remove(client.id, false);
             return Err(failed(error));
         }
     };

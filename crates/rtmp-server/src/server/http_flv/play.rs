@@ -10,8 +10,9 @@ use rtmp_proto::session::Parameters;
 
 use super::player::FlvPlayer;
 use crate::config::{HttpRemux, Vhost};
-use crate::server::clients::{Activity, StatsSnapshot};
+use crate::server::clients::{Activity, ClientProtocol, ClientUrls, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
+use crate::server::counters::DRAINING;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::close::log_end;
 use crate::server::http::wanted::{Refusal, Wanted, find_vhost, wait_until_live};
@@ -83,6 +84,15 @@ impl Connection {
         if foreign && !answers(server).crossdomain {
             return Err(Refusal::new(403, "not allowed from pages of other sites"));
         }
+        self.client.set_protocol(match request.websocket {
+            Some(_) => ClientProtocol::WebSocketFlv,
+            None => ClientProtocol::HttpFlv,
+        });
+        self.client.set_urls(ClientUrls {
+            tc_url: wanted.connect_info.tc_url.clone(),
+            page_url: wanted.connect_info.page_url.clone(),
+            swf_url: Arc::default(),
+        });
         Ok(wanted)
     }
 
@@ -116,7 +126,7 @@ impl Connection {
             biased;
             () = self.client.dismissal() => Err(Self::dismissed().into()),
             () = std::future::ready(()) => match self.server.is_draining() {
-                true => Err(Refusal::new(503, "the server is about to stop").into()),
+                true => Err(Refusal::new(503, DRAINING).into()),
                 false => Ok(()),
             },
         }

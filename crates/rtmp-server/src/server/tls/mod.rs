@@ -194,5 +194,5 @@ fn log_refused(server: &Server, client: &Client, reason: &CloseReason) {
         _ => log::Level::Info,
     };
     log::log!(level, "{client}: no TLS connection: {reason}");
-    server.clients.remove(client.id);
+    server.clients.remove(client.id, true);
 }

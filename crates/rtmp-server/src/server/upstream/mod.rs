@@ -96,6 +96,7 @@ impl PullTask {
     async fn run(mut self) {
         loop {
             while self.pull().await == PullEnd::Reconfigured {}
+            self.server.pulls.remove(self.stream.id());
             self.stream.release_pull();
             // A player may have come between the decision to end and here, and
             // have found the stream still pulled.
@@ -131,6 +132,9 @@ impl PullTask {
                 None if !pull.is_connected() => connection = None,
                 None => {}
             }
+            let origin = &self.settings.origins[pull.origin()];
+            let pulls = &self.server.pulls;
+            pulls.set(self.stream.id(), &origin.to_string(), pull.state_name());
             if let Some(AllOriginsFailed { answered }) = pull.take_all_failed() {
                 self.stream
                     .all_origins_failed(answered, std::time::Instant::now());

@@ -144,9 +144,20 @@ impl Pull {
         self.all_failed.take()
     }
 
+    /// Name of its state in metrics.
+    pub(super) fn state_name(&self) -> &'static str {
+        match self.state {
+            State::New | State::Connecting => "connecting",
+            State::Asking(_) => "asking",
+            State::Flowing => "flowing",
+            State::Lingering(_) => "lingering",
+            State::Pausing(_) => "pausing",
+            State::Finished => "finished",
+        }
+    }
+
     /// The origin that is tried, or was the last to be.
-    #[cfg(test)]
-    fn origin(&self) -> usize {
+    pub(super) fn origin(&self) -> usize {
         self.origin
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::stream::{FlvLog, PerTrack, Stream};
@@ -57,6 +57,34 @@ pub struct Meter {
     pub pictures: AtomicU64,
     /// Number of times that the player was too slow and skipped to a keyframe.
     pub skips: AtomicU64,
+    /// Bytes that had been sent when its last play began.
+    play_from: AtomicU64,
+    plays: AtomicBool,
+}
+
+impl Meter {
+    /// A play begins.
+    pub(super) fn begin_play(&self) {
+        let sent = self.bytes.load(Ordering::Relaxed);
+        self.play_from.store(sent, Ordering::Relaxed);
+        self.plays.store(true, Ordering::Relaxed);
+    }
+
+    /// The play ends; returns the bytes that were sent for it.
+    pub(super) fn end_play(&self) -> u64 {
+        let sent = self.sent_of_play();
+        self.plays.store(false, Ordering::Relaxed);
+        sent
+    }
+
+    /// Bytes that were sent for the present play.
+    pub(crate) fn sent_of_play(&self) -> u64 {
+        if !self.plays.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let sent = self.bytes.load(Ordering::Relaxed);
+        sent.saturating_sub(self.play_from.load(Ordering::Relaxed))
+    }
 }
 
 /// A player on its way to a worker.

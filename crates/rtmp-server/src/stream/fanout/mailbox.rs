@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::handoff::Joining;
+use super::report::{GroupReport, SocketReport};
 use crate::stream::{Wakers, lock};
 
 /// A command to a worker.
@@ -12,6 +15,10 @@ pub(super) enum Command<D> {
     Join(Box<Joining<D>>),
     Dismiss(u64),
     DismissAll,
+    /// Say where all players stand.
+    Report(UnboundedSender<Vec<GroupReport>>),
+    /// Say how the connections of the players with these ids do.
+    Inspect(Arc<[u64]>, UnboundedSender<Vec<SocketReport>>),
     Stop,
 }
 

@@ -5,12 +5,16 @@ mod handoff;
 mod mailbox;
 mod player;
 mod pool;
+mod report;
 mod send_queue;
 mod stall;
+mod tcp_info;
 mod worker;
 
 pub(crate) use handoff::{Delivery, Dialogue, Joining, Meter, Reason, Request, ReturnedPlayer};
 pub(crate) use pool::Fanout;
+pub(crate) use report::{GroupReport, PlayerLag, SocketReport, Standing};
+pub(crate) use tcp_info::TcpInfo;
 
 #[cfg(test)]
 mod tests;

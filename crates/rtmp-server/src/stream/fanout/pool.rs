@@ -1,11 +1,14 @@
 //! The fan-out workers' threads.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::handoff::{Dialogue, Joining, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
+use super::report::{GroupReport, SocketReport};
 use super::worker::Worker;
 use crate::stream::{Wakers, lock};
 
@@ -62,6 +65,20 @@ impl<D: Dialogue> Fanout<D> {
     /// Lets all players go.
     pub(crate) fn dismiss_all(&self) {
         self.send_to_all(|| Command::DismissAll);
+    }
+
+    /// Asks all workers where their players stand. Each answers once, and soon.
+    pub(crate) fn report(&self) -> UnboundedReceiver<Vec<GroupReport>> {
+        let (answer, answers) = unbounded_channel();
+        self.send_to_all(|| Command::Report(answer.clone()));
+        answers
+    }
+
+    /// Asks all workers how the connections of the players with these ids do.
+    pub(crate) fn inspect(&self, ids: Arc<[u64]>) -> UnboundedReceiver<Vec<SocketReport>> {
+        let (answer, answers) = unbounded_channel();
+        self.send_to_all(|| Command::Inspect(ids.clone(), answer.clone()));
+        answers
     }
 
     /// Number of players of each worker.

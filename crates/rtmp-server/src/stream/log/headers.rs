@@ -51,7 +51,7 @@ impl Header {
 
     /// The track that it belongs to; `None`: the stream as a whole.
     #[must_use]
-    pub(crate) fn track(&self) -> Option<Track> {
+    pub(in crate::stream) fn track(&self) -> Option<Track> {
         match self.message_type {
             MessageType::AUDIO => Some(Track::Audio),
             MessageType::VIDEO => Some(Track::Video),
@@ -153,7 +153,7 @@ impl Headers {
     }
 
     /// Takes out what belongs to `track`.
-    pub(crate) fn take_track(&mut self, track: Track) -> Vec<Header> {
+    pub(in crate::stream) fn take_track(&mut self, track: Track) -> Vec<Header> {
         self.headers
             .extract_if(.., |header| header.track() == Some(track))
             .collect()

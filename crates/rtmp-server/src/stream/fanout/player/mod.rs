@@ -15,6 +15,7 @@ use frame::Frame;
 pub(super) use requests::Scratch;
 
 use super::handoff::{Delivery, Joining, Meter, Reason, ReturnedPlayer};
+use super::report::{Position, Standing};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
 use crate::stream::log::headers::Header;
@@ -133,6 +134,7 @@ impl<D> Player<D> {
             until: None,
             meter: joining.meter,
         };
+        player.meter.begin_play();
         match &view.join {
             Some(join) if gop_cache => player.begin(join, 0, log),
             _ => {
@@ -159,6 +161,19 @@ impl<D> Player<D> {
         match self.state {
             PlayState::Following => self.offset,
             PlayState::Waiting | PlayState::Paused | PlayState::PausedWaiting => u64::MAX,
+        }
+    }
+
+    /// Where it stands.
+    pub(super) fn position(&self) -> Position {
+        Position {
+            id: self.id,
+            standing: match self.state {
+                PlayState::Following => Standing::Following(self.offset),
+                PlayState::Waiting => Standing::Waiting,
+                PlayState::Paused | PlayState::PausedWaiting => Standing::Paused,
+            },
+            blocked: self.blocked,
         }
     }
 
@@ -192,7 +207,7 @@ impl<D> Player<D> {
     ) -> Result<(), Reason> {
         match self.state {
             PlayState::Following if self.offset < view.keep_from => {
-                self.skip_to_keyframe(log, view)?
+                self.skip_to_keyframe(stream, log, view)?
             }
             PlayState::Waiting => self.begin_next(log, view),
             PlayState::Following | PlayState::Paused | PlayState::PausedWaiting => {}
@@ -359,9 +374,10 @@ impl<D> Player<D> {
 
     /// It is too far behind: goes on at the newest keyframe, or waits for the
     /// next.
-    fn skip_to_keyframe(&mut self, log: &Log, view: &View) -> Result<(), Reason> {
+    fn skip_to_keyframe(&mut self, stream: &Stream, log: &Log, view: &View) -> Result<(), Reason> {
         self.finish_message(log)?;
         self.meter.skips.fetch_add(1, Ordering::Relaxed);
+        stream.totals.skips.fetch_add(1, Ordering::Relaxed);
         let seen = self.offset;
         self.move_to(&log.index(), seen);
         self.state = PlayState::Waiting;
@@ -410,7 +426,13 @@ impl<D> Player<D> {
     }
 
     /// Ends the player's stay here.
-    pub(super) fn hand_back(mut self, log: &Log, reason: Reason) -> ReturnedPlayer<D> {
+    pub(super) fn hand_back(
+        mut self,
+        stream: &Stream,
+        log: &Log,
+        reason: Reason,
+    ) -> ReturnedPlayer<D> {
+        stream.count_sent(self.meter.end_play());
         if self.state == PlayState::Following {
             let index = log.index();
             let offset = self.offset;

@@ -15,6 +15,7 @@ use slab::Slab;
 use super::handoff::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
+use super::report::{GroupReport, SocketReport};
 use crate::stream::FlvLog;
 use group::{Flush, Group, GroupKind};
 
@@ -184,10 +185,41 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                     }
                 }
                 Command::DismissAll => self.dismiss_all(),
+                // Whoever asked may have given up.
+                Command::Report(answer) => {
+                    let _ = answer.send(self.report());
+                }
+                Command::Inspect(ids, answer) => {
+                    let _ = answer.send(self.inspect(&ids));
+                }
                 Command::Stop => return true,
             }
         }
         false
+    }
+
+    /// Where all players stand. It copies numbers only: what they mean is worked out by
+    /// whoever asks.
+    fn report(&self) -> Vec<GroupReport> {
+        let groups = self.groups.iter().map(|(_, group)| GroupReport {
+            stream: group.stream.clone(),
+            log: group.log.clone(),
+            positions: group
+                .members
+                .iter()
+                .map(|&slot| self.players[slot].position())
+                .collect(),
+        });
+        groups.collect()
+    }
+
+    /// The connections of the players with these ids that are here.
+    fn inspect(&self, ids: &[u64]) -> Vec<SocketReport> {
+        let players = self.players.iter().map(|(_, player)| player);
+        players
+            .filter(|player| ids.contains(&player.id()))
+            .filter_map(|player| SocketReport::of(player.id(), player.socket()))
+            .collect()
     }
 
     fn join(&mut self, mut joining: Joining<D>, now: Instant) {
@@ -378,7 +410,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         if let Some(&moved) = group.members.get(member) {
             self.players[moved].member = member;
         }
-        let returned = player.hand_back(&group.log, reason);
+        let returned = player.hand_back(&group.stream, &group.log, reason);
         let stream = group.stream.clone();
         if group.members.is_empty() {
             self.remove_group(key);

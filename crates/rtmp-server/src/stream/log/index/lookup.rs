@@ -24,6 +24,24 @@ impl Index {
         self.offset_at(self.position(offset))
     }
 
+    /// Time of arrival, in ms on the server's clock, of the message that `offset` lies in;
+    /// `None` at the end. Of one that is no longer known, it is that of the oldest.
+    #[must_use]
+    pub(crate) fn arrival_at(&self, offset: u64) -> Option<u64> {
+        if offset >= self.end {
+            return None;
+        }
+        let after = self.entries.partition_point(|entry| entry.offset <= offset);
+        let entry = self.entries.get(after.saturating_sub(1));
+        entry.map(|entry| entry.arrived)
+    }
+
+    /// Number of pictures in the log so far.
+    #[must_use]
+    pub(crate) fn pictures(&self) -> u64 {
+        self.pictures
+    }
+
     /// Offset of the first message of `timestamp` or later, data left out, or
     /// else the end.
     #[must_use]

@@ -1,0 +1,273 @@
+//! `/metrics`: SRS's six names, for its Grafana board, and our own.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use service_kit::metrics::{CONTENT_TYPE, Exposition, Kind, Labels};
+
+use super::Api;
+use super::snapshot::Totals;
+use super::summaries::role;
+use super::system::ProcessFigures;
+use crate::stream::Stream;
+
+/// Maximum number of streams that have series of their own: those with the most players.
+const MAX_STREAMS: usize = 1_000;
+/// Maximum length of the labels of all of them, in bytes: a publisher chooses its
+/// stream's name, and an answer is to stay below a megabyte.
+const MAX_LABEL_BYTES: usize = 64 * 1024;
+
+/// Answers with all metrics.
+pub(super) fn answer(api: &Api) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(api)).into_response()
+}
+
+fn render(api: &Api) -> String {
+    let totals = Totals::take(&api.server);
+    let mut metrics = Exposition::default();
+    write_srs(&mut metrics, api, &totals);
+    write_server(&mut metrics, api, &totals);
+    write_players(&mut metrics, api);
+    write_hooks(&mut metrics, api);
+    write_streams(&mut metrics, &totals);
+    metrics.into_text()
+}
+
+/// The names of SRS's exporter (`SrsGoApiMetrics`), which have no labels.
+fn write_srs(metrics: &mut Exposition, api: &Api, totals: &Totals) {
+    let clients = api.server.clients().totals();
+    let mut family = |name: &str, kind, help: &str, value: u64| {
+        metrics.family(name, kind, help).value(value);
+    };
+    let streams = totals.streams.len() as u64;
+    family("srs_streams", Kind::Gauge, "Streams", streams);
+    let present = totals.clients.len() as u64;
+    family("srs_clients", Kind::Gauge, "Connections", present);
+    let help = "Connections so far";
+    family("srs_clients_total", Kind::Counter, help, clients.came);
+    let help = "Connections that neither side has ended in an orderly way";
+    family(
+        "srs_clients_errs_total",
+        Kind::Counter,
+        help,
+        clients.failed,
+    );
+    let help = "Bytes sent to clients";
+    family("srs_send_bytes_total", Kind::Counter, help, clients.sent);
+    let help = "Bytes received from clients";
+    family(
+        "srs_receive_bytes_total",
+        Kind::Counter,
+        help,
+        clients.received,
+    );
+}
+
+/// The process, its connections, its memory, its pulls.
+fn write_server(metrics: &mut Exposition, api: &Api, totals: &Totals) {
+    let server = &api.server;
+    let build: [(&str, &dyn std::fmt::Display); 2] = [
+        ("role", &role(server.role())),
+        ("version", &env!("CARGO_PKG_VERSION")),
+    ];
+    let help = "The version and the kind of server";
+    metrics
+        .family("millrace_build_info", Kind::Gauge, help)
+        .sample(&Labels::new(&build), 1);
+    let process = ProcessFigures::read();
+    let help = "Time of processors that the process has taken";
+    metrics
+        .family("process_cpu_seconds_total", Kind::Counter, help)
+        .value(process.cpu_seconds);
+    let help = "Memory of the process";
+    metrics
+        .family("process_resident_memory_bytes", Kind::Gauge, help)
+        .value(process.resident_bytes);
+    metrics
+        .family("process_open_fds", Kind::Gauge, "Open descriptors")
+        .value(process.open_descriptors);
+    let help = "Time since the start";
+    metrics
+        .family("millrace_uptime_seconds", Kind::Gauge, help)
+        .value(server.uptime().as_secs());
+
+    let mut connections = BTreeMap::<_, u64>::new();
+    for client in &totals.clients {
+        let kind = (client.protocol().name(), client.activity().name());
+        *connections.entry(kind).or_default() += 1;
+    }
+    let help = "Connections by protocol and by what they do: idle, publish, wait or play";
+    let mut family = metrics.family("millrace_connections", Kind::Gauge, help);
+    for ((protocol, activity), count) in connections {
+        let labels = Labels::new(&[("protocol", &protocol), ("activity", &activity)]);
+        family.sample(&labels, count);
+    }
+    let help = "Connections that `max_connections` allows";
+    metrics
+        .family("millrace_connections_limit", Kind::Gauge, help)
+        .value(server.config().max_connections);
+    let help = "Clients that were refused, by reason";
+    let mut family = metrics.family("millrace_refusals_total", Kind::Counter, help);
+    for (refusal, count) in server.refusals().counts() {
+        family.sample(&Labels::new(&[("reason", &refusal.name())]), count);
+    }
+    for (name, help, pool) in [
+        ("log", "the logs of all streams take", server.log_memory()),
+        (
+            "message",
+            "incomplete messages of connections take",
+            server.message_memory(),
+        ),
+    ] {
+        metrics
+            .family(
+                &format!("millrace_{name}_memory_bytes"),
+                Kind::Gauge,
+                &format!("Memory that {help}"),
+            )
+            .value(pool.used());
+        metrics
+            .family(
+                &format!("millrace_{name}_memory_limit_bytes"),
+                Kind::Gauge,
+                &format!("Limit of the memory that {help}"),
+            )
+            .value(pool.limit());
+    }
+    let help = "Pulls from origins, by origin and state";
+    let mut family = metrics.family("millrace_pulls", Kind::Gauge, help);
+    for ((origin, state), count) in server.pulls().counts() {
+        let labels = Labels::new(&[("origin", &origin), ("state", &state)]);
+        family.sample(&labels, count);
+    }
+}
+
+/// The players, by where they stand.
+fn write_players(metrics: &mut Exposition, api: &Api) {
+    let help = "Players of each fan-out worker";
+    let mut family = metrics.family("millrace_worker_players", Kind::Gauge, help);
+    for (worker, players) in api.server.players_per_worker().into_iter().enumerate() {
+        family.sample(&Labels::new(&[("worker", &worker)]), players);
+    }
+    let help = "Time since the oldest message came that a player's socket has not taken \
+                wholly, for each player every five seconds";
+    metrics
+        .family("millrace_player_lag_seconds", Kind::Histogram, help)
+        .histogram(&Labels::default(), &api.samples.lag);
+    let help = "Players that are sent nothing, by what they wait for";
+    let mut family = metrics.family("millrace_players_halted", Kind::Gauge, help);
+    for (reason, count) in [
+        ("keyframe", &api.samples.waiting),
+        ("pause", &api.samples.paused),
+    ] {
+        let labels = Labels::new(&[("reason", &reason)]);
+        family.sample(&labels, count.load(Ordering::Relaxed));
+    }
+}
+
+/// The web servers that are asked.
+fn write_hooks(metrics: &mut Exposition, api: &Api) {
+    let hooks = api.server.hooks();
+    let help = "Time until a hook was answered";
+    let mut family = metrics.family("millrace_hook_seconds", Kind::Histogram, help);
+    for (event, stats) in hooks.stats() {
+        family.histogram(&Labels::new(&[("event", &event)]), &stats.latency);
+    }
+    let help = "Hooks that were not answered with a permission, by result";
+    let mut family = metrics.family("millrace_hook_failures_total", Kind::Counter, help);
+    for (event, stats) in hooks.stats() {
+        for (result, count) in [("refused", &stats.refused), ("failed", &stats.failed)] {
+            let labels = Labels::new(&[("event", &event), ("result", &result)]);
+            family.sample(&labels, count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// A family of metrics of streams: name, type, help, and the value of a stream.
+type StreamFamily = (
+    &'static str,
+    Kind,
+    &'static str,
+    fn(&Totals, &Stream) -> u64,
+);
+
+const STREAM_FAMILIES: [StreamFamily; 7] = [
+    (
+        "published",
+        Kind::Gauge,
+        "Whether the stream has a publisher, or an origin that sends it",
+        |_, stream| u64::from(stream.is_published()),
+    ),
+    ("players", Kind::Gauge, "Players", |_, stream| {
+        stream.players() as u64
+    }),
+    (
+        "received_bytes_total",
+        Kind::Counter,
+        "Bytes of media received",
+        |_, stream| stream.totals().bytes_in.load(Ordering::Relaxed),
+    ),
+    (
+        "sent_bytes_total",
+        Kind::Counter,
+        "Bytes sent to players",
+        |totals, stream| totals.bytes_of(stream).sent,
+    ),
+    (
+        "frames_total",
+        Kind::Counter,
+        "Pictures received",
+        |_, stream| stream.pictures(),
+    ),
+    (
+        "skips_total",
+        Kind::Counter,
+        "Players that were too slow and were moved to a keyframe",
+        |_, stream| stream.totals().skips.load(Ordering::Relaxed),
+    ),
+    (
+        "log_bytes",
+        Kind::Gauge,
+        "Memory of the stream's logs",
+        |_, stream| stream.memory().unwrap_or(0),
+    ),
+];
+
+/// The streams with the most players, and how many have been left out.
+fn write_streams(metrics: &mut Exposition, totals: &Totals) {
+    let mut streams: Vec<&Arc<Stream>> = totals.streams.iter().collect();
+    streams.sort_by_key(|stream| Reverse(stream.players()));
+    let mut label_bytes = 0;
+    let shown: Vec<(Labels, &Stream)> = streams
+        .iter()
+        .take(MAX_STREAMS)
+        .map(|stream| (labels(stream), &***stream))
+        .take_while(|(labels, _)| {
+            label_bytes += labels.text_bytes();
+            label_bytes <= MAX_LABEL_BYTES
+        })
+        .collect();
+    let help = "Streams that have no series of their own: the limits are reached";
+    metrics
+        .family("millrace_streams_left_out", Kind::Gauge, help)
+        .value(totals.streams.len() - shown.len());
+    for (name, kind, help, value) in STREAM_FAMILIES {
+        let mut family = metrics.family(&format!("millrace_stream_{name}"), kind, help);
+        for (labels, stream) in &shown {
+            family.sample(labels, value(totals, stream));
+        }
+    }
+}
+
+fn labels(stream: &Stream) -> Labels {
+    let key = stream.key();
+    Labels::new(&[
+        ("vhost", &key.vhost),
+        ("app", &key.app),
+        ("stream", &key.stream),
+    ])
+}

@@ -1,0 +1,47 @@
+//! `raw_api`: shows how the API is set, and has the configuration read again.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::Api;
+use super::call::{Call, Code};
+use crate::config::RawApi;
+
+/// Answers `/api/v1/raw?rpc=raw` and `rpc=reload`.
+pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response {
+    let config = api.server.config();
+    let settings = config.http_api.as_ref();
+    let raw = settings.map_or(RawApi::default(), |it| it.raw_api);
+    match call.query("rpc") {
+        Some("raw") => call.success(&json!({
+            "code": Code::Success,
+            "http_api": {
+                "enabled": true,
+                "listen": settings.map(|it| it.listen.to_string()),
+                "crossdomain": settings.is_none_or(|it| it.crossdomain),
+                "raw_api": {
+                    "enabled": raw.enabled,
+                    "allow_reload": raw.allow_reload,
+                    "allow_query": false,
+                    "allow_update": false,
+                },
+            },
+        })),
+        _ if !raw.enabled => call.refuse(Code::RawDisabled),
+        Some("reload") if !raw.allow_reload => call.refuse(Code::RawDisabled),
+        Some("reload") => {
+            log::info!("a reload is asked for through the HTTP API");
+            // The daemon's own signal: the reload goes the same way as `kill -HUP`.
+            match kill(Pid::this(), Signal::SIGHUP) {
+                Ok(()) => call.refuse(Code::Success),
+                Err(_) => call.refuse(Code::RawUnknown),
+            }
+        }
+        _ => call.refuse(Code::RawUnknown),
+    }
+}

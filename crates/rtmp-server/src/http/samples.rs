@@ -1,0 +1,218 @@
+//! What is sampled: counters, for rates over 30 seconds; the lag of players, for a
+//! histogram; the time of processors.
+//!
+//! One task takes a sample of everything, so that a connection needs no timer and nothing
+//! on the way of a message.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use service_kit::metrics::Histogram;
+use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
+
+use super::Api;
+use super::snapshot::Totals;
+use super::system::CpuTimes;
+use crate::server::Server;
+use crate::stream::fanout::{GroupReport, Standing};
+use crate::stream::lock;
+
+/// Interval of the samples.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Number of samples that are kept: the oldest is about 30 s older than now.
+const KEPT: usize = 7;
+/// Upper bounds of the lag of players, in ms. `queue_length` is 30 s unless it is set.
+const LAG_BOUNDS_MS: [u64; 9] = [100, 250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
+
+/// Bytes that a connection or a stream has received and sent by a certain moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes {
+    pub(super) id: u64,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+/// All counters at one moment, in the order of the ids.
+#[derive(Debug)]
+pub(super) struct Sample {
+    at: Instant,
+    clients: Vec<Bytes>,
+    streams: Vec<Bytes>,
+    cpu: CpuTimes,
+}
+
+/// `kbps` of SRS: kilobits a second over the last 30 s.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Rates {
+    pub(super) recv_30s: u64,
+    pub(super) send_30s: u64,
+}
+
+impl Rates {
+    /// The rates of what has been transferred in `duration`.
+    fn of(received: u64, sent: u64, duration: Duration) -> Self {
+        let kbps = |bytes: u64| {
+            let ms = duration.as_millis().max(1);
+            u64::try_from(u128::from(bytes) * 8 / ms).unwrap_or(u64::MAX)
+        };
+        Self {
+            recv_30s: kbps(received),
+            send_30s: kbps(sent),
+        }
+    }
+}
+
+impl std::ops::Add for Rates {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            recv_30s: self.recv_30s + other.recv_30s,
+            send_30s: self.send_30s + other.send_30s,
+        }
+    }
+}
+
+impl Sample {
+    fn take(server: &Server) -> Self {
+        let totals = Totals::take(server);
+        let clients = totals.clients.iter().map(|client| Bytes {
+            id: client.id,
+            received: client.received.load(Ordering::Relaxed),
+            sent: client.meter.bytes.load(Ordering::Relaxed),
+        });
+        let streams = totals.streams.iter().map(|stream| totals.bytes_of(stream));
+        let mut streams: Vec<_> = streams.collect();
+        streams.sort_unstable_by_key(|bytes| bytes.id);
+        Self {
+            at: Instant::now(),
+            clients: clients.collect(),
+            streams,
+            cpu: CpuTimes::read(),
+        }
+    }
+
+    /// Rates of the connection that has transferred `now`, and was accepted `age` ago.
+    pub(super) fn rates_of_client(&self, now: Bytes, age: Duration) -> Rates {
+        rates(&self.clients, now, age.min(self.at.elapsed()))
+    }
+
+    /// Rates of the stream that has transferred `now`.
+    pub(super) fn rates_of_stream(&self, now: Bytes) -> Rates {
+        rates(&self.streams, now, self.at.elapsed())
+    }
+
+    /// Time of processors up to this sample.
+    pub(super) fn cpu(&self) -> &CpuTimes {
+        &self.cpu
+    }
+}
+
+/// Rates since `earlier`, `duration` ago. What is not among these began later, with
+/// nothing.
+fn rates(earlier: &[Bytes], now: Bytes, duration: Duration) -> Rates {
+    let known = earlier.binary_search_by_key(&now.id, |bytes| bytes.id);
+    let (received, sent) = known.map_or((0, 0), |position| {
+        (earlier[position].received, earlier[position].sent)
+    });
+    let received = now.received.saturating_sub(received);
+    Rates::of(received, now.sent.saturating_sub(sent), duration)
+}
+
+/// The samples.
+pub(super) struct Samples {
+    kept: Mutex<VecDeque<Arc<Sample>>>,
+    /// Lag of players, at each sample.
+    pub(super) lag: Histogram<{ LAG_BOUNDS_MS.len() }>,
+    /// Players that waited for a keyframe at the last sample.
+    pub(super) waiting: AtomicUsize,
+    /// Players that had paused at the last sample.
+    pub(super) paused: AtomicUsize,
+}
+
+impl Samples {
+    /// One sample.
+    pub(super) fn new(server: &Server) -> Self {
+        Self {
+            kept: Mutex::new(VecDeque::from([Arc::new(Sample::take(server))])),
+            lag: Histogram::new(LAG_BOUNDS_MS),
+            waiting: AtomicUsize::new(0),
+            paused: AtomicUsize::new(0),
+        }
+    }
+
+    /// The oldest sample that is kept.
+    pub(super) fn oldest(&self) -> Arc<Sample> {
+        let kept = lock(&self.kept);
+        kept.front().expect("there is one from the start").clone()
+    }
+
+    fn add(&self, sample: Sample) {
+        let mut kept = lock(&self.kept);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::new(sample));
+    }
+
+    /// Counts where all players stand.
+    fn observe(&self, groups: &[GroupReport]) {
+        let now = Instant::now();
+        let (mut waiting, mut paused) = (0, 0);
+        for player in groups.iter().flat_map(|group| group.lags(now)) {
+            match player.standing {
+                Standing::Following(_) => self.lag.observe(player.lag.unwrap_or_default()),
+                Standing::Waiting => waiting += 1,
+                Standing::Paused => paused += 1,
+            }
+        }
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+}
+
+/// Takes samples until it is dropped.
+pub(super) async fn run(api: Arc<Api>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once, and there is a sample already.
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        let groups = api.server.report_players().await;
+        let api = api.clone();
+        let sampled = spawn_blocking(move || {
+            api.samples.observe(&groups);
+            api.samples.add(Sample::take(&api.server));
+        });
+        if let Err(error) = sampled.await {
+            log::error!("the HTTP API has no sample of its counters: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_what_came_since_the_sample() {
+        let bytes = |id, received, sent| Bytes { id, received, sent };
+        let earlier = [bytes(1, 1_000, 0), bytes(3, 0, 500_000)];
+        let seconds = Duration::from_secs;
+        for (now, duration, recv_30s, send_30s) in [
+            (bytes(1, 5_000, 0), seconds(32), 1, 0),
+            (bytes(3, 0, 4_500_000), seconds(32), 0, 1_000),
+            // One that has come since.
+            (bytes(2, 125_000, 0), seconds(1), 1_000, 0),
+            (bytes(2, 0, 0), seconds(0), 0, 0),
+        ] {
+            let expected = Rates { recv_30s, send_30s };
+            assert_eq!(rates(&earlier, now, duration), expected, "{now:?}");
+        }
+    }
+}

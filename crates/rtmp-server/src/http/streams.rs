@@ -1,0 +1,106 @@
+//! The JSON of streams.
+
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::codecs::{self, AudioReport, VideoReport};
+use super::samples::Rates;
+use super::snapshot::Snapshot;
+use crate::server::stream_url;
+use crate::stream::Stream;
+
+/// State of a stream's publishing.
+#[derive(Debug, Serialize)]
+struct PublishReport {
+    active: bool,
+    /// The connection that publishes it here; not there while it is pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cid: Option<u64>,
+    /// Publishers so far, or connections to origins.
+    count: u64,
+}
+
+/// A stream.
+#[derive(Debug, Serialize)]
+pub(super) struct StreamReport<'a> {
+    id: u64,
+    name: &'a str,
+    vhost: &'a str,
+    app: &'a str,
+    #[serde(rename = "tcUrl")]
+    tc_url: String,
+    url: String,
+    /// Time of the answer, Unix time in ms, as in SRS.
+    live_ms: u64,
+    /// Players, those by HLS among them.
+    clients: usize,
+    /// Those by HLS.
+    hls_clients: usize,
+    /// Pictures received.
+    frames: u64,
+    send_bytes: u64,
+    recv_bytes: u64,
+    kbps: Rates,
+    publish: PublishReport,
+    video: Option<VideoReport>,
+    audio: Option<AudioReport>,
+    recv_messages: u64,
+    /// Number of times that players were too slow and were moved to a keyframe.
+    skips: u64,
+    /// Memory that its logs take.
+    log_bytes: Option<u64>,
+    /// Memory that the log of HLS segments takes of it.
+    hls_log_bytes: Option<u64>,
+    /// Messages that HLS lacks: its packager was too slow.
+    hls_lost: u64,
+}
+
+impl<'a> StreamReport<'a> {
+    pub(super) fn new(stream: &'a Stream, snapshot: &Snapshot) -> Self {
+        let (key, totals) = (stream.key(), stream.totals());
+        let bytes = snapshot.bytes_of(stream);
+        let publisher = snapshot.publisher_of(stream);
+        let urls = publisher.and_then(|client| client.urls());
+        let hls_clients = snapshot.hls_viewers_of(stream);
+        let hls = stream.hls();
+        let (video, audio) = codecs::of_stream(stream);
+        let tc_url = urls.map(|urls| urls.tc_url.to_string());
+        Self {
+            id: stream.id(),
+            name: &key.stream,
+            vhost: &key.vhost,
+            app: &key.app,
+            tc_url: tc_url.unwrap_or_else(|| format!("rtmp://{}/{}", key.vhost, key.app)),
+            url: stream_url(key),
+            live_ms: unix_ms(),
+            clients: stream.players() + hls_clients,
+            hls_clients,
+            frames: stream.pictures(),
+            send_bytes: bytes.sent,
+            recv_bytes: bytes.received,
+            kbps: snapshot.rates_of_stream(bytes),
+            publish: PublishReport {
+                active: stream.is_published(),
+                cid: publisher.map(|client| client.id),
+                count: totals.publishers.load(Ordering::Relaxed),
+            },
+            video,
+            audio,
+            recv_messages: totals.messages_in.load(Ordering::Relaxed),
+            skips: totals.skips.load(Ordering::Relaxed),
+            log_bytes: stream.memory().ok(),
+            hls_log_bytes: hls.as_ref().map(|hls| hls.log().memory().unwrap_or(0)),
+            hls_lost: hls.map_or(0, |hls| hls.lost()),
+        }
+    }
+}
+
+/// Unix time in ms.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -7,6 +7,9 @@ use rtmp_proto::wire::{Message, MessageType};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::stream::log::MESSAGE_STREAM;
+use crate::stream::log::headers::Headers;
+
 /// The most batches that wait for the packager.
 const MAX_BATCHES: usize = 1_024;
 /// The most bytes of payload that wait for it. Their payload is shared with nobody once it
@@ -20,7 +23,8 @@ pub(crate) enum Fed {
     Publication,
     /// A message of this time on the stream's timeline, ms.
     Message(Message, u64),
-    /// So many messages have been lost: the packager was too slow.
+    /// So many messages have been lost: the packager was too slow. The headers in force
+    /// follow, as one may be lost that has changed them.
     Lost(u64),
 }
 
@@ -31,8 +35,15 @@ pub(in crate::stream) struct Feed {
     /// Bytes of payload in the queue.
     queued: Arc<AtomicU64>,
     batch: Vec<Fed>,
-    /// Messages that found no room since the last batch that did.
-    lost: u64,
+    lost: Lost,
+}
+
+/// What found no room since the last batch that did.
+#[derive(Debug, Default)]
+struct Lost {
+    messages: u64,
+    /// The headers in force behind it.
+    headers: Headers,
 }
 
 /// The packager's end of the queue.
@@ -50,7 +61,7 @@ pub(in crate::stream) fn queue() -> (Feed, FeedReader) {
         sender,
         queued: queued.clone(),
         batch: Vec::new(),
-        lost: 0,
+        lost: Lost::default(),
     };
     (feed, FeedReader { receiver, queued })
 }
@@ -81,27 +92,48 @@ impl Feed {
         self.batch.clear();
     }
 
-    /// Queues the batch. Where there is no room it is lost, and the packager learns of it.
-    /// Returns false if the packager is gone.
-    pub(in crate::stream) fn commit(&mut self) -> bool {
+    /// Queues the batch, behind which `headers` are in force. Where there is no room it is
+    /// lost, and the packager learns of it. Returns false if the packager is gone.
+    pub(in crate::stream) fn commit(&mut self, headers: &Headers) -> bool {
         if self.batch.is_empty() {
             return !self.sender.is_closed();
         }
         let mut batch = std::mem::take(&mut self.batch);
-        let bytes = payload_bytes(&batch);
-        let has_room = self.queued.load(Ordering::Relaxed) + bytes <= MAX_BYTES;
+        let has_room = self.queued.load(Ordering::Relaxed) + payload_bytes(&batch) <= MAX_BYTES;
         match self.sender.try_reserve() {
             Ok(permit) if has_room => {
-                if self.lost > 0 {
-                    batch.insert(0, Fed::Lost(std::mem::take(&mut self.lost)));
+                if self.lost.messages > 0 {
+                    let lost = std::mem::take(&mut self.lost).told(&batch);
+                    batch.splice(0..0, lost);
                 }
+                let bytes = payload_bytes(&batch);
                 self.queued.fetch_add(bytes, Ordering::Relaxed);
                 permit.send(batch);
             }
             Err(TrySendError::Closed(())) => return false,
-            Ok(_) | Err(TrySendError::Full(())) => self.lost += batch.len() as u64,
+            Ok(_) | Err(TrySendError::Full(())) => {
+                self.lost.messages += batch.len() as u64;
+                self.lost.headers = headers.clone();
+            }
         }
         true
+    }
+}
+
+impl Lost {
+    /// What the packager is told of it before `next`.
+    fn told(self, next: &[Fed]) -> Vec<Fed> {
+        let time = next.iter().find_map(|fed| match fed {
+            Fed::Message(_, time_ms) => Some(*time_ms),
+            Fed::Publication | Fed::Lost(_) => None,
+        });
+        let headers = self.headers.since(0).map(|header| {
+            let message = header.message(MESSAGE_STREAM);
+            Fed::Message(message, time.unwrap_or(0))
+        });
+        std::iter::once(Fed::Lost(self.messages))
+            .chain(headers)
+            .collect()
     }
 }
 
@@ -135,7 +167,7 @@ mod tests {
         feed.discard();
         feed.begin_publication();
         feed.append(&video(2), 1 << 40);
-        feed.commit();
+        feed.commit(&Headers::default());
         let batch = reader.next().await.unwrap();
         assert_eq!(batch, [Fed::Publication, Fed::Message(video(2), 1 << 40)]);
         drop(feed);
@@ -147,7 +179,7 @@ mod tests {
         let (mut feed, mut reader) = queue();
         for _ in 0..20 {
             feed.append(&video(1 << 20), 0);
-            feed.commit();
+            feed.commit(&Headers::default());
         }
         let mut bytes = 0;
         for _ in 0..16 {
@@ -155,7 +187,7 @@ mod tests {
         }
         assert_eq!(bytes, MAX_BYTES);
         feed.append(&video(1), 0);
-        feed.commit();
+        feed.commit(&Headers::default());
         let batch = reader.next().await.unwrap();
         assert_eq!(batch, [Fed::Lost(4), Fed::Message(video(1), 0)]);
     }
@@ -164,10 +196,10 @@ mod tests {
     fn a_writer_learns_that_the_packager_is_gone() {
         let (mut feed, reader) = queue();
         feed.append(&video(1), 0);
-        assert!(feed.commit());
+        assert!(feed.commit(&Headers::default()));
         drop(reader);
-        assert!(!feed.commit());
+        assert!(!feed.commit(&Headers::default()));
         feed.append(&video(1), 0);
-        assert!(!feed.commit());
+        assert!(!feed.commit(&Headers::default()));
     }
 }

@@ -180,7 +180,8 @@ impl Staging {
         self.clear_encoded();
         let gave_up_long_group = index.take_long_group();
         log.give_back(index);
-        self.hls.take_if(|hls| !hls.commit());
+        let headers = &self.headers;
+        self.hls.take_if(|hls| !hls.commit(headers));
         Ok(gave_up_long_group)
     }
 

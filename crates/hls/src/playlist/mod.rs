@@ -33,7 +33,8 @@ pub struct PlaylistSettings {
     pub segments: Settings,
     /// How much of the stream the playlist lists (SRS: `hls_window`).
     pub window: Duration,
-    /// The media sequence number of the first segment.
+    /// The media sequence number of the first segment, and the version of the first
+    /// initialization section.
     pub first_segment: u64,
 }
 
@@ -58,7 +59,7 @@ pub struct Playlist {
     discontinuity: bool,
     /// The length of the log.
     end: u64,
-    /// The duration of all parts so far, by which removed segments age.
+    /// The duration of all segments so far, by which removed ones age.
     elapsed: Duration,
     /// Bits per second of the fastest segment so far.
     peak_bandwidth: u64,
@@ -153,7 +154,8 @@ impl Playlist {
             Output::Initialization(initialization) => {
                 let newest = self.initializations.back();
                 self.initializations.push_back(Versioned {
-                    version: newest.map_or(0, |newest| newest.version + 1),
+                    version: newest
+                        .map_or(self.settings.first_segment, |newest| newest.version + 1),
                     initialization: initialization.clone(),
                 });
             }
@@ -283,14 +285,16 @@ impl Playlist {
                 parts: Vec::new(),
                 duration: None,
                 discontinuity: std::mem::take(&mut self.discontinuity),
-                version: self.initializations.back().map_or(0, |it| it.version),
+                version: self
+                    .initializations
+                    .back()
+                    .map_or(self.settings.first_segment, |it| it.version),
                 wall_clock_ms,
                 kept_until: Duration::ZERO,
             });
         }
         let start = self.end;
         self.end += part.bytes.len() as u64;
-        self.elapsed += part.duration;
         if let Some(segment) = self.segments.back_mut() {
             segment.parts.push(ListedPart {
                 range: start..self.end,
@@ -320,6 +324,7 @@ impl Playlist {
             return;
         };
         segment.duration = Some(end.duration);
+        self.elapsed += end.duration;
         // RFC 8216 §4.3.4.2: shorter ones do not count for the peak.
         let shortest = self.target.unwrap_or_default() / 2;
         let seconds = end.duration.as_secs_f64();

@@ -408,3 +408,36 @@ fn names_of_resources_are_read_as_they_are_written() {
         assert_eq!(Resource::parse(name, Container::Fmp4), None, "{name}");
     }
 }
+
+#[test]
+fn removed_segments_age_by_the_stream_and_not_by_their_parts() {
+    let mut teller = Teller::new(Container::Fmp4, 6);
+    // Pictures are far apart: a part has one, and counts as its target at most.
+    for _ in 0..12 {
+        teller.parts(1);
+        teller.push(Output::SegmentEnd(SegmentEnd {
+            duration: Duration::from_secs(2),
+            pictures: 1,
+        }));
+    }
+    assert_eq!(teller.playlist.find(Resource::Segment(0)), None);
+}
+
+#[test]
+fn initializations_are_numbered_like_segments() {
+    let mut playlist = Playlist::new(PlaylistSettings {
+        first_segment: 1_000,
+        ..settings(Container::Fmp4, 6)
+    });
+    playlist.push(
+        &Output::Initialization(Initialization {
+            bytes: Bytes::from_static(b"i"),
+            codecs: "mp4a.40.2".into(),
+            resolution: None,
+        }),
+        None,
+    );
+    assert_eq!(playlist.find(Resource::Initialization(0)), None);
+    let found = playlist.find(Resource::Initialization(1_000));
+    assert_eq!(found, Some(Found::Bytes(Bytes::from_static(b"i"))));
+}

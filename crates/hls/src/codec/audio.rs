@@ -87,6 +87,17 @@ impl AudioConfig {
         }
     }
 
+    /// True if it is of this codec.
+    pub(crate) fn is_of(&self, codec: AudioCodec) -> bool {
+        let kind = match &self.format {
+            AudioFormat::Aac(_) => Kind::Aac,
+            AudioFormat::Mp3 => Kind::Mp3,
+            AudioFormat::Opus(_) => Kind::Opus,
+            AudioFormat::Ac3(_) => Kind::Ac3,
+        };
+        Kind::of(codec) == Some(kind)
+    }
+
     /// How many samples a frame decodes to.
     pub(crate) fn frame_samples(&self, frame: &[u8]) -> u32 {
         match &self.format {
@@ -109,6 +120,7 @@ impl AudioConfig {
 }
 
 /// The codecs whose sound can be read.
+#[derive(PartialEq, Eq)]
 enum Kind {
     Aac,
     Mp3,

@@ -66,6 +66,17 @@ impl VideoConfig {
         Some(VideoConfig { format, resolution })
     }
 
+    /// True if it is of this codec.
+    pub(crate) fn is_of(&self, codec: VideoCodec) -> bool {
+        let kind = match &self.format {
+            VideoFormat::Avc(_) => Kind::Avc,
+            VideoFormat::Hevc(_) => Kind::Hevc,
+            VideoFormat::Av1(_) => Kind::Av1,
+            VideoFormat::Vp9(_) => Kind::Vp9,
+        };
+        Kind::of(codec) == Some(kind)
+    }
+
     /// Takes the size from a keyframe, where only that has it.
     pub(crate) fn learn_from(&mut self, keyframe: &[u8]) {
         if matches!(self.format, VideoFormat::Vp9(_)) && self.resolution.is_none() {
@@ -131,6 +142,7 @@ impl VideoConfig {
 }
 
 /// The codecs whose sequence headers can be read.
+#[derive(PartialEq, Eq)]
 enum Kind {
     Avc,
     Hevc,

@@ -31,7 +31,9 @@ impl Segmenter {
             VideoContent::Keyframe | VideoContent::InterFrame => {
                 if !VideoConfig::knows(codec) {
                     self.leave_out(Codec::Video(codec), LeftOutReason::Codec, out);
-                } else if !body.data.is_empty() && self.video.newest().is_some() {
+                } else if !body.data.is_empty()
+                    && self.video.newest().is_some_and(|it| it.is_of(codec))
+                {
                     let keyframe = head.content == VideoContent::Keyframe;
                     let data = payload.slice_ref(body.data);
                     self.picture(data, time, body.composition_ms, keyframe, out);
@@ -62,7 +64,9 @@ impl Segmenter {
                     if let Some(config) = AudioConfig::of_frame(codec, &data) {
                         self.take_audio_config(codec, config, out);
                     }
-                    self.sound(data, time, out);
+                    if self.audio.newest().is_some_and(|it| it.is_of(codec)) {
+                        self.sound(data, time, out);
+                    }
                 }
             }
             AudioContent::ChannelConfiguration | AudioContent::Other => {}
@@ -81,7 +85,15 @@ impl Segmenter {
                     self.video.next = Some(config);
                 }
             }
-            Err(reason) => self.leave_out(Codec::Video(codec), reason, out),
+            Err(reason) => {
+                self.leave_out(Codec::Video(codec), reason, out);
+                // An empty one changes nothing.
+                if !body.is_empty() && self.video.newest().is_some() {
+                    // Pictures end here, too.
+                    self.finish(out);
+                    self.video.reset();
+                }
+            }
         }
     }
 
@@ -90,9 +102,13 @@ impl Segmenter {
             Some(config) => self.take_audio_config(codec, config, out),
             None if !AudioConfig::knows(codec) => {
                 self.leave_out(Codec::Audio(codec), LeftOutReason::Codec, out);
+                self.end_sound(out);
             }
             None if AudioConfig::needs_sequence_header(codec) => {
                 self.leave_out(Codec::Audio(codec), LeftOutReason::SequenceHeader, out);
+                if !body.is_empty() {
+                    self.end_sound(out);
+                }
             }
             None => {}
         }
@@ -104,7 +120,18 @@ impl Segmenter {
         }
         match self.writer.check_audio(&config) {
             Ok(()) => self.audio.next = Some(config),
-            Err(reason) => self.leave_out(Codec::Audio(codec), reason, out),
+            Err(reason) => {
+                self.leave_out(Codec::Audio(codec), reason, out);
+                self.end_sound(out);
+            }
+        }
+    }
+
+    /// Sound ends here: what comes is of a configuration that is left out.
+    fn end_sound(&mut self, out: &mut Vec<Output>) {
+        if self.audio.newest().is_some() {
+            self.finish(out);
+            self.audio.reset();
         }
     }
 

@@ -392,6 +392,25 @@ fn what_has_no_place_is_said_once() {
 }
 
 #[test]
+fn samples_of_a_codec_that_is_left_out_are_in_no_track() {
+    let opus = b"\x90OpusOpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00";
+    let settings = Settings {
+        container: Container::MpegTs,
+        ..settings(2)
+    };
+    let video = pictures(0, 8_000, 1_000);
+    let aac = [&[audio_header(48_000, 0)], &sounds(0, 4_000)[..]].concat();
+    let mut left_out = vec![message(MessageType::AUDIO, 4_000, opus)];
+    left_out.extend((4_000..8_000).step_by(20).map(|time| {
+        let frame = b"\x91Opus\xfc\xff\xfe";
+        message(MessageType::AUDIO, time, frame)
+    }));
+    let messages = interleave(&[&[video_header(0, 0)], &video, &aac, &left_out]);
+    let outputs = segment(&settings, &messages);
+    assert_eq!(codecs(&outputs), [BOTH, H264]);
+}
+
+#[test]
 fn sequence_headers_that_no_box_holds_are_broken() {
     // Channels that Opus's streams do not have, and a header without an end.
     let mapping =

@@ -93,6 +93,8 @@ pub struct Stream {
     has_flv_log: AtomicBool,
     /// What the packager of HLS has made, while there is one.
     hls: Mutex<Option<Arc<HlsOutput>>>,
+    /// Locked while a packager is started.
+    hls_start: Arc<tokio::sync::Mutex<()>>,
     state: watch::Sender<StreamState>,
     /// Time when the last message came, or the last publisher came or went, ms
     /// on the clock of `logs`. Written only while `state` is locked, so that
@@ -145,6 +147,7 @@ impl Stream {
             writer: Mutex::new(Writer::new(settings.chunk_size)),
             has_flv_log: AtomicBool::new(false),
             hls: Mutex::default(),
+            hls_start: Arc::default(),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
             logs,

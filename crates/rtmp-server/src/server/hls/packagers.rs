@@ -69,11 +69,19 @@ pub(super) async fn obtain(
     if stream.has_ended() {
         return Err(Refusal::nobody_publishes(stream.key()));
     }
+    let starting = stream.hls_start().await;
+    if let Some(output) = stream.hls() {
+        return Ok(output);
+    }
     let task = {
         let (server, stream) = (server.clone(), stream.clone());
         let vhost = vhost.clone();
-        // A part of the past is read and packaged, which takes milliseconds.
-        tokio::task::spawn_blocking(move || start(&server, &stream, &vhost))
+        // It goes on if who has asked goes.
+        tokio::task::spawn_blocking(move || {
+            let started = start(&server, &stream, &vhost);
+            drop(starting);
+            started
+        })
     };
     let started = task
         .await
@@ -84,22 +92,18 @@ pub(super) async fn obtain(
     })
 }
 
-/// Starts the packager of `stream`, unless there is one.
+/// Starts the packager of `stream`.
 fn start(
     server: &Arc<Server>,
     stream: &Arc<Stream>,
     vhost: &Vhost,
 ) -> std::io::Result<Arc<HlsOutput>> {
     let hls = &vhost.hls;
-    let Some(started) = stream.start_hls(settings(hls))? else {
-        let gone = || std::io::Error::other("the packager has just ended");
-        return stream.hls().ok_or_else(gone);
-    };
     let StartedPackager {
         packager,
         reader,
         finished,
-    } = started;
+    } = stream.start_hls(settings(hls))?;
     let output = packager.output().clone();
     let files = hls.files.clone().map(|config| {
         let files = StreamFiles::new(

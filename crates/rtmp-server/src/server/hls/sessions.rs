@@ -148,14 +148,19 @@ impl Session {
 
     /// True if the viewer is gone.
     fn is_idle(&self, now: Instant) -> bool {
-        let limit = match self.client.activity() {
-            Activity::Playing(_) => (self.target_duration() * IDLE_TARGETS).max(MIN_IDLE),
-            // Who goes before there is something to play has no place to come back to.
-            _ if !self.ended.is_cancelled() => Duration::ZERO,
-            _ => MIN_IDLE,
-        };
         let silence = now.saturating_duration_since(*lock(&self.last_request));
-        self.requests.load(Ordering::Relaxed) == 0 && silence >= limit
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        match self.client.activity() {
+            // The playlist is asked last: few sessions come so far.
+            Activity::Playing(_) => {
+                silence >= MIN_IDLE && silence >= self.target_duration() * IDLE_TARGETS
+            }
+            // Who goes before there is something to play has no place to come back to.
+            _ if !self.ended.is_cancelled() => true,
+            _ => silence >= MIN_IDLE,
+        }
     }
 
     /// Ends the session: hooks are told, and the log.

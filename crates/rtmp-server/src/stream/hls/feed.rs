@@ -138,6 +138,12 @@ impl Lost {
 }
 
 impl FeedReader {
+    /// True if nothing is queued.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
     /// Waits for the next batch; `None` once the writer is gone.
     pub(crate) async fn next(&mut self) -> Option<Vec<Fed>> {
         let batch = self.receiver.recv().await?;

@@ -9,9 +9,13 @@ mod log;
 mod output;
 mod packager;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
 
 pub(crate) use feed::FeedReader;
 pub(super) use feed::{Feed, queue};
@@ -38,17 +42,17 @@ impl Stream {
         lock(&self.hls).clone()
     }
 
+    /// Waits until nobody starts a packager. Whoever holds this may, if there is none.
+    pub(crate) async fn hls_start(&self) -> OwnedMutexGuard<()> {
+        self.hls_start.clone().lock_owned().await
+    }
+
     /// A new packager, which begins with as much of the past as a playlist lists, as far as
-    /// the stream's log has it; `None` if there is one.
+    /// the stream's log has it. That is read and packaged here, which takes milliseconds.
     ///
     /// # Errors
     /// No memory or no descriptor left.
-    pub(crate) fn start_hls(&self, settings: HlsSettings) -> io::Result<Option<StartedPackager>> {
-        // Whoever asks meanwhile waits for it.
-        let mut present = lock(&self.hls);
-        if present.is_some() {
-            return Ok(None);
-        }
+    pub(crate) fn start_hls(&self, settings: HlsSettings) -> io::Result<StartedPackager> {
         if self.logs.pool().is_exhausted() {
             let message = "all logs together are beyond their limit: see `stream_memory`";
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
@@ -56,15 +60,15 @@ impl Stream {
         let length_ms = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
         let output = HlsOutput::new(self.key(), settings, self.logs.pool().clone());
         let output = Arc::new(output);
-        let (past, reader) = lock(&self.writer).feed_hls(&self.log, length_ms)?;
+        let (history, reader) = lock(&self.writer).feed_hls(&self.log, length_ms);
         let mut packager = Packager::new(self.key().clone(), output.clone());
-        let finished = packager.take_past(&self.log.messages(past)?)?;
-        *present = Some(output);
-        Ok(Some(StartedPackager {
+        let finished = packager.take_past(&self.log.messages(history)?)?;
+        *lock(&self.hls) = Some(output);
+        Ok(StartedPackager {
             packager,
             reader,
             finished,
-        }))
+        })
     }
 
     /// The packager that makes `output` goes.

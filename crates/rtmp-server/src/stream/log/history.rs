@@ -7,36 +7,28 @@ use rtmp_proto::wire::Message;
 use super::index::History;
 use super::{Log, MESSAGE_STREAM};
 
-/// A stretch of a log of chunks that has been read, and not been taken apart yet.
-#[derive(Debug)]
-pub(in crate::stream) struct Past {
-    history: History,
-    chunks: Vec<u8>,
-}
-
 impl Log {
     /// The past `length_ms` milliseconds of the present publication, see
-    /// [`super::index::Index::history`]. Nobody may write meanwhile.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub(in crate::stream) fn past(&self, length_ms: u64) -> io::Result<Past> {
-        // Locked while the file is read: what is read must not be given back meanwhile.
-        let index = self.index();
-        let history = index.history(length_ms);
-        let chunks = match history.from < history.end {
-            true => self.file.copy(history.from, history.end)?,
-            false => Vec::new(),
-        };
-        Ok(Past { history, chunks })
+    /// [`super::index::Index::history`]. It is kept until [`Log::messages`] has read it; one
+    /// at a time is.
+    pub(in crate::stream) fn keep_history(&self, length_ms: u64) -> History {
+        let reader = self.readers.packager();
+        self.index().keep_history(reader, length_ms)
     }
 
-    /// The messages of `past`, headers first, each with its time, ms.
+    /// The messages of `history`, headers first, each with its time, ms. It is kept no
+    /// longer.
     ///
     /// # Errors
-    /// The log has something else than chunks.
-    pub(in crate::stream) fn messages(&self, past: Past) -> io::Result<Vec<(Message, u64)>> {
-        let Past { history, chunks } = past;
+    /// The log cannot be read, or has something else than chunks.
+    pub(in crate::stream) fn messages(&self, history: History) -> io::Result<Vec<(Message, u64)>> {
+        // The index is not locked meanwhile: the publisher and the fan-out go on.
+        let chunks = match history.from < history.end {
+            true => self.file.copy(history.from, history.end),
+            false => Ok(Vec::new()),
+        };
+        self.index().remove_reader(self.readers.packager());
+        let chunks = chunks?;
         let headers = history.headers.iter();
         let headers = headers.map(|header| header.message(MESSAGE_STREAM));
         let mut messages: Vec<_> = headers.map(|header| (header, history.begin_ms)).collect();

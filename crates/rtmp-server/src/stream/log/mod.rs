@@ -23,7 +23,6 @@ use super::memory::{Holding, MemoryPool};
 use super::sync::lock;
 pub(super) use encoding::{Framing, MESSAGE_STREAM, for_log, for_players, wire_timestamp};
 use file::LogFile;
-pub(super) use history::Past;
 use index::{Index, Retention, View};
 pub(super) use readers::Readers;
 use waker::Wakers;

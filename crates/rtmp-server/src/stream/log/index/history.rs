@@ -19,11 +19,19 @@ pub(in crate::stream) struct History {
 }
 
 impl Index {
+    /// [`Index::history`], which is kept for the reader number `reader` until
+    /// [`Index::remove_reader`].
+    pub(in crate::stream) fn keep_history(&mut self, reader: usize, length_ms: u64) -> History {
+        let history = self.history(length_ms);
+        self.low_water[reader] = history.from;
+        history
+    }
+
     /// The present publication's past `length_ms` milliseconds, as far as they are kept and
     /// the headers have not changed. It begins with a keyframe, or with sound where there
     /// are no pictures; it is empty where nobody could join.
     #[must_use]
-    pub(in crate::stream) fn history(&self, length_ms: u64) -> History {
+    pub(super) fn history(&self, length_ms: u64) -> History {
         let headers: Vec<Header> = self.headers.since(0).cloned().collect();
         let changed = headers.iter().map(|header| header.offset).max();
         let least = self.publication.max(changed.unwrap_or(0));

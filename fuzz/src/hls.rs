@@ -23,7 +23,7 @@ pub fn hls_segmenter(data: &[u8]) {
         fragment: Duration::from_millis(1100 + u64::from(fragment) * 50),
         max_fragments: 2.1,
         wait_keyframe: flags & 2 == 0,
-        early_segments: (flags >> 2).into(),
+        short_first: flags & 4 != 0,
     };
     let mut segmenter = Segmenter::new(&settings);
     let mut log = Log::new(settings);

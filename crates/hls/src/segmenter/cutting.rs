@@ -28,7 +28,7 @@ impl Segmenter {
                 true => self.limits.tolerance(),
                 false => 0,
             };
-            let shortest = self.limits.shortest_segment(self.early_segments > 0);
+            let shortest = self.limits.shortest_segment(self.length);
             let is_enough = length + tolerance >= shortest;
             if self.segment_wanted || is_enough || next_is_late {
                 return true;
@@ -184,7 +184,7 @@ impl Segmenter {
             return;
         }
         let length = end - ended.start;
-        self.early_segments = self.early_segments.saturating_sub(1);
+        self.length += length;
         out.push(Output::SegmentEnd(SegmentEnd {
             duration: duration(length),
             pictures: ended.pictures,

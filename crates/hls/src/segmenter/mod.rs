@@ -41,8 +41,8 @@ const MAX_STEP_BACK: Ticks = 1000 * TICKS_PER_MS;
 #[derive(Debug)]
 pub struct Segmenter {
     limits: Limits,
-    /// How many of the segments to come may be short.
-    early_segments: u32,
+    /// The length of all segments so far.
+    length: Ticks,
     writer: Writer,
     state: State,
     video: Track<VideoConfig>,
@@ -112,7 +112,7 @@ impl Segmenter {
     pub fn new(settings: &Settings) -> Self {
         Segmenter {
             limits: Limits::new(settings),
-            early_segments: settings.early_segments,
+            length: 0,
             writer: Writer::new(settings.container),
             state: State::Waiting { since: None },
             video: Track::default(),

@@ -19,9 +19,9 @@ pub struct Settings {
     pub max_fragments: f64,
     /// Segments begin with a keyframe (SRS: `hls_wait_keyframe`).
     pub wait_keyframe: bool,
-    /// The first so many segments may be as short as a second, so that there is soon a
-    /// playlist.
-    pub early_segments: u32,
+    /// The first segments are shorter: a second, and then as long as all before, so that
+    /// there is soon a playlist, and a player that begins with it does not run out.
+    pub short_first: bool,
 }
 
 /// SRS's defaults, with the part target that RFC 8216bis's authors use.
@@ -33,7 +33,7 @@ impl Default for Settings {
             fragment: Duration::from_secs(10),
             max_fragments: 2.1,
             wait_keyframe: true,
-            early_segments: 0,
+            short_first: false,
         }
     }
 }
@@ -61,6 +61,7 @@ pub(super) struct Limits {
     pub(super) part: Ticks,
     pub(super) fragment: Ticks,
     pub(super) wait_keyframe: bool,
+    short_first: bool,
     /// Times that are so far ahead of the newest have jumped.
     pub(super) jump: Ticks,
     /// The target duration, in seconds, once it is fixed.
@@ -82,6 +83,7 @@ impl Limits {
             part,
             fragment,
             wait_keyframe: settings.wait_keyframe,
+            short_first: settings.short_first,
             jump: fragment.max(SECOND),
             target: None,
             max_target: whole_seconds(longest as Ticks).max(whole_seconds(fragment)),
@@ -93,10 +95,11 @@ impl Limits {
         (self.part * 85).div_ceil(100)
     }
 
-    /// The shortest segment that ends at a keyframe, among the first ones or later.
-    pub(super) fn shortest_segment(&self, is_early: bool) -> Ticks {
-        match is_early {
-            true => self.fragment.min(SECOND),
+    /// The shortest segment that ends at a keyframe, where those before have this length
+    /// together.
+    pub(super) fn shortest_segment(&self, before: Ticks) -> Ticks {
+        match self.short_first {
+            true => self.fragment.min(before.max(SECOND)),
             false => self.fragment,
         }
     }

@@ -251,8 +251,12 @@ fn sound_ends_segments_where_pictures_and_keyframes_are_rare() {
 }
 
 #[test]
-fn the_first_segments_may_be_short() {
-    for (milli_fps, first) in [(25_000, 2.0), (0, 1.0)] {
+fn the_first_segments_grow_as_a_player_has_more_to_play() {
+    let cases: [(u64, &[f64]); 2] = [
+        (25_000, &[2.0, 2.0, 4.0, 8.0, 10.0, 10.0]),
+        (0, &[1.0, 1.0, 2.0, 4.0, 8.0, 10.0]),
+    ];
+    for (milli_fps, expected) in cases {
         let stream = Stream {
             seconds: 60,
             milli_fps,
@@ -262,7 +266,7 @@ fn the_first_segments_may_be_short() {
         };
         let settings = Settings {
             fragment: Duration::from_secs(10),
-            early_segments: 3,
+            short_first: true,
             ..Settings::default()
         };
         let outputs = segment(&settings, &stream.messages());
@@ -271,10 +275,9 @@ fn the_first_segments_may_be_short() {
         let lengths = segments
             .iter()
             .map(|it| it.end.as_ref().unwrap().duration.as_secs_f64());
-        let lengths: Vec<_> = lengths.take(5).collect();
-        for (number, length) in lengths.iter().enumerate() {
-            let expected = if number < 3 { first } else { 10.0 };
-            assert!((length - expected).abs() < 0.1, "{number}: {lengths:?}");
+        let lengths: Vec<_> = lengths.take(expected.len()).collect();
+        for (length, expected) in lengths.iter().zip(expected) {
+            assert!((length - expected).abs() < 0.2, "{milli_fps}: {lengths:?}");
         }
     }
 }

@@ -34,9 +34,6 @@ pub(super) struct Packagers {
     without_session: Mutex<HashMap<StreamKey, Subscription>>,
 }
 
-/// Players ask for three segments before they begin.
-const EARLY_SEGMENTS: u32 = 3;
-
 /// The settings of a packager by those of the vhost.
 fn settings(hls: &config::Hls) -> HlsSettings {
     HlsSettings {
@@ -46,7 +43,7 @@ fn settings(hls: &config::Hls) -> HlsSettings {
             fragment: hls.fragment.mul_f64(hls.td_ratio),
             max_fragments: hls.aof_ratio,
             wait_keyframe: hls.wait_keyframe,
-            early_segments: EARLY_SEGMENTS,
+            short_first: true,
         },
         window: hls.window,
         low_latency: hls.low_latency,

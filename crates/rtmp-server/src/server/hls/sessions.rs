@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -52,13 +52,16 @@ pub(super) struct Sessions {
 struct Session {
     client: Arc<Client>,
     wanted: Wanted,
-    admission: OnceCell<Subscription>,
+    /// If the viewer may play, which is asked once.
+    admission: OnceCell<Result<Subscription, Refusal>>,
     begun: StatsSnapshot,
     /// Requests that are being answered.
     requests: AtomicUsize,
     last_request: Mutex<Instant>,
     /// Set when it has been dismissed.
     ended: CancellationToken,
+    /// Hooks have been told of the end.
+    has_stopped: AtomicBool,
 }
 
 /// A request of a session that is being answered. The session does not end meanwhile for
@@ -79,6 +82,31 @@ impl RequestOf {
     fn new(session: &Arc<Session>) -> Self {
         session.requests.fetch_add(1, Ordering::Relaxed);
         Self(session.clone())
+    }
+}
+
+impl RequestOf {
+    /// Asks hooks and origins if the viewer may play: once for all requests, of which several
+    /// may come at a time where the viewer comes from another server. They are asked to the
+    /// end even if the viewer goes, so that hooks are told of the end of what they allow.
+    async fn admit(&self, server: &Arc<Server>) -> Result<Arc<Stream>, Refusal> {
+        if self.admission.get().is_none() {
+            let (server, request) = (server.clone(), Self::new(&self.0));
+            let task = tokio::spawn(async move {
+                let asked = || request.wanted.admit(&server, &request.client);
+                request.admission.get_or_init(asked).await;
+                if request.ended.is_cancelled() {
+                    request.notify_stop(&server);
+                }
+            });
+            // A task that has panicked has set nothing.
+            let _ = task.await;
+        }
+        match self.admission.get() {
+            Some(Ok(subscription)) => Ok(subscription.stream().clone()),
+            Some(Err(refusal)) => Err(refusal.clone()),
+            None => Err(Refusal::new(500, "the server has failed")),
+        }
     }
 }
 
@@ -139,10 +167,14 @@ impl SessionUse {
 }
 
 impl Session {
+    /// The stream, once the viewer may play it.
+    fn subscription(&self) -> Option<&Subscription> {
+        self.admission.get()?.as_ref().ok()
+    }
+
     /// The target duration of the playlist, as long as there is one.
     fn target_duration(&self) -> Duration {
-        let subscription = self.admission.get();
-        let output = subscription.and_then(|it| it.stream().hls());
+        let output = self.subscription().and_then(|it| it.stream().hls());
         output.map_or(Duration::ZERO, |output| output.target_duration())
     }
 
@@ -166,18 +198,9 @@ impl Session {
     /// Ends the session: hooks are told, and the log.
     fn end(&self, server: &Server, reason: &CloseReason) {
         let client = &self.client;
-        if let Some(subscription) = self.admission.get() {
+        self.notify_stop(server);
+        if let Some(subscription) = self.subscription() {
             let stream = subscription.stream();
-            let vhost = server.current_vhost(self.wanted.vhost.clone());
-            let event = StreamEvent {
-                action: "on_stop",
-                client,
-                connect_info: &self.wanted.connect_info,
-                parameters: &self.wanted.parameters,
-                stream,
-                ends_publication: false,
-            };
-            server.hooks.notify(&vhost.http_hooks.on_stop, &event);
             let played = StatsSnapshot::of(client, Instant::now()).delivered_since(&self.begun);
             log::info!(
                 "{client}: played {} by HLS: {played}; {reason}",
@@ -186,6 +209,26 @@ impl Session {
         }
         client.set_activity(Activity::Idle);
         server.clients.remove(client.id, false);
+    }
+
+    /// Tells hooks, once, of the end of a viewer that they have let in.
+    fn notify_stop(&self, server: &Server) {
+        let Some(subscription) = self.subscription() else {
+            return;
+        };
+        if self.has_stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let vhost = server.current_vhost(self.wanted.vhost.clone());
+        let event = StreamEvent {
+            action: "on_stop",
+            client: &self.client,
+            connect_info: &self.wanted.connect_info,
+            parameters: &self.wanted.parameters,
+            stream: subscription.stream(),
+            ends_publication: false,
+        };
+        server.hooks.notify(&vhost.http_hooks.on_stop, &event);
     }
 }
 
@@ -210,19 +253,13 @@ impl Sessions {
                 self.insert(server, peer, token, wanted)?
             }
         };
-        // Several requests of a viewer that comes from another server may be the first here:
-        // one asks hooks, the others wait.
-        let admitted = session
-            .admission
-            .get_or_try_init(|| wanted.admit(server, &session.client));
-        let subscription = match admitted.await {
-            Ok(subscription) => subscription,
+        let stream = match session.admit(server).await {
+            Ok(stream) => stream,
             Err(refusal) => {
                 self.remove_refused(server, token, &session, &refusal);
                 return Err(refusal);
             }
         };
-        let stream = subscription.stream().clone();
         Ok(SessionUse {
             session,
             stream,
@@ -291,6 +328,7 @@ impl Sessions {
             client,
             wanted: wanted.clone(),
             admission: OnceCell::new(),
+            has_stopped: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             last_request: Mutex::new(now),
             ended: CancellationToken::new(),
@@ -301,13 +339,21 @@ impl Sessions {
     }
 
     /// Removes a session that may not play.
-    fn remove_refused(&self, server: &Server, token: &str, session: &Session, refusal: &Refusal) {
-        let removed = lock(&self.sessions).remove(token);
-        if removed.is_some() {
-            let client = &session.client;
+    fn remove_refused(
+        &self,
+        server: &Server,
+        token: &str,
+        session: &RequestOf,
+        refusal: &Refusal,
+    ) {
+        let client = &session.client;
+        server.clients.remove(client.id, false);
+        let mut sessions = lock(&self.sessions);
+        // Another session may have taken the token meanwhile.
+        if sessions.get(token).is_some_and(|it| Arc::ptr_eq(it, &session.0)) {
+            sessions.remove(token);
             let (status, reason) = (refusal.status, &refusal.reason);
             log::info!("{client}: refused: {reason} ({status})");
-            server.clients.remove(client.id, false);
         }
     }
 
@@ -325,7 +371,7 @@ impl Sessions {
             if session.ended.is_cancelled() {
                 continue;
             }
-            let subscription = session.admission.get();
+            let subscription = session.subscription();
             let ended = subscription.is_some_and(|it| it.stream().has_ended());
             let reason = match ended {
                 true => CloseReason::StreamEnded,

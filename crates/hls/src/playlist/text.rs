@@ -55,6 +55,17 @@ impl Playlist {
     /// is to have. `None` while the playlist is not ready.
     #[must_use]
     pub fn media(&self, form: MediaPlaylist, uri: &dyn Fn(Resource) -> String) -> Option<String> {
+        self.media_up_to(form, u64::MAX, uri)
+    }
+
+    /// The same without the segments after number `newest`, nor the end if there are any.
+    #[must_use]
+    pub fn media_up_to(
+        &self,
+        form: MediaPlaylist,
+        newest: u64,
+        uri: &dyn Fn(Resource) -> String,
+    ) -> Option<String> {
         let target = self.target.filter(|_| self.is_ready(form.low_latency))?;
         let low_latency = form.low_latency && self.has_parts();
         let skipped = match form.skip && low_latency {
@@ -75,7 +86,7 @@ impl Playlist {
             _ => self.listed().nth(skipped - 1).map(|(_, it)| it.version),
         };
         for (number, segment) in self.listed().skip(skipped) {
-            if segment.duration.is_none() && !low_latency {
+            if number > newest || (segment.duration.is_none() && !low_latency) {
                 break;
             }
             self.write_segment_head(segment, &mut version, uri, &mut text);
@@ -90,7 +101,7 @@ impl Playlist {
                 );
             }
         }
-        if self.ended {
+        if self.ended && newest.saturating_add(1) >= self.next_segment() {
             text.push_str("#EXT-X-ENDLIST\n");
         } else if low_latency {
             let hint = uri(self.next_part());

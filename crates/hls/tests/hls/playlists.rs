@@ -441,3 +441,17 @@ fn initializations_are_numbered_like_segments() {
     let found = playlist.find(Resource::Initialization(1_000));
     assert_eq!(found, Some(Found::Bytes(Bytes::from_static(b"i"))));
 }
+
+#[test]
+fn a_playlist_up_to_a_segment_ends_when_it_has_all() {
+    let mut teller = Teller::new(Container::MpegTs, 60);
+    teller.segments(3);
+    teller.playlist.end();
+    let text = |newest| {
+        let uri = |resource: Resource| resource.name(Container::MpegTs);
+        let form = MediaPlaylist::default();
+        teller.playlist.media_up_to(form, newest, &uri).unwrap()
+    };
+    assert!(text(1).ends_with("#EXTINF:2.00000,\n1.ts\n"), "{}", text(1));
+    assert!(text(2).ends_with("2.ts\n#EXT-X-ENDLIST\n"), "{}", text(2));
+}

@@ -6,15 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hls::playlist::{Found, Resource};
 use hls::segmenter::Container;
 use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
+use tokio::sync::oneshot;
 
 use super::file_names;
 use crate::config::HlsFiles;
@@ -22,6 +23,8 @@ use crate::stream::{Finished, HlsOutput, lock};
 
 /// The most segments that wait to be written.
 const MAX_QUEUED: usize = 256;
+/// The server's end waits for the disk so long at most.
+const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 /// What is told of a segment that has been written.
 #[derive(Debug, Clone)]
@@ -40,19 +43,26 @@ pub(super) struct Written {
 /// What the thread does.
 enum Job {
     /// A segment is whole.
-    Segment(Arc<StreamFiles>, Finished, Box<dyn FnOnce(Written) + Send>),
-    /// The playlist has changed: the stream has ended.
-    Playlist(Arc<StreamFiles>),
+    Segment {
+        files: Arc<StreamFiles>,
+        output: Arc<HlsOutput>,
+        segment: Finished,
+        told: Box<dyn FnOnce(Written) + Send>,
+    },
+    /// The stream has ended, and all of its segments have been written.
+    End(Arc<StreamFiles>, Arc<HlsOutput>),
     /// All files of a stream are removed.
     Remove(Arc<StreamFiles>),
     /// Everything before has been done.
-    Done(SyncSender<()>),
+    Done(oneshot::Sender<()>),
 }
 
 /// The thread that writes files.
 #[derive(Debug, Default)]
 pub(super) struct FileWriter {
-    jobs: Mutex<Option<SyncSender<Job>>>,
+    jobs: Mutex<Option<Sender<Job>>>,
+    /// Segments that wait.
+    queued: Arc<AtomicUsize>,
     /// The newest files of each stream, if they are to be removed at the server's end.
     newest: Mutex<HashMap<StreamKey, Arc<StreamFiles>>>,
 }
@@ -62,16 +72,14 @@ pub(super) struct FileWriter {
 pub(super) struct StreamFiles {
     key: Arc<StreamKey>,
     config: HlsFiles,
-    output: Arc<HlsOutput>,
+    container: Container,
     /// The playlist's name below `hls_path`.
     playlist: String,
     names: Mutex<Names>,
-    /// The last segment that has been written, or could not be.
-    last: AtomicU64,
-    /// Segments that could not be written.
-    missed: AtomicU64,
-    /// Another packager writes the playlist now.
-    is_former: AtomicBool,
+    /// All segments have been written.
+    has_ended: AtomicBool,
+    /// The files of the next packager of the stream: it writes the playlist now.
+    successor: OnceLock<Arc<StreamFiles>>,
     /// They are removed at the server's end.
     is_removed_at_end: bool,
     has_warned: AtomicBool,
@@ -85,16 +93,17 @@ struct Names {
 }
 
 impl FileWriter {
-    /// Queues `job`; false if there is no room.
+    /// Queues `job`; false if there is no thread to do it.
     fn queue(&self, job: Job) -> bool {
         let mut jobs = lock(&self.jobs);
         if jobs.is_none() {
-            let (sender, receiver) = sync_channel(MAX_QUEUED);
+            let (sender, receiver) = channel();
             let runtime = tokio::runtime::Handle::current();
+            let queued = self.queued.clone();
             let thread = std::thread::Builder::new().name("hls-files".to_owned());
             let started = thread.spawn(move || {
                 let _context = runtime.enter();
-                run(&receiver);
+                run(&receiver, &queued);
             });
             if let Err(error) = started {
                 log::warn!("no thread for the files of HLS: {error}");
@@ -102,14 +111,15 @@ impl FileWriter {
             }
             *jobs = Some(sender);
         }
-        jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
+        jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
     /// The files of a stream whose packager begins. They take the place of former ones.
     pub(super) fn register(&self, files: &Arc<StreamFiles>) {
         let former = lock(&self.newest).insert((*files.key).clone(), files.clone());
         if let Some(former) = former {
-            former.is_former.store(true, Ordering::Relaxed);
+            // Only the newest gets a successor: there is none yet.
+            let _ = former.successor.set(files.clone());
         }
     }
 
@@ -121,24 +131,32 @@ impl FileWriter {
             .for_each(|files| self.remove(files));
     }
 
-    /// Has a segment written, then the playlist; then `written` is told.
+    /// Has a segment of `output` written, then the playlist; then `told` is.
     pub(super) fn write(
         &self,
         files: &Arc<StreamFiles>,
+        output: &Arc<HlsOutput>,
         segment: Finished,
-        written: impl FnOnce(Written) + Send + 'static,
+        told: impl FnOnce(Written) + Send + 'static,
     ) {
-        let job = Job::Segment(files.clone(), segment, Box::new(written));
-        if !self.queue(job) {
+        let job = Job::Segment {
+            files: files.clone(),
+            output: output.clone(),
+            segment,
+            told: Box::new(told),
+        };
+        let has_room = self.queued.load(Ordering::Relaxed) < MAX_QUEUED;
+        if has_room {
+            self.queued.fetch_add(1, Ordering::Relaxed);
+        }
+        if !has_room || !self.queue(job) {
             files.miss("the disk is too slow");
         }
     }
 
-    /// Has the playlist written.
-    pub(super) fn write_playlist(&self, files: &Arc<StreamFiles>) {
-        if !self.queue(Job::Playlist(files.clone())) {
-            files.miss("the disk is too slow");
-        }
+    /// Has the playlist of `output` written, which has ended.
+    pub(super) fn write_playlist(&self, files: &Arc<StreamFiles>, output: &Arc<HlsOutput>) {
+        self.queue(Job::End(files.clone(), output.clone()));
     }
 
     /// Has all files of a stream removed.
@@ -151,60 +169,69 @@ impl FileWriter {
             newest.remove(&files.key);
         }
         drop(newest);
-        if !self.queue(Job::Remove(files.clone())) {
-            files.miss("the disk is too slow");
-        }
+        self.queue(Job::Remove(files.clone()));
     }
 
-    /// Waits until everything that is queued has been done.
+    /// Waits until everything that is queued has been done, or the disk takes too long.
     pub(super) async fn flush(&self) {
-        let (sender, done) = sync_channel(1);
+        let (sender, done) = oneshot::channel();
         let queued = match &*lock(&self.jobs) {
-            Some(jobs) => jobs.try_send(Job::Done(sender)).is_ok(),
+            Some(jobs) => jobs.send(Job::Done(sender)).is_ok(),
             None => false,
         };
-        if queued {
-            // An error means that the thread is gone.
-            let _ = tokio::task::spawn_blocking(move || done.recv()).await;
+        if queued && tokio::time::timeout(MAX_FLUSH, done).await.is_err() {
+            log::warn!("the disk is too slow: files of HLS are left behind");
         }
     }
 }
 
-fn run(jobs: &Receiver<Job>) {
+fn run(jobs: &Receiver<Job>, queued: &AtomicUsize) {
     while let Ok(first) = jobs.recv() {
         // All segments that wait, then the playlists: those name all of them.
+        let mut changed: Vec<(Arc<StreamFiles>, Arc<HlsOutput>)> = Vec::new();
         let mut written = Vec::new();
+        let mut done = None;
         for job in std::iter::once(first).chain(jobs.try_iter().take(MAX_QUEUED)) {
             match job {
-                Job::Segment(files, segment, told) => match files.write_segment(&segment) {
-                    Ok(segment) => written.push((files, Some((segment, told)))),
-                    Err(error) => {
-                        files.miss(&error.to_string());
-                        written.push((files, None));
+                Job::Segment {
+                    files,
+                    output,
+                    segment,
+                    told,
+                } => {
+                    queued.fetch_sub(1, Ordering::Relaxed);
+                    match files.write_segment(&output, &segment) {
+                        Ok(segment) => written.push((segment, told)),
+                        Err(error) => files.miss(&error.to_string()),
                     }
-                },
-                Job::Playlist(files) => written.push((files, None)),
+                    changed.push((files, output));
+                }
+                Job::End(files, output) => {
+                    files.has_ended.store(true, Ordering::Relaxed);
+                    changed.push((files, output));
+                }
                 Job::Remove(files) => {
-                    written.retain(|(others, _)| !Arc::ptr_eq(others, &files));
+                    changed.retain(|(others, _)| !Arc::ptr_eq(others, &files));
                     files.remove_all();
                 }
-                // An error means that nobody waits any more.
-                Job::Done(done) => drop(done.send(())),
+                Job::Done(sender) => done = Some(sender),
             }
         }
-        for (number, (files, _)) in written.iter().enumerate() {
-            let later = &written[number + 1..];
+        for (number, (files, output)) in changed.iter().enumerate() {
+            let later = &changed[number + 1..];
             if later.iter().any(|(others, _)| Arc::ptr_eq(others, files)) {
                 continue;
             }
-            if let Err(error) = files.write_playlist() {
+            if let Err(error) = files.write_playlist(output) {
                 files.miss(&error.to_string());
             }
-            files.clean_up();
+            files.clean_up(output);
         }
-        for (segment, told) in written.into_iter().filter_map(|(_, written)| written) {
+        for (segment, told) in written {
             told(segment);
         }
+        // An error means that nobody waits any more.
+        done.map(|done| done.send(()));
     }
 }
 
@@ -213,26 +240,24 @@ impl StreamFiles {
     pub(super) fn new(
         key: Arc<StreamKey>,
         config: HlsFiles,
-        output: Arc<HlsOutput>,
+        container: Container,
         is_removed_at_end: bool,
     ) -> Self {
         Self {
             playlist: file_names::of_stream(&config.m3u8_file, &key),
             key,
             config,
-            output,
+            container,
             names: Mutex::default(),
-            last: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
-            is_former: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            successor: OnceLock::new(),
             is_removed_at_end,
             has_warned: AtomicBool::new(false),
         }
     }
 
-    /// Counts what could not be written, and logs it once.
+    /// Logs, once, that something could not be written.
     fn miss(&self, why: &str) {
-        self.missed.fetch_add(1, Ordering::Relaxed);
         if !self.has_warned.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "{}: HLS cannot be written below {}: {why}; viewers of this server are not \
@@ -253,7 +278,7 @@ impl StreamFiles {
 
     /// The name of a segment, which it keeps.
     fn name(&self, names: &mut BTreeMap<u64, String>, number: u64, duration: Duration) -> String {
-        let template = match self.output.container() {
+        let template = match self.container {
             Container::MpegTs => &self.config.ts_file,
             Container::Fmp4 => &self.config.fmp4_file,
         };
@@ -263,18 +288,17 @@ impl StreamFiles {
         name.clone()
     }
 
-    fn write_segment(&self, segment: &Finished) -> io::Result<Written> {
+    fn write_segment(&self, output: &HlsOutput, segment: &Finished) -> io::Result<Written> {
         let number = segment.number;
-        self.last.store(number, Ordering::Relaxed);
         // Whether or not it can be written, the playlist names it.
         let mut names = lock(&self.names);
         let name = self.name(&mut names.segments, number, segment.duration);
         drop(names);
         let path = self.path(&name)?;
-        let Some(Found::Log(range)) = self.output.find(Resource::Segment(number)) else {
+        let Some(Found::Log(range)) = output.find(Resource::Segment(number)) else {
             return Err(io::Error::other("the disk is too slow"));
         };
-        let bytes = self.output.log().copy(range)?;
+        let bytes = output.log().copy(range)?;
         write_file(&path, &bytes, "tmp")?;
         let url = file_names::uri(&name, &self.playlist, "");
         let directory = self.playlist.rsplit_once('/').map_or("", |(it, _)| it);
@@ -293,14 +317,19 @@ impl StreamFiles {
     }
 
     /// Writes the playlist, and the initialization sections that it names.
-    fn write_playlist(&self) -> io::Result<()> {
-        let (names, target) = (&self.names, self.output.target_duration());
+    fn write_playlist(&self, output: &HlsOutput) -> io::Result<()> {
+        if self.successor.get().is_some() {
+            return Ok(());
+        }
+        let (names, target) = (&self.names, output.target_duration());
         let new = Mutex::new(Vec::new());
-        let listed = AtomicU64::new(0);
-        let text = self.output.media_of_files(&|resource| {
+        let newest = match self.has_ended.load(Ordering::Relaxed) {
+            true => u64::MAX,
+            false => lock(names).segments.keys().next_back().copied().unwrap_or(0),
+        };
+        let text = output.media_of_files(newest, &|resource| {
             let name = match resource {
                 Resource::Segment(number) => {
-                    listed.fetch_max(number, Ordering::Relaxed);
                     let segments = &mut lock(names).segments;
                     self.name(segments, number, target)
                 }
@@ -312,13 +341,13 @@ impl StreamFiles {
                     }
                     name
                 }
-                Resource::Part { .. } => resource.name(self.output.container()),
+                Resource::Part { .. } => resource.name(self.container),
             };
             file_names::uri(&name, &self.playlist, &self.config.entry_prefix)
         });
         let mut written = Ok(());
         for (version, name) in lock(&new).drain(..) {
-            let found = self.output.find(Resource::Initialization(version));
+            let found = output.find(Resource::Initialization(version));
             if let Some(Found::Bytes(bytes)) = found {
                 let path = self.path(&name);
                 written = path.and_then(|path| write_file(&path, &bytes, "tmp"));
@@ -328,10 +357,6 @@ impl StreamFiles {
             }
         }
         written?;
-        if listed.into_inner() > self.last.load(Ordering::Relaxed) {
-            // That one is written next, and then the playlist.
-            return Ok(());
-        }
         match text {
             Some(text) => write_file(&self.path(&self.playlist)?, text.as_bytes(), "temp"),
             None => Ok(()),
@@ -339,9 +364,9 @@ impl StreamFiles {
     }
 
     /// Removes the files of segments that players can no longer ask this server for either.
-    fn clean_up(&self) {
+    fn clean_up(&self, output: &HlsOutput) {
         let mut names = lock(&self.names);
-        let is_gone = |number| self.output.find(Resource::Segment(number)).is_none();
+        let is_gone = |number| output.find(Resource::Segment(number)).is_none();
         let gone: Vec<_> = names
             .segments
             .extract_if(.., |&number, _| is_gone(number))
@@ -360,16 +385,23 @@ impl StreamFiles {
         } = std::mem::take(&mut *lock(&self.names));
         let names = segments.values().chain(initializations.values());
         names.for_each(|name| self.remove(name));
-        if !self.is_former.load(Ordering::Relaxed) {
-            self.remove(&self.playlist);
+        self.remove(&self.playlist);
+    }
+
+    /// Removes a file, unless it is another packager's now; one that is not there is as good.
+    fn remove(&self, name: &str) {
+        let mut successors = std::iter::successors(self.successor.get(), |it| it.successor.get());
+        let is_taken = successors.any(|it| it.config.path == self.config.path && it.has(name));
+        if let (Ok(path), false) = (self.path(name), is_taken) {
+            let _ = std::fs::remove_file(path);
         }
     }
 
-    /// Removes a file; one that is not there is as good.
-    fn remove(&self, name: &str) {
-        if let Ok(path) = self.path(name) {
-            let _ = std::fs::remove_file(path);
-        }
+    /// True if one of them has this name.
+    fn has(&self, name: &str) -> bool {
+        let names = lock(&self.names);
+        let mut others = names.segments.values().chain(names.initializations.values());
+        name == self.playlist || others.any(|other| other == name)
     }
 }
 

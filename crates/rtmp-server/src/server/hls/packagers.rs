@@ -103,12 +103,9 @@ fn start(
     } = stream.start_hls(settings(hls))?;
     let output = packager.output().clone();
     let files = hls.files.clone().map(|config| {
-        let files = StreamFiles::new(
-            stream.key().clone(),
-            config,
-            output.clone(),
-            !hls.dispose.is_zero(),
-        );
+        let container = output.container();
+        let is_removed = !hls.dispose.is_zero();
+        let files = StreamFiles::new(stream.key().clone(), config, container, is_removed);
         Arc::new(files)
     });
     if let Some(files) = &files {
@@ -150,42 +147,54 @@ struct PackagerTask {
 
 impl PackagerTask {
     async fn run(mut self, reader: FeedReader) {
-        let output = self.packager.output().clone();
         let ended = self.package(reader).await;
         if ended {
             self.finish();
         } else {
-            self.stream.end_hls(&output);
+            self.stream.end_hls(self.packager.output());
         }
         log::info!("{}: HLS ends", self.stream.key());
-        {
-            let mut running = lock(&self.server.hls.packagers.running);
-            let id = self.stream.id();
-            if running
-                .get(&id)
-                .is_some_and(|it| Arc::ptr_eq(&it.output, &output))
-            {
-                running.remove(&id);
-            }
-        }
-        let Some(files) = &self.files else { return };
-        let writer = &self.server.hls.files;
+        self.forget();
+        let Self {
+            server,
+            stream,
+            packager,
+            files,
+            dispose,
+        } = self;
+        let Some(files) = files else { return };
+        let writer = &server.hls.files;
         if ended {
-            writer.write_playlist(files);
-            if self.dispose.is_zero() {
+            writer.write_playlist(&files, packager.output());
+            if dispose.is_zero() {
                 return;
             }
-            tokio::time::sleep(self.dispose).await;
+            // Names are left: segments take no memory until their files are removed.
+            drop((stream, packager));
+            tokio::time::sleep(dispose).await;
         }
-        writer.remove(files);
+        writer.remove(&files);
+    }
+
+    /// The packager runs no more.
+    fn forget(&self) {
+        let mut running = lock(&self.server.hls.packagers.running);
+        let id = self.stream.id();
+        let is_own = |it: &Running| Arc::ptr_eq(&it.output, self.packager.output());
+        if running.get(&id).is_some_and(is_own) {
+            running.remove(&id);
+        }
     }
 
     /// Packages until the stream has ended (`true`), or nobody wants it any more, or it
     /// cannot be done.
     async fn package(&mut self, mut reader: FeedReader) -> bool {
         let output = self.packager.output().clone();
+        // Either may have changed before this task began.
         let mut states = self.stream.state();
+        states.mark_changed();
         let mut changes = output.changes();
+        changes.mark_changed();
         loop {
             tokio::select! {
                 biased;
@@ -228,7 +237,9 @@ impl PackagerTask {
         for segment in finished {
             let (server, stream) = (self.server.clone(), self.stream.clone());
             let told = move |written: Written| notify(&server, &stream, &written);
-            self.server.hls.files.write(files, segment.clone(), told);
+            let output = self.packager.output();
+            let writer = &self.server.hls.files;
+            writer.write(files, output, segment.clone(), told);
         }
     }
 }

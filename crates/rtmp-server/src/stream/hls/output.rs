@@ -280,10 +280,16 @@ impl HlsOutput {
         Some(text)
     }
 
-    /// The media playlist without parts, for files whose names `uri` gives.
-    pub(crate) fn media_of_files(&self, uri: &dyn Fn(Resource) -> String) -> Option<String> {
+    /// The media playlist without parts up to segment `newest`, for files whose names `uri`
+    /// gives.
+    pub(crate) fn media_of_files(
+        &self,
+        newest: u64,
+        uri: &dyn Fn(Resource) -> String,
+    ) -> Option<String> {
         let form = MediaPlaylist::default();
-        lock(&self.published).playlist.media(form, uri)
+        let published = lock(&self.published);
+        published.playlist.media_up_to(form, newest, uri)
     }
 
     /// The length that players take a segment to have at most (`EXT-X-TARGETDURATION`); as

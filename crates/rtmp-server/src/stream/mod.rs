@@ -93,6 +93,8 @@ pub struct Stream {
     has_flv_log: AtomicBool,
     /// What the packager of HLS has made, while there is one.
     hls: Mutex<Option<Arc<HlsOutput>>>,
+    /// The number that the next packager's segments begin with at least.
+    next_hls_segment: AtomicU64,
     /// Locked while a packager is started.
     hls_start: Arc<tokio::sync::Mutex<()>>,
     state: watch::Sender<StreamState>,
@@ -147,6 +149,7 @@ impl Stream {
             writer: Mutex::new(Writer::new(settings.chunk_size)),
             has_flv_log: AtomicBool::new(false),
             hls: Mutex::default(),
+            next_hls_segment: AtomicU64::new(0),
             hls_start: Arc::default(),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),

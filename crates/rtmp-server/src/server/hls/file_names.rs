@@ -35,15 +35,15 @@ pub(super) fn of_segment(
     of_stream(&name.replace("[999]", &millisecond), key)
 }
 
-/// The name of the initialization section of this version.
-pub(super) fn of_initialization(template: &str, key: &StreamKey, version: u64) -> String {
+/// The name of the initialization section of this number, from 0 on.
+pub(super) fn of_initialization(template: &str, key: &StreamKey, number: u64) -> String {
     let name = of_stream(template, key);
-    if version == 0 {
+    if number == 0 {
         return name;
     }
     match name.rsplit_once('.') {
-        Some((stem, extension)) => format!("{stem}-{version}.{extension}"),
-        None => format!("{name}-{version}"),
+        Some((stem, extension)) => format!("{stem}-{number}.{extension}"),
+        None => format!("{name}-{number}"),
     }
 }
 

@@ -145,11 +145,8 @@ impl FileWriter {
             segment,
             told: Box::new(told),
         };
-        let has_room = self.queued.load(Ordering::Relaxed) < MAX_QUEUED;
-        if has_room {
-            self.queued.fetch_add(1, Ordering::Relaxed);
-        }
-        if !has_room || !self.queue(job) {
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= MAX_QUEUED || !self.queue(job) {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
             files.miss("the disk is too slow");
         }
     }
@@ -325,7 +322,12 @@ impl StreamFiles {
         let new = Mutex::new(Vec::new());
         let newest = match self.has_ended.load(Ordering::Relaxed) {
             true => u64::MAX,
-            false => lock(names).segments.keys().next_back().copied().unwrap_or(0),
+            false => lock(names)
+                .segments
+                .keys()
+                .next_back()
+                .copied()
+                .unwrap_or(0),
         };
         let text = output.media_of_files(newest, &|resource| {
             let name = match resource {
@@ -335,7 +337,8 @@ impl StreamFiles {
                 }
                 Resource::Initialization(version) => {
                     let template = &self.config.init_file;
-                    let name = file_names::of_initialization(template, &self.key, version);
+                    let number = version.saturating_sub(output.first_segment());
+                    let name = file_names::of_initialization(template, &self.key, number);
                     if !lock(names).initializations.contains_key(&version) {
                         lock(&new).push((version, name.clone()));
                     }
@@ -400,7 +403,10 @@ impl StreamFiles {
     /// True if one of them has this name.
     fn has(&self, name: &str) -> bool {
         let names = lock(&self.names);
-        let mut others = names.segments.values().chain(names.initializations.values());
+        let mut others = names
+            .segments
+            .values()
+            .chain(names.initializations.values());
         name == self.playlist || others.any(|other| other == name)
     }
 }

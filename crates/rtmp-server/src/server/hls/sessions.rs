@@ -339,18 +339,15 @@ impl Sessions {
     }
 
     /// Removes a session that may not play.
-    fn remove_refused(
-        &self,
-        server: &Server,
-        token: &str,
-        session: &RequestOf,
-        refusal: &Refusal,
-    ) {
+    fn remove_refused(&self, server: &Server, token: &str, session: &RequestOf, refusal: &Refusal) {
         let client = &session.client;
         server.clients.remove(client.id, false);
         let mut sessions = lock(&self.sessions);
         // Another session may have taken the token meanwhile.
-        if sessions.get(token).is_some_and(|it| Arc::ptr_eq(it, &session.0)) {
+        if sessions
+            .get(token)
+            .is_some_and(|it| Arc::ptr_eq(it, &session.0))
+        {
             sessions.remove(token);
             let (status, reason) = (refusal.status, &refusal.reason);
             log::info!("{client}: refused: {reason} ({status})");

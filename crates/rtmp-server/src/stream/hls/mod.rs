@@ -14,7 +14,10 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use rtmp_proto::wire::Message;
 use tokio::sync::OwnedMutexGuard;
 
 pub(crate) use feed::FeedReader;
@@ -58,11 +61,14 @@ impl Stream {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
         }
         let length_ms = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
-        let output = HlsOutput::new(self.key(), settings, self.logs.pool().clone());
-        let output = Arc::new(output);
         let (history, reader) = lock(&self.writer).feed_hls(&self.log, length_ms);
+        let past = self.log.messages(history)?;
+        let first_segment = first_segment(settings.segments.fragment, &past)
+            .max(self.next_hls_segment.load(Ordering::Relaxed));
+        let pool = self.logs.pool().clone();
+        let output = Arc::new(HlsOutput::new(self.key(), settings, first_segment, pool));
         let mut packager = Packager::new(self.key().clone(), output.clone());
-        let finished = packager.take_past(&self.log.messages(history)?)?;
+        let finished = packager.take_past(&past)?;
         *lock(&self.hls) = Some(output);
         Ok(StartedPackager {
             packager,
@@ -74,6 +80,26 @@ impl Stream {
     /// The packager that makes `output` goes.
     pub(crate) fn end_hls(&self, output: &Arc<HlsOutput>) {
         output.abandon();
+        let next = output.next_segment();
+        self.next_hls_segment.fetch_max(next, Ordering::Relaxed);
         lock(&self.hls).take_if(|present| Arc::ptr_eq(present, output));
     }
+}
+
+/// The number of the first segment that is made of `past`, by the wall clock: a segment takes
+/// a second at least, or `fragment` where that is less, so numbers rise over restarts of the
+/// server, and no cache has other bytes by the same name.
+fn first_segment(fragment: Duration, past: &[(Message, u64)]) -> u64 {
+    let times = || past.iter().map(|(_, time_ms)| *time_ms);
+    let length_ms = times()
+        .max()
+        .zip(times().min())
+        .map_or(0, |(last, first)| last - first);
+    let begin_ms = output::wall_clock_ms()
+        .unsigned_abs()
+        .saturating_sub(length_ms);
+    let shortest_ms = u64::try_from(fragment.as_millis())
+        .unwrap_or(u64::MAX)
+        .clamp(1, 1_000);
+    begin_ms / shortest_ms
 }

@@ -36,6 +36,7 @@ pub(crate) struct HlsOutput {
     /// What stands before the name of a resource in its URI.
     prefix: String,
     published: Mutex<Published>,
+    first_segment: u64,
     /// Counts changes of the playlist.
     changes: watch::Sender<u64>,
     /// Messages that were lost on their way to the packager.
@@ -86,13 +87,12 @@ pub(super) fn wall_clock_ms() -> i64 {
 
 impl HlsOutput {
     /// No segments of the stream `key` yet, whose memory will be a part of `pool`.
-    pub(super) fn new(key: &StreamKey, settings: HlsSettings, pool: Arc<MemoryPool>) -> Self {
-        // A segment takes a second at least, or `fragment` where that is less. So numbers rise
-        // over restarts of the packager and of the server, and from one edge to another; no
-        // cache has another segment of the same name.
-        let shortest_ms = settings.segments.fragment.as_millis().clamp(1, 1_000);
-        let now_ms = u128::from(wall_clock_ms().unsigned_abs());
-        let first_segment = u64::try_from(now_ms / shortest_ms).unwrap_or(0);
+    pub(super) fn new(
+        key: &StreamKey,
+        settings: HlsSettings,
+        first_segment: u64,
+        pool: Arc<MemoryPool>,
+    ) -> Self {
         let playlist = Playlist::new(PlaylistSettings {
             segments: settings.segments.clone(),
             window: settings.window,
@@ -107,11 +107,23 @@ impl HlsOutput {
                 abandoned: false,
             }),
             changes: watch::Sender::new(0),
+            first_segment,
             lost: AtomicU64::new(0),
             begun: Instant::now(),
             last_request_ms: AtomicU64::new(0),
             settings,
         }
+    }
+
+    /// The media sequence number of its first segment, and the version of its first
+    /// initialization section.
+    pub(crate) fn first_segment(&self) -> u64 {
+        self.first_segment
+    }
+
+    /// The media sequence number of the next segment.
+    pub(super) fn next_segment(&self) -> u64 {
+        lock(&self.published).playlist.next_segment()
     }
 
     /// How its segments are made.

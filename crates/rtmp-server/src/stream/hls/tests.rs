@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hls::playlist::Resource;
 use hls::segmenter::{Container, Settings};
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::{Message, MessageType};
@@ -118,7 +119,11 @@ async fn after_a_loss_segments_go_on_at_the_next_keyframe() {
     // More than the queue holds.
     publish_seconds(&mut publication, 2..22, 1 << 20);
     take(&mut started).await;
-    assert_eq!(started.packager.output().lost(), 0, "the loss is told later");
+    assert_eq!(
+        started.packager.output().lost(),
+        0,
+        "the loss is told later"
+    );
     publish_seconds(&mut publication, 22..26, 1_000);
     assert!(take(&mut started).await >= 2);
     assert!(started.packager.output().lost() > 0);
@@ -140,10 +145,29 @@ async fn a_packager_that_begins_before_the_first_keyframe_gets_the_headers() {
 async fn a_packager_that_begins_in_a_group_that_is_too_long_gets_the_headers() {
     let (stream, mut publication) = published(4);
     publish_seconds(&mut publication, 0..1, 1_000);
-    publish(&mut publication, (1..9).map(|number| sound(number * 20)).collect());
+    publish(
+        &mut publication,
+        (1..9).map(|number| sound(number * 20)).collect(),
+    );
     let mut started = start(&stream);
     publish_seconds(&mut publication, 1..5, 1_000);
     assert!(take(&mut started).await >= 2);
     let multivariant = started.packager.output().multivariant("m").unwrap();
     assert!(multivariant.contains("avc1."), "{multivariant}");
+}
+
+#[tokio::test]
+async fn a_packager_that_follows_gives_no_name_twice() {
+    let (stream, mut publication) = published(0);
+    publish_seconds(&mut publication, 0..10, 1_000);
+    let former = start(&stream).packager.output().clone();
+    assert!(former.first_segment() < former.next_segment());
+    stream.end_hls(&former);
+    let output = start(&stream).packager.output().clone();
+    assert!(output.first_segment() >= former.next_segment());
+    assert!(
+        output
+            .find(Resource::Initialization(former.first_segment()))
+            .is_none()
+    );
 }

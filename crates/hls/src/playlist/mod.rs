@@ -336,13 +336,19 @@ impl Playlist {
                 self.frame_rate = Some(f64::from(end.pictures) / seconds);
             }
         }
-        self.remove_old();
+        self.remove_old(self.settings.window);
+    }
+
+    /// Takes the oldest segments out of the window, where memory is short: three target
+    /// durations stay.
+    pub fn shorten(&mut self) {
+        self.remove_old(Duration::ZERO);
     }
 
     /// Takes segments out of the window, and forgets those that no player can want.
-    fn remove_old(&mut self) {
+    fn remove_old(&mut self, window: Duration) {
         let shortest = self.target.unwrap_or_default() * MIN_TARGET_DURATIONS;
-        let window = self.settings.window.max(shortest);
+        let window = window.max(shortest);
         let mut listed: Duration = self.listed().map(|(_, segment)| segment.length()).sum();
         let count = self.segments.len();
         while let Some(oldest) = self.segments.get_mut(self.removed) {

@@ -455,3 +455,13 @@ fn a_playlist_up_to_a_segment_ends_when_it_has_all() {
     assert!(text(1).ends_with("#EXTINF:2.00000,\n1.ts\n"), "{}", text(1));
     assert!(text(2).ends_with("2.ts\n#EXT-X-ENDLIST\n"), "{}", text(2));
 }
+
+#[test]
+fn a_playlist_that_is_shortened_keeps_three_target_durations() {
+    let mut teller = Teller::new(Container::MpegTs, 60);
+    teller.segments(10);
+    teller.playlist.shorten();
+    let text = teller.text(false, false);
+    assert_eq!(text.matches("#EXTINF").count(), 3, "{text}");
+    assert_eq!(teller.playlist.listed_start(), 7 * 4 * 1000);
+}

@@ -183,13 +183,18 @@ impl HlsOutput {
         outputs: &mut Vec<Output>,
         wall_clock_ms: i64,
     ) -> io::Result<Vec<Finished>> {
-        let mut finished = Vec::new();
-        for output in outputs.drain(..) {
-            // First the bytes: who finds a part in the playlist asks for it.
-            if let Output::Part(part) = &output {
+        // First the bytes: who finds a part in the playlist asks for it.
+        for output in outputs.iter() {
+            if let Output::Part(part) = output {
                 self.log.append(&part.bytes)?;
             }
-            let mut published = lock(&self.published);
+        }
+        let is_short = self.log.is_memory_exhausted();
+        let mut finished = Vec::new();
+        // Locked once: a playlist with a segment's last part, but not its end, would announce
+        // a part that never comes.
+        let mut published = lock(&self.published);
+        for output in outputs.drain(..) {
             if let Output::SegmentEnd(end) = &output {
                 finished.push(Finished {
                     number: published.playlist.next_segment() - 1,
@@ -198,14 +203,15 @@ impl HlsOutput {
             }
             published.playlist.push(&output, Some(wall_clock_ms));
         }
-        self.changed();
-        let short = self.log.is_memory_exhausted();
-        let published = lock(&self.published);
-        let start = match short {
+        if is_short {
+            published.playlist.shorten();
+        }
+        let start = match is_short {
             true => published.playlist.listed_start(),
             false => published.playlist.log_start(),
         };
         drop(published);
+        self.changed();
         self.log.give_back(start)?;
         Ok(finished)
     }

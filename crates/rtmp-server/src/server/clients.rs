@@ -333,14 +333,41 @@ struct Table {
     sessions: usize,
     /// Number of connections by [`counted_address`].
     addresses: HashMap<IpAddr, u32>,
+    /// The same of viewers by HLS.
+    session_addresses: HashMap<IpAddr, u32>,
     /// Totals of those that have gone.
     gone: ClientTotals,
 }
 
 impl Table {
-    /// A connection of this address has ended.
-    fn remove_address(&mut self, address: IpAddr) {
-        if let Entry::Occupied(mut count) = self.addresses.entry(counted_address(address)) {
+    /// The numbers of connections, or of viewers by HLS, by address.
+    fn addresses(&mut self, sessions: bool) -> &mut HashMap<IpAddr, u32> {
+        match sessions {
+            true => &mut self.session_addresses,
+            false => &mut self.addresses,
+        }
+    }
+
+    /// Counts another of this address.
+    fn add_address(
+        &mut self,
+        address: IpAddr,
+        sessions: bool,
+        max: u32,
+    ) -> Result<(), LimitReached> {
+        let of_address = self.addresses(sessions).entry(counted_address(address));
+        let of_address = of_address.or_default();
+        if max > 0 && *of_address >= max {
+            return Err(LimitReached::PerAddress(max));
+        }
+        *of_address += 1;
+        Ok(())
+    }
+
+    /// One of this address has ended.
+    fn remove_address(&mut self, address: IpAddr, sessions: bool) {
+        let addresses = self.addresses(sessions);
+        if let Entry::Occupied(mut count) = addresses.entry(counted_address(address)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -364,14 +391,7 @@ impl Clients {
         if table.clients.len() - table.sessions >= limits.all as usize {
             return Err(LimitReached::All(limits.all));
         }
-        let of_address = table
-            .addresses
-            .entry(counted_address(peer.ip()))
-            .or_default();
-        if limits.per_address > 0 && *of_address >= limits.per_address {
-            return Err(LimitReached::PerAddress(limits.per_address));
-        }
-        *of_address += 1;
+        table.add_address(peer.ip(), false, limits.per_address)?;
         Ok(self.insert(peer, false, &mut table, now))
     }
 
@@ -404,22 +424,25 @@ impl Clients {
         client
     }
 
-    /// Adds a viewer that asks over connections of others, by HLS, unless there are `max`
-    /// such already.
+    /// Adds a viewer that asks over connections of others, by HLS.
+    ///
+    /// # Errors
+    /// There are as many such as may be connections already.
     pub(super) fn add_session(
         &self,
         peer: SocketAddr,
-        max: usize,
+        limits: ConnectionLimits,
         now: Instant,
-    ) -> Option<Arc<Client>> {
+    ) -> Result<Arc<Client>, LimitReached> {
         let mut table = lock(&self.table);
-        if table.sessions >= max {
-            return None;
+        if table.sessions >= limits.all as usize {
+            return Err(LimitReached::All(limits.all));
         }
+        table.add_address(peer.ip(), true, limits.per_address)?;
         table.sessions += 1;
         let client = self.insert(peer, true, &mut table, now);
         client.set_protocol(ClientProtocol::Hls);
-        Some(client)
+        Ok(client)
     }
 
     /// Removes a connection or session that has ended; `failed`: neither side ended it in an orderly
@@ -431,9 +454,8 @@ impl Clients {
         };
         if client.is_session {
             table.sessions -= 1;
-        } else {
-            table.remove_address(client.peer.ip());
         }
+        table.remove_address(client.peer.ip(), client.is_session);
         let gone = &mut table.gone;
         gone.failed += u64::from(failed);
         gone.received += client.received.load(Ordering::Relaxed);

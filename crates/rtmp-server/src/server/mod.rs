@@ -217,12 +217,17 @@ impl Server {
     /// # Errors
     /// There are as many as may be already.
     fn add_client(&self, peer: SocketAddr) -> Result<Arc<Client>, LimitReached> {
+        self.clients
+            .add(peer, self.connection_limits(), Instant::now())
+    }
+
+    /// The limits for connections, and as many viewers by HLS.
+    fn connection_limits(&self) -> ConnectionLimits {
         let config = self.config();
-        let limits = ConnectionLimits {
+        ConnectionLimits {
             all: config.max_connections,
             per_address: config.max_connections_per_address,
-        };
-        self.clients.add(peer, limits, Instant::now())
+        }
     }
 
     /// The configuration in force.

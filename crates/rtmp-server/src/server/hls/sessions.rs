@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::server::clients::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
+use crate::server::quotas::counted_address;
 use crate::stream::{Stream, Subscription, lock};
 
 /// A viewer without a request for so many target durations is gone.
@@ -34,10 +35,19 @@ pub(super) fn new_token() -> String {
     format!("{high:016x}{low:016x}")
 }
 
-/// The sessions of a server, by token.
+/// The sessions of a server.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
+
+/// What tells sessions apart. A token that others get to know is worth no session to them:
+/// from another address, whoever brings it has to pass the checks again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SessionId {
+    token: String,
+    /// The viewer's [`counted_address`].
+    address: IpAddr,
 }
 
 /// The requests of one viewer.
@@ -233,7 +243,7 @@ impl Session {
 }
 
 impl Sessions {
-    /// A new session by this token.
+    /// A new session by this token, or the one that there is.
     ///
     /// # Errors
     /// The viewer may not play.
@@ -244,19 +254,23 @@ impl Sessions {
         token: &str,
         wanted: &Wanted,
     ) -> Result<SessionUse, Refusal> {
-        let known = self.find(token, wanted)?;
+        let id = SessionId {
+            token: token.to_owned(),
+            address: counted_address(peer.ip()),
+        };
+        let known = self.find(&id, wanted)?;
         let is_first = known.is_none();
         let session = match known {
             Some(session) => session,
             None => {
                 wanted.check(server, peer.ip())?;
-                self.insert(server, peer, token, wanted)?
+                self.insert(server, peer, &id, wanted)?
             }
         };
         let stream = match session.admit(server).await {
             Ok(stream) => stream,
             Err(refusal) => {
-                self.remove_refused(server, token, &session, &refusal);
+                self.remove_refused(server, &id, &session, &refusal);
                 return Err(refusal);
             }
         };
@@ -288,10 +302,10 @@ impl Sessions {
         self.begin(server, peer, token, wanted).await
     }
 
-    /// The session by this token, with one more request.
-    fn find(&self, token: &str, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
+    /// The session `id`, with one more request.
+    fn find(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
         let sessions = lock(&self.sessions);
-        let Some(session) = sessions.get(token) else {
+        let Some(session) = sessions.get(id) else {
             return Ok(None);
         };
         if session.wanted.key != wanted.key {
@@ -307,19 +321,19 @@ impl Sessions {
         &self,
         server: &Server,
         peer: SocketAddr,
-        token: &str,
+        id: &SessionId,
         wanted: &Wanted,
     ) -> Result<RequestOf, Refusal> {
         let mut sessions = lock(&self.sessions);
-        if let Some(session) = sessions.get(token) {
+        if let Some(session) = sessions.get(id) {
             // Another request of the same viewer was faster.
             return Ok(RequestOf::new(session));
         }
         let now = Instant::now();
-        let max = server.config().max_connections as usize;
-        let client = server.clients.add_session(peer, max, now);
-        let client = client.ok_or_else(|| {
-            log::warn!("{peer}: refused: max_connections ({max}) is reached by sessions of HLS");
+        let limits = server.connection_limits();
+        let client = server.clients.add_session(peer, limits, now);
+        let client = client.map_err(|limit| {
+            log::warn!("{peer}: refused: {limit} by sessions of HLS");
             Refusal::new(503, "too many viewers")
         })?;
         client.set_activity(Activity::Waiting(Arc::new(wanted.key.clone())));
@@ -334,21 +348,21 @@ impl Sessions {
             ended: CancellationToken::new(),
         });
         let request = RequestOf::new(&session);
-        sessions.insert(token.to_owned(), session);
+        sessions.insert(id.clone(), session);
         Ok(request)
     }
 
     /// Removes a session that may not play.
-    fn remove_refused(&self, server: &Server, token: &str, session: &RequestOf, refusal: &Refusal) {
+    fn remove_refused(&self, server: &Server, id: &SessionId, session: &RequestOf, refusal: &Refusal) {
         let client = &session.client;
         server.clients.remove(client.id, false);
         let mut sessions = lock(&self.sessions);
         // Another session may have taken the token meanwhile.
         if sessions
-            .get(token)
+            .get(id)
             .is_some_and(|it| Arc::ptr_eq(it, &session.0))
         {
-            sessions.remove(token);
+            sessions.remove(id);
             let (status, reason) = (refusal.status, &refusal.reason);
             log::info!("{client}: refused: {reason} ({status})");
         }

@@ -140,7 +140,7 @@ impl Multiplexer {
         out: &mut Vec<u8>,
     ) {
         let time = start(config, frames);
-        let mut pes = packet::pes_header(0xc0, time + OFFSET, None);
+        let mut pes = packet::pes_header(payload::sound_stream_id(config), time + OFFSET, None);
         for frame in frames {
             payload::append_sound(config, &frame.data, &mut pes);
         }

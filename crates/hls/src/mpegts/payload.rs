@@ -92,6 +92,15 @@ pub(super) fn fits_adts(aac: &Aac) -> bool {
         && aac.channel_configuration < 8
 }
 
+/// The stream id of sound (ISO/IEC 13818-1 table 2-22): AC-3 is a private stream (ETSI TS 101
+/// 154 §6.2).
+pub(super) fn sound_stream_id(config: &AudioConfig) -> u8 {
+    match config.format {
+        AudioFormat::Ac3(_) => 0xbd,
+        _ => 0xc0,
+    }
+}
+
 /// Appends a frame of sound.
 pub(super) fn append_sound(config: &AudioConfig, frame: &[u8], out: &mut Vec<u8>) {
     if let AudioFormat::Aac(aac) = &config.format {

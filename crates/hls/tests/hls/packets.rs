@@ -233,6 +233,7 @@ pub(crate) fn check_transport(outputs: &[Output]) {
                     video_seen = true;
                 }
                 0x0f => check_adts(&pes.data),
+                0x81 => assert_eq!(pes.stream_id, 0xbd),
                 _ => assert_eq!(pes.stream_id, 0xc0),
             }
         }

@@ -22,10 +22,8 @@ pub struct Hls {
     pub fragment: Duration,
     /// Length of the stream that a playlist lists.
     pub window: Duration,
-    /// Segments end `td_ratio` times `fragment` after their beginning, or later.
-    pub td_ratio: f64,
-    /// Segments of sound alone, or of a stream whose keyframes stay away, end `aof_ratio`
-    /// times `fragment` after their beginning.
+    /// Segments of a stream whose keyframes stay away end `aof_ratio` times `fragment` after
+    /// their beginning.
     pub aof_ratio: f64,
     /// True if segments begin with a keyframe.
     pub wait_keyframe: bool,
@@ -39,7 +37,7 @@ pub struct Hls {
     pub ctx: bool,
     /// True if the session is named in the URIs of segments, too.
     pub ts_ctx: bool,
-    /// A stream without publisher is removed after this time; zero: when it ends.
+    /// The files of a stream that has ended are removed after this time; zero: never.
     pub dispose: Duration,
     /// Paths of the playlists over HTTP.
     pub location: PlaylistPath,
@@ -129,7 +127,6 @@ struct Block {
     enabled: bool,
     fragment: Option<Duration>,
     window: Option<Duration>,
-    td_ratio: f64,
     aof_ratio: f64,
     wait_keyframe: bool,
     use_fmp4: Option<bool>,
@@ -157,7 +154,6 @@ impl Default for Block {
             enabled: false,
             fragment: None,
             window: None,
-            td_ratio: 1.0,
             aof_ratio: 2.1,
             wait_keyframe: true,
             use_fmp4: None,
@@ -192,7 +188,6 @@ impl Block {
             enabled: self.enabled && self.not_served.is_none(),
             fragment: self.fragment.unwrap_or(fragment),
             window: self.window.unwrap_or(window),
-            td_ratio: self.td_ratio,
             aof_ratio: self.aof_ratio,
             wait_keyframe: self.wait_keyframe,
             use_fmp4: self.use_fmp4.unwrap_or(self.low_latency),
@@ -236,7 +231,6 @@ settings! { Block {
     ENABLED: "enabled", |block, it| block.enabled = switch(it)?;
     FRAGMENT: "hls_fragment", |block, it| block.fragment = Some(length(it, 0.2)?);
     WINDOW: "hls_window", |block, it| block.window = Some(length(it, 1.0)?);
-    TD_RATIO: "hls_td_ratio", |block, it| block.td_ratio = ratio(it)?;
     AOF_RATIO: "hls_aof_ratio", |block, it| block.aof_ratio = ratio(it)?;
     WAIT_KEYFRAME: "hls_wait_keyframe", |block, it| block.wait_keyframe = switch(it)?;
     USE_FMP4: "hls_use_fmp4", |block, it| block.use_fmp4 = Some(switch(it)?);
@@ -260,7 +254,6 @@ const HLS: &[Setting<Block>] = &[
     ENABLED,
     FRAGMENT,
     WINDOW,
-    TD_RATIO,
     AOF_RATIO,
     WAIT_KEYFRAME,
     USE_FMP4,
@@ -284,6 +277,10 @@ const HLS: &[Setting<Block>] = &[
     Setting::ignored(
         "hls_on_error",
         "files that cannot be written cost viewers nothing",
+    ),
+    Setting::ignored(
+        "hls_td_ratio",
+        "EXT-X-TARGETDURATION is the length that segments have",
     ),
     Setting::ignored("hls_nb_notify", "`on_hls_notify` has none: use `on_hls`"),
     Setting::ignored("hls_acodec", "segments have what the stream has"),
@@ -413,7 +410,7 @@ mod tests {
         assert_eq!(hls("hls_on_error continue; hls_dts_directly on;").1, 2);
         for text in [
             "hls_fragment 0;",
-            "hls_td_ratio 0;",
+            "hls_aof_ratio 0;",
             "hls_ts_file ../[seq].ts;",
         ] {
             let text = format!("vhost v {{ hls {{ {text} }} }}");

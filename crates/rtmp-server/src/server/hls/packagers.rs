@@ -40,7 +40,7 @@ fn settings(hls: &config::Hls) -> HlsSettings {
         segments: hls::segmenter::Settings {
             container: container(hls),
             part_target: hls.part,
-            fragment: hls.fragment.mul_f64(hls.td_ratio),
+            fragment: hls.fragment,
             max_fragments: hls.aof_ratio,
             wait_keyframe: hls.wait_keyframe,
             short_first: true,

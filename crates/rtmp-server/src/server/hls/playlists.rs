@@ -53,7 +53,7 @@ pub(super) async fn answer(
     let sessions = &server.hls.sessions;
     let (token, is_new) = match &asked.token {
         Some(token) => (token.clone(), false),
-        None => (new_token(), true),
+        None => (new_token()?, true),
     };
     let session = match is_new {
         true => sessions.begin(server, peer, &token, &wanted).await?,

@@ -1,10 +1,9 @@
 //! Sessions: the requests of one viewer.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -26,13 +25,15 @@ const MIN_IDLE: Duration = Duration::from_secs(10);
 const MAX_TOKEN_BYTES: usize = 64;
 
 /// A token that nobody can guess.
-pub(super) fn new_token() -> String {
-    static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let keys = KEYS.get_or_init(|| [RandomState::new(), RandomState::new()]);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [high, low] = keys.each_ref().map(|key| key.hash_one(count));
-    format!("{high:016x}{low:016x}")
+///
+/// # Errors
+/// The system gives no random bytes.
+pub(super) fn new_token() -> Result<String, Refusal> {
+    let mut token = [0; 16];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    let filled = random.fill(&mut token);
+    filled.map_err(|_| Refusal::new(503, "the system gives no random bytes"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(token)))
 }
 
 /// The sessions of a server.
@@ -414,7 +415,7 @@ mod tests {
 
     #[test]
     fn tokens_differ() {
-        let (one, other) = (new_token(), new_token());
+        let (one, other) = (new_token().unwrap(), new_token().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.len(), 32);
     }

@@ -426,3 +426,61 @@ fn write_file(path: &Path, bytes: &[u8], suffix: &str) -> io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(path: &Path) -> Arc<StreamFiles> {
+        let key = StreamKey {
+            vhost: "v".to_owned(),
+            app: "live".to_owned(),
+            stream: "s".to_owned(),
+        };
+        let config = HlsFiles {
+            path: path.to_owned(),
+            m3u8_file: "[stream].m3u8".to_owned(),
+            ts_file: "[stream]-[seq].ts".to_owned(),
+            fmp4_file: "[stream]-[seq].m4s".to_owned(),
+            init_file: "[stream]-init.mp4".to_owned(),
+            entry_prefix: String::new(),
+            cleanup: true,
+        };
+        Arc::new(StreamFiles::new(
+            Arc::new(key),
+            config,
+            Container::Fmp4,
+            true,
+        ))
+    }
+
+    #[test]
+    fn files_that_another_packager_has_written_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let (former, next) = (files(directory.path()), files(directory.path()));
+        let writer = FileWriter::default();
+        for (files, number) in [(&former, 1), (&next, 2)] {
+            writer.register(files);
+            let mut names = lock(&files.names);
+            let segment = format!("s-{number}.m4s");
+            for name in ["s.m3u8", "s-init.mp4", &segment] {
+                std::fs::write(directory.path().join(name), "").unwrap();
+            }
+            names
+                .initializations
+                .insert(number, "s-init.mp4".to_owned());
+            names.segments.insert(number, segment);
+        }
+        former.remove_all();
+        let there = |name| directory.path().join(name).exists();
+        assert!(!there("s-1.m4s"));
+        assert!(there("s-2.m4s") && there("s-init.mp4") && there("s.m3u8"));
+        next.remove_all();
+        assert!(
+            std::fs::read_dir(directory.path())
+                .unwrap()
+                .next()
+                .is_none()
+        );
+    }
+}

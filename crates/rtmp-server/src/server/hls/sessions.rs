@@ -354,7 +354,13 @@ impl Sessions {
     }
 
     /// Removes a session that may not play.
-    fn remove_refused(&self, server: &Server, id: &SessionId, session: &RequestOf, refusal: &Refusal) {
+    fn remove_refused(
+        &self,
+        server: &Server,
+        id: &SessionId,
+        session: &RequestOf,
+        refusal: &Refusal,
+    ) {
         let client = &session.client;
         server.clients.remove(client.id, false);
         let mut sessions = lock(&self.sessions);

@@ -1,11 +1,11 @@
 //! A client of HLS that shares nothing with the server, and streams for it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use netbed::TIME_LIMIT;
 use rtmp_proto::wire::{Message, MessageType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::message;
 
@@ -114,6 +114,17 @@ impl HlsClient {
         }
     }
 
+    /// The same from the address `from`.
+    pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self {
+            socket: socket.connect(address).await.unwrap(),
+            address,
+            input: Vec::new(),
+        }
+    }
+
     /// Sends a request with these header fields.
     pub(crate) async fn ask(&mut self, line: &str, fields: &str) {
         let text = format!("{line} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", self.address);
@@ -131,6 +142,24 @@ impl HlsClient {
         let answer = self.get(target).await;
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         answer
+    }
+
+    /// The good answer for which `enough` holds, however often it takes.
+    pub(crate) async fn fetch_until(
+        &mut self,
+        target: &str,
+        enough: impl Fn(&Answer) -> bool,
+    ) -> Answer {
+        let wait = async {
+            loop {
+                let answer = self.fetch(target).await;
+                if enough(&answer) {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(TIME_LIMIT, wait).await;
+        answer.expect("there was no such answer")
     }
 
     /// The next answer.

@@ -1,6 +1,6 @@
 //! A stream's life: publishers that return, its end, edges.
 
-use super::client::{HlsClient, beside, seconds};
+use super::client::{Answer, HlsClient, beside, seconds};
 use super::{PLAYLIST, origin, publisher, serve};
 use crate::support::until;
 use rtmp_server::config::Role;
@@ -19,12 +19,8 @@ async fn a_publisher_that_returns_makes_a_discontinuity() {
     drop(first);
     until(|| !origin.server.streams()[0].is_published()).await;
     let _second = publisher(&origin, 9).await;
-    loop {
-        let after = player.fetch(&media).await;
-        if after.text().contains("#EXT-X-DISCONTINUITY\n") {
-            break;
-        }
-    }
+    let follows = |after: &Answer| after.text().contains("#EXT-X-DISCONTINUITY\n");
+    player.fetch_until(&media, follows).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,12 +35,8 @@ async fn a_stream_that_has_ended_is_played_to_its_end() {
         };
         player.fetch(&media).await;
         drop(publisher);
-        let playlist = loop {
-            let playlist = player.fetch(&media).await;
-            if playlist.text().ends_with("#EXT-X-ENDLIST\n") {
-                break playlist;
-            }
-        };
+        let ended = |playlist: &Answer| playlist.text().ends_with("#EXT-X-ENDLIST\n");
+        let playlist = player.fetch_until(&media, ended).await;
         let last = playlist.uris().pop().unwrap();
         player.fetch(&beside(PLAYLIST, &last)).await;
     }

@@ -159,15 +159,88 @@ async fn without_sessions_the_media_playlist_is_there_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_have_the_limit_of_connections_for_themselves() {
-    let text = "http_server { enabled on; } max_connections 2; \
-                vhost __defaultVhost__ { hls { enabled on; hls_fragment 2; } }";
-    let origin = TestServer::start(Role::Origin, text);
+async fn sessions_have_the_limits_of_connections_for_themselves() {
+    for limit in ["max_connections 2;", "max_connections_per_address 2;"] {
+        let text = format!(
+            "http_server {{ enabled on; }} {limit} vhost __defaultVhost__ {{ hls {{ enabled on; \
+             hls_fragment 2; }} }}"
+        );
+        let origin = TestServer::start(Role::Origin, &text);
+        let _publisher = publisher(&origin, 9).await;
+        let mut player = HlsClient::connect(origin.http.unwrap()).await;
+        // A session ends 10 s after its last request: on a slow machine it takes more.
+        let mut newest = None;
+        let refused = loop {
+            let answer = player.get(PLAYLIST).await;
+            assert!(sessions(&origin).len() <= 2, "{limit}");
+            if answer.status != 200 {
+                break answer;
+            }
+            newest = answer.uris().pop();
+        };
+        assert_eq!(refused.status, 503, "{limit}: {refused:?}");
+        player.fetch(&beside(PLAYLIST, &newest.unwrap())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_worth_nothing_at_another_address() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/zero; }}");
+    let (origin, http) = serve(Role::Origin, "", &hooks);
     let _publisher = publisher(&origin, 9).await;
-    let mut player = HlsClient::connect(origin.http.unwrap()).await;
-    let first = player.begin(PLAYLIST).await;
-    player.begin(PLAYLIST).await;
-    let refused = player.get(PLAYLIST).await;
-    assert_eq!(refused.status, 503, "{refused:?}");
-    player.fetch(&first).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    player.fetch(&media).await;
+    let address = std::net::Ipv4Addr::new(127, 0, 0, 2);
+    let mut other = HlsClient::connect_from(address, http).await;
+    other.fetch(&media).await;
+    assert_eq!(site.actions(), ["on_play", "on_play"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_refused_session_leave_no_client_behind() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/one; }}");
+    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let _publisher = publisher(&origin, 9).await;
+    let mut players = Vec::new();
+    for _ in 0..8 {
+        players.push(HlsClient::connect(http).await);
+    }
+    for _ in 0..10 {
+        for player in &mut players {
+            player.ask("GET /live/s.m3u8?hls_ctx=abc", "").await;
+        }
+        for player in &mut players {
+            assert_eq!(player.answer().await.status, 403);
+        }
+    }
+    drop(players);
+    // The publisher is left.
+    until(|| origin.server.clients().count() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_hooks_are_asked_is_let_out_again() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!(
+        "http_hooks {{ enabled on; on_play http://{hooks}/both; on_stop http://{hooks}/zero; }}"
+    );
+    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let _publisher = publisher(&origin, 9).await;
+    let mut first = HlsClient::connect(http).await;
+    first.ask(&format!("GET {PLAYLIST}"), "").await;
+    until(|| site.actions() == ["on_play"]).await;
+    drop(first);
+    // Its session is left, besides the publisher.
+    until(|| origin.server.clients().count() <= 2).await;
+    // The hook answers two at a time.
+    let mut second = HlsClient::connect(http).await;
+    second.ask(&format!("GET {PLAYLIST}"), "").await;
+    until(|| site.actions() == ["on_play", "on_play", "on_stop"]).await;
+    assert_eq!(second.answer().await.status, 200);
 }

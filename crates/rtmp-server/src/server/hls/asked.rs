@@ -21,7 +21,7 @@ const SKIP: &str = "_HLS_skip";
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Target {
     Playlist,
     Resource(Resource),
 }
@@ -35,7 +35,7 @@ pub(in crate::server) struct Asked {
     requested: String,
     app: String,
     stream: String,
-    pub(super) what: What,
+    pub(super) target: Target,
     /// The session that the request belongs to.
     pub(super) token: Option<String>,
 }
@@ -54,10 +54,10 @@ impl Asked {
         let served = settings.enabled && !request.path.contains('?');
         let place = settings.location.split(&request.path).filter(|_| served);
         let named = place.and_then(|(app, file)| {
-            let (stream, what) = parse_name(file, container(settings))?;
-            Some((app.to_owned(), stream.to_owned(), what))
+            let (stream, target) = parse_name(file, container(settings))?;
+            Some((app.to_owned(), stream.to_owned(), target))
         });
-        let Some((app, stream, what)) = named else {
+        let Some((app, stream, target)) = named else {
             return Err(request);
         };
         let token = parameter(&request.query, SESSION).filter(|token| !token.is_empty());
@@ -68,7 +68,7 @@ impl Asked {
             requested,
             app,
             stream,
-            what,
+            target,
         }))
     }
 
@@ -157,9 +157,9 @@ pub(super) fn container(settings: &config::Hls) -> Container {
 }
 
 /// The stream of a file's name, and what the file is: `STREAM.m3u8`, `STREAM-17.ts`.
-fn parse_name(file: &str, container: Container) -> Option<(&str, What)> {
+fn parse_name(file: &str, container: Container) -> Option<(&str, Target)> {
     if let Some(stream) = file.strip_suffix(".m3u8") {
-        return (!stream.is_empty()).then_some((stream, What::Playlist));
+        return (!stream.is_empty()).then_some((stream, Target::Playlist));
     }
     let (before, name) = file.rsplit_once('-')?;
     let (stream, resource) = match Resource::parse(name, container) {
@@ -171,7 +171,7 @@ fn parse_name(file: &str, container: Container) -> Option<(&str, What)> {
             (stream, Resource::parse(name, container)?)
         }
     };
-    (!stream.is_empty()).then_some((stream, What::Resource(resource)))
+    (!stream.is_empty()).then_some((stream, Target::Resource(resource)))
 }
 
 #[cfg(test)]
@@ -181,15 +181,15 @@ mod tests {
     #[test]
     fn a_files_name_tells_stream_and_resource() {
         let mp4 = |name| parse_name(name, Container::Fmp4);
-        let segment = |number| What::Resource(Resource::Segment(number));
-        assert_eq!(mp4("s.m3u8"), Some(("s", What::Playlist)));
+        let segment = |number| Target::Resource(Resource::Segment(number));
+        assert_eq!(mp4("s.m3u8"), Some(("s", Target::Playlist)));
         assert_eq!(mp4("a-b.1-17.m4s"), Some(("a-b.1", segment(17))));
         let part = Resource::Part {
             segment: 17,
             part: 3,
         };
-        assert_eq!(mp4("s-17.3.m4s"), Some(("s", What::Resource(part))));
-        let init = What::Resource(Resource::Initialization(2));
+        assert_eq!(mp4("s-17.3.m4s"), Some(("s", Target::Resource(part))));
+        let init = Target::Resource(Resource::Initialization(2));
         assert_eq!(mp4("s-init-2.mp4"), Some(("s", init)));
         assert_eq!(
             parse_name("s-17.ts", Container::MpegTs),

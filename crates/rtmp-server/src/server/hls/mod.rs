@@ -24,7 +24,7 @@ use super::http::response::{Body, Response};
 use super::http::wanted::Refusal;
 use crate::stream::{HlsOutput, Stream};
 pub(super) use asked::Asked;
-use asked::What;
+use asked::Target;
 use files::FileWriter;
 use packagers::Packagers;
 pub(super) use sessions::SessionUse;
@@ -47,9 +47,9 @@ pub(super) async fn answer(
     if asked.request.method == Method::Options {
         return Response::options();
     }
-    let answered = match asked.what {
-        What::Playlist => playlists::answer(server, connection, &asked).await,
-        What::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
+    let answered = match asked.target {
+        Target::Playlist => playlists::answer(server, connection, &asked).await,
+        Target::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
     };
     answered.unwrap_or_else(|Refusal { status, reason }| Response::refusal(status, &reason))
 }

@@ -94,9 +94,7 @@ impl RequestOf {
         session.requests.fetch_add(1, Ordering::Relaxed);
         Self(session.clone())
     }
-}
 
-impl RequestOf {
     /// Asks hooks and origins if the viewer may play: once for all requests, of which several
     /// may come at a time where the viewer comes from another server. They are asked to the
     /// end even if the viewer goes, so that hooks are told of the end of what they allow.

@@ -98,7 +98,9 @@ fn head(response: &Response, delivery: Delivery) -> String {
     for (name, value) in fields.chain(cors.copied()) {
         head.extend([name, ": ", value, "\r\n"]);
     }
-    if status != 204 {
+    // The length of a playlist is not known to `HEAD`, which does not have it made.
+    let is_unknown = delivery.head_only && matches!(response.body, Body::Empty);
+    if status != 204 && !is_unknown {
         head.push_str(&format!("Content-Length: {}\r\n", response.body.length()));
     }
     if !delivery.keep_alive {

@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// What a packager is told.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Fed {
+pub(crate) enum FeedItem {
     /// Another publication begins.
     Publication,
     /// A message of this time on the stream's timeline, ms.
@@ -31,10 +31,10 @@ pub(crate) enum Fed {
 /// The writer's end of the queue.
 #[derive(Debug)]
 pub(in crate::stream) struct Feed {
-    sender: mpsc::Sender<Vec<Fed>>,
+    sender: mpsc::Sender<Vec<FeedItem>>,
     /// Bytes of payload in the queue.
     queued: Arc<AtomicU64>,
-    batch: Vec<Fed>,
+    batch: Vec<FeedItem>,
     lost: Lost,
 }
 
@@ -49,7 +49,7 @@ struct Lost {
 /// The packager's end of the queue.
 #[derive(Debug)]
 pub(crate) struct FeedReader {
-    receiver: mpsc::Receiver<Vec<Fed>>,
+    receiver: mpsc::Receiver<Vec<FeedItem>>,
     queued: Arc<AtomicU64>,
 }
 
@@ -66,10 +66,10 @@ pub(in crate::stream) fn queue() -> (Feed, FeedReader) {
     (feed, FeedReader { receiver, queued })
 }
 
-fn payload_bytes(batch: &[Fed]) -> u64 {
-    let lengths = batch.iter().map(|fed| match fed {
-        Fed::Message(message, _) => message.payload.len() as u64,
-        Fed::Publication | Fed::Lost(_) => 0,
+fn payload_bytes(batch: &[FeedItem]) -> u64 {
+    let lengths = batch.iter().map(|item| match item {
+        FeedItem::Message(message, _) => message.payload.len() as u64,
+        FeedItem::Publication | FeedItem::Lost(_) => 0,
     });
     lengths.sum()
 }
@@ -77,13 +77,13 @@ fn payload_bytes(batch: &[Fed]) -> u64 {
 impl Feed {
     /// Another publication begins with the next message.
     pub(in crate::stream) fn begin_publication(&mut self) {
-        self.batch.push(Fed::Publication);
+        self.batch.push(FeedItem::Publication);
     }
 
     /// Appends a message to the batch, which shares its payload, if it is audio or video.
     pub(in crate::stream) fn append(&mut self, message: &Message, time_ms: u64) {
         if let MessageType::AUDIO | MessageType::VIDEO = message.message_type {
-            self.batch.push(Fed::Message(message.clone(), time_ms));
+            self.batch.push(FeedItem::Message(message.clone(), time_ms));
         }
     }
 
@@ -122,16 +122,16 @@ impl Feed {
 
 impl Lost {
     /// What the packager is told of it before `next`.
-    fn told(self, next: &[Fed]) -> Vec<Fed> {
-        let time = next.iter().find_map(|fed| match fed {
-            Fed::Message(_, time_ms) => Some(*time_ms),
-            Fed::Publication | Fed::Lost(_) => None,
+    fn told(self, next: &[FeedItem]) -> Vec<FeedItem> {
+        let time = next.iter().find_map(|item| match item {
+            FeedItem::Message(_, time_ms) => Some(*time_ms),
+            FeedItem::Publication | FeedItem::Lost(_) => None,
         });
         let headers = self.headers.since(0).map(|header| {
             let message = header.message(MESSAGE_STREAM);
-            Fed::Message(message, time.unwrap_or(0))
+            FeedItem::Message(message, time.unwrap_or(0))
         });
-        std::iter::once(Fed::Lost(self.messages))
+        std::iter::once(FeedItem::Lost(self.messages))
             .chain(headers)
             .collect()
     }
@@ -145,7 +145,7 @@ impl FeedReader {
     }
 
     /// Waits for the next batch; `None` once the writer is gone.
-    pub(crate) async fn next(&mut self) -> Option<Vec<Fed>> {
+    pub(crate) async fn next(&mut self) -> Option<Vec<FeedItem>> {
         let batch = self.receiver.recv().await?;
         self.queued
             .fetch_sub(payload_bytes(&batch), Ordering::Relaxed);
@@ -175,7 +175,10 @@ mod tests {
         feed.append(&video(2), 1 << 40);
         feed.commit(&Headers::default());
         let batch = reader.next().await.unwrap();
-        assert_eq!(batch, [Fed::Publication, Fed::Message(video(2), 1 << 40)]);
+        assert_eq!(
+            batch,
+            [FeedItem::Publication, FeedItem::Message(video(2), 1 << 40)]
+        );
         drop(feed);
         assert_eq!(reader.next().await, None);
     }
@@ -195,7 +198,7 @@ mod tests {
         feed.append(&video(1), 0);
         feed.commit(&Headers::default());
         let batch = reader.next().await.unwrap();
-        assert_eq!(batch, [Fed::Lost(4), Fed::Message(video(1), 0)]);
+        assert_eq!(batch, [FeedItem::Lost(4), FeedItem::Message(video(1), 0)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hls::segmenter::{Output, Segmenter};
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::Message;
 
-use super::feed::Fed;
+use super::feed::FeedItem;
 use super::output::{Finished, HlsOutput, wall_clock_ms};
 
 /// A stream's packager.
@@ -60,14 +60,14 @@ impl Packager {
     ///
     /// # Errors
     /// The log cannot be written: the packager is of no more use.
-    pub(crate) fn take(&mut self, batch: &[Fed]) -> io::Result<Vec<Finished>> {
-        for fed in batch {
-            match fed {
-                Fed::Publication => self.segmenter.begin_publication(&mut self.outputs),
-                Fed::Message(message, time_ms) => {
+    pub(crate) fn take(&mut self, batch: &[FeedItem]) -> io::Result<Vec<Finished>> {
+        for item in batch {
+            match item {
+                FeedItem::Publication => self.segmenter.begin_publication(&mut self.outputs),
+                FeedItem::Message(message, time_ms) => {
                     self.segmenter.push(message, *time_ms, &mut self.outputs);
                 }
-                Fed::Lost(count) => self.lose(*count),
+                FeedItem::Lost(count) => self.lose(*count),
             }
         }
         self.publish(wall_clock_ms())

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::model::Config;
 use super::schema::Globals;
 use super::setting::{Setting, apply};
-use super::tls::TlsBlock;
+use super::tls::{TLS_LISTENER, TlsBlock};
 use super::value::{socket_addresses, switch};
 
 /// `http_api { enabled on; listen 1985; … }`.
@@ -183,7 +183,9 @@ const HTTP_API: &[Setting<HttpApiBlock>] = &[
         );
     }),
     Setting::block("https", |block, children, diagnostics| {
-        block.https.read(children, "in `https`", diagnostics);
+        block
+            .https
+            .read(children, TLS_LISTENER, "in `https`", diagnostics);
     }),
 ];
 

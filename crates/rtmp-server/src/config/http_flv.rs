@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::model::{Config, Vhost};
 use super::schema::Globals;
 use super::setting::{Setting, apply};
-use super::tls::{TlsBlock, TlsListener};
+use super::tls::{HTTPS, TlsBlock, TlsListener};
 use super::value::{socket_addresses, switch};
 
 /// `http_server { enabled on; listen 8080; }`.
@@ -20,6 +20,8 @@ pub struct HttpServer {
     pub crossdomain: bool,
     /// The same over TLS; `None` where it is off.
     pub https: Option<TlsListener>,
+    /// True if HTTPS offers HTTP/2.
+    pub http2: bool,
 }
 
 impl Config {
@@ -188,7 +190,7 @@ const HTTP_SERVER: &[Setting<HttpServerBlock>] = &[
         Ok(())
     }),
     Setting::block("https", |block, children, diagnostics| {
-        block.https.read(children, "in `https`", diagnostics);
+        block.https.read(children, HTTPS, "in `https`", diagnostics);
     }),
     Setting::new("dir", |block, directive| {
         directive

@@ -97,6 +97,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
     config.http_api_https = https.filter(|_| config.http_api.is_some());
     config.rtmps = rtmps.listener();
     config.http_server = http_server.enabled.then_some(HttpServer {
+        http2: http_server.https.http2,
         https: http_server.https.listener(),
         ..http_server.server
     });
@@ -279,6 +280,7 @@ fn defaults() -> Globals {
                 listen: vec![any(8080)],
                 crossdomain: true,
                 https: None,
+                http2: true,
             },
             https: TlsBlock::new(8088),
         },

@@ -7,7 +7,7 @@ use super::http_api::{HttpApiBlock, http_api};
 use super::http_flv::{HttpServerBlock, http_server};
 use super::model::{Config, Log, LogTank, Vhost};
 use super::setting::{NO_OTHER_PROTOCOL, Setting, apply};
-use super::tls::TlsBlock;
+use super::tls::{TLS_LISTENER, TlsBlock};
 use super::value::{socket_addresses, switch};
 use super::vhost_schema::{chunk_size, in_ack_size, out_ack_size, tcp_nodelay};
 
@@ -121,7 +121,9 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
     Setting::ignored("is_full", "any file is read"),
     Setting::ignored("in_docker", "a container is nothing special"),
     Setting::block("rtmps", |globals, children, diagnostics| {
-        globals.rtmps.read(children, "in `rtmps`", diagnostics);
+        globals
+            .rtmps
+            .read(children, TLS_LISTENER, "in `rtmps`", diagnostics);
     }),
     Setting::ignored("rtsp_server", NO_OTHER_PROTOCOL),
     Setting::block("http_server", http_server),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use conf_kit::{Diagnostics, Directive, Location};
 use serde::Serialize;
 
-use super::model::{Config, Vhost};
-use super::setting::{Setting, apply};
+use super::model::{Config, DEFAULT_VHOST, Vhost};
+use super::setting::{Setting, apply, settings};
 use super::value::{socket_addresses, switch};
 
 /// A certificate and its private key, both as PEM files.
@@ -33,6 +33,8 @@ pub struct TlsListener {
 pub(super) struct TlsBlock {
     enabled: bool,
     listener: TlsListener,
+    /// HTTP/2 is offered, where HTTP is spoken.
+    pub(super) http2: bool,
 }
 
 impl TlsBlock {
@@ -47,6 +49,7 @@ impl TlsBlock {
                     cert: "./conf/server.crt".into(),
                 },
             },
+            http2: true,
         }
     }
 
@@ -55,36 +58,38 @@ impl TlsBlock {
         self.enabled.then_some(self.listener)
     }
 
-    /// Reads the block, whose `place` is named in messages.
+    /// Reads the block with the directives of `table`; messages name its `place`.
     pub(super) fn read(
         &mut self,
         children: &[Directive],
+        table: &[Setting<Self>],
         place: &str,
         diagnostics: &mut Diagnostics,
     ) {
         self.enabled = false;
-        apply(self, children, TLS_LISTENER, place, &[], diagnostics);
+        apply(self, children, table, place, &[], diagnostics);
     }
 }
 
-const TLS_LISTENER: &[Setting<TlsBlock>] = &[
-    Setting::new("enabled", |block, directive| {
-        block.enabled = switch(directive)?;
-        Ok(())
-    }),
-    Setting::list("listen", |block, directive| {
-        block.listener.listen = socket_addresses(directive)?;
-        Ok(())
-    }),
-    Setting::new("key", |block, directive| {
-        block.listener.certificate.key = directive.argument("a file name")?.into();
-        Ok(())
-    }),
-    Setting::new("cert", |block, directive| {
-        block.listener.certificate.cert = directive.argument("a file name")?.into();
-        Ok(())
-    }),
-];
+const LISTEN: Setting<TlsBlock> = Setting::list("listen", |block, directive| {
+    block.listener.listen = socket_addresses(directive)?;
+    Ok(())
+});
+settings!(TlsBlock {
+    ENABLED: "enabled", |block, it| block.enabled = switch(it)?;
+    KEY: "key", |block, it| {
+        block.listener.certificate.key = it.argument("a file name")?.into();
+    };
+    CERT: "cert", |block, it| {
+        block.listener.certificate.cert = it.argument("a file name")?.into();
+    };
+    HTTP2: "http2", |block, it| block.http2 = switch(it)?;
+});
+
+/// The directives of a port with TLS.
+pub(super) const TLS_LISTENER: &[Setting<TlsBlock>] = &[ENABLED, LISTEN, KEY, CERT];
+/// Those of one that may offer HTTP/2.
+pub(super) const HTTPS: &[Setting<TlsBlock>] = &[ENABLED, LISTEN, KEY, CERT, HTTP2];
 
 /// `https { key …; cert …; }` of a vhost while it is read.
 #[derive(Default)]
@@ -120,6 +125,15 @@ pub(super) fn vhost_certificate(
         &[],
         diagnostics,
     );
+    if vhost.name == DEFAULT_VHOST
+        && let Some(directive) = children.first()
+    {
+        let message = format!(
+            "no client names `{DEFAULT_VHOST}`, so that this certificate is never shown; that of \
+             all others stands in `https` of `http_server` and in `rtmps`"
+        );
+        diagnostics.warn(&directive.location, message);
+    }
     vhost.certificate = match (block.key, block.cert) {
         (Some(key), Some(cert)) => Some(CertificateFiles { key, cert }),
         _ => {
@@ -188,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn http_2_is_offered_unless_it_is_off() {
+        let of = |directive: &str| {
+            let block = format!("https {{ enabled on; {directive} }}");
+            let config = config(&format!("http_server {{ enabled on; {block} }}"));
+            config.http_server.unwrap().http2
+        };
+        assert!(of("") && of("http2 on;") && !of("http2 off;"));
+        // RTMPS has no HTTP.
+        assert!(load("rtmps { enabled on; http2 on; }").is_err());
+    }
+
+    #[test]
     fn tls_is_off_where_its_block_or_the_server_is() {
         let off = config(
             "rtmps { listen 1443; } http_server { enabled off; https { enabled on; } } \
@@ -209,6 +235,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("https { key FILE; cert FILE; }"), "{error}");
+    }
+
+    #[test]
+    fn the_default_vhosts_certificate_is_shown_to_nobody() {
+        let text = "vhost __defaultVhost__ { https { key k; cert c; } }";
+        let warnings = load(text).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            format!("{warnings:?}").contains("never shown"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

@@ -130,13 +130,7 @@ async fn a_client_that_closes_half_way_is_gone() {
     let mut publisher = origin.server.publisher("s").await;
     publisher.publish(&[keyframe(0)]).await;
     let clients = || origin.server.server.clients().count();
-    for end in [
-        "close_notify",
-        "FIN",
-        "part of a record",
-        "a forged record",
-        "an alert",
-    ] {
+    for end in ["close_notify", "FIN", "part of a record", "a forged record"] {
         let mut stream = connect(origin.https(), "localhost", origin.authority.client())
             .await
             .unwrap();
@@ -151,12 +145,11 @@ async fn a_client_that_closes_half_way_is_gone() {
                 socket.write_all(&[23, 3, 3, 0, 100, 1, 2]).await.unwrap();
                 socket.shutdown().await.unwrap();
             }
-            "a forged record" => {
+            _ => {
                 let mut forged = vec![23, 3, 3, 0, 100];
                 forged.resize(105, 7);
                 socket.write_all(&forged).await.unwrap();
             }
-            _ => session.send_close_notify(),
         }
         stream.flush().await.unwrap();
         until(|| clients() == 1).await;

@@ -60,15 +60,14 @@ pub(crate) struct Accepted {
 
 /// What is to be done next.
 enum Step {
-    Process,
     Send,
     Read,
     Done,
     Fail(HandshakeError),
 }
 
-/// Performs the handshake on `tcp`. The first record is read before a place is taken in
-/// `places`: those who send nothing take none. With `kernel`, the kernel encrypts from here on.
+/// Performs the handshake on `tcp`. A place in `places` is taken for what needs the CPU, and
+/// none while the client is waited for. With `kernel`, the kernel encrypts from here on.
 ///
 /// # Errors
 /// The reason why there is no connection; the peer has had its alert.
@@ -99,15 +98,23 @@ fn establish(
     kernel: Option<&KernelSupport>,
 ) -> Result<Encryption, HandshakeError> {
     let suite = connection.negotiated_cipher_suite();
-    match kernel.zip(suite).filter(|(it, suite)| it.has(*suite)) {
-        Some(_) => {
+    let has = kernel.zip(suite).is_some_and(|(it, suite)| it.has(suite));
+    // Before rustls gives its keys away: if the kernel refuses, we encrypt.
+    let prepared = match has {
+        true => super::kernel::prepare(tcp).inspect_err(|error| {
+            log::debug!("TLS: the kernel refuses a connection, this process encrypts it: {error}");
+        }),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    };
+    match prepared {
+        Ok(()) => {
             let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
             let suite = connection.negotiated_cipher_suite();
             let version = connection.protocol_version();
             let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
             Ok(Encryption::Kernel(kernel))
         }
-        None => Ok(Encryption::User(Box::new(Session::new(connection)))),
+        Err(_) => Ok(Encryption::User(Box::new(Session::new(connection)))),
     }
 }
 
@@ -119,11 +126,14 @@ async fn negotiate(
     let mut incoming = Vec::new();
     let mut outgoing = Vec::new();
     let mut received = read_record(tcp, &mut incoming, true).await?;
-    let _place = places.acquire().await;
     let mut connection = UnbufferedServerConnection::new(config)?;
     loop {
-        match step(&mut connection, &mut incoming, &mut outgoing) {
-            Step::Process => {}
+        let step = {
+            // An error cannot be: nobody closes `places`.
+            let _place = places.acquire().await;
+            process(&mut connection, &mut incoming, &mut outgoing)
+        };
+        match step {
             Step::Send => {
                 tcp.write_all(&outgoing).await?;
                 outgoing.clear();
@@ -136,7 +146,7 @@ async fn negotiate(
             }
             Step::Done => return Ok(connection),
             Step::Fail(error) => {
-                while let Step::Process = step(&mut connection, &mut incoming, &mut outgoing) {}
+                process(&mut connection, &mut incoming, &mut outgoing);
                 tcp.write_all(&outgoing).await?;
                 return Err(error);
             }
@@ -144,26 +154,39 @@ async fn negotiate(
     }
 }
 
-/// Processes what has come so far.
-fn step(
+/// Processes what has come so far, until there is something else to do.
+fn process(
     connection: &mut UnbufferedServerConnection,
     incoming: &mut Vec<u8>,
     outgoing: &mut Vec<u8>,
 ) -> Step {
+    loop {
+        if let Some(step) = step(connection, incoming, outgoing) {
+            return step;
+        }
+    }
+}
+
+/// Processes once; `None` if there is more to process.
+fn step(
+    connection: &mut UnbufferedServerConnection,
+    incoming: &mut Vec<u8>,
+    outgoing: &mut Vec<u8>,
+) -> Option<Step> {
     let UnbufferedStatus { discard, state } = connection.process_tls_records(incoming);
     let step = match state {
         Ok(ConnectionState::EncodeTlsData(mut data)) => match encode(&mut data, outgoing) {
-            Ok(()) => Step::Process,
-            Err(error) => Step::Fail(error.into()),
+            Ok(()) => None,
+            Err(error) => Some(Step::Fail(error.into())),
         },
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
-            Step::Send
+            Some(Step::Send)
         }
-        Ok(ConnectionState::BlockedHandshake) => Step::Read,
-        Ok(ConnectionState::WriteTraffic(_)) => Step::Done,
-        Ok(_) => Step::Fail(HandshakeError::Closed),
-        Err(error) => Step::Fail(error.into()),
+        Ok(ConnectionState::BlockedHandshake) => Some(Step::Read),
+        Ok(ConnectionState::WriteTraffic(_)) => Some(Step::Done),
+        Ok(_) => Some(Step::Fail(HandshakeError::Closed)),
+        Err(error) => Some(Step::Fail(error.into())),
     };
     incoming.drain(..discard);
     step

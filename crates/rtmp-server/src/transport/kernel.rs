@@ -18,7 +18,7 @@ use rustls::{
     CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite,
 };
 
-use super::{MAX_FRAGMENT, key_exhausted};
+use super::key_limit::KeyLimit;
 
 /// Content type of alerts (RFC 8446 §5.1).
 const ALERT: u8 = 21;
@@ -63,10 +63,19 @@ impl Cipher {
 pub(crate) struct KernelSupport([bool; Cipher::ALL.len()]);
 
 impl KernelSupport {
-    /// Asks the kernel; `None` if it has no TLS.
-    pub(crate) fn probe() -> Option<Self> {
-        let has = Cipher::ALL.map(|cipher| try_cipher(cipher).is_ok());
-        has.contains(&true).then_some(Self(has))
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// It has no cipher: `NotFound` if the module `tls` is not loaded.
+    pub(crate) fn probe() -> io::Result<Self> {
+        let tried = Cipher::ALL.map(try_cipher);
+        let has = tried.each_ref().map(Result::is_ok);
+        // The reason is the same for all, or that of the cipher which every kernel has.
+        let [first, ..] = tried;
+        match has.contains(&true) {
+            true => Ok(Self(has)),
+            false => first.map(|()| Self(has)),
+        }
     }
 
     /// True if the kernel encrypts with `suite`.
@@ -79,7 +88,7 @@ impl KernelSupport {
 fn try_cipher(cipher: Cipher) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let socket = TcpStream::connect(listener.local_addr()?)?;
-    setsockopt(&socket, TcpUlp::default(), b"tls")?;
+    prepare(&socket)?;
     let info = crypto_info(cipher, libc::TLS_1_3_VERSION, &[0; 32], &[0; 12], 0);
     setsockopt(&socket, TcpTlsTx, &info)?;
     setsockopt(&socket, TcpTlsRx, &info)?;
@@ -131,7 +140,15 @@ fn crypto_info(
     }
 }
 
-/// Has the kernel encrypt and decrypt `socket` from the next record on.
+/// Asks the kernel for its TLS at `socket`, which stays plain until there are keys.
+///
+/// # Errors
+/// The kernel's refusal. The socket is as it was.
+pub(super) fn prepare(socket: &impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(socket, TcpUlp::default(), b"tls")?)
+}
+
+/// Has the kernel encrypt and decrypt `socket`, which is prepared, from the next record on.
 ///
 /// # Errors
 /// The kernel's refusal. The connection is of no more use.
@@ -155,15 +172,11 @@ pub(super) fn install(
         // has been used.
         tx_nonce[4] ^= 0x80;
     }
-    setsockopt(&socket, TcpUlp::default(), b"tls")?;
     let info = crypto_info(cipher, number, tx_key, &tx_nonce, tx_number);
     setsockopt(&socket, TcpTlsTx, &info)?;
     let info = crypto_info(cipher, number, rx_key, &rx_nonce, rx_number);
     setsockopt(&socket, TcpTlsRx, &info)?;
-    Ok(KernelTls {
-        records_left: confidentiality_limit(suite).saturating_sub(tx_number),
-        closed: false,
-    })
+    Ok(KernelTls::new(KeyLimit::new(suite, tx_number)))
 }
 
 /// Key and nonce.
@@ -177,56 +190,28 @@ fn parts(secrets: &ConnectionTrafficSecrets) -> Option<(&[u8], [u8; 12])> {
     Some((key.as_ref(), iv.as_ref().try_into().ok()?))
 }
 
-/// The number of records that a key may encrypt (RFC 8446 §5.5).
-fn confidentiality_limit(suite: SupportedCipherSuite) -> u64 {
-    match suite {
-        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
-        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
-    }
-}
-
 /// What we keep of a connection that the kernel encrypts.
 #[derive(Debug)]
 pub(super) struct KernelTls {
-    /// Records that may still be sent, a lower bound.
-    records_left: u64,
+    pub(super) limit: KeyLimit,
     /// The peer has been told that nothing more is sent.
     closed: bool,
 }
 
 impl KernelTls {
+    pub(super) fn new(limit: KeyLimit) -> Self {
+        Self {
+            limit,
+            closed: false,
+        }
+    }
+
     /// Counts the records of a call that sends `bytes`.
     ///
     /// # Errors
     /// `QuotaExceeded` if the key may encrypt no more.
     pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
-        // The last one of a call need not be full.
-        let records = bytes / MAX_FRAGMENT + 1;
-        self.records_left = self.records_left.saturating_sub(records as u64);
-        match self.records_left {
-            0 => Err(key_exhausted()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The result of a read of `socket`, which was `read`. What it could not give, since it
-    /// is no data, is taken from the socket here.
-    ///
-    /// # Errors
-    /// As `read`; `Interrupted` if what came holds nothing for us.
-    #[expect(
-        clippy::unused_self,
-        reason = "only such a connection has such records"
-    )]
-    pub(super) fn after_read(
-        &self,
-        read: io::Result<usize>,
-        socket: &impl AsFd,
-    ) -> io::Result<usize> {
-        match read {
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => read_control(socket.as_fd()),
-            read => read,
-        }
+        self.limit.count(bytes)
     }
 
     /// Says that nothing more is sent.
@@ -237,8 +222,21 @@ impl KernelTls {
         if self.closed {
             return Ok(());
         }
+        send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])?;
         self.closed = true;
-        send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])
+        Ok(())
+    }
+}
+
+/// The result of a read of `socket`, which the kernel decrypts: it was `read`. What it could
+/// not give, since it is no data, is taken from the socket here.
+///
+/// # Errors
+/// As `read`; `Interrupted` if what came holds nothing for us.
+pub(super) fn after_read(read: io::Result<usize>, socket: &impl AsFd) -> io::Result<usize> {
+    match read {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => read_control(socket.as_fd()),
+        read => read,
     }
 }
 
@@ -320,17 +318,14 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::transport::{Encryption, StdTransport};
+    use crate::transport::{Encryption, MAX_FRAGMENT, StdTransport};
 
     /// A connection whose key may encrypt `records_left` more, without the kernel's part.
     fn connection(records_left: u64) -> (StdTransport, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (tcp, _) = listener.accept().unwrap();
-        let kernel = KernelTls {
-            records_left,
-            closed: false,
-        };
+        let kernel = KernelTls::new(KeyLimit::of_worker(records_left));
         let encryption = Encryption::Kernel(kernel);
         (StdTransport { tcp, encryption }, peer)
     }
@@ -341,7 +336,7 @@ mod tests {
         // Each write may be a record, full or not.
         let (mut transport, _peer) = connection(100);
         let written = (0..200).map_while(|_| transport.write(b"x", false).ok());
-        assert_eq!(written.count(), 99);
+        assert_eq!(written.count(), 100);
         assert!(transport.write(b"x", false).is_err_and(ends));
         // What `sendfile` sends is cut into full records, and a rest.
         let (mut transport, _peer) = connection(100);
@@ -355,7 +350,7 @@ mod tests {
             }
         };
         assert!(ends(error));
-        assert!((50..100).contains(&sent), "{sent} records");
+        assert!((50..=100).contains(&sent), "{sent} records");
     }
 
     #[test]

@@ -13,9 +13,12 @@
 
 pub(crate) mod handshake;
 pub(crate) mod kernel;
+mod key_limit;
 mod scratch;
 mod session;
 mod standard;
+#[cfg(test)]
+mod tests;
 mod tokio;
 
 use std::io;
@@ -29,6 +32,9 @@ pub(crate) use standard::StdTransport;
 const MAX_FRAGMENT: usize = 1 << 14;
 /// The most bytes of a record: header, payload, what the cipher adds (RFC 5246 §6.2.3).
 const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2_048;
+/// The most bytes that one read of a connection returns: what a record's worth of small
+/// records holds is less than their own length.
+pub(crate) const MAX_READ: usize = MAX_RECORD;
 
 /// The place where a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,12 +77,4 @@ trait RawSocket {
     /// # Errors
     /// `WouldBlock`, or the connection's end.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
-}
-
-/// The error of a connection whose key may encrypt no more records.
-fn key_exhausted() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::QuotaExceeded,
-        "the key has encrypted as many TLS records as it may: connect again",
-    )
 }

@@ -5,14 +5,16 @@
 
 use std::io;
 
+use rustls::SupportedCipherSuite;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus,
 };
 
+use super::RawSocket;
+use super::key_limit::{self, KeyLimit};
 use super::scratch::{self, MAX_PLAINTEXT, Scratch};
-use super::{RawSocket, key_exhausted};
 
 /// A server's side of a TLS connection after the handshake.
 pub(super) struct Session {
@@ -30,6 +32,8 @@ pub(super) struct Session {
     closed: bool,
     /// What came cannot be: nothing more is read or encrypted.
     failed: bool,
+    /// That of a key of TLS 1.2. In TLS 1.3, rustls takes another key in time.
+    pub(super) limit: KeyLimit,
 }
 
 impl std::fmt::Debug for Session {
@@ -41,7 +45,13 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// A session after its handshake, whose last record was the last that was read.
     pub(super) fn new(connection: UnbufferedServerConnection) -> Self {
+        let limit = match connection.negotiated_cipher_suite() {
+            // One record was the `Finished`.
+            Some(suite @ SupportedCipherSuite::Tls12(_)) => KeyLimit::new(suite, 1),
+            _ => KeyLimit::none(),
+        };
         Self {
+            limit,
             connection,
             incoming: Vec::new(),
             outgoing: Vec::new(),
@@ -53,22 +63,28 @@ impl Session {
         }
     }
 
+    /// True if a read would return the end, whatever comes.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.peer_closed || self.failed
+    }
+
     /// True if records wait for the socket to take them.
     pub(super) fn has_unsent(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Reads once, and passes what the records hold to `sink`: at most 16 KiB in all.
-    /// Returns their number of bytes, 0 at the end.
+    /// Reads once, and passes what the records hold to `sink`: at most
+    /// [`MAX_READ`](super::MAX_READ) bytes in all. Returns their number, 0 at the end.
     ///
     /// # Errors
-    /// `Interrupted` if what came holds nothing for us; `WouldBlock`; the connection's end.
+    /// `Interrupted` if what came holds nothing for us; `WouldBlock`; `InvalidData` if what
+    /// came cannot be TLS; the connection's end; that of `sink`.
     pub(super) fn read(
         &mut self,
         socket: &impl RawSocket,
-        mut sink: impl FnMut(&[u8]),
+        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<usize> {
-        if self.peer_closed || self.failed {
+        if self.has_read_all() {
             return Ok(0);
         }
         scratch::with(|Scratch { incoming, .. }| {
@@ -93,7 +109,11 @@ impl Session {
     }
 
     /// Decrypts the records in `bytes`, and keeps the part of one at the end.
-    fn open(&mut self, bytes: &mut [u8], sink: &mut impl FnMut(&[u8])) -> io::Result<usize> {
+    fn open(
+        &mut self,
+        bytes: &mut [u8],
+        sink: &mut impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
         let mut start = 0;
         let mut count = 0;
         loop {
@@ -105,7 +125,7 @@ impl Session {
                     while let Some(record) = traffic.next_record() {
                         let payload = record.map_err(io::Error::other)?.payload;
                         count += payload.len();
-                        sink(payload);
+                        sink(payload)?;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -189,8 +209,10 @@ impl Session {
         let mut filled = 0;
         if self.corked {
             filled = self.outgoing.len();
-            records[..filled].copy_from_slice(&self.outgoing);
+            filled -= self.sent;
+            records[..filled].copy_from_slice(&self.outgoing[self.sent..]);
             self.outgoing = Vec::new();
+            self.sent = 0;
             self.corked = false;
         } else {
             self.flush(socket)?;
@@ -198,6 +220,7 @@ impl Session {
         filled += self.seal(&mut records[filled..], |traffic, room| {
             traffic.encrypt(bytes, room)
         })?;
+        self.limit.count(bytes.len())?;
         self.outgoing = match more {
             true => records[..filled].to_vec(),
             false => {
@@ -218,17 +241,28 @@ impl Session {
         if self.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        let mut filled = 0;
         loop {
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.incoming);
             let mut written = None;
             match state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    let count = write(&mut traffic, records).map_err(|error| match error {
-                        EncryptError::EncryptExhausted => key_exhausted(),
-                        EncryptError::InsufficientSize(_) => io::Error::other(error.to_string()),
-                    })?;
-                    written = Some(count);
+                    let count =
+                        write(&mut traffic, &mut records[filled..]).map_err(
+                            |error| match error {
+                                EncryptError::EncryptExhausted => key_limit::exhausted(),
+                                EncryptError::InsufficientSize(_) => {
+                                    io::Error::other(error.to_string())
+                                }
+                            },
+                        )?;
+                    written = Some(filled + count);
+                }
+                // What rustls has to say of its own goes out first.
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let encoded = data.encode(&mut records[filled..]);
+                    filled += encoded.map_err(|error| io::Error::other(error.to_string()))?;
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
@@ -283,6 +317,8 @@ fn send_all(socket: &impl RawSocket, bytes: &[u8]) -> io::Result<usize> {
         match socket.send(&bytes[sent..]) {
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // The records are counted: a call that encrypts again must not lose them.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use socket2::SockRef;
 
-use super::{Encryption, RawSocket};
+use super::{Encryption, RawSocket, kernel};
 
 /// A connection in non-blocking mode, outside of tokio.
 #[derive(Debug)]
@@ -31,19 +31,25 @@ impl StdTransport {
         &self.tcp
     }
 
-    /// Reads once into `buffer`, which has room for a record's payload (16 KiB).
+    /// Reads once into `buffer`, which has room for [`MAX_READ`](super::MAX_READ) bytes.
     ///
     /// # Errors
-    /// `WouldBlock`; `Interrupted` if there may be more; the connection's end.
+    /// `WouldBlock`; `Interrupted` if there may be more; the connection's end; `InvalidData`
+    /// if what came cannot be TLS.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.encryption {
             Encryption::None => self.tcp.read(buffer),
-            Encryption::Kernel(kernel) => kernel.after_read(self.tcp.read(buffer), &self.tcp),
+            Encryption::Kernel(_) => kernel::after_read(self.tcp.read(buffer), &self.tcp),
             Encryption::User(session) => {
                 let mut filled = 0;
                 session.read(&self.tcp, |payload| {
-                    buffer[filled..filled + payload.len()].copy_from_slice(payload);
-                    filled += payload.len();
+                    let end = filled + payload.len();
+                    let room = buffer.get_mut(filled..end).ok_or_else(|| {
+                        io::Error::new(io::ErrorKind::InvalidData, "records of too many bytes")
+                    })?;
+                    room.copy_from_slice(payload);
+                    filled = end;
+                    Ok(())
                 })
             }
         }
@@ -53,24 +59,32 @@ impl StdTransport {
     /// at once.
     ///
     /// # Errors
-    /// `WouldBlock`; the connection's end.
+    /// `WouldBlock`; `QuotaExceeded` if the key may encrypt no more but what ends the
+    /// connection; the connection's end.
     pub(crate) fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
         match &mut self.encryption {
-            Encryption::User(session) => return session.write(&self.tcp, bytes, more),
-            Encryption::Kernel(kernel) => kernel.count(bytes.len())?,
+            Encryption::User(session) => {
+                session.limit.check()?;
+                return session.write(&self.tcp, bytes, more);
+            }
+            Encryption::Kernel(kernel) => kernel.limit.check()?,
             Encryption::None => {}
         }
-        if more {
-            return SockRef::from(&self.tcp).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL);
+        let written = match more {
+            true => SockRef::from(&self.tcp).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)?,
+            false => self.tcp.write(bytes)?,
+        };
+        if let Encryption::Kernel(kernel) = &mut self.encryption {
+            kernel.count(written)?;
         }
-        self.tcp.write(bytes)
+        Ok(written)
     }
 
     /// Sends of a file's next `length` bytes what the socket takes: by `send_file`, or,
     /// where we encrypt ourselves, what `fill` reads.
     ///
     /// # Errors
-    /// `WouldBlock`; the connection's end; that of `send_file` or `fill`.
+    /// As [`StdTransport::write`]; that of `send_file` or `fill`.
     pub(crate) fn send_file(
         &mut self,
         length: u64,
@@ -79,8 +93,12 @@ impl StdTransport {
     ) -> io::Result<usize> {
         match &mut self.encryption {
             Encryption::None => send_file(self.tcp.as_fd()),
-            Encryption::User(session) => session.write_from(&self.tcp, length, fill),
+            Encryption::User(session) => {
+                session.limit.check()?;
+                session.write_from(&self.tcp, length, fill)
+            }
             Encryption::Kernel(kernel) => {
+                kernel.limit.check()?;
                 let sent = send_file(self.tcp.as_fd())?;
                 kernel.count(sent)?;
                 Ok(sent)

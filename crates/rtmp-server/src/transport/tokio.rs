@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use socket2::SockRef;
 
-use super::{Encryption, RawSocket, StdTransport, TlsPlace};
+use super::{Encryption, RawSocket, StdTransport, TlsPlace, kernel};
 
 /// A connection on tokio.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ impl Transport {
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         loop {
+            // What is read already does not make the socket ready again.
+            if let Encryption::User(session) = &self.encryption
+                && session.has_read_all()
+            {
+                return Poll::Ready(Ok(0));
+            }
             // It is not ready for ever: a peer that sends nothing but what is TLS's own
             // does not keep the thread.
             ready!(self.tcp.poll_read_ready(context))?;
@@ -75,12 +81,15 @@ impl Transport {
 
     fn try_read(&mut self, max_bytes: usize, input: &mut BytesMut) -> io::Result<usize> {
         if let Encryption::User(session) = &mut self.encryption {
-            return session.read(&self.tcp, |payload| input.extend_from_slice(payload));
+            return session.read(&self.tcp, |payload| {
+                input.extend_from_slice(payload);
+                Ok(())
+            });
         }
         input.reserve(max_bytes);
         let read = self.tcp.try_read_buf(input);
         match &self.encryption {
-            Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
+            Encryption::Kernel(_) => kernel::after_read(read, &self.tcp),
             _ => read,
         }
     }
@@ -221,7 +230,16 @@ impl Transport {
     pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.encryption {
             Encryption::User(session) => session.queue_close_notify()?,
-            Encryption::Kernel(kernel) => kernel.send_close_notify(self.tcp.as_fd())?,
+            Encryption::Kernel(kernel) => loop {
+                let tcp = &self.tcp;
+                let send = || kernel.send_close_notify(tcp.as_fd());
+                match tcp.try_io(Interest::WRITABLE, send) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(tcp.poll_write_ready(context))?;
+                    }
+                    sent => break sent?,
+                }
+            },
             Encryption::None => {}
         }
         ready!(self.poll_flush(context))?;
@@ -240,10 +258,16 @@ impl Transport {
             // A buffer that lived across the await would make every connection's
             // task larger by its size, from the first moment on.
             let mut ignored = [0; IGNORED_SIZE];
-            match self.tcp.try_read(&mut ignored) {
+            let read = match &self.encryption {
+                Encryption::Kernel(_) => {
+                    kernel::after_read(self.tcp.try_read(&mut ignored), &self.tcp)
+                }
+                Encryption::None | Encryption::User(_) => self.tcp.try_read(&mut ignored),
+            };
+            match read.map_err(|error| (error.kind(), error)) {
                 Ok(0) => return Ok(()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
+                Ok(_) | Err((io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, _)) => {}
+                Err((_, error)) => return Err(error),
             }
         }
     }

@@ -29,9 +29,6 @@ pub(super) use certificates::watch;
 use certificates::{Certificates, Owner, Resolver};
 pub(super) use client::TlsClient;
 
-/// The most handshakes at a time. Each costs a core about a millisecond: who comes later
-/// waits, within its `handshake_timeout`.
-const MAX_HANDSHAKES: usize = 256;
 /// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
 pub(super) const HTTP_2: &[u8] = b"h2";
 
@@ -48,9 +45,13 @@ pub(super) enum Port {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     certificates: Arc<Certificates>,
+    /// With HTTP/2 and without.
     https: Arc<ServerConfig>,
+    https_without_http2: Arc<ServerConfig>,
     rtmps: Arc<ServerConfig>,
     http_api: Arc<ServerConfig>,
+    /// For the CPU's part of handshakes, about a millisecond each: who comes later waits,
+    /// within its `handshake_timeout`, and leaves cores to those who publish and play.
     handshakes: Semaphore,
     /// What the kernel encrypts.
     kernel: Option<KernelSupport>,
@@ -64,24 +65,17 @@ impl Acceptor {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
         let certificates = Arc::new(Certificates::load(config)?);
         let speaks_tls = config.https().is_some() || config.rtmps.is_some();
-        let kernel = speaks_tls.then(KernelSupport::probe).flatten();
-        if speaks_tls {
-            match kernel {
-                Some(_) => log::info!("TLS: the kernel encrypts (kTLS), `sendfile` serves players"),
-                None => log::info!(
-                    "TLS: this process encrypts, which costs more than kTLS: the kernel has no \
-                     module `tls` loaded (modprobe tls)"
-                ),
-            }
-        }
+        let kernel = speaks_tls.then(probe_kernel).flatten();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make = |owner, protocols: &[&[u8]], extract| {
             server_config(certificates.clone(), owner, protocols, extract)
         };
         Ok(Self {
             https: make(Owner::Https, &[HTTP_2, b"http/1.1"], kernel.is_some())?,
+            https_without_http2: make(Owner::Https, &[b"http/1.1"], kernel.is_some())?,
             rtmps: make(Owner::Rtmps, &[], kernel.is_some())?,
             http_api: make(Owner::HttpApi, &[b"http/1.1"], false)?,
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            handshakes: Semaphore::new((cores / 2).max(1)),
             certificates,
             kernel,
         })
@@ -95,6 +89,31 @@ impl Acceptor {
     /// TLS for the HTTP API.
     pub(super) fn http_api(&self) -> tokio_rustls::TlsAcceptor {
         self.http_api.clone().into()
+    }
+}
+
+/// What the kernel encrypts; the log says who does.
+fn probe_kernel() -> Option<KernelSupport> {
+    match KernelSupport::probe() {
+        Ok(support) => {
+            log::info!(
+                "TLS: the kernel encrypts (kTLS), `sendfile` serves players, but for those by \
+                 HTTP/2"
+            );
+            Some(support)
+        }
+        Err(error) => {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "the kernel has no module `tls` loaded (modprobe tls)".to_owned()
+                }
+                _ => {
+                    format!("a connection with ourselves could not be given to the kernel: {error}")
+                }
+            };
+            log::info!("TLS: this process encrypts, which costs more than kTLS: {why}");
+            None
+        }
     }
 }
 
@@ -139,11 +158,13 @@ pub(super) async fn accept(
     port: Port,
 ) -> Option<Accepted> {
     let tls = &server.tls;
+    let current = server.config();
     let config = match port {
-        Port::Https => tls.https.clone(),
+        Port::Https if current.http_server.as_ref().is_some_and(|it| it.http2) => tls.https.clone(),
+        Port::Https => tls.https_without_http2.clone(),
         Port::Rtmps => tls.rtmps.clone(),
     };
-    let limit = server.config().handshake_timeout;
+    let limit = current.handshake_timeout;
     let handshake = handshake::accept(socket, config, &tls.handshakes, tls.kernel.as_ref());
     let accepted = tokio::select! {
         biased;

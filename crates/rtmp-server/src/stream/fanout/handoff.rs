@@ -149,6 +149,17 @@ pub(crate) enum Reason {
     Dismissed,
 }
 
+impl From<io::Error> for Reason {
+    /// The end of a player whose connection returned `error`.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::QuotaExceeded => Self::KeyExhausted,
+            io::ErrorKind::InvalidData => Self::Misbehaved(error.to_string()),
+            kind => Self::Broken(kind),
+        }
+    }
+}
+
 impl Reason {
     /// True if the connection is of no more use.
     pub(crate) fn is_lost(&self) -> bool {

@@ -294,8 +294,7 @@ impl<D> Player<D> {
                 self.stall.start(now);
                 Ok(None)
             }
-            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Err(Reason::KeyExhausted),
-            Err(error) => Err(Reason::Broken(error.kind())),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{PlayState, Player};
 use crate::stream::fanout::handoff::{Dialogue, Reason, Request};
 use crate::stream::log::Log;
 use crate::stream::log::index::{Filter, VideoFilter, View};
+use crate::transport::MAX_READ;
 
 /// The most bytes of replies that a player may leave unread: then it only asks,
 /// and does not read.
@@ -21,9 +22,8 @@ pub(in crate::stream::fanout) struct Scratch {
 
 impl Scratch {
     pub(in crate::stream::fanout) fn new() -> Self {
-        const INPUT: usize = 16 * 1024;
         Self {
-            input: vec![0; INPUT].into(),
+            input: vec![0; MAX_READ].into(),
             replies: Vec::new(),
             requests: Vec::new(),
         }
@@ -47,7 +47,7 @@ impl<D> Player<D> {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            Err(error) => return Err(Reason::Broken(error.kind())),
+            Err(error) => return Err(error.into()),
         };
         scratch.replies.clear();
         scratch.requests.clear();

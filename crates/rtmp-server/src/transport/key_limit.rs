@@ -1,0 +1,76 @@
+//! The number of records that a key may encrypt.
+
+use std::io;
+
+use rustls::SupportedCipherSuite;
+
+use super::MAX_FRAGMENT;
+
+/// Records that a fan-out worker leaves for what ends the connection: the rest of a
+/// message, a WebSocket's close, `close_notify`.
+const RESERVED: u64 = 1_024;
+
+/// The records that a key may still encrypt (RFC 8446 §5.5), a lower bound.
+#[derive(Debug)]
+pub(super) struct KeyLimit {
+    left: u64,
+}
+
+impl KeyLimit {
+    /// The limit of a key of `suite` that has encrypted `used` records.
+    pub(super) fn new(suite: SupportedCipherSuite, used: u64) -> Self {
+        let limit = match suite {
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+        };
+        Self {
+            left: limit.saturating_sub(used),
+        }
+    }
+
+    /// No limit: others renew the key.
+    pub(super) fn none() -> Self {
+        Self { left: u64::MAX }
+    }
+
+    /// A limit that lets a worker make `left` calls more which send little.
+    #[cfg(test)]
+    pub(super) fn of_worker(left: u64) -> Self {
+        Self {
+            left: RESERVED + left,
+        }
+    }
+
+    /// Checks that a worker may send more.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` if only the reserve is left.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.left > RESERVED {
+            true => Ok(()),
+            false => Err(exhausted()),
+        }
+    }
+
+    /// Counts the records of a call that sends `bytes`.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` if the key may encrypt no more.
+    pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
+        // The last one of a call need not be full.
+        let records = bytes / MAX_FRAGMENT + 1;
+        self.left = self.left.saturating_sub(records as u64);
+        match self.left {
+            0 => Err(exhausted()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error of a connection whose key may encrypt no more records.
+pub(super) fn exhausted() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::QuotaExceeded,
+        "the key has encrypted as many TLS records as it may: connect again",
+    )
+}

@@ -1,0 +1,182 @@
+//! Connections as they are used up and end.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+
+use ::tokio::sync::Semaphore;
+use ::tokio::time::timeout;
+use bytes::BytesMut;
+use netbed::TIME_LIMIT;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion,
+};
+
+use super::kernel::KernelTls;
+use super::key_limit::KeyLimit;
+use super::{Encryption, StdTransport, Transport, handshake};
+
+type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+
+/// A server and a client that trusts it.
+fn configs(version: &'static SupportedProtocolVersion) -> (ServerConfig, ClientConfig) {
+    let directory = tempfile::tempdir().unwrap();
+    let [key, cert] = ["key", "cert"].map(|name| directory.path().join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args("req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '));
+    openssl.args("-subj /CN=localhost -addext subjectAltName=DNS:localhost".split(' '));
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert);
+    assert!(made.output().unwrap().status.success());
+    let cert = CertificateDer::from_pem_file(cert).unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (server, client)
+}
+
+/// Both ends of a connection.
+fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    server.set_nonblocking(true).unwrap();
+    (server, client)
+}
+
+/// Both ends of a connection that is encrypted here, after the handshake.
+async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, TlsClient) {
+    let (server, client) = configs(version);
+    let (ours, theirs) = sockets();
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut client = StreamOwned::new(client, theirs);
+    let client = ::tokio::task::spawn_blocking(move || {
+        while client.conn.is_handshaking() {
+            client.conn.complete_io(&mut client.sock).unwrap();
+        }
+        client
+    });
+    let ours = ::tokio::net::TcpStream::from_std(ours).unwrap();
+    let accepted = handshake::accept(ours, Arc::new(server), &Semaphore::new(1), None).await;
+    let accepted = accepted.map_err(|(_, error)| error).unwrap();
+    (accepted.transport, client.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_up_leaves_room_for_the_last_words() {
+    let (transport, mut client) = connected(&TLS12).await;
+    let mut worker = transport.into_std().unwrap();
+    let Encryption::User(session) = &mut worker.encryption else {
+        panic!("{worker:?}");
+    };
+    session.limit = KeyLimit::of_worker(3);
+    let written = (0..10).map_while(|_| worker.write(b"x", false).ok());
+    assert_eq!(written.count(), 3);
+    let refused = worker.write_or_fill();
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+    let mut transport = Transport::from_std(worker).unwrap();
+    transport.write_all(b"the end").await.unwrap();
+    transport.shutdown().await.unwrap();
+    let mut came = Vec::new();
+    // Without `close_notify`, rustls calls the end unexpected.
+    client.read_to_end(&mut came).unwrap();
+    assert_eq!(came, b"xxxthe end");
+}
+
+impl StdTransport {
+    /// Sends of a file of zeros.
+    fn write_or_fill(&mut self) -> io::Result<usize> {
+        self.send_file(1, |_| unreachable!(), |_| Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_tls_1_3_has_no_limit() {
+    let (transport, _client) = connected(&TLS13).await;
+    let Encryption::User(session) = &transport.encryption else {
+        panic!("{transport:?}");
+    };
+    let left = format!("{:?}", session.limit);
+    assert!(left.contains(&u64::MAX.to_string()), "{left}");
+}
+
+#[tokio::test]
+async fn the_end_that_a_worker_has_read_is_read_after_it() {
+    let (transport, mut client) = connected(&TLS13).await;
+    client.conn.writer().write_all(b"x").unwrap();
+    client.conn.send_close_notify();
+    let mut records = Vec::new();
+    client.conn.write_tls(&mut records).unwrap();
+    client.sock.write_all(&records).unwrap();
+    let mut worker = transport.into_std().unwrap();
+    let mut buffer = [0; super::MAX_READ];
+    let count = loop {
+        match worker.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ::tokio::task::yield_now().await;
+            }
+            read => break read.unwrap(),
+        }
+    };
+    assert_eq!(&buffer[..count], b"x");
+    // Nothing more comes, and the client does not close the socket.
+    let mut transport = Transport::from_std(worker).unwrap();
+    let mut input = BytesMut::new();
+    let read = timeout(TIME_LIMIT, transport.read(1_024, &mut input)).await;
+    assert_eq!(read.expect("it waits").unwrap(), 0);
+}
+
+/// Where the kernel has no TLS, it ignores the type of a record, and sends it as data.
+#[tokio::test]
+async fn close_notify_waits_for_room_in_the_socket() {
+    let (ours, mut theirs) = sockets();
+    let mut fill = &ours;
+    let mut filled = 0;
+    while let Ok(count) = fill.write(&[7; 65_536]) {
+        filled += count;
+    }
+    let (server, _) = configs(&TLS13);
+    let suite = server.crypto_provider().cipher_suites[0];
+    let worker = StdTransport {
+        tcp: ours,
+        encryption: Encryption::Kernel(KernelTls::new(KeyLimit::new(suite, 0))),
+    };
+    let mut transport = Transport::from_std(worker).unwrap();
+    let mut shutdown = Box::pin(transport.shutdown());
+    ::tokio::select! {
+        biased;
+        ended = &mut shutdown => panic!("{ended:?} though the socket takes nothing"),
+        () = ::tokio::task::yield_now() => {}
+    }
+    let reading = ::tokio::task::spawn_blocking(move || {
+        let mut came = Vec::new();
+        theirs.read_to_end(&mut came).map(|_| came)
+    });
+    timeout(TIME_LIMIT, shutdown)
+        .await
+        .expect("it waits")
+        .unwrap();
+    let came = reading.await.unwrap().unwrap();
+    assert_eq!(came.len(), filled + 2);
+    // A warning: `close_notify` (RFC 8446 §6.1).
+    assert_eq!(came[filled..], [1, 0]);
+}

@@ -74,6 +74,8 @@ struct Origin {
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     keys: RwLock<HashMap<Owner, Arc<CertifiedKey>>>,
+    /// Locked as long as certificates are read: what a reload reads is not replaced by what
+    /// was read before.
     origins: Mutex<HashMap<Owner, Origin>>,
 }
 
@@ -88,19 +90,18 @@ impl Certificates {
             let read = states(&files);
             let key = load(&files)
                 .map_err(|why| io::Error::other(format!("the certificate of {owner}: {why}")))?;
-            certificates.put(owner, key, Origin { files, read });
+            certificates.put(owner.clone(), key);
+            lock(&certificates.origins).insert(owner, Origin { files, read });
         }
         Ok(certificates)
     }
 
-    fn put(&self, owner: Owner, key: CertifiedKey, origin: Origin) {
+    fn put(&self, owner: Owner, key: CertifiedKey) {
         let mut keys = self
             .keys
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        keys.insert(owner.clone(), Arc::new(key));
-        drop(keys);
-        lock(&self.origins).insert(owner, origin);
+        keys.insert(owner, Arc::new(key));
     }
 
     fn get(&self, owner: &Owner) -> Option<Arc<CertifiedKey>> {
@@ -116,7 +117,8 @@ impl Certificates {
     pub(super) fn reload(&self, config: &Config) {
         let wanted = wanted(config);
         let is_wanted = |owner: &Owner| wanted.iter().any(|(wanted, _)| wanted == owner);
-        lock(&self.origins).retain(|owner, _| is_wanted(owner));
+        let mut origins = lock(&self.origins);
+        origins.retain(|owner, _| is_wanted(owner));
         let mut keys = self
             .keys
             .write()
@@ -124,26 +126,25 @@ impl Certificates {
         keys.retain(|owner, _| is_wanted(owner));
         drop(keys);
         for (owner, files) in wanted {
-            self.read(owner, files);
+            self.read(&mut origins, owner, files);
         }
     }
 
     /// Reads the certificates whose files have changed since they were last read.
     fn check_files(&self) {
-        let origins = lock(&self.origins);
+        let mut origins = lock(&self.origins);
         let changed = origins
             .iter()
             .filter(|(_, it)| states(&it.files) != it.read);
         let changed: Vec<_> = changed
             .map(|(owner, origin)| (owner.clone(), origin.files.clone()))
             .collect();
-        drop(origins);
         for (owner, files) in changed {
-            self.read(owner, files);
+            self.read(&mut origins, owner, files);
         }
     }
 
-    fn read(&self, owner: Owner, files: CertificateFiles) {
+    fn read(&self, origins: &mut HashMap<Owner, Origin>, owner: Owner, files: CertificateFiles) {
         // Before: what changes while we read is read again.
         let read = states(&files);
         match load(&files) {
@@ -152,7 +153,7 @@ impl Certificates {
                 if renewed {
                     log::info!("TLS: new certificate of {owner}: {}", files.cert.display());
                 }
-                self.put(owner, key, Origin { files, read });
+                self.put(owner.clone(), key);
             }
             Err(why) => {
                 // Said once: the files are as they were read, until they change again.
@@ -161,9 +162,9 @@ impl Certificates {
                     None => "the default one serves in its place",
                 };
                 log::error!("TLS: the certificate of {owner}: {why}; {consequence}");
-                lock(&self.origins).insert(owner, Origin { files, read });
             }
         }
+        origins.insert(owner, Origin { files, read });
     }
 }
 
@@ -173,6 +174,9 @@ pub(in crate::server) async fn watch(server: Arc<Server>) {
     loop {
         interval.tick().await;
         let certificates = server.tls.certificates.clone();
+        if lock(&certificates.origins).is_empty() {
+            continue;
+        }
         let checked = tokio::task::spawn_blocking(move || certificates.check_files());
         if let Err(error) = checked.await {
             log::error!("TLS: the files of certificates cannot be looked at: {error}");
@@ -227,5 +231,65 @@ impl ResolvesServerCert for Resolver {
             .map(|name| Owner::Vhost(name.to_owned()));
         let named = named.and_then(|vhost| self.certificates.get(&vhost));
         named.or_else(|| self.certificates.get(&self.owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::Command;
+
+    use super::*;
+    use crate::config::{Role, build, conf};
+
+    /// Makes a certificate for `name` in `directory`.
+    fn issue(directory: &Path, name: &str) -> CertificateFiles {
+        let files = CertificateFiles {
+            key: directory.join(format!("{name}.key")),
+            cert: directory.join(format!("{name}.crt")),
+        };
+        let mut openssl = Command::new("openssl");
+        openssl.args("req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '));
+        openssl.args(["-subj", &format!("/CN={name}")]);
+        let made = openssl.arg("-keyout").arg(&files.key);
+        let made = made.arg("-out").arg(&files.cert).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        files
+    }
+
+    fn config(files: &CertificateFiles) -> Config {
+        let CertificateFiles { key, cert } = files;
+        let text = format!(
+            "rtmps {{ enabled on; key {}; cert {}; }}",
+            key.display(),
+            cert.display()
+        );
+        build(&conf::parse("x.conf", &text).unwrap(), Role::Origin)
+            .unwrap()
+            .config
+    }
+
+    #[test]
+    fn a_reload_is_not_undone_by_files_that_were_read_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| issue(directory.path(), name));
+        let certificates = Certificates::load(&config(&old)).unwrap();
+        let text = fs::read(&old.cert).unwrap();
+        fs::remove_file(&old.cert).unwrap();
+        let made = Command::new("mkfifo").arg(&old.cert).status().unwrap();
+        assert!(made.success());
+        std::thread::scope(|scope| {
+            scope.spawn(|| certificates.check_files());
+            // It is opened once the other thread has begun to read it.
+            let mut pipe = fs::OpenOptions::new().write(true).open(&old.cert).unwrap();
+            let is_locked = certificates.origins.try_lock().is_err();
+            pipe.write_all(&text).unwrap();
+            drop(pipe);
+            assert!(is_locked, "a reload would not wait for what is being read");
+        });
+        certificates.reload(&config(&new));
+        let shown = certificates.get(&Owner::Rtmps).unwrap();
+        let expected = CertificateDer::from_pem_file(&new.cert).unwrap();
+        assert_eq!(shown.cert, [expected]);
     }
 }

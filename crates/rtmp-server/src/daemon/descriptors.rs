@@ -8,6 +8,8 @@ use crate::server::max_hook_sockets;
 /// Maximum number of descriptors of a connection: its socket; the log (`memfd`) of a
 /// stream that it alone uses; an edge's connection to the origin.
 const PER_CONNECTION: u64 = 3;
+/// The same of a request by HTTP/2, whose socket is a pair.
+const PER_HTTP2_REQUEST: u64 = PER_CONNECTION + 1;
 /// Descriptors that do not depend on connections: log files, listeners, epolls, the
 /// HTTP API and its clients.
 const RESERVED: u64 = 512;
@@ -16,7 +18,12 @@ const DEFAULT_MAX_DESCRIPTORS: u64 = 1 << 20;
 
 /// Number of descriptors that the connections and hooks of `config` need.
 fn needed(config: &Config) -> u64 {
-    u64::from(config.max_connections) * PER_CONNECTION + max_hook_sockets(config) + RESERVED
+    let http_server = config.http_server.as_ref();
+    let per_connection = match http_server.is_some_and(|it| it.https.is_some() && it.http2) {
+        true => PER_HTTP2_REQUEST,
+        false => PER_CONNECTION,
+    };
+    u64::from(config.max_connections) * per_connection + max_hook_sockets(config) + RESERVED
 }
 
 /// Raises the limit as far as the kernel allows, and warns if that is too low for
@@ -62,6 +69,10 @@ mod tests {
     fn connections_and_hooks_are_reckoned_with_what_they_bring_along() {
         let few = needed(&config("max_connections 1;"));
         assert_eq!(needed(&config("max_connections 1001;")) - few, 3_000);
+        let https = "http_server { enabled on; https { enabled on; } }";
+        let http2 =
+            [1, 1_001].map(|max| needed(&config(&format!("max_connections {max}; {https}"))));
+        assert_eq!(http2[1] - http2[0], 4_000);
         let urls = "on_play http://a/1 http://b/; on_stop http://a/2;";
         let hooks = format!("vhost v {{ http_hooks {{ enabled on; {urls} }} }}");
         let asking = config(&format!("max_connections 1; {hooks}"));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Status, StreamKey};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::quotas::{Permit, counted_address};
 use crate::stream::fanout::Meter;
@@ -125,6 +125,15 @@ pub struct Client {
     tls: OnceLock<TlsPlace>,
     /// True if it is a viewer by HLS, whose requests come over any connections.
     pub(crate) is_session: bool,
+    carrier: OnceLock<Carrier>,
+}
+
+/// The connection of HTTP/2 that a client is a request of.
+#[derive(Debug)]
+struct Carrier {
+    id: u64,
+    /// One of its places, held until the client has ended.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Client {
@@ -150,6 +159,17 @@ impl Client {
     pub(super) fn set_tls(&self, place: TlsPlace) {
         // It has one handshake.
         let _ = self.tls.set(place);
+    }
+
+    /// It is a request of the HTTP/2 connection `id`, and has one of its places.
+    pub(super) fn set_carrier(&self, id: u64, place: OwnedSemaphorePermit) {
+        // It is made for one request.
+        let _ = self.carrier.set(Carrier { id, _place: place });
+    }
+
+    /// The connection of HTTP/2 that it is a request of.
+    pub(super) fn carrier(&self) -> Option<u64> {
+        self.carrier.get().map(|it| it.id)
     }
 
     /// Sets its present use.
@@ -419,6 +439,7 @@ impl Clients {
             dismissed: Notify::new(),
             tls: OnceLock::new(),
             is_session,
+            carrier: OnceLock::new(),
         });
         table.clients.insert(id, client.clone());
         client

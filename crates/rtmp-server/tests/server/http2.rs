@@ -17,7 +17,7 @@ use crate::tls_support::{TlsServer, connect, large_pictures};
 /// A client's connection.
 struct Http2 {
     requests: SendRequest<Empty<Bytes>>,
-    connection: JoinHandle<()>,
+    connection: JoinHandle<hyper::Result<()>>,
 }
 
 impl Http2 {
@@ -30,7 +30,7 @@ impl Http2 {
             .handshake(TokioIo::new(stream))
             .await
             .unwrap();
-        let connection = tokio::spawn(async move { drop(connection.await) });
+        let connection = tokio::spawn(connection);
         Self {
             requests,
             connection,
@@ -54,9 +54,9 @@ impl Http2 {
     }
 
     /// Waits for the end of the connection.
-    async fn ended(self) {
+    async fn ended(self) -> hyper::Result<()> {
         let ended = tokio::time::timeout(TIME_LIMIT, self.connection).await;
-        ended.expect("it is still open").unwrap();
+        ended.expect("it is still open").unwrap()
     }
 }
 
@@ -184,6 +184,45 @@ async fn the_end_of_a_stream_is_the_end_of_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_answers_and_the_connection_properly() {
+    let origin = TlsServer::origin("", "");
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.server.arrived("s", 1).await;
+    let mut client = Http2::connect(&origin, origin.https()).await;
+    let first = client.get("/live/s.flv").await;
+    let of_connection = |it: &std::sync::Arc<rtmp_server::Client>| it.tls().is_some();
+    let list = origin.server.server.clients().list();
+    let connection = list
+        .iter()
+        .filter(|it| of_connection(it))
+        .map(|it| it.id)
+        .min();
+    // The end of the connection is that of its requests.
+    assert!(origin.server.server.dismiss(connection.unwrap()));
+    let body = tokio::time::timeout(TIME_LIMIT, first.into_body().collect()).await;
+    body.expect("no end").expect("cut off");
+    client.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_can_be_left_out() {
+    let origin = TlsServer::origin("", "");
+    let agreed = async || {
+        let mut config = origin.authority.client();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stream = connect(origin.https(), "localhost", config).await.unwrap();
+        stream.get_ref().1.alpn_protocol().unwrap().to_vec()
+    };
+    assert_eq!(agreed().await, b"h2");
+    let text = origin
+        .text
+        .replace("https { enabled on;", "https { enabled on; http2 off;");
+    origin.server.reload(&text);
+    assert_eq!(agreed().await, b"http/1.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_player_that_reads_nothing_skips_and_others_go_on() {
     let origin = TlsServer::origin("", "queue_length 1;");
     let mut publisher = origin.server.publisher("s").await;
@@ -214,27 +253,37 @@ async fn a_player_that_reads_nothing_skips_and_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_requests_ends() {
-    let origin = TlsServer::origin("idle_timeout 200;", "");
+    let origin = TlsServer::origin("idle_timeout 600000;", "");
     let mut client = Http2::connect(&origin, origin.https()).await;
+    origin.server.reload(
+        &origin
+            .text
+            .replace("idle_timeout 600000;", "idle_timeout 200;"),
+    );
+    // The time runs from the end of a request on.
     assert_eq!(client.get("/").await.status(), StatusCode::NOT_FOUND);
-    client.ended().await;
+    let _ = client.ended().await;
     until(|| origin.server.server.clients().count() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_resets_streams_again_and_again_is_closed() {
     let origin = TlsServer::origin("", "play_wait_timeout 600000;");
+    let clients = || origin.server.server.clients().count();
     let mut client = Http2::connect(&origin, origin.https()).await;
-    // CVE-2023-44487: requests that are given up at once.
-    while !client.connection.is_finished() {
-        if client.requests.ready().await.is_err() {
-            break;
-        }
+    // CVE-2023-44487: requests that are given up before they are answered, though not at
+    // once: each has begun to wait for the stream.
+    let mut given_up = 0;
+    while client.requests.ready().await.is_ok() {
         let request = Http2::request(&Method::GET, "/live/s.flv");
-        drop(client.requests.send_request(request));
-        tokio::task::yield_now().await;
+        let answer = tokio::spawn(client.requests.send_request(request));
+        until(|| clients() == 2 || answer.is_finished()).await;
+        answer.abort();
+        until(|| clients() < 2).await;
+        given_up += 1;
+        assert!(given_up < 100, "it may go on");
     }
-    client.ended().await;
+    let _ = client.ended().await;
     until(|| origin.server.server.clients().count() == 0).await;
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::net::UnixStream;
 
@@ -56,17 +56,20 @@ impl Body for PairBody {
             return Poll::Ready(None);
         };
         loop {
-            // Nothing is allocated while nothing is there.
             ready!(pair.poll_read_ready(context))?;
-            let mut bytes = BytesMut::with_capacity(READ_SIZE);
-            return match pair.try_read_buf(&mut bytes) {
+            // What waits for the peer's window takes no more than its length.
+            let mut bytes = [0; READ_SIZE];
+            return match pair.try_read(&mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => Poll::Ready(Some(Err(error))),
                 Ok(0) => {
                     self.pair = None;
                     Poll::Ready(None)
                 }
-                Ok(_) => Poll::Ready(Some(Ok(Frame::data(bytes.freeze())))),
+                Ok(count) => {
+                    let bytes = Bytes::copy_from_slice(&bytes[..count]);
+                    Poll::Ready(Some(Ok(Frame::data(bytes))))
+                }
             };
         }
     }

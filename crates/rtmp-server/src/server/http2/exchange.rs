@@ -10,6 +10,7 @@ use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING
 use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::UnderWay;
 use super::body::PairBody;
@@ -26,9 +27,14 @@ pub(super) async fn answer(
     server: Arc<Server>,
     parent: Arc<Client>,
     request: Request<Incoming>,
-    under_way: UnderWay,
+    mut under_way: UnderWay,
 ) -> Response<PairBody> {
-    match exchange(&server, &parent, &request).await {
+    let exchanged = match under_way.are_too_many_given_up() {
+        true => Err(too_many_given_up()),
+        false => exchange(&server, &parent, &request, under_way.place().await).await,
+    };
+    under_way.answered();
+    match exchanged {
         Ok((response, pair, begun)) => {
             let (parts, ()) = response.into_parts();
             Response::from_parts(parts, PairBody::new(pair, begun, under_way))
@@ -42,13 +48,20 @@ pub(super) async fn answer(
     }
 }
 
+fn too_many_given_up() -> (StatusCode, String) {
+    let reason = "too many requests were given up over this connection".to_owned();
+    (StatusCode::TOO_MANY_REQUESTS, reason)
+}
+
 type Exchanged = (Response<()>, UnixStream, Bytes);
 
-/// Passes `request` on; returns the answer's head, and what its body comes from.
+/// Passes `request` on; returns the answer's head, and what its body comes from. `place` is
+/// held until the connection within this process has ended, which a reset does not do at once.
 async fn exchange(
     server: &Arc<Server>,
     parent: &Client,
     request: &Request<Incoming>,
+    place: OwnedSemaphorePermit,
 ) -> Result<Exchanged, (StatusCode, String)> {
     let head = head(request).ok_or((StatusCode::BAD_REQUEST, "no such request".to_owned()))?;
     let client = server
@@ -57,6 +70,7 @@ async fn exchange(
     if let Some(place) = parent.tls_place() {
         client.set_tls(place);
     }
+    client.set_carrier(parent.id, place);
     let failed = |error: io::Error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     let (mut ours, theirs) = match pair() {
         Ok(pair) => pair,

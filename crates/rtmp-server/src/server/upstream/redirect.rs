@@ -50,6 +50,9 @@ impl RedirectChain {
         };
         let (address, request) = redirected(&self.request, &redirect)
             .ok_or_else(|| not_followed("no rtmp:// or rtmps:// URL"))?;
+        if self.address.tls && !address.tls {
+            return Err(not_followed("an rtmps:// origin may not lead to rtmp://"));
+        }
         let former = std::mem::replace(&mut self.request, request);
         self.visited.push((former.tc_url, former.stream));
         let next = (self.request.tc_url.clone(), self.request.stream.clone());
@@ -207,6 +210,15 @@ mod tests {
         };
         let followed = redirects.follow(OriginError::Rejected(status), &key);
         followed.map_err(|end| end.to_string())
+    }
+
+    #[test]
+    fn nobody_is_led_out_of_tls() {
+        let secured = Origin::parse("rtmps://first").unwrap();
+        let mut redirects = RedirectChain::new(&secured, request("live", "s"));
+        assert_eq!(redirect_to(&mut redirects, "rtmps://second/live"), Ok(()));
+        let plain = redirect_to(&mut redirects, "rtmp://third/live").unwrap_err();
+        assert!(plain.contains("may not lead to rtmp://"), "{plain}");
     }
 
     #[test]

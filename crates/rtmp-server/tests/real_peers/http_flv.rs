@@ -101,6 +101,18 @@ fn curl_records_over_http() {
     assert!(answer.ends_with("404"), "{answer}");
 }
 
+/// What Node.js runs: records a WebSocket's messages in a file, up to a clean end.
+pub(crate) const RECORD: &str = "
+    const [url, file] = process.argv.slice(1);
+    const socket = new WebSocket(url);
+    const parts = [];
+    socket.binaryType = 'arraybuffer';
+    socket.onmessage = message => parts.push(Buffer.from(message.data));
+    socket.onclose = event => {
+        require('fs').writeFileSync(file, Buffer.concat(parts));
+        process.exit(event.wasClean && event.code === 1000 ? 0 : 1);
+    };";
+
 #[test]
 fn node_records_over_a_websocket() {
     let has_websocket = "process.exit(typeof WebSocket === 'function' ? 0 : 1)";
@@ -110,19 +122,9 @@ fn node_records_over_a_websocket() {
     }
     let origin = origin();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let script = "
-        const [url, file] = process.argv.slice(1);
-        const socket = new WebSocket(url);
-        const parts = [];
-        socket.binaryType = 'arraybuffer';
-        socket.onmessage = message => parts.push(Buffer.from(message.data));
-        socket.onclose = event => {
-            require('fs').writeFileSync(file, Buffer.concat(parts));
-            process.exit(event.wasClean && event.code === 1000 ? 0 : 1);
-        };";
     let mut node = Program::start(
         Command::new("node")
-            .args(["-e", script, &format!("ws://{}", origin.flv("live/s"))])
+            .args(["-e", RECORD, &format!("ws://{}", origin.flv("live/s"))])
             .arg(file.path()),
     );
     origin.wait_for_player();

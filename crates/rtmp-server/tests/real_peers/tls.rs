@@ -7,8 +7,8 @@ use netbed::local::free_address;
 use netbed::wait_for;
 
 use crate::common::certificates::Authority;
-use crate::common::program::{Program, output, require, require_ffmpeg, runs};
-use crate::http_flv::{PICTURES, assert_is_the_stream, decoded, publish_to};
+use crate::common::program::{Program, require, require_ffmpeg, runs};
+use crate::http_flv::{PICTURES, RECORD, assert_is_the_stream, decoded, publish_to};
 use crate::origin::Origin;
 
 /// An origin whose certificate is for `localhost`.
@@ -219,13 +219,13 @@ fn node_records_over_a_secured_websocket() {
     }
     let authority = Authority::new();
     let origin = origin(&authority);
-    let script = "
-        const socket = new WebSocket(process.argv[1]);
-        socket.onopen = () => process.exit(0);
-        socket.onerror = () => process.exit(1);";
-    let _publisher = publish_to(&origin.url("live/s"));
+    let file = tempfile::NamedTempFile::new().unwrap();
     let url = format!("wss://{}/live/s.flv", address(origin.https()));
     let mut node = Command::new("node");
     node.env("NODE_EXTRA_CA_CERTS", authority.file());
-    output(node.args(["-e", script, &url]));
+    let mut node = Program::start(node.args(["-e", RECORD, &url]).arg(file.path()));
+    let mut publisher = publish_to(&origin.url("live/s"));
+    assert!(publisher.wait().success());
+    assert!(node.wait().success());
+    assert_is_the_stream(file.path());
 }

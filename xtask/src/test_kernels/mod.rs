@@ -1,5 +1,5 @@
-//! `cargo xtask test-kernels`: the packet tests, and those of TLS in the kernel, on the kernels that Debian 12
-//! ships, in a virtual machine. Needs no root.
+//! `cargo xtask test-kernels`: the packet tests, and those of TLS in the kernel, on the
+//! kernels that Debian 12 ships, in a virtual machine. Needs no root.
 
 mod image;
 mod machine;

@@ -149,11 +149,7 @@ async fn the_end_that_a_worker_has_read_is_read_after_it() {
 #[tokio::test]
 async fn close_notify_waits_for_room_in_the_socket() {
     let (ours, mut theirs) = sockets();
-    let mut fill = &ours;
-    let mut filled = 0;
-    while let Ok(count) = fill.write(&[7; 65_536]) {
-        filled += count;
-    }
+    let mut fill = ours.try_clone().unwrap();
     let (server, _) = configs(&TLS13);
     let suite = server.crypto_provider().cipher_suites[0];
     let worker = StdTransport {
@@ -161,6 +157,13 @@ async fn close_notify_waits_for_room_in_the_socket() {
         encryption: Encryption::Kernel(KernelTls::new(KeyLimit::new(suite, 0))),
     };
     let mut transport = Transport::from_std(worker).unwrap();
+    // tokio takes the socket for writable, and does not see that it is filled.
+    transport.tcp.writable().await.unwrap();
+    let mut filled = 0;
+    while let Ok(count) = fill.write(&[7; 65_536]) {
+        filled += count;
+    }
+    drop(fill);
     let mut shutdown = Box::pin(transport.shutdown());
     ::tokio::select! {
         biased;

@@ -325,7 +325,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (tcp, _) = listener.accept().unwrap();
-        let kernel = KernelTls::new(KeyLimit::of_worker(records_left));
+        let kernel = KernelTls::new(KeyLimit::of_delivery(records_left));
         let encryption = Encryption::Kernel(kernel);
         (StdTransport { tcp, encryption }, peer)
     }

@@ -6,7 +6,7 @@ use rustls::SupportedCipherSuite;
 
 use super::MAX_FRAGMENT;
 
-/// Records that a fan-out worker leaves for what ends the connection: the rest of a
+/// Records that the delivery of streams leaves for what ends the connection: the rest of a
 /// message, a WebSocket's close, `close_notify`.
 const RESERVED: u64 = 1_024;
 
@@ -33,15 +33,15 @@ impl KeyLimit {
         Self { left: u64::MAX }
     }
 
-    /// A limit that lets a worker make `left` calls more which send little.
+    /// A limit that lets the delivery make `left` calls more which send little.
     #[cfg(test)]
-    pub(super) fn of_worker(left: u64) -> Self {
+    pub(super) fn of_delivery(left: u64) -> Self {
         Self {
             left: RESERVED + left,
         }
     }
 
-    /// Checks that a worker may send more.
+    /// Checks that more of a stream may be sent.
     ///
     /// # Errors
     /// `QuotaExceeded` if only the reserve is left.

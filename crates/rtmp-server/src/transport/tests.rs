@@ -88,7 +88,7 @@ async fn a_key_that_is_used_up_leaves_room_for_the_last_words() {
     let Encryption::User(session) = &mut worker.encryption else {
         panic!("{worker:?}");
     };
-    session.limit = KeyLimit::of_worker(3);
+    session.limit = KeyLimit::of_delivery(3);
     let written = (0..10).map_while(|_| worker.write(b"x", false).ok());
     assert_eq!(written.count(), 3);
     let refused = worker.write_or_fill();

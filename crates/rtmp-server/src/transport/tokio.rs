@@ -126,14 +126,21 @@ impl Transport {
     /// `WouldBlock`; the connection is lost.
     pub(crate) fn write_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.encryption {
-            Encryption::User(session) => return session.write(&self.tcp, bytes, true),
-            Encryption::Kernel(kernel) => kernel.count(bytes.len())?,
+            Encryption::User(session) => {
+                session.limit.check()?;
+                return session.write(&self.tcp, bytes, true);
+            }
+            Encryption::Kernel(kernel) => kernel.limit.check()?,
             Encryption::None => {}
         }
         let socket = SockRef::from(&self.tcp);
-        self.tcp.try_io(Interest::WRITABLE, || {
+        let written = self.tcp.try_io(Interest::WRITABLE, || {
             socket.send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)
-        })
+        })?;
+        if let Encryption::Kernel(kernel) = &mut self.encryption {
+            kernel.count(written)?;
+        }
+        Ok(written)
     }
 
     /// Sends of a file's next `length` bytes what the connection takes, at least one: by
@@ -152,8 +159,12 @@ impl Transport {
             let send = || tcp.try_io(Interest::WRITABLE, || send_file(tcp.as_fd()));
             let sent = match &mut self.encryption {
                 Encryption::None => send(),
-                Encryption::User(session) => session.write_from(tcp, length, &fill),
+                Encryption::User(session) => {
+                    session.limit.check()?;
+                    session.write_from(tcp, length, &fill)
+                }
                 Encryption::Kernel(kernel) => {
+                    kernel.limit.check()?;
                     let sent = send();
                     if let Ok(sent) = sent {
                         kernel.count(sent)?;

@@ -7,7 +7,7 @@ use netbed::local::free_address;
 use netbed::wait_for;
 
 use crate::common::certificates::Authority;
-use crate::common::program::{Program, require, require_ffmpeg, runs};
+use crate::common::program::{Program, output, require, require_ffmpeg, runs};
 use crate::http_flv::{PICTURES, RECORD, assert_is_the_stream, decoded, publish_to};
 use crate::origin::Origin;
 

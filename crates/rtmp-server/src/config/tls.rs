@@ -192,7 +192,7 @@ mod tests {
         let config = config(&format!(
             "rtmps {{ {block} listen 1443; }} \
              http_server {{ enabled on; https {{ {block} listen 8088 127.0.0.1:443; }} }} \
-             http_api {{ enabled on; https {{ {block} }} }}"
+             http_api {{ enabled on; listen 127.0.0.1:1985; https {{ {block} }} }}"
         ));
         let rtmps = config.rtmps.as_ref().unwrap();
         assert_eq!(rtmps.listen[0].port(), 1443);

@@ -41,11 +41,16 @@ fn sound(timestamp: u32) -> Message {
     message(MessageType::AUDIO, timestamp, payload)
 }
 
-/// A keyframe of one NAL unit of this length.
-fn keyframe(timestamp: u32, length: u32) -> Message {
-    let mut payload = vec![0x17, 1, 0, 0, 0];
+/// A picture of one NAL unit of this length.
+fn picture(is_keyframe: bool, timestamp: u32, length: u32) -> Message {
+    let (head, unit) = if is_keyframe {
+        (0x17, 0x65)
+    } else {
+        (0x27, 0x41)
+    };
+    let mut payload = vec![head, 1, 0, 0, 0];
     payload.extend(length.to_be_bytes());
-    payload.resize(9 + length as usize, 0x65);
+    payload.resize(9 + length as usize, unit);
     message(MessageType::VIDEO, timestamp, payload)
 }
 
@@ -107,7 +112,7 @@ async fn take(started: &mut StartedPackager) -> usize {
 fn publish_seconds(publication: &mut Publication, seconds: std::ops::Range<u32>, length: u32) {
     for second in seconds {
         let time = second * 1_000;
-        publish(publication, vec![keyframe(time, length), sound(time)]);
+        publish(publication, vec![picture(true, time, length), sound(time)]);
     }
 }
 
@@ -144,11 +149,9 @@ async fn a_packager_that_begins_before_the_first_keyframe_gets_the_headers() {
 #[tokio::test]
 async fn a_packager_that_begins_in_a_group_that_is_too_long_gets_the_headers() {
     let (stream, mut publication) = published(4);
-    publish_seconds(&mut publication, 0..1, 1_000);
-    publish(
-        &mut publication,
-        (1..9).map(|number| sound(number * 20)).collect(),
-    );
+    publish(&mut publication, vec![picture(true, 0, 1_000)]);
+    let pictures = (1..9).map(|number| picture(false, number * 40, 1_000));
+    publish(&mut publication, pictures.collect());
     let mut started = start(&stream);
     publish_seconds(&mut publication, 1..5, 1_000);
     assert!(take(&mut started).await >= 2);

@@ -41,6 +41,8 @@ impl Connection {
         let answer = async {
             let response = match self {
                 Self::Http1(requests) => {
+                    // hyper takes a request only once it has seen the end of the last answer.
+                    requests.ready().await.unwrap();
                     let request = Request::get(target).header("Host", "localhost");
                     requests
                         .send_request(request.body(Empty::new()).unwrap())

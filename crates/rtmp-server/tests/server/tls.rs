@@ -114,6 +114,9 @@ async fn a_player_that_sends_many_records_at_once_goes_on() {
             stream.flush().await.unwrap();
         }
         until(|| received(&origin) >= before + 9_900_000).await;
+        drop(stream);
+        // The publisher. What the player has sent no longer counts.
+        until(|| origin.server.server.clients().count() == 1).await;
     }
 }
 

@@ -22,7 +22,8 @@ pub enum Source {
     /// The tone of [`Source::Generated`] alone.
     SoundOnly,
     /// As [`Source::Generated`], and the upper ninth of each picture holds the time at
-    /// which it was taken, see [`STAMP_FILTER`].
+    /// which it was taken: the milliseconds of the wall clock modulo 2³², as 32 fields of
+    /// black and white, the lowest bit on the left, and their inverse in a second row.
     Stamped,
     /// A file, repeated for ever, as it is.
     File(PathBuf),
@@ -45,9 +46,7 @@ impl Source {
 /// Frames per second of [`Source::Generated`].
 pub const GENERATED_FPS: u32 = 25;
 
-/// Puts a stamp into each picture of a generated source: the milliseconds of the wall
-/// clock modulo 2³², as 32 fields of black and white, the lowest bit on the left, and
-/// their inverse in a second row.
+/// ffmpeg's filters that put the stamp of [`Source::Stamped`] into each picture.
 const STAMP_FILTER: &str = "settb=1/1000,setpts=RTCTIME/1000,split[picture][copy];\
     [copy]crop=32:2:0:0,format=gray,\
     geq=lum='255*mod(floor(floor(T*1000+0.5)/pow(2,X))+Y,2)',\

@@ -79,6 +79,10 @@ enum Carrier {
 /// The most characters of a signature or of a time that are looked at.
 const MAX_CHARACTERS: usize = 128;
 
+/// The most digits of a time: until 2106 in hexadecimal ones, until 2286 in decimal ones.
+const MAX_HEX_DIGITS: usize = 8;
+const MAX_DECIMAL_DIGITS: usize = 10;
+
 /// A way to sign URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheme {
@@ -242,9 +246,18 @@ impl Scheme {
         if signature.len() > MAX_CHARACTERS || expires_text.len() > MAX_CHARACTERS {
             return Err(Malformed);
         }
+        // Names and times may stand side by side in the text that is signed: with one digit
+        // more, a time would have taken the last one of a name, and be valid for ages.
+        let max_digits = if radix == 16 {
+            MAX_HEX_DIGITS
+        } else {
+            MAX_DECIMAL_DIGITS
+        };
         // `from_str_radix` takes a sign, too.
-        let expires = time.chars().all(|it| it.is_digit(radix)).then_some(time);
-        let expires = expires.and_then(|it| u64::from_str_radix(it, radix).ok());
+        let is_time = time.len() <= max_digits && time.chars().all(|it| it.is_digit(radix));
+        let expires = is_time
+            .then_some(time)
+            .and_then(|it| u64::from_str_radix(it, radix).ok());
         Ok(Some(Presented {
             signature: self.encoding.decode(signature).ok_or(Malformed)?,
             expires: expires.ok_or(Malformed)?,

@@ -189,6 +189,42 @@ fn a_signature_is_for_one_stream_and_nginx_s_for_one_address() {
 }
 
 #[test]
+fn no_digit_moves_between_a_name_and_a_time() {
+    let text = "{key}{stream}{expires}".parse().unwrap();
+    let decimal = Scheme::template(Hash::Sha256, Encoding::Hex, text, ("s", "t"), false);
+    for scheme in [Scheme::tencent(Hash::Md5), decimal.unwrap()] {
+        let policy = policy(scheme);
+        for (signed, asked, moved) in [
+            ("cam1", "cam", "1"),
+            ("cam0", "cam", "0"),
+            ("cam10", "cam", "10"),
+        ] {
+            let of = |stream| Request {
+                stream,
+                ..request("")
+            };
+            let query = policy.sign(&of(signed), LATER, 7).unwrap();
+            let (before, time) = query.rsplit_once('=').unwrap();
+            let forged = format!("{before}={moved}{time}");
+            let forged = Request {
+                query: &forged,
+                ..of(asked)
+            };
+            assert_eq!(policy.verify(&forged, NOW), Err(Refusal::Malformed));
+            // The other way, it has expired.
+            let (first, rest) = time.split_at(1);
+            let forged = format!("{before}={rest}");
+            let longer = format!("{signed}{first}");
+            let forged = Request {
+                query: &forged,
+                ..of(&longer)
+            };
+            assert_eq!(policy.verify(&forged, NOW), Err(Refusal::Expired));
+        }
+    }
+}
+
+#[test]
 fn what_is_missing_or_cannot_be_read_is_said() {
     for (query, refusal) in [
         ("", Refusal::Unsigned),

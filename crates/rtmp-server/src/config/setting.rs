@@ -211,9 +211,11 @@ fn first_argument<'a>(
     if others.is_empty() {
         return Cow::Borrowed(directive);
     }
-    let (name, others) = (&directive.keyword, shortened(&others.join(" ")));
-    let message =
-        format!("`{name}` takes one word, and `{others}` has no effect: is a `;` missing?");
+    // What follows may be a secret.
+    let (name, other) = (&directive.keyword, shortened(&others[0]));
+    let message = format!(
+        "`{name}` takes one word, and no effect has what begins with `{other}`: is a `;` missing?"
+    );
     diagnostics.warn(&directive.location, message);
     let mut directive = directive.clone();
     directive.arguments = vec![first.clone()];

@@ -75,6 +75,11 @@ pub(super) fn signed_urls(
         &[],
         diagnostics,
     );
+    if block.enabled && block.urls == SignedUrls::default() && !diagnostics.has_errors() {
+        let location = children.first().map(|it| it.location.clone());
+        let message = "`signed_urls` has neither `play` nor `publish`: no signature is needed";
+        diagnostics.warn(&location.unwrap_or_default(), message);
+    }
     vhost.signed_urls = if block.enabled {
         block.urls
     } else {

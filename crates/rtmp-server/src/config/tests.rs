@@ -196,8 +196,8 @@ fn what_stands_behind_the_one_word_of_a_directive_is_left_out_with_a_warning() {
     };
     assert_eq!(
         warning.sentence(),
-        "x.conf:2: `tcp_nodelay` takes one word, and `min_latency on` has no effect: \
-         is a `;` missing?"
+        "x.conf:2: `tcp_nodelay` takes one word, and no effect has what begins with \
+         `min_latency`: is a `;` missing?"
     );
     // No server listens at half of its ports, or asks half of its hooks.
     for text in [

@@ -73,16 +73,21 @@ impl Wanted {
         server: &Server,
         connection: &Client,
         (vhost, requested): (Arc<Vhost>, String),
-        (app, name): (&str, &str),
+        place: (&str, &str),
         request: &Request,
     ) -> Result<Self, Refusal> {
         let app_name = AppName {
             vhost: requested,
-            app: app.to_owned(),
+            app: place.0.to_owned(),
             parameters: Parameters::default(),
         };
-        let name = app_name.stream(&format!("{name}?{}", request.query), &server.limits);
+        let name = app_name.stream(&format!("{}?{}", place.1, request.query), &server.limits);
         let name = name.map_err(|error| Refusal::new(404, error.to_string()))?;
+        // In RTMP a query may lengthen the name (`x?vhost=v/y`). Here the path alone names
+        // the stream: a signature may be the path's.
+        if name.key.app != app_name.app || name.key.stream != place.1 {
+            return Err(Refusal::new(404, "no stream is served at this path"));
+        }
         let key = StreamKey {
             vhost: vhost.name.clone(),
             ..name.key

@@ -498,9 +498,11 @@ async fn sweep(server: Arc<Server>) {
         server.hls.sweep(&server, &server.registry.list());
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
-            server
-                .quotas
-                .measure(&server.clients.list(), Instant::now());
+            let server = server.clone();
+            tokio::task::spawn_blocking(move || {
+                let clients = server.clients.list();
+                server.quotas.measure(&clients, Instant::now());
+            });
         }
         server.registry.sweep(Instant::now(), |stream| {
             let vhost = config.vhost(&stream.key().vhost);

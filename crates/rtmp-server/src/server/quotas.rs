@@ -173,15 +173,15 @@ impl Usage {
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     counted: Mutex<Counted>,
+    /// Time of the last measurement, and the bytes of each client at that time.
+    measured: Mutex<Option<(Instant, HashMap<u64, Bytes>)>>,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
     usage: HashMap<Holder, Usage>,
-    /// Players by vhost and [`counted_address`], where their number is limited.
+    /// Players by vhost and [`counted_address`].
     addresses: HashMap<(String, IpAddr), u32>,
-    /// Time of the last measurement, and the bytes of each client at that time.
-    measured: Option<(Instant, HashMap<u64, Bytes>)>,
 }
 
 /// One client's part of the counts, as long as it is held.
@@ -190,7 +190,7 @@ pub(super) struct Permit {
     quotas: Arc<Quotas>,
     key: Arc<StreamKey>,
     action: Action,
-    /// Its address, if that counts.
+    /// Its address, if it plays.
     address: Option<IpAddr>,
 }
 
@@ -217,13 +217,13 @@ impl Quotas {
                 Usage::default().check(quota, holder, action)?;
             }
         }
-        let is_counted = action == Action::Play && limits.players_per_address > 0;
-        let address = is_counted.then(|| counted_address(peer));
+        let address = (action == Action::Play).then(|| counted_address(peer));
         if let Some(address) = address {
+            let limit = limits.players_per_address;
             let place = (key.vhost.clone(), address);
             let players = counted.addresses.entry(place).or_default();
-            if *players >= limits.players_per_address {
-                return Err(Exceeded::Address(limits.players_per_address));
+            if limit > 0 && *players >= limit {
+                return Err(Exceeded::Address(limit));
             }
             *players += 1;
         }
@@ -238,10 +238,11 @@ impl Quotas {
         })
     }
 
-    /// Measures the rates of vhosts and applications; to be called every second or so.
+    /// Measures the rates of vhosts and applications; to be called every second or so, where
+    /// it may take milliseconds.
     pub(super) fn measure(&self, clients: &[Arc<Client>], now: Instant) {
-        let mut counted = lock(&self.counted);
-        let before = counted.measured.take();
+        let mut measured = lock(&self.measured);
+        let before = measured.take();
         let mut present = HashMap::with_capacity(clients.len());
         let mut sums: HashMap<Holder, Bytes> = HashMap::new();
         for client in clients {
@@ -265,14 +266,16 @@ impl Quotas {
                 }
             }
         }
-        if let Some((at, _)) = before {
-            let interval = now.saturating_duration_since(at);
-            for (holder, usage) in &mut counted.usage {
-                let bytes = sums.get(holder).copied().unwrap_or_default();
-                usage.add_measured(interval, bytes);
-            }
+        *measured = Some((now, present));
+        let Some((at, _)) = before else {
+            return;
+        };
+        let interval = now.saturating_duration_since(at);
+        // Whoever joins waits for this lock.
+        for (holder, usage) in &mut lock(&self.counted).usage {
+            let bytes = sums.get(holder).copied().unwrap_or_default();
+            usage.add_measured(interval, bytes);
         }
-        counted.measured = Some((now, present));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::hls::Hls;
 use super::http_api::HttpApi;
@@ -322,7 +322,13 @@ pub struct HookUrl {
     /// `host:port` to connect to.
     pub authority: String,
     /// Path and query to ask for.
+    #[serde(serialize_with = "serialize_path")]
     pub path: String,
+}
+
+/// Writes a path without its query, which may have a secret.
+fn serialize_path<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    path.split('?').next().serialize(serializer)
 }
 
 impl HookUrl {

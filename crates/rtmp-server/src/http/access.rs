@@ -41,6 +41,11 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     let settings = config.http_api.as_ref();
     let crossdomain = settings.is_none_or(|it| it.crossdomain);
     let foreign = request.headers().contains_key(header::ORIGIN);
+    // Scripts, pictures and names that lead here: not by CORS alone.
+    let cross_site = request.headers().get("sec-fetch-site");
+    if !crossdomain && cross_site.is_some_and(|it| it == "cross-site") {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let auth = settings.and_then(|it| it.auth.as_ref());
     let mut response = if request.method() == Method::OPTIONS {
         match crossdomain {

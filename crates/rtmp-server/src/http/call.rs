@@ -131,7 +131,10 @@ impl Call {
         };
         let (content_type, text) = match &self.callback {
             None => ("application/json", json),
-            Some(callback) => ("text/javascript", format!("{callback}({json})")),
+            Some(callback) => (
+                "text/javascript; charset=utf-8",
+                format!("{callback}({json})"),
+            ),
         };
         let headers = [
             (header::CONTENT_TYPE, content_type),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::samples::{Bytes, Rates};
 use super::snapshot::Snapshot;
+use super::without_query;
 use crate::server::{Activity, Client, stream_url};
 
 /// A connection.
@@ -61,7 +62,9 @@ impl ClientReport {
             ip: client.peer.ip().to_string(),
             page_url: urls.map(|urls| urls.page_url.clone()).unwrap_or_default(),
             swf_url: urls.map(|urls| urls.swf_url.clone()).unwrap_or_default(),
-            tc_url: urls.map(|urls| urls.tc_url.clone()).unwrap_or_default(),
+            tc_url: urls
+                .map(|urls| without_query(&urls.tc_url).into())
+                .unwrap_or_default(),
             url: key.map_or(String::new(), |key| stream_url(key)),
             name: key.map(|key| key.stream.clone()),
             r#type: activity.name(),

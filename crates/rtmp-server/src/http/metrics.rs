@@ -45,7 +45,7 @@ fn write_srs(metrics: &mut Exposition, api: &Api, totals: &Totals) {
     };
     let streams = totals.streams.len() as u64;
     family("srs_streams", Kind::Gauge, "Streams", streams);
-    let present = totals.clients.len() as u64;
+    let present = api.server.clients().connections() as u64;
     family("srs_clients", Kind::Gauge, "Connections", present);
     let help = "Connections so far";
     family("srs_clients_total", Kind::Counter, help, clients.came);

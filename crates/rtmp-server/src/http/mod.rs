@@ -93,6 +93,11 @@ fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
+/// `url` without its query, which may be a publisher's or a viewer's right.
+fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(url, _)| url)
+}
+
 /// Answers in a thread that may take its time: with thousands of connections, an answer
 /// takes milliseconds, in which no publisher is to wait.
 async fn answer(make: impl FnOnce() -> Response + Send + 'static) -> Response {

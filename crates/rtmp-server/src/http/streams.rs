@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::codecs::{self, AudioReport, VideoReport};
 use super::samples::Rates;
 use super::snapshot::Snapshot;
+use super::without_query;
 use crate::server::stream_url;
 use crate::stream::Stream;
 
@@ -66,7 +67,7 @@ impl<'a> StreamReport<'a> {
         let hls_clients = snapshot.hls_viewers_of(stream);
         let hls = stream.hls();
         let (video, audio) = codecs::of_stream(stream);
-        let tc_url = urls.map(|urls| urls.tc_url.to_string());
+        let tc_url = urls.map(|urls| without_query(&urls.tc_url).to_owned());
         Self {
             id: stream.id(),
             name: &key.stream,

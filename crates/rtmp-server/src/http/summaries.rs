@@ -20,7 +20,7 @@ pub(super) fn report(api: &Api) -> Value {
         .iter()
         .filter_map(|stream| stream.memory().ok())
         .sum();
-    let connections = server.clients().count();
+    let connections = server.clients().connections();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let (process_cpu, system_cpu) = CpuTimes::read().since(api.samples.oldest().cpu(), processors);
     let (process, system) = (ProcessFigures::read(), SystemFigures::read());

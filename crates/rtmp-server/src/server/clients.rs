@@ -232,6 +232,15 @@ impl Client {
         self.dismissed.notified().await;
     }
 
+    /// Bytes that it has been sent; 0 for a session of HLS, whose bytes are also those of its
+    /// connections.
+    fn sent_by_itself(&self) -> u64 {
+        match self.is_session {
+            true => 0,
+            false => self.meter.bytes.load(Ordering::Relaxed),
+        }
+    }
+
     /// Time since its accept.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
@@ -480,7 +489,7 @@ impl Clients {
         let gone = &mut table.gone;
         gone.failed += u64::from(failed);
         gone.received += client.received.load(Ordering::Relaxed);
-        gone.sent += client.meter.bytes.load(Ordering::Relaxed);
+        gone.sent += client.sent_by_itself();
         drop(table);
         client.set_activity(Activity::Idle);
     }
@@ -492,7 +501,7 @@ impl Clients {
         totals.came = self.last_id.load(Ordering::Relaxed);
         for client in table.clients.values() {
             totals.received += client.received.load(Ordering::Relaxed);
-            totals.sent += client.meter.bytes.load(Ordering::Relaxed);
+            totals.sent += client.sent_by_itself();
         }
         totals
     }
@@ -514,6 +523,13 @@ impl Clients {
     #[must_use]
     pub fn count(&self) -> usize {
         lock(&self.table).clients.len()
+    }
+
+    /// Number of connections, without sessions of HLS.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let table = lock(&self.table);
+        table.clients.len() - table.sessions
     }
 
     /// All of them, oldest first.

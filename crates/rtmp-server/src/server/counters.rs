@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     Other,
 }
 
+/// Beginning of the texts of refusals for want of memory.
+const NO_MEMORY: &str = "no memory is left";
 /// Text of a refusal by a hook.
 pub(super) const BY_HOOK: &str = "not allowed";
 /// Text of a refusal while the server drains.
@@ -84,6 +86,7 @@ impl Refusal {
             (_, admission::WRONG_ADDRESS) => Self::Security,
             (_, admission::WRONG_PAGE) => Self::Referer,
             (_, text) if admission::is_of_signature(text) => Self::Signature,
+            (_, text) if text.starts_with(NO_MEMORY) => Self::Memory,
             (_, text) if text.ends_with(quotas::MARK) => Self::Quota,
             _ => Self::Other,
         }

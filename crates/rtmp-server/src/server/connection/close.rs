@@ -95,7 +95,12 @@ impl CloseReason {
     pub(in crate::server) fn is_failure(&self) -> bool {
         !matches!(
             self,
-            Self::Closed | Self::Answered | Self::StreamEnded | Self::Dismissed
+            Self::Closed
+                | Self::Answered
+                | Self::AnsweredHls
+                | Self::NoRequest
+                | Self::StreamEnded
+                | Self::Dismissed
         )
     }
 
@@ -104,11 +109,7 @@ impl CloseReason {
         match self {
             Self::Refused(status) => Some(Refusal::of(&status.code, &status.description)),
             Self::RefusedOverHttp(404, _) => Some(Refusal::NoStream),
-            Self::RefusedOverHttp(400..=499, reason) => Some(Refusal::of("", reason)),
-            Self::RefusedOverHttp(_, reason) => Some(match Refusal::of("", reason) {
-                Refusal::Other => Refusal::Memory,
-                known => known,
-            }),
+            Self::RefusedOverHttp(_, reason) => Some(Refusal::of("", reason)),
             Self::NoMemory | Self::Publishing(AppendError::NoMemory) => Some(Refusal::Memory),
             _ => None,
         }

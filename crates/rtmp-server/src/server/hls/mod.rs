@@ -20,6 +20,7 @@ use http_flv::request::Method;
 
 use super::Server;
 use super::clients::Client;
+use super::connection::close::CloseReason;
 use super::http::response::{Body, Response};
 use super::http::wanted::Refusal;
 use crate::stream::{HlsOutput, Stream};
@@ -51,7 +52,11 @@ pub(super) async fn answer(
         Target::Playlist => playlists::answer(server, connection, &asked).await,
         Target::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
     };
-    answered.unwrap_or_else(|Refusal { status, reason }| Response::refusal(status, &reason))
+    answered.unwrap_or_else(|Refusal { status, reason }| {
+        let response = Response::refusal(status, &reason);
+        server.count_end(&CloseReason::RefusedOverHttp(status, reason));
+        response
+    })
 }
 
 /// A segment, a part or an initialization section.

@@ -38,10 +38,8 @@ impl Goal {
         bound: f64,
     ) -> Self {
         Self {
-            what: what.into(),
-            measured: measured.into(),
-            bound,
             at_least: true,
+            ..Self::at_most(what, measured, bound)
         }
     }
 

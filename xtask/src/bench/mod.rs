@@ -6,6 +6,7 @@ mod checks;
 mod goal;
 mod process;
 mod rtmp;
+mod setup;
 mod viewers;
 mod xdp;
 

@@ -1,12 +1,11 @@
 //! One run: a contender on its core, `rtmp-load` on the other.
 
-use std::process::Stdio;
-
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::contender::{Contender, Running, Surroundings};
 use crate::bench::process::pinned;
+use crate::bench::setup;
 
 /// How our servers name the threads that send to players.
 const SENDING_THREADS: &str = "fanout-";
@@ -138,16 +137,7 @@ pub(crate) fn measure(
         ]);
     }
     command.arg(numbered(&running.play_url));
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting rtmp-load")?;
-    let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else {
-        bail!(
-            "{contender}: rtmp-load ended with {} and no report",
-            output.status
-        );
-    };
+    let report = setup::load(command, contender)?;
     Figures::of(report).with_context(|| format!("{contender}: a figure is missing in the report"))
 }
 

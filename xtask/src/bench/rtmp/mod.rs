@@ -12,14 +12,15 @@ mod ingest;
 pub(crate) mod measurement;
 mod table;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::goal::{self, Goal};
-use super::process::{allow_open_files, build, cargo_build};
+use super::process::cargo_build;
+use super::setup::{Setup, write_json};
 use contender::{Batching, Chunks, Contender, Surroundings};
 use ingest::Ingest;
 use measurement::{Figures, Generator, Load, Receiver, measure};
@@ -50,6 +51,9 @@ pub(crate) struct Options {
     #[arg(value_enum)]
     sections: Vec<Section>,
 
+    #[command(flatten)]
+    setup: Setup,
+
     /// One round of short runs: for a first look, not for figures to quote.
     #[arg(long)]
     quick: bool,
@@ -67,23 +71,6 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     players: u32,
 
-    /// Core of the servers.
-    #[arg(long, default_value_t = 0)]
-    server_core: u32,
-
-    /// Core of the load generator and the publisher.
-    #[arg(long, default_value_t = 1)]
-    load_core: u32,
-
-    /// Give servers and load precedence over all else on the machine
-    /// (SCHED_FIFO, needs root), so that other programs disturb less.
-    #[arg(long)]
-    realtime: bool,
-
-    /// Bits of video per second.
-    #[arg(long, default_value_t = 2_000_000)]
-    bitrate: u64,
-
     /// Bits of audio per second; 0: none.
     #[arg(long, default_value_t = 0)]
     audio_bitrate: u64,
@@ -91,10 +78,6 @@ pub(crate) struct Options {
     /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE", default_value = "target/bench/rtmp.json")]
     json: PathBuf,
-
-    /// Measure the release build that is there instead of building it.
-    #[arg(long)]
-    no_build: bool,
 }
 
 /// A part of the benchmark.
@@ -159,31 +142,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Section::Ingest,
         ];
     }
-    if options.server_core == options.load_core {
-        bail!("--server-core and --load-core are the same: the load would be measured as well");
-    }
-    let binaries = build(options.no_build, &PACKAGES)?;
-    if !options.no_build {
+    let binaries = options.setup.prepare(&PACKAGES)?;
+    if !options.setup.no_build {
         cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
     } else if !binaries.join(ingest::PROGRAM).exists() {
         bail!("{} is not there", binaries.join(ingest::PROGRAM).display());
     }
-    allow_open_files()?;
     let scratch = tempfile::tempdir()?;
     let around = Surroundings {
         binaries,
         scratch: scratch.path().to_owned(),
-        cores: options.server_core.to_string(),
-        realtime: options.realtime,
+        cores: options.setup.server_core.to_string(),
+        realtime: options.setup.realtime,
         workers: 1,
-        bits_per_second: options.bitrate + options.audio_bitrate,
+        bits_per_second: options.setup.bitrate + options.audio_bitrate,
         frames_per_second: FRAMES_PER_SECOND,
     };
     let generator = Generator {
-        cores: options.load_core.to_string(),
-        realtime: options.realtime,
+        cores: options.setup.load_core.to_string(),
+        realtime: options.setup.realtime,
         threads: 1,
-        video_bits_per_second: options.bitrate,
+        video_bits_per_second: options.setup.bitrate,
         audio_bits_per_second: options.audio_bitrate,
     };
     let nginx = contender::nginx_is_installed();
@@ -191,17 +170,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         println!("nginx-rtmp is not installed (Debian: libnginx-mod-rtmp): not compared with");
     }
     println!(
-        "servers on core {}, load and publisher on core {}{}; {} kbit/s of video at {} pictures a \
-         second, {} kbit/s of audio; {} s measured in each run, {} rounds of the section cost",
-        options.server_core,
-        options.load_core,
-        if options.realtime {
-            ", before all else"
-        } else {
-            ""
-        },
-        options.bitrate / 1000,
-        FRAMES_PER_SECOND,
+        "{} at {FRAMES_PER_SECOND} pictures a second, {} kbit/s of audio; {} s measured in each \
+         run, {} rounds of the section cost",
+        options.setup,
         options.audio_bitrate / 1000,
         options.seconds,
         options.rounds
@@ -219,7 +190,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !ingest.is_empty() {
         println!("{}", table::of_ingest(&ingest));
     }
-    write_json(&options, &rows, &goals, &ingest)
+    write_figures(&options, &rows, &goals, &ingest)
 }
 
 /// All runs of one round, in the order in which they alternate.
@@ -382,7 +353,8 @@ fn measure_all(
             let both;
             let around = match run.section {
                 Section::Cores => {
-                    let cores = format!("{},{}", options.server_core, options.load_core);
+                    let cores =
+                        format!("{},{}", options.setup.server_core, options.setup.load_core);
                     both = Surroundings {
                         cores,
                         workers: 2,
@@ -407,7 +379,7 @@ fn measure_all(
     Ok(runs.iter().zip(figures).filter_map(row).collect())
 }
 
-fn write_json(
+fn write_figures(
     options: &Options,
     rows: &[Row],
     goals: &[Goal],
@@ -429,10 +401,10 @@ fn write_json(
         })
         .collect();
     let document = json!({
-        "server_core": options.server_core,
-        "load_core": options.load_core,
-        "realtime": options.realtime,
-        "video_bits_per_second": options.bitrate,
+        "server_core": options.setup.server_core,
+        "load_core": options.setup.load_core,
+        "realtime": options.setup.realtime,
+        "video_bits_per_second": options.setup.bitrate,
         "audio_bits_per_second": options.audio_bitrate,
         "rounds": options.rounds,
         "seconds": options.seconds,
@@ -440,11 +412,5 @@ fn write_json(
         "goals": goals.iter().map(Goal::to_json).collect::<Vec<_>>(),
         "ingest": ingest,
     });
-    if let Some(folder) = options.json.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&options.json, serde_json::to_string_pretty(&document)?)
-        .with_context(|| options.json.display().to_string())?;
-    println!("all figures: {}", options.json.display());
-    Ok(())
+    write_json(&options.json, &document)
 }

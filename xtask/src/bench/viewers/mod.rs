@@ -7,7 +7,7 @@
 mod contender;
 mod table;
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::{
     goal::{self, Goal},
-    process::{NGINX, NGINX_RTMP, allow_open_files, build, pinned},
+    process::{NGINX, NGINX_RTMP, pinned},
     rtmp::{contender::Batching, measurement::Figures},
+    setup::{Setup, load, write_json},
 };
 use contender::{Contender, Running, Surroundings};
 
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     #[arg(value_enum)]
     sections: Vec<Section>,
 
+    #[command(flatten)]
+    setup: Setup,
+
     /// Rounds; the one in the middle counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -55,30 +59,9 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     hls_players: u32,
 
-    /// Core of the servers.
-    #[arg(long, default_value_t = 0)]
-    server_core: u32,
-
-    /// Core of the load generator and the publisher.
-    #[arg(long, default_value_t = 1)]
-    load_core: u32,
-
-    /// Give servers and load precedence over all else on the machine
-    /// (SCHED_FIFO, needs root), so that other programs disturb less.
-    #[arg(long)]
-    realtime: bool,
-
-    /// Bits of video per second.
-    #[arg(long, default_value_t = 2_000_000)]
-    bitrate: u64,
-
     /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE", default_value = "target/bench/viewers.json")]
     json: PathBuf,
-
-    /// Measure the release build that is there instead of building it.
-    #[arg(long)]
-    no_build: bool,
 }
 
 /// A part of the benchmark.
@@ -109,18 +92,14 @@ impl Row {
 /// If something did not start, or served so badly that its figures mean
 /// nothing.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    if options.server_core == options.load_core {
-        bail!("--server-core and --load-core are the same: the load would be measured as well");
-    }
-    let binaries = build(options.no_build, &PACKAGES)?;
-    allow_open_files()?;
+    let binaries = options.setup.prepare(&PACKAGES)?;
     let scratch = tempfile::tempdir()?;
     let around = Surroundings {
         binaries,
         scratch: scratch.path().to_owned(),
-        server_core: options.server_core,
-        load_core: options.load_core,
-        realtime: options.realtime,
+        server_core: options.setup.server_core,
+        load_core: options.setup.load_core,
+        realtime: options.setup.realtime,
     };
     let mut rows: Vec<Row> = plan(options)
         .into_iter()
@@ -130,20 +109,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         })
         .collect();
     println!(
-        "servers on core {}, load and publisher on core {}{}; {} kbit/s of video at 30 pictures a \
-         second; {} viewers, {} of HLS; {} s measured in each of {} rounds",
-        options.server_core,
-        options.load_core,
-        if options.realtime {
-            ", before all else"
-        } else {
-            ""
-        },
-        options.bitrate / 1000,
-        options.players,
-        options.hls_players,
-        options.seconds,
-        options.rounds
+        "{} at 30 pictures a second; {} viewers, {} of HLS; {} s measured in each of {} rounds",
+        options.setup, options.players, options.hls_players, options.seconds, options.rounds
     );
     for round in 1..=options.rounds {
         for row in &mut rows {
@@ -154,7 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let goals = goals(&rows);
     println!("{}", table::of(&rows));
     println!("{}", goal::table(&goals));
-    write_json(options, &rows, &goals)
+    write_figures(options, &rows, &goals)
 }
 
 /// All runs of one round, in the order in which they alternate.
@@ -195,7 +162,7 @@ fn measure(
     command.arg(around.binaries.join("rtmp-load"));
     command.args(["--json", "--quiet", "--publish", "generated"]);
     command.args(["--audio-bitrate", "0", "--settle", "2"]);
-    command.args(["--bitrate", &options.bitrate.to_string()]);
+    command.args(["--bitrate", &options.setup.bitrate.to_string()]);
     command.args(["--players", &players.to_string()]);
     command.args(["--start-rate", &(players / 2).max(1).to_string()]);
     command.args(["--seconds", &seconds.to_string()]);
@@ -208,16 +175,7 @@ fn measure(
         command.arg("--no-low-latency");
     }
     command.arg(&running.play_url);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting rtmp-load")?;
-    let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else {
-        bail!(
-            "{contender}: rtmp-load ended with {} and no report",
-            output.status
-        );
-    };
+    let report = load(command, contender)?;
     check(contender, players, &report)?;
     Figures::of(report).with_context(|| format!("{contender}: a figure is missing in the report"))
 }
@@ -311,7 +269,7 @@ fn median_ratio(one: &Row, other: &Row, figure: impl Fn(&Figures) -> f64) -> Opt
     ratios.get(ratios.len() / 2).copied()
 }
 
-fn write_json(options: &Options, rows: &[Row], goals: &[Goal]) -> anyhow::Result<()> {
+fn write_figures(options: &Options, rows: &[Row], goals: &[Goal]) -> anyhow::Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -322,23 +280,17 @@ fn write_json(options: &Options, rows: &[Row], goals: &[Goal]) -> anyhow::Result
         })
         .collect();
     let document = json!({
-        "server_core": options.server_core,
-        "load_core": options.load_core,
-        "realtime": options.realtime,
-        "video_bits_per_second": options.bitrate,
+        "server_core": options.setup.server_core,
+        "load_core": options.setup.load_core,
+        "realtime": options.setup.realtime,
+        "video_bits_per_second": options.setup.bitrate,
         "players": options.players,
         "hls_players": options.hls_players,
         "seconds": options.seconds,
         "runs": rows,
         "goals": goals.iter().map(Goal::to_json).collect::<Vec<_>>(),
     });
-    if let Some(folder) = options.json.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&options.json, serde_json::to_string_pretty(&document)?)
-        .with_context(|| options.json.display().to_string())?;
-    println!("all figures: {}", options.json.display());
-    Ok(())
+    write_json(&options.json, &document)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! HTTP/2 where TLS has agreed on it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -12,7 +11,7 @@ use netbed::TIME_LIMIT;
 use tokio::task::JoinHandle;
 
 use crate::support::{headers, keyframe, picture, until};
-use crate::tls_support::{TlsServer, connect, large_pictures};
+use crate::tls_support::{TlsServer, connect, large_pictures, publish_until_a_player_skips};
 
 /// A client's connection.
 struct Http2 {
@@ -232,23 +231,7 @@ async fn a_player_that_reads_nothing_skips_and_others_go_on() {
     let _unread = client.get("/live/s.flv").await;
     let mut read = client.get("/live/s.flv").await.into_body();
     tokio::spawn(async move { while let Some(Ok(_)) = read.frame().await {} });
-    let skips = || {
-        let clients = origin.server.server.clients().list();
-        let skips = clients
-            .iter()
-            .map(|it| it.meter.skips.load(Ordering::Relaxed));
-        skips.max().unwrap_or(0)
-    };
-    let mut timestamp = 0;
-    while skips() == 0 {
-        for mut picture in large_pictures(1, 25) {
-            timestamp += 40;
-            picture.timestamp = timestamp;
-            publisher.publish(&[picture]).await;
-        }
-        timestamp += 40;
-        publisher.publish(&[keyframe(timestamp)]).await;
-    }
+    publish_until_a_player_skips(&origin, &mut publisher).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

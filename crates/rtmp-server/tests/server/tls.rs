@@ -15,7 +15,9 @@ use crate::common::certificates::{Authority, first};
 use crate::common::server::any_port;
 use crate::flv_client::FlvClient;
 use crate::support::{headers, keep_log, keyframe, log_lines, picture, sound, until};
-use crate::tls_support::{TlsServer, connect, large_pictures, publisher, rtmp, tunnel};
+use crate::tls_support::{
+    TlsServer, connect, large_pictures, publish_until_a_player_skips, publisher, rtmp, tunnel,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_protocols_are_spoken_over_tls() {
@@ -135,23 +137,7 @@ async fn a_slow_player_skips_to_a_keyframe() {
     publisher.publish(&[keyframe(0)]).await;
     let (mut player, _) = FlvClient::playing(https, "/live/s.flv").await;
     assert_eq!(player.tags(1).await, [(9, 0, 0x17)]);
-    let meters = || origin.server.server.clients().list();
-    let skips = || -> u64 {
-        let skips = meters()
-            .into_iter()
-            .map(|it| it.meter.skips.load(Ordering::Relaxed));
-        skips.sum()
-    };
-    let mut timestamp = 0;
-    while skips() == 0 {
-        for mut picture in large_pictures(1, 25) {
-            timestamp += 40;
-            picture.timestamp = timestamp;
-            publisher.publish(&[picture]).await;
-        }
-        timestamp += 40;
-        publisher.publish(&[keyframe(timestamp)]).await;
-    }
+    let timestamp = publish_until_a_player_skips(&origin, &mut publisher).await;
     let last = timestamp + 40;
     publisher.publish(&[keyframe(last)]).await;
     let mut before = 0;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::{ClientConfig as SessionConfig, Purpose};
 use rtmp_proto::wire::{Message, MessageType};
@@ -16,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::common::certificates::{Authority, Certificate};
 use crate::common::server::any_port;
-use crate::support::{Client, TestServer, message, publishing};
+use crate::support::{Client, TestServer, keyframe, message, publishing};
 
 /// A server with certificates for `localhost`, and these directives outside of vhosts and
 /// in its default vhost.
@@ -134,4 +135,28 @@ pub(crate) fn large_pictures(seed: u8, count: u32) -> Vec<Message> {
     (1..=count)
         .map(|number| message(MessageType::VIDEO, 40 * number, &payload(number)))
         .collect()
+}
+
+/// Publishes large pictures, with a keyframe now and then, until one of the server's players
+/// skips; returns the time of the last keyframe, in ms.
+pub(crate) async fn publish_until_a_player_skips(
+    origin: &TlsServer,
+    publisher: &mut Client,
+) -> u32 {
+    let has_skipped = || {
+        let clients = origin.server.server.clients().list();
+        let skips = |it: &Arc<rtmp_server::Client>| it.meter.skips.load(Ordering::Relaxed);
+        clients.iter().any(|it| skips(it) > 0)
+    };
+    let mut timestamp = 0;
+    while !has_skipped() {
+        for mut picture in large_pictures(1, 25) {
+            timestamp += 40;
+            picture.timestamp = timestamp;
+            publisher.publish(&[picture]).await;
+        }
+        timestamp += 40;
+        publisher.publish(&[keyframe(timestamp)]).await;
+    }
+    timestamp
 }

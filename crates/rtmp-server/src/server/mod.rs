@@ -6,10 +6,13 @@
 //! the connection does not. `http` reads requests over HTTP: `http_flv` makes a player of
 //! the connection, `hls` answers one request after another.
 
+mod accept;
 mod admission;
+mod client;
 mod clients;
 mod connection;
 mod counters;
+mod counts;
 mod hls;
 mod hooks;
 mod http;
@@ -28,14 +31,12 @@ mod viewer;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::Limits;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -44,16 +45,16 @@ use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, GroupReport, ReturnedPlayer, SocketReport};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
-use crate::transport::Transport;
+pub use accept::Protocol;
 #[cfg(test)]
 pub(crate) use admission::Asked;
-pub(crate) use clients::Activity;
-pub(crate) use clients::ClientProtocol;
-pub use clients::{Client, Clients};
-use clients::{ConnectionLimits, LimitReached};
+pub(crate) use client::Activity;
+pub use client::Client;
+pub use clients::Clients;
+use clients::ConnectionLimits;
 use connection::Connection;
 use connection::close::CloseReason;
-pub(crate) use counters::{Pulls, Refusal, Refusals};
+pub(crate) use counters::{Pulls, Refusals};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
 use loop_guard::LoopGuard;
@@ -72,23 +73,6 @@ const MIN_MESSAGE_BYTES: u64 = 1_024;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Pause after an accept has failed, most likely for want of descriptors: without
-/// it, the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The protocol of a listening socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// RTMP.
-    Rtmp,
-    /// RTMP over TLS.
-    Rtmps,
-    /// HTTP-FLV and WebSocket-FLV.
-    HttpFlv,
-    /// The same over TLS.
-    Https,
-}
-
 /// An origin or an edge.
 #[derive(Debug)]
 pub struct Server {
@@ -162,63 +146,6 @@ impl Server {
         tokio::spawn(sweep(server.clone()));
         tokio::spawn(tls::watch(server.clone()));
         Ok(server)
-    }
-
-    /// Accepts connections of `protocol` from `listener` until the task is dropped.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
-        loop {
-            let (socket, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    log::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let client = match self.add_client(peer) {
-                Ok(client) => client,
-                Err(limit) => {
-                    self.refusals.count(Refusal::MaxConnections);
-                    log::warn!("{peer}: refused: {limit}");
-                    if protocol == Protocol::HttpFlv {
-                        http::refuse(&self, socket.into());
-                    }
-                    continue;
-                }
-            };
-            match socket::prepare(&socket) {
-                Ok(()) => {
-                    let server = self.clone();
-                    match protocol {
-                        Protocol::Rtmp => serve_rtmp(server, client, socket.into()),
-                        Protocol::HttpFlv => serve_http(server, client, socket.into()),
-                        Protocol::Rtmps => {
-                            tokio::spawn(accept_tls(server, client, socket, tls::Port::Rtmps));
-                        }
-                        Protocol::Https => {
-                            tokio::spawn(accept_tls(server, client, socket, tls::Port::Https));
-                        }
-                    }
-                    // Connections that have begun go first. If a thousand arrive
-                    // together, few are in their handshake at a time, where each
-                    // takes several times the memory of a player.
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => {
-                    log::debug!("{client}: gone before it was accepted: {error}");
-                    self.clients.remove(client.id, true);
-                }
-            }
-        }
-    }
-
-    /// Adds a connection of `peer` to the table.
-    ///
-    /// # Errors
-    /// There are as many as may be already.
-    fn add_client(&self, peer: SocketAddr) -> Result<Arc<Client>, LimitReached> {
-        self.clients
-            .add(peer, self.connection_limits(), Instant::now())
     }
 
     /// The limits for connections, and as many viewers by HLS.
@@ -407,32 +334,6 @@ async fn collect<T>(mut answers: mpsc::UnboundedReceiver<Vec<T>>) -> Vec<T> {
     };
     let _ = tokio::time::timeout(REPORT_TIMEOUT, collected).await;
     all
-}
-
-/// Serves a connection that was just made.
-fn serve_rtmp(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
-    tokio::spawn(Box::new(Connection::new(server, client, transport)).run());
-}
-
-/// Serves a connection that was just made.
-fn serve_http(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
-    client.set_protocol(ClientProtocol::Http);
-    tokio::spawn(Box::new(http::Connection::new(server, client, transport)).run());
-}
-
-/// Performs the TLS handshake, then serves the connection.
-async fn accept_tls(server: Arc<Server>, client: Arc<Client>, socket: TcpStream, port: tls::Port) {
-    let Some(accepted) = tls::accept(&server, &client, socket, port).await else {
-        return;
-    };
-    let transport = accepted.transport;
-    match port {
-        tls::Port::Rtmps => serve_rtmp(server, client, transport),
-        tls::Port::Https if accepted.protocol.as_deref() == Some(tls::HTTP_2) => {
-            tokio::spawn(http2::serve(server, client, transport));
-        }
-        tls::Port::Https => serve_http(server, client, transport),
-    }
 }
 
 fn stream_settings(vhost: &Vhost) -> StreamSettings {

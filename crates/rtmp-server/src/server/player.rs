@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
 
-use super::clients::{Client, StatsSnapshot};
+use super::client::{Client, StatsSnapshot};
 use super::connection::close::CloseReason;
 use super::loop_guard::LoopGuard;
 use super::memory::exceeds_memory_share;

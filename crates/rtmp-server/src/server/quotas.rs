@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 
-use super::clients::{Activity, Client};
+use super::client::{Activity, Client};
+use super::counts::Counts;
 use crate::config::{Action, Quota, Vhost};
 use crate::stream::lock;
 
@@ -112,7 +113,14 @@ struct Bytes {
 }
 
 impl Usage {
-    fn clients(&mut self, action: Action) -> &mut u32 {
+    fn clients(&self, action: Action) -> u32 {
+        match action {
+            Action::Publish => self.publishers,
+            Action::Play => self.players,
+        }
+    }
+
+    fn clients_mut(&mut self, action: Action) -> &mut u32 {
         match action {
             Action::Publish => &mut self.publishers,
             Action::Play => &mut self.players,
@@ -142,17 +150,15 @@ impl Usage {
     }
 
     /// Checks if one more client may do `action`.
-    fn check(&mut self, quota: &Quota, holder: &Holder, action: Action) -> Result<(), Exceeded> {
-        let holder = || holder.to_string();
-        let present = *self.clients(action);
+    fn check(&self, quota: &Quota, holder: &Holder, action: Action) -> Result<(), Exceeded> {
+        let present = self.clients(action);
         if let Some(limit) = quota.clients(action).filter(|&limit| present >= limit) {
             let clients = match action {
                 Action::Publish => "publishers",
                 Action::Play => "players",
             };
-            let holder = holder();
             return Err(Exceeded::Clients {
-                holder,
+                holder: holder.to_string(),
                 limit,
                 clients,
             });
@@ -160,7 +166,7 @@ impl Usage {
         let kbps = self.kbps(action);
         match quota.kbps(action).filter(|&limit| kbps >= limit.into()) {
             Some(limit) => Err(Exceeded::Rate {
-                holder: holder(),
+                holder: holder.to_string(),
                 limit,
             }),
             None => Ok(()),
@@ -181,7 +187,7 @@ pub(super) struct Quotas {
 struct Counted {
     usage: HashMap<Holder, Usage>,
     /// Players by vhost and [`counted_address`].
-    addresses: HashMap<(String, IpAddr), u32>,
+    addresses: Counts<(String, IpAddr)>,
 }
 
 /// One client's part of the counts, as long as it is held.
@@ -210,25 +216,23 @@ impl Quotas {
         let mut counted = lock(&self.counted);
         let of_application = limits.applications.get(&key.app);
         let holders = Holder::of(key);
+        let unused = Usage::default();
         for (holder, quota) in holders.iter().zip([Some(&limits.vhost), of_application]) {
-            if let (Some(quota), Some(usage)) = (quota, counted.usage.get_mut(holder)) {
+            if let Some(quota) = quota {
+                let usage = counted.usage.get(holder).unwrap_or(&unused);
                 usage.check(quota, holder, action)?;
-            } else if let Some(quota) = quota {
-                Usage::default().check(quota, holder, action)?;
             }
         }
         let address = (action == Action::Play).then(|| counted_address(peer));
         if let Some(address) = address {
             let limit = limits.players_per_address;
             let place = (key.vhost.clone(), address);
-            let players = counted.addresses.entry(place).or_default();
-            if limit > 0 && *players >= limit {
+            if !counted.addresses.add(place, limit) {
                 return Err(Exceeded::Address(limit));
             }
-            *players += 1;
         }
         for holder in holders {
-            *counted.usage.entry(holder).or_default().clients(action) += 1;
+            *counted.usage.entry(holder).or_default().clients_mut(action) += 1;
         }
         Ok(Permit {
             quotas: self.clone(),
@@ -244,7 +248,7 @@ impl Quotas {
         let mut measured = lock(&self.measured);
         let before = measured.take();
         let mut present = HashMap::with_capacity(clients.len());
-        let mut sums: HashMap<Holder, Bytes> = HashMap::new();
+        let mut by_stream: HashMap<Arc<StreamKey>, Bytes> = HashMap::new();
         for client in clients {
             let bytes = Bytes {
                 published: client.received.load(Ordering::Relaxed),
@@ -257,19 +261,25 @@ impl Quotas {
             };
             let before = before.get(&client.id).copied().unwrap_or_default();
             let publishes = matches!(activity, Activity::Publishing(_));
-            for holder in Holder::of(key) {
-                let sum = sums.entry(holder).or_default();
-                if publishes {
-                    sum.published += bytes.published - before.published;
-                } else {
-                    sum.played += bytes.played - before.played;
-                }
+            let sum = by_stream.entry(key.clone()).or_default();
+            if publishes {
+                sum.published += bytes.published - before.published;
+            } else {
+                sum.played += bytes.played - before.played;
             }
         }
         *measured = Some((now, present));
         let Some((at, _)) = before else {
             return;
         };
+        let mut sums: HashMap<Holder, Bytes> = HashMap::new();
+        for (key, bytes) in by_stream {
+            for holder in Holder::of(&key) {
+                let sum = sums.entry(holder).or_default();
+                sum.published += bytes.published;
+                sum.played += bytes.played;
+            }
+        }
         let interval = now.saturating_duration_since(at);
         // Whoever joins waits for this lock.
         for (holder, usage) in &mut lock(&self.counted).usage {
@@ -284,20 +294,15 @@ impl Drop for Permit {
         let mut counted = lock(&self.quotas.counted);
         for holder in Holder::of(&self.key) {
             if let Entry::Occupied(mut usage) = counted.usage.entry(holder) {
-                *usage.get_mut().clients(self.action) -= 1;
+                *usage.get_mut().clients_mut(self.action) -= 1;
                 if usage.get().publishers == 0 && usage.get().players == 0 {
                     usage.remove();
                 }
             }
         }
-        if let Some(address) = self.address
-            && let Entry::Occupied(mut players) =
-                counted.addresses.entry((self.key.vhost.clone(), address))
-        {
-            *players.get_mut() -= 1;
-            if *players.get() == 0 {
-                players.remove();
-            }
+        if let Some(address) = self.address {
+            let place = (self.key.vhost.clone(), address);
+            counted.addresses.remove(place);
         }
     }
 }

@@ -11,7 +11,7 @@ use rtmp_proto::session::{Status, StreamKey};
 
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::{Client, StatsSnapshot};
+use crate::server::client::{Client, StatsSnapshot};
 use crate::server::counters::Refusal;
 use crate::server::hooks::ClientEvent;
 use crate::server::player::ConnectInfo;

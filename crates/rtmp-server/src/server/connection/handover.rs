@@ -11,7 +11,7 @@ use super::close::{CloseReason, log_close, log_play};
 use super::play::Play;
 use super::role::ConnectionRole;
 use crate::server::Server;
-use crate::server::clients::{Activity, StatsSnapshot};
+use crate::server::client::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;

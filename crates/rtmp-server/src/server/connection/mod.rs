@@ -28,7 +28,7 @@ use role::ConnectionRole;
 use socket_io::{COMMAND_READ_SIZE, MEDIA_READ_SIZE};
 
 use super::Server;
-use super::clients::Client;
+use super::client::Client;
 use super::memory::exceeds_memory_share;
 use super::player::ConnectInfo;
 use super::socket::close_gracefully;

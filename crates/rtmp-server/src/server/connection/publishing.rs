@@ -10,7 +10,7 @@ use rtmp_proto::wire::Message;
 use tokio::sync::watch;
 
 use super::close::{CloseReason, FAILED};
-use crate::server::clients::{Client, StatsSnapshot};
+use crate::server::client::{Client, StatsSnapshot};
 use crate::server::upstream::{OriginConnection, OriginError};
 use crate::stream::{AppendError, MediaMessage, Publication, Stream, StreamState};
 

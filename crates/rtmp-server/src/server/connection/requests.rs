@@ -18,7 +18,7 @@ use super::role::ConnectionRole;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::admission::Asked;
-use crate::server::clients::{Activity, ClientUrls, StatsSnapshot};
+use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
 use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;

@@ -13,7 +13,7 @@ use super::play::Play;
 use super::publishing::{PublishState, PublishTarget, Publishing, StreamChange};
 use super::waiting::{PlayWait, WaitUpdate, Waiting};
 use crate::config::Vhost;
-use crate::server::clients::Activity;
+use crate::server::client::Activity;
 use crate::server::hooks::StreamEvent;
 use crate::server::peer::PeerKind;
 use crate::server::upstream::OriginError;

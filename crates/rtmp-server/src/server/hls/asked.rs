@@ -9,7 +9,7 @@ use rtmp_proto::session::Parameters;
 
 use crate::config::{self, Vhost};
 use crate::server::Server;
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::http::wanted::{Refusal, Wanted, find_vhost};
 
 /// The parameter that names a session, as in SRS.

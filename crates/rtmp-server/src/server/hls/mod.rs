@@ -19,7 +19,7 @@ use hls::segmenter::Container;
 use http_flv::request::Method;
 
 use super::Server;
-use super::clients::Client;
+use super::client::Client;
 use super::connection::close::CloseReason;
 use super::http::response::{Body, Response};
 use super::http::wanted::Refusal;

@@ -13,7 +13,7 @@ use super::packagers;
 use super::sessions::{SessionUse, new_token};
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::http::response::{Body, Response};
 use crate::server::http::wanted::{Refusal, wait_until_live};
 use crate::stream::{HlsOutput, Stream};

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::Server;
-use crate::server::clients::{Activity, Client, StatsSnapshot};
+use crate::server::client::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::wanted::{Refusal, Wanted};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::hook_server::OrderingKey;
 use crate::config::Vhost;
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::player::ConnectInfo;
 use crate::stream::Stream;
 

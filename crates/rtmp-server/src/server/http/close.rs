@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use log::Level;
 
 use crate::server::Server;
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::connection::close::{CloseReason, log_totals};
 
 /// Logs the end of a connection, and forgets the client.

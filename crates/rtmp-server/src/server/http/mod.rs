@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Server;
-use super::clients::{Activity, Client};
+use super::client::{Activity, Client};
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::hls;
 use super::http_flv::Play;

@@ -7,7 +7,7 @@ use http_flv::answer::{CORS_FIELDS, SERVER, phrase};
 use tokio::time::timeout;
 
 use super::response::{Body, Response};
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::connection::close::CloseReason;
 use crate::server::hls::SessionUse;
 use crate::transport::Transport;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::{Action, Vhost};
 use crate::server::Server;
 use crate::server::admission::{Asked, WRONG_ADDRESS};
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::server::connection::waiting::PlayWait;
 use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::StreamEvent;

@@ -14,8 +14,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::UnderWay;
 use super::body::PairBody;
-use crate::server::clients::Client;
-use crate::server::{Server, serve_http};
+use crate::server::Server;
+use crate::server::accept::serve_http;
+use crate::server::client::Client;
 
 /// The most bytes of an answer's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;

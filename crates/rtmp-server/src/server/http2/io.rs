@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::server::clients::Client;
+use crate::server::client::Client;
 use crate::transport::Transport;
 
 /// Bytes read at once.

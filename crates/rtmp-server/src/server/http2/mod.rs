@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::Server;
-use super::clients::Client;
+use super::client::Client;
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::http::close::log_end;
 use crate::transport::Transport;

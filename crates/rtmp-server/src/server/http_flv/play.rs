@@ -10,7 +10,7 @@ use rtmp_proto::session::Parameters;
 
 use super::player::FlvPlayer;
 use crate::config::{HttpRemux, Vhost};
-use crate::server::clients::{Activity, ClientProtocol, ClientUrls, StatsSnapshot};
+use crate::server::client::{Activity, ClientProtocol, ClientUrls, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::counters::DRAINING;
 use crate::server::hooks::StreamEvent;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::config::Vhost;
 use crate::server::Server;
-use crate::server::clients::{Activity, Client, StatsSnapshot};
+use crate::server::client::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
 use crate::server::hooks::StreamEvent;
 use crate::server::http::close::log_end;

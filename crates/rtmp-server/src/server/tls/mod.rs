@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Server;
-use super::clients::Client;
+use super::client::Client;
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::socket::close_gracefully;
 use crate::config::Config;

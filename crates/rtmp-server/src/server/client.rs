@@ -1,0 +1,361 @@
+//! One connection, or one viewer by HLS: its use and its counters.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rtmp_proto::session::{Status, StreamKey};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::quotas::Permit;
+use crate::stream::fanout::Meter;
+use crate::stream::lock;
+use crate::transport::TlsPlace;
+
+/// Maximum number of streams that a connection may ask for in a row. A request
+/// for a stream that nobody publishes makes the server keep it for a moment, and an
+/// edge ask its origin.
+const MAX_STREAM_REQUESTS: u32 = 32;
+/// Time after which it may ask for one more.
+const STREAM_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Present use of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activity {
+    /// Handshake and commands.
+    Idle,
+    /// It publishes a stream.
+    Publishing(Arc<StreamKey>),
+    /// It waits for a stream to play.
+    Waiting(Arc<StreamKey>),
+    /// It plays a stream.
+    Playing(Arc<StreamKey>),
+}
+
+impl Activity {
+    /// Its name in the HTTP API.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Publishing(_) => "publish",
+            Self::Waiting(_) => "wait",
+            Self::Playing(_) => "play",
+        }
+    }
+
+    /// The stream that is published, waited for or played.
+    #[must_use]
+    pub fn stream(&self) -> Option<&Arc<StreamKey>> {
+        match self {
+            Self::Idle => None,
+            Self::Publishing(key) | Self::Waiting(key) | Self::Playing(key) => Some(key),
+        }
+    }
+}
+
+/// The protocol that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientProtocol {
+    /// RTMP.
+    Rtmp,
+    /// HTTP, before it has asked for a stream.
+    Http,
+    /// HTTP-FLV.
+    HttpFlv,
+    /// FLV in WebSocket frames.
+    WebSocketFlv,
+    /// HLS: a viewer, not a connection.
+    Hls,
+}
+
+impl ClientProtocol {
+    /// Its name in the HTTP API and in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Http => "http",
+            Self::HttpFlv => "http-flv",
+            Self::WebSocketFlv => "ws-flv",
+            Self::Hls => "hls",
+        }
+    }
+}
+
+/// The URLs that a client names with its first request.
+#[derive(Debug, Default)]
+pub(crate) struct ClientUrls {
+    /// The URL that it has connected to.
+    pub(crate) tc_url: Arc<str>,
+    /// The page that embeds the player.
+    pub(crate) page_url: Arc<str>,
+    /// The Flash player's own.
+    pub(crate) swf_url: Arc<str>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Unique in this process; log lines and the HTTP API name it.
+    pub id: u64,
+    /// The client's address; IPv4 is never mapped to IPv6.
+    pub(crate) peer: SocketAddr,
+    /// Time of its accept.
+    since: Instant,
+    /// Counters of what it has been sent.
+    pub meter: Arc<Meter>,
+    /// Bytes that it has sent.
+    pub received: AtomicU64,
+    /// Messages of media that it has sent.
+    pub(super) messages_received: AtomicU64,
+    /// Pictures among them.
+    pub(super) pictures_received: AtomicU64,
+    activity: Mutex<Activity>,
+    /// Its part of the counts of quotas while it publishes or plays.
+    permit: Mutex<Option<Permit>>,
+    protocol: Mutex<ClientProtocol>,
+    urls: OnceLock<ClientUrls>,
+    /// Time by which its stream requests so far will have been earned back (a token
+    /// bucket).
+    requests_until: Mutex<Instant>,
+    dismissed: Notify,
+    tls: OnceLock<TlsPlace>,
+    /// True if it is a viewer by HLS, whose requests come over any connections.
+    pub(crate) is_session: bool,
+    carrier: OnceLock<Carrier>,
+}
+
+/// The connection of HTTP/2 that a client is a request of.
+#[derive(Debug)]
+struct Carrier {
+    id: u64,
+    /// One of its places, held until the client has ended.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// The connection, or the viewer by HLS, number `id`, which has come at `now`.
+    pub(super) fn new(id: u64, peer: SocketAddr, is_session: bool, now: Instant) -> Self {
+        Self {
+            id,
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            since: now,
+            meter: Arc::default(),
+            received: AtomicU64::new(0),
+            messages_received: AtomicU64::new(0),
+            pictures_received: AtomicU64::new(0),
+            activity: Mutex::new(Activity::Idle),
+            permit: Mutex::default(),
+            protocol: Mutex::new(ClientProtocol::Rtmp),
+            urls: OnceLock::new(),
+            requests_until: Mutex::new(now),
+            dismissed: Notify::new(),
+            tls: OnceLock::new(),
+            is_session,
+            carrier: OnceLock::new(),
+        }
+    }
+
+    /// Its present use.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        lock(&self.activity).clone()
+    }
+
+    /// The place where its connection is encrypted, `kernel` or `user` space; `None` if it
+    /// is plain.
+    #[must_use]
+    pub fn tls(&self) -> Option<&'static str> {
+        self.tls_place().map(TlsPlace::name)
+    }
+
+    /// The place where its connection is encrypted; `None` if it is plain.
+    pub(super) fn tls_place(&self) -> Option<TlsPlace> {
+        self.tls.get().copied()
+    }
+
+    /// Its TLS handshake is done.
+    pub(super) fn set_tls(&self, place: TlsPlace) {
+        // It has one handshake.
+        let _ = self.tls.set(place);
+    }
+
+    /// It is a request of the HTTP/2 connection `id`, and has one of its places.
+    pub(super) fn set_carrier(&self, id: u64, place: OwnedSemaphorePermit) {
+        // It is made for one request.
+        let _ = self.carrier.set(Carrier { id, _place: place });
+    }
+
+    /// The connection of HTTP/2 that it is a request of.
+    pub(super) fn carrier(&self) -> Option<u64> {
+        self.carrier.get().map(|it| it.id)
+    }
+
+    /// Sets its present use.
+    pub(super) fn set_activity(&self, activity: Activity) {
+        if activity == Activity::Idle {
+            lock(&self.permit).take();
+        }
+        *lock(&self.activity) = activity;
+    }
+
+    /// Counts it for quotas until it is idle again.
+    pub(super) fn hold(&self, permit: Permit) {
+        *lock(&self.permit) = Some(permit);
+    }
+
+    /// The protocol that it speaks.
+    pub(crate) fn protocol(&self) -> ClientProtocol {
+        *lock(&self.protocol)
+    }
+
+    /// Sets the protocol that it speaks.
+    pub(super) fn set_protocol(&self, protocol: ClientProtocol) {
+        *lock(&self.protocol) = protocol;
+    }
+
+    /// The URLs that it has named; `None` before.
+    pub(crate) fn urls(&self) -> Option<&ClientUrls> {
+        self.urls.get()
+    }
+
+    /// Sets the URLs that it names. The first ones stay.
+    pub(super) fn set_urls(&self, urls: ClientUrls) {
+        let _ = self.urls.set(urls);
+    }
+
+    /// Returns true if it may ask for one more stream, and counts the request.
+    pub(super) fn may_request_stream(&self, now: Instant) -> bool {
+        let mut until = lock(&self.requests_until);
+        let next = now.max(*until) + STREAM_REQUEST_INTERVAL;
+        let allowed = next <= now + STREAM_REQUEST_INTERVAL * MAX_STREAM_REQUESTS;
+        if allowed {
+            *until = next;
+        }
+        allowed
+    }
+
+    /// Logs a refusal that does not end the connection: at `debug` if there are too
+    /// many of them, so that a client cannot fill the log.
+    pub(super) fn log_refusal(&self, status: &Status) {
+        let level = if self.may_request_stream(Instant::now()) {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        log::log!(level, "{self}: refused: {status}");
+    }
+
+    /// Dismisses it, if it is with no fan-out worker.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.notify_one();
+    }
+
+    /// Waits until it is dismissed.
+    pub(super) async fn dismissal(&self) {
+        self.dismissed.notified().await;
+    }
+
+    /// Bytes that it has been sent; 0 for a session of HLS, whose bytes are also those of its
+    /// connections.
+    pub(super) fn sent_by_itself(&self) -> u64 {
+        match self.is_session {
+            true => 0,
+            false => self.meter.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Time since its accept.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+}
+
+/// The counters of a connection at one moment. The difference of two snapshots is one
+/// play or publish, of which a connection may have several.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StatsSnapshot {
+    at: Instant,
+    received: u64,
+    messages_received: u64,
+    pictures_received: u64,
+    sent: u64,
+    pictures: u64,
+    skips: u64,
+}
+
+impl StatsSnapshot {
+    /// The counters of `client` at `now`.
+    pub(super) fn of(client: &Client, now: Instant) -> Self {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Self {
+            at: now,
+            received: read(&client.received),
+            messages_received: read(&client.messages_received),
+            pictures_received: read(&client.pictures_received),
+            sent: read(&client.meter.bytes),
+            pictures: read(&client.meter.pictures),
+            skips: read(&client.meter.skips),
+        }
+    }
+
+    /// `3.5 s, 1028736 bytes, 103 frames, 0 skips`: what has been sent to a
+    /// player since `begun`.
+    pub(super) fn played_since(&self, begun: &Self) -> String {
+        format!(
+            "{:.1} s, {} bytes, {} frames, {} skips",
+            self.at.saturating_duration_since(begun.at).as_secs_f64(),
+            self.sent - begun.sent,
+            self.pictures - begun.pictures,
+            self.skips - begun.skips,
+        )
+    }
+
+    /// `3.5 s, 1028736 bytes`: what a viewer by HLS has been sent since `begun`.
+    pub(super) fn delivered_since(&self, begun: &Self) -> String {
+        let passed = self.at.saturating_duration_since(begun.at).as_secs_f64();
+        format!("{passed:.1} s, {} bytes", self.sent - begun.sent)
+    }
+
+    /// `3.5 s, 1028736 bytes, 103 frames, 290 messages`: what a publisher has
+    /// sent since `begun`.
+    pub(super) fn published_since(&self, begun: &Self) -> String {
+        format!(
+            "{:.1} s, {} bytes, {} frames, {} messages",
+            self.at.saturating_duration_since(begun.at).as_secs_f64(),
+            self.received - begun.received,
+            self.pictures_received - begun.pictures_received,
+            self.messages_received - begun.messages_received,
+        )
+    }
+}
+
+/// `c7 192.0.2.1:50000`, as log lines begin.
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "c{} {}", self.id, self.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_ask_for_some_streams_at_once_and_for_more_with_time() {
+        let now = Instant::now();
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let client = Client::new(1, peer, false, now);
+        for _ in 0..MAX_STREAM_REQUESTS {
+            assert!(client.may_request_stream(now));
+        }
+        assert!(!client.may_request_stream(now));
+        let later = now + STREAM_REQUEST_INTERVAL;
+        assert!(client.may_request_stream(later));
+        assert!(!client.may_request_stream(later));
+        let much_later = now + 3 * MAX_STREAM_REQUESTS * STREAM_REQUEST_INTERVAL;
+        let asked = (0..2 * MAX_STREAM_REQUESTS).filter(|_| client.may_request_stream(much_later));
+        assert_eq!(asked.count(), MAX_STREAM_REQUESTS as usize);
+    }
+}

@@ -30,6 +30,16 @@ pub(crate) struct Position {
     pub(super) blocked: bool,
 }
 
+impl Position {
+    /// Offset of its next byte in the log; `None` while it is sent nothing.
+    fn offset(&self) -> Option<u64> {
+        match self.standing {
+            Standing::Following(offset) => Some(offset),
+            Standing::Waiting | Standing::Paused => None,
+        }
+    }
+}
+
 /// The players of a stream at a worker that read the same log.
 #[derive(Debug)]
 pub(crate) struct GroupReport {
@@ -54,20 +64,20 @@ pub(crate) struct PlayerLag {
 }
 
 impl GroupReport {
-    /// The lag of each player at `now`. The log's index is locked meanwhile.
+    /// The lag of each player at `now`. The log's index is locked for one copy only.
     pub(crate) fn lags(&self, now: Instant) -> Vec<PlayerLag> {
         let now_ms = self.stream.logs.milliseconds(now);
-        let index = self.log.index();
+        let offsets = self.positions.iter().filter_map(Position::offset);
+        let arrivals = offsets.min().map(|from| self.log.index().arrivals(from));
+        let arrivals = arrivals.unwrap_or_default();
         let lag = |position: &Position| PlayerLag {
             id: position.id,
-            lag: match position.standing {
-                Standing::Following(offset) => {
-                    let arrived = index.arrival_at(offset);
-                    let ms = arrived.map_or(0, |arrived| now_ms.saturating_sub(arrived));
-                    Some(Duration::from_millis(ms))
-                }
-                Standing::Waiting | Standing::Paused => None,
-            },
+            lag: position.offset().map(|offset| {
+                let ms = arrivals
+                    .at(offset)
+                    .map_or(0, |at| now_ms.saturating_sub(at));
+                Duration::from_millis(ms)
+            }),
             standing: position.standing,
             blocked: position.blocked,
         };

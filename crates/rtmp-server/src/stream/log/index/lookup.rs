@@ -5,6 +5,28 @@ use std::time::Duration;
 
 use super::{EntryKind, Index};
 
+/// Times of arrival of the newest messages of a log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrivals {
+    /// By offset, in ms on the server's clock.
+    messages: Vec<(u64, u64)>,
+    /// Offset at which the newest message ends.
+    end: u64,
+}
+
+impl Arrivals {
+    /// Time of arrival, in ms on the server's clock, of the message that `offset` lies in;
+    /// `None` at the end. Of one that is not among them, it is that of the oldest.
+    pub(crate) fn at(&self, offset: u64) -> Option<u64> {
+        if offset >= self.end {
+            return None;
+        }
+        let after = self.messages.partition_point(|(from, _)| *from <= offset);
+        let message = self.messages.get(after.saturating_sub(1));
+        message.map(|(_, arrived)| *arrived)
+    }
+}
+
 impl Index {
     /// Offset of the message at this position of `entries`, or else the end.
     pub(super) fn offset_at(&self, position: usize) -> u64 {
@@ -24,16 +46,15 @@ impl Index {
         self.offset_at(self.position(offset))
     }
 
-    /// Time of arrival, in ms on the server's clock, of the message that `offset` lies in;
-    /// `None` at the end. Of one that is no longer known, it is that of the oldest.
+    /// The times of arrival of the messages from `offset` on.
     #[must_use]
-    pub(crate) fn arrival_at(&self, offset: u64) -> Option<u64> {
-        if offset >= self.end {
-            return None;
-        }
+    pub(crate) fn arrivals(&self, offset: u64) -> Arrivals {
         let after = self.entries.partition_point(|entry| entry.offset <= offset);
-        let entry = self.entries.get(after.saturating_sub(1));
-        entry.map(|entry| entry.arrived)
+        let entries = self.entries.range(after.saturating_sub(1)..);
+        Arrivals {
+            messages: entries.map(|entry| (entry.offset, entry.arrived)).collect(),
+            end: self.end,
+        }
     }
 
     /// Number of pictures in the log so far.

@@ -210,8 +210,12 @@ impl Clients {
     #[must_use]
     pub(crate) fn hls_viewers(&self) -> HashMap<Arc<StreamKey>, usize> {
         let mut viewers = HashMap::new();
+        // Collected, since a connection's own lock is not taken under the table's.
         let table = lock(&self.table);
-        for client in table.clients.values().filter(|it| it.is_session) {
+        let sessions = table.clients.values().filter(|it| it.is_session);
+        let sessions: Vec<_> = sessions.cloned().collect();
+        drop(table);
+        for client in sessions {
             if let Activity::Playing(key) = client.activity() {
                 *viewers.entry(key).or_default() += 1;
             }
@@ -221,11 +225,11 @@ impl Clients {
 
     /// The connection that publishes a stream.
     pub(super) fn publisher(&self, key: &StreamKey) -> Option<Arc<Client>> {
-        let publishes = |client: &&Arc<Client>| match client.activity() {
+        let publishes = |client: &Arc<Client>| match client.activity() {
             Activity::Publishing(published) => *published == *key,
             _ => false,
         };
-        lock(&self.table).clients.values().find(publishes).cloned()
+        self.list().into_iter().find(publishes)
     }
 
     /// Dismisses a connection that no fan-out worker has. Returns false if there is

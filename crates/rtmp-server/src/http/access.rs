@@ -11,6 +11,7 @@ use data_encoding::BASE64;
 use subtle::ConstantTimeEq;
 
 use super::Api;
+use super::call::jsonp_method;
 use crate::config::Auth;
 
 /// What a browser is told that asks for a page of another site (`SrsHttpCorsMux`).
@@ -35,8 +36,12 @@ const CORS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// Lets a request pass, or refuses it. A browser asks with `OPTIONS` first, and sends no
-/// password then.
-pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+/// password then. A request by JSONP passes with the method that it means.
+pub(super) async fn guard(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let config = api.server.config();
     let settings = config.http_api.as_ref();
     let crossdomain = settings.is_none_or(|it| it.crossdomain);
@@ -47,11 +52,11 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
         return StatusCode::FORBIDDEN.into_response();
     }
     let auth = settings.and_then(|it| it.auth.as_ref());
-    let mut response = if request.method() == Method::OPTIONS {
-        match crossdomain {
-            true => StatusCode::OK.into_response(),
-            false => StatusCode::METHOD_NOT_ALLOWED.into_response(),
-        }
+    if crossdomain && let Some(method) = jsonp_method(request.uri()) {
+        *request.method_mut() = method;
+    }
+    let mut response = if crossdomain && request.method() == Method::OPTIONS {
+        StatusCode::OK.into_response()
     } else if auth.is_none_or(|auth| may_ask(auth, request.headers())) {
         next.run(request).await
     } else {

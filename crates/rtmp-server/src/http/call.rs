@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -41,8 +41,6 @@ const MAX_CALLBACK_BYTES: usize = 128;
 /// A request.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Its method; `HEAD` counts as `GET`, and of JSONP the parameter `method` counts.
-    pub(super) method: Method,
     query: HashMap<String, String>,
     /// The function that a page wants the answer to be handed to.
     callback: Option<String>,
@@ -56,25 +54,29 @@ impl FromRequestParts<Arc<Api>> for Call {
         let Query(query) = query.map_err(IntoResponse::into_response)?;
         let config = api.server.config();
         let crossdomain = config.http_api.as_ref().is_none_or(|it| it.crossdomain);
-        let callback = query.get("callback").filter(|it| !it.is_empty());
         // JSONP is a way for pages of other sites, which `crossdomain off` keeps out.
-        let callback = callback.filter(|_| crossdomain).cloned();
+        let callback = callback(&query).filter(|_| crossdomain).cloned();
         if callback.as_deref().is_some_and(|name| !is_callback(name)) {
             let reason = "`callback` has letters, digits, `.`, `_` and `-` only\n";
             return Err((StatusCode::BAD_REQUEST, reason).into_response());
         }
-        let method = match (&callback, query.get("method").map(String::as_str)) {
-            (Some(_), Some("DELETE")) => Method::DELETE,
-            (Some(_), Some("PUT")) => Method::PUT,
-            (Some(_), Some("POST")) => Method::POST,
-            _ if parts.method == Method::HEAD => Method::GET,
-            _ => parts.method.clone(),
-        };
-        Ok(Self {
-            method,
-            query,
-            callback,
-        })
+        Ok(Self { query, callback })
+    }
+}
+
+fn callback(query: &HashMap<String, String>) -> Option<&String> {
+    query.get("callback").filter(|it| !it.is_empty())
+}
+
+/// The method that a request by JSONP means, which comes as `GET`: its parameter `method`.
+pub(super) fn jsonp_method(uri: &Uri) -> Option<Method> {
+    let Query(query) = Query::<HashMap<String, String>>::try_from_uri(uri).ok()?;
+    callback(&query)?;
+    match query.get("method").map(String::as_str) {
+        Some("DELETE") => Some(Method::DELETE),
+        Some("PUT") => Some(Method::PUT),
+        Some("POST") => Some(Method::POST),
+        _ => None,
     }
 }
 
@@ -99,11 +101,8 @@ impl Call {
         all.skip(start).take(count.unwrap_or(usize::MAX))
     }
 
-    /// Answers a `GET` with `value`, and any other method with status 405.
+    /// Answers with `value`.
     pub(super) fn get(&self, api: &Api, name: &'static str, value: &impl Serialize) -> Response {
-        if self.method != Method::GET {
-            return StatusCode::METHOD_NOT_ALLOWED.into_response();
-        }
         self.success(&Success {
             api,
             data: Some((name, value)),

@@ -13,10 +13,10 @@ use crate::server::{Activity, Client, stream_url};
 /// A connection.
 #[derive(Debug, Serialize)]
 pub(super) struct ClientReport {
-    id: u64,
+    id: String,
     vhost: Option<String>,
     /// The stream's id.
-    stream: Option<u64>,
+    stream: Option<String>,
     ip: String,
     #[serde(rename = "pageUrl")]
     page_url: Arc<str>,
@@ -56,9 +56,11 @@ impl ClientReport {
         };
         let urls = client.urls();
         Self {
-            id: client.id,
+            id: client.id.to_string(),
             vhost: key.map(|key| key.vhost.clone()),
-            stream: key.and_then(|key| snapshot.stream_id(key)),
+            stream: key
+                .and_then(|key| snapshot.stream_id(key))
+                .map(|id| id.to_string()),
             ip: client.peer.ip().to_string(),
             page_url: urls.map(|urls| urls.page_url.clone()).unwrap_or_default(),
             swf_url: urls.map(|urls| urls.swf_url.clone()).unwrap_or_default(),

@@ -22,18 +22,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::server::Server;
+use crate::server::{Client, Server};
 use call::{Call, Code};
 use clients::ClientReport;
 use samples::Samples;
+use slowest::Slowest;
 use snapshot::Snapshot;
 use streams::StreamReport;
 use vhosts::VhostReport;
@@ -42,12 +43,14 @@ use vhosts::VhostReport;
 struct Api {
     server: Arc<Server>,
     samples: Samples,
+    slowest: Slowest,
 }
 
 impl Api {
     fn new(server: Arc<Server>) -> Arc<Self> {
         Arc::new(Self {
             samples: Samples::new(&server),
+            slowest: Slowest::default(),
             server,
         })
     }
@@ -72,25 +75,24 @@ pub async fn serve_https(listener: TcpListener, server: Arc<Server>) {
 
 /// The routes of the HTTP API. SRS takes each of them with a slash behind it, too.
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/api/v1/versions", any(versions))
-        .route("/api/v1/summaries", any(summaries))
-        .route("/api/v1/vhosts", any(vhosts))
-        .route("/api/v1/vhosts/", any(vhosts))
-        .route("/api/v1/vhosts/{id}", any(vhost))
-        .route("/api/v1/streams", any(streams))
-        .route("/api/v1/streams/", any(streams))
-        .route("/api/v1/streams/{id}", any(stream))
-        .route("/api/v1/clients", any(clients))
-        .route("/api/v1/clients/", any(clients))
-        .route("/api/v1/clients/{id}", any(client))
-        .route("/api/v1/raw", any(raw::answer))
-        .route("/metrics", any(metrics))
-        .layer(axum::middleware::from_fn_with_state(
-            api.clone(),
-            access::guard,
-        ))
-        .with_state(api)
+    let routes = Router::new()
+        .route("/api/v1/versions", get(versions))
+        .route("/api/v1/summaries", get(summaries))
+        .route("/api/v1/vhosts", get(vhosts))
+        .route("/api/v1/vhosts/", get(vhosts))
+        .route("/api/v1/vhosts/{id}", get(vhost))
+        .route("/api/v1/streams", get(streams))
+        .route("/api/v1/streams/", get(streams))
+        .route("/api/v1/streams/{id}", get(stream))
+        .route("/api/v1/clients", get(clients))
+        .route("/api/v1/clients/", get(clients))
+        .route("/api/v1/clients/{id}", get(client).delete(dismiss))
+        .route("/api/v1/raw", get(raw::answer))
+        .route("/metrics", get(metrics))
+        .with_state(api.clone());
+    // Around all of them: a layer of `routes` would be inside of the choice by method.
+    let guard = axum::middleware::from_fn_with_state(api, access::guard);
+    Router::new().fallback_service(routes).layer(guard)
 }
 
 /// `url` without its query, which may be a publisher's or a viewer's right.
@@ -186,18 +188,16 @@ async fn clients(State(api): State<Arc<Api>>, call: Call) -> Response {
     .await
 }
 
+/// The connection that `id` names: as the API writes it, or as the log does, with a `c`.
+fn find_client(api: &Api, id: &str) -> Option<Arc<Client>> {
+    let number = id.strip_prefix('c').unwrap_or(id);
+    api.server.clients().find(number.parse().ok()?)
+}
+
 async fn client(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
-    let client = id.parse().ok();
-    let Some(client) = client.and_then(|id| api.server.clients().find(id)) else {
+    let Some(client) = find_client(&api, &id) else {
         return call.refuse(Code::ClientNotFound);
     };
-    if call.method == Method::DELETE {
-        if !api.server.dismiss(client.id) {
-            return call.refuse(Code::ClientNotFound);
-        }
-        log::info!("c{} is dismissed through the HTTP API", client.id);
-        return call.done(&api);
-    }
     answer(move || {
         let snapshot = Snapshot::take(&api);
         call.get(&api, "client", &ClientReport::new(&client, &snapshot))
@@ -205,9 +205,15 @@ async fn client(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call)
     .await
 }
 
-async fn metrics(State(api): State<Arc<Api>>, call: Call) -> Response {
-    if call.method != Method::GET {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
-    }
+async fn dismiss(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
+    let client = find_client(&api, &id);
+    let Some(client) = client.filter(|it| api.server.dismiss(it.id)) else {
+        return call.refuse(Code::ClientNotFound);
+    };
+    log::info!("c{} is dismissed through the HTTP API", client.id);
+    call.done(&api)
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Response {
     answer(move || metrics::answer(&api)).await
 }

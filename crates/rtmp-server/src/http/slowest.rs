@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use super::Api;
 use super::call::Call;
 use super::clients::ClientReport;
 use super::snapshot::Snapshot;
-use crate::stream::fanout::{GroupReport, PlayerLag, SocketReport, TcpInfo};
+use crate::server::Server;
+use crate::stream::fanout::{GroupReport, PlayerLag, TcpInfo};
 
 /// Number of players that are shown where `slowest` is no number.
 const DEFAULT_SLOWEST: usize = 10;
 /// Maximum number of players that are shown.
 const MAX_SLOWEST: usize = 100;
+/// Time for which a look at all players answers further requests: one costs the fan-out
+/// workers a system call for each player that is shown.
+const MAX_AGE: Duration = Duration::from_secs(1);
 /// A player is behind whose lag passes its vhost's `mw_latency`, for which messages are
 /// gathered, by this.
 const TOLERANCE: Duration = Duration::from_secs(1);
@@ -104,42 +109,79 @@ impl TcpReport {
     }
 }
 
+/// The slowest players as they were last looked for. Whoever asks meanwhile waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Slowest(Mutex<Option<Look>>);
+
+/// The slowest players at one moment, the slowest first.
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    players: Arc<[(PlayerLag, TcpInfo)]>,
+}
+
+impl Slowest {
+    /// The slowest players, as they were a moment ago.
+    async fn players(&self, server: &Server) -> Arc<[(PlayerLag, TcpInfo)]> {
+        let mut last = self.0.lock().await;
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < MAX_AGE) {
+            return look.players.clone();
+        }
+        let players: Arc<[_]> = look_for(server).await.into();
+        *last = Some(Look {
+            at: Instant::now(),
+            players: players.clone(),
+        });
+        players
+    }
+}
+
 /// Answers with as many players as `slowest` says. Those that wait for a keyframe, or have
 /// paused, have no lag, and are not among them.
 pub(super) async fn answer(api: &Arc<Api>, call: Call) -> Response {
     let number = call.query("slowest").and_then(|it| it.parse().ok());
     let number = number.unwrap_or(DEFAULT_SLOWEST).min(MAX_SLOWEST);
-    let groups = api.server.report_players().await;
-    let found = super::spawn_blocking(move || slowest(&groups, number)).await;
-    let slowest = found.unwrap_or_default();
-    let ids = slowest.iter().map(|player| player.id).collect();
-    let sockets = api.server.inspect_players(ids).await;
+    let slowest = api.slowest.players(&api.server).await;
     let api = api.clone();
     super::answer(move || {
-        let reports = reports(&api, &slowest, &sockets);
-        call.get(&api, "clients", &reports)
+        let shown = &slowest[..number.min(slowest.len())];
+        call.get(&api, "clients", &reports(&api, shown))
     })
     .await
 }
 
+/// Asks the fan-out workers for the players with the greatest lag and for the state of
+/// their connections.
+async fn look_for(server: &Server) -> Vec<(PlayerLag, TcpInfo)> {
+    let groups = server.report_players().await;
+    let found = super::spawn_blocking(move || slowest(&groups)).await;
+    let slowest = found.unwrap_or_default();
+    let ids = slowest.iter().map(|player| player.id).collect();
+    let sockets = server.inspect_players(ids).await;
+    let sockets: HashMap<_, _> = sockets.iter().map(|it| (it.id, it.tcp)).collect();
+    // Who is not among them has gone meanwhile.
+    let players = slowest.into_iter();
+    players
+        .filter_map(|player| Some((player, *sockets.get(&player.id)?)))
+        .collect()
+}
+
 /// The players of `groups` with the greatest lag, the slowest first.
-fn slowest(groups: &[GroupReport], number: usize) -> Vec<PlayerLag> {
+fn slowest(groups: &[GroupReport]) -> Vec<PlayerLag> {
     let now = Instant::now();
     let lags = groups.iter().flat_map(|group| group.lags(now));
     let mut lags: Vec<_> = lags.filter(|player| player.lag.is_some()).collect();
     lags.sort_unstable_by_key(|player| (Reverse(player.lag), player.id));
-    lags.truncate(number);
+    lags.truncate(MAX_SLOWEST);
     lags
 }
 
-fn reports(api: &Api, slowest: &[PlayerLag], sockets: &[SocketReport]) -> Vec<SlowReport> {
+fn reports(api: &Api, slowest: &[(PlayerLag, TcpInfo)]) -> Vec<SlowReport> {
     let snapshot = Snapshot::take(api);
     let config = api.server.config();
-    let sockets: HashMap<_, _> = sockets.iter().map(|it| (it.id, it.tcp)).collect();
-    let report = |player: &PlayerLag| {
+    let report = |(player, tcp): &(PlayerLag, TcpInfo)| {
         // It may have gone meanwhile.
         let client = api.server.clients().find(player.id)?;
-        let tcp = sockets.get(&player.id)?;
         let lag = player.lag?;
         let vhost = client.activity().stream().map(|key| key.vhost.clone());
         let vhost = vhost.and_then(|name| config.vhost(&name));

@@ -18,7 +18,7 @@ struct PublishReport {
     active: bool,
     /// The connection that publishes it here; not there while it is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cid: Option<u64>,
+    cid: Option<String>,
     /// Publishers so far, or connections to origins.
     count: u64,
 }
@@ -26,7 +26,7 @@ struct PublishReport {
 /// A stream.
 #[derive(Debug, Serialize)]
 pub(super) struct StreamReport<'a> {
-    id: u64,
+    id: String,
     name: &'a str,
     vhost: &'a str,
     app: &'a str,
@@ -69,7 +69,7 @@ impl<'a> StreamReport<'a> {
         let (video, audio) = codecs::of_stream(stream);
         let tc_url = urls.map(|urls| without_query(&urls.tc_url).to_owned());
         Self {
-            id: stream.id(),
+            id: stream.id().to_string(),
             name: &key.stream,
             vhost: &key.vhost,
             app: &key.app,
@@ -84,7 +84,7 @@ impl<'a> StreamReport<'a> {
             kbps: snapshot.rates_of_stream(bytes),
             publish: PublishReport {
                 active: stream.is_published(),
-                cid: publisher.map(|client| client.id),
+                cid: publisher.map(|client| client.id.to_string()),
                 count: totals.publishers.load(Ordering::Relaxed),
             },
             video,

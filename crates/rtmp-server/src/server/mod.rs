@@ -256,7 +256,7 @@ impl Server {
     }
 
     /// Asks the fan-out workers how the connections of the players with these ids do.
-    pub(crate) async fn inspect_players(&self, ids: Arc<[u64]>) -> Vec<SocketReport> {
+    pub(crate) async fn inspect_players(&self, ids: Vec<u64>) -> Vec<SocketReport> {
         collect(self.fanout.inspect(ids)).await
     }
 

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use netbed::TIME_LIMIT;
 use rtmp_proto::session::Purpose;
 use rtmp_server::config::Role;
 use serde_json::Value;
@@ -13,7 +12,7 @@ use serde_json::Value;
 use crate::api_client::Api;
 use crate::common::program::{Program, runs};
 use crate::common::server::any_port;
-use crate::support::{TestServer, keyframe, until};
+use crate::support::{TestServer, eventually, keyframe, until};
 
 /// The samples of `/metrics` by name and labels.
 async fn scrape(api: &Api) -> BTreeMap<String, f64> {
@@ -45,8 +44,18 @@ async fn metrics_have_srss_names_and_those_of_each_stream() {
     let mut player = origin.player("s").await;
     player.frame().await;
     origin.refused(Purpose::Publish, "s").await;
-    until(|| origin.server.clients().count() == 2).await;
-    let samples = scrape(&api).await;
+    let of_stream = |name: &str| {
+        let labels = "vhost=\"__defaultVhost__\",app=\"live\",stream=\"s\"";
+        format!("millrace_stream_{name}{{{labels}}}")
+    };
+    let sent = of_stream("sent_bytes_total");
+    // A worker counts what it has sent after that is on its way; who was refused goes.
+    let samples = eventually(async || {
+        let samples = scrape(&api).await;
+        let settled = samples["srs_clients"] == 2.0 && samples[&sent] > 0.0;
+        settled.then_some(samples)
+    })
+    .await;
     for (series, value) in [
         ("srs_streams", 1.0),
         ("srs_clients", 2.0),
@@ -67,16 +76,11 @@ async fn metrics_have_srss_names_and_those_of_each_stream() {
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}: {samples:#?}");
     }
-    let of_stream = |name: &str| {
-        let labels = "vhost=\"__defaultVhost__\",app=\"live\",stream=\"s\"";
-        samples[&format!("millrace_stream_{name}{{{labels}}}")]
-    };
-    assert_eq!(of_stream("published"), 1.0);
-    assert_eq!(of_stream("players"), 1.0);
-    assert_eq!(of_stream("frames_total"), 1.0);
-    assert!(of_stream("received_bytes_total") > 0.0);
-    assert!(of_stream("sent_bytes_total") > 0.0);
-    assert!(samples["srs_send_bytes_total"] >= of_stream("sent_bytes_total"));
+    assert_eq!(samples[&of_stream("published")], 1.0);
+    assert_eq!(samples[&of_stream("players")], 1.0);
+    assert_eq!(samples[&of_stream("frames_total")], 1.0);
+    assert!(samples[&of_stream("received_bytes_total")] > 0.0);
+    assert!(samples["srs_send_bytes_total"] > 0.0);
     assert!(samples["millrace_log_memory_bytes"] > 0.0);
 }
 
@@ -107,11 +111,14 @@ async fn what_a_player_was_sent_counts_on_after_it_has_gone() {
         "millrace_stream_sent_bytes_total{vhost=\"__defaultVhost__\",app=\"live\",stream=\"s\"}";
     let mut player = origin.player("s").await;
     player.frame().await;
-    let before = scrape(&api).await[series];
-    assert!(before > 0.0);
+    let before = eventually(async || {
+        let sent = scrape(&api).await[series];
+        (sent > 0.0).then_some(sent)
+    })
+    .await;
     drop(player);
     until(|| origin.server.clients().count() == 1).await;
-    assert_eq!(scrape(&api).await[series], before);
+    assert!(scrape(&api).await[series] >= before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,18 +278,11 @@ async fn a_prometheus_scrapes_a_server_and_knows_all_queries_of_the_board() {
             .arg(format!("--web.listen-address={address}"))
             .stderr(Stdio::null()),
     );
-    let scraped = async {
-        loop {
-            let answer = query(address, "millrace_stream_published").await;
-            if answer["data"]["result"][0]["value"][1] == "1" {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(TIME_LIMIT, scraped)
-        .await
-        .expect("prometheus has not scraped the server");
+    eventually(async || {
+        let answer = query(address, "millrace_stream_published").await;
+        (answer["data"]["result"][0]["value"][1] == "1").then_some(())
+    })
+    .await;
     for expression in board_queries() {
         let answer = query(address, &expression).await;
         assert_eq!(answer["status"], "success", "{expression}: {answer}");

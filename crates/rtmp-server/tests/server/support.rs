@@ -187,6 +187,20 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
         .expect("the condition never held");
 }
 
+/// Asks again and again until there is an answer, and returns it.
+pub(crate) async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let answer = tokio::time::timeout(TIME_LIMIT, wait).await;
+    answer.expect("the answer never came")
+}
+
 /// A connection of our own client session.
 pub(crate) struct Client {
     pub socket: TcpStream,

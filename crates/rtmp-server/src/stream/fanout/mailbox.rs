@@ -17,7 +17,7 @@ pub(super) enum Command<D> {
     DismissAll,
     /// Say where all players stand.
     Report(UnboundedSender<Vec<GroupReport>>),
-    /// Say how the connections of the players with these ids do.
+    /// Say how the connections of the players with these ids do, which are in their order.
     Inspect(Arc<[u64]>, UnboundedSender<Vec<SocketReport>>),
     Stop,
 }

@@ -75,7 +75,9 @@ impl<D: Dialogue> Fanout<D> {
     }
 
     /// Asks all workers how the connections of the players with these ids do.
-    pub(crate) fn inspect(&self, ids: Arc<[u64]>) -> UnboundedReceiver<Vec<SocketReport>> {
+    pub(crate) fn inspect(&self, mut ids: Vec<u64>) -> UnboundedReceiver<Vec<SocketReport>> {
+        ids.sort_unstable();
+        let ids: Arc<[u64]> = ids.into();
         let (answer, answers) = unbounded_channel();
         self.send_to_all(|| Command::Inspect(ids.clone(), answer.clone()));
         answers

@@ -213,11 +213,11 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         groups.collect()
     }
 
-    /// The connections of the players with these ids that are here.
+    /// The connections of the players with these ids, in their order, that are here.
     fn inspect(&self, ids: &[u64]) -> Vec<SocketReport> {
         let players = self.players.iter().map(|(_, player)| player);
         players
-            .filter(|player| ids.contains(&player.id()))
+            .filter(|player| ids.binary_search(&player.id()).is_ok())
             .filter_map(|player| SocketReport::of(player.id(), player.socket()))
             .collect()
     }

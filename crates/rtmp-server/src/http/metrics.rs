@@ -153,6 +153,12 @@ fn write_players(metrics: &mut Exposition, api: &Api) {
     for (worker, players) in api.server.players_per_worker().into_iter().enumerate() {
         family.sample(&Labels::new(&[("worker", &worker)]), players);
     }
+    let help = "Time from which on a stream's news were to be sent until all its players of \
+                a fan-out worker were served, for each time";
+    let mut family = metrics.family("millrace_fanout_flush_seconds", Kind::Histogram, help);
+    for (worker, times) in api.server.flush_times().enumerate() {
+        family.histogram(&Labels::new(&[("worker", &worker)]), times);
+    }
     let help = "Time since the oldest message came that a player's socket has not taken \
                 wholly, for each player every five seconds";
     metrics

@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
-use crate::stream::fanout::{Fanout, GroupReport, ReturnedPlayer, SocketReport};
+use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
 pub use accept::Protocol;
@@ -226,6 +226,11 @@ impl Server {
     #[must_use]
     pub fn players_per_worker(&self) -> Vec<usize> {
         self.fanout.players()
+    }
+
+    /// Durations of the flushes of each fan-out worker.
+    pub(crate) fn flush_times(&self) -> impl Iterator<Item = &FlushTimes> {
+        self.fanout.flush_times()
     }
 
     /// Number of clients that were refused, by reason.

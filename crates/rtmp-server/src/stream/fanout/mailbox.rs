@@ -2,12 +2,21 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use service_kit::metrics::Histogram;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::handoff::Joining;
 use super::report::{GroupReport, SocketReport};
 use crate::stream::{Wakers, lock};
+
+/// Upper bounds of the durations of flushes, in ms.
+const FLUSH_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000];
+
+/// Durations of flushes: the time from which on a stream's news were to be sent until every
+/// player at a worker had been served.
+pub(crate) type FlushTimes = Histogram<{ FLUSH_BOUNDS_MS.len() }>;
 
 /// A command to a worker.
 #[derive(Debug)]
@@ -28,6 +37,7 @@ struct Mailbox<D> {
     commands: Mutex<Vec<Command<D>>>,
     /// Number of players that it has or is about to have.
     players: AtomicUsize,
+    flush_times: FlushTimes,
 }
 
 /// The mailboxes of all workers, and what wakes their owners.
@@ -52,6 +62,7 @@ impl<D> Mailboxes<D> {
         let mailboxes = (0..wakers.workers()).map(|_| Mailbox {
             commands: Mutex::default(),
             players: AtomicUsize::new(0),
+            flush_times: Histogram::new(FLUSH_BOUNDS_MS),
         });
         Self {
             mailboxes: mailboxes.collect(),
@@ -78,6 +89,16 @@ impl<D> Mailboxes<D> {
     pub(super) fn players(&self) -> impl Iterator<Item = usize> {
         let mailboxes = self.mailboxes.iter();
         mailboxes.map(|mailbox| mailbox.players.load(Ordering::Relaxed))
+    }
+
+    /// Durations of the flushes of each worker, in their order.
+    pub(super) fn flush_times(&self) -> impl Iterator<Item = &FlushTimes> {
+        self.mailboxes.iter().map(|mailbox| &mailbox.flush_times)
+    }
+
+    /// Counts a flush of the worker number `worker`.
+    pub(super) fn count_flush(&self, worker: usize, duration: Duration) {
+        self.mailboxes[worker].flush_times.observe(duration);
     }
 
     /// Counts a player that the worker is about to have.

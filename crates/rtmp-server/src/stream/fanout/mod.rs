@@ -12,6 +12,7 @@ mod tcp_info;
 mod worker;
 
 pub(crate) use handoff::{Delivery, Dialogue, Joining, Meter, Reason, Request, ReturnedPlayer};
+pub(crate) use mailbox::FlushTimes;
 pub(crate) use pool::Fanout;
 pub(crate) use report::{GroupReport, PlayerLag, SocketReport, Standing};
 pub(crate) use tcp_info::TcpInfo;

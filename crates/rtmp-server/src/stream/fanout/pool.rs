@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::handoff::{Dialogue, Joining, ReturnedPlayer};
-use super::mailbox::{Command, Mailboxes};
+use super::mailbox::{Command, FlushTimes, Mailboxes};
 use super::report::{GroupReport, SocketReport};
 use super::worker::Worker;
 use crate::stream::{Wakers, lock};
@@ -81,6 +81,11 @@ impl<D: Dialogue> Fanout<D> {
         let (answer, answers) = unbounded_channel();
         self.send_to_all(|| Command::Inspect(ids.clone(), answer.clone()));
         answers
+    }
+
+    /// Durations of the flushes of each worker.
+    pub(crate) fn flush_times(&self) -> impl Iterator<Item = &FlushTimes> {
+        self.mailboxes.flush_times()
     }
 
     /// Number of players of each worker.

@@ -62,6 +62,8 @@ pub(super) struct Group {
 /// on its own.
 #[derive(Debug)]
 pub(super) struct Flush {
+    /// Time from which on it was to be made.
+    pub(super) due: Instant,
     /// Number of members still to be served: the first ones.
     pub(super) left: usize,
     /// The lowest offset that a member reads at which has been served.

@@ -329,7 +329,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
     fn flush(&mut self, key: usize, now: Instant) {
         let group = &mut self.groups[key];
         let mut flush = group.flush.take().unwrap_or_else(|| {
-            group.mw_deadline = None;
+            let due = group.mw_deadline.take().unwrap_or(now);
             // Asked before the look: what it ended with must be in the view.
             let ended = group.stream.has_ended();
             let abandoned = group.log.is_abandoned();
@@ -342,6 +342,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                 group.mw_deadline = Some(now);
             }
             Flush {
+                due,
                 left: group.members.len(),
                 low_water: u64::MAX,
                 waiting: false,
@@ -375,6 +376,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         } else {
             group.low_water = flush.low_water;
             group.waiting = flush.waiting;
+            self.mailboxes.count_flush(self.number, flush.due.elapsed());
         }
         for (slot, reason) in leaving {
             self.leave(slot, reason);

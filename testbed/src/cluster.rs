@@ -16,7 +16,7 @@ use crate::config::{self, HealthChecks, VIP};
 use crate::director::{Director, XdpMode};
 use crate::media::{self, Source};
 use crate::native;
-use crate::server::{self, HTTP_PORT, HTTPS_PORT, RTMP_PORT, Role, Server, ServerKind};
+use crate::server::{HTTP_PORT, HTTPS_PORT, RTMP_PORT, Role, Server, ServerKind};
 use crate::website;
 
 /// Lower than the deployment's 100.
@@ -308,16 +308,7 @@ impl Cluster {
         };
 
         let kind = builder.servers;
-        let (origin_conf, mut edge_conf) = match kind {
-            ServerKind::Millrace => (
-                config::DEPLOYED_ORIGIN_CONF.to_owned(),
-                config::DEPLOYED_EDGE_CONF.to_owned(),
-            ),
-            ServerKind::NginxRtmp => (
-                server::nginx_config(None),
-                server::nginx_config(Some(config::ORIGIN)),
-            ),
-        };
+        let mut edge_conf = config::DEPLOYED_EDGE_CONF.to_owned();
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
         let mut balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
         if builder.browsers {
@@ -343,7 +334,12 @@ impl Cluster {
         Ok(Self {
             director: Director::new(director, balancer_conf, builder.xdp_mode),
             standby,
-            origin: Server::new(origin, Role::Origin, kind, origin_conf),
+            origin: Server::new(
+                origin,
+                Role::Origin,
+                kind,
+                config::DEPLOYED_ORIGIN_CONF.to_owned(),
+            ),
             edges: edges
                 .into_iter()
                 .map(|host| Server::new(host, Role::Edge, kind, edge_conf.clone()))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::binaries;
+use crate::config::ORIGIN;
 use crate::program::Program;
 use netbed::Host;
 use netbed::Process;
@@ -43,6 +44,7 @@ pub struct Server {
     program: Program,
     role: Role,
     kind: ServerKind,
+    /// Of our program.
     config: String,
 }
 
@@ -81,7 +83,15 @@ impl Server {
     /// # Errors
     /// When it ends or does not listen; the message holds what it said.
     pub fn start(&self) -> Result<()> {
-        let (name, command) = match self.kind {
+        self.start_as(self.kind)
+    }
+
+    /// As [`Server::start`], another program than the cluster began with.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_as(&self, kind: ServerKind) -> Result<()> {
+        let (name, command) = match kind {
             ServerKind::Millrace => self.millrace()?,
             ServerKind::NginxRtmp => self.nginx()?,
         };
@@ -106,7 +116,11 @@ impl Server {
     }
 
     fn nginx(&self) -> Result<(&'static str, Command)> {
-        let path = self.host().write_file("nginx.conf", &self.config)?;
+        let origin = match self.role {
+            Role::Origin => None,
+            Role::Edge => Some(ORIGIN),
+        };
+        let path = self.host().write_file("nginx.conf", nginx_config(origin))?;
         let mut command = Command::new("nginx");
         command
             .arg("-p")
@@ -143,7 +157,7 @@ impl Server {
 }
 
 /// nginx as an origin, or as an edge that pulls from `origin`.
-pub(crate) fn nginx_config(origin: Option<Ipv4Addr>) -> String {
+fn nginx_config(origin: Option<Ipv4Addr>) -> String {
     let pull = origin.map_or(String::new(), |origin| {
         format!("      pull rtmp://{origin}:{RTMP_PORT} live=1;\n")
     });

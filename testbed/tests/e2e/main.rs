@@ -11,6 +11,7 @@ mod flood;
 mod hitless;
 mod interoperation;
 mod life_cycle;
+mod migration;
 mod privileges;
 mod scripts;
 mod streaming;

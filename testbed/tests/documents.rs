@@ -95,48 +95,95 @@ fn documents() -> Vec<Document> {
 }
 
 /// The documents that are translated, by name without ending.
-const TRANSLATED: [&str; 1] = ["README"];
+const TRANSLATED: [&str; 3] = ["README", "docs/migrating", "docs/operators-guide"];
+
+/// A heading and what follows until the next.
+#[derive(Debug)]
+struct Section {
+    heading: String,
+    level: usize,
+    /// Columns of each row of its tables.
+    rows: Vec<usize>,
+}
+
+fn sections(document: &Document) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    for line in document.prose().lines() {
+        if line.starts_with('#') {
+            sections.push(Section {
+                heading: line.to_owned(),
+                level: line.bytes().take_while(|byte| *byte == b'#').count(),
+                rows: Vec::new(),
+            });
+        } else if line.starts_with('|') {
+            let section = sections.last_mut().expect("a document has a title");
+            section.rows.push(line.matches('|').count());
+        }
+    }
+    sections
+}
+
+/// Its commands, without comments, which are in the language of the document.
+fn commands_alone(document: &Document) -> Vec<String> {
+    let comment = Regex::new(r"\s+#.*").expect("it is a pattern");
+    let shell = document.shell();
+    let lines = shell.lines().map(|line| comment.replace(line, ""));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+/// The files that it links to, without those of `pair`.
+fn links_but_to(pair: &str, document: &Document) -> BTreeSet<String> {
+    let link = Regex::new(r"\]\(([^)\s#]+)").expect("it is a pattern");
+    let prose = document.prose();
+    let links = link.captures_iter(&prose).map(|found| found[1].to_owned());
+    links.filter(|target| !target.starts_with(pair)).collect()
+}
+
+/// The link of a translation that corresponds to `target` of its original: to the
+/// translation, where there is one.
+fn translated(target: &str) -> String {
+    let base = target.strip_suffix(".md").unwrap_or_default();
+    let file = base.rsplit('/').next().unwrap_or_default();
+    let mut translated = TRANSLATED.iter().map(|name| name.rsplit('/').next());
+    if translated.any(|name| name == Some(file)) {
+        return format!("{base}.zh-CN.md");
+    }
+    target.to_owned()
+}
 
 #[test]
-fn a_translation_has_the_headings_commands_and_links_of_its_original() {
+fn a_translation_has_the_headings_tables_commands_and_links_of_its_original() {
     let documents = documents();
     let find = |name: String| {
         let found = documents.iter().find(|document| document.name() == name);
         found.unwrap_or_else(|| panic!("there is no {name}"))
     };
-    let link = Regex::new(r"\]\(([^)\s#]+)").expect("it is a pattern");
-    let comment = Regex::new(r"\s+#.*").expect("it is a pattern");
     for name in TRANSLATED {
         let original = find(format!("{name}.md"));
         let translation = find(format!("{name}.zh-CN.md"));
-        let levels = |document: &Document| {
-            let prose = document.prose();
-            let headings = prose.lines().filter(|line| line.starts_with('#'));
-            headings.map(|line| line.find(' ')).collect::<Vec<_>>()
-        };
-        assert_eq!(levels(translation), levels(original), "headings of {name}");
-        // Comments are in the language of the document.
-        let commands = |document: &Document| {
-            let shell = document.shell();
-            let lines = shell
-                .lines()
-                .map(|line| comment.replace(line, "").into_owned());
-            lines.collect::<Vec<_>>()
-        };
+        let (theirs, ours) = (sections(translation), sections(original));
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            assert_eq!(
+                (theirs.level, &theirs.rows),
+                (ours.level, &ours.rows),
+                "{name}: level and tables of `{}`, the translation of `{}`",
+                theirs.heading,
+                ours.heading
+            );
+        }
+        assert_eq!(theirs.len(), ours.len(), "headings of {name}");
         assert_eq!(
-            commands(translation),
-            commands(original),
+            commands_alone(translation),
+            commands_alone(original),
             "commands of {name}"
         );
-        let links = |document: &Document| {
-            let prose = document.prose();
-            let links = link.captures_iter(&prose).map(|found| found[1].to_owned());
-            // Each leads to the other.
-            links
-                .filter(|target| !target.starts_with(name))
-                .collect::<BTreeSet<_>>()
-        };
-        assert_eq!(links(translation), links(original), "links of {name}");
+        let pair = name.rsplit('/').next().unwrap_or_default();
+        let links = links_but_to(pair, original);
+        assert_eq!(
+            links_but_to(pair, translation),
+            links.iter().map(|target| translated(target)).collect(),
+            "links of {name}"
+        );
     }
 }
 

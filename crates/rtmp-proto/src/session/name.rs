@@ -17,6 +17,36 @@ pub struct StreamKey {
     pub stream: String,
 }
 
+impl StreamKey {
+    /// The stream that a path names whose last part is `stream` and whose others are `app`, at
+    /// `vhost`. Nothing but the path has a say in it: a signature may be the path's.
+    ///
+    /// # Errors
+    /// A name that is too long, or that no client can publish by, as [`AppName`] reads it.
+    pub fn at_path(
+        vhost: &str,
+        app: &str,
+        stream: &str,
+        limits: &Limits,
+    ) -> Result<StreamKey, NameError> {
+        for part in app.split('/').chain([stream]) {
+            let is_read_otherwise =
+                part == DEFAULT_INSTANCE || clean(part) != part || part.contains(['/', '?']);
+            if part.is_empty() || is_read_otherwise {
+                return Err(NameError::Unpublishable);
+            }
+        }
+        for name in [vhost, app, stream] {
+            check_length(name, limits)?;
+        }
+        Ok(StreamKey {
+            vhost: vhost.to_owned(),
+            app: app.to_owned(),
+            stream: stream.to_owned(),
+        })
+    }
+}
+
 /// `vhost/app/stream`, without the default virtual host.
 impl fmt::Display for StreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,6 +120,9 @@ pub enum NameError {
     /// No name at all.
     #[error("the {0} has no name")]
     Missing(&'static str),
+    /// Nobody can publish by this name.
+    #[error("no stream has this name")]
+    Unpublishable,
 }
 
 /// The name in `connect`: an application on a virtual host.

@@ -451,3 +451,30 @@ proptest! {
         prop_assert_eq!(there.vhost, "");
     }
 }
+
+#[test]
+fn a_path_names_what_a_client_can_publish() {
+    let limits = Limits::default();
+    let at = |app: &str, stream: &str| StreamKey::at_path("v", app, stream, &limits);
+    let key = at("live/room", "s...vhost...x").unwrap();
+    assert_eq!((&*key.app, &*key.stream), ("live/room", "s...vhost...x"));
+    for (app, stream) in [
+        ("", "s"),
+        ("live", ""),
+        ("live/", "s"),
+        ("a//b", "s"),
+        ("live/_definst_", "s"),
+        ("live", "a b"),
+        ("live", "a\n"),
+        ("live", "a/b"),
+        ("live", "a?b"),
+    ] {
+        assert_eq!(
+            at(app, stream),
+            Err(NameError::Unpublishable),
+            "{app} {stream}"
+        );
+    }
+    let long = "a".repeat(513);
+    assert!(matches!(at("live", &long), Err(NameError::TooLong { .. })));
+}

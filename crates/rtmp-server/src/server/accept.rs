@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::client::{Client, ClientProtocol};
 use super::clients::LimitReached;
 use super::connection::Connection;
-use super::counters::Refusal;
+use super::refusal::RefusalReason;
 use super::{Server, http, http2, socket, tls};
 use crate::transport::Transport;
 
@@ -46,7 +46,7 @@ impl Server {
             let client = match self.add_client(peer) {
                 Ok(client) => client,
                 Err(limit) => {
-                    self.refusals.count(Refusal::MaxConnections);
+                    self.refusals.count(RefusalReason::MaxConnections);
                     log::warn!("{peer}: refused: {limit}");
                     if protocol == Protocol::HttpFlv {
                         http::refuse(&self, socket.into());

@@ -1,24 +1,26 @@
 //! Checks of publishes and plays that need no answer of anybody else.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rtmp_proto::session::{Parameters, StreamKey};
 use signed_url::Request;
 
+use super::refusal::{Denial, RefusalReason};
 use crate::config::{Action, Vhost};
 
-/// Text of a refusal by `security`.
-pub(super) const WRONG_ADDRESS: &str = "not allowed from this address";
-/// Text of a refusal by `refer`.
-pub(super) const WRONG_PAGE: &str = "not allowed from this page";
-
-/// True if `text` is that of a refusal by `signed_urls`.
-pub(super) fn is_of_signature(text: &str) -> bool {
-    use signed_url::Refusal::{Expired, Malformed, Mismatch, Unsigned};
-    let refusals = [Unsigned, Malformed, Mismatch, Expired];
-    refusals.iter().any(|refusal| refusal.to_string() == text)
+/// Checks the address of a client by the directive `security` of `vhost`.
+///
+/// # Errors
+/// It may not do that.
+pub(super) fn check_address(vhost: &Vhost, action: Action, peer: IpAddr) -> Result<(), Denial> {
+    match vhost.security.permits(action, peer) {
+        true => Ok(()),
+        false => Err(Denial::new(
+            RefusalReason::Security,
+            "not allowed from this address",
+        )),
+    }
 }
 
 /// A publish or play that is asked for.
@@ -38,12 +40,11 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// The reason for the refusal.
-    pub(crate) fn check(&self, vhost: &Vhost) -> Result<(), Cow<'static, str>> {
-        if !vhost.security.permits(self.action, self.peer) {
-            return Err(WRONG_ADDRESS.into());
-        }
+    pub(crate) fn check(&self, vhost: &Vhost) -> Result<(), Denial> {
+        check_address(vhost, self.action, self.peer)?;
         if !vhost.referers.permit(self.action, self.page_url) {
-            return Err(WRONG_PAGE.into());
+            let text = "not allowed from this page";
+            return Err(Denial::new(RefusalReason::Referer, text));
         }
         let Some(policy) = vhost.signed_urls.policy(self.action) else {
             return Ok(());
@@ -61,8 +62,9 @@ impl Asked<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(u64::MAX, |time| time.as_secs());
         let verdict = policy.verify(&request, now);
-        verdict
-            .map(drop)
-            .map_err(|refusal| refusal.to_string().into())
+        let denied = |refusal: signed_url::Refusal| {
+            Denial::new(RefusalReason::Signature, refusal.to_string())
+        };
+        verdict.map(drop).map_err(denied)
     }
 }

@@ -31,9 +31,6 @@ pub(super) fn counted_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The end of the text of each refusal.
-pub(super) const MARK: &str = "(`quota`)";
-
 /// The reason why a quota lets nobody else in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Exceeded {

@@ -238,6 +238,28 @@ async fn what_is_not_served_has_a_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_path_alone_names_the_stream() {
+    let (origin, http) = origin("play_wait_timeout 100;", "");
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.arrived("s", 1).await;
+    for (path, expected) in [
+        // In RTMP, this query would make it `live/s/other`.
+        ("/live/s.flv?vhost=v/other", "200"),
+        ("/live/s.flv?domain=v&x=/y", "200"),
+        ("/live//s.flv", "404"),
+        ("/live/_definst_/s.flv", "404"),
+        ("/live/%20s.flv", "404"),
+    ] {
+        let line = format!("HEAD {path}");
+        assert_eq!(status(http, &line, "").await, expected, "{path}");
+    }
+    let streams = origin.server.streams();
+    let names: Vec<_> = streams.iter().map(|it| it.key().to_string()).collect();
+    assert_eq!(names, ["live/s"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_reason_stands_in_the_answer() {
     let (_origin, http) = origin("play_wait_timeout 100;", "");
     let mut client = FlvClient::asking(http, "GET /live/s.flv", "").await;

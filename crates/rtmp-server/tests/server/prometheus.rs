@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::api_client::Api;
 use crate::common::program::{Program, runs};
 use crate::common::server::any_port;
+use crate::hls::client::HlsClient;
+use crate::hooks::Site;
 use crate::support::{TestServer, eventually, keyframe, until};
 
 /// The samples of `/metrics` by name and labels.
@@ -82,6 +84,39 @@ async fn metrics_have_srss_names_and_those_of_each_stream() {
     assert!(samples[&of_stream("received_bytes_total")] > 0.0);
     assert!(samples["srs_send_bytes_total"] > 0.0);
     assert!(samples["millrace_log_memory_bytes"] > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_count_by_their_reasons_whatever_the_protocol() {
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hook = format!("http_hooks {{ enabled on; on_play http://{hooks}/one; }}");
+    for (vhost, series) in [
+        (
+            "security { enabled on; allow publish all; deny play all; }",
+            "security",
+        ),
+        ("refer { enabled on; play example.com; }", "refer"),
+        (&hook, "hook"),
+        ("play_wait_timeout 0;", "no-stream"),
+    ] {
+        let text = format!(
+            "http_server {{ enabled on; }} vhost __defaultVhost__ {{ hls {{ enabled on; }} \
+             http_remux {{ enabled on; }} {vhost} }}"
+        );
+        let origin = TestServer::start(Role::Origin, &text);
+        let api = Api::of(&origin).await;
+        origin.refused(Purpose::Play, "s").await;
+        let mut client = HlsClient::connect(origin.http.unwrap()).await;
+        let page = "Referer: http://other.example/\r\n";
+        for target in ["/live/s.m3u8", "/live/s.flv"] {
+            client.ask(&format!("GET {target}"), page).await;
+            assert_ne!(client.answer().await.status, 200, "{target} {vhost}");
+        }
+        until(|| origin.server.clients().count() == 0).await;
+        let name = format!("millrace_refusals_total{{reason=\"{series}\"}}");
+        assert_eq!(scrape(&api).await[&name], 3.0, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

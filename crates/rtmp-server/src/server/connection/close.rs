@@ -12,9 +12,10 @@ use rtmp_proto::session::{Status, StreamKey};
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::client::{Client, StatsSnapshot};
-use crate::server::counters::Refusal;
 use crate::server::hooks::ClientEvent;
+use crate::server::http::wanted::Refusal;
 use crate::server::player::ConnectInfo;
+use crate::server::refusal::{RefusalReason, RefusedRequest};
 use crate::server::upstream::OriginError;
 use crate::stream::AppendError;
 use crate::stream::fanout::Reason;
@@ -41,9 +42,9 @@ pub(in crate::server) enum CloseReason {
     #[error("{0}")]
     Session(#[from] rtmp_proto::session::SessionError),
     #[error("refused: {0}")]
-    Refused(Status),
-    #[error("refused: {1} ({0})")]
-    RefusedOverHttp(u16, String),
+    Refused(RefusedRequest),
+    #[error("refused: {0}")]
+    RefusedOverHttp(Refusal),
     #[error("answered")]
     Answered,
     #[error("{0}")]
@@ -105,12 +106,11 @@ impl CloseReason {
     }
 
     /// The reason why the client was refused, if it was.
-    pub(in crate::server) fn refusal(&self) -> Option<Refusal> {
+    pub(in crate::server) fn refusal(&self) -> Option<RefusalReason> {
         match self {
-            Self::Refused(status) => Some(Refusal::of(&status.code, &status.description)),
-            Self::RefusedOverHttp(404, _) => Some(Refusal::NoStream),
-            Self::RefusedOverHttp(_, reason) => Some(Refusal::of("", reason)),
-            Self::NoMemory | Self::Publishing(AppendError::NoMemory) => Some(Refusal::Memory),
+            Self::Refused(refused) => Some(refused.reason),
+            Self::RefusedOverHttp(refusal) => Some(refusal.cause),
+            Self::NoMemory | Self::Publishing(AppendError::NoMemory) => Some(RefusalReason::Memory),
             _ => None,
         }
     }

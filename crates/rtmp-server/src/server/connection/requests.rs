@@ -1,6 +1,5 @@
 //! The requests of a client: connect, publish and play, and their answers.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use rtmp_proto::session::status::code;
@@ -19,12 +18,12 @@ use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::admission::Asked;
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
-use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
 use crate::server::quotas::Permit;
+use crate::server::refusal::{Denial, RefusalReason, RefusedRequest};
 use crate::server::upstream::{self, forward, permission};
 use crate::stream::{Busy, Stream};
 
@@ -38,8 +37,9 @@ impl Connection {
                 let Err(refusal) = self.publish(*request).await else {
                     return Ok(());
                 };
+                let status = &refusal.status;
                 self.session
-                    .refuse_publish(stream_id, &refusal, &mut self.out);
+                    .refuse_publish(stream_id, status, &mut self.out);
                 self.refused(refusal)
             }
             ServerEvent::Play(request) => {
@@ -47,7 +47,8 @@ impl Connection {
                 let Err(refusal) = self.play(request).await else {
                     return Ok(());
                 };
-                self.session.refuse_play(stream_id, &refusal, &mut self.out);
+                let status = &refusal.status;
+                self.session.refuse_play(stream_id, status, &mut self.out);
                 self.refused(refusal)
             }
             _ => Ok(()),
@@ -55,9 +56,9 @@ impl Connection {
     }
 
     /// A refusal ends the connection, unless something is published on it.
-    fn refused(&self, refusal: Status) -> Result<(), CloseReason> {
+    fn refused(&self, refusal: RefusedRequest) -> Result<(), CloseReason> {
         if matches!(self.role, ConnectionRole::Publishing { .. }) {
-            self.client.log_refusal(&refusal);
+            self.client.log_refusal(&refusal.status);
             return Ok(());
         }
         Err(CloseReason::Refused(refusal))
@@ -67,8 +68,11 @@ impl Connection {
         let loop_guard = LoopGuard::from_connect(&request.object);
         let vhost = self.server.config().vhost(&request.vhost).cloned();
         let refusal = match (loop_guard.check(&self.server.id), vhost) {
-            (Err(refusal), _) => refusal.to_owned(),
-            (_, None) => format!("there is no vhost {} here", request.vhost),
+            (Err(refusal), _) => Denial::new(RefusalReason::Other, refusal),
+            (_, None) => {
+                let text = format!("there is no vhost {} here", request.vhost);
+                Denial::new(RefusalReason::Other, text)
+            }
             (_, Some(vhost)) => {
                 self.connect_info = ConnectInfo {
                     app: request.app.clone(),
@@ -89,12 +93,12 @@ impl Connection {
                     self.accept_connect(&request, vhost);
                     return Ok(());
                 }
-                BY_HOOK.to_owned()
+                Denial::by_hook()
             }
         };
-        let status = Status::connect_rejected(refusal);
-        self.session.refuse_connect(&status, &mut self.out);
-        Err(CloseReason::Refused(status))
+        let refusal = refusal.with(Status::connect_rejected);
+        self.session.refuse_connect(&refusal.status, &mut self.out);
+        Err(CloseReason::Refused(refusal))
     }
 
     /// The loop guard for connections to our origins: the client's, and this server.
@@ -138,9 +142,10 @@ impl Connection {
         key: StreamKey,
         parameters: &Parameters,
         action: Action,
-    ) -> Result<(Arc<Vhost>, StreamKey), Cow<'static, str>> {
+    ) -> Result<(Arc<Vhost>, StreamKey), Denial> {
         let vhost = self.server.config().vhost(&key.vhost).cloned();
-        let vhost = vhost.ok_or("there is no such vhost here")?;
+        let other = |text| Denial::new(RefusalReason::Other, text);
+        let vhost = vhost.ok_or_else(|| other("there is no such vhost here"))?;
         let asked = Asked {
             action,
             key: &key,
@@ -151,7 +156,7 @@ impl Connection {
         };
         asked.check(&vhost)?;
         if self.server.is_draining() {
-            return Err(DRAINING.into());
+            return Err(Denial::draining());
         }
         if let ConnectionRole::Waiting(Waiting { play, .. }) = &self.role {
             // It waits on another message stream: a connection plays or publishes
@@ -162,14 +167,14 @@ impl Connection {
             self.end_role();
         }
         if !matches!(self.role, ConnectionRole::Idle) {
-            return Err("this connection publishes a stream already".into());
+            return Err(other("this connection publishes a stream already"));
         }
         if !self.client.may_request_stream(std::time::Instant::now()) {
-            return Err("this connection asks for too many streams at once".into());
+            return Err(other("this connection asks for too many streams at once"));
         }
         let connected = self.vhost.as_ref().map(|vhost| &vhost.name);
         if connected != Some(&vhost.name) && !self.may_connect(&vhost).await {
-            return Err(BY_HOOK.into());
+            return Err(Denial::by_hook());
         }
         let key = StreamKey {
             vhost: vhost.name.clone(),
@@ -182,13 +187,13 @@ impl Connection {
     ///
     /// # Errors
     /// The quota that is exhausted.
-    fn permit(&self, vhost: &Vhost, stream: &Stream, action: Action) -> Result<Permit, String> {
+    fn permit(&self, vhost: &Vhost, stream: &Stream, action: Action) -> Result<Permit, Denial> {
         let quotas = &self.server.quotas;
         let permit = quotas.acquire(vhost, stream.key(), action, self.client.peer.ip());
-        permit.map_err(|exceeded| exceeded.to_string())
+        permit.map_err(|exceeded| Denial::new(RefusalReason::Quota, exceeded.to_string()))
     }
 
-    async fn publish(&mut self, request: PublishRequest) -> Result<(), Status> {
+    async fn publish(&mut self, request: PublishRequest) -> Result<(), RefusedRequest> {
         let PublishRequest {
             stream_id,
             key,
@@ -198,10 +203,10 @@ impl Connection {
         let (vhost, key) = self
             .check_request(key, &parameters, Action::Publish)
             .await
-            .map_err(Status::publish_denied)?;
+            .map_err(|denial| denial.with(Status::publish_denied))?;
         let stream = self.server.stream(&key, &vhost);
         let permit = self.permit(&vhost, &stream, Action::Publish);
-        let permit = permit.map_err(Status::publish_denied)?;
+        let permit = permit.map_err(|denial| denial.with(Status::publish_denied))?;
         // Players that wait for the stream wait for the decision, too.
         let expectation = stream.expect_publisher();
         if vhost.upstream.is_none() {
@@ -213,12 +218,12 @@ impl Connection {
         };
         let urls = &vhost.http_hooks.on_publish;
         if !self.server.hooks.authorize(urls, &event).await {
-            return Err(Status::publish_denied(BY_HOOK));
+            return Err(Denial::by_hook().with(Status::publish_denied));
         }
         let target = self.publish_target(&vhost, &stream, &parameters).await;
         let target = target.inspect_err(|refusal| {
             // If the stream has another publisher, it goes on: no notification of an end.
-            if refusal.code != code::PUBLISH_BAD_NAME {
+            if refusal.status.code != code::PUBLISH_BAD_NAME {
                 let event = StreamEvent {
                     action: "on_unpublish",
                     ..event
@@ -247,15 +252,14 @@ impl Connection {
 
     /// Returns the refusal if a publication of `stream` cannot begin here. Hooks
     /// get no request for such a one.
-    fn check_can_publish(&self, stream: &Arc<Stream>) -> Result<(), Status> {
+    fn check_can_publish(&self, stream: &Arc<Stream>) -> Result<(), RefusedRequest> {
         let now = std::time::Instant::now();
         if stream.is_busy(now) {
             return Err(busy(stream.key()));
         }
         if !self.server.registry.logs().has_room(now) {
-            return Err(Status::publish_denied(
-                "no memory is left for one more stream (`stream_memory`)",
-            ));
+            let text = "no memory is left for one more stream (`stream_memory`)";
+            return Err(Denial::new(RefusalReason::Memory, text).with(Status::publish_denied));
         }
         Ok(())
     }
@@ -266,13 +270,13 @@ impl Connection {
         vhost: &Vhost,
         stream: &Arc<Stream>,
         parameters: &Parameters,
-    ) -> Result<PublishTarget, Status> {
+    ) -> Result<PublishTarget, RefusedRequest> {
         let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
             let parameters = self.connect_info.parameters(parameters);
             let server = &self.server;
-            let connection =
-                forward::begin(server, upstream, key, parameters, &self.loop_guard()).await?;
+            let begun = forward::begin(server, upstream, key, parameters, &self.loop_guard()).await;
+            let connection = begun.map_err(RefusedRequest::by_origin)?;
             return Ok(PublishTarget::Origin(Box::new(connection)));
         }
         let stream_state = stream.state();
@@ -286,21 +290,21 @@ impl Connection {
         })
     }
 
-    async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), Status> {
+    async fn play(&mut self, request: Box<PlayRequest>) -> Result<(), RefusedRequest> {
         let (vhost, key) = self
             .check_request(request.key.clone(), &request.parameters, Action::Play)
             .await
-            .map_err(Status::play_failed)?;
+            .map_err(|denial| denial.with(Status::play_failed))?;
         let stream = self.server.stream(&key, &vhost);
         let permit = self.permit(&vhost, &stream, Action::Play);
-        let permit = permit.map_err(Status::play_failed)?;
+        let permit = permit.map_err(|denial| denial.with(Status::play_failed))?;
         let event = StreamEvent {
             action: "on_play",
             ..self.stream_event(&stream, &request.parameters)
         };
         let urls = &vhost.http_hooks.on_play;
         if !self.server.hooks.authorize(urls, &event).await {
-            return Err(Status::play_failed(BY_HOOK));
+            return Err(Denial::by_hook().with(Status::play_failed));
         }
         let parameters = self.connect_info.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
@@ -312,12 +316,13 @@ impl Connection {
                 &self.loop_guard(),
             )
             .await;
-            asked.inspect_err(|_| {
+            asked.map_err(|refusal| {
                 let event = StreamEvent {
                     action: "on_stop",
                     ..event
                 };
                 self.server.hooks.notify(&vhost.http_hooks.on_stop, &event);
+                RefusedRequest::by_origin(refusal)
             })?;
         }
         // Looked up again: nothing kept the stream from ending during the
@@ -339,6 +344,7 @@ impl Connection {
 }
 
 /// The status for a publisher whose stream has another one.
-fn busy(key: &StreamKey) -> Status {
-    Status::publish_bad_name(format!("{key}: {Busy}"))
+fn busy(key: &StreamKey) -> RefusedRequest {
+    let text = format!("{key}: {Busy}");
+    Denial::new(RefusalReason::Busy, text).with(Status::publish_bad_name)
 }

@@ -8,6 +8,7 @@ use super::close::CloseReason;
 use super::publishing::PublishState;
 use super::role::ConnectionRole;
 use super::waiting::PlayWait;
+use crate::server::refusal::{RefusalReason, RefusedRequest};
 
 impl Connection {
     /// Time at which the connection ends unless something comes. `None` while
@@ -64,6 +65,7 @@ impl Connection {
         let status = Status::stream_not_found(waiting.refusal());
         let stream_id = waiting.play.request.stream_id;
         self.session.refuse_play(stream_id, &status, &mut self.out);
-        Some(CloseReason::Refused(status))
+        let reason = RefusalReason::NoStream;
+        Some(CloseReason::Refused(RefusedRequest { reason, status }))
     }
 }

@@ -31,8 +31,6 @@ pub(super) enum Target {
 pub(in crate::server) struct Asked {
     pub(in crate::server) request: Box<Request>,
     vhost: Arc<Vhost>,
-    /// The name by which the vhost was asked for.
-    requested: String,
     app: String,
     stream: String,
     pub(super) target: Target,
@@ -46,7 +44,7 @@ impl Asked {
         server: &Server,
         request: Box<Request>,
     ) -> Result<Box<Self>, Box<Request>> {
-        let Some((vhost, requested)) = find_vhost(server, &request) else {
+        let Some(vhost) = find_vhost(server, &request) else {
             return Err(request);
         };
         let settings = &vhost.hls;
@@ -65,7 +63,6 @@ impl Asked {
             token: token.map(str::to_owned),
             request,
             vhost,
-            requested,
             app,
             stream,
             target,
@@ -77,8 +74,8 @@ impl Asked {
     /// # Errors
     /// No stream can have this name.
     pub(super) fn wanted(&self, server: &Server, connection: &Client) -> Result<Wanted, Refusal> {
-        let vhost = (self.vhost.clone(), self.requested.clone());
         let place = (&*self.app, &*self.stream);
+        let vhost = self.vhost.clone();
         let mut wanted = Wanted::new(server, connection, vhost, place, &self.request)?;
         wanted.parameters = Parameters(self.viewers_parameters());
         // A signature is the playlist's.

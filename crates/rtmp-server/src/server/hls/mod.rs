@@ -20,7 +20,6 @@ use http_flv::request::Method;
 
 use super::Server;
 use super::client::Client;
-use super::connection::close::CloseReason;
 use super::http::response::{Body, Response};
 use super::http::wanted::Refusal;
 use crate::stream::{HlsOutput, Stream};
@@ -52,10 +51,9 @@ pub(super) async fn answer(
         Target::Playlist => playlists::answer(server, connection, &asked).await,
         Target::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
     };
-    answered.unwrap_or_else(|Refusal { status, reason }| {
-        let response = Response::refusal(status, &reason);
-        server.count_end(&CloseReason::RefusedOverHttp(status, reason));
-        response
+    answered.unwrap_or_else(|refusal| {
+        server.refusals.count(refusal.cause);
+        Response::refusal(refusal.status, &refusal.reason)
     })
 }
 
@@ -99,7 +97,7 @@ async fn answer_resource(
     };
     output.touch();
     let found = wait_for(&output, resource, session.as_ref()).await;
-    let body = match found.ok_or_else(|| Refusal::new(404, "there is no such segment"))? {
+    let body = match found.ok_or_else(|| Refusal::not_found("there is no such segment"))? {
         Found::Bytes(bytes) => Body::Text(bytes),
         Found::Log(range) => Body::Log(output.log().clone(), range),
         Found::Later => return Err(Refusal::new(503, "the segment is not there yet")),

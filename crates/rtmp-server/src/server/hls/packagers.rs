@@ -85,7 +85,7 @@ pub(super) async fn obtain(
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     started.map_err(|error| {
         log::warn!("{}: no HLS: {error}", stream.key());
-        Refusal::new(503, "no memory is left for this stream")
+        Refusal::no_memory()
     })
 }
 

@@ -124,9 +124,9 @@ impl Connection {
         let answers = answers(&self.server);
         let (out, reason) = match ended {
             NoStream::Answered(answer) => (answer, CloseReason::Answered),
-            NoStream::Refused(Refusal { status, reason }) => {
-                let answer = answers.refusal(status, &reason, head_only);
-                (answer, CloseReason::RefusedOverHttp(status, reason))
+            NoStream::Refused(refusal) => {
+                let answer = answers.refusal(refusal.status, &refusal.reason, head_only);
+                (answer, CloseReason::RefusedOverHttp(refusal))
             }
             // The viewer's session has the line in the log.
             NoStream::Ended(CloseReason::Closed | CloseReason::Lost(_)) if self.has_answered => {

@@ -1,45 +1,67 @@
 //! Whoever asks for a stream over HTTP: the stream that is meant, and the checks that a
 //! player has to pass.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_flv::request::Request;
 use rtmp_proto::session::status::code;
-use rtmp_proto::session::{AppName, Parameters, StreamKey};
+use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::time::Instant;
 
 use crate::config::{Action, Vhost};
 use crate::server::Server;
-use crate::server::admission::{Asked, WRONG_ADDRESS};
+use crate::server::admission::{self, Asked};
 use crate::server::client::Client;
 use crate::server::connection::waiting::PlayWait;
-use crate::server::counters::{BY_HOOK, DRAINING};
 use crate::server::hooks::StreamEvent;
 use crate::server::loop_guard::LoopGuard;
 use crate::server::player::ConnectInfo;
+use crate::server::refusal::{Denial, RefusalReason};
 use crate::server::upstream::{self, permission};
 use crate::stream::{Stream, Subscription};
 
 /// The reason why a request is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({status})")]
 pub(in crate::server) struct Refusal {
     /// The status code.
     pub(in crate::server) status: u16,
     /// Text for the client and the log.
-    pub(in crate::server) reason: String,
+    pub(in crate::server) reason: Cow<'static, str>,
+    /// What it counts as in metrics.
+    pub(in crate::server) cause: RefusalReason,
 }
 
 impl Refusal {
-    pub(in crate::server) fn new(status: u16, reason: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason: reason.into(),
-        }
+    pub(in crate::server) fn new(status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
+        Denial::new(RefusalReason::Other, reason).with_http(status)
+    }
+
+    /// There is nothing by this name.
+    pub(in crate::server) fn not_found(reason: impl Into<Cow<'static, str>>) -> Self {
+        Denial::new(RefusalReason::NoStream, reason).with_http(404)
     }
 
     pub(in crate::server) fn nobody_publishes(key: &StreamKey) -> Self {
-        Self::new(404, format!("nobody publishes {key}"))
+        Self::not_found(format!("nobody publishes {key}"))
+    }
+
+    pub(in crate::server) fn no_memory() -> Self {
+        let reason = "no memory is left for this stream";
+        Denial::new(RefusalReason::Memory, reason).with_http(503)
+    }
+}
+
+impl Denial {
+    /// The same over HTTP, with this status code.
+    pub(in crate::server) fn with_http(self, status: u16) -> Refusal {
+        Refusal {
+            status,
+            reason: self.text,
+            cause: self.reason,
+        }
     }
 }
 
@@ -55,16 +77,12 @@ pub(in crate::server) struct Wanted {
     pub(in crate::server) connect_info: ConnectInfo,
 }
 
-/// The vhost that `request` names, and the name: a parameter, or the host.
-pub(in crate::server) fn find_vhost(
-    server: &Server,
-    request: &Request,
-) -> Option<(Arc<Vhost>, String)> {
+/// The vhost that `request` names by a parameter, or by its host.
+pub(in crate::server) fn find_vhost(server: &Server, request: &Request) -> Option<Arc<Vhost>> {
     let query = Parameters(request.query.clone());
     let named = query.get("vhost").or_else(|| query.get("domain"));
     let requested = named.unwrap_or(&request.host);
-    let vhost = server.config().vhost(requested).cloned()?;
-    Some((vhost, requested.to_owned()))
+    server.config().vhost(requested).cloned()
 }
 
 impl Wanted {
@@ -72,26 +90,13 @@ impl Wanted {
     pub(in crate::server) fn new(
         server: &Server,
         connection: &Client,
-        (vhost, requested): (Arc<Vhost>, String),
+        vhost: Arc<Vhost>,
         place: (&str, &str),
         request: &Request,
     ) -> Result<Self, Refusal> {
-        let app_name = AppName {
-            vhost: requested,
-            app: place.0.to_owned(),
-            parameters: Parameters::default(),
-        };
-        let name = app_name.stream(&format!("{}?{}", place.1, request.query), &server.limits);
-        let name = name.map_err(|error| Refusal::new(404, error.to_string()))?;
-        // In RTMP a query may lengthen the name (`x?vhost=v/y`). Here the path alone names
-        // the stream: a signature may be the path's.
-        if name.key.app != app_name.app || name.key.stream != place.1 {
-            return Err(Refusal::new(404, "no stream is served at this path"));
-        }
-        let key = StreamKey {
-            vhost: vhost.name.clone(),
-            ..name.key
-        };
+        let (app, stream) = place;
+        let key = StreamKey::at_path(&vhost.name, app, stream, &server.limits);
+        let key = key.map_err(|error| Refusal::not_found(error.to_string()))?;
         let scheme = match connection.tls() {
             Some(_) => "https",
             None => "http",
@@ -106,7 +111,7 @@ impl Wanted {
             vhost,
             key,
             path: request.path.clone(),
-            parameters: name.parameters,
+            parameters: Parameters(request.query.clone()),
             connect_info,
         })
     }
@@ -115,7 +120,7 @@ impl Wanted {
     pub(in crate::server) fn check(&self, server: &Server, peer: IpAddr) -> Result<(), Refusal> {
         self.check_viewer(peer)?;
         if server.is_draining() {
-            return Err(Refusal::new(503, DRAINING));
+            return Err(Denial::draining().with_http(503));
         }
         Ok(())
     }
@@ -131,15 +136,13 @@ impl Wanted {
             peer,
         };
         let checked = asked.check(&self.vhost);
-        checked.map_err(|reason| Refusal::new(403, reason.into_owned()))
+        checked.map_err(|denial| denial.with_http(403))
     }
 
     /// Refuses an address that may not play.
     pub(in crate::server) fn check_address(&self, peer: IpAddr) -> Result<(), Refusal> {
-        match self.vhost.security.permits(Action::Play, peer) {
-            true => Ok(()),
-            false => Err(Refusal::new(403, WRONG_ADDRESS)),
-        }
+        let checked = admission::check_address(&self.vhost, Action::Play, peer);
+        checked.map_err(|denial| denial.with_http(403))
     }
 
     /// Asks hooks and origins if `client` may play, and has an edge pull the stream.
@@ -160,7 +163,9 @@ impl Wanted {
         let permit = server
             .quotas
             .acquire(vhost, stream.key(), Action::Play, peer);
-        let permit = permit.map_err(|it| Refusal::new(it.status(), it.to_string()))?;
+        let permit = permit.map_err(|exceeded| {
+            Denial::new(RefusalReason::Quota, exceeded.to_string()).with_http(exceeded.status())
+        })?;
         let event = StreamEvent {
             action: "on_play",
             client,
@@ -171,7 +176,7 @@ impl Wanted {
         };
         let hooks = &vhost.http_hooks;
         if !server.hooks.authorize(&hooks.on_play, &event).await {
-            return Err(Refusal::new(403, BY_HOOK));
+            return Err(Denial::by_hook().with_http(403));
         }
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
             let loop_guard = LoopGuard::default().with(&server.id);

@@ -12,12 +12,12 @@ use super::player::FlvPlayer;
 use crate::config::{HttpRemux, Vhost};
 use crate::server::client::{Activity, ClientProtocol, ClientUrls, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
-use crate::server::counters::DRAINING;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::close::log_end;
 use crate::server::http::wanted::{Refusal, Wanted, find_vhost, wait_until_live};
 use crate::server::http::{Connection, NoStream, answers};
 use crate::server::player::ConnectInfo;
+use crate::server::refusal::Denial;
 use crate::server::socket::prepare_playing;
 use crate::server::viewer::Viewer;
 use crate::stream::fanout::{Delivery, Joining};
@@ -64,20 +64,13 @@ impl Connection {
     fn find_wanted(&self, request: &Request) -> Result<Wanted, Refusal> {
         let server = &self.server;
         let found = find_vhost(server, request);
-        let (vhost, requested) =
-            found.ok_or_else(|| Refusal::new(404, "there is no such vhost here"))?;
+        let vhost = found.ok_or_else(|| Refusal::not_found("there is no such vhost here"))?;
         let remux = &vhost.http_remux;
         let place = remux.mount.stream(&request.path);
         // A `?` that was encoded would cut the name elsewhere.
         let place = place.filter(|_| remux.enabled && !request.path.contains('?'));
-        let place = place.ok_or_else(|| Refusal::new(404, "no stream is served at this path"))?;
-        let wanted = Wanted::new(
-            server,
-            &self.client,
-            (vhost.clone(), requested),
-            place,
-            request,
-        )?;
+        let place = place.ok_or_else(|| Refusal::not_found("no stream is served at this path"))?;
+        let wanted = Wanted::new(server, &self.client, vhost.clone(), place, request)?;
         wanted.check(server, self.client.peer.ip())?;
         // CORS does not apply to WebSockets: a browser lets every page read them.
         let foreign = request.websocket.is_some() && request.is_of_another_site();
@@ -126,7 +119,7 @@ impl Connection {
             biased;
             () = self.client.dismissal() => Err(Self::dismissed().into()),
             () = std::future::ready(()) => match self.server.is_draining() {
-                true => Err(Refusal::new(503, DRAINING).into()),
+                true => Err(Denial::draining().with_http(503).into()),
                 false => Ok(()),
             },
         }
@@ -162,7 +155,7 @@ impl Play {
         };
         obtained.map_err(|error| {
             log::warn!("{}: no log of FLV tags: {error}", stream.key());
-            Refusal::new(503, "no memory is left for this stream").into()
+            Refusal::no_memory().into()
         })
     }
 

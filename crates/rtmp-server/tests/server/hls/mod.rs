@@ -1,6 +1,6 @@
 //! HLS and low-latency HLS at origins and edges.
 
-mod client;
+pub(crate) mod client;
 mod files;
 mod life;
 mod low_latency;

@@ -44,6 +44,8 @@ pub struct Request {
     /// True if the connection may have further requests. None may follow a body, which
     /// nobody reads.
     pub keep_alive: bool,
+    /// True if it is HTTP/1.0, where a connection that stays is said to.
+    pub is_version_1_0: bool,
     /// Length of the head, in bytes.
     pub head_bytes: usize,
 }
@@ -179,6 +181,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request>, HeadError> {
         websocket: websocket_accept(method, &fields)?,
         range: fields.get("range").and_then(ByteRange::parse),
         keep_alive: fields.keep_alive(head.version == Some(1)),
+        is_version_1_0: head.version == Some(0),
         head_bytes,
     }))
 }
@@ -359,6 +362,7 @@ mod tests {
             websocket: None,
             range: None,
             keep_alive: true,
+            is_version_1_0: false,
             head_bytes: 119,
         };
         assert_eq!(request, Ok(Some(expected)));
@@ -387,6 +391,7 @@ mod tests {
             let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
             let request = read(&text).unwrap().unwrap();
             assert_eq!(request.keep_alive, stays, "{version} {fields}");
+            assert_eq!(request.is_version_1_0, version == "1.0");
             assert_eq!(request.head_bytes, text.len());
         }
     }

@@ -208,9 +208,12 @@ const STREAM_FAMILIES: [StreamFamily; 7] = [
         "Whether the stream has a publisher, or an origin that sends it",
         |_, stream| u64::from(stream.is_published()),
     ),
-    ("players", Kind::Gauge, "Players", |_, stream| {
-        stream.players() as u64
-    }),
+    (
+        "players",
+        Kind::Gauge,
+        "Players, viewers by HLS among them",
+        |totals, stream| totals.players_of(stream) as u64,
+    ),
     (
         "received_bytes_total",
         Kind::Counter,
@@ -246,7 +249,7 @@ const STREAM_FAMILIES: [StreamFamily; 7] = [
 /// The streams with the most players, and how many have been left out.
 fn write_streams(metrics: &mut Exposition, totals: &Totals) {
     let mut streams: Vec<&Arc<Stream>> = totals.streams.iter().collect();
-    streams.sort_by_key(|stream| Reverse(stream.players()));
+    streams.sort_by_key(|stream| Reverse(totals.players_of(stream)));
     let mut label_bytes = 0;
     let shown: Vec<(Labels, &Stream)> = streams
         .iter()

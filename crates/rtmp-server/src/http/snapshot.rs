@@ -20,6 +20,8 @@ struct Use {
     /// Bytes sent to the present players.
     sent: u64,
     publisher: Option<Arc<Client>>,
+    /// Viewers by HLS, who have no place in the stream's log.
+    hls_viewers: usize,
 }
 
 /// All connections and streams.
@@ -48,7 +50,9 @@ impl Totals {
         for client in &clients {
             match client.activity() {
                 Activity::Playing(key) => {
-                    uses.entry(address(&key)).or_default().sent += client.meter.sent_of_play();
+                    let stream = uses.entry(address(&key)).or_default();
+                    stream.sent += client.meter.sent_of_play();
+                    stream.hls_viewers += usize::from(client.is_session);
                 }
                 Activity::Publishing(key) => {
                     let publisher = Some(client.clone());
@@ -74,6 +78,17 @@ impl Totals {
         }
     }
 
+    /// Number of viewers of a stream by HLS.
+    pub(super) fn hls_viewers_of(&self, stream: &Stream) -> usize {
+        let present = self.uses.get(&address(stream.key()));
+        present.map_or(0, |it| it.hls_viewers)
+    }
+
+    /// Number of players of a stream, viewers by HLS among them.
+    pub(super) fn players_of(&self, stream: &Stream) -> usize {
+        stream.players() + self.hls_viewers_of(stream)
+    }
+
     /// The connection that publishes a stream here.
     pub(super) fn publisher_of(&self, stream: &Stream) -> Option<&Arc<Client>> {
         let present = self.uses.get(&address(stream.key()));
@@ -86,7 +101,6 @@ pub(super) struct Snapshot {
     totals: Totals,
     sample: Arc<Sample>,
     stream_ids: HashMap<usize, u64>,
-    hls_viewers: HashMap<Arc<StreamKey>, usize>,
     pub(super) now: Instant,
 }
 
@@ -107,7 +121,6 @@ impl Snapshot {
             .map(|stream| (address(stream.key()), stream.id()));
         Self {
             stream_ids: ids.collect(),
-            hls_viewers: api.server.clients().hls_viewers(),
             sample: api.samples.oldest(),
             totals,
             now: Instant::now(),
@@ -117,11 +130,6 @@ impl Snapshot {
     /// The id of the stream with this name.
     pub(super) fn stream_id(&self, key: &Arc<StreamKey>) -> Option<u64> {
         self.stream_ids.get(&address(key)).copied()
-    }
-
-    /// Number of viewers of a stream by HLS.
-    pub(super) fn hls_viewers_of(&self, stream: &Stream) -> usize {
-        self.hls_viewers.get(stream.key()).copied().unwrap_or(0)
     }
 
     /// Rates of a connection.

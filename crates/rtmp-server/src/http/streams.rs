@@ -76,7 +76,7 @@ impl<'a> StreamReport<'a> {
             tc_url: tc_url.unwrap_or_else(|| format!("rtmp://{}/{}", key.vhost, key.app)),
             url: stream_url(key),
             live_ms: unix_ms(),
-            clients: stream.players() + hls_clients,
+            clients: snapshot.players_of(stream),
             hls_clients,
             frames: stream.pictures(),
             send_bytes: bytes.sent,

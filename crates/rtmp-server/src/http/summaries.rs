@@ -16,6 +16,7 @@ pub(super) fn report(api: &Api) -> Value {
         .filter(|stream| stream.is_published())
         .count();
     let players: usize = streams.iter().map(|stream| stream.players()).sum();
+    let players = players + server.clients().hls_viewers();
     let log_bytes: u64 = streams
         .iter()
         .filter_map(|stream| stream.memory().ok())

@@ -41,7 +41,7 @@ impl<'a> VhostReport<'a> {
         for stream in streams.filter(|stream| stream.key().vhost == vhost.name) {
             let bytes = snapshot.bytes_of(stream);
             report.streams += 1;
-            report.clients += stream.players() + snapshot.hls_viewers_of(stream);
+            report.clients += snapshot.players_of(stream);
             report.send_bytes += bytes.sent;
             report.recv_bytes += bytes.received;
             report.kbps = report.kbps + snapshot.rates_of_stream(bytes);

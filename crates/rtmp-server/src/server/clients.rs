@@ -1,6 +1,6 @@
 //! The table of connections: for `max_connections`, the log and the HTTP API.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -206,21 +206,16 @@ impl Clients {
         lock(&self.table).clients.values().cloned().collect()
     }
 
-    /// Number of viewers by HLS of each stream that has any.
+    /// Number of viewers by HLS who play.
     #[must_use]
-    pub(crate) fn hls_viewers(&self) -> HashMap<Arc<StreamKey>, usize> {
-        let mut viewers = HashMap::new();
+    pub(crate) fn hls_viewers(&self) -> usize {
         // Collected, since a connection's own lock is not taken under the table's.
         let table = lock(&self.table);
         let sessions = table.clients.values().filter(|it| it.is_session);
         let sessions: Vec<_> = sessions.cloned().collect();
         drop(table);
-        for client in sessions {
-            if let Activity::Playing(key) = client.activity() {
-                *viewers.entry(key).or_default() += 1;
-            }
-        }
-        viewers
+        let playing = |client: &&Arc<Client>| matches!(client.activity(), Activity::Playing(_));
+        sessions.iter().filter(playing).count()
     }
 
     /// The connection that publishes a stream.

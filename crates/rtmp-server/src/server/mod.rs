@@ -18,6 +18,7 @@ mod hooks;
 mod http;
 mod http2;
 mod http_flv;
+mod line_limit;
 mod loop_guard;
 mod memory;
 mod peer;
@@ -403,7 +404,8 @@ async fn sweep(server: Arc<Server>) {
         if trim.is_due(Instant::now(), server.clients.changes()) {
             tokio::task::spawn_blocking(trim::trim);
         }
-        server.hls.sweep(&server, &server.registry.list());
+        server.hls.sweep(&server);
+        server.hooks.sweep(Instant::now());
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             let server = server.clone();

@@ -63,7 +63,7 @@ pub struct Totals {
     pub publishers: AtomicU64,
     /// Number of times that players were too slow and skipped to a keyframe.
     pub skips: AtomicU64,
-    /// Bytes sent to players that have gone.
+    /// Bytes sent to players that have gone, and by HLS.
     sent: AtomicU64,
     /// The most bytes sent to players that have been reported.
     reported_sent: AtomicU64,
@@ -199,12 +199,12 @@ impl Stream {
         &self.totals
     }
 
-    /// Counts bytes that a player was sent, which has gone.
-    fn count_sent(&self, bytes: u64) {
+    /// Counts bytes that a player was sent, which has gone or comes by HLS.
+    pub(crate) fn count_sent(&self, bytes: u64) {
         self.totals.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes sent to players that have gone.
+    /// Bytes sent to players that have gone, and by HLS.
     pub(crate) fn sent_to_former_players(&self) -> u64 {
         self.totals.sent.load(Ordering::Relaxed)
     }

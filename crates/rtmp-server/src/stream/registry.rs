@@ -72,15 +72,19 @@ impl Registry {
         streams
     }
 
+    /// The streams for which `is_meant` holds, in any order. The registry is locked while it
+    /// is asked.
+    #[must_use]
+    pub(crate) fn select(&self, is_meant: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {
+        let streams = lock(&self.streams);
+        let meant = streams.values().filter(|stream| is_meant(stream));
+        meant.cloned().collect()
+    }
+
     /// Gives back the logs of FLV tags that nobody needs any more. The registry is not
     /// locked meanwhile: a publisher may hold its stream's writer.
     fn sweep_flv_logs(&self, now: Instant) {
-        let streams: Vec<_> = {
-            let streams = lock(&self.streams);
-            let with_log = streams.values().filter(|stream| stream.has_flv_log());
-            with_log.cloned().collect()
-        };
-        for stream in streams {
+        for stream in self.select(Stream::has_flv_log) {
             stream.sweep_flv_log(now);
         }
     }

@@ -85,6 +85,11 @@ impl Asked {
         Ok(wanted)
     }
 
+    /// The stream's name, for the log.
+    pub(super) fn name(&self) -> impl std::fmt::Display {
+        format!("{}/{}", self.app, self.stream)
+    }
+
     /// The file's name of the playlist.
     pub(super) fn playlist_name(&self) -> &str {
         let path = &self.request.path;

@@ -12,7 +12,9 @@ mod packagers;
 mod playlists;
 mod sessions;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hls::playlist::{Found, Resource};
 use hls::segmenter::Container;
@@ -21,8 +23,9 @@ use http_flv::request::Method;
 use super::Server;
 use super::client::Client;
 use super::http::response::{Body, Response};
-use super::http::wanted::Refusal;
-use crate::stream::{HlsOutput, Stream};
+use super::http::wanted::{Refusal, Wanted};
+use super::line_limit::{self, LineLimit};
+use crate::stream::HlsOutput;
 pub(super) use asked::Asked;
 use asked::Target;
 use files::FileWriter;
@@ -36,6 +39,8 @@ pub(super) struct Hls {
     sessions: Sessions,
     packagers: Packagers,
     files: FileWriter,
+    /// Of requests that are refused.
+    refusal_lines: LineLimit,
 }
 
 /// Answers `asked`, which came over `connection`, once there is an answer.
@@ -53,6 +58,9 @@ pub(super) async fn answer(
     };
     answered.unwrap_or_else(|refusal| {
         server.refusals.count(refusal.cause);
+        if server.hls.refusal_lines.admits(Instant::now()) {
+            log::info!("{connection}: HLS of {}: refused: {refusal}", asked.name());
+        }
         Response::refusal(refusal.status, &refusal.reason)
     })
 }
@@ -67,7 +75,12 @@ async fn answer_resource(
     let wanted = asked.wanted(server, connection)?;
     let peer = connection.peer;
     let settings = &wanted.vhost.hls;
+    let head_only = asked.request.method == Method::Head;
     let session = match (&asked.token, settings.ctx && settings.ts_ctx) {
+        (Some(_), _) if settings.ctx && head_only => {
+            check_head(server, peer, asked, &wanted)?;
+            None
+        }
         (Some(token), _) if settings.ctx => Some(
             server
                 .hls
@@ -88,15 +101,23 @@ async fn answer_resource(
             return Err(Refusal::new(403, reason));
         }
     };
-    let output = match &session {
-        Some(session) => packagers::obtain(server, session.stream(), &wanted.vhost).await?,
+    let (stream, output) = match &session {
+        Some(session) => {
+            let stream = session.stream().clone();
+            let output = packagers::obtain(server, &stream, &wanted.vhost).await?;
+            (stream, output)
+        }
         None => {
             let known = server.hls.packagers.find(server, &wanted.key);
             known.ok_or_else(|| Refusal::nobody_publishes(&wanted.key))?
         }
     };
-    output.touch();
-    let found = wait_for(&output, resource, session.as_ref()).await;
+    let found = if head_only {
+        output.find(resource)
+    } else {
+        output.touch();
+        wait_for(&output, resource, session.as_ref()).await
+    };
     let body = match found.ok_or_else(|| Refusal::not_found("there is no such segment"))? {
         Found::Bytes(bytes) => Body::Text(bytes),
         Found::Log(range) => Body::Log(output.log().clone(), range),
@@ -110,7 +131,24 @@ async fn answer_resource(
     let max_age_s = 6 * output.target_duration().as_secs();
     let mut response = Response::media(kind, max_age_s, body, asked.request.range);
     response.session = session;
+    response.stream = Some(stream);
     Ok(response)
+}
+
+/// Checks a request for a head, whose client does not play: hooks are not asked, and no
+/// session begins.
+fn check_head(
+    server: &Server,
+    peer: SocketAddr,
+    asked: &Asked,
+    wanted: &Wanted,
+) -> Result<(), Refusal> {
+    let token = asked.token.as_deref().filter(|_| wanted.vhost.hls.ctx);
+    let is_known = token.map(|token| server.hls.sessions.is_known(peer, token, wanted));
+    match is_known.transpose()? {
+        Some(true) => wanted.check_address(peer.ip()),
+        _ => wanted.check(server, peer.ip()),
+    }
 }
 
 /// Waits for a part that the playlist announces, three target durations at most.
@@ -139,9 +177,13 @@ async fn wait_for(
 impl Hls {
     /// Ends sessions and packagers that nobody uses any more, and starts the packagers
     /// whose segments are written to files.
-    pub(super) fn sweep(&self, server: &Arc<Server>, streams: &[Arc<Stream>]) {
+    pub(super) fn sweep(&self, server: &Arc<Server>) {
         self.sessions.sweep(server);
-        self.packagers.sweep(server, streams);
+        self.packagers.sweep(server);
+        if let Some(count) = self.refusal_lines.take_left_out(Instant::now()) {
+            let seconds = line_limit::PERIOD.as_secs();
+            log::info!("HLS: {count} more requests were refused within {seconds} s");
+        }
     }
 
     /// Ends the session of the client with this id, if it is one's.

@@ -8,7 +8,7 @@ use rtmp_proto::session::StreamKey;
 
 use super::asked::container;
 use super::files::{StreamFiles, Written};
-use crate::config::{self, Vhost};
+use crate::config::{self, Config, Vhost};
 use crate::server::Server;
 use crate::server::hooks::SegmentEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
@@ -24,14 +24,45 @@ const MIN_KEPT_UNUSED: Duration = Duration::from_secs(30);
 /// The same in target durations.
 const KEPT_UNUSED_TARGETS: u32 = 4;
 
+/// A packager that has failed is started again after this time; each further one after
+/// twice the time of the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(64);
+
 /// What is known of packagers beyond their streams.
 #[derive(Debug, Default)]
 pub(super) struct Packagers {
     /// Those that run, by the ids of their streams.
     running: Mutex<HashMap<u64, Running>>,
+    /// Those that have failed lately, by the ids of their streams.
+    failed: Mutex<HashMap<u64, Failed>>,
     /// Streams that viewers without a session play: they want the stream, and get what is
     /// left of it when it has ended.
     without_session: Mutex<HashMap<StreamKey, Subscription>>,
+}
+
+/// The failures of a stream's packagers.
+#[derive(Debug)]
+struct Failed {
+    /// The next one starts then.
+    until: Instant,
+    pause: Duration,
+}
+
+impl Failed {
+    /// One more failure, at `now`.
+    fn again(before: Option<Self>, now: Instant) -> Self {
+        let pause = before.map_or(FIRST_PAUSE, |it| (it.pause * 2).min(MAX_PAUSE));
+        Self {
+            until: now + pause,
+            pause,
+        }
+    }
+
+    /// True if there has been no failure for so long that the next one is the first.
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until + MAX_PAUSE
+    }
 }
 
 /// The settings of a packager by those of the vhost.
@@ -66,6 +97,9 @@ pub(super) async fn obtain(
     if stream.has_ended() {
         return Err(Refusal::nobody_publishes(stream.key()));
     }
+    if !server.hls.packagers.may_start(stream, Instant::now()) {
+        return Err(Refusal::new(503, "no segments can be made at the moment"));
+    }
     let starting = stream.hls_start().await;
     if let Some(output) = stream.hls() {
         return Ok(output);
@@ -85,6 +119,7 @@ pub(super) async fn obtain(
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     started.map_err(|error| {
         log::warn!("{}: no HLS: {error}", stream.key());
+        server.hls.packagers.failed(stream, Instant::now());
         Refusal::no_memory()
     })
 }
@@ -112,6 +147,7 @@ fn start(
         server.hls.files.register(files);
     }
     let running = Running {
+        stream: stream.clone(),
         hls: hls.clone(),
         output: output.clone(),
     };
@@ -132,8 +168,19 @@ fn start(
 /// A packager that runs, as those see it that start and end packagers.
 #[derive(Debug)]
 struct Running {
+    stream: Arc<Stream>,
     hls: config::Hls,
     output: Arc<HlsOutput>,
+}
+
+/// The reason why a packager runs no more.
+enum PackagerEnd {
+    /// The stream has ended for good.
+    StreamEnded,
+    /// Nobody asks for its segments, or others are made.
+    Unwanted,
+    /// Its segments cannot be written.
+    Failed(std::io::Error),
 }
 
 /// A packager that runs.
@@ -147,11 +194,16 @@ struct PackagerTask {
 
 impl PackagerTask {
     async fn run(mut self, reader: FeedReader) {
-        let ended = self.package(reader).await;
-        if ended {
-            self.finish();
-        } else {
-            self.stream.end_hls(self.packager.output());
+        let end = self.package(reader).await;
+        match &end {
+            PackagerEnd::StreamEnded => self.finish(),
+            PackagerEnd::Unwanted => self.stream.end_hls(self.packager.output()),
+            PackagerEnd::Failed(error) => {
+                log::warn!("{}: HLS cannot go on: {error}", self.stream.key());
+                self.stream.end_hls(self.packager.output());
+                let packagers = &self.server.hls.packagers;
+                packagers.failed(&self.stream, Instant::now());
+            }
         }
         log::info!("{}: HLS ends", self.stream.key());
         self.forget();
@@ -164,7 +216,7 @@ impl PackagerTask {
         } = self;
         let Some(files) = files else { return };
         let writer = &server.hls.files;
-        if ended {
+        if let PackagerEnd::StreamEnded = end {
             writer.write_playlist(&files, packager.output());
             if dispose.is_zero() {
                 return;
@@ -186,9 +238,8 @@ impl PackagerTask {
         }
     }
 
-    /// Packages until the stream has ended (`true`), or nobody wants it any more, or it
-    /// cannot be done.
-    async fn package(&mut self, mut reader: FeedReader) -> bool {
+    /// Packages as long as it is wanted and can be done.
+    async fn package(&mut self, mut reader: FeedReader) -> PackagerEnd {
         let output = self.packager.output().clone();
         // Either may have changed before this task began.
         let mut states = self.stream.state();
@@ -199,24 +250,23 @@ impl PackagerTask {
             tokio::select! {
                 biased;
                 batch = reader.next() => {
-                    let Some(batch) = batch else { return false };
+                    let Some(batch) = batch else {
+                        return PackagerEnd::Unwanted;
+                    };
                     match self.packager.take(&batch) {
                         Ok(finished) => self.report(&finished),
-                        Err(error) => {
-                            log::warn!("{}: HLS cannot go on: {error}", self.stream.key());
-                            return false;
-                        }
+                        Err(error) => return PackagerEnd::Failed(error),
                     }
                 }
                 // An error cannot be: the sender is the stream's, which we hold.
                 _ = states.changed() => {
                     if states.borrow_and_update().ended {
-                        return true;
+                        return PackagerEnd::StreamEnded;
                     }
                 }
                 _ = changes.changed() => {
                     if output.is_abandoned() {
-                        return false;
+                        return PackagerEnd::Unwanted;
                     }
                 }
             }
@@ -293,44 +343,82 @@ impl Packagers {
         lock(&self.without_session).insert(key, subscription);
     }
 
-    /// The segments of the stream `key`, if there are any.
-    pub(super) fn find(&self, server: &Server, key: &StreamKey) -> Option<Arc<HlsOutput>> {
+    /// The stream `key` with its segments, if there are any.
+    pub(super) fn find(
+        &self,
+        server: &Server,
+        key: &StreamKey,
+    ) -> Option<(Arc<Stream>, Arc<HlsOutput>)> {
         let known = lock(&self.without_session);
-        let output = known.get(key).and_then(|it| it.stream().hls());
-        output.or_else(|| server.registry.find(key)?.hls())
+        let known = known.get(key).map(|it| it.stream().clone());
+        let with_output = |stream: Arc<Stream>| Some((stream.clone(), stream.hls()?));
+        known
+            .and_then(with_output)
+            .or_else(|| with_output(server.registry.find(key)?))
+    }
+
+    /// A packager of `stream` has failed.
+    fn failed(&self, stream: &Stream, now: Instant) {
+        let mut failed = lock(&self.failed);
+        let before = failed.remove(&stream.id());
+        failed.insert(stream.id(), Failed::again(before, now));
+    }
+
+    /// False while the next packager of `stream` has to wait, as others have failed.
+    fn may_start(&self, stream: &Stream, now: Instant) -> bool {
+        let failed = lock(&self.failed);
+        failed.get(&stream.id()).is_none_or(|it| now >= it.until)
     }
 
     /// Ends packagers that nobody has asked for lately, or whose settings have changed, and
     /// starts those that write files, for which nobody needs to ask.
-    pub(super) fn sweep(&self, server: &Arc<Server>, streams: &[Arc<Stream>]) {
+    pub(super) fn sweep(&self, server: &Arc<Server>) {
         let now = Instant::now();
         let config = server.config();
-        for stream in streams {
-            let vhost = config.vhost(&stream.key().vhost);
-            let hls = vhost.map(|vhost| &vhost.hls).filter(|hls| hls.enabled);
-            let writes_files = hls.is_some_and(|hls| hls.files.is_some());
-            match (stream.hls(), vhost) {
-                (Some(output), _) => {
-                    let changed = match lock(&self.running).get(&stream.id()) {
-                        Some(running) => Some(&running.hls) != hls,
-                        None => false,
-                    };
-                    if changed || (!writes_files && is_unused(&output, now)) {
-                        stream.end_hls(&output);
-                    }
-                }
-                (None, Some(vhost)) if writes_files && stream.state().borrow().live => {
-                    let (server, stream) = (server.clone(), stream.clone());
-                    let vhost = vhost.clone();
-                    tokio::spawn(async move { obtain(&server, &stream, &vhost).await });
-                }
-                (None, _) => {}
-            }
+        let settings = |stream: &Stream| {
+            let vhost = config.vhost(&stream.key().vhost)?;
+            vhost.hls.enabled.then_some(&vhost.hls)
+        };
+        let ending: Vec<_> = {
+            let running = lock(&self.running);
+            let ending = running.values().filter(|running| {
+                let hls = settings(&running.stream);
+                let writes_files = hls.is_some_and(|hls| hls.files.is_some());
+                Some(&running.hls) != hls || (!writes_files && is_unused(&running.output, now))
+            });
+            let ending = ending.map(|it| (it.stream.clone(), it.output.clone()));
+            ending.collect()
+        };
+        for (stream, output) in ending {
+            stream.end_hls(&output);
+        }
+        lock(&self.failed).retain(|_, failed| !failed.is_over(now));
+        let writes_files = |vhost: &Vhost| vhost.hls.enabled && vhost.hls.files.is_some();
+        if config.vhosts.values().any(|vhost| writes_files(vhost)) {
+            self.start_writing_files(server, &config, now);
         }
         lock(&self.without_session).retain(|_, subscription| {
             let output = subscription.stream().hls();
             output.is_some_and(|output| !is_unused(&output, now))
         });
+    }
+
+    /// Starts the packagers of streams whose segments are written to files.
+    fn start_writing_files(&self, server: &Arc<Server>, config: &Config, now: Instant) {
+        let waiting = server.registry.select(|stream| {
+            let vhost = config.vhost(&stream.key().vhost);
+            let is_written = vhost.is_some_and(|it| it.hls.enabled && it.hls.files.is_some());
+            is_written && stream.hls().is_none() && stream.state().borrow().live
+        });
+        for stream in waiting {
+            let Some(vhost) = config.vhost(&stream.key().vhost).cloned() else {
+                continue;
+            };
+            if self.may_start(&stream, now) {
+                let server = server.clone();
+                tokio::spawn(async move { obtain(&server, &stream, &vhost).await });
+            }
+        }
     }
 }
 
@@ -338,4 +426,23 @@ impl Packagers {
 fn is_unused(output: &HlsOutput, now: Instant) -> bool {
     let kept = (output.target_duration() * KEPT_UNUSED_TARGETS).max(MIN_KEPT_UNUSED);
     output.unused_for(now) >= kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packagers_that_keep_failing_start_ever_more_rarely() {
+        let now = Instant::now();
+        let mut failed = Failed::again(None, now);
+        let mut pauses = vec![failed.pause.as_secs()];
+        for _ in 0..7 {
+            failed = Failed::again(Some(failed), now);
+            pauses.push(failed.pause.as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64]);
+        assert!(!failed.is_over(failed.until));
+        assert!(failed.is_over(failed.until + MAX_PAUSE));
+    }
 }

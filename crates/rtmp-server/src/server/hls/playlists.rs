@@ -9,8 +9,8 @@ use http_flv::request::Method;
 use tokio::time::Instant;
 
 use super::asked::Asked;
-use super::packagers;
 use super::sessions::{SessionUse, new_token};
+use super::{check_head, packagers};
 use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::client::Client;
@@ -30,8 +30,7 @@ pub(super) async fn answer(
     let wanted = asked.wanted(server, connection)?;
     let peer = connection.peer;
     if asked.request.method == Method::Head {
-        // Who asks for the head does not play: hooks get no request, and no pull begins.
-        wanted.check(server, peer.ip())?;
+        check_head(server, peer, asked, &wanted)?;
         let stream = server.registry.find(&wanted.key);
         let live = stream.is_some_and(|stream| stream.state().borrow().live);
         return match live || wanted.vhost.upstream.is_some() {
@@ -45,10 +44,13 @@ pub(super) async fn answer(
         wanted.check(server, peer.ip())?;
         let packagers = &server.hls.packagers;
         let subscription = packagers.subscribe(server, &wanted);
-        let output = playable(server, subscription.stream(), &wanted.vhost).await?;
+        let stream = subscription.stream().clone();
+        let output = playable(server, &stream, &wanted.vhost).await?;
         packagers.keep(subscription);
         let text = media(&output, first_wait, asked, None, &asked.query(None)).await?;
-        return Ok(Response::playlist(text));
+        let mut response = Response::playlist(text);
+        response.stream = Some(stream);
+        return Ok(response);
     }
     let sessions = &server.hls.sessions;
     let (token, is_new) = match &asked.token {
@@ -77,6 +79,7 @@ pub(super) async fn answer(
         media(&output, first_wait, asked, Some(&session), &query).await?
     };
     let mut response = Response::playlist(text);
+    response.stream = Some(session.stream().clone());
     response.session = Some(session);
     Ok(response)
 }

@@ -1,6 +1,6 @@
 //! Sessions: the requests of one viewer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,7 @@ use crate::server::connection::close::CloseReason;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::quotas::counted_address;
+use crate::server::refusal::{Denial, RefusalReason};
 use crate::stream::{Stream, Subscription, lock};
 
 /// A viewer without a request for so many target durations is gone.
@@ -23,6 +24,8 @@ const IDLE_TARGETS: u32 = 2;
 const MIN_IDLE: Duration = Duration::from_secs(10);
 /// The longest token that a client may bring, in bytes.
 const MAX_TOKEN_BYTES: usize = 64;
+/// So many sessions that have been dismissed are remembered, the newest.
+const MAX_DISMISSED: usize = 65_536;
 
 /// A token that nobody can guess.
 ///
@@ -38,17 +41,67 @@ pub(super) fn new_token() -> Result<String, Refusal> {
 
 /// The sessions of a server.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+pub(super) struct Sessions(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<Arc<SessionId>, Arc<Session>>,
+    dismissed: Dismissed,
+}
+
+/// Sessions that have been dismissed. A token has no end of its own: no request with one of
+/// theirs is answered, as long as there is room to remember it.
+#[derive(Debug, Default)]
+struct Dismissed {
+    known: HashSet<Arc<SessionId>>,
+    oldest_first: VecDeque<Arc<SessionId>>,
+}
+
+impl Dismissed {
+    fn insert(&mut self, id: Arc<SessionId>) {
+        if self.known.insert(id.clone()) {
+            self.oldest_first.push_back(id);
+        }
+        if self.oldest_first.len() > MAX_DISMISSED
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// What tells sessions apart. A token that others get to know is worth no session to them:
 /// from another address, whoever brings it has to pass the checks again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SessionId {
-    token: String,
+    token: Box<str>,
     /// The viewer's [`counted_address`].
     address: IpAddr,
+}
+
+impl SessionId {
+    fn new(token: &str, peer: SocketAddr) -> Self {
+        Self {
+            token: token.into(),
+            address: counted_address(peer.ip()),
+        }
+    }
+}
+
+impl Table {
+    /// The session `id`, with one more request.
+    fn find(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
+        if self.dismissed.known.contains(id) {
+            return Err(SessionUse::dismissed());
+        }
+        let Some(session) = self.sessions.get(id) else {
+            return Ok(None);
+        };
+        if session.wanted.key != wanted.key {
+            return Err(Refusal::new(403, "hls_ctx is a session of another stream"));
+        }
+        Ok(Some(RequestOf::new(session)))
+    }
 }
 
 /// The requests of one viewer.
@@ -56,7 +109,7 @@ struct SessionId {
 /// ```text
 /// begin, resume ──▶ admission ──▶ playing ── no request for a while ──▶ removed
 ///                       │            │                                    ▲
-///                       │ refused    └─ dismissed ──▶ refuses requests ───┤
+///                       │ refused    └─ dismissed: its token is refused ──┤
 ///                       └─────────────────────────────────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -106,6 +159,8 @@ impl RequestOf {
                 request.admission.get_or_init(asked).await;
                 if request.ended.is_cancelled() {
                     request.notify_stop(&server);
+                    // It may have got its part of the quotas after its end.
+                    request.client.set_activity(Activity::Idle);
                 }
             });
             // A task that has panicked has set nothing.
@@ -199,8 +254,7 @@ impl Session {
                 silence >= MIN_IDLE && silence >= self.target_duration() * IDLE_TARGETS
             }
             // Who goes before there is something to play has no place to come back to.
-            _ if !self.ended.is_cancelled() => true,
-            _ => silence >= MIN_IDLE,
+            _ => true,
         }
     }
 
@@ -253,23 +307,20 @@ impl Sessions {
         token: &str,
         wanted: &Wanted,
     ) -> Result<SessionUse, Refusal> {
-        let id = SessionId {
-            token: token.to_owned(),
-            address: counted_address(peer.ip()),
-        };
-        let known = self.find(&id, wanted)?;
+        let id = SessionId::new(token, peer);
+        let known = lock(&self.0).find(&id, wanted)?;
         let is_first = known.is_none();
         let session = match known {
             Some(session) => session,
             None => {
                 wanted.check(server, peer.ip())?;
-                self.insert(server, peer, &id, wanted)?
+                self.insert(server, peer, id.clone(), wanted)?
             }
         };
         let stream = match session.admit(server).await {
             Ok(stream) => stream,
             Err(refusal) => {
-                self.remove_refused(server, &id, &session, &refusal);
+                self.remove_refused(server, &id, &session);
                 return Err(refusal);
             }
         };
@@ -301,39 +352,38 @@ impl Sessions {
         self.begin(server, peer, token, wanted).await
     }
 
-    /// The session `id`, with one more request.
-    fn find(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
-        let sessions = lock(&self.sessions);
-        let Some(session) = sessions.get(id) else {
-            return Ok(None);
-        };
-        if session.wanted.key != wanted.key {
-            return Err(Refusal::new(403, "hls_ctx is a session of another stream"));
-        }
-        if session.ended.is_cancelled() {
-            return Err(SessionUse::dismissed());
-        }
-        Ok(Some(RequestOf::new(session)))
+    /// True if a session by `token` plays what is wanted; it gets no request by that.
+    ///
+    /// # Errors
+    /// It has been dismissed, or is another stream's.
+    pub(super) fn is_known(
+        &self,
+        peer: SocketAddr,
+        token: &str,
+        wanted: &Wanted,
+    ) -> Result<bool, Refusal> {
+        let known = lock(&self.0).find(&SessionId::new(token, peer), wanted)?;
+        Ok(known.is_some())
     }
 
     fn insert(
         &self,
         server: &Server,
         peer: SocketAddr,
-        id: &SessionId,
+        id: SessionId,
         wanted: &Wanted,
     ) -> Result<RequestOf, Refusal> {
-        let mut sessions = lock(&self.sessions);
-        if let Some(session) = sessions.get(id) {
-            // Another request of the same viewer was faster.
-            return Ok(RequestOf::new(session));
+        let mut table = lock(&self.0);
+        // Another request of the same viewer may have been faster.
+        if let Some(request) = table.find(&id, wanted)? {
+            return Ok(request);
         }
         let now = Instant::now();
         let limits = server.connection_limits();
         let client = server.clients.add_session(peer, limits, now);
         let client = client.map_err(|limit| {
-            log::warn!("{peer}: refused: {limit} by sessions of HLS");
-            Refusal::new(503, "too many viewers")
+            let reason = format!("too many viewers: {limit}");
+            Denial::new(RefusalReason::MaxConnections, reason).with_http(503)
         })?;
         client.set_activity(Activity::Waiting(Arc::new(wanted.key.clone())));
         let session = Arc::new(Session {
@@ -347,29 +397,20 @@ impl Sessions {
             ended: CancellationToken::new(),
         });
         let request = RequestOf::new(&session);
-        sessions.insert(id.clone(), session);
+        table.sessions.insert(Arc::new(id), session);
         Ok(request)
     }
 
     /// Removes a session that may not play.
-    fn remove_refused(
-        &self,
-        server: &Server,
-        id: &SessionId,
-        session: &RequestOf,
-        refusal: &Refusal,
-    ) {
-        let client = &session.client;
-        server.clients.remove(client.id, false);
-        let mut sessions = lock(&self.sessions);
+    fn remove_refused(&self, server: &Server, id: &SessionId, session: &RequestOf) {
+        server.clients.remove(session.client.id, false);
+        let sessions = &mut lock(&self.0).sessions;
         // Another session may have taken the token meanwhile.
         if sessions
             .get(id)
             .is_some_and(|it| Arc::ptr_eq(it, &session.0))
         {
             sessions.remove(id);
-            let (status, reason) = (refusal.status, &refusal.reason);
-            log::info!("{client}: refused: {reason} ({status})");
         }
     }
 
@@ -377,16 +418,11 @@ impl Sessions {
     pub(super) fn sweep(&self, server: &Server) {
         let now = Instant::now();
         let gone: Vec<_> = {
-            let mut sessions = lock(&self.sessions);
-            sessions
-                .extract_if(|_, session| session.is_idle(now))
-                .map(|(_, session)| session)
-                .collect()
+            let sessions = &mut lock(&self.0).sessions;
+            let gone = sessions.extract_if(|_, session| session.is_idle(now));
+            gone.map(|(_, session)| session).collect()
         };
         for session in gone {
-            if session.ended.is_cancelled() {
-                continue;
-            }
             let subscription = session.subscription();
             let ended = subscription.is_some_and(|it| it.stream().has_ended());
             let reason = match ended {
@@ -397,14 +433,19 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of those clients. They are kept as long as if their viewers had
-    /// gone, so that these are refused.
+    /// Ends the sessions of those clients, whose tokens are worth nothing from then on.
     pub(super) fn dismiss(&self, server: &Server, is_meant: impl Fn(u64) -> bool) {
         let meant: Vec<_> = {
-            let sessions = lock(&self.sessions);
-            let meant = sessions.values().filter(|it| is_meant(it.client.id));
-            let meant = meant.filter(|session| !session.ended.is_cancelled());
-            meant.cloned().collect()
+            let Table {
+                sessions,
+                dismissed,
+            } = &mut *lock(&self.0);
+            let meant = sessions.extract_if(|_, session| is_meant(session.client.id));
+            let meant = meant.map(|(id, session)| {
+                dismissed.insert(id);
+                session
+            });
+            meant.collect()
         };
         for session in meant {
             session.ended.cancel();
@@ -422,5 +463,22 @@ mod tests {
         let (one, other) = (new_token().unwrap(), new_token().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.len(), 32);
+    }
+
+    #[test]
+    fn the_newest_sessions_that_were_dismissed_are_remembered() {
+        let mut dismissed = Dismissed::default();
+        let id = |number: usize| {
+            let peer = "192.0.2.1:5".parse().unwrap();
+            SessionId::new(&number.to_string(), peer)
+        };
+        for number in 0..=MAX_DISMISSED {
+            dismissed.insert(Arc::new(id(number)));
+            dismissed.insert(Arc::new(id(number)));
+        }
+        assert_eq!(dismissed.known.len(), MAX_DISMISSED);
+        assert_eq!(dismissed.oldest_first.len(), MAX_DISMISSED);
+        assert!(!dismissed.known.contains(&id(0)));
+        assert!(dismissed.known.contains(&id(1)));
     }
 }

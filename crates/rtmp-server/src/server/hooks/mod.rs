@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use tokio::time::timeout;
 
+use super::line_limit::{LineLimit, PERIOD};
 use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
@@ -40,6 +41,8 @@ pub(crate) struct Hooks {
     servers: Mutex<HashMap<String, Arc<HookServer>>>,
     client: Arc<HookClient>,
     stats: Arc<AllHookStats>,
+    /// Of those that hooks do not let in.
+    refusal_lines: LineLimit,
 }
 
 impl Hooks {
@@ -56,6 +59,7 @@ impl Hooks {
             servers: Mutex::default(),
             client: Arc::new(HookClient::new(tls)),
             stats: Arc::default(),
+            refusal_lines: LineLimit::default(),
         }
     }
 
@@ -96,14 +100,26 @@ impl Hooks {
                 .unwrap_or(Err(HookError::Slow));
             self.stats.count(event.action(), begun, &answer);
             if let Err(error) = answer {
-                log::warn!(
-                    "{}: the hook {url} does not allow it: {error}",
-                    event.name()
-                );
+                if self.refusal_lines.admits(Instant::now()) {
+                    log::warn!(
+                        "{}: the hook {url} does not allow it: {error}",
+                        event.name()
+                    );
+                }
                 return false;
             }
         }
         true
+    }
+
+    /// Logs how many clients hooks have refused without a line of their own.
+    pub(super) fn sweep(&self, now: Instant) {
+        if let Some(count) = self.refusal_lines.take_left_out(now) {
+            log::warn!(
+                "hooks have not allowed {count} more requests within {} s",
+                PERIOD.as_secs()
+            );
+        }
     }
 
     /// Notifies all of `urls`, without waiting for them.

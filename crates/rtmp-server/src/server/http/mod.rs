@@ -33,7 +33,7 @@ use crate::stream::FlvLog;
 use crate::transport::Transport;
 use close::log_end;
 use response::Response;
-use send::Delivery;
+use send::{ConnectionField, Delivery};
 use wanted::Refusal;
 
 /// Bytes read at once.
@@ -185,7 +185,7 @@ impl Connection {
         let config = self.server.config();
         let delivery = Delivery {
             head_only: asked.request.method == Method::Head,
-            keep_alive: asked.request.keep_alive,
+            connection: ConnectionField::of_answer_to(&asked.request),
             crossdomain: answers(&self.server).crossdomain,
             send_timeout: config.idle_timeout,
         };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_flv::request::ByteRange;
 
 use crate::server::hls::SessionUse;
-use crate::stream::HlsLog;
+use crate::stream::{HlsLog, Stream};
 
 /// An answer.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(in crate::server) struct Response {
     pub(in crate::server) body: Body,
     /// The session that the answer's bytes are counted for.
     pub(in crate::server) session: Option<SessionUse>,
+    /// The stream for which they are counted, too.
+    pub(in crate::server) stream: Option<Arc<Stream>>,
 }
 
 /// A header field.
@@ -67,6 +69,7 @@ impl Response {
             fields,
             body,
             session: None,
+            stream: None,
         }
     }
 

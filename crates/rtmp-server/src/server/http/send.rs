@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_flv::answer::{CORS_FIELDS, SERVER, phrase};
+use http_flv::request::Request;
 use tokio::time::timeout;
 
 use super::response::{Body, Response};
@@ -17,12 +18,33 @@ use crate::transport::Transport;
 pub(super) struct Delivery {
     /// The request was `HEAD`: the body is left out.
     pub(super) head_only: bool,
-    /// Further requests may follow.
-    pub(super) keep_alive: bool,
+    /// What the answer says of the connection.
+    pub(super) connection: ConnectionField,
     /// Pages of any site may read it.
     pub(super) crossdomain: bool,
     /// Time for which the peer may take nothing.
     pub(super) send_timeout: Duration,
+}
+
+/// `Connection` of an answer (RFC 9112 §9.3, §9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectionField {
+    /// It stays, as it does in HTTP/1.1 where nobody says otherwise.
+    Absent,
+    /// It stays: a client of HTTP/1.0 asked for that, and waits for the word.
+    KeepAlive,
+    /// It ends.
+    Close,
+}
+
+impl ConnectionField {
+    pub(super) fn of_answer_to(request: &Request) -> Self {
+        match (request.keep_alive, request.is_version_1_0) {
+            (false, _) => Self::Close,
+            (true, true) => Self::KeepAlive,
+            (true, false) => Self::Absent,
+        }
+    }
 }
 
 /// Sends `response` over `socket`, and counts its bytes for `client` and the session.
@@ -40,6 +62,9 @@ pub(super) async fn send(
         let session = response.session.as_ref().map(SessionUse::client);
         for counted in [Some(client), session].into_iter().flatten() {
             counted.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Some(stream) = &response.stream {
+            stream.count_sent(bytes);
         }
     };
     let body = match response.body {
@@ -103,9 +128,11 @@ fn head(response: &Response, delivery: Delivery) -> String {
     if status != 204 && !is_unknown {
         head.push_str(&format!("Content-Length: {}\r\n", response.body.length()));
     }
-    if !delivery.keep_alive {
-        head.push_str("Connection: close\r\n");
-    }
+    head.push_str(match delivery.connection {
+        ConnectionField::Absent => "",
+        ConnectionField::KeepAlive => "Connection: keep-alive\r\n",
+        ConnectionField::Close => "Connection: close\r\n",
+    });
     head.push_str("\r\n");
     head
 }

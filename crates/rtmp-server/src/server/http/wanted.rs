@@ -166,6 +166,8 @@ impl Wanted {
         let permit = permit.map_err(|exceeded| {
             Denial::new(RefusalReason::Quota, exceeded.to_string()).with_http(exceeded.status())
         })?;
+        // From now on: whoever is dismissed while hooks are asked gives it back at once.
+        client.hold(permit);
         let event = StreamEvent {
             action: "on_play",
             client,
@@ -198,7 +200,6 @@ impl Wanted {
         // hooks and origins.
         let stream = server.stream(key, vhost);
         let subscription = stream.add_subscription();
-        client.hold(permit);
         if let Some(settings) = &vhost.upstream {
             upstream::ensure_pull(server, &stream, settings, parameters);
         }

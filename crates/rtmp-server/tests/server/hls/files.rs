@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::client::{Answer, HlsClient, seconds};
-use super::{PLAYLIST, origin, publisher, serve};
+use super::{PLAYLIST, hooks, origin, publisher, serve};
 use crate::hooks::Site;
 use crate::support::until;
 use rtmp_server::config::Role;
@@ -24,8 +24,7 @@ async fn a_published_stream_is_written_to_hls_path_without_a_viewer() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display();
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!("http_hooks {{ enabled on; on_hls http://{hooks}/zero; }}");
+    let hooks = hooks(&site, &[("on_hls", "/zero")]).await;
     let (origin, http) = serve(Role::Origin, &format!("hls_path {path};"), &hooks);
     let mut publisher = publisher(&origin, 9).await;
     let live = directory.path().join("live");

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use rtmp_server::config::Role;
 
+use crate::hooks::Site;
 use crate::support::{Client, TestServer, until};
 use client::{Answer, HlsClient, beside, seconds, sequence_headers};
 
@@ -30,6 +31,22 @@ pub(crate) fn serve(role: Role, hls: &str, vhost: &str) -> (TestServer, SocketAd
 
 pub(crate) fn origin(hls: &str) -> (TestServer, SocketAddr) {
     serve(Role::Origin, hls, "")
+}
+
+/// The block `http_hooks` with these events and the paths of `site` that answer them.
+pub(crate) async fn hooks(site: &Site, events: &[(&str, &str)]) -> String {
+    let web = site.start().await;
+    let events = events.iter();
+    let events = events.map(|(event, path)| format!("{event} http://{web}{path};"));
+    format!(
+        "http_hooks {{ enabled on; {} }}",
+        events.collect::<String>()
+    )
+}
+
+/// An origin with those hooks.
+pub(crate) async fn hooked(site: &Site, events: &[(&str, &str)]) -> (TestServer, SocketAddr) {
+    serve(Role::Origin, "", &hooks(site, events).await)
 }
 
 /// A publisher of which this many seconds have arrived.

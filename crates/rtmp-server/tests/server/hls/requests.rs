@@ -140,3 +140,22 @@ async fn who_goes_while_it_waits_is_forgotten() {
     drop(player);
     until(|| origin.server.clients().count() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_1_0_is_told_that_its_connection_stays() {
+    let (origin, http) = origin("");
+    let _publisher = publisher(&origin, 9).await;
+    let mut client = HlsClient::connect(http).await;
+    for _ in 0..2 {
+        let request = format!("GET {PLAYLIST} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        client.socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("Connection"), Some("keep-alive"));
+    }
+    assert_eq!(client.fetch(PLAYLIST).await.field("Connection"), None);
+    let request = format!("GET {PLAYLIST} HTTP/1.0\r\n\r\n");
+    client.socket.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(client.answer().await.field("Connection"), Some("close"));
+    client.closed().await;
+}

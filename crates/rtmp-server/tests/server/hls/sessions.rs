@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::client::{HlsClient, beside};
-use super::{PLAYLIST, origin, publisher, serve};
+use super::{PLAYLIST, hooked, hooks, origin, publisher, serve};
+use crate::api_client::Api;
 use crate::hooks::Site;
 use crate::support::{TestServer, keep_log, log_lines, until};
 use rtmp_server::Client;
@@ -57,11 +58,7 @@ async fn a_viewer_is_one_client_with_its_own_parameters_in_each_uri() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hooks_are_asked_once_and_told_of_the_end() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!(
-        "http_hooks {{ enabled on; on_play http://{hooks}/zero; on_stop http://{hooks}/zero; }}"
-    );
-    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let (origin, http) = hooked(&site, &[("on_play", "/zero"), ("on_stop", "/zero")]).await;
     let _publisher = publisher(&origin, 9).await;
     let mut player = HlsClient::connect(http).await;
     let media = player.begin("/live/s.m3u8?token=x").await;
@@ -82,9 +79,7 @@ async fn hooks_are_asked_once_and_told_of_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_another_server_goes_on_here_by_the_same_checks() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/zero; }}");
-    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let (origin, http) = hooked(&site, &[("on_play", "/zero")]).await;
     let _publisher = publisher(&origin, 9).await;
     let mut player = HlsClient::connect(http).await;
     let playlist = player
@@ -108,8 +103,7 @@ async fn a_session_of_another_server_goes_on_here_by_the_same_checks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_play_gets_no_session() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/one; }}");
+    let hooks = hooks(&site, &[("on_play", "/one")]).await;
     for (vhost, fields, reason) in [
         (hooks.as_str(), "", "not allowed"),
         ("security { enabled on; deny play all; }", "", "address"),
@@ -186,9 +180,7 @@ async fn sessions_have_the_limits_of_connections_for_themselves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_worth_nothing_at_another_address() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/zero; }}");
-    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let (origin, http) = hooked(&site, &[("on_play", "/zero")]).await;
     let _publisher = publisher(&origin, 9).await;
     let mut player = HlsClient::connect(http).await;
     let media = player.begin(PLAYLIST).await;
@@ -202,9 +194,7 @@ async fn a_token_is_worth_nothing_at_another_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_one_refused_session_leave_no_client_behind() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!("http_hooks {{ enabled on; on_play http://{hooks}/one; }}");
-    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let (origin, http) = hooked(&site, &[("on_play", "/one")]).await;
     let _publisher = publisher(&origin, 9).await;
     // Some requests are refused while others begin the session anew.
     let mut players = tokio::task::JoinSet::new();
@@ -225,11 +215,7 @@ async fn requests_of_one_refused_session_leave_no_client_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_while_hooks_are_asked_is_let_out_again() {
     let site = Site::default();
-    let hooks = site.start().await;
-    let hooks = format!(
-        "http_hooks {{ enabled on; on_play http://{hooks}/both; on_stop http://{hooks}/zero; }}"
-    );
-    let (origin, http) = serve(Role::Origin, "", &hooks);
+    let (origin, http) = hooked(&site, &[("on_play", "/both"), ("on_stop", "/zero")]).await;
     let _publisher = publisher(&origin, 9).await;
     let mut first = HlsClient::connect(http).await;
     first.ask(&format!("GET {PLAYLIST}"), "").await;
@@ -249,4 +235,124 @@ async fn who_goes_while_hooks_are_asked_is_let_out_again() {
         of_first.map(|it| &it["action"]).eq(["on_play", "on_stop"])
     };
     until(is_let_out).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_head_begins_no_session() {
+    let site = Site::default();
+    let (origin, http) = hooked(&site, &[("on_play", "/zero")]).await;
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    let segment = player.fetch(&media).await.uris().remove(0);
+    let segment = beside(PLAYLIST, &segment);
+    let (path, _) = segment.split_once('?').unwrap();
+    let foreign = format!("{path}?hls_ctx=0123456789abcdef");
+    for target in [
+        &segment,
+        &foreign,
+        PLAYLIST,
+        &media,
+        "/live/s.m3u8?hls_ctx=x",
+    ] {
+        player.ask(&format!("HEAD {target}"), "").await;
+        let head = player.answer_to("HEAD").await;
+        assert_eq!(head.status, 200, "{target}: {head:?}");
+    }
+    assert_eq!(sessions(&origin).len(), 1);
+    assert_eq!(site.actions(), ["on_play"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_dismissed_stays_so() {
+    let (origin, http) = origin("");
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    let segment = player.fetch(&media).await.uris().remove(0);
+    origin.server.dismiss(sessions(&origin)[0].id);
+    // Nothing is left of it that a sweep could forget: one of another viewer has come since.
+    let mut other = HlsClient::connect(http).await;
+    other.begin(PLAYLIST).await;
+    for target in [&media, &beside(PLAYLIST, &segment)] {
+        assert_eq!(player.get(target).await.status, 403, "{target}");
+        player.ask(&format!("HEAD {target}"), "").await;
+        assert_eq!(player.answer_to("HEAD").await.status, 403, "{target}");
+    }
+    assert_eq!(sessions(&origin).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_dismissed_while_hooks_are_asked_gives_its_place_back_at_once() {
+    let site = Site::default();
+    let hooks = hooks(&site, &[("on_play", "/both"), ("on_stop", "/zero")]).await;
+    let quota = "quota { players_per_address 1; }";
+    let (origin, http) = serve(Role::Origin, "", &format!("{hooks} {quota}"));
+    let _publisher = publisher(&origin, 9).await;
+    let mut first = HlsClient::connect(http).await;
+    first.ask(&format!("GET {PLAYLIST}"), "").await;
+    until(|| site.actions() == ["on_play"]).await;
+    let waiting = || {
+        let clients = origin.server.clients().list();
+        clients
+            .into_iter()
+            .find(|it| it.activity().name() == "wait")
+    };
+    origin.server.dismiss(waiting().unwrap().id);
+    // The hook has not answered: it waits for a second request, which needs the place.
+    let mut second = HlsClient::connect(http).await;
+    second.ask(&format!("GET {PLAYLIST}"), "").await;
+    assert_eq!(second.answer().await.status, 200);
+    assert_eq!(first.answer().await.status, 403);
+    // Nor does it take the place again once the hook has let it in.
+    until(|| site.actions().contains(&"on_stop".to_owned())).await;
+    origin.server.dismiss(sessions(&origin)[0].id);
+    let (mut third, mut fourth) = (
+        HlsClient::connect(http).await,
+        HlsClient::connect(http).await,
+    );
+    third.ask(&format!("GET {PLAYLIST}"), "").await;
+    until(|| waiting().is_some()).await;
+    assert_eq!(fourth.get(PLAYLIST).await.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_requests_do_not_fill_the_log() {
+    keep_log();
+    let site = Site::default();
+    let (origin, http) = hooked(&site, &[("on_play", "/one")]).await;
+    let _publisher = origin.publisher("unwelcome").await;
+    let mut player = HlsClient::connect(http).await;
+    for _ in 0..100 {
+        assert_eq!(player.get("/live/unwelcome.m3u8").await.status, 403);
+    }
+    until(|| !log_lines("more requests were refused within").is_empty()).await;
+    until(|| !log_lines("hooks have not allowed").is_empty()).await;
+    // A slow machine may take more than one period.
+    for lines in ["HLS of live/unwelcome: refused", "does not allow it"] {
+        let lines = log_lines(lines).len();
+        assert!((1..100).contains(&lines), "{lines} lines");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_count_among_the_players_of_their_stream() {
+    let (origin, http) = origin("");
+    let api = Api::of(&origin).await;
+    let _publisher = publisher(&origin, 9).await;
+    let mut player = HlsClient::connect(http).await;
+    let media = player.begin(PLAYLIST).await;
+    let uris = player.fetch(&media).await.uris();
+    player.fetch(&beside(PLAYLIST, &uris[0])).await;
+    let summaries = api.get("/api/v1/summaries").await;
+    assert_eq!(summaries["data"]["players"], 1, "{summaries}");
+    let metrics = api.ask("GET", "/metrics").await.body;
+    let value = |name: &str| {
+        let name = format!("millrace_stream_{name}{{");
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with(&name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert_eq!(value("players"), 1.0);
+    assert!(value("sent_bytes_total") > 10_000.0);
 }

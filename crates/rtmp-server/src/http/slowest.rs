@@ -63,6 +63,15 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The same where the kernel's figures are missing: what holds the connection up that a
+    /// request by HTTP/2 shares is not known.
+    fn without_figures(lag: Duration, mw_latency: Duration, blocked: bool) -> Option<Self> {
+        let is_behind = lag > mw_latency + TOLERANCE;
+        (is_behind && !blocked).then_some(Self::Server)
+    }
+}
+
 /// A player that is behind.
 #[derive(Debug, Serialize)]
 struct SlowReport {
@@ -70,7 +79,8 @@ struct SlowReport {
     client: ClientReport,
     lag_ms: u64,
     verdict: Option<Verdict>,
-    tcp: TcpReport,
+    /// `None` for a request by HTTP/2, which shares its connection with others.
+    tcp: Option<TcpReport>,
 }
 
 /// `TCP_INFO` of its connection.
@@ -113,16 +123,20 @@ impl TcpReport {
 #[derive(Debug, Default)]
 pub(super) struct Slowest(Mutex<Option<Look>>);
 
+/// A player, and the state of its connection; `None` for a request by HTTP/2, which shares its
+/// connection with others.
+type Slow = (PlayerLag, Option<TcpInfo>);
+
 /// The slowest players at one moment, the slowest first.
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    players: Arc<[(PlayerLag, TcpInfo)]>,
+    players: Arc<[Slow]>,
 }
 
 impl Slowest {
     /// The slowest players, as they were a moment ago.
-    async fn players(&self, server: &Server) -> Arc<[(PlayerLag, TcpInfo)]> {
+    async fn players(&self, server: &Server) -> Arc<[Slow]> {
         let mut last = self.0.lock().await;
         if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < MAX_AGE) {
             return look.players.clone();
@@ -152,17 +166,17 @@ pub(super) async fn answer(api: &Arc<Api>, call: Call) -> Response {
 
 /// Asks the fan-out workers for the players with the greatest lag and for the state of
 /// their connections.
-async fn look_for(server: &Server) -> Vec<(PlayerLag, TcpInfo)> {
+async fn look_for(server: &Server) -> Vec<Slow> {
     let groups = server.report_players().await;
     let found = super::spawn_blocking(move || slowest(&groups)).await;
     let slowest = found.unwrap_or_default();
     let ids = slowest.iter().map(|player| player.id).collect();
     let sockets = server.inspect_players(ids).await;
     let sockets: HashMap<_, _> = sockets.iter().map(|it| (it.id, it.tcp)).collect();
-    // Who is not among them has gone meanwhile.
+    // Who is not among them has gone meanwhile, or has no TCP connection of its own.
     let players = slowest.into_iter();
     players
-        .filter_map(|player| Some((player, *sockets.get(&player.id)?)))
+        .map(|player| (player, sockets.get(&player.id).copied()))
         .collect()
 }
 
@@ -176,10 +190,10 @@ fn slowest(groups: &[GroupReport]) -> Vec<PlayerLag> {
     lags
 }
 
-fn reports(api: &Api, slowest: &[(PlayerLag, TcpInfo)]) -> Vec<SlowReport> {
+fn reports(api: &Api, slowest: &[Slow]) -> Vec<SlowReport> {
     let snapshot = Snapshot::take(api);
     let config = api.server.config();
-    let report = |(player, tcp): &(PlayerLag, TcpInfo)| {
+    let report = |(player, tcp): &Slow| {
         // It may have gone meanwhile.
         let client = api.server.clients().find(player.id)?;
         let lag = player.lag?;
@@ -189,8 +203,11 @@ fn reports(api: &Api, slowest: &[(PlayerLag, TcpInfo)]) -> Vec<SlowReport> {
         Some(SlowReport {
             client: ClientReport::new(&client, &snapshot),
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
-            verdict: Verdict::of(lag, mw_latency, player.blocked, tcp),
-            tcp: TcpReport::new(tcp),
+            verdict: match tcp {
+                Some(tcp) => Verdict::of(lag, mw_latency, player.blocked, tcp),
+                None => Verdict::without_figures(lag, mw_latency, player.blocked),
+            },
+            tcp: tcp.as_ref().map(TcpReport::new),
         })
     };
     slowest.iter().filter_map(report).collect()

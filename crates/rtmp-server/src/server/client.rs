@@ -257,10 +257,10 @@ impl Client {
         self.dismissed.notified().await;
     }
 
-    /// Bytes that it has been sent; 0 for a session of HLS, whose bytes are also those of its
-    /// connections.
+    /// Bytes that it has been sent; 0 for a session of HLS and a request by HTTP/2, whose bytes
+    /// are also those of its connections.
     pub(super) fn sent_by_itself(&self) -> u64 {
-        match self.is_session {
+        match self.is_session || self.carrier().is_some() {
             true => 0,
             false => self.meter.bytes.load(Ordering::Relaxed),
         }

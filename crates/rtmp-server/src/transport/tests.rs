@@ -102,6 +102,29 @@ async fn a_key_that_is_used_up_leaves_room_for_the_last_words() {
     assert_eq!(came, b"xxxthe end");
 }
 
+#[tokio::test]
+async fn who_polls_a_key_until_it_is_used_up_can_still_say_so() {
+    let (mut transport, mut client) = connected(&TLS12).await;
+    let Encryption::User(session) = &mut transport.encryption else {
+        panic!("{transport:?}");
+    };
+    session.limit = KeyLimit::of_delivery(3);
+    let mut written = 0;
+    let refused = loop {
+        let write = std::future::poll_fn(|context| transport.poll_write(context, b"x"));
+        match write.await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((written, refused.kind()), (3, io::ErrorKind::QuotaExceeded));
+    transport.shutdown().await.unwrap();
+    let mut came = Vec::new();
+    // Without `close_notify`, rustls calls the end unexpected.
+    client.read_to_end(&mut came).unwrap();
+    assert_eq!(came, b"xxx");
+}
+
 impl StdTransport {
     /// Sends of a file of zeros.
     fn write_or_fill(&mut self) -> io::Result<usize> {

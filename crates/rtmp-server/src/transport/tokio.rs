@@ -197,12 +197,21 @@ impl Transport {
         poll_fn(|context| self.poll_shutdown(context)).await
     }
 
-    /// Writes of `bytes` what the connection takes.
+    /// Writes of `bytes` what the connection takes. A key that is nearly used up leaves room
+    /// for [`Transport::poll_shutdown`].
+    ///
+    /// # Errors
+    /// `QuotaExceeded` if only that is left; the connection is lost.
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        match &self.encryption {
+            Encryption::None => {}
+            Encryption::Kernel(kernel) => kernel.limit.check()?,
+            Encryption::User(session) => session.limit.check()?,
+        }
         match &mut self.encryption {
             Encryption::User(session) => loop {
                 match session.write(&self.tcp, bytes, false) {

@@ -1,6 +1,7 @@
 //! HTTP/2 where TLS has agreed on it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -10,7 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use netbed::TIME_LIMIT;
 use tokio::task::JoinHandle;
 
-use crate::support::{headers, keyframe, picture, until};
+use crate::api_client::Api;
+use crate::support::{headers, keep_log, keyframe, log_lines, picture, until};
 use crate::tls_support::{TlsServer, connect, large_pictures, publish_until_a_player_skips};
 
 /// A client's connection.
@@ -232,6 +234,55 @@ async fn a_player_that_reads_nothing_skips_and_others_go_on() {
     let mut read = client.get("/live/s.flv").await.into_body();
     tokio::spawn(async move { while let Some(Ok(_)) = read.frame().await {} });
     publish_until_a_player_skips(&origin, &mut publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_are_among_the_slowest_and_their_bytes_are_the_connections() {
+    keep_log();
+    let origin = TlsServer::origin("", "");
+    let api = Api::of(&origin.server).await;
+    let mut publisher = origin.server.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    origin.server.arrived("s", 1).await;
+    let mut client = Http2::connect(&origin, origin.https()).await;
+    let mut body = client.get("/live/s.flv").await.into_body();
+    publisher.publish(&large_pictures(7, 10)).await;
+    let mut came = 0;
+    while came < 100_000 {
+        came += body
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
+            .len();
+    }
+    let slowest = api.get("/api/v1/clients?slowest=5").await;
+    let [player] = &slowest["clients"].as_array().unwrap()[..] else {
+        panic!("one player: {slowest}");
+    };
+    assert_eq!(player["protocol"], "http-flv", "{player}");
+    assert!(player["tcp"].is_null(), "{player}");
+    // The bytes are those of the connection, and count once.
+    let clients = origin.server.server.clients().list();
+    let connection = clients
+        .iter()
+        .filter(|it| it.tls().is_some())
+        .min_by_key(|it| it.id);
+    let connection = connection.unwrap();
+    let sent = connection.meter.bytes.load(Ordering::Relaxed);
+    assert!(sent > 100_000, "{sent}");
+    let summaries = api.get("/api/v1/summaries").await;
+    let all = summaries["data"]["system"]["srs_send_bytes"]
+        .as_u64()
+        .unwrap();
+    assert!(all < 2 * sent, "{all} {sent}");
+    let id = connection.id;
+    drop((body, client));
+    let line = format!("c{id} 127.0.0.1");
+    until(|| log_lines(&line).iter().any(|it| it.contains(" bytes in, "))).await;
+    assert!(!log_lines(&line).iter().any(|it| it.contains(" 0 out)")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -322,6 +322,16 @@ async fn a_request_without_tls_is_told_so() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("this port speaks HTTPS"), "{answer}");
+    let allowed = "Access-Control-Allow-Origin: *";
+    assert!(answer.contains(allowed), "{answer}");
+    let text = origin.text.replace(
+        "http_server { enabled on;",
+        "http_server { enabled on; crossdomain off;",
+    );
+    origin.server.reload(&text);
+    let answer = answer_to(origin.https(), request).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains(allowed), "{answer}");
     assert_eq!(answer_to(origin.rtmps(), request).await, b"");
 }
 

@@ -63,7 +63,21 @@ impl AsyncWrite for BufferedTransport {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.transport.poll_write(context, bytes)
+        let this = &mut *self;
+        let written = ready!(this.transport.poll_write(context, bytes));
+        match &written {
+            Ok(count) => {
+                let sent = &this.client.meter.bytes;
+                sent.fetch_add(*count as u64, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                // hyper drops a connection that fails, and says nothing of its end. What
+                // cannot be sent now is not sent.
+                let _ = this.transport.poll_shutdown(context);
+            }
+            Err(_) => {}
+        }
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

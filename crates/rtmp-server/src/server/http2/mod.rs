@@ -17,6 +17,8 @@ mod exchange;
 mod io;
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +90,7 @@ pub(super) async fn serve(server: Arc<Server>, client: Arc<Client>, transport: T
             biased;
             ended = &mut connection => break match ended {
                 Ok(()) => CloseReason::Closed,
+                Err(error) if is_key_exhausted(&error) => CloseReason::KeyExhausted,
                 Err(error) => CloseReason::Misbehaved(format!("HTTP/2: {error}")),
             },
             () = client.dismissal() => {
@@ -113,6 +116,19 @@ pub(super) async fn serve(server: Arc<Server>, client: Arc<Client>, transport: T
         }
     };
     log_end(&server, &client, &reason);
+}
+
+/// True if the connection's TLS key may encrypt no more.
+fn is_key_exhausted(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|it| it.kind() == ErrorKind::QuotaExceeded) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Ends the requests of the connection of `client`.

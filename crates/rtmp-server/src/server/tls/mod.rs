@@ -9,7 +9,6 @@ mod client;
 use std::io;
 use std::sync::Arc;
 
-use http_flv::answer::Answers;
 use rustls::crypto::ring;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, version};
@@ -20,6 +19,7 @@ use tokio::time::timeout;
 use super::Server;
 use super::client::Client;
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
+use super::http::answers;
 use super::socket::close_gracefully;
 use crate::config::Config;
 use crate::transport::Transport;
@@ -172,7 +172,7 @@ pub(super) async fn accept(
         accepted = timeout(limit, handshake) => match accepted {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err((socket, error))) => {
-                refuse(socket, &error, port).await;
+                refuse(server, socket, &error, port).await;
                 Err(CloseReason::Tls(error))
             }
             Err(_) => Err(CloseReason::TimedOut("handshake_timeout")),
@@ -193,11 +193,11 @@ pub(super) async fn accept(
 }
 
 /// Closes a connection whose handshake has failed.
-async fn refuse(socket: TcpStream, error: &HandshakeError, port: Port) {
+async fn refuse(server: &Server, socket: TcpStream, error: &HandshakeError, port: Port) {
     let last_words = match (error, port) {
         (HandshakeError::PlainHttp, Port::Https) => {
-            let answers = Answers { crossdomain: true };
-            answers.refusal(400, "this port speaks HTTPS: use https://", false)
+            let reason = "this port speaks HTTPS: use https://";
+            answers(server).refusal(400, reason, false)
         }
         (HandshakeError::Unused | HandshakeError::Lost(_), _) => return,
         _ => String::new(),

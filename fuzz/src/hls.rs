@@ -24,6 +24,7 @@ pub fn hls_segmenter(data: &[u8]) {
         max_fragments: 2.1,
         wait_keyframe: flags & 2 == 0,
         short_first: flags & 4 != 0,
+        ..Settings::default()
     };
     let mut segmenter = Segmenter::new(&settings);
     let mut log = Log::new(settings);

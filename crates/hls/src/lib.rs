@@ -4,6 +4,7 @@
 //! - [`segmenter`]: RTMP's media messages go in; parts and segments come out, in
 //!   fragmented MP4 (ISO/IEC 14496-12, CMAF) or MPEG-TS (ISO/IEC 13818-1).
 //! - [`codec`]: what a sequence header says of its stream.
+//! - [`encryption`]: whole segments by AES-128 (RFC 8216 §4.3.2.4).
 //! - [`playlist`]: the window of segments, the text of playlists, blocking reload.
 //!
 //! The outputs of a [`segmenter::Segmenter`] are given to a [`playlist::Playlist`] in
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod encryption;
 mod fmp4;
 mod mpegts;
 pub mod playlist;

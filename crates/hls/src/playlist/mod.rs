@@ -64,6 +64,13 @@ pub struct Playlist {
     /// Bits per second of the fastest segment so far.
     peak_bandwidth: u64,
     frame_rate: Option<f64>,
+    /// `EXT-X-INDEPENDENT-SEGMENTS`, once it is fixed.
+    independent: Option<bool>,
+    /// A segment has come that does not keep to it.
+    has_broken_promise: bool,
+    /// The keys of listed segments and of the next one, by the number of the first segment
+    /// that each encrypts.
+    keys: VecDeque<(u64, Bytes)>,
     ended: bool,
 }
 
@@ -82,6 +89,8 @@ struct Segment {
     discontinuity: bool,
     /// The version of its initialization.
     version: u64,
+    /// The number of the key that encrypts it.
+    key: Option<u64>,
     /// Its first picture's wall-clock time, in ms since 1970.
     wall_clock_ms: Option<i64>,
     /// When it may be forgotten, in `elapsed`, once it is listed no more.
@@ -140,6 +149,9 @@ impl Playlist {
             elapsed: Duration::ZERO,
             peak_bandwidth: 0,
             frame_rate: None,
+            independent: None,
+            has_broken_promise: false,
+            keys: VecDeque::new(),
             ended: false,
             settings,
         }
@@ -159,10 +171,32 @@ impl Playlist {
                     initialization: initialization.clone(),
                 });
             }
+            Output::Key(key) => {
+                let number = self.next_segment();
+                self.keys.push_back((number, Bytes::copy_from_slice(key)));
+            }
             Output::Part(part) => self.push_part(part, now_ms),
             Output::SegmentEnd(end) => self.end_segment(end),
             Output::LeftOut(_) => {}
         }
+        if self.independent.is_none() && self.target.is_some() && !self.segments.is_empty() {
+            let Settings {
+                wait_keyframe,
+                irregular,
+                ..
+            } = self.settings.segments;
+            let mut segments = self.segments.iter();
+            let begin_well = segments.all(Segment::begins_independent);
+            self.independent = Some(begin_well && wait_keyframe && !irregular);
+        }
+    }
+
+    /// True if a segment has had to begin without a keyframe though the playlist says that
+    /// none does (`EXT-X-INDEPENDENT-SEGMENTS`). It must not say anything else (RFC 8216
+    /// §6.2.1): another playlist is to take its place.
+    #[must_use]
+    pub fn has_broken_promise(&self) -> bool {
+        self.has_broken_promise
     }
 
     /// The stream has ended for good (`EXT-X-ENDLIST`). Nothing is pushed any more.
@@ -210,6 +244,11 @@ impl Playlist {
                 let mut all = self.initializations.iter();
                 let found = all.find(|it| it.version == version)?;
                 Some(Found::Bytes(found.initialization.bytes.clone()))
+            }
+            Resource::Key(number) => {
+                let mut keys = self.keys.iter();
+                let (_, key) = keys.find(|(known, _)| *known == number)?;
+                Some(Found::Bytes(key.clone()))
             }
             Resource::Segment(number) => match self.segment(number) {
                 Some(segment) if segment.duration.is_some() => segment.range().map(Found::Log),
@@ -280,6 +319,7 @@ impl Playlist {
     fn push_part(&mut self, part: &Part, now_ms: Option<i64>) {
         let begins = self.segments.back().is_none_or(|it| it.duration.is_some());
         if begins {
+            self.has_broken_promise |= self.independent == Some(true) && !part.independent;
             let wall_clock_ms = self.wall_clock(now_ms, part.duration);
             self.segments.push_back(Segment {
                 parts: Vec::new(),
@@ -289,6 +329,7 @@ impl Playlist {
                     .initializations
                     .back()
                     .map_or(self.settings.first_segment, |it| it.version),
+                key: self.keys.back().map(|(number, _)| *number),
                 wall_clock_ms,
                 kept_until: Duration::ZERO,
             });
@@ -376,6 +417,10 @@ impl Playlist {
             && self.initializations.front().map(|it| it.version) < oldest
         {
             self.initializations.pop_front();
+        }
+        let oldest = self.segments.front().and_then(|segment| segment.key);
+        while self.keys.len() > 1 && self.keys.front().map(|(number, _)| *number) < oldest {
+            self.keys.pop_front();
         }
     }
 }

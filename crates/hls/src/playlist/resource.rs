@@ -5,13 +5,15 @@ use std::fmt;
 use crate::segmenter::Container;
 
 /// What a playlist refers to. Its text is a file name that can follow a prefix:
-/// `init-2.mp4`, `17.m4s`, `17.3.m4s`; in MPEG-TS `17.ts`.
+/// `init-2.mp4`, `17.m4s`, `17.3.m4s`; in MPEG-TS `17.ts`; a key `15.key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// The initialization section (`EXT-X-MAP`) of this version.
     Initialization(u64),
     /// The segment of this media sequence number.
     Segment(u64),
+    /// The key of the segments from this media sequence number on (`EXT-X-KEY`).
+    Key(u64),
     /// A part of a segment.
     Part {
         /// The segment's media sequence number.
@@ -33,6 +35,8 @@ impl Resource {
     pub fn parse(name: &str, container: Container) -> Option<Self> {
         let resource = if let Some(rest) = name.strip_prefix("init-") {
             Resource::Initialization(number(rest.strip_suffix(".mp4")?)?)
+        } else if let Some(number_of_key) = name.strip_suffix(KEY_EXTENSION) {
+            Resource::Key(number(number_of_key)?)
         } else {
             let numbers = name.strip_suffix(extension(container))?;
             match numbers.split_once('.') {
@@ -54,11 +58,14 @@ impl fmt::Display for Name {
         let extension = extension(self.1);
         match self.0 {
             Resource::Initialization(version) => write!(f, "init-{version}.mp4"),
+            Resource::Key(segment) => write!(f, "{segment}{KEY_EXTENSION}"),
             Resource::Segment(segment) => write!(f, "{segment}{extension}"),
             Resource::Part { segment, part } => write!(f, "{segment}.{part}{extension}"),
         }
     }
 }
+
+const KEY_EXTENSION: &str = ".key";
 
 fn extension(container: Container) -> &'static str {
     match container {

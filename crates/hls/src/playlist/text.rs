@@ -81,15 +81,21 @@ impl Playlist {
             );
         }
         let parts_from = self.first_with_parts(target);
-        let mut version = match skipped {
-            0 => None,
-            _ => self.listed().nth(skipped - 1).map(|(_, it)| it.version),
+        let mut before = match skipped {
+            0 => InForce::default(),
+            _ => self
+                .listed()
+                .nth(skipped - 1)
+                .map_or_else(InForce::default, |(_, it)| InForce {
+                    version: Some(it.version),
+                    key: it.key,
+                }),
         };
         for (number, segment) in self.listed().skip(skipped) {
             if number > newest || (segment.duration.is_none() && !low_latency) {
                 break;
             }
-            self.write_segment_head(segment, &mut version, uri, &mut text);
+            self.write_segment_head(segment, &mut before, uri, &mut text);
             if low_latency && number >= parts_from {
                 write_parts(number, segment, uri, &mut text);
             }
@@ -148,21 +154,33 @@ impl Playlist {
         }
     }
 
-    /// What stands before a segment. `version` is that of the initialization before it.
+    /// What stands before a segment, behind what is in force `before` it.
     fn write_segment_head(
         &self,
         segment: &Segment,
-        version: &mut Option<u64>,
+        before: &mut InForce,
         uri: &dyn Fn(Resource) -> String,
         text: &mut String,
     ) {
         if segment.discontinuity {
             text.push_str("#EXT-X-DISCONTINUITY\n");
         }
-        if self.has_parts() && *version != Some(segment.version) {
-            *version = Some(segment.version);
+        if self.has_parts() && before.version != Some(segment.version) {
+            before.version = Some(segment.version);
+            // A key that stood before would encrypt it, too (RFC 8216 §4.3.2.4).
+            if before.key.take().is_some() {
+                text.push_str("#EXT-X-KEY:METHOD=NONE\n");
+            }
             let uri = uri(Resource::Initialization(segment.version));
             line(text, format_args!("#EXT-X-MAP:URI=\"{uri}\""));
+        }
+        if let Some(number) = segment.key.filter(|_| segment.key != before.key) {
+            before.key = segment.key;
+            let uri = uri(Resource::Key(number));
+            line(
+                text,
+                format_args!("#EXT-X-KEY:METHOD=AES-128,URI=\"{uri}\""),
+            );
         }
         let time = segment.wall_clock_ms.map(Timestamp::from_millisecond);
         if let Some(Ok(time)) = time {
@@ -215,10 +233,9 @@ impl Playlist {
         }
     }
 
-    /// True if each listed segment can be decoded without the ones before it.
+    /// True if each segment, now and later, can be decoded without the ones before it.
     fn is_independent(&self) -> bool {
-        self.listed()
-            .all(|(_, segment)| segment.begins_independent())
+        self.independent == Some(true)
     }
 
     /// Bits per second: of the fastest segment so far, and of all that are listed.
@@ -232,6 +249,15 @@ impl Playlist {
         };
         (self.peak_bandwidth.max(average), average)
     }
+}
+
+/// What a playlist has said of the segments that follow.
+#[derive(Debug, Default)]
+struct InForce {
+    /// `EXT-X-MAP`.
+    version: Option<u64>,
+    /// `EXT-X-KEY`.
+    key: Option<u64>,
 }
 
 fn skip_boundary(target: Duration) -> Duration {

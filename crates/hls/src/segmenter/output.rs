@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rtmp_proto::wire::media::Codec;
 
 use crate::codec::Resolution;
+use crate::encryption::KEY_BYTES;
 
 /// What comes out of a segmenter, in this order within a segment: a discontinuity and an
 /// initialization where they are due, parts, the segment's end.
@@ -19,6 +20,9 @@ pub enum Output {
     Discontinuity,
     /// The tracks of the segments that follow (`EXT-X-MAP`).
     Initialization(Initialization),
+    /// The key of the segments that follow (`EXT-X-KEY`), which an
+    /// [`Encryptor`](crate::encryption::Encryptor) has used.
+    Key([u8; KEY_BYTES]),
     /// The next piece of the segment (`EXT-X-PART`). A segment's bytes are those of its
     /// parts.
     Part(Part),

@@ -19,6 +19,11 @@ pub struct Settings {
     pub max_fragments: f64,
     /// Segments begin with a keyframe (SRS: `hls_wait_keyframe`).
     pub wait_keyframe: bool,
+    /// The target duration is not shorter (SRS: `hls_td_ratio`).
+    pub min_target: Duration,
+    /// Keyframes of this stream have stayed away for longer than they first did: segments may
+    /// be as long as `max_fragments` allows from the start.
+    pub irregular: bool,
     /// The first segments are shorter: a second, and then as long as all before, so that
     /// there is soon a playlist, and a player that begins with it does not run out.
     pub short_first: bool,
@@ -33,6 +38,8 @@ impl Default for Settings {
             fragment: Duration::from_secs(10),
             max_fragments: 2.1,
             wait_keyframe: true,
+            min_target: Duration::ZERO,
+            irregular: false,
             short_first: false,
         }
     }
@@ -66,6 +73,7 @@ pub(super) struct Limits {
     pub(super) jump: Ticks,
     /// The target duration, in seconds, once it is fixed.
     target: Option<u64>,
+    min_target: u64,
     max_target: u64,
 }
 
@@ -79,6 +87,8 @@ impl Limits {
         let fragment = ticks(settings.fragment).max(part);
         // A ratio that is no number counts as 1.
         let longest = fragment as f64 * settings.max_fragments.clamp(1.0, 100.0).max(1.0);
+        let shortest = whole_seconds(fragment.max(ticks(settings.min_target)));
+        let max_target = whole_seconds(longest as Ticks).max(shortest);
         Limits {
             part,
             fragment,
@@ -86,7 +96,11 @@ impl Limits {
             short_first: settings.short_first,
             jump: fragment.max(SECOND),
             target: None,
-            max_target: whole_seconds(longest as Ticks).max(whole_seconds(fragment)),
+            min_target: match settings.irregular {
+                true => max_target,
+                false => shortest,
+            },
+            max_target,
         }
     }
 
@@ -133,8 +147,7 @@ impl Limits {
             return None;
         }
         let margin = 100 * TICKS_PER_MS;
-        let shortest = whole_seconds(self.fragment);
-        let target = whole_seconds(expected + margin).clamp(shortest, self.max_target);
+        let target = whole_seconds(expected + margin).clamp(self.min_target, self.max_target);
         self.target = Some(target);
         Some(Duration::from_secs(target))
     }

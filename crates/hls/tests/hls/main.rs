@@ -2,6 +2,7 @@
 
 mod boxes;
 mod encoder;
+mod encryption;
 mod enhanced;
 mod packets;
 mod playlists;

@@ -33,9 +33,13 @@ struct Teller {
 
 impl Teller {
     fn new(container: Container, window: u64) -> Self {
+        Self::with(settings(container, window))
+    }
+
+    fn with(settings: PlaylistSettings) -> Self {
         let mut teller = Teller {
-            playlist: Playlist::new(settings(container, window)),
-            container,
+            container: settings.segments.container,
+            playlist: Playlist::new(settings),
             now_ms: None,
         };
         teller.push(Output::TargetDuration(Duration::from_secs(2)));
@@ -336,16 +340,78 @@ fn a_reload_waits_for_what_it_asks_for() {
     assert_eq!(ask(&teller, 9, None), Ok(true));
 }
 
-#[test]
-fn a_segment_that_begins_without_a_keyframe_is_not_called_independent() {
-    let mut teller = Teller::new(Container::Fmp4, 60);
-    teller.segments(1);
-    teller.push(Output::Part(Part {
+/// A part that begins with no keyframe.
+fn dependent() -> Output {
+    Output::Part(Part {
         bytes: Bytes::from_static(b"x"),
         duration: Duration::from_millis(500),
         independent: false,
-    }));
-    assert!(!teller.text(true, false).contains("INDEPENDENT-SEGMENTS"));
+    })
+}
+
+#[test]
+fn what_a_playlist_says_of_its_segments_does_not_come_and_go() {
+    const TAG: &str = "#EXT-X-INDEPENDENT-SEGMENTS";
+    let mut teller = Teller::new(Container::Fmp4, 60);
+    teller.segments(1);
+    assert!(teller.text(true, false).contains(TAG));
+    assert!(!teller.playlist.has_broken_promise());
+    // It keeps the word that another playlist has to take back.
+    teller.push(dependent());
+    assert!(teller.text(true, false).contains(TAG));
+    assert!(teller.playlist.has_broken_promise());
+    // Nothing is said where the first segment has no keyframe, or none is waited for.
+    let mut teller = Teller::new(Container::Fmp4, 4);
+    teller.push(dependent());
+    teller.segments(9);
+    assert!(!teller.text(true, false).contains(TAG));
+    assert!(!teller.playlist.has_broken_promise());
+    for change in [
+        |segments: &mut Settings| segments.wait_keyframe = false,
+        |segments: &mut Settings| segments.irregular = true,
+    ] {
+        let mut settings = settings(Container::Fmp4, 60);
+        change(&mut settings.segments);
+        let mut teller = Teller::with(settings);
+        teller.segments(1);
+        assert!(!teller.text(true, false).contains(TAG));
+    }
+}
+
+#[test]
+fn a_key_stands_before_the_segments_that_it_encrypts_and_not_before_the_map() {
+    for container in [Container::MpegTs, Container::Fmp4] {
+        let mut teller = Teller::new(container, 60);
+        teller.push(Output::Key([7; 16]));
+        teller.segments(2);
+        teller.push(Output::Key([8; 16]));
+        teller.segments(1);
+        teller.initialize("avc1.640020");
+        teller.segments(1);
+        let text = teller.text(false, false);
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("#EXT-X-KEY") || line.starts_with("#EXT-X-MAP"))
+            .collect();
+        let expected: &[&str] = match container {
+            Container::MpegTs => &[
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"0.key?s=1\"",
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"2.key?s=1\"",
+            ],
+            Container::Fmp4 => &[
+                "#EXT-X-MAP:URI=\"init-0.mp4?s=1\"",
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"0.key?s=1\"",
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"2.key?s=1\"",
+                "#EXT-X-KEY:METHOD=NONE",
+                "#EXT-X-MAP:URI=\"init-1.mp4?s=1\"",
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"2.key?s=1\"",
+            ],
+        };
+        assert_eq!(lines, expected, "{text}");
+        let key = |number| teller.playlist.find(Resource::Key(number));
+        assert_eq!(key(2), Some(Found::Bytes(Bytes::from(vec![8; 16]))));
+        assert_eq!(key(1), None);
+    }
 }
 
 #[test]
@@ -383,6 +449,7 @@ fn names_of_resources_are_read_as_they_are_written() {
         for resource in [
             Resource::Initialization(3),
             Resource::Segment(0),
+            Resource::Key(17),
             Resource::Part {
                 segment: u64::MAX,
                 part: 10,

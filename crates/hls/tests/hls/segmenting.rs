@@ -482,3 +482,23 @@ fn a_flood_of_samples_of_one_time_is_given_out() {
         assert!(pushed < given + (12 << 20), "{pushed} {given}");
     }
 }
+
+#[test]
+fn the_target_duration_is_as_long_as_asked_whatever_the_first_group() {
+    let stream = [&[video_header(0, 0)], &pictures(0, 20_000, 1_000)[..]].concat();
+    let with = |min_target, irregular| {
+        let settings = Settings {
+            min_target: Duration::from_secs(min_target),
+            irregular,
+            ..settings(2)
+        };
+        let outputs = segment(&settings, &stream);
+        check_rules(&settings, &outputs);
+        target(&outputs)
+    };
+    assert_eq!(with(0, false), 2);
+    assert_eq!(with(3, false), 3);
+    // Longer than `max_fragments` allows segments to be.
+    assert_eq!(with(6, false), 6);
+    assert_eq!(with(0, true), 4, "2.1 times 2 s");
+}

@@ -49,7 +49,7 @@ pub(crate) fn segments(outputs: &[Output]) -> Vec<MadeSegment> {
                 segment.end = Some(end.clone());
                 segments.push(MadeSegment::default());
             }
-            Output::TargetDuration(_) | Output::LeftOut(_) => {}
+            Output::TargetDuration(_) | Output::LeftOut(_) | Output::Key(_) => {}
         }
     }
     if segments.last().is_some_and(|it| it.parts.is_empty()) {

@@ -37,6 +37,12 @@ pub struct Hls {
     pub ctx: bool,
     /// True if the session is named in the URIs of segments, too.
     pub ts_ctx: bool,
+    /// `EXT-X-TARGETDURATION` is this factor times `fragment` at least.
+    pub td_ratio: f64,
+    /// The keys of segments; `None`: they are not encrypted.
+    pub keys: Option<HlsKeys>,
+    /// Bytes that are read of the answer to `on_hls_notify`.
+    pub nb_notify: u32,
     /// The files of a stream that has ended are removed after this time; zero: never.
     pub dispose: Duration,
     /// Paths of the playlists over HTTP.
@@ -49,6 +55,19 @@ impl Default for Hls {
     fn default() -> Self {
         Block::default().finish()
     }
+}
+
+/// `hls_keys on; …`: segments are encrypted by AES-128.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HlsKeys {
+    /// `hls_fragments_per_key`: number of segments that have one key.
+    pub fragments_per_key: u32,
+    /// `hls_key_file`: names of the files.
+    pub file: String,
+    /// `hls_key_file_path`: the directory of the files; `None`: `hls_path`.
+    pub path: Option<PathBuf>,
+    /// `hls_key_url`: the server that gives out keys; `None`: this one.
+    pub url: Option<String>,
 }
 
 /// The files that HLS is written to, in a directory that another server serves, say.
@@ -105,6 +124,14 @@ impl Serialize for PlaylistPath {
     }
 }
 
+impl PlaylistPath {
+    /// The directory of the playlists of `app`, with a slash before it.
+    #[must_use]
+    pub fn directory(&self, app: &str) -> String {
+        format!("{}/{app}", self.directories)
+    }
+}
+
 impl Hls {
     /// Places the playlists below `directory`, which `http_server` serves in SRS: what
     /// `hls_path` has below it is part of their path.
@@ -134,6 +161,10 @@ struct Block {
     part: Duration,
     ctx: bool,
     ts_ctx: bool,
+    td_ratio: f64,
+    has_keys: bool,
+    keys: HlsKeys,
+    nb_notify: u32,
     dispose: Duration,
     /// `hls_path`, if it is given.
     path: Option<PathBuf>,
@@ -161,6 +192,15 @@ impl Default for Block {
             part: Duration::from_millis(300),
             ctx: true,
             ts_ctx: true,
+            td_ratio: 1.0,
+            has_keys: false,
+            keys: HlsKeys {
+                fragments_per_key: 5,
+                file: "[app]/[stream]-[seq].key".to_owned(),
+                path: None,
+                url: None,
+            },
+            nb_notify: 64,
             dispose: Duration::from_secs(120),
             path: None,
             location: PlaylistPath::default(),
@@ -195,6 +235,9 @@ impl Block {
             part: self.part,
             ctx: self.ctx,
             ts_ctx: self.ts_ctx,
+            td_ratio: self.td_ratio,
+            keys: self.has_keys.then_some(self.keys),
+            nb_notify: self.nb_notify,
             dispose: self.dispose,
             location: self.location,
             files: self.path.map(|path| HlsFiles {
@@ -221,6 +264,11 @@ pub(super) fn hls(vhost: &mut Vhost, children: &[Directive], diagnostics: &mut D
             diagnostics.error(&directive.location, message);
         }
     }
+    let keys = children.iter().find(|it| it.keyword == "hls_keys");
+    if let Some(directive) = keys.filter(|_| block.has_keys && block.low_latency) {
+        let message = "`hls_keys` encrypts whole segments: leave `hls_low_latency` out";
+        diagnostics.error(&directive.location, message);
+    }
     if let Some(warning) = block.not_served.clone() {
         diagnostics.push(warning);
     }
@@ -238,6 +286,15 @@ settings! { Block {
     PART: "hls_part", |block, it| block.part = it.milliseconds(100..=5_000)?;
     CTX: "hls_ctx", |block, it| block.ctx = switch(it)?;
     TS_CTX: "hls_ts_ctx", |block, it| block.ts_ctx = switch(it)?;
+    TD_RATIO: "hls_td_ratio", |block, it| block.td_ratio = ratio(it)?;
+    KEYS: "hls_keys", |block, it| block.has_keys = switch(it)?;
+    FRAGMENTS_PER_KEY: "hls_fragments_per_key",
+        |block, it| block.keys.fragments_per_key = it.number(1..=u32::MAX)?;
+    KEY_FILE: "hls_key_file", |block, it| block.keys.file = file_name(it)?;
+    KEY_FILE_PATH: "hls_key_file_path",
+        |block, it| block.keys.path = Some(it.argument("a directory")?.into());
+    NB_NOTIFY: "hls_nb_notify", |block, it| block.nb_notify = it.number(0..=1 << 20)?;
+    KEY_URL: "hls_key_url", |block, it| block.keys.url = Some(it.argument("a URL")?.to_owned());
     DISPOSE: "hls_dispose", |block, it| block.dispose = it.seconds_within(0..=86_400)?;
     PATH: "hls_path", |block, it| block.path = Some(it.argument("a directory")?.into());
     TS_FILE: "hls_ts_file", |block, it| block.ts_file = file_name(it)?;
@@ -247,8 +304,6 @@ settings! { Block {
         |block, it| block.entry_prefix = it.argument("a URL")?.to_owned();
     CLEANUP: "hls_cleanup", |block, it| block.cleanup = switch(it)?;
 }}
-
-const NO_KEYS: &str = "see `hls_keys`";
 
 const HLS: &[Setting<Block>] = &[
     ENABLED,
@@ -269,20 +324,17 @@ const HLS: &[Setting<Block>] = &[
     INIT_FILE,
     ENTRY_PREFIX,
     CLEANUP,
-    Setting::new("hls_keys", keys),
-    Setting::ignored("hls_fragments_per_key", NO_KEYS),
-    Setting::ignored("hls_key_file", NO_KEYS),
-    Setting::ignored("hls_key_file_path", NO_KEYS),
-    Setting::ignored("hls_key_url", NO_KEYS),
+    TD_RATIO,
+    KEYS,
+    FRAGMENTS_PER_KEY,
+    KEY_FILE,
+    KEY_FILE_PATH,
+    KEY_URL,
+    NB_NOTIFY,
     Setting::ignored(
         "hls_on_error",
         "files that cannot be written cost viewers nothing",
     ),
-    Setting::ignored(
-        "hls_td_ratio",
-        "EXT-X-TARGETDURATION is the length that segments have",
-    ),
-    Setting::ignored("hls_nb_notify", "`on_hls_notify` has none: use `on_hls`"),
     Setting::ignored("hls_acodec", "segments have what the stream has"),
     Setting::ignored("hls_vcodec", "segments have what the stream has"),
     Setting::ignored("hls_ts_floor", "segments follow the stream's keyframes"),
@@ -333,15 +385,6 @@ fn m3u8_file(block: &mut Block, directive: &Directive) -> Result<(), Diagnostic>
     let message = "`hls` has no effect in this vhost: `hls_m3u8_file` is not \
                    `[app]/[stream].m3u8`, where directories may stand before `[app]`";
     block.not_served = Some(Diagnostic::warning(&directive.location, message));
-    Ok(())
-}
-
-fn keys(block: &mut Block, directive: &Directive) -> Result<(), Diagnostic> {
-    if switch(directive)? {
-        let message = "`hls` has no effect in this vhost: `hls_keys` asks for encrypted \
-                       segments, which are not made; serve them over TLS";
-        block.not_served = Some(Diagnostic::warning(&directive.location, message));
-    }
     Ok(())
 }
 
@@ -402,11 +445,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_as_asked_is_not_served_with_a_warning() {
-        for text in ["hls_keys on;", "hls_m3u8_file [stream].m3u8;"] {
-            let (settings, warnings) = hls(&format!("enabled on; {text}"));
-            assert!(!settings.enabled && warnings == 1, "{text}");
-        }
-        assert_eq!(hls("enabled on; hls_keys off;").1, 0);
+        let (settings, warnings) = hls("enabled on; hls_m3u8_file [stream].m3u8;");
+        assert!(!settings.enabled && warnings == 1);
         assert_eq!(hls("hls_on_error continue; hls_dts_directly on;").1, 2);
         for text in [
             "hls_fragment 0;",
@@ -415,6 +455,34 @@ mod tests {
         ] {
             let text = format!("vhost v {{ hls {{ {text} }} }}");
             assert!(load(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_as_srs_reads_them() {
+        let (settings, warnings) = hls("enabled on; hls_fragments_per_key 3;");
+        assert_eq!((settings.keys, warnings), (None, 0));
+        let keys = hls("hls_keys on;").0.keys.unwrap();
+        assert_eq!(keys.fragments_per_key, 5);
+        assert_eq!(
+            (&*keys.file, keys.path, keys.url),
+            ("[app]/[stream]-[seq].key", None, None)
+        );
+        let text = "hls_keys on; hls_fragments_per_key 3; hls_key_file k/[seq].key; \
+                    hls_key_file_path /keys; hls_key_url https://a.example/;";
+        let keys = hls(text).0.keys.unwrap();
+        assert_eq!((keys.fragments_per_key, &*keys.file), (3, "k/[seq].key"));
+        assert_eq!(keys.path.unwrap().to_str(), Some("/keys"));
+        assert_eq!(keys.url.as_deref(), Some("https://a.example/"));
+        for text in [
+            "hls_keys on; hls_low_latency on;",
+            "hls_fragments_per_key 0;",
+            "hls_key_file ../[seq].key;",
+        ] {
+            assert!(
+                load(&format!("vhost v {{ hls {{ {text} }} }}")).is_err(),
+                "{text}"
+            );
         }
     }
 

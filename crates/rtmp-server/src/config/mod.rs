@@ -27,7 +27,7 @@ use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use file::read_file;
 use hls::DEFAULT_DIRECTORY;
-pub use hls::{Hls, HlsFiles, PlaylistPath};
+pub use hls::{Hls, HlsFiles, HlsKeys, PlaylistPath};
 use http_api::HttpApiBlock;
 pub use http_api::{Auth, HttpApi, RawApi};
 use http_flv::HttpServerBlock;

@@ -295,6 +295,8 @@ pub struct HttpHooks {
     pub on_stop: Vec<HookUrl>,
     /// Notifications when a segment of HLS has been written to a file.
     pub on_hls: Vec<HookUrl>,
+    /// URLs that are fetched then, with variables for what they name.
+    pub on_hls_notify: Vec<HookUrl>,
 }
 
 impl HttpHooks {
@@ -308,6 +310,7 @@ impl HttpHooks {
             &self.on_play,
             &self.on_stop,
             &self.on_hls,
+            &self.on_hls_notify,
         ]
         .into_iter()
         .flatten()

@@ -327,7 +327,9 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::list("on_hls", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_hls, directive)
     }),
-    Setting::ignored("on_hls_notify", "use `on_hls`"),
+    Setting::list("on_hls_notify", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_hls_notify, directive)
+    }),
     Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
 ];
 

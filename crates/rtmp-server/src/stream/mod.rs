@@ -34,7 +34,8 @@ use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
 pub(crate) use self::hls::{
-    FeedReader, Finished, HlsLog, HlsOutput, HlsSettings, Packager, StartedPackager, encoded,
+    FeedReader, Finished, HlsKeySettings, HlsLog, HlsOutput, HlsSettings, KeyUri, Packager,
+    Queries, StartedPackager, encoded,
 };
 use self::log::Log;
 pub(crate) use self::log::headers::{Header, Headers};
@@ -95,6 +96,8 @@ pub struct Stream {
     hls: Mutex<Option<Arc<HlsOutput>>>,
     /// The number that the next packager's segments begin with at least.
     next_hls_segment: AtomicU64,
+    /// Keyframes come further apart than they first did.
+    hls_irregular: AtomicBool,
     /// Locked while a packager is started.
     hls_start: Arc<tokio::sync::Mutex<()>>,
     state: watch::Sender<StreamState>,
@@ -150,6 +153,7 @@ impl Stream {
             has_flv_log: AtomicBool::new(false),
             hls: Mutex::default(),
             next_hls_segment: AtomicU64::new(0),
+            hls_irregular: AtomicBool::new(false),
             hls_start: Arc::default(),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),

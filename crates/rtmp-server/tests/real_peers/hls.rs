@@ -23,9 +23,11 @@ fn origin(container: &str) -> Origin {
 /// Times of MPEG-TS are so much later.
 const TS_OFFSET_MS: i64 = 1_000;
 
-const CONTAINERS: [&str; 3] = [
+const CONTAINERS: [&str; 5] = [
     "",
+    "hls_keys on; hls_fragments_per_key 2;",
     "hls_use_fmp4 on;",
+    "hls_use_fmp4 on; hls_keys on; hls_fragments_per_key 2;",
     "hls_low_latency on; hls_fragment 1;",
 ];
 
@@ -73,7 +75,7 @@ fn ffmpeg_decodes_the_publishers_pictures_at_the_publishers_times() {
         assert!(publisher.wait().success());
         let known: HashSet<_> = by_rtmp.join().unwrap().into_iter().collect();
         let mut pictures = by_hls.join().unwrap();
-        if container.is_empty() {
+        if !container.contains("fmp4") && !container.contains("latency") {
             // MPEG-TS begins later: its clock may not be negative.
             pictures
                 .iter_mut()
@@ -104,7 +106,9 @@ fn gstreamer_plays() {
     require_ffmpeg();
     require("curl", &["--version"]);
     require_gstreamer(&["playbin3", "hlsdemux2", "h264parse"]);
-    for container in CONTAINERS {
+    // GStreamer 1.22 fails at fragmented MP4 that is encrypted; ffmpeg and mpv play it.
+    let is_played = |it: &&str| !(it.contains("fmp4") && it.contains("keys"));
+    for container in CONTAINERS.iter().filter(is_played) {
         let origin = origin(container);
         let _publisher = publish_for(&origin, "600");
         // Its demuxer waits for ever where a playlist begins with one segment.

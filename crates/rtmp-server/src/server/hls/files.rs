@@ -18,7 +18,7 @@ use rtmp_proto::session::StreamKey;
 use tokio::sync::oneshot;
 
 use super::file_names;
-use crate::config::HlsFiles;
+use crate::config::{HlsFiles, HlsKeys};
 use crate::stream::{Finished, HlsOutput, lock};
 
 /// The most segments that wait to be written.
@@ -72,6 +72,7 @@ pub(super) struct FileWriter {
 pub(super) struct StreamFiles {
     key: Arc<StreamKey>,
     config: HlsFiles,
+    keys: Option<HlsKeys>,
     container: Container,
     /// The playlist's name below `hls_path`.
     playlist: String,
@@ -90,6 +91,8 @@ pub(super) struct StreamFiles {
 struct Names {
     segments: BTreeMap<u64, String>,
     initializations: BTreeMap<u64, String>,
+    /// Below the directory of keys.
+    keys: BTreeMap<u64, String>,
 }
 
 impl FileWriter {
@@ -237,6 +240,7 @@ impl StreamFiles {
     pub(super) fn new(
         key: Arc<StreamKey>,
         config: HlsFiles,
+        keys: Option<HlsKeys>,
         container: Container,
         is_removed_at_end: bool,
     ) -> Self {
@@ -244,6 +248,7 @@ impl StreamFiles {
             playlist: file_names::of_stream(&config.m3u8_file, &key),
             key,
             config,
+            keys,
             container,
             names: Mutex::default(),
             has_ended: AtomicBool::new(false),
@@ -266,11 +271,13 @@ impl StreamFiles {
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
-        if !file_names::stays_below(name) {
-            let message = format!("`{name}` is no name of a file below that directory");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        Ok(self.config.path.join(name))
+        path_below(&self.config.path, name)
+    }
+
+    /// The file of a key by its name.
+    fn key_path(&self, name: &str) -> io::Result<PathBuf> {
+        let directory = self.keys.as_ref().and_then(|keys| keys.path.as_ref());
+        path_below(directory.unwrap_or(&self.config.path), name)
     }
 
     /// The name of a segment, which it keeps.
@@ -320,6 +327,7 @@ impl StreamFiles {
         }
         let (names, target) = (&self.names, output.target_duration());
         let new = Mutex::new(Vec::new());
+        let new_keys = Mutex::new(Vec::new());
         let newest = match self.has_ended.load(Ordering::Relaxed) {
             true => u64::MAX,
             false => lock(names)
@@ -344,6 +352,20 @@ impl StreamFiles {
                     }
                     name
                 }
+                Resource::Key(number) => {
+                    let Some(keys) = &self.keys else {
+                        return String::new();
+                    };
+                    let name = file_names::of_stream(&keys.file, &self.key);
+                    let name = name.replace("[seq]", &number.to_string());
+                    if !lock(names).keys.contains_key(&number) {
+                        lock(&new_keys).push((number, name.clone()));
+                    }
+                    return match &keys.url {
+                        Some(url) => format!("{}/{name}", url.trim_end_matches('/')),
+                        None => file_names::uri(&name, &self.playlist, ""),
+                    };
+                }
                 Resource::Part { .. } => resource.name(self.container),
             };
             file_names::uri(&name, &self.playlist, &self.config.entry_prefix)
@@ -360,6 +382,12 @@ impl StreamFiles {
             }
         }
         written?;
+        for (number, name) in lock(&new_keys).drain(..) {
+            if let Some(Found::Bytes(key)) = output.find(Resource::Key(number)) {
+                write_file(&self.key_path(&name)?, &key, "tmp")?;
+                lock(names).keys.insert(number, name);
+            }
+        }
         match text {
             Some(text) => write_file(&self.path(&self.playlist)?, text.as_bytes(), "temp"),
             None => Ok(()),
@@ -374,9 +402,15 @@ impl StreamFiles {
             .segments
             .extract_if(.., |&number, _| is_gone(number))
             .collect();
+        let is_gone = |number| output.find(Resource::Key(number)).is_none();
+        let keys: Vec<_> = names
+            .keys
+            .extract_if(.., |&number, _| is_gone(number))
+            .collect();
         drop(names);
         if self.config.cleanup {
             gone.iter().for_each(|(_, name)| self.remove(name));
+            keys.iter().for_each(|(_, name)| self.remove_key(name));
         }
     }
 
@@ -385,10 +419,20 @@ impl StreamFiles {
         let Names {
             segments,
             initializations,
+            keys,
         } = std::mem::take(&mut *lock(&self.names));
         let names = segments.values().chain(initializations.values());
         names.for_each(|name| self.remove(name));
+        keys.values().for_each(|name| self.remove_key(name));
         self.remove(&self.playlist);
+    }
+
+    /// Removes the file of a key. Another packager has none of the same name: its segments
+    /// have other numbers.
+    fn remove_key(&self, name: &str) {
+        if let Ok(path) = self.key_path(name) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Removes a file, unless it is another packager's now; one that is not there is as good.
@@ -409,6 +453,15 @@ impl StreamFiles {
             .chain(names.initializations.values());
         name == self.playlist || others.any(|other| other == name)
     }
+}
+
+/// The path of the file `name` below `directory`.
+fn path_below(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    if !file_names::stays_below(name) {
+        let message = format!("`{name}` is no name of a file below that directory");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(directory.join(name))
 }
 
 /// Writes a file beside its place, and renames it: readers get all of it, or nothing.
@@ -449,6 +502,7 @@ mod tests {
         Arc::new(StreamFiles::new(
             Arc::new(key),
             config,
+            None,
             Container::Fmp4,
             true,
         ))

@@ -45,16 +45,16 @@ pub(super) struct Hls {
 
 /// Answers `asked`, which came over `connection`, once there is an answer.
 pub(super) async fn answer(
-    server: &Arc<Server>,
-    connection: &Client,
+    server: Arc<Server>,
+    connection: Arc<Client>,
     asked: Box<Asked>,
 ) -> Response {
     if asked.request.method == Method::Options {
         return Response::options();
     }
     let answered = match asked.target {
-        Target::Playlist => playlists::answer(server, connection, &asked).await,
-        Target::Resource(resource) => answer_resource(server, connection, &asked, resource).await,
+        Target::Playlist => playlists::answer(&server, &connection, &asked).await,
+        Target::Resource(resource) => answer_resource(&server, &connection, &asked, resource).await,
     };
     answered.unwrap_or_else(|refusal| {
         server.refusals.count(refusal.cause);
@@ -65,14 +65,17 @@ pub(super) async fn answer(
     })
 }
 
-/// A segment, a part or an initialization section.
+/// Text of a refusal for want of a session.
+const NO_SESSION: &str = "the session is missing: segments are asked for as playlists name them";
+
+/// A segment, a part, an initialization section or a key.
 async fn answer_resource(
     server: &Arc<Server>,
     connection: &Client,
     asked: &Asked,
     resource: Resource,
 ) -> Result<Response, Refusal> {
-    let wanted = asked.wanted(server, connection)?;
+    let wanted = Box::new(asked.wanted(server, connection)?);
     let peer = connection.peer;
     let settings = &wanted.vhost.hls;
     let head_only = asked.request.method == Method::Head;
@@ -88,6 +91,9 @@ async fn answer_resource(
                 .resume(server, peer, token, &wanted)
                 .await?,
         ),
+        (None, _) if settings.ctx && matches!(resource, Resource::Key(_)) => {
+            return Err(Refusal::new(403, NO_SESSION));
+        }
         (_, false) if settings.ctx => {
             wanted.check_address(peer.ip())?;
             None
@@ -96,10 +102,7 @@ async fn answer_resource(
             wanted.check_viewer(peer.ip())?;
             None
         }
-        (_, true) => {
-            let reason = "the session is missing: segments are asked for as playlists name them";
-            return Err(Refusal::new(403, reason));
-        }
+        (_, true) => return Err(Refusal::new(403, NO_SESSION)),
     };
     let (stream, output) = match &session {
         Some(session) => {
@@ -112,6 +115,7 @@ async fn answer_resource(
             known.ok_or_else(|| Refusal::nobody_publishes(&wanted.key))?
         }
     };
+    drop(wanted);
     let found = if head_only {
         output.find(resource)
     } else {
@@ -129,7 +133,10 @@ async fn answer_resource(
     };
     // Six target durations, as Apple recommends.
     let max_age_s = 6 * output.target_duration().as_secs();
-    let mut response = Response::media(kind, max_age_s, body, asked.request.range);
+    let mut response = match resource {
+        Resource::Key(_) => Response::secret(body),
+        _ => Response::media(kind, max_age_s, body, asked.request.range),
+    };
     response.session = session;
     response.stream = Some(stream);
     Ok(response)

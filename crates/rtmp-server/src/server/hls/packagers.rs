@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::StreamKey;
 
 use super::asked::container;
+use super::file_names;
 use super::files::{StreamFiles, Written};
-use crate::config::{self, Config, Vhost};
+use crate::config::{self, Config, HlsKeys, Vhost};
 use crate::server::Server;
 use crate::server::hooks::SegmentEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::upstream;
 use crate::stream::{
-    FeedReader, Finished, HlsOutput, HlsSettings, Packager, StartedPackager, Stream, Subscription,
-    lock,
+    FeedReader, Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri, Packager,
+    StartedPackager, Stream, Subscription, encoded, lock,
 };
 
 /// The segments of a stream for which nobody has asked for so long are given back. They are
@@ -65,8 +66,8 @@ impl Failed {
     }
 }
 
-/// The settings of a packager by those of the vhost.
-fn settings(hls: &config::Hls) -> HlsSettings {
+/// The settings of the packager of the stream `key` by those of its vhost.
+fn settings(hls: &config::Hls, key: &StreamKey) -> HlsSettings {
     HlsSettings {
         segments: hls::segmenter::Settings {
             container: container(hls),
@@ -74,10 +75,32 @@ fn settings(hls: &config::Hls) -> HlsSettings {
             fragment: hls.fragment,
             max_fragments: hls.aof_ratio,
             wait_keyframe: hls.wait_keyframe,
+            min_target: hls.fragment.mul_f64(hls.td_ratio),
+            irregular: false,
             short_first: true,
         },
         window: hls.window,
         low_latency: hls.low_latency,
+        keys: hls.keys.as_ref().map(|keys| HlsKeySettings {
+            segments_per_key: keys.fragments_per_key.into(),
+            uri: key_uri(hls, keys, key),
+        }),
+    }
+}
+
+/// The URIs of keys. With `hls_path` they are in files, which another server gives out if
+/// `hls_key_url` names one; else they are this server's, by whatever address.
+fn key_uri(hls: &config::Hls, keys: &HlsKeys, key: &StreamKey) -> KeyUri {
+    let Some(url) = keys.url.as_ref().map(|url| url.trim_end_matches('/')) else {
+        return KeyUri::Served(String::new());
+    };
+    match hls.files {
+        Some(_) => KeyUri::File(format!("{url}/{}", file_names::of_stream(&keys.file, key))),
+        None => {
+            let directory = hls.location.directory(&key.app);
+            let parts: Vec<_> = directory.split('/').map(encoded).collect();
+            KeyUri::Served(format!("{url}{}/", parts.join("/")))
+        }
     }
 }
 
@@ -91,9 +114,18 @@ pub(super) async fn obtain(
     stream: &Arc<Stream>,
     vhost: &Arc<Vhost>,
 ) -> Result<Arc<HlsOutput>, Refusal> {
-    if let Some(output) = stream.hls() {
-        return Ok(output);
+    match stream.hls() {
+        Some(output) => Ok(output),
+        // Boxed, as few start one.
+        None => Box::pin(obtain_new(server, stream, vhost)).await,
     }
+}
+
+async fn obtain_new(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    vhost: &Arc<Vhost>,
+) -> Result<Arc<HlsOutput>, Refusal> {
     if stream.has_ended() {
         return Err(Refusal::nobody_publishes(stream.key()));
     }
@@ -135,12 +167,13 @@ fn start(
         packager,
         reader,
         finished,
-    } = stream.start_hls(settings(hls))?;
+    } = stream.start_hls(settings(hls, stream.key()))?;
     let output = packager.output().clone();
     let files = hls.files.clone().map(|config| {
         let container = output.container();
         let is_removed = !hls.dispose.is_zero();
-        let files = StreamFiles::new(stream.key().clone(), config, container, is_removed);
+        let keys = hls.keys.clone();
+        let files = StreamFiles::new(stream.key().clone(), config, keys, container, is_removed);
         Arc::new(files)
     });
     if let Some(files) = &files {
@@ -179,6 +212,8 @@ enum PackagerEnd {
     StreamEnded,
     /// Nobody asks for its segments, or others are made.
     Unwanted,
+    /// Its playlist says that segments begin with keyframes, and one does not.
+    Irregular,
     /// Its segments cannot be written.
     Failed(std::io::Error),
 }
@@ -198,6 +233,16 @@ impl PackagerTask {
         match &end {
             PackagerEnd::StreamEnded => self.finish(),
             PackagerEnd::Unwanted => self.stream.end_hls(self.packager.output()),
+            PackagerEnd::Irregular => {
+                let key = self.stream.key();
+                let longest = self.packager.output().target_duration().as_secs();
+                log::info!(
+                    "{key}: keyframes come more than {longest} s apart (EXT-X-TARGETDURATION): \
+                     HLS begins anew with longer segments"
+                );
+                self.stream.set_hls_irregular();
+                self.stream.end_hls(self.packager.output());
+            }
             PackagerEnd::Failed(error) => {
                 log::warn!("{}: HLS cannot go on: {error}", self.stream.key());
                 self.stream.end_hls(self.packager.output());
@@ -247,6 +292,9 @@ impl PackagerTask {
         let mut changes = output.changes();
         changes.mark_changed();
         loop {
+            if output.has_broken_promise() {
+                return PackagerEnd::Irregular;
+            }
             tokio::select! {
                 biased;
                 batch = reader.next() => {
@@ -300,9 +348,6 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
     let Some(vhost) = config.vhost(&stream.key().vhost) else {
         return;
     };
-    if vhost.http_hooks.on_hls.is_empty() {
-        return;
-    }
     let publisher = server.clients.publisher(stream.key());
     let event = SegmentEvent {
         publisher: publisher.as_deref(),
@@ -316,6 +361,8 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
         m3u8_url: &written.m3u8_url,
     };
     server.hooks.notify(&vhost.http_hooks.on_hls, &event);
+    let urls = &vhost.http_hooks.on_hls_notify;
+    server.hooks.fetch(urls, &event, vhost.hls.nb_notify);
 }
 
 impl Packagers {

@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::server::client::Client;
 use crate::server::http::response::{Body, Response};
 use crate::server::http::wanted::{Refusal, wait_until_live};
-use crate::stream::{HlsOutput, Stream};
+use crate::stream::{HlsOutput, Queries, Stream};
 
 /// A blocking reload takes so many target durations at most (RFC 8216bis §6.2.5.2).
 const MAX_WAIT_TARGETS: u32 = 3;
@@ -27,7 +27,7 @@ pub(super) async fn answer(
     connection: &Client,
     asked: &Asked,
 ) -> Result<Response, Refusal> {
-    let wanted = asked.wanted(server, connection)?;
+    let wanted = Box::new(asked.wanted(server, connection)?);
     let peer = connection.peer;
     if asked.request.method == Method::Head {
         check_head(server, peer, asked, &wanted)?;
@@ -45,9 +45,15 @@ pub(super) async fn answer(
         let packagers = &server.hls.packagers;
         let subscription = packagers.subscribe(server, &wanted);
         let stream = subscription.stream().clone();
-        let output = playable(server, &stream, &wanted.vhost).await?;
+        let output = Box::pin(playable(server, &stream, &wanted.vhost)).await?;
+        output.touch();
         packagers.keep(subscription);
-        let text = media(&output, first_wait, asked, None, &asked.query(None)).await?;
+        let query = asked.query(None);
+        let queries = Queries {
+            segments: &query,
+            keys: &query,
+        };
+        let text = media(&output, first_wait, asked, None, queries).await?;
         let mut response = Response::playlist(text);
         response.stream = Some(stream);
         return Ok(response);
@@ -61,22 +67,30 @@ pub(super) async fn answer(
         true => sessions.begin(server, peer, &token, &wanted).await?,
         false => sessions.resume(server, peer, &token, &wanted).await?,
     };
-    let playable = playable(server, session.stream(), &wanted.vhost);
-    let output = tokio::select! {
-        biased;
-        () = SessionUse::ended(Some(&session)) => return Err(SessionUse::dismissed()),
-        output = playable => output?,
+    let output = match session.stream().hls() {
+        Some(output) => output,
+        // Boxed, as few wait for the first segment at a time.
+        None => {
+            let playable = Box::pin(playable(server, session.stream(), &wanted.vhost));
+            tokio::select! {
+                biased;
+                () = SessionUse::ended(Some(&session)) => return Err(SessionUse::dismissed()),
+                output = playable => output?,
+            }
+        }
     };
+    output.touch();
     session.playing();
     let text = if is_new {
         let uri = format!("{}{}", encoded_name(asked), asked.query(Some(&token)));
-        multivariant(&output, first_wait, &uri, &session).await?
+        Box::pin(multivariant(&output, first_wait, &uri, &session)).await?
     } else {
-        let query = match settings.ts_ctx {
-            true => asked.query(Some(&token)),
-            false => String::new(),
+        let query = asked.query(Some(&token));
+        let queries = Queries {
+            segments: if settings.ts_ctx { &query } else { "" },
+            keys: &query,
         };
-        media(&output, first_wait, asked, Some(&session), &query).await?
+        media(&output, first_wait, asked, Some(&session), queries).await?
     };
     let mut response = Response::playlist(text);
     response.stream = Some(session.stream().clone());
@@ -99,9 +113,7 @@ async fn playable(
     if stream.hls().is_none() {
         wait_until_live(server, stream, vhost).await?;
     }
-    let output = packagers::obtain(server, stream, vhost).await?;
-    output.touch();
-    Ok(output)
+    packagers::obtain(server, stream, vhost).await
 }
 
 /// Time for which a request for what comes next waits.
@@ -161,7 +173,7 @@ async fn media(
     first_wait: Duration,
     asked: &Asked,
     session: Option<&SessionUse>,
-    query: &str,
+    queries: Queries<'_>,
 ) -> Result<Body, Refusal> {
     // A viewer of another server, whose segments have other numbers, gets what there is.
     let goes_on = session.is_none_or(|session| !session.is_first());
@@ -178,5 +190,5 @@ async fn media(
             Err(Refusal::new(400, "_HLS_msn or _HLS_part is too far ahead"))
         }
     });
-    Ok(Body::Text(text.await?.fill(query)))
+    Ok(Body::Text(text.await?.fill(queries)))
 }

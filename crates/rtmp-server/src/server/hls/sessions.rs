@@ -152,20 +152,23 @@ impl RequestOf {
     /// may come at a time where the viewer comes from another server. They are asked to the
     /// end even if the viewer goes, so that hooks are told of the end of what they allow.
     async fn admit(&self, server: &Arc<Server>) -> Result<Arc<Stream>, Refusal> {
-        if self.admission.get().is_none() {
-            let (server, request) = (server.clone(), Self::new(&self.0));
-            let task = tokio::spawn(async move {
-                let asked = || request.wanted.admit(&server, &request.client);
-                request.admission.get_or_init(asked).await;
-                if request.ended.is_cancelled() {
-                    request.notify_stop(&server);
-                    // It may have got its part of the quotas after its end.
-                    request.client.set_activity(Activity::Idle);
-                }
-            });
-            // A task that has panicked has set nothing.
-            let _ = task.await;
-        }
+        let (server, request) = (server.clone(), Self::new(&self.0));
+        let task = tokio::spawn(async move {
+            let asked = || request.wanted.admit(&server, &request.client);
+            request.admission.get_or_init(asked).await;
+            if request.ended.is_cancelled() {
+                request.notify_stop(&server);
+                // It may have got its part of the quotas after its end.
+                request.client.set_activity(Activity::Idle);
+            }
+        });
+        // A task that has panicked has set nothing.
+        let _ = task.await;
+        self.admitted()
+    }
+
+    /// The stream, if the viewer may play it.
+    fn admitted(&self) -> Result<Arc<Stream>, Refusal> {
         match self.admission.get() {
             Some(Ok(subscription)) => Ok(subscription.stream().clone()),
             Some(Err(refusal)) => Err(refusal.clone()),
@@ -317,7 +320,12 @@ impl Sessions {
                 self.insert(server, peer, id.clone(), wanted)?
             }
         };
-        let stream = match session.admit(server).await {
+        let admitted = match session.admission.get() {
+            Some(_) => session.admitted(),
+            // Boxed, as a session is admitted once.
+            None => Box::pin(session.admit(server)).await,
+        };
+        let stream = match admitted {
             Ok(stream) => stream,
             Err(refusal) => {
                 self.remove_refused(server, &id, &session);

@@ -8,7 +8,7 @@ use rtmp_proto::session::{DEFAULT_VHOST, Parameters, StreamKey};
 use serde_json::{Value, json};
 
 use super::hook_server::OrderingKey;
-use crate::config::Vhost;
+use crate::config::{HookUrl, Vhost};
 use crate::server::client::Client;
 use crate::server::player::ConnectInfo;
 use crate::stream::Stream;
@@ -157,6 +157,27 @@ pub(in crate::server) struct SegmentEvent<'a> {
     pub(in crate::server) url: &'a str,
     pub(in crate::server) m3u8: &'a str,
     pub(in crate::server) m3u8_url: &'a str,
+}
+
+impl SegmentEvent<'_> {
+    /// The URL that `on_hls_notify` fetches: `url` with its variables filled in, or that of
+    /// the segment if it has a host; `None` if that is none.
+    pub(super) fn notified_url(&self, url: &HookUrl, from: &ServerIdentity) -> Option<HookUrl> {
+        if self.url.starts_with("http://") || self.url.starts_with("https://") {
+            return HookUrl::parse(self.url);
+        }
+        let key = self.stream.key();
+        let path = url.path.replace("[server_id]", &from.server);
+        let path = path.replace("[service_id]", &from.service);
+        let path = path.replace("[ts_url]", self.url);
+        let path = path.replace("[app]", &key.app);
+        let path = path.replace("[stream]", &key.stream);
+        let path = path.replace("[param]", &self.parameters.to_string());
+        Some(HookUrl {
+            path,
+            ..url.clone()
+        })
+    }
 }
 
 impl Event for SegmentEvent<'_> {

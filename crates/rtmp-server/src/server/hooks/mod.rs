@@ -155,6 +155,30 @@ impl Hooks {
         }
     }
 
+    /// Fetches each of `urls` for a segment of HLS, whose variables it fills in, or the
+    /// segment's own URL if that has a host; reads `read_bytes` of the answer. As in SRS
+    /// (`on_hls_notify`), a CDN fetches what it is asked for, and the answer does not matter.
+    pub(super) fn fetch(&self, urls: &[HookUrl], event: &SegmentEvent<'_>, read_bytes: u32) {
+        for url in urls {
+            let Some(url) = event.notified_url(url, &self.identity) else {
+                log::warn!("{}: {} is no URL to fetch", event.name(), event.url);
+                continue;
+            };
+            let Some(queued) = self.server(&url).enqueue(&event.ordering_keys()) else {
+                log::warn!("{}: {url} is too slow: it is not fetched", event.name());
+                continue;
+            };
+            let (client, name) = (self.client.clone(), event.name());
+            tokio::spawn(async move {
+                let _turn = queued.turn().await;
+                let fetched = timeout(TIMEOUT, client.fetch(&url, read_bytes)).await;
+                if let Err(error) = fetched.unwrap_or(Err(HookError::Slow)) {
+                    log::info!("{name}: {url}: {error}");
+                }
+            });
+        }
+    }
+
     /// Waits until all notifications are delivered, for [`TIMEOUT`] at most.
     pub(super) async fn flush(&self) {
         let servers: Vec<_> = lock(&self.servers).values().cloned().collect();

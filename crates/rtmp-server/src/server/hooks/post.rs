@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::Request;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, http::request};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -37,8 +37,8 @@ pub(super) enum HookError {
     NoTls(String),
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    #[error("its answer cannot be read: {0}")]
-    Unreadable(Box<dyn std::error::Error + Send + Sync>),
+    #[error("no request can be made of its URL: {0}")]
+    Unusable(Box<dyn std::error::Error + Send + Sync>),
     #[error("it answers {status}: {body}")]
     Refused { status: u16, body: String },
 }
@@ -57,52 +57,78 @@ impl HookClient {
     /// Posts `event` to `url`. It is allowed by status 200 or 201 and the body
     /// `0`, or JSON whose `code` is 0.
     pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), HookError> {
+        let request = Request::post(&url.path).header(CONTENT_TYPE, "application/json");
+        let event = Full::new(Bytes::from(event.to_string()));
+        let (status, body) = self.ask(url, request, event, MAX_ANSWER).await?;
+        let body = String::from_utf8_lossy(&body);
+        let body = body.trim();
+        if is_success(status, body) {
+            Ok(())
+        } else {
+            let body = body.chars().take(80).collect();
+            Err(HookError::Refused { status, body })
+        }
+    }
+
+    /// Fetches `url`, and reads up to `read_bytes` of the answer's body.
+    pub(super) async fn fetch(&self, url: &HookUrl, read_bytes: u32) -> Result<(), HookError> {
+        let read_bytes = usize::try_from(read_bytes).unwrap_or(usize::MAX);
+        let request = Request::get(&url.path);
+        self.ask(url, request, Full::default(), read_bytes).await?;
+        Ok(())
+    }
+
+    /// The status of the answer to `request`, and of its body about `max_bytes` at most.
+    async fn ask(
+        &self,
+        url: &HookUrl,
+        request: request::Builder,
+        body: Full<Bytes>,
+        max_bytes: usize,
+    ) -> Result<(u16, Vec<u8>), HookError> {
+        let request = request.header(HOST, &url.authority).body(body);
+        let request = request.map_err(|error| HookError::Unusable(error.into()))?;
         let socket = TcpStream::connect(&url.authority).await?;
         if !url.tls {
-            return exchange(socket, url, event).await;
+            return exchange(socket, request, max_bytes).await;
         }
         let connector = self.tls.connector(None).map_err(HookError::NoTls)?;
         let name = ServerName::try_from(url.host().to_owned());
         let name = name.map_err(|error| HookError::NoTls(error.to_string()))?;
         let stream = connector.connect(name, socket).await;
-        exchange(stream.map_err(HookError::Tls)?, url, event).await
+        exchange(stream.map_err(HookError::Tls)?, request, max_bytes).await
     }
 }
 
+/// Sends `request`, and reads the answer, of its body about `max_bytes` at most.
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    url: &HookUrl,
-    event: &Value,
-) -> Result<(), HookError> {
+    request: Request<Full<Bytes>>,
+    max_bytes: usize,
+) -> Result<(u16, Vec<u8>), HookError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(&url.path)
-        .header(HOST, &url.authority)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(event.to_string())))
-        .map_err(|error| HookError::Unreadable(error.into()))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await;
-        let body = body.map_err(HookError::Unreadable)?.to_bytes();
-        Ok::<_, HookError>((status, String::from_utf8_lossy(&body).trim().to_owned()))
+        let mut body = response.into_body();
+        let mut begun = Vec::new();
+        while begun.len() < max_bytes
+            && let Some(frame) = body.frame().await
+        {
+            if let Ok(bytes) = frame?.into_data() {
+                begun.extend_from_slice(&bytes);
+            }
+        }
+        Ok::<_, HookError>((status, begun))
     };
     // hyper's connection must be polled while the answer is waited for.
     tokio::pin!(answer);
-    let (status, body) = tokio::select! {
+    tokio::select! {
         answer = &mut answer => answer,
         ended = connection => match ended {
             Ok(()) => answer.await,
             Err(error) => Err(error.into()),
         },
-    }?;
-    if is_success(status, &body) {
-        Ok(())
-    } else {
-        let body = body.chars().take(80).collect();
-        Err(HookError::Refused { status, body })
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) mod response;
 mod send;
 pub(super) mod wanted;
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -189,9 +191,13 @@ impl Connection {
             crossdomain: answers(&self.server).crossdomain,
             send_timeout: config.idle_timeout,
         };
-        let (server, client) = (self.server.clone(), self.client.clone());
-        let answer = hls::answer(&server, &client, asked);
-        let response = self.while_connected(answer).await?;
+        let response = {
+            let (server, client) = (self.server.clone(), self.client.clone());
+            // Boxed, and gone when it is answered: those that wait for what comes next are
+            // most of all.
+            let answer = Box::pin(hls::answer(server, client, asked));
+            self.while_connected(answer).await?
+        };
         self.has_answered = true;
         send::send(&mut self.socket, &self.client, response, delivery).await
     }
@@ -200,9 +206,8 @@ impl Connection {
     /// much as a head may have.
     async fn while_connected(
         &mut self,
-        answer: impl Future<Output = Response>,
+        mut answer: Pin<Box<impl Future<Output = Response>>>,
     ) -> Result<Response, CloseReason> {
-        tokio::pin!(answer);
         let client = self.client.clone();
         loop {
             let room = self.input.len() < MAX_HEAD_BYTES;
@@ -240,10 +245,6 @@ impl Connection {
                 match request::parse(&self.input) {
                     Ok(Some(request)) => {
                         self.input.advance(request.head_bytes);
-                        if self.input.is_empty() {
-                            // Most connections wait most of the time.
-                            self.input = BytesMut::new();
-                        }
                         return Ok(Box::new(request));
                     }
                     Ok(None) => {}
@@ -273,7 +274,16 @@ impl Connection {
 
     /// Reads what comes to the end of the input.
     pub(super) async fn read(&mut self) -> Result<(), CloseReason> {
-        match self.socket.read(READ_SIZE, &mut self.input).await? {
+        let Self { socket, input, .. } = self;
+        let read = poll_fn(|context| {
+            let read = socket.poll_read(context, READ_SIZE, input);
+            if read.is_pending() && input.is_empty() {
+                // Most connections wait most of the time: they hold no buffer meanwhile.
+                *input = BytesMut::new();
+            }
+            read
+        });
+        match read.await? {
             0 => Err(CloseReason::Closed),
             count => {
                 let received = &self.client.received;
@@ -307,6 +317,18 @@ mod tests {
     #[test]
     fn a_connections_task_is_small() {
         let size = size_of_task(Connection::run);
+        assert!(size <= 1_024, "{size} bytes");
+    }
+
+    /// Size in bytes of what `answer` returns.
+    fn size_of_answer<F>(_: fn(Arc<Server>, Arc<Client>, Box<hls::Asked>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Viewers of low-latency HLS have a request that waits most of the time.
+    #[test]
+    fn a_request_that_waits_is_small() {
+        let size = size_of_answer(hls::answer);
         assert!(size <= 1_024, "{size} bytes");
     }
 }

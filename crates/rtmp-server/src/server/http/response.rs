@@ -92,6 +92,13 @@ impl Response {
         Self::new(200, vec![("Content-Type", kind), NO_CACHE], text)
     }
 
+    /// Bytes that no cache may keep.
+    pub(in crate::server) fn secret(body: Body) -> Self {
+        let kind = Cow::Borrowed("application/octet-stream");
+        let no_store = ("Cache-Control", Cow::Borrowed("no-store"));
+        Self::new(200, vec![("Content-Type", kind), no_store], body)
+    }
+
     /// What never changes, or the `range` of it. Caches may keep it for `max_age_s`
     /// seconds.
     pub(in crate::server) fn media(

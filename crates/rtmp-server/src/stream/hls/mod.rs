@@ -23,8 +23,9 @@ use tokio::sync::OwnedMutexGuard;
 pub(crate) use feed::FeedReader;
 pub(super) use feed::{Feed, queue};
 pub(crate) use log::HlsLog;
-pub(crate) use output::{Finished, HlsOutput, HlsSettings, encoded};
+pub(crate) use output::{Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri, encoded};
 pub(crate) use packager::Packager;
+pub(crate) use template::Queries;
 
 use super::{Stream, lock};
 
@@ -55,7 +56,8 @@ impl Stream {
     ///
     /// # Errors
     /// No memory or no descriptor left.
-    pub(crate) fn start_hls(&self, settings: HlsSettings) -> io::Result<StartedPackager> {
+    pub(crate) fn start_hls(&self, mut settings: HlsSettings) -> io::Result<StartedPackager> {
+        settings.segments.irregular = self.hls_irregular.load(Ordering::Relaxed);
         if self.logs.pool().is_exhausted() {
             let message = "all logs together are beyond their limit: see `stream_memory`";
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
@@ -75,6 +77,12 @@ impl Stream {
             reader,
             finished,
         })
+    }
+
+    /// Keyframes have stayed away for longer than the playlist allows segments to be: the
+    /// packagers that follow allow what the settings do.
+    pub(crate) fn set_hls_irregular(&self) {
+        self.hls_irregular.store(true, Ordering::Relaxed);
     }
 
     /// The packager that makes `output` goes.

@@ -13,7 +13,7 @@ use rtmp_proto::session::StreamKey;
 use tokio::sync::watch;
 
 use super::log::HlsLog;
-use super::template::{QUERY, Template};
+use super::template::{KEY_QUERY, QUERY, Template};
 use crate::stream::lock;
 use crate::stream::memory::MemoryPool;
 
@@ -26,6 +26,26 @@ pub(crate) struct HlsSettings {
     pub(crate) window: Duration,
     /// True if playlists list parts.
     pub(crate) low_latency: bool,
+    /// How segments are encrypted; `None`: they are not.
+    pub(crate) keys: Option<HlsKeySettings>,
+}
+
+/// How segments are encrypted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HlsKeySettings {
+    /// Number of segments that have one key.
+    pub(crate) segments_per_key: u64,
+    pub(crate) uri: KeyUri,
+}
+
+/// The URI of a key in playlists over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyUri {
+    /// This server gives keys out, at the address before their names, which is empty beside
+    /// the playlist.
+    Served(String),
+    /// Another server does, from files: the URI has the key's number in place of `[seq]`.
+    File(String),
 }
 
 /// The segments of a stream, and its playlist.
@@ -238,6 +258,11 @@ impl HlsOutput {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// True if its playlist cannot keep what it says of segments.
+    pub(crate) fn has_broken_promise(&self) -> bool {
+        lock(&self.published).playlist.has_broken_promise()
+    }
+
     /// True if there is something to play.
     pub(crate) fn is_ready(&self) -> bool {
         let published = lock(&self.published);
@@ -288,9 +313,18 @@ impl HlsOutput {
             return Some(text.clone());
         }
         let container = self.container();
+        let keys = self.settings.keys.as_ref();
         let uri = |resource: Resource| {
             let name = resource.name(container);
-            format!("{}{name}{QUERY}", self.prefix)
+            match (resource, keys.map(|keys| &keys.uri)) {
+                (Resource::Key(number), Some(KeyUri::File(template))) => {
+                    template.replace("[seq]", &number.to_string())
+                }
+                (Resource::Key(_), Some(KeyUri::Served(directory))) => {
+                    format!("{directory}{}{name}{KEY_QUERY}", self.prefix)
+                }
+                _ => format!("{}{name}{QUERY}", self.prefix),
+            }
         };
         let text = published.playlist.media(form, &uri)?;
         let text = Arc::new(Template::new(&text));

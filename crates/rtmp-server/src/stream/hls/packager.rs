@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use hls::encryption::{Encryptor, KEY_BYTES};
 use hls::segmenter::{Output, Segmenter};
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::Message;
@@ -15,10 +16,20 @@ use super::output::{Finished, HlsOutput, wall_clock_ms};
 pub(crate) struct Packager {
     key: Arc<StreamKey>,
     segmenter: Segmenter,
+    encryptor: Option<Encryptor>,
     output: Arc<HlsOutput>,
     /// What has come out of the segmenter and is not published yet.
     outputs: Vec<Output>,
     warned_of_loss: bool,
+}
+
+/// A key that nobody can guess.
+fn new_key() -> io::Result<[u8; KEY_BYTES]> {
+    let mut key = [0; KEY_BYTES];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    let no_key = |_| io::Error::other("the system gives no random bytes");
+    random.fill(&mut key).map_err(no_key)?;
+    Ok(key)
 }
 
 impl Packager {
@@ -26,6 +37,11 @@ impl Packager {
     pub(super) fn new(key: Arc<StreamKey>, output: Arc<HlsOutput>) -> Self {
         Self {
             segmenter: Segmenter::new(&output.settings().segments),
+            encryptor: output
+                .settings()
+                .keys
+                .as_ref()
+                .map(|keys| Encryptor::new(output.first_segment(), keys.segments_per_key)),
             outputs: Vec::new(),
             warned_of_loss: false,
             output,
@@ -106,6 +122,9 @@ impl Packager {
         }
         if self.outputs.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(encryptor) = &mut self.encryptor {
+            encryptor.encrypt(&mut self.outputs, new_key)?;
         }
         self.output.publish(&mut self.outputs, wall_clock_ms)
     }

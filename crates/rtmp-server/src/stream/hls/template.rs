@@ -2,27 +2,49 @@
 
 use bytes::Bytes;
 
-/// Stands in a text where the query belongs. No URI has it.
+/// Stands in a text where the query of segments belongs. No URI has it.
 pub(super) const QUERY: char = '\u{1}';
+/// The same for the query of keys.
+pub(super) const KEY_QUERY: char = '\u{2}';
+
+/// The queries of one viewer, each with its `?`, or empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Queries<'a> {
+    pub(crate) segments: &'a str,
+    pub(crate) keys: &'a str,
+}
+
+/// A place for a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    at: usize,
+    is_of_key: bool,
+}
 
 /// A text with places for a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     text: String,
     /// The places, in the order of the text.
-    places: Vec<usize>,
+    places: Vec<Place>,
 }
 
 impl Template {
-    /// The template that `text` is, with [`QUERY`] at the places.
+    /// The template that `text` is, with [`QUERY`] and [`KEY_QUERY`] at the places.
     pub(super) fn new(text: &str) -> Self {
         let mut plain = String::with_capacity(text.len());
         let mut places = Vec::new();
-        for (number, piece) in text.split(QUERY).enumerate() {
-            if number > 0 {
-                places.push(plain.len());
-            }
+        for piece in text.split_inclusive([QUERY, KEY_QUERY]) {
+            let (piece, is_of_key) = match piece.strip_suffix(KEY_QUERY) {
+                Some(piece) => (piece, Some(true)),
+                None => match piece.strip_suffix(QUERY) {
+                    Some(piece) => (piece, Some(false)),
+                    None => (piece, None),
+                },
+            };
             plain.push_str(piece);
+            let at = plain.len();
+            places.extend(is_of_key.map(|is_of_key| Place { at, is_of_key }));
         }
         Self {
             text: plain,
@@ -30,15 +52,19 @@ impl Template {
         }
     }
 
-    /// The text with `query` at each place.
-    pub(crate) fn fill(&self, query: &str) -> Bytes {
-        let length = self.text.len() + self.places.len() * query.len();
-        let mut filled = String::with_capacity(length);
+    /// The text with `queries` at their places.
+    pub(crate) fn fill(&self, queries: Queries<'_>) -> Bytes {
+        let query = |place: &Place| match place.is_of_key {
+            true => queries.keys,
+            false => queries.segments,
+        };
+        let added: usize = self.places.iter().map(|place| query(place).len()).sum();
+        let mut filled = String::with_capacity(self.text.len() + added);
         let mut begun = 0;
-        for &place in &self.places {
-            filled.push_str(&self.text[begun..place]);
-            filled.push_str(query);
-            begun = place;
+        for place in &self.places {
+            filled.push_str(&self.text[begun..place.at]);
+            filled.push_str(query(place));
+            begun = place.at;
         }
         filled.push_str(&self.text[begun..]);
         filled.into()
@@ -51,9 +77,13 @@ mod tests {
 
     #[test]
     fn each_gets_the_text_with_a_query_of_its_own() {
-        let template = Template::new("a\u{1}\nb\u{1}");
-        assert_eq!(template.fill("?x"), "a?x\nb?x");
-        assert_eq!(template.fill(""), "a\nb");
-        assert_eq!(Template::new("a\n").fill("?x"), "a\n");
+        let template = Template::new("a\u{1}\nb\u{1}\nk\u{2}c");
+        let queries = Queries {
+            segments: "?x",
+            keys: "?y",
+        };
+        assert_eq!(template.fill(queries), "a?x\nb?x\nk?yc");
+        assert_eq!(template.fill(Queries::default()), "a\nb\nkc");
+        assert_eq!(Template::new("a\n").fill(queries), "a\n");
     }
 }

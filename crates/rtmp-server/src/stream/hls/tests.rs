@@ -94,6 +94,7 @@ fn start(stream: &Stream) -> StartedPackager {
         },
         window: Duration::from_secs(30),
         low_latency: false,
+        keys: None,
     };
     stream.start_hls(settings).unwrap()
 }

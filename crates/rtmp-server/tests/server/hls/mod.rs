@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 mod files;
+mod keys;
 mod life;
 mod low_latency;
 mod requests;

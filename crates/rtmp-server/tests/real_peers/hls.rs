@@ -108,7 +108,7 @@ fn gstreamer_plays() {
     require_gstreamer(&["playbin3", "hlsdemux2", "h264parse"]);
     // GStreamer 1.22 fails at fragmented MP4 that is encrypted; ffmpeg and mpv play it.
     let is_played = |it: &&str| !(it.contains("fmp4") && it.contains("keys"));
-    for container in CONTAINERS.iter().filter(is_played) {
+    for container in CONTAINERS.into_iter().filter(is_played) {
         let origin = origin(container);
         let _publisher = publish_for(&origin, "600");
         // Its demuxer waits for ever where a playlist begins with one segment.

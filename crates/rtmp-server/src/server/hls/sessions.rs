@@ -89,8 +89,11 @@ impl SessionId {
 }
 
 impl Table {
-    /// The session `id`, with one more request.
-    fn find(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
+    /// The session `id`.
+    ///
+    /// # Errors
+    /// It has been dismissed, or is another stream's.
+    fn find(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<&Arc<Session>>, Refusal> {
         if self.dismissed.known.contains(id) {
             return Err(SessionUse::dismissed());
         }
@@ -100,7 +103,12 @@ impl Table {
         if session.wanted.key != wanted.key {
             return Err(Refusal::new(403, "hls_ctx is a session of another stream"));
         }
-        Ok(Some(RequestOf::new(session)))
+        Ok(Some(session))
+    }
+
+    /// The same with one more request.
+    fn request(&self, id: &SessionId, wanted: &Wanted) -> Result<Option<RequestOf>, Refusal> {
+        Ok(self.find(id, wanted)?.map(RequestOf::new))
     }
 }
 
@@ -311,7 +319,7 @@ impl Sessions {
         wanted: &Wanted,
     ) -> Result<SessionUse, Refusal> {
         let id = SessionId::new(token, peer);
-        let known = lock(&self.0).find(&id, wanted)?;
+        let known = lock(&self.0).request(&id, wanted)?;
         let is_first = known.is_none();
         let session = match known {
             Some(session) => session,
@@ -370,7 +378,8 @@ impl Sessions {
         token: &str,
         wanted: &Wanted,
     ) -> Result<bool, Refusal> {
-        let known = lock(&self.0).find(&SessionId::new(token, peer), wanted)?;
+        let table = lock(&self.0);
+        let known = table.find(&SessionId::new(token, peer), wanted)?;
         Ok(known.is_some())
     }
 
@@ -383,7 +392,7 @@ impl Sessions {
     ) -> Result<RequestOf, Refusal> {
         let mut table = lock(&self.0);
         // Another request of the same viewer may have been faster.
-        if let Some(request) = table.find(&id, wanted)? {
+        if let Some(request) = table.request(&id, wanted)? {
             return Ok(request);
         }
         let now = Instant::now();

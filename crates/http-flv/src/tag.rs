@@ -29,6 +29,12 @@ pub fn file_header(audio: bool, video: bool) -> [u8; FILE_HEADER_BYTES] {
     [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
 }
 
+/// Length of a tag with so much payload, and of the `PreviousTagSize` behind it, in bytes.
+#[must_use]
+pub fn tag_bytes(payload: usize) -> usize {
+    TAG_HEADER_BYTES + payload + 4
+}
+
 /// Appends a tag and the `PreviousTagSize` behind it. `timestamp` is in ms.
 ///
 /// # Panics
@@ -38,7 +44,7 @@ pub fn write_tag(kind: TagKind, timestamp: u32, payload: &[u8], out: &mut Vec<u8
     let length = u32::try_from(payload.len()).expect("it has 24 bits");
     let [_, length_bytes @ ..] = length.to_be_bytes();
     let [extension, time @ ..] = timestamp.to_be_bytes();
-    out.reserve(TAG_HEADER_BYTES + payload.len() + 4);
+    out.reserve(tag_bytes(payload.len()));
     out.push(kind as u8);
     out.extend_from_slice(&length_bytes);
     out.extend_from_slice(&time);

@@ -37,6 +37,7 @@ pub(crate) use self::hls::{
     FeedReader, Finished, HlsKeySettings, HlsLog, HlsOutput, HlsSettings, KeyUri, Packager,
     Queries, StartedPackager, encoded,
 };
+pub(crate) use self::log::FlvFraming;
 use self::log::Log;
 pub(crate) use self::log::headers::{Header, Headers};
 pub(crate) use self::log::index::Retention;
@@ -70,9 +71,12 @@ pub struct Totals {
     reported_sent: AtomicU64,
 }
 
-/// A stream's log of FLV tags, which is written as long as somebody holds it.
+/// A stream's log of FLV tags in one framing, which is written as long as somebody holds it.
 #[derive(Debug, Clone)]
-pub(crate) struct FlvLog(Arc<Log>);
+pub(crate) struct FlvLog {
+    log: Arc<Log>,
+    framing: FlvFraming,
+}
 
 /// A stream: its log, its publisher, its players' view of it.
 ///
@@ -90,8 +94,9 @@ pub struct Stream {
     nodelay: AtomicBool,
     keyframe_timeout_us: AtomicU64,
     writer: Mutex<Writer>,
-    /// The writer may have a log of FLV tags. Written only while `writer` is locked.
-    has_flv_log: AtomicBool,
+    /// The writer may have a log of FLV tags in a framing. Written only while `writer` is
+    /// locked.
+    has_flv_log: [AtomicBool; FlvFraming::COUNT],
     /// What the packager of HLS has made, while there is one.
     hls: Mutex<Option<Arc<HlsOutput>>>,
     /// The number that the next packager's segments begin with at least.
@@ -150,7 +155,7 @@ impl Stream {
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
             writer: Mutex::new(Writer::new(settings.chunk_size)),
-            has_flv_log: AtomicBool::new(false),
+            has_flv_log: Default::default(),
             hls: Mutex::default(),
             next_hls_segment: AtomicU64::new(0),
             hls_irregular: AtomicBool::new(false),
@@ -180,7 +185,7 @@ impl Stream {
         let nodelay = settings.nodelay || settings.mw_latency.is_zero();
         self.nodelay.store(nodelay, Ordering::Relaxed);
         self.log.index().set_retention(settings.retention);
-        if let Some(flv) = self.present_flv_log() {
+        for flv in self.present_flv_logs() {
             flv.index().set_retention(settings.retention);
         }
     }
@@ -241,43 +246,54 @@ impl Stream {
     /// # Errors
     /// The kernel's refusal to say.
     pub fn memory(&self) -> io::Result<u64> {
-        let flv = self.present_flv_log();
-        let flv = flv.map_or(Ok(0), |flv| flv.memory());
+        let flv = self.present_flv_logs();
+        let flv: io::Result<u64> = flv.iter().map(|flv| flv.memory()).sum();
         let hls = self.hls().map_or(Ok(0), |hls| hls.log().memory());
         Ok(self.log.memory()? + flv? + hls?)
     }
 
-    /// The log of FLV tags, for as long as it is held. It is made for the first
-    /// who asks, and begins with a copy of the newest group of pictures.
+    /// The log of FLV tags in this framing, for as long as it is held. It is made for the
+    /// first who asks, and begins with a copy of the newest group of pictures.
     ///
     /// # Errors
     /// No descriptor or no memory left.
-    pub(crate) fn flv_log(&self) -> io::Result<FlvLog> {
+    pub(crate) fn flv_log(&self, framing: FlvFraming) -> io::Result<FlvLog> {
         let mut writer = lock(&self.writer);
-        let log = writer.obtain_flv(&self.log, &self.logs)?;
-        self.has_flv_log.store(true, Ordering::Relaxed);
-        Ok(FlvLog(log))
+        let log = writer.obtain_flv(framing, &self.log, &self.logs)?;
+        self.has_flv_log[framing as usize].store(true, Ordering::Relaxed);
+        Ok(FlvLog { log, framing })
     }
 
     /// True if [`Stream::flv_log`] most likely has nothing to copy.
     #[must_use]
-    pub(crate) fn has_flv_log(&self) -> bool {
-        self.has_flv_log.load(Ordering::Relaxed)
+    pub(crate) fn has_flv_log(&self, framing: FlvFraming) -> bool {
+        self.has_flv_log[framing as usize].load(Ordering::Relaxed)
     }
 
-    /// The log of FLV tags, if there is one. Most streams have none, and their writers
-    /// are not locked.
-    fn present_flv_log(&self) -> Option<Arc<Log>> {
-        let has_log = self.has_flv_log();
-        has_log.then(|| lock(&self.writer).flv().cloned()).flatten()
+    /// True if the writer may have a log of FLV tags.
+    fn has_any_flv_log(&self) -> bool {
+        self.has_flv_log
+            .iter()
+            .any(|has_log| has_log.load(Ordering::Relaxed))
     }
 
-    /// Gives the log of FLV tags back that nobody has held for a while.
-    fn sweep_flv_log(&self, now: Instant) {
+    /// The logs of FLV tags that there are. Most streams have none, and their writers are
+    /// not locked.
+    fn present_flv_logs(&self) -> Vec<Arc<Log>> {
+        match self.has_any_flv_log() {
+            true => lock(&self.writer).flv().cloned().collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Gives the logs of FLV tags back that nobody has held for a while.
+    fn sweep_flv_logs(&self, now: Instant) {
         let mut writer = lock(&self.writer);
         let unneeded = writer.sweep_flv(now);
-        let has_log = writer.flv().is_some();
-        self.has_flv_log.store(has_log, Ordering::Relaxed);
+        for framing in [FlvFraming::Bare, FlvFraming::WebSocket] {
+            let has_log = writer.flv_in(framing).is_some();
+            self.has_flv_log[framing as usize].store(has_log, Ordering::Relaxed);
+        }
         drop(writer);
         // Last: to free much memory takes time, and the publisher waits for the writer.
         drop(unneeded);

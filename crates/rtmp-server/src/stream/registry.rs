@@ -84,8 +84,8 @@ impl Registry {
     /// Gives back the logs of FLV tags that nobody needs any more. The registry is not
     /// locked meanwhile: a publisher may hold its stream's writer.
     fn sweep_flv_logs(&self, now: Instant) {
-        for stream in self.select(Stream::has_flv_log) {
-            stream.sweep_flv_log(now);
+        for stream in self.select(Stream::has_any_flv_log) {
+            stream.sweep_flv_logs(now);
         }
     }
 

@@ -335,9 +335,9 @@ mod tests {
         let ends = |error: io::Error| error.kind() == io::ErrorKind::QuotaExceeded;
         // Each write may be a record, full or not.
         let (mut transport, _peer) = connection(100);
-        let written = (0..200).map_while(|_| transport.write(b"x", false).ok());
+        let written = (0..200).map_while(|_| transport.write(b"x").ok());
         assert_eq!(written.count(), 100);
-        assert!(transport.write(b"x", false).is_err_and(ends));
+        assert!(transport.write(b"x").is_err_and(ends));
         // What `sendfile` sends is cut into full records, and a rest.
         let (mut transport, _peer) = connection(100);
         let mut sent = 0;

@@ -4,9 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
-use socket2::SockRef;
-
 use super::{Encryption, RawSocket, kernel};
 
 /// A connection in non-blocking mode, outside of tokio.
@@ -55,25 +52,21 @@ impl StdTransport {
         }
     }
 
-    /// Writes of `bytes` what the socket takes. With `more`, it may wait for what follows
-    /// at once.
+    /// Writes of `bytes` what the socket takes.
     ///
     /// # Errors
     /// `WouldBlock`; `QuotaExceeded` if the key may encrypt no more but what ends the
     /// connection; the connection's end.
-    pub(crate) fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.encryption {
             Encryption::User(session) => {
                 session.limit.check()?;
-                return session.write(&self.tcp, bytes, more);
+                return session.write(&self.tcp, bytes, false);
             }
             Encryption::Kernel(kernel) => kernel.limit.check()?,
             Encryption::None => {}
         }
-        let written = match more {
-            true => SockRef::from(&self.tcp).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)?,
-            false => self.tcp.write(bytes)?,
-        };
+        let written = self.tcp.write(bytes)?;
         if let Encryption::Kernel(kernel) = &mut self.encryption {
             kernel.count(written)?;
         }

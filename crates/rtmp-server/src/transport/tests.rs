@@ -89,7 +89,7 @@ async fn a_key_that_is_used_up_leaves_room_for_the_last_words() {
         panic!("{worker:?}");
     };
     session.limit = KeyLimit::of_delivery(3);
-    let written = (0..10).map_while(|_| worker.write(b"x", false).ok());
+    let written = (0..10).map_while(|_| worker.write(b"x").ok());
     assert_eq!(written.count(), 3);
     let refused = worker.write_or_fill();
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);

@@ -21,7 +21,7 @@ use crate::server::refusal::Denial;
 use crate::server::socket::prepare_playing;
 use crate::server::viewer::Viewer;
 use crate::stream::fanout::{Delivery, Joining};
-use crate::stream::{FlvLog, PerTrack, Stream, Subscription};
+use crate::stream::{FlvFraming, FlvLog, PerTrack, Stream, Subscription};
 
 /// A play that `on_play` has let in.
 pub(in crate::server) struct Play {
@@ -144,13 +144,17 @@ impl Play {
     /// The log to play.
     pub(in crate::server) async fn flv_log(&self) -> Result<FlvLog, NoStream> {
         let stream = self.subscription.stream().clone();
-        let obtained = if stream.has_flv_log() {
-            stream.flv_log()
+        let framing = match self.websocket {
+            Some(_) => FlvFraming::WebSocket,
+            None => FlvFraming::Bare,
+        };
+        let obtained = if stream.has_flv_log(framing) {
+            stream.flv_log(framing)
         } else {
             // The first player has the newest group of pictures copied, which takes
             // milliseconds.
             let stream = stream.clone();
-            let made = tokio::task::spawn_blocking(move || stream.flv_log()).await;
+            let made = tokio::task::spawn_blocking(move || stream.flv_log(framing)).await;
             made.unwrap_or_else(|error| Err(io::Error::other(error)))
         };
         obtained.map_err(|error| {
@@ -172,15 +176,15 @@ impl Play {
         let header = file_header(remux, &stream);
         let answers = answers(&server);
         let mut unsent = Vec::new();
-        let (protocol, delivery) = match &self.websocket {
+        let protocol = match &self.websocket {
             Some(accept) => {
                 unsent.extend_from_slice(answers.websocket(accept).as_bytes());
                 websocket::write_binary_header(header.len() as u64, &mut unsent);
-                ("WebSocket-FLV", Delivery::WebSocket(log))
+                "WebSocket-FLV"
             }
             None => {
                 unsent.extend_from_slice(answers.stream().as_bytes());
-                ("HTTP-FLV", Delivery::Flv(log))
+                "HTTP-FLV"
             }
         };
         unsent.extend_from_slice(&header);
@@ -214,7 +218,7 @@ impl Play {
             id: client.id,
             socket,
             dialogue: Viewer::Flv(player),
-            delivery,
+            delivery: Delivery::Flv(log),
             tracks,
             stream_id: FLV_STREAM,
             stream,

@@ -42,10 +42,8 @@ pub(crate) enum Request {
 pub(crate) enum Delivery {
     /// RTMP chunks.
     Chunks,
-    /// FLV tags.
+    /// FLV tags, as this log has them.
     Flv(FlvLog),
-    /// FLV tags in WebSocket frames.
-    WebSocket(FlvLog),
 }
 
 /// The totals of what has been delivered to a player.

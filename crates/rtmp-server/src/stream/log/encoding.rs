@@ -1,6 +1,7 @@
 //! Messages as they stand in a stream's log.
 
 use http_flv::tag::{self, TagKind};
+use http_flv::websocket;
 use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::media::MediaClass;
 use rtmp_proto::wire::message::data;
@@ -36,7 +37,21 @@ pub(in crate::stream) enum Framing {
     /// RTMP chunks of this length, in bytes.
     Chunks(u32),
     /// FLV tags. Messages that FLV has no tag for are left out.
-    Flv,
+    Flv(FlvFraming),
+}
+
+/// What stands around each tag of a log of FLV tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlvFraming {
+    /// Nothing, for HTTP-FLV.
+    Bare,
+    /// A frame of a WebSocket (RFC 6455 §5.2).
+    WebSocket,
+}
+
+impl FlvFraming {
+    /// Number of framings.
+    pub(in crate::stream) const COUNT: usize = 2;
 }
 
 impl Framing {
@@ -47,13 +62,17 @@ impl Framing {
                 let chunk_stream = csid::for_message(message_type, message.stream_id);
                 encode_message(message, size, chunk_stream, encoded);
             }
-            (Self::Flv, message_type) => {
+            (Self::Flv(framing), message_type) => {
                 let kind = match message_type {
                     MessageType::AUDIO => TagKind::Audio,
                     MessageType::VIDEO => TagKind::Video,
                     MessageType::DATA_AMF0 => TagKind::Script,
                     _ => return,
                 };
+                if framing == FlvFraming::WebSocket {
+                    let length = tag::tag_bytes(message.payload.len());
+                    websocket::write_binary_header(length as u64, encoded);
+                }
                 tag::write_tag(kind, message.timestamp, &message.payload, encoded);
             }
         }

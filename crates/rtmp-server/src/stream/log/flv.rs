@@ -12,7 +12,7 @@ use rtmp_proto::wire::message::Control;
 
 use super::file::LogFile;
 use super::index::Index;
-use super::{Framing, Log};
+use super::{FlvFraming, Framing, Log};
 use crate::stream::memory::{Holding, MemoryPool};
 
 /// The log is written in pieces of this size, in bytes, and a tag more.
@@ -24,9 +24,18 @@ impl Log {
     ///
     /// # Errors
     /// No descriptor or no memory left.
-    pub(in crate::stream) fn flv_copy(&self, pool: Arc<MemoryPool>) -> io::Result<Self> {
+    pub(in crate::stream) fn flv_copy(
+        &self,
+        framing: FlvFraming,
+        pool: Arc<MemoryPool>,
+    ) -> io::Result<Self> {
         let (from, chunks, index) = self.newest_group()?;
-        let file = LogFile::new(&format!("flv:{}", self.key));
+        let kind = match framing {
+            FlvFraming::Bare => "flv",
+            FlvFraming::WebSocket => "ws-flv",
+        };
+        let file = LogFile::new(&format!("{kind}:{}", self.key));
+        let framing = Framing::Flv(framing);
         // With the file header, so that nothing has the offset 0: whoever has had
         // nothing of the log stands there.
         let mut tags = tag::file_header(true, true).to_vec();
@@ -36,7 +45,7 @@ impl Log {
         let mut reader = self.reader()?;
         while let Some(message) = reader.read(&mut chunks).map_err(io::Error::other)? {
             offsets.push(written + tags.len() as u64);
-            Framing::Flv.encode(&message, &mut tags);
+            framing.encode(&message, &mut tags);
             if tags.len() >= PIECE_BYTES {
                 file.write(written, &tags)?;
                 written += tags.len() as u64;
@@ -47,7 +56,7 @@ impl Log {
         let copy = index.copy_from(from, &offsets, written + tags.len() as u64);
         let log = Self {
             key: self.key.clone(),
-            framing: Framing::Flv,
+            framing,
             file,
             index: Mutex::new(copy),
             held: Holding::additional(pool),

@@ -21,6 +21,7 @@ use rtmp_proto::wire::media::MediaClass;
 
 use super::memory::{Holding, MemoryPool};
 use super::sync::lock;
+pub(crate) use encoding::FlvFraming;
 pub(super) use encoding::{Framing, MESSAGE_STREAM, for_log, for_players, wire_timestamp};
 use file::LogFile;
 use index::{Index, Retention, View};

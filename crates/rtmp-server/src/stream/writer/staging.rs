@@ -8,7 +8,7 @@ use rtmp_proto::wire::Message;
 use super::flv::FlvStaging;
 use crate::stream::hls::Feed;
 use crate::stream::log::headers::{Header, Headers};
-use crate::stream::log::index::{EntryKind, Index};
+use crate::stream::log::index::EntryKind;
 use crate::stream::log::{Framing, Log};
 
 /// Bytes of the encoding buffer that are kept between two batches.
@@ -27,13 +27,11 @@ enum Staged {
         kind: EntryKind,
         timestamp: u64,
         length: u64,
-        /// Its length in the log of FLV tags; 0 if it has none there.
-        flv_length: u64,
     },
 }
 
-/// A batch that is written to the end of a log in one piece, and of the log of FLV
-/// tags if there is one.
+/// A batch that is written to the end of a log in one piece, and of the logs of FLV
+/// tags that there are.
 ///
 /// The index learns of it only after its bytes are in the file, in the order in
 /// which it was staged; where they cannot be written to the log of chunks, all of it is
@@ -48,8 +46,8 @@ pub(super) struct Staging {
     staged: Vec<Staged>,
     /// The headers in force at the end of the batch.
     headers: Headers,
-    /// The log of FLV tags, while somebody needs it.
-    pub(super) flv: Option<FlvStaging>,
+    /// The logs of FLV tags that somebody needs, one for a framing.
+    pub(super) flv: Vec<FlvStaging>,
     /// The queue to the packager of HLS, while there is one.
     pub(super) hls: Option<Feed>,
 }
@@ -62,7 +60,7 @@ impl Staging {
             encoded: Vec::new(),
             staged: Vec::new(),
             headers: Headers::default(),
-            flv: None,
+            flv: Vec::new(),
             hls: None,
         }
     }
@@ -130,12 +128,13 @@ impl Staging {
         if let Some(hls) = &mut self.hls {
             hls.append(message, timestamp);
         }
-        let flv = self.flv.as_mut();
+        for flv in &mut self.flv {
+            flv.append(message);
+        }
         self.staged.push(Staged::Message {
             kind,
             timestamp,
             length: (self.encoded.len() - before) as u64,
-            flv_length: flv.map_or(0, |flv| flv.append(message)),
         });
     }
 
@@ -155,10 +154,8 @@ impl Staging {
             self.headers = Headers::clone(&log.index().headers());
             return Err(error);
         }
-        if let Some(flv) = &self.flv {
-            let mut index = flv.log().index();
-            self.enter_flv(&mut index, now_ms);
-            flv.log().give_back(index);
+        for flv in &self.flv {
+            self.enter_flv(flv, now_ms);
         }
         let mut index = log.index();
         index.set_now(now_ms);
@@ -172,7 +169,6 @@ impl Staging {
                     kind,
                     timestamp,
                     length,
-                    flv_length: _,
                 } => index.push(kind, timestamp, length),
             }
         }
@@ -193,21 +189,24 @@ impl Staging {
         if self.encoded.is_empty() {
             return Ok(());
         }
-        if let Some(flv) = &self.flv
-            && let Err(error) = flv.write()
-        {
-            log::warn!(
-                "{}: the log of FLV tags cannot be written, its players are let go: {error}",
-                log.key()
-            );
-            flv.log().abandon();
-            self.flv = None;
-        }
+        self.flv.retain(|flv| match flv.write() {
+            Ok(()) => true,
+            Err(error) => {
+                log::warn!(
+                    "{}: the log of FLV tags cannot be written, its players are let go: {error}",
+                    log.key()
+                );
+                flv.log().abandon();
+                false
+            }
+        });
         log.file().write(self.end, &self.encoded)
     }
 
-    /// Enters the batch into the index of the log of FLV tags.
-    fn enter_flv(&self, index: &mut Index, now_ms: u64) {
+    /// Enters the batch into the index of a log of FLV tags.
+    fn enter_flv(&self, flv: &FlvStaging, now_ms: u64) {
+        let mut index = flv.log().index();
+        let mut lengths = flv.lengths.iter();
         index.set_now(now_ms);
         // Where in the log of chunks the next message lies.
         let mut position = self.end;
@@ -229,20 +228,23 @@ impl Staging {
                     kind,
                     timestamp,
                     length,
-                    flv_length,
                 } => {
-                    if *flv_length > 0 {
-                        index.push(*kind, *timestamp, *flv_length);
+                    if let Some(&length @ 1..) = lengths.next() {
+                        index.push(*kind, *timestamp, length);
                     }
                     position += length;
                 }
             }
         }
+        flv.log().give_back(index);
     }
 
     fn clear_encoded(&mut self) {
-        let flv = self.flv.as_mut().map(|flv| &mut flv.encoded);
-        for encoded in [Some(&mut self.encoded), flv].into_iter().flatten() {
+        let flv = self.flv.iter_mut().map(|flv| {
+            flv.lengths.clear();
+            &mut flv.encoded
+        });
+        for encoded in flv.chain([&mut self.encoded]) {
             encoded.clear();
             encoded.shrink_to(MAX_ENCODED_KEPT);
         }

@@ -1,6 +1,5 @@
 //! One player: what it still has to get before the log, and its offset there.
 
-mod frame;
 mod requests;
 
 use std::io;
@@ -11,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::message::{Control, UserControl};
 
-use frame::Frame;
 pub(super) use requests::Scratch;
 
-use super::handoff::{Delivery, Joining, Meter, Reason, ReturnedPlayer};
+use super::handoff::{Joining, Meter, Reason, ReturnedPlayer};
 use super::report::{Position, Standing};
 use super::send_queue::unacknowledged;
 use super::stall::StallTimer;
@@ -69,8 +67,6 @@ pub(super) struct Player<D> {
     private_sent: usize,
     /// Number of bytes of `private` that are replies.
     replies: usize,
-    /// The frame that is under way; none for players without WebSocket.
-    frame: Option<Frame>,
     state: PlayState,
     /// Offset in the log of what comes next.
     offset: u64,
@@ -116,10 +112,6 @@ impl<D> Player<D> {
             private: joining.unsent,
             private_sent: 0,
             replies: 0,
-            frame: match joining.delivery {
-                Delivery::WebSocket(_) => Some(Frame::default()),
-                Delivery::Chunks | Delivery::Flv(_) => None,
-            },
             state: PlayState::Waiting,
             offset: 0,
             filter: Filter::of_tracks(joining.tracks),
@@ -235,7 +227,7 @@ impl<D> Player<D> {
 
     /// Sends of the private bytes what the socket takes.
     fn send_private(&mut self, now: Instant) -> Result<(), Reason> {
-        let sent = self.write_private();
+        let sent = self.socket.write(&self.private[self.private_sent..]);
         self.private_sent += self.progress(sent, now)?.unwrap_or(0);
         if self.private_sent == self.private.len() {
             // Freed, not cleared: thousands of players have nothing here.
@@ -264,18 +256,13 @@ impl<D> Player<D> {
             (self.private, self.offset) = copied.map_err(|error| Reason::Broken(error.kind()))?;
             return Ok(true);
         }
-        let Some(end) = self.frame_end(end) else {
-            return Ok(true);
-        };
         let file = log.file();
         let sent = self.socket.send_file(
             end - self.offset,
             |socket| file.send(socket, self.offset, end),
             |bytes| file.read(self.offset, bytes),
         );
-        let sent = self.progress(sent, now)?.unwrap_or(0) as u64;
-        self.offset += sent;
-        self.leave_frame(sent);
+        self.offset += self.progress(sent, now)?.unwrap_or(0) as u64;
         Ok(true)
     }
 
@@ -384,17 +371,17 @@ impl<D> Player<D> {
         Ok(())
     }
 
-    /// Takes the rest of a half-sent message, and of a half-sent frame, to the
-    /// private bytes, so that other bytes may follow.
+    /// Takes the rest of a half-sent message to the private bytes, so that other
+    /// bytes may follow.
     fn finish_message(&mut self, log: &Log) -> Result<(), Reason> {
         if self.state != PlayState::Following {
             return Ok(());
         }
-        let boundary = log.index().boundary(self.offset + self.frame_left());
+        let boundary = log.index().boundary(self.offset);
         if boundary > self.offset {
             let rest = log.file().copy(self.offset, boundary);
             let rest = rest.map_err(|error| Reason::Broken(error.kind()))?;
-            self.finish_frame(&rest);
+            self.private.extend_from_slice(&rest);
             self.offset = boundary;
         }
         Ok(())
@@ -406,13 +393,7 @@ impl<D> Player<D> {
         }
         let mut message = header.message(self.stream_id);
         message.timestamp = wire_timestamp(header.class, timestamp);
-        if self.frame.is_none() {
-            log.framing().encode(&message, &mut self.private);
-        } else {
-            let mut tag = Vec::new();
-            log.framing().encode(&message, &mut tag);
-            self.finish_frame(&tag);
-        }
+        log.framing().encode(&message, &mut self.private);
     }
 
     fn set_nodelay(&mut self, nodelay: bool) {

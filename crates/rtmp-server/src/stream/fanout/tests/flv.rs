@@ -13,7 +13,7 @@ use super::support::{
 use crate::stream::fanout::send_queue::unacknowledged;
 use crate::stream::fanout::{Delivery, Joining, Reason};
 use crate::stream::log::index::EntryKind;
-use crate::stream::{Publication, Stream};
+use crate::stream::{FlvFraming, Publication, Stream};
 use rtmp_proto::wire::{Message, MessageType};
 
 /// A reader of FLV tags, in WebSocket frames or not.
@@ -76,6 +76,7 @@ impl Tags {
         let payload = self.take(length as usize);
         let previous = self.take(4);
         assert_eq!(previous, (11 + length).to_be_bytes());
+        assert_eq!(self.frame_left, 0, "a frame holds one tag");
         message(MessageType(header[0]), timestamp, payload)
     }
 
@@ -85,11 +86,11 @@ impl Tags {
 }
 
 fn adjust(joining: &mut Joining<super::support::TestDialogue>, websocket: bool) {
-    let log = joining.stream.flv_log().unwrap();
-    joining.delivery = match websocket {
-        true => Delivery::WebSocket(log),
-        false => Delivery::Flv(log),
+    let framing = match websocket {
+        true => FlvFraming::WebSocket,
+        false => FlvFraming::Bare,
     };
+    joining.delivery = Delivery::Flv(joining.stream.flv_log(framing).unwrap());
 }
 
 fn join(server: &mut Server, stream: &Arc<Stream>, websocket: bool) -> (Tags, Client) {
@@ -308,13 +309,15 @@ fn no_log_of_tags_is_made_while_memory_is_short() {
         pool.share()
     };
     assert_eq!(share(1), 1);
-    let refused = stream.flv_log().unwrap_err();
+    let refused = stream.flv_log(FlvFraming::Bare).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::OutOfMemory);
     assert_eq!(share(1 << 30), 1 << 30);
-    let _log = stream.flv_log().unwrap();
+    let _log = stream.flv_log(FlvFraming::Bare).unwrap();
     assert_eq!(pool.share(), 1 << 30, "the stream counts once");
     assert_eq!(share(1), 1);
-    stream.flv_log().expect("it is there already");
+    stream
+        .flv_log(FlvFraming::Bare)
+        .expect("it is there already");
 }
 
 #[test]
@@ -324,7 +327,7 @@ fn a_log_of_tags_that_cannot_be_written_ends_its_players_alone() {
     let (mut player, _client) = join(&mut server, &stream, false);
     player.message();
     // The kernel refuses to write behind the greatest offset that a file can have.
-    let log = stream.present_flv_log().unwrap();
+    let log = stream.present_flv_logs().pop().unwrap();
     log.index()
         .push(EntryKind::Always, 0, i64::MAX.unsigned_abs());
     drop(log);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::stream::Stream;
 use crate::stream::fanout::handoff::{Delivery, Joining};
 use crate::stream::fanout::player::Player;
 use crate::stream::log::Log;
 use crate::stream::log::index::View;
+use crate::stream::{FlvFraming, Stream};
 
 /// The groups that a worker may have of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,18 +18,23 @@ pub(super) enum GroupKind {
     AtOnce,
     /// Those that read FLV tags: messages are gathered.
     Flv,
+    /// Those that read FLV tags in WebSocket frames: messages are gathered.
+    WebSocketFlv,
 }
 
 impl GroupKind {
     /// Number of kinds.
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 4;
 
     /// The kind of the group that `joining` belongs to.
     pub(super) fn of<D>(joining: &Joining<D>) -> Self {
         match (&joining.delivery, joining.at_once) {
             (Delivery::Chunks, false) => Self::Gathered,
             (Delivery::Chunks, true) => Self::AtOnce,
-            (Delivery::Flv(_) | Delivery::WebSocket(_), _) => Self::Flv,
+            (Delivery::Flv(flv), _) => match flv.framing {
+                FlvFraming::Bare => Self::Flv,
+                FlvFraming::WebSocket => Self::WebSocketFlv,
+            },
         }
     }
 }

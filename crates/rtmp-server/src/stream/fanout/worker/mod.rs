@@ -16,7 +16,6 @@ use super::handoff::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
 use super::report::{GroupReport, SocketReport};
-use crate::stream::FlvLog;
 use group::{Flush, Group, GroupKind};
 
 /// The number that epoll reports for the waker; for a player it is its slot.
@@ -144,7 +143,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         *place.get_or_insert_with(|| {
             let log = match &joining.delivery {
                 Delivery::Chunks => &stream.log,
-                Delivery::Flv(FlvLog(log)) | Delivery::WebSocket(FlvLog(log)) => log,
+                Delivery::Flv(flv) => &flv.log,
             };
             let at_once = kind == GroupKind::AtOnce;
             self.groups.insert(Group {

@@ -42,6 +42,13 @@ impl Link {
         self.socket.read(buffer)
     }
 
+    /// Has the kernel acknowledge what comes next late, with what is read or sent (tcp(7),
+    /// `TCP_QUICKACK`). It forgets that when a delayed acknowledgement is due alone.
+    pub(crate) fn delay_acks(&self) {
+        // A socket that cannot be told acknowledges as it likes.
+        let _ = self.socket.set_tcp_quickack(false);
+    }
+
     /// Sends as much of `outbox` as the socket takes.
     pub(crate) fn write(&mut self, outbox: &mut Vec<u8>) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {

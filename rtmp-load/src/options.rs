@@ -101,6 +101,12 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Receiver::Epoll)]
     pub receiver: Receiver,
 
+    /// Have the kernel acknowledge late what players receive, by whatever
+    /// protocol. Otherwise it does so for those who speak to the server now and
+    /// then, and at once for those who only listen.
+    #[arg(long)]
+    pub delayed_acks: bool,
+
     /// Publish the streams too: `generated`, or an FLV file, which is repeated
     /// with rising timestamps.
     #[arg(long, value_name = "SOURCE", help_heading = "Publishing")]

@@ -288,6 +288,7 @@ fn jobs(options: &Options, rules: &Arc<Rules>, plan: Plan) -> Vec<Job> {
             players: Vec::new(),
             publishers: Vec::new(),
             receiver: options.receiver,
+            delayed_acks: options.delayed_acks,
             reconnect: options.reconnect,
             reconnect_delay: Duration::from_millis(options.reconnect_delay_ms.into()),
         })

@@ -58,6 +58,8 @@ pub(crate) struct Job {
     pub publishers: Vec<Publisher>,
     /// The way in which players read.
     pub receiver: Receiver,
+    /// True if the kernel is to acknowledge late what they receive.
+    pub delayed_acks: bool,
     /// True if connections that end are made again.
     pub reconnect: bool,
     /// The time between attempts.
@@ -102,6 +104,7 @@ struct Worker {
     /// Slots of publishers are the first ones.
     publishers: usize,
     receiver: Receiver,
+    delayed_acks: bool,
     reconnect: bool,
     reconnect_delay: Duration,
     control: Arc<Control>,
@@ -128,6 +131,7 @@ pub(crate) fn run(
         timers: BinaryHeap::new(),
         publishers: job.publishers.len(),
         receiver: job.receiver,
+        delayed_acks: job.delayed_acks,
         reconnect: job.reconnect,
         reconnect_delay: job.reconnect_delay,
         control,
@@ -451,6 +455,9 @@ impl Worker {
             match &mut slot.peer {
                 Peer::Player(player) => {
                     self.bytes += count as u64;
+                    if self.delayed_acks {
+                        link.delay_acks();
+                    }
                     if discardable > 0 {
                         player.discard(now, connection, count, outboxes, tally)?;
                     } else {

@@ -3,8 +3,10 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
+
+use anyhow::{Context, bail};
 
 use super::super::{
     process::{MAX_CONNECTIONS, NGINX, NGINX_RTMP, end, free_port, only_child, pinned, spawn},
@@ -18,6 +20,8 @@ pub(crate) enum Contender {
     Rtmp(Batching),
     /// HTTP-FLV by our origin.
     HttpFlv(Batching),
+    /// HTTP-FLV by our origin, over TLS.
+    HttpsFlv(Batching),
     /// WebSocket-FLV by our origin.
     WebSocketFlv(Batching),
     /// RTMP by nginx-rtmp.
@@ -35,6 +39,7 @@ impl fmt::Display for Contender {
         match self {
             Self::Rtmp(batching) => write!(f, "RTMP, {batching}"),
             Self::HttpFlv(batching) => write!(f, "HTTP-FLV, {batching}"),
+            Self::HttpsFlv(batching) => write!(f, "HTTP-FLV over TLS, {batching}"),
             Self::WebSocketFlv(batching) => write!(f, "WebSocket-FLV, {batching}"),
             Self::NginxRtmp => f.write_str("nginx-rtmp, RTMP"),
             Self::Hls => f.write_str("HLS"),
@@ -98,6 +103,12 @@ impl Running {
             Contender::HttpFlv(batching) => {
                 let origin = origin(rtmp, http, &gathering(batching), core, around)?;
                 (origin, of_http("http", "flv"))
+            }
+            Contender::HttpsFlv(batching) => {
+                let https = free_port()?;
+                let listeners = https_listener(http, https, around)?;
+                let origin = origin_with(rtmp, &listeners, &gathering(batching), core, around)?;
+                (origin, format!("https://127.0.0.1:{https}/live/s.flv"))
             }
             Contender::WebSocketFlv(batching) => {
                 let origin = origin(rtmp, http, &gathering(batching), core, around)?;
@@ -187,12 +198,61 @@ fn origin(
     core: u32,
     around: &Surroundings,
 ) -> anyhow::Result<Child> {
+    let listener = format!("listen 127.0.0.1:{http};");
+    origin_with(rtmp, &listener, vhost, core, around)
+}
+
+/// HTTP at one port, and HTTPS with a certificate of its own at another.
+fn https_listener(http: u16, https: u16, around: &Surroundings) -> anyhow::Result<String> {
+    let [key, cert] = ["key.pem", "cert.pem"].map(|name| around.scratch.join(name));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args([
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .stderr(Stdio::null())
+        .status()
+        .context("starting openssl")?;
+    if !made.success() {
+        bail!("openssl made no certificate");
+    }
+    Ok(format!(
+        "listen 127.0.0.1:{http}; \
+         https {{ enabled on; listen 127.0.0.1:{https}; key {}; cert {}; }}",
+        key.display(),
+        cert.display()
+    ))
+}
+
+/// [`origin`], with these directives in `http_server`.
+fn origin_with(
+    rtmp: u16,
+    listeners: &str,
+    vhost: &str,
+    core: u32,
+    around: &Surroundings,
+) -> anyhow::Result<Child> {
     let configuration = format!(
         "listen 127.0.0.1:{rtmp};\n\
          max_connections {MAX_CONNECTIONS};\n\
          workers 1;\n\
          srs_log_level warn;\n\
-         http_server {{ enabled on; listen 127.0.0.1:{http}; }}\n\
+         http_server {{ enabled on; {listeners} }}\n\
          vhost __defaultVhost__ {{ http_remux {{ enabled on; }} {vhost} }}\n"
     );
     let file = around.scratch.join(format!("origin-{rtmp}.conf"));

@@ -69,6 +69,8 @@ pub(crate) struct Options {
 pub(crate) enum Section {
     /// RTMP, HTTP-FLV and WebSocket-FLV, gathered and at once.
     Flv,
+    /// HTTP-FLV over TLS, beside the same without.
+    Tls,
     /// HLS and Low-Latency HLS, beside nginx.
     Hls,
 }
@@ -139,6 +141,15 @@ fn plan(options: &Options) -> Vec<Contender> {
             plan.push(Contender::NginxRtmp);
         }
     }
+    if asked(Section::Tls) {
+        for batching in [GATHERED, Batching::AtOnce] {
+            let plain = Contender::HttpFlv(batching);
+            if !plan.contains(&plain) {
+                plan.push(plain);
+            }
+            plan.push(Contender::HttpsFlv(batching));
+        }
+    }
     if asked(Section::Hls) {
         plan.extend([Contender::Hls, Contender::LowLatencyHls]);
         if has(NGINX) {
@@ -162,6 +173,9 @@ fn measure(
     command.arg(around.binaries.join("rtmp-load"));
     command.args(["--json", "--quiet", "--publish", "generated"]);
     command.args(["--audio-bitrate", "0", "--settle", "2"]);
+    // On loopback, the sender's core pays for acknowledgements that come at once: what they
+    // cost says nothing about the protocol.
+    command.arg("--delayed-acks");
     command.args(["--bitrate", &options.setup.bitrate.to_string()]);
     command.args(["--players", &players.to_string()]);
     command.args(["--start-rate", &(players / 2).max(1).to_string()]);

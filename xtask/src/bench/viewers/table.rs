@@ -20,6 +20,7 @@ pub(super) fn of(rows: &[Row]) -> Table {
         "viewers by",
         "CPU ms/MB",
         "× RTMP",
+        "× plain",
         "× nginx",
         "Mbit/s",
         "delivered %",
@@ -43,6 +44,7 @@ pub(super) fn of(rows: &[Row]) -> Table {
         let batching = match row.contender {
             Contender::Rtmp(batching)
             | Contender::HttpFlv(batching)
+            | Contender::HttpsFlv(batching)
             | Contender::WebSocketFlv(batching) => batching,
             Contender::NginxRtmp => Batching::AtOnce,
             _ => GATHERED,
@@ -52,6 +54,10 @@ pub(super) fn of(rows: &[Row]) -> Table {
             row.contender.to_string(),
             show(Some(figures.cpu_ms_per_mb), 3),
             show(against(Contender::Rtmp(batching)), 2),
+            match row.contender {
+                Contender::HttpsFlv(_) => show(against(Contender::HttpFlv(batching)), 2),
+                _ => String::new(),
+            },
             show(
                 against(match row.contender.is_hls() {
                     true => Contender::NginxFiles,

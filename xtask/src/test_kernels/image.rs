@@ -33,12 +33,20 @@ pub(crate) fn missing() -> Option<Missing> {
     None
 }
 
+/// A thing that the machine does.
+pub(crate) struct Step {
+    pub(crate) name: String,
+    /// Shell commands, run in a shell of their own.
+    pub(crate) commands: String,
+}
+
 /// Builds the image (the kernel's Documentation/driver-api/early-userspace/
 /// buffer-format.rst) in `directory`, and says where it is.
 pub(crate) fn build(
     directory: &Path,
     kernel: &Kernel,
     programs: &[(String, PathBuf)],
+    steps: &[Step],
 ) -> anyhow::Result<PathBuf> {
     let root = directory.join("root");
     for mount_point in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
@@ -64,17 +72,20 @@ pub(crate) fn build(
         copy(module, &root.join("modules").join(name))?;
         modules.push(name.to_string_lossy().into_owned());
     }
-    let tests: Vec<&str> = programs.iter().map(|(name, _)| name.as_str()).collect();
     let init = root.join("init");
-    fs::write(&init, script(&modules, &tests)).context("cannot write the image's init")?;
+    fs::write(&init, script(&modules, steps)).context("cannot write the image's init")?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
         .context("cannot make the image's init executable")?;
     archive(&root, &directory.join("initramfs"))
 }
 
-/// What runs as the first process. The second serial line is the tests' alone;
+/// What runs as the first process. The second serial line is the steps' alone;
 /// lines on it that begin with `@` are for [`super::machine`].
-fn script(modules: &[String], tests: &[&str]) -> String {
+fn script(modules: &[String], steps: &[Step]) -> String {
+    let step = |Step { name, commands }: &Step| {
+        format!("echo @ begin {name}\n(\n{commands}\n)\necho @ end $?\n")
+    };
+    let steps: String = steps.iter().map(step).collect();
     format!(
         "#!/bin/busybox sh
 export PATH=/bin
@@ -89,16 +100,10 @@ busybox stty -onlcr
 cd /tmp
 for module in {modules}; do busybox insmod /modules/$module; done
 ip link set lo up
-for test in {tests}; do
-    echo @ begin $test
-    $test --include-ignored
-    echo @ end $?
-done
-busybox sync
+{steps}busybox sync
 busybox poweroff -f
 ",
         modules = modules.join(" "),
-        tests = tests.join(" "),
     )
 }
 

@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// What a test has come to.
+/// What a step has come to.
 pub(crate) struct Outcome {
-    /// The test's name.
-    pub(crate) test: String,
+    /// The step's name.
+    pub(crate) step: String,
     /// Everything that it printed.
     pub(crate) output: String,
     /// Its exit status.
@@ -45,26 +45,47 @@ pub(crate) fn missing() -> Option<Missing> {
     })
 }
 
-/// Boots `kernel` with `image`, and passes on what its tests come to.
+/// The time of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// That of this machine.
+    Host,
+    /// A nanosecond passes with each instruction, so that what takes CPU time there says how
+    /// many instructions it took.
+    Instructions,
+}
+
+impl Clock {
+    /// Arguments of qemu.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Host => &[],
+            Self::Instructions => &["-icount", "shift=0,sleep=off"],
+        }
+    }
+}
+
+/// Boots `kernel` with `image`, and passes on what its steps come to.
 ///
 /// # Errors
-/// If the machine ends, or falls silent, before each of `tests` has.
+/// If the machine ends, or falls silent, before each of `steps` has.
 pub(crate) fn run(
     kernel: &Kernel,
     image: &Path,
-    mut tests: Vec<&str>,
+    clock: Clock,
+    mut steps: Vec<&str>,
     mut report: impl FnMut(Outcome),
 ) -> anyhow::Result<()> {
     let console = image.with_extension("console");
-    let mut machine = Machine::boot(kernel, image, &console)?;
+    let mut machine = Machine::boot(kernel, image, clock, &console)?;
     let lines = machine.lines();
-    let mut test = String::new();
+    let mut step = String::new();
     let mut output = String::new();
     let mut began = Instant::now();
     loop {
         let line = match lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Disconnected) if tests.is_empty() => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) if steps.is_empty() => return Ok(()),
             Err(error) => {
                 let what = match error {
                     RecvTimeoutError::Disconnected => "ended too soon",
@@ -73,20 +94,20 @@ pub(crate) fn run(
                 drop(machine);
                 let said = fs::read(&console).unwrap_or_default();
                 bail!(
-                    "Linux {} {what}; the last of its tests' output:\n{output}\nits console:\n{}",
+                    "Linux {} {what}; the last of its steps' output:\n{output}\nits console:\n{}",
                     kernel.release,
                     String::from_utf8_lossy(&said)
                 );
             }
         };
         if let Some(name) = line.strip_prefix("@ begin ") {
-            name.clone_into(&mut test);
+            name.clone_into(&mut step);
             output.clear();
             began = Instant::now();
         } else if let Some(status) = line.strip_prefix("@ end ") {
-            tests.retain(|name| *name != test);
+            steps.retain(|name| *name != step);
             report(Outcome {
-                test: test.clone(),
+                step: step.clone(),
                 output: std::mem::take(&mut output),
                 status: status
                     .parse()
@@ -104,9 +125,10 @@ pub(crate) fn run(
 struct Machine(Child);
 
 impl Machine {
-    fn boot(kernel: &Kernel, image: &Path, console: &Path) -> anyhow::Result<Self> {
+    fn boot(kernel: &Kernel, image: &Path, clock: Clock, console: &Path) -> anyhow::Result<Self> {
         let child = Command::new(QEMU)
             .args(["-accel", "tcg", "-cpu", "max", "-m", "1G"])
+            .args(clock.arguments())
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .arg("-kernel")
             .arg(&kernel.image)

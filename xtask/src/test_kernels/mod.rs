@@ -1,9 +1,9 @@
 //! `cargo xtask test-kernels`: the packet tests, and those of TLS in the kernel, on the
 //! kernels that Debian 12 ships, in a virtual machine. Needs no root.
 
-mod image;
-mod machine;
-mod package;
+pub(crate) mod image;
+pub(crate) mod machine;
+pub(crate) mod package;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,7 +12,8 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use machine::Outcome;
+use image::Step;
+use machine::{Clock, Outcome};
 use package::Kernel;
 
 /// Run the packet tests, and those of TLS in the kernel, on Debian 12's kernels, in qemu.
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
 
 /// A kernel that Debian 12 offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Series {
+pub(crate) enum Series {
     /// What Debian 12 came with.
     #[value(name = "6.1")]
     Stable,
@@ -45,7 +46,7 @@ enum Series {
 }
 
 impl Series {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stable => "6.1",
             Self::Backports => "6.12",
@@ -63,7 +64,7 @@ impl Series {
 
 /// Why nothing could be tried.
 #[derive(Debug)]
-struct Missing(String);
+pub(crate) struct Missing(String);
 
 /// The test programs that are run, each with its package.
 const TESTS: [(&str, &str); 4] = [
@@ -72,6 +73,10 @@ const TESTS: [(&str, &str); 4] = [
     ("lb-dataplane", "pins"),
     ("rtmp-server", "kernel_tls"),
 ];
+/// The package that has tests within its library which are run, too.
+const LIBRARY: &str = "rtmp-server";
+/// Name of those tests as a program, and part of their own names.
+const LIBRARY_TESTS: &str = "a_key_of_the_kernel";
 
 /// Runs the tests on every kernel that was asked for.
 ///
@@ -83,24 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         arguments.kernels.clone()
     };
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace");
-    let skip = |series: Series, why: &str| println!("SKIPPED: Linux {}: {why}", series.name());
-    if let Some(Missing(why)) = machine::missing().or_else(image::missing) {
-        for series in series {
-            skip(series, &why);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut kernels = Vec::new();
-    for series in series {
-        let place = workspace.join("target/kernels").join(series.name());
-        match package::kernel(&place, series.source(), arguments.refresh)? {
-            Ok(kernel) => kernels.push(kernel),
-            Err(Missing(why)) => skip(series, &why),
-        }
-    }
+    let kernels = kernels(&series, arguments.refresh)?;
     if kernels.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -127,14 +115,47 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The kernels that can be booted; of the others, it says why not.
+pub(crate) fn kernels(series: &[Series], refresh: bool) -> anyhow::Result<Vec<Kernel>> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace");
+    let skip = |series: &Series, why: &str| println!("SKIPPED: Linux {}: {why}", series.name());
+    let mut kernels = Vec::new();
+    if let Some(Missing(why)) = machine::missing().or_else(image::missing) {
+        series.iter().for_each(|series| skip(series, &why));
+        return Ok(kernels);
+    }
+    for series in series {
+        let place = workspace.join("target/kernels").join(series.name());
+        match package::kernel(&place, series.source(), refresh)? {
+            Ok(kernel) => kernels.push(kernel),
+            Err(Missing(why)) => skip(series, &why),
+        }
+    }
+    Ok(kernels)
+}
+
 /// Runs the tests on `kernel`, tells of them, and says whether all passed.
 fn test(kernel: &Kernel, programs: &[(String, PathBuf)]) -> anyhow::Result<bool> {
     println!("booting Linux {} in qemu", kernel.release);
     let directory = tempfile::tempdir().context("cannot make a directory")?;
-    let image = image::build(directory.path(), kernel, programs)?;
+    let step = |(name, _): &(String, PathBuf)| {
+        let only = if name == LIBRARY_TESTS {
+            LIBRARY_TESTS
+        } else {
+            ""
+        };
+        Step {
+            name: name.clone(),
+            commands: format!("{name} --include-ignored {only}"),
+        }
+    };
+    let steps: Vec<Step> = programs.iter().map(step).collect();
+    let image = image::build(directory.path(), kernel, programs, &steps)?;
     let mut all_passed = true;
-    let names = programs.iter().map(|(name, _)| name.as_str()).collect();
-    machine::run(kernel, &image, names, |outcome| {
+    let names = steps.iter().map(|step| step.name.as_str()).collect();
+    machine::run(kernel, &image, Clock::Host, names, |outcome| {
         all_passed &= outcome.status == 0;
         print(&kernel.release, &outcome);
     })?;
@@ -144,14 +165,15 @@ fn test(kernel: &Kernel, programs: &[(String, PathBuf)]) -> anyhow::Result<bool>
 /// What was skipped and the result; everything, where something failed.
 fn print(release: &str, outcome: &Outcome) {
     let Outcome {
-        test,
+        step: test,
         output,
         status,
         duration,
     } = outcome;
     let mut text = format!("Linux {release}: {test}, {} s\n", duration.as_secs());
     for line in output.lines() {
-        let is_wanted = line.starts_with("test result") || line.starts_with("SKIPPED");
+        // On one processor, the line of a test begins before the test does.
+        let is_wanted = line.starts_with("test result") || line.contains("SKIPPED: ");
         if *status != 0 || is_wanted {
             text.push_str(line);
             text.push('\n');
@@ -166,21 +188,39 @@ fn print(release: &str, outcome: &Outcome) {
 
 /// Names and paths of the tests' programs.
 fn build_tests(is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let tests = || TESTS.into_iter().filter(|(_, test)| is_wanted(test));
+    let tests: Vec<_> = TESTS
+        .into_iter()
+        .filter(|(_, test)| is_wanted(test))
+        .collect();
+    let mut programs = Vec::new();
+    if !tests.is_empty() {
+        let named = tests
+            .iter()
+            .flat_map(|(package, test)| ["--package", package, "--test", test]);
+        let messages = cargo_test(&named.collect::<Vec<_>>())?;
+        for (_, test) in tests {
+            programs.push((test.to_owned(), executable(&messages, test)?));
+        }
+    }
+    if is_wanted(LIBRARY_TESTS) {
+        let messages = cargo_test(&["--package", LIBRARY, "--lib"])?;
+        let program = executable(&messages, &LIBRARY.replace('-', "_"))?;
+        programs.push((LIBRARY_TESTS.to_owned(), program));
+    }
+    Ok(programs)
+}
+
+/// Builds tests; what cargo says of them.
+fn cargo_test(which: &[&str]) -> anyhow::Result<Vec<u8>> {
     let mut command = Command::new("cargo");
     command.args(["test", "--quiet", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
-    for (package, test) in tests() {
-        command.args(["--package", package, "--test", test]);
-    }
-    command.stderr(std::process::Stdio::inherit());
+    command.args(which).stderr(std::process::Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("the tests do not build");
     }
-    tests()
-        .map(|(_, test)| Ok((test.to_owned(), executable(&output.stdout, test)?)))
-        .collect()
+    Ok(output.stdout)
 }
 
 /// The program that cargo's messages name for a test.

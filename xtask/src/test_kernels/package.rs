@@ -25,20 +25,29 @@ const PREFIX: &str = "linux-image-";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What the tests need that is no part of the image.
-const REQUIRED: [&str; 2] = ["veth", "tls"];
+const REQUIRED: [&str; 3] = ["veth", "aesni-intel", "tls"];
 
 /// Where they are, below `kernel`, with the ciphers of TLS.
-const PARTS: [&str; 4] = ["drivers/net/veth", "net/tls/*", "crypto/*", "lib/crypto/*"];
+const PARTS: [&str; 5] = [
+    "drivers/net/veth",
+    "net/tls/*",
+    "crypto/*",
+    "lib/crypto/*",
+    "arch/x86/crypto/*",
+];
 
 /// The modules in the order in which they can be loaded. Of the ciphers, what is a module of
 /// one kernel is part of another, or has another name there.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 14] = [
     "veth",
     "gf128mul",
     "crypto_null",
     "ghash-generic",
     "ctr",
     "gcm",
+    "cryptd",
+    "crypto_simd",
+    "aesni-intel",
     "libchacha",
     "libpoly1305",
     "chacha_generic",

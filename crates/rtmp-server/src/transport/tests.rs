@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -9,34 +10,46 @@ use ::tokio::sync::Semaphore;
 use ::tokio::time::timeout;
 use bytes::BytesMut;
 use netbed::TIME_LIMIT;
-use rustls::crypto::ring;
+use nix::sys::sendfile::sendfile64;
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedCipherSuite,
+    SupportedProtocolVersion, Tls13CipherSuite,
 };
 
-use super::kernel::KernelTls;
+use super::kernel::{KernelSupport, KernelTls};
 use super::key_limit::KeyLimit;
-use super::{Encryption, StdTransport, Transport, handshake};
+use super::{Encryption, MAX_FRAGMENT, StdTransport, Transport, handshake};
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// A server and a client that trusts it.
 fn configs(version: &'static SupportedProtocolVersion) -> (ServerConfig, ClientConfig) {
+    configs_with(ring::default_provider(), version)
+}
+
+/// The same with these cipher suites.
+fn configs_with(
+    provider: CryptoProvider,
+    version: &'static SupportedProtocolVersion,
+) -> (ServerConfig, ClientConfig) {
     let directory = tempfile::tempdir().unwrap();
-    let [key, cert] = ["key", "cert"].map(|name| directory.path().join(name));
+    let [key, cert, settings] = ["key", "cert", "conf"].map(|name| directory.path().join(name));
+    // The machine's own configuration may be missing.
+    std::fs::write(&settings, "[req]\ndistinguished_name = dn\n[dn]\n").unwrap();
     let mut openssl = Command::new("openssl");
     openssl.args("req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '));
+    openssl.arg("-config").arg(settings);
     openssl.args("-subj /CN=localhost -addext subjectAltName=DNS:localhost".split(' '));
     openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert);
     assert!(made.output().unwrap().status.success());
     let cert = CertificateDer::from_pem_file(cert).unwrap();
     let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider);
     let server = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[version])
         .unwrap()
@@ -64,7 +77,14 @@ fn sockets() -> (TcpStream, TcpStream) {
 
 /// Both ends of a connection that is encrypted here, after the handshake.
 async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, TlsClient) {
-    let (server, client) = configs(version);
+    connect(configs(version), None).await
+}
+
+/// The same of a server and a client, where the kernel encrypts that is given.
+async fn connect(
+    (server, client): (ServerConfig, ClientConfig),
+    kernel: Option<&KernelSupport>,
+) -> (Transport, TlsClient) {
     let (ours, theirs) = sockets();
     let name = "localhost".try_into().unwrap();
     let client = ClientConnection::new(Arc::new(client), name).unwrap();
@@ -76,7 +96,7 @@ async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, Tl
         client
     });
     let ours = ::tokio::net::TcpStream::from_std(ours).unwrap();
-    let accepted = handshake::accept(ours, Arc::new(server), &Semaphore::new(1), None).await;
+    let accepted = handshake::accept(ours, Arc::new(server), &Semaphore::new(1), kernel).await;
     let accepted = accepted.map_err(|(_, error)| error).unwrap();
     (accepted.transport, client.await.unwrap())
 }
@@ -130,6 +150,75 @@ impl StdTransport {
     fn write_or_fill(&mut self) -> io::Result<usize> {
         self.send_file(1, |_| unreachable!(), |_| Ok(()))
     }
+}
+
+/// `suite`, whose key may encrypt `limit` records.
+fn limited(suite: &'static Tls13CipherSuite, limit: u64) -> SupportedCipherSuite {
+    let common = CipherSuiteCommon {
+        suite: suite.common.suite,
+        hash_provider: suite.common.hash_provider,
+        confidentiality_limit: limit,
+    };
+    SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+        common,
+        hkdf_provider: suite.hkdf_provider,
+        aead_alg: suite.aead_alg,
+        quic: suite.quic,
+    })))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_kernel_is_used_up_and_the_connection_ends_in_order() {
+    const LIMIT: u64 = 1_500;
+    let kernel = match KernelSupport::probe() {
+        Ok(kernel) => kernel,
+        Err(error) => netbed::skip!("this kernel has no TLS: {error}"),
+    };
+    let mut provider = ring::default_provider();
+    provider.cipher_suites = provider
+        .cipher_suites
+        .iter()
+        .filter_map(|suite| suite.tls13())
+        .filter(|suite| suite.common.confidentiality_limit < u64::MAX)
+        .map(|suite| limited(suite, LIMIT))
+        .collect();
+    let (mut server, client) = configs_with(provider, &TLS13);
+    server.enable_secret_extraction = true;
+    let (transport, mut client) = connect((server, client), Some(&kernel)).await;
+    assert!(matches!(transport.encryption, Encryption::Kernel(_)));
+    let bytes: Vec<u8> = (0..3 * MAX_FRAGMENT + 100).map(|it| it as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    let reading = ::tokio::task::spawn_blocking(move || {
+        let mut came = Vec::new();
+        // Without `close_notify`, rustls calls the end unexpected.
+        client.read_to_end(&mut came).map(|_| came)
+    });
+    let mut worker = transport.into_std().unwrap();
+    let mut sent = 0;
+    let error = loop {
+        let mut from = (sent % bytes.len()) as i64;
+        let length = bytes.len() - sent % bytes.len();
+        let send = |socket: BorrowedFd<'_>| {
+            sendfile64(socket, &file, Some(&mut from), length).map_err(io::Error::from)
+        };
+        match worker.send_file(length as u64, send, |_| unreachable!()) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ::tokio::task::yield_now().await;
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+    assert!(sent > bytes.len() && sent < LIMIT as usize * MAX_FRAGMENT);
+    let mut transport = Transport::from_std(worker).unwrap();
+    transport.write_all(b"the end").await.unwrap();
+    transport.shutdown().await.unwrap();
+    let came = timeout(TIME_LIMIT, reading).await.expect("it waits");
+    let came = came.unwrap().unwrap();
+    let expected = bytes.iter().cycle().take(sent).chain(b"the end");
+    assert!(came.iter().eq(expected), "{} of {sent} bytes", came.len());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod browser;
 mod checks;
 mod goal;
+mod kernel_tls;
 mod process;
 mod rtmp;
 mod setup;
@@ -20,6 +21,9 @@ pub(crate) enum Bench {
     /// What it costs to check many servers on one core, and whether the checks
     /// come in time.
     Checks(checks::Options),
+    /// What TLS costs in Debian's kernels, in instructions per byte, beside TLS in
+    /// user space, none, and nginx.
+    KernelTls(kernel_tls::Options),
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
@@ -42,6 +46,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Browser(options) => browser::run(options),
         Bench::Checks(options) => checks::run(options),
+        Bench::KernelTls(options) => kernel_tls::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
